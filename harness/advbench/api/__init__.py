@@ -1,0 +1,79 @@
+"""All that a plugin author imports.
+
+The smallest plugin is a module with one component and one hook::
+
+    from dataclasses import dataclass
+
+    from advbench.api import Defense, hookimpl, param
+
+
+    @dataclass(frozen=True)
+    class Dim(Defense):
+        \"\"\"Darkens the image.\"\"\"
+
+        name = "dim"
+        factor: float = param(0.9, min=0, max=1, help="what every pixel is multiplied by")
+
+        def apply(self, images, rng):
+            return images * self.factor
+
+
+    @hookimpl
+    def register_defenses(register):
+        register(Dim)
+
+and one line in its ``pyproject.toml``: ``[project.entry-points.advbench]`` ``dim = "dim_plugin"``.
+"""
+
+from __future__ import annotations
+
+from advbench.api.attack import Attack, Budget, Norm
+from advbench.api.component import Component
+from advbench.api.dataset import Dataset, DataSources, LabelledImages
+from advbench.api.defense import Defense
+from advbench.api.executor import Executor
+from advbench.api.files import replace_atomically, sha256_file, write_atomically
+from advbench.api.hookspecs import API_VERSION, hookimpl
+from advbench.api.model import Model
+from advbench.api.parameters import Parameter, Value, param
+from advbench.api.randomness import SampleRandom
+from advbench.api.reporter import Reporter
+from advbench.api.training import Trainable, TrainingJob, TrainingProgress, load_checkpoint, save_checkpoint
+from advbench.api.weights import load_weights, recorded_digest, save_weights
+from advbench.errors import ContractError, DataError, ParameterError, UsageError, WeightsError
+
+__all__ = [
+    "API_VERSION",
+    "Attack",
+    "Budget",
+    "Component",
+    "ContractError",
+    "DataError",
+    "DataSources",
+    "Dataset",
+    "Defense",
+    "Executor",
+    "LabelledImages",
+    "Model",
+    "Norm",
+    "Parameter",
+    "ParameterError",
+    "Reporter",
+    "SampleRandom",
+    "Trainable",
+    "TrainingJob",
+    "TrainingProgress",
+    "UsageError",
+    "Value",
+    "WeightsError",
+    "hookimpl",
+    "load_checkpoint",
+    "load_weights",
+    "param",
+    "recorded_digest",
+    "replace_atomically",
+    "save_checkpoint",
+    "save_weights",
+    "sha256_file",
+    "write_atomically",
+]

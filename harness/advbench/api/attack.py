@@ -1,0 +1,66 @@
+"""The contract of attacks."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from advbench.api.component import Component
+
+if TYPE_CHECKING:
+    import torch
+
+    from advbench.api.randomness import SampleRandom
+
+__all__ = ["Attack", "Budget", "Norm"]
+
+Norm = Literal["linf", "l2", "l1", "l0"]
+
+
+class Budget(NamedTuple):
+    """The largest perturbation that a budget attack may make.
+
+    Attributes:
+        norm: The norm it is measured in, over all pixels and channels of one image.
+        eps: Its size, images being in [0, 1].
+    """
+
+    norm: Norm
+    eps: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Attack(Component):
+    """Turns (model, images, labels) into adversarial images.
+
+    A *budget* attack maximises the loss within :meth:`budget`; a *minimal* attack, whose budget is None,
+    searches the smallest perturbation that fools the model.
+    """
+
+    @abstractmethod
+    def run(
+        self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
+    ) -> torch.Tensor:
+        """Attacks one batch, untargeted.
+
+        Args:
+            model: Classifier in eval mode, images in [0, 1] to logits of shape (batch, classes). Its
+                parameters need no gradient; its inputs may.
+            images: Clean images, float32 in [0, 1], shape (batch, channels, height, width). Not to be changed.
+            labels: True labels, int64, shape (batch,).
+            rng: The samples' random streams; the only source of randomness an attack may use.
+
+        Returns:
+            Adversarial images, of the images' shape and dtype, finite and in [0, 1], within the budget
+            where there is one. A minimal attack returns the clean image where it found nothing: the
+            harness counts that sample as not fooled.
+        """
+
+    def budget(self) -> Budget | None:
+        """The budget, or None for a minimal attack. The harness checks every image against it."""
+        return None
+
+    def passes(self) -> int | None:
+        """About how many forward-and-backward passes an image takes at most; None where unknown."""
+        return None

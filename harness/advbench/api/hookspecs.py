@@ -1,0 +1,59 @@
+"""What a plugin may implement.
+
+An entry point of the group ``advbench`` names a module (or object) with any of these functions, each
+decorated with :data:`hookimpl` and calling ``register`` once a component class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pluggy
+
+from advbench.api.attack import Attack
+from advbench.api.dataset import Dataset
+from advbench.api.defense import Defense
+from advbench.api.executor import Executor
+from advbench.api.model import Model
+from advbench.api.reporter import Reporter
+
+__all__ = ["API_VERSION", "PROJECT", "hookimpl", "hookspec"]
+
+API_VERSION = 1
+"""Version of these contracts. A plugin module may say ``API_VERSION = 1`` to be refused by an advbench of another."""
+
+PROJECT = "advbench"
+"""Name of the entry-point group and of pluggy's project."""
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def register_attacks(register: Callable[[type[Attack]], None]) -> None:
+    """Registers attacks."""
+
+
+@hookspec
+def register_defenses(register: Callable[[type[Defense]], None]) -> None:
+    """Registers defenses."""
+
+
+@hookspec
+def register_models(register: Callable[[type[Model]], None]) -> None:
+    """Registers models."""
+
+
+@hookspec
+def register_datasets(register: Callable[[type[Dataset]], None]) -> None:
+    """Registers datasets."""
+
+
+@hookspec
+def register_executors(register: Callable[[type[Executor]], None]) -> None:
+    """Registers executors."""
+
+
+@hookspec
+def register_reporters(register: Callable[[type[Reporter]], None]) -> None:
+    """Registers reporters."""

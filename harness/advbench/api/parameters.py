@@ -1,0 +1,245 @@
+"""Parameters: what a component's dataclass fields say about themselves.
+
+A field declared with :func:`param` carries its help, bounds and choices. The command line's syntax, the
+checks, ``advbench info`` and every key of the store are derived from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from fractions import Fraction
+from typing import Any, TypeAlias, TypeVar
+
+from advbench.errors import ParameterError
+
+__all__ = ["Parameter", "Value", "field_parameters", "format_value", "param"]
+
+Value: TypeAlias = "int | float | bool | str | None"
+"""What a parameter may hold."""
+
+T = TypeVar("T")
+
+_METADATA = "advbench"
+_TYPES: dict[str, type[int | float | str]] = {"int": int, "float": float, "bool": bool, "str": str}
+_WORDS: dict[str, Value] = {"true": True, "false": False, "none": None}
+_ARTICLES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
+
+
+def param(
+    default: T,
+    *,
+    help: str,
+    min: float | None = None,
+    max: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    choices: tuple[Value, ...] | None = None,
+) -> T:
+    """Declares a component's parameter, in place of a dataclass field's default.
+
+    Args:
+        default: The value when the user gives none. Its type is the field's annotation: ``int``,
+            ``float``, ``bool`` or ``str``, each optionally ``| None``.
+        help: One line that says what the parameter does, with its unit.
+        min: Smallest value allowed, itself included.
+        max: Largest value allowed, itself included.
+        above: Value that must be exceeded.
+        below: Value that must not be reached.
+        choices: The only values allowed.
+
+    Returns:
+        A dataclass field, typed as the default so that ``quality: int = param(75, ...)`` type-checks.
+    """
+    described = {"help": help, "min": min, "max": max, "above": above, "below": below, "choices": choices}
+    field: Any = dataclasses.field(default=default, metadata={_METADATA: described})
+    return field  # type: ignore[no-any-return]
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """One parameter of one component.
+
+    Attributes:
+        name: Field name, the key in a spec.
+        type: ``int``, ``float``, ``bool`` or ``str``.
+        optional: Whether ``none`` is allowed.
+        default: Value when none is given.
+        help: One line for people.
+        min: Smallest value allowed, or None.
+        max: Largest value allowed, or None.
+        above: Exclusive lower bound, or None.
+        below: Exclusive upper bound, or None.
+        choices: The only values allowed, or None.
+        required: Whether a value must be given, the default being none at all.
+    """
+
+    name: str
+    type: str
+    default: Value
+    optional: bool = False
+    help: str = ""
+    min: float | None = None
+    max: float | None = None
+    above: float | None = None
+    below: float | None = None
+    choices: tuple[Value, ...] | None = None
+    required: bool = False
+
+    def parse(self, text: str) -> Value:
+        """Turns a spec's text into a value of this parameter's type.
+
+        Numbers may be fractions (``8/255``) or in scientific notation; ``none`` is the absent value.
+
+        Raises:
+            ParameterError: The text is not of the type, or the value not allowed.
+        """
+        lowered = text.lower()
+        if self.optional and lowered == "none":
+            return None
+        if self.type == "str":
+            return self.check(text)
+        if self.type == "bool":
+            if lowered not in ("true", "false"):
+                raise self._error(text)
+            return _WORDS[lowered]
+        try:
+            number = _parse_number(text)
+        except (ValueError, ZeroDivisionError, OverflowError):
+            raise self._error(text) from None
+        return self.check(number)
+
+    def check(self, value: object) -> Value:
+        """Checks a value and returns it in its canonical type (a whole number as float for a float).
+
+        Raises:
+            ParameterError: The value has the wrong type or is not allowed.
+        """
+        if value is None:
+            if self.optional:
+                return None
+            raise self._error(value)
+        converted = self._convert(value)
+        if self.choices is not None and converted not in self.choices:
+            raise self._error(value)
+        if isinstance(converted, (int, float)) and not self._in_bounds(converted):
+            raise self._error(value)
+        return converted
+
+    def _convert(self, value: object) -> int | float | bool | str:
+        """The value in this parameter's own type; a whole float serves as an int and an int as a float."""
+        wanted = _TYPES[self.type]
+        if isinstance(value, (bool, str)):
+            if type(value) is wanted:
+                return value
+        elif isinstance(value, (int, float)) and math.isfinite(value):
+            if wanted is float:
+                return float(value)
+            if wanted is int and float(value).is_integer():
+                return int(value)
+        raise self._error(value)
+
+    def _in_bounds(self, value: float) -> bool:
+        return not (
+            (self.min is not None and value < self.min)
+            or (self.max is not None and value > self.max)
+            or (self.above is not None and value <= self.above)
+            or (self.below is not None and value >= self.below)
+        )
+
+    def allowed(self) -> str:
+        """What the parameter takes, in words: ``a whole number from 1 to 100``."""
+        if self.choices is not None:
+            text = "one of " + ", ".join(format_value(choice) for choice in self.choices)
+        else:
+            text = " ".join(part for part in (_ARTICLES[self.type], self.bounds()) if part)
+        return f"{text}, or none" if self.optional else text
+
+    def bounds(self) -> str:
+        """The bounds alone, in words; empty where there are none."""
+        low, high = self.min, self.max
+        if low is not None and high is not None:
+            return f"from {low:g} to {high:g}"
+        parts = [
+            f"{word} {bound:g}"
+            for word, bound in (
+                ("of at least", low),
+                ("above", self.above),
+                ("of at most", high),
+                ("below", self.below),
+            )
+            if bound is not None
+        ]
+        return " and ".join(parts)
+
+    def _error(self, value: object) -> ParameterError:
+        shown = value if isinstance(value, str) else format_value(value)  # type: ignore[arg-type]
+        return ParameterError(f"{self.name}={shown}: must be {self.allowed()}")
+
+
+def _parse_number(text: str) -> int | float:
+    """Reads ``3``, ``-0.5``, ``1e-3`` or ``8/255``."""
+    if "_" in text or text != text.strip():
+        raise ValueError(text)
+    numerator, slash, denominator = text.partition("/")
+    if slash:
+        return float(numerator) / float(denominator)
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
+
+
+def format_value(value: Value) -> str:
+    """Writes a value so that parsing it gives the same value back.
+
+    A float that is k/255 and has no short decimal form is written as that fraction, since that is what
+    the field writes.
+    """
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        plain = f"{value:g}"
+        if float(plain) == value:
+            return plain
+        numerator = round(value * 255)
+        if 0 < abs(numerator) < 10 * 255 and numerator / 255 == value:
+            return f"{numerator}/255"
+        fraction = Fraction(value).limit_denominator(100)
+        if fraction.denominator > 1 and fraction.numerator / fraction.denominator == value:
+            return f"{fraction.numerator}/{fraction.denominator}"
+        return repr(value)
+    return str(value)
+
+
+def field_parameters(cls: type) -> tuple[Parameter, ...]:
+    """The parameters that a dataclass's fields declare, in order.
+
+    Raises:
+        TypeError: A field's annotation is not one of the types that a parameter may have.
+    """
+    return tuple(_from_field(cls, field) for field in dataclasses.fields(cls) if field.init)
+
+
+def _from_field(cls: type, field: dataclasses.Field[Any]) -> Parameter:
+    kind, optional = _annotated_type(field.type)
+    if kind not in _TYPES:
+        raise TypeError(
+            f"{cls.__name__}.{field.name}: a parameter is int, float, bool or str, each optionally "
+            f"'| None', not {field.type!r}"
+        )
+    required = field.default is dataclasses.MISSING
+    described = dict(field.metadata.get(_METADATA, {}))
+    default: Any = None if required else field.default
+    return Parameter(name=field.name, type=kind, optional=optional, default=default, required=required, **described)
+
+
+def _annotated_type(annotation: object) -> tuple[str, bool]:
+    """The type's name and whether None is allowed, from an annotation or its text."""
+    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    text = text.replace("typing.", "").replace("Optional[", "None | ").replace("]", "")
+    parts = [part.strip() for part in text.split("|")]
+    kinds = [part for part in parts if part not in ("None", "NoneType")]
+    return (kinds[0] if len(kinds) == 1 else text), len(kinds) < len(parts)

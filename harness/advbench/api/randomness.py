@@ -1,0 +1,99 @@
+"""Randomness per sample.
+
+Every sample has its own stream, determined by (seed, purpose, sample id) alone. Batch size, the order of
+the batches, the number of jobs and the device never change which random numbers a sample gets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+__all__ = ["SampleRandom"]
+
+
+class SampleRandom:
+    """The random streams of a batch of samples, one each.
+
+    Every draw returns a tensor whose first dimension runs over the samples of the batch, in order, and
+    advances each sample's own stream.
+
+    Args:
+        seed: The run's seed.
+        purpose: What the numbers are for; different purposes have independent streams.
+        ids: The samples' stable ids.
+        device: Where the drawn tensors are put. The numbers are the same on every device.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        purpose: str,
+        ids: Sequence[int] | torch.Tensor | npt.NDArray[Any],
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.seed = int(seed)
+        self.purpose = purpose
+        self.ids = [int(sample_id) for sample_id in ids]
+        self.device = torch.device(device)
+        self._generators: list[np.random.Generator | None] = [None] * len(self.ids)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: torch.Tensor | Sequence[int] | slice) -> SampleRandom:
+        """The streams of some of the samples, by mask, indices or slice; they go on where they are."""
+        positions = torch.arange(len(self.ids))
+        chosen = positions[index.cpu() if isinstance(index, torch.Tensor) else index].tolist()
+        part = SampleRandom(self.seed, self.purpose, [self.ids[i] for i in chosen], self.device)
+        part._generators = [self._generator(i) for i in chosen]
+        return part
+
+    def derive(self, purpose: str) -> SampleRandom:
+        """Fresh streams for a part of this purpose, independent of how far these have advanced."""
+        return SampleRandom(self.seed, f"{self.purpose}/{purpose}", self.ids, self.device)
+
+    def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> torch.Tensor:
+        """Uniform float32 numbers in [low, high), of shape (samples, *shape)."""
+        drawn = self._draw(shape, lambda g: g.random(shape, dtype=np.float32), np.float32)
+        return drawn * (high - low) + low
+
+    def normal(self, *shape: int, mean: float = 0.0, std: float = 1.0) -> torch.Tensor:
+        """Normal float32 numbers, of shape (samples, *shape)."""
+        drawn = self._draw(shape, lambda g: g.standard_normal(shape, dtype=np.float32), np.float32)
+        return drawn * std + mean
+
+    def bernoulli(self, probability: float, *shape: int) -> torch.Tensor:
+        """True with the given probability: bool, of shape (samples, *shape)."""
+        return self.uniform(*shape) < probability
+
+    def integers(self, low: int, high: int, *shape: int) -> torch.Tensor:
+        """Uniform int64 numbers in [low, high), of shape (samples, *shape)."""
+        return self._draw(shape, lambda g: g.integers(low, high, shape), np.int64)
+
+    def seeds(self) -> list[int]:
+        """One 32-bit seed a sample, for libraries that take a seed and not a generator."""
+        return [int(self._generator(i).integers(0, 2**32)) for i in range(len(self.ids))]
+
+    def _draw(
+        self, shape: tuple[int, ...], draw: Callable[[np.random.Generator], Any], dtype: type[Any]
+    ) -> torch.Tensor:
+        out: npt.NDArray[Any] = np.empty((len(self.ids), *shape), dtype=dtype)
+        for i in range(len(self.ids)):
+            out[i] = draw(self._generator(i))
+        return torch.from_numpy(out).to(self.device)
+
+    def _generator(self, position: int) -> np.random.Generator:
+        generator = self._generators[position]
+        if generator is None:
+            text = f"{self.seed}\0{self.purpose}\0{self.ids[position]}"
+            digest = hashlib.sha256(text.encode()).digest()
+            key = np.frombuffer(digest[:16], dtype="<u8")
+            generator = np.random.Generator(np.random.Philox(key=key))
+            self._generators[position] = generator
+        return generator

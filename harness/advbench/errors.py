@@ -1,0 +1,73 @@
+"""The exceptions of advbench, and the exit code that each becomes on the command line.
+
+::
+
+    AdvbenchError
+    ├── UsageError          2  what the user gave cannot be used; one line, nothing was lost
+    │   ├── SpecError          a component's text is malformed
+    │   ├── ParameterError     a parameter is unknown, of the wrong type or out of range
+    │   ├── UnknownNameError   nothing is registered under that name
+    │   ├── DataError          a dataset is missing or damaged
+    │   ├── WeightsError       weights are missing, truncated or not the recorded ones
+    │   └── StoreError         the store cannot be written or read
+    ├── ContractError          a component broke its contract while it ran: its cells become ``ERR``
+    └── PluginError         4  a plugin could not be used, under ``--strict-plugins``
+
+Anything else that reaches the command line is an internal error (exit code 3).
+This module imports nothing, so that the command line can use it before torch is loaded.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AdvbenchError",
+    "ContractError",
+    "DataError",
+    "ParameterError",
+    "PluginError",
+    "SpecError",
+    "StoreError",
+    "UnknownNameError",
+    "UsageError",
+    "WeightsError",
+]
+
+
+class AdvbenchError(Exception):
+    """Base of all errors that advbench raises on purpose."""
+
+
+class UsageError(AdvbenchError):
+    """What the user gave cannot be used; the message names what, where and what to do."""
+
+
+class SpecError(UsageError):
+    """The text of a component or suite is malformed."""
+
+
+class ParameterError(UsageError):
+    """A parameter is unknown, of the wrong type or out of its range."""
+
+
+class UnknownNameError(UsageError):
+    """Nothing, or more than one thing, is registered under a name."""
+
+
+class DataError(UsageError):
+    """A dataset is missing, incomplete or not the recorded one."""
+
+
+class WeightsError(UsageError):
+    """Trained weights are missing, truncated or not the recorded ones."""
+
+
+class StoreError(UsageError):
+    """The store cannot be written or read."""
+
+
+class ContractError(AdvbenchError):
+    """A component broke its contract while it ran."""
+
+
+class PluginError(AdvbenchError):
+    """A plugin could not be loaded or registered."""

@@ -1,0 +1,1 @@
+"""advbench's own attacks, registered like any third party's."""

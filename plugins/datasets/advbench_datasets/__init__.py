@@ -1,0 +1,1 @@
+"""advbench's own datasets, registered like any third party's."""

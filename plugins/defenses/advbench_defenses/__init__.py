@@ -1,0 +1,1 @@
+"""advbench's own defenses, registered like any third party's."""

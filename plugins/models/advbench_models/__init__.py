@@ -1,0 +1,1 @@
+"""advbench's own models, registered like any third party's."""
