@@ -28,7 +28,7 @@ and one line in its ``pyproject.toml``: ``[project.entry-points.advbench]`` ``di
 from __future__ import annotations
 
 from advbench.api.attack import Attack, Budget, Norm
-from advbench.api.component import Component
+from advbench.api.component import Component, closest
 from advbench.api.dataset import Dataset, DataSources, LabelledImages
 from advbench.api.defense import Defense
 from advbench.api.executor import Executor
@@ -66,6 +66,7 @@ __all__ = [
     "UsageError",
     "Value",
     "WeightsError",
+    "closest",
     "hookimpl",
     "load_checkpoint",
     "load_weights",

@@ -19,10 +19,10 @@ class Executor(Component):
     themselves and write to the store.
     """
 
+    def check(self, jobs: int) -> None:
+        """Raises UsageError when it cannot run so many tasks at a time; called before any work."""
+        del jobs
+
     @abstractmethod
     def open(self, jobs: int) -> FuturesExecutor:
-        """Opens a pool for this many tasks at a time; the harness shuts it down.
-
-        Raises:
-            UsageError: The pool cannot run so many.
-        """
+        """Opens a pool for this many tasks at a time; the harness shuts it down."""

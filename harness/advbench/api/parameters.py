@@ -202,7 +202,7 @@ def format_value(value: Value) -> str:
         return "true" if value else "false"
     if isinstance(value, float):
         plain = f"{value:g}"
-        if float(plain) == value:
+        if float(plain) == value or not math.isfinite(value):
             return plain
         numerator = round(value * 255)
         if 0 < abs(numerator) < 10 * 255 and numerator / 255 == value:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from advbench.api.dataset import DataSources
+from advbench.api.dataset import LabelledImages
 from advbench.api.files import replace_atomically
 from advbench.errors import UsageError
 
@@ -53,7 +53,8 @@ class TrainingJob:
 
     Attributes:
         output: The ``.safetensors`` file to write; the sidecar and the checkpoint stand beside it.
-        sources: Where datasets may look for their files.
+        load_dataset: Reads a dataset by its spec, such as ``mnist:split=train``. Recipes get their data through it,
+            so that a plugin of models needs no other plugin's code; raises a UsageError where it cannot be had.
         device: Where to compute.
         seed: Seed of the initial weights and of the order of the samples.
         epochs: Number of epochs, or None for the recipe's own.
@@ -61,7 +62,7 @@ class TrainingJob:
     """
 
     output: Path
-    sources: DataSources
+    load_dataset: Callable[[str], LabelledImages]
     device: torch.device
     seed: int
     epochs: int | None

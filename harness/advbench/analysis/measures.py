@@ -1,0 +1,62 @@
+"""What is measured of a cell: accuracies, success, distortion; pure functions of per-sample records."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from advbench.analysis.intervals import wilson
+
+__all__ = ["measure_cell", "robust_bits", "worst_case"]
+
+
+def robust_bits(record: Mapping[str, Any]) -> list[bool]:
+    """Per sample, whether the defended model is right both on the clean and on the adversarial image."""
+    pairs = zip(record["clean_correct"], record["adversarial_correct"], strict=True)
+    return [bool(clean and adversarial) for clean, adversarial in pairs]
+
+
+def measure_cell(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of a finished cell.
+
+    Args:
+        record: A cell of the store with status ``ok``.
+
+    Returns:
+        ``clean_accuracy``, ``robust_accuracy``, ``robust_accuracy_ci95`` (Wilson), ``attack_success_rate``
+        (over the samples that the defended model has right clean; None where there are none), ``median_linf`` and
+        ``median_l2`` over the images that turned the attacked classifier from right to wrong (None where
+        none did), ``attack_failures`` (samples that the attacked classifier still has right).
+    """
+    n = record["n"]
+    clean, robust = sum(record["clean_correct"]), sum(robust_bits(record))
+    rows = zip(
+        record["labels"],
+        record["attacked_clean_predictions"],
+        record["attacked_predictions"],
+        record["linf"],
+        record["l2"],
+        strict=True,
+    )
+    right = [(fooled != label, linf, l2) for label, before, fooled, linf, l2 in rows if before == label]
+    turned = [(linf, l2) for fooled, linf, l2 in right if fooled]
+    return {
+        "clean_accuracy": clean / n,
+        "robust_accuracy": robust / n,
+        "robust_accuracy_ci95": list(wilson(robust, n)),
+        "attack_success_rate": (clean - robust) / clean if clean else None,
+        "median_linf": statistics.median(linf for linf, _ in turned) if turned else None,
+        "median_l2": statistics.median(l2 for _, l2 in turned) if turned else None,
+        "attack_failures": len(right) - len(turned),
+    }
+
+
+def worst_case(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Robust accuracy against the best attack for each sample: the per-sample minimum over attacks.
+
+    Args:
+        records: Finished cells of one (dataset, model, threat, defense) on the same samples, one an attack.
+    """
+    survived = [all(bits) for bits in zip(*(robust_bits(record) for record in records), strict=True)]
+    return {"accuracy": sum(survived) / len(survived), "ci95": list(wilson(sum(survived), len(survived)))}

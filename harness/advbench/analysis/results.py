@@ -1,0 +1,117 @@
+"""Results: one plain structure that holds all that any report shows.
+
+It is what ``results.json`` contains, and every leaderboard, in the terminal or in a file, is rendered from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from advbench.analysis.measures import measure_cell, worst_case
+
+__all__ = ["RESULTS_SCHEMA", "build_results"]
+
+RESULTS_SCHEMA = 1
+"""Version of the form of results.json."""
+
+_COORDINATES = ("dataset", "model", "attack", "threat", "defense")
+_MEASURES = (
+    "clean_accuracy",
+    "robust_accuracy",
+    "robust_accuracy_ci95",
+    "attack_success_rate",
+    "median_linf",
+    "median_l2",
+)
+
+
+def build_results(manifest: Mapping[str, Any], records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Computes results from what is stored.
+
+    Args:
+        manifest: A run's manifest.
+        records: Its cells' records by key; cells without one count as not run.
+    """
+    cells = [_cell(described, records.get(described["key"])) for described in manifest["cells"]]
+    run = {key: value for key, value in manifest.items() if key not in ("cells", "schema", "samples")}
+    return {
+        "schema": RESULTS_SCHEMA,
+        "run": {**run, "n": {dataset: len(ids) for dataset, ids in manifest["samples"].items()}},
+        "cells": cells,
+        "leaderboards": _leaderboards(manifest["cells"], records),
+    }
+
+
+def _cell(described: Mapping[str, Any], record: Mapping[str, Any] | None) -> dict[str, Any]:
+    cell: dict[str, Any] = {
+        **{key: described[key] for key in _COORDINATES},
+        "short": described["short"],
+        "attack_kind": described["attack_kind"],
+        "status": "skipped",
+        "error": described["skipped"] or "not run",
+        "n": described["n"],
+        **dict.fromkeys(_MEASURES),
+        "seconds": None,
+        "craft_seconds": None,
+        "warnings": [],
+    }
+    if record is None:
+        return cell
+    if record["status"] != "ok":
+        return {**cell, "status": "error", "error": record["error"]}
+    measured = measure_cell(record)
+    return {
+        **cell,
+        "status": "ok",
+        "error": None,
+        "n": record["n"],
+        **{key: measured[key] for key in _MEASURES},
+        "seconds": record["seconds"],
+        "craft_seconds": record["craft_seconds"],
+        "warnings": _warnings(described, measured["attack_failures"], record["n"]),
+    }
+
+
+def _warnings(described: Mapping[str, Any], failures: int, n: int) -> list[str]:
+    if described["attack_kind"] == "minimal" and failures:
+        name = described["short"]["attack"]
+        return [f"{name} found no adversarial image for {failures} of {n} samples; they count as withstood"]
+    return []
+
+
+def _leaderboards(
+    described: Sequence[Mapping[str, Any]], records: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """One a dataset, model and threat, with a row a defense, the best worst case first."""
+    groups: dict[tuple[str, str, str], dict[str, list[Mapping[str, Any]]]] = {}
+    for cell in described:
+        if not cell["skipped"]:
+            group = groups.setdefault((cell["dataset"], cell["model"], cell["threat"]), {})
+            group.setdefault(cell["defense"], []).append(cell)
+    boards = []
+    for (dataset, model, threat), rows in groups.items():
+        ranked = sorted((_row(cells, records) for cells in rows.values()), key=_rank)
+        boards.append({"dataset": dataset, "model": model, "threat": threat, "rows": ranked})
+    return boards
+
+
+def _row(cells: Sequence[Mapping[str, Any]], records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """A defense's row: its clean accuracy and worst case.
+
+    The worst case over fewer attacks than the board has is an upper bound, and says so by ``complete``.
+    """
+    done = [record for cell in cells if (record := records.get(cell["key"])) and record["status"] == "ok"]
+    return {
+        "defense": cells[0]["defense"],
+        "clean_accuracy": sum(done[0]["clean_correct"]) / done[0]["n"] if done else None,
+        "worst_case": {**worst_case(done), "complete": len(done) == len(cells)} if done else None,
+    }
+
+
+def _rank(row: Mapping[str, Any]) -> tuple[bool, float, float]:
+    """Complete rows by worst case, then by clean accuracy; rows with failed or missing attacks after them."""
+    worst = row["worst_case"]
+    if worst is None:
+        return True, 0.0, 0.0
+    return not worst["complete"], -worst["accuracy"], -row["clean_accuracy"]

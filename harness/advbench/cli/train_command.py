@@ -1,0 +1,135 @@
+"""``advbench train``: trains a component's weights by its recipe."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from advbench.cli.flags import add_data_dir, add_plugin_flags
+from advbench.cli.parser import at_least, device
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from advbench.api import Component, DataSources, LabelledImages, Trainable, TrainingJob, TrainingProgress
+    from advbench.discovery import Registry
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the flags."""
+    parser.add_argument("name", help="the model or defense to train, such as mnist-cnn")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="where to write the weights; default NAME.safetensors"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace weights that are there")
+    parser.add_argument("--epochs", type=at_least(1), metavar="N", help="default: the recipe's own number")
+    parser.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="seed of weights and order")
+    parser.add_argument("--device", type=device, default="auto", metavar="auto|cpu|cuda:N", help="where to compute")
+    add_data_dir(parser)
+    add_plugin_flags(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the command."""
+    import torch
+
+    from advbench.api import TrainingJob, UsageError
+    from advbench.cli.session import data_sources, messages, open_registry
+    from advbench.matrix import pick_device
+
+    console = messages()
+    registry = open_registry(options)
+    component, trainable = _trainable(registry, options.name)
+    output = options.output or Path(f"{component.name}.safetensors")
+    if output.suffix != ".safetensors":
+        raise UsageError(f"--output {output}: the name must end in .safetensors")
+    if not output.parent.is_dir():
+        raise UsageError(f"--output {output}: the folder {output.parent} does not exist; make it first")
+    if output.exists() and not options.overwrite:
+        raise UsageError(f"--output {output}: is there already; give another file, or --overwrite to replace it")
+    sources = data_sources(options, console)
+    with _Bar(console) as bar:
+        job = TrainingJob(
+            output=output,
+            load_dataset=lambda spec: _load(registry, spec, sources),
+            device=torch.device(pick_device(options.device)),
+            seed=options.seed,
+            epochs=options.epochs,
+            report=bar.report,
+        )
+        _say_resumption(console, job)
+        sidecar = trainable.train(job)
+    console.print(f"wrote {output}", markup=False, soft_wrap=True)
+    for key, value in sidecar.items():
+        if isinstance(value, (int, float, str)):
+            console.print(f"  {key}: {value}", markup=False, soft_wrap=True)
+    console.print(f"use it as {component.name}:weights={output}", markup=False, soft_wrap=True)
+    return 0
+
+
+def _trainable(registry: Registry, text: str) -> tuple[Component, Trainable]:
+    """The component of a spec, which must have a recipe."""
+    from advbench.api import Trainable, UsageError
+    from advbench.specs import parse_chain, resolve_one
+
+    name = parse_chain(text)[0].name
+    registered = [found for found in registry.find(name) if issubclass(found.component, Trainable)]
+    if not registered:
+        kinds = ("models", "defenses")
+        names = [r.component.name for kind in kinds for r in registry.all(kind) if issubclass(r.component, Trainable)]
+        raise UsageError(f"{name!r} has no training recipe; there are recipes for: {', '.join(names) or 'nothing'}")
+    component = resolve_one(registry, registered[0].kind, text)
+    assert isinstance(component, Trainable)
+    return component, component
+
+
+def _load(registry: Registry, spec: str, sources: DataSources) -> LabelledImages:
+    from advbench.api import Dataset
+    from advbench.specs import resolve_one
+
+    dataset = resolve_one(registry, "datasets", spec)
+    assert isinstance(dataset, Dataset)
+    return dataset.load(sources)
+
+
+def _say_resumption(console: Console, job: TrainingJob) -> None:
+    if job.checkpoint.exists():
+        console.print(f"going on from {job.checkpoint}", markup=False, soft_wrap=True)
+
+
+class _Bar:
+    """A progress bar in a terminal; elsewhere one line an epoch."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        self.console = console
+        self.live = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.task = self.live.add_task("training", total=None, epoch="", figures="")
+        self.epoch = 0
+
+    def __enter__(self) -> _Bar:
+        self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.live.stop()
+
+    def report(self, progress: TrainingProgress) -> None:
+        figures = "  ".join(f"{name} {value:.4f}" for name, value in progress.figures.items())
+        epoch = f"{progress.epoch}/{progress.epochs}"
+        self.live.update(self.task, total=progress.steps, completed=progress.step, epoch=epoch, figures=figures)
+        ended = progress.step * progress.epochs // progress.steps
+        if not self.console.is_terminal and ended > self.epoch:
+            self.console.print(f"epoch {epoch}  {figures}", markup=False)
+        self.epoch = max(self.epoch, ended)

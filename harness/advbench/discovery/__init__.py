@@ -1,0 +1,19 @@
+"""Discovery: entry points to a registry of components."""
+
+from __future__ import annotations
+
+from advbench.discovery.identity import code_digests, dependency_versions
+from advbench.discovery.loading import DISABLE_VARIABLE, discover
+from advbench.discovery.registry import KINDS, Plugin, Problem, Registered, Registry
+
+__all__ = [
+    "DISABLE_VARIABLE",
+    "KINDS",
+    "Plugin",
+    "Problem",
+    "Registered",
+    "Registry",
+    "code_digests",
+    "dependency_versions",
+    "discover",
+]

@@ -1,0 +1,119 @@
+"""Entry points and files to a registry; a broken plugin becomes a recorded problem."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pluggy
+
+from advbench import __version__
+from advbench.api import API_VERSION, Component, hookspecs
+from advbench.discovery.registry import KINDS, Plugin, Registry
+from advbench.errors import PluginError, UsageError
+
+__all__ = ["DISABLE_VARIABLE", "discover"]
+
+DISABLE_VARIABLE = "ADVBENCH_DISABLE_PLUGINS"
+"""Environment variable: entry points or distributions not to load, separated by commas; ``*`` for all."""
+
+
+def discover(core: Sequence[str] = (), files: Sequence[Path] = (), *, strict: bool = False) -> Registry:
+    """Loads every plugin by itself and collects what they register.
+
+    Args:
+        core: Modules of advbench itself that register components; they cannot be disabled.
+        files: Single Python files to load as plugins.
+        strict: Whether the first problem is raised.
+
+    Raises:
+        PluginError: ``strict`` and a plugin has a problem.
+        UsageError: A file of ``files`` does not exist.
+    """
+    registry = Registry()
+    for module in core:
+        plugin = Plugin("core", "advbench", __version__, module)
+        _load(registry, plugin, partial(importlib.import_module, module))
+    for entry_point in sorted(metadata.entry_points(group=hookspecs.PROJECT), key=lambda point: point.name):
+        distribution = entry_point.dist
+        plugin = Plugin(
+            name=entry_point.name,
+            distribution=distribution.name if distribution else "unknown distribution",
+            version=distribution.version if distribution else "",
+            module=entry_point.value,
+        )
+        if not _disabled(plugin):
+            _load(registry, plugin, entry_point.load)
+    for file in files:
+        if not file.is_file():
+            raise UsageError(f"--plugin {file}: no such file")
+        plugin = Plugin(str(file), f"file {file.name}", "", file.stem)
+        _load(registry, plugin, partial(_import_file, file))
+    if strict and registry.problems:
+        raise PluginError(str(registry.problems[0]))
+    return registry
+
+
+def _disabled(plugin: Plugin) -> bool:
+    names = {name.strip() for name in os.environ.get(DISABLE_VARIABLE, "").split(",")}
+    return not names.isdisjoint({"*", plugin.name, plugin.distribution})
+
+
+def _load(registry: Registry, plugin: Plugin, load: Callable[[], Any]) -> None:
+    """Loads one plugin and lets it register; whatever it raises becomes a problem."""
+    registry.plugins.append(plugin)
+    try:
+        # What a plugin prints must not mix with the tables on stdout.
+        with contextlib.redirect_stdout(sys.stderr):
+            _register(registry, plugin, load())
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        registry.report(plugin, _in_one_line(error), traceback.format_exc())
+
+
+def _register(registry: Registry, plugin: Plugin, module: Any) -> None:
+    wanted = getattr(module, "API_VERSION", API_VERSION)
+    if wanted != API_VERSION:
+        older = "the plugin" if isinstance(wanted, int) and wanted < API_VERSION else "advbench"
+        registry.report(plugin, f"made for API version {wanted}, this advbench has {API_VERSION}; upgrade {older}")
+        return
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    manager.register(module, plugin.name)
+    manager.check_pending()
+    callers = manager.get_hookcallers(module)
+    if not callers:
+        registry.report(plugin, f"{plugin.module} implements no register_… hook; decorate one with @hookimpl")
+        return
+    for kind in KINDS:
+        register: Callable[[type[Component]], None] = partial(registry.register, kind, plugin=plugin)
+        getattr(manager.hook, f"register_{kind}")(register=register)
+
+
+def _import_file(file: Path) -> Any:
+    """Imports a single Python file under a name that no installed module has."""
+    digest = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]
+    name = f"_advbench_file_{file.stem}_{digest}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"--plugin {file}: not a Python file (its name must end in .py)")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _in_one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else f"raised {type(error).__name__}"

@@ -1,0 +1,183 @@
+"""The registry: which components there are, and which plugin each comes from."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from typing import Any
+
+from advbench.api import Attack, Component, Dataset, Defense, Executor, Model, Reporter
+from advbench.api.component import closest
+from advbench.errors import UnknownNameError
+
+__all__ = ["KINDS", "Plugin", "Problem", "Registered", "Registry"]
+
+KINDS: dict[str, type[Component]] = {
+    "attacks": Attack,
+    "defenses": Defense,
+    "models": Model,
+    "datasets": Dataset,
+    "executors": Executor,
+    "reporters": Reporter,
+}
+"""The kinds of component, as in ``register_<kind>`` and ``advbench list <kind>``, with their base classes."""
+
+_NAME = re.compile(r"[a-z][a-z0-9._-]*")
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """Something wrong with a plugin, which was left out or partly left out for it.
+
+    Attributes:
+        plugin: Name of the entry point or file.
+        distribution: The distribution that it comes from, with its version.
+        message: What is wrong and what to do, in one line.
+        traceback: The full traceback where an exception was raised; empty otherwise.
+    """
+
+    plugin: str
+    distribution: str
+    message: str
+    traceback: str = ""
+
+    def __str__(self) -> str:
+        return f"plugin {self.plugin!r} of {self.distribution}: {self.message}"
+
+
+@dataclasses.dataclass
+class Plugin:
+    """One entry point, file or core module that registers components.
+
+    Attributes:
+        name: Name of the entry point, or the file's path.
+        distribution: Name of the distribution that it comes from.
+        version: The distribution's version.
+        module: The module that was imported.
+        components: ``(kind, name)`` of all that it registered.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    module: str
+    components: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+
+    @property
+    def provenance(self) -> str:
+        """Distribution and version in one text."""
+        return f"{self.distribution} {self.version}".strip()
+
+
+@dataclasses.dataclass(frozen=True)
+class Registered:
+    """A component class with the plugin that registered it."""
+
+    kind: str
+    component: type[Component]
+    plugin: Plugin
+
+
+class Registry:
+    """All components by kind and name.
+
+    A name that two plugins register for one kind belongs to neither: using it is an error that names both.
+    """
+
+    def __init__(self) -> None:
+        self.plugins: list[Plugin] = []
+        self.problems: list[Problem] = []
+        self._components: dict[str, dict[str, list[Registered]]] = {kind: {} for kind in KINDS}
+
+    def register(self, kind: str, component: type[Component], plugin: Plugin) -> None:
+        """Adds a component; what is wrong with it becomes a problem of the plugin."""
+        fault = _fault(kind, component)
+        if fault is not None:
+            self.report(plugin, fault)
+            return
+        holders = self._components[kind].setdefault(component.name, [])
+        if any(holder.component is component for holder in holders):
+            return
+        holders.append(Registered(kind, component, plugin))
+        plugin.components.append((kind, component.name))
+        if len(holders) > 1:
+            self.report(plugin, self._ambiguity(kind, component.name))
+
+    def report(self, plugin: Plugin, message: str, traceback: str = "") -> None:
+        """Records a problem."""
+        self.problems.append(Problem(plugin.name, plugin.provenance, message, traceback))
+
+    def get(self, kind: str, name: str) -> Registered:
+        """The component of this kind and name.
+
+        Raises:
+            UnknownNameError: There is none, or more than one.
+        """
+        holders = self._components[kind].get(name, [])
+        if len(holders) == 1:
+            return holders[0]
+        if holders:
+            raise UnknownNameError(self._ambiguity(kind, name))
+        raise UnknownNameError(f"unknown {kind[:-1]} {name!r}; {self._hint(kind, name)}")
+
+    def all(self, kind: str) -> list[Registered]:
+        """All usable components of a kind, by name."""
+        found = self._components[kind]
+        return [found[name][0] for name in sorted(found) if len(found[name]) == 1]
+
+    def find(self, name: str) -> list[Registered]:
+        """The components of this name, of whatever kind.
+
+        Raises:
+            UnknownNameError: There is none.
+        """
+        found = [self.get(kind, name) for kind in KINDS if name in self._components[kind]]
+        if not found:
+            everything = [known for names in self._components.values() for known in names]
+            raise UnknownNameError(
+                f"nothing is named {name!r}; {closest(name, everything) or 'advbench list shows what there is'}"
+            )
+        return found
+
+    def problems_of(self, plugin: Plugin) -> list[Problem]:
+        """The problems of one plugin."""
+        return [p for p in self.problems if (p.plugin, p.distribution) == (plugin.name, plugin.provenance)]
+
+    def _hint(self, kind: str, name: str) -> str:
+        names = [registered.component.name for registered in self.all(kind)]
+        if not names:
+            return f"no plugin registers any {kind}; 'advbench plugins' shows what was found"
+        return closest(name, names) or f"there are: {', '.join(names)}"
+
+    def _ambiguity(self, kind: str, name: str) -> str:
+        holders = [holder.plugin for holder in self._components[kind][name]]
+        places = " and ".join(f"{plugin.provenance} (plugin {plugin.name!r})" for plugin in holders)
+        return (
+            f"the {kind[:-1]} name {name!r} is registered by {places}, so it is used from neither; rename one, "
+            f"or disable its plugin: ADVBENCH_DISABLE_PLUGINS={holders[-1].name}"
+        )
+
+
+def _fault(kind: str, component: Any) -> str | None:
+    """What makes a class unfit to be a component of this kind, or None."""
+    base = KINDS[kind]
+    if not (isinstance(component, type) and issubclass(component, base)):
+        return f"register_{kind} was given {component!r}, which is not a subclass of advbench.api.{base.__name__}"
+    where = f"{component.__module__}.{component.__qualname__}"
+    name = getattr(component, "name", None)
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        return f"{where}: name = {name!r} must be text such as 'my-{kind[:-1]}': lower case, digits, '-', '_', '.'"
+    own = {key for key in inspect.get_annotations(component) if not key.startswith("_")}
+    if own and "__dataclass_params__" not in component.__dict__:
+        return f"{where}: decorate it with @dataclass(frozen=True), its fields being its parameters"
+    if not component.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        return f"{where}: components are frozen; decorate it with @dataclass(frozen=True)"
+    missing = sorted(getattr(component, "__abstractmethods__", ()))
+    if missing:
+        return f"{where}: does not define {', '.join(missing)}"
+    try:
+        component.parameters()
+    except TypeError as error:
+        return f"{where}: {error}"
+    return None

@@ -1,0 +1,16 @@
+"""Registers advbench's own executors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from advbench.api import Executor, hookimpl
+from advbench.executors.processes import Processes
+from advbench.executors.serial import Serial
+
+
+@hookimpl
+def register_executors(register: Callable[[type[Executor]], None]) -> None:
+    """Registers ``serial`` and ``processes``."""
+    register(Serial)
+    register(Processes)

@@ -1,0 +1,41 @@
+"""The executor that runs one task after another in this process."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from concurrent.futures import Executor as FuturesExecutor
+from concurrent.futures import Future
+from typing import Any
+
+from advbench.api import Executor, UsageError
+
+__all__ = ["Serial"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Serial(Executor):
+    """Runs one task after another in this process."""
+
+    name = "serial"
+
+    def check(self, jobs: int) -> None:
+        """Raises UsageError for more than one task at a time."""
+        if jobs != 1:
+            raise UsageError(f"--jobs {jobs}: the executor 'serial' runs one task at a time; use --executor processes")
+
+    def open(self, jobs: int) -> FuturesExecutor:
+        """Opens the pool of this process alone."""
+        del jobs
+        return _InThisProcess()
+
+
+class _InThisProcess(FuturesExecutor):
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Runs the task at once; an interruption goes straight to the caller."""
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future

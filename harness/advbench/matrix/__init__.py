@@ -1,0 +1,39 @@
+"""The matrix: plan, craft, score."""
+
+from __future__ import annotations
+
+from advbench.matrix.environment import Environment, adopt, pick_device
+from advbench.matrix.estimate import Estimate, estimate
+from advbench.matrix.manifest import make_manifest
+from advbench.matrix.plan import Axes, Cell, Plan, build_plan, pick_ids, resolve_axes
+from advbench.matrix.run import Job, Observer, Rerun, Todo, run_todo, survey
+from advbench.matrix.tasks import CleanTask, CraftTask, Outcome, ScoreTask
+from advbench.matrix.threat import THREATS, Threat, select_threats
+
+__all__ = [
+    "THREATS",
+    "Axes",
+    "Cell",
+    "CleanTask",
+    "CraftTask",
+    "Environment",
+    "Estimate",
+    "Job",
+    "Observer",
+    "Outcome",
+    "Plan",
+    "Rerun",
+    "ScoreTask",
+    "Threat",
+    "Todo",
+    "adopt",
+    "build_plan",
+    "estimate",
+    "make_manifest",
+    "pick_device",
+    "pick_ids",
+    "resolve_axes",
+    "run_todo",
+    "select_threats",
+    "survey",
+]

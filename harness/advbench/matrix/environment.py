@@ -1,0 +1,129 @@
+"""Where and how tasks run: plain data for any worker, and what each worker process keeps loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from advbench.api import Attack, Dataset, DataSources, LabelledImages, Model
+from advbench.discovery import Registry, discover
+from advbench.errors import UsageError
+from advbench.specs import Chain, resolve_chain, resolve_one
+from advbench.store import Store
+
+__all__ = ["Environment", "Workspace", "adopt", "pick_device", "workspace"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Environment:
+    """What a worker must know beside its task. None of it changes any result.
+
+    Attributes:
+        store: Folder of the store.
+        cache_dir: Folder of downloaded datasets.
+        data_dir: The user's own datasets, or None.
+        device: ``cpu`` or ``cuda:N``.
+        batch_size: How many images go through a component at once.
+        threads: CPU threads of a worker process, or None to leave torch's own number.
+        core: Modules of advbench that register components.
+        plugin_files: Single files loaded as plugins.
+    """
+
+    store: Path
+    cache_dir: Path
+    data_dir: Path | None
+    device: str
+    batch_size: int
+    threads: int | None = None
+    core: tuple[str, ...] = ()
+    plugin_files: tuple[Path, ...] = ()
+
+    def sources(self) -> DataSources:
+        """Where datasets may look; workers download nothing, since the driver has done so."""
+        return DataSources(self.cache_dir, self.data_dir, download=False)
+
+
+class Workspace:
+    """What one process keeps loaded between tasks."""
+
+    def __init__(
+        self, environment: Environment, registry: Registry, images: Mapping[str, LabelledImages] | None = None
+    ) -> None:
+        self.environment = environment
+        self.registry = registry
+        self.store = Store(environment.store)
+        self.device = torch.device(environment.device)
+        self._images = dict(images or {})
+        self._networks: dict[str, torch.nn.Module] = {}
+
+    def images(self, spec: str) -> LabelledImages:
+        """A dataset's images, read once."""
+        if spec not in self._images:
+            dataset = resolve_one(self.registry, "datasets", spec)
+            assert isinstance(dataset, Dataset)
+            self._images[spec] = dataset.load(self.environment.sources())
+        return self._images[spec]
+
+    def network(self, spec: str) -> torch.nn.Module:
+        """A model's network on the device, in eval mode and frozen, built once."""
+        if spec not in self._networks:
+            self._networks[spec] = self.model(spec).load().to(self.device).eval().requires_grad_(False)
+        return self._networks[spec]
+
+    def model(self, spec: str) -> Model:
+        """The model of a spec."""
+        model = resolve_one(self.registry, "models", spec)
+        assert isinstance(model, Model)
+        return model
+
+    def attack(self, spec: str) -> Attack:
+        """The attack of a spec."""
+        attack = resolve_one(self.registry, "attacks", spec)
+        assert isinstance(attack, Attack)
+        return attack
+
+    def chain(self, spec: str) -> Chain:
+        """The defense of a spec."""
+        return resolve_chain(self.registry, spec)[0]
+
+
+_current: Workspace | None = None
+
+
+def adopt(environment: Environment, registry: Registry, images: Mapping[str, LabelledImages]) -> None:
+    """Lets tasks in this process use what is already loaded: plugins, and datasets by their full specs."""
+    global _current  # noqa: PLW0603  a task is plain data and cannot carry what is loaded
+    _current = Workspace(environment, registry, images)
+
+
+def workspace(environment: Environment) -> Workspace:
+    """This process's workspace; a worker process loads the plugins itself."""
+    global _current  # noqa: PLW0603
+    if _current is None or _current.environment != environment:
+        if environment.threads is not None:
+            torch.set_num_threads(environment.threads)
+        _current = Workspace(environment, discover(environment.core, environment.plugin_files))
+    return _current
+
+
+def pick_device(wanted: str) -> str:
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N`` to a device that is there.
+
+    Raises:
+        UsageError: There is no such device.
+    """
+    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if wanted == "cpu" or (wanted == "auto" and not available):
+        return "cpu"
+    if wanted in ("auto", "cuda"):
+        wanted = "cuda:0"
+    number = wanted.removeprefix("cuda:")
+    if wanted == number or not number.isdigit():
+        raise UsageError(f"--device {wanted}: must be auto, cpu or cuda:N")
+    if int(number) >= available:
+        there = f"there are cuda:0 to cuda:{available - 1}" if available else "torch sees no CUDA device here"
+        raise UsageError(f"--device {wanted}: {there}; use --device cpu or auto")
+    return wanted

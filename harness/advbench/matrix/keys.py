@@ -1,0 +1,97 @@
+"""Key material: all that a stored result depends on.
+
+What is in here decides whether a stored result may be used again. Whatever changes a result must be part of
+it; batch size, number of jobs and executor are not, since results do not depend on them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from advbench.api import Attack, Component, Dataset, DataSources, Model
+from advbench.discovery import code_digests, dependency_versions
+from advbench.specs import Chain
+from advbench.store import SCHEMA, ids_digest
+
+__all__ = ["Base", "cell_material"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Base:
+    """What all keys of one (dataset, model) pair share.
+
+    Attributes:
+        dataset: Identity of the dataset with the digest of its content.
+        model: Identity of the model with the digest of its weights.
+        seed: Seed of all randomness.
+        device: Type of the device, since its arithmetic shapes the last bits.
+    """
+
+    dataset: dict[str, Any]
+    model: dict[str, Any]
+    seed: int
+    device: str
+
+    @classmethod
+    def of(cls, dataset: Dataset, sources: DataSources, model: Model, seed: int, device: str) -> Base:
+        """Collects it.
+
+        Raises:
+            DataError: The dataset's digest cannot be told.
+            WeightsError: The weights are missing or damaged.
+        """
+        return cls(
+            dataset={**_identity(dataset), "digest": dataset.digest(sources)},
+            model={**_identity(model), "weights": model.weights_digest()},
+            seed=seed,
+            device=device.partition(":")[0],
+        )
+
+    def adversarial(
+        self, ids: Sequence[int], attack: Attack, threat: str, defense: Chain | None = None
+    ) -> dict[str, Any]:
+        """Material of one chunk of adversarial images; the defense counts where the threat sees it."""
+        return {
+            **self._common("adversarial", ids),
+            "attack": _identity(attack),
+            "threat": threat,
+            "defense": None if defense is None else _chain_identity(defense),
+        }
+
+    def clean(self, ids: Sequence[int], defense: Chain) -> dict[str, Any]:
+        """Material of a defended model's predictions on clean images."""
+        return {**self._common("clean", ids), "defense": _chain_identity(defense)}
+
+    def _common(self, kind: str, ids: Sequence[int]) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "kind": kind,
+            "dataset": self.dataset,
+            "ids": ids_digest(ids),
+            "model": self.model,
+            "seed": self.seed,
+            "torch": torch.__version__,
+            "device": self.device,
+        }
+
+
+def cell_material(adversarial_keys: Sequence[str], clean_key: str) -> dict[str, Any]:
+    """Material of a cell: which adversarial images, and through the clean key which model and defense."""
+    return {"schema": SCHEMA, "kind": "cell", "adversarial": list(adversarial_keys), "clean": clean_key}
+
+
+def _identity(component: Component) -> dict[str, Any]:
+    return {
+        "name": component.name,
+        "parameters": component.values(),
+        "code": code_digests(type(component)),
+        "versions": dependency_versions(type(component)),
+    }
+
+
+def _chain_identity(chain: Chain) -> list[dict[str, Any]]:
+    return [{**_identity(part), "weights": part.weights_digest()} for part in chain.parts]

@@ -1,0 +1,120 @@
+"""The manifest of a run: what it consists of and what made it, written before anything is computed."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from importlib import metadata
+from typing import Any
+
+import torch
+
+from advbench import __version__
+from advbench.api import Component
+from advbench.discovery import Registry, code_digests, dependency_versions
+from advbench.matrix.environment import Environment
+from advbench.matrix.plan import Cell, Plan
+from advbench.specs import short_spec
+from advbench.store import SCHEMA
+
+__all__ = ["make_manifest"]
+
+_ALWAYS = ("torch", "numpy")
+
+
+def make_manifest(
+    plan: Plan,
+    registry: Registry,
+    environment: Environment,
+    *,
+    name: str,
+    command: str,
+    before: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """Describes a run.
+
+    Args:
+        plan: Its cells.
+        registry: Where its components come from.
+        environment: Where it runs.
+        name: Name of the suite, or ``custom``.
+        command: The command line that makes it.
+        before: The manifest of the same run as an earlier command began it, or None.
+    """
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    threads = environment.threads or torch.get_num_threads()
+    return {
+        "schema": SCHEMA,
+        "run": plan.run_id,
+        "name": name,
+        "command": command,
+        "created": before["created"] if before else now,
+        "updated": now,
+        "threats": {threat.name: {"meaning": threat.meaning, "caveat": threat.caveat} for threat in plan.axes.threats},
+        "seed": plan.axes.seed,
+        "limit": plan.axes.limit,
+        "device": _device_name(environment.device),
+        "threads": threads,
+        "batch_size": environment.batch_size,
+        "platform": platform.platform(terse=True),
+        "versions": _versions(plan),
+        "plugins": _plugins(plan, registry),
+        "samples": {cell.specs()["dataset"]: list(cell.ids) for cell in _one_a_dataset(plan)},
+        "cells": [_describe(cell) for cell in plan.cells],
+    }
+
+
+def _describe(cell: Cell) -> dict[str, Any]:
+    return {
+        "key": cell.key,
+        **cell.specs(),
+        "short": {
+            "dataset": short_spec(cell.dataset),
+            "model": short_spec(cell.model),
+            "attack": short_spec(cell.attack),
+            "defense": short_spec(cell.defense),
+        },
+        "attack_kind": "minimal" if cell.attack.budget() is None else "budget",
+        "skipped": cell.skipped,
+        "n": len(cell.ids),
+    }
+
+
+def _one_a_dataset(plan: Plan) -> list[Cell]:
+    return list({cell.specs()["dataset"]: cell for cell in plan.cells if not cell.skipped}.values())
+
+
+def _components(plan: Plan) -> Sequence[tuple[str, Component]]:
+    axes = plan.axes
+    return [
+        *(("datasets", dataset) for dataset in axes.datasets),
+        *(("models", model) for model in axes.models),
+        *(("attacks", attack) for attack in axes.attacks),
+        *(("defenses", part) for chain in axes.defenses for part in chain.parts),
+    ]
+
+
+def _versions(plan: Plan) -> dict[str, str]:
+    versions = {"advbench": __version__, "python": platform.python_version()}
+    versions |= {name: metadata.version(name) for name in _ALWAYS}
+    for _, component in _components(plan):
+        versions |= dependency_versions(type(component))
+    return versions
+
+
+def _plugins(plan: Plan, registry: Registry) -> list[dict[str, Any]]:
+    plugins: dict[str, dict[str, Any]] = {}
+    for kind, component in _components(plan):
+        plugin = registry.get(kind, component.name).plugin
+        plugins[plugin.name] = {
+            "name": plugin.name,
+            "distribution": plugin.distribution,
+            "version": plugin.version,
+            "code": code_digests(type(component)),
+        }
+    return list(plugins.values())
+
+
+def _device_name(device: str) -> str:
+    return device if device == "cpu" else f"{device} ({torch.cuda.get_device_name(device)})"

@@ -1,0 +1,120 @@
+"""Scoring: what a defended model says of clean and of adversarial images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from advbench.api import SampleRandom
+from advbench.matrix.contracts import check_defended, check_logits, check_unchanged
+from advbench.matrix.environment import Workspace
+from advbench.matrix.plan import CHUNK
+from advbench.matrix.tasks import CleanTask, ScoreTask
+from advbench.specs import full_spec
+
+__all__ = ["predict_clean", "score"]
+
+
+def predict_clean(place: Workspace, task: CleanTask, progress: Callable[[int], None]) -> None:
+    """Predicts the clean images through a defense and stores labels and predictions.
+
+    Raises:
+        ContractError: The defense or the model broke its contract.
+    """
+    data = place.images(task.dataset)
+    defended = _Defended(place, task.model, task.defense, task.seed, progress)
+    began = time.perf_counter()
+    labels: list[int] = []
+    predictions: list[int] = []
+    for start in range(0, len(task.ids), CHUNK):
+        ids = task.ids[start : start + CHUNK]
+        images, chunk_labels = data.take(ids)
+        labels += chunk_labels.tolist()
+        predictions += defended.predict(images, ids)
+    seconds = round(time.perf_counter() - began, 6)
+    place.store.write_record("clean", task.material, {"labels": labels, "predictions": predictions, "seconds": seconds})
+
+
+def score(place: Workspace, task: ScoreTask, progress: Callable[[int], None]) -> None:
+    """Predicts a cell's adversarial images through its defense and stores the cell.
+
+    Raises:
+        ContractError: The defense or the model broke its contract.
+        LookupError: What the cell is made of is not in the store.
+    """
+    clean = place.store.read_record("clean", task.clean)
+    if clean is None:
+        raise LookupError(f"clean predictions {task.clean} have gone from the store; run the command again")
+    defended = _Defended(place, task.specs["model"], task.specs["defense"], task.seed, progress)
+    predictions: list[int] = []
+    attacked: dict[str, list[Any]] = {name: [] for name in ("clean_predictions", "predictions", "linf", "l2")}
+    seconds = craft_seconds = 0.0
+    for key, ids in task.chunks:
+        stored = place.store.read_tensors(key)
+        if stored is None:
+            raise LookupError(f"adversarial images {key} have gone from the store; run the command again")
+        tensors, crafted = stored
+        began = time.perf_counter()
+        predictions += defended.predict(tensors["images"], ids)
+        seconds += time.perf_counter() - began
+        craft_seconds += crafted["seconds"]
+        for name, values in attacked.items():
+            values.extend(tensors[name].tolist())
+    cell = {
+        **task.specs,
+        "status": "ok",
+        "n": len(predictions),
+        "seconds": round(seconds, 6),
+        "craft_seconds": round(craft_seconds, 6),
+        "labels": clean["labels"],
+        "clean_predictions": clean["predictions"],
+        "clean_correct": _bits(clean["predictions"], clean["labels"]),
+        "adversarial_predictions": predictions,
+        "adversarial_correct": _bits(predictions, clean["labels"]),
+        "attacked_clean_predictions": attacked["clean_predictions"],
+        "attacked_predictions": attacked["predictions"],
+        "linf": attacked["linf"],
+        "l2": attacked["l2"],
+    }
+    place.store.write_record("cells", task.material, cell)
+
+
+class _Defended:
+    """A model behind a defense."""
+
+    def __init__(self, place: Workspace, model: str, defense: str, seed: int, progress: Callable[[int], None]) -> None:
+        self.place = place
+        self.model = place.model(model)
+        self.network = place.network(model)
+        self.chain = place.chain(defense)
+        self.seed = seed
+        self.progress = progress
+        self.done = 0
+
+    def predict(self, images: torch.Tensor, ids: Sequence[int]) -> list[int]:
+        """Classes of these images, batch by batch."""
+        size = self.place.environment.batch_size
+        starts = range(0, len(ids), size)
+        return [c for start in starts for c in self._batch(images[start : start + size], ids[start : start + size])]
+
+    @torch.no_grad()
+    def _batch(self, images: torch.Tensor, ids: Sequence[int]) -> list[int]:
+        name = full_spec(self.chain)
+        images = images.to(self.place.device)
+        given = images.clone()
+        returned = self.chain.apply(given, SampleRandom(self.seed, "defense", ids, self.place.device))
+        check_unchanged(f"defense {name!r}", images, given)
+        defended = check_defended(name, images, returned)
+        logits = check_logits(self.model.name, self.network(defended), len(ids), self.model.num_classes)
+        self.done += len(ids)
+        self.progress(self.done)
+        classes: list[int] = logits.argmax(dim=1).tolist()
+        return classes
+
+
+def _bits(predictions: Sequence[int], labels: Sequence[int]) -> list[int]:
+    """1 where the prediction is the label, 0 elsewhere."""
+    return [int(prediction == label) for prediction, label in zip(predictions, labels, strict=True)]

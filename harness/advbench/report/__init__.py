@@ -1,0 +1,8 @@
+"""Reports: results as leaderboards in the terminal and in files."""
+
+from __future__ import annotations
+
+from advbench.report.export import Export, plan_exports, write_export
+from advbench.report.terminal import print_results
+
+__all__ = ["Export", "plan_exports", "print_results", "write_export"]

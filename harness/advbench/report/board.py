@@ -1,0 +1,145 @@
+"""Boards: results as tables of text, which the terminal and the files render each in their own way."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["FAILED", "NOT_RUN", "Board", "BoardCell", "Column", "make_boards", "percent"]
+
+NOT_RUN = "—"
+FAILED = "ERR"
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A column's heading.
+
+    Attributes:
+        title: What it is, such as an attack's spec.
+        detail: What must be known to read it, such as the kind of the attack.
+    """
+
+    title: str
+    detail: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class BoardCell:
+    """What one place of a board shows.
+
+    Attributes:
+        text: The text.
+        score: What the best of its column is told by; None where it does not compete.
+        best: Whether it is the best of its column.
+        failed: Whether it stands for a failure.
+    """
+
+    text: str
+    score: float | None = None
+    best: bool = False
+    failed: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Board:
+    """The leaderboard of one dataset, model and threat.
+
+    Attributes:
+        title: Dataset, number of samples, model and threat.
+        columns: Headings; the first column names the defense.
+        rows: One a defense, the best worst case first.
+        notes: What must be known to read it, a sentence each.
+    """
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[BoardCell, ...], ...]
+    notes: tuple[str, ...]
+
+
+def make_boards(results: Mapping[str, Any]) -> list[Board]:
+    """Lays out every leaderboard of some results."""
+    lines: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for cell in results["cells"]:
+        lines.setdefault((cell["dataset"], cell["model"], cell["threat"], cell["defense"]), []).append(cell)
+    return [_board(results["run"], leaderboard, lines) for leaderboard in results["leaderboards"]]
+
+
+def percent(share: float) -> str:
+    """A fraction in per cent with one decimal: ``0.985`` is ``98.5``."""
+    return f"{100 * share:.1f}"
+
+
+def _board(
+    run: Mapping[str, Any], leaderboard: Mapping[str, Any], lines: Mapping[tuple[str, ...], list[Mapping[str, Any]]]
+) -> Board:
+    dataset, model, threat = (leaderboard[key] for key in ("dataset", "model", "threat"))
+    grid = [lines[dataset, model, threat, row["defense"]] for row in leaderboard["rows"]]
+    attacks, short = grid[0], grid[0][0]["short"]
+    columns = [_attack_column([cells[place] for cells in grid]) for place in range(len(attacks))]
+    rows = [_row(row, cells) for row, cells in zip(leaderboard["rows"], grid, strict=True)]
+    return Board(
+        title=f"{short['dataset']} · {short['model']} · {threat} · n = {run['n'][dataset]:,}",
+        columns=(Column("defense"), Column("clean"), *columns, Column("worst case"), Column("95 % interval")),
+        rows=_mark_best(rows),
+        notes=tuple(_notes(run["threats"][threat], threat, attacks)),
+    )
+
+
+def _attack_column(cells: Sequence[Mapping[str, Any]]) -> Column:
+    """An attack's heading: its kind, and for a minimal attack how far it had to go."""
+    title = cells[0]["short"]["attack"]
+    if cells[0]["attack_kind"] == "budget":
+        return Column(title, "fixed budget")
+    medians = {cell["median_l2"] for cell in cells if cell["status"] == "ok"}
+    distance = f", median L2 {medians.pop():.2f}" if len(medians) == 1 and None not in medians else ""
+    return Column(title, f"minimal{distance}")
+
+
+def _row(row: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> list[BoardCell]:
+    clean = row["clean_accuracy"]
+    return [
+        BoardCell(cells[0]["short"]["defense"]),
+        BoardCell(NOT_RUN) if clean is None else BoardCell(percent(clean), clean),
+        *(_accuracy(cell) for cell in cells),
+        *_worst_case(row["worst_case"]),
+    ]
+
+
+def _accuracy(cell: Mapping[str, Any]) -> BoardCell:
+    if cell["status"] == "ok":
+        return BoardCell(percent(cell["robust_accuracy"]), cell["robust_accuracy"])
+    return BoardCell(FAILED, failed=True) if cell["status"] == "error" else BoardCell(NOT_RUN)
+
+
+def _worst_case(worst: Mapping[str, Any] | None) -> tuple[BoardCell, BoardCell]:
+    """The worst case and its interval; over only some of the attacks it is no more than an upper bound."""
+    if worst is None:
+        return BoardCell(NOT_RUN), BoardCell(NOT_RUN)
+    if not worst["complete"]:
+        return BoardCell(f"≤ {percent(worst['accuracy'])}"), BoardCell(NOT_RUN)
+    low, high = worst["ci95"]
+    return BoardCell(percent(worst["accuracy"]), worst["accuracy"]), BoardCell(f"{percent(low)}–{percent(high)}")
+
+
+def _mark_best(rows: Sequence[Sequence[BoardCell]]) -> tuple[tuple[BoardCell, ...], ...]:
+    """Marks the highest of each column, all of them where several tie, none where all are alike."""
+    columns = []
+    for column in zip(*rows, strict=True):
+        scores = {cell.score for cell in column if cell.score is not None}
+        highest = max(scores) if len(scores) > 1 else None
+        columns.append([dataclasses.replace(c, best=highest is not None and c.score == highest) for c in column])
+    return tuple(zip(*columns, strict=True))
+
+
+def _notes(threat: Mapping[str, str], name: str, attacks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What a reader of this board must know."""
+    notes = [f"Threat {name}: {threat['meaning']}; {threat['caveat']}."]
+    if any(cell["attack_kind"] == "minimal" for cell in attacks):
+        notes.append(
+            "A minimal attack stops at the nearest image that fools the attacked model, so that almost any "
+            "transform may undo it; what is left after it is no measure of security."
+        )
+    return notes

@@ -1,0 +1,69 @@
+"""Leaderboards in Markdown, as GitHub renders it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from tabulate import tabulate
+
+from advbench.api import Reporter
+from advbench.report.board import Board, BoardCell, Column, make_boards
+from advbench.report.footer import READING, attack_settings, failures, provenance
+
+__all__ = ["Markdown", "escape"]
+
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|~#$])")
+
+
+@dataclasses.dataclass(frozen=True)
+class Markdown(Reporter):
+    """Leaderboards as GitHub-flavoured Markdown tables."""
+
+    name = "markdown"
+    suffix = ".md"
+
+    def render(self, results: Mapping[str, Any]) -> str:
+        """Renders every leaderboard with its notes, failures and footer."""
+        blocks = [block for board in make_boards(results) for block in _render_board(board)]
+        lines = failures(results)
+        if lines:
+            blocks.append("\n".join(f"- {escape(line)}" for line in lines))
+        facts = [f"- {label}: {_code(text)}" for label, text in provenance(results)]
+        attacks = [f"- attack: {_code(spec)}" for spec in attack_settings(results)]
+        blocks += [READING, "\n".join(attacks + facts)]
+        return "\n\n".join(blocks) + "\n"
+
+
+def escape(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+
+
+def _render_board(board: Board) -> list[str]:
+    headers = [_heading(column) for column in board.columns]
+    rows = [[_cell(cell) for cell in row] for row in board.rows]
+    alignment = ["left"] + ["right"] * (len(headers) - 1)
+    table = tabulate(rows, headers, tablefmt="github", colalign=alignment, disable_numparse=True)
+    return [f"**{escape(board.title)}**", table, *(escape(note) for note in board.notes)]
+
+
+def _heading(column: Column) -> str:
+    detail = f"<br>{escape(column.detail)}" if column.detail else ""
+    return escape(column.title) + detail
+
+
+def _cell(cell: BoardCell) -> str:
+    text = escape(cell.text)
+    return f"**{text}**" if cell.best else text
+
+
+def _code(text: str) -> str:
+    """Text as code, fenced by more backticks than it holds in a row."""
+    text = " ".join(text.split())
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * (longest + 1)
+    pad = " " if longest else ""
+    return f"{fence}{pad}{text}{pad}{fence}"

@@ -1,0 +1,27 @@
+"""Specs: text to components and back, sweeps, chains and suites."""
+
+from __future__ import annotations
+
+from advbench.specs.chain import Chain
+from advbench.specs.formatting import full_spec, short_spec
+from advbench.specs.grammar import Term, expand, parse_chain
+from advbench.specs.selection import resolve, resolve_chain, resolve_one, select, select_chains
+from advbench.specs.suite import DEFAULT_SUITE, Suite, load_suite, shipped_suites
+
+__all__ = [
+    "DEFAULT_SUITE",
+    "Chain",
+    "Suite",
+    "Term",
+    "expand",
+    "full_spec",
+    "load_suite",
+    "parse_chain",
+    "resolve",
+    "resolve_chain",
+    "resolve_one",
+    "select",
+    "select_chains",
+    "shipped_suites",
+    "short_spec",
+]

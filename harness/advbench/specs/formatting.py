@@ -1,0 +1,39 @@
+"""Components to text: full specs for records and keys, short ones for tables."""
+
+from __future__ import annotations
+
+from advbench.api import Component
+from advbench.api.parameters import Value, format_value
+from advbench.specs.chain import Chain
+from advbench.specs.grammar import quote
+
+__all__ = ["full_spec", "short_spec"]
+
+
+def full_spec(component: Component | Chain) -> str:
+    """The spec with every parameter, defaults included; parsing it gives the component back."""
+    if isinstance(component, Chain):
+        return "+".join(full_spec(part) for part in component.parts)
+    return _join(component.name, component.values())
+
+
+def short_spec(component: Component | Chain) -> str:
+    """The spec with only those parameters that differ from their defaults."""
+    if isinstance(component, Chain):
+        return "+".join(short_spec(part) for part in component.parts)
+    values = component.values()
+    declared = type(component).parameters({key: _write(value) for key, value in values.items()})
+    defaults = {parameter.name: parameter.default for parameter in declared if not parameter.required}
+    return _join(
+        component.name,
+        {key: value for key, value in values.items() if key not in defaults or defaults[key] != value},
+    )
+
+
+def _join(name: str, values: dict[str, Value]) -> str:
+    items = ",".join(f"{key}={_write(value)}" for key, value in values.items())
+    return f"{name}:{items}" if items else name
+
+
+def _write(value: Value) -> str:
+    return quote(value) if isinstance(value, str) else format_value(value)

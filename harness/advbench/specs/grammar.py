@@ -1,0 +1,133 @@
+r"""The grammar of specs: ``name[:key=value[,key=value…]]``, chained with ``+``, swept with ``{…}``.
+
+::
+
+    chain  = term {"+" term}
+    term   = name [":" item {"," item}]
+    item   = key "=" (value | "{" value {"," value} "}")
+    value  = bare text without , { } + " | "quoted text with \" and \\"
+
+A ``+`` inside an exponent (``1e+3``) belongs to the number.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Iterator
+
+from advbench.errors import SpecError
+
+__all__ = ["Term", "expand", "parse_chain", "quote"]
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
+_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+(?=[,}+]|$)")
+_BARE = re.compile(r'[^,{}+"]+')
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_ESCAPED = re.compile(r"\\(.)")
+_NEEDS_QUOTES = re.compile(r'[,{}+"\\]|^\s|\s$|^$')
+
+
+@dataclasses.dataclass(frozen=True)
+class Term:
+    """One component's name with its parameters as text; a swept parameter has several values."""
+
+    name: str
+    items: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+def parse_chain(text: str) -> list[Term]:
+    """Parses a spec into the terms of its chain.
+
+    Raises:
+        SpecError: The text does not follow the grammar; the message shows where.
+    """
+    return list(_Parser(text).chain())
+
+
+def expand(terms: list[Term]) -> Iterator[list[tuple[str, dict[str, str]]]]:
+    """All combinations of a chain's swept values, in the order written, the last sweep varying fastest."""
+    axes = [values for term in terms for _, values in term.items]
+    for choice in itertools.product(*axes):
+        values = iter(choice)
+        yield [(term.name, {key: next(values) for key, _ in term.items}) for term in terms]
+
+
+def quote(text: str) -> str:
+    """Writes a text value so that the grammar reads it back."""
+    if not _NEEDS_QUOTES.search(text):
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+class _Parser:
+    """A recursive-descent parser over one spec."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+
+    def chain(self) -> Iterator[Term]:
+        yield self.term()
+        while self.at < len(self.text):
+            self.expect("+")
+            yield self.term()
+
+    def term(self) -> Term:
+        name = self.match(_NAME, "a component's name")
+        if not self.accept(":"):
+            return Term(name)
+        items: list[tuple[str, tuple[str, ...]]] = []
+        while True:
+            key = self.match(_KEY, "key=value")
+            if any(key == known for known, _ in items):
+                raise SpecError(f"{self.text!r}: {key} is given twice")
+            self.expect("=")
+            items.append((key, tuple(self.values())))
+            if not self.accept(","):
+                return Term(name, tuple(items))
+
+    def values(self) -> list[str]:
+        if not self.accept("{"):
+            return [self.value()]
+        values = [self.value()]
+        while self.accept(","):
+            values.append(self.value())
+        self.expect("}")
+        return values
+
+    def value(self) -> str:
+        quoted = _QUOTED.match(self.text, self.at)
+        if quoted:
+            self.at = quoted.end()
+            return _ESCAPED.sub(r"\1", quoted.group(1))
+        number = _NUMBER.match(self.text, self.at)
+        if number:
+            self.at = number.end()
+            return number.group()
+        return self.match(_BARE, "a value").strip()
+
+    def match(self, pattern: re.Pattern[str], wanted: str) -> str:
+        found = pattern.match(self.text, self.at)
+        if not found:
+            raise self.error(wanted)
+        self.at = found.end()
+        return found.group()
+
+    def accept(self, character: str) -> bool:
+        if self.text.startswith(character, self.at):
+            self.at += 1
+            return True
+        return False
+
+    def expect(self, character: str) -> None:
+        if not self.accept(character):
+            raise self.error(repr(character))
+
+    def error(self, wanted: str) -> SpecError:
+        rest = self.text[self.at :]
+        where = f"at {rest!r}" if rest else "at its end"
+        return SpecError(f"{self.text!r}: expected {wanted} {where}; a spec is name:key=value,key=value")

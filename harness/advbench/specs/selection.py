@@ -1,0 +1,81 @@
+"""Specs to components, checked before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from advbench.api import Component, Defense
+from advbench.discovery import Registry
+from advbench.errors import ParameterError, SpecError, UsageError
+from advbench.specs.chain import Chain
+from advbench.specs.formatting import full_spec
+from advbench.specs.grammar import expand, parse_chain
+
+__all__ = ["resolve", "resolve_chain", "resolve_one", "select", "select_chains"]
+
+
+def resolve(registry: Registry, kind: str, text: str) -> list[Component]:
+    """The components that one spec stands for: several where it has a sweep.
+
+    Raises:
+        SpecError: The text is malformed, or a chain.
+        UnknownNameError: Nothing of that kind has that name.
+        ParameterError: A parameter is unknown or not allowed.
+    """
+    terms = parse_chain(text)
+    if len(terms) > 1:
+        raise SpecError(f"{text!r}: only defenses can be chained with '+'")
+    return [_build(registry, kind, *combination[0]) for combination in expand(terms)]
+
+
+def resolve_one(registry: Registry, kind: str, text: str) -> Component:
+    """The one component that a spec without a sweep stands for; raises as :func:`resolve` does."""
+    found = resolve(registry, kind, text)
+    if len(found) > 1:
+        raise SpecError(f"{text!r}: a sweep cannot be used here")
+    return found[0]
+
+
+def resolve_chain(registry: Registry, text: str) -> list[Chain]:
+    """The chains of defenses that one spec stands for; raises as :func:`resolve` does."""
+    chains = []
+    for combination in expand(parse_chain(text)):
+        parts = [_build(registry, "defenses", name, given) for name, given in combination]
+        chains.append(Chain(tuple(part for part in parts if isinstance(part, Defense))))
+    return chains
+
+
+def select(registry: Registry, kind: str, texts: Sequence[str]) -> list[Component]:
+    """The components of one axis of the matrix.
+
+    Raises:
+        UsageError: The axis is empty, or two of its specs are the same after defaults.
+    """
+    found = [(text, component) for text in texts for component in resolve(registry, kind, text)]
+    _check_axis(kind, [(text, full_spec(component)) for text, component in found])
+    return [component for _, component in found]
+
+
+def select_chains(registry: Registry, texts: Sequence[str]) -> list[Chain]:
+    """The defenses of the matrix; raises as :func:`select` does."""
+    found = [(text, chain) for text in texts for chain in resolve_chain(registry, text)]
+    _check_axis("defenses", [(text, full_spec(chain)) for text, chain in found])
+    return [chain for _, chain in found]
+
+
+def _build(registry: Registry, kind: str, name: str, given: dict[str, str]) -> Component:
+    registered = registry.get(kind, name)
+    try:
+        return registered.component.from_text(given)
+    except ParameterError as error:
+        raise ParameterError(f"{kind[:-1]} {name!r}: {error}") from error
+
+
+def _check_axis(kind: str, found: list[tuple[str, str]]) -> None:
+    if not found:
+        raise UsageError(f"no {kind} selected; give at least one, 'advbench list {kind}' shows what there is")
+    seen: dict[str, str] = {}
+    for text, spec in found:
+        if spec in seen:
+            raise UsageError(f"--{kind}: {seen[spec]!r} and {text!r} are the same after defaults ({spec}); remove one")
+        seen[spec] = text

@@ -1,0 +1,25 @@
+"""Content addresses: SHA-256 of canonical JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ["canonical_json", "digest_of", "ids_digest"]
+
+
+def canonical_json(material: Any) -> bytes:
+    """The one JSON text of a value: keys sorted, no blanks, no NaN; equal values give equal bytes."""
+    return json.dumps(material, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+
+
+def digest_of(material: Any) -> str:
+    """SHA-256 of the canonical JSON, as hexadecimal text."""
+    return hashlib.sha256(canonical_json(material)).hexdigest()
+
+
+def ids_digest(ids: Sequence[int]) -> str:
+    """SHA-256 of sample ids in their order."""
+    return digest_of([int(sample_id) for sample_id in ids])

@@ -1,0 +1,173 @@
+"""Content-addressed results on disk.
+
+::
+
+    STORE/adversarial/3f/3f9a….safetensors   adversarial images of one chunk of samples, with what was measured
+    STORE/clean/…/….json                     a defended model's predictions on clean images
+    STORE/cells/…/….json                     cells: per-sample predictions and distances, or a failure
+    STORE/runs/RUN.json                      manifests: what a run consists of
+
+Every entry is written under a temporary name and renamed, holds the material that its key is the digest of,
+and a checksum of its content. What does not check out is a miss with a warning, never a wrong number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from advbench.api.files import replace_atomically, write_atomically
+from advbench.errors import StoreError
+from advbench.store.keys import canonical_json, digest_of
+
+__all__ = ["SCHEMA", "Store"]
+
+SCHEMA = 1
+"""Version of the entries' form and of the meaning of keys. Raised whenever a stored result would no longer be
+what the same command computes, for a reason that no other part of the key shows."""
+
+_log = logging.getLogger("advbench.store")
+
+
+class Store:
+    """Results under one folder.
+
+    Args:
+        root: The folder; created when first written to.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def check_writable(self) -> None:
+        """Makes the folder and tries a write.
+
+        Raises:
+            StoreError: It cannot be written.
+        """
+        probe = self.root / f".probe-{os.getpid()}"
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def read_record(self, kind: str, key: str) -> dict[str, Any] | None:
+        """A JSON entry's record, or None where there is none that checks out."""
+        path = self._path(kind, key, ".json")
+        envelope = self._read_json(path)
+        if envelope is None:
+            return None
+        record = envelope.get("record")
+        if digest_of(envelope.get("material")) != key or digest_of(record) != envelope.get("sha256"):
+            return self._corrupt(path)
+        return record if isinstance(record, dict) else self._corrupt(path)
+
+    def write_record(self, kind: str, material: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+        """Writes a JSON entry under the digest of its material."""
+        envelope = {"sha256": digest_of(record), "material": material, "record": record}
+        self._write(self._path(kind, digest_of(material), ".json"), canonical_json(envelope))
+
+    def has_tensors(self, key: str) -> bool:
+        """Whether adversarial images are there, without reading them; see :meth:`read_tensors`."""
+        return self._path("adversarial", key, ".safetensors").is_file()
+
+    def read_tensors(self, key: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+        """Adversarial images with their record, or None where there are none that check out."""
+        path = self._path("adversarial", key, ".safetensors")
+        try:
+            with safe_open(path, framework="pt") as file:
+                header = json.loads((file.metadata() or {})["advbench"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except FileNotFoundError:
+            return None
+        except (SafetensorError, OSError, KeyError, ValueError):
+            self._corrupt(path)
+            return None
+        record = header.get("record")
+        if digest_of(header.get("material")) != key or header.get("sha256") != _tensors_digest(tensors, record):
+            self._corrupt(path)
+            return None
+        return tensors, record
+
+    def write_tensors(
+        self, material: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any]
+    ) -> None:
+        """Writes adversarial images under the digest of their material."""
+        header = {"sha256": _tensors_digest(tensors, record), "material": material, "record": record}
+        path = self._path("adversarial", digest_of(material), ".safetensors")
+        try:
+            with replace_atomically(path) as temporary:
+                save_file(dict(tensors), temporary, metadata={"advbench": canonical_json(header).decode()})
+        except (OSError, SafetensorError) as error:
+            raise self._unwritable(error) from error
+
+    def discard_tensors(self, key: str) -> None:
+        """Removes adversarial images, as ``--rerun all`` does before they are made again."""
+        self._path("adversarial", key, ".safetensors").unlink(missing_ok=True)
+
+    def read_manifest(self, run: str) -> dict[str, Any] | None:
+        """A run's manifest, or None where there is none that can be read."""
+        path = self._manifest(run)
+        manifest = self._read_json(path)
+        if manifest is not None and not {"run", "cells"} <= manifest.keys():
+            return self._corrupt(path)
+        return manifest
+
+    def write_manifest(self, run: str, manifest: Mapping[str, Any]) -> None:
+        """Writes a run's manifest."""
+        self._write(self._manifest(run), (json.dumps(manifest, indent=1) + "\n").encode())
+
+    def runs(self) -> Iterator[str]:
+        """Ids of the runs in the store, the one last written first."""
+        manifests = sorted((self.root / "runs").glob("*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+        return (manifest.stem for manifest in manifests)
+
+    def _path(self, kind: str, key: str, suffix: str) -> Path:
+        return self.root / kind / key[:2] / f"{key}{suffix}"
+
+    def _manifest(self, run: str) -> Path:
+        return self.root / "runs" / f"{run}.json"
+
+    def _read_json(self, path: Path) -> dict[str, Any] | None:
+        try:
+            envelope = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError):
+            return self._corrupt(path)
+        return envelope if isinstance(envelope, dict) else self._corrupt(path)
+
+    def _corrupt(self, path: Path) -> dict[str, Any] | None:
+        """Warns of a damaged entry, which counts as a miss."""
+        _log.warning("%s is damaged and is not used; what it held is computed again", path)
+        return None
+
+    def _write(self, path: Path, content: bytes) -> None:
+        try:
+            write_atomically(path, content)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: Exception) -> StoreError:
+        reason = getattr(error, "strerror", None) or str(error)
+        return StoreError(f"store {self.root} cannot be written: {reason}; choose another with --store DIR")
+
+
+def _tensors_digest(tensors: Mapping[str, torch.Tensor], record: Any) -> str:
+    sha = hashlib.sha256(canonical_json(record))
+    for name in sorted(tensors):
+        array = tensors[name].contiguous().numpy()
+        sha.update(f"{name}{array.dtype}{array.shape}".encode())
+        sha.update(array.data)
+    return sha.hexdigest()

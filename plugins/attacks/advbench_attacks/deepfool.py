@@ -1,0 +1,50 @@
+"""DeepFool."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from advbench.api import Attack, SampleRandom, param
+
+from advbench_attacks import foolbox_engine
+
+__all__ = ["DeepFool"]
+
+
+@dataclass(frozen=True)
+class DeepFool(Attack):
+    """Steps to the nearest of the class boundaries, linearised at the point reached, until one is crossed.
+
+    A minimal attack: for an affine classifier it ends at the closest misclassified point, times 1 + overshoot.
+    Deterministic.
+    """
+
+    name: ClassVar[str] = "deepfool"
+    source: ClassVar[str] = (
+        "Moosavi-Dezfooli, Fawzi and Frossard 2016, DeepFool: a simple and accurate method to fool deep neural "
+        "networks, algorithm 2; for L-infinity section 3.3"
+    )
+    depends_on: ClassVar[tuple[str, ...]] = foolbox_engine.DEPENDS_ON
+
+    steps: int = param(50, min=1, help="largest number of steps")
+    candidates: int = param(
+        10, min=2, help="how many of the likeliest classes are looked at, the predicted one included"
+    )
+    overshoot: float = param(0.02, min=0, help="how far to go past the boundary, as a share of the way to it")
+    norm: str = param("l2", choices=("l2", "linf"), help="the norm to keep small")
+
+    def run(
+        self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
+    ) -> torch.Tensor:
+        """Attacks one batch; see :meth:`advbench.api.Attack.run`."""
+        del rng
+        attacks = foolbox_engine.load().attacks
+        variant = {"l2": attacks.L2DeepFoolAttack, "linf": attacks.LinfDeepFoolAttack}[self.norm]
+        attack = variant(steps=self.steps, candidates=self.candidates, overshoot=self.overshoot)
+        return foolbox_engine.minimise(attack, model, images, labels)
+
+    def passes(self) -> int:
+        """A gradient a step and candidate."""
+        return self.steps * self.candidates

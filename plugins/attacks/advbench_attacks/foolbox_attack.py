@@ -1,0 +1,145 @@
+"""Any attack of Foolbox's catalogue, by the name of its class."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from advbench.api import Attack, Budget, Norm, Parameter, ParameterError, SampleRandom, Value
+from advbench.api.component import closest
+
+from advbench_attacks import foolbox_catalogue, foolbox_engine
+from advbench_attacks.global_generators import run_per_sample
+
+if TYPE_CHECKING:
+    from foolbox.attacks.base import Attack as AnyFoolboxAttack
+
+__all__ = ["FoolboxAttack"]
+
+_ATTACK = Parameter(
+    "attack", "str", None, required=True, help="class name in foolbox.attacks, such as L2BasicIterativeAttack"
+)
+_EPS = Parameter(
+    "eps", "float", None, optional=True, min=0, help="largest perturbation, in the attack's norm; some attacks need it"
+)
+
+
+@dataclasses.dataclass(frozen=True, init=False)
+class FoolboxAttack(Attack):
+    """Any attack of Foolbox by its class name, with that class's own arguments as further parameters.
+
+    An attack that works within a budget needs ``eps``. One that searches the smallest perturbation takes it as
+    the largest that counts; without it, it is a minimal attack.
+
+    Foolbox draws from the global generators, for the whole batch at once. To give every sample its own stream, an
+    attack that draws is run sample by sample, which takes longer. On a CUDA device the numbers drawn are not
+    those of the CPU.
+
+    Args:
+        attack: Class name in ``foolbox.attacks``, or one of the aliases there.
+        eps: Largest perturbation, in the attack's norm, images being in [0, 1].
+        **arguments: The attack's own arguments; ``norm`` for the attacks that leave the distance open.
+
+    Raises:
+        ParameterError: There is no such attack, it cannot run here, or a parameter is unknown, missing or not allowed.
+    """
+
+    name: ClassVar[str] = "foolbox"
+    source: ClassVar[str] = (
+        "Rauber, Zimmermann, Bethge and Brendel 2020, Foolbox Native: Fast adversarial attacks to benchmark the "
+        "robustness of machine learning models in PyTorch, TensorFlow, and JAX"
+    )
+    # SciPy blurs for GaussianBlurAttack.
+    depends_on: ClassVar[tuple[str, ...]] = (*foolbox_engine.DEPENDS_ON, "scipy")
+
+    attack: str
+    eps: float | None
+    arguments: tuple[tuple[str, Value], ...] = dataclasses.field(init=False)
+
+    def __init__(self, attack: str, eps: float | None = None, **arguments: Value) -> None:
+        chosen = foolbox_catalogue.find(attack)
+        known = {parameter.name: parameter for parameter in foolbox_catalogue.parameters(chosen)}
+        given: dict[str, Value] = {**arguments, **({} if eps is None else {"eps": eps})}
+        for key in given:
+            if key not in known:
+                hint = closest(key, known) or f"it takes {', '.join(known)}"
+                raise ParameterError(f"attack={attack} has no parameter {key!r}; {hint}")
+        values: dict[str, Value] = {}
+        for key, parameter in known.items():
+            if parameter.required and key not in given:
+                raise ParameterError(f"attack={attack} needs {key}=…: {parameter.help}")
+            values[key] = parameter.check(given[key]) if key in given else parameter.default
+        object.__setattr__(self, "attack", chosen.__name__)
+        object.__setattr__(self, "eps", values.pop("eps", None))
+        object.__setattr__(self, "arguments", tuple(values.items()))
+        foolbox_catalogue.check(chosen, values)
+
+    @classmethod
+    def parameters(cls, given: Mapping[str, str] | None = None) -> tuple[Parameter, ...]:
+        """The parameters of the attack that ``given`` names; without one, those that all share.
+
+        Raises:
+            ParameterError: ``given`` names no attack, or one that is unknown or cannot run here.
+        """
+        if not given:
+            return (_ATTACK, _EPS)
+        if "attack" not in given:
+            raise ParameterError(f"needs attack=…: {_ATTACK.help}")
+        return (_ATTACK, *foolbox_catalogue.parameters(foolbox_catalogue.find(given["attack"])))
+
+    def values(self) -> dict[str, Value]:
+        """All parameters with their values, defaults included."""
+        own = dict(self.arguments)
+        shared: dict[str, Value] = {"attack": self.attack}
+        if self._norm() is not None:
+            shared["eps"] = self.eps
+        return {**shared, **own}
+
+    def budget(self) -> Budget | None:
+        """The ball of radius eps in the attack's norm, or None where no eps is given."""
+        norm = self._norm()
+        return None if self.eps is None or norm is None else Budget(norm, self.eps)
+
+    def run(
+        self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
+    ) -> torch.Tensor:
+        """Attacks one batch; see :meth:`advbench.api.Attack.run`."""
+        seeds = rng.seeds()
+        rows = list(range(len(images)))
+        if not foolbox_catalogue.needs_budget(self._class()):
+            # These attacks search for what is already there, and some fail on it.
+            right = foolbox_engine.predict(model, images) == labels
+            rows = torch.nonzero(right).flatten().tolist()
+        crafted = images.clone()
+        if rows:
+            attack = foolbox_catalogue.build(self._class(), dict(self.arguments))
+
+            def craft(positions: list[int]) -> torch.Tensor:
+                chosen = [rows[position] for position in positions]
+                return self._craft(attack, model, images[chosen], labels[chosen])
+
+            together = not foolbox_catalogue.alone(self._class(), dict(self.arguments))
+            crafted[rows] = run_per_sample(craft, [seeds[row] for row in rows], images.device, together=together)
+        return crafted
+
+    def _craft(self, attack: Any, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """The attack's images for some of the samples; all of them rightly classified unless it has a budget."""
+        if self.eps is not None and foolbox_catalogue.needs_budget(self._class()):
+            return foolbox_engine.maximise(attack, model, images, labels, self.eps)
+        points = None
+        opening = foolbox_catalogue.start(self._class())
+        if opening is not None:
+            points = foolbox_engine.search(opening, model, images, labels)
+            if torch.equal(points, images):
+                return images
+        return foolbox_engine.search(
+            attack, model, images, labels, eps=self.eps, norm=self._norm(), starting_points=points
+        )
+
+    def _class(self) -> type[AnyFoolboxAttack]:
+        return foolbox_catalogue.find(self.attack)
+
+    def _norm(self) -> Norm | None:
+        return foolbox_catalogue.norm(self._class(), dict(self.arguments))

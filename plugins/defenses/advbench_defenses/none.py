@@ -1,0 +1,27 @@
+"""The undefended baseline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from advbench.api import Defense
+
+if TYPE_CHECKING:
+    import torch
+
+    from advbench.api import SampleRandom
+
+__all__ = ["NoDefense"]
+
+
+@dataclass(frozen=True)
+class NoDefense(Defense):
+    """Leaves the images as they are: the undefended baseline."""
+
+    name = "none"
+
+    def apply(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
+        """Returns the images themselves."""
+        del rng
+        return images

@@ -1,0 +1,21 @@
+"""Registers advbench's own defenses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from advbench.api import Defense, hookimpl
+from advbench_defenses.gaussian import GaussianBlur
+from advbench_defenses.jpeg import JpegCompression
+from advbench_defenses.kmeans import KMeansQuantisation
+from advbench_defenses.none import NoDefense
+from advbench_defenses.tvm import TotalVariationMinimisation
+
+__all__ = ["register_defenses"]
+
+
+@hookimpl
+def register_defenses(register: Callable[[type[Defense]], None]) -> None:
+    """Registers them all."""
+    for defense in (NoDefense, JpegCompression, GaussianBlur, KMeansQuantisation, TotalVariationMinimisation):
+        register(defense)

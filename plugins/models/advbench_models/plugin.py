@@ -1,0 +1,14 @@
+"""Registers the built-in models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from advbench.api import Model, hookimpl
+from advbench_models.mnist_cnn import MnistCnn
+
+
+@hookimpl
+def register_models(register: Callable[[type[Model]], None]) -> None:
+    """Registers every model of this package."""
+    register(MnistCnn)

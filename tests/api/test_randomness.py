@@ -1,0 +1,52 @@
+"""Every sample has its own random stream."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from advbench.api import SampleRandom
+
+
+def test_a_sample_gets_the_same_numbers_in_any_batch() -> None:
+    together = SampleRandom(5, "attack", [10, 11, 12]).normal(2, 3)
+    alone = torch.cat([SampleRandom(5, "attack", [i]).normal(2, 3) for i in (10, 11, 12)])
+    assert torch.equal(together, alone)
+
+
+@pytest.mark.parametrize("other", [(6, "attack", 10), (5, "defense", 10), (5, "attack", 11)])
+def test_seed_purpose_and_sample_each_give_another_stream(other: tuple[int, str, int]) -> None:
+    seed, purpose, sample = other
+    assert not torch.equal(SampleRandom(5, "attack", [10]).uniform(8), SampleRandom(seed, purpose, [sample]).uniform(8))
+
+
+def test_draws_go_on_where_they_were_in_a_part_of_the_batch() -> None:
+    whole, reference = SampleRandom(0, "x", [1, 2, 3]), SampleRandom(0, "x", [3])
+    whole.uniform(4)
+    reference.uniform(4)
+    assert torch.equal(whole[torch.tensor([False, False, True])].uniform(4), reference.uniform(4))
+
+
+def test_derived_streams_do_not_depend_on_how_far_their_parent_is() -> None:
+    fresh, used = SampleRandom(0, "x", [1]), SampleRandom(0, "x", [1])
+    used.uniform(100)
+    assert torch.equal(fresh.derive("part").uniform(5), used.derive("part").uniform(5))
+    assert not torch.equal(fresh.derive("part").uniform(5), fresh.derive("other").uniform(5))
+
+
+def test_draws_have_the_ranges_and_types_they_promise() -> None:
+    rng = SampleRandom(1, "x", range(50))
+    uniform = rng.uniform(100, low=-2, high=3)
+    assert uniform.dtype == torch.float32
+    assert -2 <= float(uniform.min()) < -1.9 < 2.9 < float(uniform.max()) <= 3
+    assert abs(float(rng.normal(500, mean=1, std=2).std()) - 2) < 0.05
+    assert abs(float(rng.bernoulli(0.25, 500).float().mean()) - 0.25) < 0.02
+    integers = rng.integers(2, 5, 100)
+    assert set(integers.unique().tolist()) == {2, 3, 4}
+    assert len(set(rng.seeds())) == 50
+
+
+def test_the_streams_are_the_ones_that_stored_results_were_made_with() -> None:
+    # If this fails the streams have changed: stored results are no longer what a run computes. Raise store.SCHEMA.
+    drawn = SampleRandom(0, "attack", [7]).uniform(3)
+    assert drawn.tolist() == [[0.6775003671646118, 0.01084965467453003, 0.4498472213745117]]

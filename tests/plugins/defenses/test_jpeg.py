@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from advbench.api import ContractError, SampleRandom
+from advbench_defenses.jpeg import JpegCompression
+
+RNG = SampleRandom(0, "defense", range(5))
+
+
+def by_hand(image: torch.Tensor, quality: int) -> torch.Tensor:
+    pixels = np.rint(image.numpy() * 255).astype(np.uint8)
+    picture = Image.merge("RGB", [Image.fromarray(p) for p in pixels]) if len(pixels) == 3 else Image.new("L", (11, 16))
+    if len(pixels) == 1:
+        picture.putdata(pixels.ravel().tolist())
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=quality)
+    read = Image.open(file)
+    bands = np.stack([np.asarray(band) for band in read.split()])
+    return torch.from_numpy(bands.astype(np.float32) / np.float32(255))
+
+
+@pytest.mark.parametrize("quality", [1, 75, 100])
+def test_it_equals_pillow_called_by_hand(images: torch.Tensor, quality: int) -> None:
+    expected = torch.stack([by_hand(image, quality) for image in images])
+    assert torch.equal(JpegCompression(quality).apply(images, RNG), expected)
+
+
+def test_grey_images_are_compressed_as_mode_l(grey: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    modes = []
+    save = Image.Image.save
+
+    def spy(self: Image.Image, *args: object, **kwargs: object) -> None:
+        modes.append(self.mode)
+        save(self, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Image.Image, "save", spy)
+    JpegCompression().apply(grey, RNG)
+    assert modes == ["L"] * 5
+
+
+def test_higher_quality_is_nearer_to_the_image(images: torch.Tensor) -> None:
+    errors = [float((JpegCompression(q).apply(images, RNG) - images).square().mean()) for q in (5, 25, 50, 75, 95)]
+    assert errors == sorted(errors, reverse=True)
+    assert len(set(errors)) == 5
+
+
+def test_values_outside_the_range_are_clipped_before_rounding() -> None:
+    beyond = torch.tensor([-0.3, 1.3]).view(2, 1, 1, 1).expand(2, 1, 8, 8)
+    assert torch.equal(JpegCompression(100).apply(beyond, RNG), beyond.clamp(0, 1))
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_other_numbers_of_channels_are_refused(channels: int) -> None:
+    with pytest.raises(ContractError, match=f"not {channels}"):
+        JpegCompression().apply(torch.zeros(1, channels, 8, 8), RNG)

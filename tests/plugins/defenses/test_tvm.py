@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from advbench.api import SampleRandom
+from advbench_defenses import tvm
+from advbench_defenses.tvm import TotalVariationMinimisation
+
+Plane = list[list[float]]
+
+
+class FixedMask(SampleRandom):
+    """Streams whose Bernoulli draw is given."""
+
+    def __init__(self, dropped: torch.Tensor) -> None:
+        super().__init__(0, "defense", range(len(dropped)))
+        self._dropped = dropped
+
+    def bernoulli(self, probability: float, *shape: int) -> torch.Tensor:
+        assert self._dropped.shape[1:] == shape
+        return self._dropped
+
+
+def reference(defense: TotalVariationMinimisation, image: torch.Tensor, dropped: torch.Tensor) -> torch.Tensor:
+    """Masked split Bregman for one image, pixel after pixel in the published order."""
+    channels, height, width = image.shape
+    mu = 1 / defense.weight
+    ell = 2 * mu
+    f = image.double().tolist()
+    kept = (~dropped | (image == 0)).tolist()
+    u = torch.where(dropped, 0, image).double().tolist()
+    dx, dy, bx, by = (torch.zeros(image.shape, dtype=torch.float64).tolist() for _ in range(4))
+
+    def at(plane: Plane, r: int, c: int) -> float:
+        return plane[r][c] if 0 <= r < height and 0 <= c < width else 0.0
+
+    for _ in range(defense.iterations):
+        before = torch.tensor(u, dtype=torch.float64)
+        for _ in range(defense.sweeps):
+            for r in range(height):
+                for c in range(width):
+                    for k in range(channels):
+                        n = (r > 0) + (r < height - 1) + (c > 0) + (c < width - 1)
+                        neighbours = at(u[k], r - 1, c) + at(u[k], r + 1, c) + at(u[k], r, c - 1) + at(u[k], r, c + 1)
+                        bregman = at(dx[k], r, c - 1) - dx[k][r][c] - at(bx[k], r, c - 1) + bx[k][r][c]
+                        bregman += at(dy[k], r - 1, c) - dy[k][r][c] - at(by[k], r - 1, c) + by[k][r][c]
+                        total = neighbours + bregman
+                        if kept[k][r][c]:
+                            u[k][r][c] = (ell * total + mu * f[k][r][c]) / (mu + n * ell)
+                        else:
+                            u[k][r][c] = total / 4
+        for k in range(channels):
+            for r in range(height):
+                for c in range(width):
+                    ux = u[k][r][c + 1] - u[k][r][c] if c < width - 1 else 0.0
+                    uy = u[k][r + 1][c] - u[k][r][c] if r < height - 1 else 0.0
+                    tx, ty = ux + bx[k][r][c], uy + by[k][r][c]
+                    s = math.hypot(tx, ty)
+                    dx[k][r][c] = s * ell * tx / (s * ell + 1)
+                    dy[k][r][c] = s * ell * ty / (s * ell + 1)
+                    bx[k][r][c] += ux - dx[k][r][c]
+                    by[k][r][c] += uy - dy[k][r][c]
+        if float((torch.tensor(u, dtype=torch.float64) - before).square().mean().sqrt()) <= defense.tolerance:
+            break
+    return torch.tensor(u, dtype=torch.float64)
+
+
+def assert_equals_reference(defense: TotalVariationMinimisation, images: torch.Tensor, dropped: torch.Tensor) -> None:
+    restored = defense.apply(images, FixedMask(dropped))
+    expected = torch.stack([reference(defense, *pair) for pair in zip(images, dropped, strict=True)])
+    torch.testing.assert_close(restored.double(), expected, atol=1e-6, rtol=0)
+
+
+def half(images: torch.Tensor) -> torch.Tensor:
+    return torch.rand(images.shape, generator=torch.Generator().manual_seed(5)) < 0.5
+
+
+@pytest.mark.parametrize(
+    "defense",
+    [
+        TotalVariationMinimisation(iterations=1, sweeps=1),
+        TotalVariationMinimisation(iterations=1, sweeps=3),
+        TotalVariationMinimisation(iterations=4, sweeps=2, tolerance=0),
+        TotalVariationMinimisation(weight=0.5, iterations=3, sweeps=40, tolerance=0),
+        TotalVariationMinimisation(tolerance=0.003),
+        TotalVariationMinimisation(),
+    ],
+    ids=str,
+)
+def test_it_equals_the_published_sweep_order(defense: TotalVariationMinimisation, images: torch.Tensor) -> None:
+    part = images[:3, :, :9, :7]
+    assert_equals_reference(defense, part, half(part))
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 6), (6, 1), (2, 9), (9, 2), (5, 5)])
+def test_every_shape_equals_the_published_sweep_order(images: torch.Tensor, height: int, width: int) -> None:
+    part = images[:3, :, -height:, :width]
+    assert_equals_reference(TotalVariationMinimisation(iterations=3, tolerance=0), part, half(part))
+
+
+def test_dropped_edges_and_corners_equal_the_published_ones(images: torch.Tensor) -> None:
+    part = images[:, :, 4:9, 2:8].clamp(min=0.1)
+    dropped = torch.ones(part.shape, dtype=torch.bool)
+    dropped[..., 1:-1, 1:-1] = False
+    assert_equals_reference(TotalVariationMinimisation(), part, dropped)
+    assert_equals_reference(TotalVariationMinimisation(), part, ~dropped)
+
+
+def test_one_sweep_by_hand() -> None:
+    image = torch.tensor([[[[0.8, 0.4, 0.6]]]])
+    dropped = torch.tensor([[[[True, False, False]]]])
+    restored = TotalVariationMinimisation(weight=0.25, iterations=1, sweeps=1).apply(image, FixedMask(dropped))
+    first = 0.4 / 4  # S / 4, although the pixel has one neighbour
+    second = (8 * (first + 0.6) + 4 * 0.4) / (4 + 2 * 8)
+    third = (8 * second + 4 * 0.6) / (4 + 1 * 8)
+    torch.testing.assert_close(restored.flatten(), torch.tensor([first, second, third]))
+
+
+def test_a_dropped_pixel_that_was_black_counts_as_kept() -> None:
+    image = torch.full((1, 1, 3, 3), 0.5)
+    image[0, 0, 1, 1] = 0
+    nothing = torch.zeros_like(image, dtype=torch.bool)
+    centre = nothing.clone()
+    centre[0, 0, 1, 1] = True
+    defense = TotalVariationMinimisation()
+    assert torch.equal(defense.apply(image, FixedMask(centre)), defense.apply(image, FixedMask(nothing)))
+    grey = image.clone()
+    grey[0, 0, 1, 1] = 0.01
+    assert defense.apply(grey, FixedMask(nothing))[0, 0, 1, 1] < 0.4
+    assert defense.apply(grey, FixedMask(centre))[0, 0, 1, 1] > 0.49
+
+
+def test_without_drop_it_is_deterministic_and_equals_the_published_sweep_order(images: torch.Tensor) -> None:
+    defense = TotalVariationMinimisation(drop=0)
+    assert not defense.stochastic
+    restored = [defense.apply(images[:2], SampleRandom(seed, "defense", [0, 1])) for seed in (0, 1)]
+    assert torch.equal(*restored)
+    nothing = torch.zeros(images.shape[1:], dtype=torch.bool)
+    expected = torch.stack([reference(defense, image, nothing) for image in images[:2]])
+    torch.testing.assert_close(restored[0].double(), expected, atol=1e-6, rtol=0)
+
+
+def test_the_mask_is_one_draw_for_each_pixel_and_channel(colour: torch.Tensor) -> None:
+    defense = TotalVariationMinimisation(drop=0.3)
+    dropped = SampleRandom(7, "defense", range(5)).bernoulli(0.3, 3, 16, 11)
+    restored = defense.apply(colour, SampleRandom(7, "defense", range(5)))
+    assert torch.equal(restored, defense.apply(colour, FixedMask(dropped)))
+
+
+def test_images_stop_at_their_own_iteration(grey: torch.Tensor) -> None:
+    mixed = torch.cat([grey, torch.full((1, 1, 16, 11), 0.5)])
+    dropped = half(mixed)
+    dropped[5] = False
+
+    def outcome(iterations: int) -> torch.Tensor:
+        return TotalVariationMinimisation(tolerance=0.002, iterations=iterations).apply(mixed, FixedMask(dropped))
+
+    final = outcome(100)
+    finished = [next(i for i in range(1, 101) if torch.equal(outcome(i)[k], final[k])) for k in range(6)]
+    assert finished[5] == 1
+    assert len(set(finished)) > 2
+    assert max(finished) < 100
+
+
+@pytest.mark.parametrize("block_values", [1, 400, 10**9])
+def test_the_size_of_a_block_changes_nothing(
+    images: torch.Tensor, block_values: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = TotalVariationMinimisation().apply(images, SampleRandom(0, "defense", range(5)))
+    monkeypatch.setattr(tvm, "_BLOCK_VALUES", block_values)
+    assert torch.equal(TotalVariationMinimisation().apply(images, SampleRandom(0, "defense", range(5))), expected)
+
+
+def test_a_uniform_image_with_nothing_dropped_stays_as_it_is() -> None:
+    image = torch.full((1, 3, 6, 7), 0.3)
+    restored = TotalVariationMinimisation(drop=0).apply(image, SampleRandom(0, "defense", [0]))
+    torch.testing.assert_close(restored, image)
+
+
+def test_a_larger_weight_is_smoother(images: torch.Tensor) -> None:
+    def variation(weight: float) -> float:
+        defense = TotalVariationMinimisation(drop=0, weight=weight, tolerance=1e-4)
+        restored = defense.apply(images, SampleRandom(0, "defense", range(5))).numpy()
+        return float(np.abs(np.diff(restored, axis=2)).sum() + np.abs(np.diff(restored, axis=3)).sum())
+
+    variations = [variation(weight) for weight in (0.001, 0.03, 0.1, 0.5)]
+    assert variations == sorted(variations, reverse=True)
+    assert variations[0] > 1.5 * variations[-1]
+
+
+def test_the_result_is_not_clamped() -> None:
+    stripes = torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0, 0.0]).repeat(6, 1).view(1, 1, 6, 6)
+    restored = TotalVariationMinimisation(drop=0).apply(stripes, SampleRandom(0, "defense", [0]))
+    assert restored.min() < -0.001
+    assert restored.max() > 1.001

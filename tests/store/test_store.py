@@ -1,0 +1,124 @@
+"""The store gives back what was put in, or nothing; never something else."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+from advbench.errors import StoreError
+from advbench.store import Store, canonical_json, digest_of
+
+MATERIAL = {"kind": "cell", "eps": 0.3}
+RECORD = {"status": "ok", "bits": [1, 0, 1]}
+TENSORS = {"images": torch.rand(3, 1, 4, 4), "labels": torch.arange(3)}
+KEY = digest_of(MATERIAL)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(tmp_path / "store")
+    store.write_record("cells", MATERIAL, RECORD)
+    store.write_tensors(MATERIAL, TENSORS, {"seconds": 1.5})
+    return store
+
+
+def entry(store: Store, suffix: str) -> Path:
+    (path,) = store.root.rglob(f"{KEY}{suffix}")
+    return path
+
+
+def test_what_was_written_is_read_back(store: Store) -> None:
+    assert store.read_record("cells", KEY) == RECORD
+    stored = store.read_tensors(KEY)
+    assert stored is not None
+    assert stored[1] == {"seconds": 1.5}
+    assert all(torch.equal(stored[0][name], tensor) for name, tensor in TENSORS.items())
+
+
+def test_what_was_not_written_is_a_silent_miss(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    assert store.read_record("cells", "0" * 64) is None
+    assert store.read_tensors("0" * 64) is None
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("suffix", [".json", ".safetensors"])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "flipped early", "flipped late", "foreign"])
+def test_a_damaged_entry_is_a_miss_with_a_warning(
+    store: Store, suffix: str, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = entry(store, suffix)
+    content = bytearray(path.read_bytes())
+    if damage == "truncated":
+        content = content[:-7]
+    elif damage == "empty":
+        content = bytearray()
+    elif damage == "foreign":
+        content = bytearray(b'{"record": {"status": "ok"}}')
+    else:
+        content[len(content) // 3 if damage == "flipped early" else -9] ^= 1
+    path.write_bytes(content)
+    with caplog.at_level(logging.WARNING):
+        assert (store.read_record("cells", KEY) if suffix == ".json" else store.read_tensors(KEY)) is None
+    assert str(path) in caplog.text
+
+
+def test_every_byte_of_an_entry_is_under_the_checksum(store: Store) -> None:
+    path = entry(store, ".safetensors")
+    content = path.read_bytes()
+    for place in range(0, len(content), 5):
+        changed = bytearray(content)
+        changed[place] ^= 4
+        path.write_bytes(changed)
+        stored = store.read_tensors(KEY)
+        if stored is not None:
+            assert torch.equal(stored[0]["images"], TENSORS["images"])
+            assert torch.equal(stored[0]["labels"], TENSORS["labels"])
+
+
+def test_an_entry_under_anothers_name_is_a_miss(store: Store) -> None:
+    other = digest_of({"kind": "cell", "eps": 0.1})
+    for suffix in (".json", ".safetensors"):
+        path = entry(store, suffix)
+        moved = path.parent.parent / other[:2] / f"{other}{suffix}"
+        moved.parent.mkdir(exist_ok=True)
+        moved.write_bytes(path.read_bytes())
+    assert store.read_record("cells", other) is None
+    assert store.read_tensors(other) is None
+
+
+def test_a_failed_write_leaves_the_entry_before_it_and_no_temporary_file(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", no_space)
+    with pytest.raises(StoreError, match="No space left on device"):
+        store.write_record("cells", MATERIAL, {"status": "changed"})
+    assert store.read_record("cells", KEY) == RECORD
+    assert not list(store.root.rglob("*.tmp"))
+
+
+def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(StoreError, match="--store DIR"):
+        Store(tmp_path / "file" / "store").check_writable()
+
+
+def test_the_run_written_last_comes_first(store: Store) -> None:
+    for run in ("aaa", "bbb", "aaa"):
+        store.write_manifest(run, {"run": run, "cells": []})
+    assert next(store.runs()) == "aaa"
+    assert store.read_manifest("bbb") == {"run": "bbb", "cells": []}
+    (store.root / "runs" / "bbb.json").write_text(json.dumps([1]))
+    assert store.read_manifest("bbb") is None
+
+
+def test_canonical_json_is_one_text_for_equal_values() -> None:
+    assert canonical_json({"b": 1, "a": [1.0, None]}) == b'{"a":[1.0,null],"b":1}'
+    with pytest.raises(ValueError, match="JSON"):
+        canonical_json({"x": float("nan")})
