@@ -105,7 +105,7 @@ def test_a_name_of_two_plugins_belongs_to_neither_and_names_both(install: Callab
 
 def test_strict_plugins_raise_the_first_problem(install: Callable[..., None]) -> None:
     install("bad-plugin", "raise RuntimeError('broken on purpose')")
-    with pytest.raises(PluginError, match="bad-plugin 1.0: RuntimeError: broken on purpose"):
+    with pytest.raises(PluginError, match=r"bad-plugin 1\.0: RuntimeError: broken on purpose"):
         discover(strict=True)
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from advbench.api import Attack, Budget, SampleRandom, param
 
+from advbench.api import Attack, Budget, SampleRandom, param
 from advbench_attacks import foolbox_engine
 
 __all__ = ["FastGradientSign"]

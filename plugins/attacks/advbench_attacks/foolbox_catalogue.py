@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import re
 import sys
 import types
 import typing
@@ -12,7 +13,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from advbench.api import Norm, Parameter, ParameterError, Value
-
 from advbench_attacks import foolbox_engine
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def find(name: str) -> type[AnyFoolboxAttack]:
     return known[name]
 
 
+@functools.cache
 def refusal(attack: type[AnyFoolboxAttack]) -> str | None:
     """Why an attack cannot run here, or None where it can."""
     foolbox = foolbox_engine.load()
@@ -172,22 +173,29 @@ def _budget_parameters(attack: type[AnyFoolboxAttack]) -> tuple[Parameter, ...]:
 
 def _own_parameters(attack: type[AnyFoolboxAttack]) -> tuple[Parameter, ...]:
     hints = typing.get_type_hints(attack.__init__)
+    documentation = inspect.getdoc(attack) or ""
     offered = (
-        _parameter(name, argument, hints.get(name))
+        _parameter(name, argument, hints.get(name), _described(name, documentation))
         for name, argument in _arguments(attack).items()
         if name not in _NOT_OFFERED
     )
     return tuple(parameter for parameter in offered if parameter is not None)
 
 
-def _parameter(name: str, argument: inspect.Parameter, annotation: Any) -> Parameter | None:
+def _described(name: str, documentation: str) -> str:
+    """What the class's docstring says about an argument."""
+    entry = re.search(rf"^ *{name} *: *(.+(?:\n {{8}}.+)*)", documentation, re.MULTILINE)
+    return " ".join(entry[1].split()).rstrip(".") if entry else "an argument that Foolbox does not document"
+
+
+def _parameter(name: str, argument: inspect.Parameter, annotation: Any, described: str) -> Parameter | None:
     """The argument as a parameter; None where its type is none that text can express."""
     members = set(typing.get_args(annotation)) if _is_union(annotation) else {annotation}
     optional = type(None) in members
     members.discard(type(None))
     required = argument.default is inspect.Parameter.empty
     default = None if required else argument.default
-    common: dict[str, Any] = {"optional": optional, "required": required, "help": "as in Foolbox's documentation"}
+    common: dict[str, Any] = {"optional": optional, "required": required, "help": described}
     if members and all(typing.get_origin(member) is Literal for member in members):
         choices = tuple(choice for member in members for choice in typing.get_args(member))
         if all(isinstance(choice, str) for choice in choices):

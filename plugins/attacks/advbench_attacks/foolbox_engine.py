@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
-    from advbench.api import Norm
     from foolbox.attacks.base import Attack as AnyFoolboxAttack
     from foolbox.attacks.base import FixedEpsilonAttack
+
+    from advbench.api import Norm
 
 __all__ = ["DEPENDS_ON", "load", "maximise", "minimise", "predict", "quiet", "search"]
 

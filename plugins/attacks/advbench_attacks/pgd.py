@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from advbench.api import Attack, Budget, SampleRandom, param
 
+from advbench.api import Attack, Budget, SampleRandom, param
 from advbench_attacks import foolbox_engine
 
 if TYPE_CHECKING:

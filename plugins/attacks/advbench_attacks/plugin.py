@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from advbench.api import Attack, hookimpl
-
 from advbench_attacks.cw import CarliniWagnerL2
 from advbench_attacks.deepfool import DeepFool
 from advbench_attacks.fgsm import FastGradientSign

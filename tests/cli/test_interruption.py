@@ -1,0 +1,97 @@
+"""A run that is killed or interrupted goes on where it stopped, in real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import TOY
+
+CELLS = 6
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Starts a slow matrix of two chunks an attack in a process of its own."""
+
+    def run(store: str, delay: float) -> subprocess.Popen[str]:
+        words = [
+            *("--datasets", "toy:size=700", "--models", "toy-linear"),
+            *("--attacks", f"toy-sign:eps={{0.05,0.1,0.2}},delay={delay}"),
+            *("--defenses", "toy-keep", "toy-noise", "--plugin", str(TOY)),
+            *("--store", str(tmp_path / store), "--export", str(tmp_path / f"{store}.json"), "--batch-size", "500"),
+        ]
+        environment = os.environ | {
+            "ADVBENCH_DISABLE_PLUGINS": "*",
+            "TOY_LOG": str(tmp_path / f"{store}.log"),
+            "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        }
+        return subprocess.Popen(
+            [sys.executable, "-m", "advbench", "matrix", *words],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return run
+
+
+def wait_for_cells(process: subprocess.Popen[str], count: int) -> list[str]:
+    """Reads stderr until so many cells have ended; returns their lines."""
+    assert process.stderr is not None
+    lines: list[str] = []
+    for line in process.stderr:
+        if line.startswith("["):
+            lines.append(line)
+        if len(lines) == count:
+            return lines
+    raise AssertionError("the run ended before so many cells had")
+
+
+def cells(path: Path) -> list[dict[str, Any]]:
+    timed = ("seconds", "craft_seconds")
+    return [{k: v for k, v in cell.items() if k not in timed} for cell in json.loads(path.read_text())["cells"]]
+
+
+def modified(store: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in (store / "cells").rglob("*.json")}
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["kill", "interrupt"])
+def test_a_stopped_run_ends_as_an_uninterrupted_one_and_repeats_no_cell(
+    start: Callable[..., subprocess.Popen[str]], tmp_path: Path, number: signal.Signals
+) -> None:
+    whole = start("whole", 0.3)
+    whole.communicate(timeout=120)
+    assert whole.returncode == 0
+
+    stopped = start("stopped", 0.3)
+    wait_for_cells(stopped, 3)
+    stopped.send_signal(number)
+    _, err = stopped.communicate(timeout=60)
+    assert stopped.returncode == (-9 if number == signal.SIGKILL else 130)
+    kept = modified(tmp_path / "stopped")
+    assert 3 <= len(kept) < CELLS
+    if number == signal.SIGINT:
+        assert f"interrupted; {len(kept)} of {CELLS} cells are done and kept. Go on with: advbench matrix" in err
+        assert "Traceback" not in err
+
+    again = start("stopped", 0.3)
+    _, err = again.communicate(timeout=120)
+    assert again.returncode == 0
+    assert f"{len(kept)} in the store, {CELLS - len(kept)} to do" in err
+    assert kept.items() <= modified(tmp_path / "stopped").items(), "a finished cell was written again"
+    assert cells(tmp_path / "stopped.json") == cells(tmp_path / "whole.json")
+    runs = Counter((tmp_path / "stopped.log").read_text().splitlines())
+    # Two chunks an attack; only the chunk that was under way when the run was stopped may have begun twice.
+    assert sum(runs.values()) <= 3 * 2 + 1
+    assert not list((tmp_path / "stopped").rglob(".probe*"))

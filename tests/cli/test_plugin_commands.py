@@ -1,0 +1,173 @@
+"""``list``, ``info``, ``plugins``, ``doctor``: what there is, where it comes from, and what is wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.conftest import TOY, Called
+
+Call = Callable[..., Called]
+
+MINE = """
+from dataclasses import dataclass
+from advbench.api import Defense, hookimpl, param
+
+@dataclass(frozen=True)
+class Mine(Defense):
+    \"\"\"Multiplies by one.\"\"\"
+    name = "NAME"
+    source = "Nobody 2026"
+    factor: float = param(1.0, min=0, max=2, help="what to multiply by")
+    def apply(self, images, rng):
+        return images * self.factor
+
+@hookimpl
+def register_defenses(register):
+    register(Mine)
+"""
+
+
+def test_list_as_json_names_every_component_and_its_plugin(call: Call) -> None:
+    called = call("list", "--format", "json")
+    found = {(entry["kind"], entry["name"]): entry for entry in json.loads(called.out)}
+    assert {name for kind, name in found if kind == "attacks"} == {"cw", "deepfool", "fgsm", "foolbox", "pgd"}
+    assert {name for kind, name in found if kind == "defenses"} == {"gaussian", "jpeg", "kmeans", "none", "tvm"}
+    assert {name for kind, name in found if kind == "datasets"} == {"mnist", "mnist-20", "mnist-5k"}
+    assert {name for kind, name in found if kind == "models"} == {"mnist-cnn"}
+    assert found["attacks", "fgsm"]["plugin"] == "attacks"
+    assert found["attacks", "fgsm"]["distribution"] == "advbench"
+    assert all(entry["summary"] for entry in found.values())
+
+
+def test_list_of_one_kind(call: Call) -> None:
+    called = call("list", "defenses")
+    assert "jpeg" in called.out
+    assert "fgsm" not in called.out
+
+
+@pytest.mark.parametrize("name", ["cw", "deepfool", "fgsm", "pgd", "gaussian", "jpeg", "kmeans", "tvm", "mnist"])
+def test_info_shows_every_parameter_with_default_and_help(call: Call, name: str) -> None:
+    entry = next(entry for entry in json.loads(call("list", "--format", "json").out) if entry["name"] == name)
+    called = call("info", name)
+    assert called.code == 0
+    for parameter in entry["parameters"]:
+        assert parameter in called.out
+    assert "advbench 0.1.0" in called.out
+    assert "source" in called.out
+
+
+def test_info_of_a_foolbox_attack_shows_that_attacks_own_arguments(call: Call) -> None:
+    assert "rel_stepsize" in call("info", "foolbox:attack=L2PGD").out
+    assert "rel_stepsize" not in call("info", "foolbox:attack=L2DeepFoolAttack").out
+
+
+def test_with_all_plugins_disabled_the_core_starts_lists_nothing_and_says_so(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADVBENCH_DISABLE_PLUGINS", "*")
+    called = call("list", "--format", "json")
+    assert called.code == 0
+    assert json.loads(called.out) == []
+    assert "no plugin registers any component: ADVBENCH_DISABLE_PLUGINS=* disables them" in called.err
+    assert call("list").out.splitlines() == ["no attacks", "no defenses", "no models", "no datasets"]
+    called = call("matrix")
+    assert called.code == 2
+    assert "unknown dataset 'mnist-5k'; no plugin registers any datasets" in called.err
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("raise RuntimeError('broken on purpose')", "RuntimeError: broken on purpose"),
+        ("import sys; sys.exit(0)", "SystemExit: 0"),
+        (MINE.replace("NAME", "toy-dim"), "the defense name 'toy-dim' is registered by"),
+    ],
+    ids=["raises", "exits", "duplicate"],
+)
+def test_a_bad_plugin_is_reported_and_the_matrix_of_the_others_runs(
+    call: Call, install: Callable[..., None], tmp_path: Path, source: str, message: str
+) -> None:
+    install("bad-plugin", source)
+    install("mine-plugin", MINE.replace("NAME", "mine"), version="2.5")
+    axes = ("--datasets", "toy", "--models", "toy-linear", "--attacks", "toy-sign", "--defenses", "toy-keep", "mine")
+    called = call("matrix", *axes, "--plugin", TOY, "--store", tmp_path / "store")
+    assert called.code == 0
+    warnings = [line for line in called.err.splitlines() if line.startswith("advbench: warning: ")]
+    assert len(warnings) == 1
+    assert message in warnings[0]
+    assert "bad-plugin 1.0" in warnings[0]
+    assert "mine" in called.out
+    listed = call("plugins", "--plugin", TOY)
+    assert message.split("'", maxsplit=1)[0] in " ".join(listed.out.split())
+    assert "mine-plugin 2.5" in listed.out
+    rows = {row["distribution"]: row for row in json.loads(call("plugins", "--plugin", TOY, "--format", "json").out)}
+    assert rows["mine-plugin"]["registers"] == ["defense mine"]
+    assert rows["mine-plugin"]["problems"] == []
+    strict = call("matrix", *axes, "--plugin", TOY, "--strict-plugins")
+    assert strict.code == 4
+    assert message in strict.error_line()
+
+
+def test_a_name_of_two_plugins_cannot_be_used_and_the_error_names_both(
+    call: Call, install: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("impostor", MINE.replace("NAME", "jpeg"))
+    called = call("info", "jpeg")
+    assert called.code == 2
+    assert "advbench 0.1.0" in called.err
+    assert "impostor 1.0" in called.err
+    monkeypatch.setenv("ADVBENCH_DISABLE_PLUGINS", "impostor")
+    assert "Pillow" in call("info", "jpeg").out
+
+
+def test_doctor_passes_here_and_names_the_mend_of_what_fails(
+    call: Call, install: Callable[..., None], tmp_path: Path
+) -> None:
+    called = call("doctor")
+    assert called.code == 0, called.out
+    for what in ("torchvision matches torch", "dataset mnist-5k", "weights of mnist-cnn", "plugin attacks", "store"):
+        assert any(what in line and line.startswith("ok") for line in called.out.splitlines()), what
+    install("bad-plugin", "raise RuntimeError('broken on purpose')")
+    (tmp_path / "file").write_text("")
+    called = call("doctor", "--store", tmp_path / "file" / "store")
+    assert called.code == 1
+    lines = called.out.splitlines()
+    failing = [place for place, line in enumerate(lines) if line.startswith("FAIL")]
+    assert len(failing) == 2
+    assert all(lines[place + 1].strip().startswith("→") for place in failing)
+
+
+def test_doctor_survives_a_torchvision_that_does_not_match(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mismatched:
+        def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+            if name == "torchvision":
+                raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.delitem(sys.modules, "torchvision", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Mismatched(), *sys.meta_path])
+    called = call("doctor")
+    assert called.code == 1
+    assert "operator torchvision::nms does not exist" in called.out
+    assert "pip install --force-reinstall torch torchvision" in called.out
+
+
+def test_help_answers_at_once() -> None:
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "advbench", "--help"], check=True, capture_output=True)
+        times.append(time.perf_counter() - began)
+    assert min(times) < 0.3
+
+
+def test_every_command_explains_itself(call: Call) -> None:
+    for command in ("matrix", "leaderboard", "train", "list", "info", "plugins", "doctor"):
+        with pytest.raises(SystemExit) as left:
+            call(command, "--help")
+        assert left.value.code == 0

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from advbench.api import Budget, ParameterError
+from advbench_attacks.fgsm import FastGradientSign
+from advbench_attacks.pgd import ProjectedGradientDescent
+
+ATTACKS = [FastGradientSign(), ProjectedGradientDescent(), ProjectedGradientDescent(random_start=False)]
+
+
+@pytest.mark.parametrize("eps", [0.0, 8 / 255, 0.3, 1.0])
+def test_fgsm_equals_foolbox_to_the_bit(eps, network, images, labels, streams, foolbox, by_hand):
+    ours = FastGradientSign(eps).run(network, images, labels, streams(range(6)))
+    theirs = by_hand(foolbox.attacks.LinfFastGradientAttack(random_start=False), network, images, labels, eps)
+    assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("eps", [8 / 255, 0.3])
+def test_pgd_without_random_start_equals_foolbox_with_its_defaults_to_the_bit(
+    eps, network, images, labels, streams, foolbox, by_hand
+):
+    attack = ProjectedGradientDescent(eps, random_start=False)
+    ours = attack.run(network, images, labels, streams(range(6)))
+    theirs = by_hand(foolbox.attacks.LinfPGD(random_start=False), network, images, labels, eps)
+    assert attack.steps == 40
+    assert torch.equal(ours, theirs)
+
+
+def test_pgd_with_a_step_size_equals_foolbox_to_the_bit(network, images, labels, streams, foolbox, by_hand):
+    ours = ProjectedGradientDescent(0.2, steps=7, step_size=0.05, random_start=False).run(
+        network, images, labels, streams(range(6))
+    )
+    theirs = by_hand(
+        foolbox.attacks.LinfPGD(abs_stepsize=0.05, steps=7, random_start=False), network, images, labels, 0.2
+    )
+    assert torch.equal(ours, theirs)
+
+
+def test_a_short_pgd_still_reaches_the_edge_of_the_ball(network, labels, streams):
+    grey = torch.full((6, 1, 6, 6), 0.5)
+    short = ProjectedGradientDescent(0.1, steps=3, random_start=False).run(network, grey, labels, streams(range(6)))
+    torch.testing.assert_close((short - grey).abs().amax(dim=(1, 2, 3)), torch.full((6,), 0.1))
+
+
+def test_the_random_start_is_uniform_in_the_ball_and_comes_from_the_samples_streams(network, images, labels, streams):
+    barely = ProjectedGradientDescent(0.3, steps=1, step_size=1e-9)
+    start = barely.run(network, images, labels, streams(range(6)))
+    drawn = streams(range(6)).uniform(1, 6, 6, low=-0.3, high=0.3)
+    torch.testing.assert_close(start, (images + drawn).clamp(0, 1), atol=1e-6, rtol=0)
+    assert drawn.min() < -0.28
+    assert drawn.max() > 0.28
+
+
+def test_pgd_gives_a_sample_the_same_start_whatever_its_batch(network, images, labels, streams):
+    attack = ProjectedGradientDescent(0.3, steps=5)
+    whole = attack.run(network, images, labels, streams(range(6)))
+    parts = [attack.run(network, images[i], labels[i], streams(i.tolist())) for i in torch.arange(6).split([1, 3, 2])]
+    torch.testing.assert_close(torch.cat(parts), whole, atol=1e-6, rtol=0)
+
+
+def test_pgd_starts_elsewhere_with_another_seed(network, images, labels, streams):
+    attack = ProjectedGradientDescent(0.3, steps=5)
+    one, other = (attack.run(network, images, labels, streams(range(6), seed)) for seed in (0, 1))
+    assert (one != other).flatten(1).any(dim=1).all()
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_the_images_stay_in_the_budget_and_the_inputs_as_they_were(attack, network, images, labels, streams):
+    kept_images, kept_labels = images.clone(), labels.clone()
+    crafted = attack.run(network, images, labels, streams(range(6)))
+    assert attack.budget() == Budget("linf", 0.3)
+    assert (crafted - images).abs().max() <= 0.3 + 1e-6
+    assert crafted.min() >= 0
+    assert crafted.max() <= 1
+    assert (crafted.dtype, crafted.shape, crafted.requires_grad) == (torch.float32, images.shape, False)
+    assert torch.equal(images, kept_images)
+    assert torch.equal(labels, kept_labels)
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_the_attack_raises_the_loss(attack, network, images, labels, streams):
+    loss = torch.nn.CrossEntropyLoss(reduction="none")
+    crafted = attack.run(network, images, labels, streams(range(6)))
+    assert (loss(network(crafted), labels) > loss(network(images), labels)).all()
+
+
+def test_a_sample_whose_gradient_is_not_a_number_keeps_its_clean_image(network, images, labels, streams):
+    class Broken(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            # The root's slope at 0 is infinite, and 0 · ∞ is not a number.
+            scale = (x[:, 0, 0, 0] > 0.5) + 0.0
+            return network(x) + ((x.flatten(1).sum(dim=1) * scale).sqrt() * 1e-6)[:, None]
+
+    bad = images[:, 0, 0, 0] <= 0.5
+    assert bad.any()
+    assert not bad.all()
+    crafted = ProjectedGradientDescent(random_start=False).run(Broken().eval(), images, labels, streams(range(6)))
+    assert torch.equal(crafted[bad], images[bad])
+    assert (crafted[~bad] != images[~bad]).flatten(1).any(dim=1).all()
+
+
+def test_attacks_work_where_the_caller_has_switched_gradients_off(network, images, labels, streams):
+    attack = FastGradientSign()
+    usual = attack.run(network, images, labels, streams(range(6)))
+    with torch.no_grad():
+        assert torch.equal(attack.run(network, images, labels, streams(range(6))), usual)
+
+
+@pytest.mark.parametrize(("key", "text"), [("eps", "-0.1"), ("steps", "0"), ("step_size", "0"), ("steps", "2.5")])
+def test_parameters_out_of_range_are_refused(key, text):
+    with pytest.raises(ParameterError, match=rf"{key}={text}"):
+        ProjectedGradientDescent.from_text({key: text})

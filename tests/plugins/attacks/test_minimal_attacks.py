@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from advbench.api import ParameterError
+from advbench_attacks.cw import CarliniWagnerL2
+from advbench_attacks.deepfool import DeepFool
+
+ATTACKS = [DeepFool(), DeepFool(norm="linf"), CarliniWagnerL2(search_steps=3, steps=100, learning_rate=0.05)]
+
+
+class Affine(torch.nn.Module):
+    """Three classes whose boundaries are planes with weights of very different sizes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(3)
+        size = torch.linspace(0.05, 2.0, 12)
+        self.weight = torch.nn.Parameter(torch.randn(3, 12, generator=generator) * size, requires_grad=False)
+        self.centre = torch.full((12,), 0.5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return (images.flatten(1) - self.centre) @ self.weight.T
+
+    def distance(self, images: torch.Tensor, labels: torch.Tensor, dual: float) -> torch.Tensor:
+        """The distance to the nearest other class, |f(x)|/‖w‖ in the dual norm."""
+        logits = self(images)
+        distances = []
+        for i, label in enumerate(labels.tolist()):
+            others = [k for k in range(3) if k != label]
+            gap = logits[i, label] - logits[i, others]
+            distances.append((gap / torch.linalg.vector_norm(self.weight[label] - self.weight[others], dual, 1)).min())
+        return torch.stack(distances)
+
+
+@pytest.fixture
+def affine() -> Affine:
+    return Affine().eval()
+
+
+@pytest.fixture
+def inner() -> torch.Tensor:
+    """Images so far inside [0, 1] that the bounds keep no attack from the boundary."""
+    return 0.5 + (torch.rand(8, 1, 3, 4, generator=torch.Generator().manual_seed(4)) - 0.5) * 0.4
+
+
+@pytest.mark.parametrize(
+    ("attack", "order", "dual"),
+    [
+        (DeepFool(overshoot=0.01), 2, 2),
+        (DeepFool(overshoot=0.01, norm="linf"), float("inf"), 1),
+        (CarliniWagnerL2(search_steps=7, steps=200, learning_rate=0.01, initial_const=0.1), 2, 2),
+    ],
+    ids=["deepfool", "deepfool linf", "cw"],
+)
+def test_the_perturbation_of_an_affine_classifier_is_the_smallest_one(attack, order, dual, affine, inner, streams):
+    labels = affine(inner).argmax(dim=1)
+    crafted = attack.run(affine, inner, labels, streams(range(8)))
+    found = torch.linalg.vector_norm((crafted - inner).flatten(1), order, dim=1)
+    smallest = affine.distance(inner, labels, dual)
+    far = smallest > 0.03  # nearer than that, Foolbox's constant of 1e-4 is no small part of the way
+    assert far.sum() >= 4
+    assert (affine(crafted).argmax(dim=1) != labels).all()
+    assert (found >= smallest * 0.999).all()
+    assert (found[far] <= smallest[far] * 1.02).all()
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_every_sample_is_fooled_and_the_inputs_stay_as_they_were(attack, network, images, labels, streams):
+    kept = images.clone()
+    crafted = attack.run(network, images, labels, streams(range(6)))
+    assert attack.budget() is None
+    assert (network(crafted).argmax(dim=1) != labels).all()
+    assert crafted.min() >= 0
+    assert crafted.max() <= 1
+    assert (crafted.dtype, crafted.shape, crafted.requires_grad) == (torch.float32, images.shape, False)
+    assert torch.equal(images, kept)
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_deepfool_equals_foolbox_to_the_bit(norm, network, images, labels, streams, foolbox, by_hand):
+    theirs = {"l2": foolbox.attacks.L2DeepFoolAttack, "linf": foolbox.attacks.LinfDeepFoolAttack}[norm]()
+    ours = DeepFool(norm=norm).run(network, images, labels, streams(range(6)))
+    assert torch.equal(ours, by_hand(theirs, network, images, labels, None))
+
+
+def test_cw_equals_foolbox_without_its_early_abort_to_the_bit(network, images, labels, streams, foolbox, by_hand):
+    ours = CarliniWagnerL2(search_steps=3, steps=50, learning_rate=0.05).run(network, images, labels, streams(range(6)))
+    theirs = foolbox.attacks.L2CarliniWagnerAttack(
+        binary_search_steps=3, steps=50, stepsize=0.05, initial_const=1e-2, abort_early=False
+    )
+    assert torch.equal(ours, by_hand(theirs, network, images, labels, None))
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_a_samples_result_does_not_depend_on_its_batch(attack, network, images, labels, streams):
+    whole = attack.run(network, images, labels, streams(range(6)))
+    parts = [attack.run(network, images[i], labels[i], streams(i.tolist())) for i in torch.arange(6).split([1, 3, 2])]
+    torch.testing.assert_close(torch.cat(parts), whole, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_a_sample_that_is_misclassified_already_keeps_its_clean_image(attack, network, images, labels, streams):
+    wrong = torch.tensor([False, True, False, False, True, False])
+    labels = torch.where(wrong, (labels + 1) % 10, labels)
+    crafted = attack.run(network, images, labels, streams(range(6)))
+    assert torch.equal(crafted[wrong], images[wrong])
+    assert (crafted[~wrong] != images[~wrong]).flatten(1).any(dim=1).all()
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_a_classifier_that_cannot_be_fooled_leaves_the_clean_images(attack, images, streams):
+    class Constant(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.flatten(1).sum(dim=1, keepdim=True) * 0 + torch.tensor([[1.0, 0.0, 0.0]])
+
+    labels = torch.zeros(6, dtype=torch.int64)
+    assert torch.equal(attack.run(Constant().eval(), images, labels, streams(range(6))), images)
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_gradients_that_are_not_numbers_leave_the_clean_images(attack, images, streams):
+    class Undefined(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            root = (x.flatten(1).sum(dim=1, keepdim=True) * 0).sqrt()  # its slope is 0 · ∞
+            return root * torch.tensor([[1.0, 2.0, 3.0]]) + torch.tensor([[1.0, 0.0, 0.0]])
+
+    labels = torch.zeros(6, dtype=torch.int64)
+    assert torch.equal(attack.run(Undefined().eval(), images, labels, streams(range(6))), images)
+
+
+def test_a_search_of_cw_without_success_does_not_return_black_images(network, images, labels, streams):
+    black = network(torch.zeros_like(images[:1])).argmax(dim=1)
+    assert (labels != black).any(), "a black image must count as misclassified for this to show anything"
+    hopeless = CarliniWagnerL2(search_steps=1, steps=1, learning_rate=1e-6)
+    assert torch.equal(hopeless.run(network, images, labels, streams(range(6))), images)
+
+
+def test_a_deepfool_cut_short_keeps_the_clean_image_of_those_not_fooled(network, images, labels, streams):
+    crafted = DeepFool(steps=1, overshoot=0.0).run(network, images, labels, streams(range(6)))
+    fooled = network(crafted).argmax(dim=1) != labels
+    assert not fooled.all()
+    assert torch.equal(crafted[~fooled], images[~fooled])
+
+
+def test_more_candidates_than_classes_are_all_classes(affine, inner, streams):
+    labels = affine(inner).argmax(dim=1)
+    all_three, many = (
+        DeepFool(candidates=candidates).run(affine, inner, labels, streams(range(8))) for candidates in (3, 100)
+    )
+    assert torch.equal(all_three, many)
+
+
+def test_confidence_buys_a_margin_with_a_larger_perturbation(affine, inner, streams):
+    labels = affine(inner).argmax(dim=1)
+    plain, sure = (
+        CarliniWagnerL2(search_steps=4, steps=100, learning_rate=0.05, initial_const=1.0, confidence=confidence).run(
+            affine, inner, labels, streams(range(8))
+        )
+        for confidence in (0.0, 0.2)
+    )
+    logits = affine(sure)
+    true = logits.gather(1, labels[:, None])[:, 0]
+    others = logits.scatter(1, labels[:, None], float("-inf")).amax(dim=1)
+    assert (others - true >= 0.2 - 1e-5).all()
+    assert ((sure - inner).flatten(1).norm(dim=1) > (plain - inner).flatten(1).norm(dim=1)).all()
+
+
+@pytest.mark.parametrize(
+    ("attack", "key", "text"),
+    [
+        (DeepFool, "candidates", "1"),
+        (DeepFool, "norm", "l1"),
+        (DeepFool, "overshoot", "-0.1"),
+        (CarliniWagnerL2, "learning_rate", "0"),
+        (CarliniWagnerL2, "confidence", "-1"),
+    ],
+)
+def test_parameters_out_of_range_are_refused(attack, key, text):
+    with pytest.raises(ParameterError, match=rf"{key}={text}"):
+        attack.from_text({key: text})

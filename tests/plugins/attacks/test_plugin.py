@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from advbench.api import Attack
+from advbench_attacks import plugin
+
+SHARED_NAMES = set(
+    "eps max_eps search steps step_size random_start restarts early_stop search_steps learning_rate initial_const "
+    "confidence candidates overshoot loss targets queries norm engine".split()
+)
+
+
+def registered() -> dict[str, type[Attack]]:
+    found: list[type[Attack]] = []
+    plugin.register_attacks(found.append)
+    return {attack.name: attack for attack in found}
+
+
+def test_the_plugin_registers_each_attack_under_its_own_name():
+    assert sorted(registered()) == ["cw", "deepfool", "fgsm", "foolbox", "pgd"]
+
+
+def test_importing_the_plugin_does_not_import_foolbox():
+    code = "import sys, advbench_attacks.plugin; sys.exit(any(m in sys.modules for m in ('foolbox', 'eagerpy')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", sorted(registered()))
+def test_an_attack_says_what_it_is_where_it_comes_from_and_what_its_parameters_do(name):
+    attack = registered()[name]
+    assert attack.summary()
+    assert attack.source
+    assert "foolbox" in attack.depends_on
+    assert all(parameter.help for parameter in attack.parameters())
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "deepfool", "cw"])
+def test_parameters_have_the_names_that_all_attacks_share(name):
+    assert {parameter.name for parameter in registered()[name].parameters()} <= SHARED_NAMES
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "passes"),
+    [
+        ("fgsm", {}, 1),
+        ("pgd", {"steps": "7"}, 7),
+        ("deepfool", {"steps": "3", "candidates": "4"}, 12),
+        ("cw", {"search_steps": "2", "steps": "30"}, 60),
+        ("foolbox", {"attack": "L2DeepFoolAttack"}, None),
+    ],
+)
+def test_an_attack_tells_its_passes(name, given, passes):
+    assert registered()[name].from_text(given).passes() == passes

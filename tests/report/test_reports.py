@@ -1,0 +1,182 @@
+"""Reports show what the results say, and nothing that misleads."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from advbench.discovery import discover
+from advbench.report import plan_exports, print_results, write_export
+from advbench.report.board import make_boards
+from advbench.report.data_files import Csv, Json
+from advbench.report.markdown import Markdown, escape
+
+ATTACKS = {"fgsm:eps=0.3": "budget", "deepfool:steps=50": "minimal"}
+ROBUST = {"none": (0.1, 0.0), "jpeg:quality=75": (0.15, 0.9), "tvm:drop=0.5": (0.2, 0.4)}
+
+
+@pytest.fixture
+def results() -> dict[str, Any]:
+    """Results of two attacks on three defenses."""
+    cells, rows = [], []
+    for place, (attack, kind) in enumerate(ATTACKS.items()):
+        for defense, robust in ROBUST.items():
+            cells.append(
+                {
+                    "dataset": "digits", "model": "net", "attack": attack, "threat": "oblivious", "defense": defense,
+                    "short": {"dataset": "digits", "model": "net", "attack": attack.split(":")[0],
+                              "defense": defense.split(":")[0]},
+                    "attack_kind": kind, "status": "ok", "error": None, "n": 1000,
+                    "clean_accuracy": 0.987 if defense != "tvm:drop=0.5" else 0.82,
+                    "robust_accuracy": robust[place], "robust_accuracy_ci95": [robust[place] - 0.01, 0.95],
+                    "attack_success_rate": 0.5, "median_linf": 0.25, "median_l2": 1.913, "seconds": 1.0,
+                    "craft_seconds": 2.0, "warnings": [],
+                }
+            )  # fmt: skip
+    for defense, robust in sorted(ROBUST.items(), key=lambda item: -min(item[1])):
+        clean = 0.987 if defense != "tvm:drop=0.5" else 0.82
+        worst = {"accuracy": min(robust), "ci95": [0.0, 0.3], "complete": True}
+        rows.append({"defense": defense, "clean_accuracy": clean, "worst_case": worst})
+    return {
+        "schema": 1,
+        "run": {
+            "run": "abc123", "name": "quickstart", "command": "advbench matrix --seed 3", "seed": 3,
+            "created": "2026-01-02T03:04:05+00:00", "device": "cpu", "threads": 2, "n": {"digits": 1000},
+            "versions": {"advbench": "0.1.0"},
+            "threats": {"oblivious": {"meaning": "knows the model only", "caveat": "proves little"}},
+        },
+        "cells": cells,
+        "leaderboards": [{"dataset": "digits", "model": "net", "threat": "oblivious", "rows": rows}],
+    }  # fmt: skip
+
+
+def shown(results: dict[str, Any], width: int = 120) -> str:
+    console = Console(file=io.StringIO(), width=width, no_color=True)
+    print_results(console, results)
+    return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
+
+
+def test_a_board_has_a_row_a_defense_and_the_columns_in_order(results: dict[str, Any]) -> None:
+    (board,) = make_boards(results)
+    assert [column.title for column in board.columns] == [
+        "defense", "clean", "fgsm", "deepfool", "worst case", "95 % interval",
+    ]  # fmt: skip
+    assert [[cell.text for cell in row] for row in board.rows] == [
+        ["tvm", "82.0", "20.0", "40.0", "20.0", "0.0–30.0"],
+        ["jpeg", "98.7", "15.0", "90.0", "15.0", "0.0–30.0"],
+        ["none", "98.7", "10.0", "0.0", "0.0", "0.0–30.0"],
+    ]
+
+
+def test_the_heading_says_the_kind_of_attack_and_how_far_a_minimal_one_went(results: dict[str, Any]) -> None:
+    (board,) = make_boards(results)
+    assert [column.detail for column in board.columns[2:4]] == ["fixed budget", "minimal, median L2 1.91"]
+
+
+def test_the_best_of_each_column_is_marked_and_ties_all_are(results: dict[str, Any]) -> None:
+    (board,) = make_boards(results)
+    best = [[board.rows[row][column].best for row in range(3)] for column in range(6)]
+    assert best == [
+        [False] * 3, [False, True, True], [True, False, False], [False, True, False], [True, False, False], [False] * 3,
+    ]  # fmt: skip
+
+
+def test_nothing_is_marked_where_all_are_alike(results: dict[str, Any]) -> None:
+    for cell in results["cells"]:
+        cell["robust_accuracy"] = 0.0
+    (board,) = make_boards(results)
+    assert not any(row[2].best for row in board.rows)
+
+
+def test_failed_and_missing_cells_are_never_numbers(results: dict[str, Any]) -> None:
+    broken = copy.deepcopy(results)
+    broken["cells"][0].update(status="error", error="ContractError: broke", robust_accuracy=None)
+    broken["cells"][4].update(status="skipped", error="not run", robust_accuracy=None)
+    for row in broken["leaderboards"][0]["rows"]:
+        row["worst_case"]["complete"] = row["defense"] == "tvm:drop=0.5"
+    text = shown(broken)
+    assert "ERR" in text
+    assert "ContractError: broke" in text
+    assert "—" in text
+    assert "≤ 15.0" in text
+    (board,) = make_boards(broken)
+    assert [row[-1].text for row in board.rows] == ["0.0–30.0", "—", "—"]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_terminal_shows_numbers_provenance_and_what_the_threat_does_not_prove(
+    results: dict[str, Any], width: int
+) -> None:
+    text = shown(results, width)
+    for expected in ("98.7", "20.0", "advbench matrix --seed 3", "seed 3", "abc123", "n = 1,000", "proves little"):
+        assert expected in text
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+
+
+def test_markdown_numbers_equal_the_jsons(results: dict[str, Any]) -> None:
+    parsed = json.loads(Json().render(results))
+    assert parsed == results
+    text = Markdown().render(results)
+    table = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")][2:]
+    rows = {cells[0].strip(): [cell.strip(" *") for cell in cells[1:4]] for cells in table}
+    for cell in parsed["cells"]:
+        place = 1 + list(ATTACKS).index(cell["attack"])
+        assert rows[cell["short"]["defense"]][place] == f"{100 * cell['robust_accuracy']:.1f}"
+        assert rows[cell["short"]["defense"]][0] == f"{100 * cell['clean_accuracy']:.1f}"
+
+
+def test_csv_has_a_row_a_cell_and_equals_the_json(results: dict[str, Any]) -> None:
+    rows = list(csv.DictReader(io.StringIO(Csv().render(results))))
+    assert len(rows) == 6
+    for row, cell in zip(rows, results["cells"], strict=True):
+        assert row["defense"] == cell["defense"]
+        assert float(row["robust_accuracy"]) == cell["robust_accuracy"]
+        assert float(row["robust_accuracy_ci95_low"]) == cell["robust_accuracy_ci95"][0]
+
+
+def test_names_from_plugins_are_escaped_in_markdown(results: dict[str, Any]) -> None:
+    results["cells"][0]["short"]["defense"] = "<img src=x>|a*b*`c`"
+    results["cells"][0].update(status="error", error="<script>alert(1)</script>\n| x |")
+    text = Markdown().render(results)
+    bare = re.findall(r"(?<!\\)<(?!br>)", text)
+    assert not bare, "HTML that is not escaped"
+    assert r"\<img src=x\>\|a\*b\*" in text
+    assert escape("a\nb") == "a b"
+
+
+def test_a_block_of_a_readme_is_updated_in_place(results: dict[str, Any], tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(
+        "# Mine\n\n<!-- advbench:begin other -->\nkeep\n<!-- advbench:end other -->\n"
+        "<!-- advbench:begin quickstart -->\nold\n<!-- advbench:end quickstart -->\n\nEnd.\n"
+    )
+    registry = discover(["advbench.report.plugin"])
+    for _ in range(2):
+        (export,) = plan_exports(registry, [str(readme)], "quickstart")
+        write_export(export, results)
+    text = readme.read_text()
+    assert text.startswith("# Mine\n\n<!-- advbench:begin other -->\nkeep\n<!-- advbench:end other -->\n")
+    assert text.endswith("<!-- advbench:end quickstart -->\n\nEnd.\n")
+    assert "old" not in text
+    assert text.count("98.7") == 2
+    (export,) = plan_exports(registry, [f"{readme}#other"], "quickstart")
+    assert export.block == "other"
+
+
+def test_a_new_markdown_file_is_one_block_that_can_be_updated(results: dict[str, Any], tmp_path: Path) -> None:
+    registry = discover(["advbench.report.plugin"])
+    target = str(tmp_path / "r.md")
+    write_export(plan_exports(registry, [target], "quickstart")[0], results)
+    first = Path(target).read_text()
+    assert first.startswith("<!-- advbench:begin quickstart -->\n")
+    (export,) = plan_exports(registry, [target], "another run")
+    write_export(export, results)
+    assert Path(target).read_text() == first
