@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -22,12 +23,13 @@ CELLS = 6
 def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     """Starts a slow matrix of two chunks an attack in a process of its own."""
 
-    def run(store: str, delay: float) -> subprocess.Popen[str]:
+    def run(store: str, delay: float, *flags: str) -> subprocess.Popen[str]:
         words = [
             *("--datasets", "toy:size=700", "--models", "toy-linear"),
             *("--attacks", f"toy-sign:eps={{0.05,0.1,0.2}},delay={delay}"),
             *("--defenses", "toy-keep", "toy-noise", "--plugin", str(TOY)),
             *("--store", str(tmp_path / store), "--export", str(tmp_path / f"{store}.json"), "--batch-size", "500"),
+            *flags,
         ]
         environment = os.environ | {
             "ADVBENCH_DISABLE_PLUGINS": "*",
@@ -95,3 +97,19 @@ def test_a_stopped_run_ends_as_an_uninterrupted_one_and_repeats_no_cell(
     # Two chunks an attack; only the chunk that was under way when the run was stopped may have begun twice.
     assert sum(runs.values()) <= 3 * 2 + 1
     assert not list((tmp_path / "stopped").rglob(".probe*"))
+
+
+def test_an_interrupted_run_of_several_workers_does_not_wait_for_what_they_are_doing(
+    start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    process = start("workers", 60, "--jobs", "2")
+    log = tmp_path / "workers.log"
+    deadline = time.monotonic() + 60
+    while not log.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert log.exists(), "no attack has begun"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "0 of 6 cells are done and kept" in err
+    assert "Traceback" not in err

@@ -233,7 +233,7 @@ def test_a_model_that_does_not_fit_a_dataset_is_skipped_with_the_reason(toy: Toy
     assert called.code == 0
     assert [cell["status"] for cell in results["cells"]] == ["ok", "skipped"]
     assert "toy-linear takes images of (1, 4, 4), toy-rgb has (3, 4, 4)" in results["cells"][1]["error"]
-    assert "skipped toy-rgb" in called.out
+    assert "skipped: toy-linear takes" in called.out
 
 
 def test_a_minimal_attack_that_finds_nothing_is_a_failure_in_words(toy: Toy) -> None:

@@ -78,7 +78,14 @@ def test_a_board_has_a_row_a_defense_and_the_columns_in_order(results: dict[str,
 
 def test_the_heading_says_the_kind_of_attack_and_how_far_a_minimal_one_went(results: dict[str, Any]) -> None:
     (board,) = make_boards(results)
-    assert [column.detail for column in board.columns[2:4]] == ["fixed budget", "minimal, median L2 1.91"]
+    assert [column.details for column in board.columns[2:4]] == [("fixed budget",), ("minimal", "median L2 1.91")]
+
+
+def test_the_heading_shows_the_parameters_that_are_not_at_their_defaults(results: dict[str, Any]) -> None:
+    for cell in results["cells"][:3]:
+        cell["short"]["attack"] = "fgsm:eps=8/255,steps=3"
+    assert make_boards(results)[0].columns[2].details == ("eps=8/255", "steps=3", "fixed budget")
+    assert " fgsm<br>eps=8/255<br>steps=3<br>fixed budget |" in Markdown().render(results)
 
 
 def test_the_best_of_each_column_is_marked_and_ties_all_are(results: dict[str, Any]) -> None:

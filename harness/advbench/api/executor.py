@@ -26,3 +26,7 @@ class Executor(Component):
     @abstractmethod
     def open(self, jobs: int) -> FuturesExecutor:
         """Opens a pool for this many tasks at a time; the harness shuts it down."""
+
+    def abandon(self, pool: FuturesExecutor) -> None:
+        """Gives up what the pool is doing, as when the user interrupts; must not wait for running tasks."""
+        pool.shutdown(wait=False, cancel_futures=True)

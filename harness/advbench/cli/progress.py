@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
 from rich.text import Text
 
 from advbench.analysis import measure_cell
@@ -99,6 +100,8 @@ class MatrixProgress:
         else:
             line.append(f"ERR {record['error']}", style="bold red")
         self.console.print(line, soft_wrap=True)
+        if self.live is not None:
+            self._refresh(0.0)
 
     def _refresh(self, in_step: float) -> None:
         assert self.live is not None
@@ -111,15 +114,17 @@ class MatrixProgress:
         self.live.update(self.overall, completed=done, label=label, left=f"{in_words(left)} left")
 
     def _make_live(self) -> Progress:
+        label = Column(ratio=1, no_wrap=True, overflow="ellipsis")
         return Progress(
             SpinnerColumn(),
-            TextColumn("{task.fields[label]}", markup=False),
-            BarColumn(bar_width=30),
+            TextColumn("{task.fields[label]}", markup=False, table_column=label),
+            BarColumn(bar_width=20),
             TextColumn("{task.percentage:>3.0f} %"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
+            TimeElapsedColumn(table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True, min_width=14)),
             console=self.console,
             transient=True,
+            expand=True,
         )
 
 

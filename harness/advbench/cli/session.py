@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
+import re
 import sys
 from pathlib import Path
+from typing import IO, TextIO, cast
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -30,6 +33,7 @@ CORE = ("advbench.executors.plugin", "advbench.report.plugin")
 """The modules of advbench itself that register components."""
 
 _PIPE_WIDTH = 200
+_PADDING = re.compile(r"[ ]+\n")
 
 
 def open_registry(options: argparse.Namespace) -> Registry:
@@ -62,8 +66,24 @@ def messages() -> Console:
 
 
 def tables() -> Console:
-    """The console of tables: stdout; wide and plain where it is no terminal."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+    """The console of tables: stdout; wide, plain and without padding where it is no terminal."""
+    if sys.stdout.isatty():
+        return Console(highlight=False)
+    return Console(highlight=False, width=_PIPE_WIDTH, file=cast("IO[str]", _Unpadded(sys.stdout)))
+
+
+class _Unpadded(io.TextIOBase):
+    """Passes text on without the blanks that tables put at the ends of lines."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        self.stream.write(_PADDING.sub("\n", text))
+        return len(text)
+
+    def flush(self) -> None:
+        self.stream.flush()
 
 
 def set_up_logging(console: Console, verbosity: int) -> None:

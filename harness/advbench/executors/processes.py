@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
+import os
+import signal
 from concurrent.futures import Executor as FuturesExecutor
 from concurrent.futures import ProcessPoolExecutor
 
@@ -20,4 +22,16 @@ class Processes(Executor):
 
     def open(self, jobs: int) -> FuturesExecutor:
         """Opens a pool of fresh processes: a forked one would inherit torch's threads in an unknown state."""
-        return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(jobs, mp_context=context, initializer=_leave_quietly_on_interrupt)
+
+    def abandon(self, pool: FuturesExecutor) -> None:
+        """Ends the workers in the middle of what they do; what they had written is whole or not there."""
+        pool.shutdown(wait=False, cancel_futures=True)
+        for worker in multiprocessing.active_children():
+            worker.terminate()
+
+
+def _leave_quietly_on_interrupt() -> None:
+    """Ctrl-C reaches the workers too; the driver says what is to be said."""
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))

@@ -180,8 +180,10 @@ class _Driver:
                     running[pool.submit(execute, self.environment, job.task)] = name
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     self._ended(running.pop(future), future.result())
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        except BaseException:
+            executor.abandon(pool)
+            raise
+        pool.shutdown()
 
     def _wanted(self, name: str, job: Job) -> bool:
         """Whether a cell still waits for the job; none does when another part of each has failed."""

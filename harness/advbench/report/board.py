@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from advbench.specs import parse_chain
+
 __all__ = ["FAILED", "NOT_RUN", "Board", "BoardCell", "Column", "make_boards", "percent"]
 
 NOT_RUN = "—"
@@ -17,12 +19,12 @@ class Column:
     """A column's heading.
 
     Attributes:
-        title: What it is, such as an attack's spec.
-        detail: What must be known to read it, such as the kind of the attack.
+        title: What it is, such as an attack's name.
+        details: What must be known to read it, a few words each: an attack's parameters and kind.
     """
 
     title: str
-    detail: str = ""
+    details: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,13 +91,14 @@ def _board(
 
 
 def _attack_column(cells: Sequence[Mapping[str, Any]]) -> Column:
-    """An attack's heading: its kind, and for a minimal attack how far it had to go."""
-    title = cells[0]["short"]["attack"]
+    """An attack's heading: its parameters, its kind, and for a minimal attack how far it had to go."""
+    (term,) = parse_chain(cells[0]["short"]["attack"])
+    parameters = tuple(f"{key}={value}" for key, (value,) in term.items)
     if cells[0]["attack_kind"] == "budget":
-        return Column(title, "fixed budget")
+        return Column(term.name, (*parameters, "fixed budget"))
     medians = {cell["median_l2"] for cell in cells if cell["status"] == "ok"}
-    distance = f", median L2 {medians.pop():.2f}" if len(medians) == 1 and None not in medians else ""
-    return Column(title, f"minimal{distance}")
+    distance = (f"median L2 {medians.pop():.2f}",) if len(medians) == 1 and None not in medians else ()
+    return Column(term.name, (*parameters, "minimal", *distance))
 
 
 def _row(row: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> list[BoardCell]:

@@ -30,14 +30,23 @@ def attack_settings(results: Mapping[str, Any]) -> list[str]:
 
 
 def failures(results: Mapping[str, Any]) -> list[str]:
-    """A line for every distinct failure, skip or warning among the cells."""
-    lines: dict[str, None] = {}
+    """A line for every distinct failure, skip or warning, with the first of the cells that it concerns."""
+    found: dict[str, list[str]] = {}
     for cell in results["cells"]:
         short = cell["short"]
+        model = f"{short['dataset']}, {short['model']}"
         if cell["status"] == "error":
-            lines[f"ERR {short['attack']} through {short['defense']} ({short['model']}): {cell['error']}"] = None
+            found.setdefault(f"ERR {cell['error']}", []).append(f"{model}, {short['attack']}, {short['defense']}")
         elif cell["status"] == "skipped" and cell["error"] != "not run":
-            lines[f"skipped {short['dataset']} with {short['model']}: {cell['error']}"] = None
+            found.setdefault(f"skipped: {cell['error']}", [])
         for warning in cell["warnings"]:
-            lines[f"{short['dataset']}, {short['model']}: {warning}"] = None
-    return list(lines)
+            found.setdefault(f"{model}: {warning}", [])
+    return [_with_place(message, places) for message, places in found.items()]
+
+
+def _with_place(message: str, places: list[str]) -> str:
+    if not places:
+        return message
+    more = len(places) - 1
+    others = f" and {more} more cell{'' if more == 1 else 's'}" if more else ""
+    return f"{message} ({places[0]}{others})"

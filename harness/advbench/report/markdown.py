@@ -51,8 +51,7 @@ def _render_board(board: Board) -> list[str]:
 
 
 def _heading(column: Column) -> str:
-    detail = f"<br>{escape(column.detail)}" if column.detail else ""
-    return escape(column.title) + detail
+    return "<br>".join(escape(text) for text in (column.title, *column.details))
 
 
 def _cell(cell: BoardCell) -> str:

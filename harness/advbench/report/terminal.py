@@ -41,8 +41,8 @@ def _table(board: Board) -> Table:
     table = Table(title=Text(board.title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for place, column in enumerate(board.columns):
         heading = Text(column.title)
-        if column.detail:
-            heading.append(f"\n{column.detail}", style="dim")
+        for detail in column.details:
+            heading.append(f"\n{detail}", style="dim")
         table.add_column(heading, justify="left" if place == 0 else "right", overflow="fold")
     for row in board.rows:
         cells = [

@@ -78,10 +78,6 @@ class Store:
         envelope = {"sha256": digest_of(record), "material": material, "record": record}
         self._write(self._path(kind, digest_of(material), ".json"), canonical_json(envelope))
 
-    def has_tensors(self, key: str) -> bool:
-        """Whether adversarial images are there, without reading them; see :meth:`read_tensors`."""
-        return self._path("adversarial", key, ".safetensors").is_file()
-
     def read_tensors(self, key: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """Adversarial images with their record, or None where there are none that check out."""
         path = self._path("adversarial", key, ".safetensors")
@@ -111,10 +107,6 @@ class Store:
                 save_file(dict(tensors), temporary, metadata={"advbench": canonical_json(header).decode()})
         except (OSError, SafetensorError) as error:
             raise self._unwritable(error) from error
-
-    def discard_tensors(self, key: str) -> None:
-        """Removes adversarial images, as ``--rerun all`` does before they are made again."""
-        self._path("adversarial", key, ".safetensors").unlink(missing_ok=True)
 
     def read_manifest(self, run: str) -> dict[str, Any] | None:
         """A run's manifest, or None where there is none that can be read."""

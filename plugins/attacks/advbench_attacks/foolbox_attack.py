@@ -37,13 +37,10 @@ class FoolboxAttack(Attack):
     attack that draws is run sample by sample, which takes longer. On a CUDA device the numbers drawn are not
     those of the CPU.
 
-    Args:
-        attack: Class name in ``foolbox.attacks``, or one of the aliases there.
-        eps: Largest perturbation, in the attack's norm, images being in [0, 1].
-        **arguments: The attack's own arguments; ``norm`` for the attacks that leave the distance open.
-
-    Raises:
-        ParameterError: There is no such attack, it cannot run here, or a parameter is unknown, missing or not allowed.
+    Attributes:
+        attack: Class name in ``foolbox.attacks``, aliases resolved.
+        eps: Largest perturbation, in the attack's norm, images being in [0, 1]; None for a minimal attack.
+        arguments: The other parameters with their values, defaults included.
     """
 
     name: ClassVar[str] = "foolbox"
@@ -59,6 +56,17 @@ class FoolboxAttack(Attack):
     arguments: tuple[tuple[str, Value], ...] = dataclasses.field(init=False)
 
     def __init__(self, attack: str, eps: float | None = None, **arguments: Value) -> None:
+        """Checks and completes the parameters.
+
+        Args:
+            attack: Class name in ``foolbox.attacks``, or one of the aliases there.
+            eps: Largest perturbation, in the attack's norm, images being in [0, 1].
+            **arguments: The attack's own arguments; ``norm`` for the attacks that leave the distance open.
+
+        Raises:
+            ParameterError: There is no such attack, it cannot run here, or a parameter is unknown, missing or
+                not allowed.
+        """
         chosen = foolbox_catalogue.find(attack)
         known = {parameter.name: parameter for parameter in foolbox_catalogue.parameters(chosen)}
         given: dict[str, Value] = {**arguments, **({} if eps is None else {"eps": eps})}
@@ -127,13 +135,7 @@ class FoolboxAttack(Attack):
     def _craft(self, attack: Any, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """The attack's images for some of the samples; all of them rightly classified unless it has a budget."""
         if self.eps is not None and foolbox_catalogue.needs_budget(self._class()):
-            try:
-                return foolbox_engine.maximise(attack, model, images, labels, self.eps)
-            except RuntimeError as error:
-                # VirtualAdversarialAttack, which always runs one sample at a time, has found no direction.
-                if "Gradient vanished" not in str(error):
-                    raise
-                return images
+            return foolbox_engine.maximise(attack, model, images, labels, self.eps)
         points = None
         opening = foolbox_catalogue.start(self._class())
         if opening is not None:

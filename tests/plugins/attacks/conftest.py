@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 import torch
@@ -22,6 +22,15 @@ class Recorder(torch.nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         self.batches.append(len(images))
         return self.network(images)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Lets torch use one thread: on networks this small, more would only wait for one another."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

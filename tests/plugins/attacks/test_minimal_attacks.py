@@ -56,14 +56,15 @@ def inner() -> torch.Tensor:
 )
 def test_the_perturbation_of_an_affine_classifier_is_the_smallest_one(attack, order, dual, affine, inner, streams):
     labels = affine(inner).argmax(dim=1)
-    crafted = attack.run(affine, inner, labels, streams(range(8)))
+    apart = affine.distance(inner, labels, 2) > 0.01  # what lies on a boundary has no distance to measure
+    assert apart.sum() >= 6
+    inner, labels = inner[apart], labels[apart]
+    crafted = attack.run(affine, inner, labels, streams(range(len(inner))))
     found = torch.linalg.vector_norm((crafted - inner).flatten(1), order, dim=1)
     smallest = affine.distance(inner, labels, dual)
-    far = smallest > 0.03  # nearer than that, Foolbox's constant of 1e-4 is no small part of the way
-    assert far.sum() >= 4
     assert (affine(crafted).argmax(dim=1) != labels).all()
     assert (found >= smallest * 0.999).all()
-    assert (found[far] <= smallest[far] * 1.02).all()
+    assert (found <= smallest * 1.02 + 1.1e-4).all()  # Foolbox's DeepFool makes every step 1e-4 longer
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
@@ -124,9 +125,9 @@ def test_gradients_that_are_not_numbers_leave_the_clean_images(attack, images, s
     class Undefined(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             root = (x.flatten(1).sum(dim=1, keepdim=True) * 0).sqrt()  # its slope is 0 · ∞
-            return root * torch.tensor([[1.0, 2.0, 3.0]]) + torch.tensor([[1.0, 0.0, 0.0]])
+            return root * torch.tensor([[1.0, 2.0, 3.0]]) + torch.tensor([[0.0, 0.0, 1.0]])
 
-    labels = torch.zeros(6, dtype=torch.int64)
+    labels = torch.full((6,), 2)  # not the first class, which torch finds the largest of logits that are no numbers
     assert torch.equal(attack.run(Undefined().eval(), images, labels, streams(range(6))), images)
 
 

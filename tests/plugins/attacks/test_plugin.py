@@ -8,10 +8,11 @@ import pytest
 from advbench.api import Attack
 from advbench_attacks import plugin
 
-SHARED_NAMES = set(
-    "eps max_eps search steps step_size random_start restarts early_stop search_steps learning_rate initial_const "
-    "confidence candidates overshoot loss targets queries norm engine".split()
-)
+SHARED_NAMES = {
+    *("eps", "max_eps", "norm", "search", "steps", "step_size", "random_start", "restarts", "early_stop", "loss"),
+    *("search_steps", "learning_rate", "initial_const", "confidence", "candidates", "overshoot"),
+    *("targets", "queries", "engine"),
+}
 
 
 def registered() -> dict[str, type[Attack]]:

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import random
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from advbench_attacks.global_generators import run_per_sample
+
+CPU = torch.device("cpu")
+SEEDS = [11, 22, 33, 44]
+
+DRAWS = {
+    "torch": torch.rand,
+    "numpy": lambda n: torch.from_numpy(np.random.rand(n)),
+    "python": lambda n: torch.tensor([random.random() for _ in range(n)]),
+}
+
+
+def states() -> tuple[object, ...]:
+    return torch.get_rng_state().tolist(), str(np.random.get_state()), random.getstate()
+
+
+@pytest.mark.parametrize("generator", DRAWS)
+def test_what_draws_runs_sample_by_sample_each_from_its_own_seed(generator):
+    sizes = []
+
+    def craft(positions: list[int]) -> torch.Tensor:
+        sizes.append(len(positions))
+        return DRAWS[generator](len(positions))
+
+    whole = run_per_sample(craft, SEEDS, CPU, together=True)
+    assert sizes == [1, 1, 1, 1]
+    alone = [run_per_sample(craft, [seed], CPU, together=True) for seed in SEEDS]
+    assert torch.equal(torch.cat(alone), whole)
+    assert len(set(whole.tolist())) == 4
+
+
+@pytest.mark.parametrize("generator", DRAWS)
+def test_the_global_generators_are_left_as_they_were_even_after_an_error(generator):
+    def fails(positions: list[int]) -> torch.Tensor:
+        DRAWS[generator](len(positions))
+        raise ValueError("on purpose")
+
+    before = states()
+    run_per_sample(lambda positions: DRAWS[generator](len(positions)), SEEDS, CPU, together=True)
+    assert states() == before
+    with pytest.raises(ValueError, match="on purpose"):
+        run_per_sample(fails, SEEDS, CPU, together=True)
+    assert states() == before
+
+
+def test_what_draws_nothing_runs_together_after_the_first():
+    calls = []
+
+    def craft(positions: list[int]) -> torch.Tensor:
+        calls.append(positions)
+        return torch.tensor(positions)
+
+    assert run_per_sample(craft, SEEDS, CPU, together=True).tolist() == [0, 1, 2, 3]
+    assert calls == [[0], [1, 2, 3]]
+    calls.clear()
+    assert run_per_sample(craft, SEEDS, CPU, together=False).tolist() == [0, 1, 2, 3]
+    assert calls == [[0], [1], [2], [3]]
+
+
+def test_samples_that_draw_where_the_first_did_not_are_done_again_alone():
+    def craft(positions: list[int]) -> torch.Tensor:
+        return torch.stack([torch.zeros(()) if position == 0 else torch.rand(()) for position in positions])
+
+    expected = [torch.rand((), generator=torch.Generator().manual_seed(seed)) for seed in SEEDS[1:]]
+    assert run_per_sample(craft, SEEDS, CPU, together=True).tolist() == [0.0, *(float(one) for one in expected)]
+
+
+def test_threads_do_not_disturb_each_others_numbers():
+    def craft(positions: list[int]) -> torch.Tensor:
+        return torch.rand(len(positions), 1000)
+
+    expected = run_per_sample(craft, SEEDS, CPU, together=True)
+    results: list[torch.Tensor] = []
+
+    def work() -> None:
+        results.extend(run_per_sample(craft, SEEDS, CPU, together=True) for _ in range(20))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 80
+    assert all(torch.equal(result, expected) for result in results)
