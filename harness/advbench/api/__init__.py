@@ -39,7 +39,7 @@ from advbench.api.parameters import Parameter, Value, param
 from advbench.api.randomness import SampleRandom
 from advbench.api.reporter import Reporter
 from advbench.api.training import Trainable, TrainingJob, TrainingProgress, load_checkpoint, save_checkpoint
-from advbench.api.weights import load_weights, recorded_digest, save_weights
+from advbench.api.weights import load_weights, save_weights, verified_digest
 from advbench.errors import ContractError, DataError, ParameterError, UsageError, WeightsError
 
 __all__ = [
@@ -71,10 +71,10 @@ __all__ = [
     "load_checkpoint",
     "load_weights",
     "param",
-    "recorded_digest",
     "replace_atomically",
     "save_checkpoint",
     "save_weights",
     "sha256_file",
+    "verified_digest",
     "write_atomically",
 ]

@@ -62,5 +62,5 @@ class Attack(Component):
         return None
 
     def passes(self) -> int | None:
-        """About how many forward-and-backward passes an image takes at most; None where unknown."""
+        """About how many forward-and-backward passes an image takes, for the forecast; None where unknown."""
         return None

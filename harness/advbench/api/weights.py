@@ -21,7 +21,7 @@ from advbench.errors import WeightsError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["load_weights", "recorded_digest", "save_weights", "sidecar_path"]
+__all__ = ["load_weights", "save_weights", "sidecar_path", "verified_digest"]
 
 
 def sidecar_path(weights: Path) -> Path:
@@ -48,41 +48,42 @@ def save_weights(path: Path, tensors: Mapping[str, torch.Tensor], provenance: Ma
     return digest
 
 
-def recorded_digest(path: Path, remedy: str) -> str:
-    """The weights' SHA-256 as their sidecar records it; :func:`load_weights` holds the file to it.
+def verified_digest(path: Path, remedy: str) -> str:
+    """The weights' SHA-256, after checking the file against its sidecar.
 
     Args:
         path: The weights file.
         remedy: What to do when they are missing or damaged, such as the command that trains them.
 
     Raises:
-        WeightsError: The weights or their sidecar are missing, or the sidecar is unreadable.
+        WeightsError: The weights are missing, truncated or not the recorded ones.
     """
-    return str(_sidecar(path, remedy)["sha256"])
+    return _verified(path, remedy)[1]
 
 
 def load_weights(path: Path, remedy: str) -> dict[str, torch.Tensor]:
-    """Reads a state dict after checking the file against its sidecar.
-
-    Raises:
-        WeightsError: The weights are missing, truncated or not the recorded ones.
-    """
-    recorded = _sidecar(path, remedy)["sha256"]
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != recorded:
-        raise WeightsError(
-            f"weights {path} do not match the SHA-256 in {sidecar_path(path).name}: truncated or altered; {remedy}"
-        )
+    """Reads a state dict after checking the file against its sidecar; takes and raises as :func:`verified_digest`."""
+    content, _ = _verified(path, remedy)
     try:
         return load(content)
     except SafetensorError as error:
         raise WeightsError(f"weights {path} are not readable as safetensors ({error}); {remedy}") from error
 
 
-def _sidecar(path: Path, remedy: str) -> dict[str, Any]:
+def _verified(path: Path, remedy: str) -> tuple[bytes, str]:
+    """The file's content and its SHA-256, which is the recorded one."""
     if not path.is_file():
         raise WeightsError(f"weights {path} are missing; {remedy}")
-    sidecar = sidecar_path(path)
+    recorded = _recorded(sidecar_path(path), remedy)
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != recorded:
+        sidecar = sidecar_path(path).name
+        raise WeightsError(f"weights {path} do not match the SHA-256 in {sidecar}: truncated or altered; {remedy}")
+    return content, digest
+
+
+def _recorded(sidecar: Path, remedy: str) -> str:
     try:
         record = json.loads(sidecar.read_text())
     except FileNotFoundError:
@@ -91,4 +92,4 @@ def _sidecar(path: Path, remedy: str) -> dict[str, Any]:
         raise WeightsError(f"{sidecar} is not readable ({error}); {remedy}") from error
     if not isinstance(record, dict) or not isinstance(record.get("sha256"), str):
         raise WeightsError(f"{sidecar} records no sha256; {remedy}")
-    return record
+    return str(record["sha256"])

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from advbench.api import Attack, Budget, Norm, Parameter, ParameterError, SampleRandom, Value
-from advbench.api.component import closest
+from advbench.api import Attack, Budget, Norm, Parameter, ParameterError, SampleRandom, Value, closest
 from advbench_attacks import foolbox_catalogue, foolbox_engine
 from advbench_attacks.global_generators import run_per_sample
 

@@ -18,7 +18,7 @@ from advbench.api import (
     WeightsError,
     load_weights,
     param,
-    recorded_digest,
+    verified_digest,
 )
 from advbench_models.mnist_training import train_mnist_classifier
 
@@ -91,11 +91,12 @@ class MnistCnn(Model, Trainable):
             raise WeightsError(
                 f"weights {self._path} are not those of {self.name} ({error}); {self._remedy}"
             ) from error
-        return network
+        # Channels last is a third quicker on the CPU, and its rounding the same wherever the network is used.
+        return network.to(memory_format=torch.channels_last)
 
     def weights_digest(self) -> str:
-        """SHA-256 that the weights' sidecar records."""
-        return recorded_digest(self._path, self._remedy)
+        """SHA-256 of the weights, held to their sidecar."""
+        return verified_digest(self._path, self._remedy)
 
     def train(self, job: TrainingJob) -> Mapping[str, Any]:
         """Trains by the recipe of :mod:`advbench_models.mnist_training`."""
