@@ -132,10 +132,11 @@ class MatrixRun:
 
     def _forecast(self, expected: Estimate) -> str:
         jobs, device = self.options.jobs, self.environment.device
-        how = "at a guess" if expected.rough else "about"
+        seconds = expected.seconds / jobs
+        how = "at a guess" if expected.rough else "about" if seconds >= 1 else ""
         where = device if device != "cpu" else f"{self.environment.threads or torch.get_num_threads()} CPU threads"
         workers = f" in each of {jobs} workers" if jobs > 1 else ""
-        return f"this will take {how} {in_words(expected.seconds / jobs)} on {where}{workers}"
+        return f"this will take {how} {in_words(seconds)} on {where}{workers}".replace("  ", " ")
 
     def _environment(self, device: str) -> Environment:
         options = self.options

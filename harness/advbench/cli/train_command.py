@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,7 @@ from advbench.cli.parser import at_least, device
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from advbench.api import Component, DataSources, LabelledImages, Trainable, TrainingJob, TrainingProgress
+    from advbench.api import Component, DataSources, LabelledImages, Trainable, TrainingProgress
     from advbench.discovery import Registry
 
 
@@ -49,17 +51,25 @@ def run(options: argparse.Namespace) -> int:
     if output.exists() and not options.overwrite:
         raise UsageError(f"--output {output}: is there already; give another file, or --overwrite to replace it")
     sources = data_sources(options, console)
-    with _Bar(console) as bar:
-        job = TrainingJob(
-            output=output,
-            load_dataset=lambda spec: _load(registry, spec, sources),
-            device=torch.device(pick_device(options.device)),
-            seed=options.seed,
-            epochs=options.epochs,
-            report=bar.report,
-        )
-        _say_resumption(console, job)
-        sidecar = trainable.train(job)
+    bar = _Bar(console)
+    job = TrainingJob(
+        output=output,
+        load_dataset=lambda spec: _load(registry, spec, sources),
+        device=torch.device(pick_device(options.device)),
+        seed=options.seed,
+        epochs=options.epochs,
+        report=bar.report,
+    )
+    if job.checkpoint.exists():
+        console.print(f"going on from {job.checkpoint}", markup=False, soft_wrap=True)
+    try:
+        with bar:
+            sidecar = trainable.train(job)
+    except KeyboardInterrupt:
+        kept = f"what was trained is in {job.checkpoint}" if job.checkpoint.exists() else "no epoch had ended"
+        command = shlex.join(["advbench", *options.words])
+        print(f"advbench train: interrupted; {kept}. Go on with: {command}", file=sys.stderr)
+        return 130
     console.print(f"wrote {output}", markup=False, soft_wrap=True)
     for key, value in sidecar.items():
         if isinstance(value, (int, float, str)):
@@ -91,11 +101,6 @@ def _load(registry: Registry, spec: str, sources: DataSources) -> LabelledImages
     dataset = resolve_one(registry, "datasets", spec)
     assert isinstance(dataset, Dataset)
     return dataset.load(sources)
-
-
-def _say_resumption(console: Console, job: TrainingJob) -> None:
-    if job.checkpoint.exists():
-        console.print(f"going on from {job.checkpoint}", markup=False, soft_wrap=True)
 
 
 class _Bar:
