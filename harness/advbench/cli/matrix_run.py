@@ -105,11 +105,11 @@ class MatrixRun:
     def _compute(self, todo: Todo, images: dict[str, LabelledImages], records: dict[str, dict[str, Any]]) -> bool:
         """Does what is left, adding to the records; returns whether it came to its end."""
         adopt(self.environment, self.registry, images)
-        expected = estimate(todo, self.environment)
-        self._say(self._forecast(expected))
         began = time.monotonic()
-        progress = MatrixProgress(self.console, todo, expected, records, len(self.plan.cells), quiet=self.quiet)
         try:
+            expected = estimate(todo, self.environment)
+            self._say(self._forecast(expected))
+            progress = MatrixProgress(self.console, todo, expected, records, len(self.plan.cells), quiet=self.quiet)
             with progress:
                 run_todo(
                     todo,

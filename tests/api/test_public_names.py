@@ -1,0 +1,19 @@
+"""What plugin authors import is fixed: a name leaves only with a new API version."""
+
+from __future__ import annotations
+
+from advbench import api
+
+PUBLIC = {
+    "API_VERSION", "Attack", "Budget", "Component", "ContractError", "DataError", "DataSources", "Dataset", "Defense",
+    "Executor", "LabelledImages", "Model", "Norm", "Parameter", "ParameterError", "Reporter", "SampleRandom",
+    "Trainable", "TrainingJob", "TrainingProgress", "UsageError", "Value", "WeightsError", "closest", "hookimpl",
+    "load_checkpoint", "load_weights", "param", "replace_atomically", "save_checkpoint", "save_weights", "sha256_file",
+    "verified_digest", "write_atomically",
+}  # fmt: skip
+
+
+def test_the_public_names_are_these() -> None:
+    assert set(api.__all__) == PUBLIC
+    assert all(hasattr(api, name) for name in PUBLIC)
+    assert api.API_VERSION == 1
