@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # Whoever read our output has gone; keep the interpreter from flushing into the closed pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
+        return INTERRUPTED
     except Exception:
         traceback.print_exc()
         print(f"{prog}: internal error, see the traceback above; please report it", file=sys.stderr)
