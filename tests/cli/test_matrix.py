@@ -298,3 +298,22 @@ def test_the_manifest_is_written_before_anything_is_computed(
     manifest = store.read_manifest(next(store.runs()))
     assert manifest is not None
     assert len(manifest["cells"]) == 2
+
+
+def test_a_run_says_at_once_how_long_it_will_take(toy: Toy) -> None:
+    called, _ = toy()
+    lines = called.err.splitlines()
+    forecast = next(place for place, line in enumerate(lines) if line.startswith("this will take"))
+    first_cell = next(place for place, line in enumerate(lines) if line.startswith("["))
+    assert forecast < first_cell
+    assert "at a guess" not in lines[forecast]
+    called, _ = toy(attacks=["toy-minimal"])
+    assert "this will take at a guess" in called.err, "toy-minimal does not say how many passes it takes"
+    called, _ = toy()
+    assert "this will take" not in called.err, "nothing is left to do"
+
+
+def test_a_quiet_run_prints_the_board_alone(toy: Toy) -> None:
+    called, _ = toy("-q")
+    assert called.err == ""
+    assert "toy-dim" in called.out

@@ -17,8 +17,8 @@ _AXES = ("datasets", "models", "attacks", "defenses", "threats")
 def suite_of(options: argparse.Namespace) -> Suite:
     """The suite that the flags ask for.
 
-    Flags replace parts of the suite; without ``--suite`` those of the default one. Its limit holds for its own
-    datasets: with ``--datasets`` all samples count unless ``--limit`` says otherwise.
+    Flags replace parts of the suite; without ``--suite`` those of the default one, whose limit is for its own
+    datasets: then with ``--datasets`` all samples count unless ``--limit`` says otherwise.
 
     Raises:
         UsageError: There is no such suite, or its file is unreadable.
@@ -27,8 +27,8 @@ def suite_of(options: argparse.Namespace) -> Suite:
     given: dict[str, Any] = {axis: tuple(values) for axis in _AXES if (values := getattr(options, axis)) is not None}
     if given and options.suite is None:
         given["name"] = "custom"
-    if "datasets" in given:
-        given["limit"] = None
+        if "datasets" in given:
+            given["limit"] = None
     given |= {key: value for key in ("limit", "seed") if (value := getattr(options, key)) is not None}
     return dataclasses.replace(suite, **given)
 

@@ -54,7 +54,7 @@ def discover(core: Sequence[str] = (), files: Sequence[Path] = (), *, strict: bo
         )
         if not _disabled(plugin):
             _load(registry, plugin, entry_point.load)
-    for file in files:
+    for file in dict.fromkeys(file.resolve() for file in files):
         if not file.is_file():
             raise UsageError(f"--plugin {file}: no such file")
         plugin = Plugin(str(file), f"file {file.name}", "", file.stem)
