@@ -34,7 +34,7 @@ def results() -> dict[str, Any]:
                     "dataset": "digits", "model": "net", "attack": attack, "threat": "oblivious", "defense": defense,
                     "short": {"dataset": "digits", "model": "net", "attack": attack.split(":")[0],
                               "defense": defense.split(":")[0]},
-                    "attack_kind": kind, "status": "ok", "error": None, "n": 1000,
+                    "attack_kind": kind, "budget": {"norm": "linf", "eps": 0.3} if kind == "budget" else None, "status": "ok", "error": None, "n": 1000,
                     "clean_accuracy": 0.987 if defense != "tvm:drop=0.5" else 0.82,
                     "robust_accuracy": robust[place], "robust_accuracy_ci95": [robust[place] - 0.01, 0.95],
                     "attack_success_rate": 0.5, "median_linf": 0.25, "median_l2": 1.913, "seconds": 1.0,
@@ -78,14 +78,15 @@ def test_a_board_has_a_row_a_defense_and_the_columns_in_order(results: dict[str,
 
 def test_the_heading_says_the_kind_of_attack_and_how_far_a_minimal_one_went(results: dict[str, Any]) -> None:
     (board,) = make_boards(results)
-    assert [column.details for column in board.columns[2:4]] == [("fixed budget",), ("minimal", "median L2 1.91")]
+    assert [column.details for column in board.columns[2:4]] == [("L∞ ≤ 0.3",), ("minimal", "median L2 1.91")]
 
 
 def test_the_heading_shows_the_parameters_that_are_not_at_their_defaults(results: dict[str, Any]) -> None:
     for cell in results["cells"][:3]:
         cell["short"]["attack"] = "fgsm:eps=8/255,steps=3"
-    assert make_boards(results)[0].columns[2].details == ("eps=8/255", "steps=3", "fixed budget")
-    assert " fgsm<br>eps=8/255<br>steps=3<br>fixed budget |" in Markdown().render(results)
+        cell["budget"]["eps"] = 8 / 255
+    assert make_boards(results)[0].columns[2].details == ("steps=3", "L∞ ≤ 8/255")
+    assert " fgsm<br>steps=3<br>L∞ ≤ 8/255 |" in Markdown().render(results)
 
 
 def test_the_best_of_each_column_is_marked_and_ties_all_are(results: dict[str, Any]) -> None:

@@ -48,6 +48,7 @@ def _cell(described: Mapping[str, Any], record: Mapping[str, Any] | None) -> dic
         **{key: described[key] for key in _COORDINATES},
         "short": described["short"],
         "attack_kind": described["attack_kind"],
+        "budget": described["budget"],
         "status": "skipped",
         "error": described["skipped"] or "not run",
         "n": described["n"],

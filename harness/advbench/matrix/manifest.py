@@ -66,6 +66,7 @@ def make_manifest(
 
 
 def _describe(cell: Cell) -> dict[str, Any]:
+    budget = cell.attack.budget()
     return {
         "key": cell.key,
         **cell.specs(),
@@ -75,7 +76,8 @@ def _describe(cell: Cell) -> dict[str, Any]:
             "attack": short_spec(cell.attack),
             "defense": short_spec(cell.defense),
         },
-        "attack_kind": "minimal" if cell.attack.budget() is None else "budget",
+        "attack_kind": "minimal" if budget is None else "budget",
+        "budget": None if budget is None else {"norm": budget.norm, "eps": budget.eps},
         "skipped": cell.skipped,
         "n": len(cell.ids),
     }

@@ -6,12 +6,15 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from advbench.api.parameters import format_value
 from advbench.specs import parse_chain
 
 __all__ = ["FAILED", "NOT_RUN", "Board", "BoardCell", "Column", "make_boards", "percent"]
 
 NOT_RUN = "—"
 FAILED = "ERR"
+
+_NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,11 +94,13 @@ def _board(
 
 
 def _attack_column(cells: Sequence[Mapping[str, Any]]) -> Column:
-    """An attack's heading: its parameters, its kind, and for a minimal attack how far it had to go."""
+    """An attack's heading: its parameters, then its budget, or for a minimal attack how far it had to go."""
     (term,) = parse_chain(cells[0]["short"]["attack"])
+    budget = cells[0]["budget"]
+    if budget is not None:
+        parameters = tuple(f"{key}={value}" for key, (value,) in term.items if key != "eps")
+        return Column(term.name, (*parameters, f"{_NORMS[budget['norm']]} ≤ {format_value(budget['eps'])}"))
     parameters = tuple(f"{key}={value}" for key, (value,) in term.items)
-    if cells[0]["attack_kind"] == "budget":
-        return Column(term.name, (*parameters, "fixed budget"))
     medians = {cell["median_l2"] for cell in cells if cell["status"] == "ok"}
     distance = (f"median L2 {medians.pop():.2f}",) if len(medians) == 1 and None not in medians else ()
     return Column(term.name, (*parameters, "minimal", *distance))

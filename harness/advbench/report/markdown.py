@@ -46,7 +46,7 @@ def _render_board(board: Board) -> list[str]:
     headers = [_heading(column) for column in board.columns]
     rows = [[_cell(cell) for cell in row] for row in board.rows]
     alignment = ["left"] + ["right"] * (len(headers) - 1)
-    table = tabulate(rows, headers, tablefmt="github", colalign=alignment, disable_numparse=True)
+    table = tabulate(rows, headers, tablefmt="pipe", colalign=alignment, disable_numparse=True)
     return [f"**{escape(board.title)}**", table, *(escape(note) for note in board.notes)]
 
 
