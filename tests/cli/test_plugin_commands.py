@@ -38,7 +38,13 @@ def test_list_as_json_names_every_component_and_its_plugin(call: Call) -> None:
     found = {(entry["kind"], entry["name"]): entry for entry in json.loads(called.out)}
     assert {name for kind, name in found if kind == "attacks"} == {"cw", "deepfool", "fgsm", "foolbox", "pgd"}
     assert {name for kind, name in found if kind == "defenses"} == {"gaussian", "jpeg", "kmeans", "none", "tvm"}
-    assert {name for kind, name in found if kind == "datasets"} == {"mnist", "mnist-20", "mnist-5k"}
+    assert {name for kind, name in found if kind == "datasets"} == {
+        "cifar10",
+        "cifar10-20",
+        "mnist",
+        "mnist-20",
+        "mnist-5k",
+    }
     assert {name for kind, name in found if kind == "models"} == {"mnist-cnn"}
     assert found["attacks", "fgsm"]["plugin"] == "attacks"
     assert found["attacks", "fgsm"]["distribution"] == "advbench"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import zlib
 from abc import abstractmethod
 from collections.abc import Sequence
 from importlib import metadata
@@ -12,17 +11,17 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from advbench.api import DataError, Dataset, DataSources, LabelledImages
+from advbench_datasets.files import UNDECODABLE, Array
 
 __all__ = ["BundledDataset"]
 
 
 @dataclasses.dataclass(frozen=True)
 class BundledDataset(Dataset):
-    """Grey images that come with a package on which advbench depends; their sample ids run from 0.
+    """Images that come with a package on which advbench depends; their sample ids run from 0.
 
     Attributes:
         package: Its name, for import and for pip.
@@ -37,8 +36,8 @@ class BundledDataset(Dataset):
     recorded_digest: ClassVar[str]
 
     @abstractmethod
-    def read(self, folder: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """Reads images, shape (n, height, width), and labels out of the package's folder.
+    def read(self, folder: Path) -> tuple[Array, Array]:
+        """Reads images, shape (n, channels, height, width), and labels out of the package's folder.
 
         May raise what reading a missing or damaged file raises.
         """
@@ -62,10 +61,10 @@ class BundledDataset(Dataset):
             )
         try:
             images, labels = self.read(folder)
-        except (OSError, ValueError, EOFError, ImportError, zlib.error) as error:
+        except (*UNDECODABLE, ImportError) as error:
             raise self._not_as_recorded(error) from error
         data = LabelledImages(
-            images=torch.from_numpy(images.copy()).unsqueeze(1),
+            images=torch.from_numpy(images.copy()),
             labels=torch.from_numpy(labels.astype(np.int64)),
             ids=torch.arange(len(labels)),
         )

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
+
+from advbench_datasets.files import Array
 
 __all__ = ["decode_idx"]
 
 
-def decode_idx(content: bytes) -> npt.NDArray[np.uint8]:
+def decode_idx(content: bytes) -> Array:
     """Decodes an IDX file of unsigned bytes; the array is read-only.
 
     Raises:

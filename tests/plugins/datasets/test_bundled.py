@@ -11,11 +11,12 @@ import torch
 from advbench.api import DataError, DataSources
 from advbench_datasets import bundled
 from advbench_datasets.bundled import BundledDataset
+from advbench_datasets.cifar10_20 import Cifar10First20
 from advbench_datasets.mnist import Mnist
 from advbench_datasets.mnist_5k import Mnist5k
 from advbench_datasets.mnist_20 import Mnist20
 
-BUNDLED = [Mnist5k(), Mnist20()]
+BUNDLED = [Mnist5k(), Mnist20(), Cifar10First20()]
 by_name = pytest.mark.parametrize("dataset", BUNDLED, ids=lambda dataset: dataset.name)
 
 
@@ -37,7 +38,7 @@ def test_content_is_what_the_recorded_digest_says(dataset: BundledDataset, sourc
 
 @by_name
 def test_ids_are_known_without_reading_and_stable(dataset: BundledDataset, sources: DataSources) -> None:
-    assert list(dataset.ids()) == list(range({"mnist-5k": 5000, "mnist-20": 20}[dataset.name]))
+    assert list(dataset.ids()) == list(range({"mnist-5k": 5000, "mnist-20": 20, "cifar10-20": 20}[dataset.name]))
     assert dataset.load(sources).ids.tolist() == list(dataset.ids())
 
 
@@ -46,11 +47,12 @@ def test_shapes_and_ranges_keep_the_contract(dataset: BundledDataset, sources: D
     data = dataset.load(sources)
     assert data.images.shape == (len(dataset.ids()), *dataset.image_shape)
     assert data.images.dtype == torch.uint8
+    assert (int(data.images.min()), int(data.images.max())) == (0, 255)
     assert data.labels.dtype == data.ids.dtype == torch.int64
     assert set(data.labels.tolist()) <= set(range(dataset.num_classes))
     images, labels = data.take([3, 1])
     assert images.dtype == torch.float32
-    assert (float(images.min()), float(images.max())) == (0, 1)
+    assert torch.equal(images, data.images[[3, 1]].float() / 255)
     assert labels.tolist() == [int(data.labels[3]), int(data.labels[1])]
 
 
@@ -67,6 +69,11 @@ def test_mnist_5k_has_500_images_a_class(sources: DataSources) -> None:
 def test_mnist_20_has_foolboxs_labels(sources: DataSources) -> None:
     labels = [7, 2, 1, 0, 4, 1, 4, 9, 5, 9, 0, 6, 9, 0, 1, 5, 9, 7, 3, 4]
     assert Mnist20().load(sources).labels.tolist() == labels
+
+
+def test_cifar10_20_has_foolboxs_labels(sources: DataSources) -> None:
+    labels = [3, 8, 8, 0, 6, 6, 1, 6, 3, 1, 0, 9, 5, 7, 9, 8, 5, 7, 8, 6]
+    assert Cifar10First20().load(sources).labels.tolist() == labels
 
 
 def test_mnist_20_is_the_beginning_of_the_test_set(full_mnist: DataSources) -> None:

