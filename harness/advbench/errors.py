@@ -30,7 +30,10 @@ __all__ = [
     "UnknownNameError",
     "UsageError",
     "WeightsError",
+    "describe",
 ]
+
+_LONGEST = 500
 
 
 class AdvbenchError(Exception):
@@ -71,3 +74,14 @@ class ContractError(AdvbenchError):
 
 class PluginError(AdvbenchError):
     """A plugin could not be loaded or registered."""
+
+
+def describe(error: BaseException) -> str:
+    """An exception as one line of printable text, cut where it is very long."""
+    try:
+        text = str(error)
+    except Exception:
+        text = "(its message cannot be read)"
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    line = line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__

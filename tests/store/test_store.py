@@ -110,12 +110,29 @@ def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
 
 
 def test_the_run_written_last_comes_first(store: Store) -> None:
-    for run in ("aaa", "bbb", "aaa"):
+    first, second = "a" * 12, "b" * 12
+    for run in (first, second, first):
         store.write_manifest(run, {"run": run, "cells": []})
-    assert next(store.runs()) == "aaa"
-    assert store.read_manifest("bbb") == {"run": "bbb", "cells": []}
-    (store.root / "runs" / "bbb.json").write_text(json.dumps([1]))
-    assert store.read_manifest("bbb") is None
+    (store.root / "runs" / "notes.json").write_text("{}")
+    assert list(store.runs()) == [first, second]
+    assert store.read_manifest(second) == {"run": second, "cells": []}
+
+
+@pytest.mark.parametrize("damage", ["edited", "another's", "no object", "truncated"])
+def test_a_damaged_manifest_is_a_miss(store: Store, damage: str) -> None:
+    run, other = "a" * 12, "b" * 12
+    store.write_manifest(run, {"run": run, "cells": [{"attack": "fgsm:eps=0.1"}]})
+    store.write_manifest(other, {"run": other, "cells": []})
+    path = store.root / "runs" / f"{run}.json"
+    text = path.read_text()
+    damaged = {
+        "edited": text.replace("0.1", "0.4"),
+        "another's": (store.root / "runs" / f"{other}.json").read_text(),
+        "no object": json.dumps([1]),
+        "truncated": text[:40],
+    }
+    path.write_text(damaged[damage])
+    assert store.read_manifest(run) is None
 
 
 def test_canonical_json_is_one_text_for_equal_values() -> None:

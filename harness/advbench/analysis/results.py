@@ -33,6 +33,12 @@ def build_results(manifest: Mapping[str, Any], records: Mapping[str, Mapping[str
         manifest: A run's manifest.
         records: Its cells' records by key; cells without one count as not run.
     """
+    records = {
+        described["key"]: record
+        for described in manifest["cells"]
+        if (record := records.get(described["key"])) is not None
+        and all(record[coordinate] == described[coordinate] for coordinate in _COORDINATES)
+    }
     cells = [_cell(described, records.get(described["key"])) for described in manifest["cells"]]
     run = {key: value for key, value in manifest.items() if key not in ("cells", "schema", "samples")}
     return {
@@ -57,6 +63,8 @@ def _cell(described: Mapping[str, Any], record: Mapping[str, Any] | None) -> dic
         "craft_seconds": None,
         "warnings": [],
     }
+    if described["failed"]:
+        return {**cell, "status": "error", "error": described["failed"]}
     if record is None:
         return cell
     if record["status"] != "ok":

@@ -19,7 +19,9 @@ def replace_atomically(path: Path) -> Iterator[Path]:
     The new content reaches the disk before it takes the name, and an error, a full disk or a kill leaves
     what was at ``path`` before.
     """
+    path = path.resolve()  # a link stays a link, to the new content
     path.parent.mkdir(parents=True, exist_ok=True)
+    mode = path.stat().st_mode & 0o7777 if path.exists() else 0o666 & ~_umask()
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".tmp")
     os.close(descriptor)
     temporary = Path(name)
@@ -27,7 +29,7 @@ def replace_atomically(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(mode)
         temporary.replace(path)
         _sync_folder(path.parent)
     except BaseException:

@@ -21,6 +21,7 @@ Value: TypeAlias = "int | float | bool | str | None"
 T = TypeVar("T")
 
 _METADATA = "advbench"
+_HUGE = 2**1023
 _TYPES: dict[str, type[int | float | str]] = {"int": int, "float": float, "bool": bool, "str": str}
 _WORDS: dict[str, Value] = {"true": True, "false": False, "none": None}
 _ARTICLES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
@@ -132,9 +133,9 @@ class Parameter:
         if isinstance(value, (bool, str)):
             if type(value) is wanted:
                 return value
-        elif isinstance(value, (int, float)) and math.isfinite(value):
+        elif isinstance(value, (int, float)) and abs(value) < _HUGE:  # NaN is not
             if wanted is float:
-                return float(value)
+                return float(value) + 0.0  # -0.0 is 0.0
             if wanted is int and float(value).is_integer():
                 return int(value)
         raise self._error(value)

@@ -7,15 +7,17 @@ import dataclasses
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from advbench import __version__
 from advbench.cli.flags import add_data_dir, add_plugin_flags, add_store
+from advbench.errors import StoreError, describe
 
 if TYPE_CHECKING:
     from advbench.api import Dataset, DataSources, Model
+    from advbench.discovery import Registered
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,13 +80,13 @@ def _torch() -> Iterator[Finding]:
     try:
         import torch
     except Exception as error:  # a broken build raises more than ImportError
-        yield Finding("torch imports", _one_line(error), together, fails=True)
+        yield Finding("torch imports", describe(error), together, fails=True)
         return
     yield Finding("torch imports", f"{torch.__version__}, {torch.get_num_threads()} CPU threads")
     try:
         import torchvision  # noqa: F401
     except Exception as error:  # an unmatched build raises RuntimeError: operator torchvision::nms does not exist
-        yield Finding("torchvision matches torch", _one_line(error), together, fails=True)
+        yield Finding("torchvision matches torch", describe(error), together, fails=True)
     else:
         yield Finding("torchvision matches torch", metadata.version("torchvision"))
     if torch.cuda.is_available():
@@ -98,10 +100,8 @@ def _components(options: argparse.Namespace) -> Iterator[Finding]:
     """Plugins, data, weights and the store."""
     from rich.console import Console
 
-    from advbench.api import Dataset, Model
     from advbench.cli.session import CORE, data_sources, open_store
     from advbench.discovery import discover
-    from advbench.errors import StoreError
 
     registry = discover(CORE, options.plugin, strict=options.strict_plugins)
     for plugin in registry.plugins:
@@ -113,15 +113,9 @@ def _components(options: argparse.Namespace) -> Iterator[Finding]:
             yield Finding(f"plugin {plugin.name}", problem.message, mend, fails=True)
     sources = data_sources(options, Console(stderr=True))
     for registered in registry.all("datasets"):
-        if all(not parameter.required for parameter in registered.component.parameters()):
-            dataset = registered.component()
-            assert isinstance(dataset, Dataset)
-            yield _dataset(dataset, sources)
+        yield from _of_defaults(registered, lambda dataset: _dataset(dataset, sources))
     for registered in registry.all("models"):
-        if all(not parameter.required for parameter in registered.component.parameters()):
-            model = registered.component()
-            assert isinstance(model, Model)
-            yield _model(model)
+        yield from _of_defaults(registered, _model)
     try:
         open_store(options).check_writable()
     except StoreError as error:
@@ -130,12 +124,25 @@ def _components(options: argparse.Namespace) -> Iterator[Finding]:
         yield Finding("store", f"{open_store(options).root}, writable")
 
 
+def _of_defaults(registered: Registered, examine: Callable[[Any], Finding]) -> Iterator[Finding]:
+    """What is found of a component at its defaults, where it has defaults."""
+    component = registered.component
+    if any(parameter.required for parameter in component.parameters()):
+        return
+    try:
+        made = component()
+    except (Exception, SystemExit) as error:
+        yield Finding(f"{registered.kind[:-1]} {component.name}", describe(error), "mend its defaults", fails=True)
+    else:
+        yield examine(made)
+
+
 def _dataset(dataset: Dataset, sources: DataSources) -> Finding:
     what = f"dataset {dataset.name}"
     try:
         location = dataset.location(sources)
-    except Exception as error:
-        return Finding(what, _one_line(error), "see the message", fails=True)
+    except (Exception, SystemExit) as error:
+        return Finding(what, describe(error), "see the message", fails=True)
     if location is not None:
         return Finding(what, location)
     npm = "npm is on the PATH" if shutil.which("npm") else "npm is not on the PATH"
@@ -149,9 +156,5 @@ def _model(model: Model) -> Finding:
     try:
         model.load()
         return Finding(what, f"present, SHA-256 {model.weights_digest()[:12]}…")
-    except Exception as error:
-        return Finding(what, _one_line(error), f"advbench train {model.name}", fails=True)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    except (Exception, SystemExit) as error:
+        return Finding(what, describe(error), f"advbench train {model.name}", fails=True)

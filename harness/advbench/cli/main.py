@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from advbench import __version__
 from advbench.cli.parser import CommandParser, HelpFormatter
@@ -37,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     command = next((word for word in words if not word.startswith("-")), "")
     prog = f"advbench {command}".strip()
+    _prepare_streams()
     try:
         return _run(words)
     except UsageError as error:
@@ -50,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read our output has gone; keep the interpreter from flushing into the closed pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INTERRUPTED
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        return _fail(prog, OSError(f"{error.strerror or error}{where}"), USAGE)
     except Exception:
         traceback.print_exc()
         print(f"{prog}: internal error, see the traceback above; please report it", file=sys.stderr)
@@ -82,7 +88,20 @@ def _run(words: list[str]) -> int:
     if parsed.command is None:
         parser.print_help()
         return OK
-    return int(parsed.handler(parsed))
+    try:
+        return int(parsed.handler(parsed))
+    except SystemExit as error:
+        raise RuntimeError(f"a component left the program with sys.exit({error.code!r})") from error
+
+
+def _prepare_streams() -> None:
+    """Lets output go nowhere where it is closed, and replaces what its encoding does not have."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  open until the end
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _fail(prog: str, error: Exception, code: int) -> int:

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
 
 from advbench.cli.flags import add_data_dir, add_plugin_flags, add_store, add_verbosity
 from advbench.cli.parser import at_least, device
@@ -49,7 +56,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs the command."""
-    from advbench.cli.matrix_run import MatrixRun
+    """Runs the command; whenever it is interrupted, it says how to go on."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        from advbench.cli.matrix_run import MatrixRun
 
-    return MatrixRun(options).run()
+        # What components print must not mix with the tables on stdout.
+        stdout = sys.stdout
+        with contextlib.redirect_stdout(sys.stderr):
+            return MatrixRun(options, stdout).run()
+    except KeyboardInterrupt as interruption:
+        kept = str(interruption) or "nothing was lost"
+        command = resuming_command(options.words)
+        print(f"advbench matrix: interrupted; {kept}. Go on with: {command}", file=sys.stderr)
+        return 130
+
+
+def resuming_command(words: Sequence[str]) -> str:
+    """The command as it was typed, but for ``--rerun all``, which would begin anew what is done."""
+    kept = list(words)
+    if "--rerun=all" in kept:
+        kept.remove("--rerun=all")
+    for place in range(len(kept) - 1):
+        if kept[place : place + 2] == ["--rerun", "all"]:
+            del kept[place : place + 2]
+            break
+    return shlex.join(["advbench", *kept])
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """What asks the process to end counts as Ctrl-C."""
+    del number, frame
+    raise KeyboardInterrupt

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import contextlib
 import time
 from collections import Counter
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 
@@ -14,8 +14,8 @@ from advbench.analysis import build_results
 from advbench.api import Executor, LabelledImages
 from advbench.cli.progress import MatrixProgress, in_words
 from advbench.cli.session import CORE, data_sources, messages, open_registry, open_store, set_up_logging, tables
-from advbench.cli.suite_flags import recipe, resuming_command, suite_of
-from advbench.errors import UsageError
+from advbench.cli.suite_flags import recipe, suite_of
+from advbench.errors import UsageError, describe
 from advbench.matrix import (
     Environment,
     Estimate,
@@ -23,6 +23,7 @@ from advbench.matrix import (
     Todo,
     adopt,
     build_plan,
+    check_dataset,
     estimate,
     make_manifest,
     pick_device,
@@ -35,18 +36,21 @@ from advbench.specs import full_spec, short_spec
 
 __all__ = ["MatrixRun"]
 
-_INTERRUPTED = 130
-
 
 class MatrixRun:
     """One call of the command: checks everything first, then computes, then reports.
+
+    Args:
+        options: What was typed.
+        stdout: Where the board goes.
 
     Raises:
         UsageError: Anything that was asked for cannot be used; raised before any work.
     """
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, options: argparse.Namespace, stdout: TextIO) -> None:
         self.options = options
+        self.tables = tables(stdout)
         self.console = messages()
         self.quiet = options.verbosity < 0
         set_up_logging(self.console, options.verbosity)
@@ -76,19 +80,30 @@ class MatrixRun:
         records = dict(todo.cached)
         if not todo.jobs:
             self._say(f"all {len(self.plan.cells)} cells come from the store {self.store.root}")
-        elif not self._compute(todo, images, records):
-            return _INTERRUPTED
+        else:
+            self._compute(todo, images, records)
         results = build_results(manifest, records)
-        print_results(tables(), results)
         for export in self.exports:
             write_export(export, results)
             self._say(f"wrote {export.path}")
+        with contextlib.suppress(BrokenPipeError):  # whoever read the board has gone; all is done and written
+            print_results(self.tables, results)
         return int(any(cell["status"] == "error" for cell in results["cells"]))
 
     def _load_datasets(self) -> dict[str, LabelledImages]:
-        """Reads, and where needed downloads, the datasets before any work."""
-        in_use = dict.fromkeys(cell.dataset for cell in self.plan.cells if not cell.skipped)
-        return {full_spec(dataset): dataset.load(self.sources) for dataset in in_use}
+        """Reads, and where needed downloads, the datasets before any work.
+
+        One that breaks its contract is left to its cells, which fail with what it raises.
+        """
+        loaded = {}
+        for dataset in dict.fromkeys(cell.dataset for cell in self.plan.cells if cell.key):
+            try:
+                loaded[full_spec(dataset)] = check_dataset(dataset, dataset.load(self.sources))
+            except UsageError:  # noqa: PERF203  a handful of datasets
+                raise
+            except (Exception, SystemExit) as error:
+                self._say(f"dataset {dataset.name!r} cannot be read: {describe(error)}")
+        return loaded
 
     def _write_manifest(self) -> dict[str, Any]:
         manifest = make_manifest(
@@ -102,8 +117,8 @@ class MatrixRun:
         self.store.write_manifest(self.plan.run_id, manifest)
         return manifest
 
-    def _compute(self, todo: Todo, images: dict[str, LabelledImages], records: dict[str, dict[str, Any]]) -> bool:
-        """Does what is left, adding to the records; returns whether it came to its end."""
+    def _compute(self, todo: Todo, images: dict[str, LabelledImages], records: dict[str, dict[str, Any]]) -> None:
+        """Does what is left, adding to the records."""
         adopt(self.environment, self.registry, images)
         began = time.monotonic()
         try:
@@ -121,14 +136,8 @@ class MatrixRun:
                 )
         except KeyboardInterrupt:
             done = sum(record["status"] == "ok" for record in records.values())
-            print(
-                f"advbench matrix: interrupted; {done} of {len(self.plan.cells)} cells are done and kept. "
-                f"Go on with: {resuming_command(self.options)}",
-                file=sys.stderr,
-            )
-            return False
+            raise KeyboardInterrupt(f"{done} of {len(self.plan.cells)} cells are done and kept") from None
         self._say(f"finished in {in_words(time.monotonic() - began)}")
-        return True
 
     def _forecast(self, expected: Estimate) -> str:
         jobs, device = self.options.jobs, self.environment.device
@@ -159,10 +168,10 @@ class MatrixRun:
         return executor
 
     def _print_dry_run(self, todo: Todo) -> None:
-        console = tables()
         for cell in self.plan.cells:
-            state = "skipped" if cell.skipped else "stored" if cell.key in todo.cached else "to do"
-            console.print(f"{state:<8}{cell.label()}", markup=False, soft_wrap=True)
+            state = "skipped" if cell.skipped else "fails" if cell.failed else "to do"
+            state = "stored" if cell.key in todo.cached else state
+            self.tables.print(f"{state:<8}{cell.label()}", markup=False, soft_wrap=True)
 
     def _say(self, line: str) -> None:
         if not self.quiet:
@@ -183,6 +192,8 @@ def _size(plan: Plan, todo: Todo) -> str:
     samples = Counter({short_spec(cell.dataset): len(cell.ids) for cell in plan.cells if not cell.skipped})
     images = ", ".join(f"{count:,} images of {name}" for name, count in samples.items())
     skipped = sum(bool(cell.skipped) for cell in plan.cells)
-    to_do = len(plan.cells) - skipped - len(todo.cached)
+    failed = sum(bool(cell.failed) for cell in plan.cells)
+    to_do = len(plan.cells) - skipped - failed - len(todo.cached)
     states = f"{len(todo.cached)} in the store, {to_do} to do" + (f", {skipped} skipped" if skipped else "")
+    states += f", {failed} cannot be run" if failed else ""
     return f"{product} = {len(plan.cells)} cells on {images}; {states}"

@@ -66,7 +66,7 @@ class MatrixProgress:
 
     def job_started(self, job: Job) -> None:
         """Shows the step."""
-        if self.live is not None:
+        if self.live is not None and id(job) not in self.steps:
             self.steps[id(job)] = self.live.add_task("step", total=job.samples, label=job.label, left="")
 
     def job_advanced(self, job: Job, samples: int) -> None:

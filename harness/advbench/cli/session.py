@@ -17,6 +17,7 @@ from rich.logging import RichHandler
 from advbench.api import DataSources
 from advbench.cli.flags import cache_folder
 from advbench.discovery import DISABLE_VARIABLE, Registry, discover
+from advbench.errors import UsageError
 from advbench.store import Store
 
 __all__ = [
@@ -50,7 +51,10 @@ def open_registry(options: argparse.Namespace) -> Registry:
 
 def open_store(options: argparse.Namespace) -> Store:
     """The store of ``--store``."""
-    return Store(Path(options.store).expanduser())
+    try:
+        return Store(Path(options.store).expanduser())
+    except RuntimeError as error:
+        raise UsageError(f"--store {options.store}: {error}") from error
 
 
 def data_sources(options: argparse.Namespace, console: Console) -> DataSources:
@@ -65,11 +69,19 @@ def messages() -> Console:
     return Console(stderr=True, highlight=False)
 
 
-def tables() -> Console:
-    """The console of tables: stdout; wide, plain and without padding where it is no terminal."""
-    if sys.stdout.isatty():
-        return Console(highlight=False)
-    return Console(highlight=False, width=_PIPE_WIDTH, file=cast("IO[str]", _Unpadded(sys.stdout)))
+def tables(stream: TextIO | None = None) -> Console:
+    """The console of tables: stdout, or another stream; wide, plain and without padding where it is no terminal."""
+    stream = stream or sys.stdout
+    if stream.isatty():
+        return _Console(highlight=False, file=stream)
+    return _Console(highlight=False, width=_PIPE_WIDTH, file=cast("IO[str]", _Unpadded(stream)))
+
+
+class _Console(Console):
+    """A console that lets its caller decide what a reader that goes away means."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
 
 
 class _Unpadded(io.TextIOBase):

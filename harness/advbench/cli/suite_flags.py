@@ -9,7 +9,7 @@ from typing import Any
 
 from advbench.specs import DEFAULT_SUITE, Suite, load_suite
 
-__all__ = ["recipe", "resuming_command", "suite_of"]
+__all__ = ["recipe", "suite_of"]
 
 _AXES = ("datasets", "models", "attacks", "defenses", "threats")
 
@@ -48,8 +48,3 @@ def recipe(options: argparse.Namespace) -> str:
     for file in options.plugin:
         words += ["--plugin", str(file)]
     return shlex.join(words)
-
-
-def resuming_command(options: argparse.Namespace) -> str:
-    """The command as it was typed; repeating it goes on where it stopped."""
-    return shlex.join(["advbench", *options.words])

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import sys
+import sysconfig
+import types
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -12,24 +16,60 @@ from advbench.api import Component
 
 __all__ = ["code_digests", "dependency_versions"]
 
-_SOURCES = ("*.py", "*.so", "*.pyd")
-_NOT_PLUGINS = frozenset({"advbench", "builtins", "abc", "typing"})
+_SKIPPED_FOLDERS = frozenset({"__pycache__", ".git", ".hg", ".mypy_cache", ".pytest_cache", ".ruff_cache"})
+_SKIPPED_SUFFIXES = frozenset({".pyc", ".pyo", ".safetensors"})
+"""What is no code; weights are in every key by a digest of their own."""
+
+_LARGE = 64 * 1024 * 1024
+"""Files larger than this count by size and time of change, since reading them would hold up every start."""
 
 
 def code_digests(component: type[Component]) -> dict[str, str]:
-    """SHA-256 of the source of every package that defines the component or one of its base classes.
+    """SHA-256 of the files of every package that the component is made of, by the package's name.
 
-    A whole top-level package counts, since a component may use any of its modules. advbench itself is not
-    among them: the schema number stands for it.
+    That is the packages that define the component and its base classes, and whatever these import at the top
+    of a module from outside the installed libraries. A whole top-level package counts, its data files
+    included, since a component may use any of them. Installed libraries count by their versions where the
+    component names them in ``depends_on``, and advbench itself by the store's schema number.
     """
-    modules = {base.__module__ for base in component.__mro__}
-    plugins = sorted(module for module in modules if module.partition(".")[0] not in _NOT_PLUGINS)
-    return {module.partition(".")[0]: _digest(_root(module)) for module in plugins}
+    modules: set[str] = set()
+    to_visit = [base.__module__ for base in component.__mro__ if not _is_own(base.__module__)]
+    while to_visit:
+        module = to_visit.pop()
+        if module not in modules:
+            modules.add(module)
+            to_visit += [name for name in _used_by(module) if not _is_library(name)]
+    return {module.partition(".")[0]: _digest(_root(module)) for module in sorted(modules)}
 
 
 def dependency_versions(component: type[Component]) -> dict[str, str]:
     """Versions of the distributions that the component declares to shape its outcome."""
     return {name: _version(name) for name in sorted(component.depends_on)}
+
+
+def _used_by(module: str) -> set[str]:
+    """Names of the modules that a module's globals are, or come from."""
+    used = set()
+    for value in list(vars(sys.modules[module]).values()):
+        name = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)
+        if isinstance(name, str) and name in sys.modules:
+            used.add(name)
+    return used
+
+
+def _is_own(module: str) -> bool:
+    """Whether a module is advbench's or comes with Python."""
+    top = module.partition(".")[0]
+    return top == "advbench" or top in sys.stdlib_module_names
+
+
+@functools.cache
+def _is_library(module: str) -> bool:
+    """Whether a module is advbench's, Python's or an installed library's, so that its files are not looked at."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if file is None or _is_own(module):
+        return True
+    return any(Path(file).is_relative_to(sysconfig.get_path(name)) for name in ("purelib", "platlib"))
 
 
 def _root(module: str) -> Path:
@@ -51,12 +91,18 @@ def _digest(root: Path) -> str:
     if root.is_file():
         sha.update(root.read_bytes())
         return sha.hexdigest()
-    files = {file for pattern in _SOURCES for file in root.rglob(pattern)}
-    for file in sorted(files, key=lambda file: file.relative_to(root).as_posix()):
-        content = file.read_bytes()
-        sha.update(f"{file.relative_to(root).as_posix()}\0{len(content)}\0".encode())
-        sha.update(content)
+    for file in sorted(_files(root), key=lambda file: file.relative_to(root).as_posix()):
+        status = file.stat()
+        sha.update(f"{file.relative_to(root).as_posix()}\0{status.st_size}\0".encode())
+        sha.update(str(status.st_mtime_ns).encode() if status.st_size > _LARGE else file.read_bytes())
     return sha.hexdigest()
+
+
+def _files(root: Path) -> Iterator[Path]:
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if name not in _SKIPPED_FOLDERS]
+        paths = (Path(folder) / name for name in names)
+        yield from (path for path in paths if path.suffix not in _SKIPPED_SUFFIXES and path.is_file())
 
 
 def _version(distribution: str) -> str:

@@ -20,7 +20,7 @@ import pluggy
 from advbench import __version__
 from advbench.api import API_VERSION, Component, hookspecs
 from advbench.discovery.registry import KINDS, Plugin, Registry
-from advbench.errors import PluginError, UsageError
+from advbench.errors import PluginError, UsageError, describe
 
 __all__ = ["DISABLE_VARIABLE", "discover"]
 
@@ -44,24 +44,35 @@ def discover(core: Sequence[str] = (), files: Sequence[Path] = (), *, strict: bo
     for module in core:
         plugin = Plugin("core", "advbench", __version__, module)
         _load(registry, plugin, partial(importlib.import_module, module))
-    for entry_point in sorted(metadata.entry_points(group=hookspecs.PROJECT), key=lambda point: point.name):
-        distribution = entry_point.dist
-        plugin = Plugin(
-            name=entry_point.name,
-            distribution=distribution.name if distribution else "unknown distribution",
-            version=distribution.version if distribution else "",
-            module=entry_point.value,
-        )
+    for plugin, entry_point in _entry_points(registry):
         if not _disabled(plugin):
             _load(registry, plugin, entry_point.load)
     for file in dict.fromkeys(file.resolve() for file in files):
-        if not file.is_file():
-            raise UsageError(f"--plugin {file}: no such file")
+        if not file.is_file() or file.suffix != ".py":
+            what = "not a Python file (its name must end in .py)" if file.exists() else "no such file"
+            raise UsageError(f"--plugin {file}: {what}")
         plugin = Plugin(str(file), f"file {file.name}", "", file.stem)
         _load(registry, plugin, partial(_import_file, file))
     if strict and registry.problems:
         raise PluginError(str(registry.problems[0]))
     return registry
+
+
+def _entry_points(registry: Registry) -> list[tuple[Plugin, metadata.EntryPoint]]:
+    """The entry points of all distributions, by name; one whose metadata is broken becomes a problem."""
+    found: dict[str, list[tuple[Plugin, metadata.EntryPoint]]] = {}
+    for distribution in metadata.distributions():
+        name, version = "a distribution without a name", ""
+        try:
+            name, version = distribution.metadata["Name"] or name, distribution.metadata["Version"] or ""
+            # The first of that name on the path is the one that is imported.
+            if name.lower() in found:
+                continue
+            points = distribution.entry_points.select(group=hookspecs.PROJECT)
+            found[name.lower()] = [(Plugin(point.name, name, version, point.value), point) for point in points]
+        except Exception as error:
+            registry.report(Plugin("(metadata)", name, version, ""), f"its metadata cannot be read: {describe(error)}")
+    return sorted((pair for pairs in found.values() for pair in pairs), key=lambda pair: pair[0].name)
 
 
 def _disabled(plugin: Plugin) -> bool:
@@ -79,14 +90,14 @@ def _load(registry: Registry, plugin: Plugin, load: Callable[[], Any]) -> None:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        registry.report(plugin, _in_one_line(error), traceback.format_exc())
+        registry.report(plugin, describe(error), traceback.format_exc())
 
 
 def _register(registry: Registry, plugin: Plugin, module: Any) -> None:
     wanted = getattr(module, "API_VERSION", API_VERSION)
     if wanted != API_VERSION:
         older = "the plugin" if isinstance(wanted, int) and wanted < API_VERSION else "advbench"
-        registry.report(plugin, f"made for API version {wanted}, this advbench has {API_VERSION}; upgrade {older}")
+        registry.report(plugin, f"made for API version {wanted!r}, this advbench has {API_VERSION}; upgrade {older}")
         return
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
@@ -112,8 +123,3 @@ def _import_file(file: Path) -> Any:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
-
-
-def _in_one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else f"raised {type(error).__name__}"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from advbench.api import Attack, Component, Dataset, Defense, Executor, Model, Reporter
 from advbench.api.component import closest
-from advbench.errors import UnknownNameError
+from advbench.errors import UnknownNameError, describe
 
 __all__ = ["KINDS", "Plugin", "Problem", "Registered", "Registry"]
 
@@ -24,6 +25,7 @@ KINDS: dict[str, type[Component]] = {
 """The kinds of component, as in ``register_<kind>`` and ``advbench list <kind>``, with their base classes."""
 
 _NAME = re.compile(r"[a-z][a-z0-9._-]*")
+_SUFFIX = re.compile(r"\.[A-Za-z0-9]+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,11 +161,16 @@ class Registry:
         )
 
 
+def _shown(thing: object) -> str:
+    """A thing on one line, cut where it is long."""
+    return " ".join(repr(thing).split())[:200]
+
+
 def _fault(kind: str, component: Any) -> str | None:
     """What makes a class unfit to be a component of this kind, or None."""
     base = KINDS[kind]
     if not (isinstance(component, type) and issubclass(component, base)):
-        return f"register_{kind} was given {component!r}, which is not a subclass of advbench.api.{base.__name__}"
+        return f"register_{kind} was given {_shown(component)}, which is not a subclass of advbench.api.{base.__name__}"
     where = f"{component.__module__}.{component.__qualname__}"
     name = getattr(component, "name", None)
     if not isinstance(name, str) or not _NAME.fullmatch(name):
@@ -178,6 +185,25 @@ def _fault(kind: str, component: Any) -> str | None:
         return f"{where}: does not define {', '.join(missing)}"
     try:
         component.parameters()
-    except TypeError as error:
-        return f"{where}: {error}"
+    except Exception as error:
+        return f"{where}: {describe(error)}"
+    for attribute, wanted, holds in _attributes(kind, component):
+        if not holds:
+            return f"{where}: {attribute} = {getattr(component, attribute, None)!r} must be {wanted}"
     return None
+
+
+def _attributes(kind: str, component: Any) -> Iterator[tuple[str, str, bool]]:
+    """The attributes that a component must have beside its methods: name, what it must be, whether it is."""
+    source, depends_on = component.source, component.depends_on
+    yield "source", "text", isinstance(source, str)
+    named = isinstance(depends_on, tuple) and all(isinstance(name, str) for name in depends_on)
+    yield "depends_on", "a tuple of names of distributions", named
+    if kind in ("models", "datasets"):
+        shape, classes = getattr(component, "image_shape", None), getattr(component, "num_classes", None)
+        sized = isinstance(shape, tuple) and len(shape) == 3 and all(isinstance(size, int) for size in shape)
+        yield "image_shape", "a tuple (channels, height, width)", sized
+        yield "num_classes", "a whole number", isinstance(classes, int) and classes > 1
+    if kind == "reporters":
+        suffix = getattr(component, "suffix", None)
+        yield "suffix", "text such as '.txt'", isinstance(suffix, str) and _SUFFIX.fullmatch(suffix) is not None

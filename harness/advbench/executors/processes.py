@@ -6,6 +6,7 @@ import dataclasses
 import multiprocessing
 import os
 import signal
+import threading
 from concurrent.futures import Executor as FuturesExecutor
 from concurrent.futures import ProcessPoolExecutor
 
@@ -23,7 +24,7 @@ class Processes(Executor):
     def open(self, jobs: int) -> FuturesExecutor:
         """Opens a pool of fresh processes: a forked one would inherit torch's threads in an unknown state."""
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(jobs, mp_context=context, initializer=_leave_quietly_on_interrupt)
+        return ProcessPoolExecutor(jobs, mp_context=context, initializer=_prepare_worker)
 
     def abandon(self, pool: FuturesExecutor) -> None:
         """Ends the workers in the middle of what they do; what they had written is whole or not there."""
@@ -32,6 +33,14 @@ class Processes(Executor):
             worker.terminate()
 
 
-def _leave_quietly_on_interrupt() -> None:
-    """Ctrl-C reaches the workers too; the driver says what is to be said."""
+def _prepare_worker() -> None:
+    """Lets a worker leave with its driver: quietly on Ctrl-C, which reaches both, and when the driver has died."""
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    threading.Thread(target=_leave_with_driver, daemon=True).start()
+
+
+def _leave_with_driver() -> None:
+    driver = multiprocessing.parent_process()
+    if driver is not None:
+        driver.join()
+        os._exit(1)

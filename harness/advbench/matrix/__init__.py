@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from advbench.matrix.contracts import check_dataset
 from advbench.matrix.environment import Environment, adopt, pick_device
 from advbench.matrix.estimate import Estimate, estimate
 from advbench.matrix.manifest import make_manifest
@@ -28,6 +29,7 @@ __all__ = [
     "Todo",
     "adopt",
     "build_plan",
+    "check_dataset",
     "estimate",
     "make_manifest",
     "pick_device",

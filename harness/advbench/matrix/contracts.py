@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from typing import get_args
+
 import torch
 
-from advbench.api import Attack, Budget, ContractError
+from advbench.api import Attack, Budget, ContractError, Dataset, LabelledImages, Norm
 
-__all__ = ["check_adversarial", "check_defended", "check_logits", "check_unchanged", "distances"]
+__all__ = [
+    "check_adversarial",
+    "check_budget",
+    "check_dataset",
+    "check_defended",
+    "check_logits",
+    "check_unchanged",
+    "distances",
+]
 
 TOLERANCE = 1e-6
 """How far float32 arithmetic may carry an image beyond its range or its budget."""
@@ -23,13 +34,56 @@ def check_adversarial(attack: Attack, clean: torch.Tensor, adversarial: object) 
     low, high = float(images.min()), float(images.max())
     if low < -TOLERANCE or high > 1 + TOLERANCE:
         raise ContractError(f"{label} returned pixels from {low:.6g} to {high:.6g}; images are in [0, 1]")
-    budget = attack.budget()
+    budget = check_budget(attack)
     if budget is not None:
         furthest = float(distances(clean, images, budget).max())
         if furthest > budget.eps * (1 + TOLERANCE) + TOLERANCE:
             raise ContractError(
                 f"{label} went {furthest:.6g} from the image in {budget.norm}; its budget is {budget.eps:.6g}"
             )
+    return images
+
+
+def check_budget(attack: Attack) -> Budget | None:
+    """The attack's budget, held to its contract.
+
+    Raises:
+        ContractError: It is none that images can be held to.
+    """
+    budget = attack.budget()
+    if budget is None:
+        return None
+    valid = isinstance(budget, Budget) and budget.norm in get_args(Norm) and math.isfinite(budget.eps)
+    if not valid or budget.eps < 0:
+        raise ContractError(f"attack {attack.name!r} has the budget {budget!r}; expected a Budget(norm, eps) or None")
+    return budget
+
+
+def check_dataset(dataset: Dataset, images: object) -> LabelledImages:
+    """Holds what a dataset loads to its contract: forms, values, labels and ids.
+
+    Raises:
+        ContractError: It breaks it; the message names the dataset, what was expected and what was seen.
+    """
+    label = f"dataset {dataset.name!r}"
+    if not isinstance(images, LabelledImages):
+        raise ContractError(f"{label} loaded {type(images).__name__}; expected LabelledImages")
+    pixels, labels, ids = images.images, images.labels, images.ids
+    n = len(ids)
+    if tuple(pixels.shape) != (n, *dataset.image_shape):
+        raise ContractError(f"{label} has images of shape {tuple(pixels.shape)}; expected {(n, *dataset.image_shape)}")
+    if pixels.dtype not in (torch.uint8, torch.float32):
+        raise ContractError(f"{label} has images of {pixels.dtype}; expected torch.uint8 or torch.float32")
+    if pixels.dtype == torch.float32 and not bool(((pixels >= 0) & (pixels <= 1)).all()):  # NaN is neither
+        raise ContractError(f"{label} has pixels outside [0, 1] or not finite")
+    if labels.dtype != torch.int64 or tuple(labels.shape) != (n,):
+        raise ContractError(
+            f"{label} has labels of {labels.dtype}, shape {tuple(labels.shape)}; expected int64, {(n,)}"
+        )
+    if n and not 0 <= int(labels.min()) <= int(labels.max()) < dataset.num_classes:
+        raise ContractError(f"{label} has labels outside 0 to {dataset.num_classes - 1}")
+    if ids.tolist() != list(dataset.ids()) or bool((ids[1:] <= ids[:-1]).any()):
+        raise ContractError(f"{label} loads sample ids that are not ascending, or not those that its ids() tells")
     return images
 
 
@@ -42,10 +96,10 @@ def check_defended(name: str, images: torch.Tensor, defended: object) -> torch.T
     return _check_form(f"defense {name!r}", images, defended)
 
 
-def check_unchanged(label: str, before: torch.Tensor, after: torch.Tensor) -> None:
+def check_unchanged(label: str, what: str, before: torch.Tensor, after: torch.Tensor) -> None:
     """Raises ContractError when a component changed its input."""
     if not torch.equal(before, after):
-        raise ContractError(f"{label} changed its input images in place; components work on a copy")
+        raise ContractError(f"{label} changed its input {what} in place; components work on a copy")
 
 
 def check_logits(name: str, logits: object, count: int, classes: int) -> torch.Tensor:

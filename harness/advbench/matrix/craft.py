@@ -40,8 +40,8 @@ def craft(place: Workspace, task: CraftTask, progress: Callable[[int], None]) ->
         began = time.perf_counter()
         returned = attack.run(target, given, given_labels, SampleRandom(task.seed, "attack", ids, place.device))
         seconds += time.perf_counter() - began
-        check_unchanged(f"attack {attack.name!r}", clean, given)
-        check_unchanged(f"attack {attack.name!r}", labels, given_labels)
+        check_unchanged(f"attack {attack.name!r}", "images", clean, given)
+        check_unchanged(f"attack {attack.name!r}", "labels", labels, given_labels)
         images = check_adversarial(attack, clean, returned)
         with torch.inference_mode():
             logits = [check_logits(model.name, target(x), len(ids), model.num_classes) for x in (clean, images)]
@@ -55,5 +55,6 @@ def craft(place: Workspace, task: CraftTask, progress: Callable[[int], None]) ->
         ):
             parts.setdefault(name, []).append(tensor.cpu())
         progress(start + len(ids))
+    place.check_network(task.model, f"attack {attack.name!r}")
     tensors = {name: torch.cat(pieces) for name, pieces in parts.items()}
     place.store.write_tensors(task.material, tensors, {"seconds": round(seconds, 6), "attack": task.attack})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import torch
 
 from advbench.api import Attack, Dataset, DataSources, LabelledImages, Model
 from advbench.discovery import Registry, discover
-from advbench.errors import UsageError
+from advbench.errors import ContractError, UsageError
+from advbench.matrix.contracts import check_dataset
 from advbench.specs import Chain, resolve_chain, resolve_one
 from advbench.store import Store
 
@@ -57,21 +59,43 @@ class Workspace:
         self.store = Store(environment.store)
         self.device = torch.device(environment.device)
         self._images = dict(images or {})
+        self._digests: dict[str, str] = {}
         self._networks: dict[str, torch.nn.Module] = {}
+        self._states: dict[str, str] = {}
 
     def images(self, spec: str) -> LabelledImages:
         """A dataset's images, read once."""
         if spec not in self._images:
-            dataset = resolve_one(self.registry, "datasets", spec)
-            assert isinstance(dataset, Dataset)
-            self._images[spec] = dataset.load(self.environment.sources())
+            dataset = self.dataset(spec)
+            self._images[spec] = check_dataset(dataset, dataset.load(self.environment.sources()))
         return self._images[spec]
+
+    def dataset_digest(self, spec: str) -> str:
+        """The digest of a dataset's content, told once."""
+        if spec not in self._digests:
+            self._digests[spec] = self.dataset(spec).digest(self.environment.sources())
+        return self._digests[spec]
 
     def network(self, spec: str) -> torch.nn.Module:
         """A model's network on the device, in eval mode and frozen, built once."""
         if spec not in self._networks:
-            self._networks[spec] = self.model(spec).load().to(self.device).eval().requires_grad_(False)
+            network = self.model(spec).load().to(self.device).eval().requires_grad_(False)
+            self._networks[spec] = network
+            self._states[spec] = _state_digest(network)
         return self._networks[spec]
+
+    def check_network(self, spec: str, label: str) -> None:
+        """Raises ContractError, and forgets the network, when a component has changed the network that it was given."""
+        network = self._networks[spec]
+        if _state_digest(network) != self._states[spec] or any(part.training for part in network.modules()):
+            del self._networks[spec]
+            raise ContractError(f"{label} changed the model's weights or put it in training mode")
+
+    def dataset(self, spec: str) -> Dataset:
+        """The dataset of a spec."""
+        dataset = resolve_one(self.registry, "datasets", spec)
+        assert isinstance(dataset, Dataset)
+        return dataset
 
     def model(self, spec: str) -> Model:
         """The model of a spec."""
@@ -88,6 +112,15 @@ class Workspace:
     def chain(self, spec: str) -> Chain:
         """The defense of a spec."""
         return resolve_chain(self.registry, spec)[0]
+
+
+def _state_digest(network: torch.nn.Module) -> str:
+    """SHA-256 over a network's weights and buffers."""
+    sha = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        sha.update(name.encode())
+        sha.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return sha.hexdigest()
 
 
 _current: Workspace | None = None

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import logging
 import time
 from collections.abc import Callable
 
 import torch
 
 from advbench.api import SampleRandom
+from advbench.errors import describe
 from advbench.matrix.environment import Environment, Workspace, workspace
 from advbench.matrix.run import Todo
 from advbench.matrix.tasks import CraftTask, ScoreTask, Task
@@ -17,6 +18,7 @@ from advbench.matrix.tasks import CraftTask, ScoreTask, Task
 __all__ = ["Estimate", "estimate"]
 
 _TRIAL_IMAGES = 32
+_log = logging.getLogger("advbench.estimate")
 _UNKNOWN_PASSES = 200
 """Passes an image assumed for an attack that does not say how many it takes."""
 
@@ -55,11 +57,10 @@ class _Trial:
     def seconds(self, task: Task) -> float:
         """Estimated seconds of a task."""
         if isinstance(task, CraftTask):
-            passes = self.place.attack(task.attack).passes()
-            self.rough |= passes is None
+            passes = self._once(("passes", task.attack), lambda: self._passes(task.attack))
             key = ("pass", task.model, task.dataset)
             each = self._once(key, lambda: self._pass_seconds(task.model, task.dataset))
-            return len(task.ids) * each * (_UNKNOWN_PASSES if passes is None else passes)
+            return len(task.ids) * each * passes
         if isinstance(task, ScoreTask):
             dataset, model, defense = task.specs["dataset"], task.specs["model"], task.specs["defense"]
             count = sum(len(ids) for _, ids in task.chunks)
@@ -68,11 +69,21 @@ class _Trial:
         forward = self._once(("pass", model, dataset), lambda: self._pass_seconds(model, dataset)) / 3
         return count * (forward + self._once((defense, dataset), lambda: self._defense_seconds(defense, dataset)))
 
+    def _passes(self, attack: str) -> float:
+        """Passes an image that an attack takes."""
+        passes = self.place.attack(attack).passes()
+        self.rough |= passes is None
+        return float(_UNKNOWN_PASSES if passes is None else passes)
+
     def _once(self, key: tuple[str, ...], measure: Callable[[], float]) -> float:
         if key not in self.measured:
             self.measured[key] = 0.0
-            with contextlib.suppress(Exception, SystemExit):
+            try:
                 self.measured[key] = measure()
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                _log.info("not part of the forecast, since it fails: %s", describe(error))
         return self.measured[key]
 
     def _images(self, spec: str, count: int) -> tuple[torch.Tensor, list[int]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from advbench.api import Attack, Component, Dataset, DataSources, Model
+from advbench.api import Attack, Component, Dataset, Model
 from advbench.discovery import code_digests, dependency_versions
 from advbench.specs import Chain
 from advbench.store import SCHEMA, ids_digest
@@ -37,15 +37,14 @@ class Base:
     device: str
 
     @classmethod
-    def of(cls, dataset: Dataset, sources: DataSources, model: Model, seed: int, device: str) -> Base:
-        """Collects it.
+    def of(cls, dataset: Dataset, digest: str, model: Model, seed: int, device: str) -> Base:
+        """Collects it; ``digest`` is that of the dataset's content.
 
         Raises:
-            DataError: The dataset's digest cannot be told.
             WeightsError: The weights are missing or damaged.
         """
         return cls(
-            dataset={**_identity(dataset), "digest": dataset.digest(sources)},
+            dataset={**_identity(dataset), "digest": digest},
             model={**_identity(model), "weights": model.weights_digest()},
             seed=seed,
             device=device.partition(":")[0],

@@ -66,7 +66,7 @@ def make_manifest(
 
 
 def _describe(cell: Cell) -> dict[str, Any]:
-    budget = cell.attack.budget()
+    budget = cell.budget
     return {
         "key": cell.key,
         **cell.specs(),
@@ -79,6 +79,7 @@ def _describe(cell: Cell) -> dict[str, Any]:
         "attack_kind": "minimal" if budget is None else "budget",
         "budget": None if budget is None else {"norm": budget.norm, "eps": budget.eps},
         "skipped": cell.skipped,
+        "failed": cell.failed,
         "n": len(cell.ids),
     }
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from advbench.api import Attack, Component, Dataset, DataSources, Model
+from advbench.api import Attack, Budget, Component, Dataset, DataSources, Model
 from advbench.discovery import Registry
+from advbench.errors import UsageError, describe
+from advbench.matrix.contracts import check_budget
 from advbench.matrix.keys import Base, cell_material
 from advbench.matrix.threat import Threat, select_threats
 from advbench.specs import Chain, Suite, full_spec, select, select_chains, short_spec
@@ -51,10 +55,13 @@ class Cell:
     """One (dataset, model, attack, threat, defense): the unit of result.
 
     Attributes:
-        skipped: Why it cannot be run, such as shapes that do not fit; empty otherwise, and then the rest is set.
+        skipped: Why it cannot be run, such as shapes that do not fit; empty otherwise.
+        failed: What a component raised when it was asked what its key is made of; empty otherwise. Where both
+            are empty, the rest is set.
+        budget: The attack's budget, or None for a minimal attack.
         key: Where its result is stored.
         material: What the key is the digest of.
-        ids: The samples it is measured on.
+        ids: The samples it is to be measured on.
         chunks: The adversarial images that it is scored on.
         clean_material: Material of the defended model's predictions on clean images.
         clean_key: Where those are stored.
@@ -67,6 +74,8 @@ class Cell:
     defense: Chain
     seed: int
     skipped: str = ""
+    failed: str = ""
+    budget: Budget | None = None
     key: str = ""
     material: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)
     ids: tuple[int, ...] = dataclasses.field(default=(), repr=False)
@@ -137,7 +146,12 @@ def build_plan(axes: Axes, sources: DataSources, device: str) -> Plan:
 
 def pick_ids(dataset: Dataset, limit: int | None, seed: int) -> tuple[int, ...]:
     """A reproducible random subset of the sample ids, ascending; a smaller limit picks a part of a larger one's."""
-    ids = np.asarray(dataset.ids(), dtype=np.int64)
+    try:
+        ids = np.asarray(dataset.ids(), dtype=np.int64)
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"dataset {dataset.name!r} cannot tell its sample ids: {describe(error)}") from error
+    if not len(ids):
+        raise UsageError(f"dataset {dataset.name!r} has no samples; pick another")
     if limit is None or limit >= len(ids):
         return tuple(ids.tolist())
     key = hashlib.sha256(f"{seed}\0subset\0{dataset.name}".encode()).digest()[:16]
@@ -150,40 +164,71 @@ def _cells(axes: Axes, sources: DataSources, device: str) -> Iterator[Cell]:
     for dataset in axes.datasets:
         ids = pick_ids(dataset, axes.limit, axes.seed)
         for model in axes.models:
+            pair = _Pair(axes, dataset, model, ids)
             misfit = _misfit(dataset, model)
+            base = _attempt(lambda: Base.of(dataset, dataset.digest(sources), model, axes.seed, device))  # noqa: B023
             if misfit:
-                for attack in axes.attacks:
-                    for threat in axes.threats:
-                        for defense in axes.defenses:
-                            yield Cell(dataset, model, attack, threat, defense, axes.seed, skipped=misfit)
-                continue
-            base = Base.of(dataset, sources, model, axes.seed, device)
-            yield from _pair_cells(axes, dataset, model, base, ids)
+                yield from pair.without_keys(skipped=misfit)
+            elif isinstance(base, str):
+                yield from pair.without_keys(failed=base)
+            else:
+                yield from pair.cells(base)
 
 
-def _pair_cells(axes: Axes, dataset: Dataset, model: Model, base: Base, ids: tuple[int, ...]) -> Iterator[Cell]:
-    clean = [base.clean(ids, defense) for defense in axes.defenses]
-    clean_keys = [digest_of(material) for material in clean]
-    for attack in axes.attacks:
-        for threat in axes.threats:
-            shared = None if threat.sees_defense else _chunks(base, ids, attack, threat, None)
-            for defense, clean_material, clean_key in zip(axes.defenses, clean, clean_keys, strict=True):
-                chunks = shared or _chunks(base, ids, attack, threat, defense)
-                material = cell_material([chunk.key for chunk in chunks], clean_key)
-                yield Cell(
-                    dataset,
-                    model,
-                    attack,
-                    threat,
-                    defense,
-                    axes.seed,
-                    key=digest_of(material),
-                    material=material,
-                    ids=ids,
-                    chunks=chunks,
-                    clean_material=clean_material,
-                    clean_key=clean_key,
-                )
+@dataclasses.dataclass(frozen=True)
+class _Pair:
+    """The cells of one dataset and model."""
+
+    axes: Axes
+    dataset: Dataset
+    model: Model
+    ids: tuple[int, ...]
+
+    def without_keys(self, *, skipped: str = "", failed: str = "") -> Iterator[Cell]:
+        """Cells none of which can be run."""
+        for attack, threat, defense in itertools.product(self.axes.attacks, self.axes.threats, self.axes.defenses):
+            yield self._cell(attack, threat, defense, skipped=skipped, failed=failed)
+
+    def cells(self, base: Base) -> Iterator[Cell]:
+        """Cells with their keys; those of a component that raises are failed ones."""
+        clean = {defense: _attempt(partial(base.clean, self.ids, defense)) for defense in self.axes.defenses}
+        for attack, threat in itertools.product(self.axes.attacks, self.axes.threats):
+            budget = _attempt(partial(check_budget, attack))
+            make = partial(_chunks, base, self.ids, attack, threat)
+            shared = None if threat.sees_defense else _attempt(partial(make, None))
+            for defense, material in clean.items():
+                chunks = shared if shared is not None else _attempt(partial(make, defense))
+                faults = [found for found in (budget, chunks, material) if isinstance(found, str)]
+                if faults:
+                    yield self._cell(attack, threat, defense, failed=faults[0])
+                else:
+                    yield self._cell(attack, threat, defense, budget=budget, **_keys(chunks, material))
+
+    def _cell(self, attack: Attack, threat: Threat, defense: Chain, **rest: Any) -> Cell:
+        return Cell(self.dataset, self.model, attack, threat, defense, self.axes.seed, ids=self.ids, **rest)
+
+
+def _keys(chunks: tuple[Chunk, ...], clean_material: dict[str, Any]) -> dict[str, Any]:
+    """What a cell is made of and stored under."""
+    clean_key = digest_of(clean_material)
+    material = cell_material([chunk.key for chunk in chunks], clean_key)
+    return {
+        "key": digest_of(material),
+        "material": material,
+        "chunks": chunks,
+        "clean_material": clean_material,
+        "clean_key": clean_key,
+    }
+
+
+def _attempt(ask: Callable[[], Any]) -> Any:
+    """What a component answers, or in one line what it raises; what the user can mend goes up."""
+    try:
+        return ask()
+    except UsageError:
+        raise
+    except (Exception, SystemExit) as error:
+        return describe(error)
 
 
 def _chunks(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import heapq
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from concurrent.futures import Executor as FuturesExecutor
 from functools import partial
 from typing import Any, Literal, Protocol
 
@@ -83,7 +84,7 @@ def survey(plan: Plan, store: Store, rerun: Rerun) -> Todo:
     todo = Todo({}, {})
     fresh: dict[str, bool] = {}
     for cell in plan.cells:
-        if cell.skipped:
+        if not cell.key:
             continue
         record = None if rerun == "all" else store.read_record("cells", cell.key)
         if record is not None and (record["status"] == "ok" or rerun == "none"):
@@ -163,27 +164,57 @@ class _Driver:
                 self.dependents.setdefault(blocker, []).append(name)
         self.ready = [(self.order[name], name) for name, blockers in self.blockers.items() if not blockers]
         heapq.heapify(self.ready)
+        self.suspects: list[str] = []
+        self.tried: set[str] = set()
 
     def run(self, executor: Executor, jobs: int) -> None:
         running: dict[Future[Outcome], str] = {}
         pool = executor.open(jobs)
         try:
-            while self.ready or running:
-                while self.ready and len(running) < jobs:
-                    name = heapq.heappop(self.ready)[1]
-                    job = self.jobs[name]
-                    if not self._wanted(name, job):
-                        self.observer.job_ended(job, Outcome(0.0))
-                        continue
-                    self.observer.job_started(job)
-                    set_progress(partial(self.observer.job_advanced, job))
-                    running[pool.submit(execute, self.environment, job.task)] = name
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    self._ended(running.pop(future), future.result())
+            while self.ready or self.suspects or running:
+                self._fill(pool, running, jobs)
+                lost = []
+                for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
+                    name = running.pop(future)
+                    try:
+                        outcome = future.result()
+                    except BrokenExecutor:
+                        lost.append(name)
+                    else:
+                        self._ended(name, outcome)
+                if lost:
+                    lost += running.values()
+                    running.clear()
+                    executor.abandon(pool)
+                    pool = executor.open(jobs)
+                    self._retry_alone(lost)
         except BaseException:
             executor.abandon(pool)
             raise
         pool.shutdown()
+
+    def _fill(self, pool: FuturesExecutor, running: dict[Future[Outcome], str], jobs: int) -> None:
+        """Hands as many jobs to the pool as may run; a suspect runs alone."""
+        while (self.suspects or self.ready) and len(running) < (1 if self.suspects else jobs):
+            name = self.suspects.pop() if self.suspects else heapq.heappop(self.ready)[1]
+            job = self.jobs[name]
+            if not self._wanted(name, job):
+                self.observer.job_ended(job, Outcome(0.0))
+                continue
+            self.observer.job_started(job)
+            set_progress(partial(self.observer.job_advanced, job))
+            running[pool.submit(execute, self.environment, job.task)] = name
+            if name in self.tried:
+                return
+
+    def _retry_alone(self, lost: list[str]) -> None:
+        """Jobs that were under way when a worker died are tried again one at a time, so that only the culprit fails."""
+        for name in lost:
+            if name in self.tried:
+                self._ended(name, Outcome(0.0, "its worker process died: killed, out of memory, or crashed"))
+            else:
+                self.tried.add(name)
+                self.suspects.append(name)
 
     def _wanted(self, name: str, job: Job) -> bool:
         """Whether a cell still waits for the job; none does when another part of each has failed."""

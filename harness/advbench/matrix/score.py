@@ -35,6 +35,7 @@ def predict_clean(place: Workspace, task: CleanTask, progress: Callable[[int], N
         labels += chunk_labels.tolist()
         predictions += defended.predict(images, ids)
     seconds = round(time.perf_counter() - began, 6)
+    place.check_network(task.model, f"defense {task.defense!r}")
     place.store.write_record("clean", task.material, {"labels": labels, "predictions": predictions, "seconds": seconds})
 
 
@@ -63,6 +64,7 @@ def score(place: Workspace, task: ScoreTask, progress: Callable[[int], None]) ->
         craft_seconds += crafted["seconds"]
         for name, values in attacked.items():
             values.extend(tensors[name].tolist())
+    place.check_network(task.specs["model"], f"defense {task.specs['defense']!r}")
     cell = {
         **task.specs,
         "status": "ok",
@@ -106,7 +108,7 @@ class _Defended:
         images = images.to(self.place.device)
         given = images.clone()
         returned = self.chain.apply(given, SampleRandom(self.seed, "defense", ids, self.place.device))
-        check_unchanged(f"defense {name!r}", images, given)
+        check_unchanged(f"defense {name!r}", "images", images, given)
         defended = check_defended(name, images, returned)
         logits = check_logits(self.model.name, self.network(defended), len(ids), self.model.num_classes)
         self.done += len(ids)

@@ -8,9 +8,10 @@ import time
 import traceback
 from collections.abc import Callable
 
-from advbench.errors import StoreError
+from advbench.errors import ContractError, StoreError, describe
 from advbench.matrix.craft import craft
-from advbench.matrix.environment import Environment, workspace
+from advbench.matrix.environment import Environment, Workspace, workspace
+from advbench.matrix.keys import Base
 from advbench.matrix.score import predict_clean, score
 from advbench.matrix.tasks import CleanTask, CraftTask, Outcome, Task
 
@@ -39,17 +40,37 @@ def execute(environment: Environment, task: Task) -> Outcome:
     except (KeyboardInterrupt, StoreError):
         raise
     except BaseException as error:
-        text = " ".join(str(error).split())
-        message = f"{type(error).__name__}: {text}" if text else type(error).__name__
-        return Outcome(time.perf_counter() - began, message, traceback.format_exc())
+        return Outcome(time.perf_counter() - began, describe(error), traceback.format_exc())
     return Outcome(time.perf_counter() - began)
 
 
 def _run(environment: Environment, task: Task) -> None:
     place = workspace(environment)
     if isinstance(task, CraftTask):
+        _check_material(place, task)
         craft(place, task, _progress)
     elif isinstance(task, CleanTask):
+        _check_material(place, task)
         predict_clean(place, task, _progress)
     else:
         score(place, task, _progress)
+
+
+def _check_material(place: Workspace, task: CraftTask | CleanTask) -> None:
+    """Makes sure that what this process has loaded is what the key says, should files have changed since the start.
+
+    Raises:
+        ContractError: Code, weights or data are others than when the run began.
+    """
+    place.images(task.dataset)
+    place.network(task.model)
+    dataset, model = place.dataset(task.dataset), place.model(task.model)
+    base = Base.of(dataset, place.dataset_digest(task.dataset), model, task.seed, place.environment.device)
+    if isinstance(task, CraftTask):
+        seen = place.chain(task.defense) if task.defense else None
+        material = base.adversarial(task.ids, place.attack(task.attack), task.threat, seen)
+    else:
+        material = base.clean(task.ids, place.chain(task.defense))
+    if material != task.material:
+        changed = [key for key in material if material[key] != task.material.get(key)]
+        raise ContractError(f"{', '.join(changed)} changed on disk while the run was under way; run the command again")

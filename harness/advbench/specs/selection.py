@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from advbench.api import Component, Defense
 from advbench.discovery import Registry
-from advbench.errors import ParameterError, SpecError, UsageError
+from advbench.errors import ParameterError, SpecError, UsageError, describe
 from advbench.specs.chain import Chain
 from advbench.specs.formatting import full_spec
 from advbench.specs.grammar import expand, parse_chain
@@ -69,6 +69,9 @@ def _build(registry: Registry, kind: str, name: str, given: dict[str, str]) -> C
         return registered.component.from_text(given)
     except ParameterError as error:
         raise ParameterError(f"{kind[:-1]} {name!r}: {error}") from error
+    except (Exception, SystemExit) as error:
+        origin = registered.plugin.provenance
+        raise UsageError(f"{kind[:-1]} {name!r} of {origin} cannot be built: {describe(error)}") from error
 
 
 def _check_axis(kind: str, found: list[tuple[str, str]]) -> None:

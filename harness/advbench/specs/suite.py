@@ -67,7 +67,7 @@ def load_suite(name_or_file: str) -> Suite:
         content = (resources.files("advbench.specs") / "suites" / f"{name_or_file}.toml").read_text("utf-8")
     elif path.suffix == ".toml" or path.exists():
         try:
-            content = path.read_text("utf-8")
+            content = path.read_text("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
             raise UsageError(f"suite file {name_or_file} cannot be read: {reason}") from error
@@ -76,7 +76,7 @@ def load_suite(name_or_file: str) -> Suite:
         raise UsageError(f"unknown suite {name_or_file!r}; {hint}, or give the path of a .toml file")
     try:
         table = tomllib.loads(content)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"suite file {name_or_file} is not valid TOML: {error}") from error
     return _from_table(name_or_file, path.stem, table)
 

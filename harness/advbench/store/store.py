@@ -17,6 +17,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ __all__ = ["SCHEMA", "Store"]
 SCHEMA = 1
 """Version of the entries' form and of the meaning of keys. Raised whenever a stored result would no longer be
 what the same command computes, for a reason that no other part of the key shows."""
+
+_RUN = re.compile(r"[0-9a-f]{12}")
 
 _log = logging.getLogger("advbench.store")
 
@@ -109,21 +112,25 @@ class Store:
             raise self._unwritable(error) from error
 
     def read_manifest(self, run: str) -> dict[str, Any] | None:
-        """A run's manifest, or None where there is none that can be read."""
+        """A run's manifest, or None where there is none that checks out."""
         path = self._manifest(run)
-        manifest = self._read_json(path)
-        if manifest is not None and not {"run", "cells"} <= manifest.keys():
+        envelope = self._read_json(path)
+        if envelope is None:
+            return None
+        manifest = envelope.get("manifest")
+        if not isinstance(manifest, dict) or digest_of(manifest) != envelope.get("sha256"):
             return self._corrupt(path)
-        return manifest
+        return manifest if manifest["run"] == run else self._corrupt(path)
 
     def write_manifest(self, run: str, manifest: Mapping[str, Any]) -> None:
         """Writes a run's manifest."""
-        self._write(self._manifest(run), (json.dumps(manifest, indent=1) + "\n").encode())
+        envelope = {"sha256": digest_of(manifest), "manifest": manifest}
+        self._write(self._manifest(run), (json.dumps(envelope, indent=1) + "\n").encode())
 
     def runs(self) -> Iterator[str]:
         """Ids of the runs in the store, the one last written first."""
         manifests = sorted((self.root / "runs").glob("*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-        return (manifest.stem for manifest in manifests)
+        return (manifest.stem for manifest in manifests if _RUN.fullmatch(manifest.stem))
 
     def _path(self, kind: str, key: str, suffix: str) -> Path:
         return self.root / kind / key[:2] / f"{key}{suffix}"
@@ -142,7 +149,7 @@ class Store:
 
     def _corrupt(self, path: Path) -> dict[str, Any] | None:
         """Warns of a damaged entry, which counts as a miss."""
-        _log.warning("%s is damaged and is not used; what it held is computed again", path)
+        _log.warning("%s is damaged and is not used", path)
         return None
 
     def _write(self, path: Path, content: bytes) -> None:
