@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from advbench.discovery import code_digests, dependency_versions, discover
+from advbench.discovery import code_digests, dependency_versions, discover, identity
 from advbench.errors import PluginError, UnknownNameError, UsageError
 
 GOOD = """
@@ -134,6 +136,39 @@ def test_a_single_file_is_a_plugin(tmp_path: Path) -> None:
     assert registry.get("defenses", "mine").plugin.name == str(file)
     with pytest.raises(UsageError, match="no such file"):
         discover(files=[tmp_path / "absent.py"])
+
+
+def test_a_distribution_with_broken_metadata_is_named_and_stops_no_other(
+    install: Callable[..., None], tmp_path: Path
+) -> None:
+    install("zz-good-plugin", GOOD.format(name="good"))
+    broken = tmp_path / "site" / "broken-1.0.dist-info"
+    broken.mkdir()
+    (broken / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (broken / "entry_points.txt").write_bytes(b"[advbench]\n\xff\xfe = nothing\n")
+    registry = discover()
+    assert registry.get("defenses", "good").plugin.distribution == "zz-good-plugin"
+    assert any("broken" in str(problem) and "metadata" in problem.message for problem in registry.problems)
+
+
+def test_helpers_and_data_files_are_part_of_a_components_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    package = tmp_path / "my_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("import my_helper\n" + GOOD.format(name="mine"))
+    helper, table = tmp_path / "my_helper.py", package / "table.json"
+    digests = []
+    for helper_text, table_text in (("X = 1", "1"), ("X = 2", "1"), ("X = 1", "2"), ("X = 1", "1")):
+        helper.write_text(helper_text)
+        table.write_text(table_text)
+        for name in ("my_package", "my_helper"):
+            sys.modules.pop(name, None)
+        identity._digest.cache_clear()
+        component = importlib.import_module("my_package").Good
+        digests.append(code_digests(component))
+    assert list(digests[0]) == ["my_helper", "my_package"]
+    assert digests[0] == digests[3]
+    assert digests[1] != digests[0] != digests[2]
 
 
 def test_the_code_of_a_component_is_its_whole_package_and_that_of_its_bases(

@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from advbench.discovery import discover
+from advbench.errors import UsageError
 from advbench.report import plan_exports, print_results, write_export
 from advbench.report.board import make_boards
 from advbench.report.data_files import Csv, Json
@@ -189,3 +190,58 @@ def test_a_new_markdown_file_is_one_block_that_can_be_updated(results: dict[str,
     (export,) = plan_exports(registry, [target], "another run")
     write_export(export, results)
     assert Path(target).read_text() == first
+
+
+def export(results: dict[str, Any], target: Path | str) -> None:
+    (planned,) = plan_exports(discover(["advbench.report.plugin"]), [str(target)], "quickstart")
+    write_export(planned, results)
+
+
+def test_line_ends_links_and_modes_of_a_file_stay(results: dict[str, Any], tmp_path: Path) -> None:
+    real, link = tmp_path / "real.md", tmp_path / "link.md"
+    real.write_bytes(b"# Mine\r\n<!-- advbench:begin a -->\r\n<!-- advbench:end a -->\r\n")
+    real.chmod(0o640)
+    link.symlink_to(real)
+    export(results, link)
+    content = real.read_bytes()
+    assert link.is_symlink()
+    assert real.stat().st_mode & 0o777 == 0o640
+    assert b"98.7" in content
+    assert content.count(b"\n") == content.count(b"\r\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<!-- advbench:end a -->\n<!-- advbench:begin a -->\n",
+        "<!-- advbench:begin a -->\n<!-- advbench:begin b -->\n<!-- advbench:end a -->\n<!-- advbench:end b -->\n",
+        "<!-- advbench:begin a -->\n<!-- advbench:end a -->\n<!-- advbench:begin a -->\n<!-- advbench:end a -->\n",
+    ],
+    ids=["reversed", "overlapping", "twice"],
+)
+def test_markers_that_are_no_pairs_are_refused(results: dict[str, Any], tmp_path: Path, text: str) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(text)
+    with pytest.raises(UsageError, match="do not pair up"):
+        export(results, readme)
+    assert readme.read_text() == text
+
+
+def test_a_file_that_lost_its_block_during_the_run_is_left_as_it_is(results: dict[str, Any], tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- advbench:begin quickstart -->\n<!-- advbench:end quickstart -->\n")
+    (planned,) = plan_exports(discover(["advbench.report.plugin"]), [str(readme)], "quickstart")
+    readme.write_text("Something else entirely.\n")
+    with pytest.raises(UsageError, match="lost its block 'quickstart'"):
+        write_export(planned, results)
+    assert readme.read_text() == "Something else entirely.\n"
+
+
+def test_a_suites_odd_name_makes_a_block_that_is_found_again(results: dict[str, Any], tmp_path: Path) -> None:
+    target = tmp_path / "r.md"
+    for _ in range(2):
+        (planned,) = plan_exports(discover(["advbench.report.plugin"]), [str(target)], "my suite --> v2")
+        write_export(planned, results)
+    assert target.read_text().startswith("<!-- advbench:begin my-suite----v2 -->\n")
+    with pytest.raises(UsageError, match="the name of a block"):
+        plan_exports(discover(["advbench.report.plugin"]), [f"{target}#my block"], "x")
