@@ -51,7 +51,7 @@ def discover(core: Sequence[str] = (), files: Sequence[Path] = (), *, strict: bo
         if not file.is_file() or file.suffix != ".py":
             what = "not a Python file (its name must end in .py)" if file.exists() else "no such file"
             raise UsageError(f"--plugin {file}: {what}")
-        plugin = Plugin(str(file), f"file {file.name}", "", file.stem)
+        plugin = Plugin(str(file), f"file {file.name}", "", file.stem, from_file=True)
         _load(registry, plugin, partial(_import_file, file))
     if strict and registry.problems:
         raise PluginError(str(registry.problems[0]))

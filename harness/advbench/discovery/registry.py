@@ -57,6 +57,7 @@ class Plugin:
         distribution: Name of the distribution that it comes from.
         version: The distribution's version.
         module: The module that was imported.
+        from_file: Whether it is a single file that the user named, and no entry point.
         components: ``(kind, name)`` of all that it registered.
     """
 
@@ -64,6 +65,7 @@ class Plugin:
     distribution: str
     version: str
     module: str
+    from_file: bool = False
     components: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
     @property
@@ -155,9 +157,11 @@ class Registry:
     def _ambiguity(self, kind: str, name: str) -> str:
         holders = [holder.plugin for holder in self._components[kind][name]]
         places = " and ".join(f"{plugin.provenance} (plugin {plugin.name!r})" for plugin in holders)
+        last = holders[-1]
+        without = f"leave out --plugin {last.name}" if last.from_file else f"set ADVBENCH_DISABLE_PLUGINS={last.name}"
         return (
             f"the {kind[:-1]} name {name!r} is registered by {places}, so it is used from neither; rename one, "
-            f"or disable its plugin: ADVBENCH_DISABLE_PLUGINS={holders[-1].name}"
+            f"or {without}"
         )
 
 
