@@ -14,7 +14,7 @@ from advbench.analysis import build_results
 from advbench.api import Executor, LabelledImages
 from advbench.cli.progress import MatrixProgress, in_words
 from advbench.cli.session import CORE, data_sources, messages, open_registry, open_store, set_up_logging, tables
-from advbench.cli.suite_flags import recipe, suite_of
+from advbench.cli.suite_flags import CUSTOM, recipe, suite_of
 from advbench.errors import UsageError, describe
 from advbench.matrix import (
     Environment,
@@ -71,6 +71,8 @@ class MatrixRun:
     def run(self) -> int:
         """Runs it and returns the exit code."""
         todo = survey(self.plan, self.store, self.options.rerun)
+        if self.suite.description and self.suite.name != CUSTOM:
+            self._say(f"{self.suite.name}: {self.suite.description}")
         self._say(_size(self.plan, todo))
         if self.options.dry_run:
             self._print_dry_run(todo)

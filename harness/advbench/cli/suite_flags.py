@@ -9,7 +9,10 @@ from typing import Any
 
 from advbench.specs import DEFAULT_SUITE, Suite, load_suite
 
-__all__ = ["recipe", "suite_of"]
+__all__ = ["CUSTOM", "recipe", "suite_of"]
+
+CUSTOM = "custom"
+"""Name of a run that flags make, without a suite."""
 
 _AXES = ("datasets", "models", "attacks", "defenses", "threats")
 
@@ -26,7 +29,7 @@ def suite_of(options: argparse.Namespace) -> Suite:
     suite = load_suite(options.suite or DEFAULT_SUITE)
     given: dict[str, Any] = {axis: tuple(values) for axis in _AXES if (values := getattr(options, axis)) is not None}
     if given and options.suite is None:
-        given["name"] = "custom"
+        given["name"] = CUSTOM
         if "datasets" in given:
             given["limit"] = None
     given |= {key: value for key in ("limit", "seed") if (value := getattr(options, key)) is not None}
