@@ -151,6 +151,7 @@ def test_a_markdown_file_of_somebodys_own_is_not_overwritten(refused: Callable[.
         (["matirx"], "unknown 'matirx'; did you mean 'matrix'?"),
         (["list", "attack"], "unknown kind 'attack'; did you mean 'attacks'?"),
         (["info", "jpge"], "nothing is named 'jpge'; did you mean 'jpeg'?"),
+        (["info", "pgd:eps=banana"], "eps=banana: must be a number"),
         (["train", "jpeg"], "'jpeg' has no training recipe; there are recipes for: mnist-cnn"),
         (["train", "mnist-cnn", "--epochs", "0"], "--epochs: 0: must be a whole number of at least 1"),
         (["train", "mnist-cnn", "--output", "/no/such/w.safetensors"], "the folder /no/such does not exist"),

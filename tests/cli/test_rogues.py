@@ -53,6 +53,7 @@ def test_an_attack_that_fails_at_the_wrong_place_fails_its_own_cells(rogue: Toy,
     assert called.code == (0 if how == "passes" else 1)
     assert by_attack(results)["toy-sign"] == ["ok", "ok"]
     assert by_attack(results)["rogue-attack"] == (["ok"] if how == "passes" else ["error"]) * 2
+    assert how != "budget" or "minimal" not in called.out, "an attack that could not be asked is of no kind"
     complete = [row["worst_case"]["complete"] for row in results["leaderboards"][0]["rows"]]
     assert complete == [how == "passes"] * 2, "a worst case without that attack is only a bound"
 

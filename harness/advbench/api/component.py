@@ -58,16 +58,26 @@ class Component(abc.ABC):
         Raises:
             ParameterError: A parameter is unknown, malformed, out of range or missing.
         """
+        values = cls.parse(given)
+        for parameter in cls.parameters(given):
+            if parameter.required and parameter.name not in given:
+                raise ParameterError(f"needs {parameter.name}=…: {parameter.help}")
+        return cls.from_values(values)
+
+    @classmethod
+    def parse(cls, given: Mapping[str, str]) -> dict[str, Value]:
+        """Reads parameters as a spec writes them.
+
+        Raises:
+            ParameterError: A parameter is unknown, malformed or out of range.
+        """
         known = {parameter.name: parameter for parameter in cls.parameters(given)}
         for key in given:
             if key not in known:
                 hint = closest(key, known)
                 takes = f"it takes {', '.join(known)}" if known else "it takes no parameters"
                 raise ParameterError(f"has no parameter {key!r}; {hint or takes}")
-        missing = [name for name, parameter in known.items() if parameter.required and name not in given]
-        if missing:
-            raise ParameterError(f"needs {missing[0]}=…: {known[missing[0]].help}")
-        return cls.from_values({key: known[key].parse(text) for key, text in given.items()})
+        return {key: known[key].parse(text) for key, text in given.items()}
 
     @classmethod
     def from_values(cls, values: Mapping[str, Value]) -> Self:

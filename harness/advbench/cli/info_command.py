@@ -32,6 +32,7 @@ def run(options: argparse.Namespace) -> int:
         raise SpecError(f"{options.name!r}: one component at a time")
     name, given = next(expand(terms))[0]
     for registered in registry.find(name):
+        registered.component.parse(given)  # says what is wrong with what was given
         _print(tables(), registered, given)
     return 0
 

@@ -76,7 +76,7 @@ def _describe(cell: Cell) -> dict[str, Any]:
             "attack": short_spec(cell.attack),
             "defense": short_spec(cell.defense),
         },
-        "attack_kind": "minimal" if budget is None else "budget",
+        "attack_kind": None if cell.failed else "minimal" if budget is None else "budget",
         "budget": None if budget is None else {"norm": budget.norm, "eps": budget.eps},
         "skipped": cell.skipped,
         "failed": cell.failed,

@@ -96,11 +96,14 @@ def _board(
 def _attack_column(cells: Sequence[Mapping[str, Any]]) -> Column:
     """An attack's heading: its parameters, then its budget, or for a minimal attack how far it had to go."""
     (term,) = parse_chain(cells[0]["short"]["attack"])
-    budget = cells[0]["budget"]
+    known = next((cell for cell in cells if cell["attack_kind"] is not None), cells[0])
+    budget = known["budget"]
     if budget is not None:
         parameters = tuple(f"{key}={value}" for key, (value,) in term.items if key != "eps")
         return Column(term.name, (*parameters, f"{_NORMS[budget['norm']]} ≤ {format_value(budget['eps'])}"))
     parameters = tuple(f"{key}={value}" for key, (value,) in term.items)
+    if known["attack_kind"] is None:
+        return Column(term.name, parameters)
     medians = {cell["median_l2"] for cell in cells if cell["status"] == "ok"}
     distance = (f"median L2 {medians.pop():.2f}",) if len(medians) == 1 and None not in medians else ()
     return Column(term.name, (*parameters, "minimal", *distance))
