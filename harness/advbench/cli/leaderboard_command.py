@@ -45,11 +45,11 @@ def run(options: argparse.Namespace) -> int:
     keys = [cell["key"] for cell in manifest["cells"] if cell["key"]]
     records = {key: record for key in keys if (record := store.read_record("cells", key)) is not None}
     results = build_results(manifest, records)
+    for export in exports:
+        write_export(export, results)
+        console.print(f"wrote {export.path}", markup=False, soft_wrap=True)
     print_results(tables(), results)
     missing = len(keys) - len(records)
     if missing:
         console.print(f"{missing} of {len(keys)} cells have not been run; repeat the command to run them")
-    for export in exports:
-        write_export(export, results)
-        console.print(f"wrote {export.path}", markup=False, soft_wrap=True)
     return 0

@@ -39,7 +39,7 @@ def code_digests(component: type[Component]) -> dict[str, str]:
         if module not in modules:
             modules.add(module)
             to_visit += [name for name in _used_by(module) if not _is_library(name)]
-    return {module.partition(".")[0]: _digest(_root(module)) for module in sorted(modules)}
+    return {_package(module): _digest(_root(module)) for module in sorted(modules)}
 
 
 def dependency_versions(component: type[Component]) -> dict[str, str]:
@@ -70,6 +70,13 @@ def _is_library(module: str) -> bool:
     if file is None or _is_own(module):
         return True
     return any(Path(file).is_relative_to(sysconfig.get_path(name)) for name in ("purelib", "platlib"))
+
+
+def _package(module: str) -> str:
+    """The name of what :func:`_root` gives: two folders of one namespace package are two packages."""
+    top = module.partition(".")[0]
+    regular = getattr(sys.modules.get(top), "__file__", None) is not None
+    return top if regular else module.rpartition(".")[0] or module
 
 
 def _root(module: str) -> Path:
