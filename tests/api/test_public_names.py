@@ -7,9 +7,9 @@ from advbench import api
 PUBLIC = {
     "API_VERSION", "Attack", "Budget", "Component", "ContractError", "DataError", "DataSources", "Dataset", "Defense",
     "Executor", "LabelledImages", "Model", "Norm", "Parameter", "ParameterError", "Reporter", "SampleRandom",
-    "Trainable", "TrainingJob", "TrainingProgress", "UsageError", "Value", "WeightsError", "closest", "hookimpl",
-    "load_checkpoint", "load_weights", "param", "replace_atomically", "save_checkpoint", "save_weights", "sha256_file",
-    "verified_digest", "write_atomically",
+    "Trainable", "TrainingJob", "TrainingLoop", "TrainingProgress", "UsageError", "Value", "WeightsError",
+    "bfloat16_helps", "closest", "hookimpl", "load_checkpoint", "load_weights", "one_cycle", "param",
+    "replace_atomically", "save_checkpoint", "save_weights", "sha256_file", "verified_digest", "write_atomically",
 }  # fmt: skip
 
 

@@ -37,7 +37,14 @@ def test_list_as_json_names_every_component_and_its_plugin(call: Call) -> None:
     called = call("list", "--format", "json")
     found = {(entry["kind"], entry["name"]): entry for entry in json.loads(called.out)}
     assert {name for kind, name in found if kind == "attacks"} == {"cw", "deepfool", "fgsm", "foolbox", "pgd"}
-    assert {name for kind, name in found if kind == "defenses"} == {"gaussian", "jpeg", "kmeans", "none", "tvm"}
+    assert {name for kind, name in found if kind == "defenses"} == {
+        "gaussian",
+        "jpeg",
+        "kmeans",
+        "none",
+        "tvm",
+        "vqvae",
+    }
     assert {name for kind, name in found if kind == "datasets"} == {
         "cifar10",
         "cifar10-20",
@@ -45,7 +52,7 @@ def test_list_as_json_names_every_component_and_its_plugin(call: Call) -> None:
         "mnist-20",
         "mnist-5k",
     }
-    assert {name for kind, name in found if kind == "models"} == {"mnist-cnn"}
+    assert {name for kind, name in found if kind == "models"} == {"cifar10-densenet", "mnist-cnn"}
     assert found["attacks", "fgsm"]["plugin"] == "attacks"
     assert found["attacks", "fgsm"]["distribution"] == "advbench"
     assert all(entry["summary"] for entry in found.values())
@@ -57,7 +64,9 @@ def test_list_of_one_kind(call: Call) -> None:
     assert "fgsm" not in called.out
 
 
-@pytest.mark.parametrize("name", ["cw", "deepfool", "fgsm", "pgd", "gaussian", "jpeg", "kmeans", "tvm", "mnist"])
+@pytest.mark.parametrize(
+    "name", ["cw", "deepfool", "fgsm", "pgd", "gaussian", "jpeg", "kmeans", "tvm", "vqvae", "mnist", "cifar10-densenet"]
+)
 def test_info_shows_every_parameter_with_default_and_help(call: Call, name: str) -> None:
     entry = next(entry for entry in json.loads(call("list", "--format", "json").out) if entry["name"] == name)
     called = call("info", name)

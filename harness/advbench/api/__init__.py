@@ -39,6 +39,7 @@ from advbench.api.parameters import Parameter, Value, param
 from advbench.api.randomness import SampleRandom
 from advbench.api.reporter import Reporter
 from advbench.api.training import Trainable, TrainingJob, TrainingProgress, load_checkpoint, save_checkpoint
+from advbench.api.training_loop import TrainingLoop, bfloat16_helps, one_cycle
 from advbench.api.weights import load_weights, save_weights, verified_digest
 from advbench.errors import ContractError, DataError, ParameterError, UsageError, WeightsError
 
@@ -62,14 +63,17 @@ __all__ = [
     "SampleRandom",
     "Trainable",
     "TrainingJob",
+    "TrainingLoop",
     "TrainingProgress",
     "UsageError",
     "Value",
     "WeightsError",
+    "bfloat16_helps",
     "closest",
     "hookimpl",
     "load_checkpoint",
     "load_weights",
+    "one_cycle",
     "param",
     "replace_atomically",
     "save_checkpoint",

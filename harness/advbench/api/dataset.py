@@ -72,6 +72,12 @@ class LabelledImages:
             images = images.to(torch.float32) / 255
         return images, self.labels[positions]
 
+    def without(self, others: LabelledImages) -> LabelledImages:
+        """These without the images that are also among the others, found by their pixels; ids are kept."""
+        excluded = {image.tobytes() for image in others.images.numpy()}
+        keep = torch.tensor([image.tobytes() not in excluded for image in self.images.numpy()], dtype=torch.bool)
+        return LabelledImages(self.images[keep], self.labels[keep], self.ids[keep])
+
     def digest(self) -> str:
         """SHA-256 over images, labels and ids."""
         sha = hashlib.sha256()

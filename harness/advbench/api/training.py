@@ -7,7 +7,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -55,17 +55,24 @@ class TrainingJob:
         output: The ``.safetensors`` file to write; the sidecar and the checkpoint stand beside it.
         load_dataset: Reads a dataset by its spec, such as ``mnist:split=train``. Recipes get their data through it,
             so that a plugin of models needs no other plugin's code; raises a UsageError where it cannot be had.
+        load_model: Builds a model by its spec, such as ``mnist-cnn``, ready to classify on the device; for recipes that
+            report what a classifier makes of their images. Raises a UsageError where it cannot be had.
         device: Where to compute.
         seed: Seed of the initial weights and of the order of the samples.
         epochs: Number of epochs, or None for the recipe's own.
+        recipe: Which of the component's :attr:`Trainable.recipes`.
+        dataset: Which of the component's :attr:`Trainable.training_sets`.
         report: Called after every few batches.
     """
 
     output: Path
     load_dataset: Callable[[str], LabelledImages]
+    load_model: Callable[[str], torch.nn.Module]
     device: torch.device
     seed: int
     epochs: int | None
+    recipe: str
+    dataset: str
     report: Callable[[TrainingProgress], None]
 
     @property
@@ -75,7 +82,21 @@ class TrainingJob:
 
 
 class Trainable:
-    """A model or defense that ``advbench train`` can train."""
+    """A model or defense that ``advbench train`` can train.
+
+    Attributes:
+        recipes: Names of the recipes (``--recipe``) with one line on each; the first is the default.
+        training_sets: Names of the datasets that it can be trained on (``--dataset``); where there are several,
+            the user must choose.
+    """
+
+    recipes: ClassVar[Mapping[str, str]]
+    training_sets: ClassVar[tuple[str, ...]]
+
+    def weights_name(self, dataset: str) -> str:
+        """What a weights file is called where the user does not say, without its suffix."""
+        del dataset
+        return str(getattr(self, "name", type(self).__name__))
 
     @abstractmethod
     def train(self, job: TrainingJob) -> Mapping[str, Any]:
@@ -99,10 +120,20 @@ def save_checkpoint(path: Path, tensors: Mapping[str, torch.Tensor], state: Mapp
         path: The checkpoint file.
         tensors: Weights and optimiser state under names of the recipe's choosing.
         state: JSON-able rest; what is under ``"recipe"`` must be the same when the training is resumed.
+
+    Raises:
+        UsageError: It cannot be written.
     """
-    with replace_atomically(path) as temporary:
-        cpu = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        save_file(cpu, temporary, metadata={"state": json.dumps(dict(state))})
+    cpu = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    try:
+        with replace_atomically(path) as temporary:
+            save_file(cpu, temporary, metadata={"state": json.dumps(dict(state))})
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        kept = "the one before it is whole" if path.exists() else "there is none before it"
+        raise UsageError(
+            f"checkpoint {path} cannot be written ({reason}); {kept}: mend that and give the same command again"
+        ) from error
 
 
 def load_checkpoint(path: Path, recipe: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:

@@ -16,7 +16,7 @@ from advbench.cli.flags import add_data_dir, add_plugin_flags, add_store
 from advbench.errors import StoreError, describe
 
 if TYPE_CHECKING:
-    from advbench.api import Dataset, DataSources, Model
+    from advbench.api import Dataset, DataSources, Defense, Model
     from advbench.discovery import Registered
 
 
@@ -116,6 +116,8 @@ def _components(options: argparse.Namespace) -> Iterator[Finding]:
         yield from _of_defaults(registered, lambda dataset: _dataset(dataset, sources))
     for registered in registry.all("models"):
         yield from _of_defaults(registered, _model)
+    for registered in registry.all("defenses"):
+        yield from _of_defaults(registered, _defense)
     try:
         open_store(options).check_writable()
     except StoreError as error:
@@ -124,7 +126,7 @@ def _components(options: argparse.Namespace) -> Iterator[Finding]:
         yield Finding("store", f"{open_store(options).root}, writable")
 
 
-def _of_defaults(registered: Registered, examine: Callable[[Any], Finding]) -> Iterator[Finding]:
+def _of_defaults(registered: Registered, examine: Callable[[Any], Finding | None]) -> Iterator[Finding]:
     """What is found of a component at its defaults, where it has defaults."""
     component = registered.component
     if any(parameter.required for parameter in component.parameters()):
@@ -134,7 +136,9 @@ def _of_defaults(registered: Registered, examine: Callable[[Any], Finding]) -> I
     except (Exception, SystemExit) as error:
         yield Finding(f"{registered.kind[:-1]} {component.name}", describe(error), "mend its defaults", fails=True)
     else:
-        yield examine(made)
+        finding = examine(made)
+        if finding is not None:
+            yield finding
 
 
 def _dataset(dataset: Dataset, sources: DataSources) -> Finding:
@@ -152,9 +156,26 @@ def _dataset(dataset: Dataset, sources: DataSources) -> Finding:
 
 
 def _model(model: Model) -> Finding:
-    what = f"weights of {model.name}"
-    try:
+    def digest() -> str:
         model.load()
-        return Finding(what, f"present, SHA-256 {model.weights_digest()[:12]}…")
+        return model.weights_digest()
+
+    return _weights(model.name, digest)
+
+
+def _defense(defense: Defense) -> Finding | None:
+    """Nothing for a defense without weights."""
+    try:
+        if defense.weights_digest() is None:
+            return None
+    except (Exception, SystemExit):  # noqa: S110  it is asked, and told, once more
+        pass
+    return _weights(defense.name, lambda: str(defense.weights_digest()))
+
+
+def _weights(name: str, digest: Callable[[], str]) -> Finding:
+    what = f"weights of {name}"
+    try:
+        return Finding(what, f"present, SHA-256 {digest()[:12]}…")
     except (Exception, SystemExit) as error:
-        return Finding(what, describe(error), f"advbench train {model.name}", fails=True)
+        return Finding(what, describe(error), f"reinstall advbench, or train them: advbench train {name}", fails=True)

@@ -12,6 +12,7 @@ from advbench.cli.flags import add_data_dir, add_plugin_flags
 from advbench.cli.parser import at_least, device
 
 if TYPE_CHECKING:
+    import torch
     from rich.console import Console
 
     from advbench.api import Component, DataSources, LabelledImages, Trainable, TrainingProgress
@@ -20,9 +21,14 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
-    parser.add_argument("name", help="the model or defense to train, such as mnist-cnn")
+    parser.add_argument("name", help="the model or defense to train, such as mnist-cnn or vqvae:noise=0.25")
+    parser.add_argument("--recipe", metavar="NAME", help="one of the component's recipes; default: its first")
+    parser.add_argument("--dataset", metavar="NAME", help="what to train on, where the component leaves the choice")
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="where to write the weights; default NAME.safetensors"
+        "--noise", metavar="X", help="strength of the noise on training images; the same as NAME:noise=X"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="where to write the weights; default: the component's name"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace weights that are there")
     parser.add_argument("--epochs", type=at_least(1), metavar="N", help="default: the recipe's own number")
@@ -42,8 +48,11 @@ def run(options: argparse.Namespace) -> int:
 
     console = messages()
     registry = open_registry(options)
-    component, trainable = _trainable(registry, options.name)
-    output = options.output or Path(f"{component.name}.safetensors")
+    spec = options.name if options.noise is None else _with_parameter(options.name, "noise", options.noise)
+    component, trainable = _trainable(registry, spec)
+    recipe = _chosen(component.name, "--recipe", options.recipe, list(trainable.recipes), ask=False)
+    dataset = _chosen(component.name, "--dataset", options.dataset, list(trainable.training_sets), ask=True)
+    output = options.output or Path(f"{trainable.weights_name(dataset)}.safetensors")
     if output.suffix != ".safetensors":
         raise UsageError(f"--output {output}: the name must end in .safetensors")
     if not output.parent.is_dir():
@@ -52,12 +61,16 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"--output {output}: is there already; give another file, or --overwrite to replace it")
     sources = data_sources(options, console)
     bar = _Bar(console)
+    where = torch.device(pick_device(options.device))
     job = TrainingJob(
         output=output,
         load_dataset=lambda spec: _load(registry, spec, sources),
-        device=torch.device(pick_device(options.device)),
+        load_model=lambda spec: _load_model(registry, spec, where),
+        device=where,
         seed=options.seed,
         epochs=options.epochs,
+        recipe=recipe,
+        dataset=dataset,
         report=bar.report,
     )
     if job.checkpoint.exists():
@@ -66,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
         with bar:
             sidecar = trainable.train(job)
     except KeyboardInterrupt:
-        kept = f"what was trained is in {job.checkpoint}" if job.checkpoint.exists() else "no epoch had ended"
+        kept = f"what was trained is in {job.checkpoint}" if job.checkpoint.exists() else "nothing was kept yet"
         command = shlex.join(["advbench", *options.words])
         print(f"advbench train: interrupted; {kept}. Go on with: {command}", file=sys.stderr)
         return 130
@@ -74,8 +87,26 @@ def run(options: argparse.Namespace) -> int:
     for key, value in sidecar.items():
         if isinstance(value, (int, float, str)):
             console.print(f"  {key}: {value}", markup=False, soft_wrap=True)
-    console.print(f"use it as {component.name}:weights={output}", markup=False, soft_wrap=True)
+    console.print(f"use it as {_with_parameter(spec, 'weights', str(output))}", markup=False, soft_wrap=True)
     return 0
+
+
+def _chosen(name: str, flag: str, given: str | None, offered: list[str], *, ask: bool) -> str:
+    """What the user chose of what a component offers; the first where nothing was chosen and nothing must be."""
+    from advbench.api import UsageError, closest
+
+    there_are = f"{name} has: {', '.join(offered)}"
+    if given is None:
+        if ask and len(offered) > 1:
+            raise UsageError(f"{flag} is needed; {there_are}")
+        return offered[0]
+    if given not in offered:
+        raise UsageError(f"{flag} {given}: {closest(given, offered) or there_are}")
+    return given
+
+
+def _with_parameter(spec: str, key: str, value: str) -> str:
+    return f"{spec}{',' if ':' in spec else ':'}{key}={value}"
 
 
 def _trainable(registry: Registry, text: str) -> tuple[Component, Trainable]:
@@ -101,6 +132,15 @@ def _load(registry: Registry, spec: str, sources: DataSources) -> LabelledImages
     dataset = resolve_one(registry, "datasets", spec)
     assert isinstance(dataset, Dataset)
     return dataset.load(sources)
+
+
+def _load_model(registry: Registry, spec: str, where: torch.device) -> torch.nn.Module:
+    from advbench.api import Model
+    from advbench.specs import resolve_one
+
+    model = resolve_one(registry, "models", spec)
+    assert isinstance(model, Model)
+    return model.load().eval().requires_grad_(False).to(where)
 
 
 class _Bar:
@@ -136,5 +176,5 @@ class _Bar:
         self.live.update(self.task, total=progress.steps, completed=progress.step, epoch=epoch, figures=figures)
         ended = progress.step * progress.epochs // progress.steps
         if not self.console.is_terminal and ended > self.epoch:
-            self.console.print(f"epoch {epoch}  {figures}", markup=False)
+            self.console.print(f"epoch {epoch}  {figures}", markup=False, soft_wrap=True)
         self.epoch = max(self.epoch, ended)

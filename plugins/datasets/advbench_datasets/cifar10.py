@@ -43,7 +43,7 @@ class Cifar10(DownloadableDataset):
     """
 
     name = "cifar10"
-    source = "Krizhevsky 2009"
+    source = "Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images, chapter 3"
     image_shape = (3, 32, 32)
     num_classes = 10
     files = PublishedFiles(

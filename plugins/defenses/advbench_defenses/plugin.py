@@ -10,6 +10,7 @@ from advbench_defenses.jpeg import JpegCompression
 from advbench_defenses.kmeans import KMeansQuantisation
 from advbench_defenses.none import NoDefense
 from advbench_defenses.tvm import TotalVariationMinimisation
+from advbench_defenses.vqvae import VqVae
 
 __all__ = ["register_defenses"]
 
@@ -17,5 +18,9 @@ __all__ = ["register_defenses"]
 @hookimpl
 def register_defenses(register: Callable[[type[Defense]], None]) -> None:
     """Registers them all."""
-    for defense in (NoDefense, JpegCompression, GaussianBlur, KMeansQuantisation, TotalVariationMinimisation):
-        register(defense)
+    register(NoDefense)
+    register(JpegCompression)
+    register(GaussianBlur)
+    register(KMeansQuantisation)
+    register(TotalVariationMinimisation)
+    register(VqVae)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from advbench.api import Model, hookimpl
+from advbench_models.cifar10_densenet import Cifar10DenseNet
 from advbench_models.mnist_cnn import MnistCnn
 
 
@@ -12,3 +13,4 @@ from advbench_models.mnist_cnn import MnistCnn
 def register_models(register: Callable[[type[Model]], None]) -> None:
     """Registers every model of this package."""
     register(MnistCnn)
+    register(Cifar10DenseNet)

@@ -14,6 +14,7 @@ from advbench_defenses.kmeans import KMeansQuantisation
 from advbench_defenses.none import NoDefense
 from advbench_defenses.tvm import TotalVariationMinimisation
 
+# vqvae takes the shapes alone that it was trained on, and has its own tests.
 EVERY = [NoDefense(), JpegCompression(), GaussianBlur(), KMeansQuantisation(), TotalVariationMinimisation()]
 every = pytest.mark.parametrize("defense", EVERY, ids=lambda defense: defense.name)
 
@@ -21,7 +22,7 @@ every = pytest.mark.parametrize("defense", EVERY, ids=lambda defense: defense.na
 def test_all_defenses_are_registered() -> None:
     registered: list[type[Defense]] = []
     plugin.register_defenses(registered.append)
-    assert [defense.name for defense in registered] == ["none", "jpeg", "gaussian", "kmeans", "tvm"]
+    assert [defense.name for defense in registered] == ["none", "jpeg", "gaussian", "kmeans", "tvm", "vqvae"]
 
 
 def test_importing_the_plugin_loads_no_library_that_one_defense_alone_needs() -> None:

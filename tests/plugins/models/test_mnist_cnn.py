@@ -10,10 +10,9 @@ import torch
 
 from advbench.api import DataSources, ParameterError, WeightsError, save_weights, sha256_file
 from advbench_datasets.mnist_5k import Mnist5k
-from advbench_models import mnist_cnn
 from advbench_models.mnist_cnn import MnistCnn, MnistCnnNetwork
 
-SHIPPED = mnist_cnn.SHIPPED_FOLDER / "mnist-cnn.safetensors"
+SHIPPED = MnistCnn.shipped_folder / "mnist-cnn.safetensors"
 TRAIN_COMMAND = "advbench train mnist-cnn --output"
 
 
@@ -126,7 +125,7 @@ def test_unusable_weights_are_refused_with_the_command_that_makes_them(kind: str
 @damages
 def test_unusable_shipped_weights_are_to_be_reinstalled(kind: str, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     damage(copy, kind)
-    monkeypatch.setattr(mnist_cnn, "SHIPPED_FOLDER", copy.parent)
+    monkeypatch.setattr(MnistCnn, "shipped_folder", copy.parent)
     with pytest.raises(WeightsError, match=f"reinstall advbench.*{TRAIN_COMMAND} FILE"):
         MnistCnn().load()
 

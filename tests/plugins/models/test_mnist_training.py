@@ -3,19 +3,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import platformdirs
 import pytest
 import torch
+from tests.training import interrupt, make_job
 
-from advbench.api import DataError, DataSources, LabelledImages, TrainingJob, TrainingProgress, UsageError
+from advbench.api import DataError, DataSources, LabelledImages, TrainingJob, TrainingLoop, TrainingProgress, UsageError
 from advbench_datasets.mnist import Mnist
 from advbench_datasets.mnist_5k import Mnist5k
-from advbench_models import mnist_cnn, mnist_training
 from advbench_models.mnist_cnn import MnistCnn
-from advbench_models.mnist_training import order_of_samples, without_held_out
+from advbench_models.mnist_training import without_held_out
 
 BATCHES = 5
 TRAINING_SAMPLES = 64 * (BATCHES - 1) + 10
@@ -57,51 +57,35 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def reports(monkeypatch: pytest.MonkeyPatch) -> list[TrainingProgress]:
-    monkeypatch.setattr(mnist_training, "BATCHES_PER_REPORT", 2)
+    monkeypatch.setattr(TrainingLoop, "REPORT_SECONDS", 0)
     return []
 
 
 @pytest.fixture
 def job(tmp_path: Path, datasets: dict[str, LabelledImages], reports: list[TrainingProgress]) -> TrainingJob:
-    return TrainingJob(
-        output=tmp_path / "weights.safetensors",
-        load_dataset=datasets.__getitem__,
-        device=torch.device("cpu"),
-        seed=0,
-        epochs=3,
-        report=reports.append,
-    )
+    job = make_job(tmp_path / "weights.safetensors", datasets, dataset="mnist", epochs=3, recipe="paper")
+    return dataclasses.replace(job, report=reports.append)
 
 
-def interrupt_after(step: int) -> Callable[[TrainingProgress], None]:
-    def report(progress: TrainingProgress) -> None:
-        if progress.step >= step:
-            raise KeyboardInterrupt
-
-    return report
-
-
-def interrupt(job: TrainingJob, step: int) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        MnistCnn().train(dataclasses.replace(job, report=interrupt_after(step)))
-    assert job.checkpoint.exists()
-    assert not job.output.exists()
-
-
+@pytest.mark.parametrize("kept", ["at the end of an epoch", "after every step"])
 @pytest.mark.parametrize("step", [BATCHES, BATCHES + 2, 3 * BATCHES], ids=["after 1", "within 2", "after the last"])
 def test_interrupted_training_ends_with_bit_equal_weights(
-    step: int, job: TrainingJob, reports: list[TrainingProgress]
+    step: int, kept: str, job: TrainingJob, reports: list[TrainingProgress], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if kept == "after every step":
+        monkeypatch.setattr(TrainingLoop, "CHECKPOINT_SECONDS", 0)
     MnistCnn().train(job)
     uninterrupted, straight = job.output.read_bytes(), list(reports)
     job.output.unlink()
 
-    interrupt(job, step)
+    interrupt(MnistCnn(), job, step)
     reports.clear()
     MnistCnn().train(job)
     assert job.output.read_bytes() == uninterrupted
-    # It went on after the last whole epoch, with the same figures.
-    assert reports == [progress for progress in straight if progress.step > step // BATCHES * BATCHES]
+    # It went on after the last checkpoint, with the same figures.
+    behind = step if kept == "after every step" else step // BATCHES * BATCHES
+    assert [progress.step for progress in reports] == list(range(behind + 1, 3 * BATCHES + 1))
+    assert reports[-1:] == (straight[-1:] if behind < 3 * BATCHES else [])
     assert not job.checkpoint.exists()
 
 
@@ -114,13 +98,6 @@ def test_same_seed_gives_the_same_weights_and_another_seed_others(job: TrainingJ
     assert weights[0] == weights[1] != weights[2]
 
 
-def test_every_epoch_goes_through_all_samples_in_an_order_of_its_own() -> None:
-    orders = [order_of_samples(50, seed, epoch).tolist() for seed, epoch in [(0, 1), (0, 2), (1, 1)]]
-    assert all(sorted(order) == list(range(50)) for order in orders)
-    assert len({tuple(order) for order in orders}) == 3
-    assert orders[1] == order_of_samples(50, 0, 2).tolist()
-
-
 def test_torchs_own_generator_is_left_alone(job: TrainingJob) -> None:
     before = torch.get_rng_state()
     MnistCnn().train(dataclasses.replace(job, epochs=1))
@@ -128,7 +105,7 @@ def test_torchs_own_generator_is_left_alone(job: TrainingJob) -> None:
 
 
 def test_checkpoint_of_another_recipe_is_refused(job: TrainingJob, datasets: dict[str, LabelledImages]) -> None:
-    interrupt(job, BATCHES)
+    interrupt(MnistCnn(), job, BATCHES)
     checkpoint = job.checkpoint.read_bytes()
     fewer = {**datasets, "mnist:split=train": some(datasets["mnist:split=train"], list(range(200)))}
     for other, what in (
@@ -144,8 +121,8 @@ def test_checkpoint_of_another_recipe_is_refused(job: TrainingJob, datasets: dic
 
 def test_progress_counts_every_batch_to_the_end(job: TrainingJob, reports: list[TrainingProgress]) -> None:
     MnistCnn().train(job)
-    assert [progress.step for progress in reports] == [2, 4, 5, 7, 9, 10, 12, 14, 15]
-    assert [progress.epoch for progress in reports] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert [progress.step for progress in reports] == list(range(1, 16))
+    assert [progress.epoch for progress in reports] == [1] * 5 + [2] * 5 + [3] * 5
     assert {(progress.steps, progress.epochs) for progress in reports} == {(15, 3)}
     assert all(progress.figures["loss"] > 0 for progress in reports)
     assert [progress.step for progress in reports if "accuracy" in progress.figures] == [5, 10, 15]
@@ -210,7 +187,7 @@ def test_shipped_weights_were_trained_on_mnist_without_mnist_5k(tmp_path: Path) 
     sources = mnist_at_hand(tmp_path)
     held_out = Mnist5k().load(sources)
     kept = without_held_out(Mnist(split="train").load(sources), held_out)
-    sidecar = json.loads((mnist_cnn.SHIPPED_FOLDER / "mnist-cnn.json").read_text())
+    sidecar = json.loads((MnistCnn.shipped_folder / "mnist-cnn.json").read_text())
     assert len(kept) == sidecar["training_samples"] == 55_000
     assert kept.digest() == sidecar["data_digest"]
     unseen = {image.tobytes() for image in held_out.images.numpy()}

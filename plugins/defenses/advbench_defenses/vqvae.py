@@ -1,0 +1,170 @@
+"""Reconstruction by a vector-quantised autoencoder."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+
+from advbench.api import (
+    Defense,
+    ParameterError,
+    Trainable,
+    TrainingJob,
+    WeightsError,
+    load_weights,
+    param,
+    verified_digest,
+)
+from advbench_defenses.vqvae_network import VqVaeNetwork
+from advbench_defenses.vqvae_training import GAUSSIAN, NOISES, RECIPES, train_vqvae
+
+if TYPE_CHECKING:
+    from advbench.api import SampleRandom
+
+__all__ = ["VqVae"]
+
+SHIPPED = "shipped"
+SHIPPED_FOLDER = Path(__file__).parent / "weights"
+DATASETS: Mapping[tuple[int, int, int], str] = {(1, 28, 28): "mnist", (3, 32, 32): "cifar10"}
+"""What images of a shape are taken for."""
+
+BATCH_SIZE = 32
+"""Images at a time: their activations stay in a processor's cache."""
+
+
+@dataclass(frozen=True)
+class VqVae(Defense, Trainable):
+    """Reconstructs images with an autoencoder whose latent vectors are words of a codebook (VQ-VAE).
+
+    The shipped weights are for MNIST and CIFAR-10, which is told from the images' shape, and were trained with
+    Gaussian noise of standard deviation 0, 0.25 or 0.75 on the training images (not on those that it reconstructs
+    here). Deterministic.
+
+    Args:
+        noise: Strength of the noise that the weights were trained with, images being in [0, 1]: the standard
+            deviation if Gaussian, the half-width if uniform, the share of changed values if salt-and-pepper.
+        noise_kind: The noise's distribution.
+        weights: ``shipped``, or a file made by ``advbench train vqvae``.
+    """
+
+    name = "vqvae"
+    source = "van den Oord, Vinyals and Kavukcuoglu 2017, Neural Discrete Representation Learning"
+    recipes: ClassVar[Mapping[str, str]] = RECIPES
+    training_sets: ClassVar[tuple[str, ...]] = tuple(DATASETS.values())
+
+    noise: float = param(0.0, min=0, help="strength of the noise on the training images")
+    noise_kind: str = param(GAUSSIAN, choices=NOISES, help="distribution of that noise")
+    weights: str = param(SHIPPED, help="'shipped', or the path of a .safetensors file made by 'advbench train vqvae'")
+
+    def __post_init__(self) -> None:
+        """Checks that the weights are of a kind that is ever read."""
+        super().__post_init__()
+        if self.weights != SHIPPED and Path(self.weights).suffix != ".safetensors":
+            raise ParameterError(f"weights={self.weights}: must be {SHIPPED!r} or the path of a .safetensors file")
+        if self.noise_kind == "salt-and-pepper" and self.noise > 1:
+            raise ParameterError(f"noise={self.noise:g}: with noise_kind={self.noise_kind} it is a share, at most 1")
+
+    def misfit(self, image_shape: tuple[int, int, int]) -> str:
+        """Why there are no weights for images of this shape, or nothing."""
+        if image_shape in self._files():
+            return ""
+        known = " and ".join(str(shape) for shape in self._files()) or "no images at all"
+        return f"{self.name} has weights for images of {known}, not of {image_shape}"
+
+    def apply(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
+        """Reconstructs images of shape (batch, channels, height, width); returns float32 in [0, 1]."""
+        del rng
+        network = self._network((images.shape[1], images.shape[2], images.shape[3]), images.device)
+        # Channels last is quicker; and the result must not depend on how the images came.
+        batches = torch.split(images.detach().contiguous(memory_format=torch.channels_last), BATCH_SIZE)
+        with torch.no_grad():
+            made = [network.reconstruct(batch)[0] for batch in batches]
+        return torch.cat(made).contiguous() if made else images.clone()
+
+    def weights_digest(self) -> str:
+        """SHA-256 over the digests of the files, each held to its sidecar."""
+        self._check_noise()
+        digests = [verified_digest(path, self._remedy(shape)) for shape, path in self._files().items()]
+        return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+    def weights_name(self, dataset: str) -> str:
+        """Such as ``vqvae-mnist-0.25``, and for other noise than Gaussian ``vqvae-mnist-uniform-0.25``."""
+        kind = "" if self.noise_kind == GAUSSIAN else f"{self.noise_kind}-"
+        return f"{self.name}-{dataset}-{kind}{self.noise:g}"
+
+    def train(self, job: TrainingJob) -> Mapping[str, Any]:
+        """Trains by a recipe of :mod:`advbench_defenses.vqvae_training`."""
+        return train_vqvae(job, self.noise, self.noise_kind)
+
+    def _files(self) -> dict[tuple[int, int, int], Path]:
+        """The weights files for each shape of images."""
+        if self.weights != SHIPPED:
+            path = Path(self.weights).expanduser()
+            shape = self._recorded(path).get("image_shape", ())
+            return {tuple(shape): path} if len(shape) == 3 else {}
+        paths = {shape: SHIPPED_FOLDER / f"{self.weights_name(name)}.safetensors" for shape, name in DATASETS.items()}
+        there = {shape: path for shape, path in paths.items() if path.is_file()}
+        return there or paths
+
+    def _check_noise(self) -> None:
+        """Weights must be those of the noise that the user named: that is what the leaderboard will say."""
+        if self.weights == SHIPPED:
+            return
+        recorded = self._recorded(Path(self.weights).expanduser())
+        for key, value in (("noise", self.noise), ("noise_kind", self.noise_kind)):
+            if recorded.get(key, value) != value:
+                raise ParameterError(
+                    f"weights {self.weights} were trained with {key}={recorded[key]}, not {value}: "
+                    f"give {self.name}:{key}={recorded[key]},weights={self.weights}"
+                )
+
+    def _recorded(self, path: Path) -> Mapping[str, Any]:
+        """What the sidecar says."""
+        remedy = self._remedy(None)
+        if not path.is_file():
+            raise WeightsError(f"weights {path} are missing; {remedy}")
+        sidecar = path.with_suffix(".json")
+        try:
+            recorded = json.loads(sidecar.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise WeightsError(f"{sidecar}, which says what the weights are for, cannot be read; {remedy}") from error
+        return recorded if isinstance(recorded, dict) else {}
+
+    def _network(self, shape: tuple[int, int, int], device: torch.device) -> VqVaeNetwork:
+        path = self._files().get(shape)
+        if path is None:
+            raise WeightsError(self.misfit(shape))
+        state = path.stat()
+        return _loaded(path, (state.st_mtime_ns, state.st_size), shape[0], device, self._remedy(shape))
+
+    def _remedy(self, shape: tuple[int, int, int] | None) -> str:
+        """The command that makes the weights."""
+        dataset = "NAME" if shape is None else DATASETS.get(shape, "NAME")
+        kind = "" if self.noise_kind == GAUSSIAN else f",noise_kind={self.noise_kind}"
+        spec = f"{self.name}:noise={self.noise:g}{kind}"
+        if self.weights != SHIPPED:
+            return f"'advbench train {spec} --dataset {dataset} --output {self.weights}' makes them"
+        return (
+            f"'advbench train {spec} --dataset {dataset} --output FILE.safetensors' makes them, "
+            f"for use as {spec},weights=FILE.safetensors"
+        )
+
+
+@functools.lru_cache(maxsize=8)
+def _loaded(path: Path, state: tuple[int, int], channels: int, device: torch.device, remedy: str) -> VqVaeNetwork:
+    """The network with its weights; read once, since a matrix asks for it with every batch."""
+    del state  # another file under the same name is another network
+    network = VqVaeNetwork(channels)
+    try:
+        network.load_state_dict(load_weights(path, remedy))
+    except RuntimeError as error:
+        raise WeightsError(f"weights {path} are not those of a VQ-VAE ({error}); {remedy}") from error
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.eval().requires_grad_(False)

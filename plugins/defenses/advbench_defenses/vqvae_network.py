@@ -1,0 +1,108 @@
+"""The vector-quantised autoencoder: a convolutional autoencoder whose latent vectors are words of a learnt codebook."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+__all__ = ["Quantised", "ResidualBlock", "VectorQuantiser", "VqVaeNetwork"]
+
+
+class Quantised(NamedTuple):
+    """Latent vectors and the code words that take their place.
+
+    Attributes:
+        vectors: The encoder's vectors, float32, shape (batch · h · w, hidden).
+        words: The nearest code words, of the same shape; their gradient goes to the codebook.
+        codes: Which words they are, int64, shape (batch · h · w,).
+    """
+
+    vectors: torch.Tensor
+    words: torch.Tensor
+    codes: torch.Tensor
+
+
+class ResidualBlock(nn.Module):
+    """ReLU, 3×3, BN, ReLU, 1×1, BN, added to its input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.block = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, kernel_size=3, padding=1),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, kernel_size=1),
+            nn.BatchNorm2d(channels),
+        )
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Keeps the shape."""
+        added: torch.Tensor = inputs + self.block(inputs)
+        return added
+
+
+class VectorQuantiser(nn.Module):
+    """A codebook of ``words`` vectors; each latent vector goes to the nearest of them by squared L2 distance."""
+
+    def __init__(self, words: int, hidden: int) -> None:
+        super().__init__()
+        self.codebook = nn.Parameter(torch.empty(words, hidden).uniform_(-1 / words, 1 / words))
+
+    def forward(self, latents: torch.Tensor) -> Quantised:
+        """Quantises latents of shape (batch, hidden, h, w)."""
+        vectors = latents.permute(0, 2, 3, 1).reshape(-1, latents.shape[1]).float()
+        with torch.no_grad(), torch.autocast(latents.device.type, enabled=False):
+            # The vectors' own length shifts all distances of a vector alike.
+            distances = torch.addmm(self.codebook.square().sum(1), vectors, self.codebook.t(), alpha=-2)
+            codes = distances.argmin(1)
+        return Quantised(vectors, self.codebook[codes], codes)
+
+
+class VqVaeNetwork(nn.Module):
+    """Images in [0, 1], shape (batch, channels, height, width), to their reconstructions; 4.9 million parameters.
+
+    Height and width must be multiples of 4; the latents have a quarter of each.
+
+    Args:
+        channels: Colour channels of the images.
+        hidden: Channels of every layer, and the length of a code word.
+        words: Size of the codebook.
+    """
+
+    def __init__(self, channels: int, hidden: int = 256, words: int = 512) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.Conv2d(channels, hidden, kernel_size=4, stride=2, padding=1),
+            nn.BatchNorm2d(hidden),
+            nn.ReLU(),
+            nn.Conv2d(hidden, hidden, kernel_size=4, stride=2, padding=1),
+            ResidualBlock(hidden),
+            ResidualBlock(hidden),
+        )
+        self.quantiser = VectorQuantiser(words, hidden)
+        self.decoder = nn.Sequential(
+            ResidualBlock(hidden),
+            ResidualBlock(hidden),
+            nn.ReLU(),
+            nn.ConvTranspose2d(hidden, hidden, kernel_size=4, stride=2, padding=1),
+            nn.BatchNorm2d(hidden),
+            nn.ReLU(),
+            nn.ConvTranspose2d(hidden, channels, kernel_size=4, stride=2, padding=1),
+            nn.Tanh(),
+        )
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Reconstructs; the gradient passes the quantisation straight through (section 3.2)."""
+        return self.reconstruct(images)[0]
+
+    def reconstruct(self, images: torch.Tensor) -> tuple[torch.Tensor, Quantised]:
+        """Reconstructions in [0, 1], of the images' shape, and what the latents were quantised to."""
+        latents = self.encoder(images * 2 - 1)
+        quantised = self.quantiser(latents)
+        passed = quantised.vectors + (quantised.words - quantised.vectors).detach()
+        batch, hidden, height, width = latents.shape
+        decoded = self.decoder(passed.reshape(batch, height, width, hidden).permute(0, 3, 1, 2))
+        return (decoded.float() + 1) / 2, quantised
