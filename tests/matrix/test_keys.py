@@ -56,6 +56,7 @@ def test_every_parameter_of_an_attack_is_in_the_keys_of_images_and_cell(plan: Ca
         "steps": "pgd:steps=41",
         "step_size": "pgd:step_size=0.01",
         "random_start": "pgd:random_start=false",
+        "search": "pgd:search=minimal",
     }
     (cell,) = plan().cells
     assert changed.keys() == cell.attack.values().keys()

@@ -39,7 +39,8 @@ def results() -> dict[str, Any]:
                     "status": "ok", "error": None, "n": 1000,
                     "clean_accuracy": 0.987 if defense != "tvm:drop=0.5" else 0.82,
                     "robust_accuracy": robust[place], "robust_accuracy_ci95": [robust[place] - 0.01, 0.95],
-                    "attack_success_rate": 0.5, "median_linf": 0.25, "median_l2": 1.913, "seconds": 1.0,
+                    "attack_success_rate": 0.5, "norm": "linf" if kind == "budget" else "l2",
+                    "median_linf": 0.25, "median_l2": 1.913, "seconds": 1.0,
                     "craft_seconds": 2.0, "warnings": [],
                 }
             )  # fmt: skip
@@ -80,15 +81,83 @@ def test_a_board_has_a_row_a_defense_and_the_columns_in_order(results: dict[str,
 
 def test_the_heading_says_the_kind_of_attack_and_how_far_a_minimal_one_went(results: dict[str, Any]) -> None:
     (board,) = make_boards(results)
-    assert [column.details for column in board.columns[2:4]] == [("L∞ ≤ 0.3",), ("minimal", "median L2 1.91")]
+    assert [column.details for column in board.columns[2:4]] == [
+        ("budget", "L∞ ≤ 0.3"), ("minimal", "median L2 1.91"),
+    ]  # fmt: skip
 
 
 def test_the_heading_shows_the_parameters_that_are_not_at_their_defaults(results: dict[str, Any]) -> None:
     for cell in results["cells"][:3]:
         cell["short"]["attack"] = "fgsm:eps=8/255,steps=3"
         cell["budget"]["eps"] = 8 / 255
-    assert make_boards(results)[0].columns[2].details == ("steps=3", "L∞ ≤ 8/255")
-    assert " fgsm<br>steps=3<br>L∞ ≤ 8/255 |" in Markdown().render(results)
+    assert make_boards(results)[0].columns[2].details == ("budget", "L∞ ≤ 8/255", "steps=3")
+    assert " fgsm<br>budget<br>L∞ ≤ 8/255<br>steps=3 |" in Markdown().render(results)
+
+
+@pytest.mark.parametrize(
+    ("norm", "medians"),
+    [
+        ("linf", ["median L∞ 0.250"]),
+        ("l2", ["median L2 1.91"]),
+        ("l1", ["median L∞ 0.250", "median L2 1.91"]),
+        (None, ["median L∞ 0.250", "median L2 1.91"]),
+    ],
+)
+def test_a_minimal_attack_shows_its_median_in_its_own_norm(
+    results: dict[str, Any], norm: str | None, medians: list[str]
+) -> None:
+    for cell in results["cells"][3:]:
+        cell["norm"] = norm
+        cell["short"]["attack"] = "pgd:search=minimal,steps=10"
+    details = make_boards(results)[0].columns[3].details
+    assert details == ("minimal", *medians, "steps=10"), "'minimal' says that the search is minimal"
+    assert f" pgd<br>minimal<br>{'<br>'.join(medians)}<br>steps=10 |" in Markdown().render(results)
+
+
+def test_results_that_do_not_say_the_norm_show_both(results: dict[str, Any]) -> None:
+    for cell in results["cells"]:
+        del cell["norm"]
+    assert make_boards(results)[0].columns[3].details == ("minimal", "median L∞ 0.250", "median L2 1.91")
+
+
+def test_a_median_that_differs_from_defense_to_defense_is_a_span(results: dict[str, Any]) -> None:
+    for cell, median in zip(results["cells"][3:], (0.00521, None, 12.34), strict=True):
+        cell["median_l2"] = median
+    assert make_boards(results)[0].columns[3].details == ("minimal", "median L2 0.00521–12.3")
+
+
+def test_a_minimal_attack_without_a_median_says_why(results: dict[str, Any]) -> None:
+    for cell in results["cells"][3:]:
+        cell["median_l2"] = None
+    assert make_boards(results)[0].columns[3].details == ("minimal", "nothing found")
+    for cell in results["cells"][3:]:
+        cell.update(status="skipped", error="not run", robust_accuracy=None)
+    assert make_boards(results)[0].columns[3].details == ("minimal",)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120])
+def test_many_attacks_fill_several_tables_in_which_no_number_or_word_is_broken(
+    results: dict[str, Any], width: int
+) -> None:
+    (line,) = results["leaderboards"]
+    for number in range(7):
+        for cell in results["cells"][:3]:
+            extra = copy.deepcopy(cell)
+            extra.update(attack=f"more{number}:eps=0.3,steps=40")
+            extra["short"]["attack"] = f"more{number}:learning_rate=0.0123456789"
+            results["cells"].append(extra)
+    text = shown(results, width)
+    table = text[: text.index("Threat oblivious")]
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+    for word in ("minimal", "deepfool", "worst", "interval", "0.0–30.0", *(f"more{number}" for number in range(7))):
+        assert re.search(rf"(^|\s){word}(\s|$)", table), word
+    assert table.count("budget") == 8
+    headings = [line for line in table.splitlines() if "defense" in line]
+    rows = [line for line in table.splitlines() if line.lstrip().startswith("tvm")]
+    assert len(headings) == len(rows) > 1, "every table names the defenses"
+    assert len(line["rows"]) * len(rows) == sum(
+        line.lstrip().startswith(("tvm", "jpeg", "none")) for line in table.splitlines()
+    )
 
 
 def test_the_best_of_each_column_is_marked_and_ties_all_are(results: dict[str, Any]) -> None:

@@ -55,6 +55,7 @@ def _cell(described: Mapping[str, Any], record: Mapping[str, Any] | None) -> dic
         "short": described["short"],
         "attack_kind": described["attack_kind"],
         "budget": described["budget"],
+        "norm": described.get("norm"),  # manifests of earlier versions do not say
         "status": "skipped",
         "error": described["skipped"] or "not run",
         "n": described["n"],
@@ -92,15 +93,21 @@ def _warnings(described: Mapping[str, Any], failures: int, n: int) -> list[str]:
 def _leaderboards(
     described: Sequence[Mapping[str, Any]], records: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """One a dataset, model and threat, with a row a defense, the best worst case first."""
-    groups: dict[tuple[str, str, str], dict[str, list[Mapping[str, Any]]]] = {}
+    """One a dataset, model, threat and set of attacks, with a row a defense, the best worst case first.
+
+    Only in a suite with parts do defenses of one dataset, model and threat meet different attacks; their worst
+    cases are over different things and do not stand on one board.
+    """
+    rows: dict[tuple[str, str, str, str], list[Mapping[str, Any]]] = {}
     for cell in described:
         if not cell["skipped"]:
-            group = groups.setdefault((cell["dataset"], cell["model"], cell["threat"]), {})
-            group.setdefault(cell["defense"], []).append(cell)
+            rows.setdefault((cell["dataset"], cell["model"], cell["threat"], cell["defense"]), []).append(cell)
+    groups: dict[tuple[str, str, str, tuple[str, ...]], list[list[Mapping[str, Any]]]] = {}
+    for (dataset, model, threat, _), cells in rows.items():
+        groups.setdefault((dataset, model, threat, tuple(cell["attack"] for cell in cells)), []).append(cells)
     boards = []
-    for (dataset, model, threat), rows in groups.items():
-        ranked = sorted((_row(cells, records) for cells in rows.values()), key=_rank)
+    for (dataset, model, threat, _), lines in groups.items():
+        ranked = sorted((_row(cells, records) for cells in lines), key=_rank)
         boards.append({"dataset": dataset, "model": model, "threat": threat, "rows": ranked})
     return boards
 

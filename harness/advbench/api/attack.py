@@ -61,6 +61,13 @@ class Attack(Component):
         """The budget, or None for a minimal attack. The harness checks every image against it."""
         return None
 
+    def minimises(self) -> Norm | None:
+        """The norm that a minimal attack keeps small, in which leaderboards show its median distortion.
+
+        None where it is another or unknown. A budget attack is not asked.
+        """
+        return None
+
     def passes(self) -> int | None:
         """About how many forward-and-backward passes an image takes, for the forecast; None where unknown."""
         return None

@@ -33,6 +33,20 @@ class Defense(Component):
             defense's own affair; the model is given them as they are.
         """
 
+    def misfit(self, image_shape: tuple[int, int, int]) -> str:
+        """Why images of this shape cannot be transformed.
+
+        Asked before anything else; cells of a dataset whose images do not fit are skipped with this reason.
+
+        Args:
+            image_shape: (channels, height, width).
+
+        Returns:
+            The reason, in words that name the defense and the shape; empty where they can be transformed.
+        """
+        del image_shape
+        return ""
+
     @property
     def stochastic(self) -> bool:
         """Whether two applications to the same image may differ in anything but their streams."""

@@ -168,7 +168,7 @@ def _defense(defense: Defense) -> Finding | None:
     try:
         if defense.weights_digest() is None:
             return None
-    except (Exception, SystemExit):  # noqa: S110  it is asked, and told, once more
+    except (Exception, SystemExit):
         pass
     return _weights(defense.name, lambda: str(defense.weights_digest()))
 

@@ -7,9 +7,18 @@ from pathlib import Path
 
 import platformdirs
 
-from advbench.cli.parser import existing_folder
+from advbench.cli.parser import at_least, device, existing_folder
 
-__all__ = ["add_data_dir", "add_plugin_flags", "add_store", "add_verbosity", "cache_folder"]
+__all__ = [
+    "add_data_dir",
+    "add_export",
+    "add_how_to_run",
+    "add_plugin_flags",
+    "add_samples",
+    "add_store",
+    "add_verbosity",
+    "cache_folder",
+]
 
 
 def cache_folder() -> Path:
@@ -28,6 +37,41 @@ def add_plugin_flags(parser: argparse._ActionsContainer) -> None:
         help="a Python file to load as a plugin; repeatable",
     )
     parser.add_argument("--strict-plugins", action="store_true", help="stop (exit code 4) if a plugin has a problem")
+
+
+def add_samples(parser: argparse._ActionsContainer) -> None:
+    """Adds ``--limit`` and ``--seed``."""
+    parser.add_argument("--limit", type=at_least(1), metavar="N", help="a random subset of N samples of each dataset")
+    parser.add_argument("--seed", type=at_least(0), metavar="N", help="seed of the subset and of all randomness")
+
+
+def add_how_to_run(parser: argparse._ActionsContainer) -> None:
+    """Adds the flags that change where and how cells are computed, and none of their results."""
+    parser.add_argument("--device", type=device, default="auto", metavar="auto|cpu|cuda:N", help="where to compute")
+    parser.add_argument("--batch-size", type=at_least(1), default=250, metavar="N", help="images at once")
+    parser.add_argument("--jobs", type=at_least(1), default=1, metavar="N", help="tasks at a time")
+    parser.add_argument(
+        "--executor", metavar="NAME", help="what runs the tasks: serial, or processes for --jobs above 1"
+    )
+    parser.add_argument(
+        "--rerun",
+        choices=("none", "failed", "all"),
+        default="failed",
+        help="which stored cells to run again: none of them, the failed ones, all",
+    )
+    parser.add_argument("--fail-fast", action="store_true", help="stop at the first cell that fails")
+    parser.add_argument("--dry-run", action="store_true", help="say what would run, and stop")
+
+
+def add_export(parser: argparse._ActionsContainer) -> None:
+    """Adds ``--export``."""
+    parser.add_argument(
+        "--export",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="write the results; the suffix picks .md, .json or .csv; repeatable",
+    )
 
 
 def add_store(parser: argparse._ActionsContainer) -> None:

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from advbench.cli.flags import add_plugin_flags, add_store
+from advbench.cli.flags import add_export, add_plugin_flags, add_store
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
     parser.add_argument("run", nargs="?", default="latest", help="a run's id, the beginning of one, or 'latest'")
-    parser.add_argument(
-        "--export",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="write the results; the suffix picks .md, .json or .csv; repeatable",
-    )
+    add_export(parser)
     add_store(parser)
     add_plugin_flags(parser)
 

@@ -7,33 +7,38 @@ import dataclasses
 import shlex
 from typing import Any
 
-from advbench.specs import DEFAULT_SUITE, Suite, load_suite
+from advbench.discovery import Registry
+from advbench.specs import AXES, DEFAULT_SUITE, Suite, load_suite, narrow
 
 __all__ = ["CUSTOM", "recipe", "suite_of"]
 
 CUSTOM = "custom"
 """Name of a run that flags make, without a suite."""
 
-_AXES = ("datasets", "models", "attacks", "defenses", "threats")
 
-
-def suite_of(options: argparse.Namespace) -> Suite:
+def suite_of(options: argparse.Namespace, registry: Registry) -> Suite:
     """The suite that the flags ask for.
 
-    Flags replace parts of the suite; without ``--suite`` those of the default one, whose limit is for its own
-    datasets: then with ``--datasets`` all samples count unless ``--limit`` says otherwise.
+    Flags replace axes of the suite; without ``--suite`` those of the default one, whose limit is for its own
+    datasets: then with ``--datasets`` all samples count unless ``--limit`` says otherwise. Where a suite has
+    parts, ``--datasets`` and ``--models`` pick those that have them, and other flags replace an axis of each.
 
     Raises:
-        UsageError: There is no such suite, or its file is unreadable.
+        UsageError: There is no such suite, its file is unreadable, or no part has what was picked.
     """
     suite = load_suite(options.suite or DEFAULT_SUITE)
-    given: dict[str, Any] = {axis: tuple(values) for axis in _AXES if (values := getattr(options, axis)) is not None}
+    given: dict[str, Any] = {axis: tuple(values) for axis in AXES if (values := getattr(options, axis)) is not None}
     if given and options.suite is None:
         given["name"] = CUSTOM
         if "datasets" in given:
             given["limit"] = None
     given |= {key: value for key in ("limit", "seed") if (value := getattr(options, key)) is not None}
-    return dataclasses.replace(suite, **given)
+    for axis in ("datasets", "models"):
+        if suite.parts and axis in given:
+            suite = narrow(registry, suite, axis, given.pop(axis))
+    replaced = {axis: specs for axis, specs in given.items() if axis in AXES}
+    parts = tuple(dataclasses.replace(part, **replaced) for part in suite.parts)
+    return dataclasses.replace(suite, **given, parts=parts)
 
 
 def recipe(options: argparse.Namespace) -> str:
@@ -41,7 +46,7 @@ def recipe(options: argparse.Namespace) -> str:
     words = ["advbench", "matrix"]
     if options.suite is not None:
         words += ["--suite", options.suite]
-    for axis in _AXES:
+    for axis in AXES:
         values = getattr(options, axis)
         if values is not None:
             words += [f"--{axis}", *values]

@@ -15,6 +15,7 @@ __all__ = [
     "check_dataset",
     "check_defended",
     "check_logits",
+    "check_norm",
     "check_unchanged",
     "distances",
 ]
@@ -57,6 +58,20 @@ def check_budget(attack: Attack) -> Budget | None:
     if not valid or budget.eps < 0:
         raise ContractError(f"attack {attack.name!r} has the budget {budget!r}; expected a Budget(norm, eps) or None")
     return budget
+
+
+def check_norm(attack: Attack) -> Norm | None:
+    """The norm of the attack's budget, or that a minimal attack keeps small, held to its contract.
+
+    Raises:
+        ContractError: There is no such norm, or the budget is none that images can be held to.
+    """
+    budget = check_budget(attack)
+    norm = attack.minimises() if budget is None else budget.norm
+    if norm is not None and norm not in get_args(Norm):
+        expected = ", ".join(get_args(Norm))
+        raise ContractError(f"attack {attack.name!r} minimises {norm!r}; expected one of {expected}, or None")
+    return norm
 
 
 def check_dataset(dataset: Dataset, images: object) -> LabelledImages:

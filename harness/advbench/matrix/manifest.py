@@ -51,15 +51,20 @@ def make_manifest(
         "command": command,
         "created": before["created"] if before else now,
         "updated": now,
-        "threats": {threat.name: {"meaning": threat.meaning, "caveat": threat.caveat} for threat in plan.axes.threats},
-        "seed": plan.axes.seed,
-        "limit": plan.axes.limit,
+        "threats": {
+            threat.name: {"meaning": threat.meaning, "caveat": threat.caveat}
+            for axes in plan.parts
+            for threat in axes.threats
+        },
+        "seed": plan.seed,
+        "limit": plan.limit,
         "device": _device_name(environment.device),
         "threads": threads,
         "batch_size": environment.batch_size,
         "platform": platform.platform(terse=True),
         "versions": _versions(plan),
         "plugins": _plugins(plan, registry),
+        "weights": _weights(plan),
         "samples": {cell.specs()["dataset"]: list(cell.ids) for cell in _one_a_dataset(plan)},
         "cells": [_describe(cell) for cell in plan.cells],
     }
@@ -78,6 +83,7 @@ def _describe(cell: Cell) -> dict[str, Any]:
         },
         "attack_kind": None if cell.failed else "minimal" if budget is None else "budget",
         "budget": None if budget is None else {"norm": budget.norm, "eps": budget.eps},
+        "norm": cell.norm,
         "skipped": cell.skipped,
         "failed": cell.failed,
         "n": len(cell.ids),
@@ -89,13 +95,34 @@ def _one_a_dataset(plan: Plan) -> list[Cell]:
 
 
 def _components(plan: Plan) -> Sequence[tuple[str, Component]]:
-    axes = plan.axes
-    return [
-        *(("datasets", dataset) for dataset in axes.datasets),
-        *(("models", model) for model in axes.models),
-        *(("attacks", attack) for attack in axes.attacks),
-        *(("defenses", part) for chain in axes.defenses for part in chain.parts),
-    ]
+    """Every component with its kind, once each, in the order of the parts' axes."""
+    found: dict[tuple[str, Component], None] = {}
+    for axes in plan.parts:
+        found |= {("datasets", dataset): None for dataset in axes.datasets}
+        found |= {("models", model): None for model in axes.models}
+        found |= {("attacks", attack): None for attack in axes.attacks}
+        found |= {("defenses", part): None for chain in axes.defenses for part in chain.parts}
+    return list(found)
+
+
+def _weights(plan: Plan) -> dict[str, str]:
+    """SHA-256 of the trained weights of every model and defense that has some, by its spec.
+
+    A component whose weights depend on the dataset stands once a dataset, its spec followed by the dataset's.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for cell in plan.cells:
+        if not cell.key:
+            continue
+        parts = zip(cell.defense.parts, cell.clean_material["defense"], strict=True)
+        for component, material in ((cell.model, cell.clean_material["model"]), *parts):
+            if material["weights"] is not None:
+                found.setdefault(short_spec(component), {})[short_spec(cell.dataset)] = material["weights"]
+    return {
+        spec if len(set(digests.values())) == 1 else f"{spec} on {dataset}": digest
+        for spec, digests in found.items()
+        for dataset, digest in digests.items()
+    }
 
 
 def _versions(plan: Plan) -> dict[str, str]:

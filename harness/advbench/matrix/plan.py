@@ -1,4 +1,4 @@
-"""Components to cells: the full Cartesian product, with the keys under which its results are stored."""
+"""Components to cells: Cartesian products, with the keys under which their results are stored."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from advbench.api import Attack, Budget, Component, Dataset, DataSources, Model
+from advbench.api import Attack, Budget, Component, Dataset, DataSources, Model, Norm
 from advbench.discovery import Registry
 from advbench.errors import UsageError, describe
-from advbench.matrix.contracts import check_budget
+from advbench.matrix.contracts import check_budget, check_norm
 from advbench.matrix.keys import Base, cell_material
 from advbench.matrix.threat import Threat, select_threats
-from advbench.specs import Chain, Suite, full_spec, select, select_chains, short_spec
+from advbench.specs import Chain, Part, Suite, full_spec, select, select_chains, short_spec
 from advbench.store import digest_of
 
 __all__ = ["CHUNK", "Axes", "Cell", "Chunk", "Plan", "build_plan", "pick_ids", "resolve_axes"]
@@ -30,7 +30,7 @@ memory from growing with the number of samples."""
 
 @dataclasses.dataclass(frozen=True)
 class Axes:
-    """The axes of a matrix, resolved and checked."""
+    """The axes of a matrix, or of one part of it, resolved and checked."""
 
     datasets: tuple[Dataset, ...]
     models: tuple[Model, ...]
@@ -59,6 +59,7 @@ class Cell:
         failed: What a component raised when it was asked what its key is made of; empty otherwise. Where both
             are empty, the rest is set.
         budget: The attack's budget, or None for a minimal attack.
+        norm: The norm of the budget, or that a minimal attack keeps small; None where it names none.
         key: Where its result is stored.
         material: What the key is the digest of.
         ids: The samples it is to be measured on.
@@ -76,6 +77,7 @@ class Cell:
     skipped: str = ""
     failed: str = ""
     budget: Budget | None = None
+    norm: Norm | None = None
     key: str = ""
     material: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)
     ids: tuple[int, ...] = dataclasses.field(default=(), repr=False)
@@ -101,10 +103,25 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The cells of a run, in the order of its axes."""
+    """The cells of a run.
 
-    axes: Axes
+    Attributes:
+        parts: The axes of each part, at least one; limit and seed are the same in all.
+        cells: The parts' products, one after the other, each in the order of its axes; none twice.
+    """
+
+    parts: tuple[Axes, ...]
     cells: tuple[Cell, ...]
+
+    @property
+    def limit(self) -> int | None:
+        """How many random samples of each dataset; None for all."""
+        return self.parts[0].limit
+
+    @property
+    def seed(self) -> int:
+        """Seed of the subset and of all randomness."""
+        return self.parts[0].seed
 
     @property
     def run_id(self) -> str:
@@ -116,32 +133,47 @@ _full = functools.lru_cache(maxsize=None)(full_spec)
 _short = functools.lru_cache(maxsize=None)(short_spec)
 
 
-def resolve_axes(registry: Registry, suite: Suite) -> Axes:
-    """Turns a suite's specs into components.
+def resolve_axes(registry: Registry, suite: Suite) -> tuple[Axes, ...]:
+    """Turns a suite's specs into components, part by part.
 
     Raises:
-        UsageError: A spec is wrong, an axis is empty or holds the same thing twice.
+        UsageError: A spec is wrong, an axis is empty or holds the same thing twice; of a suite with parts, the
+            message says in which.
     """
-    threats = select_threats(suite.threats)
-    return Axes(
-        datasets=tuple(_of(Dataset, select(registry, "datasets", suite.datasets))),
-        models=tuple(_of(Model, select(registry, "models", suite.models))),
-        attacks=tuple(_of(Attack, select(registry, "attacks", suite.attacks))),
-        defenses=tuple(select_chains(registry, suite.defenses)),
-        threats=tuple(threats),
-        limit=suite.limit,
-        seed=suite.seed,
-    )
+    return tuple(_resolve_part(registry, suite, part) for part in suite.products)
 
 
-def build_plan(axes: Axes, sources: DataSources, device: str) -> Plan:
-    """Builds every cell with its keys; reads no images and no weights.
+def _resolve_part(registry: Registry, suite: Suite, part: Part) -> Axes:
+    try:
+        threats = select_threats(part.threats)
+        return Axes(
+            datasets=tuple(_of(Dataset, select(registry, "datasets", part.datasets))),
+            models=tuple(_of(Model, select(registry, "models", part.models))),
+            attacks=tuple(_of(Attack, select(registry, "attacks", part.attacks))),
+            defenses=tuple(select_chains(registry, part.defenses)),
+            threats=tuple(threats),
+            limit=suite.limit,
+            seed=suite.seed,
+        )
+    except UsageError as error:
+        if not suite.parts:
+            raise
+        which = ", ".join(part.datasets) or "no dataset"
+        raise UsageError(f"suite {suite.name!r}, the part of {which}: {error}") from error
+
+
+def build_plan(parts: Sequence[Axes], sources: DataSources, device: str) -> Plan:
+    """Builds every cell of every part with its keys; a cell of several parts is one. Reads no images and no weights.
 
     Raises:
         DataError: A dataset's digest cannot be told.
         WeightsError: A model's or defense's weights are missing.
     """
-    return Plan(axes, tuple(_cells(axes, sources, device)))
+    cells: dict[tuple[str, ...], Cell] = {}
+    for axes in parts:
+        for cell in _cells(axes, sources, device):
+            cells.setdefault(tuple(cell.specs().values()), cell)
+    return Plan(tuple(parts), tuple(cells.values()))
 
 
 def pick_ids(dataset: Dataset, limit: int | None, seed: int) -> tuple[int, ...]:
@@ -190,22 +222,33 @@ class _Pair:
             yield self._cell(attack, threat, defense, skipped=skipped, failed=failed)
 
     def cells(self, base: Base) -> Iterator[Cell]:
-        """Cells with their keys; those of a component that raises are failed ones."""
-        clean = {defense: _attempt(partial(base.clean, self.ids, defense)) for defense in self.axes.defenses}
+        """Cells with their keys; where a defense does not fit they are skipped, where a component raises failed."""
+        refused = {defense: _refusal(defense, self.dataset.image_shape) for defense in self.axes.defenses}
+        fitting = [defense for defense in self.axes.defenses if not refused[defense]]
+        clean = {defense: _attempt(partial(base.clean, self.ids, defense)) for defense in fitting}
         for attack, threat in itertools.product(self.axes.attacks, self.axes.threats):
-            budget = _attempt(partial(check_budget, attack))
+            aim = _attempt(partial(_aim, attack))
             make = partial(_chunks, base, self.ids, attack, threat)
             shared = None if threat.sees_defense else _attempt(partial(make, None))
-            for defense, material in clean.items():
+            for defense in self.axes.defenses:
+                if refused[defense]:
+                    yield self._cell(attack, threat, defense, **refused[defense])
+                    continue
+                material = clean[defense]
                 chunks = shared if shared is not None else _attempt(partial(make, defense))
-                faults = [found for found in (budget, chunks, material) if isinstance(found, str)]
+                faults = [found for found in (aim, chunks, material) if isinstance(found, str)]
                 if faults:
                     yield self._cell(attack, threat, defense, failed=faults[0])
                 else:
-                    yield self._cell(attack, threat, defense, budget=budget, **_keys(chunks, material))
+                    yield self._cell(attack, threat, defense, **aim, **_keys(chunks, material))
 
     def _cell(self, attack: Attack, threat: Threat, defense: Chain, **rest: Any) -> Cell:
         return Cell(self.dataset, self.model, attack, threat, defense, self.axes.seed, ids=self.ids, **rest)
+
+
+def _aim(attack: Attack) -> dict[str, Any]:
+    """What a cell says of its attack's kind."""
+    return {"budget": check_budget(attack), "norm": check_norm(attack)}
 
 
 def _keys(chunks: tuple[Chunk, ...], clean_material: dict[str, Any]) -> dict[str, Any]:
@@ -246,6 +289,17 @@ def _misfit(dataset: Dataset, model: Model) -> str:
     if dataset.num_classes != model.num_classes:
         return f"{model.name} knows {model.num_classes} classes, {dataset.name} has {dataset.num_classes}"
     return ""
+
+
+def _refusal(defense: Chain, image_shape: tuple[int, int, int]) -> dict[str, str]:
+    """Why a defense cannot take images of a shape, as its cells' ``skipped`` or ``failed``; empty where it can."""
+    answer = _attempt(lambda: (defense.misfit(image_shape),))
+    if isinstance(answer, str):
+        return {"failed": answer}
+    if not isinstance(answer[0], str):
+        return {"failed": f"defense {_short(defense)!r} answers misfit() by {answer[0]!r}; expected a text"}
+    reason = " ".join(answer[0].split())
+    return {"skipped": reason} if reason else {}
 
 
 def _of(base: type[Any], components: Sequence[Component]) -> list[Any]:

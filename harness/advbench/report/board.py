@@ -94,19 +94,34 @@ def _board(
 
 
 def _attack_column(cells: Sequence[Mapping[str, Any]]) -> Column:
-    """An attack's heading: its parameters, then its budget, or for a minimal attack how far it had to go."""
+    """An attack's heading: its kind with its budget or, for a minimal attack, how far it went; its parameters."""
     (term,) = parse_chain(cells[0]["short"]["attack"])
     known = next((cell for cell in cells if cell["attack_kind"] is not None), cells[0])
-    budget = known["budget"]
-    if budget is not None:
-        parameters = tuple(f"{key}={value}" for key, (value,) in term.items if key != "eps")
-        return Column(term.name, (*parameters, f"{_NORMS[budget['norm']]} ≤ {format_value(budget['eps'])}"))
-    parameters = tuple(f"{key}={value}" for key, (value,) in term.items)
-    if known["attack_kind"] is None:
-        return Column(term.name, parameters)
-    medians = {cell["median_l2"] for cell in cells if cell["status"] == "ok"}
-    distance = (f"median L2 {medians.pop():.2f}",) if len(medians) == 1 and None not in medians else ()
-    return Column(term.name, (*parameters, "minimal", *distance))
+    told: tuple[str, ...] = ()  # by the kind's own lines
+    kind: tuple[str, ...] = ()
+    if known["attack_kind"] == "budget":
+        told = ("eps",)
+        kind = ("budget", f"{_NORMS[known['budget']['norm']]} ≤ {format_value(known['budget']['eps'])}")
+    elif known["attack_kind"] == "minimal":
+        told = ("search",)
+        kind = ("minimal", *_medians(known.get("norm"), cells))
+    parameters = tuple(f"{key}={value}" for key, (value,) in term.items if key not in told)
+    return Column(term.name, (*kind, *parameters))
+
+
+def _medians(norm: str | None, cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The median distortion of a minimal attack in its own norm, or in both that are measured where it has neither.
+
+    It is from the smallest to the largest where the attacker sees the defense, and so differs from cell to cell.
+    """
+    measured = [cell for cell in cells if cell["status"] == "ok"]
+    lines = []
+    for key in (norm,) if norm in ("linf", "l2") else ("linf", "l2"):
+        medians = [cell[f"median_{key}"] for cell in measured if cell[f"median_{key}"] is not None]
+        if medians:
+            span = dict.fromkeys(f"{median:#.3g}".rstrip(".") for median in (min(medians), max(medians)))
+            lines.append(f"median {_NORMS[key]} {'–'.join(span)}")
+    return lines or ["nothing found"] * bool(measured)
 
 
 def _row(row: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> list[BoardCell]:

@@ -6,7 +6,8 @@ import dataclasses
 import os
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from advbench.api.files import write_atomically
 from advbench.discovery import Registered, Registry
 from advbench.errors import UsageError, describe
 
-__all__ = ["Export", "plan_exports", "write_export"]
+__all__ = ["Export", "plan_exports", "plan_outputs", "write_export"]
 
 _NAME = re.compile(r"[\w.-]+")
+_ELSEWHERE = {"--export": "'advbench leaderboard latest --export FILE' writes the results elsewhere"}
 _MARKER = re.compile(r"<!-- advbench:(begin|end) ([\w.-]+) -->(?=[ \t\r]*$)", re.MULTILINE)
 
 
@@ -29,11 +31,13 @@ class Export:
         path: Where.
         reporter: What renders it.
         block: For Markdown, the name between the markers; empty for files that are written whole.
+        flag: The flag that asked for it, for messages.
     """
 
     path: Path
     reporter: Reporter
     block: str = ""
+    flag: str = "--export"
 
 
 def plan_exports(registry: Registry, targets: Sequence[str], name: str) -> list[Export]:
@@ -48,7 +52,20 @@ def plan_exports(registry: Registry, targets: Sequence[str], name: str) -> list[
         UsageError: The folder is missing or cannot be written, not exactly one reporter has the suffix, or a
             Markdown file of somebody's own has no block to update.
     """
-    return [_plan(registry, target, re.sub(r"[^\w.-]+", "-", name).strip("-") or "results") for target in targets]
+    return [_plan(target, name, "--export", partial(_registered, registry)) for target in targets]
+
+
+def plan_outputs(reporters: Sequence[Reporter], targets: Sequence[str], name: str, flag: str) -> list[Export]:
+    """The same for a command with reporters of its own, one a suffix, and another flag."""
+
+    def pick(label: str, suffix: str) -> Reporter:
+        for reporter in reporters:
+            if reporter.suffix == suffix:
+                return reporter
+        there = ", ".join(sorted(reporter.suffix for reporter in reporters))
+        raise UsageError(f"{label}: no report has the suffix {suffix!r}; there are: {there}")
+
+    return [_plan(target, name, flag, pick) for target in targets]
 
 
 def write_export(export: Export, results: Mapping[str, Any]) -> None:
@@ -62,33 +79,34 @@ def write_export(export: Export, results: Mapping[str, Any]) -> None:
         content = text.encode("utf-8", errors="replace")
     except Exception as error:
         raise UsageError(
-            f"--export {export.path}: the reporter {export.reporter.name!r} failed: {describe(error)}"
+            f"{export.flag} {export.path}: the reporter {export.reporter.name!r} failed: {describe(error)}"
         ) from error
     try:
         write_atomically(export.path, _updated(export, content) if export.block else content)
     except OSError as error:
-        raise UsageError(f"--export {export.path}: cannot be written: {error.strerror}") from error
+        raise UsageError(f"{export.flag} {export.path}: cannot be written: {error.strerror}") from error
 
 
-def _plan(registry: Registry, target: str, name: str) -> Export:
+def _plan(target: str, name: str, flag: str, pick: Callable[[str, str], Reporter]) -> Export:
     file, _, block = target.partition("#")
-    path = Path(file)
+    path, label = Path(file), f"{flag} {target}"
     if not path.parent.is_dir():
-        raise UsageError(f"--export {target}: the folder {path.parent} does not exist; make it first")
+        raise UsageError(f"{label}: the folder {path.parent} does not exist; make it first")
     if path.is_dir():
-        raise UsageError(f"--export {target}: is a folder; give a file")
-    reporter = _reporter(registry, target, path.suffix)
+        raise UsageError(f"{label}: is a folder; give a file")
+    reporter = pick(label, path.suffix)
     if path.suffix != ".md" and block:
-        raise UsageError(f"--export {target}: only Markdown files have named blocks")
+        raise UsageError(f"{label}: only Markdown files have named blocks")
     if block and not _NAME.fullmatch(block):
-        raise UsageError(f"--export {target}: the name of a block has letters, digits, '-', '_' and '.' only")
-    export = Export(path, reporter, _pick_block(target, path, block, name) if path.suffix == ".md" else "")
-    _check_writable(target, path)
+        raise UsageError(f"{label}: the name of a block has letters, digits, '-', '_' and '.' only")
+    usual = re.sub(r"[^\w.-]+", "-", name).strip("-") or "results"
+    export = Export(path, reporter, _pick_block(label, path, block, usual) if path.suffix == ".md" else "", flag)
+    _check_writable(label, path)
     return export
 
 
-def _reporter(registry: Registry, target: str, suffix: str) -> Reporter:
-    """The one reporter of a suffix."""
+def _registered(registry: Registry, label: str, suffix: str) -> Reporter:
+    """The one reporter of a suffix that plugins register."""
     by_suffix: dict[str, list[Registered]] = {}
     for registered in registry.all("reporters"):
         assert issubclass(registered.component, Reporter)
@@ -96,26 +114,26 @@ def _reporter(registry: Registry, target: str, suffix: str) -> Reporter:
     found = by_suffix.get(suffix, [])
     if not found:
         there = ", ".join(sorted(by_suffix))
-        raise UsageError(f"--export {target}: no report has the suffix {suffix!r}; there are: {there}")
+        raise UsageError(f"{label}: no report has the suffix {suffix!r}; there are: {there}")
     if len(found) > 1:
         places = " and ".join(f"{one.component.name!r} of {one.plugin.provenance}" for one in found)
-        raise UsageError(f"--export {target}: the suffix {suffix!r} is claimed by {places}; disable one of the plugins")
+        raise UsageError(f"{label}: the suffix {suffix!r} is claimed by {places}; disable one of the plugins")
     reporter = found[0].component()
     assert isinstance(reporter, Reporter)
     return reporter
 
 
-def _check_writable(target: str, path: Path) -> None:
+def _check_writable(label: str, path: Path) -> None:
     try:
         with tempfile.TemporaryFile(dir=path.resolve().parent):
             pass
     except OSError as error:
-        raise UsageError(f"--export {target}: the folder cannot be written: {error.strerror}") from error
+        raise UsageError(f"{label}: the folder cannot be written: {error.strerror}") from error
     if path.exists() and not os.access(path, os.W_OK):
-        raise UsageError(f"--export {target}: the file is read-only")
+        raise UsageError(f"{label}: the file is read-only")
 
 
-def _pick_block(target: str, path: Path, wanted: str, name: str) -> str:
+def _pick_block(label: str, path: Path, wanted: str, name: str) -> str:
     """The block of a Markdown file that is to be updated."""
     block = wanted or name
     if not path.exists():
@@ -123,12 +141,12 @@ def _pick_block(target: str, path: Path, wanted: str, name: str) -> str:
     try:
         text = path.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--export {target}: the file is there but cannot be read: {describe(error)}") from error
-    blocks = _blocks(target, text)
+        raise UsageError(f"{label}: the file is there but cannot be read: {describe(error)}") from error
+    blocks = _blocks(label, text)
     if not blocks:
         if text.strip():
             raise UsageError(
-                f"--export {target}: the file is there and has no block to update; add the lines "
+                f"{label}: the file is there and has no block to update; add the lines "
                 f"'<!-- advbench:begin {block} -->' and '<!-- advbench:end {block} -->' to it, or give another file"
             )
         return block
@@ -136,11 +154,11 @@ def _pick_block(target: str, path: Path, wanted: str, name: str) -> str:
         return next(iter(blocks))
     if block not in blocks:
         there = ", ".join(blocks)
-        raise UsageError(f"--export {target}: the file has no block {block!r}; pick one with {path}#NAME: {there}")
+        raise UsageError(f"{label}: the file has no block {block!r}; pick one with {path}#NAME: {there}")
     return block
 
 
-def _blocks(target: object, text: str) -> dict[str, tuple[int, int]]:
+def _blocks(label: str, text: str) -> dict[str, tuple[int, int]]:
     """Where each block begins and ends, markers included.
 
     Raises:
@@ -159,7 +177,7 @@ def _blocks(target: object, text: str) -> dict[str, tuple[int, int]]:
             begun = marker
             break
     if begun is not None:
-        raise UsageError(f"--export {target}: its advbench:begin and advbench:end markers do not pair up; mend them")
+        raise UsageError(f"{label}: its advbench:begin and advbench:end markers do not pair up; mend them")
     return blocks
 
 
@@ -174,11 +192,12 @@ def _updated(export: Export, rendered: bytes) -> bytes:
     before = export.path.read_bytes().decode() if export.path.exists() else ""
     if not before.strip():
         return f"{block}\n".encode()
-    place = _blocks(export.path, before).get(name)
+    label = f"{export.flag} {export.path}"
+    place = _blocks(label, before).get(name)
     if place is None:
         raise UsageError(
-            f"--export {export.path}: the file has lost its block {name!r} since the run began and was left as it is; "
-            "'advbench leaderboard latest --export FILE' writes the results elsewhere"
+            f"{label}: the file has lost its block {name!r} since the run began and was left as it is; "
+            f"{_ELSEWHERE.get(export.flag, 'repeat the command with another file')}"
         )
     if "\r\n" in before:
         block = block.replace("\n", "\r\n")

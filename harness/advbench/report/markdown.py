@@ -13,7 +13,7 @@ from advbench.api import Reporter
 from advbench.report.board import Board, BoardCell, Column, make_boards
 from advbench.report.footer import READING, attack_settings, failures, provenance
 
-__all__ = ["Markdown", "escape"]
+__all__ = ["Markdown", "code", "escape"]
 
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|~#$])")
 
@@ -31,8 +31,8 @@ class Markdown(Reporter):
         lines = failures(results)
         if lines:
             blocks.append("\n".join(f"- {escape(line)}" for line in lines))
-        facts = [f"- {label}: {_code(text)}" for label, text in provenance(results)]
-        attacks = [f"- attack: {_code(spec)}" for spec in attack_settings(results)]
+        facts = [f"- {label}: {code(text)}" for label, text in provenance(results)]
+        attacks = [f"- attack: {code(spec)}" for spec in attack_settings(results)]
         blocks += [READING, "\n".join(attacks + facts)]
         return "\n\n".join(blocks) + "\n"
 
@@ -59,7 +59,7 @@ def _cell(cell: BoardCell) -> str:
     return f"**{text}**" if cell.best else text
 
 
-def _code(text: str) -> str:
+def code(text: str) -> str:
     """Text as code, fenced by more backticks than it holds in a row."""
     text = " ".join(text.split())
     longest = max((len(run) for run in re.findall("`+", text)), default=0)

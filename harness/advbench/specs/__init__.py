@@ -5,17 +5,20 @@ from __future__ import annotations
 from advbench.specs.chain import Chain
 from advbench.specs.formatting import full_spec, short_spec
 from advbench.specs.grammar import Term, expand, parse_chain
-from advbench.specs.selection import resolve, resolve_chain, resolve_one, select, select_chains
-from advbench.specs.suite import DEFAULT_SUITE, Suite, load_suite, shipped_suites
+from advbench.specs.selection import narrow, resolve, resolve_chain, resolve_one, select, select_chains
+from advbench.specs.suite import AXES, DEFAULT_SUITE, Part, Suite, load_suite, shipped_suites
 
 __all__ = [
+    "AXES",
     "DEFAULT_SUITE",
     "Chain",
+    "Part",
     "Suite",
     "Term",
     "expand",
     "full_spec",
     "load_suite",
+    "narrow",
     "parse_chain",
     "resolve",
     "resolve_chain",

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from advbench.api import Component, Defense
 from advbench.discovery import Registry
 from advbench.errors import ParameterError, SpecError, UsageError, describe
 from advbench.specs.chain import Chain
-from advbench.specs.formatting import full_spec
+from advbench.specs.formatting import full_spec, short_spec
 from advbench.specs.grammar import expand, parse_chain
+from advbench.specs.suite import Suite
 
-__all__ = ["resolve", "resolve_chain", "resolve_one", "select", "select_chains"]
+__all__ = ["narrow", "resolve", "resolve_chain", "resolve_one", "select", "select_chains"]
 
 
 def resolve(registry: Registry, kind: str, text: str) -> list[Component]:
@@ -61,6 +63,35 @@ def select_chains(registry: Registry, texts: Sequence[str]) -> list[Chain]:
     found = [(text, chain) for text in texts for chain in resolve_chain(registry, text)]
     _check_axis("defenses", [(text, full_spec(chain)) for text, chain in found])
     return [chain for _, chain in found]
+
+
+def narrow(registry: Registry, suite: Suite, axis: str, texts: Sequence[str]) -> Suite:
+    """The suite with only those parts that have some of these components, and there with these alone.
+
+    Args:
+        registry: Where components are found.
+        suite: A suite with parts.
+        axis: ``datasets`` or ``models``.
+        texts: Specs of what is to be kept; it is the same component that counts, not how its spec is written.
+
+    Raises:
+        UsageError: A spec is wrong, or no part of the suite has its component; the message names what it has.
+    """
+    wanted = [short_spec(component) for component in select(registry, axis, texts)]
+    parts, there = [], []
+    for part in suite.parts:
+        own = [short_spec(component) for component in select(registry, axis, getattr(part, axis))]
+        there += own
+        kept = tuple(spec for spec in own if spec in wanted)
+        if kept:
+            parts.append(dataclasses.replace(part, **{axis: kept}))
+    for spec in wanted:
+        if spec not in there:
+            datasets = ", ".join(dict.fromkeys(dataset for part in suite.parts for dataset in part.datasets))
+            known = f"it has: {', '.join(dict.fromkeys(there))}"
+            what = f"dataset {spec!r}" if axis == "datasets" else f"{axis[:-1]} {spec!r} for {datasets}"
+            raise UsageError(f"--{axis}: suite {suite.name!r} has no {what}; {known}")
+    return dataclasses.replace(suite, parts=tuple(parts))
 
 
 def _build(registry: Registry, kind: str, name: str, given: dict[str, str]) -> Component:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,38 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["DEFAULT_SUITE", "Suite", "load_suite", "shipped_suites"]
+__all__ = ["AXES", "DEFAULT_SUITE", "Part", "Suite", "load_suite", "shipped_suites"]
 
 DEFAULT_SUITE = "quickstart"
 """The suite that ``advbench matrix`` runs without arguments."""
 
 
+AXES = ("datasets", "models", "attacks", "defenses", "threats")
+"""What a matrix is the product of; the keys of a suite, and of each of its parts, that hold specs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Axes of which every combination is evaluated.
+
+    Attributes:
+        datasets: Specs of datasets.
+        models: Specs of models.
+        attacks: Specs of attacks.
+        defenses: Specs of defenses, chains and sweeps included.
+        threats: Names of threats.
+    """
+
+    datasets: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    attacks: tuple[str, ...] = ()
+    defenses: tuple[str, ...] = ()
+    threats: tuple[str, ...] = ("oblivious",)
+
+
 @dataclasses.dataclass(frozen=True)
 class Suite:
-    """What to evaluate.
+    """What to evaluate: every combination of its axes, or where it has parts, of each part's.
 
     Attributes:
         name: Name of the run and of its block in Markdown files.
@@ -37,6 +60,7 @@ class Suite:
         threats: Names of threats.
         limit: How many random samples of each dataset; None for all.
         seed: Seed of the subset and of all randomness.
+        parts: The parts, each with all its axes; empty where the suite is a single product of its own axes.
     """
 
     name: str
@@ -48,6 +72,12 @@ class Suite:
     threats: tuple[str, ...] = ("oblivious",)
     limit: int | None = None
     seed: int = 0
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def products(self) -> tuple[Part, ...]:
+        """The axes of each product that the suite is the union of: its parts, or its own axes alone."""
+        return self.parts or (Part(**{axis: getattr(self, axis) for axis in AXES}),)
 
 
 def shipped_suites() -> list[str]:
@@ -82,25 +112,51 @@ def load_suite(name_or_file: str) -> Suite:
 
 
 def _from_table(file: str, stem: str, table: Mapping[str, Any]) -> Suite:
-    fields = {field.name: field for field in dataclasses.fields(Suite)}
+    where = f"suite file {file}"
+    _check_keys(where, table, [field.name for field in dataclasses.fields(Suite)])
     values: dict[str, Any] = {"name": stem}
     for key, value in table.items():
-        if key not in fields:
-            hint = closest(key, fields) or f"there are: {', '.join(fields)}"
-            raise UsageError(f"suite file {file}: unknown key {key!r}; {hint}")
         if key in ("name", "description"):
-            _require(file, key, isinstance(value, str), "text")
+            _require(where, key, isinstance(value, str), "text")
+            values[key] = value
         elif key in ("limit", "seed"):
             whole = isinstance(value, int) and not isinstance(value, bool)
-            _require(file, key, whole and value >= (1 if key == "limit" else 0), "a whole number, a limit at least 1")
-        else:
-            specs = isinstance(value, list) and all(isinstance(item, str) for item in value)
-            _require(file, key, specs, "a list of specs, each a text")
-            value = tuple(value)  # noqa: PLW2901  TOML has lists, a suite is immutable
-        values[key] = value
-    return Suite(**values)
+            _require(where, key, whole and value >= (1 if key == "limit" else 0), "a whole number, a limit at least 1")
+            values[key] = value
+    defaults = _axes(where, table)
+    return Suite(**{**values, **defaults}, parts=_parts(where, table.get("parts"), defaults))
 
 
-def _require(file: str, key: str, holds: bool, wanted: str) -> None:
+def _parts(where: str, tables: Any, defaults: Mapping[str, tuple[str, ...]]) -> tuple[Part, ...]:
+    """The parts, each with the suite's own axes where it has none."""
+    if tables is None:
+        return ()
+    valid = isinstance(tables, list) and len(tables) > 0 and all(isinstance(table, dict) for table in tables)
+    _require(where, "parts", valid, "tables, each begun by a line [[parts]]")
+    parts = []
+    for number, table in enumerate(tables, 1):
+        place = f"{where}, part {number}"
+        _check_keys(place, table, AXES, "; name, description, limit and seed are for the whole suite")
+        parts.append(Part(**{**defaults, **_axes(place, table)}))
+    return tuple(parts)
+
+
+def _axes(where: str, table: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """The axes that a table gives."""
+    given = {axis: table[axis] for axis in AXES if axis in table}
+    for axis, value in given.items():
+        specs = isinstance(value, list) and all(isinstance(item, str) for item in value)
+        _require(where, axis, specs, "a list of specs, each a text")
+    return {axis: tuple(value) for axis, value in given.items()}
+
+
+def _check_keys(where: str, table: Mapping[str, Any], known: Sequence[str], note: str = "") -> None:
+    for key in table:
+        if key not in known:
+            hint = closest(key, list(known)) or f"there are: {', '.join(known)}{note}"
+            raise UsageError(f"{where}: unknown key {key!r}; {hint}")
+
+
+def _require(where: str, key: str, holds: bool, wanted: str) -> None:
     if not holds:
-        raise UsageError(f"suite file {file}: {key} must be {wanted}")
+        raise UsageError(f"{where}: {key} must be {wanted}")

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from advbench.api import Attack, SampleRandom, param
+from advbench.api import Attack, Norm, SampleRandom, param
 from advbench_attacks import foolbox_engine
 
 __all__ = ["CarliniWagnerL2"]
@@ -49,6 +49,10 @@ class CarliniWagnerL2(Attack):
             abort_early=False,
         )
         return foolbox_engine.minimise(attack, model, images, labels)
+
+    def minimises(self) -> Norm:
+        """L2."""
+        return "l2"
 
     def passes(self) -> int:
         """A gradient a step and constant."""

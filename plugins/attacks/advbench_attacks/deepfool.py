@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 
-from advbench.api import Attack, SampleRandom, param
+from advbench.api import Attack, Norm, SampleRandom, param
 from advbench_attacks import foolbox_engine
 
 __all__ = ["DeepFool"]
@@ -44,6 +44,10 @@ class DeepFool(Attack):
         variant = {"l2": attacks.L2DeepFoolAttack, "linf": attacks.LinfDeepFoolAttack}[self.norm]
         attack = variant(steps=self.steps, candidates=self.candidates, overshoot=self.overshoot)
         return foolbox_engine.minimise(attack, model, images, labels)
+
+    def minimises(self) -> Norm:
+        """The norm that is given."""
+        return cast(Norm, self.norm)
 
     def passes(self) -> int:
         """A gradient a step and candidate; few images need more than a dozen steps."""

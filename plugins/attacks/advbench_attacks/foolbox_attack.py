@@ -109,6 +109,10 @@ class FoolboxAttack(Attack):
         norm = self._norm()
         return None if self.eps is None or norm is None else Budget(norm, self.eps)
 
+    def minimises(self) -> Norm | None:
+        """The attack's norm; None where its perturbations have none."""
+        return self._norm()
+
     def run(
         self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
     ) -> torch.Tensor:

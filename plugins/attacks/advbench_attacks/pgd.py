@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from advbench.api import Attack, Budget, SampleRandom, param
+from advbench.api import SampleRandom, param
 from advbench_attacks import foolbox_engine
+from advbench_attacks.ball_search import FIRST, BallSearch, search_passes
+from advbench_attacks.eps_search import EpsSearch
 
 if TYPE_CHECKING:
     from eagerpy.tensor.tensor import Tensor
@@ -21,11 +24,15 @@ MADRY_STEP = 0.01 / 0.3
 
 
 @dataclass(frozen=True)
-class ProjectedGradientDescent(Attack):
+class ProjectedGradientDescent(EpsSearch):
     """Steps along the sign of the loss's gradient, each projected back into the ball.
 
     x ← clip(Π(x + step_size · sign(∇ₓ cross-entropy(x, y))), 0, 1), with Π the projection on the L∞ ball of
     radius eps around the clean image, from a point drawn uniformly in the ball.
+
+    With ``search=minimal`` each sample gets the nearest point that a search over eps finds: it grows eps until PGD
+    succeeds and bisects, each try ending at its first success, as in Foolbox 2.3; then it follows the
+    boundary to where it is nearer, since PGD succeeds at some eps and fails at a larger one.
     """
 
     name: ClassVar[str] = "pgd"
@@ -34,18 +41,41 @@ class ProjectedGradientDescent(Attack):
         "Attacks, section 2.1"
     )
     depends_on: ClassVar[tuple[str, ...]] = foolbox_engine.DEPENDS_ON
+    only_in: ClassVar[Mapping[str, str]] = {**EpsSearch.only_in, "search_steps": "minimal"}
 
     eps: float = param(0.3, min=0, help="largest change of a pixel, images being in [0, 1]")
     steps: int = param(40, min=1, help="number of gradient steps")
     step_size: float | None = param(
-        None, above=0, help="change of a pixel a step; none: eps/30, or more where steps are fewer than 40"
+        None,
+        above=0,
+        help="change of a pixel a step, with search=minimal at eps .3 · max_eps and in proportion at others; "
+        "none: eps/30, or more where steps are fewer than 40",
     )
     random_start: bool = param(True, help="start at a random point of the ball instead of at the clean image")
+    search: str = param(
+        "none",
+        choices=("none", "minimal"),
+        help="none: keep to eps; minimal: find the smallest eps that fools the model",
+    )
+    max_eps: float = param(1.0, above=0, max=1, help="largest eps that search=minimal tries")
+    search_steps: int = param(3, min=0, help="how many times search=minimal bisects")
 
     def run(
         self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
     ) -> torch.Tensor:
         """Attacks one batch; see :meth:`advbench.api.Attack.run`."""
+        if self.search == "minimal":
+            rate = _rate(self.steps) if self.step_size is None else self.step_size / (FIRST * self.max_eps)
+            return BallSearch(
+                model,
+                images,
+                labels,
+                self.max_eps,
+                rng=rng if self.random_start else None,
+                steps=self.steps,
+                rate=rate,
+                bisections=self.search_steps,
+            ).run()
         start = None
         if self.random_start:
             shift = rng.uniform(*images.shape[1:], low=-self.eps, high=self.eps)
@@ -53,13 +83,9 @@ class ProjectedGradientDescent(Attack):
         attack = _descent(self.steps, self.step_size, start)
         return foolbox_engine.maximise(attack, model, images, labels, self.eps)
 
-    def budget(self) -> Budget:
-        """The L∞ ball of radius eps."""
-        return Budget("linf", self.eps)
-
     def passes(self) -> int:
-        """A gradient a step."""
-        return self.steps
+        """A gradient a step; in a search most tries, but not all, take every step."""
+        return self.steps if self.search == "none" else search_passes(self.steps, self.search_steps)
 
 
 def _descent(steps: int, step_size: float | None, start: torch.Tensor | None) -> LinfProjectedGradientDescentAttack:
@@ -74,9 +100,14 @@ def _descent(steps: int, step_size: float | None, start: torch.Tensor | None) ->
             return astensor(start)
 
     return FromStart(
-        # Fewer steps than 40 of Madry et al.'s size would reach only a part of the ball: 4/3 is how far 40 go.
-        rel_stepsize=max(MADRY_STEP, 4 / (3 * steps)),
+        rel_stepsize=_rate(steps),
         abs_stepsize=step_size,
         steps=steps,
         random_start=start is not None,
     )
+
+
+def _rate(steps: int) -> float:
+    """The size of a step as a share of eps."""
+    # Fewer steps than 40 of Madry et al.'s size would reach only a part of the ball: 4/3 is how far 40 go.
+    return max(MADRY_STEP, 4 / (3 * steps))

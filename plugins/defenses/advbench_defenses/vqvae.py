@@ -48,8 +48,8 @@ class VqVae(Defense, Trainable):
     here). Deterministic.
 
     Args:
-        noise: Strength of the noise that the weights were trained with, images being in [0, 1]: the standard
-            deviation if Gaussian, the half-width if uniform, the share of changed values if salt-and-pepper.
+        noise: Strength of the noise that the weights were trained with: the standard deviation if Gaussian, the
+            half-width if uniform, both on inputs scaled to [-1, 1]; the share of changed values if salt-and-pepper.
         noise_kind: The noise's distribution.
         weights: ``shipped``, or a file made by ``advbench train vqvae``.
     """

@@ -100,9 +100,18 @@ class VqVaeNetwork(nn.Module):
 
     def reconstruct(self, images: torch.Tensor) -> tuple[torch.Tensor, Quantised]:
         """Reconstructions in [0, 1], of the images' shape, and what the latents were quantised to."""
-        latents = self.encoder(images * 2 - 1)
+        latents = self.encode(images)
         quantised = self.quantiser(latents)
         passed = quantised.vectors + (quantised.words - quantised.vectors).detach()
         batch, hidden, height, width = latents.shape
-        decoded = self.decoder(passed.reshape(batch, height, width, hidden).permute(0, 3, 1, 2))
-        return (decoded.float() + 1) / 2, quantised
+        return self.decode(passed.reshape(batch, height, width, hidden).permute(0, 3, 1, 2)), quantised
+
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        """Images in [0, 1] to latents, shape (batch, hidden, height / 4, width / 4), not quantised."""
+        latents: torch.Tensor = self.encoder(images * 2 - 1)
+        return latents
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents to images in [0, 1]."""
+        images: torch.Tensor = (self.decoder(latents).float() + 1) / 2
+        return images

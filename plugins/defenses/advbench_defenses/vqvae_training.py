@@ -6,8 +6,10 @@ by Adam in batches of 128. Where there is noise it is added to what the encoder 
 is the image without it.
 
 A codebook trained so collapses: a few words win every vector, and those that win none are never moved. So the
-codebook begins as vectors that the encoder makes of the first batch, and a word that has won no vector in 40
-batches becomes one of the current batch's.
+codebook begins as vectors that the encoder makes of a batch, and a word that lately won less than a fifth of its
+even share becomes one of the current batch's (Dhariwal et al. 2020, Jukebox, section 3.1, random restarts).
+Before that, the first 100 batches train encoder and decoder without the codebook: an untrained encoder's vectors
+of noisy images differ by the noise, and commitment to words made of them would keep it so.
 """
 
 from __future__ import annotations
@@ -50,7 +52,11 @@ BATCH_SIZE = 128
 BETA = 1.0
 HIDDEN = 256
 WORDS = 512
-DEAD_AFTER = 40
+SHARE = 0.2
+"""A word is replaced when it wins less than this share of what would be even."""
+MEMORY = 0.95
+"""How much of a word's running share a batch leaves."""
+WARM_UP = 100
 
 CLASSIFIERS: Mapping[str, str] = {"mnist": "mnist-cnn", "cifar10": "cifar10-densenet"}
 """Whose accuracy on the reconstructions the sidecar reports."""
@@ -97,7 +103,8 @@ def train_vqvae(job: TrainingJob, noise: float, noise_kind: str) -> Mapping[str,
         "optimizer": "adam",
         "learning_rate": LEARNING_RATE[job.recipe],
         "schedule": "constant" if job.recipe == PAPER else f"one cycle, rising for {RISE:.0%} of the steps",
-        "dead_codes": f"replaced after {DEAD_AFTER} batches",
+        "dead_codes": f"replaced below {SHARE:.0%} of an even share",
+        "warm_up": f"{WARM_UP} batches without the codebook",
         "precision": "bfloat16" if bfloat16_helps(job.device) else "float32",
         "seed": job.seed,
         "data_digest": training_set.digest(),
@@ -131,31 +138,31 @@ def add_noise(images: torch.Tensor, strength: float, kind: str, generator: torch
 
     Args:
         images: float32 in [0, 1], any shape.
-        strength: Gaussian: the standard deviation; uniform: the half-width; salt-and-pepper: the share of values
-            that become 0 or 1.
+        strength: Gaussian: the standard deviation; uniform: the half-width, both in units of the network's inputs,
+            which run from -1 to 1: of images half as much. Salt-and-pepper: the share of values that become 0 or 1.
         kind: One of :data:`NOISES`.
         generator: Where the random numbers come from; a generator of the CPU, whatever the images' device.
     """
     if strength == 0:
         return images
     if kind == GAUSSIAN:
-        return images + strength * torch.randn(images.shape, generator=generator).to(images.device)
+        return images + strength / 2 * torch.randn(images.shape, generator=generator).to(images.device)
     drawn = torch.rand(images.shape, generator=generator).to(images.device)
     if kind == UNIFORM:
-        return images + strength * (2 * drawn - 1)
+        return images + strength * (drawn - 0.5)
     salted = torch.where(drawn < strength / 2, 0.0, images)
     return torch.where((drawn >= strength / 2) & (drawn < strength), 1.0, salted)
 
 
 class _Trained(nn.Module):
-    """The network, and for how many batches each code word has won nothing."""
+    """The network, and for each code word the running share of vectors that it wins, 1 being even."""
 
-    idle: torch.Tensor
+    shares: torch.Tensor
 
     def __init__(self, vqvae: VqVaeNetwork) -> None:
         super().__init__()
         self.vqvae = vqvae
-        self.register_buffer("idle", torch.full((WORDS,), DEAD_AFTER))
+        self.register_buffer("shares", torch.zeros(WORDS))
 
 
 class VqVaeTraining(TrainingLoop):
@@ -173,6 +180,7 @@ class VqVaeTraining(TrainingLoop):
         self.trained = network
         self.images = training_set.images.to(job.device)
         self.test_set = test_set
+        self.noise: tuple[float, str] = (recipe["noise"], recipe["noise_kind"])
         self.autocast = torch.bfloat16 if recipe["precision"] == "bfloat16" else None
 
     def step(self, number: int, chosen: torch.Tensor) -> Mapping[str, torch.Tensor]:
@@ -182,9 +190,11 @@ class VqVaeTraining(TrainingLoop):
                 group["lr"] = one_cycle(number, self.steps, self.recipe["learning_rate"], RISE)
         images = _scaled(self.images[chosen])
         generator = self.generator("noise", number)
-        noisy = add_noise(images, self.recipe["noise"], self.recipe["noise_kind"], generator)
-        if number == 0:
-            self._replace_idle_words(noisy, number)
+        noisy = add_noise(images, *self.noise, generator)
+        if number < WARM_UP:
+            return self._warm_up(noisy, images)
+        if number == WARM_UP:
+            self._begin_codebook(noisy, number)
         with self._mixed():
             made, quantised = self.trained.vqvae.reconstruct(noisy)
         reconstruction = functional.mse_loss(made * 2, images * 2)
@@ -208,26 +218,30 @@ class VqVaeTraining(TrainingLoop):
         """Measures reconstructions of the first ``count`` test images without noise.
 
         Returns:
-            ``mse`` of pixels in [0, 1]; ``psnr`` in dB, 10 · log10(1 / mse); ``perplexity``, the exponential of the
-            entropy of the codes; with a classifier, its ``classifier_accuracy`` on the reconstructions.
+            Of reconstructions of clean images: ``mse`` of pixels in [0, 1]; ``psnr`` in dB, 10 · log10(1 / mse);
+            ``perplexity_clean``, the exponential of the entropy of the codes; with a classifier, its
+            ``classifier_accuracy``. Of images with the noise of the training: ``perplexity``.
         """
         error, right = 0.0, 0
-        used = torch.zeros(WORDS, dtype=torch.float64, device=self.job.device)
+        used, used_clean = torch.zeros(2, WORDS, dtype=torch.float64, device=self.job.device)
         for start in range(0, count, TEST_BATCH_SIZE):
             batch = slice(start, min(start + TEST_BATCH_SIZE, count))
             images = _scaled(self.test_set.images[batch].to(self.job.device))
             with self._mixed():
                 made, quantised = network.reconstruct(images)
+                noisy = add_noise(images, *self.noise, self.generator("noise of tests", start))
+                as_trained = quantised if noisy is images else network.quantiser(network.encode(noisy))
             error += float((made - images).square().mean(dim=(1, 2, 3)).double().sum())
-            used += torch.bincount(quantised.codes, minlength=WORDS)
+            used += torch.bincount(as_trained.codes, minlength=WORDS)
+            used_clean += torch.bincount(quantised.codes, minlength=WORDS)
             if classify is not None:
                 right += int((classify(made).argmax(1).cpu() == self.test_set.labels[batch]).sum())
-        shares = used / used.sum()
         mse = torch.tensor(error / count, dtype=torch.float64)
         figures = {
             "mse": float(mse),
             "psnr": float(-10 * torch.log10(mse)),
-            "perplexity": float(torch.exp(torch.special.entr(shares).sum())),
+            "perplexity": _perplexity(used),
+            "perplexity_clean": _perplexity(used_clean),
         }
         return figures if classify is None else {**figures, "classifier_accuracy": right / count}
 
@@ -235,23 +249,38 @@ class VqVaeTraining(TrainingLoop):
         return torch.autocast(self.job.device.type, dtype=self.autocast, enabled=self.autocast is not None)
 
     def _note_use(self, codes: torch.Tensor) -> None:
-        self.trained.idle += 1
-        self.trained.idle[codes] = 0
+        won = torch.bincount(codes, minlength=WORDS) * (WORDS / len(codes))
+        self.trained.shares.mul_(MEMORY).add_(won, alpha=1 - MEMORY)
 
-    def _replace_idle_words(self, images: torch.Tensor, number: int) -> None:
-        """Before the first step: words from what the untrained encoder makes of the batch."""
+    def _warm_up(self, noisy: torch.Tensor, images: torch.Tensor) -> Mapping[str, torch.Tensor]:
+        """One step of Adam for the autoencoder alone."""
+        with self._mixed():
+            made = self.trained.vqvae.decode(self.trained.vqvae.encode(noisy))
+        reconstruction = functional.mse_loss(made * 2, images * 2)
+        self.optimizer.zero_grad()
+        torch.autograd.backward(reconstruction)
+        self.optimizer.step()
+        return {"loss": reconstruction.detach(), "commitment": torch.zeros_like(reconstruction.detach())}
+
+    def _begin_codebook(self, images: torch.Tensor, number: int) -> None:
+        """Makes all words, which have won nothing yet, vectors of the batch."""
         with torch.no_grad(), self._mixed():
-            vectors = self.trained.vqvae.quantiser(self.trained.vqvae.encoder(images * 2 - 1)).vectors
+            vectors = self.trained.vqvae.quantiser(self.trained.vqvae.encode(images)).vectors
         self._replace(vectors, number)
 
     def _replace(self, vectors: torch.Tensor, number: int) -> None:
-        """Makes vectors of the batch, drawn at random, the words that have won nothing for too long."""
-        dead = torch.nonzero(self.trained.idle >= DEAD_AFTER).squeeze(1)
+        """Makes vectors of the batch, drawn at random, the words that win too little."""
+        dead = torch.nonzero(self.trained.shares < SHARE).squeeze(1)
         if len(dead):
             drawn = torch.randint(len(vectors), (len(dead),), generator=self.generator("codebook", number))
             with torch.no_grad():
                 self.trained.vqvae.quantiser.codebook[dead] = vectors[drawn.to(vectors.device)]
-            self.trained.idle[dead] = 0
+            self.trained.shares[dead] = 1
+
+
+def _perplexity(used: torch.Tensor) -> float:
+    """The exponential of the entropy: how many words, if evenly used, would be as many."""
+    return float(torch.exp(torch.special.entr(used / used.sum()).sum()))
 
 
 def _classifier(job: TrainingJob) -> Callable[[torch.Tensor], torch.Tensor] | None:

@@ -1,0 +1,69 @@
+"""What the runs of one command share: plugins, store, data, device, executor, messages."""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+
+from advbench.api import Executor
+from advbench.cli.session import CORE, data_sources, messages, open_registry, open_store, set_up_logging
+from advbench.matrix import Environment, pick_device
+
+__all__ = ["Workbench"]
+
+
+class Workbench:
+    """Everything but the suite.
+
+    Args:
+        options: What was typed.
+
+    Attributes:
+        console: stderr.
+        quiet: Whether messages are left out.
+        registry: The components there are.
+        store: Where results are kept.
+        sources: Where datasets may look.
+        environment: Where and how tasks run.
+        executor: What runs them.
+
+    Raises:
+        UsageError: Anything that was asked for cannot be used.
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.console = messages()
+        self.quiet = options.verbosity < 0
+        set_up_logging(self.console, options.verbosity)
+        self.registry = open_registry(options)
+        self.store = open_store(options)
+        self.sources = data_sources(options, self.console)
+        self.environment = self._environment(pick_device(options.device))
+        self.executor = self._executor()
+
+    def say(self, line: str) -> None:
+        """A message on stderr, unless quiet."""
+        if not self.quiet:
+            self.console.print(line, markup=False, soft_wrap=True)
+
+    def _environment(self, device: str) -> Environment:
+        options = self.options
+        return Environment(
+            store=self.store.root,
+            cache_dir=self.sources.cache_dir,
+            data_dir=self.sources.data_dir,
+            device=device,
+            batch_size=options.batch_size,
+            threads=max(1, torch.get_num_threads() // options.jobs) if options.jobs > 1 else None,
+            core=CORE,
+            plugin_files=tuple(options.plugin),
+        )
+
+    def _executor(self) -> Executor:
+        name = self.options.executor or ("processes" if self.options.jobs > 1 else "serial")
+        executor = self.registry.get("executors", name).component()
+        assert isinstance(executor, Executor)
+        executor.check(self.options.jobs)
+        return executor

@@ -1,0 +1,80 @@
+"""What attacks that search by themselves ask a model: is it fooled, and which way does a loss rise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+
+__all__ = ["Loss", "fooled", "lead", "likeliest", "sign_gradient", "surplus", "towards"]
+
+CERTAIN = 1e-5
+"""By how much of the largest logit another class must lead to lead clearly."""
+
+Loss: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Logits, shape (batch, classes), and labels to a loss a sample, shape (batch,)."""
+
+
+def fooled(model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Whether the model misclassifies each image: bool, shape (batch,)."""
+    with torch.no_grad():
+        logits: torch.Tensor = model(images)
+        return logits.argmax(dim=1) != labels
+
+
+def sign_gradient(
+    model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, loss: Loss
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The sign of the loss's gradient with respect to each image.
+
+    Args:
+        model: Classifier in eval mode.
+        images: Shape (batch, channels, height, width).
+        labels: True labels, int64, shape (batch,).
+        loss: What is to rise.
+
+    Returns:
+        The signs, of the images' shape, 0 where the gradient is no number; and the logits, without gradient.
+    """
+    with torch.enable_grad():
+        points = images.detach().clone().requires_grad_()
+        logits = model(points)
+        (gradient,) = torch.autograd.grad(loss(logits, labels).sum(), points)
+    return gradient.sign().nan_to_num(0.0), logits.detach()
+
+
+def surplus(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The loss u = log Σ_{j≠y} exp zⱼ − z_y, of which the cross-entropy is the softplus; shape (batch,).
+
+    Its gradient is that of the cross-entropy over the probability of all classes but the true one, and so has the
+    same signs; but where that probability rounds to 0 in float32, the cross-entropy's gradient is lost, not this.
+    """
+    true = logits.gather(1, labels[:, None])[:, 0]
+    return _without(logits, labels).logsumexp(dim=1) - true
+
+
+def towards(targets: torch.Tensor) -> Loss:
+    """The loss zⱼ − z_y, for a class j of each sample: int64, shape (batch,)."""
+
+    def difference(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return (logits.gather(1, targets[:, None]) - logits.gather(1, labels[:, None]))[:, 0]
+
+    return difference
+
+
+def likeliest(logits: torch.Tensor, labels: torch.Tensor, count: int) -> torch.Tensor:
+    """The classes with the largest logits, the true one left out: int64, shape (batch, at most count)."""
+    order = _without(logits, labels).argsort(dim=1, descending=True, stable=True)
+    return order[:, : min(count, logits.shape[1] - 1)]
+
+
+def lead(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Whether another class leads clearly: by more than rounding may change in another batch. bool, shape (batch,)."""
+    true = logits.gather(1, labels[:, None])[:, 0]
+    return _without(logits, labels).amax(dim=1) - true > CERTAIN * logits.abs().amax(dim=1)
+
+
+def _without(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The logits with the true class's at minus infinity."""
+    return logits.scatter(1, labels[:, None], float("-inf"))

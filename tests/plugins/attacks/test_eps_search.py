@@ -1,0 +1,100 @@
+"""Which parameters go with ``search=none``, and which with ``search=minimal``."""
+
+from __future__ import annotations
+
+import pytest
+
+from advbench.api import Budget, ParameterError
+from advbench.cli.main import main
+from advbench.discovery import discover
+from advbench.specs import full_spec, resolve_one, short_spec
+from advbench_attacks.cw import CarliniWagnerL2
+from advbench_attacks.deepfool import DeepFool
+from advbench_attacks.fgsm import FastGradientSign
+from advbench_attacks.foolbox_attack import FoolboxAttack
+from advbench_attacks.pgd import ProjectedGradientDescent
+
+REGISTRY = discover()
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (
+            "fgsm:search=minimal,eps=0.1",
+            "eps has no meaning with search=minimal, which searches eps itself up to max_eps",
+        ),
+        ("fgsm:eps=0.3,search=minimal", "eps has no meaning with search=minimal"),
+        ("fgsm:max_eps=0.5", "max_eps has no meaning with search=none; add search=minimal"),
+        ("fgsm:search=none,max_eps=1", "max_eps has no meaning with search=none"),
+        ("pgd:search=minimal,eps=0.3", "eps has no meaning with search=minimal"),
+        ("pgd:search_steps=5", "search_steps has no meaning with search=none; add search=minimal"),
+        ("pgd:search=minimum,eps=0.3", "search=minimum: must be one of none, minimal"),
+        ("pgd:search=minimal,max_eps=0", "max_eps=0: must be a number above 0"),
+        ("pgd:search=minimal,max_eps=1.5", "max_eps=1.5: must be a number"),
+        ("pgd:search=minimal,search_steps=-1", "search_steps=-1: must be a whole number of at least 0"),
+        ("pgd:search=minimal,searchsteps=3", "has no parameter 'searchsteps'; did you mean 'search_steps'?"),
+    ],
+)
+def test_a_parameter_that_would_not_be_heeded_is_a_usage_error_in_a_line(spec, message, tmp_path, capsys):
+    words = ["matrix", "--datasets", "mnist-20", "--models", "mnist-cnn", "--attacks", spec, "--defenses", "none"]
+    assert main([*words, "--store", str(tmp_path)]) == 2
+    captured = capsys.readouterr()
+    assert f"attack {spec.split(':')[0]!r}: {message}" in captured.err
+    assert not captured.out
+
+
+@pytest.mark.parametrize(
+    ("spec", "full"),
+    [
+        ("fgsm", "fgsm:eps=0.3,search=none"),
+        ("fgsm:search=minimal", "fgsm:search=minimal,max_eps=1"),
+        ("fgsm:search=minimal,max_eps=8/255", "fgsm:search=minimal,max_eps=8/255"),
+        ("pgd:eps=0.1", "pgd:eps=0.1,steps=40,step_size=none,random_start=true,search=none"),
+        (
+            "pgd:search=minimal,steps=20",
+            "pgd:steps=20,step_size=none,random_start=true,search=minimal,max_eps=1,search_steps=3",
+        ),
+    ],
+)
+def test_a_spec_has_the_parameters_of_its_mode_alone(spec, full):
+    attack = resolve_one(REGISTRY, "attacks", spec)
+    assert full_spec(attack) == full
+    assert resolve_one(REGISTRY, "attacks", full) == attack
+    assert resolve_one(REGISTRY, "attacks", short_spec(attack)) == attack
+
+
+def test_info_shows_the_parameters_of_both_modes_or_of_the_one_asked_about():
+    def names(**given):
+        return [parameter.name for parameter in FastGradientSign.parameters(given)]
+
+    assert names() == ["eps", "search", "max_eps"]
+    assert names(search="none") == ["eps", "search"]
+    assert names(search="minimal") == ["search", "max_eps"]
+
+
+def test_in_python_too_a_value_that_would_not_be_heeded_is_refused():
+    with pytest.raises(ParameterError, match="eps has no meaning"):
+        FastGradientSign(eps=0.1, search="minimal")
+    with pytest.raises(ParameterError, match="max_eps has no meaning"):
+        ProjectedGradientDescent(max_eps=0.5)
+
+
+@pytest.mark.parametrize(
+    ("attack", "budget", "norm"),
+    [
+        (FastGradientSign(0.2), Budget("linf", 0.2), None),
+        (FastGradientSign(search="minimal"), None, "linf"),
+        (ProjectedGradientDescent(0.1), Budget("linf", 0.1), None),
+        (ProjectedGradientDescent(search="minimal"), None, "linf"),
+        (DeepFool(), None, "l2"),
+        (DeepFool(norm="linf"), None, "linf"),
+        (CarliniWagnerL2(), None, "l2"),
+        (FoolboxAttack("EADAttack"), None, "l1"),
+    ],
+    ids=str,
+)
+def test_an_attack_has_a_budget_or_says_which_norm_it_keeps_small(attack, budget, norm):
+    assert attack.budget() == budget
+    if budget is None:
+        assert attack.minimises() == norm
