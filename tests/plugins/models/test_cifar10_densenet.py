@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
+import platformdirs
 import pytest
 import torch
 from tests.training import assert_interruption_changes_nothing, interrupt, make_job
 from torch import nn
 
-from advbench.api import LabelledImages, Trainable, TrainingJob, TrainingLoop, UsageError, load_weights
+from advbench.api import DataSources, LabelledImages, Trainable, TrainingJob, TrainingLoop, UsageError, load_weights
+from advbench_datasets.cifar10 import Cifar10
+from advbench_datasets.cifar10_20 import Cifar10First20
 from advbench_models import cifar10_densenet, cifar10_training
 from advbench_models.cifar10_densenet import Cifar10DenseNet, DenseNetNetwork
 from advbench_models.cifar10_training import crop_and_mirror
@@ -123,3 +127,37 @@ def test_augmentation_crops_and_mirrors() -> None:
     assert all(found <= every for found, every in zip(seen, possible, strict=True))
     assert all(len(found) > 100 for found in seen)
     assert torch.equal(made, crop_and_mirror(many, torch.Generator().manual_seed(0)))
+
+
+@pytest.fixture(scope="module")
+def shipped() -> nn.Module:
+    return Cifar10DenseNet().load().eval()
+
+
+def test_shipped_weights_classify_the_twenty_bundled_images(shipped: nn.Module, tmp_path: Path) -> None:
+    dataset = Cifar10First20()
+    images, labels = dataset.load(DataSources(tmp_path, download=False)).take(dataset.ids())
+    with torch.no_grad():
+        assert float((shipped(images).argmax(1) == labels).float().mean()) >= 0.85
+
+
+def test_shipped_weights_reach_their_recorded_accuracy(shipped: nn.Module, tmp_path: Path) -> None:
+    sidecar = json.loads((Cifar10DenseNet.shipped_folder / "cifar10-densenet.json").read_text())
+    assert sidecar["test_accuracy"] >= 0.90
+    data = Cifar10().load(cifar10_at_hand(tmp_path))
+    right = 0
+    with torch.no_grad():
+        for start in range(0, len(data), 500):
+            images, labels = data.take(data.ids[start : start + 500].tolist())
+            right += int((shipped(images).argmax(1) == labels).sum())
+    assert right / len(data) == pytest.approx(sidecar["test_accuracy"], abs=5e-4)
+
+
+def cifar10_at_hand(tmp_path: Path) -> DataSources:
+    if given := os.environ.get("ADVBENCH_DATA_DIR"):
+        sources = DataSources(cache_dir=tmp_path, data_dir=Path(given), download=False)
+    else:
+        sources = DataSources(cache_dir=Path(platformdirs.user_cache_dir("advbench")) / "datasets", download=False)
+    if Cifar10().location(sources) is None:
+        pytest.skip("CIFAR-10 is not at hand: set ADVBENCH_DATA_DIR to a folder with its files")
+    return sources
