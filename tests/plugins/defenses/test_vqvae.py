@@ -242,3 +242,16 @@ def test_noise_without_shipped_weights_names_the_command() -> None:
         VqVae(noise=1.5, noise_kind="salt-and-pepper")
     with pytest.raises(ParameterError, match="must be 'shipped' or the path"):
         VqVae(weights="model.pt")
+
+
+@pytest.mark.parametrize(("dataset", "noise"), [("mnist", 0.0), ("mnist", 0.25)])
+def test_shipped_weights_are_good(dataset: str, noise: float) -> None:
+    defense = VqVae(noise=noise)
+    sidecar = json.loads((vqvae.SHIPPED_FOLDER / f"{defense.weights_name(dataset)}.json").read_text())
+    assert defense.misfit(SHAPES[dataset]) == ""
+    assert sidecar["epochs"] >= 5
+    assert sidecar["perplexity"] > 128
+    assert abs(sidecar["classifier_accuracy"] - sidecar["float32"]["classifier_accuracy"]) <= 0.002
+    if noise == 0:
+        assert sidecar["classifier_accuracy"] >= (0.98 if dataset == "mnist" else 0.5)
+        assert sidecar["psnr"] >= 22
