@@ -7,7 +7,7 @@ import math
 import torch
 
 from advbench.api import SampleRandom
-from advbench_attacks.input_gradients import Loss, fooled, lead, likeliest, sign_gradient, surplus, towards
+from advbench_attacks.input_gradients import Loss, each, fooled, lead, likeliest, sign_gradient, surplus, towards
 
 __all__ = ["FIRST", "BallSearch", "search_passes"]
 
@@ -125,7 +125,7 @@ class BallSearch:
         points = self.images[rows]
         if self.rng is not None:
             drawn = self.rng[rows].uniform(*points.shape[1:], low=-1.0, high=1.0).to(points.device)
-            points = (points + _each(eps) * drawn).clamp(0, 1)
+            points = (points + each(eps) * drawn).clamp(0, 1)
         hit = torch.zeros_like(rows, dtype=torch.bool)
         going = torch.arange(len(rows), device=rows.device)
         for left in range(self.steps, -1, -1):
@@ -165,7 +165,7 @@ class BallSearch:
         self, rows: torch.Tensor, points: torch.Tensor, signs: torch.Tensor, eps: torch.Tensor, rate: float
     ) -> torch.Tensor:
         """A step of PGD: along the signs, back into the ball, back into [0, 1]."""
-        images, eps = self.images[rows], _each(eps)
+        images, eps = self.images[rows], each(eps)
         return (images + (points + rate * eps * signs - images).clamp(-eps, eps)).clamp(0, 1)
 
     def _keep(self, rows: torch.Tensor, points: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
@@ -196,11 +196,6 @@ class BallSearch:
 def search_passes(steps: int, bisections: int) -> int:
     """About how many gradients an image takes: most of its bisections fail, and so take every step."""
     return steps * bisections + (2 + _CLASSES) * max(steps, _CREEP)
-
-
-def _each(values: torch.Tensor) -> torch.Tensor:
-    """One value a sample, shaped to go with images."""
-    return values.reshape(-1, 1, 1, 1)
 
 
 def _linf(changes: torch.Tensor) -> torch.Tensor:

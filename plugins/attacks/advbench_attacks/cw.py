@@ -9,6 +9,7 @@ import torch
 
 from advbench.api import Attack, Norm, SampleRandom, param
 from advbench_attacks import foolbox_engine
+from advbench_attacks.constant_search import ConstantSearch
 
 __all__ = ["CarliniWagnerL2"]
 
@@ -19,6 +20,9 @@ class CarliniWagnerL2(Attack):
 
     The margin is the true class's logit minus the largest other; x' = (tanh(w) + 1)/2 stays in [0, 1] by
     construction. A minimal attack, deterministic.
+
+    Each constant goes on from where the one before ended, and a sample without progress ends its steps early. With
+    ``engine=foolbox`` Foolbox's implementation runs instead, which begins each constant at the clean image.
     """
 
     name: ClassVar[str] = "cw"
@@ -28,16 +32,28 @@ class CarliniWagnerL2(Attack):
     depends_on: ClassVar[tuple[str, ...]] = foolbox_engine.DEPENDS_ON
 
     search_steps: int = param(5, min=1, help="how many constants c are tried")
-    steps: int = param(1000, min=1, help="steps of Adam a constant")
+    steps: int = param(1000, min=1, help="largest number of steps of Adam a constant")
     learning_rate: float = param(5e-3, above=0, help="step size of Adam, in the space of w")
     initial_const: float = param(1e-2, above=0, help="the first constant c; it is multiplied by 10 until one succeeds")
     confidence: float = param(0.0, min=0, help="by how much another logit must exceed the true class's")
+    engine: str = param("native", choices=("native", "foolbox"), help="whose implementation runs")
 
     def run(
         self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
     ) -> torch.Tensor:
         """Attacks one batch; see :meth:`advbench.api.Attack.run`."""
         del rng
+        if self.engine == "native":
+            return ConstantSearch(
+                model,
+                images,
+                labels,
+                search_steps=self.search_steps,
+                steps=self.steps,
+                learning_rate=self.learning_rate,
+                initial_const=self.initial_const,
+                confidence=self.confidence,
+            ).run()
         attack = foolbox_engine.load().attacks.L2CarliniWagnerAttack(
             binary_search_steps=self.search_steps,
             steps=self.steps,
@@ -55,5 +71,5 @@ class CarliniWagnerL2(Attack):
         return "l2"
 
     def passes(self) -> int:
-        """A gradient a step and constant."""
-        return self.search_steps * self.steps
+        """A gradient a step and constant; natively most samples end after a third of them."""
+        return self.search_steps * self.steps // (3 if self.engine == "native" else 1)

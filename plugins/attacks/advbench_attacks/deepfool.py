@@ -9,6 +9,7 @@ import torch
 
 from advbench.api import Attack, Norm, SampleRandom, param
 from advbench_attacks import foolbox_engine
+from advbench_attacks.boundary_steps import BoundarySteps
 
 __all__ = ["DeepFool"]
 
@@ -18,7 +19,7 @@ class DeepFool(Attack):
     """Steps to the nearest of the class boundaries, linearised at the point reached, until one is crossed.
 
     A minimal attack: for an affine classifier it ends at the closest misclassified point, times 1 + overshoot.
-    Deterministic.
+    Deterministic. With ``engine=foolbox`` Foolbox's implementation runs, with the same result but for rounding.
     """
 
     name: ClassVar[str] = "deepfool"
@@ -34,12 +35,23 @@ class DeepFool(Attack):
     )
     overshoot: float = param(0.02, min=0, help="how far to go past the boundary, as a share of the way to it")
     norm: str = param("l2", choices=("l2", "linf"), help="the norm to keep small")
+    engine: str = param("native", choices=("native", "foolbox"), help="whose implementation runs")
 
     def run(
         self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
     ) -> torch.Tensor:
         """Attacks one batch; see :meth:`advbench.api.Attack.run`."""
         del rng
+        if self.engine == "native":
+            return BoundarySteps(
+                model,
+                images,
+                labels,
+                steps=self.steps,
+                candidates=self.candidates,
+                overshoot=self.overshoot,
+                norm=self.minimises(),
+            ).run()
         attacks = foolbox_engine.load().attacks
         variant = {"l2": attacks.L2DeepFoolAttack, "linf": attacks.LinfDeepFoolAttack}[self.norm]
         attack = variant(steps=self.steps, candidates=self.candidates, overshoot=self.overshoot)

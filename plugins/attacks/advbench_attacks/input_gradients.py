@@ -7,13 +7,18 @@ from typing import TypeAlias
 
 import torch
 
-__all__ = ["Loss", "fooled", "lead", "likeliest", "sign_gradient", "surplus", "towards"]
+__all__ = ["Loss", "each", "fooled", "lead", "likeliest", "sign_gradient", "surplus", "towards"]
 
 CERTAIN = 1e-5
 """By how much of the largest logit another class must lead to lead clearly."""
 
 Loss: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Logits, shape (batch, classes), and labels to a loss a sample, shape (batch,)."""
+
+
+def each(values: torch.Tensor) -> torch.Tensor:
+    """One value a sample, shaped to go with images."""
+    return values.reshape(-1, 1, 1, 1)
 
 
 def fooled(model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -3,11 +3,20 @@ from __future__ import annotations
 import pytest
 import torch
 
-from advbench.api import ParameterError
+from advbench.api import Attack, ParameterError
 from advbench_attacks.cw import CarliniWagnerL2
 from advbench_attacks.deepfool import DeepFool
 
-ATTACKS = [DeepFool(), DeepFool(norm="linf"), CarliniWagnerL2(search_steps=3, steps=100, learning_rate=0.05)]
+ENGINES = ("native", "foolbox")
+ATTACKS = [
+    attack
+    for engine in ENGINES
+    for attack in (
+        DeepFool(engine=engine),
+        DeepFool(norm="linf", engine=engine),
+        CarliniWagnerL2(search_steps=3, steps=100, learning_rate=0.05, engine=engine),
+    )
+]
 
 
 class Affine(torch.nn.Module):
@@ -48,11 +57,15 @@ def inner() -> torch.Tensor:
 @pytest.mark.parametrize(
     ("attack", "order", "dual"),
     [
-        (DeepFool(overshoot=0.01), 2, 2),
-        (DeepFool(overshoot=0.01, norm="linf"), float("inf"), 1),
-        (CarliniWagnerL2(search_steps=7, steps=200, learning_rate=0.01, initial_const=0.1), 2, 2),
+        one
+        for engine in ENGINES
+        for one in (
+            (DeepFool(overshoot=0.01, engine=engine), 2, 2),
+            (DeepFool(overshoot=0.01, norm="linf", engine=engine), float("inf"), 1),
+            (CarliniWagnerL2(7, 200, 0.01, initial_const=0.1, engine=engine), 2, 2),
+        )
     ],
-    ids=["deepfool", "deepfool linf", "cw"],
+    ids=lambda value: str(value) if isinstance(value, Attack) else "",
 )
 def test_the_perturbation_of_an_affine_classifier_is_the_smallest_one(attack, order, dual, affine, inner, streams):
     labels = affine(inner).argmax(dim=1)
@@ -64,7 +77,7 @@ def test_the_perturbation_of_an_affine_classifier_is_the_smallest_one(attack, or
     smallest = affine.distance(inner, labels, dual)
     assert (affine(crafted).argmax(dim=1) != labels).all()
     assert (found >= smallest * 0.999).all()
-    assert (found <= smallest * 1.02 + 1.1e-4).all()  # Foolbox's DeepFool makes every step 1e-4 longer
+    assert (found <= smallest * 1.02 + 1.1e-4).all()  # DeepFool makes every step 1e-4 longer
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
@@ -79,15 +92,63 @@ def test_every_sample_is_fooled_and_the_inputs_stay_as_they_were(attack, network
     assert torch.equal(images, kept)
 
 
+@pytest.fixture
+def many(network) -> tuple[torch.Tensor, torch.Tensor]:
+    """A hundred images and the network's own predictions."""
+    images = torch.rand(100, 1, 6, 6, generator=torch.Generator().manual_seed(8))
+    return images, network(images).argmax(dim=1)
+
+
+@pytest.mark.parametrize("candidates", [3, 10])
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_both_engines_of_deepfool_find_the_same_images(norm, candidates, network, many, streams):
+    ours, theirs = (
+        DeepFool(norm=norm, candidates=candidates, engine=engine).run(network, *many, streams(range(100)))
+        for engine in ENGINES
+    )
+    assert not torch.equal(ours, many[0])
+    torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=0)
+
+
+def test_native_cw_fools_what_foolbox_fools_and_stays_as_near_with_fewer_passes(network, many, streams, recorded):
+    images, labels = many
+    passes, sizes = [], []
+    for engine in ENGINES:
+        recorder = recorded(network)
+        crafted = CarliniWagnerL2(search_steps=5, steps=400, engine=engine).run(
+            recorder, images, labels, streams(range(100))
+        )
+        assert (network(crafted).argmax(dim=1) != labels).all()
+        passes.append(sum(recorder.batches))
+        sizes.append((crafted - images).flatten(1).norm(dim=1))
+    assert sizes[0].median() <= 1.01 * sizes[1].median()
+    assert sizes[0].mean() <= 1.01 * sizes[1].mean()
+    assert (sizes[0] <= 1.1 * sizes[1]).float().mean() > 0.95
+    assert passes[0] < 0.5 * passes[1]
+
+
+def test_native_deepfool_lets_samples_leave_that_are_done(network, images, labels, streams, recorded):
+    near = DeepFool().run(network, images[:1], labels[:1], streams([0]))
+    away = images[:1] - near
+    along = near + torch.tensor([1e-3, 0.5, 1.0]).reshape(3, 1, 1, 1) * away  # one of them a hair before the boundary
+    recorder = recorded(network)
+    DeepFool(overshoot=0.0).run(
+        recorder, torch.cat((along, images)), torch.cat((labels[:1].repeat(3), labels)), streams(range(9))
+    )
+    assert sorted(recorder.batches[1:-1], reverse=True) == recorder.batches[1:-1]
+    assert recorder.batches[-2] < 9
+
+
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_deepfool_equals_foolbox_to_the_bit(norm, network, images, labels, streams, foolbox, by_hand):
     theirs = {"l2": foolbox.attacks.L2DeepFoolAttack, "linf": foolbox.attacks.LinfDeepFoolAttack}[norm]()
-    ours = DeepFool(norm=norm).run(network, images, labels, streams(range(6)))
+    ours = DeepFool(norm=norm, engine="foolbox").run(network, images, labels, streams(range(6)))
     assert torch.equal(ours, by_hand(theirs, network, images, labels, None))
 
 
 def test_cw_equals_foolbox_without_its_early_abort_to_the_bit(network, images, labels, streams, foolbox, by_hand):
-    ours = CarliniWagnerL2(search_steps=3, steps=50, learning_rate=0.05).run(network, images, labels, streams(range(6)))
+    attack = CarliniWagnerL2(search_steps=3, steps=50, learning_rate=0.05, engine="foolbox")
+    ours = attack.run(network, images, labels, streams(range(6)))
     theirs = foolbox.attacks.L2CarliniWagnerAttack(
         binary_search_steps=3, steps=50, stepsize=0.05, initial_const=1e-2, abort_early=False
     )
@@ -134,8 +195,9 @@ def test_gradients_that_are_not_numbers_leave_the_clean_images(attack, images, s
 def test_a_search_of_cw_without_success_does_not_return_black_images(network, images, labels, streams):
     black = network(torch.zeros_like(images[:1])).argmax(dim=1)
     assert (labels != black).any(), "a black image must count as misclassified for this to show anything"
-    hopeless = CarliniWagnerL2(search_steps=1, steps=1, learning_rate=1e-6)
-    assert torch.equal(hopeless.run(network, images, labels, streams(range(6))), images)
+    for engine in ENGINES:
+        hopeless = CarliniWagnerL2(search_steps=1, steps=1, learning_rate=1e-6, engine=engine)
+        assert torch.equal(hopeless.run(network, images, labels, streams(range(6))), images)
 
 
 def test_a_deepfool_cut_short_keeps_the_clean_image_of_those_not_fooled(network, images, labels, streams):

@@ -53,7 +53,8 @@ def test_parameters_have_the_names_that_all_attacks_share(name):
         ("pgd", {"search": "minimal"}, 40 * 8),
         ("pgd", {"search": "minimal", "steps": "100", "search_steps": "1"}, 100 * 6),
         ("deepfool", {"steps": "3", "candidates": "4"}, 12),
-        ("cw", {"search_steps": "2", "steps": "30"}, 60),
+        ("cw", {"search_steps": "2", "steps": "30"}, 20),
+        ("cw", {"search_steps": "2", "steps": "30", "engine": "foolbox"}, 60),
         ("foolbox", {"attack": "L2DeepFoolAttack"}, None),
     ],
 )

@@ -1,0 +1,114 @@
+"""DeepFool's search: steps to the nearest of the linearised class boundaries until one is crossed."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from advbench.api import Norm
+from advbench_attacks.input_gradients import each, fooled
+
+__all__ = ["BoundarySteps"]
+
+_BEYOND = 1e-4
+"""By how much a step is longer than the way to the boundary, against rounding (Foolbox; the paper has none)."""
+
+_SMALLEST = 1e-8
+"""Added to the norm of a gradient before dividing by it."""
+
+
+class BoundarySteps:
+    """Takes DeepFool's steps (Moosavi-Dezfooli, Fawzi and Frossard 2016, algorithm 2) on a batch.
+
+    At each step every sample moves to the nearest of the boundaries f_k = z_k − z_y = 0, linearised at its point:
+    in L2 by |f_k|/‖∇f_k‖₂² · ∇f_k, in L∞ by |f_k|/‖∇f_k‖₁ · sign ∇f_k (section 3.3). The sum of the steps, times
+    1 + overshoot and clipped to [0, 1], is the next point. A step costs two forward passes and a backward pass a
+    class, and samples that are done leave the batch.
+
+    Args:
+        model: Classifier in eval mode.
+        images: Clean images, float32 in [0, 1], shape (batch, channels, height, width).
+        labels: True labels, int64, shape (batch,).
+        steps: Largest number of steps.
+        candidates: How many classes are looked at, the likeliest at the clean image first, the true one included.
+        overshoot: How far to go past the boundary, as a share of the way to it.
+        norm: ``l2`` or ``linf``.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        *,
+        steps: int,
+        candidates: int,
+        overshoot: float,
+        norm: Norm,
+    ) -> None:
+        self.model = model
+        self.images = images
+        self.labels = labels
+        self.steps = steps
+        self.candidates = candidates
+        self.overshoot = overshoot
+        self.norm = norm
+
+    def run(self) -> torch.Tensor:
+        """Takes the steps.
+
+        Returns:
+            Images of the clean images' shape; the clean image for a sample that is misclassified already, or whose
+            steps crossed no boundary.
+        """
+        points, reached = self.images.clone(), self.images
+        with torch.no_grad():
+            logits = self.model(reached)
+        classes = logits.argsort(dim=1, descending=True, stable=True)[:, : self.candidates]
+        rows = torch.arange(len(logits), device=logits.device)
+        moved = torch.zeros_like(reached)
+        for step in range(self.steps + 1):
+            going = logits.argmax(dim=1) == self.labels[rows]
+            points[rows[~going]] = reached[~going]
+            rows, classes, moved, reached = rows[going], classes[going], moved[going], reached[going]
+            if not len(rows) or step == self.steps:
+                break
+            moved = moved + self._nearest(reached, self.labels[rows], classes)
+            reached = (self.images[rows] + (1 + self.overshoot) * moved).clamp(0, 1)
+            with torch.no_grad():
+                logits = self.model(reached)
+        lost = ~fooled(self.model, points, self.labels) | ~points.flatten(1).isfinite().all(dim=1)
+        points[lost] = self.images[lost]
+        return points
+
+    def _nearest(self, points: torch.Tensor, labels: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        """The steps from these points to the nearest of their linearised boundaries, of the points' shape.
+
+        Args:
+            points: Where the samples are.
+            labels: Their true labels, shape (samples,).
+            classes: Their candidates, shape (samples, candidates); the true class is skipped.
+        """
+        with torch.enable_grad():
+            points = points.detach().requires_grad_()
+            logits = self.model(points)
+            gaps = logits.gather(1, classes) - logits.gather(1, labels[:, None])
+        shortest = torch.full(labels.shape, math.inf, device=points.device)
+        steps = torch.zeros_like(points)
+        for k in range(classes.shape[1]):
+            another = classes[:, k] != labels
+            if not another.any():
+                continue
+            (gradient,) = torch.autograd.grad(gaps[:, k].sum(), points, retain_graph=True)
+            flat = gradient.flatten(1)
+            size = (flat.norm(dim=1) if self.norm == "l2" else flat.abs().sum(dim=1)) + _SMALLEST
+            distance = gaps[:, k].detach().abs() / size
+            nearer = another & (distance < shortest)
+            shortest = torch.where(nearer, distance, shortest)
+            if self.norm == "l2":
+                step = each((distance + _BEYOND) / size) * gradient
+            else:
+                step = each(distance + _BEYOND) * gradient.sign()
+            steps = torch.where(each(nearer), step, steps)
+        return steps
