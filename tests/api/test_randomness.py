@@ -50,3 +50,19 @@ def test_the_streams_are_the_ones_that_stored_results_were_made_with() -> None:
     # If this fails the streams have changed: stored results are no longer what a run computes. Raise store.SCHEMA.
     drawn = SampleRandom(0, "attack", [7]).uniform(3)
     assert drawn.tolist() == [[0.6775003671646118, 0.01084965467453003, 0.4498472213745117]]
+
+
+def test_spawned_streams_are_new_at_every_call_and_the_samples_own() -> None:
+    whole = SampleRandom(0, "test", [4, 7, 9])
+    first, second = whole.spawn().uniform(3), whole.spawn().uniform(3)
+    assert not torch.equal(first, second)
+    alone = SampleRandom(0, "test", [7])
+    assert torch.equal(
+        alone.spawn().derive("part").uniform(3), SampleRandom(0, "test", [4, 7]).spawn().derive("part").uniform(3)[1:]
+    )
+    assert torch.equal(alone.spawn().uniform(3)[0], second[1])
+
+
+def test_a_sample_that_comes_twice_in_a_batch_has_two_spawned_streams() -> None:
+    twice = SampleRandom(0, "test", [4, 7])[torch.tensor([1, 0, 1])].spawn().uniform(3)
+    assert not torch.equal(twice[0], twice[2])

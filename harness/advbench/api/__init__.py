@@ -38,6 +38,7 @@ from advbench.api.model import Model
 from advbench.api.parameters import Parameter, Value, param
 from advbench.api.randomness import SampleRandom
 from advbench.api.reporter import Reporter
+from advbench.api.rows import RowAware, for_rows
 from advbench.api.training import Trainable, TrainingJob, TrainingProgress, load_checkpoint, save_checkpoint
 from advbench.api.training_loop import TrainingLoop, bfloat16_helps, one_cycle
 from advbench.api.weights import load_weights, save_weights, verified_digest
@@ -60,6 +61,7 @@ __all__ = [
     "Parameter",
     "ParameterError",
     "Reporter",
+    "RowAware",
     "SampleRandom",
     "Trainable",
     "TrainingJob",
@@ -70,6 +72,7 @@ __all__ = [
     "WeightsError",
     "bfloat16_helps",
     "closest",
+    "for_rows",
     "hookimpl",
     "load_checkpoint",
     "load_weights",

@@ -41,6 +41,7 @@ class SampleRandom:
         self.purpose = purpose
         self.ids = [int(sample_id) for sample_id in ids]
         self.device = torch.device(device)
+        self._salts = [""] * len(self.ids)
         self._generators: list[np.random.Generator | None] = [None] * len(self.ids)
 
     def __len__(self) -> int:
@@ -51,12 +52,22 @@ class SampleRandom:
         positions = torch.arange(len(self.ids))
         chosen = positions[index.cpu() if isinstance(index, torch.Tensor) else index].tolist()
         part = SampleRandom(self.seed, self.purpose, [self.ids[i] for i in chosen], self.device)
+        part._salts = [self._salts[i] for i in chosen]
         part._generators = [self._generator(i) for i in chosen]
         return part
 
     def derive(self, purpose: str) -> SampleRandom:
         """Fresh streams for a part of this purpose, independent of how far these have advanced."""
-        return SampleRandom(self.seed, f"{self.purpose}/{purpose}", self.ids, self.device)
+        derived = SampleRandom(self.seed, f"{self.purpose}/{purpose}", self.ids, self.device)
+        derived._salts = list(self._salts)
+        return derived
+
+    def spawn(self) -> SampleRandom:
+        """Fresh streams, other ones at every call: each begins at a number drawn from its sample's own stream."""
+        spawned = SampleRandom(self.seed, self.purpose, self.ids, self.device)
+        numbers = [int(self._generator(i).integers(0, 2**63)) for i in range(len(self.ids))]
+        spawned._salts = [f"{salt}\0{number}" for salt, number in zip(self._salts, numbers, strict=True)]
+        return spawned
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> torch.Tensor:
         """Uniform float32 numbers in [low, high), of shape (samples, *shape)."""
@@ -91,7 +102,7 @@ class SampleRandom:
     def _generator(self, position: int) -> np.random.Generator:
         generator = self._generators[position]
         if generator is None:
-            text = f"{self.seed}\0{self.purpose}\0{self.ids[position]}"
+            text = f"{self.seed}\0{self.purpose}\0{self.ids[position]}{self._salts[position]}"
             digest = hashlib.sha256(text.encode()).digest()
             key = np.frombuffer(digest[:16], dtype="<u8")
             generator = np.random.Generator(np.random.Philox(key=key))

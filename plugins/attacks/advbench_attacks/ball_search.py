@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from advbench.api import SampleRandom
+from advbench.api import SampleRandom, for_rows
 from advbench_attacks.input_gradients import Loss, each, fooled, lead, likeliest, sign_gradient, surplus, towards
 
 __all__ = ["FIRST", "BallSearch", "search_passes"]
@@ -131,7 +131,7 @@ class BallSearch:
         for left in range(self.steps, -1, -1):
             if not len(going):
                 break
-            signs, logits = sign_gradient(self.model, points, self.labels[rows[going]], surplus)
+            signs, logits = sign_gradient(for_rows(self.model, rows[going]), points, self.labels[rows[going]], surplus)
             done = self._keep(rows[going], points, logits)
             hit[going[done]] = True
             going, points, signs = going[~done], points[~done], signs[~done]
@@ -142,7 +142,7 @@ class BallSearch:
     def _targets(self, rows: torch.Tensor) -> torch.Tensor:
         """Other classes of these samples, the likeliest first: int64, shape (classes, samples)."""
         with torch.no_grad():
-            logits = self.model(self.images[rows])
+            logits = for_rows(self.model, rows)(self.images[rows])
         return likeliest(logits, self.labels[rows], _CLASSES).T
 
     def _creep(self, rows: torch.Tensor, points: torch.Tensor, eps: torch.Tensor, loss: Loss) -> None:
@@ -153,7 +153,7 @@ class BallSearch:
             decay = (1 + math.cos(math.pi * step / steps)) / 2
             change = 0.001 + 0.049 * decay
             rate = 0.01 + 0.29 * decay
-            signs, logits = sign_gradient(self.model, points, self.labels[rows], loss)
+            signs, logits = sign_gradient(for_rows(self.model, rows), points, self.labels[rows], loss)
             reached = _linf(points - self.images[rows])
             self._keep(rows, points, logits)
             shrunk = torch.minimum(eps, reached) * (1 - change)

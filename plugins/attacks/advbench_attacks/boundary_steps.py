@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from advbench.api import Norm
+from advbench.api import Norm, for_rows
 from advbench_attacks.input_gradients import each, fooled
 
 __all__ = ["BoundarySteps"]
@@ -74,25 +74,26 @@ class BoundarySteps:
             rows, classes, moved, reached = rows[going], classes[going], moved[going], reached[going]
             if not len(rows) or step == self.steps:
                 break
-            moved = moved + self._nearest(reached, self.labels[rows], classes)
+            moved = moved + self._nearest(rows, reached, classes)
             reached = (self.images[rows] + (1 + self.overshoot) * moved).clamp(0, 1)
             with torch.no_grad():
-                logits = self.model(reached)
+                logits = for_rows(self.model, rows)(reached)
         lost = ~fooled(self.model, points, self.labels) | ~points.flatten(1).isfinite().all(dim=1)
         points[lost] = self.images[lost]
         return points
 
-    def _nearest(self, points: torch.Tensor, labels: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    def _nearest(self, rows: torch.Tensor, points: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         """The steps from these points to the nearest of their linearised boundaries, of the points' shape.
 
         Args:
+            rows: Which samples they are.
             points: Where the samples are.
-            labels: Their true labels, shape (samples,).
             classes: Their candidates, shape (samples, candidates); the true class is skipped.
         """
+        labels = self.labels[rows]
         with torch.enable_grad():
             points = points.detach().requires_grad_()
-            logits = self.model(points)
+            logits = for_rows(self.model, rows)(points)
             gaps = logits.gather(1, classes) - logits.gather(1, labels[:, None])
         shortest = torch.full(labels.shape, math.inf, device=points.device)
         steps = torch.zeros_like(points)

@@ -6,6 +6,7 @@ import math
 
 import torch
 
+from advbench.api import for_rows
 from advbench_attacks.input_gradients import CERTAIN, each, fooled
 
 __all__ = ["ConstantSearch"]
@@ -148,7 +149,7 @@ class _State:
         tanh = self._w.tanh()
         with torch.enable_grad():
             points = ((tanh + 1) / 2).requires_grad_()
-            logits = self._search.model(points)
+            logits = for_rows(self._search.model, self.rows)(points)
             hinge, lead = self._margins(logits)
             (slope,) = torch.autograd.grad((self._constants * hinge).sum(), points)
         points = points.detach()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional
 
+from advbench.api import for_rows
 from advbench_attacks.input_gradients import fooled, likeliest, sign_gradient, towards
 
 __all__ = ["first_on_ray"]
@@ -78,7 +79,9 @@ class _RaySearch:
             # The last size stands in for those beyond it, so that its first success still counts.
             tried = (self.at[rows] + torch.arange(block, device=rows.device)[:, None]).clamp(max=len(self.sizes) - 1)
             every = rows.repeat(block)
-            hit = fooled(self.model, self._points(every, tried.flatten()), self.labels[every]).reshape(block, -1)
+            hit = fooled(for_rows(self.model, every), self._points(every, tried.flatten()), self.labels[every]).reshape(
+                block, -1
+            )
             self.found[rows] = hit.any(dim=0)
             self.at[rows] += torch.where(hit.any(dim=0), hit.int().argmax(dim=0), block)
             rows = rows[~self.found[rows] & (self.at[rows] < len(self.sizes))]
@@ -89,10 +92,10 @@ class _RaySearch:
             return
         images, labels = self.images[rows], self.labels[rows]
         with torch.no_grad():
-            logits = self.model(images)
+            logits = for_rows(self.model, rows)(images)
         best_rays, best_at = self.rays[rows], torch.full_like(labels, len(self.sizes))
         for targets in likeliest(logits, labels, _CLASSES).T:
-            self.rays[rows] = sign_gradient(self.model, images, labels, towards(targets))[0]
+            self.rays[rows] = sign_gradient(for_rows(self.model, rows), images, labels, towards(targets))[0]
             self.at[rows] = 0
             self.look(rows)
             at = torch.where(self.found[rows], self.at[rows], len(self.sizes))

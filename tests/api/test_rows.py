@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import torch
+
+from advbench.api import for_rows
+
+
+class ByRow(torch.nn.Module):
+    """Answers by which samples it is asked about."""
+
+    def __init__(self, rows: torch.Tensor) -> None:
+        super().__init__()
+        self.rows = rows
+
+    def for_rows(self, rows: torch.Tensor) -> torch.nn.Module:
+        return ByRow(self.rows[rows])
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images + self.rows[:, None]
+
+
+def test_a_row_aware_classifier_is_told_the_rows() -> None:
+    part = for_rows(ByRow(torch.tensor([10.0, 20.0, 30.0])), torch.tensor([2, 0, 2]))
+    assert part(torch.zeros(3, 1)).flatten().tolist() == [30, 10, 30]
+
+
+def test_any_other_model_is_itself() -> None:
+    model = torch.nn.Flatten()
+    assert for_rows(model, torch.tensor([1])) is model
