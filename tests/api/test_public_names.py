@@ -6,9 +6,10 @@ from advbench import api
 
 PUBLIC = {
     "API_VERSION", "Attack", "Budget", "Component", "ContractError", "DataError", "DataSources", "Dataset", "Defense",
-    "Executor", "LabelledImages", "Model", "Norm", "Parameter", "ParameterError", "Reporter", "SampleRandom",
+    "Executor", "LabelledImages", "Model", "Norm", "Parameter", "ParameterError", "Reporter", "RowAware",
+    "SampleRandom",
     "Trainable", "TrainingJob", "TrainingLoop", "TrainingProgress", "UsageError", "Value", "WeightsError",
-    "bfloat16_helps", "closest", "hookimpl", "load_checkpoint", "load_weights", "one_cycle", "param",
+    "bfloat16_helps", "closest", "for_rows", "hookimpl", "load_checkpoint", "load_weights", "one_cycle", "param",
     "replace_atomically", "save_checkpoint", "save_weights", "sha256_file", "verified_digest", "write_atomically",
 }  # fmt: skip
 
