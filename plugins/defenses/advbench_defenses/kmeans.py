@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 
 from advbench.api import Defense, param
+from advbench_defenses.lloyd import quantise
 
 if TYPE_CHECKING:
     from advbench.api import SampleRandom
@@ -24,14 +25,15 @@ class KMeansQuantisation(Defense):
     """Replaces each pixel by the centroid of its cluster, from k-means over the image's own colours.
 
     A pixel is a point with one coordinate a channel; each image is clustered by itself, with Lloyd's algorithm
-    from one random start. What is clustered are the image's distinct colours, each weighted by the number of its
-    pixels, which has the same objective as clustering the pixels and is quicker. So the initial centroids are
-    always distinct colours: scikit-learn draws them without replacement, each with a probability in proportion
-    to its pixels. An image with no more distinct colours than there are clusters is returned as it is.
+    from one random start. The initial centroids are always distinct colours, each drawn with a probability in
+    proportion to its pixels. An image with no more distinct colours than there are clusters is returned as it is.
+
+    With ``engine=scikit-learn`` scikit-learn clusters the images one by one, from other random starts.
 
     Args:
         clusters: Most colours that an image keeps.
         iterations: Most iterations of Lloyd's algorithm; it ends earlier when no pixel changes its cluster.
+        engine: Whose implementation runs.
     """
 
     name = "kmeans"
@@ -39,6 +41,7 @@ class KMeansQuantisation(Defense):
     depends_on = ("scikit-learn",)
     clusters: int = param(16, min=1, help="colours that an image keeps")
     iterations: int = param(100, min=1, help="most iterations of Lloyd's algorithm")
+    engine: str = param("native", choices=("native", "scikit-learn"), help="whose implementation runs")
 
     @property
     def stochastic(self) -> bool:
@@ -47,6 +50,19 @@ class KMeansQuantisation(Defense):
 
     def apply(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
         """Returns images of at most ``clusters`` colours each."""
+        if self.engine == "native":
+            points = images.detach().flatten(2).transpose(1, 2)
+            order = rng.uniform(points.shape[1]).to(images.device)
+            found = quantise(points, order, self.clusters, self.iterations)
+            return found.transpose(1, 2).reshape(images.shape).contiguous()
+        return self._one_by_one(images, rng)
+
+    def _one_by_one(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
+        """The images, each clustered by scikit-learn.
+
+        What is clustered are the image's distinct colours, each weighted by the number of its pixels: the same
+        objective as on the pixels, and quicker.
+        """
         from sklearn import config_context  # type: ignore[attr-defined]
         from sklearn.exceptions import ConvergenceWarning
 

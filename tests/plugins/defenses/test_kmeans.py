@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +11,15 @@ from sklearn.exceptions import ConvergenceWarning
 
 from advbench.api import SampleRandom
 from advbench_defenses.kmeans import KMeansQuantisation
+from advbench_defenses.lloyd import quantise
+
+Make = Callable[..., KMeansQuantisation]
+
+
+@pytest.fixture(params=["native", "scikit-learn"])
+def kmeans(request: pytest.FixtureRequest) -> Make:
+    """Makes the defense with one engine after the other."""
+    return partial(KMeansQuantisation, engine=request.param)
 
 
 def points(image: torch.Tensor) -> torch.Tensor:
@@ -19,59 +31,99 @@ def apply(defense: KMeansQuantisation, images: torch.Tensor, seed: int = 0) -> t
 
 
 @pytest.mark.parametrize("clusters", [1, 2, 16])
-def test_an_image_keeps_as_many_colours_as_there_are_clusters(images: torch.Tensor, clusters: int) -> None:
-    quantised = apply(KMeansQuantisation(clusters), images)
+def test_an_image_keeps_as_many_colours_as_there_are_clusters(
+    images: torch.Tensor, clusters: int, kmeans: Make
+) -> None:
+    quantised = apply(kmeans(clusters), images)
     assert [len(points(image).unique(dim=0)) for image in quantised] == [clusters] * 5
 
 
-def test_every_colour_is_the_mean_of_its_pixels(images: torch.Tensor) -> None:
-    for image, quantised in zip(images, apply(KMeansQuantisation(6), images), strict=True):
+def test_every_colour_is_the_mean_of_its_pixels(images: torch.Tensor, kmeans: Make) -> None:
+    for image, quantised in zip(images, apply(kmeans(6), images), strict=True):
         for centroid in points(quantised).unique(dim=0):
             members = (points(quantised) == centroid).all(dim=1)
             torch.testing.assert_close(points(image)[members].mean(dim=0), centroid, atol=1e-6, rtol=0)
 
 
-def test_every_pixel_takes_the_nearest_centroid(images: torch.Tensor) -> None:
-    for image, quantised in zip(images, apply(KMeansQuantisation(6), images), strict=True):
+def test_every_pixel_takes_the_nearest_centroid(images: torch.Tensor, kmeans: Make) -> None:
+    for image, quantised in zip(images, apply(kmeans(6), images), strict=True):
         centroids = points(quantised).unique(dim=0)
         taken = (points(image) - points(quantised)).norm(dim=1)
         nearest = (points(image)[:, None] - centroids).norm(dim=2).amin(dim=1)
         torch.testing.assert_close(taken, nearest, atol=1e-6, rtol=0)
 
 
-def test_more_iterations_come_nearer_to_the_image(images: torch.Tensor) -> None:
+def test_more_iterations_come_nearer_to_the_image(images: torch.Tensor, kmeans: Make) -> None:
     def error(iterations: int) -> float:
-        return float((apply(KMeansQuantisation(6, iterations), images) - images).square().mean())
+        return float((apply(kmeans(6, iterations), images) - images).square().mean())
 
     assert error(1) > error(3) > error(100)
 
 
-def test_one_seed_gives_one_result_and_another_seed_another(images: torch.Tensor) -> None:
-    first = apply(KMeansQuantisation(6), images, seed=0)
-    again = apply(KMeansQuantisation(6), images, seed=0)
-    other = apply(KMeansQuantisation(6), images, seed=1)
+def test_one_seed_gives_one_result_and_another_seed_another(images: torch.Tensor, kmeans: Make) -> None:
+    first = apply(kmeans(6), images, seed=0)
+    again = apply(kmeans(6), images, seed=0)
+    other = apply(kmeans(6), images, seed=1)
     assert torch.equal(first, again)
     assert all(not torch.equal(a, b) for a, b in zip(first, other, strict=True))
 
 
-def test_the_stream_goes_on_between_applications(grey: torch.Tensor) -> None:
+def test_the_stream_goes_on_between_applications(grey: torch.Tensor, kmeans: Make) -> None:
     rng = SampleRandom(0, "defense", range(5))
-    assert not torch.equal(KMeansQuantisation(6).apply(grey, rng), KMeansQuantisation(6).apply(grey, rng))
+    assert not torch.equal(kmeans(6).apply(grey, rng), kmeans(6).apply(grey, rng))
 
 
 @pytest.mark.parametrize("colours", [1, 3, 4])
-def test_an_image_with_no_more_colours_than_clusters_is_returned_as_it_is(images: torch.Tensor, colours: int) -> None:
+def test_an_image_with_no_more_colours_than_clusters_is_returned_as_it_is(
+    images: torch.Tensor, colours: int, kmeans: Make
+) -> None:
     palette = images.flatten(2)[:, :, 3::7][:, :, :colours].clone()
     palette[:, 0] = torch.linspace(0.1, 0.9, colours)
     chosen = torch.arange(16 * 11) % colours
     few = palette[:, :, chosen].view_as(images)
     assert [len(points(image).unique(dim=0)) for image in few] == [colours] * 5
-    assert torch.equal(apply(KMeansQuantisation(4), few), few)
+    assert torch.equal(apply(kmeans(4), few), few)
 
 
-def test_colours_too_near_to_be_told_apart_are_no_reason_to_warn() -> None:
+def test_colours_too_near_to_be_told_apart_are_no_reason_to_warn(kmeans: Make) -> None:
     shades = torch.tensor([0.0, 1e-30, 2e-30, 3e-30, 1.0]).repeat(5)
     with pytest.warns(ConvergenceWarning):
         KMeans(4, init="random", n_init=1).fit(shades[:5, None].numpy().astype(np.float64))
     image = shades.view(1, 1, 5, 5)
-    torch.testing.assert_close(apply(KMeansQuantisation(4), image), image)
+    torch.testing.assert_close(apply(kmeans(4), image), image)
+
+
+@pytest.mark.parametrize("clusters", [2, 5, 12])
+def test_native_comes_as_near_to_the_images_as_scikit_learn(clusters: int) -> None:
+    generator = torch.Generator().manual_seed(6)
+    images = torch.rand(60, 3, 9, 9, generator=generator) ** 2
+    for given in (images, images[:, :1]):
+        native, theirs = (
+            sum(
+                (apply(KMeansQuantisation(clusters, engine=engine), given, seed) - given).square().mean()
+                for seed in range(8)
+            )
+            for engine in ("native", "scikit-learn")
+        )
+        assert native <= 1.05 * theirs
+
+
+def test_grey_images_are_clustered_as_the_same_ones_in_colour(grey: torch.Tensor) -> None:
+    in_colour = apply(KMeansQuantisation(6), grey.expand(-1, 3, -1, -1).contiguous())
+    torch.testing.assert_close(in_colour, apply(KMeansQuantisation(6), grey).expand(-1, 3, -1, -1), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_centroid_that_loses_its_points_moves_to_the_furthest_one(channels: int) -> None:
+    line = torch.tensor([0.0, 0.0, 4.0, 5.0, 5.2, 5.4, 9.0, 20.0]) / 20
+    pixels = line.repeat(channels, 1).T[None]
+    for seed in range(200):
+        order = torch.rand(1, len(line), generator=torch.Generator().manual_seed(seed))
+        for clusters in (2, 3, 4, 5):
+            assert len(quantise(pixels, order, clusters, 100)[0].unique(dim=0)) == clusters
+
+
+def test_an_images_result_does_not_depend_on_its_batch(images: torch.Tensor, kmeans: Make) -> None:
+    whole = apply(kmeans(6), images)
+    alone = kmeans(6).apply(images[3:4], SampleRandom(0, "defense", [3]))
+    assert torch.equal(alone[0], whole[3])
