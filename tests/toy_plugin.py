@@ -158,6 +158,7 @@ class Keep(Defense):
     """Leaves images as they are."""
 
     name = "toy-keep"
+    identity = True
 
     def apply(self, images, rng):
         return images
@@ -172,6 +173,32 @@ class Dim(Defense):
 
     def apply(self, images, rng):
         return (images - 0.5) * self.factor + 0.5
+
+
+@dataclass(frozen=True)
+class Flip(Defense):
+    """Turns images upside down, with the gradient that belongs to that."""
+
+    name = "toy-flip"
+
+    def apply(self, images, rng):
+        return 1 - images.flip(2)
+
+    def approximation(self, images, rng):
+        return 1 - images.flip(2)
+
+
+@dataclass(frozen=True)
+class BadStandIn(Defense):
+    """Has a stand-in of another shape."""
+
+    name = "toy-bad-stand-in"
+
+    def apply(self, images, rng):
+        return images
+
+    def approximation(self, images, rng):
+        return images[:, :, :2]
 
 
 @dataclass(frozen=True)
@@ -223,5 +250,5 @@ def register_attacks(register):
 
 @hookimpl
 def register_defenses(register):
-    for defense in (Keep, Dim, Noise, Rogue):
+    for defense in (Keep, Dim, Flip, BadStandIn, Noise, Rogue):
         register(defense)

@@ -57,7 +57,12 @@ def results() -> dict[str, Any]:
             "threats": {"oblivious": {"meaning": "knows the model only", "caveat": "proves little"}},
         },
         "cells": cells,
-        "leaderboards": [{"dataset": "digits", "model": "net", "threat": "oblivious", "rows": rows}],
+        "leaderboards": [
+            {
+                "dataset": "digits", "model": "net", "threats": ["oblivious"], "rows": rows,
+                "columns": [{"threat": "oblivious", "attack": attack} for attack in ATTACKS],
+            }
+        ],
     }  # fmt: skip
 
 
@@ -141,6 +146,7 @@ def test_many_attacks_fill_several_tables_in_which_no_number_or_word_is_broken(
 ) -> None:
     (line,) = results["leaderboards"]
     for number in range(7):
+        line["columns"].append({"threat": "oblivious", "attack": f"more{number}:eps=0.3,steps=40"})
         for cell in results["cells"][:3]:
             extra = copy.deepcopy(cell)
             extra.update(attack=f"more{number}:eps=0.3,steps=40")
@@ -314,3 +320,20 @@ def test_a_suites_odd_name_makes_a_block_that_is_found_again(results: dict[str, 
     assert target.read_text().startswith("<!-- advbench:begin my-suite----v2 -->\n")
     with pytest.raises(UsageError, match="the name of a block"):
         plan_exports(discover(["advbench.report.plugin"]), [f"{target}#my block"], "x")
+
+
+def test_a_board_of_two_threats_has_the_columns_of_both_under_their_names(results: dict[str, Any]) -> None:
+    (line,) = results["leaderboards"]
+    line["threats"].append("adaptive")
+    line["columns"].append({"threat": "adaptive", "attack": "fgsm:eps=0.3"})
+    how = {"meaning": "knows both", "caveat": "may still fall", "how": "4 draws a gradient"}
+    results["run"]["threats"]["adaptive"] = how
+    results["cells"] += [{**cell, "threat": "adaptive", "robust_accuracy": 0.05} for cell in results["cells"][:3]]
+    (board,) = make_boards(results)
+    assert board.title == "digits · net · oblivious and adaptive · n = 1,000"
+    heads = [(column.title, column.details[:2]) for column in board.columns[2:5]]
+    assert heads == [
+        ("fgsm", ("oblivious", "budget")), ("deepfool", ("oblivious", "minimal")), ("fgsm", ("adaptive", "budget")),
+    ]  # fmt: skip
+    assert [row[4].text for row in board.rows] == ["5.0"] * 3
+    assert "Threat adaptive: knows both (4 draws a gradient); may still fall." in board.notes

@@ -10,13 +10,13 @@ _Z95 = 1.959963984540054
 """The 97.5 % quantile of the standard normal distribution."""
 
 
-def wilson(successes: int, trials: int) -> tuple[float, float]:
+def wilson(successes: float, trials: int) -> tuple[float, float]:
     """Wilson's 95 % score interval of a proportion.
 
     Unlike the normal approximation it stays in [0, 1] and has a width at 0 % and 100 %.
 
     Args:
-        successes: How many of the trials.
+        successes: How many of the trials; the mean over repetitions where there are several.
         trials: How many in all; at least 1.
 
     Returns:

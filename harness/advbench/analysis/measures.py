@@ -8,13 +8,18 @@ from typing import Any
 
 from advbench.analysis.intervals import wilson
 
-__all__ = ["measure_cell", "robust_bits", "worst_case"]
+__all__ = ["measure_cell", "robust_bits", "robust_draws", "worst_case"]
 
 
 def robust_bits(record: Mapping[str, Any]) -> list[bool]:
     """Per sample, whether the defended model is right both on the clean and on the adversarial image."""
     pairs = zip(record["clean_correct"], record["adversarial_correct"], strict=True)
     return [bool(clean and adversarial) for clean, adversarial in pairs]
+
+
+def robust_draws(record: Mapping[str, Any]) -> list[Sequence[int | bool]]:
+    """The robust bits of each draw of a stochastic defense; of one draw where it was scored once."""
+    return list(record.get("robust_draws") or [robust_bits(record)])
 
 
 def measure_cell(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -24,13 +29,18 @@ def measure_cell(record: Mapping[str, Any]) -> dict[str, Any]:
         record: A cell of the store with status ``ok``.
 
     Returns:
-        ``clean_accuracy``, ``robust_accuracy``, ``robust_accuracy_ci95`` (Wilson), ``attack_success_rate``
-        (over the samples that the defended model has right clean; None where there are none), ``median_linf`` and
-        ``median_l2`` over the images that turned the attacked classifier from right to wrong (None where
-        none did), ``attack_failures`` (samples that the attacked classifier still has right).
+        ``clean_accuracy``, ``robust_accuracy`` and ``robust_accuracy_ci95`` (Wilson), each the mean over the draws of
+        a stochastic defense; ``robust_accuracy_draws`` (how many, the smallest, the largest and the standard
+        deviation; None for one draw); ``attack_success_rate`` (over the samples that the defended model has right
+        clean; None where there are none); ``median_linf`` and ``median_l2`` over the images that turned the attacked
+        classifier from right to wrong (None where none did); ``attack_failures`` (samples that the attacked
+        classifier still has right).
     """
     n = record["n"]
-    clean, robust = sum(record["clean_correct"]), sum(robust_bits(record))
+    draws = robust_draws(record)
+    robust = sum(map(sum, draws)) / len(draws)
+    clean_draws = record.get("clean_correct_draws", [record["clean_correct"]])
+    clean = sum(map(sum, clean_draws)) / len(clean_draws)
     rows = zip(
         record["labels"],
         record["attacked_clean_predictions"],
@@ -45,6 +55,7 @@ def measure_cell(record: Mapping[str, Any]) -> dict[str, Any]:
         "clean_accuracy": clean / n,
         "robust_accuracy": robust / n,
         "robust_accuracy_ci95": list(wilson(robust, n)),
+        "robust_accuracy_draws": _spread([sum(bits) / n for bits in draws]),
         "attack_success_rate": (clean - robust) / clean if clean else None,
         "median_linf": statistics.median(linf for linf, _ in turned) if turned else None,
         "median_l2": statistics.median(l2 for _, l2 in turned) if turned else None,
@@ -56,7 +67,22 @@ def worst_case(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Robust accuracy against the best attack for each sample: the per-sample minimum over attacks.
 
     Args:
-        records: Finished cells of one (dataset, model, threat, defense) on the same samples, one an attack.
+        records: Finished cells of one (dataset, model, defense) on the same samples.
+
+    Where a stochastic defense was drawn several times, the worst case of each draw is taken, and then their mean.
     """
-    survived = [all(bits) for bits in zip(*(robust_bits(record) for record in records), strict=True)]
-    return {"accuracy": sum(survived) / len(survived), "ci95": list(wilson(sum(survived), len(survived)))}
+    draws = [sum(map(all, zip(*together, strict=True))) for together in zip(*map(robust_draws, records), strict=False)]
+    n, survived = records[0]["n"], sum(draws) / len(draws)
+    return {"accuracy": survived / n, "ci95": list(wilson(survived, n))}
+
+
+def _spread(accuracies: Sequence[float]) -> dict[str, Any] | None:
+    """How far apart the draws are; None where there is one."""
+    if len(accuracies) == 1:
+        return None
+    return {
+        "n": len(accuracies),
+        "min": min(accuracies),
+        "max": max(accuracies),
+        "std": statistics.stdev(accuracies),
+    }

@@ -20,6 +20,7 @@ _MEASURES = (
     "clean_accuracy",
     "robust_accuracy",
     "robust_accuracy_ci95",
+    "robust_accuracy_draws",
     "attack_success_rate",
     "median_linf",
     "median_l2",
@@ -45,7 +46,7 @@ def build_results(manifest: Mapping[str, Any], records: Mapping[str, Mapping[str
         "schema": RESULTS_SCHEMA,
         "run": {**run, "n": {dataset: len(ids) for dataset, ids in manifest["samples"].items()}},
         "cells": cells,
-        "leaderboards": _leaderboards(manifest["cells"], records),
+        "leaderboards": _leaderboards(manifest["cells"], records, list(manifest["threats"])),
     }
 
 
@@ -91,38 +92,60 @@ def _warnings(described: Mapping[str, Any], failures: int, n: int) -> list[str]:
 
 
 def _leaderboards(
-    described: Sequence[Mapping[str, Any]], records: Mapping[str, Mapping[str, Any]]
+    described: Sequence[Mapping[str, Any]], records: Mapping[str, Mapping[str, Any]], threats: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """One a dataset, model, threat and set of attacks, with a row a defense, the best worst case first.
+    """One a dataset, model and set of attacks under their threats, with a row a defense, the best worst case first.
 
-    Only in a suite with parts do defenses of one dataset, model and threat meet different attacks; their worst
-    cases are over different things and do not stand on one board.
+    Only in a suite with parts do defenses of one dataset and model meet different attacks; their worst cases are
+    over different things and do not stand on one board.
     """
-    rows: dict[tuple[str, str, str, str], list[Mapping[str, Any]]] = {}
+    rows: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for cell in described:
         if not cell["skipped"]:
-            rows.setdefault((cell["dataset"], cell["model"], cell["threat"], cell["defense"]), []).append(cell)
-    groups: dict[tuple[str, str, str, tuple[str, ...]], list[list[Mapping[str, Any]]]] = {}
-    for (dataset, model, threat, _), cells in rows.items():
-        groups.setdefault((dataset, model, threat, tuple(cell["attack"] for cell in cells)), []).append(cells)
+            rows.setdefault((cell["dataset"], cell["model"], cell["defense"]), []).append(cell)
+    groups: dict[tuple[Any, ...], list[list[Mapping[str, Any]]]] = {}
+    for (dataset, model, _), cells in rows.items():
+        cells.sort(key=lambda cell: threats.index(cell["threat"]))
+        columns = tuple((cell["threat"], cell["attack"]) for cell in cells)
+        groups.setdefault((dataset, model, columns), []).append(cells)
     boards = []
-    for (dataset, model, threat, _), lines in groups.items():
-        ranked = sorted((_row(cells, records) for cells in lines), key=_rank)
-        boards.append({"dataset": dataset, "model": model, "threat": threat, "rows": ranked})
+    for (dataset, model, columns), lines in groups.items():
+        boards.append(
+            {
+                "dataset": dataset,
+                "model": model,
+                "threats": list(dict.fromkeys(threat for threat, _ in columns)),
+                "columns": [{"threat": threat, "attack": attack} for threat, attack in columns],
+                "rows": sorted((_row(cells, records) for cells in lines), key=_rank),
+            }
+        )
     return boards
 
 
 def _row(cells: Sequence[Mapping[str, Any]], records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """A defense's row: its clean accuracy and worst case.
+    """A defense's row: its clean accuracy and its worst case, over all threats and under each.
 
     The worst case over fewer attacks than the board has is an upper bound, and says so by ``complete``.
     """
-    done = [record for cell in cells if (record := records.get(cell["key"])) and record["status"] == "ok"]
+    threats: dict[str, list[Mapping[str, Any]]] = {}
+    for cell in cells:
+        threats.setdefault(cell["threat"], []).append(cell)
+    done = _done(cells, records)
     return {
         "defense": cells[0]["defense"],
-        "clean_accuracy": sum(done[0]["clean_correct"]) / done[0]["n"] if done else None,
-        "worst_case": {**worst_case(done), "complete": len(done) == len(cells)} if done else None,
+        "clean_accuracy": measure_cell(done[0])["clean_accuracy"] if done else None,
+        "worst_case": _worst(cells, records),
+        "worst_case_under": {threat: _worst(some, records) for threat, some in threats.items()},
     }
+
+
+def _done(cells: Sequence[Mapping[str, Any]], records: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [record for cell in cells if (record := records.get(cell["key"])) and record["status"] == "ok"]
+
+
+def _worst(cells: Sequence[Mapping[str, Any]], records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+    done = _done(cells, records)
+    return {**worst_case(done), "complete": len(done) == len(cells)} if done else None
 
 
 def _rank(row: Mapping[str, Any]) -> tuple[bool, float, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from advbench.api.component import Component
 
@@ -18,7 +18,16 @@ __all__ = ["Defense"]
 
 @dataclasses.dataclass(frozen=True)
 class Defense(Component):
-    """Transforms images before the model sees them."""
+    """Transforms images before the model sees them.
+
+    Attributes:
+        identity: Whether it leaves every image as it is: the undefended baseline.
+        differentiable: Whether autograd can go through :meth:`apply` itself. Adaptive attacks then do, and
+            :meth:`approximation` is not asked.
+    """
+
+    identity: ClassVar[bool] = False
+    differentiable: ClassVar[bool] = False
 
     @abstractmethod
     def apply(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
@@ -32,6 +41,24 @@ class Defense(Component):
             Images of the same shape, dtype and device, finite. Whether they stay in [0, 1] is the
             defense's own affair; the model is given them as they are.
         """
+
+    def approximation(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
+        """A differentiable stand-in for :meth:`apply`, whose gradient adaptive attacks take for its own (BPDA).
+
+        The forward pass of an adaptive attack is always ``apply``. The identity, which this is unless a defense
+        knows better, serves wherever the transformed image is near the image.
+
+        Args:
+            images: As for :meth:`apply`; a gradient may be asked through them.
+            rng: Streams that draw the same numbers as those that ``apply`` is given.
+
+        Returns:
+            Images of the same shape, dtype and device, through which autograd finds its way to ``images``.
+
+        Source: Athalye, Carlini and Wagner 2018, Obfuscated Gradients Give a False Sense of Security, section 4.1.
+        """
+        del rng
+        return images
 
     def misfit(self, image_shape: tuple[int, int, int]) -> str:
         """Why images of this shape cannot be transformed.

@@ -16,6 +16,7 @@ __all__ = [
     "add_plugin_flags",
     "add_samples",
     "add_store",
+    "add_threats",
     "add_verbosity",
     "cache_folder",
 ]
@@ -43,6 +44,23 @@ def add_samples(parser: argparse._ActionsContainer) -> None:
     """Adds ``--limit`` and ``--seed``."""
     parser.add_argument("--limit", type=at_least(1), metavar="N", help="a random subset of N samples of each dataset")
     parser.add_argument("--seed", type=at_least(0), metavar="N", help="seed of the subset and of all randomness")
+
+
+def add_threats(parser: argparse._ActionsContainer) -> None:
+    """Adds the flags that say how threats are carried out."""
+    parser.add_argument(
+        "--eot",
+        type=at_least(1),
+        metavar="N",
+        help="draws of a stochastic defense for each gradient of an adaptive attack (default: the suite's, else 10)",
+    )
+    parser.add_argument(
+        "--score-draws",
+        type=at_least(1),
+        metavar="N",
+        help="draws of a stochastic defense for the score (default: the suite's, else 1)",
+    )
+    parser.add_argument("--surrogate", metavar="SPEC", help="the model that images are crafted on under 'transfer'")
 
 
 def add_how_to_run(parser: argparse._ActionsContainer) -> None:

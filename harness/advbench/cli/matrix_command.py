@@ -12,6 +12,7 @@ from advbench.cli.flags import (
     add_plugin_flags,
     add_samples,
     add_store,
+    add_threats,
     add_verbosity,
 )
 from advbench.cli.interruption import resumable
@@ -27,7 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--models", nargs="+", metavar="SPEC", help="such as mnist-cnn")
     what.add_argument("--attacks", nargs="+", metavar="SPEC", help="such as fgsm:eps=8/255 or 'pgd:eps={0.1,0.2}'")
     what.add_argument("--defenses", nargs="+", metavar="SPEC", help="such as none, jpeg:quality=50 or a chain jpeg+tvm")
-    what.add_argument("--threats", nargs="+", metavar="NAME", help="what the attacker knows: oblivious")
+    what.add_argument(
+        "--threats", nargs="+", metavar="NAME", help="what the attacker knows: oblivious, adaptive, transfer"
+    )
+    add_threats(what)
     add_samples(what)
     add_how_to_run(parser.add_argument_group("how to run"))
     where = parser.add_argument_group("files")

@@ -19,6 +19,7 @@ from advbench.cli.suite_flags import CUSTOM, recipe, suite_of
 from advbench.cli.workbench import Workbench
 from advbench.errors import UsageError, describe
 from advbench.matrix import (
+    ADAPTIVE,
     Axes,
     Estimate,
     Plan,
@@ -100,6 +101,11 @@ class MatrixRun:
         if self.suite.description and self.suite.name != CUSTOM:
             self.bench.say(f"{self.suite.name}: {self.suite.description}")
         self.bench.say(_size(self.plan, self.todo))
+        for flag, heeded in (("eot", ADAPTIVE.name), ("score_draws", "")):
+            told = getattr(self.bench.options, flag, None) is not None
+            if told and not any(c.stochastic and heeded in (c.threat.name, "") for c in self.plan.cells):
+                under = f" under the threat {heeded!r}" if heeded else ""
+                self.bench.say(f"--{flag.replace('_', '-')} changes nothing here: no defense{under} is stochastic")
 
     def print_dry_run(self, console: Console) -> None:
         """Lists the cells and what would become of each."""

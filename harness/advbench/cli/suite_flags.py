@@ -15,6 +15,9 @@ __all__ = ["CUSTOM", "recipe", "suite_of"]
 CUSTOM = "custom"
 """Name of a run that flags make, without a suite."""
 
+SETTINGS = ("limit", "seed", "eot", "score_draws", "surrogate")
+"""What a suite, or a flag of the same name, says beside the axes."""
+
 
 def suite_of(options: argparse.Namespace, registry: Registry) -> Suite:
     """The suite that the flags ask for.
@@ -32,7 +35,7 @@ def suite_of(options: argparse.Namespace, registry: Registry) -> Suite:
         given["name"] = CUSTOM
         if "datasets" in given:
             given["limit"] = None
-    given |= {key: value for key in ("limit", "seed") if (value := getattr(options, key)) is not None}
+    given |= {key: value for key in SETTINGS if (value := getattr(options, key, None)) is not None}
     for axis in ("datasets", "models"):
         if suite.parts and axis in given:
             suite = narrow(registry, suite, axis, given.pop(axis))
@@ -50,9 +53,9 @@ def recipe(options: argparse.Namespace) -> str:
         values = getattr(options, axis)
         if values is not None:
             words += [f"--{axis}", *values]
-    for key in ("limit", "seed"):
-        if getattr(options, key) is not None:
-            words += [f"--{key}", str(getattr(options, key))]
+    for key in SETTINGS:
+        if getattr(options, key, None) is not None:
+            words += [f"--{key.replace('_', '-')}", str(getattr(options, key))]
     for file in options.plugin:
         words += ["--plugin", str(file)]
     return shlex.join(words)

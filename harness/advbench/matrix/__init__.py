@@ -9,9 +9,10 @@ from advbench.matrix.manifest import make_manifest
 from advbench.matrix.plan import Axes, Cell, Plan, build_plan, pick_ids, resolve_axes
 from advbench.matrix.run import Job, Observer, Rerun, Todo, run_todo, survey
 from advbench.matrix.tasks import CleanTask, CraftTask, Outcome, ScoreTask
-from advbench.matrix.threat import THREATS, Threat, select_threats
+from advbench.matrix.threat import ADAPTIVE, THREATS, Threat, select_threats
 
 __all__ = [
+    "ADAPTIVE",
     "THREATS",
     "Axes",
     "Cell",

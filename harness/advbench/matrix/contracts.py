@@ -14,6 +14,7 @@ __all__ = [
     "check_budget",
     "check_dataset",
     "check_defended",
+    "check_form",
     "check_logits",
     "check_norm",
     "check_unchanged",
@@ -31,7 +32,7 @@ def check_adversarial(attack: Attack, clean: torch.Tensor, adversarial: object) 
         ContractError: They break it; the message names the attack, what was expected and what was seen.
     """
     label = f"attack {attack.name!r}"
-    images = _check_form(label, clean, adversarial)
+    images = check_form(label, clean, adversarial)
     low, high = float(images.min()), float(images.max())
     if low < -TOLERANCE or high > 1 + TOLERANCE:
         raise ContractError(f"{label} returned pixels from {low:.6g} to {high:.6g}; images are in [0, 1]")
@@ -108,7 +109,7 @@ def check_defended(name: str, images: torch.Tensor, defended: object) -> torch.T
     Raises:
         ContractError: They break it.
     """
-    return _check_form(f"defense {name!r}", images, defended)
+    return check_form(f"defense {name!r}", images, defended)
 
 
 def check_unchanged(label: str, what: str, before: torch.Tensor, after: torch.Tensor) -> None:
@@ -145,7 +146,12 @@ def distances(clean: torch.Tensor, other: torch.Tensor, budget: Budget) -> torch
     return (difference > 0).sum(dim=1).double()
 
 
-def _check_form(label: str, reference: torch.Tensor, images: object) -> torch.Tensor:
+def check_form(label: str, reference: torch.Tensor, images: object) -> torch.Tensor:
+    """Holds images to a reference's form, a finite float32 tensor of its shape and device; returns them detached.
+
+    Raises:
+        ContractError: They break it; the message begins with the label.
+    """
     if not isinstance(images, torch.Tensor):
         raise ContractError(f"{label} returned {type(images).__name__}, not a tensor")
     if images.shape != reference.shape:

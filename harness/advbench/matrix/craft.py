@@ -8,11 +8,10 @@ from collections.abc import Callable
 import torch
 
 from advbench.api import Budget, SampleRandom
+from advbench.matrix.adaptive import DefendedClassifier
 from advbench.matrix.contracts import check_adversarial, check_logits, check_unchanged, distances
 from advbench.matrix.environment import Workspace
 from advbench.matrix.tasks import CraftTask
-from advbench.matrix.threat import THREATS
-from advbench.specs import Chain
 
 __all__ = ["craft"]
 
@@ -29,13 +28,16 @@ def craft(place: Workspace, task: CraftTask, progress: Callable[[int], None]) ->
     data = place.images(task.dataset)
     model = place.model(task.model)
     attack = place.attack(task.attack)
-    chain = place.chain(task.defense) if task.defense else Chain(())
-    target = THREATS[task.threat].target(place.network(task.model), chain)
+    network = place.network(task.model)
     parts: dict[str, list[torch.Tensor]] = {}
     seconds = 0.0
     for start in range(0, len(task.ids), place.environment.batch_size):
         ids = task.ids[start : start + place.environment.batch_size]
         clean, labels = (tensor.to(place.device) for tensor in data.take(ids))
+        target = network
+        if task.defense:
+            streams = SampleRandom(task.seed, "attacked defense", ids, place.device)
+            target = DefendedClassifier(network, place.chain(task.defense), streams, task.draws)
         given, given_labels = clean.clone(), labels.clone()
         began = time.perf_counter()
         returned = attack.run(target, given, given_labels, SampleRandom(task.seed, "attack", ids, place.device))

@@ -14,6 +14,7 @@ import torch
 
 from advbench.api import Attack, Component, Dataset, Model
 from advbench.discovery import code_digests, dependency_versions
+from advbench.matrix.threat import OBLIVIOUS
 from advbench.specs import Chain
 from advbench.store import SCHEMA, ids_digest
 
@@ -51,19 +52,28 @@ class Base:
         )
 
     def adversarial(
-        self, ids: Sequence[int], attack: Attack, threat: str, defense: Chain | None = None
+        self, ids: Sequence[int], attack: Attack, threat: str, defense: Chain | None = None, draws: int = 1
     ) -> dict[str, Any]:
-        """Material of one chunk of adversarial images; the defense counts where the threat sees it."""
+        """Material of one chunk of adversarial images.
+
+        Args:
+            ids: Its samples.
+            attack: What makes the images.
+            threat: The threat's name.
+            defense: The defense, where the threat sees it.
+            draws: How often a stochastic defense is drawn for a gradient.
+        """
         return {
             **self._common("adversarial", ids),
             "attack": _identity(attack),
             "threat": threat,
             "defense": None if defense is None else _chain_identity(defense),
+            **_several(draws),
         }
 
-    def clean(self, ids: Sequence[int], defense: Chain) -> dict[str, Any]:
-        """Material of a defended model's predictions on clean images."""
-        return {**self._common("clean", ids), "defense": _chain_identity(defense)}
+    def clean(self, ids: Sequence[int], defense: Chain, draws: int = 1) -> dict[str, Any]:
+        """Material of a defended model's predictions on clean images, and on any: of how many draws."""
+        return {**self._common("clean", ids), "defense": _chain_identity(defense), **_several(draws)}
 
     def _common(self, kind: str, ids: Sequence[int]) -> dict[str, Any]:
         return {
@@ -78,9 +88,17 @@ class Base:
         }
 
 
-def cell_material(adversarial_keys: Sequence[str], clean_key: str) -> dict[str, Any]:
-    """Material of a cell: which adversarial images, and through the clean key which model and defense."""
-    return {"schema": SCHEMA, "kind": "cell", "adversarial": list(adversarial_keys), "clean": clean_key}
+def cell_material(adversarial_keys: Sequence[str], clean_key: str, threat: str) -> dict[str, Any]:
+    """Material of a cell: which adversarial images, through the clean key which model and defense, and the threat.
+
+    Cells of two threats may share their images: those of the undefended model, and a surrogate's.
+    """
+    material = {"schema": SCHEMA, "kind": "cell", "adversarial": list(adversarial_keys), "clean": clean_key}
+    return material if threat == OBLIVIOUS.name else {**material, "threat": threat}
+
+
+def _several(draws: int) -> dict[str, int]:
+    return {"draws": draws} if draws > 1 else {}
 
 
 def _identity(component: Component) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from advbench import __version__
 from advbench.api import Component
 from advbench.discovery import Registry, code_digests, dependency_versions
 from advbench.matrix.environment import Environment
-from advbench.matrix.plan import Cell, Plan
-from advbench.specs import short_spec
+from advbench.matrix.plan import Axes, Cell, Plan
+from advbench.matrix.threat import Threat
+from advbench.specs import full_spec, short_spec
 from advbench.store import SCHEMA
 
 __all__ = ["make_manifest"]
@@ -52,11 +53,14 @@ def make_manifest(
         "created": before["created"] if before else now,
         "updated": now,
         "threats": {
-            threat.name: {"meaning": threat.meaning, "caveat": threat.caveat}
+            threat.name: {"meaning": threat.meaning, "caveat": threat.caveat, "how": _how(threat, axes, plan)}
             for axes in plan.parts
             for threat in axes.threats
         },
         "seed": plan.seed,
+        "eot": plan.parts[0].eot,
+        "score_draws": plan.parts[0].score_draws,
+        "surrogate": None if plan.parts[0].surrogate is None else full_spec(plan.parts[0].surrogate),
         "limit": plan.limit,
         "device": _device_name(environment.device),
         "threads": threads,
@@ -68,6 +72,15 @@ def make_manifest(
         "samples": {cell.specs()["dataset"]: list(cell.ids) for cell in _one_a_dataset(plan)},
         "cells": [_describe(cell) for cell in plan.cells],
     }
+
+
+def _how(threat: Threat, axes: Axes, plan: Plan) -> str:
+    """What a threat's name leaves open."""
+    if not threat.sees_model:
+        return f"surrogate {short_spec(axes.surrogate)}" if axes.surrogate else ""
+    if threat.sees_defense and any(cell.stochastic for cell in plan.cells):
+        return f"stochastic defenses: {axes.eot} draw{'s' * (axes.eot != 1)} a gradient"
+    return ""
 
 
 def _describe(cell: Cell) -> dict[str, Any]:
@@ -84,6 +97,8 @@ def _describe(cell: Cell) -> dict[str, Any]:
         "attack_kind": None if cell.failed else "minimal" if budget is None else "budget",
         "budget": None if budget is None else {"norm": budget.norm, "eps": budget.eps},
         "norm": cell.norm,
+        "identity": cell.identity,
+        "stochastic": cell.stochastic,
         "skipped": cell.skipped,
         "failed": cell.failed,
         "n": len(cell.ids),

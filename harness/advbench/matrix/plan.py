@@ -17,7 +17,7 @@ from advbench.discovery import Registry
 from advbench.errors import UsageError, describe
 from advbench.matrix.contracts import check_budget, check_norm
 from advbench.matrix.keys import Base, cell_material
-from advbench.matrix.threat import Threat, select_threats
+from advbench.matrix.threat import OBLIVIOUS, Threat, select_threats
 from advbench.specs import Chain, Part, Suite, full_spec, select, select_chains, short_spec
 from advbench.store import digest_of
 
@@ -39,6 +39,26 @@ class Axes:
     threats: tuple[Threat, ...]
     limit: int | None
     seed: int
+    eot: int = 10
+    score_draws: int = 1
+    surrogate: Model | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Aim:
+    """What adversarial images are crafted on.
+
+    Attributes:
+        model: The model that is attacked, which under the transfer threat is not the one that is scored.
+        threat: The threat as far as the images depend on it: ``adaptive``, or else ``oblivious``.
+        defense: The defense that the attack sees, or None.
+        draws: How often a stochastic one is drawn for a gradient.
+    """
+
+    model: Model
+    threat: str
+    defense: Chain | None = None
+    draws: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +68,7 @@ class Chunk:
     material: dict[str, Any]
     key: str
     ids: tuple[int, ...]
+    aim: Aim
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +87,9 @@ class Cell:
         chunks: The adversarial images that it is scored on.
         clean_material: Material of the defended model's predictions on clean images.
         clean_key: Where those are stored.
+        draws: How often a stochastic defense is drawn for the score.
+        identity: Whether the defense leaves every image as it is.
+        stochastic: Whether it is stochastic.
     """
 
     dataset: Dataset
@@ -84,6 +108,9 @@ class Cell:
     chunks: tuple[Chunk, ...] = dataclasses.field(default=(), repr=False)
     clean_material: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)
     clean_key: str = ""
+    draws: int = 1
+    identity: bool = False
+    stochastic: bool = False
 
     def label(self) -> str:
         """Its five coordinates for people, parameters at their defaults left out."""
@@ -146,6 +173,7 @@ def resolve_axes(registry: Registry, suite: Suite) -> tuple[Axes, ...]:
 def _resolve_part(registry: Registry, suite: Suite, part: Part) -> Axes:
     try:
         threats = select_threats(part.threats)
+        surrogate = _surrogate(registry, suite.surrogate, threats)
         return Axes(
             datasets=tuple(_of(Dataset, select(registry, "datasets", part.datasets))),
             models=tuple(_of(Model, select(registry, "models", part.models))),
@@ -154,12 +182,29 @@ def _resolve_part(registry: Registry, suite: Suite, part: Part) -> Axes:
             threats=tuple(threats),
             limit=suite.limit,
             seed=suite.seed,
+            eot=suite.eot,
+            score_draws=suite.score_draws,
+            surrogate=surrogate,
         )
     except UsageError as error:
         if not suite.parts:
             raise
         which = ", ".join(part.datasets) or "no dataset"
         raise UsageError(f"suite {suite.name!r}, the part of {which}: {error}") from error
+
+
+def _surrogate(registry: Registry, spec: str | None, threats: Sequence[Threat]) -> Model | None:
+    """The model that the transfer threat attacks; None without that threat."""
+    if all(threat.sees_model for threat in threats):
+        if spec is not None:
+            raise UsageError(f"--surrogate {spec}: only the threat 'transfer' has one; add it to --threats")
+        return None
+    if spec is None:
+        raise UsageError("threat 'transfer' needs the model that images are crafted on; give --surrogate MODEL")
+    models = select(registry, "models", [spec])
+    if len(models) != 1:
+        raise UsageError(f"--surrogate {spec}: give one model")
+    return _of(Model, models)[0]  # type: ignore[no-any-return]
 
 
 def build_plan(parts: Sequence[Axes], sources: DataSources, device: str) -> Plan:
@@ -198,13 +243,20 @@ def _cells(axes: Axes, sources: DataSources, device: str) -> Iterator[Cell]:
         for model in axes.models:
             pair = _Pair(axes, dataset, model, ids)
             misfit = _misfit(dataset, model)
-            base = _attempt(lambda: Base.of(dataset, dataset.digest(sources), model, axes.seed, device))  # noqa: B023
+            bases = _attempt(partial(_bases, axes, dataset, model, sources, device))
             if misfit:
                 yield from pair.without_keys(skipped=misfit)
-            elif isinstance(base, str):
-                yield from pair.without_keys(failed=base)
+            elif isinstance(bases, str):
+                yield from pair.without_keys(failed=bases)
             else:
-                yield from pair.cells(base)
+                yield from pair.cells(*bases)
+
+
+def _bases(axes: Axes, dataset: Dataset, model: Model, sources: DataSources, device: str) -> tuple[Base, Base | None]:
+    """What the keys of a dataset and model share, and those of images crafted on the surrogate where there is one."""
+    digest = dataset.digest(sources)
+    base = Base.of(dataset, digest, model, axes.seed, device)
+    return base, None if axes.surrogate is None else Base.of(dataset, digest, axes.surrogate, axes.seed, device)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,40 +273,80 @@ class _Pair:
         for attack, threat, defense in itertools.product(self.axes.attacks, self.axes.threats, self.axes.defenses):
             yield self._cell(attack, threat, defense, skipped=skipped, failed=failed)
 
-    def cells(self, base: Base) -> Iterator[Cell]:
-        """Cells with their keys; where a defense does not fit they are skipped, where a component raises failed."""
+    def cells(self, base: Base, other: Base | None) -> Iterator[Cell]:
+        """Cells with their keys; where a defense does not fit they are skipped, where a component raises failed.
+
+        Args:
+            base: What all keys share.
+            other: The same of the surrogate, where there is one.
+        """
         refused = {defense: _refusal(defense, self.dataset.image_shape) for defense in self.axes.defenses}
         fitting = [defense for defense in self.axes.defenses if not refused[defense]]
-        clean = {defense: _attempt(partial(base.clean, self.ids, defense)) for defense in fitting}
+        nature = {defense: _attempt(partial(_nature, defense)) for defense in fitting}
+        clean = {defense: _attempt(partial(self._clean, base, defense)) for defense in fitting}
         for attack, threat in itertools.product(self.axes.attacks, self.axes.threats):
-            aim = _attempt(partial(_aim, attack))
-            make = partial(_chunks, base, self.ids, attack, threat)
-            shared = None if threat.sees_defense else _attempt(partial(make, None))
+            kind = _attempt(partial(_kind, attack))
+            unfit = "" if threat.sees_model else self._unfit_surrogate()
+            made: dict[Aim, Any] = {}
             for defense in self.axes.defenses:
-                if refused[defense]:
-                    yield self._cell(attack, threat, defense, **refused[defense])
+                reason = refused[defense] or ({"skipped": unfit} if unfit else {})
+                if reason:
+                    yield self._cell(attack, threat, defense, **reason)
                     continue
-                material = clean[defense]
-                chunks = shared if shared is not None else _attempt(partial(make, defense))
-                faults = [found for found in (aim, chunks, material) if isinstance(found, str)]
+                if isinstance(nature[defense], str):
+                    yield self._cell(attack, threat, defense, failed=nature[defense])
+                    continue
+                aim = self._aim(threat, defense)
+                source = base if threat.sees_model or other is None else other
+                if aim not in made:
+                    made[aim] = _attempt(partial(_chunks, source, self.ids, attack, aim))
+                faults = [found for found in (kind, made[aim], clean[defense]) if isinstance(found, str)]
                 if faults:
                     yield self._cell(attack, threat, defense, failed=faults[0])
                 else:
-                    yield self._cell(attack, threat, defense, **aim, **_keys(chunks, material))
+                    keys = {**_keys(made[aim], clean[defense], threat), "draws": self._draws(defense)}
+                    yield self._cell(attack, threat, defense, **kind, **keys, **nature[defense])
+
+    def _aim(self, threat: Threat, defense: Chain) -> Aim:
+        """What the images of a threat are crafted on; the undefended model is the same under any that sees it."""
+        if not threat.sees_model:
+            assert self.axes.surrogate is not None
+            return Aim(self.axes.surrogate, OBLIVIOUS.name)
+        if not threat.sees_defense or defense.identity:
+            return Aim(self.model, OBLIVIOUS.name)
+        return Aim(self.model, threat.name, defense, self.axes.eot if defense.stochastic else 1)
+
+    def _draws(self, defense: Chain) -> int:
+        return self.axes.score_draws if defense.stochastic else 1
+
+    def _clean(self, base: Base, defense: Chain) -> dict[str, Any]:
+        return base.clean(self.ids, defense, self._draws(defense))
+
+    def _unfit_surrogate(self) -> str:
+        """Why images cannot be crafted on the surrogate, or nothing."""
+        assert self.axes.surrogate is not None
+        if self.axes.surrogate == self.model:
+            return f"the surrogate {_short(self.model)} is the model itself, which is the threat 'oblivious'"
+        return _misfit(self.dataset, self.axes.surrogate)
 
     def _cell(self, attack: Attack, threat: Threat, defense: Chain, **rest: Any) -> Cell:
         return Cell(self.dataset, self.model, attack, threat, defense, self.axes.seed, ids=self.ids, **rest)
 
 
-def _aim(attack: Attack) -> dict[str, Any]:
+def _nature(defense: Chain) -> dict[str, bool]:
+    """What a cell says of its defense."""
+    return {"identity": defense.identity, "stochastic": defense.stochastic}
+
+
+def _kind(attack: Attack) -> dict[str, Any]:
     """What a cell says of its attack's kind."""
     return {"budget": check_budget(attack), "norm": check_norm(attack)}
 
 
-def _keys(chunks: tuple[Chunk, ...], clean_material: dict[str, Any]) -> dict[str, Any]:
+def _keys(chunks: tuple[Chunk, ...], clean_material: dict[str, Any], threat: Threat) -> dict[str, Any]:
     """What a cell is made of and stored under."""
     clean_key = digest_of(clean_material)
-    material = cell_material([chunk.key for chunk in chunks], clean_key)
+    material = cell_material([chunk.key for chunk in chunks], clean_key, threat.name)
     return {
         "key": digest_of(material),
         "material": material,
@@ -274,12 +366,12 @@ def _attempt(ask: Callable[[], Any]) -> Any:
         return describe(error)
 
 
-def _chunks(
-    base: Base, ids: tuple[int, ...], attack: Attack, threat: Threat, defense: Chain | None
-) -> tuple[Chunk, ...]:
+def _chunks(base: Base, ids: tuple[int, ...], attack: Attack, aim: Aim) -> tuple[Chunk, ...]:
     parts = [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]
-    materials = [base.adversarial(part, attack, threat.name, defense) for part in parts]
-    return tuple(Chunk(material, digest_of(material), part) for material, part in zip(materials, parts, strict=True))
+    materials = [base.adversarial(part, attack, aim.threat, aim.defense, aim.draws) for part in parts]
+    return tuple(
+        Chunk(material, digest_of(material), part, aim) for material, part in zip(materials, parts, strict=True)
+    )
 
 
 def _misfit(dataset: Dataset, model: Model) -> str:

@@ -101,22 +101,33 @@ def _add_jobs(todo: Todo, store: Store, cell: Cell, rerun: Rerun, stored: dict[s
     waits_for = set()
     if not _is_stored(stored, cell.clean_key, rerun, lambda key: store.read_record("clean", key)):
         waits_for.add(cell.clean_key)
-        clean = CleanTask(cell.clean_material, cell.ids, specs["dataset"], specs["model"], specs["defense"], seed)
+        clean = CleanTask(
+            cell.clean_material, cell.ids, specs["dataset"], specs["model"], specs["defense"], seed, cell.draws
+        )
         todo.jobs.setdefault(cell.clean_key, Job(clean, f"clean images through {defense}", len(cell.ids)))
     for number, chunk in enumerate(cell.chunks, 1):
         if _is_stored(stored, chunk.key, rerun, store.read_tensors):
             continue
         waits_for.add(chunk.key)
-        seen = full_spec(cell.defense) if cell.threat.sees_defense else ""
+        aim = chunk.aim
         craft = CraftTask(
-            chunk.material, chunk.ids, specs["dataset"], specs["model"], specs["attack"], cell.threat.name, seen, seed
+            chunk.material,
+            chunk.ids,
+            specs["dataset"],
+            full_spec(aim.model),
+            specs["attack"],
+            aim.threat,
+            full_spec(aim.defense) if aim.defense else "",
+            seed,
+            aim.draws,
         )
         part = f" ({number}/{len(cell.chunks)})" if len(cell.chunks) > 1 else ""
-        label = f"{short_spec(cell.attack)} on {short_spec(cell.model)}{part}"
+        behind = f" behind {defense}" if aim.defense else ""
+        label = f"{short_spec(cell.attack)} on {short_spec(aim.model)}{behind}{part}"
         todo.jobs.setdefault(chunk.key, Job(craft, label, len(chunk.ids)))
     chunks = tuple((chunk.key, chunk.ids) for chunk in cell.chunks)
-    score = ScoreTask(cell.material, specs, chunks, cell.clean_key, seed)
-    label = f"{short_spec(cell.attack)} through {defense}"
+    score = ScoreTask(cell.material, specs, chunks, cell.clean_key, seed, cell.draws)
+    label = f"{short_spec(cell.attack)} {cell.threat.name} through {defense}"
     todo.jobs[cell.key] = Job(score, label, len(cell.ids), waits_for, cell)
 
 

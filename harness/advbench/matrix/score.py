@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -28,15 +28,16 @@ def predict_clean(place: Workspace, task: CleanTask, progress: Callable[[int], N
     defended = _Defended(place, task.model, task.defense, task.seed, progress)
     began = time.perf_counter()
     labels: list[int] = []
-    predictions: list[int] = []
+    predictions: list[list[int]] = [[] for _ in range(task.draws)]
     for start in range(0, len(task.ids), CHUNK):
         ids = task.ids[start : start + CHUNK]
         images, chunk_labels = data.take(ids)
         labels += chunk_labels.tolist()
-        predictions += defended.predict(images, ids)
+        defended.predict(images, ids, predictions)
     seconds = round(time.perf_counter() - began, 6)
     place.check_network(task.model, f"defense {task.defense!r}")
-    place.store.write_record("clean", task.material, {"labels": labels, "predictions": predictions, "seconds": seconds})
+    record = {"labels": labels, "predictions": predictions[0], **_others(predictions), "seconds": seconds}
+    place.store.write_record("clean", task.material, record)
 
 
 def score(place: Workspace, task: ScoreTask, progress: Callable[[int], None]) -> None:
@@ -50,7 +51,7 @@ def score(place: Workspace, task: ScoreTask, progress: Callable[[int], None]) ->
     if clean is None:
         raise LookupError(f"clean predictions {task.clean} have gone from the store; run the command again")
     defended = _Defended(place, task.specs["model"], task.specs["defense"], task.seed, progress)
-    predictions: list[int] = []
+    predictions: list[list[int]] = [[] for _ in range(task.draws)]
     attacked: dict[str, list[Any]] = {name: [] for name in ("clean_predictions", "predictions", "linf", "l2")}
     seconds = craft_seconds = 0.0
     for key, ids in task.chunks:
@@ -59,7 +60,7 @@ def score(place: Workspace, task: ScoreTask, progress: Callable[[int], None]) ->
             raise LookupError(f"adversarial images {key} have gone from the store; run the command again")
         tensors, crafted = stored
         began = time.perf_counter()
-        predictions += defended.predict(tensors["images"], ids)
+        defended.predict(tensors["images"], ids, predictions)
         seconds += time.perf_counter() - began
         craft_seconds += crafted["seconds"]
         for name, values in attacked.items():
@@ -68,14 +69,15 @@ def score(place: Workspace, task: ScoreTask, progress: Callable[[int], None]) ->
     cell = {
         **task.specs,
         "status": "ok",
-        "n": len(predictions),
+        "n": len(predictions[0]),
         "seconds": round(seconds, 6),
         "craft_seconds": round(craft_seconds, 6),
         "labels": clean["labels"],
         "clean_predictions": clean["predictions"],
         "clean_correct": _bits(clean["predictions"], clean["labels"]),
-        "adversarial_predictions": predictions,
-        "adversarial_correct": _bits(predictions, clean["labels"]),
+        "adversarial_predictions": predictions[0],
+        "adversarial_correct": _bits(predictions[0], clean["labels"]),
+        **_draws(clean, predictions),
         "attacked_clean_predictions": attacked["clean_predictions"],
         "attacked_predictions": attacked["predictions"],
         "linf": attacked["linf"],
@@ -96,25 +98,48 @@ class _Defended:
         self.progress = progress
         self.done = 0
 
-    def predict(self, images: torch.Tensor, ids: Sequence[int]) -> list[int]:
-        """Classes of these images, batch by batch."""
+    def predict(self, images: torch.Tensor, ids: Sequence[int], predictions: Sequence[list[int]]) -> None:
+        """Adds the classes of these images to each draw's predictions, batch by batch."""
         size = self.place.environment.batch_size
-        starts = range(0, len(ids), size)
-        return [c for start in starts for c in self._batch(images[start : start + size], ids[start : start + size])]
+        for start in range(0, len(ids), size):
+            part = slice(start, start + size)
+            for draw, classes in enumerate(predictions):
+                purpose = "defense" if draw == 0 else f"defense/{draw}"
+                classes.extend(self._batch(images[part], ids[part], purpose))
+            self.done += len(ids[part])
+            self.progress(self.done)
 
     @torch.no_grad()
-    def _batch(self, images: torch.Tensor, ids: Sequence[int]) -> list[int]:
+    def _batch(self, images: torch.Tensor, ids: Sequence[int], purpose: str) -> list[int]:
         name = full_spec(self.chain)
         images = images.to(self.place.device)
         given = images.clone()
-        returned = self.chain.apply(given, SampleRandom(self.seed, "defense", ids, self.place.device))
+        returned = self.chain.apply(given, SampleRandom(self.seed, purpose, ids, self.place.device))
         check_unchanged(f"defense {name!r}", "images", images, given)
         defended = check_defended(name, images, returned)
         logits = check_logits(self.model.name, self.network(defended), len(ids), self.model.num_classes)
-        self.done += len(ids)
-        self.progress(self.done)
         classes: list[int] = logits.argmax(dim=1).tolist()
         return classes
+
+
+def _others(predictions: Sequence[list[int]]) -> dict[str, list[list[int]]]:
+    """The predictions of the draws after the first, where there are any."""
+    return {"other_draws": list(predictions[1:])} if len(predictions) > 1 else {}
+
+
+def _draws(clean: Mapping[str, Any], predictions: Sequence[list[int]]) -> dict[str, list[list[int]]]:
+    """Per draw of the defense, where there are several, which samples are right both clean and attacked."""
+    if len(predictions) == 1:
+        return {}
+    labels = clean["labels"]
+    before = (clean["predictions"], *clean["other_draws"])
+    pairs = zip(before, predictions, strict=True)
+    return {
+        "clean_correct_draws": [_bits(one, labels) for one in before],
+        "robust_draws": [
+            [a & b for a, b in zip(_bits(one, labels), _bits(other, labels), strict=True)] for one, other in pairs
+        ],
+    }
 
 
 def _bits(predictions: Sequence[int], labels: Sequence[int]) -> list[int]:

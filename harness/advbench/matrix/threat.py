@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-
-import torch
+from collections.abc import Sequence
 
 from advbench.api.component import closest
 from advbench.errors import UsageError
-from advbench.specs import Chain
 
-__all__ = ["THREATS", "Threat", "select_threats"]
+__all__ = ["ADAPTIVE", "OBLIVIOUS", "THREATS", "TRANSFER", "Threat", "select_threats"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,28 +17,42 @@ class Threat:
 
     Attributes:
         name: The word in flags, records and tables.
+        sees_model: Whether the model itself is attacked, and not a surrogate.
         sees_defense: Whether the adversarial images depend on the defense, so that each defense needs its own.
-        target: Gives the classifier that is attacked, from the model and the defense.
         meaning: What it is, in a sentence for readers of a leaderboard.
         caveat: What a result under it does not prove.
     """
 
     name: str
+    sees_model: bool
     sees_defense: bool
-    target: Callable[[torch.nn.Module, Chain], torch.nn.Module]
     meaning: str
     caveat: str
 
 
-THREATS: dict[str, Threat] = {
-    "oblivious": Threat(
-        name="oblivious",
-        sees_defense=False,
-        target=lambda model, _chain: model,
-        meaning="the attacker knows the model but not the defense: images are crafted on the undefended model",
-        caveat="it does not show that a defense withstands an attacker who knows of it",
-    ),
-}
+OBLIVIOUS = Threat(
+    name="oblivious",
+    sees_model=True,
+    sees_defense=False,
+    meaning="the attacker knows the model but not the defense: images are crafted on the undefended model",
+    caveat="it does not show that a defense withstands an attacker who knows of it",
+)
+ADAPTIVE = Threat(
+    name="adaptive",
+    sees_model=True,
+    sees_defense=True,
+    meaning="the attacker knows model and defense: images are crafted on both as one, through BPDA and EOT",
+    caveat="a defense that withstands these attacks may still fall to one made for it",
+)
+TRANSFER = Threat(
+    name="transfer",
+    sees_model=False,
+    sees_defense=False,
+    meaning="the attacker knows another model only: images are crafted on the surrogate",
+    caveat="it does not show that a defense withstands an attacker who knows the model",
+)
+
+THREATS: dict[str, Threat] = {threat.name: threat for threat in (OBLIVIOUS, ADAPTIVE, TRANSFER)}
 """The threats by name."""
 
 

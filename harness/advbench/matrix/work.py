@@ -68,9 +68,9 @@ def _check_material(place: Workspace, task: CraftTask | CleanTask) -> None:
     base = Base.of(dataset, place.dataset_digest(task.dataset), model, task.seed, place.environment.device)
     if isinstance(task, CraftTask):
         seen = place.chain(task.defense) if task.defense else None
-        material = base.adversarial(task.ids, place.attack(task.attack), task.threat, seen)
+        material = base.adversarial(task.ids, place.attack(task.attack), task.threat, seen, task.draws)
     else:
-        material = base.clean(task.ids, place.chain(task.defense))
+        material = base.clean(task.ids, place.chain(task.defense), task.draws)
     if material != task.material:
         changed = [key for key in material if material[key] != task.material.get(key)]
         raise ContractError(f"{', '.join(changed)} changed on disk while the run was under way; run the command again")

@@ -49,10 +49,10 @@ class BoardCell:
 
 @dataclasses.dataclass(frozen=True)
 class Board:
-    """The leaderboard of one dataset, model and threat.
+    """The leaderboard of one dataset and model.
 
     Attributes:
-        title: Dataset, number of samples, model and threat.
+        title: Dataset, number of samples, model and threats.
         columns: Headings; the first column names the defense.
         rows: One a defense, the best worst case first.
         notes: What must be known to read it, a sentence each.
@@ -66,9 +66,10 @@ class Board:
 
 def make_boards(results: Mapping[str, Any]) -> list[Board]:
     """Lays out every leaderboard of some results."""
-    lines: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    lines: dict[tuple[str, ...], Mapping[str, Any]] = {}
     for cell in results["cells"]:
-        lines.setdefault((cell["dataset"], cell["model"], cell["threat"], cell["defense"]), []).append(cell)
+        place = tuple(cell[key] for key in ("dataset", "model", "defense", "threat", "attack"))
+        lines[place] = cell
     return [_board(results["run"], leaderboard, lines) for leaderboard in results["leaderboards"]]
 
 
@@ -78,23 +79,29 @@ def percent(share: float) -> str:
 
 
 def _board(
-    run: Mapping[str, Any], leaderboard: Mapping[str, Any], lines: Mapping[tuple[str, ...], list[Mapping[str, Any]]]
+    run: Mapping[str, Any], leaderboard: Mapping[str, Any], lines: Mapping[tuple[str, ...], Mapping[str, Any]]
 ) -> Board:
-    dataset, model, threat = (leaderboard[key] for key in ("dataset", "model", "threat"))
-    grid = [lines[dataset, model, threat, row["defense"]] for row in leaderboard["rows"]]
+    dataset, model, threats = (leaderboard[key] for key in ("dataset", "model", "threats"))
+    heads = [(column["threat"], column["attack"]) for column in leaderboard["columns"]]
+    rows = leaderboard["rows"]
+    grid = [[lines[dataset, model, row["defense"], threat, attack] for threat, attack in heads] for row in rows]
     attacks, short = grid[0], grid[0][0]["short"]
-    columns = [_attack_column([cells[place] for cells in grid]) for place in range(len(attacks))]
-    rows = [_row(row, cells) for row, cells in zip(leaderboard["rows"], grid, strict=True)]
+    several = len(threats) > 1
+    columns = [_attack_column([cells[place] for cells in grid], several) for place in range(len(attacks))]
+    places = [_row(row, cells) for row, cells in zip(rows, grid, strict=True)]
     return Board(
-        title=f"{short['dataset']} · {short['model']} · {threat} · n = {run['n'][dataset]:,}",
+        title=f"{short['dataset']} · {short['model']} · {' and '.join(threats)} · n = {run['n'][dataset]:,}",
         columns=(Column("defense"), Column("clean"), *columns, Column("worst case"), Column("95 % interval")),
-        rows=_mark_best(rows),
-        notes=tuple(_notes(run["threats"][threat], threat, attacks)),
+        rows=_mark_best(places),
+        notes=tuple(_notes({name: run["threats"][name] for name in threats}, attacks)),
     )
 
 
-def _attack_column(cells: Sequence[Mapping[str, Any]]) -> Column:
-    """An attack's heading: its kind with its budget or, for a minimal attack, how far it went; its parameters."""
+def _attack_column(cells: Sequence[Mapping[str, Any]], several: bool) -> Column:
+    """An attack's heading: its threat where the board has several, its kind, its parameters.
+
+    To the kind belongs its budget or, for a minimal attack, how far it went.
+    """
     (term,) = parse_chain(cells[0]["short"]["attack"])
     known = next((cell for cell in cells if cell["attack_kind"] is not None), cells[0])
     told: tuple[str, ...] = ()  # by the kind's own lines
@@ -106,7 +113,8 @@ def _attack_column(cells: Sequence[Mapping[str, Any]]) -> Column:
         told = ("search",)
         kind = ("minimal", *_medians(known.get("norm"), cells))
     parameters = tuple(f"{key}={value}" for key, (value,) in term.items if key not in told)
-    return Column(term.name, (*kind, *parameters))
+    threat = (cells[0]["threat"],) if several else ()
+    return Column(term.name, (*threat, *kind, *parameters))
 
 
 def _medians(norm: str | None, cells: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -160,10 +168,13 @@ def _mark_best(rows: Sequence[Sequence[BoardCell]]) -> tuple[tuple[BoardCell, ..
     return tuple(zip(*columns, strict=True))
 
 
-def _notes(threat: Mapping[str, str], name: str, attacks: Sequence[Mapping[str, Any]]) -> list[str]:
+def _notes(threats: Mapping[str, Mapping[str, str]], attacks: Sequence[Mapping[str, Any]]) -> list[str]:
     """What a reader of this board must know."""
-    notes = [f"Threat {name}: {threat['meaning']}; {threat['caveat']}."]
-    if any(cell["attack_kind"] == "minimal" for cell in attacks):
+    notes = []
+    for name, threat in threats.items():
+        how = f" ({threat['how']})" if threat.get("how") else ""
+        notes.append(f"Threat {name}: {threat['meaning']}{how}; {threat['caveat']}.")
+    if any(cell["attack_kind"] == "minimal" and cell["threat"] != "adaptive" for cell in attacks):
         notes.append(
             "A minimal attack stops at the nearest image that fools the attacked model, so that almost any "
             "transform may undo it; what is left after it is no measure of security."

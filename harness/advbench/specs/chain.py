@@ -26,6 +26,11 @@ class Chain:
         """Whether any part is."""
         return any(part.stochastic for part in self.parts)
 
+    @property
+    def identity(self) -> bool:
+        """Whether it leaves every image as it is."""
+        return all(part.identity for part in self.parts)
+
     def misfit(self, image_shape: tuple[int, int, int]) -> str:
         """Why images of this shape (channels, height, width) cannot pass the chain, as its first part that cannot says.
 
@@ -33,8 +38,12 @@ class Chain:
         """
         return next((reason for part in self.parts if (reason := part.misfit(image_shape))), "")
 
+    def streams(self, place: int, rng: SampleRandom) -> SampleRandom:
+        """The random streams of the part at a place, from 0: each has its own, and at every call from their start."""
+        return rng.derive(f"{place}:{self.parts[place].name}")
+
     def apply(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
-        """Transforms a batch; each place in the chain has random streams of its own."""
+        """Transforms a batch."""
         for place, part in enumerate(self.parts):
-            images = part.apply(images, rng.derive(f"{place}:{part.name}"))
+            images = part.apply(images, self.streams(place, rng))
         return images

@@ -27,6 +27,10 @@ AXES = ("datasets", "models", "attacks", "defenses", "threats")
 """What a matrix is the product of; the keys of a suite, and of each of its parts, that hold specs."""
 
 
+_WHOLE = {"limit": 1, "seed": 0, "eot": 1, "score_draws": 1}
+"""The keys that hold a whole number, with the least that it may be."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Part:
     """Axes of which every combination is evaluated.
@@ -60,6 +64,9 @@ class Suite:
         threats: Names of threats.
         limit: How many random samples of each dataset; None for all.
         seed: Seed of the subset and of all randomness.
+        eot: How often a stochastic defense is drawn for each gradient of an adaptive attack.
+        score_draws: How often a stochastic defense is drawn for the score.
+        surrogate: Spec of the model that the transfer threat attacks.
         parts: The parts, each with all its axes; empty where the suite is a single product of its own axes.
     """
 
@@ -72,6 +79,9 @@ class Suite:
     threats: tuple[str, ...] = ("oblivious",)
     limit: int | None = None
     seed: int = 0
+    eot: int = 10
+    score_draws: int = 1
+    surrogate: str | None = None
     parts: tuple[Part, ...] = ()
 
     @property
@@ -116,12 +126,12 @@ def _from_table(file: str, stem: str, table: Mapping[str, Any]) -> Suite:
     _check_keys(where, table, [field.name for field in dataclasses.fields(Suite)])
     values: dict[str, Any] = {"name": stem}
     for key, value in table.items():
-        if key in ("name", "description"):
+        if key in ("name", "description", "surrogate"):
             _require(where, key, isinstance(value, str), "text")
             values[key] = value
-        elif key in ("limit", "seed"):
+        elif key in _WHOLE:
             whole = isinstance(value, int) and not isinstance(value, bool)
-            _require(where, key, whole and value >= (1 if key == "limit" else 0), "a whole number, a limit at least 1")
+            _require(where, key, whole and value >= _WHOLE[key], f"a whole number of at least {_WHOLE[key]}")
             values[key] = value
     defaults = _axes(where, table)
     return Suite(**{**values, **defaults}, parts=_parts(where, table.get("parts"), defaults))
@@ -136,7 +146,7 @@ def _parts(where: str, tables: Any, defaults: Mapping[str, tuple[str, ...]]) -> 
     parts = []
     for number, table in enumerate(tables, 1):
         place = f"{where}, part {number}"
-        _check_keys(place, table, AXES, "; name, description, limit and seed are for the whole suite")
+        _check_keys(place, table, AXES, "; the other keys are for the whole suite")
         parts.append(Part(**{**defaults, **_axes(place, table)}))
     return tuple(parts)
 

@@ -20,6 +20,8 @@ class NoDefense(Defense):
     """Leaves the images as they are: the undefended baseline."""
 
     name = "none"
+    identity = True
+    differentiable = True
 
     def apply(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
         """Returns the images themselves."""

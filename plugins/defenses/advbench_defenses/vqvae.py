@@ -55,6 +55,7 @@ class VqVae(Defense, Trainable):
     """
 
     name = "vqvae"
+    differentiable = True  # the gradient passes the quantisation straight through
     source = "van den Oord, Vinyals and Kavukcuoglu 2017, Neural Discrete Representation Learning"
     recipes: ClassVar[Mapping[str, str]] = RECIPES
     training_sets: ClassVar[tuple[str, ...]] = tuple(DATASETS.values())
@@ -83,9 +84,8 @@ class VqVae(Defense, Trainable):
         del rng
         network = self._network((images.shape[1], images.shape[2], images.shape[3]), images.device)
         # Channels last is quicker; and the result must not depend on how the images came.
-        batches = torch.split(images.detach().contiguous(memory_format=torch.channels_last), BATCH_SIZE)
-        with torch.no_grad():
-            made = [network.reconstruct(batch)[0] for batch in batches]
+        batches = torch.split(images.contiguous(memory_format=torch.channels_last), BATCH_SIZE)
+        made = [network.reconstruct(batch)[0] for batch in batches]
         return torch.cat(made).contiguous() if made else images.clone()
 
     def weights_digest(self) -> str:
