@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from advbench.analysis.intervals import wilson
 from advbench.analysis.measures import measure_cell, robust_bits, worst_case
-from advbench.analysis.results import RESULTS_SCHEMA, build_results
+from advbench.analysis.results import NOT_ADAPTIVE, RESULTS_SCHEMA, build_results
 
-__all__ = ["RESULTS_SCHEMA", "build_results", "measure_cell", "robust_bits", "wilson", "worst_case"]
+__all__ = ["NOT_ADAPTIVE", "RESULTS_SCHEMA", "build_results", "measure_cell", "robust_bits", "wilson", "worst_case"]

@@ -17,7 +17,7 @@ def robust_bits(record: Mapping[str, Any]) -> list[bool]:
     return [bool(clean and adversarial) for clean, adversarial in pairs]
 
 
-def robust_draws(record: Mapping[str, Any]) -> list[Sequence[int | bool]]:
+def robust_draws(record: Mapping[str, Any]) -> list[Sequence[int]]:
     """The robust bits of each draw of a stochastic defense; of one draw where it was scored once."""
     return list(record.get("robust_draws") or [robust_bits(record)])
 

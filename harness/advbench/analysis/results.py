@@ -9,11 +9,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from advbench.analysis.measures import measure_cell, worst_case
+from advbench.analysis.sanity import examine
 
-__all__ = ["RESULTS_SCHEMA", "build_results"]
+__all__ = ["NOT_ADAPTIVE", "RESULTS_SCHEMA", "build_results"]
 
 RESULTS_SCHEMA = 1
 """Version of the form of results.json."""
+
+NOT_ADAPTIVE = "not adaptively attacked"
+"""The mark of a defense that no attacker who knows it has tried."""
 
 _COORDINATES = ("dataset", "model", "attack", "threat", "defense")
 _MEASURES = (
@@ -27,12 +31,17 @@ _MEASURES = (
 )
 
 
-def build_results(manifest: Mapping[str, Any], records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def build_results(
+    manifest: Mapping[str, Any],
+    records: Mapping[str, Mapping[str, Any]],
+    doubled: Mapping[int, Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
     """Computes results from what is stored.
 
     Args:
         manifest: A run's manifest.
         records: Its cells' records by key; cells without one count as not run.
+        doubled: The records of the same cells with twice the steps of the attack, by position, where they were run.
     """
     records = {
         described["key"]: record
@@ -41,11 +50,17 @@ def build_results(manifest: Mapping[str, Any], records: Mapping[str, Mapping[str
         and all(record[coordinate] == described[coordinate] for coordinate in _COORDINATES)
     }
     cells = [_cell(described, records.get(described["key"])) for described in manifest["cells"]]
+    findings = examine(manifest["cells"], records, doubled)
+    for finding in findings:
+        for place in finding.cells:
+            cells[place]["findings"].append(finding.criterion)
+            cells[place]["warnings"].append(f"{finding.criterion}: {finding.message}; {finding.advice}")
     run = {key: value for key, value in manifest.items() if key not in ("cells", "schema", "samples")}
     return {
         "schema": RESULTS_SCHEMA,
         "run": {**run, "n": {dataset: len(ids) for dataset, ids in manifest["samples"].items()}},
         "cells": cells,
+        "findings": [finding.as_dict() for finding in findings],
         "leaderboards": _leaderboards(manifest["cells"], records, list(manifest["threats"])),
     }
 
@@ -64,6 +79,7 @@ def _cell(described: Mapping[str, Any], record: Mapping[str, Any] | None) -> dic
         "seconds": None,
         "craft_seconds": None,
         "warnings": [],
+        "findings": [],
     }
     if described["failed"]:
         return {**cell, "status": "error", "error": described["failed"]}
@@ -135,6 +151,7 @@ def _row(cells: Sequence[Mapping[str, Any]], records: Mapping[str, Mapping[str, 
         "defense": cells[0]["defense"],
         "clean_accuracy": measure_cell(done[0])["clean_accuracy"] if done else None,
         "worst_case": _worst(cells, records),
+        "marks": [] if cells[0].get("identity") or "adaptive" in threats else [NOT_ADAPTIVE],
         "worst_case_under": {threat: _worst(some, records) for threat, some in threats.items()},
     }
 

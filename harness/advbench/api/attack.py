@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from advbench.api.component import Component
 
@@ -36,7 +36,14 @@ class Attack(Component):
 
     A *budget* attack maximises the loss within :meth:`budget`; a *minimal* attack, whose budget is None,
     searches the smallest perturbation that fools the model.
+
+    Attributes:
+        access: What it needs of the model: its ``gradients``, its ``scores`` (logits) or labels alone, or
+            ``nothing``, such as random noise. An attack with less access that does better than those with more
+            tells of masked gradients.
     """
+
+    access: ClassVar[Literal["gradients", "scores", "nothing"]] = "gradients"
 
     @abstractmethod
     def run(

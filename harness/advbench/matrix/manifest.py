@@ -97,12 +97,24 @@ def _describe(cell: Cell) -> dict[str, Any]:
         "attack_kind": None if cell.failed else "minimal" if budget is None else "budget",
         "budget": None if budget is None else {"norm": budget.norm, "eps": budget.eps},
         "norm": cell.norm,
+        "attack_access": cell.attack.access,
+        "attack_passes": None if cell.failed else _passes(cell),
+        "parameters": cell.attack.values(),
+        "draws_a_gradient": cell.chunks[0].aim.draws if cell.chunks else None,
         "identity": cell.identity,
         "stochastic": cell.stochastic,
         "skipped": cell.skipped,
         "failed": cell.failed,
         "n": len(cell.ids),
     }
+
+
+def _passes(cell: Cell) -> int | None:
+    """How many passes the attack takes, where it can tell."""
+    try:
+        return cell.attack.passes()
+    except Exception:  # it is for the forecast and for comparisons, and no reason to fail
+        return None
 
 
 def _one_a_dataset(plan: Plan) -> list[Cell]:

@@ -12,10 +12,23 @@ from advbench.api import SampleRandom
 from advbench.matrix.contracts import check_defended, check_logits, check_unchanged
 from advbench.matrix.environment import Workspace
 from advbench.matrix.plan import CHUNK
+from advbench.matrix.probes import PROBED, probe
 from advbench.matrix.tasks import CleanTask, ScoreTask
 from advbench.specs import full_spec
 
 __all__ = ["predict_clean", "score"]
+
+
+_OF_ATTACK = {
+    "clean_predictions": "attacked_clean_predictions",
+    "predictions": "attacked_predictions",
+    "rounded_predictions": "attacked_rounded_predictions",
+    "seen": "seen",
+    "vanished": "vanished",
+    "linf": "linf",
+    "l2": "l2",
+}
+"""What is stored with adversarial images, and its name in a cell; entries of earlier versions lack some."""
 
 
 def predict_clean(place: Workspace, task: CleanTask, progress: Callable[[int], None]) -> None:
@@ -36,7 +49,17 @@ def predict_clean(place: Workspace, task: CleanTask, progress: Callable[[int], N
         defended.predict(images, ids, predictions)
     seconds = round(time.perf_counter() - began, 6)
     place.check_network(task.model, f"defense {task.defense!r}")
-    record = {"labels": labels, "predictions": predictions[0], **_others(predictions), "seconds": seconds}
+    few = task.ids[:PROBED]
+    probes = probe(
+        place.network(task.model), place.chain(task.defense), data.take(few)[0].to(place.device), few, task.seed
+    )
+    record = {
+        "labels": labels,
+        "predictions": predictions[0],
+        **_others(predictions),
+        "probes": probes,
+        "seconds": seconds,
+    }
     place.store.write_record("clean", task.material, record)
 
 
@@ -52,8 +75,9 @@ def score(place: Workspace, task: ScoreTask, progress: Callable[[int], None]) ->
         raise LookupError(f"clean predictions {task.clean} have gone from the store; run the command again")
     defended = _Defended(place, task.specs["model"], task.specs["defense"], task.seed, progress)
     predictions: list[list[int]] = [[] for _ in range(task.draws)]
-    attacked: dict[str, list[Any]] = {name: [] for name in ("clean_predictions", "predictions", "linf", "l2")}
+    attacked: dict[str, list[Any]] = {name: [] for name in _OF_ATTACK}
     seconds = craft_seconds = 0.0
+    asked, raised = 0, ""
     for key, ids in task.chunks:
         stored = place.store.read_tensors(key)
         if stored is None:
@@ -63,8 +87,9 @@ def score(place: Workspace, task: ScoreTask, progress: Callable[[int], None]) ->
         defended.predict(tensors["images"], ids, predictions)
         seconds += time.perf_counter() - began
         craft_seconds += crafted["seconds"]
+        asked, raised = asked + crafted.get("images_asked", 0), raised or crafted.get("gradient_error", "")
         for name, values in attacked.items():
-            values.extend(tensors[name].tolist())
+            values.extend(tensors[name].tolist() if name in tensors else [])
     place.check_network(task.specs["model"], f"defense {task.specs['defense']!r}")
     cell = {
         **task.specs,
@@ -78,10 +103,10 @@ def score(place: Workspace, task: ScoreTask, progress: Callable[[int], None]) ->
         "adversarial_predictions": predictions[0],
         "adversarial_correct": _bits(predictions[0], clean["labels"]),
         **_draws(clean, predictions),
-        "attacked_clean_predictions": attacked["clean_predictions"],
-        "attacked_predictions": attacked["predictions"],
-        "linf": attacked["linf"],
-        "l2": attacked["l2"],
+        **{_OF_ATTACK[name]: values for name, values in attacked.items() if values},
+        "images_asked": asked or None,
+        "gradient_error": raised,
+        "probes": clean.get("probes"),
     }
     place.store.write_record("cells", task.material, cell)
 

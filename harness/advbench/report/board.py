@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from advbench.analysis import NOT_ADAPTIVE
 from advbench.api.parameters import format_value
 from advbench.specs import parse_chain
 
@@ -13,6 +14,8 @@ __all__ = ["FAILED", "NOT_RUN", "Board", "BoardCell", "Column", "make_boards", "
 
 NOT_RUN = "—"
 FAILED = "ERR"
+DOUBTFUL = "!"
+DAGGER = "†"
 
 _NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
 
@@ -93,7 +96,7 @@ def _board(
         title=f"{short['dataset']} · {short['model']} · {' and '.join(threats)} · n = {run['n'][dataset]:,}",
         columns=(Column("defense"), Column("clean"), *columns, Column("worst case"), Column("95 % interval")),
         rows=_mark_best(places),
-        notes=tuple(_notes({name: run["threats"][name] for name in threats}, attacks)),
+        notes=(*_notes({name: run["threats"][name] for name in threats}, attacks), *_marks(rows, grid)),
     )
 
 
@@ -134,8 +137,9 @@ def _medians(norm: str | None, cells: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _row(row: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> list[BoardCell]:
     clean = row["clean_accuracy"]
+    marked = f" {DAGGER}" if NOT_ADAPTIVE in row.get("marks", ()) else ""
     return [
-        BoardCell(cells[0]["short"]["defense"]),
+        BoardCell(cells[0]["short"]["defense"] + marked),
         BoardCell(NOT_RUN) if clean is None else BoardCell(percent(clean), clean),
         *(_accuracy(cell) for cell in cells),
         *_worst_case(row["worst_case"]),
@@ -144,7 +148,8 @@ def _row(row: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> list[Boa
 
 def _accuracy(cell: Mapping[str, Any]) -> BoardCell:
     if cell["status"] == "ok":
-        return BoardCell(percent(cell["robust_accuracy"]), cell["robust_accuracy"])
+        doubt = f"{DOUBTFUL} " if cell.get("findings") else ""
+        return BoardCell(doubt + percent(cell["robust_accuracy"]), cell["robust_accuracy"])
     return BoardCell(FAILED, failed=True) if cell["status"] == "error" else BoardCell(NOT_RUN)
 
 
@@ -166,6 +171,19 @@ def _mark_best(rows: Sequence[Sequence[BoardCell]]) -> tuple[tuple[BoardCell, ..
         highest = max(scores) if len(scores) > 1 else None
         columns.append([dataclasses.replace(c, best=highest is not None and c.score == highest) for c in column])
     return tuple(zip(*columns, strict=True))
+
+
+def _marks(rows: Sequence[Mapping[str, Any]], grid: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:
+    """What the marks on a board mean, where it has any."""
+    notes = []
+    if any(NOT_ADAPTIVE in row.get("marks", ()) for row in rows):
+        notes.append(
+            f"{DAGGER} {NOT_ADAPTIVE}: nothing here tells whether the defense withstands an attacker who knows it; "
+            "add --threats oblivious adaptive."
+        )
+    if any(cell.get("findings") for cells in grid for cell in cells):
+        notes.append(f"{DOUBTFUL} a sanity check speaks against this number: see below.")
+    return notes
 
 
 def _notes(threats: Mapping[str, Mapping[str, str]], attacks: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -1,0 +1,61 @@
+"""All checks, on a whole run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from advbench.analysis.sanity import hygiene, strength
+from advbench.analysis.sanity.finding import Finding, Seen
+
+__all__ = ["CRITERIA", "examine"]
+
+CRITERIA: tuple[Callable[[Sequence[Seen]], Iterator[Finding]], ...] = (
+    strength.single_step_wins,
+    strength.not_monotone,
+    strength.unbounded,
+    strength.impossible,
+    strength.less_access_wins,
+    strength.adaptive_weaker,
+    hygiene.no_gradient,
+    hygiene.zero_gradients,
+    hygiene.lost_on_the_way,
+    hygiene.lost_to_rounding,
+    hygiene.unrepeatable,
+    hygiene.undeclared_randomness,
+    hygiene.fixed_randomness,
+    hygiene.without_eot,
+    hygiene.batch_dependent,
+)
+"""The checks that need no further run. Each yields its findings on a run's finished cells."""
+
+_NEEDED = ("attack_access", "attack_passes", "parameters", "draws_a_gradient", "identity", "stochastic")
+
+
+def examine(
+    described: Sequence[Mapping[str, Any]],
+    records: Mapping[str, Mapping[str, Any]],
+    doubled: Mapping[int, Mapping[str, Any]] | None = None,
+) -> list[Finding]:
+    """Looks for what says that an evaluation is not to be believed.
+
+    Args:
+        described: The cells of a run's manifest. One of an earlier version that lacks what is needed is left out.
+        records: Finished cells by key.
+        doubled: The records of the same cells with twice the steps, by their position, where they were run.
+
+    Returns:
+        The findings, criterion by criterion.
+
+    Source: Carlini et al. 2019, On Evaluating Adversarial Robustness, sections 4 and 5.
+    """
+    seen = []
+    for place, told in enumerate(described):
+        record = records.get(told["key"])
+        if record is not None and record["status"] == "ok" and all(key in told for key in _NEEDED):
+            seen.append(Seen(place, told, record))
+    findings = [finding for criterion in CRITERIA for finding in criterion(seen)]
+    if doubled:
+        twice = {cell.place: Seen(cell.place, cell.told, doubled[cell.place]) for cell in seen if cell.place in doubled}
+        findings += hygiene.not_converged(seen, twice)
+    return findings

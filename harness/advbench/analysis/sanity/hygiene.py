@@ -1,0 +1,197 @@
+"""Checks of one cell by itself: gradients, randomness, batches, rounding, success that was thrown away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from advbench.analysis.sanity.finding import Finding, Seen, grouped, tolerance
+
+__all__ = [
+    "batch_dependent",
+    "fixed_randomness",
+    "lost_on_the_way",
+    "lost_to_rounding",
+    "no_gradient",
+    "not_converged",
+    "undeclared_randomness",
+    "unrepeatable",
+    "without_eot",
+    "zero_gradients",
+]
+
+DISTANCE = 1e-4
+"""Normalised distance of logits beyond which two predictions are not the same (AutoAttack's own check)."""
+
+ROUNDING = 0.01
+"""Share of all samples whose success rounding to 8 bits may undo."""
+
+
+def zero_gradients(cells: Sequence[Seen]) -> Iterator[Finding]:
+    """Samples whose gradient is zero at the clean image, of a loss that does not saturate."""
+    for group in _by_classifier(cells):
+        cell = group[0]
+        pairs = zip(cell.record.get("vanished", ()), cell.right, strict=False)
+        count = sum(right and vanished for vanished, right in pairs)
+        if count and not cell.record.get("gradient_error"):
+            yield Finding(
+                "zero-gradients",
+                _places(group),
+                f"the gradient is zero for {count} of {sum(cell.right)} samples ({cell.where})",
+                "attacks that follow gradients cannot move there: take logits and not rounded or saturated "
+                "outputs, or give the defense an approximation",
+            )
+
+
+def no_gradient(cells: Sequence[Seen]) -> Iterator[Finding]:
+    """A classifier that raises when it is asked for a gradient."""
+    for group in _by_classifier(cells):
+        raised = group[0].record.get("gradient_error")
+        if raised:
+            yield Finding(
+                "no-gradient",
+                _places(group),
+                f"asking for a gradient raises ({group[0].where}): {raised}",
+                "attacks that follow gradients are worth nothing here: compute the logits with torch throughout",
+            )
+
+
+def lost_on_the_way(cells: Sequence[Seen]) -> Iterator[Finding]:
+    """Points within the budget that fooled the classifier, and are not what the attack returned."""
+    for cell in _crafted(cells):
+        if "seen" not in cell.record or (cell["stochastic"] and cell["threat"] == "adaptive"):
+            continue  # of a stochastic defense a lucky draw is no success
+        rows = zip(
+            cell.record["seen"], cell.right, cell.record["attacked_predictions"], cell.record["labels"], strict=True
+        )
+        lost = sum(bool(seen) and right and after == label for seen, right, after, label in rows)
+        if lost > tolerance(cell.n) * cell.n:
+            yield Finding(
+                "success-thrown-away",
+                (cell.place,),
+                f"{cell.attack} met an image that fools the classifier for {lost} of {cell.n} samples and returned one "
+                f"that does not ({cell.where})",
+                "let the attack return the best image that it met, or stop at the first success",
+            )
+
+
+def lost_to_rounding(cells: Sequence[Seen]) -> Iterator[Finding]:
+    """Success that is gone once the images are rounded to 8 bits, as files are; of budget attacks."""
+    for cell in _crafted(cells):
+        if cell.budget is None or "attacked_rounded_predictions" not in cell.record:
+            continue
+        rows = zip(
+            cell.record["labels"],
+            cell.right,
+            cell.record["attacked_predictions"],
+            cell.record["attacked_rounded_predictions"],
+            strict=True,
+        )
+        lost = sum(right and after != label == rounded for label, right, after, rounded in rows)
+        if lost > max(ROUNDING * cell.n, 1):
+            yield Finding(
+                "lost-to-rounding",
+                (cell.place,),
+                f"rounded to 8 bits, {lost} of {cell.n} images of {cell.attack} no longer fool the classifier "
+                f"({cell.where})",
+                "the attack ends on the boundary: let it go on, or attack with a margin (confidence)",
+            )
+
+
+def unrepeatable(cells: Sequence[Seen]) -> Iterator[Finding]:
+    """Predictions that change although the random numbers are the same."""
+    for group, probes in _probed(cells):
+        if probes["repeated"] > DISTANCE:
+            yield Finding(
+                "not-repeatable",
+                _places(group),
+                f"logits of the same images with the same random numbers differ by {probes['repeated']:.2g} of their "
+                f"size ({group[0].defense})",
+                "draw all randomness from rng: as it is, neither images nor scores can be made again",
+            )
+
+
+def undeclared_randomness(cells: Sequence[Seen]) -> Iterator[Finding]:
+    """A defense that says it is deterministic, and is not."""
+    for group, probes in _probed(cells):
+        if not group[0]["stochastic"] and probes["redrawn"] > DISTANCE >= probes["repeated"]:
+            yield Finding(
+                "undeclared-randomness",
+                _places(group),
+                f"{group[0].defense} says that it is deterministic, and logits differ by {probes['redrawn']:.2g} of "
+                "their size from draw to draw",
+                "declare it stochastic, so that attacks average over its draws",
+            )
+
+
+def fixed_randomness(cells: Sequence[Seen]) -> Iterator[Finding]:
+    """A defense that says it is stochastic, and always draws the same."""
+    for group, probes in _probed(cells):
+        if group[0]["stochastic"] and probes["redrawn"] == 0 and probes["repeated"] == 0:
+            yield Finding(
+                "fixed-randomness",
+                _places(group),
+                f"{group[0].defense} says that it is stochastic, and answers fresh random numbers with the same logits",
+                "a fixed seed is no randomness, and an attacker knows it: draw from rng, or declare it deterministic",
+            )
+
+
+def without_eot(cells: Sequence[Seen]) -> Iterator[Finding]:
+    """A randomised defense attacked along the gradient of a single draw (Carlini et al. 2019, section 4)."""
+    for group in _by_classifier([cell for cell in cells if cell["threat"] == "adaptive"]):
+        cell = group[0]
+        withstood = any(one.robust for one in group)  # to a defense that has fallen, more draws change nothing
+        if withstood and cell["stochastic"] and cell["draws_a_gradient"] == 1 and not cell["identity"]:
+            yield Finding(
+                "randomised-without-eot",
+                _places(group),
+                f"{cell.defense} is stochastic and was attacked with one draw for a gradient",
+                "average the gradient over more draws: --eot 10 or more",
+            )
+
+
+def batch_dependent(cells: Sequence[Seen]) -> Iterator[Finding]:
+    """Predictions that depend on the other images of the batch."""
+    for group, probes in _probed(cells):
+        if probes["alone"] > DISTANCE >= probes["repeated"]:
+            yield Finding(
+                "batch-dependent",
+                _places(group),
+                f"logits of an image alone and in a batch differ by {probes['alone']:.2g} of their size "
+                f"({group[0].defense})",
+                "results depend on --batch-size: use no statistics over the batch, and rng's stream of each sample",
+            )
+
+
+def not_converged(cells: Sequence[Seen], doubled: Mapping[int, Seen]) -> Iterator[Finding]:
+    """Attacks that do better with twice the steps."""
+    for cell in _crafted(cells):
+        twice = doubled.get(cell.place)
+        if twice is not None and twice.attacked < cell.attacked - tolerance(cell.n):
+            yield Finding(
+                "not-converged",
+                (cell.place,),
+                f"{cell.attack} leaves {cell.attacked:.1%}, with twice the steps {twice.attacked:.1%} ({cell.where})",
+                "give it more steps, until more change nothing",
+            )
+
+
+def _by_classifier(cells: Sequence[Seen]) -> list[Sequence[Seen]]:
+    """The cells whose attacks follow gradients, those of the same attacked classifier together."""
+    following = [cell for cell in cells if cell["attack_access"] == "gradients"]
+    return grouped(following, lambda cell: (*cell.images[:3], cell.images[4]))
+
+
+def _probed(cells: Sequence[Seen]) -> Iterator[tuple[Sequence[Seen], Mapping[str, float]]]:
+    """The cells of each defended model, with what it answered when it was probed."""
+    for group in grouped(cells, lambda cell: (*cell.pair, cell["defense"])):
+        probes = group[0].record.get("probes")
+        if probes:
+            yield group, probes
+
+
+def _crafted(cells: Sequence[Seen]) -> list[Seen]:
+    return [group[0] for group in grouped(cells, lambda cell: cell.images)]
+
+
+def _places(group: Sequence[Seen]) -> tuple[int, ...]:
+    return tuple(cell.place for cell in group)

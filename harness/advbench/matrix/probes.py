@@ -1,0 +1,57 @@
+"""What a defended model is asked before it is believed: does it say the same thing twice, and alone as in a batch?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from advbench.api import SampleRandom
+from advbench.specs import Chain
+
+__all__ = ["PROBED", "probe"]
+
+PROBED = 16
+"""How many clean images are used."""
+
+_PASSES = 5
+
+
+@torch.no_grad()
+def probe(
+    network: torch.nn.Module, chain: Chain, images: torch.Tensor, ids: Sequence[int], seed: int
+) -> dict[str, float]:
+    """Compares logits of a few clean images from several passes through defense and model.
+
+    A distance is ‖z − z'‖₂ / ‖z‖₂ of the logits of one image, the largest over images and passes.
+
+    Args:
+        network: The model's network, in eval mode.
+        chain: The defense.
+        images: Clean images, of which the first 16 are used.
+        ids: Their sample ids.
+        seed: The run's seed.
+
+    Returns:
+        ``repeated``: the distance between five passes with the same random numbers; ``redrawn``: between five passes
+        with fresh ones; ``alone``: between an image in the batch and by itself, with the same random numbers.
+    """
+    images, ids = images[:PROBED], list(ids[:PROBED])
+
+    def logits(purpose: str, rows: slice = slice(None)) -> torch.Tensor:
+        rng = SampleRandom(seed, purpose, ids[rows], images.device)
+        answer: torch.Tensor = network(chain.apply(images[rows].clone(), rng))
+        return answer
+
+    first = logits("probe")
+    alone = torch.cat([logits("probe", slice(i, i + 1)) for i in range(len(ids))])
+    return {
+        "repeated": max(_distance(first, logits("probe")) for _ in range(_PASSES - 1)),
+        "redrawn": max(_distance(first, logits(f"probe/{number}")) for number in range(1, _PASSES)),
+        "alone": _distance(first, alone),
+    }
+
+
+def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
+    sizes = one.norm(dim=1).clamp(min=torch.finfo(one.dtype).tiny)
+    return float(((one - other).norm(dim=1) / sizes).max())
