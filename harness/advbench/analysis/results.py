@@ -55,7 +55,7 @@ def build_results(
         for place in finding.cells:
             cells[place]["findings"].append(finding.criterion)
             cells[place]["warnings"].append(f"{finding.criterion}: {finding.message}; {finding.advice}")
-    run = {key: value for key, value in manifest.items() if key not in ("cells", "schema", "samples")}
+    run = {key: value for key, value in manifest.items() if key not in ("cells", "schema", "samples", "doubled")}
     return {
         "schema": RESULTS_SCHEMA,
         "run": {**run, "n": {dataset: len(ids) for dataset, ids in manifest["samples"].items()}},

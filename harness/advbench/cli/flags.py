@@ -10,10 +10,12 @@ import platformdirs
 from advbench.cli.parser import at_least, device, existing_folder
 
 __all__ = [
+    "add_check_convergence",
     "add_data_dir",
     "add_export",
     "add_how_to_run",
     "add_plugin_flags",
+    "add_run",
     "add_samples",
     "add_store",
     "add_threats",
@@ -63,6 +65,15 @@ def add_threats(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--surrogate", metavar="SPEC", help="the model that images are crafted on under 'transfer'")
 
 
+def add_check_convergence(parser: argparse._ActionsContainer) -> None:
+    """Adds ``--check-convergence``."""
+    parser.add_argument(
+        "--check-convergence",
+        action="store_true",
+        help="run every attack with twice the steps, too, and say which ones that makes stronger",
+    )
+
+
 def add_how_to_run(parser: argparse._ActionsContainer) -> None:
     """Adds the flags that change where and how cells are computed, and none of their results."""
     parser.add_argument("--device", type=device, default="auto", metavar="auto|cpu|cuda:N", help="where to compute")
@@ -89,6 +100,13 @@ def add_export(parser: argparse._ActionsContainer) -> None:
         default=[],
         metavar="FILE",
         help="write the results; the suffix picks .md, .json or .csv; repeatable",
+    )
+
+
+def add_run(parser: argparse._ActionsContainer) -> None:
+    """Adds the argument that names a run."""
+    parser.add_argument(
+        "run", nargs="?", default="latest", metavar="RUN", help="a run's id, its beginning, or 'latest' (the default)"
     )
 
 

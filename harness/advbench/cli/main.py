@@ -19,6 +19,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "matrix": "run every combination of attacks and defenses and show the leaderboard",
     "leaderboard": "show the leaderboard of an earlier run again",
+    "audit": "look for what says that a run's numbers are not to be believed",
     "reproduce": "run a paper's experiments and say which of its claims hold",
     "train": "train a model's weights by its recipe",
     "list": "list attacks, defenses, models, datasets",

@@ -6,6 +6,7 @@ import argparse
 from typing import TextIO
 
 from advbench.cli.flags import (
+    add_check_convergence,
     add_data_dir,
     add_export,
     add_how_to_run,
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_threats(what)
     add_samples(what)
+    add_check_convergence(what)
     add_how_to_run(parser.add_argument_group("how to run"))
     where = parser.add_argument_group("files")
     add_export(where)

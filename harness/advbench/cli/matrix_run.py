@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import math
 import time
 from typing import Any, TextIO
@@ -27,6 +28,7 @@ from advbench.matrix import (
     adopt,
     build_plan,
     check_dataset,
+    double_steps,
     estimate,
     make_manifest,
     resolve_axes,
@@ -93,14 +95,22 @@ class MatrixRun:
         self.plan = build_plan(axes, bench.sources, bench.environment.device)
         if all(cell.skipped for cell in self.plan.cells):
             raise UsageError(f"no cell can be run: {self.plan.cells[0].skipped}")
+        self.doubled, self.counterparts = dataclasses.replace(self.plan, cells=()), dict[int, str]()
+        if getattr(bench.options, "check_convergence", False):
+            self.doubled, self.counterparts = double_steps(self.plan, bench.sources, bench.environment.device)
         self.records: dict[str, dict[str, Any]] = {}
 
     def announce(self) -> None:
         """Finds out what is left to do, and says it."""
         self.todo = survey(self.plan, self.bench.store, self.bench.options.rerun)
+        more = survey(self.doubled, self.bench.store, self.bench.options.rerun)
         if self.suite.description and self.suite.name != CUSTOM:
             self.bench.say(f"{self.suite.name}: {self.suite.description}")
         self.bench.say(_size(self.plan, self.todo))
+        if self.doubled.cells:
+            to_do = len(self.doubled.cells) - len(more.cached)
+            self.bench.say(f"with twice the steps, to check convergence: {to_do} more cells to do")
+        self.todo = Todo({**self.todo.cached, **more.cached}, {**self.todo.jobs, **more.jobs})
         for flag, heeded in (("eot", ADAPTIVE.name), ("score_draws", "")):
             told = getattr(self.bench.options, flag, None) is not None
             if told and not any(c.stochastic and heeded in (c.threat.name, "") for c in self.plan.cells):
@@ -127,7 +137,9 @@ class MatrixRun:
             self.bench.say(f"all {len(self.plan.cells)} cells come from the store {self.bench.store.root}")
         else:
             self._compute(images)
-        return build_results(manifest, self.records)
+        counterparts = {place: self.records.get(key) for place, key in self.counterparts.items()}
+        done = {place: record for place, record in counterparts.items() if record and record["status"] == "ok"}
+        return build_results(manifest, self.records, done)
 
     def _load_datasets(self) -> dict[str, LabelledImages]:
         """Reads, and where needed downloads, the datasets before any work.
@@ -153,6 +165,7 @@ class MatrixRun:
             name=self.suite.name,
             command=self.command,
             before=store.read_manifest(self.plan.run_id),
+            doubled=self.counterparts,
         )
         store.write_manifest(self.plan.run_id, manifest)
         return manifest
@@ -162,7 +175,7 @@ class MatrixRun:
         bench, options = self.bench, self.bench.options
         adopt(bench.environment, bench.registry, images)
         began = time.monotonic()
-        total = len(self.plan.cells)
+        total = len(self.plan.cells) + len(self.doubled.cells)
         try:
             expected = estimate(self.todo, bench.environment)
             bench.say(self._forecast(expected))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from advbench.matrix.contracts import check_dataset
+from advbench.matrix.convergence import double_steps
 from advbench.matrix.environment import Environment, adopt, pick_device
 from advbench.matrix.estimate import Estimate, estimate
 from advbench.matrix.manifest import make_manifest
@@ -31,6 +32,7 @@ __all__ = [
     "adopt",
     "build_plan",
     "check_dataset",
+    "double_steps",
     "estimate",
     "make_manifest",
     "pick_device",

@@ -24,6 +24,9 @@ __all__ = [
 TOLERANCE = 1e-6
 """How far float32 arithmetic may carry an image beyond its range or its budget."""
 
+_FEW, _SUM = 2, 1e-4
+"""Of how many images at least, and how near to 1 in sum, outputs of at least 0 are taken for probabilities."""
+
 
 def check_adversarial(attack: Attack, clean: torch.Tensor, adversarial: object) -> torch.Tensor:
     """Holds an attack's images to its contract: form, values in [0, 1], budget.
@@ -119,7 +122,7 @@ def check_unchanged(label: str, what: str, before: torch.Tensor, after: torch.Te
 
 
 def check_logits(name: str, logits: object, count: int, classes: int) -> torch.Tensor:
-    """Holds a model's output to its contract: finite logits of shape (batch, classes).
+    """Holds a model's output to its contract: finite logits of shape (batch, classes), and no probabilities.
 
     Raises:
         ContractError: It breaks it.
@@ -131,6 +134,11 @@ def check_logits(name: str, logits: object, count: int, classes: int) -> torch.T
         raise ContractError(f"{label} returned shape {tuple(logits.shape)}; expected {(count, classes)}")
     if not bool(torch.isfinite(logits).all()):
         raise ContractError(f"{label} returned logits that are not finite")
+    if count >= _FEW and bool((logits >= 0).all() & ((logits.sum(dim=1) - 1).abs() < _SUM).all()):
+        raise ContractError(
+            f"{label} returned probabilities, which hide gradients from attacks; the contract is logits: "
+            "leave the softmax out"
+        )
     return logits
 
 

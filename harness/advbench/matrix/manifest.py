@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from typing import Any
@@ -32,6 +32,7 @@ def make_manifest(
     name: str,
     command: str,
     before: dict[str, Any] | None,
+    doubled: Mapping[int, str] | None = None,
 ) -> dict[str, Any]:
     """Describes a run.
 
@@ -42,6 +43,7 @@ def make_manifest(
         name: Name of the suite, or ``custom``.
         command: The command line that makes it.
         before: The manifest of the same run as an earlier command began it, or None.
+        doubled: Keys of the same cells with twice the steps, by position; what an earlier command had is kept.
     """
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     threads = environment.threads or torch.get_num_threads()
@@ -70,6 +72,10 @@ def make_manifest(
         "plugins": _plugins(plan, registry),
         "weights": _weights(plan),
         "samples": {cell.specs()["dataset"]: list(cell.ids) for cell in _one_a_dataset(plan)},
+        "doubled": {
+            **(before or {}).get("doubled", {}),
+            **{str(place): key for place, key in (doubled or {}).items()},
+        },
         "cells": [_describe(cell) for cell in plan.cells],
     }
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from advbench.report.audit import print_audit, render_audit
 from advbench.report.export import Export, plan_exports, plan_outputs, write_export
 from advbench.report.terminal import print_results
 
-__all__ = ["Export", "plan_exports", "plan_outputs", "print_results", "write_export"]
+__all__ = ["Export", "plan_exports", "plan_outputs", "print_audit", "print_results", "render_audit", "write_export"]

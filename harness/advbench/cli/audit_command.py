@@ -1,0 +1,35 @@
+"""``advbench audit``: what in a run says that its numbers are not to be believed."""
+
+from __future__ import annotations
+
+import argparse
+
+from advbench.cli.flags import add_run, add_store
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the flags."""
+    add_run(parser)
+    add_store(parser)
+    parser.add_argument("--format", choices=("table", "json"), default="table", help="how to print the findings")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the command; the exit code is 1 where there is a finding."""
+    from advbench.cli.session import messages, open_store, set_up_logging, tables
+    from advbench.cli.stored_runs import find_run, read_results
+    from advbench.report import print_audit, render_audit
+
+    console = messages()
+    set_up_logging(console, 0)
+    store = open_store(options)
+    manifest = find_run(store, options.run)
+    results, missing = read_results(store, manifest)
+    if options.format == "json":
+        print(render_audit(results), end="")
+    else:
+        print_audit(tables(), results)
+    if missing:
+        total = sum(bool(cell["key"]) for cell in manifest["cells"])
+        console.print(f"{missing} of {total} cells have not been run, and were not looked at")
+    return int(bool(results["findings"]))

@@ -1,0 +1,47 @@
+"""Earlier runs, as commands that show them name them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from advbench.analysis import build_results
+from advbench.errors import UsageError
+from advbench.store import Store
+
+__all__ = ["find_run", "read_results"]
+
+
+def find_run(store: Store, name: str) -> dict[str, Any]:
+    """The manifest of a run.
+
+    Args:
+        store: Where runs are.
+        name: Its id, the beginning of its id, or ``latest``.
+
+    Raises:
+        UsageError: There is no such run, or more than one, or its manifest is damaged.
+    """
+    runs = list(store.runs())
+    if not runs:
+        raise UsageError(f"the store {store.root} holds no run yet; 'advbench matrix' makes one")
+    found = runs[:1] if name == "latest" else [run for run in runs if run.startswith(name)]
+    if len(found) != 1:
+        what = "is the beginning of several runs" if found else "names no run"
+        raise UsageError(f"{name!r} {what} in {store.root}; there are: {', '.join(runs[:5])}")
+    manifest = store.read_manifest(found[0])
+    if manifest is None:
+        raise UsageError(f"the manifest of run {found[0]} is damaged; repeat its 'advbench matrix' command")
+    return manifest
+
+
+def read_results(store: Store, manifest: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    """A run's results as far as they are in the store, and how many of its cells are not."""
+    keys = [cell["key"] for cell in manifest["cells"] if cell["key"]]
+    records = {key: record for key in keys if (record := store.read_record("cells", key)) is not None}
+    doubled = {
+        int(place): record
+        for place, key in manifest.get("doubled", {}).items()
+        if (record := store.read_record("cells", key)) is not None and record["status"] == "ok"
+    }
+    return build_results(manifest, records, doubled), len(keys) - len(records)

@@ -1,0 +1,57 @@
+"""The findings of the sanity checks, for the terminal and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+__all__ = ["print_audit", "render_audit"]
+
+
+def render_audit(results: Mapping[str, Any]) -> str:
+    """The findings as a JSON array; a cell is told by its specs."""
+    coordinates = ("dataset", "model", "attack", "threat", "defense")
+    findings = [
+        {**finding, "cells": [{key: results["cells"][place][key] for key in coordinates} for place in finding["cells"]]}
+        for finding in results["findings"]
+    ]
+    return json.dumps(findings, indent=2, ensure_ascii=False) + "\n"
+
+
+def print_audit(console: Console, results: Mapping[str, Any]) -> None:
+    """Prints each finding with its cells, and which defenses no adaptive attack has tried."""
+    run = results["run"]
+    done = sum(cell["status"] == "ok" for cell in results["cells"])
+    console.print(Text(f"run {run['run']}: {run['command']}", style="dim"))
+    for finding in results["findings"]:
+        console.print()
+        console.print(Text(finding["criterion"], style="bold yellow"))
+        console.print(Text(f"  {finding['message']}"))
+        console.print(Text(f"  next: {finding['advice']}"))
+        for line in _cells(results, finding["cells"]):
+            console.print(Text(f"  cell: {line}", style="dim"))
+    short = {cell[kind]: cell["short"][kind] for cell in results["cells"] for kind in ("dataset", "model", "defense")}
+    untried = {
+        f"{short[row['defense']]} on {short[board['dataset']]}, {short[board['model']]}"
+        for board in results["leaderboards"]
+        for row in board["rows"]
+        if row["marks"]
+    }
+    for name in sorted(untried):
+        console.print()
+        console.print(Text("not adaptively attacked", style="bold yellow"))
+        console.print(Text(f"  {name}: next: run it with --threats oblivious adaptive"))
+    console.print()
+    count = len(results["findings"])
+    console.print(f"{count or 'no'} finding{'' if count == 1 else 's'} in {done} cell{'' if done == 1 else 's'}")
+
+
+def _cells(results: Mapping[str, Any], places: list[int]) -> Iterator[str]:
+    for place in places:
+        cell = results["cells"][place]
+        short = cell["short"]
+        yield f"{short['dataset']} {short['model']} {short['attack']} {cell['threat']} {short['defense']}"

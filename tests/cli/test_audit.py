@@ -1,0 +1,147 @@
+"""Sanity checks: each is raised by a component that violates it, and none by a run in order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import Called
+
+CHEATS = Path(__file__).parents[1] / "cheating_plugin.py"
+BOTH = ("--threats", "oblivious", "adaptive")
+
+Toy = Callable[..., tuple[Called, dict[str, Any]]]
+
+
+@pytest.fixture
+def found(toy: Toy) -> Callable[..., set[str]]:
+    """Runs a matrix with the cheating plugin and returns the criteria of its findings."""
+
+    def run(*flags: object, **axes: Any) -> set[str]:
+        _, results = toy("--plugin", CHEATS, *flags, **axes)
+        assert all(cell["status"] == "ok" for cell in results["cells"]), results["cells"]
+        criteria = {finding["criterion"] for finding in results["findings"]}
+        assert criteria == {name for cell in results["cells"] for name in cell["findings"]}
+        return criteria
+
+    return run
+
+
+VIOLATIONS: dict[str, tuple[tuple[object, ...], dict[str, Any]]] = {
+    "iterative-weaker-than-single-step": ((), {"attacks": ["toy-sign:eps=0.2", "cheat-idle"]}),
+    "not-monotone-in-eps": ((), {"attacks": ["cheat-shy:eps={0.1,0.2}"]}),
+    "unbounded-above-chance": ((), {"attacks": ["cheat-idle:eps=1"]}),
+    "impossible-accuracy": (BOTH, {"attacks": ["cheat-idle:eps=0.5"]}),
+    "less-access-does-better": ((), {"attacks": ["cheat-idle", "cheat-luck"]}),
+    "adaptive-weaker-than-oblivious": (BOTH, {"defenses": ["cheat-backwards"]}),
+    "no-gradient": ((), {"models": ["cheat-detached"], "attacks": ["cheat-idle"]}),
+    "zero-gradients": ((), {"models": ["cheat-rounded"]}),
+    "success-thrown-away": ((), {"attacks": ["cheat-forgetful"]}),
+    "lost-to-rounding": ((), {"attacks": ["cheat-hair"]}),
+    "not-repeatable": ((), {"defenses": ["cheat-wild"]}),
+    "undeclared-randomness": ((), {"defenses": ["cheat-secret"]}),
+    "fixed-randomness": ((), {"defenses": ["cheat-fixed"]}),
+    "randomised-without-eot": ((*BOTH, "--eot", 1), {"defenses": ["toy-noise"]}),
+    "batch-dependent": ((), {"defenses": ["cheat-batchy"]}),
+    "not-converged": (("--check-convergence",), {"attacks": ["cheat-slow"]}),
+}
+
+
+@pytest.mark.parametrize("criterion", VIOLATIONS)
+def test_a_component_that_violates_a_check_is_found(criterion: str, found: Callable[..., set[str]]) -> None:
+    flags, axes = VIOLATIONS[criterion]
+    assert criterion in found(*flags, **axes)
+
+
+@pytest.mark.parametrize("defense", ["cheat-flat", "cheat-backwards"])
+def test_a_stand_in_that_misleads_is_found_by_what_it_does(defense: str, found: Callable[..., set[str]]) -> None:
+    criteria = found(*BOTH, defenses=[defense])
+    assert "adaptive-weaker-than-oblivious" in criteria
+    assert ("zero-gradients" in criteria) == (defense == "cheat-flat")
+
+
+def test_transferred_images_that_do_better_than_gradients_tell_of_masked_ones(found: Callable[..., set[str]]) -> None:
+    flags = ("--threats", "adaptive", "transfer", "--surrogate", "toy-linear:scale=2")
+    assert "less-access-does-better" in found(*flags, defenses=["cheat-flat"])
+    assert found(*flags, defenses=["toy-dim"]) == set()
+
+
+def test_a_run_in_order_raises_nothing(found: Callable[..., set[str]]) -> None:
+    attacks = ["toy-sign:eps={0.05,0.1,0.2,0.4}", "cheat-slow:eps=0.2,steps=20", "toy-minimal"]
+    defenses = ["toy-keep", "toy-dim", "toy-flip", "toy-noise:sigma=0.05"]
+    assert found(*BOTH, "--check-convergence", attacks=attacks, defenses=defenses) == set()
+
+
+def test_probabilities_fail_the_cells_and_the_message_says_what_to_leave_out(toy: Toy) -> None:
+    called, results = toy("--plugin", CHEATS, models=["cheat-softmax"])
+    assert called.code == 1
+    assert {cell["status"] for cell in results["cells"]} == {"error"}
+    assert "model 'cheat-softmax' returned probabilities" in called.out
+    assert "leave the softmax out" in called.out
+
+
+def test_a_finding_marks_its_cells_and_says_what_to_do(toy: Toy) -> None:
+    called, results = toy("--plugin", CHEATS, attacks=["toy-sign:eps=0.2", "cheat-idle"], defenses=["toy-keep"])
+    cells = {cell["attack"].split(":")[0]: cell for cell in results["cells"]}
+    assert cells["toy-sign"]["warnings"] == []
+    (warning,) = cells["cheat-idle"]["warnings"]
+    assert warning.startswith("iterative-weaker-than-single-step: cheat-idle leaves 90.0% (toy-keep, oblivious)")
+    assert "use autoattack" in warning
+    assert "! 90.0" in called.out
+    assert "a sanity check speaks against this number" in called.out
+    assert called.code == 0
+
+
+def test_defenses_that_no_adaptive_attack_has_tried_carry_a_mark(toy: Toy) -> None:
+    called, results = toy(defenses=["toy-keep", "toy-dim"])
+    marks = {row["defense"].split(":")[0]: row["marks"] for row in results["leaderboards"][0]["rows"]}
+    assert marks == {"toy-keep": [], "toy-dim": ["not adaptively attacked"]}
+    assert "toy-dim †" in called.out
+    assert "† not adaptively attacked" in called.out
+    called, results = toy(*BOTH, defenses=["toy-keep", "toy-dim"])
+    assert not any(row["marks"] for row in results["leaderboards"][0]["rows"])
+    assert "†" not in called.out
+
+
+def test_audit_prints_what_the_run_found_and_its_exit_code_tells(
+    toy: Toy, call: Callable[..., Called], tmp_path: Path
+) -> None:
+    _, results = toy("--plugin", CHEATS, "--check-convergence", attacks=["cheat-slow"], defenses=["toy-keep"])
+    assert [finding["criterion"] for finding in results["findings"]] == ["not-converged"]
+    called = call("audit", "--store", tmp_path / "store")
+    assert called.code == 1
+    assert "not-converged" in called.out
+    assert "cell: toy toy-linear cheat-slow oblivious toy-keep" in called.out
+    assert "next: give it more steps" in called.out
+    assert "1 finding in 1 cell" in called.out
+    told = json.loads(call("audit", "latest", "--store", tmp_path / "store", "--format", "json").out)
+    assert told[0]["cells"][0]["attack"] == results["cells"][0]["attack"]
+    assert told[0]["message"] == results["findings"][0]["message"]
+
+
+def test_audit_of_a_run_in_order_ends_well(toy: Toy, call: Callable[..., Called], tmp_path: Path) -> None:
+    toy(defenses=["toy-keep", "toy-dim"])
+    called = call("audit", "--store", tmp_path / "store")
+    assert called.code == 0
+    assert "no findings in 2 cells" in called.out
+    assert "not adaptively attacked\n  toy-dim on toy, toy-linear" in called.out
+
+
+def test_audit_names_the_runs_there_are(toy: Toy, call: Callable[..., Called], tmp_path: Path) -> None:
+    assert call("audit", "--store", tmp_path / "store").code == 2
+    _, results = toy()
+    called = call("audit", "zzz", "--store", tmp_path / "store")
+    assert called.code == 2
+    assert results["run"]["run"] in called.error_line()
+
+
+def test_the_check_of_convergence_leaves_the_board_as_it_is(toy: Toy) -> None:
+    _, plain = toy("--plugin", CHEATS, attacks=["cheat-slow", "toy-sign"])
+    called, checked = toy("--plugin", CHEATS, "--check-convergence", attacks=["cheat-slow", "toy-sign"])
+    assert "with twice the steps, to check convergence: 2 more cells to do" in called.err
+    assert len(checked["cells"]) == len(plain["cells"]) == 4
+    assert checked["run"]["run"] == plain["run"]["run"]
+    assert [c["robust_accuracy"] for c in checked["cells"]] == [c["robust_accuracy"] for c in plain["cells"]]
