@@ -118,9 +118,10 @@ def _describe(cell: Cell) -> dict[str, Any]:
 def _passes(cell: Cell) -> int | None:
     """How many passes the attack takes, where it can tell."""
     try:
-        return cell.attack.passes()
-    except Exception:  # it is for the forecast and for comparisons, and no reason to fail
+        passes = cell.attack.passes()
+    except (Exception, SystemExit):  # it is for the forecast and for comparisons, and no reason to fail
         return None
+    return passes if isinstance(passes, int) else None
 
 
 def _one_a_dataset(plan: Plan) -> list[Cell]:
