@@ -59,3 +59,31 @@ def test_values_outside_the_range_are_clipped_before_rounding() -> None:
 def test_other_numbers_of_channels_are_refused(channels: int) -> None:
     with pytest.raises(ContractError, match=f"not {channels}"):
         JpegCompression().apply(torch.zeros(1, channels, 8, 8), RNG)
+
+
+def smooth(channels: int, height: int, width: int) -> torch.Tensor:
+    """Three images of soft blobs, as JPEG is made for."""
+    coarse = torch.rand(3, channels, 5, 5, generator=torch.Generator().manual_seed(2))
+    return torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic").clamp(0, 1)
+
+
+@pytest.mark.parametrize("quality", [10, 50, 75, 90])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_stand_in_is_nearer_to_the_true_jpeg_than_the_image_is(channels: int, quality: int) -> None:
+    images, defense = smooth(channels, 27, 34), JpegCompression(quality)
+    true, stand_in = defense.apply(images, RNG), defense.approximation(images, RNG)
+    assert stand_in.shape == images.shape
+    assert (stand_in - true).square().mean() < 0.5 * (images - true).square().mean()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_stand_in_has_a_gradient_everywhere(channels: int) -> None:
+    images = smooth(channels, 16, 24).requires_grad_()
+    (gradient,) = torch.autograd.grad(JpegCompression(50).approximation(images, RNG).square().sum(), images)
+    assert gradient.isfinite().all()
+    assert (gradient.abs() > 0).float().mean() > 0.99
+
+
+def test_at_quality_100_the_stand_in_of_a_grey_image_is_the_image() -> None:
+    images = smooth(1, 16, 16)
+    torch.testing.assert_close(JpegCompression(100).approximation(images, RNG), images, atol=4e-3, rtol=0)

@@ -77,6 +77,23 @@ def test_only_a_stochastic_defense_depends_on_the_seed(defense: Defense, images:
     assert torch.equal(*results) != defense.stochastic
 
 
+@every
+def test_adaptive_attacks_find_a_gradient_through_it(defense: Defense, images: torch.Tensor) -> None:
+    points = images.clone().requires_grad_()
+    way = defense.apply if defense.differentiable else defense.approximation
+    passed = way(points, SampleRandom(0, "defense", range(5)))
+    assert passed.shape == images.shape
+    (gradient,) = torch.autograd.grad(passed.square().sum(), points)
+    assert gradient.isfinite().all()
+    assert gradient.flatten(1).any(dim=1).all()
+
+
+def test_the_gradient_of_the_blur_is_its_own(images: torch.Tensor) -> None:
+    blur, rng = GaussianBlur(1.5), SampleRandom(0, "defense", range(5))
+    points = images.double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: blur.apply(x, rng), points[:1, :, :6, :6], fast_mode=True)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @every
 def test_images_on_a_gpu_stay_there_and_give_the_same_result(defense: Defense, images: torch.Tensor) -> None:

@@ -244,7 +244,7 @@ def test_noise_without_shipped_weights_names_the_command() -> None:
         VqVae(weights="model.pt")
 
 
-@pytest.mark.parametrize(("dataset", "noise"), [("mnist", 0.0), ("mnist", 0.25)])
+@pytest.mark.parametrize(("dataset", "noise"), [(name, noise) for name in SHAPES for noise in (0.0, 0.25, 0.75)])
 def test_shipped_weights_are_good(dataset: str, noise: float) -> None:
     defense = VqVae(noise=noise)
     sidecar = json.loads((vqvae.SHIPPED_FOLDER / f"{defense.weights_name(dataset)}.json").read_text())
@@ -253,5 +253,18 @@ def test_shipped_weights_are_good(dataset: str, noise: float) -> None:
     assert sidecar["perplexity"] > 128
     assert abs(sidecar["classifier_accuracy"] - sidecar["float32"]["classifier_accuracy"]) <= 0.002
     if noise == 0:
-        assert sidecar["classifier_accuracy"] >= (0.98 if dataset == "mnist" else 0.5)
+        assert sidecar["classifier_accuracy"] >= (0.98 if dataset == "mnist" else 0.2)
         assert sidecar["psnr"] >= 22
+
+
+@pytest.mark.parametrize("dataset", ["mnist", "cifar10"])
+def test_an_adaptive_attack_passes_the_quantisation_straight_through(dataset: str) -> None:
+    images = torch.rand(2, *SHAPES[dataset], generator=torch.Generator().manual_seed(1))
+    rng = SampleRandom(0, "defense", range(2))
+    points = images.clone().requires_grad_()
+    made = VqVae().apply(points, rng)
+    assert torch.equal(made.detach(), VqVae().apply(images, rng))
+    (gradient,) = torch.autograd.grad(made.square().sum(), points)
+    assert gradient.isfinite().all()
+    assert gradient.flatten(1).any(dim=1).all()
+    assert not VqVae().apply(images, rng).requires_grad
