@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+from advbench.analysis.comparison import compare_defenses, compare_runs, settings_that_differ
 from advbench.analysis.intervals import wilson
 from advbench.analysis.measures import measure_cell, robust_bits, worst_case
 from advbench.analysis.results import NOT_ADAPTIVE, RESULTS_SCHEMA, build_results
 
-__all__ = ["NOT_ADAPTIVE", "RESULTS_SCHEMA", "build_results", "measure_cell", "robust_bits", "wilson", "worst_case"]
+__all__ = [
+    "NOT_ADAPTIVE",
+    "RESULTS_SCHEMA",
+    "build_results",
+    "compare_defenses",
+    "compare_runs",
+    "measure_cell",
+    "robust_bits",
+    "settings_that_differ",
+    "wilson",
+    "worst_case",
+]

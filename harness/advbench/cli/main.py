@@ -20,6 +20,7 @@ COMMANDS = {
     "matrix": "run every combination of attacks and defenses and show the leaderboard",
     "leaderboard": "show the leaderboard of an earlier run again",
     "audit": "look for what says that a run's numbers are not to be believed",
+    "compare": "compare two defenses of a run, or two runs, on the same samples",
     "reproduce": "run a paper's experiments and say which of its claims hold",
     "train": "train a model's weights by its recipe",
     "list": "list attacks, defenses, models, datasets",

@@ -1,0 +1,92 @@
+"""Comparisons in the terminal and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from tabulate import tabulate
+
+from advbench.report.board import percent
+from advbench.report.markdown import escape
+
+__all__ = ["comparison_markdown", "print_comparison"]
+
+NOTE = (
+    "Robust accuracy in %. 'only' counts the samples that one alone withstands; p is McNemar's exact test on them, in "
+    "brackets corrected by Holm for the number of rows. Bold: significant at 5 % after the correction."
+)
+
+
+def print_comparison(
+    console: Console,
+    names: tuple[str, str],
+    rows: Sequence[Mapping[str, Any]],
+    differing: Sequence[tuple[str, str, str]],
+) -> None:
+    """Prints a comparison.
+
+    Args:
+        console: Where to.
+        names: What the two are called.
+        rows: From :mod:`advbench.analysis.comparison`.
+        differing: What else differs between two runs.
+    """
+    heading, lines = _lay_out(names, rows)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for place, text in enumerate(heading):
+        table.add_column(Text(text), justify="left" if place < len(heading) - 6 else "right", overflow="fold")
+    for row, line in zip(rows, lines, strict=True):
+        table.add_row(*map(Text, line), style="bold" if row["p_holm"] < 0.05 else "")
+    console.print(table)
+    console.print(Text(NOTE, style="dim"))
+    for name, one, other in differing:
+        console.print(Text(f"{name}: {one} → {other}", style="yellow"))
+
+
+def comparison_markdown(
+    names: tuple[str, str], rows: Sequence[Mapping[str, Any]], differing: Sequence[tuple[str, str, str]]
+) -> str:
+    """A comparison as Markdown."""
+    heading, lines = _lay_out(names, rows)
+    cells = [
+        [f"**{escape(text)}**" if row["p_holm"] < 0.05 and text else escape(text) for text in line]
+        for row, line in zip(rows, lines, strict=True)
+    ]
+    alignment = ["left"] * (len(heading) - 6) + ["right"] * 6
+    table = tabulate(
+        cells, [escape(text) for text in heading], tablefmt="pipe", colalign=alignment, disable_numparse=True
+    )
+    others = [f"- {escape(f'{name}: {one} → {other}')}" for name, one, other in differing]
+    return "\n\n".join([table, NOTE, *(["\n".join(others)] if others else [])]) + "\n"
+
+
+def _lay_out(names: tuple[str, str], rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """The headings and the lines; coordinates that are the same throughout are left out."""
+    shown = [
+        key
+        for key in ("dataset", "model", "defense", "threat", "attack")
+        if key == "attack" or len({row[key] for row in rows if row.get(key)}) > 1
+    ]
+    heading = [*shown, *names, "difference", "only first", "only second", "p"]
+    lines = [
+        [
+            *(row["short"].get(key, row.get(key, "")) for key in shown),
+            percent(row["first"]),
+            percent(row["second"]),
+            f"{100 * row['difference']:+.1f}",
+            str(row["only_first"]),
+            str(row["only_second"]),
+            f"{_p(row['p'])} ({_p(row['p_holm'])})",
+        ]
+        for row in rows
+    ]
+    return heading, lines
+
+
+def _p(value: float) -> str:
+    return "< .001" if value < 0.001 else f"{value:.3f}".lstrip("0") if value < 1 else "1"

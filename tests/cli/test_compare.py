@@ -1,0 +1,85 @@
+"""``advbench compare`` on the toy plugin."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import Called
+
+from advbench.analysis.paired import mcnemar
+
+Toy = Callable[..., tuple[Called, dict[str, Any]]]
+
+
+@pytest.fixture
+def compare(call: Callable[..., Called], tmp_path: Path) -> Callable[..., Called]:
+    return lambda *words: call("compare", "--store", tmp_path / "store", *words)
+
+
+def cell(results: dict[str, Any], defense: str) -> dict[str, Any]:
+    (found,) = (one for one in results["cells"] if one["defense"].split(":")[0] == defense)
+    return found
+
+
+def test_two_defenses_are_compared_sample_by_sample(toy: Toy, compare: Callable[..., Called]) -> None:
+    _, results = toy(attacks=["toy-sign:eps=0.15"], defenses=["toy-keep", "toy-flip"])
+    told = json.loads(compare("--defenses", "toy-keep", "toy-flip", "--format", "json").out)
+    (row,) = told["rows"]
+    assert row["first"] == cell(results, "toy-keep")["robust_accuracy"]
+    assert row["second"] == cell(results, "toy-flip")["robust_accuracy"]
+    assert row["difference"] == pytest.approx((row["only_second"] - row["only_first"]) / 40)
+    assert row["p"] == mcnemar(row["only_first"], row["only_second"])
+    assert row["only_first"] + row["only_second"] > 0
+
+
+def test_several_attacks_have_a_row_each_and_one_for_the_worst_case(toy: Toy, compare: Callable[..., Called]) -> None:
+    flags = ("--threats", "oblivious", "adaptive")
+    toy(*flags, attacks=["toy-sign:eps={0.1,0.3}"], defenses=["toy-keep", "toy-dim", "toy-flip"])
+    called = compare("--defenses", "toy-keep", "toy-flip")
+    assert called.code == 0
+    lines = [line.split() for line in called.out.splitlines() if "%" not in line]
+    threats = [line[0] for line in lines if line and line[0] in ("oblivious", "adaptive", "worst")]
+    assert threats == ["oblivious"] * 2 + ["adaptive"] * 2 + ["worst"]
+    markdown = compare("--defenses", "toy-keep", "toy-flip", "--format", "markdown").out
+    assert markdown.count("\n|") == 6
+    assert "worst case" in markdown
+
+
+def test_two_runs_are_compared_and_what_else_differs_is_told(toy: Toy, compare: Callable[..., Called]) -> None:
+    runs = [toy("--score-draws", draws, defenses=["toy-dim", "toy-noise"])[1]["run"]["run"] for draws in (1, 3)]
+    called = compare(*runs)
+    assert called.code == 0
+    assert "score_draws: 1 → 3" in called.out
+    rows = json.loads(compare(*runs, "--format", "json").out)["rows"]
+    assert [row["defense"].split(":")[0] for row in rows] == ["toy-dim", "toy-noise"]
+    assert [row["difference"] for row in rows] == [0.0, 0.0]
+
+
+def test_runs_on_other_samples_have_nothing_in_common(toy: Toy, compare: Callable[..., Called]) -> None:
+    runs = [toy("--limit", 30, "--seed", seed)[1]["run"]["run"] for seed in (1, 2)]
+    called = compare(*runs)
+    assert called.code == 2
+    assert "have no finished cell in common, on the same samples" in called.error_line()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "RUN_A RUN_B, or RUN --defenses A B"),
+        (["latest", "latest", "--defenses", "toy-keep", "toy-dim"], "RUN_A RUN_B, or RUN --defenses A B"),
+        (["--defenses", "toy-keep", "toy-dmi"], "--defenses toy-dmi: is not in run"),
+        (["--defenses", "toy-keep", "toy-dim"], "--defenses toy-dim: is one of several in run"),
+        (["nope", "--defenses", "toy-keep", "toy-dim"], "'nope' names no run"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(
+    toy: Toy, compare: Callable[..., Called], words: list[str], message: str
+) -> None:
+    toy(defenses=["toy-keep", "toy-dim:factor={0.3,0.6}"])
+    called = compare(*words)
+    assert called.code == 2
+    assert message in called.error_line()
