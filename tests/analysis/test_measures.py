@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import binomtest
 
 from advbench.analysis import measure_cell, wilson, worst_case
+from advbench.analysis.measures import accuracy_at
 
 
 def cell(clean: str, adversarial: str, **changes: Any) -> dict[str, Any]:
@@ -56,3 +57,45 @@ def test_an_impossible_proportion_is_refused() -> None:
     for successes, trials in ((2, 1), (-1, 3), (0, 0)):
         with pytest.raises(ValueError, match="no proportion"):
             wilson(successes, trials)
+
+
+def test_a_minimal_attack_gives_accuracy_at_every_eps() -> None:
+    # Five samples, one wrong clean, one never fooled; the others turn at .1, .3 and .3.
+    record = cell("11101", "00001", linf=[0.3, 0.1, 0.3, 0.0, 0.0])
+    curve = accuracy_at(record, "linf")
+    assert curve == {"norm": "linf", "eps": [0.0, 0.1, 0.3], "accuracy": [0.8, 0.6, 0.2]}
+
+
+def test_a_curve_has_no_more_than_a_hundred_steps_and_ends_where_all_are_fooled() -> None:
+    record = cell("1" * 1000, "0" * 1000, l2=[i / 1000 for i in range(1, 1001)])
+    curve = accuracy_at(record, "l2")
+    assert len(curve["eps"]) == 101
+    assert curve["eps"][-1] == 1.0
+    assert all(share == pytest.approx(1 - eps) for eps, share in zip(curve["eps"], curve["accuracy"], strict=True))
+
+
+def test_nothing_fooled_is_a_curve_of_one_point() -> None:
+    assert accuracy_at(cell("110", "110"), "linf") == {"norm": "linf", "eps": [0.0], "accuracy": [pytest.approx(2 / 3)]}
+
+
+def drawn(clean: list[str], robust: list[str]) -> dict[str, Any]:
+    """A record of several draws."""
+    bits = {
+        "clean_correct_draws": [[int(b) for b in one] for one in clean],
+        "robust_draws": [[int(b) for b in one] for one in robust],
+    }
+    return cell(clean[0], robust[0], **bits)
+
+
+def test_several_draws_are_told_by_their_mean_and_spread() -> None:
+    measured = measure_cell(drawn(["1111", "1110"], ["1100", "0000"]))
+    assert measured["clean_accuracy"] == pytest.approx(7 / 8)
+    assert measured["robust_accuracy"] == 0.25
+    assert measured["robust_accuracy_ci95"] == list(wilson(1, 4))
+    assert measured["robust_accuracy_draws"] == {"n": 2, "min": 0.0, "max": 0.5, "std": pytest.approx(0.5**0.5 / 2)}
+    assert measured["attack_success_rate"] == pytest.approx((3.5 - 1) / 3.5)
+
+
+def test_the_worst_case_of_several_draws_is_taken_draw_by_draw() -> None:
+    first, second = drawn(["1111"] * 2, ["1100", "0011"]), drawn(["1111"] * 2, ["1010", "0111"])
+    assert worst_case([first, second])["accuracy"] == pytest.approx((1 + 2) / 2 / 4)

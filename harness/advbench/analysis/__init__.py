@@ -6,11 +6,13 @@ from advbench.analysis.comparison import compare_defenses, compare_runs, setting
 from advbench.analysis.intervals import wilson
 from advbench.analysis.measures import measure_cell, robust_bits, worst_case
 from advbench.analysis.results import NOT_ADAPTIVE, RESULTS_SCHEMA, build_results
+from advbench.analysis.seeds import combine_seeds
 
 __all__ = [
     "NOT_ADAPTIVE",
     "RESULTS_SCHEMA",
     "build_results",
+    "combine_seeds",
     "compare_defenses",
     "compare_runs",
     "measure_cell",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import bisect
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from advbench.analysis.intervals import wilson
 
-__all__ = ["measure_cell", "robust_bits", "robust_draws", "worst_case"]
+__all__ = ["accuracy_at", "measure_cell", "robust_bits", "robust_draws", "worst_case"]
 
 
 def robust_bits(record: Mapping[str, Any]) -> list[bool]:
@@ -61,6 +63,35 @@ def measure_cell(record: Mapping[str, Any]) -> dict[str, Any]:
         "median_l2": statistics.median(l2 for _, l2 in turned) if turned else None,
         "attack_failures": len(right) - len(turned),
     }
+
+
+def accuracy_at(record: Mapping[str, Any], norm: str) -> dict[str, Any]:
+    """Robust accuracy as a function of eps, from a minimal attack's distances.
+
+    Args:
+        record: A finished cell of a minimal attack.
+        norm: ``linf`` or ``l2``.
+
+    Returns:
+        ``norm``, ``eps`` (ascending, from 0, at most 101) and ``accuracy``: of the attacked classifier, the share of
+        all samples that it has right and that the attack moved by more than eps, or could not turn wrong.
+    """
+    distances = []
+    for label, before, after, distance in zip(
+        record["labels"],
+        record["attacked_clean_predictions"],
+        record["attacked_predictions"],
+        record[norm],
+        strict=True,
+    ):
+        if before == label:
+            distances.append(distance if after != label else math.inf)
+    distances.sort()
+    found = [distance for distance in distances if distance < math.inf]
+    steps = min(100, len(found))
+    eps = [0.0, *dict.fromkeys(found[(len(found) * step - 1) // steps] for step in range(1, steps + 1))]
+    left = [len(distances) - bisect.bisect_right(distances, one) for one in eps]
+    return {"norm": norm, "eps": eps, "accuracy": [count / record["n"] for count in left]}
 
 
 def worst_case(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from advbench.analysis.measures import measure_cell, worst_case
+from advbench.analysis.measures import accuracy_at, measure_cell, worst_case
 from advbench.analysis.sanity import examine
 
-__all__ = ["NOT_ADAPTIVE", "RESULTS_SCHEMA", "build_results"]
+__all__ = ["NOT_ADAPTIVE", "RESULTS_SCHEMA", "build_results", "rank"]
 
 RESULTS_SCHEMA = 1
 """Version of the form of results.json."""
@@ -76,6 +76,7 @@ def _cell(described: Mapping[str, Any], record: Mapping[str, Any] | None) -> dic
         "error": described["skipped"] or "not run",
         "n": described["n"],
         **dict.fromkeys(_MEASURES),
+        "curve": None,
         "seconds": None,
         "craft_seconds": None,
         "warnings": [],
@@ -96,8 +97,15 @@ def _cell(described: Mapping[str, Any], record: Mapping[str, Any] | None) -> dic
         **{key: measured[key] for key in _MEASURES},
         "seconds": record["seconds"],
         "craft_seconds": record["craft_seconds"],
+        "curve": _curve(described, record),
         "warnings": _warnings(described, measured["attack_failures"], record["n"]),
     }
+
+
+def _curve(described: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Robust accuracy of the attacked classifier at every eps; of a minimal attack in a norm that is measured."""
+    norm = described.get("norm")
+    return accuracy_at(record, norm) if described["attack_kind"] == "minimal" and norm in ("linf", "l2") else None
 
 
 def _warnings(described: Mapping[str, Any], failures: int, n: int) -> list[str]:
@@ -132,7 +140,7 @@ def _leaderboards(
                 "model": model,
                 "threats": list(dict.fromkeys(threat for threat, _ in columns)),
                 "columns": [{"threat": threat, "attack": attack} for threat, attack in columns],
-                "rows": sorted((_row(cells, records) for cells in lines), key=_rank),
+                "rows": sorted((_row(cells, records) for cells in lines), key=rank),
             }
         )
     return boards
@@ -165,7 +173,7 @@ def _worst(cells: Sequence[Mapping[str, Any]], records: Mapping[str, Mapping[str
     return {**worst_case(done), "complete": len(done) == len(cells)} if done else None
 
 
-def _rank(row: Mapping[str, Any]) -> tuple[bool, float, float]:
+def rank(row: Mapping[str, Any]) -> tuple[bool, float, float]:
     """Complete rows by worst case, then by clean accuracy; rows with failed or missing attacks after them."""
     worst = row["worst_case"]
     if worst is None:

@@ -17,6 +17,7 @@ __all__ = [
     "add_plugin_flags",
     "add_run",
     "add_samples",
+    "add_seeds",
     "add_store",
     "add_threats",
     "add_verbosity",
@@ -46,6 +47,13 @@ def add_samples(parser: argparse._ActionsContainer) -> None:
     """Adds ``--limit`` and ``--seed``."""
     parser.add_argument("--limit", type=at_least(1), metavar="N", help="a random subset of N samples of each dataset")
     parser.add_argument("--seed", type=at_least(0), metavar="N", help="seed of the subset and of all randomness")
+
+
+def add_seeds(parser: argparse._ActionsContainer) -> None:
+    """Adds ``--seeds``."""
+    parser.add_argument(
+        "--seeds", nargs="+", type=at_least(0), metavar="N", help="repeat with each seed; show means and their spread"
+    )
 
 
 def add_threats(parser: argparse._ActionsContainer) -> None:

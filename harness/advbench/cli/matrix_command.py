@@ -12,6 +12,7 @@ from advbench.cli.flags import (
     add_how_to_run,
     add_plugin_flags,
     add_samples,
+    add_seeds,
     add_store,
     add_threats,
     add_verbosity,
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_threats(what)
     add_samples(what)
+    add_seeds(what)
     add_check_convergence(what)
     add_how_to_run(parser.add_argument_group("how to run"))
     where = parser.add_argument_group("files")

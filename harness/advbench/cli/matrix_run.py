@@ -12,7 +12,7 @@ from typing import Any, TextIO
 import torch
 from rich.console import Console
 
-from advbench.analysis import build_results
+from advbench.analysis import build_results, combine_seeds
 from advbench.api import LabelledImages
 from advbench.cli.progress import MatrixProgress, in_words
 from advbench.cli.session import tables
@@ -54,21 +54,39 @@ def run_matrix(options: argparse.Namespace, stdout: TextIO) -> int:
     bench = Workbench(options)
     suite = suite_of(options, bench.registry)
     exports = plan_exports(bench.registry, options.export, suite.name)
-    run = MatrixRun(bench, suite, recipe(options))
+    runs = [MatrixRun(bench, one, recipe(options)) for one in _one_a_seed(suite, options)]
     console = tables(stdout)
     if options.dry_run:
-        run.announce()
-        run.print_dry_run(console)
+        for run in runs:
+            run.announce()
+            run.print_dry_run(console)
         return 0
     bench.store.check_writable()
-    run.announce()
-    results = run.results()
+    found = []
+    for run in runs:
+        if len(runs) > 1:
+            bench.say(f"seed {run.plan.seed}")
+        run.announce()
+        found.append(run.results())
+    results = combine_seeds(found)
     for export in exports:
         write_export(export, results)
         bench.say(f"wrote {export.path}")
     with contextlib.suppress(BrokenPipeError):  # whoever read the board has gone; all is done and written
         print_results(console, results)
     return int(any(cell["status"] == "error" for cell in results["cells"]))
+
+
+def _one_a_seed(suite: Suite, options: argparse.Namespace) -> list[Suite]:
+    """The suite with each of the seeds that were asked for."""
+    if not options.seeds:
+        return [suite]
+    if options.seed is not None:
+        raise UsageError("--seed and --seeds: give one of them")
+    twice = [seed for seed in options.seeds if options.seeds.count(seed) > 1]
+    if twice:
+        raise UsageError(f"--seeds: {twice[0]} is given twice; remove one")
+    return [dataclasses.replace(suite, seed=seed) for seed in options.seeds]
 
 
 class MatrixRun:

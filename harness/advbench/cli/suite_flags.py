@@ -56,6 +56,8 @@ def recipe(options: argparse.Namespace) -> str:
     for key in SETTINGS:
         if getattr(options, key, None) is not None:
             words += [f"--{key.replace('_', '-')}", str(getattr(options, key))]
+    if getattr(options, "seeds", None):
+        words += ["--seeds", *map(str, options.seeds)]
     for file in options.plugin:
         words += ["--plugin", str(file)]
     return shlex.join(words)

@@ -149,8 +149,14 @@ def _row(row: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> list[Boa
 def _accuracy(cell: Mapping[str, Any]) -> BoardCell:
     if cell["status"] == "ok":
         doubt = f"{DOUBTFUL} " if cell.get("findings") else ""
-        return BoardCell(doubt + percent(cell["robust_accuracy"]), cell["robust_accuracy"])
+        spread = _spread(cell.get("robust_accuracy_seeds") or cell.get("robust_accuracy_draws"))
+        return BoardCell(doubt + percent(cell["robust_accuracy"]) + spread, cell["robust_accuracy"])
     return BoardCell(FAILED, failed=True) if cell["status"] == "error" else BoardCell(NOT_RUN)
+
+
+def _spread(values: Mapping[str, Any] | None) -> str:
+    """The standard deviation over seeds or draws, where there are several."""
+    return "" if not values or values["std"] is None else f" ± {percent(values['std'])}"
 
 
 def _worst_case(worst: Mapping[str, Any] | None) -> tuple[BoardCell, BoardCell]:
@@ -160,7 +166,10 @@ def _worst_case(worst: Mapping[str, Any] | None) -> tuple[BoardCell, BoardCell]:
     if not worst["complete"]:
         return BoardCell(f"≤ {percent(worst['accuracy'])}"), BoardCell(NOT_RUN)
     low, high = worst["ci95"]
-    return BoardCell(percent(worst["accuracy"]), worst["accuracy"]), BoardCell(f"{percent(low)}–{percent(high)}")
+    spread = _spread(worst.get("seeds"))
+    return BoardCell(percent(worst["accuracy"]) + spread, worst["accuracy"]), BoardCell(
+        f"{percent(low)}–{percent(high)}"
+    )
 
 
 def _mark_best(rows: Sequence[Sequence[BoardCell]]) -> tuple[tuple[BoardCell, ...], ...]:
@@ -181,7 +190,15 @@ def _marks(rows: Sequence[Mapping[str, Any]], grid: Sequence[Sequence[Mapping[st
             f"{DAGGER} {NOT_ADAPTIVE}: nothing here tells whether the defense withstands an attacker who knows it; "
             "add --threats oblivious adaptive."
         )
-    if any(cell.get("findings") for cells in grid for cell in cells):
+    cells = [cell for line in grid for cell in line]
+    over = [
+        word
+        for word, key in (("seeds", "robust_accuracy_seeds"), ("draws of the defense", "robust_accuracy_draws"))
+        if any(cell.get(key) for cell in cells)
+    ]
+    if over:
+        notes.append(f"± is the standard deviation over {over[0]}.")
+    if any(cell.get("findings") for cell in cells):
         notes.append(f"{DOUBTFUL} a sanity check speaks against this number: see below.")
     return notes
 
