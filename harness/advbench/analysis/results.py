@@ -77,6 +77,7 @@ def _cell(described: Mapping[str, Any], record: Mapping[str, Any] | None) -> dic
         "n": described["n"],
         **dict.fromkeys(_MEASURES),
         "curve": None,
+        "broken_by": None,
         "seconds": None,
         "craft_seconds": None,
         "warnings": [],
@@ -98,8 +99,17 @@ def _cell(described: Mapping[str, Any], record: Mapping[str, Any] | None) -> dic
         "seconds": record["seconds"],
         "craft_seconds": record["craft_seconds"],
         "curve": _curve(described, record),
+        "broken_by": _broken_by(described, record),
         "warnings": _warnings(described, measured["attack_failures"], record["n"]),
     }
+
+
+def _broken_by(described: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, int] | None:
+    """How many samples each component of the attack fooled, where it has several."""
+    names = described.get("components")
+    if not names or "component" not in record:
+        return None
+    return {name: record["component"].count(place) for place, name in enumerate(names)}
 
 
 def _curve(described: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any] | None:

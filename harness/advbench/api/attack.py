@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from advbench.api.component import Component
@@ -63,6 +64,23 @@ class Attack(Component):
             where there is one. A minimal attack returns the clean image where it found nothing: the
             harness counts that sample as not fooled.
         """
+
+    def run_with_notes(
+        self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
+    ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+        """Attacks one batch and tells what it knows of each sample; what the harness calls.
+
+        An attack that consists of several overrides it, to tell which of them fooled each sample.
+
+        Returns:
+            What :meth:`run` returns; and notes, each of shape (batch,): ``component``, the place in
+            :meth:`component_names` of the one that fooled the sample, int8, -1 where none did.
+        """
+        return self.run(model, images, labels, rng), {}
+
+    def component_names(self) -> tuple[str, ...]:
+        """The names of the attacks that this one consists of; empty where it is one."""
+        return ()
 
     def budget(self) -> Budget | None:
         """The budget, or None for a minimal attack. The harness checks every image against it."""

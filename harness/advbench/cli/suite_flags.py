@@ -32,6 +32,9 @@ def suite_of(options: argparse.Namespace, registry: Registry) -> Suite:
     suite = load_suite(options.suite or DEFAULT_SUITE)
     given: dict[str, Any] = {axis: tuple(values) for axis in AXES if (values := getattr(options, axis)) is not None}
     if given and options.suite is None:
+        # What flags leave out comes from the default suite's first part alone, as one product.
+        first = suite.products[0]
+        suite = dataclasses.replace(suite, **{axis: getattr(first, axis) for axis in AXES}, parts=())
         given["name"] = CUSTOM
         if "datasets" in given:
             given["limit"] = None

@@ -10,6 +10,7 @@ import torch
 from advbench.api import Attack, Budget, ContractError, Dataset, LabelledImages, Norm
 
 __all__ = [
+    "NOTES",
     "check_adversarial",
     "check_budget",
     "check_dataset",
@@ -17,9 +18,13 @@ __all__ = [
     "check_form",
     "check_logits",
     "check_norm",
+    "check_note",
     "check_unchanged",
     "distances",
 ]
+
+NOTES = ("component",)
+"""What an attack may tell of each sample."""
 
 TOLERANCE = 1e-6
 """How far float32 arithmetic may carry an image beyond its range or its budget."""
@@ -47,6 +52,22 @@ def check_adversarial(attack: Attack, clean: torch.Tensor, adversarial: object) 
                 f"{label} went {furthest:.6g} from the image in {budget.norm}; its budget is {budget.eps:.6g}"
             )
     return images
+
+
+def check_note(attack: Attack, name: str, note: object, labels: torch.Tensor) -> torch.Tensor:
+    """Holds what an attack tells of each sample to its contract: whole numbers from -1 to the last component's place.
+
+    Raises:
+        ContractError: It breaks it.
+    """
+    last = len(attack.component_names()) - 1
+    valid = isinstance(note, torch.Tensor) and note.shape == labels.shape and not note.is_floating_point()
+    if not valid or not -1 <= int(note.min()) <= int(note.max()) <= last:  # type: ignore[attr-defined]
+        raise ContractError(
+            f"attack {attack.name!r} tells of {name!r} what is not one whole number from -1 to {last} a sample"
+        )
+    assert isinstance(note, torch.Tensor)
+    return note.to(torch.int8)
 
 
 def check_budget(attack: Attack) -> Budget | None:

@@ -9,7 +9,7 @@ import torch
 
 from advbench.api import Budget, SampleRandom
 from advbench.matrix.adaptive import DefendedClassifier
-from advbench.matrix.contracts import check_adversarial, check_logits, check_unchanged, distances
+from advbench.matrix.contracts import NOTES, check_adversarial, check_logits, check_note, check_unchanged, distances
 from advbench.matrix.environment import Workspace
 from advbench.matrix.tasks import CraftTask
 from advbench.matrix.watch import Notes, Watched, vanishing
@@ -23,7 +23,7 @@ def craft(place: Workspace, task: CraftTask, progress: Callable[[int], None]) ->
     Stored tensors: ``images`` (float32), ``labels``; of the attacked classifier ``clean_predictions``,
     ``predictions`` and ``rounded_predictions`` (of the images rounded to 8 bits); ``seen`` (whether a point within the
     budget fooled it on the way) and ``vanished`` (whether its gradient at the clean image is zero), both bool;
-    ``linf`` and ``l2`` (float64) from the clean image.
+    ``linf`` and ``l2`` (float64) from the clean image; and what the attack itself tells of each sample.
 
     Raises:
         ContractError: The attack or the model broke its contract.
@@ -46,7 +46,7 @@ def craft(place: Workspace, task: CraftTask, progress: Callable[[int], None]) ->
         given, given_labels = clean.clone(), labels.clone()
         began = time.perf_counter()
         rng = SampleRandom(task.seed, "attack", ids, place.device)
-        returned = attack.run(Watched(target, notes), given, given_labels, rng)
+        returned, told = attack.run_with_notes(Watched(target, notes), given, given_labels, rng)
         seconds += time.perf_counter() - began
         check_unchanged(f"attack {attack.name!r}", "images", clean, given)
         check_unchanged(f"attack {attack.name!r}", "labels", labels, given_labels)
@@ -65,6 +65,7 @@ def craft(place: Workspace, task: CraftTask, progress: Callable[[int], None]) ->
             ("rounded_predictions", logits[2].argmax(dim=1)),
             ("seen", notes.seen),
             ("vanished", vanished),
+            *((name, check_note(attack, name, told[name], labels)) for name in NOTES if name in told),
             ("linf", distances(clean, images, Budget("linf", 0))),
             ("l2", distances(clean, images, Budget("l2", 0))),
         ):

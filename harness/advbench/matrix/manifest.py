@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -20,6 +20,8 @@ from advbench.specs import full_spec, short_spec
 from advbench.store import SCHEMA
 
 __all__ = ["make_manifest"]
+
+T = TypeVar("T")
 
 _ALWAYS = ("torch", "numpy")
 
@@ -104,8 +106,9 @@ def _describe(cell: Cell) -> dict[str, Any]:
         "budget": None if budget is None else {"norm": budget.norm, "eps": budget.eps},
         "norm": cell.norm,
         "attack_access": cell.attack.access,
-        "attack_passes": None if cell.failed else _passes(cell),
+        "attack_passes": None if cell.failed else _asked(cell.attack.passes, int),
         "parameters": cell.attack.values(),
+        "components": list(_asked(cell.attack.component_names, tuple) or ()),
         "draws_a_gradient": cell.chunks[0].aim.draws if cell.chunks else None,
         "identity": cell.identity,
         "stochastic": cell.stochastic,
@@ -115,13 +118,13 @@ def _describe(cell: Cell) -> dict[str, Any]:
     }
 
 
-def _passes(cell: Cell) -> int | None:
-    """How many passes the attack takes, where it can tell."""
+def _asked(ask: Callable[[], Any], kind: type[T]) -> T | None:
+    """What an attack tells of itself, or None where it cannot: it is for people, and no reason to fail."""
     try:
-        passes = cell.attack.passes()
-    except (Exception, SystemExit):  # it is for the forecast and for comparisons, and no reason to fail
+        told = ask()
+    except (Exception, SystemExit):
         return None
-    return passes if isinstance(passes, int) else None
+    return told if isinstance(told, kind) else None
 
 
 def _one_a_dataset(plan: Plan) -> list[Cell]:

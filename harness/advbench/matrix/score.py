@@ -25,6 +25,7 @@ _OF_ATTACK = {
     "rounded_predictions": "attacked_rounded_predictions",
     "seen": "seen",
     "vanished": "vanished",
+    "component": "component",
     "linf": "linf",
     "l2": "l2",
 }
