@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from advbench.matrix.cells import Axes, Cell
 from advbench.matrix.contracts import check_dataset
 from advbench.matrix.convergence import double_steps
 from advbench.matrix.environment import Environment, adopt, pick_device
 from advbench.matrix.estimate import Estimate, estimate
 from advbench.matrix.manifest import make_manifest
-from advbench.matrix.plan import Axes, Cell, Plan, build_plan, pick_ids, resolve_axes
+from advbench.matrix.plan import Plan, build_plan, pick_ids, resolve_axes
 from advbench.matrix.run import Job, Observer, Rerun, Todo, run_todo, survey
 from advbench.matrix.tasks import CleanTask, CraftTask, Outcome, ScoreTask
 from advbench.matrix.threat import ADAPTIVE, THREATS, Threat, select_threats

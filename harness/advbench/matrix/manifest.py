@@ -13,8 +13,9 @@ import torch
 from advbench import __version__
 from advbench.api import Component
 from advbench.discovery import Registry, code_digests, dependency_versions
+from advbench.matrix.cells import Axes, Cell
 from advbench.matrix.environment import Environment
-from advbench.matrix.plan import Axes, Cell, Plan
+from advbench.matrix.plan import Plan
 from advbench.matrix.threat import Threat
 from advbench.specs import full_spec, short_spec
 from advbench.store import SCHEMA

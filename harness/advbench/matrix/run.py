@@ -12,8 +12,9 @@ from typing import Any, Literal, Protocol
 
 from advbench.api import Executor
 from advbench.errors import StoreError
+from advbench.matrix.cells import Cell
 from advbench.matrix.environment import Environment
-from advbench.matrix.plan import Cell, Plan
+from advbench.matrix.plan import Plan
 from advbench.matrix.tasks import CleanTask, CraftTask, Outcome, ScoreTask, Task
 from advbench.matrix.work import execute, set_progress
 from advbench.specs import full_spec, short_spec

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from advbench.api import SampleRandom
+from advbench.matrix.cells import CHUNK
 from advbench.matrix.contracts import check_defended, check_logits, check_unchanged
 from advbench.matrix.environment import Workspace
-from advbench.matrix.plan import CHUNK
 from advbench.matrix.probes import PROBED, probe
 from advbench.matrix.tasks import CleanTask, ScoreTask
 from advbench.specs import full_spec

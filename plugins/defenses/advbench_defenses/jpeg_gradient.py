@@ -12,7 +12,7 @@ __all__ = ["differentiable_jpeg"]
 
 _BLOCK = 8
 
-_SLOPE = 0.1
+_SLOPE = 0.3
 
 _LUMA = (
     (16, 11, 10, 16, 24, 40, 51, 61),
@@ -42,7 +42,7 @@ def differentiable_jpeg(images: torch.Tensor, quality: int) -> torch.Tensor:
     """What JPEG compression makes of images, nearly, and with a gradient.
 
     Colour conversion, 4:2:0 subsampling, the blocks' cosine transform and the quantisation tables are JPEG's own
-    (libjpeg's scaling by quality). Rounding of a coefficient c is replaced by ⌊c⌉ + d³ + d/10, with d = c − ⌊c⌉: the
+    (libjpeg's scaling by quality). Rounding of a coefficient c is replaced by ⌊c⌉ + d³ + 0.3 d, with d = c − ⌊c⌉: the
     cube, Shin and Song's, has its slope where a coefficient is about to change; the last term keeps one for the many
     that are near 0, without which attacks on digits get nowhere.
 

@@ -1,0 +1,73 @@
+"""The built-in components under the adaptive threat: what an attacker who knows the defense achieves on digits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.conftest import Called
+
+BROKEN = ("jpeg", "gaussian", "kmeans", "tvm")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Batches this small only wait for more threads."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def matrix(call: Callable[..., Called], tmp_path: Path) -> Callable[..., tuple[Called, dict[str, Any]]]:
+    """Runs a matrix on embedded digits; returns the call and its results."""
+
+    def run(*flags: object) -> tuple[Called, dict[str, Any]]:
+        target = tmp_path / "results.json"
+        called = call(
+            "matrix", "--datasets", "mnist-5k", "--models", "mnist-cnn", "--store", tmp_path / "store",
+            "--export", target, *flags,
+        )  # fmt: skip
+        return called, json.loads(target.read_text())
+
+    return run
+
+
+def accuracies(results: dict[str, Any], attack: str, threat: str) -> dict[str, float]:
+    """Robust accuracy by defense."""
+    assert all(cell["status"] == "ok" for cell in results["cells"])
+    return {
+        cell["defense"].split(":")[0]: cell["robust_accuracy"]
+        for cell in results["cells"]
+        if (cell["attack"].split(":")[0], cell["threat"]) == (attack, threat)
+    }
+
+
+def test_one_board_shows_defenses_that_undo_minimal_attacks_fall_to_one_who_knows_them(
+    matrix: Callable[..., tuple[Called, dict[str, Any]]],
+) -> None:
+    called, results = matrix(
+        "--limit", 40, "--attacks", "deepfool", "pgd:eps=0.3,steps=40", "--defenses", "none", *BROKEN,
+        "--threats", "oblivious", "adaptive", "--eot", 2,
+    )  # fmt: skip
+    adaptive = accuracies(results, "pgd", "adaptive")
+    assert all(adaptive[defense] <= 0.05 for defense in BROKEN), adaptive
+    assert accuracies(results, "deepfool", "oblivious")["jpeg"] > 0.5
+    assert len(results["leaderboards"]) == 1
+    assert called.out.count("mnist-5k · mnist-cnn · oblivious and adaptive") == 1
+
+
+def test_more_draws_for_a_gradient_make_the_attack_no_weaker(
+    matrix: Callable[..., tuple[Called, dict[str, Any]]],
+) -> None:
+    found = {}
+    for eot in (1, 20):
+        _, results = matrix(
+            "--limit", 60, "--attacks", "pgd:eps=0.12,steps=10", "--defenses", "kmeans:clusters=4",
+            "--threats", "adaptive", "--eot", eot, "--score-draws", 3,
+        )  # fmt: skip
+        found[eot] = accuracies(results, "pgd", "adaptive")["kmeans"]
+    assert 0 < found[1] < 1, "an attack that nothing or everything withstands shows nothing"
+    assert found[20] <= found[1] + 0.01
