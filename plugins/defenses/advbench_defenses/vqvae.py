@@ -91,6 +91,9 @@ class VqVae(Defense, Trainable):
     def weights_digest(self) -> str:
         """SHA-256 over the digests of the files, each held to its sidecar."""
         self._check_noise()
+        if self.weights == SHIPPED and not any(path.is_file() for path in self._files().values()):
+            kind = "" if self.noise_kind == GAUSSIAN else f", noise_kind={self.noise_kind}"
+            raise WeightsError(f"no weights for noise={self.noise:g}{kind} come with advbench; {self._remedy(None)}")
         digests = [verified_digest(path, self._remedy(shape)) for shape, path in self._files().items()]
         return hashlib.sha256("".join(digests).encode()).hexdigest()
 

@@ -236,7 +236,7 @@ def test_unusable_weights_are_refused_with_the_command_that_makes_them(kind: str
 
 
 def test_noise_without_shipped_weights_names_the_command() -> None:
-    with pytest.raises(WeightsError, match=r"'advbench train vqvae:noise=1\.5 --dataset mnist --output FILE"):
+    with pytest.raises(WeightsError, match=r"'advbench train vqvae:noise=1\.5 --dataset NAME --output FILE"):
         VqVae(noise=1.5).weights_digest()
     with pytest.raises(ParameterError, match="a share, at most 1"):
         VqVae(noise=1.5, noise_kind="salt-and-pepper")
@@ -268,3 +268,12 @@ def test_an_adaptive_attack_passes_the_quantisation_straight_through(dataset: st
     assert gradient.isfinite().all()
     assert gradient.flatten(1).any(dim=1).all()
     assert not VqVae().apply(images, rng).requires_grad
+
+
+@pytest.mark.parametrize(("kind", "told"), [("gaussian", ""), ("uniform", ", noise_kind=uniform")])
+def test_noise_without_shipped_weights_names_the_command_and_no_path(kind: str, told: str) -> None:
+    with pytest.raises(WeightsError) as caught:
+        VqVae(noise=1.5, noise_kind=kind).weights_digest()
+    message = str(caught.value)
+    assert message.startswith(f"no weights for noise=1.5{told} come with advbench; 'advbench train vqvae:noise=1.5")
+    assert str(vqvae.SHIPPED_FOLDER) not in message
