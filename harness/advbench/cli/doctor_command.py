@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from advbench.discovery import Registered
 
 
+_WIDTH = 27
+"""Of what was looked at; the lines are printed as they come, and none is known before."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Finding:
     """One line: what was looked at, what was seen, and the mend where it fails."""
@@ -43,9 +47,9 @@ def run(options: argparse.Namespace) -> int:
     for finding in _examine(options):
         findings.append(finding)
         mark = "FAIL" if finding.fails else "note" if finding.mend else "ok"
-        print(f"{mark:<5}{finding.what:<26}{finding.seen}")
+        print(f"{mark:<5}{finding.what:<{_WIDTH}} {finding.seen}")
         if finding.mend:
-            print(f"{'':<31}→ {finding.mend}")
+            print(f"{'':<{_WIDTH + 6}}→ {finding.mend}")
     failed = sum(finding.fails for finding in findings)
     print(f"\n{failed} of {len(findings)} checks fail" if failed else f"\nall {len(findings)} checks pass")
     return int(failed > 0)

@@ -39,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: all well; 1: some cells failed; 2: usage error; 3: internal error; 4: plugin failure under
     ``--strict-plugins``; 130: interrupted.
     """
+    # Read when torch is first imported. Threads that spin while they wait make a busy machine several times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     words = list(sys.argv[1:] if arguments is None else arguments)
     command = next((word for word in words if not word.startswith("-")), "")
     prog = f"advbench {command}".strip()

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import torch
 
-__all__ = ["Loss", "each", "fooled", "lead", "likeliest", "sign_gradient", "surplus", "towards"]
+__all__ = ["Loss", "each", "fooled", "input_gradient", "lead", "likeliest", "sign_gradient", "surplus", "towards"]
 
 CERTAIN = 1e-5
 """By how much of the largest logit another class must lead to lead clearly."""
@@ -28,10 +28,10 @@ def fooled(model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -
         return logits.argmax(dim=1) != labels
 
 
-def sign_gradient(
+def input_gradient(
     model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, loss: Loss
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The sign of the loss's gradient with respect to each image.
+    """The loss's gradient with respect to each image.
 
     Args:
         model: Classifier in eval mode.
@@ -40,13 +40,21 @@ def sign_gradient(
         loss: What is to rise.
 
     Returns:
-        The signs, of the images' shape, 0 where the gradient is no number; and the logits, without gradient.
+        The gradient, of the images' shape, 0 where it is no number; and the logits, without gradient.
     """
     with torch.enable_grad():
         points = images.detach().clone().requires_grad_()
         logits = model(points)
         (gradient,) = torch.autograd.grad(loss(logits, labels).sum(), points)
-    return gradient.sign().nan_to_num(0.0), logits.detach()
+    return gradient.nan_to_num(0.0), logits.detach()
+
+
+def sign_gradient(
+    model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, loss: Loss
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The signs of :func:`input_gradient`, which says the rest."""
+    gradient, logits = input_gradient(model, images, labels, loss)
+    return gradient.sign(), logits
 
 
 def surplus(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -8,10 +8,11 @@ import pytest
 from advbench.api import Attack
 from advbench_attacks import plugin
 
+USE_FOOLBOX = {"cw", "deepfool", "fgsm", "foolbox", "pgd"}
 SHARED_NAMES = {
     *("eps", "max_eps", "norm", "search", "steps", "step_size", "random_start", "restarts", "early_stop", "loss"),
     *("search_steps", "learning_rate", "initial_const", "confidence", "candidates", "overshoot"),
-    *("targets", "queries", "engine"),
+    *("targets", "queries", "engine", "kind", "version"),
 }
 
 
@@ -22,7 +23,10 @@ def registered() -> dict[str, type[Attack]]:
 
 
 def test_the_plugin_registers_each_attack_under_its_own_name():
-    assert sorted(registered()) == ["cw", "deepfool", "fgsm", "foolbox", "pgd"]
+    assert sorted(registered()) == [
+        *("apgd", "apgd-t", "autoattack", "cw", "ddn", "deepfool", "fab-t", "fgsm", "fmn", "foolbox", "noise", "pgd"),
+        "square",
+    ]
 
 
 def test_importing_the_plugin_does_not_import_foolbox():
@@ -35,11 +39,15 @@ def test_an_attack_says_what_it_is_where_it_comes_from_and_what_its_parameters_d
     attack = registered()[name]
     assert attack.summary()
     assert attack.source
-    assert "foolbox" in attack.depends_on
     assert all(parameter.help for parameter in attack.parameters())
 
 
-@pytest.mark.parametrize("name", ["fgsm", "pgd", "deepfool", "cw"])
+@pytest.mark.parametrize("name", sorted(registered()))
+def test_attacks_that_foolbox_can_run_depend_on_it_and_no_others(name):
+    assert ("foolbox" in registered()[name].depends_on) == (name in USE_FOOLBOX)
+
+
+@pytest.mark.parametrize("name", sorted(set(registered()) - {"foolbox"}))
 def test_parameters_have_the_names_that_all_attacks_share(name):
     assert {parameter.name for parameter in registered()[name].parameters()} <= SHARED_NAMES
 
@@ -55,6 +63,16 @@ def test_parameters_have_the_names_that_all_attacks_share(name):
         ("deepfool", {"steps": "3", "candidates": "4"}, 12),
         ("cw", {"search_steps": "2", "steps": "30"}, 20),
         ("cw", {"search_steps": "2", "steps": "30", "engine": "foolbox"}, 60),
+        ("ddn", {"steps": "7"}, 7),
+        ("fmn", {"steps": "7", "norm": "l1"}, 7),
+        ("apgd", {"steps": "7", "restarts": "2"}, 14),
+        ("apgd-t", {"steps": "7", "targets": "3"}, 21),
+        ("fab-t", {"steps": "30", "targets": "2"}, 80),
+        ("square", {"queries": "300"}, 100),
+        ("autoattack", {}, 100 + 900 + 1200 + 1666),
+        ("autoattack", {"version": "rand", "steps": "7"}, 14),
+        ("noise", {}, 0),
+        ("noise", {"queries": "31"}, 10),
         ("foolbox", {"attack": "L2DeepFoolAttack"}, None),
     ],
 )

@@ -1,0 +1,134 @@
+"""Auto-PGD, untargeted and targeted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, cast
+
+import torch
+
+from advbench.api import Attack, Budget, ContractError, Norm, SampleRandom, param
+from advbench_attacks.ascent import Ascent, Objective
+from advbench_attacks.balls import Ball
+from advbench_attacks.input_gradients import likeliest, surplus
+from advbench_attacks.logit_differences import logit_ratio, targeted_logit_ratio
+
+__all__ = ["AutoPgd", "TargetedAutoPgd"]
+
+_SOURCE = (
+    "Croce and Hein 2020, Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free "
+    "attacks, algorithm 1"
+)
+
+_OBJECTIVES: Mapping[str, Objective] = {
+    # The cross-entropy is the softplus of this surplus: all that APGD asks of a loss, the direction of its gradient
+    # and which of two losses is higher, is the same, and does not vanish in float32 where the model is sure.
+    "ce": lambda logits, labels, _: surplus(logits, labels),
+    "dlr": lambda logits, labels, _: logit_ratio(logits, labels),
+}
+
+
+@dataclass(frozen=True)
+class AutoPgd(Attack):
+    """Projected gradient ascent with momentum that finds its step size itself.
+
+    Steps begin at length 2 · eps and are halved where the loss makes little progress; the sample then goes on from its
+    best point. ``loss=ce`` is the cross-entropy, ``loss=dlr`` the difference of logits ratio, for models of 3
+    classes or more.
+
+    Each sample gets its point of highest loss, of those that fool the model if there are any. One that a run has fooled
+    takes part in no further restart; with early_stop it ends the run at the first point that fools the model.
+    """
+
+    name: ClassVar[str] = "apgd"
+    source: ClassVar[str] = f"{_SOURCE}; the loss dlr: equation 6"
+
+    eps: float = param(0.3, min=0, help="largest perturbation in the norm, images being in [0, 1]")
+    norm: str = param("linf", choices=("linf", "l2"), help="the norm of the perturbation")
+    loss: str = param(
+        "ce", choices=("ce", "dlr"), help="ce: the cross-entropy rises; dlr: the difference of logits ratio"
+    )
+    steps: int = param(100, min=1, help="number of gradient steps a run")
+    restarts: int = param(1, min=1, help="number of runs, each from a random point")
+    early_stop: bool = param(False, help="end a sample at its first point that fools the model, not at its worst")
+
+    def run(
+        self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
+    ) -> torch.Tensor:
+        """Attacks one batch; see :meth:`advbench.api.Attack.run`.
+
+        Raises:
+            ContractError: The model has too few classes for the loss.
+        """
+        rng = rng.derive(f"{self.name}-{self.loss}")
+        ball = Ball(cast(Norm, self.norm), self.eps)
+        ascent = Ascent(model, images, labels, ball, steps=self.steps, early_stop=self.early_stop)
+        classes = ascent.logits.shape[1]
+        if self.loss == "dlr" and classes < 3:
+            raise ContractError(
+                f"attack {self.name!r} with loss=dlr needs a model of at least 3 classes, and this one has {classes}; "
+                "use loss=ce"
+            )
+        for _ in range(self.restarts):
+            rows = ascent.unsolved()
+            ascent.run(rows, _OBJECTIVES[self.loss], labels[rows], rng)
+        return ascent.points
+
+    def budget(self) -> Budget:
+        """The ball of radius eps."""
+        return Budget(cast(Norm, self.norm), self.eps)
+
+    def passes(self) -> int:
+        """A gradient a step and restart."""
+        return self.steps * self.restarts
+
+
+@dataclass(frozen=True)
+class TargetedAutoPgd(Attack):
+    """Auto-PGD on the targeted difference of logits ratio, towards one class after another.
+
+    The classes are the likeliest at the clean image, the true one left out; all of them where there are fewer than
+    ``targets``. For models of 4 classes or more. A sample that a run has fooled takes part in no other.
+    """
+
+    name: ClassVar[str] = "apgd-t"
+    source: ClassVar[str] = f"{_SOURCE} and equation 8"
+
+    eps: float = param(0.3, min=0, help="largest perturbation in the norm, images being in [0, 1]")
+    norm: str = param("linf", choices=("linf", "l2"), help="the norm of the perturbation")
+    targets: int = param(9, min=1, help="towards how many of the likeliest other classes")
+    steps: int = param(100, min=1, help="number of gradient steps a run")
+    restarts: int = param(1, min=1, help="number of runs a class, each from a random point")
+    early_stop: bool = param(False, help="end a sample at its first point that fools the model, not at its worst")
+
+    def run(
+        self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
+    ) -> torch.Tensor:
+        """Attacks one batch; see :meth:`advbench.api.Attack.run`.
+
+        Raises:
+            ContractError: The model has fewer than 4 classes.
+        """
+        rng = rng.derive(self.name)
+        ball = Ball(cast(Norm, self.norm), self.eps)
+        ascent = Ascent(model, images, labels, ball, steps=self.steps, early_stop=self.early_stop)
+        classes = ascent.logits.shape[1]
+        if classes < 4:
+            raise ContractError(
+                f"attack {self.name!r} needs a model of at least 4 classes, and this one has {classes}; "
+                "use apgd:loss=ce"
+            )
+        for targets in likeliest(ascent.logits, labels, self.targets).T:
+            for _ in range(self.restarts):
+                rows = ascent.unsolved()
+                ascent.run(rows, targeted_logit_ratio, targets[rows], rng)
+        return ascent.points
+
+    def budget(self) -> Budget:
+        """The ball of radius eps."""
+        return Budget(cast(Norm, self.norm), self.eps)
+
+    def passes(self) -> int:
+        """A gradient a step, restart and class, for a sample that none of them fools."""
+        return self.steps * self.restarts * self.targets

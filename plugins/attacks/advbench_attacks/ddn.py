@@ -1,0 +1,72 @@
+"""The attack that decouples a perturbation's direction and its norm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from advbench.api import Attack, Norm, SampleRandom, for_rows, param
+from advbench_attacks.input_gradients import each, fooled, input_gradient, surplus
+from advbench_attacks.minimal_steps import NearestPoints, annealed, unit
+
+__all__ = ["DecoupledDirectionAndNorm"]
+
+FIRST_NORM = 1.0
+"""The L2 norm of the first perturbation."""
+
+CHANGE = 0.05
+"""γ: by what share the norm shrinks after a point that fools the model, and grows after one that does not."""
+
+FIRST_STEP, LAST_STEP = 1.0, 0.01
+"""α, the L2 length of a step: it falls along a cosine."""
+
+
+@dataclass(frozen=True)
+class DecoupledDirectionAndNorm(Attack):
+    """Turns a perturbation along the loss's gradient, and shrinks or grows it by 5 % a step.
+
+    At each step δ ← δ + α ∇J/‖∇J‖₂, rescaled to the norm ε, which is 5 % smaller after a point that fools the model
+    and 5 % larger after one that does not; x' = clip(x + δ, 0, 1). The nearest x' that fools the model is the result.
+    A minimal attack in L2, deterministic. The paper also rounds x' to 8 bits at every step; here nothing is rounded.
+    """
+
+    name: ClassVar[str] = "ddn"
+    source: ClassVar[str] = (
+        "Rony, Hafemann, Oliveira, Ben Ayed, Sabourin and Granger 2019, Decoupling Direction and Norm for Efficient "
+        "Gradient-Based L2 Adversarial Attacks and Defenses, algorithm 1"
+    )
+
+    steps: int = param(100, min=1, help="number of gradient steps")
+
+    def run(
+        self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
+    ) -> torch.Tensor:
+        """Attacks one batch; see :meth:`advbench.api.Attack.run`."""
+        del rng
+        nearest = NearestPoints(images, labels, "l2")
+        rows = (~fooled(model, images, labels)).nonzero().flatten()
+        if not len(rows):
+            return nearest.points
+        clean, true = images[rows], labels[rows]
+        points = clean
+        norm = torch.full(true.shape, FIRST_NORM, device=images.device)
+        for step in range(self.steps):
+            # Of unit length, the gradient of this loss is that of the cross-entropy.
+            gradient, logits = input_gradient(for_rows(model, rows), points, true, surplus)
+            hit = nearest.note(rows, points, logits)
+            norm = norm * torch.where(hit, 1 - CHANGE, 1 + CHANGE)
+            turned = points - clean + annealed(FIRST_STEP, LAST_STEP, step, self.steps) * unit(gradient)
+            points = (clean + each(norm) * unit(turned)).clamp(0, 1)
+        with torch.no_grad():
+            nearest.note(rows, points, for_rows(model, rows)(points))
+        return nearest.confirmed(model)
+
+    def minimises(self) -> Norm:
+        """L2."""
+        return "l2"
+
+    def passes(self) -> int:
+        """A gradient a step."""
+        return self.steps

@@ -1,0 +1,91 @@
+"""What minimal attacks share that take steps of a given length and remember the nearest point that fooled the model."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from advbench.api import Norm
+from advbench_attacks.input_gradients import each, fooled, lead
+
+__all__ = ["NearestPoints", "annealed", "size", "unit"]
+
+_ORDERS: dict[str, float] = {"linf": math.inf, "l2": 2, "l1": 1}
+
+_PUSHES = 8
+_PUSH = 1.001
+"""How often, and by how much at a time, a point is pushed that no longer fools the model in the whole batch."""
+
+
+class NearestPoints:
+    """Of each sample the nearest point seen so far that fools the model.
+
+    Args:
+        images: Clean images, float32 in [0, 1], shape (batch, channels, height, width).
+        labels: True labels, int64, shape (batch,).
+        norm: The norm in which points are near: ``linf``, ``l2`` or ``l1``.
+
+    Attributes:
+        points: The nearest points, of the images' shape; the clean image where none was seen.
+        distances: Their distances from the clean images, or infinity; shape (batch,).
+    """
+
+    def __init__(self, images: torch.Tensor, labels: torch.Tensor, norm: Norm) -> None:
+        self.images = images
+        self.labels = labels
+        self.norm = norm
+        self.points = images.clone()
+        self.distances = torch.full(labels.shape, math.inf, device=images.device)
+
+    def note(self, rows: torch.Tensor, points: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        """Keeps those of these samples' points that fool the model and are the nearest so far.
+
+        Args:
+            rows: Which samples they belong to, each at most once.
+            points: Shape (samples, channels, height, width).
+            logits: What the model says of them.
+
+        Returns:
+            Which of them fool the model: bool, shape (samples,).
+        """
+        hit = lead(logits, self.labels[rows])
+        distances = size(points - self.images[rows], self.norm)
+        nearer = hit & (distances < self.distances[rows])
+        self.points[rows[nearer]] = points[nearer]
+        self.distances[rows[nearer]] = distances[nearer]
+        return hit
+
+    def confirmed(self, model: torch.nn.Module) -> torch.Tensor:
+        """The nearest points, each misclassified in the whole batch; the clean image where there is none.
+
+        Where another batch's rounding makes a difference, a point is pushed outwards a little, a few times at most.
+        """
+        have = self.distances.isfinite()
+        for push in range(_PUSHES + 1):
+            lost = have & ~fooled(model, self.points, self.labels)
+            if push == _PUSHES or not lost.any():
+                break
+            change = self.points[lost] - self.images[lost]
+            self.points[lost] = (self.images[lost] + _PUSH * change).clamp(0, 1)
+        self.points[lost] = self.images[lost]
+        return self.points
+
+
+def size(changes: torch.Tensor, norm: str) -> torch.Tensor:
+    """The norm of each sample's change, over all pixels and channels; shape (batch,)."""
+    norms: torch.Tensor = torch.linalg.vector_norm(changes.flatten(1), _ORDERS[norm], dim=1)
+    return norms
+
+
+def unit(changes: torch.Tensor) -> torch.Tensor:
+    """Each sample's change at L2 norm 1; 0 where it is 0."""
+    # Squares of what is tiny or huge would round to 0 or infinity.
+    largest = each(size(changes, "linf"))
+    scaled = torch.where(largest > 0, changes / largest, 0.0)
+    return scaled / each(size(scaled, "l2").clamp(min=1))
+
+
+def annealed(first: float, last: float, step: int, steps: int) -> float:
+    """What falls from first to last along half a wave of the cosine; ``step`` is one of 0 … steps − 1."""
+    return last + (first - last) * (1 + math.cos(math.pi * step / steps)) / 2

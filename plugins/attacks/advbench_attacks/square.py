@@ -1,0 +1,49 @@
+"""The square attack."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, cast
+
+import torch
+
+from advbench.api import Attack, Budget, Norm, SampleRandom, param
+from advbench_attacks.balls import Ball
+from advbench_attacks.random_squares import RandomSquares
+
+__all__ = ["SquareAttack"]
+
+
+@dataclass(frozen=True)
+class SquareAttack(Attack):
+    """Random search by square changes, without gradients: what raises another class's margin is kept.
+
+    The squares are large at first and grow smaller. A sample ends at its first point that fools the model; where none
+    does it gets the one of highest margin, max_{j≠y} zⱼ − z_y.
+    """
+
+    name: ClassVar[str] = "square"
+    source: ClassVar[str] = (
+        "Andriushchenko, Croce, Flammarion and Hein 2020, Square Attack: a query-efficient black-box adversarial "
+        "attack via random search, algorithms 1 to 3"
+    )
+    access: ClassVar[Literal["gradients", "scores", "nothing"]] = "scores"
+
+    eps: float = param(0.3, min=0, help="largest perturbation in the norm, images being in [0, 1]")
+    norm: str = param("linf", choices=("linf", "l2"), help="the norm of the perturbation")
+    queries: int = param(5000, min=1, help="how many points a sample may try")
+
+    def run(
+        self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
+    ) -> torch.Tensor:
+        """Attacks one batch; see :meth:`advbench.api.Attack.run`."""
+        ball = Ball(cast(Norm, self.norm), self.eps)
+        return RandomSquares(model, images, labels, ball, queries=self.queries, rng=rng.derive(self.name)).run()
+
+    def budget(self) -> Budget:
+        """The ball of radius eps."""
+        return Budget(cast(Norm, self.norm), self.eps)
+
+    def passes(self) -> int:
+        """A forward pass a query, a third of a pass each, for a sample that no query fools."""
+        return self.queries // 3

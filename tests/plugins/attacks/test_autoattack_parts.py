@@ -1,0 +1,353 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.plugins.attacks.classifiers import Holed, Linear, Noisy, Undefined, inner_images
+
+from advbench.api import Budget, ContractError, ParameterError
+from advbench_attacks import ascent
+from advbench_attacks.apgd import AutoPgd, TargetedAutoPgd
+from advbench_attacks.input_gradients import surplus
+from advbench_attacks.logit_differences import logit_ratio, margin, targeted_logit_ratio
+from advbench_attacks.pgd import ProjectedGradientDescent
+from advbench_attacks.random_squares import pixel_share
+from advbench_attacks.square import SquareAttack
+
+NORMS = ("linf", "l2")
+ASCENTS = [
+    *(AutoPgd(0.2, norm, loss, steps=20) for norm in NORMS for loss in ("ce", "dlr")),
+    *(TargetedAutoPgd(0.2, norm, 2, steps=20) for norm in NORMS),
+]
+ATTACKS = [*ASCENTS, *(SquareAttack(0.2, norm, queries=60) for norm in NORMS)]
+ORDERS = {"linf": float("inf"), "l2": 2.0}
+
+
+def sizes(changes: torch.Tensor, norm: str) -> torch.Tensor:
+    return torch.linalg.vector_norm(changes.double().flatten(1), ORDERS[norm], dim=1)
+
+
+@pytest.fixture
+def many(network) -> tuple[torch.Tensor, torch.Tensor]:
+    """A hundred images and the network's own predictions."""
+    images = torch.rand(100, 1, 6, 6, generator=torch.Generator().manual_seed(8))
+    return images, network(images).argmax(dim=1)
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_the_images_stay_in_the_budget_and_the_inputs_as_they_were(attack, network, many, streams):
+    images, labels = many
+    kept = images.clone(), labels.clone()
+    crafted = attack.run(network, images, labels, streams(range(100)))
+    assert attack.budget() == Budget(attack.norm, 0.2)
+    assert (sizes(crafted - images, attack.norm) <= 0.2 + 1e-6).all()
+    assert sizes(crafted - images, attack.norm).max() > 0.19
+    assert crafted.min() >= 0
+    assert crafted.max() <= 1
+    assert (crafted.dtype, crafted.shape, crafted.requires_grad) == (torch.float32, images.shape, False)
+    assert torch.equal(images, kept[0])
+    assert torch.equal(labels, kept[1])
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_targeted_apgd_crosses_the_boundary_of_a_linear_classifier_as_soon_as_eps_reaches_it(norm, streams):
+    model, images = Linear(), inner_images(6)
+    labels = model(images).argmax(dim=1)
+    for i, distance in enumerate(model.distance(images, labels, norm).tolist()):
+        image, label = images[i : i + 1], labels[i : i + 1]
+        for share, fooled in ((1.02, True), (0.98, False)):
+            crafted = TargetedAutoPgd(share * distance, norm, steps=50).run(model, image, label, streams([i]))
+            assert (model(crafted).argmax(dim=1) != label).item() is fooled
+
+
+@pytest.mark.parametrize(
+    ("attack", "nearly"),
+    [
+        *((AutoPgd(0.01, norm, steps=50), 0.999) for norm in NORMS),
+        (SquareAttack(0.01, "linf", 1000), 0.999),
+        # In L2 its changes are bumps of three pixels or more, of which not every direction is made.
+        (SquareAttack(0.01, "l2", 1000), 0.6),
+    ],
+    ids=str,
+)
+def test_the_margin_of_a_linear_classifier_rises_to_its_optimum(attack, nearly, streams):
+    model, images = Linear(2), inner_images(24)
+    labels = model(images).argmax(dim=1)
+    safe = model.distance(images, labels, attack.norm) > 0.011  # a search ends at the first success, not the optimum
+    images, labels = images[safe], labels[safe]
+    assert len(images) >= 12
+    before = margin(model(images), labels)
+    found = margin(model(attack.run(model, images, labels, streams(range(len(images))))), labels) - before
+    best = model.best_margin(images, labels, attack.norm, 0.01) - before
+    assert (found <= best * 1.001).all()
+    assert (found >= best * nearly).all()
+
+
+def test_apgd_fools_no_fewer_samples_than_pgd_at_the_same_steps_and_raises_the_loss_higher(network, many, streams):
+    images, labels = many
+    for eps in (0.03, 0.05):
+        ours, theirs = (
+            attack.run(network, images, labels, streams(range(100)))
+            for attack in (AutoPgd(eps, steps=20), ProjectedGradientDescent(eps, steps=20))
+        )
+        robust = [(network(crafted).argmax(dim=1) == labels).sum() for crafted in (ours, theirs)]
+        assert 0 < robust[0] <= robust[1] < 100
+        assert surplus(network(ours), labels).mean() > surplus(network(theirs), labels).mean() - 1e-4
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_apgd_takes_the_steps_of_the_paper(norm, network, many, streams):
+    eps, images, labels = {"linf": 0.05, "l2": 0.3}[norm], many[0][:40], many[1][:40]
+    rng = streams(range(40)).derive("apgd-ce")
+    if norm == "linf":
+        starts = (images + rng.uniform(1, 6, 6, low=-eps, high=eps)).clamp(0, 1)
+    else:
+        directions = rng.normal(1, 6, 6)
+        starts = (images + eps * directions / directions.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1)).clamp(0, 1)
+    by_hand = [_by_hand(network, *one, norm, eps, 30) for one in zip(images, labels, starts, strict=True)]
+    crafted = AutoPgd(eps, norm, steps=30).run(network, images, labels, streams(range(40)))
+    away = (crafted - torch.stack([point for point, _ in by_hand])).abs().amax(dim=(1, 2, 3))
+    assert sum(halvings for _, halvings in by_hand) > 80, "the step must have been halved for this to show anything"
+    assert (away < 1e-4).float().mean() > 0.9  # of equal losses rounding may make either the higher
+
+
+def _by_hand(network, image, label, start, norm, eps, steps):
+    """Algorithm 1 of Croce and Hein on one sample, with the cross-entropy in double precision."""
+
+    def project(point):
+        change = point - image
+        change = change.clamp(-eps, eps) if norm == "linf" else change * min(1, eps / max(change.norm().item(), 1e-30))
+        return (image + change).clamp(0, 1)
+
+    def look(point):
+        point = point.clone().requires_grad_()
+        loss = torch.nn.functional.cross_entropy(network(point[None]).double(), label[None])
+        gradient = torch.autograd.grad(loss, point)[0]
+        return loss.item(), gradient.sign() if norm == "linf" else gradient / gradient.norm()
+
+    (loss, way), size, halvings = look(start), 2 * eps, 0
+    before, point = start, start
+    best = best_before = (loss, start, way)
+    rises, last, halved = 0, 0, False
+    for step in range(1, steps + 1):
+        ahead = project(point + size * way)
+        if step > 1:
+            ahead = project(point + 0.75 * (ahead - point) + 0.25 * (point - before))
+        before, point, old = point, ahead, loss
+        loss, way = look(point)
+        rises += loss > old
+        if loss > best[0]:
+            best = (loss, point, way)
+        if step in ascent.checkpoints(steps):
+            halved = rises < 0.75 * (step - last) or (not halved and best[0] == best_before[0])
+            if halved:
+                size, halvings = size / 2, halvings + 1
+                loss, point, way = best
+            best_before, rises, last = best, 0, step
+    return best[1], halvings
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_highest_loss_inside_the_ball_is_found(norm, streams):
+    centre = torch.full((1, 1, 3, 4), 0.5)
+
+    class Hill(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            height = -(images - centre).flatten(1).square().sum(dim=1)
+            return torch.stack((height * 0, height), dim=1)
+
+    images, labels = inner_images(8), torch.zeros(8, dtype=torch.int64)
+    crafted = AutoPgd({"linf": 0.3, "l2": 1.0}[norm], norm).run(Hill().eval(), images, labels, streams(range(8)))
+    assert (sizes(images - centre, norm) > 0.1).all()
+    assert (sizes(crafted - centre, norm) < 0.01).all()
+
+
+@pytest.mark.parametrize(
+    ("steps", "at"),
+    [(100, [22, 41, 57, 70, 80, 87, 93, 99]), (10, [3, 5, 6, 7, 8, 9]), (2, [1]), (1, [])],
+)
+def test_the_checkpoints_are_those_of_the_paper(steps, at):
+    assert ascent.checkpoints(steps) == at
+
+
+def test_the_ratios_of_logits_are_those_of_the_paper_whatever_the_logits_scale():
+    logits, labels, targets = torch.tensor([[4.0, 1.0, 3.0, 0.0]] * 2), torch.tensor([0, 2]), torch.tensor([1, 1])
+    for scale in (1e-3, 1.0, 1e3):
+        torch.testing.assert_close(logit_ratio(scale * logits, labels), torch.tensor([-1 / 3, 1 / 3]))
+        torch.testing.assert_close(
+            targeted_logit_ratio(scale * logits, labels, targets), torch.tensor([-3 / 3.5, -2 / 3.5])
+        )
+
+
+def test_the_squares_shrink_as_in_the_paper_at_10000_queries_and_in_proportion_at_others():
+    assert [pixel_share(query, 10_000) for query in (1, 10, 11, 50, 51, 201)] == [0.8, 0.8, 0.4, 0.4, 0.2, 0.1]
+    assert pixel_share(9999, 10_000) == 0.8 / 512
+    assert [pixel_share(query, 1000) for query in (1, 2, 21, 999)] == [0.8, 0.4, 0.1, 0.8 / 512]
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_a_samples_result_does_not_depend_on_its_batch(attack, network, images, labels, streams):
+    whole = attack.run(network, images, labels, streams(range(6)))
+    parts = [attack.run(network, images[i], labels[i], streams(i.tolist())) for i in torch.arange(6).split([1, 3, 2])]
+    # Of two points with the same loss, another batch's rounding may make either the higher.
+    torch.testing.assert_close(torch.cat(parts), whole, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_a_random_classifier_is_told_the_samples_so_that_the_batch_makes_no_difference(
+    attack, network, images, labels, streams
+):
+    def run(rows: torch.Tensor) -> torch.Tensor:
+        ids = rows.tolist()
+        return attack.run(Noisy(network, streams(ids, 1)), images[rows], labels[rows], streams(ids))
+
+    whole = run(torch.arange(6))
+    torch.testing.assert_close(torch.cat([run(i) for i in torch.arange(6).split([1, 3, 2])]), whole, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_a_sample_that_is_misclassified_already_keeps_its_clean_image(attack, network, images, labels, streams):
+    wrong = torch.tensor([False, True, False, False, True, False])
+    labels = torch.where(wrong, (labels + 1) % 10, labels)
+    crafted = attack.run(network, images, labels, streams(range(6)))
+    assert torch.equal(crafted[wrong], images[wrong])
+    assert (crafted[~wrong] != images[~wrong]).flatten(1).any(dim=1).all()
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_the_start_is_random_and_comes_from_the_samples_streams(attack, network, images, labels, streams):
+    one, again, other = (attack.run(network, images, labels, streams(range(6), seed)) for seed in (0, 0, 1))
+    assert torch.equal(one, again)
+    assert (one != other).flatten(1).any(dim=1).any()
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_gradients_that_are_not_numbers_spoil_no_image(attack, images, streams):
+    crafted = attack.run(Undefined().eval(), images, torch.full((6,), 4), streams(range(6)))
+    assert crafted.isfinite().all()
+    assert (sizes(crafted - images, attack.norm) <= 0.2 + 1e-6).all()
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_logits_that_are_not_numbers_spoil_no_image(attack, network, images, labels, streams):
+    crafted = attack.run(Holed(network, images).eval(), images, labels, streams(range(6)))
+    assert crafted.isfinite().all()
+    assert (sizes(crafted - images, attack.norm) <= 0.2 + 1e-6).all()
+
+
+@pytest.mark.parametrize("attack", ASCENTS, ids=str)
+def test_an_ascent_works_where_the_caller_has_switched_gradients_off(attack, network, images, labels, streams):
+    usual = attack.run(network, images, labels, streams(range(6)))
+    with torch.no_grad():
+        assert torch.equal(attack.run(network, images, labels, streams(range(6))), usual)
+
+
+def test_square_asks_for_logits_alone_and_as_often_as_it_may(network, images, labels, streams):
+    calls: list[bool] = []
+
+    class Watched(torch.nn.Module):
+        def forward(self, given: torch.Tensor) -> torch.Tensor:
+            calls.append(torch.is_grad_enabled() or given.requires_grad)
+            return network(given)
+
+    SquareAttack(1e-4, queries=150).run(Watched().eval(), images, labels, streams(range(6)))
+    assert calls == [False] * 151  # the clean images first
+
+
+@pytest.mark.parametrize("attack", [SquareAttack(0.2, norm, 300) for norm in NORMS], ids=str)
+def test_square_finds_more_with_more_queries(attack, network, many, streams):
+    images, labels = many
+    few = SquareAttack(attack.eps, attack.norm, 3)
+    robust = [
+        (network(one.run(network, images, labels, streams(range(100)))).argmax(dim=1) == labels).sum()
+        for one in (few, attack)
+    ]
+    assert robust[1] < 0.8 * robust[0]
+
+
+def test_square_lets_samples_leave_that_are_fooled(network, many, streams, recorded):
+    recorder = recorded(network)
+    SquareAttack(0.1, queries=100).run(recorder, *many, streams(range(100)))
+    assert recorder.batches[1:] == sorted(recorder.batches[1:], reverse=True)
+    assert recorder.batches[-1] < 80
+
+
+@pytest.mark.parametrize("attack", ASCENTS, ids=str)
+def test_early_stop_fools_as_many_with_fewer_passes_and_without_it_the_loss_rises_on(
+    attack, network, many, streams, recorded
+):
+    images, labels = many
+    values = {**attack.values(), "eps": 0.05 if attack.norm == "linf" else 0.2}
+    fooled, passes, losses = [], [], []
+    for early_stop in (False, True):
+        recorder = recorded(network)
+        one = type(attack).from_values({**values, "early_stop": early_stop})
+        logits = network(one.run(recorder, images, labels, streams(range(100))))
+        fooled.append(logits.argmax(dim=1) != labels)
+        passes.append(sum(recorder.batches))
+        losses.append(surplus(logits, labels)[fooled[-1]].mean())
+    assert torch.equal(*fooled)
+    assert fooled[0].any()
+    assert passes[1] < passes[0]
+    assert losses[1] < losses[0]
+
+
+def test_samples_that_a_run_fooled_take_part_in_no_restart_and_no_further_target(network, many, streams, recorded):
+    for attack, runs in ((AutoPgd(0.05, steps=4, restarts=3), 3), (TargetedAutoPgd(0.05, targets=3, steps=4), 3)):
+        recorder = recorded(network)
+        crafted = attack.run(recorder, *many, streams(range(100)))
+        firsts = recorder.batches[1::5]
+        assert len(firsts) == runs
+        assert firsts[0] == 100
+        assert sorted(firsts, reverse=True) == firsts
+        assert firsts[-1] < 100
+        assert (network(crafted).argmax(dim=1) == many[1]).sum() <= firsts[-1]
+
+
+@pytest.mark.parametrize(
+    ("attack", "classes", "says"),
+    [
+        (AutoPgd(loss="dlr"), 2, r"'apgd' with loss=dlr needs .* at least 3 classes.* has 2; use loss=ce"),
+        (TargetedAutoPgd(), 3, r"'apgd-t' needs .* at least 4 classes.* has 3; use apgd:loss=ce"),
+    ],
+)
+def test_too_few_classes_for_the_loss_are_an_error_that_says_what_to_do(attack, classes, says, streams):
+    model, images = Linear(classes), inner_images(2)
+    with pytest.raises(ContractError, match=says):
+        attack.run(model, images, model(images).argmax(dim=1), streams(range(2)))
+
+
+def test_more_targets_than_other_classes_are_all_of_them(streams, recorded):
+    model, images = Linear(4), inner_images(8)
+    labels = model(images).argmax(dim=1)
+    recorder = recorded(model)
+    three, nine = (
+        TargetedAutoPgd(1e-4, targets=targets, steps=5).run(recorder, images, labels, streams(range(8)))
+        for targets in (3, 9)
+    )
+    assert torch.equal(three, nine)
+    assert recorder.batches == [8] * 2 * (1 + 3 * 6)
+
+
+def test_two_classes_are_enough_for_the_cross_entropy(streams):
+    model, images = Linear(2), inner_images(4)
+    labels = model(images).argmax(dim=1)
+    crafted = AutoPgd(0.5, steps=5).run(model, images, labels, streams(range(4)))
+    assert (model(crafted).argmax(dim=1) != labels).all()
+
+
+@pytest.mark.parametrize(
+    ("attack", "key", "text"),
+    [
+        (AutoPgd, "loss", "margin"),
+        (AutoPgd, "norm", "l1"),
+        (AutoPgd, "eps", "-0.1"),
+        (AutoPgd, "restarts", "0"),
+        (TargetedAutoPgd, "targets", "0"),
+        (TargetedAutoPgd, "steps", "0"),
+        (SquareAttack, "queries", "0"),
+        (SquareAttack, "norm", "l1"),
+    ],
+)
+def test_parameters_out_of_range_are_refused(attack, key, text):
+    with pytest.raises(ParameterError, match=rf"{key}={text}"):
+        attack.from_text({key: text})

@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.plugins.attacks.classifiers import Holed, Linear, Noisy, Undefined, inner_images
+
+from advbench.api import ParameterError
+from advbench_attacks.adaptive_boundary import AdaptiveBoundary
+from advbench_attacks.fab import TargetedFab
+from advbench_attacks.halfspaces import to_boundary
+
+NORMS = ("linf", "l2")
+ATTACKS = [TargetedFab(norm, targets=3, steps=20) for norm in NORMS]
+ORDERS = {"linf": float("inf"), "l2": 2.0}
+
+
+def sizes(changes: torch.Tensor, norm: str) -> torch.Tensor:
+    return torch.linalg.vector_norm(changes.double().flatten(1), ORDERS[norm], dim=1)
+
+
+@pytest.fixture
+def many(network) -> tuple[torch.Tensor, torch.Tensor]:
+    """A hundred images and the network's own predictions."""
+    images = torch.rand(100, 1, 6, 6, generator=torch.Generator().manual_seed(8))
+    return images, network(images).argmax(dim=1)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 8])
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_perturbation_of_a_linear_classifier_is_the_smallest_one(norm, batch, streams):
+    model, images = Linear(), inner_images(8)
+    labels = model(images).argmax(dim=1)
+    crafted = torch.cat(
+        [TargetedFab(norm).run(model, images[i], labels[i], streams(i.tolist())) for i in torch.arange(8).split(batch)]
+    )
+    smallest = model.distance(images, labels, norm)
+    assert (model(crafted).argmax(dim=1) != labels).all()
+    assert (sizes(crafted - images, norm) >= 0.999 * smallest).all()
+    assert (sizes(crafted - images, norm) <= 1.02 * smallest).all()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_last_look_between_image_and_point_takes_back_the_overshoot_of_a_step(norm, streams):
+    model, images = Linear(), inner_images(8)
+    labels = model(images).argmax(dim=1)
+    crafted = TargetedFab(norm, steps=1).run(model, images, labels, streams(range(8)))
+    assert (sizes(crafted - images, norm) <= 1.002 * model.distance(images, labels, norm)).all()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_step_to_the_boundary_goes_no_further_than_it_must_and_stays_in_the_image_range(norm):
+    generator = torch.Generator().manual_seed(0)
+    points = (3 * torch.rand(64, 1, 8, 8, generator=generator) - 1).clamp(0, 1)  # most of them at a bound
+    normals = torch.randn(64, 1, 8, 8, generator=generator) ** 7
+    offsets = torch.randn(64, generator=generator) * 1000
+    changes = to_boundary(points, normals, offsets, norm)
+    wanted = _by_bisection(points, normals, offsets, norm)
+    reached = (normals * wanted).flatten(1).sum(dim=1) + offsets
+    assert 0 < (reached.abs() < 1e-3).sum() < 64, "some planes must lie outside [0, 1], and some not"
+    torch.testing.assert_close(changes, wanted.float(), atol=1e-5, rtol=1e-4)
+    assert (points + changes).min() > -1e-6
+    assert (points + changes).max() < 1 + 1e-6
+
+
+def _by_bisection(points, normals, offsets, norm):
+    points, normals, offsets = points.double(), normals.double(), offsets.double()
+    signs = -normals.sign() * offsets.sign().reshape(-1, 1, 1, 1)
+    room = torch.where(signs > 0, 1 - points, points)
+    speeds = torch.ones_like(room) if norm == "linf" else normals.abs()
+    low = torch.zeros(len(points), 1, 1, 1).double()
+    high = low + 1e40
+    for _ in range(250):
+        middle = (low + high) / 2
+        moved = (normals.abs() * torch.minimum(middle * speeds, room)).flatten(1).sum(dim=1)
+        short = (moved < offsets.abs()).reshape(-1, 1, 1, 1)
+        low, high = torch.where(short, middle, low), torch.where(short, high, middle)
+    return signs * torch.minimum(high * speeds, room)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_without_a_direction_there_is_no_step(norm):
+    points = torch.full((2, 1, 2, 2), 0.5)
+    assert torch.equal(to_boundary(points, torch.zeros_like(points), torch.ones(2), norm), torch.zeros_like(points))
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_every_sample_is_fooled_and_the_inputs_stay_as_they_were(attack, network, many, streams):
+    images, labels = many
+    kept = images.clone()
+    crafted = attack.run(network, images, labels, streams(range(100)))
+    assert attack.budget() is None
+    assert attack.minimises() == attack.norm
+    assert (network(crafted).argmax(dim=1) != labels).all()
+    assert crafted.min() >= 0
+    assert crafted.max() <= 1
+    assert (crafted.dtype, crafted.shape, crafted.requires_grad) == (torch.float32, images.shape, False)
+    assert torch.equal(images, kept)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_fab_takes_the_steps_of_the_paper(norm, network, many):
+    images, labels = many[0][:40], many[1][:40]
+    search = AdaptiveBoundary(network, images, labels, steps=8, targets=1, norm=norm)
+    targets = network(images).scatter(1, labels[:, None], float("-inf")).argmax(dim=1)
+    by_hand = torch.stack([_by_hand(network, *one, norm, 8) for one in zip(images, labels, targets, strict=True)])
+    search._approach(torch.arange(40), targets)
+    away = (search.nearest.points - by_hand).abs().amax(dim=(1, 2, 3))
+    assert (away < 1e-4).float().mean() > 0.9  # of two points equally near rounding may make either the nearer
+
+
+def _by_hand(network, image, label, target, norm, steps):
+    """Algorithm 1 of Croce and Hein towards one class on one sample, which must be fooled."""
+    image, point = image[None], image[None]
+    found, nearest = None, float("inf")
+    for _ in range(steps):
+        point = point.clone().requires_grad_()
+        logits = network(point)[0]
+        gap = logits[target] - logits[label]
+        normal = torch.autograd.grad(gap, point)[0]
+        point, gap = point.detach(), gap.detach()[None]
+        change = _by_bisection(point, normal, gap, norm).float()
+        clean_change = _by_bisection(image, normal, gap + (normal * (image - point)).sum(), norm).float()
+        way, clean_way = sizes(change, norm), sizes(clean_change, norm)
+        bias = min(float(way / (way + clean_way)), 0.1)
+        point = ((1 - bias) * (point + 1.05 * change) + bias * (image + 1.05 * clean_change)).clamp(0, 1)
+        if network(point).argmax() != label:
+            if sizes(point - image, norm) < nearest:
+                found, nearest = point[0], float(sizes(point - image, norm))
+            point = 0.1 * image + 0.9 * point
+    return found
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_more_steps_come_nearer_on_a_bent_boundary(norm, many, network, streams):
+    class Bent(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return network(images**3)
+
+    bent, images = Bent().eval(), many[0]
+    labels = bent(images).argmax(dim=1)
+    few, more, most = (
+        sizes(TargetedFab(norm, 3, steps).run(bent, images, labels, streams(range(100))) - images, norm)
+        for steps in (2, 20, 100)
+    )
+    assert (few > 1.01 * more).sum() > 30
+    assert (more <= 1.02 * few).all()
+    assert (more > 1.01 * most).sum() < 10, "points that barely cross the boundary must not stay there"
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_a_samples_result_does_not_depend_on_its_batch(attack, network, images, labels, streams):
+    whole = attack.run(network, images, labels, streams(range(6)))
+    parts = [attack.run(network, images[i], labels[i], streams(i.tolist())) for i in torch.arange(6).split([1, 3, 2])]
+    torch.testing.assert_close(torch.cat(parts), whole, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_a_random_classifier_is_told_the_samples_so_that_the_batch_makes_no_difference(
+    attack, network, images, labels, streams
+):
+    def run(rows: torch.Tensor) -> torch.Tensor:
+        ids = rows.tolist()
+        return attack.run(Noisy(network, streams(ids, 1)), images[rows], labels[rows], streams(ids))
+
+    labels = labels.where(torch.arange(6) != 2, (labels + 1) % 10)  # one that takes no part
+    whole = run(torch.arange(6))
+    torch.testing.assert_close(torch.cat([run(i) for i in torch.arange(6).split([1, 3, 2])]), whole, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_a_sample_that_is_misclassified_already_keeps_its_clean_image(attack, network, images, labels, streams):
+    wrong = torch.tensor([False, True, False, False, True, False])
+    labels = torch.where(wrong, (labels + 1) % 10, labels)
+    crafted = attack.run(network, images, labels, streams(range(6)))
+    assert torch.equal(crafted[wrong], images[wrong])
+    assert (crafted[~wrong] != images[~wrong]).flatten(1).any(dim=1).all()
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_a_classifier_that_cannot_be_fooled_leaves_the_clean_images(attack, images, streams):
+    class Constant(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.flatten(1).sum(dim=1, keepdim=True) * 0 + torch.tensor([[1.0, 0.0, 0.0]])
+
+    labels = torch.zeros(6, dtype=torch.int64)
+    assert torch.equal(attack.run(Constant().eval(), images, labels, streams(range(6))), images)
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_gradients_that_are_not_numbers_leave_the_clean_images(attack, images, streams):
+    assert torch.equal(attack.run(Undefined().eval(), images, torch.full((6,), 4), streams(range(6))), images)
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_logits_that_are_not_numbers_leave_the_clean_images(attack, network, images, labels, streams):
+    assert torch.equal(attack.run(Holed(network, images).eval(), images, labels, streams(range(6))), images)
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_it_works_where_the_caller_has_switched_gradients_off(attack, network, images, labels, streams):
+    usual = attack.run(network, images, labels, streams(range(6)))
+    with torch.no_grad():
+        assert torch.equal(attack.run(network, images, labels, streams(range(6))), usual)
+
+
+def test_more_targets_than_other_classes_are_all_of_them(streams, recorded):
+    model, images = Linear(3), inner_images(8)
+    labels = model(images).argmax(dim=1)
+    passes = []
+    for targets in (1, 2, 9):
+        recorder = recorded(model)
+        TargetedFab(targets=targets, steps=5).run(recorder, images, labels, streams(range(8)))
+        passes.append(len(recorder.batches))
+    assert passes[1] == passes[2] == passes[0] + 2 * 5
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_within_eps_a_sample_leaves_as_soon_as_it_is_near_enough(norm, recorded):
+    model, images = Linear(), inner_images(8)
+    labels = model(images).argmax(dim=1)
+    smallest = model.distance(images, labels, norm)
+    eps = float(smallest.median()) * 1.1
+    recorder = recorded(model)
+    search = AdaptiveBoundary(recorder, images, labels, steps=10, targets=4, norm=norm, eps=eps)
+    search.run()
+    assert torch.equal(search.nearest.distances <= eps, smallest <= eps)
+    steps = recorder.batches[1 : 1 + 2 * 10 * 4]
+    assert steps == sorted(steps, reverse=True)
+    assert steps[-1] == (smallest > eps).sum()
+    assert steps[2] < 8, "samples must leave within the steps towards a class, too"
+
+
+@pytest.mark.parametrize(("key", "text"), [("norm", "l1"), ("targets", "0"), ("steps", "0")])
+def test_parameters_out_of_range_are_refused(key, text):
+    with pytest.raises(ParameterError, match=rf"{key}={text}"):
+        TargetedFab.from_text({key: text})

@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from advbench.api import Attack, ParameterError
+from advbench_attacks import fmn
+from advbench_attacks.cw import CarliniWagnerL2
+from advbench_attacks.ddn import DecoupledDirectionAndNorm
+from advbench_attacks.fmn import FastMinimumNorm
+from advbench_attacks.minimal_steps import NearestPoints, size
+
+INFINITY = float("inf")
+ATTACKS = [DecoupledDirectionAndNorm(), *(FastMinimumNorm(norm=norm) for norm in ("linf", "l2", "l1"))]
+
+
+class Plane(torch.nn.Module):
+    """Two classes apart by a plane whose weights are of very different sizes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        signs = torch.tensor([1.0, -1.0]).repeat(6)
+        self.weight = torch.linspace(0.05, 2.0, 12) * signs
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        gap = (images.flatten(1) - 0.5) @ self.weight
+        return torch.stack((gap, -gap), dim=1) / 2
+
+
+@pytest.fixture
+def plane() -> torch.nn.Module:
+    return Plane().eval()
+
+
+@pytest.fixture
+def inner() -> torch.Tensor:
+    """Eight images so near to grey that the bounds keep no attack from the plane, and all off it."""
+    images = 0.5 + (torch.rand(8, 1, 3, 4, generator=torch.Generator().manual_seed(4)) - 0.5) * 0.2
+    assert (Plane()(images)[:, 0].abs() > 0.01).all()
+    return images
+
+
+@pytest.mark.parametrize("count", [1, 3, 8])
+@pytest.mark.parametrize(
+    ("attack", "order", "dual"), list(zip(ATTACKS, (2, INFINITY, 2, 1), (2, 1, 2, INFINITY), strict=True)), ids=str
+)
+def test_the_perturbation_of_a_linear_classifier_is_the_smallest_one(attack, order, dual, count, plane, inner, streams):
+    inner = inner[:count]
+    logits = plane(inner)
+    labels = logits.argmax(dim=1)
+    smallest = (logits[:, 0] - logits[:, 1]).abs() / torch.linalg.vector_norm(plane.weight, dual)
+    crafted = attack.run(plane, inner, labels, streams(range(count)))
+    found = torch.linalg.vector_norm((crafted - inner).flatten(1), order, dim=1)
+    assert (plane(crafted).argmax(dim=1) != labels).all()
+    assert (found >= 0.999 * smallest).all()
+    assert (found <= 1.02 * smallest).all()
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_every_sample_is_fooled_and_the_inputs_stay_as_they_were(attack, network, images, labels, streams):
+    kept = images.clone()
+    with torch.no_grad():  # as callers may have it
+        crafted = attack.run(network, images, labels, streams(range(6)))
+    assert attack.budget() is None
+    assert (network(crafted).argmax(dim=1) != labels).all()
+    assert crafted.min() >= 0
+    assert crafted.max() <= 1
+    assert (crafted.dtype, crafted.shape, crafted.requires_grad) == (torch.float32, images.shape, False)
+    assert torch.equal(images, kept)
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_a_samples_result_does_not_depend_on_its_batch(attack, network, images, labels, streams):
+    whole = attack.run(network, images, labels, streams(range(6)))
+    parts = [attack.run(network, images[i], labels[i], streams(i.tolist())) for i in torch.arange(6).split([1, 3, 2])]
+    torch.testing.assert_close(torch.cat(parts), whole, atol=1e-5, rtol=0)
+
+
+@pytest.fixture
+def many(network) -> tuple[torch.Tensor, torch.Tensor]:
+    """A hundred images and the network's own predictions."""
+    images = torch.rand(100, 1, 6, 6, generator=torch.Generator().manual_seed(8))
+    return images, network(images).argmax(dim=1)
+
+
+def test_ddn_comes_nearly_as_near_as_cw_with_a_quarter_of_the_passes(network, many, streams, recorded):
+    sizes, passes = [], []
+    for attack in (DecoupledDirectionAndNorm(), CarliniWagnerL2(search_steps=5, steps=400)):
+        recorder = recorded(network)
+        crafted = attack.run(recorder, *many, streams(range(100)))
+        assert (network(crafted).argmax(dim=1) != many[1]).all()
+        sizes.append(size(crafted - many[0], "l2").median())
+        passes.append(sum(recorder.batches))
+    assert sizes[0] <= 1.1 * sizes[1]
+    assert passes[0] <= 0.25 * passes[1]
+
+
+def test_fmn_is_nearest_in_the_norm_that_it_is_given(network, many, streams):
+    norms = ("linf", "l2", "l1")
+    found = {norm: FastMinimumNorm(norm=norm).run(network, *many, streams(range(100))) - many[0] for norm in norms}
+    for norm in norms:
+        medians = {attacked: size(change, norm).median() for attacked, change in found.items()}
+        assert min(medians, key=medians.__getitem__) == norm
+        assert FastMinimumNorm(norm=norm).minimises() == norm
+
+
+@pytest.mark.parametrize(
+    ("norm", "eps", "expected"),
+    [
+        ("linf", 2.0, [2.0, -1.0, 0.5, 0.0]),
+        ("l2", 1.0, [3 / 10.25**0.5, -1 / 10.25**0.5, 0.5 / 10.25**0.5, 0.0]),
+        ("l1", 3.0, [2.5, -0.5, 0.0, 0.0]),
+        ("l1", 3.9, [2.8, -0.8, 0.3, 0.0]),
+        ("l1", 1.0, [1.0, 0.0, 0.0, 0.0]),
+        ("linf", 5.0, [3.0, -1.0, 0.5, 0.0]),
+        ("l2", 5.0, [3.0, -1.0, 0.5, 0.0]),
+        ("l1", 5.0, [3.0, -1.0, 0.5, 0.0]),
+        ("l1", INFINITY, [3.0, -1.0, 0.5, 0.0]),
+    ],
+)
+def test_a_step_is_brought_back_to_the_nearest_point_of_the_ball(norm, eps, expected):
+    changes = torch.tensor([3.0, -1.0, 0.5, 0.0]).reshape(1, 1, 2, 2)
+    both = torch.cat((changes, changes / 100))  # the second lies inside every ball
+    projected = fmn._projected(both, torch.full((2,), eps), norm)
+    torch.testing.assert_close(projected[0].flatten(), torch.tensor(expected))
+    torch.testing.assert_close(projected[1], both[1])
+
+
+def test_without_a_crossing_fmn_goes_beyond_its_estimate_of_the_boundary(plane, inner, streams):
+    labels = plane(inner).argmax(dim=1)
+    crafted = FastMinimumNorm(norm="l2", steps=1).run(plane, inner, labels, streams(range(8)))
+    assert (plane(crafted).argmax(dim=1) != labels).all()
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_a_sample_that_is_misclassified_already_keeps_its_clean_image_and_costs_no_step(
+    attack, network, images, labels, streams, recorded
+):
+    wrong = torch.tensor([False, True, False, False, True, False])
+    labels = torch.where(wrong, (labels + 1) % 10, labels)
+    recorder = recorded(network)
+    crafted = attack.run(recorder, images, labels, streams(range(6)))
+    assert torch.equal(crafted[wrong], images[wrong])
+    assert (crafted[~wrong] != images[~wrong]).flatten(1).any(dim=1).all()
+    assert recorder.batches == [6, *[4] * (attack.passes() + 1), 6]
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_a_batch_without_anything_to_do_is_left_alone(attack, network, images, labels, streams):
+    assert torch.equal(attack.run(network, images, (labels + 1) % 10, streams(range(6))), images)
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_the_model_is_told_which_samples_it_is_asked_about(attack, network, images, labels, streams):
+    wrong = torch.tensor([False, True, False, False, True, False])
+    asked: list[list[int]] = []
+
+    class Aware(torch.nn.Module):
+        def for_rows(self, rows: torch.Tensor) -> torch.nn.Module:
+            asked.append(rows.tolist())
+            return network
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            assert len(x) == 6, "a part of the batch without its rows"
+            return network(x)
+
+    attack.run(Aware().eval(), images, torch.where(wrong, (labels + 1) % 10, labels), streams(range(6)))
+    assert len(asked) == 101
+    assert all(rows == [0, 2, 3, 5] for rows in asked)
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_a_classifier_that_cannot_be_fooled_leaves_the_clean_images(attack, images, streams):
+    class Constant(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.flatten(1).sum(dim=1, keepdim=True) * 0 + torch.tensor([[1.0, 0.0, 0.0]])
+
+    labels = torch.zeros(6, dtype=torch.int64)
+    assert torch.equal(attack.run(Constant().eval(), images, labels, streams(range(6))), images)
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_gradients_that_are_not_numbers_leave_the_clean_images(attack, images, streams):
+    class Undefined(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            root = (x.flatten(1).sum(dim=1, keepdim=True) * 0).sqrt()  # its slope is 0 · ∞
+            return root * torch.tensor([[1.0, 2.0, 3.0]]) + torch.tensor([[0.0, 0.0, 1.0]])
+
+    labels = torch.full((6,), 2)  # not the first class, which torch finds the largest of logits that are no numbers
+    assert torch.equal(attack.run(Undefined().eval(), images, labels, streams(range(6))), images)
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_a_confident_classifier_is_fooled_although_its_cross_entropy_has_no_slope(
+    attack, network, images, labels, streams
+):
+    class Sure(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 1000 * network(x)
+
+    points = images.clone().requires_grad_()
+    torch.nn.functional.cross_entropy(Sure()(points), labels, reduction="sum").backward()
+    assert not points.grad.flatten(1).any(dim=1).all(), (
+        "some sample must be without a gradient for this to show anything"
+    )
+    crafted = attack.run(Sure().eval(), images, labels, streams(range(6)))
+    assert (network(crafted).argmax(dim=1) != labels).all()
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_a_classifier_with_faint_logits_is_fooled(attack, network, images, labels, streams):
+    class Faint(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 1e-25 * network(x)  # the squares of its slopes are 0 in float32
+
+    crafted = attack.run(Faint().eval(), images, labels, streams(range(6)))
+    assert (network(crafted).argmax(dim=1) != labels).all()
+
+
+class Rounding(torch.nn.Module):
+    """Alone, a sample crosses the plane sooner than in the whole batch of eight."""
+
+    def __init__(self, shift: float) -> None:
+        super().__init__()
+        self.plane = Plane()
+        self.shift = shift
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.plane(images)
+        if len(images) < 8:
+            return logits
+        return logits + self.shift * torch.nn.functional.one_hot(logits.abs().argmax(dim=1) * 0, 2)
+
+
+@pytest.mark.parametrize(("shift", "pushed"), [(1e-4, True), (0.5, False)])
+def test_the_points_returned_fool_the_model_in_the_whole_batch(shift, pushed, inner):
+    labels = torch.zeros(8, dtype=torch.int64)
+    images = 0.5 + inner.sub(0.5).abs() * Plane().weight.sign().reshape(3, 4)  # all of the first class
+    model = Rounding(shift).eval()
+    nearest = NearestPoints(images, labels, "l2")
+    rows = torch.arange(7)
+    gap = model.plane(images)[:, 0] - model.plane(images)[:, 1]
+    weight = model.plane.weight.reshape(3, 4)
+    beyond = images - (1.0001 * gap / weight.square().sum()).reshape(-1, 1, 1, 1) * weight
+    assert nearest.note(rows, beyond[:7], model(beyond[:7])).all()
+    assert (model(torch.cat((beyond[:7], images[7:]))).argmax(dim=1) == labels).all(), "the batch must matter"
+    points = nearest.confirmed(model)
+    assert (model(points).argmax(dim=1)[:7] != labels[:7]).all() == pushed
+    assert torch.equal(points[7], images[7])
+    if not pushed:
+        assert torch.equal(points, images)
+
+
+@pytest.mark.parametrize(
+    ("attack", "key", "text"),
+    [
+        (DecoupledDirectionAndNorm, "steps", "0"),
+        (FastMinimumNorm, "steps", "0"),
+        (FastMinimumNorm, "norm", "l0"),
+        (FastMinimumNorm, "step_size", "0"),
+    ],
+)
+def test_parameters_out_of_range_are_refused(attack: type[Attack], key: str, text: str):
+    with pytest.raises(ParameterError, match=rf"{key}={text}"):
+        attack.from_text({key: text})
