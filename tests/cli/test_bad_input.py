@@ -152,7 +152,10 @@ def test_a_markdown_file_of_somebodys_own_is_not_overwritten(refused: Callable[.
         (["list", "attack"], "unknown kind 'attack'; did you mean 'attacks'?"),
         (["info", "jpge"], "nothing is named 'jpge'; did you mean 'jpeg'?"),
         (["info", "pgd:eps=banana"], "eps=banana: must be a number"),
-        (["train", "jpeg"], "'jpeg' has no training recipe; there are recipes for: cifar10-densenet, mnist-cnn, vqvae"),
+        (
+            ["train", "jpeg"],
+            "'jpeg' has no training recipe; there are recipes for: cifar10-densenet, mnist-cnn, mnist-cnn-robust, ",
+        ),
         (["train", "mnist-cnn", "--recipe", "onecycle"], "--recipe onecycle: mnist-cnn has: paper"),
         (["train", "cifar10-densenet", "--recipe", "one-cycle"], "--recipe one-cycle: did you mean 'onecycle'?"),
         (["train", "cifar10-densenet", "--dataset", "mnist"], "--dataset mnist: cifar10-densenet has: cifar10"),

@@ -36,7 +36,10 @@ def register_defenses(register):
 def test_list_as_json_names_every_component_and_its_plugin(call: Call) -> None:
     called = call("list", "--format", "json")
     found = {(entry["kind"], entry["name"]): entry for entry in json.loads(called.out)}
-    assert {name for kind, name in found if kind == "attacks"} == {"cw", "deepfool", "fgsm", "foolbox", "pgd"}
+    assert {name for kind, name in found if kind == "attacks"} == {
+        *("apgd", "apgd-t", "autoattack", "cw", "ddn", "deepfool", "fab-t", "fgsm", "fmn", "foolbox", "noise", "pgd"),
+        "square",
+    }
     assert {name for kind, name in found if kind == "defenses"} == {
         "gaussian",
         "jpeg",
@@ -52,7 +55,7 @@ def test_list_as_json_names_every_component_and_its_plugin(call: Call) -> None:
         "mnist-20",
         "mnist-5k",
     }
-    assert {name for kind, name in found if kind == "models"} == {"cifar10-densenet", "mnist-cnn"}
+    assert {name for kind, name in found if kind == "models"} == {"cifar10-densenet", "mnist-cnn", "mnist-cnn-robust"}
     assert found["attacks", "fgsm"]["plugin"] == "attacks"
     assert found["attacks", "fgsm"]["distribution"] == "advbench"
     assert all(entry["summary"] for entry in found.values())
@@ -65,7 +68,12 @@ def test_list_of_one_kind(call: Call) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["cw", "deepfool", "fgsm", "pgd", "gaussian", "jpeg", "kmeans", "tvm", "vqvae", "mnist", "cifar10-densenet"]
+    "name",
+    [
+        *("apgd", "autoattack", "cw", "ddn", "deepfool", "fab-t", "fgsm", "fmn", "noise", "pgd", "square"),
+        *("gaussian", "jpeg", "kmeans", "tvm", "vqvae"),
+        *("mnist", "mnist-cnn-robust", "cifar10-densenet"),
+    ],
 )
 def test_info_shows_every_parameter_with_default_and_help(call: Call, name: str) -> None:
     entry = next(entry for entry in json.loads(call("list", "--format", "json").out) if entry["name"] == name)

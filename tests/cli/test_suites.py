@@ -55,7 +55,7 @@ def test_own_datasets_without_a_suite_count_whole(call: Callable[..., Called]) -
     dry = call("matrix", "--datasets", "mnist-20", "--dry-run")
     assert "20 cells on 20 images of mnist-20" in dry.err
     assert "cells on 5,000 images of mnist-5k" in call("matrix", "--datasets", "mnist-5k", "--dry-run").err
-    assert "20 cells on 100 images of mnist-5k" in call("matrix", "--dry-run").err
+    assert "30 cells on 100 images of mnist-5k" in call("matrix", "--dry-run").err
 
 
 def test_the_command_in_the_footer_makes_the_same_run_again(

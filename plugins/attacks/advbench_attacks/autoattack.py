@@ -8,7 +8,18 @@ from typing import ClassVar, TypeAlias, cast
 
 import torch
 
-from advbench.api import Attack, Budget, ContractError, Norm, ParameterError, SampleRandom, for_rows, param
+from advbench.api import (
+    Attack,
+    Budget,
+    ContractError,
+    Norm,
+    Parameter,
+    ParameterError,
+    SampleRandom,
+    Value,
+    for_rows,
+    param,
+)
 from advbench_attacks.adaptive_boundary import AdaptiveBoundary
 from advbench_attacks.apgd import AutoPgd, TargetedAutoPgd
 from advbench_attacks.balls import Ball
@@ -24,6 +35,9 @@ Part: TypeAlias = Callable[[torch.nn.Module, torch.Tensor, torch.Tensor, SampleR
 _CLASSES: Mapping[str, tuple[str, int]] = {"standard": ("apgd-t", 4), "rand": ("apgd with loss=dlr", 3)}
 """The part of each version that needs the most classes, and how many."""
 
+_UNHEEDED: Mapping[str, tuple[str, ...]] = {"standard": (), "rand": ("targets", "queries")}
+"""The parameters that have no meaning in a version."""
+
 
 @dataclass(frozen=True)
 class AutoAttack(Attack):
@@ -34,8 +48,8 @@ class AutoAttack(Attack):
     Each part draws from random streams of its own, so that it does here what it does alone.
 
     A sample has the image of the part that fooled it, or the one of highest margin where none did. Parts of apgd take
-    all their steps to the highest loss; with early_stop they end at the first point that fools the model, which is
-    several times faster, with images that lie on the model's boundary.
+    all their steps to the highest loss; with early_stop they end at the first point that fools the model. That is
+    faster where the model falls easily, with images that lie on its boundary.
     """
 
     name: ClassVar[str] = "autoattack"
@@ -59,8 +73,32 @@ class AutoAttack(Attack):
             ParameterError: A value is not allowed, or not in this version.
         """
         super().__post_init__()
-        if self.version == "rand" and (self.targets, self.queries) != (AutoAttack.targets, AutoAttack.queries):
-            raise ParameterError("targets and queries have no meaning with version=rand; leave them out")
+        for parameter in super().parameters():
+            if parameter.name in _UNHEEDED[self.version] and getattr(self, parameter.name) != parameter.default:
+                raise _unheeded(parameter.name, self.version)
+
+    @classmethod
+    def parameters(cls, given: Mapping[str, str] | None = None) -> tuple[Parameter, ...]:
+        """The parameters of the version that ``given`` names; without one, those of the standard version."""
+        unheeded = _UNHEEDED.get((given or {}).get("version", "standard"), ())
+        return tuple(parameter for parameter in super().parameters(given) if parameter.name not in unheeded)
+
+    @classmethod
+    def parse(cls, given: Mapping[str, str]) -> dict[str, Value]:
+        """Reads parameters as a spec writes them.
+
+        Raises:
+            ParameterError: A parameter is unknown, malformed, out of range or of the other version.
+        """
+        version = given.get("version", "standard")
+        for key in given:
+            if key in _UNHEEDED.get(version, ()):
+                raise _unheeded(key, version)
+        return super().parse(given)
+
+    def values(self) -> dict[str, Value]:
+        """The parameters of the version with their values, defaults included."""
+        return {key: value for key, value in super().values().items() if key not in _UNHEEDED[self.version]}
 
     def run(
         self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
@@ -155,3 +193,7 @@ class AutoAttack(Attack):
                 f"attack {self.name!r} needs a model of at least {needed} classes for its part {part}, and this one "
                 f"has {classes}; use apgd:loss=ce, fab-t and square instead"
             )
+
+
+def _unheeded(key: str, version: str) -> ParameterError:
+    return ParameterError(f"{key} has no meaning with version={version}; leave it out")

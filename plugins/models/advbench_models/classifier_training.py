@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from advbench.api import LabelledImages, TrainingJob, TrainingLoop
 
-__all__ = ["ClassifierTraining", "build_seeded"]
+__all__ = ["ClassifierTraining", "build_seeded", "in_unit_range"]
 
 TEST_BATCH_SIZE = 500
 
@@ -67,14 +67,16 @@ class ClassifierTraining(TrainingLoop):
         if self.schedule is not None:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.schedule(number, self.steps)
-        images = self.images[chosen]
-        if self.augment is not None:
-            images = self.augment(images, self.generator("augmentation", number))
-        loss = functional.cross_entropy(self._logits(images), self.labels[chosen])
+        loss = functional.cross_entropy(self.logits(self.inputs(number, chosen)), self.labels[chosen])
         self.optimizer.zero_grad()
         torch.autograd.backward(loss)
         self.optimizer.step()
         return {"loss": loss.detach()}
+
+    def inputs(self, number: int, chosen: torch.Tensor) -> torch.Tensor:
+        """What a step learns in place of the images of its batch; takes what :meth:`step` takes."""
+        images = self.images[chosen]
+        return images if self.augment is None else self.augment(images, self.generator("augmentation", number))
 
     def evaluate(self) -> Mapping[str, float]:
         """The accuracy on the test set, computed as in training."""
@@ -86,12 +88,17 @@ class ClassifierTraining(TrainingLoop):
         right = torch.zeros((), dtype=torch.int64, device=self.job.device)
         for start in range(0, len(self.test_labels), TEST_BATCH_SIZE):
             batch = slice(start, start + TEST_BATCH_SIZE)
-            right += (self._logits(self.test_images[batch]).argmax(1) == self.test_labels[batch]).sum()
+            right += (self.logits(self.test_images[batch]).argmax(1) == self.test_labels[batch]).sum()
         return int(right) / len(self.test_labels)
 
-    def _logits(self, images: torch.Tensor) -> torch.Tensor:
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        """The network's logits, float32, of images of any type."""
         # A batch at a time: a whole training set in float32 takes four times the memory.
-        scaled = images.to(torch.float32) / 255 if images.dtype == torch.uint8 else images
         with torch.autocast(self.job.device.type, dtype=self.autocast, enabled=self.autocast is not None):
-            logits: torch.Tensor = self.network(scaled)
+            logits: torch.Tensor = self.network(in_unit_range(images))
         return logits.float()
+
+
+def in_unit_range(images: torch.Tensor) -> torch.Tensor:
+    """Images in float32 from 0 to 1; whole numbers from 0 to 255 are divided by 255."""
+    return images.to(torch.float32) / 255 if images.dtype == torch.uint8 else images

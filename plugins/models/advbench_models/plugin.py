@@ -7,10 +7,12 @@ from collections.abc import Callable
 from advbench.api import Model, hookimpl
 from advbench_models.cifar10_densenet import Cifar10DenseNet
 from advbench_models.mnist_cnn import MnistCnn
+from advbench_models.mnist_cnn_robust import MnistCnnRobust
 
 
 @hookimpl
 def register_models(register: Callable[[type[Model]], None]) -> None:
     """Registers every model of this package."""
     register(MnistCnn)
+    register(MnistCnnRobust)
     register(Cifar10DenseNet)

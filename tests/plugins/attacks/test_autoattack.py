@@ -190,3 +190,12 @@ def test_too_few_classes_are_an_error_before_any_part_has_run(version, classes, 
 def test_parameters_out_of_range_or_without_meaning_are_refused(given, says):
     with pytest.raises(ParameterError, match=says):
         AutoAttack.from_text(given)
+
+
+def test_what_a_version_does_not_heed_is_none_of_its_parameters():
+    rand = AutoAttack.from_text({"version": "rand"})
+    assert list(rand.values()) == ["version", "eps", "norm", "steps", "early_stop"]
+    assert [parameter.name for parameter in AutoAttack.parameters({"version": "rand"})] == list(rand.values())
+    assert AutoAttack.from_values(rand.values()) == rand
+    with pytest.raises(ParameterError, match="queries has no meaning with version=rand"):
+        AutoAttack("rand", queries=10)
