@@ -8,6 +8,7 @@ import torch
 
 from advbench.api import SampleRandom, for_rows
 from advbench_attacks.input_gradients import Loss, each, fooled, lead, likeliest, sign_gradient, surplus, towards
+from advbench_attacks.minimal_steps import confirmed
 
 __all__ = ["FIRST", "BallSearch", "search_passes"]
 
@@ -22,10 +23,6 @@ _CREEP = 40
 
 _CLASSES = 3
 """Towards how many other classes the boundary is looked for."""
-
-_PUSHES = 8
-_PUSH = 1.001
-"""How often, and by how much at a time, a point is pushed that no longer fools the model in the whole batch."""
 
 
 class BallSearch:
@@ -96,8 +93,7 @@ class BallSearch:
         for targets in self._targets(rows):
             self._creep(rows, self.images[rows], self.eps[rows] / 2, towards(targets))
         self._creep(rows, self.points[rows], self.eps[rows], surplus)
-        self._confirm()
-        return self.points
+        return confirmed(self.model, self.points, self.images, self.labels, self.eps.isfinite(), self.max_eps)
 
     def _grow(self, rows: torch.Tensor) -> torch.Tensor:
         """Finds a first point for each of these samples; returns the largest eps that failed, 0 where none did."""
@@ -176,21 +172,6 @@ class BallSearch:
         self.points[rows[nearer]] = points[nearer]
         self.eps[rows[nearer]] = eps[nearer]
         return hit
-
-    def _confirm(self) -> None:
-        """Holds the points to this: that they fool the model in the whole batch, too.
-
-        Where rounding makes a difference, a point is pushed outwards a little, a few times at most.
-        """
-        have = self.eps.isfinite()
-        for _ in range(_PUSHES):
-            lost = have & ~fooled(self.model, self.points, self.labels)
-            if not lost.any():
-                return
-            pushed = (self.points[lost] - self.images[lost]) * _PUSH
-            self.points[lost] = (self.images[lost] + pushed.clamp(-self.max_eps, self.max_eps)).clamp(0, 1)
-        lost = have & ~fooled(self.model, self.points, self.labels)
-        self.points[lost] = self.images[lost]
 
 
 def search_passes(steps: int, bisections: int) -> int:

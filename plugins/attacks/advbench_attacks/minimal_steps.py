@@ -9,7 +9,7 @@ import torch
 from advbench.api import Norm
 from advbench_attacks.input_gradients import each, fooled, lead
 
-__all__ = ["NearestPoints", "annealed", "size", "unit"]
+__all__ = ["NearestPoints", "annealed", "confirmed", "size", "unit"]
 
 _ORDERS: dict[str, float] = {"linf": math.inf, "l2": 2, "l1": 1}
 
@@ -57,19 +57,44 @@ class NearestPoints:
         return hit
 
     def confirmed(self, model: torch.nn.Module) -> torch.Tensor:
-        """The nearest points, each misclassified in the whole batch; the clean image where there is none.
+        """The nearest points, each misclassified in the whole batch; the clean image where there is none."""
+        return confirmed(model, self.points, self.images, self.labels, self.distances.isfinite())
 
-        Where another batch's rounding makes a difference, a point is pushed outwards a little, a few times at most.
-        """
-        have = self.distances.isfinite()
-        for push in range(_PUSHES + 1):
-            lost = have & ~fooled(model, self.points, self.labels)
-            if push == _PUSHES or not lost.any():
-                break
-            change = self.points[lost] - self.images[lost]
-            self.points[lost] = (self.images[lost] + _PUSH * change).clamp(0, 1)
-        self.points[lost] = self.images[lost]
-        return self.points
+
+def confirmed(
+    model: torch.nn.Module,
+    points: torch.Tensor,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    found: torch.Tensor,
+    max_eps: float = 1.0,
+) -> torch.Tensor:
+    """Holds points to this: that they fool the model in the whole batch, not only in the one that they were found in.
+
+    Where another batch's rounding makes a difference, a point is pushed outwards a little, a few times at most. A
+    point that has held once is not judged again: behind a stochastic defense it would be by other draws, as often
+    as the rest of its batch needs.
+
+    Args:
+        model: Classifier in eval mode.
+        points: Images of shape (batch, channels, height, width); changed in place.
+        images: Clean images, of the same shape.
+        labels: True labels, int64, shape (batch,).
+        found: Which of the points were seen to fool the model: bool, shape (batch,).
+        max_eps: The largest change of a pixel.
+
+    Returns:
+        The points; the clean image where the model was not fooled again, or never.
+    """
+    lost = found & ~fooled(model, points, labels)
+    for _ in range(_PUSHES):
+        if not lost.any():
+            break
+        change = _PUSH * (points[lost] - images[lost])
+        points[lost] = (images[lost] + change.clamp(-max_eps, max_eps)).clamp(0, 1)
+        lost = lost & ~fooled(model, points, labels)
+    points[lost] = images[lost]
+    return points
 
 
 def size(changes: torch.Tensor, norm: str) -> torch.Tensor:

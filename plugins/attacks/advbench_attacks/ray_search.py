@@ -15,6 +15,9 @@ __all__ = ["first_on_ray"]
 SIZES = 1000
 """How many sizes are tried (Foolbox 2.3)."""
 
+_AHEAD = 16
+"""How many sizes have failed on a sample for each that is tried at once."""
+
 _CLASSES = 9
 """Towards how many classes a ray is tried, the likeliest first."""
 
@@ -72,19 +75,27 @@ class _RaySearch:
     def look(self, rows: torch.Tensor) -> None:
         """Tries size after size on these samples until each is found or has no size left.
 
-        Samples that are done leave the batch; the fewer are left, the more sizes go through the model at once.
+        Samples that are done leave the batch. The further a sample has come, the more sizes of it are tried at once,
+        as many as in any other batch: behind a stochastic defense each takes a draw of the sample's.
         """
         while len(rows):
-            block = max(1, len(self.images) // len(rows))
-            # The last size stands in for those beyond it, so that its first success still counts.
-            tried = (self.at[rows] + torch.arange(block, device=rows.device)[:, None]).clamp(max=len(self.sizes) - 1)
-            every = rows.repeat(block)
-            hit = fooled(for_rows(self.model, every), self._points(every, tried.flatten()), self.labels[every]).reshape(
-                block, -1
-            )
-            self.found[rows] = hit.any(dim=0)
-            self.at[rows] += torch.where(hit.any(dim=0), hit.int().argmax(dim=0), block)
+            blocks = (self.at[rows] // _AHEAD).clamp(min=1)
+            for block in blocks.unique().tolist():
+                self._try(rows[blocks == block], block)
             rows = rows[~self.found[rows] & (self.at[rows] < len(self.sizes))]
+
+    def _try(self, rows: torch.Tensor, block: int) -> None:
+        """Tries the next sizes of these samples, in batches no larger than the attack's."""
+        # The last size stands in for those beyond it, so that its first success still counts.
+        tried = (self.at[rows] + torch.arange(block, device=rows.device)[:, None]).clamp(max=len(self.sizes) - 1)
+        most = len(self.images)
+        hits = [
+            fooled(for_rows(self.model, every), self._points(every, at), self.labels[every])
+            for every, at in zip(rows.repeat(block).split(most), tried.flatten().split(most), strict=True)
+        ]
+        hit = torch.cat(hits).reshape(block, -1)
+        self.found[rows] = hit.any(dim=0)
+        self.at[rows] += torch.where(hit.any(dim=0), hit.int().argmax(dim=0), block)
 
     def look_towards_classes(self, rows: torch.Tensor) -> None:
         """Gives each of these samples the shortest of the rays towards the likeliest other classes."""
@@ -106,16 +117,18 @@ class _RaySearch:
 
     def result(self) -> torch.Tensor:
         """The images found, each misclassified in this batch and not only among the samples it was found with."""
-        while True:
-            crafted = self.images.clone()
-            rows = self.found.nonzero().flatten()
+        crafted = self.images.clone()
+        rows = self.found.nonzero().flatten()
+        while len(rows):
             crafted[rows] = self._points(rows, self.at[rows])
-            lost = (self.found & ~fooled(self.model, crafted, self.labels)).nonzero().flatten()
-            if not len(lost):
-                return crafted
+            # One that has held is not judged again: a stochastic defense would do so by other draws.
+            lost = rows[~fooled(self.model, crafted, self.labels)[rows]]
+            crafted[lost] = self.images[lost]
             self.at[lost] += 1
             self.found[lost] = False
             self.look(lost[self.at[lost] < len(self.sizes)])
+            rows = lost[self.found[lost]]
+        return crafted
 
     def _points(self, rows: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
         images, size = self.images[rows], self.sizes[at].reshape(-1, *[1] * (self.images.ndim - 1))

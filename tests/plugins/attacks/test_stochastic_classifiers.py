@@ -1,0 +1,47 @@
+"""Every attack says whose images it asks about, so that behind a stochastic defense neighbours change no sample."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.plugins.attacks.classifiers import Noisy
+
+from advbench_attacks.apgd import AutoPgd, TargetedAutoPgd
+from advbench_attacks.cw import CarliniWagnerL2
+from advbench_attacks.ddn import DecoupledDirectionAndNorm
+from advbench_attacks.deepfool import DeepFool
+from advbench_attacks.fab import TargetedFab
+from advbench_attacks.fgsm import FastGradientSign
+from advbench_attacks.fmn import FastMinimumNorm
+from advbench_attacks.pgd import ProjectedGradientDescent
+from advbench_attacks.square import SquareAttack
+
+ATTACKS = [
+    *(AutoPgd(0.2, norm, loss, steps=20) for norm in ("linf", "l2") for loss in ("ce", "dlr")),
+    *(TargetedAutoPgd(0.2, norm, 2, steps=20) for norm in ("linf", "l2")),
+    *(TargetedFab(norm, targets=3, steps=20) for norm in ("linf", "l2")),
+    *(SquareAttack(0.2, norm, queries=60) for norm in ("linf", "l2")),
+    FastGradientSign(0.2),
+    ProjectedGradientDescent(0.2, steps=10),
+    FastGradientSign(search="minimal"),
+    ProjectedGradientDescent(search="minimal", steps=10),
+    CarliniWagnerL2(search_steps=4, steps=40, learning_rate=0.05),
+    DeepFool(),
+    DecoupledDirectionAndNorm(40),
+    *(FastMinimumNorm(norm, 40) for norm in ("linf", "l2", "l1")),
+]
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_a_random_classifier_is_told_the_samples_so_that_the_batch_makes_no_difference(attack, network, streams):
+    images = torch.rand(20, 1, 6, 6, generator=torch.Generator().manual_seed(8))
+    labels = network(images).argmax(dim=1)
+    labels = labels.where(torch.arange(20) != 2, (labels + 1) % 10)  # one that takes no part
+
+    def run(rows: torch.Tensor) -> torch.Tensor:
+        ids = rows.tolist()
+        return attack.run(Noisy(network, streams(ids, 1)), images[rows], labels[rows], streams(ids))
+
+    whole = run(torch.arange(20))
+    parts = [run(rows) for rows in torch.arange(20).split([1, 6, 13])]
+    torch.testing.assert_close(torch.cat(parts), whole, atol=1e-3, rtol=0)
