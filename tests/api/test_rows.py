@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from advbench.api import for_rows
+from advbench.api import for_rows, is_stochastic
 
 
 class ByRow(torch.nn.Module):
@@ -27,3 +27,11 @@ def test_a_row_aware_classifier_is_told_the_rows() -> None:
 def test_any_other_model_is_itself() -> None:
     model = torch.nn.Flatten()
     assert for_rows(model, torch.tensor([1])) is model
+
+
+def test_a_model_is_stochastic_where_it_says_so() -> None:
+    model = ByRow(torch.zeros(1))
+    assert not is_stochastic(torch.nn.Flatten())
+    assert not is_stochastic(model)
+    model.stochastic = True
+    assert is_stochastic(model)

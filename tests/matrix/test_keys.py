@@ -57,6 +57,8 @@ def test_every_parameter_of_an_attack_is_in_the_keys_of_images_and_cell(plan: Ca
         "step_size": "pgd:step_size=0.01",
         "random_start": "pgd:random_start=false",
         "search": "pgd:search=minimal",
+        "early_stop": "pgd:early_stop=true",
+        "engine": "pgd:engine=foolbox",
     }
     (cell,) = plan().cells
     assert changed.keys() == cell.attack.values().keys()

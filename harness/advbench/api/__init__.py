@@ -38,7 +38,7 @@ from advbench.api.model import Model
 from advbench.api.parameters import Parameter, Value, param
 from advbench.api.randomness import SampleRandom
 from advbench.api.reporter import Reporter
-from advbench.api.rows import RowAware, for_rows
+from advbench.api.rows import RowAware, for_rows, is_stochastic
 from advbench.api.training import Trainable, TrainingJob, TrainingProgress, load_checkpoint, save_checkpoint
 from advbench.api.training_loop import TrainingLoop, bfloat16_helps, one_cycle
 from advbench.api.weights import load_weights, save_weights, verified_digest
@@ -74,6 +74,7 @@ __all__ = [
     "closest",
     "for_rows",
     "hookimpl",
+    "is_stochastic",
     "load_checkpoint",
     "load_weights",
     "one_cycle",

@@ -6,7 +6,7 @@ from typing import Protocol, cast, runtime_checkable
 
 import torch
 
-__all__ = ["RowAware", "for_rows"]
+__all__ = ["RowAware", "for_rows", "is_stochastic"]
 
 
 @runtime_checkable
@@ -31,3 +31,12 @@ def for_rows(model: torch.nn.Module, rows: torch.Tensor) -> torch.nn.Module:
             come several times.
     """
     return cast(RowAware, model).for_rows(rows) if isinstance(model, RowAware) else model
+
+
+def is_stochastic(model: torch.nn.Module) -> bool:
+    """Whether the model stands behind a stochastic defense, so that asking twice about an image may give two answers.
+
+    How often an attack asks such a model about a sample must not depend on the other samples of its batch. A
+    wrapper with ``for_rows`` says so by an attribute ``stochastic``.
+    """
+    return bool(getattr(model, "stochastic", False))

@@ -36,6 +36,7 @@ class DefendedClassifier(torch.nn.Module):
         self.training = False
         self.network = network
         self.chain = chain
+        self.stochastic = chain.stochastic
         self.draws = draws if chain.stochastic else 1
         self._rng = rng
         self._unassigned = SampleRandom(rng.seed, f"{rng.purpose}/unassigned", [0], rng.device)

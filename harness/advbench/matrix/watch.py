@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from advbench.api import Budget, for_rows
+from advbench.api import Budget, for_rows, is_stochastic
 from advbench.errors import describe
 from advbench.matrix.contracts import TOLERANCE, distances
 
@@ -59,6 +59,7 @@ class Watched(torch.nn.Module):
         self.target = target
         self.notes = notes
         self._rows = rows
+        self.stochastic = is_stochastic(target)
 
     def for_rows(self, rows: torch.Tensor) -> Watched:
         """The classifier for some of the samples; see :func:`advbench.api.for_rows`."""

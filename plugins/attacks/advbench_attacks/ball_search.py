@@ -93,7 +93,8 @@ class BallSearch:
         for targets in self._targets(rows):
             self._creep(rows, self.images[rows], self.eps[rows] / 2, towards(targets))
         self._creep(rows, self.points[rows], self.eps[rows], surplus)
-        return confirmed(self.model, self.points, self.images, self.labels, self.eps.isfinite(), self.max_eps)
+        found = self.eps.isfinite()
+        return confirmed(self.model, self.points, self.images, self.labels, found=found, max_eps=self.max_eps)
 
     def _grow(self, rows: torch.Tensor) -> torch.Tensor:
         """Finds a first point for each of these samples; returns the largest eps that failed, 0 where none did."""

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from advbench.api import Norm, for_rows
+from advbench.api import Norm, for_rows, is_stochastic
 from advbench_attacks.input_gradients import each, fooled
 
 __all__ = ["BoundarySteps"]
@@ -18,13 +18,17 @@ _SMALLEST = 1e-8
 """Added to the norm of a gradient before dividing by it."""
 
 
+_WORTH = 0.9
+"""What share of a batch must go on for the backward passes to be worth taking for the others, too."""
+
+
 class BoundarySteps:
     """Takes DeepFool's steps (Moosavi-Dezfooli, Fawzi and Frossard 2016, algorithm 2) on a batch.
 
     At each step every sample moves to the nearest of the boundaries f_k = z_k − z_y = 0, linearised at its point:
     in L2 by |f_k|/‖∇f_k‖₂² · ∇f_k, in L∞ by |f_k|/‖∇f_k‖₁ · sign ∇f_k (section 3.3). The sum of the steps, times
-    1 + overshoot and clipped to [0, 1], is the next point. A step costs two forward passes and a backward pass a
-    class, and samples that are done leave the batch.
+    1 + overshoot and clipped to [0, 1], is the next point. A step costs a forward pass, or two, and a backward
+    pass a class, and samples that are done leave the batch.
 
     Args:
         model: Classifier in eval mode.
@@ -54,6 +58,7 @@ class BoundarySteps:
         self.candidates = candidates
         self.overshoot = overshoot
         self.norm = norm
+        self._stochastic = is_stochastic(model)
 
     def run(self) -> torch.Tensor:
         """Takes the steps.
@@ -63,45 +68,60 @@ class BoundarySteps:
             steps crossed no boundary.
         """
         points, reached = self.images.clone(), self.images
-        with torch.no_grad():
-            logits = self.model(reached)
-        classes = logits.argsort(dim=1, descending=True, stable=True)[:, : self.candidates]
-        rows = torch.arange(len(logits), device=logits.device)
+        rows = torch.arange(len(reached), device=reached.device)
         moved = torch.zeros_like(reached)
         for step in range(self.steps + 1):
+            asked, logits = self._ask(rows, reached, gradient=not self._stochastic)
+            if step == 0:
+                classes = logits.detach().argsort(dim=1, descending=True, stable=True)[:, : self.candidates]
             going = logits.argmax(dim=1) == self.labels[rows]
             points[rows[~going]] = reached[~going]
             rows, classes, moved, reached = rows[going], classes[going], moved[going], reached[going]
             if not len(rows) or step == self.steps:
                 break
-            moved = moved + self._nearest(rows, reached, classes)
+            if self._stochastic or len(rows) < _WORTH * len(asked):
+                asked, logits = self._ask(rows, reached, gradient=True)
+                going = torch.ones_like(rows, dtype=torch.bool)
+            moved = moved + self._nearest(asked, logits, going, rows, classes)
             reached = (self.images[rows] + (1 + self.overshoot) * moved).clamp(0, 1)
-            with torch.no_grad():
-                logits = for_rows(self.model, rows)(reached)
         lost = ~fooled(self.model, points, self.labels) | ~points.flatten(1).isfinite().all(dim=1)
         points[lost] = self.images[lost]
         return points
 
-    def _nearest(self, rows: torch.Tensor, points: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    def _ask(self, rows: torch.Tensor, points: torch.Tensor, *, gradient: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """These samples' points, and what the model says of them; with a graph from one to the other, or without."""
+        with torch.set_grad_enabled(gradient):
+            points = points.detach().requires_grad_(gradient)
+            return points, for_rows(self.model, rows)(points)
+
+    def _nearest(
+        self,
+        asked: torch.Tensor,
+        logits: torch.Tensor,
+        going: torch.Tensor,
+        rows: torch.Tensor,
+        classes: torch.Tensor,
+    ) -> torch.Tensor:
         """The steps from these points to the nearest of their linearised boundaries, of the points' shape.
 
         Args:
-            rows: Which samples they are.
-            points: Where the samples are.
+            asked: Where the samples that the model was asked about are.
+            logits: Its answer, with a graph.
+            going: Which of them take a step.
+            rows: Which samples those are.
             classes: Their candidates, shape (samples, candidates); the true class is skipped.
         """
         labels = self.labels[rows]
         with torch.enable_grad():
-            points = points.detach().requires_grad_()
-            logits = for_rows(self.model, rows)(points)
+            logits = logits[going]
             gaps = logits.gather(1, classes) - logits.gather(1, labels[:, None])
-        shortest = torch.full(labels.shape, math.inf, device=points.device)
-        steps = torch.zeros_like(points)
+        shortest = torch.full(labels.shape, math.inf, device=labels.device)
+        steps = torch.zeros_like(self.images[rows])
         for k in range(classes.shape[1]):
             another = classes[:, k] != labels
             if not another.any():
                 continue
-            (gradient,) = torch.autograd.grad(gaps[:, k].sum(), points, retain_graph=True)
+            gradient = torch.autograd.grad(gaps[:, k].sum(), asked, retain_graph=True)[0][going]
             flat = gradient.flatten(1)
             size = (flat.norm(dim=1) if self.norm == "l2" else flat.abs().sum(dim=1)) + _SMALLEST
             distance = gaps[:, k].detach().abs() / size

@@ -58,7 +58,7 @@ class NearestPoints:
 
     def confirmed(self, model: torch.nn.Module) -> torch.Tensor:
         """The nearest points, each misclassified in the whole batch; the clean image where there is none."""
-        return confirmed(model, self.points, self.images, self.labels, self.distances.isfinite())
+        return confirmed(model, self.points, self.images, self.labels, found=self.distances.isfinite())
 
 
 def confirmed(
@@ -66,6 +66,7 @@ def confirmed(
     points: torch.Tensor,
     images: torch.Tensor,
     labels: torch.Tensor,
+    *,
     found: torch.Tensor,
     max_eps: float = 1.0,
 ) -> torch.Tensor:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from advbench.api import SampleRandom, param
+from advbench.api import ParameterError, SampleRandom, param
 from advbench_attacks import foolbox_engine
 from advbench_attacks.ball_search import FIRST, BallSearch, search_passes
 from advbench_attacks.eps_search import EpsSearch
+from advbench_attacks.sign_steps import sign_steps
 
 if TYPE_CHECKING:
     from eagerpy.tensor.tensor import Tensor
@@ -28,7 +29,10 @@ class ProjectedGradientDescent(EpsSearch):
     """Steps along the sign of the loss's gradient, each projected back into the ball.
 
     x ← clip(Π(x + step_size · sign(∇ₓ cross-entropy(x, y))), 0, 1), with Π the projection on the L∞ ball of
-    radius eps around the clean image, from a point drawn uniformly in the ball.
+    radius eps around the clean image, from a point drawn uniformly in the ball. With ``early_stop`` a sample leaves
+    the batch at its first point that fools the model: its success is the same and found sooner, but such points
+    lie next to the boundary, so that a defense restores more of them. With ``engine=foolbox`` Foolbox's
+    implementation runs, with the same result.
 
     With ``search=minimal`` each sample gets the nearest point that a search over eps finds: it grows eps until PGD
     succeeds and bisects, each try ending at its first success, as in Foolbox 2.3; then it follows the
@@ -41,7 +45,12 @@ class ProjectedGradientDescent(EpsSearch):
         "Attacks, section 2.1"
     )
     depends_on: ClassVar[tuple[str, ...]] = foolbox_engine.DEPENDS_ON
-    only_in: ClassVar[Mapping[str, str]] = {**EpsSearch.only_in, "search_steps": "minimal"}
+    only_in: ClassVar[Mapping[str, str]] = {
+        **EpsSearch.only_in,
+        "search_steps": "minimal",
+        "early_stop": "none",
+        "engine": "none",
+    }
 
     eps: float = param(0.3, min=0, help="largest change of a pixel, images being in [0, 1]")
     steps: int = param(40, min=1, help="number of gradient steps")
@@ -59,6 +68,21 @@ class ProjectedGradientDescent(EpsSearch):
     )
     max_eps: float = param(1.0, above=0, max=1, help="largest eps that search=minimal tries")
     search_steps: int = param(3, min=0, help="how many times search=minimal bisects")
+    early_stop: bool = param(
+        False,
+        help="leave a sample at its first point that fools the model; quicker, but not for reuse against defenses",
+    )
+    engine: str = param("native", choices=("native", "foolbox"), help="whose implementation runs, with search=none")
+
+    def __post_init__(self) -> None:
+        """Checks every parameter, and that the engine heeds those that are set.
+
+        Raises:
+            ParameterError: A value is not allowed, or not together with the others.
+        """
+        super().__post_init__()
+        if self.early_stop and self.engine == "foolbox":
+            raise ParameterError("early_stop=true has no meaning with engine=foolbox, whose PGD takes every step")
 
     def run(
         self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
@@ -80,15 +104,27 @@ class ProjectedGradientDescent(EpsSearch):
         if self.random_start:
             shift = rng.uniform(*images.shape[1:], low=-self.eps, high=self.eps)
             start = images + shift.to(images.device)
-        attack = _descent(self.steps, self.step_size, start)
-        return foolbox_engine.maximise(attack, model, images, labels, self.eps)
+        step_size = _rate(self.steps) * self.eps if self.step_size is None else self.step_size
+        if self.engine == "foolbox":
+            attack = _foolbox_attack(self.steps, step_size, start)
+            return foolbox_engine.maximise(attack, model, images, labels, self.eps)
+        return sign_steps(
+            model,
+            images,
+            labels,
+            images if start is None else start,
+            eps=self.eps,
+            steps=self.steps,
+            step_size=step_size,
+            early_stop=self.early_stop,
+        )
 
     def passes(self) -> int:
         """A gradient a step; in a search most tries, but not all, take every step."""
         return self.steps if self.search == "none" else search_passes(self.steps, self.search_steps)
 
 
-def _descent(steps: int, step_size: float | None, start: torch.Tensor | None) -> LinfProjectedGradientDescentAttack:
+def _foolbox_attack(steps: int, step_size: float, start: torch.Tensor | None) -> LinfProjectedGradientDescentAttack:
     """Foolbox's PGD, from the given points instead of ones drawn from torch's global generator."""
     foolbox_engine.load()
     from eagerpy.astensor import astensor
@@ -99,12 +135,7 @@ def _descent(steps: int, step_size: float | None, start: torch.Tensor | None) ->
             del x0, epsilon
             return astensor(start)
 
-    return FromStart(
-        rel_stepsize=_rate(steps),
-        abs_stepsize=step_size,
-        steps=steps,
-        random_start=start is not None,
-    )
+    return FromStart(abs_stepsize=step_size, steps=steps, random_start=start is not None)
 
 
 def _rate(steps: int) -> float:

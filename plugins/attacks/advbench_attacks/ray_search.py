@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch.nn import functional
 
 from advbench.api import for_rows
 from advbench_attacks.input_gradients import fooled, likeliest, sign_gradient, towards
+from advbench_attacks.sign_steps import cross_entropy
 
 __all__ = ["first_on_ray"]
 
@@ -47,10 +47,6 @@ def first_on_ray(model: torch.nn.Module, images: torch.Tensor, labels: torch.Ten
     return search.result()
 
 
-def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    return functional.cross_entropy(logits, labels, reduction="none")
-
-
 class _RaySearch:
     """The state of a search: per sample its ray, and how far along it has been tried.
 
@@ -67,7 +63,7 @@ class _RaySearch:
         self.images = images
         self.labels = labels
         self.sizes = torch.tensor(sizes, dtype=images.dtype, device=images.device)
-        self.rays, logits = sign_gradient(model, images, labels, _cross_entropy)
+        self.rays, logits = sign_gradient(model, images, labels, cross_entropy)
         self.right = logits.argmax(dim=1) == labels
         self.at = torch.zeros_like(labels)
         self.found = torch.zeros_like(labels, dtype=torch.bool)
@@ -80,7 +76,7 @@ class _RaySearch:
         """
         while len(rows):
             blocks = (self.at[rows] // _AHEAD).clamp(min=1)
-            for block in blocks.unique().tolist():
+            for block in sorted(set(blocks.tolist())):
                 self._try(rows[blocks == block], block)
             rows = rows[~self.found[rows] & (self.at[rows] < len(self.sizes))]
 
@@ -91,7 +87,7 @@ class _RaySearch:
         most = len(self.images)
         hits = [
             fooled(for_rows(self.model, every), self._points(every, at), self.labels[every])
-            for every, at in zip(rows.repeat(block).split(most), tried.flatten().split(most), strict=True)
+            for every, at in zip(torch.split(rows.repeat(block), most), torch.split(tried.flatten(), most), strict=True)
         ]
         hit = torch.cat(hits).reshape(block, -1)
         self.found[rows] = hit.any(dim=0)

@@ -40,6 +40,7 @@ class Noisy(torch.nn.Module):
     def __init__(self, network: torch.nn.Module, rng: SampleRandom) -> None:
         super().__init__()
         self.training = False
+        self.stochastic = True
         self.network = network
         self.rng = rng
 

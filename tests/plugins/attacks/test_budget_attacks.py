@@ -2,30 +2,92 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.plugins.attacks.classifiers import Undefined
 
 from advbench.api import Budget, ParameterError
 from advbench_attacks.fgsm import FastGradientSign
 from advbench_attacks.pgd import ProjectedGradientDescent
 
-ATTACKS = [FastGradientSign(), ProjectedGradientDescent(), ProjectedGradientDescent(random_start=False)]
+ENGINES = ("native", "foolbox")
+ATTACKS = [
+    *(FastGradientSign(engine=engine) for engine in ENGINES),
+    *(ProjectedGradientDescent(engine=engine) for engine in ENGINES),
+    ProjectedGradientDescent(random_start=False),
+]
+EARLY = ProjectedGradientDescent(0.1, early_stop=True)
 
 
+@pytest.fixture
+def many(network) -> tuple[torch.Tensor, torch.Tensor]:
+    """A hundred images and the network's own predictions."""
+    images = torch.rand(100, 1, 6, 6, generator=torch.Generator().manual_seed(8))
+    return images, network(images).argmax(dim=1)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("eps", [0.0, 8 / 255, 0.3, 1.0])
-def test_fgsm_equals_foolbox_to_the_bit(eps, network, images, labels, streams, foolbox, by_hand):
-    ours = FastGradientSign(eps).run(network, images, labels, streams(range(6)))
+def test_fgsm_equals_foolbox_to_the_bit(eps, engine, network, images, labels, streams, foolbox, by_hand):
+    ours = FastGradientSign(eps, engine=engine).run(network, images, labels, streams(range(6)))
     theirs = by_hand(foolbox.attacks.LinfFastGradientAttack(random_start=False), network, images, labels, eps)
     assert torch.equal(ours, theirs)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("eps", [8 / 255, 0.3])
 def test_pgd_without_random_start_equals_foolbox_with_its_defaults_to_the_bit(
-    eps, network, images, labels, streams, foolbox, by_hand
+    eps, engine, network, images, labels, streams, foolbox, by_hand
 ):
-    attack = ProjectedGradientDescent(eps, random_start=False)
+    attack = ProjectedGradientDescent(eps, random_start=False, engine=engine)
     ours = attack.run(network, images, labels, streams(range(6)))
     theirs = by_hand(foolbox.attacks.LinfPGD(random_start=False), network, images, labels, eps)
     assert attack.steps == 40
     assert torch.equal(ours, theirs)
+
+
+def test_from_the_same_random_start_both_engines_of_pgd_reach_the_same_points(network, many, streams):
+    images, labels = many
+    native, foolbox = (
+        ProjectedGradientDescent(0.2, engine=engine).run(network, images, labels, streams(range(100)))
+        for engine in ENGINES
+    )
+    assert torch.equal(native, foolbox)
+
+
+def test_stopping_early_fools_the_model_on_the_same_samples_with_fewer_images_asked(network, many, streams, recorded):
+    images, labels = many
+    everything = ProjectedGradientDescent(0.1).run(network, images, labels, streams(range(100)))
+    recorder = recorded(network)
+    early = EARLY.run(recorder, images, labels, streams(range(100)))
+    fooled, fooled_early = (network(x).argmax(dim=1) != labels for x in (everything, early))
+    assert 5 < fooled.sum() < 95
+    assert (fooled & ~fooled_early).sum() == 0
+    torch.testing.assert_close(early[~fooled_early], everything[~fooled_early], atol=1e-6, rtol=0)
+    assert sum(recorder.batches) < 40 * 100 * (1 - fooled_early.float().mean() / 2)
+    assert (early - images).abs().max() <= 0.1 + 1e-6
+
+
+def test_stopping_early_leaves_a_sample_at_its_first_point_that_fools_the_model(network, many, streams):
+    images, labels = many
+    early = EARLY.run(network, images, labels, streams(range(100)))
+    fooled = network(early).argmax(dim=1) != labels
+    trajectory = [
+        ProjectedGradientDescent(0.1, steps=steps, step_size=0.1 / 30).run(network, images, labels, streams(range(100)))
+        for steps in range(1, 41)
+    ]
+    for row in fooled.nonzero().flatten().tolist():
+        hits = (points[row] for points in trajectory if network(points)[row].argmax() != labels[row])
+        start = (images + streams(range(100)).uniform(1, 6, 6, low=-0.1, high=0.1)).clamp(0, 1)
+        if network(start)[row].argmax() == labels[row]:
+            torch.testing.assert_close(early[row], next(hits), atol=1e-6, rtol=0)
+
+
+def test_samples_that_are_fooled_leave_the_batch(network, many, streams, recorded):
+    images, labels = many
+    recorder = recorded(network)
+    ProjectedGradientDescent(1.0, early_stop=True).run(recorder, images, labels, streams(range(100)))
+    assert recorder.batches[0] == 100
+    assert recorder.batches == sorted(recorder.batches, reverse=True)
+    assert len(recorder.batches) < 40, "no sample was left"
 
 
 def test_pgd_with_a_step_size_equals_foolbox_to_the_bit(network, images, labels, streams, foolbox, by_hand):
@@ -53,8 +115,9 @@ def test_the_random_start_is_uniform_in_the_ball_and_comes_from_the_samples_stre
     assert drawn.max() > 0.28
 
 
-def test_pgd_gives_a_sample_the_same_start_whatever_its_batch(network, images, labels, streams):
-    attack = ProjectedGradientDescent(0.3, steps=5)
+@pytest.mark.parametrize("early_stop", [False, True])
+def test_pgd_gives_a_sample_the_same_start_whatever_its_batch(early_stop, network, images, labels, streams):
+    attack = ProjectedGradientDescent(0.05, steps=5, early_stop=early_stop)
     whole = attack.run(network, images, labels, streams(range(6)))
     parts = [attack.run(network, images[i], labels[i], streams(i.tolist())) for i in torch.arange(6).split([1, 3, 2])]
     torch.testing.assert_close(torch.cat(parts), whole, atol=1e-6, rtol=0)
@@ -84,6 +147,13 @@ def test_the_attack_raises_the_loss(attack, network, images, labels, streams):
     loss = torch.nn.CrossEntropyLoss(reduction="none")
     crafted = attack.run(network, images, labels, streams(range(6)))
     assert (loss(network(crafted), labels) > loss(network(images), labels)).all()
+
+
+@pytest.mark.parametrize("attack", [*ATTACKS, EARLY], ids=str)
+def test_gradients_that_are_not_numbers_spoil_no_image(attack, images, streams):
+    crafted = attack.run(Undefined().eval(), images, torch.full((6,), 4), streams(range(6)))
+    assert crafted.isfinite().all()
+    assert (crafted - images).abs().max() <= 0.3 + 1e-6
 
 
 def test_attacks_work_where_the_caller_has_switched_gradients_off(network, images, labels, streams):

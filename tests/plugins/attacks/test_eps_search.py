@@ -29,6 +29,9 @@ REGISTRY = discover()
         ("fgsm:search=none,max_eps=1", "max_eps has no meaning with search=none"),
         ("pgd:search=minimal,eps=0.3", "eps has no meaning with search=minimal"),
         ("pgd:search_steps=5", "search_steps has no meaning with search=none; add search=minimal"),
+        ("pgd:search=minimal,early_stop=true", "early_stop has no meaning with search=minimal; add search=none"),
+        ("fgsm:search=minimal,engine=foolbox", "engine has no meaning with search=minimal; add search=none"),
+        ("pgd:early_stop=true,engine=foolbox", "early_stop=true has no meaning with engine=foolbox, whose PGD takes"),
         ("pgd:search=minimum,eps=0.3", "search=minimum: must be one of none, minimal"),
         ("pgd:search=minimal,max_eps=0", "max_eps=0: must be a number above 0"),
         ("pgd:search=minimal,max_eps=1.5", "max_eps=1.5: must be a number"),
@@ -47,10 +50,13 @@ def test_a_parameter_that_would_not_be_heeded_is_a_usage_error_in_a_line(spec, m
 @pytest.mark.parametrize(
     ("spec", "full"),
     [
-        ("fgsm", "fgsm:eps=0.3,search=none"),
+        ("fgsm", "fgsm:eps=0.3,search=none,engine=native"),
         ("fgsm:search=minimal", "fgsm:search=minimal,max_eps=1"),
         ("fgsm:search=minimal,max_eps=8/255", "fgsm:search=minimal,max_eps=8/255"),
-        ("pgd:eps=0.1", "pgd:eps=0.1,steps=40,step_size=none,random_start=true,search=none"),
+        (
+            "pgd:eps=0.1",
+            "pgd:eps=0.1,steps=40,step_size=none,random_start=true,search=none,early_stop=false,engine=native",
+        ),
         (
             "pgd:search=minimal,steps=20",
             "pgd:steps=20,step_size=none,random_start=true,search=minimal,max_eps=1,search_steps=3",
@@ -68,8 +74,8 @@ def test_info_shows_the_parameters_of_both_modes_or_of_the_one_asked_about():
     def names(**given):
         return [parameter.name for parameter in FastGradientSign.parameters(given)]
 
-    assert names() == ["eps", "search", "max_eps"]
-    assert names(search="none") == ["eps", "search"]
+    assert names() == ["eps", "search", "max_eps", "engine"]
+    assert names(search="none") == ["eps", "search", "engine"]
     assert names(search="minimal") == ["search", "max_eps"]
 
 

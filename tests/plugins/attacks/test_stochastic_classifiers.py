@@ -23,6 +23,7 @@ ATTACKS = [
     *(SquareAttack(0.2, norm, queries=60) for norm in ("linf", "l2")),
     FastGradientSign(0.2),
     ProjectedGradientDescent(0.2, steps=10),
+    ProjectedGradientDescent(0.2, steps=10, early_stop=True),
     FastGradientSign(search="minimal"),
     ProjectedGradientDescent(search="minimal", steps=10),
     CarliniWagnerL2(search_steps=4, steps=40, learning_rate=0.05),
