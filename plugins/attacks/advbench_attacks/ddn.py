@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 
 from advbench.api import Attack, Norm, SampleRandom, for_rows, param
-from advbench_attacks.input_gradients import each, fooled, input_gradient, surplus
+from advbench_attacks.input_gradients import each, input_gradient, surplus
 from advbench_attacks.minimal_steps import NearestPoints, annealed, unit
 
 __all__ = ["DecoupledDirectionAndNorm"]
@@ -46,19 +46,21 @@ class DecoupledDirectionAndNorm(Attack):
         """Attacks one batch; see :meth:`advbench.api.Attack.run`."""
         del rng
         nearest = NearestPoints(images, labels, "l2")
-        rows = (~fooled(model, images, labels)).nonzero().flatten()
-        if not len(rows):
-            return nearest.points
-        clean, true = images[rows], labels[rows]
-        points = clean
-        norm = torch.full(true.shape, FIRST_NORM, device=images.device)
+        rows = torch.arange(len(images), device=images.device)
+        points, norm = images, torch.full(labels.shape, FIRST_NORM, device=images.device)
         for step in range(self.steps):
             # Of unit length, the gradient of this loss is that of the cross-entropy.
-            gradient, logits = input_gradient(for_rows(model, rows), points, true, surplus)
+            gradient, logits = input_gradient(for_rows(model, rows), points, labels, surplus)
+            if step == 0:
+                right = logits.argmax(dim=1) == labels
+                if not right.any():
+                    return nearest.points
+                rows, points, norm, gradient, logits = (x[right] for x in (rows, points, norm, gradient, logits))
+                images, labels = images[right], labels[right]
             hit = nearest.note(rows, points, logits)
             norm = norm * torch.where(hit, 1 - CHANGE, 1 + CHANGE)
-            turned = points - clean + annealed(FIRST_STEP, LAST_STEP, step, self.steps) * unit(gradient)
-            points = (clean + each(norm) * unit(turned)).clamp(0, 1)
+            turned = points - images + annealed(FIRST_STEP, LAST_STEP, step, self.steps) * unit(gradient)
+            points = (images + each(norm) * unit(turned)).clamp(0, 1)
         with torch.no_grad():
             nearest.note(rows, points, for_rows(model, rows)(points))
         return nearest.confirmed(model)

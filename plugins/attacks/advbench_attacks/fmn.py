@@ -8,7 +8,7 @@ from typing import ClassVar, cast
 import torch
 
 from advbench.api import Attack, Norm, SampleRandom, for_rows, param
-from advbench_attacks.input_gradients import each, fooled, input_gradient
+from advbench_attacks.input_gradients import each, input_gradient
 from advbench_attacks.logit_differences import margin
 from advbench_attacks.minimal_steps import NearestPoints, annealed, size, unit
 
@@ -52,23 +52,27 @@ class FastMinimumNorm(Attack):
         """Attacks one batch; see :meth:`advbench.api.Attack.run`."""
         del rng
         nearest = NearestPoints(images, labels, self.minimises())
-        rows = (~fooled(model, images, labels)).nonzero().flatten()
-        if not len(rows):
-            return nearest.points
-        clean, true = images[rows], labels[rows]
-        points = clean
-        eps = torch.full(true.shape, torch.inf, device=images.device)
+        rows = torch.arange(len(images), device=images.device)
+        points, eps = images, torch.full(labels.shape, torch.inf, device=images.device)
         for step in range(self.steps):
-            gradient, logits = input_gradient(for_rows(model, rows), points, true, margin)
+            gradient, logits = input_gradient(for_rows(model, rows), points, labels, margin)
+            if step == 0:
+                right = logits.argmax(dim=1) == labels
+                if not right.any():
+                    return nearest.points
+                rows, points, eps, gradient, logits = (x[right] for x in (rows, points, eps, gradient, logits))
+                images, labels = images[right], labels[right]
             hit = nearest.note(rows, points, logits)
             change = annealed(FIRST_CHANGE, LAST_CHANGE, step, self.steps)
             shrunk = torch.minimum(eps * (1 - change), nearest.distances[rows])
-            estimate = size(points - clean, self.norm) + margin(logits, true).abs() / size(gradient, _DUAL[self.norm])
+            estimate = size(points - images, self.norm) + margin(logits, labels).abs() / size(
+                gradient, _DUAL[self.norm]
+            )
             found = nearest.distances[rows].isfinite()
             grown = torch.where(found, eps * (1 + change), estimate * (1 + FIRST_CHANGE))
             eps = torch.where(hit, shrunk, grown)
             length = annealed(self.step_size, SHRINKAGE * self.step_size, step, self.steps)
-            points = (clean + _projected(points - clean + length * unit(gradient), eps, self.norm)).clamp(0, 1)
+            points = (images + _projected(points - images + length * unit(gradient), eps, self.norm)).clamp(0, 1)
         with torch.no_grad():
             nearest.note(rows, points, for_rows(model, rows)(points))
         return nearest.confirmed(model)

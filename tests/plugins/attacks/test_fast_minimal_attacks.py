@@ -142,7 +142,7 @@ def test_a_sample_that_is_misclassified_already_keeps_its_clean_image_and_costs_
     crafted = attack.run(recorder, images, labels, streams(range(6)))
     assert torch.equal(crafted[wrong], images[wrong])
     assert (crafted[~wrong] != images[~wrong]).flatten(1).any(dim=1).all()
-    assert recorder.batches == [6, *[4] * (attack.passes() + 1), 6]
+    assert recorder.batches == [6, *[4] * attack.passes(), 6]
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
@@ -165,8 +165,7 @@ def test_the_model_is_told_which_samples_it_is_asked_about(attack, network, imag
             return network(x)
 
     attack.run(Aware().eval(), images, torch.where(wrong, (labels + 1) % 10, labels), streams(range(6)))
-    assert len(asked) == 101
-    assert all(rows == [0, 2, 3, 5] for rows in asked)
+    assert asked == [list(range(6)), *[[0, 2, 3, 5]] * 100]
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
