@@ -8,7 +8,9 @@ import torch
 from PIL import Image
 
 from advbench.api import ContractError, SampleRandom
+from advbench_defenses import jpeg_mosaic
 from advbench_defenses.jpeg import JpegCompression
+from advbench_defenses.jpeg_mosaic import one_by_one, recompressed
 
 RNG = SampleRandom(0, "defense", range(5))
 
@@ -40,8 +42,55 @@ def test_grey_images_are_compressed_as_mode_l(grey: torch.Tensor, monkeypatch: p
         save(self, *args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Image.Image, "save", spy)
-    JpegCompression().apply(grey, RNG)
-    assert modes == ["L"] * 5
+    JpegCompression(42).apply(grey, RNG)
+    assert set(modes) - {"RGB"} == {"L"}
+
+
+SIZES = [(1, 1), (1, 20), (2, 3), (3, 5), (4, 4), (5, 4), (7, 9), (16, 16), (17, 15), (28, 28), (31, 33), (32, 32)]
+
+
+def kinds(channels: int, height: int, width: int) -> np.ndarray:
+    """Noise, a wave and one flat image, as bytes."""
+    rng = np.random.default_rng(height * width)
+    noise = rng.integers(0, 256, (2, channels, height, width))
+    wave = 127 + 100 * np.sin(np.arange(channels * height * width).reshape(1, channels, height, width) / 7)
+    flat = np.full((1, channels, height, width), 77)
+    return np.concatenate((noise, wave, flat)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_many_images_at_once_equal_pillow_one_by_one(height: int, width: int, channels: int) -> None:
+    pixels = kinds(channels, height, width)
+    for quality in (1, 10, 50, 75, 90, 95, 100):
+        assert np.array_equal(recompressed(pixels, quality), one_by_one(pixels, quality)), quality
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_quality_equals_pillow_one_by_one(channels: int) -> None:
+    pixels = kinds(channels, 19, 22)
+    for quality in range(1, 101):
+        assert np.array_equal(recompressed(pixels, quality), one_by_one(pixels, quality)), quality
+
+
+def test_more_images_than_fit_into_one_picture_equal_pillow_one_by_one() -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (1100, 1, 60, 5), dtype=np.uint8)
+    assert np.array_equal(recompressed(pixels, 75), one_by_one(pixels, 75))
+
+
+def test_with_another_codec_colours_go_through_pillow_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = kinds(3, 24, 24)
+    expected = one_by_one(pixels, 75)
+    monkeypatch.setattr(jpeg_mosaic, "_doubled", lambda planes, *size: np.zeros((len(planes), *size), np.int32))
+    jpeg_mosaic._is_libjpeg_turbo.cache_clear()
+    try:
+        assert np.array_equal(recompressed(pixels, 75), expected)
+    finally:
+        jpeg_mosaic._is_libjpeg_turbo.cache_clear()
+
+
+def test_no_images_are_no_images() -> None:
+    assert JpegCompression().apply(torch.zeros(0, 3, 8, 8), RNG).shape == (0, 3, 8, 8)
 
 
 def test_higher_quality_is_nearer_to_the_image(images: torch.Tensor) -> None:
