@@ -12,6 +12,7 @@ import torch
 from advbench.api import Attack, Dataset, DataSources, LabelledImages, Model
 from advbench.discovery import Registry, discover
 from advbench.errors import ContractError, UsageError
+from advbench.matrix.allocator import keep_freed_memory
 from advbench.matrix.contracts import check_dataset
 from advbench.specs import Chain, resolve_chain, resolve_one
 from advbench.store import Store
@@ -129,6 +130,7 @@ _current: Workspace | None = None
 def adopt(environment: Environment, registry: Registry, images: Mapping[str, LabelledImages]) -> None:
     """Lets tasks in this process use what is already loaded: plugins, and datasets by their full specs."""
     global _current  # noqa: PLW0603  a task is plain data and cannot carry what is loaded
+    keep_freed_memory()
     _current = Workspace(environment, registry, images)
 
 
@@ -138,6 +140,7 @@ def workspace(environment: Environment) -> Workspace:
     if _current is None or _current.environment != environment:
         if environment.threads is not None:
             torch.set_num_threads(environment.threads)
+        keep_freed_memory()
         _current = Workspace(environment, discover(environment.core, environment.plugin_files))
     return _current
 
