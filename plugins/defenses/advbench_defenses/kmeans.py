@@ -13,6 +13,7 @@ import torch
 
 from advbench.api import Defense, param
 from advbench_defenses.lloyd import quantise
+from advbench_defenses.seeding import candidates
 
 if TYPE_CHECKING:
     from advbench.api import SampleRandom
@@ -25,8 +26,8 @@ class KMeansQuantisation(Defense):
     """Replaces each pixel by the centroid of its cluster, from k-means over the image's own colours.
 
     A pixel is a point with one coordinate a channel; each image is clustered by itself, with Lloyd's algorithm
-    from one random start. The initial centroids are always distinct colours, each drawn with a probability in
-    proportion to its pixels. An image with no more distinct colours than there are clusters is returned as it is.
+    from one start: centroids drawn far from one another, as in scikit-learn by default (greedy k-means++). An image
+    with no more distinct colours than there are clusters is returned as it is.
 
     With ``engine=scikit-learn`` scikit-learn clusters the images one by one, from other random starts.
 
@@ -37,7 +38,10 @@ class KMeansQuantisation(Defense):
     """
 
     name = "kmeans"
-    source = "Lloyd 1982, Least squares quantization in PCM (the algorithm), on the colours of each image"
+    source = (
+        "Lloyd 1982, Least squares quantization in PCM (the algorithm), on the colours of each image; Arthur and "
+        "Vassilvitskii 2007, k-means++: The Advantages of Careful Seeding (the start)"
+    )
     depends_on = ("scikit-learn",)
     clusters: int = param(16, min=1, help="colours that an image keeps")
     iterations: int = param(100, min=1, help="most iterations of Lloyd's algorithm")
@@ -52,8 +56,8 @@ class KMeansQuantisation(Defense):
         """Returns images of at most ``clusters`` colours each."""
         if self.engine == "native":
             points = images.detach().flatten(2).transpose(1, 2)
-            order = rng.uniform(points.shape[1]).to(images.device)
-            found = quantise(points, order, self.clusters, self.iterations)
+            draws = rng.uniform(self.clusters, candidates(self.clusters)).to(images.device)
+            found = quantise(points, draws, self.iterations)
             return found.transpose(1, 2).reshape(images.shape).contiguous()
         return self._one_by_one(images, rng)
 
@@ -90,7 +94,7 @@ class KMeansQuantisation(Defense):
             return points
         kmeans = KMeans(  # type: ignore[no-untyped-call]
             self.clusters,
-            init="random",
+            init="k-means++",
             n_init=1,
             max_iter=self.iterations,
             tol=0,

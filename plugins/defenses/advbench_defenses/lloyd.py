@@ -4,44 +4,47 @@ from __future__ import annotations
 
 import torch
 
+from advbench_defenses.seeding import seeds, squared_distances
+
 __all__ = ["quantise"]
 
-_BLOCK_VALUES = {"cpu": 2**19}
+_BLOCK_VALUES = {"cpu": 2**20}
 """How many distances are in memory together: on a processor, no more than its caches hold."""
 
 
-def quantise(points: torch.Tensor, order: torch.Tensor, clusters: int, iterations: int) -> torch.Tensor:
+def quantise(points: torch.Tensor, draws: torch.Tensor, iterations: int) -> torch.Tensor:
     """Replaces every point by the centroid of its cluster.
 
-    The initial centroids are the first ``clusters`` distinct points in the given order. A centroid that loses all
-    its points moves to the point that is furthest from its own. The set is finished when no point changes its
-    cluster. Squared distances are compared to a relative 2⁻²³ times the number of clusters.
+    The initial centroids are those of :func:`seeds`. A centroid that loses all its points moves to the point that is
+    furthest from its own. The set is finished when no point changes its cluster. Squared distances are compared to a
+    relative 2⁻²³ times the number of clusters.
 
     Args:
         points: float32, shape (sets, points, coordinates).
-        order: What the points are ordered by, shape (sets, points); where it is uniformly random, a point becomes
-            a centroid with a probability in proportion to how often it occurs.
-        clusters: Most distinct points that a set keeps.
+        draws: Numbers in [0, 1), shape (sets, clusters, candidates); a set keeps as many distinct points as clusters.
         iterations: Most iterations.
 
     Returns:
         Points of the same shape; a set with no more distinct points than clusters is returned as it is.
     """
-    block = max(1, _BLOCK_VALUES.get(points.device.type, 2**26) // (clusters * points.shape[1]))
-    parts = zip(torch.split(points, block), torch.split(order, block), strict=True)
-    quantised = [_quantise_block(*part, clusters, iterations) for part in parts]
-    return torch.cat(quantised) if quantised else points.clone()
+    block = _BLOCK_VALUES.get(points.device.type, 2**26) // points.shape[1]
+    parts = [torch.split(tensor, max(1, block // draws.shape[2])) for tensor in (points, draws)]
+    starts = [seeds(*part) for part in zip(*parts, strict=True)]
+    if not starts:
+        return points.clone()
+    centroids, left = (torch.cat(pieces) for pieces in zip(*starts, strict=True))
+    blocks = [torch.split(tensor, max(1, block // draws.shape[1])) for tensor in (points, centroids, left)]
+    return torch.cat([_quantise_block(a, b, c, iterations) for a, b, c in zip(*blocks, strict=True)])
 
 
-def _quantise_block(points: torch.Tensor, order: torch.Tensor, clusters: int, iterations: int) -> torch.Tensor:
+def _quantise_block(points: torch.Tensor, centroids: torch.Tensor, left: torch.Tensor, iterations: int) -> torch.Tensor:
     result = points.clone()
-    colours = _distinct(points)
-    rows = (colours.amax(dim=1) >= clusters).nonzero().flatten()
+    rows = (left > 0).nonzero().flatten()
     if not len(rows):
         return result
     points = points[rows]
     cluster = _Line if points.shape[2] == 1 else _Space
-    search = cluster(points, _initial(points, colours[rows], order[rows], clusters))
+    search = cluster(points, centroids[rows])
     before = search.assign()
     for _ in range(iterations):
         search.move()
@@ -56,29 +59,6 @@ def _quantise_block(points: torch.Tensor, order: torch.Tensor, clusters: int, it
         before = after
     result[rows] = search.quantised(torch.ones_like(rows, dtype=torch.bool))
     return result
-
-
-def _distinct(points: torch.Tensor) -> torch.Tensor:
-    """The number of each point's value among its set's distinct ones, from 0: int64, shape (sets, points)."""
-    order = torch.arange(points.shape[1], device=points.device).expand(points.shape[:2])
-    for coordinate in range(points.shape[2]):
-        values = points[:, :, coordinate].gather(1, order)
-        order = order.gather(1, values.argsort(dim=1, stable=True))
-    ordered = points.gather(1, order[:, :, None].expand_as(points))
-    new = (ordered[:, 1:] != ordered[:, :-1]).any(dim=2)
-    numbers = torch.nn.functional.pad(new.long().cumsum(dim=1), (1, 0))
-    return torch.zeros_like(order).scatter(1, order, numbers)
-
-
-def _initial(points: torch.Tensor, colours: torch.Tensor, order: torch.Tensor, clusters: int) -> torch.Tensor:
-    """The first distinct points in the order, shape (sets, clusters, coordinates)."""
-    places = order.argsort(dim=1)
-    rank = torch.zeros_like(places).scatter(
-        1, places, torch.arange(places.shape[1], device=places.device).expand_as(places)
-    )
-    first = torch.full_like(rank, rank.shape[1]).scatter_reduce(1, colours, rank, "amin")
-    chosen = places.gather(1, first.topk(clusters, dim=1, largest=False, sorted=True).values)
-    return points.gather(1, chosen[:, :, None].expand(-1, -1, points.shape[2]))
 
 
 class _Line:
@@ -133,18 +113,17 @@ class _Space:
         # Beside the coordinates a 1, whose sum over a cluster counts its points.
         self._counted = torch.nn.functional.pad(points, (0, 1), value=1.0).double()
         self._centroids = centroids
+        self._along = points.transpose(1, 2).contiguous()
         clusters = centroids.shape[1]
+        self._squares, self._room = (points.new_empty(len(points), clusters, points.shape[1]) for _ in range(2))
         self._mask = (1 << (clusters - 1).bit_length()) - 1
         self._numbers = torch.arange(clusters, dtype=torch.int32, device=points.device)[None, :, None]
         self._cluster = torch.empty(0)
 
     def assign(self) -> torch.Tensor:
         """Finds each point's nearest centroid; returns their numbers, shape (sets, points)."""
-        squares: torch.Tensor | None = None
-        for coordinate in range(self._points.shape[2]):
-            gap = self._points[:, None, :, coordinate] - self._centroids[:, :, None, coordinate]
-            squares = gap.square_() if squares is None else squares.addcmul_(gap, gap)
-        assert squares is not None
+        sets = len(self._centroids)
+        squares = squared_distances(self._along, self._centroids, self._squares[:sets], self._room[:sets])
         # Bits of numbers that are not negative are in their order. With the cluster's number in the lowest bits the
         # smallest tells which it is, many times as quickly as a search for its position.
         bits = squares.view(torch.int32).bitwise_and_(~self._mask).bitwise_or_(self._numbers)
@@ -172,5 +151,5 @@ class _Space:
 
     def keep(self, which: torch.Tensor) -> None:
         """Goes on with these sets only."""
-        self._points, self._counted = self._points[which], self._counted[which]
+        self._points, self._counted, self._along = self._points[which], self._counted[which], self._along[which]
         self._centroids, self._cluster = self._centroids[which], self._cluster[which]

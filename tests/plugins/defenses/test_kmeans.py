@@ -65,7 +65,8 @@ def test_one_seed_gives_one_result_and_another_seed_another(images: torch.Tensor
     again = apply(kmeans(6), images, seed=0)
     other = apply(kmeans(6), images, seed=1)
     assert torch.equal(first, again)
-    assert all(not torch.equal(a, b) for a, b in zip(first, other, strict=True))
+    # From starts as good as these, one of these small images may well end with the same colours.
+    assert sum(not torch.equal(a, b) for a, b in zip(first, other, strict=True)) >= 3
 
 
 def test_the_stream_goes_on_between_applications(grey: torch.Tensor, kmeans: Make) -> None:
@@ -118,7 +119,7 @@ def test_no_cluster_stays_empty(channels: int) -> None:
     # Of so many small sets of very uneven points some have a centroid that loses all that it had.
     generator = torch.Generator().manual_seed(0)
     points = torch.rand(2000, 30, channels, generator=generator) ** 6
-    quantised = quantise(points, torch.rand(2000, 30, generator=generator), 8, 100)
+    quantised = quantise(points, torch.rand(2000, 8, 4, generator=generator), 100)
     assert [len(one.unique(dim=0)) for one in quantised] == [8] * 2000
 
 
