@@ -1,0 +1,148 @@
+"""advbench beside other libraries on the same work, in one process and one run.
+
+Run from the root of the checkout::
+
+    python -m benchmarks                          # everything: hours, most of them the peers'
+    python -m benchmarks attacks --limit 100      # a part
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib.metadata
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from benchmarks import attacks, defenses, matrix, overhead, scaling
+from benchmarks.settings import Settings
+from benchmarks.subjects import load_samples
+from benchmarks.tables import Table, write
+
+__all__ = ["main"]
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Reads the command line, runs the parts, prints each table and writes the report."""
+    parser = _parser()
+    arguments = parser.parse_args(words)
+    known = {"parts": (arguments.parts, PARTS), "--attacks": (arguments.attacks.split(","), attacks.CONTESTS)}
+    for where, (given, there) in known.items():
+        for name in given:
+            if name not in there:
+                parser.error(f"{where}: there is no {name!r}; there are {', '.join(there)}")
+    facts = _facts(arguments, sys.argv[1:] if words is None else list(words))
+    heading = "\n".join([f"# {facts['title']}", "", *(f"- {key}: {value}" for key, value in facts.items()), ""])
+    tables = []
+    for part in arguments.parts or PARTS:
+        table = PARTS[part](arguments)
+        print(table.markdown(), flush=True)
+        tables.append(table)
+        if arguments.output is not None:
+            write(tables, heading, arguments.output, facts)
+
+
+def _attacks(arguments: argparse.Namespace) -> Table:
+    settings = Settings(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(Settings)})
+    samples = load_samples(
+        arguments.model, arguments.dataset, arguments.limit,
+        seed=arguments.seed, device=arguments.device, data_dir=arguments.data_dir,
+    )  # fmt: skip
+    wanted = arguments.attacks.split(",")
+
+    def rows() -> Iterator[list[object]]:
+        for contest in attacks.contests(settings):
+            if contest.name in wanted:
+                yield from attacks.hold(
+                    contest, samples, settings,
+                    repeats=arguments.repeats, batch_size=arguments.batch_size, seed=arguments.seed,
+                )  # fmt: skip
+
+    note = (
+        f"{arguments.model} on {arguments.dataset}, the same batches of {arguments.batch_size} for all; medians of "
+        f"{arguments.repeats} interleaved repetitions. Norms are medians, passes images through the network a sample."
+    )
+    return Table("Attacks", note, attacks.HEADERS, _shown(rows()))
+
+
+def _defenses(arguments: argparse.Namespace) -> Table:
+    rows = defenses.compare(
+        min(arguments.limit, 200), repeats=arguments.repeats, seed=arguments.seed, data_dir=arguments.data_dir
+    )
+    note = "Medians of the threads' time; the loop calls a library once an image."
+    return Table("Defenses", note, defenses.HEADERS, _shown(rows))
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], Table]] = {
+    "attacks": _attacks,
+    "defenses": _defenses,
+    "matrix": matrix.measure,
+    "overhead": overhead.measure,
+    "scaling": scaling.measure,
+}
+"""The parts, in the order in which they run."""
+
+
+def _shown(rows: Iterator[list[object]]) -> list[list[object]]:
+    """The rows, each also on stderr as soon as it is there."""
+    kept = []
+    for row in rows:
+        print(*row, sep="  ", file=sys.stderr, flush=True)
+        kept.append(row)
+    return kept
+
+
+def _facts(arguments: argparse.Namespace, words: list[str]) -> dict[str, str]:
+    libraries = (
+        "torch",
+        "foolbox",
+        "torchattacks",
+        "adversarial-robustness-toolbox",
+        "adv-lib",
+        "scikit-learn",
+        "pillow",
+    )
+    return {
+        "title": "advbench beside other libraries",
+        "command": " ".join(["python -m benchmarks", *words]),
+        "when": time.strftime("%Y-%m-%d"),
+        "where": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads, {arguments.device}",
+        "libraries": ", ".join(f"{name} {_version(name)}" for name in libraries),
+    }
+
+
+def _version(library: str) -> str:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; without any, all")
+    parser.add_argument("--limit", type=int, default=1000, help="how many images, fewer for slow peers (default 1000)")
+    parser.add_argument("--repeats", type=int, default=3, help="repetitions, interleaved (default 3)")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="write report.md and report.json there")
+    parser.add_argument("--model", default="mnist-cnn", help="the model that is attacked")
+    parser.add_argument("--dataset", default="mnist-5k", help="its images")
+    parser.add_argument("--data-dir", type=Path, help="folder with datasets")
+    parser.add_argument("--attacks", default=",".join(attacks.CONTESTS), help="which attacks, separated by commas")
+    parser.add_argument("--batch-size", type=int, default=250)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N")
+    for field in dataclasses.fields(Settings):
+        kind = type(field.default)
+        parser.add_argument(
+            f"--{field.name.replace('_', '-')}", type=kind, default=field.default, help=argparse.SUPPRESS
+        )
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Runs ``advbench`` in a process of its own and measures it."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["Command", "advbench"]
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a command took.
+
+    Attributes:
+        seconds: Wall time.
+        cpu_seconds: Time of its threads and of the processes that it started.
+        peak_mib: Its largest resident memory in MiB.
+        output: Its standard output.
+    """
+
+    seconds: float
+    cpu_seconds: float
+    peak_mib: float
+    output: str
+
+
+_CHILD = """
+import resource, sys
+from advbench.cli.main import main
+code = main(sys.argv[1:])
+print(f"\\npeak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}")
+sys.exit(code)
+"""
+
+
+def advbench(words: Sequence[object], **environment: str) -> Command:
+    """Runs ``advbench`` with these words.
+
+    Raises:
+        RuntimeError: It did not end well.
+    """
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    made = subprocess.run(
+        [sys.executable, "-c", _CHILD, *map(str, words)],
+        env=os.environ | environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    output, _, peak = made.stdout.rpartition("\npeak ")
+    if made.returncode or not peak:
+        raise RuntimeError(f"advbench {' '.join(map(str, words))} ended with {made.returncode}:\n{made.stderr}")
+    cpu = sum(getattr(after, name) - getattr(before, name) for name in ("ru_utime", "ru_stime"))
+    per_mib = 1024 if sys.platform != "darwin" else 2**20
+    return Command(seconds, cpu, int(peak) / per_mib, output)

@@ -1,0 +1,33 @@
+"""The attacks of adv-lib."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from benchmarks.settings import Run, Settings
+
+__all__ = ["attacks"]
+
+
+def attacks(settings: Settings) -> dict[str, Run]:
+    """The attacks of adv-lib by contest. Its CW ends the steps of a batch whose loss no longer falls.
+
+    Raises:
+        ImportError: adv-lib is not installed.
+    """
+    from adv_lib.attacks import carlini_wagner_l2, ddn, df  # type: ignore[import-not-found,unused-ignore]
+
+    def given(attack: Callable[..., torch.Tensor], **keywords: Any) -> Run:
+        return lambda network, images, labels: attack(network, images, labels, **keywords)
+
+    return {
+        "deepfool": given(df, steps=settings.deepfool_steps, overshoot=0.02),
+        "cw": given(
+            carlini_wagner_l2, binary_search_steps=settings.search_steps, max_iterations=settings.cw_steps,
+            learning_rate=0.01, initial_const=0.01, confidence=0,
+        ),
+        "ddn": given(ddn, steps=settings.ddn_steps, levels=None),
+    }  # fmt: skip

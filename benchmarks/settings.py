@@ -1,0 +1,44 @@
+"""What every implementation is given alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+
+__all__ = ["Run", "Settings"]
+
+Run: TypeAlias = Callable[[torch.nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
+"""A network, images and labels to adversarial images."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The attacks' parameters.
+
+    Attributes:
+        eps: Budget of FGSM and PGD, in L∞.
+        steps: Steps of PGD, each of eps/30, from a random start.
+        deepfool_steps: Most steps of DeepFool, over 10 classes with an overshoot of .02.
+        search_steps: Constants that CW tries, beginning with .01.
+        cw_steps: Most steps of CW at each, at a learning rate of .01 and confidence 0.
+        ddn_steps: Steps of DDN, without quantisation.
+        grid: Into how many equal parts 1 is divided where a minimal attack is replaced by one at every eps of a grid.
+        pgd_reach: The largest eps of that grid for PGD.
+    """
+
+    eps: float = 0.3
+    steps: int = 40
+    deepfool_steps: int = 50
+    search_steps: int = 5
+    cw_steps: int = 1000
+    ddn_steps: int = 100
+    grid: int = 1000
+    pgd_reach: float = 0.3
+
+    @property
+    def step_size(self) -> float:
+        """PGD's step, Madry et al.'s .01 at eps .3."""
+        return self.eps / 30

@@ -1,0 +1,55 @@
+"""``python -m benchmarks``, as a user runs it, with settings so small that the numbers mean nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def benchmarks(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    made = subprocess.run(
+        [sys.executable, "-m", "benchmarks", *words], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert made.returncode == code, made.stderr
+    return made
+
+
+def test_attacks_stand_beside_foolboxs_and_the_report_holds_what_was_printed(tmp_path: Path) -> None:
+    words = ("attacks", "--attacks", "fgsm,pgd,ddn,fgsm minimal", "--limit", "5", "--repeats", "1")
+    small = ("--steps", "4", "--ddn-steps", "5", "--grid", "10", "--device", "cpu")
+    made = benchmarks(*words, *small, "--output", str(tmp_path))
+    report = json.loads((tmp_path / "report.json").read_text())
+    (table,) = report["tables"]
+    rows = [(row["attack"], row["implementation"]) for row in table["rows"]]
+    assert rows[:2] == [("fgsm", "advbench"), ("fgsm", "Foolbox")]
+    assert {attack for attack, _ in rows} == {"fgsm", "pgd", "ddn", "fgsm minimal"}
+    by_name = {(row["attack"], row["implementation"]): row for row in table["rows"]}
+    ours, theirs = by_name["fgsm", "advbench"], by_name["fgsm", "Foolbox"]
+    assert ours["robust accuracy %"] == theirs["robust accuracy %"]
+    assert (ours["passes forward"], ours["backward"]) == (1, 1)
+    assert by_name["pgd", "advbench"]["passes forward"] == 4
+    assert by_name["pgd", "advbench early_stop"]["passes forward"] <= 4
+    assert by_name["fgsm minimal", "Foolbox"]["backward"] == 10
+    assert (tmp_path / "report.md").read_text().endswith(made.stdout.strip() + "\n")
+
+
+def test_defenses_stand_beside_the_libraries_loops(tmp_path: Path) -> None:
+    benchmarks("defenses", "--limit", "3", "--repeats", "1", "--output", str(tmp_path))
+    (table,) = json.loads((tmp_path / "report.json").read_text())["tables"]
+    assert len(table["rows"]) == 8
+    jpeg = [row["agreement"] for row in table["rows"] if row["defense"].startswith("jpeg")]
+    assert jpeg == ["equal bytes"] * 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["atacks"], "there is no 'atacks'; there are attacks, defenses"), (["--attacks", "fgm"], "there is no 'fgm'")],
+)
+def test_what_is_not_there_is_a_usage_error(words: list[str], message: str) -> None:
+    assert message in benchmarks(*words, code=2).stderr

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from benchmarks.timing import Counting, take_turns
+
+
+def test_implementations_take_turns() -> None:
+    order: list[str] = []
+
+    def run(name: str):
+        return lambda: order.append(name) or name
+
+    timed = take_turns({"a": run("a"), "b": run("b")}, 3)
+    assert order == ["a", "b", "a", "b", "a", "b"]
+    assert [one.result for one in timed.values()] == ["a", "b"]
+    assert [len(one.seconds) for one in timed.values()] == [3, 3]
+
+
+def test_waiting_takes_seconds_and_no_time_of_the_processor() -> None:
+    (one,) = take_turns({"sleep": lambda: time.sleep(0.05)}, 2).values()
+    assert one.median >= 0.05
+    assert one.cpu_median < 0.05
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_every_image_is_counted_forward_and_for_each_gradient_backward(classes: int) -> None:
+    network = Counting(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3)).requires_grad_(False))
+    images = torch.rand(5, 1, 2, 2, requires_grad=True)
+    logits = network(images)
+    for k in range(classes):
+        torch.autograd.grad(logits[:, k].sum(), images, retain_graph=True)
+    with torch.no_grad():
+        network(images[:2])
+    assert (network.forward_images, network.backward_images) == (7, 5 * classes)
+    network.reset()
+    assert (network.forward_images, network.backward_images) == (0, 0)
