@@ -31,7 +31,11 @@ def main(words: Sequence[str] | None = None) -> None:
     """Reads the command line, runs the parts, prints each table and writes the report."""
     parser = _parser()
     arguments = parser.parse_args(words)
-    known = {"parts": (arguments.parts, PARTS), "--attacks": (arguments.attacks.split(","), attacks.CONTESTS)}
+    known = {
+        "parts": (arguments.parts, list(PARTS)),
+        "--attacks": (arguments.attacks.split(","), attacks.CONTESTS),
+        "--peers": (arguments.peers.split(","), list(attacks.PEERS)),
+    }
     for where, (given, there) in known.items():
         for name in given:
             if name not in there:
@@ -59,7 +63,7 @@ def _attacks(arguments: argparse.Namespace) -> Table:
         for contest in attacks.contests(settings):
             if contest.name in wanted:
                 yield from attacks.hold(
-                    contest, samples, settings,
+                    contest, samples, settings, peers=arguments.peers.split(","),
                     repeats=arguments.repeats, batch_size=arguments.batch_size, seed=arguments.seed,
                 )  # fmt: skip
 
@@ -133,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dataset", default="mnist-5k", help="its images")
     parser.add_argument("--data-dir", type=Path, help="folder with datasets")
     parser.add_argument("--attacks", default=",".join(attacks.CONTESTS), help="which attacks, separated by commas")
+    parser.add_argument("--peers", default=",".join(attacks.PEERS), help="which libraries, separated by commas")
     parser.add_argument("--batch-size", type=int, default=250)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from benchmarks.settings import Run, Settings
 from benchmarks.subjects import Samples
 from benchmarks.timing import Counting, Timed, take_turns
 
-__all__ = ["CONTESTS", "HEADERS", "Contest", "contests", "hold"]
+__all__ = ["CONTESTS", "HEADERS", "PEERS", "Contest", "contests", "hold"]
 
 PEERS = {
     "Foolbox": "benchmarks.peers.foolbox_peer",
@@ -76,11 +76,18 @@ CONTESTS = tuple(contest.name for contest in contests(Settings()))
 
 
 def hold(
-    contest: Contest, samples: Samples, settings: Settings, *, repeats: int, batch_size: int, seed: int
+    contest: Contest,
+    samples: Samples,
+    settings: Settings,
+    *,
+    peers: Sequence[str],
+    repeats: int,
+    batch_size: int,
+    seed: int,
 ) -> Iterator[list[Any]]:
-    """Lets every implementation take its turns at a contest; a row of :data:`HEADERS` each."""
+    """Lets advbench and these peers take their turns at a contest; a row of :data:`HEADERS` each."""
     samples = samples if contest.limit is None else samples.first(contest.limit)
-    runs = _implementations(contest, settings, samples, seed)
+    runs = _implementations(contest, settings, samples, peers, seed)
     network = Counting(samples.network)
     network(samples.images[:batch_size].clone().requires_grad_()).sum().backward()  # nobody pays for the first pass
     timed = take_turns(
@@ -92,29 +99,31 @@ def hold(
         right = samples.network(samples.images).argmax(dim=1) == samples.labels
         found = {name: _outcome(contest, samples, right, one) for name, one in timed.items()}
     everyone = torch.stack([fooled for fooled, _ in found.values()]).all(dim=0)
-    peers = [one.median for name, one in timed.items() if not name.startswith("advbench")]
+    others = [one.median for name, one in timed.items() if not name.startswith("advbench")]
     for name, one in timed.items():
         fooled, sizes = found[name]
         assert one.result is not None
         yield [
             contest.name, name, len(samples.ids), one.median, one.cpu_median,
-            one.median / min(peers) if peers else None,
+            one.median / min(others) if others else None,
             one.median / timed["Foolbox"].median if "Foolbox" in timed else None,
             100 * float((right & ~fooled).float().mean()), int(fooled.sum()),
             _median(sizes[fooled]), _median(sizes[everyone]), one.result[1], one.result[2],
         ]  # fmt: skip
 
 
-def _implementations(contest: Contest, settings: Settings, samples: Samples, seed: int) -> dict[str, Run]:
+def _implementations(
+    contest: Contest, settings: Settings, samples: Samples, peers: Sequence[str], seed: int
+) -> dict[str, Run]:
     """Everyone's run of a contest, advbench's first; peers that are not installed are named and left out."""
     registry, runs = discover(), {}
     for name, spec in contest.specs.items():
         attack = resolve_one(registry, "attacks", spec)
         assert isinstance(attack, Attack)
         runs[name] = _ours(attack, samples, seed)
-    for name, module in PEERS.items():
+    for name in peers:
         try:
-            run = importlib.import_module(module).attacks(settings).get(contest.name)
+            run = importlib.import_module(PEERS[name]).attacks(settings).get(contest.name)
         except ImportError as error:
             _miss(name, str(error))
             continue

@@ -21,7 +21,17 @@ def benchmarks(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
 
 
 def test_attacks_stand_beside_foolboxs_and_the_report_holds_what_was_printed(tmp_path: Path) -> None:
-    words = ("attacks", "--attacks", "fgsm,pgd,ddn,fgsm minimal", "--limit", "5", "--repeats", "1")
+    words = (
+        "attacks",
+        "--attacks",
+        "fgsm,pgd,ddn,fgsm minimal",
+        "--peers",
+        "Foolbox",
+        "--limit",
+        "5",
+        "--repeats",
+        "1",
+    )
     small = ("--steps", "4", "--ddn-steps", "5", "--grid", "10", "--device", "cpu")
     made = benchmarks(*words, *small, "--output", str(tmp_path))
     report = json.loads((tmp_path / "report.json").read_text())
@@ -49,7 +59,11 @@ def test_defenses_stand_beside_the_libraries_loops(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [(["atacks"], "there is no 'atacks'; there are attacks, defenses"), (["--attacks", "fgm"], "there is no 'fgm'")],
+    [
+        (["atacks"], "there is no 'atacks'; there are attacks, defenses"),
+        (["--attacks", "fgm"], "there is no 'fgm'"),
+        (["--peers", "Clever"], "Foolbox"),
+    ],
 )
 def test_what_is_not_there_is_a_usage_error(words: list[str], message: str) -> None:
     assert message in benchmarks(*words, code=2).stderr
