@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 from advbench.api import for_rows
-from advbench_attacks.input_gradients import lead, sign_gradient
+from advbench_attacks.input_gradients import lead
 
 __all__ = ["cross_entropy", "sign_steps"]
 
@@ -42,19 +42,20 @@ def sign_steps(
     points = _inside(start.clone(), images, eps)
     if not early_stop:
         for _ in range(steps):
-            points = _inside(points + step_size * sign_gradient(model, points, labels, cross_entropy)[0], images, eps)
+            signs, _ = _signs(model, points, labels)
+            points = _inside(points.add_(signs, alpha=step_size), images, eps)
         return points
     ended = points.clone()
     rows = torch.arange(len(images), device=images.device)
     for _ in range(steps):
-        signs, logits = sign_gradient(for_rows(model, rows), points, labels, cross_entropy)
+        signs, logits = _signs(for_rows(model, rows), points, labels)
         going = ~lead(logits, labels)
         if not going.all():
             ended[rows[~going]] = points[~going]
             rows, images, labels, points, signs = (x[going] for x in (rows, images, labels, points, signs))
         if not len(rows):
             return ended
-        points = _inside(points + step_size * signs, images, eps)
+        points = _inside(points.add_(signs, alpha=step_size), images, eps)
     ended[rows] = points
     return ended
 
@@ -62,6 +63,15 @@ def sign_steps(
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """The cross-entropy of each sample, shape (batch,)."""
     return functional.cross_entropy(logits, labels, reduction="none")
+
+
+def _signs(model: torch.nn.Module, points: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The signs of the cross-entropy's gradient, 0 where it is no number; and the logits, without gradient."""
+    with torch.enable_grad():
+        asked = points.clone().requires_grad_()  # the points themselves are going to move
+        logits = model(asked)
+        (gradient,) = torch.autograd.grad(functional.cross_entropy(logits, labels, reduction="sum"), asked)
+    return gradient.nan_to_num(0.0).sign_(), logits.detach()
 
 
 def _inside(points: torch.Tensor, images: torch.Tensor, eps: float) -> torch.Tensor:
