@@ -65,6 +65,7 @@ def _attacks(arguments: argparse.Namespace) -> Table:
                 yield from attacks.hold(
                     contest, samples, settings, peers=arguments.peers.split(","),
                     repeats=arguments.repeats, batch_size=arguments.batch_size, seed=arguments.seed,
+                    capped=not arguments.no_cap,
                 )  # fmt: skip
 
     note = (
@@ -139,6 +140,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--attacks", default=",".join(attacks.CONTESTS), help="which attacks, separated by commas")
     parser.add_argument("--peers", default=",".join(attacks.PEERS), help="which libraries, separated by commas")
     parser.add_argument("--batch-size", type=int, default=250)
+    parser.add_argument(
+        "--no-cap", action="store_true", help="all of --limit also where a peer takes seconds an image (CW, searches)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N")
     for field in dataclasses.fields(Settings):

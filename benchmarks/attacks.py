@@ -45,7 +45,7 @@ class Contest:
         norm: In which its changes are measured.
         eps: Its budget, or None where it searches the smallest change.
         specs: The attacks of advbench, by the name of the row.
-        limit: Most images, for a peer that would take hours; None takes all.
+        limit: Most images, for a peer that would take hours, unless ``--no-cap`` is given; None takes all.
     """
 
     name: str
@@ -84,9 +84,13 @@ def hold(
     repeats: int,
     batch_size: int,
     seed: int,
+    capped: bool = True,
 ) -> Iterator[list[Any]]:
-    """Lets advbench and these peers take their turns at a contest; a row of :data:`HEADERS` each."""
-    samples = samples if contest.limit is None else samples.first(contest.limit)
+    """Lets advbench and these peers take their turns at a contest; a row of :data:`HEADERS` each.
+
+    With ``capped`` a contest with a slow peer has at most its own number of images.
+    """
+    samples = samples if contest.limit is None or not capped else samples.first(contest.limit)
     runs = _implementations(contest, settings, samples, peers, seed)
     network = Counting(samples.network)
     network(samples.images[:batch_size].clone().requires_grad_()).sum().backward()  # nobody pays for the first pass

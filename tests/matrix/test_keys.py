@@ -81,6 +81,15 @@ def test_seed_samples_and_device_are_in_every_key(plan: Callable[..., Plan], cha
     assert all(before != after for before, after in zip(keys(plan()), keys(plan(**changes)), strict=True))
 
 
+def test_the_precision_of_the_attack_is_in_the_keys_of_images_and_cell_where_it_is_not_float32(
+    plan: Callable[..., Plan],
+) -> None:
+    before, same, after = keys(plan()), keys(plan(precision="float32")), keys(plan(precision="bf16"))
+    assert before == same
+    assert "precision" not in plan().cells[0].chunks[0].material
+    assert tuple(old != new for old, new in zip(before, after, strict=True)) == (True, False, True)
+
+
 def test_the_number_of_a_device_is_in_no_key(plan: Callable[..., Plan]) -> None:
     assert keys(plan(device="cuda:0")) == keys(plan(device="cuda:1"))
 

@@ -337,3 +337,21 @@ def test_a_board_of_two_threats_has_the_columns_of_both_under_their_names(result
     ]  # fmt: skip
     assert [row[4].text for row in board.rows] == ["5.0"] * 3
     assert "Threat adaptive: knows both (4 draws a gradient); may still fall." in board.notes
+
+
+def test_json_has_a_cell_on_a_line_and_the_whole_structure(results: dict[str, Any]) -> None:
+    results["empty"], results["none"] = [], None
+    text = Json().render(results)
+    assert json.loads(text) == results
+    assert list(json.loads(text)) == list(results)
+    cells = text[text.index('"cells": [') :].splitlines()[1 : 1 + len(results["cells"])]
+    assert [json.loads(line.rstrip(",")) for line in cells] == results["cells"]
+    with pytest.raises(ValueError, match="JSON"):
+        Json().render({"cells": [float("nan")]})
+
+
+@pytest.mark.parametrize(("precision", "said"), [("bf16", True), ("float32", False), (None, False)])
+def test_the_footer_tells_of_another_precision(results: dict[str, Any], precision: str | None, said: bool) -> None:
+    if precision:
+        results["run"]["precision"] = precision
+    assert ("2 threads, attacked in bf16 and scored in float32" in Markdown().render(results)) is said

@@ -7,10 +7,12 @@ from advbench.analysis.intervals import wilson
 from advbench.analysis.measures import measure_cell, robust_bits, worst_case
 from advbench.analysis.results import NOT_ADAPTIVE, RESULTS_SCHEMA, build_results
 from advbench.analysis.seeds import combine_seeds
+from advbench.analysis.summary import Summary, summarise
 
 __all__ = [
     "NOT_ADAPTIVE",
     "RESULTS_SCHEMA",
+    "Summary",
     "build_results",
     "combine_seeds",
     "compare_defenses",
@@ -18,6 +20,7 @@ __all__ = [
     "measure_cell",
     "robust_bits",
     "settings_that_differ",
+    "summarise",
     "wilson",
     "worst_case",
 ]

@@ -12,7 +12,18 @@ __all__ = ["compare_defenses", "compare_runs", "settings_that_differ"]
 
 WORST = "worst case"
 
-_SETTINGS = ("seed", "limit", "eot", "score_draws", "surrogate", "device", "threads", "batch_size", "platform")
+_SETTINGS = (
+    "seed",
+    "limit",
+    "eot",
+    "score_draws",
+    "surrogate",
+    "precision",
+    "device",
+    "threads",
+    "batch_size",
+    "platform",
+)
 
 Records = Mapping[str, Mapping[str, Any]]
 Described = Mapping[str, Any]

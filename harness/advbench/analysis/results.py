@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from advbench.analysis.measures import accuracy_at, measure_cell, worst_case
+from advbench.analysis.measures import worst_case_of
 from advbench.analysis.sanity import examine
+from advbench.analysis.summary import COORDINATES, Summary
 
 __all__ = ["NOT_ADAPTIVE", "RESULTS_SCHEMA", "build_results", "rank"]
 
@@ -19,7 +20,6 @@ RESULTS_SCHEMA = 1
 NOT_ADAPTIVE = "not adaptively attacked"
 """The mark of a defense that no attacker who knows it has tried."""
 
-_COORDINATES = ("dataset", "model", "attack", "threat", "defense")
 _MEASURES = (
     "clean_accuracy",
     "robust_accuracy",
@@ -33,24 +33,24 @@ _MEASURES = (
 
 def build_results(
     manifest: Mapping[str, Any],
-    records: Mapping[str, Mapping[str, Any]],
-    doubled: Mapping[int, Mapping[str, Any]] | None = None,
+    stored: Mapping[str, Summary],
+    doubled: Mapping[int, Summary] | None = None,
 ) -> dict[str, Any]:
     """Computes results from what is stored.
 
     Args:
         manifest: A run's manifest.
-        records: Its cells' records by key; cells without one count as not run.
-        doubled: The records of the same cells with twice the steps of the attack, by position, where they were run.
+        stored: Its cells by key; cells without one count as not run.
+        doubled: The same cells with twice the steps of the attack, by position, where they were run.
     """
-    records = {
-        described["key"]: record
+    stored = {
+        described["key"]: summary
         for described in manifest["cells"]
-        if (record := records.get(described["key"])) is not None
-        and all(record[coordinate] == described[coordinate] for coordinate in _COORDINATES)
+        if (summary := stored.get(described["key"])) is not None
+        and summary.coordinates == tuple(described[name] for name in COORDINATES)
     }
-    cells = [_cell(described, records.get(described["key"])) for described in manifest["cells"]]
-    findings = examine(manifest["cells"], records, doubled)
+    cells = [_cell(described, stored.get(described["key"])) for described in manifest["cells"]]
+    findings = examine(manifest["cells"], stored, doubled)
     for finding in findings:
         for place in finding.cells:
             cells[place]["findings"].append(finding.criterion)
@@ -61,13 +61,13 @@ def build_results(
         "run": {**run, "n": {dataset: len(ids) for dataset, ids in manifest["samples"].items()}},
         "cells": cells,
         "findings": [finding.as_dict() for finding in findings],
-        "leaderboards": _leaderboards(manifest["cells"], records, list(manifest["threats"])),
+        "leaderboards": _leaderboards(manifest["cells"], stored, list(manifest["threats"])),
     }
 
 
-def _cell(described: Mapping[str, Any], record: Mapping[str, Any] | None) -> dict[str, Any]:
+def _cell(described: Mapping[str, Any], summary: Summary | None) -> dict[str, Any]:
     cell: dict[str, Any] = {
-        **{key: described[key] for key in _COORDINATES},
+        **{key: described[key] for key in COORDINATES},
         "short": described["short"],
         "attack_kind": described["attack_kind"],
         "budget": described["budget"],
@@ -85,37 +85,30 @@ def _cell(described: Mapping[str, Any], record: Mapping[str, Any] | None) -> dic
     }
     if described["failed"]:
         return {**cell, "status": "error", "error": described["failed"]}
-    if record is None:
+    if summary is None:
         return cell
-    if record["status"] != "ok":
-        return {**cell, "status": "error", "error": record["error"]}
-    measured = measure_cell(record)
+    if not summary.ok:
+        return {**cell, "status": "error", "error": summary.error}
     return {
         **cell,
         "status": "ok",
         "error": None,
-        "n": record["n"],
-        **{key: measured[key] for key in _MEASURES},
-        "seconds": record["seconds"],
-        "craft_seconds": record["craft_seconds"],
-        "curve": _curve(described, record),
-        "broken_by": _broken_by(described, record),
-        "warnings": _warnings(described, measured["attack_failures"], record["n"]),
+        "n": summary.n,
+        **{key: summary.measured[key] for key in _MEASURES},
+        "seconds": summary.seconds,
+        "craft_seconds": summary.craft_seconds,
+        "curve": summary.curve,
+        "broken_by": _broken_by(described, summary),
+        "warnings": _warnings(described, summary.measured["attack_failures"], summary.n),
     }
 
 
-def _broken_by(described: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, int] | None:
+def _broken_by(described: Mapping[str, Any], summary: Summary) -> dict[str, int] | None:
     """How many samples each component of the attack fooled, where it has several."""
     names = described.get("components")
-    if not names or "component" not in record:
+    if not names or summary.broken_by is None:
         return None
-    return {name: record["component"].count(place) for place, name in enumerate(names)}
-
-
-def _curve(described: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Robust accuracy of the attacked classifier at every eps; of a minimal attack in a norm that is measured."""
-    norm = described.get("norm")
-    return accuracy_at(record, norm) if described["attack_kind"] == "minimal" and norm in ("linf", "l2") else None
+    return {name: summary.broken_by.get(place, 0) for place, name in enumerate(names)}
 
 
 def _warnings(described: Mapping[str, Any], failures: int, n: int) -> list[str]:
@@ -126,7 +119,7 @@ def _warnings(described: Mapping[str, Any], failures: int, n: int) -> list[str]:
 
 
 def _leaderboards(
-    described: Sequence[Mapping[str, Any]], records: Mapping[str, Mapping[str, Any]], threats: Sequence[str]
+    described: Sequence[Mapping[str, Any]], stored: Mapping[str, Summary], threats: Sequence[str]
 ) -> list[dict[str, Any]]:
     """One a dataset, model and set of attacks under their threats, with a row a defense, the best worst case first.
 
@@ -150,13 +143,13 @@ def _leaderboards(
                 "model": model,
                 "threats": list(dict.fromkeys(threat for threat, _ in columns)),
                 "columns": [{"threat": threat, "attack": attack} for threat, attack in columns],
-                "rows": sorted((_row(cells, records) for cells in lines), key=rank),
+                "rows": sorted((_row(cells, stored) for cells in lines), key=rank),
             }
         )
     return boards
 
 
-def _row(cells: Sequence[Mapping[str, Any]], records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _row(cells: Sequence[Mapping[str, Any]], stored: Mapping[str, Summary]) -> dict[str, Any]:
     """A defense's row: its clean accuracy and its worst case, over all threats and under each.
 
     The worst case over fewer attacks than the board has is an upper bound, and says so by ``complete``.
@@ -164,23 +157,26 @@ def _row(cells: Sequence[Mapping[str, Any]], records: Mapping[str, Mapping[str, 
     threats: dict[str, list[Mapping[str, Any]]] = {}
     for cell in cells:
         threats.setdefault(cell["threat"], []).append(cell)
-    done = _done(cells, records)
+    done = _done(cells, stored)
     return {
         "defense": cells[0]["defense"],
-        "clean_accuracy": measure_cell(done[0])["clean_accuracy"] if done else None,
-        "worst_case": _worst(cells, records),
+        "clean_accuracy": done[0].measured["clean_accuracy"] if done else None,
+        "worst_case": _worst(cells, stored),
         "marks": [] if cells[0].get("identity") or "adaptive" in threats else [NOT_ADAPTIVE],
-        "worst_case_under": {threat: _worst(some, records) for threat, some in threats.items()},
+        "worst_case_under": {threat: _worst(some, stored) for threat, some in threats.items()},
     }
 
 
-def _done(cells: Sequence[Mapping[str, Any]], records: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [record for cell in cells if (record := records.get(cell["key"])) and record["status"] == "ok"]
+def _done(cells: Sequence[Mapping[str, Any]], stored: Mapping[str, Summary]) -> list[Summary]:
+    return [summary for cell in cells if (summary := stored.get(cell["key"])) and summary.ok]
 
 
-def _worst(cells: Sequence[Mapping[str, Any]], records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
-    done = _done(cells, records)
-    return {**worst_case(done), "complete": len(done) == len(cells)} if done else None
+def _worst(cells: Sequence[Mapping[str, Any]], stored: Mapping[str, Summary]) -> dict[str, Any] | None:
+    done = _done(cells, stored)
+    if not done:
+        return None
+    worst = worst_case_of([summary.withstood for summary in done], done[0].n)
+    return {**worst, "complete": len(done) == len(cells)}
 
 
 def rank(row: Mapping[str, Any]) -> tuple[bool, float, float]:

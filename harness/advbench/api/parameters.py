@@ -7,6 +7,7 @@ checks, ``advbench info`` and every key of the store are derived from it.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from fractions import Fraction
 from typing import Any, TypeAlias, TypeVar
@@ -215,6 +216,7 @@ def format_value(value: Value) -> str:
     return str(value)
 
 
+@functools.cache
 def field_parameters(cls: type) -> tuple[Parameter, ...]:
     """The parameters that a dataclass's fields declare, in order.
 

@@ -10,6 +10,7 @@ import platformdirs
 from advbench.cli.parser import at_least, device, existing_folder
 
 __all__ = [
+    "PRECISIONS",
     "add_check_convergence",
     "add_data_dir",
     "add_export",
@@ -23,6 +24,10 @@ __all__ = [
     "add_verbosity",
     "cache_folder",
 ]
+
+
+PRECISIONS = ("float32", "bf16")
+"""Those of :mod:`advbench.specs`, which loads torch."""
 
 
 def cache_folder() -> Path:
@@ -69,6 +74,13 @@ def add_threats(parser: argparse._ActionsContainer) -> None:
         type=at_least(1),
         metavar="N",
         help="draws of a stochastic defense for the score (default: the suite's, else 1)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        metavar="|".join(PRECISIONS),
+        help="the network's arithmetic while it is attacked; scores are always float32 (default: the suite's, else "
+        "float32)",
     )
     parser.add_argument("--surrogate", metavar="SPEC", help="the model that images are crafted on under 'transfer'")
 

@@ -7,12 +7,13 @@ import contextlib
 import dataclasses
 import math
 import time
+from collections.abc import Iterator
 from typing import Any, TextIO
 
 import torch
 from rich.console import Console
 
-from advbench.analysis import build_results, combine_seeds
+from advbench.analysis import Summary, build_results, combine_seeds
 from advbench.api import LabelledImages
 from advbench.cli.progress import MatrixProgress, in_words
 from advbench.cli.session import tables
@@ -36,7 +37,7 @@ from advbench.matrix import (
     survey,
 )
 from advbench.report import plan_exports, print_results, write_export
-from advbench.specs import Suite, full_spec, short_spec
+from advbench.specs import FLOAT32, Suite, full_spec, short_spec
 
 __all__ = ["MatrixRun", "run_matrix"]
 
@@ -99,7 +100,7 @@ class MatrixRun:
 
     Attributes:
         plan: Its cells.
-        records: What the store holds of them, by key, once they have run.
+        done: What those that have ended came to, by key.
 
     Raises:
         UsageError: The suite cannot be run; raised before any work.
@@ -116,7 +117,7 @@ class MatrixRun:
         self.doubled, self.counterparts = dataclasses.replace(self.plan, cells=()), dict[int, str]()
         if getattr(bench.options, "check_convergence", False):
             self.doubled, self.counterparts = double_steps(self.plan, bench.sources, bench.environment.device)
-        self.records: dict[str, dict[str, Any]] = {}
+        self.done: dict[str, Summary] = {}
 
     def announce(self) -> None:
         """Finds out what is left to do, and says it."""
@@ -125,6 +126,8 @@ class MatrixRun:
         if self.suite.description and self.suite.name != CUSTOM:
             self.bench.say(f"{self.suite.name}: {self.suite.description}")
         self.bench.say(_size(self.plan, self.todo))
+        if self.suite.precision != FLOAT32:
+            self.bench.say(_caution(self.plan, self.suite.precision))
         if self.doubled.cells:
             to_do = len(self.doubled.cells) - len(more.cached)
             self.bench.say(f"with twice the steps, to check convergence: {to_do} more cells to do")
@@ -150,14 +153,21 @@ class MatrixRun:
         """
         images = self._load_datasets() if self.todo.jobs else {}
         manifest = self._write_manifest()
-        self.records = dict(self.todo.cached)
+        self.done = dict(self.todo.cached)
         if not self.todo.jobs:
             self.bench.say(f"all {len(self.plan.cells)} cells come from the store {self.bench.store.root}")
         else:
             self._compute(images)
-        counterparts = {place: self.records.get(key) for place, key in self.counterparts.items()}
-        done = {place: record for place, record in counterparts.items() if record and record["status"] == "ok"}
-        return build_results(manifest, self.records, done)
+        counterparts = {place: self.done.get(key) for place, key in self.counterparts.items()}
+        doubled = {place: summary for place, summary in counterparts.items() if summary and summary.ok}
+        return build_results(manifest, self.done, doubled)
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """What the store holds of the cells, sample by sample, one after another."""
+        for cell in self.plan.cells:
+            record = self.bench.store.read_record("cells", cell.key) if cell.key else None
+            if record is not None:
+                yield record
 
     def _load_datasets(self) -> dict[str, LabelledImages]:
         """Reads, and where needed downloads, the datasets before any work.
@@ -189,7 +199,7 @@ class MatrixRun:
         return manifest
 
     def _compute(self, images: dict[str, LabelledImages]) -> None:
-        """Does what is left, adding to the records."""
+        """Does what is left, adding to what is done."""
         bench, options = self.bench, self.bench.options
         adopt(bench.environment, bench.registry, images)
         began = time.monotonic()
@@ -197,12 +207,12 @@ class MatrixRun:
         try:
             expected = estimate(self.todo, bench.environment)
             bench.say(self._forecast(expected))
-            with MatrixProgress(bench.console, self.todo, expected, self.records, total, quiet=bench.quiet) as progress:
+            with MatrixProgress(bench.console, self.todo, expected, self.done, total, quiet=bench.quiet) as progress:
                 run_todo(
                     self.todo, bench.environment, bench.executor, options.jobs, progress, fail_fast=options.fail_fast
                 )
         except KeyboardInterrupt:
-            done = sum(record["status"] == "ok" for record in self.records.values())
+            done = sum(summary.ok for summary in self.done.values())
             raise KeyboardInterrupt(f"{done} of {total} cells are done and kept") from None
         bench.say(f"finished in {in_words(time.monotonic() - began)}")
 
@@ -214,6 +224,15 @@ class MatrixRun:
         where = threads if environment.device == "cpu" else environment.device
         workers = f" in each of {jobs} workers" if jobs > 1 else ""
         return f"this will take {how} {in_words(seconds)} on {where}{workers}".replace("  ", " ")
+
+
+def _caution(plan: Plan, precision: str) -> str:
+    """What another precision than float32 means for a plan."""
+    line = f"the network is attacked in {precision}, and scored in {FLOAT32}"
+    minimal = dict.fromkeys(short_spec(cell.attack) for cell in plan.cells if cell.key and cell.budget is None)
+    if not minimal:
+        return line
+    return f"{line}: minimal attacks ({', '.join(minimal)}) stop where the one is fooled, which may not fool the other"
 
 
 def _size(plan: Plan, todo: Todo) -> str:

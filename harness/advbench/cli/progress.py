@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column
 from rich.text import Text
 
-from advbench.analysis import measure_cell
+from advbench.analysis import Summary
 from advbench.matrix import Cell, Estimate, Job, Outcome, Todo
 
 __all__ = ["MatrixProgress", "in_words"]
@@ -24,7 +23,7 @@ class MatrixProgress:
         console: stderr.
         todo: What is left to do.
         estimate: How long each job should take; the bar advances by it.
-        records: Records of the cells that have ended, by key; this adds those that end.
+        done: The cells that have ended, by key; this adds those that end.
         total: Number of cells of the plan, the stored ones included.
         quiet: Whether to show nothing.
     """
@@ -34,13 +33,13 @@ class MatrixProgress:
         console: Console,
         todo: Todo,
         estimate: Estimate,
-        records: dict[str, dict[str, Any]],
+        done: dict[str, Summary],
         total: int,
         *,
         quiet: bool,
     ) -> None:
         self.console = console
-        self.records = records
+        self.done = done
         self.total = total
         self.quiet = quiet
         self.cells_done = total - sum(job.cell is not None for job in todo.jobs.values())
@@ -85,20 +84,19 @@ class MatrixProgress:
                 self.live.remove_task(step)
             self._refresh(0.0)
 
-    def cell_ended(self, cell: Cell, record: dict[str, Any]) -> None:
-        """Keeps the cell's record and prints its line."""
-        self.records[cell.key] = record
+    def cell_ended(self, cell: Cell, summary: Summary) -> None:
+        """Keeps what the cell came to and prints its line."""
+        self.done[cell.key] = summary
         self.cells_done += 1
         if self.quiet:
             return
         width = len(str(self.total))
         line = Text(f"[{self.cells_done:>{width}}/{self.total}] {cell.label()}  ")
-        if record["status"] == "ok":
-            measured = measure_cell(record)
-            line.append(f"robust {100 * measured['robust_accuracy']:.1f} %", style="bold")
-            line.append(f"  clean {100 * measured['clean_accuracy']:.1f} %", style="dim")
+        if summary.ok:
+            line.append(f"robust {100 * summary.measured['robust_accuracy']:.1f} %", style="bold")
+            line.append(f"  clean {100 * summary.measured['clean_accuracy']:.1f} %", style="dim")
         else:
-            line.append(f"ERR {record['error']}", style="bold red")
+            line.append(f"ERR {summary.error}", style="bold red")
         self.console.print(line, soft_wrap=True)
         if self.live is not None:
             self._refresh(0.0)

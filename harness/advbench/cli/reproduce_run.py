@@ -56,7 +56,7 @@ def run_reproduction(options: argparse.Namespace, stdout: TextIO) -> int:
             results = run.results()
         except KeyboardInterrupt as interruption:
             raise KeyboardInterrupt(f"{label}: {interruption}" if str(interruption) else "") from None
-        studies.append(Study.of(label, results, run.records.values()))
+        studies.append(Study.of(label, results, run.records()))
         if options.fail_fast and any(cell["status"] == "error" for cell in results["cells"]):
             break
     reproduction = build_reproduction(studies, _command(options), left_out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from advbench.analysis import build_results
+from advbench.analysis import Summary, build_results, summarise
 from advbench.errors import UsageError
 from advbench.store import Store
 
@@ -37,11 +37,20 @@ def find_run(store: Store, name: str) -> dict[str, Any]:
 
 def read_results(store: Store, manifest: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
     """A run's results as far as they are in the store, and how many of its cells are not."""
-    keys = [cell["key"] for cell in manifest["cells"] if cell["key"]]
-    records = {key: record for key in keys if (record := store.read_record("cells", key)) is not None}
+    cells = {cell["key"]: cell for cell in manifest["cells"] if cell["key"]}
+    stored = {key: summary for key, cell in cells.items() if (summary := _read(store, key, cell)) is not None}
     doubled = {
-        int(place): record
+        int(place): summary
         for place, key in manifest.get("doubled", {}).items()
-        if (record := store.read_record("cells", key)) is not None and record["status"] == "ok"
+        if (summary := _read(store, key, manifest["cells"][int(place)])) is not None and summary.ok
     }
-    return build_results(manifest, records, doubled), len(keys) - len(records)
+    return build_results(manifest, stored, doubled), len(cells) - len(stored)
+
+
+def _read(store: Store, key: str, described: Mapping[str, Any]) -> Summary | None:
+    """A cell of the store, of an attack as the manifest describes it."""
+    record = store.read_record("cells", key, arrays=True)
+    if record is None:
+        return None
+    minimal = described["attack_kind"] == "minimal"
+    return summarise(record, described.get("norm") if minimal else None)  # earlier versions do not say the norm

@@ -15,7 +15,7 @@ __all__ = ["CUSTOM", "recipe", "suite_of"]
 CUSTOM = "custom"
 """Name of a run that flags make, without a suite."""
 
-SETTINGS = ("limit", "seed", "eot", "score_draws", "surrogate")
+SETTINGS = ("limit", "seed", "eot", "score_draws", "surrogate", "precision")
 """What a suite, or a flag of the same name, says beside the axes."""
 
 

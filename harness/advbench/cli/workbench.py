@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 import torch
 
 from advbench.api import Executor
 from advbench.cli.session import CORE, data_sources, messages, open_registry, open_store, set_up_logging
-from advbench.matrix import Environment, pick_device
+from advbench.matrix import THREAD_VARIABLES, Environment, pick_device
 
 __all__ = ["Workbench"]
 
@@ -56,7 +57,7 @@ class Workbench:
             data_dir=self.sources.data_dir,
             device=device,
             batch_size=options.batch_size,
-            threads=max(1, torch.get_num_threads() // options.jobs) if options.jobs > 1 else None,
+            threads=_threads(options.jobs),
             core=CORE,
             plugin_files=tuple(options.plugin),
         )
@@ -67,3 +68,13 @@ class Workbench:
         assert isinstance(executor, Executor)
         executor.check(self.options.jobs)
         return executor
+
+
+def _threads(jobs: int) -> int | None:
+    """CPU threads of each of several workers, together no more than one process would have.
+
+    None leaves each process its own number: where there is one, and where the user's environment says it.
+    """
+    if jobs == 1 or any(os.environ.get(name) for name in THREAD_VARIABLES):
+        return None
+    return max(1, torch.get_num_threads() // jobs)

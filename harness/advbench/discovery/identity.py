@@ -112,6 +112,7 @@ def _files(root: Path) -> Iterator[Path]:
         yield from (path for path in paths if path.suffix not in _SKIPPED_SUFFIXES and path.is_file())
 
 
+@functools.cache
 def _version(distribution: str) -> str:
     try:
         return metadata.version(distribution)

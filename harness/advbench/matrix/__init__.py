@@ -5,7 +5,7 @@ from __future__ import annotations
 from advbench.matrix.cells import Axes, Cell
 from advbench.matrix.contracts import check_dataset
 from advbench.matrix.convergence import double_steps
-from advbench.matrix.environment import Environment, adopt, pick_device
+from advbench.matrix.environment import THREAD_VARIABLES, Environment, adopt, pick_device
 from advbench.matrix.estimate import Estimate, estimate
 from advbench.matrix.manifest import make_manifest
 from advbench.matrix.plan import Plan, build_plan, pick_ids, resolve_axes
@@ -15,6 +15,7 @@ from advbench.matrix.threat import ADAPTIVE, THREATS, Threat, select_threats
 
 __all__ = [
     "ADAPTIVE",
+    "THREAD_VARIABLES",
     "THREATS",
     "Axes",
     "Cell",

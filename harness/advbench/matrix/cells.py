@@ -8,9 +8,9 @@ from typing import Any
 
 from advbench.api import Attack, Budget, Dataset, Model, Norm
 from advbench.matrix.threat import Threat
-from advbench.specs import Chain, full_spec, short_spec
+from advbench.specs import FLOAT32, Chain, full_spec, short_spec
 
-__all__ = ["CHUNK", "Aim", "Axes", "Cell", "Chunk", "short"]
+__all__ = ["CHUNK", "Aim", "Axes", "Cell", "Chunk", "full", "short"]
 
 CHUNK = 500
 """How many samples one stored file of adversarial images holds: what a kill costs at most, and what keeps
@@ -31,6 +31,7 @@ class Axes:
     eot: int = 10
     score_draws: int = 1
     surrogate: Model | None = None
+    precision: str = FLOAT32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,12 +43,14 @@ class Aim:
         threat: The threat as far as the images depend on it: ``adaptive``, or else ``oblivious``.
         defense: The defense that the attack sees, or None.
         draws: How often a stochastic one is drawn for a gradient.
+        precision: The network's arithmetic while it is attacked.
     """
 
     model: Model
     threat: str
     defense: Chain | None = None
     draws: int = 1
+    precision: str = FLOAT32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,14 +112,14 @@ class Cell:
     def specs(self) -> dict[str, str]:
         """The full specs of its five coordinates, as in records and exports."""
         return {
-            "dataset": _full(self.dataset),
-            "model": _full(self.model),
-            "attack": _full(self.attack),
+            "dataset": full(self.dataset),
+            "model": full(self.model),
+            "attack": full(self.attack),
             "threat": self.threat.name,
-            "defense": _full(self.defense),
+            "defense": full(self.defense),
         }
 
 
-_full = functools.lru_cache(maxsize=None)(full_spec)
+full = functools.lru_cache(maxsize=None)(full_spec)
 short = functools.lru_cache(maxsize=None)(short_spec)
-"""The short spec of a component or chain, written once."""
+"""The full and the short spec of a component or chain, each written once."""

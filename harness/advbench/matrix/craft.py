@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import torch
 
-from advbench.api import Budget, SampleRandom
+from advbench.api import Budget, SampleRandom, is_stochastic
 from advbench.matrix.adaptive import DefendedClassifier
 from advbench.matrix.contracts import NOTES, check_adversarial, check_logits, check_note, check_unchanged, distances
 from advbench.matrix.environment import Workspace
 from advbench.matrix.tasks import CraftTask
-from advbench.matrix.watch import Notes, Watched, vanishing
+from advbench.matrix.watch import Notes, Unattacked, Watched, vanishing
 
 __all__ = ["craft"]
 
@@ -22,56 +22,111 @@ def craft(place: Workspace, task: CraftTask, progress: Callable[[int], None]) ->
 
     Stored tensors: ``images`` (float32), ``labels``; of the attacked classifier ``clean_predictions``,
     ``predictions`` and ``rounded_predictions`` (of the images rounded to 8 bits); ``seen`` (whether a point within the
-    budget fooled it on the way) and ``vanished`` (whether its gradient at the clean image is zero), both bool;
-    ``linf`` and ``l2`` (float64) from the clean image; and what the attack itself tells of each sample.
+    budget fooled it on the way; not where it was attacked in another precision) and ``vanished`` (whether its gradient
+    at the clean image is zero), both bool; ``linf`` and ``l2`` (float64) from the clean image; and what the attack
+    itself tells of each sample.
 
     Raises:
         ContractError: The attack or the model broke its contract.
     """
-    data = place.images(task.dataset)
-    model = place.model(task.model)
     attack = place.attack(task.attack)
-    network = place.network(task.model)
     budget = attack.budget()
     parts: dict[str, list[torch.Tensor]] = {}
     seconds, asked, raised = 0.0, 0, ""
     for start in range(0, len(task.ids), place.environment.batch_size):
-        ids = task.ids[start : start + place.environment.batch_size]
-        clean, labels = (tensor.to(place.device) for tensor in data.take(ids))
-        target = network
-        if task.defense:
-            streams = SampleRandom(task.seed, "attacked defense", ids, place.device)
-            target = DefendedClassifier(network, place.chain(task.defense), streams, task.draws)
+        batch = _Batch(place, task, start)
+        clean, labels = batch.clean, batch.labels
         notes = Notes(clean, labels, budget)
         given, given_labels = clean.clone(), labels.clone()
         began = time.perf_counter()
-        rng = SampleRandom(task.seed, "attack", ids, place.device)
-        returned, told = attack.run_with_notes(Watched(target, notes), given, given_labels, rng)
+        rng = SampleRandom(task.seed, "attack", batch.ids, place.device)
+        returned, told = attack.run_with_notes(Watched(batch.target, notes), given, given_labels, rng)
         seconds += time.perf_counter() - began
         check_unchanged(f"attack {attack.name!r}", "images", clean, given)
         check_unchanged(f"attack {attack.name!r}", "labels", labels, given_labels)
         images = check_adversarial(attack, clean, returned)
-        rounded = (images * 255).round() / 255
-        with torch.no_grad():
-            answers = [target(x) for x in (clean, images, rounded)]
-        logits = [check_logits(model.name, answer, len(ids), model.num_classes) for answer in answers]
-        vanished, fault = vanishing(target, clean, labels)
+        answers, fault = batch.ask(images)
         asked, raised = asked + notes.images_asked, raised or fault
         for name, tensor in (
             ("images", images),
             ("labels", labels),
-            ("clean_predictions", logits[0].argmax(dim=1)),
-            ("predictions", logits[1].argmax(dim=1)),
-            ("rounded_predictions", logits[2].argmax(dim=1)),
-            ("seen", notes.seen),
-            ("vanished", vanished),
+            *answers.items(),
+            *((("seen", notes.seen),) if batch.exact else ()),
             *((name, check_note(attack, name, told[name], labels)) for name in NOTES if name in told),
             ("linf", distances(clean, images, Budget("linf", 0))),
             ("l2", distances(clean, images, Budget("l2", 0))),
         ):
             parts.setdefault(name, []).append(tensor.cpu())
-        progress(start + len(ids))
+        progress(start + len(batch.ids))
     place.check_network(task.model, f"attack {attack.name!r}")
     tensors = {name: torch.cat(pieces) for name, pieces in parts.items()}
     facts = {"seconds": round(seconds, 6), "attack": task.attack, "images_asked": asked, "gradient_error": raised}
     place.store.write_tensors(task.material, tensors, facts)
+
+
+class _Batch:
+    """Some of a task's samples and the classifier that is attacked on them.
+
+    Args:
+        place: Where everything is loaded.
+        task: The task.
+        start: Where in the task's samples it begins.
+
+    Attributes:
+        ids: The samples.
+        clean: Their images.
+        labels: Their labels.
+        target: The classifier as the attack sees it.
+        exact: Whether that is the classifier by which the images are judged, which is always in float32.
+    """
+
+    def __init__(self, place: Workspace, task: CraftTask, start: int) -> None:
+        self.place, self.task, self.start = place, task, start
+        self.ids = task.ids[start : start + place.environment.batch_size]
+        images, labels = place.images(task.dataset).take(self.ids)
+        self.clean, self.labels = images.to(place.device), labels.to(place.device)
+        self.model = place.model(task.model)
+        network, attacked = place.network(task.model), place.attacked_network(task.model, task.precision)
+        self.exact = attacked is network
+        self.target = self._defended(attacked, "attacked defense")
+        self._judge = self.target if self.exact else self._defended(network, "attacked defense in float32")
+        # What has a memory of what it was asked is asked after the attack, and for each attack anew.
+        self._unattacked = None if is_stochastic(self._judge) else self._recalled()
+
+    def ask(self, adversarial: torch.Tensor) -> tuple[dict[str, torch.Tensor], str]:
+        """What the classifier says of the clean and the adversarial images, by the names under which it is stored.
+
+        Returns:
+            That, and what asking for a gradient raised, or nothing.
+        """
+        known = self._unattacked
+        clean = self._classes(self.clean) if known is None else known.predictions
+        attacked, rounded = self._classes(adversarial), self._classes((adversarial * 255).round() / 255)
+        vanished, fault = self._vanishing() if known is None else (known.vanished, known.fault)
+        predictions = {"clean_predictions": clean, "predictions": attacked, "rounded_predictions": rounded}
+        return {**predictions, "vanished": vanished}, fault
+
+    def _defended(self, network: torch.nn.Module, purpose: str) -> torch.nn.Module:
+        """The network behind the defense that the attack sees, where it sees one."""
+        task, place = self.task, self.place
+        if not task.defense:
+            return network
+        streams = SampleRandom(task.seed, purpose, self.ids, place.device)
+        return DefendedClassifier(network, place.chain(task.defense), streams, task.draws)
+
+    def _recalled(self) -> Unattacked:
+        """What the classifier is like on the clean images: the same for every attack, and asked once."""
+        task, known = self.task, self.place.unattacked
+        key = (task.dataset, task.model, task.defense, task.seed, task.material["ids"], self.start)
+        if key not in known:
+            known[key] = Unattacked(self._classes(self.clean), *self._vanishing())
+        return known[key]
+
+    def _vanishing(self) -> tuple[torch.Tensor, str]:
+        return vanishing(self._judge, self.clean, self.labels)
+
+    @torch.no_grad()
+    def _classes(self, images: torch.Tensor) -> torch.Tensor:
+        """The predictions, int64, shape (batch,)."""
+        logits = check_logits(self.model.name, self._judge(images), len(images), self.model.num_classes)
+        return logits.argmax(dim=1)

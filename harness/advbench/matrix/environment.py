@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,10 +16,16 @@ from advbench.discovery import Registry, discover
 from advbench.errors import ContractError, UsageError
 from advbench.matrix.allocator import keep_freed_memory
 from advbench.matrix.contracts import check_dataset
-from advbench.specs import Chain, resolve_chain, resolve_one
+from advbench.matrix.precision import LowPrecision
+from advbench.matrix.watch import Unattacked
+from advbench.specs import FLOAT32, Chain, resolve_chain, resolve_one
 from advbench.store import Store
 
-__all__ = ["Environment", "Workspace", "adopt", "pick_device", "workspace"]
+__all__ = ["THREAD_VARIABLES", "Environment", "Workspace", "adopt", "pick_device", "workspace"]
+
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""Environment variables by which users say how many threads a process takes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +58,12 @@ class Environment:
 
 
 class Workspace:
-    """What one process keeps loaded between tasks."""
+    """What one process keeps loaded between tasks.
+
+    Attributes:
+        unattacked: What the attacked classifiers say of clean images, which all attacks on them share; a few bytes
+            a sample.
+    """
 
     def __init__(
         self, environment: Environment, registry: Registry, images: Mapping[str, LabelledImages] | None = None
@@ -63,6 +76,7 @@ class Workspace:
         self._digests: dict[str, str] = {}
         self._networks: dict[str, torch.nn.Module] = {}
         self._states: dict[str, str] = {}
+        self.unattacked: dict[tuple[Any, ...], Unattacked] = {}
 
     def images(self, spec: str) -> LabelledImages:
         """A dataset's images, read once."""
@@ -84,6 +98,11 @@ class Workspace:
             self._networks[spec] = network
             self._states[spec] = _state_digest(network)
         return self._networks[spec]
+
+    def attacked_network(self, spec: str, precision: str) -> torch.nn.Module:
+        """The same network with the arithmetic that it is attacked in."""
+        network = self.network(spec)
+        return network if precision == FLOAT32 else LowPrecision(network)
 
     def check_network(self, spec: str, label: str) -> None:
         """Raises ContractError, and forgets the network, when a component has changed the network that it was given."""
@@ -140,6 +159,8 @@ def workspace(environment: Environment) -> Workspace:
     if _current is None or _current.environment != environment:
         if environment.threads is not None:
             torch.set_num_threads(environment.threads)
+            for name in THREAD_VARIABLES:  # libraries that plugins load read these
+                os.environ[name] = str(environment.threads)
         keep_freed_memory()
         _current = Workspace(environment, discover(environment.core, environment.plugin_files))
     return _current

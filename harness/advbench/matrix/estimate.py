@@ -14,10 +14,14 @@ from advbench.errors import describe
 from advbench.matrix.environment import Environment, Workspace, workspace
 from advbench.matrix.run import Todo
 from advbench.matrix.tasks import CraftTask, ScoreTask, Task
+from advbench.specs import FLOAT32
 
 __all__ = ["Estimate", "estimate"]
 
 _TRIAL_IMAGES = 32
+_ENOUGH = 0.1
+"""Seconds of trial after which what was measured has to do: the forecast must not hold up what it forecasts."""
+
 _log = logging.getLogger("advbench.estimate")
 _UNKNOWN_PASSES = 200
 """Passes an image assumed for an attack that does not say how many it takes."""
@@ -58,15 +62,15 @@ class _Trial:
         """Estimated seconds of a task."""
         if isinstance(task, CraftTask):
             passes = self._once(("passes", task.attack), lambda: self._passes(task.attack))
-            key = ("pass", task.model, task.dataset)
-            each = self._once(key, lambda: self._pass_seconds(task.model, task.dataset))
+            key = ("pass", task.model, task.dataset, task.precision)
+            each = self._once(key, lambda: self._pass_seconds(task.model, task.dataset, len(task.ids), task.precision))
             return len(task.ids) * each * passes
         if isinstance(task, ScoreTask):
             dataset, model, defense = task.specs["dataset"], task.specs["model"], task.specs["defense"]
             count = sum(len(ids) for _, ids in task.chunks)
         else:
             dataset, model, defense, count = task.dataset, task.model, task.defense, len(task.ids)
-        forward = self._once(("pass", model, dataset), lambda: self._pass_seconds(model, dataset)) / 3
+        forward = self._once(("pass", model, dataset, FLOAT32), lambda: self._pass_seconds(model, dataset, count)) / 3
         return count * (forward + self._once((defense, dataset), lambda: self._defense_seconds(defense, dataset)))
 
     def _passes(self, attack: str) -> float:
@@ -91,17 +95,17 @@ class _Trial:
         ids = data.ids[:count].tolist()
         return data.take(ids)[0].to(self.place.device), ids
 
-    def _pass_seconds(self, model: str, dataset: str) -> float:
-        """Seconds an image of a forward and backward pass, at the batch size that attacks will see."""
-        network = self.place.network(model)
-        images, _ = self._images(dataset, self.place.environment.batch_size)
+    def _pass_seconds(self, model: str, dataset: str, count: int, precision: str = FLOAT32) -> float:
+        """Seconds an image of a forward and backward pass, in a batch as large as those of ``count`` samples."""
+        network = self.place.attacked_network(model, precision)
+        images, _ = self._images(dataset, min(count, self.place.environment.batch_size))
 
-        def run() -> None:
-            images.requires_grad_(True)
-            loss = network(images).sum()
-            torch.autograd.grad(loss, images)
+        def run(some: torch.Tensor) -> None:
+            points = some.clone().requires_grad_()
+            torch.autograd.grad(network(points).sum(), points)
 
-        return _time(run, self.place.device) / len(images)
+        run(images[:1])  # the first pass on a device sets it up
+        return _time(lambda: run(images), self.place.device) / len(images)
 
     def _defense_seconds(self, defense: str, dataset: str) -> float:
         """Seconds an image of a defense."""
@@ -116,12 +120,12 @@ class _Trial:
 
 
 def _time(run: Callable[[], object], device: torch.device, repeats: int = 3) -> float:
-    """The quickest of some runs, in seconds."""
-    best = float("inf")
-    for _ in range(repeats):
+    """The quickest of some runs, in seconds; no further one is begun after ``_ENOUGH``."""
+    taken: list[float] = []
+    while len(taken) < repeats and sum(taken) < _ENOUGH:
         began = time.perf_counter()
         run()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        best = min(best, time.perf_counter() - began)
-    return best
+        taken.append(time.perf_counter() - began)
+    return min(taken)

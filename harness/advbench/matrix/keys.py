@@ -15,7 +15,7 @@ import torch
 from advbench.api import Attack, Component, Dataset, Model
 from advbench.discovery import code_digests, dependency_versions
 from advbench.matrix.threat import OBLIVIOUS
-from advbench.specs import Chain
+from advbench.specs import FLOAT32, Chain
 from advbench.store import SCHEMA, ids_digest
 
 __all__ = ["Base", "cell_material"]
@@ -52,7 +52,14 @@ class Base:
         )
 
     def adversarial(
-        self, ids: Sequence[int], attack: Attack, threat: str, defense: Chain | None = None, draws: int = 1
+        self,
+        ids: Sequence[int],
+        attack: Attack,
+        threat: str,
+        defense: Chain | None = None,
+        draws: int = 1,
+        *,
+        precision: str = FLOAT32,
     ) -> dict[str, Any]:
         """Material of one chunk of adversarial images.
 
@@ -62,6 +69,7 @@ class Base:
             threat: The threat's name.
             defense: The defense, where the threat sees it.
             draws: How often a stochastic defense is drawn for a gradient.
+            precision: The network's arithmetic while it is attacked.
         """
         return {
             **self._common("adversarial", ids),
@@ -69,6 +77,7 @@ class Base:
             "threat": threat,
             "defense": None if defense is None else _chain_identity(defense),
             **_several(draws),
+            **({} if precision == FLOAT32 else {"precision": precision}),
         }
 
     def clean(self, ids: Sequence[int], defense: Chain, draws: int = 1) -> dict[str, Any]:

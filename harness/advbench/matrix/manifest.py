@@ -13,11 +13,10 @@ import torch
 from advbench import __version__
 from advbench.api import Component
 from advbench.discovery import Registry, code_digests, dependency_versions
-from advbench.matrix.cells import Axes, Cell
+from advbench.matrix.cells import Axes, Cell, full, short
 from advbench.matrix.environment import Environment
 from advbench.matrix.plan import Plan
 from advbench.matrix.threat import Threat
-from advbench.specs import full_spec, short_spec
 from advbench.store import SCHEMA
 
 __all__ = ["make_manifest"]
@@ -65,7 +64,8 @@ def make_manifest(
         "seed": plan.seed,
         "eot": plan.parts[0].eot,
         "score_draws": plan.parts[0].score_draws,
-        "surrogate": None if plan.parts[0].surrogate is None else full_spec(plan.parts[0].surrogate),
+        "surrogate": None if plan.parts[0].surrogate is None else full(plan.parts[0].surrogate),
+        "precision": plan.parts[0].precision,
         "limit": plan.limit,
         "device": _device_name(environment.device),
         "threads": threads,
@@ -86,7 +86,7 @@ def make_manifest(
 def _how(threat: Threat, axes: Axes, plan: Plan) -> str:
     """What a threat's name leaves open."""
     if not threat.sees_model:
-        return f"surrogate {short_spec(axes.surrogate)}" if axes.surrogate else ""
+        return f"surrogate {short(axes.surrogate)}" if axes.surrogate else ""
     if threat.sees_defense and any(cell.stochastic for cell in plan.cells):
         return f"stochastic defenses: {axes.eot} draw{'s' * (axes.eot != 1)} a gradient"
     return ""
@@ -98,10 +98,10 @@ def _describe(cell: Cell) -> dict[str, Any]:
         "key": cell.key,
         **cell.specs(),
         "short": {
-            "dataset": short_spec(cell.dataset),
-            "model": short_spec(cell.model),
-            "attack": short_spec(cell.attack),
-            "defense": short_spec(cell.defense),
+            "dataset": short(cell.dataset),
+            "model": short(cell.model),
+            "attack": short(cell.attack),
+            "defense": short(cell.defense),
         },
         "attack_kind": None if cell.failed else "minimal" if budget is None else "budget",
         "budget": None if budget is None else {"norm": budget.norm, "eps": budget.eps},
@@ -155,7 +155,7 @@ def _weights(plan: Plan) -> dict[str, str]:
         parts = zip(cell.defense.parts, cell.clean_material["defense"], strict=True)
         for component, material in ((cell.model, cell.clean_material["model"]), *parts):
             if material["weights"] is not None:
-                found.setdefault(short_spec(component), {})[short_spec(cell.dataset)] = material["weights"]
+                found.setdefault(short(component), {})[short(cell.dataset)] = material["weights"]
     return {
         spec if len(set(digests.values())) == 1 else f"{spec} on {dataset}": digest
         for spec, digests in found.items()

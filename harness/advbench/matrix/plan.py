@@ -74,6 +74,7 @@ def _resolve_part(registry: Registry, suite: Suite, part: Part) -> Axes:
             eot=suite.eot,
             score_draws=suite.score_draws,
             surrogate=surrogate,
+            precision=suite.precision,
         )
     except UsageError as error:
         if not suite.parts:

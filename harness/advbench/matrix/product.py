@@ -103,10 +103,11 @@ class _Pair:
         """What the images of a threat are crafted on; the undefended model is the same under any that sees it."""
         if not threat.sees_model:
             assert self.axes.surrogate is not None
-            return Aim(self.axes.surrogate, OBLIVIOUS.name)
+            return Aim(self.axes.surrogate, OBLIVIOUS.name, precision=self.axes.precision)
         if not threat.sees_defense or defense.identity:
-            return Aim(self.model, OBLIVIOUS.name)
-        return Aim(self.model, threat.name, defense, self.axes.eot if defense.stochastic else 1)
+            return Aim(self.model, OBLIVIOUS.name, precision=self.axes.precision)
+        draws = self.axes.eot if defense.stochastic else 1
+        return Aim(self.model, threat.name, defense, draws, self.axes.precision)
 
     def _draws(self, defense: Chain) -> int:
         return self.axes.score_draws if defense.stochastic else 1
@@ -160,7 +161,9 @@ def _attempt(ask: Callable[[], Any]) -> Any:
 
 def _chunks(base: Base, ids: tuple[int, ...], attack: Attack, aim: Aim) -> tuple[Chunk, ...]:
     parts = [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]
-    materials = [base.adversarial(part, attack, aim.threat, aim.defense, aim.draws) for part in parts]
+    materials = [
+        base.adversarial(part, attack, aim.threat, aim.defense, aim.draws, precision=aim.precision) for part in parts
+    ]
     return tuple(
         Chunk(material, digest_of(material), part, aim) for material, part in zip(materials, parts, strict=True)
     )

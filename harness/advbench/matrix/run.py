@@ -8,16 +8,16 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from concurrent.futures import Executor as FuturesExecutor
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
+from advbench.analysis import Summary, summarise
 from advbench.api import Executor
 from advbench.errors import StoreError
-from advbench.matrix.cells import Cell
+from advbench.matrix.cells import Cell, full, short
 from advbench.matrix.environment import Environment
 from advbench.matrix.plan import Plan
 from advbench.matrix.tasks import CleanTask, CraftTask, Outcome, ScoreTask, Task
 from advbench.matrix.work import execute, set_progress
-from advbench.specs import full_spec, short_spec
 from advbench.store import Store
 
 __all__ = ["Job", "Observer", "Rerun", "Todo", "run_todo", "survey"]
@@ -49,11 +49,11 @@ class Todo:
     """What is in the store already and what is left to do.
 
     Attributes:
-        cached: Records of finished cells, by key; failures among them where they are not to be tried again.
+        cached: Finished cells, by key; failures among them where they are not to be tried again.
         jobs: What is left, by name, in an order in which each can run.
     """
 
-    cached: dict[str, dict[str, Any]]
+    cached: dict[str, Summary]
     jobs: dict[str, Job]
 
 
@@ -69,7 +69,7 @@ class Observer(Protocol):
     def job_ended(self, job: Job, outcome: Outcome) -> None:
         """A job has ended, well or not."""
 
-    def cell_ended(self, cell: Cell, record: dict[str, Any]) -> None:
+    def cell_ended(self, cell: Cell, summary: Summary) -> None:
         """A cell has its result or its failure."""
 
 
@@ -87,18 +87,24 @@ def survey(plan: Plan, store: Store, rerun: Rerun) -> Todo:
     for cell in plan.cells:
         if not cell.key:
             continue
-        record = None if rerun == "all" else store.read_record("cells", cell.key)
-        if record is not None and (record["status"] == "ok" or rerun == "none"):
-            todo.cached[cell.key] = record
+        summary = None if rerun == "all" else _read(store, cell)
+        if summary is not None and (summary.ok or rerun == "none"):
+            todo.cached[cell.key] = summary
             continue
         _add_jobs(todo, store, cell, rerun, fresh)
     return todo
 
 
+def _read(store: Store, cell: Cell) -> Summary | None:
+    """What the store holds of a cell, without its samples."""
+    record = store.read_record("cells", cell.key, arrays=True)
+    return None if record is None else summarise(record, cell.norm if cell.budget is None else None)
+
+
 def _add_jobs(todo: Todo, store: Store, cell: Cell, rerun: Rerun, stored: dict[str, bool]) -> None:
     """Adds a cell's job and those that it waits for, unless their results are in the store."""
     specs, seed = cell.specs(), cell.seed
-    defense = short_spec(cell.defense)
+    defense = short(cell.defense)
     waits_for = set()
     if not _is_stored(stored, cell.clean_key, rerun, lambda key: store.read_record("clean", key)):
         waits_for.add(cell.clean_key)
@@ -115,20 +121,21 @@ def _add_jobs(todo: Todo, store: Store, cell: Cell, rerun: Rerun, stored: dict[s
             chunk.material,
             chunk.ids,
             specs["dataset"],
-            full_spec(aim.model),
+            full(aim.model),
             specs["attack"],
             aim.threat,
-            full_spec(aim.defense) if aim.defense else "",
+            full(aim.defense) if aim.defense else "",
             seed,
             aim.draws,
+            aim.precision,
         )
         part = f" ({number}/{len(cell.chunks)})" if len(cell.chunks) > 1 else ""
         behind = f" behind {defense}" if aim.defense else ""
-        label = f"{short_spec(cell.attack)} on {short_spec(aim.model)}{behind}{part}"
+        label = f"{short(cell.attack)} on {short(aim.model)}{behind}{part}"
         todo.jobs.setdefault(chunk.key, Job(craft, label, len(chunk.ids)))
     chunks = tuple((chunk.key, chunk.ids) for chunk in cell.chunks)
     score = ScoreTask(cell.material, specs, chunks, cell.clean_key, seed, cell.draws)
-    label = f"{short_spec(cell.attack)} {cell.threat.name} through {defense}"
+    label = f"{short(cell.attack)} {cell.threat.name} through {defense}"
     todo.jobs[cell.key] = Job(score, label, len(cell.ids), waits_for, cell)
 
 
@@ -242,10 +249,10 @@ class _Driver:
                 self.blockers.clear()
             return
         if job.cell is not None:
-            record = self.store.read_record("cells", name)
-            if record is None:
+            summary = _read(self.store, job.cell)
+            if summary is None:
                 raise StoreError(f"cell {name} cannot be read back from the store {self.store.root}; check the disk")
-            self.observer.cell_ended(job.cell, record)
+            self.observer.cell_ended(job.cell, summary)
         for dependent in self.dependents.get(name, ()):
             blockers = self.blockers.get(dependent)
             if blockers is not None:
@@ -271,4 +278,4 @@ class _Driver:
             "n": len(cell.ids),
         }
         self.store.write_record("cells", cell.material, record)
-        self.observer.cell_ended(cell, record)
+        self.observer.cell_ended(cell, summarise(record, None))

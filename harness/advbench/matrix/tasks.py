@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from advbench.specs import FLOAT32
+
 __all__ = ["CleanTask", "CraftTask", "Outcome", "ScoreTask", "Task"]
 
 
@@ -22,6 +24,7 @@ class CraftTask:
         defense: The defense's spec; empty where the threat does not see it.
         seed: Seed of all randomness.
         draws: How often a stochastic defense is drawn for a gradient.
+        precision: The network's arithmetic while it is attacked.
     """
 
     material: dict[str, Any]
@@ -33,6 +36,7 @@ class CraftTask:
     defense: str
     seed: int
     draws: int = 1
+    precision: str = FLOAT32
 
 
 @dataclasses.dataclass(frozen=True)

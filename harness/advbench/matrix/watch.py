@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 
@@ -10,7 +11,21 @@ from advbench.api import Budget, for_rows, is_stochastic
 from advbench.errors import describe
 from advbench.matrix.contracts import TOLERANCE, distances
 
-__all__ = ["Notes", "Watched", "vanishing"]
+__all__ = ["Notes", "Unattacked", "Watched", "vanishing"]
+
+
+class Unattacked(NamedTuple):
+    """What a classifier is like on clean images.
+
+    Attributes:
+        predictions: Their classes, int64, shape (batch,).
+        vanished: Whose gradient is zero, bool, shape (batch,).
+        fault: What asking for a gradient raised, or nothing.
+    """
+
+    predictions: torch.Tensor
+    vanished: torch.Tensor
+    fault: str
 
 
 class Notes:
@@ -39,7 +54,7 @@ class Notes:
         self.images_asked += len(points)
         if rows is None or not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != len(rows):
             return
-        wrong = logits.argmax(dim=1) != self.labels[rows]
+        wrong = (logits.argmax(dim=1) != self.labels[rows]) & ~self.seen[rows]
         if not wrong.any():
             return
         rows, points = rows[wrong], points.detach()[wrong]

@@ -68,7 +68,8 @@ def _check_material(place: Workspace, task: CraftTask | CleanTask) -> None:
     base = Base.of(dataset, place.dataset_digest(task.dataset), model, task.seed, place.environment.device)
     if isinstance(task, CraftTask):
         seen = place.chain(task.defense) if task.defense else None
-        material = base.adversarial(task.ids, place.attack(task.attack), task.threat, seen, task.draws)
+        attack = place.attack(task.attack)
+        material = base.adversarial(task.ids, attack, task.threat, seen, task.draws, precision=task.precision)
     else:
         material = base.clean(task.ids, place.chain(task.defense), task.draws)
     if material != task.material:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from advbench.specs import FLOAT32
+
 __all__ = ["READING", "attack_settings", "failures", "provenance"]
 
 READING = (
@@ -16,10 +18,13 @@ READING = (
 def provenance(results: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Label and text of each fact about the run."""
     run = results["run"]
+    how = f"seed {run['seed']}, {run['device']}, {run['threads']} threads"
+    precision = run.get("precision", FLOAT32)  # earlier versions do not say it
+    how += "" if precision == FLOAT32 else f", attacked in {precision} and scored in {FLOAT32}"
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     return [
         ("command", run["command"]),
-        ("run", f"{run['run']} ({run['created']}), seed {run['seed']}, {run['device']}, {run['threads']} threads"),
+        ("run", f"{run['run']} ({run['created']}), {how}"),
         ("versions", versions),
     ]
 

@@ -66,10 +66,11 @@ def _split(board: Board, width: int) -> list[list[int]]:
     The last two, worst case and interval, stay together.
     """
     end = len(board.columns) - 2
+    narrowest = [_narrowest(board, place) for place in range(len(board.columns))]
     tables = [[0]]
     for places in (*([place] for place in range(1, end)), [end, end + 1]):
         wider = [*tables[-1], *places]
-        if len(tables[-1]) > 1 and _total(_narrowest(board, place) for place in wider) > width:
+        if len(tables[-1]) > 1 and _total(narrowest[place] for place in wider) > width:
             tables.append([0, *places])
         else:
             tables[-1] = wider

@@ -6,11 +6,13 @@ from advbench.specs.chain import Chain
 from advbench.specs.formatting import full_spec, short_spec
 from advbench.specs.grammar import Term, expand, parse_chain
 from advbench.specs.selection import narrow, resolve, resolve_chain, resolve_one, select, select_chains
-from advbench.specs.suite import AXES, DEFAULT_SUITE, Part, Suite, load_suite, shipped_suites
+from advbench.specs.suite import AXES, DEFAULT_SUITE, FLOAT32, PRECISIONS, Part, Suite, load_suite, shipped_suites
 
 __all__ = [
     "AXES",
     "DEFAULT_SUITE",
+    "FLOAT32",
+    "PRECISIONS",
     "Chain",
     "Part",
     "Suite",

@@ -17,7 +17,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["AXES", "DEFAULT_SUITE", "Part", "Suite", "load_suite", "shipped_suites"]
+__all__ = ["AXES", "DEFAULT_SUITE", "FLOAT32", "PRECISIONS", "Part", "Suite", "load_suite", "shipped_suites"]
 
 DEFAULT_SUITE = "quickstart"
 """The suite that ``advbench matrix`` runs without arguments."""
@@ -25,6 +25,11 @@ DEFAULT_SUITE = "quickstart"
 
 AXES = ("datasets", "models", "attacks", "defenses", "threats")
 """What a matrix is the product of; the keys of a suite, and of each of its parts, that hold specs."""
+
+
+FLOAT32 = "float32"
+PRECISIONS = (FLOAT32, "bf16")
+"""In which arithmetic the network may answer while it is attacked."""
 
 
 _WHOLE = {"limit": 1, "seed": 0, "eot": 1, "score_draws": 1}
@@ -67,6 +72,7 @@ class Suite:
         eot: How often a stochastic defense is drawn for each gradient of an adaptive attack.
         score_draws: How often a stochastic defense is drawn for the score.
         surrogate: Spec of the model that the transfer threat attacks.
+        precision: The network's arithmetic while it is attacked, one of ``PRECISIONS``; scores are always float32.
         parts: The parts, each with all its axes; empty where the suite is a single product of its own axes.
     """
 
@@ -82,6 +88,7 @@ class Suite:
     eot: int = 10
     score_draws: int = 1
     surrogate: str | None = None
+    precision: str = FLOAT32
     parts: tuple[Part, ...] = ()
 
     @property
@@ -128,6 +135,9 @@ def _from_table(file: str, stem: str, table: Mapping[str, Any]) -> Suite:
     for key, value in table.items():
         if key in ("name", "description", "surrogate"):
             _require(where, key, isinstance(value, str), "text")
+            values[key] = value
+        elif key == "precision":
+            _require(where, key, value in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
             values[key] = value
         elif key in _WHOLE:
             whole = isinstance(value, int) and not isinstance(value, bool)

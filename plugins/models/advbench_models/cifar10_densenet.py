@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from advbench.api import Model, Trainable, TrainingJob, param
 from advbench_models.cifar10_training import RECIPES, train_cifar10_classifier
@@ -29,14 +30,23 @@ class DenseLayer(nn.Module):
         super().__init__()
         self.norm1 = nn.BatchNorm2d(channels)
         self.conv1 = nn.Conv2d(channels, 4 * GROWTH, kernel_size=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(4 * GROWTH)
+        self.norm2: nn.Module = nn.BatchNorm2d(4 * GROWTH)
         self.conv2 = nn.Conv2d(4 * GROWTH, GROWTH, kernel_size=3, padding=1, bias=False)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Shape (batch, channels, h, w) to (batch, channels + growth, h, w)."""
-        bottleneck = self.conv1(functional.relu(self.norm1(inputs)))
-        grown = self.conv2(functional.relu(self.norm2(bottleneck)))
+        bottleneck = self.conv1(functional.relu_(self.norm1(inputs)))
+        grown = self.conv2(functional.relu_(self.norm2(bottleneck)))
         return torch.cat([grown, inputs], dim=1)
+
+    def fold(self) -> None:
+        """Lets the bottleneck do the normalisation after it, which in eval mode is a fixed scale and shift.
+
+        The other one stands before its convolution, with a ReLU between, and cannot be folded.
+        """
+        assert isinstance(self.norm2, nn.BatchNorm2d)
+        self.conv1 = fuse_conv_bn_eval(self.conv1, self.norm2)
+        self.norm2 = nn.Identity()
 
 
 class Transition(nn.Module):
@@ -49,7 +59,7 @@ class Transition(nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Shape (batch, channels, h, w) to (batch, out_channels, h/2, w/2)."""
-        return functional.avg_pool2d(self.conv(functional.relu(self.norm(inputs))), kernel_size=2)
+        return functional.avg_pool2d(self.conv(functional.relu_(self.norm(inputs))), kernel_size=2)
 
 
 class DenseNetNetwork(nn.Module):
@@ -74,7 +84,7 @@ class DenseNetNetwork(nn.Module):
             for _ in range(depth):
                 layers.append(DenseLayer(channels))
                 channels += GROWTH
-        self.features = nn.Sequential(*layers, nn.BatchNorm2d(channels), nn.ReLU())
+        self.features = nn.Sequential(*layers, nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
         self.classifier = nn.Linear(channels, 10)
         self.register_buffer("_mean", torch.tensor(self.mean).reshape(3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(self.std).reshape(3, 1, 1), persistent=False)
@@ -106,8 +116,12 @@ class Cifar10DenseNet(StoredWeights, Model, Trainable):
     )
 
     def load(self) -> nn.Module:
-        """Builds the network with its weights."""
-        return self.filled(DenseNetNetwork())
+        """Builds the network with its weights, for inference: normalisations are folded where they can be."""
+        network = self.filled(DenseNetNetwork()).eval()
+        for layer in network.modules():
+            if isinstance(layer, DenseLayer):
+                layer.fold()
+        return network.to(memory_format=torch.channels_last)
 
     def train(self, job: TrainingJob) -> Mapping[str, Any]:
         """Trains by a recipe of :mod:`advbench_models.cifar10_training`."""

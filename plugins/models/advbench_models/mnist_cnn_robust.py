@@ -24,12 +24,12 @@ class MnistCnnRobustNetwork(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(1, 16, kernel_size=4, stride=2, padding=1),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(16, 32, kernel_size=4, stride=2, padding=1),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Flatten(),
             nn.Linear(32 * 7 * 7, 100),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Linear(100, 10),
         )
 

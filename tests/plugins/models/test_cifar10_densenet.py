@@ -141,6 +141,19 @@ def test_shipped_weights_classify_the_twenty_bundled_images(shipped: nn.Module, 
         assert float((shipped(images).argmax(1) == labels).float().mean()) >= 0.85
 
 
+def test_the_network_for_inference_is_the_trained_one(shipped: nn.Module, tmp_path: Path) -> None:
+    trained = DenseNetNetwork()
+    trained.load_state_dict(load_weights(Cifar10DenseNet.shipped_folder / "cifar10-densenet.safetensors", "train it"))
+    dataset = Cifar10First20()
+    images, _ = dataset.load(DataSources(tmp_path, download=False)).take(dataset.ids())
+    with torch.no_grad():
+        quick, slow = shipped(images), trained.eval()(images)
+    assert torch.allclose(quick, slow, atol=1e-4)
+    assert torch.equal(quick.argmax(1), slow.argmax(1))
+    norms = [sum(isinstance(part, nn.BatchNorm2d) for part in network.modules()) for network in (trained, shipped)]
+    assert norms == [120, 120 - 58], "one of each layer's two normalisations is part of a convolution"
+
+
 def test_shipped_weights_reach_their_recorded_accuracy(shipped: nn.Module, tmp_path: Path) -> None:
     sidecar = json.loads((Cifar10DenseNet.shipped_folder / "cifar10-densenet.json").read_text())
     assert sidecar["test_accuracy"] >= 0.90

@@ -73,6 +73,22 @@ def test_shipped_weights_classify_images_that_they_have_not_seen(
     assert torch.equal(images, before)
 
 
+def test_pooling_before_rectifying_changes_neither_logits_nor_gradients(
+    network: MnistCnnNetwork, digits: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    def papers(images: torch.Tensor) -> torch.Tensor:
+        features = (images - network.mean) / network.std
+        for convolution in (network.features[0], network.features[3]):
+            features = torch.nn.functional.max_pool2d(torch.relu(convolution(features)), 2)
+        return network.classifier(features)  # type: ignore[no-any-return]
+
+    images = digits[0][:100].clone().requires_grad_()
+    ours, theirs = network(images), papers(images)
+    assert torch.equal(ours, theirs)
+    gradients = [torch.autograd.grad(logits.logsumexp(1).sum(), images)[0] for logits in (ours, theirs)]
+    assert torch.equal(*gradients)
+
+
 def test_shipped_sidecar_says_how_the_weights_were_made() -> None:
     sidecar = json.loads(SHIPPED.with_suffix(".json").read_text())
     assert sidecar["component"] == "mnist-cnn"

@@ -7,6 +7,7 @@ from typing import Any
 
 from advbench.analysis.sanity import hygiene, strength
 from advbench.analysis.sanity.finding import Finding, Seen
+from advbench.analysis.summary import Summary
 
 __all__ = ["CRITERIA", "examine"]
 
@@ -34,15 +35,15 @@ _NEEDED = ("attack_access", "attack_passes", "parameters", "draws_a_gradient", "
 
 def examine(
     described: Sequence[Mapping[str, Any]],
-    records: Mapping[str, Mapping[str, Any]],
-    doubled: Mapping[int, Mapping[str, Any]] | None = None,
+    stored: Mapping[str, Summary],
+    doubled: Mapping[int, Summary] | None = None,
 ) -> list[Finding]:
     """Looks for what says that an evaluation is not to be believed.
 
     Args:
         described: The cells of a run's manifest. One of an earlier version that lacks what is needed is left out.
-        records: Finished cells by key.
-        doubled: The records of the same cells with twice the steps, by their position, where they were run.
+        stored: Cells by key.
+        doubled: The same cells with twice the steps, by their position, where they were run.
 
     Returns:
         The findings, criterion by criterion.
@@ -51,9 +52,9 @@ def examine(
     """
     seen = []
     for place, told in enumerate(described):
-        record = records.get(told["key"])
-        if record is not None and record["status"] == "ok" and all(key in told for key in _NEEDED):
-            seen.append(Seen(place, told, record))
+        summary = stored.get(told["key"])
+        if summary is not None and summary.ok and all(key in told for key in _NEEDED):
+            seen.append(Seen(place, told, summary))
     findings = [finding for criterion in CRITERIA for finding in criterion(seen)]
     if doubled:
         twice = {cell.place: Seen(cell.place, cell.told, doubled[cell.place]) for cell in seen if cell.place in doubled}

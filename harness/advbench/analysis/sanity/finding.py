@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from advbench.analysis.measures import robust_draws
+from advbench.analysis.summary import Summary
 
 __all__ = ["Finding", "Seen", "grouped", "tolerance"]
 
@@ -44,12 +44,12 @@ class Seen:
     Attributes:
         place: Its position in the run.
         told: What the manifest says of it.
-        record: What was stored of it.
+        summary: What was stored of it.
     """
 
     place: int
     told: Mapping[str, Any]
-    record: Mapping[str, Any]
+    summary: Summary
 
     def __getitem__(self, key: str) -> Any:
         return self.told[key]
@@ -57,7 +57,7 @@ class Seen:
     @property
     def n(self) -> int:
         """How many samples."""
-        return int(self.record["n"])
+        return self.summary.n
 
     @property
     def attack(self) -> str:
@@ -94,27 +94,12 @@ class Seen:
     @property
     def robust(self) -> float:
         """Robust accuracy of the defended model."""
-        draws = robust_draws(self.record)
-        right: int = sum(sum(bits) for bits in draws)
-        return right / (len(draws) * self.n)
+        return self.summary.robust
 
     @property
     def attacked(self) -> float:
         """Robust accuracy of the classifier that was attacked."""
-        rows = zip(
-            self.record["labels"],
-            self.record["attacked_clean_predictions"],
-            self.record["attacked_predictions"],
-            strict=True,
-        )
-        right: int = sum(label == before == after for label, before, after in rows)
-        return right / self.n
-
-    @property
-    def right(self) -> list[bool]:
-        """Per sample, whether the attacked classifier has it right clean."""
-        pairs = zip(self.record["labels"], self.record["attacked_clean_predictions"], strict=True)
-        return [label == before for label, before in pairs]
+        return self.summary.attacked
 
 
 def tolerance(n: int) -> float:

@@ -30,13 +30,12 @@ def zero_gradients(cells: Sequence[Seen]) -> Iterator[Finding]:
     """Samples whose gradient is zero at the clean image, of a loss that does not saturate."""
     for group in _by_classifier(cells):
         cell = group[0]
-        pairs = zip(cell.record.get("vanished", ()), cell.right, strict=False)
-        count = sum(right and vanished for vanished, right in pairs)
-        if count and not cell.record.get("gradient_error"):
+        count = cell.summary.vanished
+        if count and not cell.summary.gradient_error:
             yield Finding(
                 "zero-gradients",
                 _places(group),
-                f"the gradient is zero for {count} of {sum(cell.right)} samples ({cell.where})",
+                f"the gradient is zero for {count} of {cell.summary.right} samples ({cell.where})",
                 "attacks that follow gradients cannot move there: take logits and not rounded or saturated "
                 "outputs, or give the defense an approximation",
             )
@@ -45,7 +44,7 @@ def zero_gradients(cells: Sequence[Seen]) -> Iterator[Finding]:
 def no_gradient(cells: Sequence[Seen]) -> Iterator[Finding]:
     """A classifier that raises when it is asked for a gradient."""
     for group in _by_classifier(cells):
-        raised = group[0].record.get("gradient_error")
+        raised = group[0].summary.gradient_error
         if raised:
             yield Finding(
                 "no-gradient",
@@ -58,12 +57,9 @@ def no_gradient(cells: Sequence[Seen]) -> Iterator[Finding]:
 def lost_on_the_way(cells: Sequence[Seen]) -> Iterator[Finding]:
     """Points within the budget that fooled the classifier, and are not what the attack returned."""
     for cell in _crafted(cells):
-        if "seen" not in cell.record or (cell["stochastic"] and cell["threat"] == "adaptive"):
+        lost = cell.summary.thrown_away
+        if lost is None or (cell["stochastic"] and cell["threat"] == "adaptive"):
             continue  # of a stochastic defense a lucky draw is no success
-        rows = zip(
-            cell.record["seen"], cell.right, cell.record["attacked_predictions"], cell.record["labels"], strict=True
-        )
-        lost = sum(bool(seen) and right and after == label for seen, right, after, label in rows)
         if lost > tolerance(cell.n) * cell.n:
             yield Finding(
                 "success-thrown-away",
@@ -77,16 +73,9 @@ def lost_on_the_way(cells: Sequence[Seen]) -> Iterator[Finding]:
 def lost_to_rounding(cells: Sequence[Seen]) -> Iterator[Finding]:
     """Success that is gone once the images are rounded to 8 bits, as files are; of budget attacks."""
     for cell in _crafted(cells):
-        if cell.budget is None or "attacked_rounded_predictions" not in cell.record:
+        lost = cell.summary.rounded_off
+        if cell.budget is None or lost is None:
             continue
-        rows = zip(
-            cell.record["labels"],
-            cell.right,
-            cell.record["attacked_predictions"],
-            cell.record["attacked_rounded_predictions"],
-            strict=True,
-        )
-        lost = sum(right and after != label == rounded for label, right, after, rounded in rows)
         if lost > max(ROUNDING * cell.n, 1):
             yield Finding(
                 "lost-to-rounding",
@@ -184,7 +173,7 @@ def _by_classifier(cells: Sequence[Seen]) -> list[Sequence[Seen]]:
 def _probed(cells: Sequence[Seen]) -> Iterator[tuple[Sequence[Seen], Mapping[str, float]]]:
     """The cells of each defended model, with what it answered when it was probed."""
     for group in grouped(cells, lambda cell: (*cell.pair, cell["defense"])):
-        probes = group[0].record.get("probes")
+        probes = group[0].summary.probes
         if probes:
             yield group, probes
 

@@ -129,13 +129,8 @@ def adaptive_weaker(cells: Sequence[Seen]) -> Iterator[Finding]:
 
 def _exceeded_chance(cell: Seen, share: float) -> float | None:
     """Chance, where an accuracy is clearly above it: that of always answering the most frequent class."""
-    chance = _chance(cell)
+    chance = cell.summary.chance
     return chance if wilson(share * cell.n, cell.n)[0] > chance else None
-
-
-def _chance(cell: Seen) -> float:
-    labels: list[int] = cell.record["labels"]
-    return max(labels.count(label) for label in set(labels)) / len(labels)
 
 
 def _measure(cell: Seen) -> float:

@@ -1,0 +1,28 @@
+"""The arithmetic in which the network answers while it is attacked."""
+
+from __future__ import annotations
+
+import torch
+
+__all__ = ["LowPrecision"]
+
+
+class LowPrecision(torch.nn.Module):
+    """A network whose matrix products and convolutions are computed in bfloat16; images and logits stay float32.
+
+    Args:
+        network: The network, which is shared and not changed.
+
+    Source: torch.autocast; each operation's type is PyTorch's choice.
+    """
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.training = False
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """The network's answer, as float32."""
+        with torch.autocast(images.device.type, dtype=torch.bfloat16):
+            logits: torch.Tensor = self.network(images)
+        return logits.float()

@@ -1,0 +1,89 @@
+"""A summary says of a cell what its record says, sample by sample."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from advbench.analysis import measure_cell, summarise, worst_case
+from advbench.analysis.measures import worst_case_of
+
+COORDINATES = {"dataset": "d", "model": "m", "attack": "a", "threat": "oblivious", "defense": "x"}
+
+
+def record(**changes: Any) -> dict[str, Any]:
+    """Six samples: the attacked classifier has the last one wrong, and four of the others are fooled."""
+    return {
+        **COORDINATES,
+        "status": "ok",
+        "n": 6,
+        "seconds": 0.5,
+        "craft_seconds": 2.0,
+        "labels": [0, 1, 1, 2, 1, 0],
+        "clean_correct": [1, 1, 1, 1, 0, 1],
+        "adversarial_correct": [0, 1, 0, 1, 1, 0],
+        "attacked_clean_predictions": [0, 1, 1, 2, 1, 1],
+        "attacked_predictions": [1, 1, 2, 0, 0, 0],
+        "attacked_rounded_predictions": [0, 2, 2, 0, 1, 0],
+        "seen": [True, True, True, True, True, True],
+        "vanished": [True, False, False, True, False, True],
+        "component": [0, -1, 0, 1, 0, -1],
+        "linf": [0.1, 0.0, 0.3, 0.2, 0.4, 0.0],
+        "l2": [1.0, 0.0, 3.0, 2.0, 4.0, 0.0],
+        **changes,
+    }
+
+
+def as_arrays(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: np.asarray(value) if isinstance(value, list) else value for name, value in given.items()}
+
+
+@pytest.mark.parametrize("form", [dict, as_arrays], ids=["lists", "arrays"])
+def test_every_number_is_counted_over_the_samples_that_it_is_of(form: Any) -> None:
+    summary = summarise(form(record()), "linf")
+    assert summary.ok
+    assert summary.coordinates == tuple(COORDINATES.values())
+    assert summary.measured == measure_cell(record())
+    assert (summary.robust, summary.attacked) == (2 / 6, 1 / 6)
+    assert (summary.right, summary.vanished, summary.thrown_away, summary.rounded_off) == (5, 2, 1, 2)
+    assert summary.chance == 0.5
+    assert summary.broken_by == {0: 3, -1: 2, 1: 1}
+    assert summary.curve is not None
+    assert summary.curve["eps"] == [0.0, 0.1, 0.2, 0.3, 0.4]
+    assert summary.curve["accuracy"] == [pytest.approx(share / 6) for share in (5, 4, 3, 2, 1)]
+
+
+def test_what_was_not_noted_is_none_and_not_nothing() -> None:
+    given = record()
+    for name in ("seen", "attacked_rounded_predictions", "vanished", "component"):
+        del given[name]
+    summary = summarise(given, None)
+    assert (summary.thrown_away, summary.rounded_off, summary.broken_by, summary.curve) == (None,) * 4
+    assert summary.vanished == 0
+
+
+def test_a_failure_is_summed_up_by_its_error() -> None:
+    failed = {**COORDINATES, "status": "error", "error": "it broke", "n": 6}
+    summary = summarise(failed, None)
+    assert (summary.ok, summary.error, summary.n) == (False, "it broke", 6)
+
+
+def test_worst_cases_from_summaries_are_those_from_records() -> None:
+    generator = np.random.default_rng(0)
+    records = [
+        record(
+            n=101,
+            clean_correct=[1] * 101,
+            adversarial_correct=generator.integers(0, 2, 101).tolist(),
+            **{name: [0] * 101 for name in ("labels", "attacked_clean_predictions", "attacked_predictions")},
+            **{name: [0.0] * 101 for name in ("linf", "l2")},
+            **{name: [0] * 101 for name in ("seen", "vanished", "attacked_rounded_predictions")},
+        )
+        for _ in range(3)
+    ]
+    by_hand = sum(all(bits) for bits in zip(*(one["adversarial_correct"] for one in records), strict=True))
+    summaries = [summarise(one, None) for one in records]
+    assert worst_case(records)["accuracy"] == by_hand / 101
+    assert worst_case_of([summary.withstood for summary in summaries], 101) == worst_case(records)
