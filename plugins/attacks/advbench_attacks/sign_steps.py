@@ -39,7 +39,7 @@ def sign_steps(
     Returns:
         The points after the last step, of the images' shape.
     """
-    points = _inside(start.clone(), images, eps)
+    points = _inside(start.detach().clone(), images, eps)
     if not early_stop:
         for _ in range(steps):
             signs, _ = _signs(model, points, labels)
@@ -68,7 +68,7 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 def _signs(model: torch.nn.Module, points: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The signs of the cross-entropy's gradient, 0 where it is no number; and the logits, without gradient."""
     with torch.enable_grad():
-        asked = points.clone().requires_grad_()  # the points themselves are going to move
+        asked = points.detach().requires_grad_()  # shares the points' memory: nothing reads it once they move
         logits = model(asked)
         (gradient,) = torch.autograd.grad(functional.cross_entropy(logits, labels, reduction="sum"), asked)
     return gradient.nan_to_num(0.0).sign_(), logits.detach()
