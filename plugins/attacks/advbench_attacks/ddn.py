@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 
 from advbench.api import Attack, Norm, SampleRandom, for_rows, param
-from advbench_attacks.input_gradients import each, input_gradient, surplus
-from advbench_attacks.minimal_steps import NearestPoints, annealed, unit
+from advbench_attacks.input_gradients import each, surplus_gradient
+from advbench_attacks.minimal_steps import NearestPoints, annealed, scaling, size
 
 __all__ = ["DecoupledDirectionAndNorm"]
 
@@ -50,17 +50,20 @@ class DecoupledDirectionAndNorm(Attack):
         points, norm = images, torch.full(labels.shape, FIRST_NORM, device=images.device)
         for step in range(self.steps):
             # Of unit length, the gradient of this loss is that of the cross-entropy.
-            gradient, logits = input_gradient(for_rows(model, rows), points, labels, surplus)
+            gradient, logits = surplus_gradient(for_rows(model, rows), points, labels)
             if step == 0:
                 right = logits.argmax(dim=1) == labels
                 if not right.any():
                     return nearest.points
                 rows, points, norm, gradient, logits = (x[right] for x in (rows, points, norm, gradient, logits))
                 images, labels = images[right], labels[right]
-            hit = nearest.note(rows, points, logits)
+            change = points - images
+            hit = nearest.note(rows, points, logits, size(change, "l2"))
             norm = norm * torch.where(hit, 1 - CHANGE, 1 + CHANGE)
-            turned = points - images + annealed(FIRST_STEP, LAST_STEP, step, self.steps) * unit(gradient)
-            points = (images + each(norm) * unit(turned)).clamp(0, 1)
+            gradient, factors = scaling(gradient)
+            length = annealed(FIRST_STEP, LAST_STEP, step, self.steps)
+            change, shrink = scaling(change.addcmul_(gradient, each(length * factors)))
+            points = torch.addcmul(images, change, each(norm * shrink)).clamp_(0, 1)
         with torch.no_grad():
             nearest.note(rows, points, for_rows(model, rows)(points))
         return nearest.confirmed(model)

@@ -7,7 +7,18 @@ from typing import TypeAlias
 
 import torch
 
-__all__ = ["Loss", "each", "fooled", "input_gradient", "lead", "likeliest", "sign_gradient", "surplus", "towards"]
+__all__ = [
+    "Loss",
+    "each",
+    "fooled",
+    "input_gradient",
+    "lead",
+    "likeliest",
+    "sign_gradient",
+    "surplus",
+    "surplus_gradient",
+    "towards",
+]
 
 CERTAIN = 1e-5
 """By how much of the largest logit another class must lead to lead clearly."""
@@ -43,10 +54,24 @@ def input_gradient(
         The gradient, of the images' shape, 0 where it is no number; and the logits, without gradient.
     """
     with torch.enable_grad():
-        points = images.detach().clone().requires_grad_()
+        points = images.detach().requires_grad_()
         logits = model(points)
         (gradient,) = torch.autograd.grad(loss(logits, labels).sum(), points)
     return gradient.nan_to_num(0.0), logits.detach()
+
+
+def surplus_gradient(
+    model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What :func:`input_gradient` gives of :func:`surplus`, with whatever is no number in it; a little quicker."""
+    with torch.enable_grad():
+        points = images.detach().requires_grad_()
+        logits = model(points)
+    answers = logits.detach()
+    # The derivatives of u: the others' softmax, and -1 for the true class.
+    rise = _without(answers, labels).softmax(dim=1).scatter_(1, labels[:, None], -1.0)
+    (gradient,) = torch.autograd.grad(logits, points, rise)
+    return gradient, answers
 
 
 def sign_gradient(
