@@ -17,7 +17,7 @@ _ALMOST_ONE = 0.9
 """Below the L2 norm of what has a largest value of 1, and so of all but what is 0 throughout."""
 
 _SAFE = 1e-15
-"""The squares of what has at least this L2 norm do not vanish from it in float32, nor of what has at most its inverse."""
+"""Squares neither vanish nor overflow in float32 where an L2 norm is between this and its inverse."""
 
 _PUSHES = 8
 _PUSH = 1.001
