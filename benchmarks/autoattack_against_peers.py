@@ -25,8 +25,8 @@ from tabulate import tabulate
 
 from advbench.api import Dataset, DataSources, Model, SampleRandom
 from advbench.discovery import discover
-from advbench.matrix.environment import pick_device
-from advbench.matrix.plan import pick_ids
+from advbench.evaluation.environment import pick_device
+from advbench.evaluation.plan import pick_ids
 from advbench.specs import resolve_one
 from advbench_attacks.apgd import AutoPgd
 from advbench_attacks.autoattack import AutoAttack

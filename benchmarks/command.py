@@ -33,7 +33,10 @@ class Command:
 _CHILD = """
 import resource, sys
 from advbench.cli.main import main
-code = main(sys.argv[1:])
+try:
+    code = main(sys.argv[1:])
+except SystemExit as ended:  # --help
+    code = ended.code
 print(f"\\npeak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}")
 sys.exit(code)
 """

@@ -21,7 +21,7 @@ began = time.perf_counter()
 import torch
 from advbench.api import Attack, Defense
 from advbench.cli.main import main
-from advbench.matrix import environment
+from advbench.evaluation import environment
 
 inside, depth = 0.0, 0
 

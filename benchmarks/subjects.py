@@ -10,8 +10,8 @@ import torch
 
 from advbench.api import Dataset, DataSources, Model
 from advbench.discovery import discover
-from advbench.matrix.environment import pick_device
-from advbench.matrix.plan import pick_ids
+from advbench.evaluation.environment import pick_device
+from advbench.evaluation.plan import pick_ids
 from advbench.specs import resolve_one
 
 __all__ = ["Samples", "load_images", "load_samples"]

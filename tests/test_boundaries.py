@@ -20,10 +20,11 @@ FLOORS = {
     "analysis": 3,
     "specs": 3,
     "report": 4,
-    "matrix": 4,
+    "evaluation": 4,
     "cli": 5,
+    "live": 6,
     "__main__": 6,
-    "__init__": 0,
+    "__init__": 7,
 }
 SAME_FLOOR_APART = {("executors", "api")}
 """Pairs of one floor of which the first may import the second."""

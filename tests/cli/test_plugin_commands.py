@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -55,7 +56,13 @@ def test_list_as_json_names_every_component_and_its_plugin(call: Call) -> None:
         "mnist-20",
         "mnist-5k",
     }
-    assert {name for kind, name in found if kind == "models"} == {"cifar10-densenet", "mnist-cnn", "mnist-cnn-robust"}
+    assert {name for kind, name in found if kind == "models"} == {
+        "cifar10-densenet",
+        "mnist-cnn",
+        "mnist-cnn-robust",
+        "torch-module",
+        "torchvision",
+    }
     assert found["attacks", "fgsm"]["plugin"] == "attacks"
     assert found["attacks", "fgsm"]["distribution"] == "advbench"
     assert all(entry["summary"] for entry in found.values())
@@ -194,3 +201,39 @@ def test_every_command_explains_itself(call: Call) -> None:
         with pytest.raises(SystemExit) as left:
             call(command, "--help")
         assert left.value.code == 0
+
+
+def test_plugins_named_by_flag_environment_and_suite_are_loaded_and_others_left_out(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two", "three"):
+        (tmp_path / f"{name}.py").write_text(MINE.replace("NAME", name))
+    monkeypatch.setenv("ADVBENCH_PLUGINS", f"{tmp_path / 'one.py'}{os.pathsep}{tmp_path / 'two.py'}")
+    listed = call("list", "defenses", "--plugin", tmp_path / "three.py", "--no-plugin", "attacks")
+    assert all(name in listed.out for name in ("one", "two", "three", "jpeg"))
+    plugins = {
+        plugin["name"] for plugin in json.loads(call("plugins", "--format", "json", "--no-plugin", "attacks").out)
+    }
+    assert "attacks" not in plugins
+    assert "defenses" in plugins
+    refused = call("list", "--no-plugin", "atacks")
+    assert refused.code == 2
+    assert "no plugin or distribution has this name; did you mean 'attacks'?" in refused.error_line()
+    monkeypatch.delenv("ADVBENCH_PLUGINS")
+    folder = tmp_path / "suites"
+    folder.mkdir()
+    (folder / "own.toml").write_text(
+        'plugins = ["../three.py"]\ndatasets = ["mnist-20"]\nmodels = ["mnist-cnn"]\nattacks = ["fgsm"]\n'
+        'defenses = ["none", "three"]\n'
+    )
+    called = call("matrix", "--suite", folder / "own.toml", "--jobs", 2, "--store", tmp_path / "store")
+    assert called.code == 0, called.err
+    assert "three" in called.out
+    assert "no such file" in call("list", "--plugin", tmp_path / "four.py").error_line()
+
+
+def test_a_suites_plugins_are_paths(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text("plugins = 3\n")
+    refused = call("matrix", "--suite", tmp_path / "own.toml")
+    assert refused.code == 2
+    assert "plugins must be a list of paths of Python files" in refused.error_line()

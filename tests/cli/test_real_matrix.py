@@ -15,7 +15,7 @@ from tests.conftest import Called
 
 from advbench.api import DataSources, Model
 from advbench.discovery import discover
-from advbench.matrix import pick_ids
+from advbench.evaluation import pick_ids
 from advbench.specs import resolve_one
 from advbench.store import Store
 from advbench_attacks import foolbox_engine

@@ -16,7 +16,7 @@ from tests.conftest import Called
 
 from advbench.discovery import Registry, discover
 from advbench.errors import UnknownNameError
-from advbench.matrix import resolve_axes
+from advbench.evaluation import resolve_axes
 from advbench.specs import load_suite
 
 PAPER = Path(__file__).parents[1] / "paper_plugin.py"

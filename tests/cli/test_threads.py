@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from advbench.cli.workbench import Workbench
-from advbench.matrix import THREAD_VARIABLES, Environment
-from advbench.matrix import environment as environment_module
+from advbench.evaluation import THREAD_VARIABLES, Environment
+from advbench.evaluation import environment as environment_module
 
 
 @pytest.fixture(autouse=True)

@@ -28,6 +28,7 @@ and one line in its ``pyproject.toml``: ``[project.entry-points.advbench]`` ``di
 from __future__ import annotations
 
 from advbench.api.attack import Attack, Budget, Norm
+from advbench.api.checkpoints import fill, read_state_dict
 from advbench.api.component import Component, closest
 from advbench.api.dataset import Dataset, DataSources, LabelledImages
 from advbench.api.defense import Defense
@@ -35,6 +36,7 @@ from advbench.api.executor import Executor
 from advbench.api.files import replace_atomically, sha256_file, write_atomically
 from advbench.api.hookspecs import API_VERSION, hookimpl
 from advbench.api.model import Model
+from advbench.api.modules import find_object, import_file
 from advbench.api.parameters import Parameter, Value, param
 from advbench.api.randomness import SampleRandom
 from advbench.api.reporter import Reporter
@@ -72,13 +74,17 @@ __all__ = [
     "WeightsError",
     "bfloat16_helps",
     "closest",
+    "fill",
+    "find_object",
     "for_rows",
     "hookimpl",
+    "import_file",
     "is_stochastic",
     "load_checkpoint",
     "load_weights",
     "one_cycle",
     "param",
+    "read_state_dict",
     "replace_atomically",
     "save_checkpoint",
     "save_weights",

@@ -88,6 +88,16 @@ class Component(abc.ABC):
         """All parameters with their values, defaults included: what keys and full specs are made of."""
         return {parameter.name: getattr(self, parameter.name) for parameter in field_parameters(type(self))}
 
+    def code_modules(self) -> tuple[str, ...]:
+        """Names of imported modules whose code shapes the outcome, beside those of its class; keys cover them.
+
+        A component that calls code of the user's, such as a network of a file that a parameter names, tells them.
+
+        Raises:
+            UsageError: What the parameters name cannot be used.
+        """
+        return ()
+
     @classmethod
     def summary(cls) -> str:
         """The first line of the class's docstring."""

@@ -19,12 +19,13 @@ class Model(Component):
     """A classifier: images in [0, 1] to logits, its normalisation inside it.
 
     Attributes:
-        image_shape: (channels, height, width) that it takes.
-        num_classes: How many logits it gives.
+        image_shape: (channels, height, width) that it takes, or None where it takes any; a property where it depends on
+            the parameters.
+        num_classes: How many logits it gives, or None where as many as the dataset has classes; as above.
     """
 
-    image_shape: ClassVar[tuple[int, int, int]]
-    num_classes: ClassVar[int]
+    image_shape: ClassVar[tuple[int, int, int] | None]
+    num_classes: ClassVar[int | None]
 
     @abstractmethod
     def load(self) -> torch.nn.Module:

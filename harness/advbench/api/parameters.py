@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import math
 from fractions import Fraction
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, overload
 
 from advbench.errors import ParameterError
 
@@ -28,6 +28,7 @@ _WORDS: dict[str, Value] = {"true": True, "false": False, "none": None}
 _ARTICLES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
 
 
+@overload
 def param(
     default: T,
     *,
@@ -37,12 +38,32 @@ def param(
     above: float | None = None,
     below: float | None = None,
     choices: tuple[Value, ...] | None = None,
-) -> T:
+) -> T: ...
+@overload
+def param(
+    *,
+    help: str,
+    min: float | None = None,
+    max: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    choices: tuple[Value, ...] | None = None,
+) -> Any: ...
+def param(
+    default: Any = dataclasses.MISSING,
+    *,
+    help: str,
+    min: float | None = None,
+    max: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    choices: tuple[Value, ...] | None = None,
+) -> Any:
     """Declares a component's parameter, in place of a dataclass field's default.
 
     Args:
-        default: The value when the user gives none. Its type is the field's annotation: ``int``,
-            ``float``, ``bool`` or ``str``, each optionally ``| None``.
+        default: The value when the user gives none; without it, the user has to give one. Its type is the field's
+            annotation: ``int``, ``float``, ``bool`` or ``str``, each optionally ``| None``.
         help: One line that says what the parameter does, with its unit.
         min: Smallest value allowed, itself included.
         max: Largest value allowed, itself included.
@@ -54,8 +75,7 @@ def param(
         A dataclass field, typed as the default so that ``quality: int = param(75, ...)`` type-checks.
     """
     described = {"help": help, "min": min, "max": max, "above": above, "below": below, "choices": choices}
-    field: Any = dataclasses.field(default=default, metadata={_METADATA: described})
-    return field  # type: ignore[no-any-return]
+    return dataclasses.field(default=default, metadata={_METADATA: described})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -104,16 +104,16 @@ def _components(options: argparse.Namespace) -> Iterator[Finding]:
     """Plugins, data, weights and the store."""
     from rich.console import Console
 
-    from advbench.cli.session import CORE, data_sources, open_store
+    from advbench.cli.session import CORE, data_sources, open_store, plugin_files
     from advbench.discovery import discover
 
-    registry = discover(CORE, options.plugin, strict=options.strict_plugins)
+    registry = discover(CORE, plugin_files(options), without=options.no_plugin, strict=options.strict_plugins)
     for plugin in registry.plugins:
         problems = registry.problems_of(plugin)
         if not problems:
             yield Finding(f"plugin {plugin.name}", f"{plugin.provenance}, {len(plugin.components)} components")
         for problem in problems:
-            mend = f"mend or uninstall it, or leave it out: ADVBENCH_DISABLE_PLUGINS={plugin.name}"
+            mend = f"mend or uninstall it, or leave it out: --no-plugin {plugin.name}"
             yield Finding(f"plugin {plugin.name}", problem.message, mend, fails=True)
     sources = data_sources(options, Console(stderr=True))
     for registered in registry.all("datasets"):

@@ -36,14 +36,21 @@ def cache_folder() -> Path:
 
 
 def add_plugin_flags(parser: argparse._ActionsContainer) -> None:
-    """Adds ``--plugin`` and ``--strict-plugins``."""
+    """Adds ``--plugin``, ``--no-plugin`` and ``--strict-plugins``."""
     parser.add_argument(
         "--plugin",
         action="append",
         type=Path,
         default=[],
         metavar="FILE",
-        help="a Python file to load as a plugin; repeatable",
+        help="a Python file to load as a plugin; repeatable (also the environment's ADVBENCH_PLUGINS)",
+    )
+    parser.add_argument(
+        "--no-plugin",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a plugin or distribution not to load; repeatable (also the environment's ADVBENCH_DISABLE_PLUGINS)",
     )
     parser.add_argument("--strict-plugins", action="store_true", help="stop (exit code 4) if a plugin has a problem")
 

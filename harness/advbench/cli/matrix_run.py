@@ -20,7 +20,7 @@ from advbench.cli.session import tables
 from advbench.cli.suite_flags import CUSTOM, recipe, suite_of
 from advbench.cli.workbench import Workbench
 from advbench.errors import UsageError, describe
-from advbench.matrix import (
+from advbench.evaluation import (
     ADAPTIVE,
     Axes,
     Estimate,
@@ -39,7 +39,7 @@ from advbench.matrix import (
 from advbench.report import plan_exports, print_results, write_export
 from advbench.specs import FLOAT32, Suite, full_spec, short_spec
 
-__all__ = ["MatrixRun", "run_matrix"]
+__all__ = ["MatrixRun", "run_matrix", "suites_by_seed"]
 
 
 def run_matrix(options: argparse.Namespace, stdout: TextIO) -> int:
@@ -55,7 +55,7 @@ def run_matrix(options: argparse.Namespace, stdout: TextIO) -> int:
     bench = Workbench(options)
     suite = suite_of(options, bench.registry)
     exports = plan_exports(bench.registry, options.export, suite.name)
-    runs = [MatrixRun(bench, one, recipe(options)) for one in _one_a_seed(suite, options)]
+    runs = [MatrixRun(bench, one, recipe(options)) for one in suites_by_seed(suite, options)]
     console = tables(stdout)
     if options.dry_run:
         for run in runs:
@@ -78,7 +78,7 @@ def run_matrix(options: argparse.Namespace, stdout: TextIO) -> int:
     return int(any(cell["status"] == "error" for cell in results["cells"]))
 
 
-def _one_a_seed(suite: Suite, options: argparse.Namespace) -> list[Suite]:
+def suites_by_seed(suite: Suite, options: argparse.Namespace) -> list[Suite]:
     """The suite with each of the seeds that were asked for."""
     if not options.seeds:
         return [suite]

@@ -11,7 +11,7 @@ from rich.table import Column
 from rich.text import Text
 
 from advbench.analysis import Summary
-from advbench.matrix import Cell, Estimate, Job, Outcome, Todo
+from advbench.evaluation import Cell, Estimate, Job, Outcome, Todo
 
 __all__ = ["MatrixProgress", "in_words"]
 

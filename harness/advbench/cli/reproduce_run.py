@@ -12,7 +12,7 @@ from typing import TextIO
 from advbench.analysis.paper import FULL, Study, build_reproduction
 from advbench.cli.matrix_run import MatrixRun
 from advbench.cli.session import tables
-from advbench.cli.suite_flags import recipe
+from advbench.cli.suite_flags import plugin_words, recipe
 from advbench.cli.workbench import Workbench
 from advbench.errors import UsageError, WeightsError
 from advbench.report import plan_outputs, write_export
@@ -132,7 +132,8 @@ def _for(dataset: str, given: Sequence[tuple[str | None, int]]) -> int | None:
 
 def _narrowed(bench: Workbench, suite: Suite, share: _Share, options: argparse.Namespace) -> tuple[Suite, str]:
     """The suite that the flags leave, with the ``advbench matrix`` command that runs it."""
-    typed = argparse.Namespace(**{**dict.fromkeys(AXES), "suite": suite.name, "plugin": options.plugin})
+    plugins = {"plugin": options.plugin, "no_plugin": options.no_plugin}
+    typed = argparse.Namespace(**{**dict.fromkeys(AXES), "suite": suite.name, **plugins})
     typed.limit, typed.seed = share.limit, options.seed
     if suite.parts and set(share.datasets) != {dataset for part in suite.parts for dataset in part.datasets}:
         suite = narrow(bench.registry, suite, "datasets", share.datasets)
@@ -156,6 +157,4 @@ def _command(options: argparse.Namespace) -> str:
             words += [flag, *(f"{dataset}={number}" if dataset else str(number) for dataset, number in given)]
     if options.seed is not None:
         words += ["--seed", str(options.seed)]
-    for file in options.plugin:
-        words += ["--plugin", str(file)]
-    return shlex.join(words)
+    return shlex.join([*words, *plugin_words(options)])

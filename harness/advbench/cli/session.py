@@ -14,10 +14,11 @@ from typing import IO, TextIO, cast
 from rich.console import Console
 from rich.logging import RichHandler
 
-from advbench.api import DataSources
+from advbench.api import DataSources, closest
 from advbench.cli.flags import cache_folder
-from advbench.discovery import DISABLE_VARIABLE, Registry, discover
+from advbench.discovery import DISABLE_VARIABLE, Registry, discover, named_files
 from advbench.errors import UsageError
+from advbench.specs import load_suite
 from advbench.store import Store
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "messages",
     "open_registry",
     "open_store",
+    "plugin_files",
     "set_up_logging",
     "tables",
 ]
@@ -39,14 +41,29 @@ _PADDING = re.compile(r"[ ]+\n")
 
 def open_registry(options: argparse.Namespace) -> Registry:
     """Discovers plugins and says in one line each what is wrong with any."""
-    registry = discover(CORE, options.plugin, strict=options.strict_plugins)
+    registry = discover(CORE, plugin_files(options), without=options.no_plugin, strict=options.strict_plugins)
+    known = {word for plugin in registry.left_out for word in (plugin.name, plugin.distribution)} | {"*"}
+    for name in options.no_plugin:
+        if name not in known:
+            there = [plugin.name for plugin in registry.plugins if plugin.name != "core" and not plugin.from_file]
+            hint = closest(name, there) or f"there are: {', '.join(there)}"
+            raise UsageError(f"--no-plugin {name}: no plugin or distribution has this name; {hint}")
     for problem in registry.problems:
         print(f"advbench: warning: {problem}", file=sys.stderr)
     if not any(registry.all(kind) for kind in ("attacks", "defenses", "models", "datasets")):
         disabled = os.environ.get(DISABLE_VARIABLE)
-        reason = f"{DISABLE_VARIABLE}={disabled} disables them" if disabled else "none is installed or none loads"
+        reason = "none is installed or none loads"
+        if disabled or options.no_plugin:
+            reason = f"{f'{DISABLE_VARIABLE}={disabled}' if disabled else '--no-plugin'} disables them"
         print(f"advbench: warning: no plugin registers any component: {reason}", file=sys.stderr)
     return registry
+
+
+def plugin_files(options: argparse.Namespace) -> tuple[Path, ...]:
+    """The single files that are plugins: those of the environment, the suite and the flags, none twice."""
+    suite = getattr(options, "suite", None)
+    of_suite = load_suite(suite).plugins if suite else ()
+    return tuple(dict.fromkeys(file.resolve() for file in (*named_files(), *map(Path, of_suite), *options.plugin)))
 
 
 def open_store(options: argparse.Namespace) -> Store:

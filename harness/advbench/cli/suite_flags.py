@@ -7,10 +7,10 @@ import dataclasses
 import shlex
 from typing import Any
 
-from advbench.discovery import Registry
+from advbench.discovery import Registry, named_files
 from advbench.specs import AXES, DEFAULT_SUITE, Suite, load_suite, narrow
 
-__all__ = ["CUSTOM", "recipe", "suite_of"]
+__all__ = ["CUSTOM", "plugin_words", "recipe", "suite_of"]
 
 CUSTOM = "custom"
 """Name of a run that flags make, without a suite."""
@@ -61,6 +61,14 @@ def recipe(options: argparse.Namespace) -> str:
             words += [f"--{key.replace('_', '-')}", str(getattr(options, key))]
     if getattr(options, "seeds", None):
         words += ["--seeds", *map(str, options.seeds)]
-    for file in options.plugin:
+    return shlex.join([*words, *plugin_words(options)])
+
+
+def plugin_words(options: argparse.Namespace) -> list[str]:
+    """The flags that load the same plugins, those of the environment included."""
+    words = []
+    for file in dict.fromkeys([*named_files(), *options.plugin]):
         words += ["--plugin", str(file)]
-    return shlex.join(words)
+    for name in options.no_plugin:
+        words += ["--no-plugin", name]
+    return words

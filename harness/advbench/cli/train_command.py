@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
 
     from advbench.api import TrainingJob, UsageError
     from advbench.cli.session import data_sources, messages, open_registry
-    from advbench.matrix import pick_device
+    from advbench.evaluation import pick_device
 
     console = messages()
     registry = open_registry(options)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
+from pathlib import Path
 
 import torch
 
 from advbench.api import Executor
-from advbench.cli.session import CORE, data_sources, messages, open_registry, open_store, set_up_logging
-from advbench.matrix import THREAD_VARIABLES, Environment, pick_device
+from advbench.cli.session import CORE, data_sources, messages, open_registry, open_store, plugin_files, set_up_logging
+from advbench.evaluation import THREAD_VARIABLES, Environment, pick_device
+from advbench.store import Store
 
 __all__ = ["Workbench"]
 
@@ -49,6 +52,11 @@ class Workbench:
         if not self.quiet:
             self.console.print(line, markup=False, soft_wrap=True)
 
+    def keep_in(self, folder: Path) -> None:
+        """Keeps results in another folder than the one that was asked for."""
+        self.store = Store(folder)
+        self.environment = dataclasses.replace(self.environment, store=folder)
+
     def _environment(self, device: str) -> Environment:
         options = self.options
         return Environment(
@@ -59,7 +67,8 @@ class Workbench:
             batch_size=options.batch_size,
             threads=_threads(options.jobs),
             core=CORE,
-            plugin_files=tuple(options.plugin),
+            plugin_files=plugin_files(options),
+            without=tuple(options.no_plugin),
         )
 
     def _executor(self) -> Executor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from advbench.discovery.identity import code_digests, dependency_versions
-from advbench.discovery.loading import DISABLE_VARIABLE, discover
+from advbench.discovery.identity import code_digests, dependency_versions, is_library
+from advbench.discovery.loading import DISABLE_VARIABLE, FILES_VARIABLE, discover, named_files
 from advbench.discovery.registry import KINDS, Plugin, Problem, Registered, Registry
 
 __all__ = [
     "DISABLE_VARIABLE",
+    "FILES_VARIABLE",
     "KINDS",
     "Plugin",
     "Problem",
@@ -16,4 +17,6 @@ __all__ = [
     "code_digests",
     "dependency_versions",
     "discover",
+    "is_library",
+    "named_files",
 ]

@@ -8,13 +8,13 @@ import os
 import sys
 import sysconfig
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
 from advbench.api import Component
 
-__all__ = ["code_digests", "dependency_versions"]
+__all__ = ["code_digests", "dependency_versions", "is_library"]
 
 _SKIPPED_FOLDERS = frozenset({"__pycache__", ".git", ".hg", ".mypy_cache", ".pytest_cache", ".ruff_cache"})
 _SKIPPED_SUFFIXES = frozenset({".pyc", ".pyo", ".safetensors"})
@@ -24,22 +24,29 @@ _LARGE = 64 * 1024 * 1024
 """Files larger than this count by size and time of change, since reading them would hold up every start."""
 
 
-def code_digests(component: type[Component]) -> dict[str, str]:
+def code_digests(component: type[Component], more: Sequence[str] = ()) -> dict[str, str]:
     """SHA-256 of the files of every package that the component is made of, by the package's name.
 
     That is the packages that define the component and its base classes, and whatever these import at the top
     of a module from outside the installed libraries. A whole top-level package counts, its data files
     included, since a component may use any of them. Installed libraries count by their versions where the
     component names them in ``depends_on``, and advbench itself by the store's schema number.
+
+    Args:
+        component: The class.
+        more: Names of further modules that count as well; an installed library's by its version.
     """
     modules: set[str] = set()
     to_visit = [base.__module__ for base in component.__mro__ if not _is_own(base.__module__)]
+    to_visit += [name for name in more if not is_library(name)]
     while to_visit:
         module = to_visit.pop()
         if module not in modules:
             modules.add(module)
-            to_visit += [name for name in _used_by(module) if not _is_library(name)]
-    return {_package(module): _digest(_root(module)) for module in sorted(modules)}
+            to_visit += [name for name in _used_by(module) if not is_library(name)]
+    libraries = {name.partition(".")[0] for name in more if is_library(name)}
+    versions = {name: version for name in sorted(libraries) for version in _versions_of(name)}
+    return {_package(module): _digest(_root(module)) for module in sorted(modules)} | versions
 
 
 def dependency_versions(component: type[Component]) -> dict[str, str]:
@@ -64,7 +71,7 @@ def _is_own(module: str) -> bool:
 
 
 @functools.cache
-def _is_library(module: str) -> bool:
+def is_library(module: str) -> bool:
     """Whether a module is advbench's, Python's or an installed library's, so that its files are not looked at."""
     file = getattr(sys.modules.get(module), "__file__", None)
     if file is None or _is_own(module):
@@ -110,6 +117,17 @@ def _files(root: Path) -> Iterator[Path]:
         folders[:] = [name for name in folders if name not in _SKIPPED_FOLDERS]
         paths = (Path(folder) / name for name in names)
         yield from (path for path in paths if path.suffix not in _SKIPPED_SUFFIXES and path.is_file())
+
+
+def _versions_of(package: str) -> list[str]:
+    """The versions of the distributions that a package is part of, in one text; none for Python's own."""
+    distributions = sorted(set(_distributions().get(package, ())))
+    return [", ".join(f"{name} {_version(name)}" for name in distributions)] if distributions else []
+
+
+@functools.cache
+def _distributions() -> Mapping[str, Sequence[str]]:
+    return metadata.packages_distributions()
 
 
 @functools.cache

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib
-import importlib.util
 import os
 import sys
 import traceback
@@ -19,21 +17,33 @@ import pluggy
 
 from advbench import __version__
 from advbench.api import API_VERSION, Component, hookspecs
+from advbench.api.modules import import_file
 from advbench.discovery.registry import KINDS, Plugin, Registry
 from advbench.errors import PluginError, UsageError, describe
 
-__all__ = ["DISABLE_VARIABLE", "discover"]
+__all__ = ["DISABLE_VARIABLE", "FILES_VARIABLE", "discover", "named_files"]
 
 DISABLE_VARIABLE = "ADVBENCH_DISABLE_PLUGINS"
 """Environment variable: entry points or distributions not to load, separated by commas; ``*`` for all."""
 
+FILES_VARIABLE = "ADVBENCH_PLUGINS"
+"""Environment variable: Python files to load as plugins, separated as in ``PATH``."""
 
-def discover(core: Sequence[str] = (), files: Sequence[Path] = (), *, strict: bool = False) -> Registry:
+
+def named_files() -> list[Path]:
+    """The files that the environment names as plugins."""
+    return [Path(file).expanduser() for file in os.environ.get(FILES_VARIABLE, "").split(os.pathsep) if file]
+
+
+def discover(
+    core: Sequence[str] = (), files: Sequence[Path] = (), *, without: Sequence[str] = (), strict: bool = False
+) -> Registry:
     """Loads every plugin by itself and collects what they register.
 
     Args:
         core: Modules of advbench itself that register components; they cannot be disabled.
         files: Single Python files to load as plugins.
+        without: Entry points or distributions not to load, beside those that the environment names.
         strict: Whether the first problem is raised.
 
     Raises:
@@ -45,14 +55,16 @@ def discover(core: Sequence[str] = (), files: Sequence[Path] = (), *, strict: bo
         plugin = Plugin("core", "advbench", __version__, module)
         _load(registry, plugin, partial(importlib.import_module, module))
     for plugin, entry_point in _entry_points(registry):
-        if not _disabled(plugin):
+        if _disabled(plugin, without):
+            registry.left_out.append(plugin)
+        else:
             _load(registry, plugin, entry_point.load)
     for file in dict.fromkeys(file.resolve() for file in files):
         if not file.is_file() or file.suffix != ".py":
             what = "not a Python file (its name must end in .py)" if file.exists() else "no such file"
             raise UsageError(f"--plugin {file}: {what}")
         plugin = Plugin(str(file), f"file {file.name}", "", file.stem, from_file=True)
-        _load(registry, plugin, partial(_import_file, file))
+        _load(registry, plugin, partial(import_file, file))
     if strict and registry.problems:
         raise PluginError(str(registry.problems[0]))
     return registry
@@ -75,8 +87,8 @@ def _entry_points(registry: Registry) -> list[tuple[Plugin, metadata.EntryPoint]
     return sorted((pair for pairs in found.values() for pair in pairs), key=lambda pair: pair[0].name)
 
 
-def _disabled(plugin: Plugin) -> bool:
-    names = {name.strip() for name in os.environ.get(DISABLE_VARIABLE, "").split(",")}
+def _disabled(plugin: Plugin, without: Sequence[str]) -> bool:
+    names = {name.strip() for name in os.environ.get(DISABLE_VARIABLE, "").split(",")} | set(without)
     return not names.isdisjoint({"*", plugin.name, plugin.distribution})
 
 
@@ -110,16 +122,3 @@ def _register(registry: Registry, plugin: Plugin, module: Any) -> None:
     for kind in KINDS:
         register: Callable[[type[Component]], None] = partial(registry.register, kind, plugin=plugin)
         getattr(manager.hook, f"register_{kind}")(register=register)
-
-
-def _import_file(file: Path) -> Any:
-    """Imports a single Python file under a name that no installed module has."""
-    digest = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]
-    name = f"_advbench_file_{file.stem}_{digest}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"--plugin {file}: not a Python file (its name must end in .py)")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module

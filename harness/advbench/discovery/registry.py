@@ -87,10 +87,16 @@ class Registry:
     """All components by kind and name.
 
     A name that two plugins register for one kind belongs to neither: using it is an error that names both.
+
+    Attributes:
+        plugins: All that were loaded, or tried.
+        left_out: Those that the user did not want loaded.
+        problems: What is wrong with any.
     """
 
     def __init__(self) -> None:
         self.plugins: list[Plugin] = []
+        self.left_out: list[Plugin] = []
         self.problems: list[Problem] = []
         self._components: dict[str, dict[str, list[Registered]]] = {kind: {} for kind in KINDS}
 
@@ -158,7 +164,7 @@ class Registry:
         holders = [holder.plugin for holder in self._components[kind][name]]
         places = " and ".join(f"{plugin.provenance} (plugin {plugin.name!r})" for plugin in holders)
         last = holders[-1]
-        without = f"leave out --plugin {last.name}" if last.from_file else f"set ADVBENCH_DISABLE_PLUGINS={last.name}"
+        without = f"leave out --plugin {last.name}" if last.from_file else f"give --no-plugin {last.name}"
         return (
             f"the {kind[:-1]} name {name!r} is registered by {places}, so it is used from neither; rename one, "
             f"or {without}"
@@ -204,10 +210,16 @@ def _attributes(kind: str, component: Any) -> Iterator[tuple[str, str, bool]]:
     named = isinstance(depends_on, tuple) and all(isinstance(name, str) for name in depends_on)
     yield "depends_on", "a tuple of names of distributions", named
     if kind in ("models", "datasets"):
-        shape, classes = getattr(component, "image_shape", None), getattr(component, "num_classes", None)
+        shape, classes = getattr(component, "image_shape", ()), getattr(component, "num_classes", 0)
         sized = isinstance(shape, tuple) and len(shape) == 3 and all(isinstance(size, int) for size in shape)
-        yield "image_shape", "a tuple (channels, height, width)", sized
-        yield "num_classes", "a whole number", isinstance(classes, int) and classes > 1
+        counted = isinstance(classes, int) and classes > 1
+        # A property tells it of each instance, and a model may take any dataset's.
+        yield "image_shape", "a tuple (channels, height, width)", sized or _left_open(kind, shape)
+        yield "num_classes", "a whole number", counted or _left_open(kind, classes)
     if kind == "reporters":
         suffix = getattr(component, "suffix", None)
         yield "suffix", "text such as '.txt'", isinstance(suffix, str) and _SUFFIX.fullmatch(suffix) is not None
+
+
+def _left_open(kind: str, value: object) -> bool:
+    return isinstance(value, property) or (kind == "models" and value is None)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from advbench.report.audit import print_audit, render_audit
 from advbench.report.comparison import comparison_markdown, print_comparison
+from advbench.report.data_files import rows_of
 from advbench.report.export import Export, plan_exports, plan_outputs, write_export
+from advbench.report.notebook import leaderboards_html
 from advbench.report.terminal import print_results
 
 __all__ = [
     "Export",
     "comparison_markdown",
+    "leaderboards_html",
     "plan_exports",
     "plan_outputs",
     "print_audit",
     "print_comparison",
     "print_results",
     "render_audit",
+    "rows_of",
     "write_export",
 ]

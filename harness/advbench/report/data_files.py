@@ -11,7 +11,7 @@ from typing import Any
 
 from advbench.api import Reporter
 
-__all__ = ["Csv", "Json"]
+__all__ = ["Csv", "Json", "rows_of"]
 
 _COLUMNS = (
     "dataset",
@@ -74,13 +74,20 @@ class Csv(Reporter):
         text = io.StringIO()
         writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
         writer.writeheader()
-        for cell in results["cells"]:
-            low, high = cell["robust_accuracy_ci95"] or (None, None)
-            row = {
-                **cell,
-                "robust_accuracy_ci95_low": low,
-                "robust_accuracy_ci95_high": high,
-                "warnings": "; ".join(cell["warnings"]),
-            }
-            writer.writerow({key: row[key] for key in _COLUMNS})
+        writer.writerows(rows_of(results))
         return text.getvalue()
+
+
+def rows_of(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The cells in long form, a row each; what was not measured is None."""
+    rows = []
+    for cell in results["cells"]:
+        low, high = cell["robust_accuracy_ci95"] or (None, None)
+        row = {
+            **cell,
+            "robust_accuracy_ci95_low": low,
+            "robust_accuracy_ci95_high": high,
+            "warnings": "; ".join(cell["warnings"]),
+        }
+        rows.append({key: row[key] for key in _COLUMNS})
+    return rows

@@ -73,6 +73,7 @@ class Suite:
         score_draws: How often a stochastic defense is drawn for the score.
         surrogate: Spec of the model that the transfer threat attacks.
         precision: The network's arithmetic while it is attacked, one of ``PRECISIONS``; scores are always float32.
+        plugins: Paths of Python files that are loaded as plugins.
         parts: The parts, each with all its axes; empty where the suite is a single product of its own axes.
     """
 
@@ -89,6 +90,7 @@ class Suite:
     score_draws: int = 1
     surrogate: str | None = None
     precision: str = FLOAT32
+    plugins: tuple[str, ...] = ()
     parts: tuple[Part, ...] = ()
 
     @property
@@ -125,17 +127,21 @@ def load_suite(name_or_file: str) -> Suite:
         table = tomllib.loads(content)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"suite file {name_or_file} is not valid TOML: {error}") from error
-    return _from_table(name_or_file, path.stem, table)
+    return _from_table(name_or_file, path, table)
 
 
-def _from_table(file: str, stem: str, table: Mapping[str, Any]) -> Suite:
+def _from_table(file: str, path: Path, table: Mapping[str, Any]) -> Suite:
     where = f"suite file {file}"
     _check_keys(where, table, [field.name for field in dataclasses.fields(Suite)])
-    values: dict[str, Any] = {"name": stem}
+    values: dict[str, Any] = {"name": path.stem}
     for key, value in table.items():
         if key in ("name", "description", "surrogate"):
             _require(where, key, isinstance(value, str), "text")
             values[key] = value
+        elif key == "plugins":
+            files = isinstance(value, list) and all(isinstance(item, str) for item in value)
+            _require(where, key, files, "a list of paths of Python files, each a text")
+            values[key] = tuple(str(path.parent / Path(item).expanduser()) for item in value)
         elif key == "precision":
             _require(where, key, value in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
             values[key] = value

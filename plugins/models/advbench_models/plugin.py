@@ -8,6 +8,8 @@ from advbench.api import Model, hookimpl
 from advbench_models.cifar10_densenet import Cifar10DenseNet
 from advbench_models.mnist_cnn import MnistCnn
 from advbench_models.mnist_cnn_robust import MnistCnnRobust
+from advbench_models.torch_module import TorchModule
+from advbench_models.torchvision_model import TorchvisionModel
 
 
 @hookimpl
@@ -16,3 +18,5 @@ def register_models(register: Callable[[type[Model]], None]) -> None:
     register(MnistCnn)
     register(MnistCnnRobust)
     register(Cifar10DenseNet)
+    register(TorchModule)
+    register(TorchvisionModel)

@@ -9,11 +9,11 @@ import traceback
 from collections.abc import Callable
 
 from advbench.errors import ContractError, StoreError, describe
-from advbench.matrix.craft import craft
-from advbench.matrix.environment import Environment, Workspace, workspace
-from advbench.matrix.keys import Base
-from advbench.matrix.score import predict_clean, score
-from advbench.matrix.tasks import CleanTask, CraftTask, Outcome, Task
+from advbench.evaluation.craft import craft
+from advbench.evaluation.environment import Environment, Workspace, workspace
+from advbench.evaluation.keys import Base
+from advbench.evaluation.score import predict_clean, score
+from advbench.evaluation.tasks import CleanTask, CraftTask, Outcome, Task
 
 __all__ = ["execute", "set_progress"]
 

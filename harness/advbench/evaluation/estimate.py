@@ -11,9 +11,9 @@ import torch
 
 from advbench.api import SampleRandom
 from advbench.errors import describe
-from advbench.matrix.environment import Environment, Workspace, workspace
-from advbench.matrix.run import Todo
-from advbench.matrix.tasks import CraftTask, ScoreTask, Task
+from advbench.evaluation.environment import Environment, Workspace, workspace
+from advbench.evaluation.run import Todo
+from advbench.evaluation.tasks import CraftTask, ScoreTask, Task
 from advbench.specs import FLOAT32
 
 __all__ = ["Estimate", "estimate"]

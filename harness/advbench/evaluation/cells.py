@@ -7,7 +7,7 @@ import functools
 from typing import Any
 
 from advbench.api import Attack, Budget, Dataset, Model, Norm
-from advbench.matrix.threat import Threat
+from advbench.evaluation.threat import Threat
 from advbench.specs import FLOAT32, Chain, full_spec, short_spec
 
 __all__ = ["CHUNK", "Aim", "Axes", "Cell", "Chunk", "full", "short"]

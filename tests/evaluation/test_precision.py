@@ -13,9 +13,9 @@ from tests.conftest import TOY, Called
 from advbench.api import Attack
 from advbench.cli.flags import PRECISIONS as FLAG_PRECISIONS
 from advbench.errors import UsageError
-from advbench.matrix import Estimate
-from advbench.matrix.environment import Workspace
-from advbench.matrix.precision import LowPrecision
+from advbench.evaluation import Estimate
+from advbench.evaluation.environment import Workspace
+from advbench.evaluation.precision import LowPrecision
 from advbench.specs import PRECISIONS, load_suite
 from advbench.store import Store
 

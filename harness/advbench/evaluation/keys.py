@@ -14,7 +14,7 @@ import torch
 
 from advbench.api import Attack, Component, Dataset, Model
 from advbench.discovery import code_digests, dependency_versions
-from advbench.matrix.threat import OBLIVIOUS
+from advbench.evaluation.threat import OBLIVIOUS
 from advbench.specs import FLOAT32, Chain
 from advbench.store import SCHEMA, ids_digest
 
@@ -114,7 +114,7 @@ def _identity(component: Component) -> dict[str, Any]:
     return {
         "name": component.name,
         "parameters": component.values(),
-        "code": code_digests(type(component)),
+        "code": code_digests(type(component), component.code_modules()),
         "versions": dependency_versions(type(component)),
     }
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from advbench.api import Attack, Dataset, DataSources, Model
 from advbench.errors import UsageError, describe
-from advbench.matrix.cells import CHUNK, Aim, Axes, Cell, Chunk, short
-from advbench.matrix.contracts import check_budget, check_norm
-from advbench.matrix.keys import Base, cell_material
-from advbench.matrix.threat import OBLIVIOUS, Threat
+from advbench.evaluation.cells import CHUNK, Aim, Axes, Cell, Chunk, short
+from advbench.evaluation.contracts import check_budget, check_norm
+from advbench.evaluation.keys import Base, cell_material
+from advbench.evaluation.threat import OBLIVIOUS, Threat
 from advbench.specs import Chain
 from advbench.store import digest_of
 
@@ -171,9 +171,9 @@ def _chunks(base: Base, ids: tuple[int, ...], attack: Attack, aim: Aim) -> tuple
 
 def _misfit(dataset: Dataset, model: Model) -> str:
     """Why a model cannot classify a dataset, or nothing."""
-    if dataset.image_shape != model.image_shape:
+    if model.image_shape not in (None, dataset.image_shape):
         return f"{model.name} takes images of {model.image_shape}, {dataset.name} has {dataset.image_shape}"
-    if dataset.num_classes != model.num_classes:
+    if model.num_classes not in (None, dataset.num_classes):
         return f"{model.name} knows {model.num_classes} classes, {dataset.name} has {dataset.num_classes}"
     return ""
 

@@ -11,8 +11,8 @@ import torch
 
 from advbench.api import DataSources
 from advbench.discovery import Registry, discover
-from advbench.matrix import Plan, build_plan, pick_ids, resolve_axes
-from advbench.matrix import keys as keys_module
+from advbench.evaluation import Plan, build_plan, pick_ids, resolve_axes
+from advbench.evaluation import keys as keys_module
 from advbench.specs import Suite
 
 SUITE = Suite(

@@ -6,7 +6,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from advbench.api import ContractError, SampleRandom
-from advbench.matrix.contracts import check_defended, check_form
+from advbench.evaluation.contracts import check_defended, check_form
 from advbench.specs import Chain
 
 __all__ = ["DefendedClassifier"]

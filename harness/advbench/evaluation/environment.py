@@ -14,10 +14,10 @@ import torch
 from advbench.api import Attack, Dataset, DataSources, LabelledImages, Model
 from advbench.discovery import Registry, discover
 from advbench.errors import ContractError, UsageError
-from advbench.matrix.allocator import keep_freed_memory
-from advbench.matrix.contracts import check_dataset
-from advbench.matrix.precision import LowPrecision
-from advbench.matrix.watch import Unattacked
+from advbench.evaluation.allocator import keep_freed_memory
+from advbench.evaluation.contracts import check_dataset
+from advbench.evaluation.precision import LowPrecision
+from advbench.evaluation.watch import Unattacked
 from advbench.specs import FLOAT32, Chain, resolve_chain, resolve_one
 from advbench.store import Store
 
@@ -41,6 +41,7 @@ class Environment:
         threads: CPU threads of a worker process, or None to leave torch's own number.
         core: Modules of advbench that register components.
         plugin_files: Single files loaded as plugins.
+        without: Plugins or distributions that are not loaded.
     """
 
     store: Path
@@ -51,6 +52,7 @@ class Environment:
     threads: int | None = None
     core: tuple[str, ...] = ()
     plugin_files: tuple[Path, ...] = ()
+    without: tuple[str, ...] = ()
 
     def sources(self) -> DataSources:
         """Where datasets may look; workers download nothing, since the driver has done so."""
@@ -123,6 +125,11 @@ class Workspace:
         assert isinstance(model, Model)
         return model
 
+    def classes(self, model: str, dataset: str) -> int:
+        """How many logits a model gives: as many as it says, or else as the dataset has classes."""
+        told = self.model(model).num_classes
+        return self.dataset(dataset).num_classes if told is None else told
+
     def attack(self, spec: str) -> Attack:
         """The attack of a spec."""
         attack = resolve_one(self.registry, "attacks", spec)
@@ -162,7 +169,9 @@ def workspace(environment: Environment) -> Workspace:
             for name in THREAD_VARIABLES:  # libraries that plugins load read these
                 os.environ[name] = str(environment.threads)
         keep_freed_memory()
-        _current = Workspace(environment, discover(environment.core, environment.plugin_files))
+        _current = Workspace(
+            environment, discover(environment.core, environment.plugin_files, without=environment.without)
+        )
     return _current
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tests.conftest import Called
 
-from advbench.matrix.environment import Workspace
+from advbench.evaluation.environment import Workspace
 
 Toy = Callable[..., tuple[Called, dict[str, Any]]]
 

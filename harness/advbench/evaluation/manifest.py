@@ -13,10 +13,10 @@ import torch
 from advbench import __version__
 from advbench.api import Component
 from advbench.discovery import Registry, code_digests, dependency_versions
-from advbench.matrix.cells import Axes, Cell, full, short
-from advbench.matrix.environment import Environment
-from advbench.matrix.plan import Plan
-from advbench.matrix.threat import Threat
+from advbench.evaluation.cells import Axes, Cell, full, short
+from advbench.evaluation.environment import Environment
+from advbench.evaluation.plan import Plan
+from advbench.evaluation.threat import Threat
 from advbench.store import SCHEMA
 
 __all__ = ["make_manifest"]
@@ -179,7 +179,7 @@ def _plugins(plan: Plan, registry: Registry) -> list[dict[str, Any]]:
             "name": plugin.name,
             "distribution": plugin.distribution,
             "version": plugin.version,
-            "code": code_digests(type(component)),
+            "code": code_digests(type(component), component.code_modules()),
         }
     return list(plugins.values())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from advbench.api import Attack, DataSources, ParameterError
-from advbench.matrix.plan import Plan, build_plan
+from advbench.evaluation.plan import Plan, build_plan
 
 __all__ = ["double_steps"]
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 import torch
 
 from advbench.api import Budget, SampleRandom, is_stochastic
-from advbench.matrix.adaptive import DefendedClassifier
-from advbench.matrix.contracts import NOTES, check_adversarial, check_logits, check_note, check_unchanged, distances
-from advbench.matrix.environment import Workspace
-from advbench.matrix.tasks import CraftTask
-from advbench.matrix.watch import Notes, Unattacked, Watched, vanishing
+from advbench.evaluation.adaptive import DefendedClassifier
+from advbench.evaluation.contracts import NOTES, check_adversarial, check_logits, check_note, check_unchanged, distances
+from advbench.evaluation.environment import Workspace
+from advbench.evaluation.tasks import CraftTask
+from advbench.evaluation.watch import Notes, Unattacked, Watched, vanishing
 
 __all__ = ["craft"]
 
@@ -85,7 +85,7 @@ class _Batch:
         self.ids = task.ids[start : start + place.environment.batch_size]
         images, labels = place.images(task.dataset).take(self.ids)
         self.clean, self.labels = images.to(place.device), labels.to(place.device)
-        self.model = place.model(task.model)
+        self.model, self.classes = place.model(task.model), place.classes(task.model, task.dataset)
         network, attacked = place.network(task.model), place.attacked_network(task.model, task.precision)
         self.exact = attacked is network
         self.target = self._defended(attacked, "attacked defense")
@@ -128,5 +128,5 @@ class _Batch:
     @torch.no_grad()
     def _classes(self, images: torch.Tensor) -> torch.Tensor:
         """The predictions, int64, shape (batch,)."""
-        logits = check_logits(self.model.name, self._judge(images), len(images), self.model.num_classes)
+        logits = check_logits(self.model.name, self._judge(images), len(images), self.classes)
         return logits.argmax(dim=1)

@@ -8,8 +8,8 @@ import pytest
 
 from advbench.api import Attack, Budget, ContractError, DataSources
 from advbench.discovery import discover
-from advbench.matrix import build_plan, resolve_axes
-from advbench.matrix.contracts import check_norm
+from advbench.evaluation import build_plan, resolve_axes
+from advbench.evaluation.contracts import check_norm
 from advbench.specs import Suite
 
 

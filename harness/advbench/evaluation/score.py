@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from advbench.api import SampleRandom
-from advbench.matrix.cells import CHUNK
-from advbench.matrix.contracts import check_defended, check_logits, check_unchanged
-from advbench.matrix.environment import Workspace
-from advbench.matrix.probes import PROBED, probe
-from advbench.matrix.tasks import CleanTask, ScoreTask
+from advbench.evaluation.cells import CHUNK
+from advbench.evaluation.contracts import check_defended, check_logits, check_unchanged
+from advbench.evaluation.environment import Workspace
+from advbench.evaluation.probes import PROBED, probe
+from advbench.evaluation.tasks import CleanTask, ScoreTask
 from advbench.specs import full_spec
 
 __all__ = ["predict_clean", "score"]
@@ -39,7 +39,7 @@ def predict_clean(place: Workspace, task: CleanTask, progress: Callable[[int], N
         ContractError: The defense or the model broke its contract.
     """
     data = place.images(task.dataset)
-    defended = _Defended(place, task.model, task.defense, task.seed, progress)
+    defended = _Defended(place, task.dataset, task.model, task.defense, seed=task.seed, progress=progress)
     began = time.perf_counter()
     labels: list[int] = []
     predictions: list[list[int]] = [[] for _ in range(task.draws)]
@@ -74,7 +74,8 @@ def score(place: Workspace, task: ScoreTask, progress: Callable[[int], None]) ->
     clean = place.store.read_record("clean", task.clean)
     if clean is None:
         raise LookupError(f"clean predictions {task.clean} have gone from the store; run the command again")
-    defended = _Defended(place, task.specs["model"], task.specs["defense"], task.seed, progress)
+    specs = task.specs
+    defended = _Defended(place, specs["dataset"], specs["model"], specs["defense"], seed=task.seed, progress=progress)
     predictions: list[list[int]] = [[] for _ in range(task.draws)]
     attacked: dict[str, list[Any]] = {name: [] for name in _OF_ATTACK}
     seconds = craft_seconds = 0.0
@@ -114,9 +115,18 @@ def score(place: Workspace, task: ScoreTask, progress: Callable[[int], None]) ->
 class _Defended:
     """A model behind a defense."""
 
-    def __init__(self, place: Workspace, model: str, defense: str, seed: int, progress: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        place: Workspace,
+        dataset: str,
+        model: str,
+        defense: str,
+        *,
+        seed: int,
+        progress: Callable[[int], None],
+    ) -> None:
         self.place = place
-        self.model = place.model(model)
+        self.model, self.classes = place.model(model), place.classes(model, dataset)
         self.network = place.network(model)
         self.chain = place.chain(defense)
         self.seed = seed
@@ -142,7 +152,7 @@ class _Defended:
         returned = self.chain.apply(given, SampleRandom(self.seed, purpose, ids, self.place.device))
         check_unchanged(f"defense {name!r}", "images", images, given)
         defended = check_defended(name, images, returned)
-        logits = check_logits(self.model.name, self.network(defended), len(ids), self.model.num_classes)
+        logits = check_logits(self.model.name, self.network(defended), len(ids), self.classes)
         classes: list[int] = logits.argmax(dim=1).tolist()
         return classes
 

@@ -13,11 +13,11 @@ from typing import Literal, Protocol
 from advbench.analysis import Summary, summarise
 from advbench.api import Executor
 from advbench.errors import StoreError
-from advbench.matrix.cells import Cell, full, short
-from advbench.matrix.environment import Environment
-from advbench.matrix.plan import Plan
-from advbench.matrix.tasks import CleanTask, CraftTask, Outcome, ScoreTask, Task
-from advbench.matrix.work import execute, set_progress
+from advbench.evaluation.cells import Cell, full, short
+from advbench.evaluation.environment import Environment
+from advbench.evaluation.plan import Plan
+from advbench.evaluation.tasks import CleanTask, CraftTask, Outcome, ScoreTask, Task
+from advbench.evaluation.work import execute, set_progress
 from advbench.store import Store
 
 __all__ = ["Job", "Observer", "Rerun", "Todo", "run_todo", "survey"]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.conftest import Called
 
-from advbench.matrix.environment import Workspace
+from advbench.evaluation.environment import Workspace
 from advbench.store import Store
 
 Toy = Callable[..., tuple[Called, dict[str, Any]]]

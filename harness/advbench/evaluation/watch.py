@@ -9,7 +9,7 @@ import torch
 
 from advbench.api import Budget, for_rows, is_stochastic
 from advbench.errors import describe
-from advbench.matrix.contracts import TOLERANCE, distances
+from advbench.evaluation.contracts import TOLERANCE, distances
 
 __all__ = ["Notes", "Unattacked", "Watched", "vanishing"]
 

@@ -12,9 +12,9 @@ import numpy as np
 from advbench.api import Attack, Component, Dataset, DataSources, Model
 from advbench.discovery import Registry
 from advbench.errors import UsageError, describe
-from advbench.matrix.cells import Axes, Cell
-from advbench.matrix.product import cells_of
-from advbench.matrix.threat import Threat, select_threats
+from advbench.evaluation.cells import Axes, Cell
+from advbench.evaluation.product import cells_of
+from advbench.evaluation.threat import Threat, select_threats
 from advbench.specs import Part, Suite, select, select_chains
 from advbench.store import digest_of
 

@@ -1,0 +1,46 @@
+"""The matrix: plan, craft, score."""
+
+from __future__ import annotations
+
+from advbench.evaluation.cells import Axes, Cell
+from advbench.evaluation.contracts import check_dataset
+from advbench.evaluation.convergence import double_steps
+from advbench.evaluation.environment import THREAD_VARIABLES, Environment, adopt, pick_device
+from advbench.evaluation.estimate import Estimate, estimate
+from advbench.evaluation.manifest import make_manifest
+from advbench.evaluation.plan import Plan, build_plan, pick_ids, resolve_axes
+from advbench.evaluation.run import Job, Observer, Rerun, Todo, run_todo, survey
+from advbench.evaluation.tasks import CleanTask, CraftTask, Outcome, ScoreTask
+from advbench.evaluation.threat import ADAPTIVE, THREATS, Threat, select_threats
+
+__all__ = [
+    "ADAPTIVE",
+    "THREAD_VARIABLES",
+    "THREATS",
+    "Axes",
+    "Cell",
+    "CleanTask",
+    "CraftTask",
+    "Environment",
+    "Estimate",
+    "Job",
+    "Observer",
+    "Outcome",
+    "Plan",
+    "Rerun",
+    "ScoreTask",
+    "Threat",
+    "Todo",
+    "adopt",
+    "build_plan",
+    "check_dataset",
+    "double_steps",
+    "estimate",
+    "make_manifest",
+    "pick_device",
+    "pick_ids",
+    "resolve_axes",
+    "run_todo",
+    "select_threats",
+    "survey",
+]

@@ -1,0 +1,48 @@
+"""Leaderboards as HTML tables for notebooks, which have styles of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from advbench.report.board import Board, BoardCell, make_boards
+from advbench.report.footer import READING, failures, provenance
+
+__all__ = ["leaderboards_html"]
+
+_LEFT, _RIGHT = "text-align: left", "text-align: right"
+
+
+def leaderboards_html(results: Mapping[str, Any]) -> str:
+    """Every leaderboard with its notes and failures; text from plugins is escaped."""
+    parts = [_table(board) for board in make_boards(results)]
+    lines = [*failures(results), READING, *(f"{label}: {text}" for label, text in provenance(results))]
+    return "\n".join([*parts, *(f"<p><small>{escape(line)}</small></p>" for line in lines)])
+
+
+def _table(board: Board) -> str:
+    heads = "".join(
+        f'<th style="{_aligned(place)}">'
+        + "<br>".join([escape(column.title), *(f"<small>{escape(text)}</small>" for text in column.details)])
+        + "</th>"
+        for place, column in enumerate(board.columns)
+    )
+    rows = "".join(
+        "<tr>"
+        + "".join(f'<td style="{_aligned(place)}">{_cell(cell)}</td>' for place, cell in enumerate(row))
+        + "</tr>"
+        for row in board.rows
+    )
+    notes = "".join(f"<p><small>{escape(note)}</small></p>" for note in board.notes)
+    caption = f"<p><b>{escape(board.title)}</b></p>"
+    return f"{caption}<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>{notes}"
+
+
+def _aligned(place: int) -> str:
+    return _RIGHT if place else _LEFT
+
+
+def _cell(cell: BoardCell) -> str:
+    text = escape(cell.text)
+    return f"<b>{text}</b>" if cell.best else text

@@ -1,0 +1,53 @@
+"""A network behind the normalisation that it was trained with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from advbench.api import ParameterError
+
+__all__ = ["Normalised", "channel_values"]
+
+
+class Normalised(nn.Module):
+    """Images in [0, 1] to the logits of a network that expects (x − mean) / std.
+
+    Args:
+        network: The network.
+        mean: One value, or one a channel.
+        std: The same, above 0.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(list(mean)).reshape(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(list(std)).reshape(-1, 1, 1), persistent=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalises and classifies."""
+        logits: torch.Tensor = self.network((images - self.mean) / self.std)
+        return logits
+
+
+def channel_values(name: str, text: str, *, positive: bool = False) -> tuple[float, ...]:
+    """Reads a parameter such as ``0.5`` or, a value a channel, ``0.485:0.456:0.406``.
+
+    Raises:
+        ParameterError: It is written otherwise, or a value is not above 0 where it has to be.
+    """
+    try:
+        values = tuple(float(part) for part in text.split(":"))
+    except ValueError:
+        values = ()
+    if not values or not all(value > 0 if positive else math.isfinite(value) for value in values):
+        wanted = "numbers above 0" if positive else "numbers"
+        raise ParameterError(f"{name}={text}: must be {wanted}, one or one a channel with ':' between them")
+    return values

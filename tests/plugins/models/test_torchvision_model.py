@@ -1,0 +1,73 @@
+"""torchvision's classifiers, with weights that lie where torchvision would put them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torchvision import models
+
+from advbench.discovery import discover
+from advbench.specs import resolve_one
+
+ARCH = "squeezenet1_1"  # the smallest file
+
+
+def build(spec: str) -> Any:
+    return resolve_one(discover(), "models", spec)
+
+
+@pytest.fixture(scope="module")
+def network() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return models.get_model(ARCH, weights=None).eval()
+
+
+def test_own_weights_with_torchvisions_preprocessing_inside(network: torch.nn.Module, tmp_path: Path) -> None:
+    torch.save(network.state_dict(), tmp_path / "own.pth")
+    model = build(f"torchvision:arch={ARCH},weights={tmp_path / 'own.pth'}")
+    assert (model.image_shape, model.num_classes) == ((3, 224, 224), 1000)
+    images = torch.rand(1, 3, 224, 224)
+    transform = models.get_model_weights(ARCH).DEFAULT.transforms()
+    expected = (images - torch.tensor(transform.mean).reshape(3, 1, 1)) / torch.tensor(transform.std).reshape(3, 1, 1)
+    with torch.no_grad():
+        assert torch.allclose(model.load().eval()(images), network(expected), atol=1e-5)
+
+
+def test_weights_in_torchs_cache_are_held_to_the_digest_in_their_name(
+    network: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    model = build(f"torchvision:arch={ARCH}")
+    name = models.get_model_weights(ARCH).DEFAULT.url.rpartition("/")[2]
+    file = tmp_path / "hub" / "checkpoints" / name
+    file.parent.mkdir(parents=True)
+    torch.save(network.state_dict(), file)
+    with pytest.raises(Exception, match="does not have the SHA-256 in its name; remove it"):
+        model.load()
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    known = models.get_model_weights(ARCH).DEFAULT
+    url = f"https://example.org/net-{digest[:8]}.pth"
+    file.rename(file.with_name(url.rpartition("/")[2]))
+    monkeypatch.setattr(type(known), "url", property(lambda _: url))
+    assert torch.equal(
+        model.load().network.state_dict()["classifier.1.bias"], network.state_dict()["classifier.1.bias"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("arch=resnet5", "torchvision has no such classifier; did you mean 'resnet50'?"),
+        (f"arch={ARCH},weights=V7", "has default, IMAGENET1K_V1; or give the path of a state dict"),
+        (f"arch={ARCH},weights=nowhere.pth", "no such file"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line(call: Callable[..., Any], given: str, message: str) -> None:
+    called = call("matrix", "--datasets", "mnist-20", "--models", f"torchvision:{given}", "--attacks", "fgsm")
+    assert called.code == 2
+    assert message in called.error_line()
