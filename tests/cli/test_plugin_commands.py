@@ -52,9 +52,11 @@ def test_list_as_json_names_every_component_and_its_plugin(call: Call) -> None:
     assert {name for kind, name in found if kind == "datasets"} == {
         "cifar10",
         "cifar10-20",
+        "image-folder",
         "mnist",
         "mnist-20",
         "mnist-5k",
+        "npz",
     }
     assert {name for kind, name in found if kind == "models"} == {
         "cifar10-densenet",

@@ -93,8 +93,8 @@ class Dataset(Component):
     """Labelled images; every image has a stable integer sample id.
 
     Attributes:
-        image_shape: (channels, height, width).
-        num_classes: How many classes; labels run from 0.
+        image_shape: (channels, height, width); a property where it depends on the parameters.
+        num_classes: How many classes; labels run from 0; as above.
     """
 
     image_shape: ClassVar[tuple[int, int, int]]
