@@ -21,10 +21,11 @@ FLOORS = {
     "specs": 3,
     "report": 4,
     "evaluation": 4,
-    "cli": 5,
-    "live": 6,
-    "__main__": 6,
-    "__init__": 7,
+    "testing": 5,
+    "cli": 6,
+    "live": 7,
+    "__main__": 7,
+    "__init__": 8,
 }
 SAME_FLOOR_APART = {("executors", "api")}
 """Pairs of one floor of which the first may import the second."""

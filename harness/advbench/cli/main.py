@@ -26,6 +26,7 @@ COMMANDS = {
     "list": "list attacks, defenses, models, datasets",
     "info": "show a component's parameters, plugin and source",
     "plugins": "show what each plugin registers, and problems",
+    "check": "hold components to the contracts that plugins keep",
     "doctor": "check the installation, and say how to mend what fails",
 }
 """The subcommands, each in the module of its name, with what they do."""

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from advbench.evaluation.cells import Axes, Cell
-from advbench.evaluation.contracts import check_dataset
+from advbench.evaluation.contracts import (
+    check_adversarial,
+    check_budget,
+    check_dataset,
+    check_defended,
+    check_form,
+    check_logits,
+    check_norm,
+    check_note,
+    check_unchanged,
+)
 from advbench.evaluation.convergence import double_steps
 from advbench.evaluation.environment import THREAD_VARIABLES, Environment, adopt, pick_device
 from advbench.evaluation.estimate import Estimate, estimate
@@ -33,7 +43,15 @@ __all__ = [
     "Todo",
     "adopt",
     "build_plan",
+    "check_adversarial",
+    "check_budget",
     "check_dataset",
+    "check_defended",
+    "check_form",
+    "check_logits",
+    "check_norm",
+    "check_note",
+    "check_unchanged",
     "double_steps",
     "estimate",
     "make_manifest",

@@ -1,0 +1,18 @@
+"""The conformance kit: holds a component to the contract that the harness relies upon.
+
+A plugin's test in one line::
+
+    from advbench.testing import assert_conforms
+
+    def test_it_keeps_the_contract():
+        assert_conforms(MyDefense())
+
+``advbench check NAME`` does the same on the command line.
+"""
+
+from __future__ import annotations
+
+from advbench.testing.finding import Finding
+from advbench.testing.kit import assert_conforms, check
+
+__all__ = ["Finding", "assert_conforms", "check"]

@@ -1,0 +1,233 @@
+"""Components that break one part of their contract each. Loaded with ``--plugin``."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from advbench.api import Attack, Budget, Dataset, Defense, LabelledImages, Model, hookimpl, param
+
+DEFENSES = (
+    "shape", "dtype", "nan", "scale", "in-place", "unseeded", "numpy", "secretly-random", "claims-random", "batch-mean",
+    "claims-identity", "no-gradient", "zero-gradient", "nan-gradient", "stand-in-shape", "raises", "exits",
+)  # fmt: skip
+ATTACKS = (
+    "over-budget", "range", "in-place", "changes-model", "unseeded", "secretly-random", "batch", "labels", "weak",
+    "moves-failures", "bad-norm", "bad-passes", "shape",
+)  # fmt: skip
+MODELS = (
+    "probabilities", "classes", "dropout", "batch-norm", "in-place", "detached", "not-finite", "raw-pixels", "new-weights",
+    "new-digest", "no-network",
+)  # fmt: skip
+DATASETS = ("ids-descend", "ids-twice", "range", "labels", "dtype", "shuffled", "new-digest")
+
+
+def how(default: str) -> str:
+    return param(default, help="which part of the contract to break")
+
+
+@dataclass(frozen=True)
+class BrokenDefense(Defense):
+    """Breaks a part of the contract."""
+
+    name = "broken-defense"
+    how: str = how("shape")
+
+    @property
+    def stochastic(self):
+        return self.how == "claims-random"
+
+    @property
+    def identity(self):
+        return self.how == "claims-identity"
+
+    def apply(self, images, rng):
+        if self.how == "shape":
+            return images[:, :, 1:]
+        if self.how == "dtype":
+            return images.double()
+        if self.how == "nan":
+            return images.where(images < 0.9, torch.tensor(float("nan")))
+        if self.how == "scale":
+            return images * 255
+        if self.how == "in-place":
+            return images.mul_(0.5)
+        if self.how == "unseeded":
+            return images + 0.01 * torch.rand_like(images)
+        if self.how == "numpy":
+            np.random.seed(0)
+            return images + 0.01 * torch.from_numpy(np.random.rand(*images.shape)).float()
+        if self.how == "secretly-random":
+            return images + 0.01 * rng.uniform(*images.shape[1:], low=0, high=1)
+        if self.how == "batch-mean":
+            return images - images.mean() + 0.5
+        if self.how == "raises":
+            raise KeyError("something")
+        if self.how == "exits":
+            raise SystemExit(3)
+        return images * 0.9
+
+    def approximation(self, images, rng):
+        if self.how == "no-gradient":
+            return images.detach() + torch.zeros(1, requires_grad=True)
+        if self.how == "zero-gradient":
+            return images * 0
+        if self.how == "nan-gradient":
+            return (images - images).sqrt() + images
+        if self.how == "stand-in-shape":
+            return images[:, :, 1:]
+        return images
+
+
+@dataclass(frozen=True)
+class BrokenAttack(Attack):
+    """Breaks a part of the contract."""
+
+    name = "broken-attack"
+    how: str = how("over-budget")
+
+    def budget(self):
+        return None if self.how in ("moves-failures", "bad-norm") else Budget("linf", 0.1)
+
+    def minimises(self):
+        return "l7" if self.how == "bad-norm" else "linf"
+
+    def passes(self):
+        return "many" if self.how == "bad-passes" else 1
+
+    def run(self, model, images, labels, rng):
+        points = images.clone().requires_grad_()
+        with torch.enable_grad():
+            loss = torch.nn.functional.cross_entropy(model(points), labels, reduction="sum")
+            step = 0.1 * torch.autograd.grad(loss, points)[0].sign()
+        if self.how == "over-budget":
+            step = step * 2
+        if self.how == "range":
+            return images + step + 1
+        if self.how == "in-place":
+            images.add_(step).clamp_(0, 1)
+            return images
+        if self.how == "changes-model":
+            for tensor in model.state_dict().values():
+                tensor.mul_(1.5)
+        if self.how == "unseeded":
+            step = step * (0.9 + 0.1 * random.random())
+        if self.how == "secretly-random":
+            step = step * torch.rand(1)
+        if self.how == "batch":
+            step = step * (images + step).mean() * 0 if len(images) < 3 else step
+        if self.how == "labels":
+            step = step * (0.5 if int(labels.sum()) % 2 else 1)
+        if self.how == "weak":
+            step = step * 0
+        if self.how == "shape":
+            return images[1:]
+        if self.how == "moves-failures":
+            step = torch.full_like(images, 0.05)
+        return (images + step).clamp(0, 1)
+
+
+class Net(torch.nn.Module):
+    """Tells which of ten patterns an image has, and breaks a part of the contract."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+        generator = torch.Generator().manual_seed(0)
+        self.weights = torch.nn.Parameter(torch.randn(10, 784, generator=generator))
+        if how == "new-weights":
+            torch.nn.init.normal_(self.weights)
+        self.norm = torch.nn.BatchNorm1d(10, track_running_stats=False)
+
+    def forward(self, images):
+        if self.how == "in-place":
+            images.mul_(0.5)
+        logits = (images.flatten(1) - 0.5) @ self.weights.T
+        if self.how == "probabilities":
+            return logits.softmax(dim=1)
+        if self.how == "classes":
+            return logits[:, :9]
+        if self.how == "dropout":
+            return torch.nn.functional.dropout(logits, 0.5, training=True)
+        if self.how == "batch-norm":
+            return self.norm(logits)
+        if self.how == "detached":
+            return logits.detach()
+        if self.how == "not-finite":
+            return logits / 0
+        if self.how == "raw-pixels":
+            return logits * 0 + torch.arange(10.0)
+        return logits
+
+
+@dataclass(frozen=True)
+class BrokenModel(Model):
+    """Breaks a part of the contract."""
+
+    name = "broken-model"
+    image_shape = (1, 28, 28)
+    num_classes = 10
+    how: str = how("probabilities")
+
+    def load(self):
+        return 3 if self.how == "no-network" else Net(self.how)
+
+    def weights_digest(self):
+        token = random.random() if self.how == "new-digest" else self.how
+        return hashlib.sha256(str(token).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Patterns(Dataset):
+    """Images whose labels are those of the network's patterns; breaks a part of the contract where it is told."""
+
+    name = "patterns"
+    image_shape = (1, 28, 28)
+    num_classes = 10
+    how: str = how("none")
+
+    def ids(self):
+        ids = list(range(6000))
+        if self.how == "ids-descend":
+            return ids[::-1]
+        return [0, *ids[:-1]] if self.how == "ids-twice" else ids
+
+    def load(self, sources):
+        images = torch.rand(6000, *self.image_shape, generator=torch.Generator().manual_seed(1))
+        labels = Net("none")(images).argmax(dim=1)
+        if self.how == "range":
+            images = images * 255
+        if self.how == "labels":
+            labels = labels + 1
+        if self.how == "dtype":
+            images = images.double()
+        if self.how == "shuffled":
+            images = images[torch.randperm(len(images))]
+        return LabelledImages(images, labels, torch.tensor(self.ids()))
+
+    def digest(self, sources):
+        return hashlib.sha256(str(random.random() if self.how == "new-digest" else self.how).encode()).hexdigest()
+
+
+@hookimpl
+def register_defenses(register):
+    register(BrokenDefense)
+
+
+@hookimpl
+def register_attacks(register):
+    register(BrokenAttack)
+
+
+@hookimpl
+def register_models(register):
+    register(BrokenModel)
+
+
+@hookimpl
+def register_datasets(register):
+    register(Patterns)

@@ -1,0 +1,170 @@
+"""The conformance kit: what ships keeps its contract, and whatever breaks one is told how."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.testing import broken_plugin
+
+from advbench.api import Defense, SampleRandom
+from advbench.discovery import discover
+from advbench.testing import assert_conforms, check
+
+PLUGIN = Path(__file__).with_name("broken_plugin.py")
+REGISTRY = discover(files=[PLUGIN])
+
+BUILT_IN = sorted(
+    registered.component.name
+    for kind in ("attacks", "defenses", "models", "datasets")
+    for registered in REGISTRY.all(kind)
+    if not registered.plugin.from_file
+    and not any(parameter.required for parameter in registered.component.parameters())
+)
+
+BROKEN = {
+    "broken-defense": {
+        "shape": ("images of the same form", r"returned shape \(1, 1, 27, 28\); expected \(1, 1, 28, 28\)"),
+        "dtype": ("images of the same form", "returned torch.float64; images are torch.float32"),
+        "nan": ("images of the same form", "returned NaN or infinite pixels"),
+        "scale": ("pixels stay near [0, 1]", "pixels from 0 to 255"),
+        "in-place": ("inputs unchanged", "changed its input images in place"),
+        "unseeded": ("same random numbers, same images", "pixels that differ by up to"),
+        "numpy": ("random numbers from rng alone", "global generator of numpy was drawn from or seeded"),
+        "secretly-random": ("stochastic declared truthfully", "stochastic is False, other images"),
+        "claims-random": ("stochastic declared truthfully", "stochastic is True, equal images"),
+        "batch-mean": ("independent of its batch", "a difference of"),
+        "claims-identity": ("identity declared truthfully", "True, and pixels that differ"),
+        "no-gradient": ("gradients are finite", "the stand-in does not depend on them"),
+        "zero-gradient": ("gradients are finite", "zero for every image"),
+        "nan-gradient": ("gradients are finite", "NaN or infinite ones"),
+        "stand-in-shape": ("gradients are finite", "returned shape"),
+        "raises": ("images of the same form", "KeyError: 'something'"),
+        "exits": ("images of the same form", "SystemExit: 3"),
+    },
+    "broken-attack": {
+        "over-budget": ("images in range and within the budget", "went 0.2 from the image in linf; its budget is 0.1"),
+        "range": ("images in range and within the budget", "returned pixels from"),
+        "in-place": ("inputs unchanged", "changed its input images in place"),
+        "changes-model": ("model unchanged", "others"),
+        "unseeded": ("same random numbers, same images", "pixels that differ by up to"),
+        "secretly-random": ("random numbers from rng alone", "global generator of torch was drawn from"),
+        "batch": ("independent of its batch", "one of which fools the model"),
+        "labels": ("independent of other samples' labels", "images that differ by"),
+        "weak": ("fools a model that must fall", "0 fooled"),
+        "moves-failures": ("marks what it cannot fool", "5 of 5 images changed"),
+        "bad-norm": ("budget and norm", "minimises 'l7'"),
+        "bad-passes": ("budget and norm", "'many'"),
+        "shape": ("images in range and within the budget", r"returned shape \(4, 1, 28, 28\)"),
+    },
+    "broken-model": {
+        "probabilities": ("logits of the right form", "returned probabilities"),
+        "classes": ("logits of the right form", r"returned shape \(1, 9\); expected \(1, 10\)"),
+        "dropout": ("the same in eval mode at every pass", "a difference of"),
+        "batch-norm": ("independent of its batch", "a difference of|Expected more than 1 value"),
+        "in-place": ("inputs unchanged", "changed ones"),
+        "detached": ("gradients are finite", "does not require grad"),
+        "not-finite": ("logits of the right form", "returned logits that are not finite"),
+        "raw-pixels": ("classifies its dataset, images being in [0, 1]", "% right"),
+        "new-weights": ("the same weights at every load", "others from the second"),
+        "new-digest": ("digest of the weights", "another at the second"),
+        "no-network": ("load gives a network", "a int"),
+    },
+    "patterns": {
+        "ids-descend": ("sample ids", r"\[5999, 5998"),
+        "ids-twice": ("sample ids", r"\[0, 0, 1"),
+        "range": ("images, labels and ids of the right form", r"pixels outside \[0, 1\]"),
+        "labels": ("images, labels and ids of the right form", "labels outside 0 to 9"),
+        "dtype": ("images, labels and ids of the right form", "images of torch.float64"),
+        "shuffled": ("reproducible", "others at the second"),
+        "new-digest": ("digest", "another at the second"),
+    },
+}
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_what_ships_keeps_its_contract(name: str) -> None:
+    assert_conforms(name)
+
+
+@pytest.mark.parametrize(
+    ("spec", "rule", "seen"),
+    [(f"{name}:how={how}", *told) for name, broken in BROKEN.items() for how, told in broken.items()],
+)
+def test_whatever_is_broken_is_told_how(spec: str, rule: str, seen: str) -> None:
+    broken = {finding.rule: finding for finding in check(spec, registry=REGISTRY) if finding.passed is False}
+    assert rule in broken, list(broken)
+    finding = broken[rule]
+    assert re.search(seen, finding.seen), finding.seen
+    assert finding.expected
+    kind = spec.removeprefix("broken-").partition(":")[0].title().replace("Patterns", "Dataset")
+    assert finding.contract.startswith(f"advbench.api.{kind}")
+
+
+def test_every_break_is_tried() -> None:
+    assert list(BROKEN["broken-defense"]) == list(broken_plugin.DEFENSES)
+    assert list(BROKEN["broken-attack"]) == list(broken_plugin.ATTACKS)
+    assert list(BROKEN["broken-model"]) == list(broken_plugin.MODELS)
+    assert list(BROKEN["patterns"]) == list(broken_plugin.DATASETS)
+
+
+def test_what_is_in_order_passes() -> None:
+    assert_conforms("patterns", registry=REGISTRY)
+    assert_conforms("broken-model:how=nothing", registry=REGISTRY)
+
+
+def test_the_line_for_pytest_names_every_broken_rule() -> None:
+    with pytest.raises(AssertionError) as raised:
+        assert_conforms(broken_plugin.BrokenDefense("in-place"))
+    message = str(raised.value)
+    assert message.startswith("broken-defense breaks its contract:")
+    assert "FAIL  inputs unchanged: expected images that are not changed in place; seen: " in message
+    assert "(contract: advbench.api.Defense.apply)" in message
+
+
+def test_components_that_do_not_pickle_read_back_or_explain_themselves() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Local(Defense):
+        name = "local"
+        factor: float = 1.0
+
+        def apply(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
+            return images
+
+        @classmethod
+        def from_values(cls, values: Any) -> Any:
+            return cls()
+
+    broken = {finding.rule: finding for finding in check(Local(0.5)) if finding.passed is False}
+    assert set(broken) == {"parameters round-trip", "picklable", "described"}
+    assert "local:factor=0.5" in broken["parameters round-trip"].expected
+
+
+def test_check_says_it_on_the_command_line(call: Callable[..., Any]) -> None:
+    kept = call("check", "jpeg:quality=50", "--all-rules")
+    assert kept.code == 0
+    assert "ok    inputs unchanged" in kept.out
+    assert "it keeps the contract" in kept.out
+    broken = call("check", "--plugin", PLUGIN)
+    assert broken.code == 1
+    lines = [" ".join(line.split()) for line in broken.out.splitlines()]
+    assert "seen defense 'broken-defense' returned shape (1, 1, 27, 28); expected (1, 1, 28, 28)" in lines
+    assert "contract advbench.api.Defense.apply" in lines
+    assert any(line.startswith("ok patterns") for line in lines)
+    assert lines[-1] == "3 of 4 break the contract"
+    refused = call("check", "jpg")
+    assert refused.code == 2
+    assert "did you mean 'jpeg'?" in refused.error_line()
+    refused = call("check", "serial")
+    assert refused.code == 2
+    assert "no attack, defense, model or dataset" in refused.error_line()
+
+
+def test_a_rule_that_cannot_be_asked_says_why() -> None:
+    skipped = {finding.rule: finding.seen for finding in check("pgd:eps=0.00001") if finding.passed is None}
+    assert "is too small to tell" in skipped["fools a model that must fall"]
