@@ -20,8 +20,8 @@ ATTACKS = (
     "moves-failures", "bad-norm", "bad-passes", "shape",
 )  # fmt: skip
 MODELS = (
-    "probabilities", "classes", "dropout", "batch-norm", "in-place", "detached", "not-finite", "raw-pixels", "new-weights",
-    "new-digest", "no-network",
+    "probabilities", "classes", "dropout", "batch-norm", "in-place", "detached", "not-finite", "raw-pixels",
+    "new-weights", "new-digest", "no-network",
 )  # fmt: skip
 DATASETS = ("ids-descend", "ids-twice", "range", "labels", "dtype", "shuffled", "new-digest")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from advbench.discovery.identity import code_digests, dependency_versions, is_library
 from advbench.discovery.loading import DISABLE_VARIABLE, FILES_VARIABLE, discover, named_files
 from advbench.discovery.registry import KINDS, Plugin, Problem, Registered, Registry
+from advbench.discovery.threads import threads_watched
 
 __all__ = [
     "DISABLE_VARIABLE",
@@ -19,4 +20,5 @@ __all__ = [
     "discover",
     "is_library",
     "named_files",
+    "threads_watched",
 ]

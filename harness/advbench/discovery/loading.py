@@ -19,6 +19,7 @@ from advbench import __version__
 from advbench.api import API_VERSION, Component, hookspecs
 from advbench.api.modules import import_file
 from advbench.discovery.registry import KINDS, Plugin, Registry
+from advbench.discovery.threads import threads_watched
 from advbench.errors import PluginError, UsageError, describe
 
 __all__ = ["DISABLE_VARIABLE", "FILES_VARIABLE", "discover", "named_files"]
@@ -97,12 +98,17 @@ def _load(registry: Registry, plugin: Plugin, load: Callable[[], Any]) -> None:
     registry.plugins.append(plugin)
     try:
         # What a plugin prints must not mix with the tables on stdout.
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr), threads_watched(partial(_report_thread, registry, plugin)):
             _register(registry, plugin, load())
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         registry.report(plugin, describe(error), traceback.format_exc())
+
+
+def _report_thread(registry: Registry, plugin: Plugin, error: BaseException) -> None:
+    trace = "".join(traceback.format_exception(error))
+    registry.report(plugin, f"a thread that it started raised {describe(error)}", trace)
 
 
 def _register(registry: Registry, plugin: Plugin, module: Any) -> None:

@@ -13,7 +13,7 @@ import torch
 
 from advbench.api import Attack, Dataset, DataSources, LabelledImages, Model
 from advbench.discovery import Registry, discover
-from advbench.errors import ContractError, UsageError
+from advbench.errors import ContractError, UsageError, describe
 from advbench.evaluation.allocator import keep_freed_memory
 from advbench.evaluation.contracts import check_dataset
 from advbench.evaluation.precision import LowPrecision
@@ -65,6 +65,7 @@ class Workspace:
     Attributes:
         unattacked: What the attacked classifiers say of clean images, which all attacks on them share; a few bytes
             a sample.
+        thread_errors: What threads have raised that components started in the current task.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Workspace:
         self._digests: dict[str, str] = {}
         self._networks: dict[str, torch.nn.Module] = {}
         self._states: dict[str, str] = {}
+        self.thread_errors: list[BaseException] = []
         self.unattacked: dict[tuple[Any, ...], Unattacked] = {}
 
     def images(self, spec: str) -> LabelledImages:
@@ -112,6 +114,11 @@ class Workspace:
         if _state_digest(network) != self._states[spec] or any(part.training for part in network.modules()):
             del self._networks[spec]
             raise ContractError(f"{label} changed the model's weights or put it in training mode")
+
+    def check_threads(self, label: str) -> None:
+        """Raises ContractError when a thread that a component started in this task has raised something."""
+        if self.thread_errors:
+            raise ContractError(f"{label}: a thread that it started raised {describe(self.thread_errors[0])}")
 
     def dataset(self, spec: str) -> Dataset:
         """The dataset of a spec."""

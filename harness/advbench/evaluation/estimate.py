@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 
 from advbench.api import SampleRandom
+from advbench.discovery import threads_watched
 from advbench.errors import describe
 from advbench.evaluation.environment import Environment, Workspace, workspace
 from advbench.evaluation.run import Todo
@@ -83,7 +84,8 @@ class _Trial:
         if key not in self.measured:
             self.measured[key] = 0.0
             try:
-                self.measured[key] = measure()
+                with threads_watched(lambda error: _log.info("a thread failed: %s", describe(error))):
+                    self.measured[key] = measure()
             except KeyboardInterrupt:
                 raise
             except BaseException as error:

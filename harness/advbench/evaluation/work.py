@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable
 
+from advbench.discovery import threads_watched
 from advbench.errors import ContractError, StoreError, describe
 from advbench.evaluation.craft import craft
 from advbench.evaluation.environment import Environment, Workspace, workspace
@@ -46,14 +47,16 @@ def execute(environment: Environment, task: Task) -> Outcome:
 
 def _run(environment: Environment, task: Task) -> None:
     place = workspace(environment)
-    if isinstance(task, CraftTask):
-        _check_material(place, task)
-        craft(place, task, _progress)
-    elif isinstance(task, CleanTask):
-        _check_material(place, task)
-        predict_clean(place, task, _progress)
-    else:
-        score(place, task, _progress)
+    place.thread_errors.clear()
+    with threads_watched(place.thread_errors.append):
+        if isinstance(task, CraftTask):
+            _check_material(place, task)
+            craft(place, task, _progress)
+        elif isinstance(task, CleanTask):
+            _check_material(place, task)
+            predict_clean(place, task, _progress)
+        else:
+            score(place, task, _progress)
 
 
 def _check_material(place: Workspace, task: CraftTask | CleanTask) -> None:
