@@ -21,6 +21,7 @@ FLOORS = {
     "specs": 3,
     "report": 4,
     "evaluation": 4,
+    "scaffold": 1,
     "testing": 5,
     "cli": 6,
     "live": 7,

@@ -27,6 +27,7 @@ COMMANDS = {
     "info": "show a component's parameters, plugin and source",
     "plugins": "show what each plugin registers, and problems",
     "check": "hold components to the contracts that plugins keep",
+    "new-plugin": "write a small complete package for a component of your own",
     "doctor": "check the installation, and say how to mend what fails",
 }
 """The subcommands, each in the module of its name, with what they do."""
@@ -83,7 +84,7 @@ def _run(words: list[str]) -> int:
             name, help=help_text, description=_sentence(help_text), allow_abbrev=False, formatter_class=HelpFormatter
         )
         if name == chosen:
-            module = importlib.import_module(f"advbench.cli.{name}_command")
+            module = importlib.import_module(f"advbench.cli.{name.replace('-', '_')}_command")
             module.add_arguments(subparser)
             subparser.set_defaults(handler=module.run, words=words)
     parsed, unknown = parser.parse_known_args(words)

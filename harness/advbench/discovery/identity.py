@@ -20,6 +20,9 @@ _SKIPPED_FOLDERS = frozenset({"__pycache__", ".git", ".hg", ".mypy_cache", ".pyt
 _SKIPPED_SUFFIXES = frozenset({".pyc", ".pyo", ".safetensors"})
 """What is no code; weights are in every key by a digest of their own."""
 
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
+"""Folders in which installers put libraries: this environment's, the user's own, the system's."""
+
 _LARGE = 64 * 1024 * 1024
 """Files larger than this count by size and time of change, since reading them would hold up every start."""
 
@@ -58,10 +61,18 @@ def _used_by(module: str) -> set[str]:
     """Names of the modules that a module's globals are, or come from."""
     used = set()
     for value in list(vars(sys.modules[module]).values()):
-        name = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)
+        name = value.__name__ if isinstance(value, types.ModuleType) else _module_of(value)
         if isinstance(name, str) and name in sys.modules:
             used.add(name)
     return used
+
+
+def _module_of(value: object) -> object:
+    """What a thing says of where it was defined; nothing where it does not stand the question."""
+    try:
+        return getattr(value, "__module__", None)
+    except Exception:
+        return None
 
 
 def _is_own(module: str) -> bool:
@@ -75,6 +86,8 @@ def is_library(module: str) -> bool:
     """Whether a module is advbench's, Python's or an installed library's, so that its files are not looked at."""
     file = getattr(sys.modules.get(module), "__file__", None)
     if file is None or _is_own(module):
+        return True
+    if not _INSTALLED.isdisjoint(Path(file).parts):
         return True
     return any(Path(file).is_relative_to(sysconfig.get_path(name)) for name in ("purelib", "platlib"))
 

@@ -1,0 +1,92 @@
+"""Reference pages that are made of the parsers and the registry whenever the site is built."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+from advbench.api import Component, Parameter
+from advbench.api.parameters import format_value
+from advbench.cli.main import COMMANDS
+from advbench.cli.parser import CommandParser
+from advbench.discovery import discover
+
+KINDS = {
+    "attacks": "Attacks",
+    "defenses": "Defenses",
+    "models": "Models",
+    "datasets": "Datasets",
+}
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Adds the generated pages."""
+    for path, content in (("reference/cli.md", cli_page()), ("reference/components.md", components_page())):
+        files.append(File.generated(config, path, content=content))
+    return files
+
+
+def cli_page() -> str:
+    """Every subcommand with its flags, as its parser has them."""
+    parts = ["# Command line", "", "Exit codes: 0 all well, 1 some cells failed, 2 usage error, 3 internal error,"]
+    parts += ["4 plugin failure under `--strict-plugins`, 130 interrupted.", ""]
+    for name, text in COMMANDS.items():
+        parser = CommandParser(prog=f"advbench {name}", add_help=False)
+        module = importlib.import_module(f"advbench.cli.{name.replace('-', '_')}_command")
+        module.add_arguments(parser)
+        parts += [f"## advbench {name}", "", f"{text[0].upper()}{text[1:]}.", ""]
+        parts += ["| argument | what it does |", "| --- | --- |", *_rows(parser), ""]
+    return "\n".join(parts)
+
+
+def _rows(parser: argparse.ArgumentParser) -> Iterator[str]:
+    for action in parser._actions:
+        shown = ", ".join(f"`{_usage(action, flag)}`" for flag in action.option_strings or [""])
+        default = action.default
+        told = default not in (None, [], False, argparse.SUPPRESS) and not isinstance(default, Path)
+        text = (action.help or "").replace("|", "\\|")
+        yield f"| {shown} | {text}{f' (default: {default})' if told else ''} |"
+
+
+def _usage(action: argparse.Action, flag: str) -> str:
+    if action.nargs == 0:
+        return flag
+    choices = "|".join(map(str, action.choices)) if action.choices else action.dest.upper()
+    metavar = action.metavar if isinstance(action.metavar, str) else choices
+    several = f"[{metavar} …]" if action.nargs in ("*", "?") else f"{metavar} …" if action.nargs == "+" else metavar
+    return f"{flag} {several}".strip().replace("|", "\\|")
+
+
+def components_page() -> str:
+    """Every built-in component with its parameters, as the registry has them."""
+    registry = discover()
+    parts = ["# Components", "", "What comes with advbench. `advbench list` shows what plugins of yours add to it.", ""]
+    for kind, title in KINDS.items():
+        parts += [f"## {title}", ""]
+        for registered in registry.all(kind):
+            if registered.plugin.distribution == "advbench":
+                parts += _component(registered.component)
+    return "\n".join(parts)
+
+
+def _component(component: type[Component]) -> Iterator[str]:
+    yield from (f"### {component.name}", "", component.summary(), "")
+    parameters = component.parameters({})
+    if parameters:
+        yield from ("| parameter | default | allowed | what it does |", "| --- | --- | --- | --- |")
+        yield from (_parameter(parameter) for parameter in parameters)
+        yield ""
+    if component.source:
+        yield from (f"Source: {component.source}.", "")
+
+
+def _parameter(parameter: Parameter) -> str:
+    default: Any = "required" if parameter.required else f"`{format_value(parameter.default)}`"
+    cells = (f"`{parameter.name}`", default, parameter.allowed(), parameter.help)
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

@@ -1,0 +1,53 @@
+"""A defense for advbench: the median of every pixel's neighbourhood."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from advbench.api import Defense, ParameterError, SampleRandom, hookimpl, param
+
+API_VERSION = 1
+
+
+@dataclass(frozen=True)
+class MedianFilter(Defense):
+    """Replaces every pixel by the median of the square around it, channel by channel."""
+
+    name: ClassVar[str] = "median-filter"
+    source: ClassVar[str] = (
+        "Xu, Evans and Qi 2018, Feature Squeezing: Detecting Adversarial Examples in Deep Neural Networks, section IV-B"
+    )
+
+    size: int = param(3, min=1, max=15, help="side of the square in pixels; odd")
+
+    def __post_init__(self) -> None:
+        """Checks that the square has a middle."""
+        super().__post_init__()
+        if self.size % 2 == 0:
+            raise ParameterError(f"size={self.size}: must be odd, so that the square has a middle pixel")
+
+    def apply(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
+        """Filters a batch; beyond the edge, the image is mirrored."""
+        del rng
+        reach = self.size // 2
+        if not reach:
+            return images.clone()
+        padded = torch.nn.functional.pad(images, (reach, reach, reach, reach), mode="reflect")
+        squares = padded.unfold(2, self.size, 1).unfold(3, self.size, 1)
+        filtered: torch.Tensor = squares.flatten(4).median(dim=4).values
+        return filtered
+
+    def approximation(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
+        """For adaptive attacks: the mean of the same square, whose gradient goes to all its pixels alike."""
+        del rng
+        reach = self.size // 2
+        return torch.nn.functional.avg_pool2d(images, self.size, stride=1, padding=reach, count_include_pad=False)
+
+
+@hookimpl
+def register_defenses(register: Callable[[type[Defense]], None]) -> None:
+    """Registers the defense."""
+    register(MedianFilter)

@@ -1,0 +1,129 @@
+"""A new plugin's package, small and complete."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from importlib import resources
+from pathlib import Path
+from string import Template
+
+from advbench import __version__
+from advbench.errors import UsageError
+
+__all__ = ["KINDS", "NewPackage"]
+
+KINDS = ("attack", "defense", "model", "dataset")
+"""What a package may hold."""
+
+_DESCRIPTIONS = {
+    "attack": "An attack for advbench: a gradient method in an L2 ball.",
+    "defense": "A defense for advbench: rounds pixels to a few levels.",
+    "model": "A model for advbench: a small convolutional network.",
+    "dataset": "A dataset for advbench: bright squares, whose place is the class.",
+}
+_AXES: dict[str, dict[str, str | None]] = {
+    "attack": {"attacks": "{name}", "datasets": "mnist-20", "models": "mnist-cnn", "defenses": "none"},
+    "defense": {"defenses": "{name}", "datasets": "mnist-20", "models": "mnist-cnn", "attacks": "fgsm"},
+    "model": {"models": "{name}", "datasets": None, "attacks": "fgsm", "defenses": "none"},
+    "dataset": {"datasets": "{name}", "models": "cifar10-densenet", "attacks": "fgsm", "defenses": "none"},
+}
+_PREFIX = "advbench-"
+
+
+@dataclasses.dataclass(frozen=True)
+class NewPackage:
+    """A package with one component.
+
+    Attributes:
+        folder: Where it is written; its name is the distribution's.
+        kind: One of :data:`KINDS`.
+    """
+
+    folder: Path
+    kind: str
+
+    def __post_init__(self) -> None:
+        """Checks the folder's name.
+
+        Raises:
+            UsageError: No names can be made of it.
+        """
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9._-]*", self.distribution):
+            raise UsageError(f"{self.folder}: the folder's name is the package's: letters, digits, '-', '_' and '.'")
+
+    @property
+    def distribution(self) -> str:
+        """What pip installs."""
+        return self.folder.resolve().name
+
+    @property
+    def module(self) -> str:
+        """What is imported."""
+        return re.sub(r"[^a-z0-9]+", "_", self.distribution.lower()).strip("_")
+
+    @property
+    def name(self) -> str:
+        """The component's, in specs."""
+        name = re.sub(r"[^a-z0-9]+", "-", self.distribution.lower()).strip("-")
+        return name.removeprefix(_PREFIX) or name
+
+    def files(self) -> dict[str, str]:
+        """The files' contents by their paths in the folder."""
+        given = {
+            "distribution": self.distribution,
+            "module": self.module,
+            "name": self.name,
+            "cls": "".join(word.title() for word in self.name.split("-")),
+            "kind": self.kind,
+            "kinds": f"{self.kind}s",
+            "description": _DESCRIPTIONS[self.kind],
+            "version": __version__,
+            "try_it": self._command(),
+            "axes": self._arguments(),
+            "imports": "import numpy as np\n" if self.kind == "model" else "",
+        }
+        sources = {
+            "pyproject.toml": "pyproject.toml",
+            "README.md": "README.md",
+            f"{self.module}.py": f"{self.kind}.py",
+            f"tests/test_{self.module}.py": "test.py",
+            ".github/workflows/test.yml": "test.yml",
+        }
+        return {path: Template(_template(source)).substitute(given) for path, source in sources.items()}
+
+    def write(self) -> list[Path]:
+        """Writes the files.
+
+        Raises:
+            UsageError: The folder is there already and not empty.
+        """
+        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+            raise UsageError(f"{self.folder} is there already and not empty; give another folder")
+        written = []
+        for path, content in self.files().items():
+            file = self.folder / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(content, encoding="utf-8")
+            written.append(file)
+        return written
+
+    def _axes(self) -> dict[str, str]:
+        return {axis: spec.format(name=self.name) for axis, spec in _AXES[self.kind].items() if spec is not None}
+
+    def _command(self) -> str:
+        if self.kind == "model":
+            data = "--datasets image-folder:path=DIR,size=64"
+            return f"advbench matrix {data} --models {self.name} --attacks fgsm --defenses none"
+        flags = " ".join(f"--{axis} {spec}" for axis, spec in self._axes().items())
+        return f"advbench matrix {flags}"
+
+    def _arguments(self) -> str:
+        arguments = [f'{axis}="{spec}"' for axis, spec in self._axes().items()]
+        if self.kind == "model":
+            arguments.insert(0, "datasets=(np.zeros((20, 3, 64, 64), np.uint8), np.arange(20) % 10)")
+        return "".join(f"        {argument},\n" for argument in arguments)
+
+
+def _template(name: str) -> str:
+    return (resources.files("advbench.scaffold") / "templates" / f"{name}.txt").read_text("utf-8")

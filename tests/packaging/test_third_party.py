@@ -1,0 +1,141 @@
+"""advbench as a wheel in a fresh environment, and third parties' packages beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.docs.following import follow
+
+from advbench.scaffold import KINDS, NewPackage
+
+ROOT = Path(__file__).parents[2]
+GUIDE = ROOT / "docs" / "guides" / "write-a-defense.md"
+MEDIAN = ROOT / "examples" / "advbench-median-filter"
+
+PIP = {"PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_QUIET": "1", "PIP_NO_INPUT": "1"}
+"""pip reads the first as 'no isolation': the build backend is installed already, and nothing is downloaded."""
+
+
+def build_wheel(source: Path, target: Path) -> Path:
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", target, source],
+        check=True,
+    )
+    (wheel,) = target.glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_wheel(ROOT, tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, own_cache: Path, wheel: Path) -> dict[str, str]:
+    """The variables of a fresh environment in which advbench's wheel is installed, and nothing of the checkout.
+
+    The libraries that advbench depends on are those of this environment, added behind the fresh one's own.
+    """
+    folder = tmp_path / "venv"
+    venv.create(folder, with_pip=True)
+    site = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
+    (site / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    names = ("PYTHONPATH", "PYTHONHOME", "ADVBENCH_PLUGINS", "ADVBENCH_DISABLE_PLUGINS")
+    path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    environment = {"PATH": path, "XDG_CACHE_HOME": str(own_cache), **PIP, **dict.fromkeys(names, "")}
+    install = [folder / "bin" / "python", "-m", "pip", "install", "--no-deps", "--force-reinstall", wheel]
+    subprocess.run(install, env={**os.environ, **environment}, check=True)
+    tests = folder / "bin" / "pytest"  # which the library's place does not bring with it
+    tests.write_text(f"#!{folder / 'bin' / 'python'}\nimport runpy\nrunpy.run_module('pytest', run_name='__main__')\n")
+    tests.chmod(0o755)
+    code = "import advbench, advbench_attacks; print(advbench.__file__, advbench_attacks.__file__)"
+    asked = [folder / "bin" / "python", "-c", code]
+    where = subprocess.run(
+        asked, env={**os.environ, **environment}, cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout
+    assert where.count(str(folder)) == 2, where
+    return environment
+
+
+@pytest.fixture
+def run(fresh: dict[str, str], tmp_path: Path) -> Callable[..., str]:
+    """Runs a command in the fresh environment and gives what it printed."""
+
+    def command(line: str, cwd: Path = tmp_path) -> str:
+        made = subprocess.run(
+            ["bash", "-ec", line], cwd=cwd, env={**os.environ, **fresh}, capture_output=True, text=True, check=False
+        )
+        assert made.returncode == 0, f"{line}\n{made.stdout}\n{made.stderr}"
+        return made.stdout
+
+    return command
+
+
+def test_the_guide_leads_from_an_empty_folder_to_an_installed_package(
+    fresh: dict[str, str], run: Callable[..., str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    printed = follow(GUIDE, folder, fresh)
+    board, checked, _, shipped = printed
+    assert "shift:reach=4" in board
+    assert "adaptive" in board
+    assert "it keeps the contract" in checked
+    assert "advbench-shift" in shipped
+    assert "2 passed" in shipped
+    listed = json.loads(run("advbench list defenses --format json"))
+    (shift,) = [entry for entry in listed if entry["name"] == "shift"]
+    assert shift["distribution"] == "advbench-shift"
+
+
+def test_the_example_is_a_package_of_its_own(run: Callable[..., str], tmp_path: Path) -> None:
+    wheel = build_wheel(MEDIAN, tmp_path / "dist")
+    run(f"pip install --no-deps {wheel}")
+    listed = json.loads(run("advbench list defenses --format json"))
+    (found,) = [entry for entry in listed if entry["name"] == "median-filter"]
+    assert (found["plugin"], found["distribution"]) == ("median-filter", "advbench-median-filter")
+    assert "it keeps the contract" in run("advbench check median-filter")
+    line = (
+        "advbench matrix --defenses none median-filter:size={3,5} --datasets mnist-20 --models mnist-cnn --attacks fgsm"
+    )
+    assert line in (MEDIAN / "README.md").read_text()
+    assert "median-filter:size=5" in run(f"{line} --jobs 2")
+    assert "6 passed" in run("python -m pytest -q -p no:cacheprovider", MEDIAN)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_new_package_of_every_kind_is_complete(run: Callable[..., str], tmp_path: Path, kind: str) -> None:
+    said = run(f"advbench new-plugin advbench-my-{kind} --kind {kind}")
+    assert f"advbench_my_{kind}.py" in said
+    folder = tmp_path / f"advbench-my-{kind}"
+    run(f"pip install {folder}")
+    assert f"my-{kind}" in run(f"advbench list {kind}s")
+    assert "2 passed" in run("python -m pytest -q", folder)
+    assert "Success: no issues found" in run(f"python -m mypy --strict advbench_my_{kind}.py", folder)
+    run("python -m ruff check . && python -m ruff format --check .", folder)
+
+
+def test_names_are_made_of_the_folders() -> None:
+    package = NewPackage(Path("AdvBench-My.Defense_2"), "defense")
+    assert (package.distribution, package.module, package.name) == (
+        "AdvBench-My.Defense_2", "advbench_my_defense_2", "my-defense-2",
+    )  # fmt: skip
+
+
+def test_what_is_there_is_not_overwritten(call: Callable[..., object], tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "file").write_text("mine")
+    called: object = call("new-plugin", tmp_path / "there")
+    assert called.code == 2  # type: ignore[attr-defined]
+    assert "is there already and not empty" in called.error_line()  # type: ignore[attr-defined]
+    called = call("new-plugin", tmp_path / "1 2")
+    assert "the folder's name is the package's" in called.error_line()  # type: ignore[attr-defined]
+    assert (tmp_path / "there" / "file").read_text() == "mine"
