@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -38,3 +41,22 @@ def test_every_block_says_whether_it_runs() -> None:
         for block in blocks(page):
             known = block.language in ("bash", "text") or (block.language in ("python", "toml") and block.title)
             assert known, f"{page.name}: a block of {block.language!r} that nothing runs:\n{block.content}"
+
+
+def test_the_script_of_the_guide_gives_what_the_command_gives(tmp_path: Path, own_cache: Path) -> None:
+    environment = {"XDG_CACHE_HOME": str(own_cache)}
+    (said,) = follow(ROOT / "docs" / "guides" / "from-python.md", tmp_path, environment)
+    (tmp_path / "net.py").write_text(
+        "import torch\n\ntorch.manual_seed(0)\n"
+        "network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))\n"
+    )
+    command = (
+        "advbench matrix --datasets mnist-20 --models torch-module:build=net.py:network --attacks fgsm:eps=0.05 "
+        "pgd:eps=0.05 --defenses none jpeg --threats oblivious adaptive --export cells.json"
+    )
+    subprocess.run(["bash", "-ec", command], cwd=tmp_path, env={**os.environ, **environment}, check=True)
+    cells = json.loads((tmp_path / "cells.json").read_text())["cells"]
+    assert len(cells) == 8
+    for cell in cells:
+        line = f"{cell['attack']} {cell['threat']} {cell['defense']} {cell['robust_accuracy']}"
+        assert line in said.splitlines()

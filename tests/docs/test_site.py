@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from advbench.cli.main import COMMANDS
 from advbench.discovery import discover
 
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ROOT = Path(__file__).parents[2]
 FOREIGN = re.compile(r'<(?:script|link|img|iframe|source)\b[^>]*\b(?:src|href)="(?:https?:)?//(?!example\.org)[^"]*"')
 LINK = re.compile(r'<link[^>]*rel="(?:canonical|next|prev)"[^>]*>')
@@ -55,3 +57,24 @@ def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
         assert found is None, f"{page.name}: {found[0] if found else ''}"
     for style in site.rglob("*.css"):
         assert "url(http" not in style.read_text()
+
+
+@pytest.mark.skipif(BROWSER is None, reason="needs chromium on the PATH")
+def test_the_pages_open_in_a_browser_without_a_message_on_its_console(site: Path, tmp_path: Path) -> None:
+    for page in (
+        "index",
+        "guides/write-a-defense",
+        "reference/cli",
+        "reference/components",
+        "reference/python",
+        "threats",
+    ):
+        made = subprocess.run(
+            [
+                str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}",
+                "--enable-logging=stderr", "--virtual-time-budget=3000", "--dump-dom", (site / f"{page}.html").as_uri(),
+            ],
+            capture_output=True, text=True, check=True, timeout=120,
+        )  # fmt: skip
+        assert "<h1" in made.stdout
+        assert "CONSOLE" not in made.stderr, made.stderr
