@@ -79,7 +79,7 @@ def _defenses(arguments: argparse.Namespace) -> Table:
     rows = defenses.compare(
         min(arguments.limit, 200), repeats=arguments.repeats, seed=arguments.seed, data_dir=arguments.data_dir
     )
-    note = "Medians of the threads' time; the loop calls a library once an image."
+    note = "Times of an image, medians; CPU ms is the time of all threads. The loop calls a library once an image."
     return Table("Defenses", note, defenses.HEADERS, _shown(rows))
 
 

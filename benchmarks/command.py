@@ -37,7 +37,13 @@ try:
     code = main(sys.argv[1:])
 except SystemExit as ended:  # --help
     code = ended.code
-print(f"\\npeak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}")
+try:  # of this program alone; what getrusage tells begins with the memory of the process that started it
+    with open("/proc/self/status") as file:
+        status = file.read().split()
+    peak = int(status[status.index("VmHWM:") + 1])
+except (OSError, ValueError):
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "darwin" else 1)
+print(f"\\npeak {peak}")
 sys.exit(code)
 """
 
@@ -58,5 +64,4 @@ def advbench(words: Sequence[object], **environment: str) -> Command:
     if made.returncode or not peak:
         raise RuntimeError(f"advbench {' '.join(map(str, words))} ended with {made.returncode}:\n{made.stderr}")
     cpu = sum(getattr(after, name) - getattr(before, name) for name in ("ru_utime", "ru_stime"))
-    per_mib = 1024 if sys.platform != "darwin" else 2**20
-    return Command(seconds, cpu, int(peak) / per_mib, output)
+    return Command(seconds, cpu, int(peak) / 1024, output)

@@ -19,7 +19,7 @@ DEFENSES = ("none", "jpeg", "gaussian")
 
 def measure(arguments: argparse.Namespace) -> Table:
     """Runs ``advbench`` in processes of its own, each with a cold store unless said."""
-    few = max(1, min(arguments.limit, 5000) // 2)
+    few = max(1, min(5 * arguments.limit, 5000) // 2)
     rows: list[list[object]] = []
     first = _matrix(arguments, few)
     start = advbench(["matrix", "--datasets", "mnist-5k", "--models", "mnist-cnn", "--dry-run"]).cpu_seconds

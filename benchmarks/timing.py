@@ -45,6 +45,8 @@ def take_turns(
 ) -> dict[str, Timed[Result]]:
     """Runs every implementation once, then every one again and so on, so that a machine that drifts does so for all.
 
+    Each repetition begins with another one, since what ran before leaves its mark on caches and memory.
+
     Args:
         runs: Implementations by name.
         repeats: How often each runs.
@@ -54,8 +56,11 @@ def take_turns(
         What each took, by name, in the given order.
     """
     timed: dict[str, Timed[Result]] = {name: Timed() for name in runs}
-    for _ in range(repeats):
-        for name, run in runs.items():
+    order = list(runs)
+    for repeat in range(repeats):
+        first = repeat % len(order) if order else 0
+        for name in order[first:] + order[:first]:
+            run = runs[name]
             began, cpu_began = _now(device), time.process_time()
             timed[name].result = run()
             timed[name].seconds.append(_now(device) - began)

@@ -14,7 +14,7 @@ def test_implementations_take_turns() -> None:
         return lambda: order.append(name) or name
 
     timed = take_turns({"a": run("a"), "b": run("b")}, 3)
-    assert order == ["a", "b", "a", "b", "a", "b"]
+    assert order == ["a", "b", "b", "a", "a", "b"]
     assert [one.result for one in timed.values()] == ["a", "b"]
     assert [len(one.seconds) for one in timed.values()] == [3, 3]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from advbench_defenses.block_threads import over_blocks
 from advbench_defenses.seeding import seeds, squared_distances
 
 __all__ = ["quantise"]
@@ -27,17 +28,25 @@ def quantise(points: torch.Tensor, draws: torch.Tensor, iterations: int) -> torc
     Returns:
         Points of the same shape; a set with no more distinct points than clusters is returned as it is.
     """
-    block = _BLOCK_VALUES.get(points.device.type, 2**26) // points.shape[1]
-    parts = [torch.split(tensor, max(1, block // draws.shape[2])) for tensor in (points, draws)]
-    starts = [seeds(*part) for part in zip(*parts, strict=True)]
-    if not starts:
+    if not len(points):
         return points.clone()
+    values = _BLOCK_VALUES.get(points.device.type, 2**26) // points.shape[1]
+    threads = torch.get_num_threads() if points.device.type == "cpu" else 1
+    fair = -(-len(points) // threads)  # so that each thread has a block
+
+    def split(each: int, *tensors: torch.Tensor) -> list[tuple[torch.Tensor, ...]]:
+        block = max(1, min(values // each, fair))
+        return list(zip(*(torch.split(tensor, block) for tensor in tensors), strict=True))
+
+    starts = over_blocks(lambda part: seeds(*part), split(draws.shape[2], points, draws), points.device)
     centroids, left = (torch.cat(pieces) for pieces in zip(*starts, strict=True))
-    blocks = [torch.split(tensor, max(1, block // draws.shape[1])) for tensor in (points, centroids, left)]
-    return torch.cat([_quantise_block(a, b, c, iterations) for a, b, c in zip(*blocks, strict=True)])
+    blocks = split(draws.shape[1], points, centroids, left)
+    return torch.cat(over_blocks(lambda part: _quantise_block(*part, iterations=iterations), blocks, points.device))
 
 
-def _quantise_block(points: torch.Tensor, centroids: torch.Tensor, left: torch.Tensor, iterations: int) -> torch.Tensor:
+def _quantise_block(
+    points: torch.Tensor, centroids: torch.Tensor, left: torch.Tensor, *, iterations: int
+) -> torch.Tensor:
     result = points.clone()
     rows = (left > 0).nonzero().flatten()
     if not len(rows):

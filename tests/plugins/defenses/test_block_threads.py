@@ -1,0 +1,46 @@
+"""Blocks in threads: each computes alone, in order, and the process's own setting is as it was."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from advbench_defenses.block_threads import over_blocks
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def three_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_blocks_are_computed_at_once_each_by_one_thread() -> None:
+    together = threading.Barrier(3, timeout=30)  # passed only where three are under way
+
+    def compute(block: int) -> tuple[int, int, bool]:
+        together.wait()
+        return block, torch.get_num_threads(), threading.current_thread() is threading.main_thread()
+
+    assert over_blocks(compute, [4, 5, 6], CPU) == [(4, 1, False), (5, 1, False), (6, 1, False)]
+    assert torch.get_num_threads() == 3
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_an_error_goes_up_and_the_setting_back() -> None:
+    with pytest.raises(ZeroDivisionError):
+        over_blocks(lambda block: 1 // block, [1, 0, 2], CPU)
+    assert torch.get_num_threads() == 3
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_a_single_block_and_one_on_a_gpu_keep_all_threads() -> None:
+    assert over_blocks(lambda _: torch.get_num_threads(), [1], CPU) == [3]
+    assert over_blocks(lambda _: torch.get_num_threads(), [1, 2], torch.device("cuda")) == [3, 3]
