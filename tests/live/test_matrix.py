@@ -209,6 +209,21 @@ print(advbench.matrix("toy", Net(), "toy-sign", "toy-keep", plugin=[{str(TOY)!r}
     assert runs[0].stdout == runs[1].stdout
 
 
+def test_a_script_may_use_worker_processes_without_a_guard(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(f"""
+import advbench
+with open("runs", "a") as file:
+    file.write("x")
+defenses = ["toy-keep", "toy-dim"]
+results = advbench.matrix("toy", "toy-linear", "toy-sign", defenses, plugin=[{str(TOY)!r}], store="store", jobs=2)
+print(results.ok)
+""")
+    made = subprocess.run([sys.executable, script.name], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert made.stdout == "True\n", made.stderr
+    assert (tmp_path / "runs").read_text() == "x"
+
+
 def test_rows_frame_and_html(evaluate: Callable[..., advbench.Results]) -> None:
     results = evaluate(defenses={"d": dim})
     (row,) = results.rows()

@@ -6,9 +6,12 @@ import dataclasses
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from concurrent.futures import Executor as FuturesExecutor
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.context import SpawnContext, SpawnProcess
+from typing import Any
 
 from advbench.api import Executor
 
@@ -23,14 +26,34 @@ class Processes(Executor):
 
     def open(self, jobs: int) -> FuturesExecutor:
         """Opens a pool of fresh processes: a forked one would inherit torch's threads in an unknown state."""
-        context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(jobs, mp_context=context, initializer=_prepare_worker)
+        return ProcessPoolExecutor(jobs, mp_context=_Context(), initializer=_prepare_worker)
 
     def abandon(self, pool: FuturesExecutor) -> None:
         """Ends the workers in the middle of what they do; what they had written is whole or not there."""
         pool.shutdown(wait=False, cancel_futures=True)
         for worker in multiprocessing.active_children():
             worker.terminate()
+
+
+class _Worker(SpawnProcess):
+    """A fresh process that does not run the user's script: workers need nothing of it, and it would start them anew."""
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:  # noqa: N802  multiprocessing's own name
+        main: dict[str, Any] = vars(sys.modules["__main__"])
+        hidden: dict[str, Any] = {name: main[name] for name in ("__file__", "__spec__") if name in main}
+        main.pop("__file__", None)
+        main["__spec__"] = None
+        try:
+            return SpawnProcess._Popen(process_obj)
+        finally:
+            main.update(hidden)
+
+
+class _Context(SpawnContext):
+    """Starts such processes."""
+
+    Process = _Worker
 
 
 def _prepare_worker() -> None:
