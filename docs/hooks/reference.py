@@ -23,6 +23,8 @@ KINDS = {
     "models": "Models",
     "datasets": "Datasets",
 }
+CACHE = "in the user's cache folder"
+"""What stands for a path that is another for every user."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -36,6 +38,7 @@ def cli_page() -> str:
     """Every subcommand with its flags, as its parser has them."""
     parts = ["# Command line", "", "Exit codes: 0 all well, 1 some cells failed, 2 usage error, 3 internal error,"]
     parts += ["4 plugin failure under `--strict-plugins`, 130 interrupted.", ""]
+    parts += ["Every command has `--help`; `advbench --version` tells the version.", ""]
     for name, text in COMMANDS.items():
         parser = CommandParser(prog=f"advbench {name}", add_help=False)
         module = importlib.import_module(f"advbench.cli.{name.replace('-', '_')}_command")
@@ -46,12 +49,19 @@ def cli_page() -> str:
 
 
 def _rows(parser: argparse.ArgumentParser) -> Iterator[str]:
+    formatter = argparse.HelpFormatter(parser.prog)
     for action in parser._actions:
         shown = ", ".join(f"`{_usage(action, flag)}`" for flag in action.option_strings or [""])
-        default = action.default
-        told = default not in (None, [], False, argparse.SUPPRESS) and not isinstance(default, Path)
-        text = (action.help or "").replace("|", "\\|")
-        yield f"| {shown} | {text}{f' (default: {default})' if told else ''} |"
+        text = formatter._expand_help(action).replace("|", "\\|")
+        yield f"| {shown} | {text}{_default(action)} |"
+
+
+def _default(action: argparse.Action) -> str:
+    default = action.default
+    silent = default is None or default in ([], argparse.SUPPRESS) or action.nargs == 0
+    if silent or "default" in (action.help or ""):
+        return ""
+    return f" (default: {CACHE if isinstance(default, Path) else default})"
 
 
 def _usage(action: argparse.Action, flag: str) -> str:
@@ -59,8 +69,9 @@ def _usage(action: argparse.Action, flag: str) -> str:
         return flag
     choices = "|".join(map(str, action.choices)) if action.choices else action.dest.upper()
     metavar = action.metavar if isinstance(action.metavar, str) else choices
-    several = f"[{metavar} …]" if action.nargs in ("*", "?") else f"{metavar} …" if action.nargs == "+" else metavar
-    return f"{flag} {several}".strip().replace("|", "\\|")
+    values = {"?": f"[{metavar}]", "*": f"[{metavar} …]", "+": f"{metavar} …"}
+    several = " ".join([metavar] * action.nargs) if isinstance(action.nargs, int) else values.get(action.nargs or "")
+    return f"{flag} {several or metavar}".strip().replace("|", "\\|")
 
 
 def components_page() -> str:

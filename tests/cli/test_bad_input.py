@@ -41,7 +41,7 @@ def refused(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
         (["--defenses", "none", "jpge"], "unknown defense 'jpge'; did you mean 'jpeg'?"),
         (["--models", "mnist-cn"], "unknown model 'mnist-cn'; did you mean 'mnist-cnn'?"),
         (["--datasets", "mnsit-5k"], "unknown dataset 'mnsit-5k'; did you mean 'mnist-5k'?"),
-        (["--datasets", "qqqqqq"], "unknown dataset 'qqqqqq'; there are: cifar10, cifar10-20, mnist, "),
+        (["--datasets", "qqqqqq"], "unknown dataset 'qqqqqq'; there are: cifar10, cifar10-20, image-folder, mnist, "),
         (["--threats", "oblivous"], "unknown threat 'oblivous'; did you mean 'oblivious'?"),
         (["--threats", "oblivious", "oblivious"], "--threats: 'oblivious' is given twice"),
         (["--suite", "quikstart"], "unknown suite 'quikstart'; did you mean 'quickstart'?"),

@@ -12,7 +12,7 @@ from advbench.cli.flags import add_store
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
     parser.add_argument(
-        "runs", nargs="*", default=["latest"], metavar="RUN", help="one run, with --defenses, or two (default: latest)"
+        "runs", nargs="*", default=[], metavar="RUN", help="one run, with --defenses, or two (default: latest)"
     )
     parser.add_argument("--defenses", nargs=2, metavar="SPEC", help="two defenses of the run")
     parser.add_argument("--format", choices=("table", "markdown", "json"), default="table", help="how to print")
@@ -30,10 +30,11 @@ def run(options: argparse.Namespace) -> int:
     from advbench.report import comparison_markdown, print_comparison
 
     set_up_logging(messages(), 0)
-    if len(options.runs) > 2 or (len(options.runs) == 2) == bool(options.defenses):
+    runs = options.runs or ["latest"]
+    if len(runs) > 2 or (len(runs) == 2) == bool(options.defenses):
         raise UsageError("compare either two runs, or two defenses of one run: RUN_A RUN_B, or RUN --defenses A B")
     store = open_store(options)
-    manifests = [find_run(store, name) for name in options.runs]
+    manifests = [find_run(store, name) for name in runs]
     records = [_records(store, manifest) for manifest in manifests]
     differing: list[tuple[str, str, str]] = []
     if options.defenses:

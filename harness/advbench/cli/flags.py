@@ -133,7 +133,7 @@ def add_export(parser: argparse._ActionsContainer) -> None:
 def add_run(parser: argparse._ActionsContainer) -> None:
     """Adds the argument that names a run."""
     parser.add_argument(
-        "run", nargs="?", default="latest", metavar="RUN", help="a run's id, its beginning, or 'latest' (the default)"
+        "run", nargs="?", default="latest", metavar="RUN", help="a run's id, its beginning, or 'latest'"
     )
 
 
