@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from advbench.analysis.comparison import compare_defenses, compare_runs, settings_that_differ
+from advbench.analysis.details import MOST_CLASSES, cell_details
+from advbench.analysis.exhibit import Exhibit, Views
 from advbench.analysis.intervals import wilson
 from advbench.analysis.measures import measure_cell, robust_bits, worst_case
 from advbench.analysis.results import NOT_ADAPTIVE, RESULTS_SCHEMA, build_results
@@ -10,10 +12,14 @@ from advbench.analysis.seeds import combine_seeds
 from advbench.analysis.summary import Summary, summarise
 
 __all__ = [
+    "MOST_CLASSES",
     "NOT_ADAPTIVE",
     "RESULTS_SCHEMA",
+    "Exhibit",
     "Summary",
+    "Views",
     "build_results",
+    "cell_details",
     "combine_seeds",
     "compare_defenses",
     "compare_runs",

@@ -9,17 +9,21 @@ from typing import Any
 __all__ = ["confusion_matrix", "error_spread", "sum_matrices"]
 
 
-def confusion_matrix(record: Mapping[str, Any]) -> list[list[int]]:
-    """Counts of (label, prediction on the adversarial image).
+def confusion_matrix(
+    record: Mapping[str, Any], predictions: str = "adversarial_predictions", classes: int = 0
+) -> list[list[int]]:
+    """Counts of (label, prediction).
 
     Args:
         record: A cell of the store with status ``ok``.
+        predictions: Which of its predictions: on the adversarial images, or ``clean_predictions``.
+        classes: The least number of classes.
 
     Returns:
         A square matrix, a row a label and a column a prediction, as large as the largest class seen.
     """
-    pairs = list(zip(record["labels"], record["adversarial_predictions"], strict=True))
-    size = 1 + max(max(pair) for pair in pairs)
+    pairs = [(int(label), int(said)) for label, said in zip(record["labels"], record[predictions], strict=True)]
+    size = max(classes, 1 + max(max(pair) for pair in pairs))
     matrix = [[0] * size for _ in range(size)]
     for label, prediction in pairs:
         matrix[label][prediction] += 1

@@ -13,7 +13,7 @@ import numpy as np
 
 from advbench.analysis.intervals import wilson
 
-__all__ = ["accuracy_at", "measure_cell", "robust_bits", "withstood", "worst_case", "worst_case_of"]
+__all__ = ["accuracy_at", "measure_cell", "moved", "robust_bits", "withstood", "worst_case", "worst_case_of"]
 
 _Bits: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
 
@@ -100,6 +100,11 @@ def worst_case_of(cells: Sequence[Sequence[int]], n: int) -> dict[str, Any]:
     draws = [functools.reduce(operator.and_, together).bit_count() for together in zip(*cells, strict=False)]
     survived = sum(draws) / len(draws)
     return {"accuracy": survived / n, "ci95": list(wilson(survived, n))}
+
+
+def moved(record: Mapping[str, Any]) -> _Bits:
+    """Per sample, whether the attack turned the attacked classifier from right to wrong."""
+    return _attacked(record)[1]
 
 
 def _robust(record: Mapping[str, Any]) -> _Bits:

@@ -72,6 +72,7 @@ def _cell(described: Mapping[str, Any], summary: Summary | None) -> dict[str, An
         "attack_kind": described["attack_kind"],
         "budget": described["budget"],
         "norm": described.get("norm"),  # manifests of earlier versions do not say
+        "stochastic": described["stochastic"],
         "status": "skipped",
         "error": described["skipped"] or "not run",
         "n": described["n"],

@@ -15,8 +15,9 @@ from advbench.evaluation.contracts import (
     check_unchanged,
 )
 from advbench.evaluation.convergence import double_steps
-from advbench.evaluation.environment import THREAD_VARIABLES, Environment, adopt, pick_device
+from advbench.evaluation.environment import THREAD_VARIABLES, Environment, Workspace, adopt, pick_device
 from advbench.evaluation.estimate import Estimate, estimate
+from advbench.evaluation.exhibits import Exhibits
 from advbench.evaluation.manifest import make_manifest
 from advbench.evaluation.plan import Plan, build_plan, pick_ids, resolve_axes
 from advbench.evaluation.run import Job, Observer, Rerun, Todo, run_todo, survey
@@ -33,6 +34,7 @@ __all__ = [
     "CraftTask",
     "Environment",
     "Estimate",
+    "Exhibits",
     "Job",
     "Observer",
     "Outcome",
@@ -41,6 +43,7 @@ __all__ = [
     "ScoreTask",
     "Threat",
     "Todo",
+    "Workspace",
     "adopt",
     "build_plan",
     "check_adversarial",

@@ -8,6 +8,7 @@ from typing import Any
 
 from advbench.analysis import NOT_ADAPTIVE
 from advbench.api.parameters import format_value
+from advbench.report.sweeps import sweep_groups
 from advbench.specs import parse_chain
 
 __all__ = ["FAILED", "NOT_RUN", "Board", "BoardCell", "Column", "make_boards", "percent"]
@@ -16,6 +17,7 @@ NOT_RUN = "—"
 FAILED = "ERR"
 DOUBTFUL = "!"
 DAGGER = "†"
+_PLACE = "place"
 
 _NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
 
@@ -42,12 +44,18 @@ class BoardCell:
         score: What the best of its column is told by; None where it does not compete.
         best: Whether it is the best of its column.
         failed: Whether it stands for a failure.
+        interval: The 95 % interval of what it shows, as fractions; None where it has none of its own.
+        place: For an attack's result, its place among the cells of the results.
+        stands_for: The full spec of what a row's first cell names.
     """
 
     text: str
     score: float | None = None
     best: bool = False
     failed: bool = False
+    interval: tuple[float, float] | None = None
+    place: int | None = None
+    stands_for: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,22 +65,25 @@ class Board:
     Attributes:
         title: Dataset, number of samples, model and threats.
         columns: Headings; the first column names the defense.
-        rows: One a defense, the best worst case first.
+        rows: One a defense, the best worst case first; those of a sweep stand together, at the place of their best
+            and in the order of their parameters.
         notes: What must be known to read it, a sentence each.
+        groups: How many rows each group has, from the first: one, or those of a sweep.
     """
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[BoardCell, ...], ...]
     notes: tuple[str, ...]
+    groups: tuple[int, ...] = ()
 
 
 def make_boards(results: Mapping[str, Any]) -> list[Board]:
     """Lays out every leaderboard of some results."""
     lines: dict[tuple[str, ...], Mapping[str, Any]] = {}
-    for cell in results["cells"]:
+    for at, cell in enumerate(results["cells"]):
         place = tuple(cell[key] for key in ("dataset", "model", "defense", "threat", "attack"))
-        lines[place] = cell
+        lines[place] = {**cell, _PLACE: at}
     return [_board(results["run"], leaderboard, lines) for leaderboard in results["leaderboards"]]
 
 
@@ -86,7 +97,8 @@ def _board(
 ) -> Board:
     dataset, model, threats = (leaderboard[key] for key in ("dataset", "model", "threats"))
     heads = [(column["threat"], column["attack"]) for column in leaderboard["columns"]]
-    rows = leaderboard["rows"]
+    groups = sweep_groups(leaderboard["rows"])
+    rows = [row for group in groups for row in group]
     grid = [[lines[dataset, model, row["defense"], threat, attack] for threat, attack in heads] for row in rows]
     attacks, short = grid[0], grid[0][0]["short"]
     several = len(threats) > 1
@@ -97,6 +109,7 @@ def _board(
         columns=(Column("defense"), Column("clean"), *columns, Column("worst case"), Column("95 % interval")),
         rows=_mark_best(places),
         notes=(*_notes({name: run["threats"][name] for name in threats}, attacks), *_marks(rows, grid)),
+        groups=tuple(len(group) for group in groups),
     )
 
 
@@ -139,7 +152,7 @@ def _row(row: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> list[Boa
     clean = row["clean_accuracy"]
     marked = f" {DAGGER}" if NOT_ADAPTIVE in row.get("marks", ()) else ""
     return [
-        BoardCell(cells[0]["short"]["defense"] + marked),
+        BoardCell(cells[0]["short"]["defense"] + marked, stands_for=row["defense"]),
         BoardCell(NOT_RUN) if clean is None else BoardCell(percent(clean), clean),
         *(_accuracy(cell) for cell in cells),
         *_worst_case(row["worst_case"]),
@@ -150,8 +163,11 @@ def _accuracy(cell: Mapping[str, Any]) -> BoardCell:
     if cell["status"] == "ok":
         doubt = f"{DOUBTFUL} " if cell.get("findings") else ""
         spread = _spread(cell.get("robust_accuracy_seeds") or cell.get("robust_accuracy_draws"))
-        return BoardCell(doubt + percent(cell["robust_accuracy"]) + spread, cell["robust_accuracy"])
-    return BoardCell(FAILED, failed=True) if cell["status"] == "error" else BoardCell(NOT_RUN)
+        low, high = cell["robust_accuracy_ci95"]
+        text = doubt + percent(cell["robust_accuracy"]) + spread
+        return BoardCell(text, cell["robust_accuracy"], interval=(low, high), place=cell[_PLACE])
+    failed = cell["status"] == "error"
+    return BoardCell(FAILED if failed else NOT_RUN, failed=failed, place=cell[_PLACE])
 
 
 def _spread(values: Mapping[str, Any] | None) -> str:
@@ -167,9 +183,8 @@ def _worst_case(worst: Mapping[str, Any] | None) -> tuple[BoardCell, BoardCell]:
         return BoardCell(f"≤ {percent(worst['accuracy'])}"), BoardCell(NOT_RUN)
     low, high = worst["ci95"]
     spread = _spread(worst.get("seeds"))
-    return BoardCell(percent(worst["accuracy"]) + spread, worst["accuracy"]), BoardCell(
-        f"{percent(low)}–{percent(high)}"
-    )
+    accuracy = BoardCell(percent(worst["accuracy"]) + spread, worst["accuracy"], interval=(low, high))
+    return accuracy, BoardCell(f"{percent(low)}–{percent(high)}")
 
 
 def _mark_best(rows: Sequence[Sequence[BoardCell]]) -> tuple[tuple[BoardCell, ...], ...]:

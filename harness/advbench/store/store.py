@@ -89,6 +89,12 @@ class Store:
         except (ValueError, TypeError, KeyError, AttributeError):  # it is no such JSON
             return self._corrupt(path)
 
+    def read_material(self, kind: str, key: str) -> dict[str, Any] | None:
+        """What a JSON entry's key is the digest of, or None where there is no such entry."""
+        envelope = self._read_json(self._path(kind, key, ".json"))
+        material = None if envelope is None else envelope.get("material")
+        return material if isinstance(material, dict) and digest_of(material) == key else None
+
     def write_record(self, kind: str, material: Mapping[str, Any], record: Mapping[str, Any]) -> None:
         """Writes a JSON entry under the digest of its material; long lists of numbers are packed."""
         packed = pack(record)

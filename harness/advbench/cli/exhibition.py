@@ -1,0 +1,34 @@
+"""What commands that show images of an earlier run share: its components, loaded again."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+
+from advbench.cli.session import CORE, data_sources, open_registry, open_store, plugin_files
+from advbench.evaluation import Environment, Exhibits, Workspace, pick_device
+
+__all__ = ["exhibits_of"]
+
+
+def exhibits_of(options: argparse.Namespace, console: Console, manifest: Mapping[str, Any], count: int) -> Exhibits:
+    """The exhibits of a run, of so many samples.
+
+    Components and data are loaded when they are first asked for, which may raise whatever a component raises.
+    """
+    registry = open_registry(options)
+    sources = data_sources(options, console)
+    environment = Environment(
+        store=open_store(options).root,
+        cache_dir=sources.cache_dir,
+        data_dir=sources.data_dir,
+        device=pick_device(options.device),
+        batch_size=250,
+        core=CORE,
+        plugin_files=plugin_files(options),
+        without=tuple(options.no_plugin),
+    )
+    return Exhibits(Workspace(environment, registry), manifest, count)

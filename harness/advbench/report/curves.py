@@ -1,0 +1,235 @@
+"""Charts as plain data, which pages and figures draw each in their own way."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from advbench.report.sweeps import as_number, family, parameters_of
+from advbench.specs import parse_chain
+
+__all__ = ["Chart", "Line", "Point", "eps_charts", "scatter_charts", "sweep_charts"]
+
+NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
+UNDEFENDED = "undefended model"
+
+Cell = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """A point; accuracies are fractions.
+
+    Attributes:
+        x: Where across.
+        y: How high.
+        low: Lower end of the 95 % interval of ``y``, or None.
+        high: Its upper end, or None.
+        name: What it stands for, where points of a line are different things.
+        best: Whether it is on the Pareto front.
+    """
+
+    x: float
+    y: float
+    low: float | None = None
+    high: float | None = None
+    name: str = ""
+    best: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """Points that belong together, from left to right.
+
+    Attributes:
+        name: For the legend.
+        points: The points.
+    """
+
+    name: str
+    points: tuple[Point, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Chart:
+    """A chart of accuracies from 0 to 1.
+
+    Attributes:
+        kind: ``eps``, ``sweep`` or ``scatter``.
+        dataset: Short spec.
+        model: Short spec.
+        title: What it shows, without dataset and model.
+        x_label: What is measured across.
+        y_label: What is measured upwards.
+        lines: The lines; of a scatter one, whose points are not joined.
+        steps: Whether lines are step functions, which hold a value until the next point.
+        note: What must be known to read it, or nothing.
+    """
+
+    kind: str
+    dataset: str
+    model: str
+    title: str
+    x_label: str
+    y_label: str
+    lines: tuple[Line, ...]
+    steps: bool = False
+    note: str = ""
+
+
+def eps_charts(results: Mapping[str, Any]) -> list[Chart]:
+    """Robust accuracy by eps: of minimal attacks from their distances, of budget attacks that were swept."""
+    return [*_of_minimal(results["cells"]), *_of_swept(results["cells"])]
+
+
+def sweep_charts(results: Mapping[str, Any]) -> list[Chart]:
+    """Accuracy by a defense's parameter, wherever defenses differ by one number alone."""
+    groups: dict[tuple[Any, ...], list[tuple[float, Cell]]] = {}
+    for cell in _finished(results["cells"]):
+        given = parameters_of(cell["defense"])
+        for key, text in given.items():
+            value = as_number(text)
+            if value is not None:
+                rest = tuple((other, known) for other, known in given.items() if other != key)
+                place = (cell["dataset"], cell["model"], cell["threat"], family(cell["defense"]), key, rest)
+                groups.setdefault(place, []).append((value, cell))
+    several = _that_vary(groups)
+    return [_sweep_chart(place, pairs, several) for place, pairs in groups.items() if len({x for x, _ in pairs}) > 1]
+
+
+def scatter_charts(results: Mapping[str, Any]) -> list[Chart]:
+    """A point a defense: clean accuracy and worst case, and which of them no other defense beats in both."""
+    short = {(cell["dataset"], cell["model"], cell["defense"]): cell["short"] for cell in results["cells"]}
+    charts = []
+    for board in results["leaderboards"]:
+        dataset, model = board["dataset"], board["model"]
+        rows = [row for row in board["rows"] if row["worst_case"] is not None and row["worst_case"]["complete"]]
+        pairs = [(row["clean_accuracy"], row["worst_case"]["accuracy"]) for row in rows]
+        if len(rows) < 2:
+            continue
+        points = tuple(
+            Point(
+                clean,
+                worst,
+                low=row["worst_case"]["ci95"][0],
+                high=row["worst_case"]["ci95"][1],
+                name=short[dataset, model, row["defense"]]["defense"],
+                best=not any(_dominates(other, (clean, worst)) for other in pairs),
+            )
+            for row, (clean, worst) in zip(rows, pairs, strict=True)
+        )
+        names = short[dataset, model, rows[0]["defense"]]
+        charts.append(_scatter_chart(board, short[dataset, model, rows[0]["defense"]], points))
+    return charts
+
+
+def _scatter_chart(board: Mapping[str, Any], names: Mapping[str, str], points: tuple[Point, ...]) -> Chart:
+    return Chart(
+        "scatter", names["dataset"], names["model"], f"Clean accuracy and worst case, {' and '.join(board['threats'])}",
+        "clean accuracy", "worst-case robust accuracy", (Line("defenses", points),),
+        note="Filled: on the Pareto front, no other defense is at least as good in both and better in one.",
+    )  # fmt: skip
+
+
+def _dominates(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    return one != other and one[0] >= other[0] and one[1] >= other[1]
+
+
+def _finished(cells: Sequence[Cell]) -> Iterator[Cell]:
+    return (cell for cell in cells if cell["status"] == "ok")
+
+
+def _of_minimal(cells: Sequence[Cell]) -> Iterator[Chart]:
+    """One chart a dataset, model and norm for what attacks the bare model, and one an attack that sees the defense."""
+    groups: dict[tuple[str, ...], dict[str, Line]] = {}
+    names: dict[tuple[str, ...], Mapping[str, str]] = {}
+    for cell in _finished(cells):
+        curve = cell.get("curve")
+        if curve is None:
+            continue
+        sees = cell["threat"] == "adaptive"
+        key = cell["dataset"], cell["model"], cell["threat"], curve["norm"], cell["attack"] if sees else ""
+        line = cell["short"]["defense" if sees else "attack"]
+        points = tuple(Point(x, y) for x, y in zip(curve["eps"], curve["accuracy"], strict=True))
+        groups.setdefault(key, {}).setdefault(line, Line(line, points))
+        names.setdefault(key, cell["short"])
+    for key, lines in groups.items():
+        (_, _, threat, norm, attack), short = key, names[key]
+        what = f"{short['attack']}, {threat}" if attack else f"{UNDEFENDED}, minimal attacks"
+        if threat == "transfer":
+            what = "surrogate, minimal attacks"
+        yield Chart(
+            "eps", short["dataset"], short["model"], f"Robust accuracy by eps: {what}", f"eps ({NORMS[norm]})",
+            "robust accuracy", tuple(lines.values()), steps=True,
+            note="" if attack else "Attacks that do not see a defense have one curve for all of them: that of the "
+            "model they attack.",
+        )  # fmt: skip
+
+
+def _of_swept(cells: Sequence[Cell]) -> Iterator[Chart]:
+    """One chart for each attack that was run with several eps, a line a defense."""
+    groups: dict[tuple[str, ...], dict[str, list[Cell]]] = {}
+    for cell in _finished(cells):
+        if cell["attack_kind"] == "budget":
+            norm, attack = cell["budget"]["norm"], _without_eps(cell["attack"])
+            key = cell["dataset"], cell["model"], cell["threat"], norm, attack
+            groups.setdefault(key, {}).setdefault(cell["defense"], []).append(cell)
+    for (_, _, threat, norm, _), lines in groups.items():
+        first = next(iter(lines.values()))
+        if len(first) < 2:
+            continue
+        short = first[0]["short"]
+        yield Chart(
+            "eps", short["dataset"], short["model"],
+            f"Robust accuracy by eps: {_without_eps(short['attack'])}, {threat}", f"eps ({NORMS[norm]})",
+            "robust accuracy", tuple(_by_eps(some) for some in lines.values()),
+            note="At eps 0 stands the clean accuracy.",
+        )  # fmt: skip
+
+
+def _by_eps(cells: Sequence[Cell]) -> Line:
+    points = [_point(cell["budget"]["eps"], cell) for cell in cells if cell["budget"]["eps"] > 0]
+    start = Point(0.0, cells[0]["clean_accuracy"])
+    return Line(cells[0]["short"]["defense"], (start, *sorted(points, key=lambda point: point.x)))
+
+
+def _without_eps(spec: str) -> str:
+    (term,) = parse_chain(spec)
+    items = ",".join(f"{key}={value}" for key, (value,) in term.items if key != "eps")
+    return f"{term.name}:{items}" if items else term.name
+
+
+def _point(x: float, cell: Cell) -> Point:
+    low, high = cell["robust_accuracy_ci95"]
+    return Point(x, cell["robust_accuracy"], low, high)
+
+
+def _that_vary(groups: Mapping[tuple[Any, ...], Any]) -> set[tuple[Any, ...]]:
+    """The parameters, by dataset, model, threat and family, that have several values in a run."""
+    seen: dict[tuple[Any, ...], set[Any]] = {}
+    for (*place, key, rest), pairs in groups.items():
+        seen.setdefault((*place, key), set()).update(value for value, _ in pairs)
+        for other, text in rest:
+            seen.setdefault((*place, other), set()).add(as_number(text) if as_number(text) is not None else text)
+    return {place for place, values in seen.items() if len(values) > 1}
+
+
+def _sweep_chart(place: tuple[Any, ...], pairs: Sequence[tuple[float, Cell]], several: set[tuple[Any, ...]]) -> Chart:
+    dataset, model, threat, name, (part, key), rest = place
+    short = pairs[0][1]["short"]
+    lines: dict[str, list[Point]] = {}
+    clean: dict[float, float] = {}
+    for value, cell in sorted(pairs, key=lambda pair: pair[0]):
+        lines.setdefault(cell["short"]["attack"], []).append(_point(value, cell))
+        clean[value] = cell["clean_accuracy"]
+    fixed = [f"{other}={text}" for (at, other), text in rest if (dataset, model, threat, name, (at, other)) in several]
+    which = f"{name.split('+')[part]}'s {key}" if "+" in name else key
+    held = f" at {', '.join(fixed)}" if fixed else ""
+    return Chart(
+        "sweep", short["dataset"], short["model"], f"{name} by {which}{held}, {threat}", which, "accuracy",
+        (
+            Line("clean", tuple(Point(x, y) for x, y in clean.items())),
+            *(Line(attack, tuple(points)) for attack, points in lines.items()),
+        ),
+    )  # fmt: skip

@@ -1,0 +1,50 @@
+"""Sweeps: which rows of a leaderboard differ by their parameters alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from advbench.specs import parse_chain
+
+__all__ = ["as_number", "family", "parameters_of", "sweep_groups"]
+
+
+def family(spec: str) -> str:
+    """What a spec names, without its parameters: ``jpeg+tvm``."""
+    return "+".join(term.name for term in parse_chain(spec))
+
+
+def parameters_of(spec: str) -> dict[tuple[int, str], str]:
+    """A full spec's parameters as text, by the place of the component in the chain, from 0, and by name."""
+    return {(place, key): values[0] for place, term in enumerate(parse_chain(spec)) for key, values in term.items}
+
+
+def as_number(text: str) -> float | None:
+    """The number that a parameter's text stands for, fractions included, or None."""
+    numerator, _, denominator = text.partition("/")
+    try:
+        return float(numerator) / float(denominator or 1)
+    except (ValueError, ZeroDivisionError):
+        return None
+
+
+def sweep_groups(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """The rows of a leaderboard in groups: those that differ by their parameters alone are one.
+
+    A group stands where its best row would, and its rows are in the order of their parameters.
+    """
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(family(row["defense"]), []).append(row)
+    return [sorted(group, key=_in_order) if len(group) > 1 else group for group in groups.values()]
+
+
+def _in_order(row: Mapping[str, Any]) -> list[tuple[bool, float, str]]:
+    """Numbers by their size, and before texts."""
+    return [_sortable(value) for value in parameters_of(row["defense"]).values()]
+
+
+def _sortable(text: str) -> tuple[bool, float, str]:
+    value = as_number(text)
+    return (True, 0.0, text) if value is None else (False, value, "")
