@@ -119,7 +119,6 @@ def scatter_charts(results: Mapping[str, Any]) -> list[Chart]:
             )
             for row, (clean, worst) in zip(rows, pairs, strict=True)
         )
-        names = short[dataset, model, rows[0]["defense"]]
         charts.append(_scatter_chart(board, short[dataset, model, rows[0]["defense"]], points))
     return charts
 
@@ -142,8 +141,8 @@ def _finished(cells: Sequence[Cell]) -> Iterator[Cell]:
 
 def _of_minimal(cells: Sequence[Cell]) -> Iterator[Chart]:
     """One chart a dataset, model and norm for what attacks the bare model, and one an attack that sees the defense."""
-    groups: dict[tuple[str, ...], dict[str, Line]] = {}
-    names: dict[tuple[str, ...], Mapping[str, str]] = {}
+    groups: dict[tuple[Any, ...], dict[str, Line]] = {}
+    names: dict[tuple[Any, ...], Mapping[str, str]] = {}
     for cell in _finished(cells):
         curve = cell.get("curve")
         if curve is None:
