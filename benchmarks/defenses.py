@@ -89,7 +89,8 @@ def tv_loop(weight: float) -> Loop:
     def run(images: Images) -> Images:
         from skimage.restoration import denoise_tv_bregman
 
-        made = [denoise_tv_bregman(image, weight=2 / weight, channel_axis=0) for image in images]
+        # A single channel comes back without its axis.
+        made = [denoise_tv_bregman(one, weight=2 / weight, channel_axis=0).reshape(one.shape) for one in images]
         return np.stack(made).astype(np.float32)
 
     return run
