@@ -7,10 +7,13 @@ from advbench.report.comparison import comparison_markdown, print_comparison
 from advbench.report.data_files import rows_of
 from advbench.report.export import Export, plan_exports, plan_outputs, write_export
 from advbench.report.notebook import leaderboards_html
+from advbench.report.page import Gallery, Html
 from advbench.report.terminal import print_results
 
 __all__ = [
     "Export",
+    "Gallery",
+    "Html",
     "comparison_markdown",
     "leaderboards_html",
     "plan_exports",

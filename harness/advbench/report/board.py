@@ -11,7 +11,7 @@ from advbench.api.parameters import format_value
 from advbench.report.sweeps import sweep_groups
 from advbench.specs import parse_chain
 
-__all__ = ["FAILED", "NOT_RUN", "Board", "BoardCell", "Column", "make_boards", "percent"]
+__all__ = ["DAGGER", "DOUBTFUL", "FAILED", "NORMS", "NOT_RUN", "Board", "BoardCell", "Column", "make_boards", "percent"]
 
 NOT_RUN = "—"
 FAILED = "ERR"
@@ -19,7 +19,7 @@ DOUBTFUL = "!"
 DAGGER = "†"
 _PLACE = "place"
 
-_NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
+NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +124,7 @@ def _attack_column(cells: Sequence[Mapping[str, Any]], several: bool) -> Column:
     kind: tuple[str, ...] = ()
     if known["attack_kind"] == "budget":
         told = ("eps",)
-        kind = ("budget", f"{_NORMS[known['budget']['norm']]} ≤ {format_value(known['budget']['eps'])}")
+        kind = ("budget", f"{NORMS[known['budget']['norm']]} ≤ {format_value(known['budget']['eps'])}")
     elif known["attack_kind"] == "minimal":
         told = ("search",)
         kind = ("minimal", *_medians(known.get("norm"), cells))
@@ -144,7 +144,7 @@ def _medians(norm: str | None, cells: Sequence[Mapping[str, Any]]) -> list[str]:
         medians = [cell[f"median_{key}"] for cell in measured if cell[f"median_{key}"] is not None]
         if medians:
             span = dict.fromkeys(f"{median:#.3g}".rstrip(".") for median in (min(medians), max(medians)))
-            lines.append(f"median {_NORMS[key]} {'–'.join(span)}")
+            lines.append(f"median {NORMS[key]} {'–'.join(span)}")
     return lines or ["nothing found"] * bool(measured)
 
 

@@ -6,12 +6,12 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from advbench.report.board import NORMS
 from advbench.report.sweeps import as_number, family, parameters_of
 from advbench.specs import parse_chain
 
 __all__ = ["Chart", "Line", "Point", "eps_charts", "scatter_charts", "sweep_charts"]
 
-NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
 UNDEFENDED = "undefended model"
 
 Cell = Mapping[str, Any]

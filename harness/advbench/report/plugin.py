@@ -7,10 +7,11 @@ from collections.abc import Callable
 from advbench.api import Reporter, hookimpl
 from advbench.report.data_files import Csv, Json
 from advbench.report.markdown import Markdown
+from advbench.report.page import Html
 
 
 @hookimpl
 def register_reporters(register: Callable[[type[Reporter]], None]) -> None:
-    """Registers ``markdown``, ``json`` and ``csv``."""
-    for reporter in (Markdown, Json, Csv):
+    """Registers ``markdown``, ``html``, ``json`` and ``csv``."""
+    for reporter in (Markdown, Html, Json, Csv):
         register(reporter)

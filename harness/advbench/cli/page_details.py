@@ -1,0 +1,58 @@
+"""What a page shows of a run's cells beyond their numbers, read from the store and computed anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from advbench.analysis import cell_details
+from advbench.errors import describe
+from advbench.evaluation import Exhibits
+from advbench.report import Gallery
+from advbench.store import Store
+
+__all__ = ["MOST_DETAILED", "MOST_SHOWN", "page_details"]
+
+MOST_DETAILED = 2000
+"""So many cells have confusion matrices and histograms on a page: beyond, browsers take their time."""
+
+MOST_SHOWN = 400
+"""So many cells have samples."""
+
+
+def page_details(store: Store, manifest: Mapping[str, Any], exhibits: Exhibits | None) -> dict[str, Any]:
+    """The details of a run's finished cells, as a page's reporter takes them.
+
+    Args:
+        store: Where the run is.
+        manifest: The run's.
+        exhibits: Where samples come from; None for a page without.
+
+    What keeps samples from being shown, such as a plugin that is gone, is a note on the page and no failure.
+    """
+    gallery = Gallery()
+    detailed = shown = 0
+    for place, described in enumerate(manifest["cells"]):
+        record = store.read_record("cells", described["key"], arrays=True) if described["key"] else None
+        if record is None or record["status"] != "ok":
+            continue
+        detailed += 1
+        if detailed <= MOST_DETAILED:
+            gallery.add(place, cell_details(record, described.get("norm")))
+        if exhibits is None:
+            continue
+        shown += 1
+        if shown <= MOST_SHOWN:
+            _add_samples(gallery, place, described, exhibits)
+    for count, most, what in ((detailed, MOST_DETAILED, "Confusion matrices"), (shown, MOST_SHOWN, "Samples")):
+        if count > most:
+            gallery.add_note(f"{what} are shown of the first {most:,} of {count:,} finished cells.")
+    return gallery.details
+
+
+def _add_samples(gallery: Gallery, place: int, described: Mapping[str, Any], exhibits: Exhibits) -> None:
+    try:
+        gallery.add_samples(place, exhibits.of(described))
+    except (Exception, SystemExit) as error:
+        what = ", ".join(described["short"][name] for name in ("dataset", "model", "defense"))
+        gallery.add_note(f"Samples of {what} are not shown: {describe(error)}")

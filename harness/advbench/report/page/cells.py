@@ -1,0 +1,74 @@
+"""What the page's script knows of single cells: texts, ready to be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from advbench.api.parameters import format_value
+from advbench.report.board import NORMS, percent
+
+__all__ = ["cell_payload"]
+
+_OPTIONAL = ("before", "after", "histogram", "samples")
+
+
+def cell_payload(results: Mapping[str, Any]) -> dict[str, Any]:
+    """The cells by their place, with their images.
+
+    Returns:
+        ``images`` (data URIs), ``notes``, and ``cells``: ``title``, ``badges``, ``facts`` (pairs of texts),
+        ``warnings``, and as far as they are known ``before``, ``after``, ``histogram`` and ``samples``.
+    """
+    details = results.get("details") or {"cells": {}, "images": [], "notes": []}
+    return {
+        "images": details["images"],
+        "notes": details["notes"],
+        "cells": [_cell(cell, details["cells"].get(str(at), {})) for at, cell in enumerate(results["cells"])],
+    }
+
+
+def _cell(cell: Mapping[str, Any], details: Mapping[str, Any]) -> dict[str, Any]:
+    short = cell["short"]
+    return {
+        "title": f"{short['defense']} against {short['attack']}",
+        "badges": [cell["threat"], *(["stochastic"] if cell.get("stochastic") else [])],
+        "facts": list(_facts(cell, details)),
+        "warnings": cell["warnings"],
+        **{key: details[key] for key in _OPTIONAL if details.get(key) is not None},
+    }
+
+
+def _facts(cell: Mapping[str, Any], details: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "dataset", cell["dataset"]
+    yield "model", cell["model"]
+    yield "attack", cell["attack"]
+    yield "defense", cell["defense"]
+    yield "threat", cell["threat"]
+    if cell["status"] != "ok":
+        yield cell["status"], cell["error"]
+        return
+    yield "samples", f"{cell['n']:,}"
+    yield "clean accuracy", f"{percent(cell['clean_accuracy'])} %"
+    low, high = cell["robust_accuracy_ci95"]
+    yield "robust accuracy", f"{percent(cell['robust_accuracy'])} % (95 % interval {percent(low)}–{percent(high)})"
+    draws = cell.get("robust_accuracy_draws")
+    if draws:
+        spread = f"{percent(draws['min'])}–{percent(draws['max'])} %, standard deviation {percent(draws['std'])}"
+        yield f"over {draws['n']} draws", spread
+    if cell["attack_success_rate"] is not None:
+        yield "attack success rate", f"{percent(cell['attack_success_rate'])} %"
+    if cell["attack_kind"] == "budget":
+        yield "budget", f"{NORMS[cell['budget']['norm']]} ≤ {format_value(cell['budget']['eps'])}"
+    for key, title in (("median_linf", "median L∞"), ("median_l2", "median L2")):
+        if cell[key] is not None:
+            yield title, f"{cell[key]:.4g}"
+    if cell.get("broken_by"):
+        yield "fooled by", ", ".join(f"{name}: {count}" for name, count in cell["broken_by"].items())
+    if details.get("passes"):
+        yield "network passes", f"{details['passes']:,.1f} images asked a sample"
+    yield "time", f"attack {_seconds(cell['craft_seconds'])}, defense and prediction {_seconds(cell['seconds'])}"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:,.0f} s"

@@ -1,0 +1,195 @@
+"""Charts as SVG in the page: drawn once, in the colours of its style."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from html import escape
+
+from advbench.report.board import percent
+from advbench.report.curves import Chart, Line, Point
+
+__all__ = ["chart_figure"]
+
+WIDTH, HEIGHT = 560, 330
+LEFT, RIGHT, TOP, BOTTOM = 48, 14, 12, 44
+SHAPES = (
+    "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0Z",
+    "M-3.6 -3.6H3.6V3.6H-3.6Z",
+    "M0 -4.8L4.6 3.4H-4.6Z",
+    "M0 -5L4.4 0L0 5L-4.4 0Z",
+    "M0 4.8L4.6 -3.4H-4.6Z",
+    "M-4 -1.3H-1.3V-4H1.3V-1.3H4V1.3H1.3V4H-1.3V1.3H-4Z",
+)
+COLOURS = 8
+
+
+def chart_figure(chart: Chart) -> str:
+    """A chart with its caption and legend; its points say their numbers when pointed at."""
+    scale = _Scale(chart)
+    scattered = chart.kind == "scatter"
+    drawn = "".join(
+        _points_of(line, scale) if scattered else _line(line, at, scale, chart.steps)
+        for at, line in enumerate(chart.lines)
+    )
+    legend = "" if scattered else _legend(chart.lines)
+    note = f'<p class="note">{escape(chart.note)}</p>' if chart.note else ""
+    title = f"{chart.title} · {chart.dataset} · {chart.model}"
+    return (
+        f'<figure data-dataset="{escape(chart.dataset)}" data-model="{escape(chart.model)}">'
+        f"<figcaption>{escape(chart.title)}<small>{escape(chart.dataset)} · {escape(chart.model)}</small></figcaption>"
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
+        f"{_axes(chart, scale)}{drawn}</svg>{legend}{note}</figure>"
+    )
+
+
+class _Scale:
+    """Where on the drawing a value lies: accuracies from 0 to 1 upwards, what is measured across from its own."""
+
+    def __init__(self, chart: Chart) -> None:
+        values = [point.x for line in chart.lines for point in line.points]
+        self.low, self.high = min(values), max(values)
+        if chart.kind == "scatter":
+            self.low, self.high = max(0.0, math.floor(10 * self.low - 0.5) / 10), 1.0
+        elif chart.kind == "eps":
+            self.low = 0.0
+        else:
+            margin = 0.04 * (self.high - self.low)
+            self.low, self.high = self.low - margin, self.high + margin
+        self.ticks = nice_ticks(self.low, self.high)
+
+    def x(self, value: float) -> float:
+        span = self.high - self.low or 1.0
+        return LEFT + (value - self.low) / span * (WIDTH - LEFT - RIGHT)
+
+    def y(self, share: float) -> float:
+        return TOP + (1 - share) * (HEIGHT - TOP - BOTTOM)
+
+
+def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Round numbers that cover a range, at most so many inside."""
+    span = high - low
+    if span <= 0:
+        return [low]
+    power = 10.0 ** math.floor(math.log10(span / most))
+    step = next(power * factor for factor in (1, 2, 2.5, 5, 10, 20) if span / (power * factor) <= most)
+    first = math.ceil(low / step - 1e-9)
+    return [round((first + place) * step, 12) for place in range(math.floor((high - first * step) / step + 1e-9) + 1)]
+
+
+def _axes(chart: Chart, scale: _Scale) -> str:
+    bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
+    parts = []
+    for share in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):
+        y = scale.y(share)
+        parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{right}"/>')
+        parts.append(f'<text x="{LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{100 * share:.0f}</text>')
+    for tick in scale.ticks:
+        x = scale.x(tick)
+        label = f"{100 * tick:.0f}" if chart.kind == "scatter" else f"{tick:g}"
+        parts.append(f'<path class="tick" d="M{x:.1f} {bottom}v4"/>')
+        parts.append(f'<text x="{x:.1f}" y="{bottom + 17}" text-anchor="middle">{label}</text>')
+    unit = " %" if chart.kind == "scatter" else ""
+    parts.append(f'<path class="axis" d="M{LEFT} {TOP}V{bottom}H{right}"/>')
+    middle, across = (LEFT + right) / 2, escape(chart.x_label) + unit
+    parts.append(f'<text class="label" x="{middle:.0f}" y="{HEIGHT - 6}" text-anchor="middle">{across}</text>')
+    parts.append(
+        f'<text class="label" transform="translate(13 {(TOP + bottom) / 2:.0f}) rotate(-90)" text-anchor="middle">'
+        f"{escape(chart.y_label)} %</text>"
+    )
+    return "".join(parts)
+
+
+def _line(line: Line, at: int, scale: _Scale, steps: bool) -> str:
+    points = [(scale.x(point.x), scale.y(point.y)) for point in line.points]
+    if steps:
+        path = f"M{points[0][0]:.1f} {points[0][1]:.1f}" + "".join(f"H{x:.1f}V{y:.1f}" for x, y in points[1:])
+        return (
+            f'<path class="line s{at % COLOURS} d{at // COLOURS}" d="{path}"><title>{escape(line.name)}</title></path>'
+        )
+    path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+    marks = "".join(_mark(point, line.name, at, scale) for point in line.points)
+    return f'{_band(line.points, at, scale)}<path class="line s{at % COLOURS} d{at // COLOURS}" d="{path}"/>{marks}'
+
+
+def _band(points: Sequence[Point], at: int, scale: _Scale) -> str:
+    known = [
+        (scale.x(p.x), scale.y(p.low), scale.y(p.high)) for p in points if p.low is not None and p.high is not None
+    ]
+    if len(known) < 2:
+        return ""
+    there = "L".join(f"{x:.1f} {high:.1f}" for x, _, high in known)
+    back = "L".join(f"{x:.1f} {low:.1f}" for x, low, _ in reversed(known))
+    return f'<path class="band s{at % COLOURS}" d="M{there}L{back}Z"/>'
+
+
+def _mark(point: Point, name: str, at: int, scale: _Scale) -> str:
+    shape = SHAPES[at % len(SHAPES)]
+    place = f"translate({scale.x(point.x):.1f} {scale.y(point.y):.1f})"
+    return (
+        f'<path class="mark s{at % COLOURS}" transform="{place}" d="{shape}"><title>{_told(point, name)}</title></path>'
+    )
+
+
+def _told(point: Point, name: str) -> str:
+    interval = "" if point.low is None or point.high is None else f" ({percent(point.low)}–{percent(point.high)})"
+    return escape(f"{name} at {point.x:g}: {percent(point.y)} %{interval}")
+
+
+def _points_of(line: Line, scale: _Scale) -> str:
+    """Points of a scatter with their names, which make room for each other."""
+    parts = []
+    taken: list[tuple[float, float, float, float]] = []
+    for point in sorted(line.points, key=lambda point: (not point.best, -point.y)):
+        x, y = scale.x(point.x), scale.y(point.y)
+        interval = "" if point.low is None or point.high is None else f" ({percent(point.low)}–{percent(point.high)})"
+        told = escape(f"{point.name}: clean {percent(point.x)} %, worst case {percent(point.y)} %{interval}")
+        if point.low is not None and point.high is not None:
+            parts.append(f'<path class="whisker" d="M{x:.1f} {scale.y(point.low):.1f}V{scale.y(point.high):.1f}"/>')
+        kind = "mark s0" if point.best else "mark hollow"
+        parts.append(
+            f'<path class="{kind}" transform="translate({x:.1f} {y:.1f})" d="{SHAPES[0]}"><title>{told}</title></path>'
+        )
+        spot = _free_spot(x, y, point.name, taken)
+        if spot is not None:
+            at_x, at_y, anchor = spot
+            text = (
+                f'<text class="name" x="{at_x:.1f}" y="{at_y:.1f}" text-anchor="{anchor}">{escape(point.name)}</text>'
+            )
+            parts.append(text)
+    return "".join(parts)
+
+
+def _free_spot(
+    x: float, y: float, name: str, taken: list[tuple[float, float, float, float]]
+) -> tuple[float, float, str] | None:
+    """Where a name fits beside its point, or None where there is no room for it; the point tells it all the same."""
+    wide = 6.3 * len(name)
+    for shift, (side, anchor) in itertools.product((4.0, -8.0, 16.0, -20.0, 28.0, -32.0), ((-8, "end"), (8, "start"))):
+        left = x + side - wide if anchor == "end" else x + side
+        box = (left, y + shift - 10, left + wide, y + shift + 2)
+        inside = box[0] >= LEFT and box[2] <= WIDTH and box[1] >= 0 and box[3] <= HEIGHT - BOTTOM
+        if inside and not any(_overlap(box, other) for other in taken):
+            taken.append(box)
+            return x + side, y + shift, anchor
+    return None
+
+
+def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _legend(lines: Sequence[Line]) -> str:
+    return f'<ul class="legend">{"".join(_entries(lines))}</ul>'
+
+
+def _entries(lines: Sequence[Line]) -> Iterator[str]:
+    for at, line in enumerate(lines):
+        colour = at % COLOURS
+        yield (
+            '<li><svg viewBox="0 0 26 12" aria-hidden="true">'
+            f'<path class="line s{colour} d{at // COLOURS}" d="M1 6H25"/>'
+            f'<path class="mark s{colour}" transform="translate(13 6)" d="{SHAPES[at % len(SHAPES)]}"/></svg>'
+            f"{escape(line.name)}</li>"
+        )

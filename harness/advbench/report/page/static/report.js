@@ -1,0 +1,229 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+  const make = (tag, properties = {}, ...children) => {
+    const made = Object.assign(document.createElement(tag), properties);
+    made.append(...children);
+    return made;
+  };
+
+  // Light, dark, or as the system has it.
+  const theme = document.getElementById("theme");
+  const themes = ["auto", "light", "dark"];
+  let chosen = "auto";
+  const setTheme = (name) => {
+    chosen = themes.includes(name) ? name : "auto";
+    if (chosen === "auto") delete document.documentElement.dataset.theme;
+    else document.documentElement.dataset.theme = chosen;
+    theme.textContent = `Theme: ${chosen}`;
+  };
+  const remembered = () => { try { return localStorage.getItem("advbench-theme"); } catch { return null; } };
+  setTheme(remembered());
+  theme.hidden = false;
+  theme.addEventListener("click", () => {
+    setTheme(themes[(themes.indexOf(chosen) + 1) % themes.length]);
+    try { localStorage.setItem("advbench-theme", chosen); } catch { /* a page opened from a file may not keep it */ }
+  });
+
+  // Sorting: downwards, upwards, and as it was.
+  for (const table of all(".board table")) {
+    const original = all("tbody", table).map((body) => [body, all("tr", body)]);
+    const heads = all("thead th", table);
+    const scoreOf = (row, column) => {
+      const cell = row.children[column];
+      const under = cell.querySelector(".under:not([hidden])");
+      return under ? under.dataset.score : cell.dataset.sort ?? cell.textContent;
+    };
+    const order = (one, other, sign) => {
+      if (one === "" || other === "") return (one === "") - (other === "");
+      const numbers = [Number(one), Number(other)];
+      if (numbers.every(Number.isFinite)) return sign * (numbers[0] - numbers[1]);
+      return sign * one.localeCompare(other, "en", { numeric: true });
+    };
+    heads.forEach((head, column) => {
+      head.querySelector(".sort").addEventListener("click", () => {
+        const first = column === 0 ? "ascending" : "descending";
+        const second = column === 0 ? "descending" : "ascending";
+        const now = head.getAttribute("aria-sort");
+        const next = now === null ? first : now === first ? second : null;
+        heads.forEach((other) => other.removeAttribute("aria-sort"));
+        original.forEach(([body, rows]) => body.append(...rows));
+        if (next === null) return;
+        head.setAttribute("aria-sort", next);
+        const rows = original.flatMap(([, some]) => some);
+        rows.sort((a, b) => order(scoreOf(a, column), scoreOf(b, column), next === "ascending" ? 1 : -1));
+        original[0][0].append(...rows);
+      });
+    });
+  }
+
+  // Filters.
+  const form = document.getElementById("filters");
+  const places = { dataset: ".board", model: ".board", threat: ".board thead th", family: ".board tbody tr" };
+  for (const [name, selector] of Object.entries(places)) {
+    const select = form.querySelector(`[data-filter="${name}"]`);
+    const values = [...new Set(all(selector).map((place) => place.dataset[name]).filter(Boolean))];
+    select.append(...values.map((value) => make("option", { value, textContent: value })));
+    select.parentElement.hidden = values.length < 2;
+  }
+  const filter = () => {
+    const wanted = Object.fromEntries(all("[data-filter]", form).map((field) => [field.dataset.filter, field.value]));
+    const words = wanted.text.toLowerCase().trim();
+    let shown = 0;
+    let rows = 0;
+    for (const part of all(".board, figure[data-dataset]")) {
+      part.hidden = ["dataset", "model"].some((name) => wanted[name] && part.dataset[name] !== wanted[name]);
+    }
+    for (const row of all(".board tbody tr")) {
+      const text = row.firstElementChild.textContent.toLowerCase();
+      row.hidden = (wanted.family && row.dataset.family !== wanted.family) || !text.includes(words);
+      rows += 1;
+      shown += !row.hidden && !row.closest(".board").hidden;
+    }
+    for (const cell of all(".board [data-threat]")) {
+      cell.hidden = Boolean(wanted.threat) && cell.dataset.threat !== wanted.threat;
+    }
+    for (const worst of all("td:has(> .under)")) {
+      const kinds = all(".under", worst);
+      const under = kinds.find((kind) => kind.dataset.under === wanted.threat) ?? kinds[0];
+      kinds.forEach((kind) => { kind.hidden = kind !== under; });
+    }
+    document.getElementById("shown").textContent = shown === rows ? `${rows} rows` : `${shown} of ${rows} rows`;
+  };
+  form.addEventListener("input", filter);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.hidden = false;
+  filter();
+
+  // A cell's details.
+  const dialog = document.getElementById("cell");
+  const body = document.getElementById("cell-body");
+  let current = null;
+
+  const confusion = (title, counts) => {
+    const head = make("tr", {}, make("th", { textContent: "label" }), ...counts.map((_, place) => make("th", { textContent: place })));
+    const rows = counts.map((line, label) => {
+      const total = line.reduce((sum, count) => sum + count, 0) || 1;
+      const cells = line.map((count, said) => {
+        const cell = make("td", { textContent: count || "" });
+        if (count) cell.style.background = `rgba(var(--shade), ${(0.08 + 0.72 * count / total).toFixed(3)})`;
+        if (said === label) cell.className = "right";
+        return cell;
+      });
+      return make("tr", {}, make("th", { textContent: label }), ...cells);
+    });
+    return make("table", { className: "confusion" }, make("caption", { textContent: title }), make("thead", {}, head), make("tbody", {}, ...rows));
+  };
+
+  const svg = (tag, attributes, text = "") => {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+    made.textContent = text;
+    return made;
+  };
+  const histogram = ({ norm, edges, counts }) => {
+    const [width, height, left, bottom] = [560, 190, 44, 34];
+    const drawing = svg("svg", { viewBox: `0 0 ${width} ${height}`, class: "histogram", role: "img", "aria-label": "histogram of distances" });
+    const most = Math.max(...counts);
+    const step = (width - left - 10) / counts.length;
+    counts.forEach((count, place) => {
+      const tall = (height - bottom - 12) * count / most;
+      const bar = svg("rect", { x: left + place * step + 0.5, y: height - bottom - tall, width: Math.max(step - 1, 1), height: tall });
+      bar.append(svg("title", {}, `${count} images: ${edges[place].toPrecision(3)} to ${edges[place + 1].toPrecision(3)}`));
+      drawing.append(bar);
+    });
+    drawing.append(svg("path", { class: "axis", d: `M${left} 8V${height - bottom}H${width - 10}` }));
+    drawing.append(svg("text", { x: left - 6, y: 18, "text-anchor": "end" }, most));
+    drawing.append(svg("text", { x: left - 6, y: height - bottom, "text-anchor": "end" }, "0"));
+    for (const place of [0, counts.length / 4, counts.length / 2, 3 * counts.length / 4, counts.length]) {
+      const anchor = place === counts.length ? "end" : "middle";
+      drawing.append(svg("text", { x: left + place * step, y: height - bottom + 15, "text-anchor": anchor }, Number(edges[place].toPrecision(3))));
+    }
+    drawing.append(svg("text", { class: "label", x: (left + width) / 2, y: height - 4, "text-anchor": "middle" }, `distance ${norm === "l2" ? "L2" : "L∞"}`));
+    return drawing;
+  };
+
+  const samples = ({ scale, rows }) => {
+    const picture = (image, alt) => make("img", { src: data.images[image], alt });
+    const view = ([image, said, sure], label, what) => {
+      const verdict = make("span", { className: said === label ? "said" : "said wrong", textContent: `${said} (${sure} %)` });
+      return make("td", {}, picture(image, `${what}, taken for ${said}`), verdict);
+    };
+    const heads = ["label", "original", "adversarial", `difference ×${scale}`, "defended"];
+    const lines = rows.map((row) => make("tr", {},
+      make("th", { scope: "row" }, `${row.label}`, make("br"), `sample ${row.id}`),
+      view(row.clean, row.label, "original"), view(row.adversarial, row.label, "adversarial"),
+      make("td", {}, picture(row.difference, "difference"), "grey: unchanged"), view(row.defended, row.label, "defended")));
+    const head = make("tr", {}, ...heads.map((text) => make("th", { scope: "col", textContent: text })));
+    return make("div", { className: "samples", tabIndex: 0 }, make("table", {}, make("thead", {}, head), make("tbody", {}, ...lines)));
+  };
+
+  const show = (place) => {
+    const cell = data.cells[place];
+    if (!cell) return;
+    current = place;
+    document.getElementById("cell-title").textContent = cell.title;
+    const facts = make("dl", { className: "facts" });
+    for (const [label, text] of cell.facts) facts.append(make("dt", { textContent: label }), make("dd", { textContent: text }));
+    const parts = [
+      make("p", {}, ...cell.badges.map((text) => make("span", { className: `badge ${text}`, textContent: text }))),
+      ...cell.warnings.map((text) => make("p", { className: "warning", textContent: text })),
+      facts,
+    ];
+    if (cell.samples) {
+      parts.push(make("h3", { textContent: "Samples" }), samples(cell.samples), make("p", { className: "note", textContent:
+        "The first samples that the bare model has right. Beneath each image stands what the bare model takes it for, and how surely." }));
+    }
+    if (cell.before) {
+      parts.push(make("h3", { textContent: "What the defended model takes images for" }),
+        make("div", { className: "pair" }, confusion("clean images", cell.before), confusion("adversarial images", cell.after)),
+        make("p", { className: "note", textContent: "A row a label, a column a prediction; shaded by the share of the row." }));
+    }
+    if (cell.histogram) {
+      parts.push(make("h3", { textContent: "How far images were moved that turned the attacked classifier wrong" }), histogram(cell.histogram));
+    }
+    body.replaceChildren(...parts);
+    if (!dialog.open) dialog.showModal();
+    dialog.scrollTop = 0;
+    history.replaceState(null, "", `#cell-${place}`);
+  };
+  const visible = () => all("button.open").filter((button) => button.offsetParent !== null).map((button) => Number(button.dataset.cell));
+  const go = (step) => {
+    const places = visible();
+    const at = places.indexOf(current) + step;
+    if (places.length) show(places[(at + places.length) % places.length]);
+  };
+  document.addEventListener("click", (event) => {
+    const opener = event.target.closest("button.open");
+    if (opener) show(Number(opener.dataset.cell));
+    const link = event.target.closest('a[href^="#cell-"]');
+    if (link) { event.preventDefault(); show(Number(link.hash.slice(6))); }
+  });
+  document.getElementById("previous").addEventListener("click", () => go(-1));
+  document.getElementById("next").addEventListener("click", () => go(1));
+  document.getElementById("close").addEventListener("click", () => dialog.close());
+  dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+  dialog.addEventListener("close", () => {
+    history.replaceState(null, "", location.pathname + location.search);
+    const opener = document.querySelector(`button.open[data-cell="${current}"]`);
+    if (opener) opener.focus();
+  });
+  document.addEventListener("keydown", (event) => {
+    if (dialog.open) {
+      if (event.key === "ArrowLeft" || event.key === "ArrowRight") { go(event.key === "ArrowLeft" ? -1 : 1); event.preventDefault(); }
+      return;
+    }
+    const opener = document.activeElement?.closest?.("button.open");
+    const moves = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
+    if (!opener || !moves[event.key]) return;
+    const [down, right] = moves[event.key];
+    const rows = all("tbody tr", opener.closest("table")).filter((row) => !row.hidden);
+    const openers = (row) => all("td:not([hidden]) > button.open", row);
+    const row = opener.closest("tr");
+    const target = openers(rows[rows.indexOf(row) + down] ?? row)[openers(row).indexOf(opener) + right];
+    if (target) { target.focus(); event.preventDefault(); }
+  });
+  const linked = /^#cell-(\d+)$/.exec(location.hash);
+  if (linked) show(Number(linked[1]));
+})();
