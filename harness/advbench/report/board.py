@@ -8,8 +8,7 @@ from typing import Any
 
 from advbench.analysis import NOT_ADAPTIVE
 from advbench.api.parameters import format_value
-from advbench.report.sweeps import sweep_groups
-from advbench.specs import parse_chain
+from advbench.report.sweeps import sweep_groups, terms_of
 
 __all__ = ["DAGGER", "DOUBTFUL", "FAILED", "NORMS", "NOT_RUN", "Board", "BoardCell", "Column", "make_boards", "percent"]
 
@@ -118,7 +117,7 @@ def _attack_column(cells: Sequence[Mapping[str, Any]], several: bool) -> Column:
 
     To the kind belongs its budget or, for a minimal attack, how far it went.
     """
-    (term,) = parse_chain(cells[0]["short"]["attack"])
+    (term,) = terms_of(cells[0]["short"]["attack"])
     known = next((cell for cell in cells if cell["attack_kind"] is not None), cells[0])
     told: tuple[str, ...] = ()  # by the kind's own lines
     kind: tuple[str, ...] = ()

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from advbench.report.board import NORMS
-from advbench.report.sweeps import as_number, family, parameters_of
-from advbench.specs import parse_chain
+from advbench.report.sweeps import as_number, family, parameters_of, terms_of
 
 __all__ = ["Chart", "Line", "Point", "eps_charts", "scatter_charts", "sweep_charts"]
 
@@ -194,7 +193,7 @@ def _by_eps(cells: Sequence[Cell]) -> Line:
 
 
 def _without_eps(spec: str) -> str:
-    (term,) = parse_chain(spec)
+    (term,) = terms_of(spec)
     items = ",".join(f"{key}={value}" for key, (value,) in term.items if key != "eps")
     return f"{term.name}:{items}" if items else term.name
 

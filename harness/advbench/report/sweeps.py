@@ -5,19 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from advbench.specs import parse_chain
+from advbench.errors import SpecError
+from advbench.specs import Term, parse_chain
 
-__all__ = ["as_number", "family", "parameters_of", "sweep_groups"]
+__all__ = ["as_number", "family", "parameters_of", "sweep_groups", "terms_of"]
+
+
+def terms_of(spec: str) -> list[Term]:
+    """A spec's components; what is no spec is the name of one."""
+    try:
+        return parse_chain(spec)
+    except SpecError:
+        return [Term(spec)]
 
 
 def family(spec: str) -> str:
     """What a spec names, without its parameters: ``jpeg+tvm``."""
-    return "+".join(term.name for term in parse_chain(spec))
+    return "+".join(term.name for term in terms_of(spec))
 
 
 def parameters_of(spec: str) -> dict[tuple[int, str], str]:
     """A full spec's parameters as text, by the place of the component in the chain, from 0, and by name."""
-    return {(place, key): values[0] for place, term in enumerate(parse_chain(spec)) for key, values in term.items}
+    return {(place, key): values[0] for place, term in enumerate(terms_of(spec)) for key, values in term.items}
 
 
 def as_number(text: str) -> float | None:

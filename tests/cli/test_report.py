@@ -1,0 +1,253 @@
+"""``advbench report``: the page of a real run, driven in a real browser."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.report.real_run import run_for_reports
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+TOY = Path(__file__).parents[1] / "toy_plugin.py"
+
+in_browser = pytest.mark.skipif(BROWSER is None, reason="needs chromium on the PATH")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a real run."""
+    return run_for_reports(tmp_path_factory.mktemp("run"), ())
+
+
+@pytest.fixture(scope="module")
+def page_file(store: Path) -> Path:
+    """Its page."""
+    from advbench.cli.main import main
+
+    target = store.parent / "report.html"
+    assert main(["report", "--store", str(store), "--output", str(target)]) == 0
+    return target
+
+
+class Seen:
+    """An open page, and what must stay empty: its console, its errors and what it asks for."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.console: list[str] = []
+        self.asked: list[str] = []
+        page.on("console", lambda message: self.console.append(message.text))
+        page.on("pageerror", lambda error: self.console.append(str(error)))
+        page.on("request", lambda request: self.asked.append(request.url))
+
+    def open(self, file: Path) -> Any:
+        self.page.goto(file.as_uri())
+        return self.page
+
+    def check(self, file: Path) -> None:
+        assert self.console == []
+        assert [url for url in self.asked if url.partition("#")[0] != file.as_uri() and url[:5] != "data:"] == []
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api")
+    with api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def seen(browser: Any, page_file: Path) -> Iterator[Seen]:
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    found = Seen(context.new_page())
+    yield found
+    found.check(page_file)
+    context.close()
+
+
+def defenses(page: Any) -> list[str]:
+    found: list[str] = page.locator(".board tbody th code:visible").all_text_contents()
+    return found
+
+
+def numbers(page: Any, column: int) -> list[float]:
+    cells = page.locator(f".board tbody tr:visible > *:nth-child({column}) .number:visible")
+    return [float(text) for text in cells.all_text_contents()]
+
+
+@in_browser
+def test_columns_sort_down_up_and_back(seen: Seen, page_file: Path) -> None:
+    page = seen.open(page_file)
+    before = defenses(page)
+    head = page.locator(".board thead th").nth(2)
+    head.locator("button").click()
+    assert head.get_attribute("aria-sort") == "descending"
+    assert numbers(page, 3) == sorted(numbers(page, 3), reverse=True)
+    head.locator("button").press("Enter")
+    assert head.get_attribute("aria-sort") == "ascending"
+    assert numbers(page, 3) == sorted(numbers(page, 3))
+    head.locator("button").click()
+    assert head.get_attribute("aria-sort") is None
+    assert defenses(page) == before
+    page.locator(".board thead th button").first.click()
+    assert defenses(page) == sorted(before)
+
+
+@in_browser
+def test_filters_leave_what_was_asked_for(seen: Seen, page_file: Path) -> None:
+    page = seen.open(page_file)
+    page.locator('[data-filter="family"]').select_option("jpeg")
+    assert defenses(page) == ["jpeg:quality=25", "jpeg"]
+    assert page.locator("#shown").text_content() == "2 of 4 rows"
+    page.locator('[data-filter="family"]').select_option("")
+    page.locator('[data-filter="text"]').fill("TV")
+    assert defenses(page) == ["tvm"]
+    page.locator('[data-filter="text"]').fill("")
+    both = numbers(page, 9)
+    page.locator('[data-filter="threat"]').select_option("oblivious")
+    assert page.locator(".board thead th:visible").count() == 7
+    alone = [float(text) for text in page.locator(".worst .under:visible .number").all_text_contents()]
+    assert all(one >= other for one, other in zip(alone, both, strict=True))
+    assert alone != both
+
+
+@in_browser
+def test_a_cell_opens_by_key_and_shows_its_samples(seen: Seen, page_file: Path) -> None:
+    page = seen.open(page_file)
+    opener = page.locator("button.open").nth(1)
+    opener.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("document.activeElement.dataset.cell") != opener.get_attribute("data-cell")
+    page.keyboard.press("Enter")
+    dialog = page.locator("dialog#cell")
+    assert dialog.is_visible()
+    title = page.locator("#cell-title").text_content()
+    assert dialog.locator(".samples img").count() == 6 * 4
+    assert all(dialog.locator(".samples img").evaluate_all("all => all.map(one => one.naturalWidth === 28)"))
+    assert dialog.locator(".confusion").count() == 2
+    total = sum(int(text or 0) for text in dialog.locator(".confusion").first.locator("td").all_text_contents())
+    assert total == 20
+    assert dialog.locator(".histogram rect").count() == 20
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#cell-title").text_content() != title or "cell-" in page.url
+    shown = page.url.rpartition("-")[2]
+    page.keyboard.press("Escape")
+    assert not dialog.is_visible()
+    assert page.evaluate("document.activeElement.dataset.cell") == shown
+
+
+@in_browser
+def test_an_address_with_a_cell_opens_it(seen: Seen, page_file: Path) -> None:
+    seen.page.goto(f"{page_file.as_uri()}#cell-2")
+    assert seen.page.locator("dialog#cell").is_visible()
+
+
+@in_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_dark_and_light_follow_the_system_and_the_button(seen: Seen, page_file: Path, scheme: str) -> None:
+    seen.page.emulate_media(color_scheme=scheme)
+    page = seen.open(page_file)
+
+    def brightness() -> int:
+        colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        return sum(int(part) for part in colour[4:-1].split(","))
+
+    assert (brightness() > 600) == (scheme == "light")
+    page.locator("#theme").click()
+    assert brightness() > 600
+    page.locator("#theme").click()
+    assert brightness() < 150
+    page.emulate_media(media="print")
+    assert brightness() > 600, "paper is white"
+
+
+@in_browser
+def test_a_phone_scrolls_the_table_and_not_the_page(seen: Seen, page_file: Path) -> None:
+    seen.page.set_viewport_size({"width": 360, "height": 740})
+    page = seen.open(page_file)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.locator("button.open").first.click()
+    assert page.evaluate("document.getElementById('cell').scrollWidth") <= 360
+
+
+@in_browser
+def test_without_a_script_the_numbers_are_there(browser: Any, page_file: Path) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(page_file.as_uri())
+    assert page.locator("button.open .number").first.is_visible()
+    assert page.locator("figure svg .line").first.is_visible()
+    assert not page.locator("#filters").is_visible()
+    assert page.locator("noscript p").is_visible()
+    context.close()
+
+
+@in_browser
+def test_what_a_plugin_says_is_not_run(
+    browser: Any, call: Callable[..., Any], toy: Callable[..., Any], tmp_path: Path
+) -> None:
+    plugin = tmp_path / "hostile.py"
+    plugin.write_text(
+        "from dataclasses import dataclass\nfrom advbench.api import Defense, hookimpl\n\n"
+        "@dataclass(frozen=True)\nclass Hostile(Defense):\n    name = 'hostile'\n"
+        "    def apply(self, images, rng):\n"
+        "        raise ValueError('<img src=x onerror=document.title=1></script><script>document.title=2</script>')\n\n"
+        "@hookimpl\ndef register_defenses(register):\n    register(Hostile)\n"
+    )
+    toy("--plugin", plugin, defenses=("toy-keep", "hostile"))
+    target = tmp_path / "page.html"
+    called = call("report", "--store", tmp_path / "store", "--plugin", TOY, "--plugin", plugin, "--output", target)
+    assert called.code == 0, called.err
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(target.as_uri())
+    page.locator("button.open").last.click()
+    page.locator("#next").click()
+    assert page.title() not in ("1", "2")
+    assert page.locator("img[onerror]").count() == 0
+    assert "<img src=x onerror" in page.locator("#messages").text_content()
+    context.close()
+
+
+def test_the_page_is_small(page_file: Path) -> None:
+    assert page_file.stat().st_size < 1_000_000
+
+
+def test_without_its_plugin_a_run_has_a_page_without_samples(
+    call: Callable[..., Any], toy: Callable[..., Any], tmp_path: Path
+) -> None:
+    toy()
+    target = tmp_path / "page.html"
+    called = call("report", "latest", "--store", tmp_path / "store", "--output", target)
+    assert called.code == 0
+    assert "Samples of toy, toy-linear, toy-keep are not shown: " in called.err
+    assert '"samples":{' not in target.read_text()
+    assert '"before"' in target.read_text()
+
+
+def test_no_samples_load_no_component(call: Callable[..., Any], store: Path, tmp_path: Path) -> None:
+    target = tmp_path / "page.html"
+    called = call("report", "--store", store, "--samples", 0, "--output", target)
+    assert called.err == f"wrote {target}\n"
+    assert '"samples":{' not in target.read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--output", "report.pdf"], "--output report.pdf: no report has the suffix '.pdf'; there are: .html"),
+        (["--output", "no/such/report.html"], "--output no/such/report.html: the folder no/such does not exist"),
+        (["feed"], "'feed' names no run in"),
+        (["--samples", "some"], "--samples: some: must be a whole number of at least 0"),
+    ],
+)
+def test_bad_input_is_one_line(call: Callable[..., Any], store: Path, words: list[str], message: str) -> None:
+    called = call("report", *words, "--store", store)
+    assert called.code == 2
+    assert message in called.error_line()

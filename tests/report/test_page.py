@@ -1,0 +1,218 @@
+"""The page shows what the results say, whole without a script, and nothing from plugins is taken for markup."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import io
+import json
+import re
+from collections import Counter
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.report.real_run import run_for_reports
+
+from advbench.analysis import Exhibit, Views
+from advbench.report import Gallery, Html
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+TEXTS = ("dataset", "model", "attack", "defense")
+
+
+class Elements(HTMLParser):
+    """Every element with its attributes and its text, in the order in which they begin."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str], list[str]]] = []
+        self._open: list[int] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, {name: value or "" for name, value in attrs}, []))
+        if tag not in ("meta", "input", "br"):
+            self._open.append(len(self.found) - 1)
+
+    def handle_endtag(self, tag: str) -> None:
+        while self._open and self.found[self._open.pop()][0] != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        for place in self._open:
+            self.found[place][2].append(data)
+
+    def all(self, tag: str, **attributes: str) -> list[tuple[dict[str, str], str]]:
+        """Attributes and text of the elements with these attributes."""
+        return [
+            (given, " ".join("".join(text).split()))
+            for name, given, text in self.found
+            if name == tag and all(value in given.get(key.rstrip("_"), "").split() for key, value in attributes.items())
+        ]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Results of a real run."""
+    folder = tmp_path_factory.mktemp("run")
+    run_for_reports(folder, (".json",))
+    found: dict[str, Any] = json.loads((folder / "board.json").read_text())
+    return found
+
+
+def payload(page: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    data: dict[str, Any] = json.loads(found[1])
+    return data
+
+
+def test_the_page_loads_nothing_and_allows_one_script(results: dict[str, Any]) -> None:
+    page = Html().render(results)
+    elements = Elements(page)
+    assert not [tag for tag, _, _ in elements.found if tag in ("link", "img", "iframe", "object", "base")]
+    assert not [given for _, given, _ in elements.found if any(name.startswith("on") for name in given)]
+    assert [given.get("type", "") for given, _ in elements.all("script")] == ["application/json", ""]
+    policy = next(given["content"] for given, _ in elements.all("meta") if "http-equiv" in given)
+    assert "default-src 'none'" in policy
+    assert "script-src 'sha256-" in policy
+    assert "http://" not in re.sub(r"http://www\.w3\.org/2000/svg", "", page)
+    assert "https://" not in page
+
+
+def test_every_cell_stands_in_the_page_with_its_interval(results: dict[str, Any]) -> None:
+    elements = Elements(Html().render(results))
+    openers = {int(given["data-cell"]): (given, text) for given, text in elements.all("button", class_="open")}
+    assert sorted(openers) == list(range(len(results["cells"])))
+    for place, cell in enumerate(results["cells"]):
+        given, text = openers[place]
+        low, high = cell["robust_accuracy_ci95"]
+        assert text.lstrip("!") == f"{100 * cell['robust_accuracy']:.1f}"
+        assert given["title"] == f"95 % interval {100 * low:.1f}–{100 * high:.1f}"
+
+
+def test_the_worst_case_stands_there_over_all_threats_and_under_each(results: dict[str, Any]) -> None:
+    elements = Elements(Html().render(results))
+    shown = Counter((given["data-under"], text) for given, text in elements.all("span", class_="under"))
+    expected: Counter[tuple[str, str]] = Counter()
+    for row in results["leaderboards"][0]["rows"]:
+        for threat, worst in (("", row["worst_case"]), *row["worst_case_under"].items()):
+            low, high = worst["ci95"]
+            expected[threat, f"{100 * worst['accuracy']:.1f}"] += 1
+            expected[threat, f"{100 * low:.1f}–{100 * high:.1f}"] += 1
+    assert shown == expected
+
+
+def test_a_doubted_number_carries_a_mark_and_the_reason(results: dict[str, Any]) -> None:
+    doubted = copy.deepcopy(results)
+    doubted["cells"][3]["findings"] = ["black-box"]
+    doubted["cells"][3]["warnings"] = ["black-box: noise beats it; look at the gradient"]
+    doubted["findings"] = [
+        {"criterion": "black-box", "cells": [3], "message": "noise beats it", "advice": "look at the gradient"}
+    ]
+    page = Html().render(doubted)
+    elements = Elements(page)
+    marked = [given for given, text in elements.all("button", class_="open") if text.startswith("!")]
+    assert [given["data-cell"] for given in marked] == ["3"]
+    assert payload(page)["cells"][3]["warnings"] == doubted["cells"][3]["warnings"]
+    assert any("black-box noise beats it. look at the gradient." in text for _, text in elements.all("li"))
+
+
+def test_badges_tell_threats_and_what_was_not_attacked_adaptively(results: dict[str, Any]) -> None:
+    rows = {text: given for given, text in Elements(Html().render(results)).all("th", scope="row")}
+    assert {text for text in rows if "stochastic" in text} == {text for text in rows if text.startswith("tvm")}
+    oblivious = copy.deepcopy(results)
+    for row in oblivious["leaderboards"][0]["rows"]:
+        row["marks"] = [] if row["defense"] == "none" else ["not adaptively attacked"]
+    rows = {text: given for given, text in Elements(Html().render(oblivious)).all("th", scope="row")}
+    assert sorted("not adaptively attacked" in text for text in rows) == [False, True, True, True]
+
+
+def test_a_sweep_is_one_group_and_one_curve(results: dict[str, Any]) -> None:
+    page = Html().render(results)
+    (body,) = [found for found in re.findall(r"<tbody>.*?</tbody>", page) if "jpeg" in found]
+    assert re.findall(r"<code>(.*?)</code>", body) == ["jpeg:quality=25", "jpeg"]
+    captions = [text for _, text in Elements(page).all("figcaption")]
+    assert any(text.startswith("jpeg by quality, oblivious") for text in captions)
+    assert any(text.startswith("jpeg by quality, adaptive") for text in captions)
+
+
+def test_points_of_charts_are_the_results_numbers(results: dict[str, Any]) -> None:
+    titles = [text for _, text in Elements(Html().render(results)).all("title")]
+    for cell in results["cells"]:
+        if cell["attack_kind"] == "budget":
+            low, high = (100 * end for end in cell["robust_accuracy_ci95"])
+            number = f"{100 * cell['robust_accuracy']:.1f} % ({low:.1f}–{high:.1f})"
+            assert f"{cell['short']['defense']} at {cell['budget']['eps']:g}: {number}" in titles
+
+
+def test_text_from_plugins_is_no_markup(results: dict[str, Any]) -> None:
+    text = json.dumps(results, ensure_ascii=False)
+    for word in ("jpeg", "deepfool", "mnist-20"):
+        text = text.replace(word, HOSTILE)
+    hostile = json.loads(text)
+    hostile["cells"][0].update(status="error", error=f"{HOSTILE}</script><script>alert(2)</script>")
+    hostile["cells"][1]["warnings"] = [HOSTILE]
+    hostile["run"]["plugins"] = [{"name": HOSTILE, "distribution": HOSTILE, "version": HOSTILE}]
+    hostile["details"] = {"cells": {}, "images": [], "notes": [HOSTILE]}
+    page = Html().render(hostile)
+    elements = Elements(page)
+    assert "<img" not in page
+    assert not elements.all("img")
+    assert len(elements.all("script")) == 2
+    assert any(HOSTILE in text for _, text in elements.all("code"))
+
+
+def test_a_run_without_any_finished_cell_is_a_page_too(results: dict[str, Any]) -> None:
+    empty = copy.deepcopy(results)
+    measures = ("clean_accuracy", "robust_accuracy", "robust_accuracy_ci95", "median_linf", "median_l2", "curve")
+    for cell in empty["cells"]:
+        cell.update(dict.fromkeys(measures), status="error", error="broken")
+    for row in empty["leaderboards"][0]["rows"]:
+        row.update(clean_accuracy=None, worst_case=None, worst_case_under={"oblivious": None, "adaptive": None})
+    page = Html().render(empty)
+    assert [text for _, text in Elements(page).all("button", class_="open")] == ["ERR"] * len(empty["cells"])
+
+
+def exhibit(images: Any, change: float) -> Exhibit:
+    """Two samples, of which the second is moved by ``change``."""
+    moved = images.copy()
+    moved[1, :, 0, 0] += change
+    said = np.array([3, 4]), np.array([0.5, 0.25], dtype=np.float32)
+    clean, adversarial = Views(images, *said), Views(moved, *said)
+    return Exhibit((11, 12), np.array([3, 3]), clean, adversarial, adversarial, clean)
+
+
+def pixels(uri: str) -> Any:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_samples_are_the_images_and_the_difference_says_its_scale(channels: int) -> None:
+    gallery = Gallery()
+    images = np.linspace(0, 0.8, 2 * channels * 16, dtype=np.float32).reshape(2, channels, 4, 4)
+    gallery.add_samples(0, exhibit(images, 0.04))
+    shown = gallery.details["cells"]["0"]["samples"]
+    pictures = [pixels(uri) for uri in gallery.details["images"]]
+    assert shown["scale"] == 10
+    first, second = shown["rows"]
+    assert (first["id"], first["label"]) == (11, 3)
+    assert first["clean"][1:] == [3, "50"]
+    assert second["adversarial"][1:] == [4, "25"]
+    expected = np.rint(255 * images[1]).transpose(1, 2, 0).squeeze()
+    assert np.array_equal(pictures[second["clean"][0]], expected)
+    difference = pictures[second["difference"]].reshape(4, 4, channels)
+    assert (abs(difference[0, 0].astype(int) - 255 * 0.9) <= 1).all()
+    assert (difference[1:] == 128).all()
+    assert first["clean"][0] == first["adversarial"][0], "equal images are kept once"
+
+
+def test_a_difference_is_never_cut_off() -> None:
+    for change in (0.0, 1e-6, 0.003, 0.1, 0.26, 0.9):
+        gallery = Gallery()
+        gallery.add_samples(0, exhibit(np.zeros((2, 1, 2, 2), dtype=np.float32), change))
+        scale = gallery.details["cells"]["0"]["samples"]["scale"]
+        assert scale == 1 or scale * change <= 0.5 + 1e-6
