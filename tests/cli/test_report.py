@@ -251,3 +251,15 @@ def test_bad_input_is_one_line(call: Callable[..., Any], store: Path, words: lis
     called = call("report", *words, "--store", store)
     assert called.code == 2
     assert message in called.error_line()
+
+
+def test_a_page_exported_by_the_matrix_has_samples_and_one_of_the_leaderboard_has_none(
+    call: Callable[..., Any], toy: Callable[..., Any], tmp_path: Path
+) -> None:
+    made, again = tmp_path / "made.html", tmp_path / "again.html"
+    toy("--export", made)
+    assert '"samples":{' in made.read_text()
+    called = call("leaderboard", "--store", tmp_path / "store", "--export", again)
+    assert called.code == 0, called.err
+    assert '"samples":{' not in again.read_text()
+    assert '"before":[' in again.read_text()

@@ -126,7 +126,7 @@ def add_export(parser: argparse._ActionsContainer) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="write the results; the suffix picks .md, .json or .csv; repeatable",
+        help="write the results; the suffix picks .md, .html, .tex, .csv or .json; repeatable",
     )
 
 

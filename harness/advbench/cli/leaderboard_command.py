@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Runs the command."""
+    from advbench.cli.page_details import detailed
     from advbench.cli.session import messages, open_registry, open_store, set_up_logging, tables
     from advbench.cli.stored_runs import find_run, read_results
     from advbench.report import plan_exports, print_results, write_export
@@ -27,8 +28,9 @@ def run(options: argparse.Namespace) -> int:
     manifest = find_run(store, options.run)
     exports = plan_exports(open_registry(options), options.export, manifest["name"]) if options.export else []
     results, missing = read_results(store, manifest)
+    told = detailed(results, exports, store, manifest, None)
     for export in exports:
-        write_export(export, results)
+        write_export(export, told)
         console.print(f"wrote {export.path}", markup=False, soft_wrap=True)
     print_results(tables(), results)
     if missing:

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from advbench.analysis import Summary, build_results, combine_seeds
 from advbench.api import LabelledImages
+from advbench.cli.page_details import SAMPLES, detailed
 from advbench.cli.progress import MatrixProgress, in_words
 from advbench.cli.session import tables
 from advbench.cli.suite_flags import CUSTOM, recipe, suite_of
@@ -24,8 +25,10 @@ from advbench.evaluation import (
     ADAPTIVE,
     Axes,
     Estimate,
+    Exhibits,
     Plan,
     Todo,
+    Workspace,
     adopt,
     build_plan,
     check_dataset,
@@ -70,8 +73,9 @@ def run_matrix(options: argparse.Namespace, stdout: TextIO) -> int:
         run.announce()
         found.append(run.results())
     results = combine_seeds(found)
+    told = detailed(results, exports, bench.store, runs[0].manifest, runs[0].exhibits())
     for export in exports:
-        write_export(export, results)
+        write_export(export, told)
         bench.say(f"wrote {export.path}")
     with contextlib.suppress(BrokenPipeError):  # whoever read the board has gone; all is done and written
         print_results(console, results)
@@ -101,6 +105,7 @@ class MatrixRun:
     Attributes:
         plan: Its cells.
         done: What those that have ended came to, by key.
+        manifest: What the store says of the run, once it has results.
 
     Raises:
         UsageError: The suite cannot be run; raised before any work.
@@ -118,6 +123,7 @@ class MatrixRun:
         if getattr(bench.options, "check_convergence", False):
             self.doubled, self.counterparts = double_steps(self.plan, bench.sources, bench.environment.device)
         self.done: dict[str, Summary] = {}
+        self.manifest: dict[str, Any] = {}
 
     def announce(self) -> None:
         """Finds out what is left to do, and says it."""
@@ -152,7 +158,7 @@ class MatrixRun:
             KeyboardInterrupt: The user interrupted; the message says what is kept.
         """
         images = self._load_datasets() if self.todo.jobs else {}
-        manifest = self._write_manifest()
+        self.manifest = self._write_manifest()
         self.done = dict(self.todo.cached)
         if not self.todo.jobs:
             self.bench.say(f"all {len(self.plan.cells)} cells come from the store {self.bench.store.root}")
@@ -160,7 +166,11 @@ class MatrixRun:
             self._compute(images)
         counterparts = {place: self.done.get(key) for place, key in self.counterparts.items()}
         doubled = {place: summary for place, summary in counterparts.items() if summary and summary.ok}
-        return build_results(manifest, self.done, doubled)
+        return build_results(self.manifest, self.done, doubled)
+
+    def exhibits(self) -> Exhibits:
+        """Samples of its cells as images, once it has results."""
+        return Exhibits(Workspace(self.bench.environment, self.bench.registry), self.manifest, SAMPLES)
 
     def records(self) -> Iterator[dict[str, Any]]:
         """What the store holds of the cells, sample by sample, one after another."""

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from advbench.analysis import cell_details
 from advbench.errors import describe
 from advbench.evaluation import Exhibits
-from advbench.report import Gallery
+from advbench.report import Export, Gallery, Html
 from advbench.store import Store
 
-__all__ = ["MOST_DETAILED", "MOST_SHOWN", "page_details"]
+__all__ = ["MOST_DETAILED", "MOST_SHOWN", "SAMPLES", "detailed", "page_details"]
+
+SAMPLES = 6
+"""So many samples of a cell are shown, unless another number is asked for."""
 
 MOST_DETAILED = 2000
 """So many cells have confusion matrices and histograms on a page: beyond, browsers take their time."""
 
 MOST_SHOWN = 400
 """So many cells have samples."""
+
+
+def detailed(
+    results: Mapping[str, Any],
+    exports: Sequence[Export],
+    store: Store,
+    manifest: Mapping[str, Any],
+    exhibits: Exhibits | None,
+) -> Mapping[str, Any]:
+    """The results with details where a page is among the exports; see :func:`page_details`."""
+    if not any(isinstance(export.reporter, Html) for export in exports):
+        return results
+    return {**results, "details": page_details(store, manifest, exhibits)}
 
 
 def page_details(store: Store, manifest: Mapping[str, Any], exhibits: Exhibits | None) -> dict[str, Any]:

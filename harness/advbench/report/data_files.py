@@ -33,6 +33,9 @@ _COLUMNS = (
     "seconds",
     "craft_seconds",
     "warnings",
+    "norm",
+    "eps",
+    "stochastic",
 )
 
 
@@ -88,6 +91,9 @@ def rows_of(results: Mapping[str, Any]) -> list[dict[str, Any]]:
             "robust_accuracy_ci95_low": low,
             "robust_accuracy_ci95_high": high,
             "warnings": "; ".join(cell["warnings"]),
+            "norm": cell.get("norm"),  # results of earlier versions do not say these
+            "eps": cell["budget"]["eps"] if cell["budget"] else None,
+            "stochastic": cell.get("stochastic"),
         }
         rows.append({key: row[key] for key in _COLUMNS})
     return rows
