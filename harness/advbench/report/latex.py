@@ -1,0 +1,141 @@
+"""Leaderboards in LaTeX, with booktabs."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from advbench.api import Reporter
+from advbench.report.board import Board, BoardCell, Column, make_boards, percent
+from advbench.report.footer import READING, attack_settings, failures, provenance
+
+__all__ = ["Latex", "escape"]
+
+_HEAD = r"""% Leaderboards of advbench. \input this file where the tables are to stand, or compile it by itself.
+% A document that takes it in needs \usepackage{booktabs,graphicx}.
+% For tables without intervals, say \newcommand{\advbenchci}[2]{} before.
+\providecommand{\advbenchci}[2]{\,{\tiny[#1, #2]}}
+\makeatletter
+\ifx\@nodocument\relax\else
+  \documentclass{article}
+  \usepackage[T1]{fontenc}
+  \usepackage[utf8]{inputenc}
+  \usepackage{lmodern}
+  \usepackage[margin=2cm]{geometry}
+  \usepackage{booktabs,graphicx}
+  \begin{document}
+  \def\advbenchalone{}
+\fi
+\makeatother"""
+
+_TAIL = r"""\ifdefined\advbenchalone\def\advbenchend{\end{document}}\else\let\advbenchend\relax\fi
+\advbenchend"""
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%",
+    "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", '"': r"{\char34}", "'": "{'}", "`": r"{\char96}", "-": "{-}", "?": "{?}",
+    "!": "{!}", ",": "{,}", "[": "{[}", "]": "{]}",
+    "†": r"$^\dagger$", "∞": r"$\infty$", "≤": r"$\le$", "≥": r"$\ge$", "±": r"$\pm$", "×": r"$\times$",
+    "·": r"$\cdot$", "–": "--", "—": "---", "…": r"\dots{}", "’": "{'}", "→": r"$\to$",
+}  # fmt: skip
+
+_LETTERS = "ßæøÆØ"
+"""Letters without an accent that LaTeX has in every encoding."""
+
+_BREAKS = re.compile(r"([,:=+/ ])")
+
+
+@dataclasses.dataclass(frozen=True)
+class Latex(Reporter):
+    """Leaderboards as tables for a paper."""
+
+    name = "latex"
+    suffix = ".tex"
+
+    def render(self, results: Mapping[str, Any]) -> str:
+        """Renders every leaderboard with its notes; failures and what made it stand below."""
+        tables = [_table(board, number) for number, board in enumerate(make_boards(results), 1)]
+        return "\n\n".join([_HEAD, *tables, _below(results), _TAIL]) + "\n"
+
+
+def escape(text: str) -> str:
+    """Text that LaTeX shows as it is; a character that its usual fonts lack is told by its number."""
+    return "".join(_SPECIAL.get(character) or _plain(character) for character in " ".join(text.split()))
+
+
+def _plain(character: str) -> str:
+    letter = unicodedata.normalize("NFD", character)[0]
+    if " " <= character <= "~" or character in _LETTERS or (letter.isascii() and letter.isalpha() and character <= "ÿ"):
+        return character
+    return f"{{[}}U+{ord(character):04X}{{]}}"
+
+
+def _table(board: Board, number: int) -> str:
+    heads = " & ".join(_heading(column) for column in board.columns)
+    caption = f"{escape(board.title)}. {' '.join(escape(note) for note in board.notes)}".strip()
+    return "\n".join(
+        [
+            r"\begin{table}[htbp]",
+            r"\centering",
+            rf"\caption{{{caption}}}\label{{tab:advbench-{number}}}",
+            r"\vskip 6pt",
+            r"\sbox0{\small%",
+            rf"\begin{{tabular}}{{l{'r' * (len(board.columns) - 1)}}}",
+            r"\toprule",
+            rf"{heads} \\",
+            r"\midrule",
+            *_rows(board),
+            r"\bottomrule",
+            r"\end{tabular}}%",
+            r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi",
+            r"\end{table}",
+        ]
+    )
+
+
+def _rows(board: Board) -> Iterator[str]:
+    """The lines of a table, with room between groups where any has several."""
+    apart = any(size > 1 for size in board.groups)
+    starts = {sum(board.groups[:place]) for place in range(1, len(board.groups))} if apart else set()
+    for at, row in enumerate(board.rows):
+        if at in starts:
+            yield r"\addlinespace"
+        yield rf"{' & '.join(_cell(cell) for cell in row)} \\"
+
+
+def _heading(column: Column) -> str:
+    """A heading, its lines one above the other."""
+    lines = r" \\ ".join([escape(column.title), *(rf"\scriptsize {escape(text)}" for text in column.details)])
+    side = "l" if column.title == "defense" else "r"
+    return rf"\begin{{tabular}}[b]{{@{{}}{side}@{{}}}}{lines}\end{{tabular}}"
+
+
+def _cell(cell: BoardCell) -> str:
+    text = escape(cell.text)
+    shown = rf"\textbf{{{text}}}" if cell.best else text
+    if cell.interval is None or cell.place is None:  # the worst case's has a column
+        return shown
+    low, high = cell.interval
+    return rf"{shown}\advbenchci{{{percent(low)}}}{{{percent(high)}}}"
+
+
+def _below(results: Mapping[str, Any]) -> str:
+    """Failures, how to read the tables, and what made them."""
+    lines = [escape(line) for line in (*failures(results), READING)]
+    facts = [*(("attack", spec) for spec in attack_settings(results)), *provenance(results)]
+    lines += [rf"{escape(label)}: \texttt{{{_breakable(text)}}}" for label, text in facts]
+    paragraphs = "\\par\n".join(lines)
+    return f"\\begingroup\\footnotesize\\raggedright\\noindent\n{paragraphs}\\par\n\\endgroup"
+
+
+def _breakable(text: str) -> str:
+    """Escaped text of which a line may end after the signs between a spec's parts."""
+    pieces = _BREAKS.split(" ".join(text.split()))
+    return "".join(
+        escape(piece) if not _BREAKS.fullmatch(piece) else " " if piece == " " else escape(piece) + r"\allowbreak{}"
+        for piece in pieces
+    )
