@@ -20,6 +20,7 @@ COMMANDS = {
     "matrix": "run every combination of attacks and defenses and show the leaderboard",
     "leaderboard": "show the leaderboard of an earlier run again",
     "report": "write an earlier run as one page for the browser",
+    "figures": "draw an earlier run's figures for print",
     "audit": "look for what says that a run's numbers are not to be believed",
     "compare": "compare two defenses of a run, or two runs, on the same samples",
     "reproduce": "run a paper's experiments and say which of its claims hold",

@@ -158,8 +158,8 @@ def _of_minimal(cells: Sequence[Cell]) -> Iterator[Chart]:
         if threat == "transfer":
             what = "surrogate, minimal attacks"
         yield Chart(
-            "eps", short["dataset"], short["model"], f"Robust accuracy by eps: {what}", f"eps ({NORMS[norm]})",
-            "robust accuracy", tuple(lines.values()), steps=True,
+            "eps", short["dataset"], short["model"], f"Robust accuracy by {NORMS[norm]} eps: {what}",
+            f"eps ({NORMS[norm]})", "robust accuracy", tuple(lines.values()), steps=True,
             note="" if attack else "Attacks that do not see a defense have one curve for all of them: that of the "
             "model they attack.",
         )  # fmt: skip
@@ -180,7 +180,7 @@ def _of_swept(cells: Sequence[Cell]) -> Iterator[Chart]:
         short = first[0]["short"]
         yield Chart(
             "eps", short["dataset"], short["model"],
-            f"Robust accuracy by eps: {_without_eps(short['attack'])}, {threat}", f"eps ({NORMS[norm]})",
+            f"Robust accuracy by {NORMS[norm]} eps: {_without_eps(short['attack'])}, {threat}", f"eps ({NORMS[norm]})",
             "robust accuracy", tuple(_by_eps(some) for some in lines.values()),
             note="At eps 0 stands the clean accuracy.",
         )  # fmt: skip

@@ -14,7 +14,7 @@ from PIL import Image
 
 from advbench.analysis import Exhibit, Views
 
-__all__ = ["Gallery"]
+__all__ = ["Gallery", "amplification", "data_uri"]
 
 _SCALES = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1000)
 
@@ -55,7 +55,7 @@ class Gallery:
         if not len(exhibit.ids):
             return
         difference = exhibit.adversarial.images - exhibit.clean.images
-        scale = _scale(float(np.abs(difference).max()))
+        scale = amplification(difference)
         rows = []
         for at, sample in enumerate(exhibit.ids):
             shown = 0.5 + scale * difference[at]
@@ -90,8 +90,9 @@ def data_uri(pixels: _Pixels) -> str:
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
 
 
-def _scale(largest: float) -> int:
+def amplification(difference: _Pixels) -> int:
     """The largest round factor by which a difference stays within half the range; 1 where none does."""
+    largest = float(np.abs(difference).max())
     if largest <= 0 or not math.isfinite(largest):
         return 1
     return max(factor for factor in _SCALES if factor == 1 or factor * largest <= 0.5 + 1e-6)

@@ -1,0 +1,81 @@
+"""What ``advbench figures`` does."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from advbench.analysis import Exhibit, cell_details
+from advbench.cli.exhibition import exhibits_of
+from advbench.cli.session import messages, open_store, set_up_logging
+from advbench.cli.stored_runs import find_run, read_results
+from advbench.errors import UsageError, describe
+from advbench.evaluation import Exhibits
+from advbench.store import Store
+
+__all__ = ["draw_figures"]
+
+
+def draw_figures(options: argparse.Namespace) -> int:
+    """Draws every figure of a run.
+
+    Raises:
+        UsageError: The run or the folder cannot be used, or matplotlib is missing.
+    """
+    try:
+        from advbench.report import figures
+    except ImportError as error:
+        raise UsageError(f"figures need matplotlib: pip install 'advbench[figures]' ({describe(error)})") from error
+    console = messages()
+    set_up_logging(console, 0)
+    store, folder = open_store(options), options.output
+    manifest = find_run(store, options.run)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--output {folder}: cannot be made: {error.strerror}") from error
+    results, _ = read_results(store, manifest)
+    cells = manifest["cells"]
+    details = _details(store, manifest)
+    exhibits: dict[int, Exhibit] = {}
+    if options.samples:
+        shown, notes = _exhibits(exhibits_of(options, console, manifest, options.samples), cells, details)
+        exhibits |= shown
+        for note in notes:
+            console.print(note, markup=False, soft_wrap=True)
+    drawings = (
+        *figures.draw_images(cells, exhibits, options.samples),
+        *figures.draw_confusions(cells, details),
+        *figures.draw_charts(results),
+    )
+    for drawn in drawings:
+        for path in figures.save(drawn, folder, list(dict.fromkeys(options.format))):
+            console.print(f"wrote {path}: {drawn.what}", markup=False, soft_wrap=True)
+    if not drawings:
+        console.print(f"run {manifest['run']} has nothing to draw: no cell of it is finished")
+    return 0
+
+
+def _details(store: Store, manifest: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+    """What the records of the finished cells tell, by their places."""
+    found = {}
+    for place, described in enumerate(manifest["cells"]):
+        record = store.read_record("cells", described["key"], arrays=True) if described["key"] else None
+        if record is not None and record["status"] == "ok":
+            found[place] = cell_details(record, described.get("norm"))
+    return found
+
+
+def _exhibits(
+    exhibits: Exhibits, cells: list[dict[str, Any]], finished: Mapping[int, Any]
+) -> tuple[dict[int, Exhibit], list[str]]:
+    """The samples of the finished cells, and why some have none."""
+    found, notes = {}, dict[str, None]()
+    for place in finished:
+        try:
+            found[place] = exhibits.of(cells[place])
+        except (Exception, SystemExit) as error:  # noqa: PERF203  each cell by itself
+            what = ", ".join(cells[place]["short"][name] for name in ("dataset", "model", "defense"))
+            notes[f"no images of {what}: {describe(error)}"] = None
+    return found, list(notes)

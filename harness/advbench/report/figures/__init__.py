@@ -1,0 +1,7 @@
+"""Figures for print, drawn with matplotlib."""
+
+from __future__ import annotations
+
+from advbench.report.figures.drawing import FORMATS, Drawn, draw_charts, draw_confusions, draw_images, save
+
+__all__ = ["FORMATS", "Drawn", "draw_charts", "draw_confusions", "draw_images", "save"]

@@ -1,0 +1,167 @@
+"""All figures of a run, one after another."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from advbench.analysis import Exhibit
+from advbench.report.curves import eps_charts, scatter_charts, sweep_charts
+from advbench.report.figures.confusions import Pair, confusion_pairs
+from advbench.report.figures.curves import draw_chart
+from advbench.report.figures.strips import Named, attack_examples, reconstructions, strip
+from advbench.report.figures.style import SETTINGS
+
+__all__ = ["FORMATS", "Drawn", "draw_charts", "draw_confusions", "draw_images", "save"]
+
+FORMATS = ("png", "svg", "pdf")
+
+_UNDATED: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+_MOST_ATTACKS, _MOST_DEFENSES, _MOST_ROWS = 3, 8, 9
+
+Cell = Mapping[str, Any]
+
+
+class Drawn(NamedTuple):
+    """A figure that is drawn when it is asked for.
+
+    Attributes:
+        name: Its file's name, without suffix.
+        what: What it shows, in one line.
+        draw: Draws it.
+    """
+
+    name: str
+    what: str
+    draw: Callable[[], Figure]
+
+
+def save(drawn: Drawn, folder: Path, formats: Sequence[str]) -> list[Path]:
+    """Draws a figure and writes it in some formats; the same figure gives the same bytes."""
+    with mpl.rc_context(SETTINGS):  # type: ignore[arg-type]
+        figure = drawn.draw()
+        FigureCanvasAgg(figure)
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out once, and not anew for each format
+        paths = [folder / f"{drawn.name}.{kind}" for kind in formats]
+        for kind, path in zip(formats, paths, strict=True):
+            figure.savefig(path, format=kind, metadata=_UNDATED[kind])
+    return paths
+
+
+def draw_charts(results: Mapping[str, Any]) -> Iterator[Drawn]:
+    """Robust accuracy by eps, sweeps, and clean accuracy against the worst case."""
+    charts = [*eps_charts(results), *sweep_charts(results), *scatter_charts(results)]
+    for chart in charts:
+        name = _name(chart.kind, chart.dataset, chart.model, chart.title)
+        yield Drawn(name, f"{chart.title}, {chart.dataset}, {chart.model}", lambda chart=chart: draw_chart(chart))  # type: ignore[misc]
+
+
+def draw_confusions(cells: Sequence[Cell], details: Mapping[int, Mapping[str, Any]]) -> Iterator[Drawn]:
+    """Two pairs of confusion matrices for each defense and attack: undefended and defended, clean and attacked.
+
+    Args:
+        cells: The manifest's.
+        details: What the records of the finished ones tell, by place; see :func:`~advbench.analysis.cell_details`.
+    """
+    bare: dict[tuple[str, ...], Pair] = {}
+    for place, cell in enumerate(cells):
+        if cell["identity"] and details.get(place, {}).get("before"):
+            pair = Pair("undefended", details[place]["before"], details[place]["after"])
+            bare.setdefault((cell["dataset"], cell["model"], cell["attack"], cell["threat"]), pair)
+    for place, cell in enumerate(cells):
+        found = details.get(place, {})
+        if cell["identity"] or not found.get("before"):
+            continue
+        short = cell["short"]
+        own = Pair(short["defense"], found["before"], found["after"])
+        other = bare.get((cell["dataset"], cell["model"], cell["attack"], cell["threat"]))
+        pairs = [own] if other is None else [other, own]
+        name = _name("confusion", *_of(short), short["attack"], cell["threat"], short["defense"])
+        what = f"confusion of {short['defense']} under {short['attack']}, {cell['threat']}, clean and attacked"
+        yield Drawn(name, what, lambda pairs=pairs: confusion_pairs(pairs))  # type: ignore[misc]
+
+
+def draw_images(cells: Sequence[Cell], exhibits: Mapping[int, Exhibit], count: int) -> Iterator[Drawn]:
+    """Attack examples, reconstructions, and strips of original, attacked, difference and defended.
+
+    Args:
+        cells: The manifest's.
+        exhibits: Their samples, by place.
+        count: How many samples at most.
+    """
+    groups: dict[tuple[str, str], list[tuple[Cell, Exhibit]]] = {}
+    for place, exhibit in exhibits.items():
+        if len(exhibit.ids):
+            cell = cells[place]
+            groups.setdefault((cell["dataset"], cell["model"]), []).append((cell, exhibit))
+    for pairs in groups.values():
+        yield from _examples(pairs, count)
+        yield from _reconstructions(pairs, count)
+        yield from _strips(pairs, count)
+
+
+def _examples(pairs: Sequence[tuple[Cell, Exhibit]], count: int) -> Iterator[Drawn]:
+    """Attacks on the bare model, as far as there are cells of such images."""
+    attacks = {cell["attack"]: Named(cell["short"]["attack"], shown) for cell, shown in pairs if _sees_model(cell)}
+    for number, some in _parts(list(attacks.values()), _MOST_ATTACKS):
+        name = _name("attacks", *_of(pairs[0][0]["short"]), number)
+        what = f"samples under {', '.join(named.name for named in some)}"
+        yield Drawn(name, what, lambda some=some: attack_examples(some, min(count, _MOST_ROWS)))  # type: ignore[misc]
+
+
+def _sees_model(cell: Cell) -> bool:
+    """Whether its images were crafted on the bare model."""
+    return cell["threat"] == "oblivious" or (cell["threat"] == "adaptive" and bool(cell["identity"]))
+
+
+def _reconstructions(pairs: Sequence[tuple[Cell, Exhibit]], count: int) -> Iterator[Drawn]:
+    defenses = {
+        cell["defense"]: Named(cell["short"]["defense"], shown) for cell, shown in pairs if not cell["identity"]
+    }
+    for number, some in _parts(list(defenses.values()), _MOST_DEFENSES):
+        name = _name("reconstructions", *_of(pairs[0][0]["short"]), number)
+        what = f"clean samples through {', '.join(named.name for named in some)}"
+        yield Drawn(name, what, lambda some=some: reconstructions(some, min(count, _MOST_ROWS)))  # type: ignore[misc]
+
+
+def _strips(pairs: Sequence[tuple[Cell, Exhibit]], count: int) -> Iterator[Drawn]:
+    """One an attack where all defenses share its images, one an attack and defense under the threat adaptive."""
+    groups: dict[tuple[str, ...], list[tuple[Cell, Exhibit]]] = {}
+    for cell, exhibit in pairs:
+        if not cell["identity"]:
+            adaptive = cell["threat"] == "adaptive"
+            key = (cell["attack"], cell["threat"], cell["defense"] if adaptive else "")
+            groups.setdefault(key, []).append((cell, exhibit))
+    for (_, threat, defense), members in groups.items():
+        short = members[0][0]["short"]
+        named = [Named(cell["short"]["defense"], exhibit) for cell, exhibit in members]
+        for number, some in _parts(named, _MOST_DEFENSES):
+            tail = (short["defense"],) if defense else (number,)
+            name = _name("strips", *_of(short), short["attack"], threat, *tail)
+            what = f"original, attacked by {short['attack']} ({threat}), difference, defended"
+            yield Drawn(name, what, lambda some=some: strip(some, count))  # type: ignore[misc]
+
+
+def _parts(items: Sequence[Named], most: int) -> Iterator[tuple[str, list[Named]]]:
+    """Items in parts of at most so many, with a number where there are several parts."""
+    starts = range(0, len(items), most)
+    for start in starts:
+        yield (str(start // most + 1) if len(starts) > 1 else ""), list(itertools.islice(items, start, start + most))
+
+
+def _of(short: Mapping[str, str]) -> tuple[str, str]:
+    return short["dataset"], short["model"]
+
+
+def _name(*parts: str) -> str:
+    """A file's name of words, digits and few signs, at most 150 characters long."""
+    words = (re.sub(r"[^\w.=-]+", "-", part.replace("∞", "inf")).strip("-") for part in parts if part)
+    return "-".join(words)[:150]

@@ -1,0 +1,137 @@
+"""Images beside each other: attacks, reconstructions, and what becomes of an attacked image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from advbench.analysis import Exhibit, Views
+from advbench.report.figures.style import FULL, RIGHT, WRONG, new_figure, shortened
+from advbench.report.page.gallery import amplification
+
+__all__ = ["Named", "attack_examples", "reconstructions", "strip"]
+
+_Images = npt.NDArray[np.float32]
+
+
+class Named(NamedTuple):
+    """An exhibit with what it is shown for: an attack, or a defense."""
+
+    name: str
+    exhibit: Exhibit
+
+
+def attack_examples(attacks: Sequence[Named], count: int) -> Figure:
+    """A row a sample; its original, then for each attack the attacked image and the difference."""
+    first = attacks[0].exhibit
+    count = min(count, len(first.ids))
+    columns = 1 + 2 * len(attacks)
+    figure, axes = _grid(count, columns)
+    scales = [_scale(named.exhibit) for named in attacks]
+    for row in range(count):
+        _show(axes[row][0], first.clean.images[row])
+        _say(axes[row][0], first.clean, row, first)
+        for place, ((_, exhibit), scale) in enumerate(zip(attacks, scales, strict=True)):
+            left, right = axes[row][1 + 2 * place], axes[row][2 + 2 * place]
+            _show(left, exhibit.adversarial.images[row])
+            _say(left, exhibit.adversarial, row, exhibit)
+            _show(right, _difference(exhibit, scale)[row])
+    _title(axes[0][0], "original")
+    for place, ((name, _), scale) in enumerate(zip(attacks, scales, strict=True)):
+        _title(axes[0][1 + 2 * place], _folded(name))
+        _title(axes[0][2 + 2 * place], f"difference\n×{scale}")
+    return figure
+
+
+def reconstructions(defenses: Sequence[Named], count: int) -> Figure:
+    """A row a sample; its original and what each defense makes of it."""
+    first = defenses[0].exhibit
+    count = min(count, len(first.ids))
+    figure, axes = _grid(count, 1 + len(defenses))
+    for row in range(count):
+        _show(axes[row][0], first.clean.images[row])
+        _say(axes[row][0], first.clean, row, first)
+        for place, (_, exhibit) in enumerate(defenses, 1):
+            _show(axes[row][place], exhibit.defended_clean.images[row])
+            _say(axes[row][place], exhibit.defended_clean, row, exhibit)
+    _title(axes[0][0], "original")
+    for place, (name, _) in enumerate(defenses, 1):
+        _title(axes[0][place], _folded(name))
+    return figure
+
+
+def strip(defenses: Sequence[Named], count: int) -> Figure:
+    """A column a sample, from above: original, attacked, the difference, and the attacked image behind each defense.
+
+    All exhibits have the same attacked images.
+    """
+    first = defenses[0].exhibit
+    count = min(count, len(first.ids))
+    scale = _scale(first)
+    rows: list[tuple[str, _Images, Views | None]] = [
+        ("original", first.clean.images, first.clean),
+        ("attacked", first.adversarial.images, first.adversarial),
+        (f"difference\n×{scale}", _difference(first, scale), None),
+        *((_folded(name), shown.defended.images, shown.defended) for name, shown in defenses),
+    ]
+    figure, axes = _grid(len(rows), count, side=1.0)
+    for row, (label, images, views) in zip(axes, rows, strict=True):
+        for column in range(count):
+            _show(row[column], images[column])
+            if views is not None:
+                _say(row[column], views, column, first)
+        row[0].set_ylabel(label, rotation=0, ha="right", va="center")
+    return figure
+
+
+def _grid(rows: int, columns: int, side: float = 0.0) -> tuple[Figure, Any]:
+    """Axes without scales; the figure is as wide as the page, or narrower where images would be too large."""
+    across = min(0.95, (FULL - side) / columns)
+    figure = new_figure(side + across * columns, (across + 0.16) * rows + 0.3)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_xticks([])
+        axis.set_yticks([])
+        for spine in axis.spines.values():
+            spine.set_visible(False)
+    return figure, axes
+
+
+def _show(axis: Axes, image: _Images) -> None:
+    """An image (channels, height, width), each pixel a square."""
+    pixels = np.clip(image, 0, 1)
+    if len(pixels) == 3:
+        axis.imshow(pixels.transpose(1, 2, 0), interpolation="nearest")
+    else:
+        axis.imshow(pixels[0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+
+
+def _say(axis: Axes, views: Views, at: int, exhibit: Exhibit) -> None:
+    """What the model takes an image for, and how surely."""
+    said, right = int(views.predictions[at]), int(views.predictions[at]) == int(exhibit.labels[at])
+    text = f"{'✓' if right else '✗'} {said} ({100 * views.confidences[at]:.0f} %)"
+    axis.set_xlabel(text, color=RIGHT if right else WRONG, fontsize=6.5, labelpad=1.5)
+
+
+def _scale(exhibit: Exhibit) -> int:
+    return amplification(exhibit.adversarial.images - exhibit.clean.images)
+
+
+def _difference(exhibit: Exhibit, scale: int) -> _Images:
+    shown: _Images = 0.5 + scale * (exhibit.adversarial.images - exhibit.clean.images)
+    return shown
+
+
+def _title(axis: Axes, text: str) -> None:
+    axis.set_title(text, fontsize=6.5)
+
+
+def _folded(name: str) -> str:
+    """A spec in two lines, the name above its parameters."""
+    head, _, rest = name.partition(":")
+    return f"{shortened(head, 14)}\n{shortened(rest, 14)}" if rest else shortened(head, 14)

@@ -1,0 +1,135 @@
+"""``advbench figures``: files for print, of a real run."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.report.real_run import run_for_reports
+
+pytest.importorskip("matplotlib")
+
+OF = "mnist-20-mnist-cnn"
+EXPECTED = {
+    f"attacks-{OF}",
+    f"reconstructions-{OF}",
+    f"strips-{OF}-deepfool-oblivious",
+    f"strips-{OF}-deepfool-adaptive-tvm",
+    f"confusion-{OF}-deepfool-adaptive-jpeg-quality=25",
+    f"confusion-{OF}-deepfool-oblivious-tvm",
+    f"eps-{OF}-Robust-accuracy-by-L2-eps-undefended-model-minimal-attacks",
+    f"eps-{OF}-Robust-accuracy-by-L2-eps-deepfool-adaptive",
+    f"eps-{OF}-Robust-accuracy-by-Linf-eps-pgd-steps=5-oblivious",
+    f"sweep-{OF}-jpeg-by-quality-adaptive",
+    f"scatter-{OF}-Clean-accuracy-and-worst-case-oblivious-and-adaptive",
+}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a real run."""
+    return run_for_reports(tmp_path_factory.mktemp("run"), ())
+
+
+@pytest.fixture(scope="module")
+def drawn(store: Path) -> Path:
+    """Its figures in every format."""
+    from advbench.cli.main import main
+
+    folder = store.parent / "figures"
+    words = ["figures", "--store", str(store), "--output", str(folder), "--samples", "2"]
+    assert main([*words, "--format", "png", "svg", "pdf"]) == 0
+    return folder
+
+
+def test_every_figure_is_there_in_every_format(drawn: Path) -> None:
+    names = {path.stem if path.suffix != "." else path.name for path in drawn.iterdir()}
+    assert names >= EXPECTED, EXPECTED - names
+    for kind in ("png", "svg", "pdf"):
+        assert {path.name.removesuffix(f".{kind}") for path in drawn.glob(f"*.{kind}")} == names
+
+
+def test_pictures_are_not_blank_and_fit_a_page(drawn: Path) -> None:
+    for path in drawn.glob("*.png"):
+        picture = Image.open(path)
+        assert picture.width <= 6.95 * 300
+        assert np.asarray(picture.convert("L")).std() > 8, path.name
+
+
+def test_vector_figures_are_well_formed_and_undated(drawn: Path) -> None:
+    for path in drawn.glob("*.svg"):
+        ElementTree.parse(path)
+        assert "<dc:date>" not in path.read_text()
+
+
+def test_fonts_are_embedded(drawn: Path) -> None:
+    for path in drawn.glob("*.pdf"):
+        content = path.read_bytes()
+        for stream in re.findall(rb"stream\r?\n(.*?)endstream", content, re.DOTALL):
+            with contextlib.suppress(zlib.error):
+                content += zlib.decompress(stream)
+        assert b"/FontFile2" in content, path.name
+        assert b"/Type3" not in content, path.name
+
+
+def test_the_same_run_gives_the_same_bytes(call: Callable[..., Any], store: Path, drawn: Path, tmp_path: Path) -> None:
+    called = call("figures", "--store", store, "--output", tmp_path, "--samples", 2, "--format", "pdf", "png")
+    assert called.code == 0
+    made = sorted(path.name for path in tmp_path.iterdir() if path.is_file())
+    assert made == sorted(path.name for path in drawn.iterdir() if path.suffix != ".svg")
+    assert [name for name in made if (tmp_path / name).read_bytes() != (drawn / name).read_bytes()] == []
+    assert f"wrote {tmp_path / made[0]}: " in called.err
+
+
+def test_without_its_plugin_a_run_has_no_images_and_says_why(
+    call: Callable[..., Any], toy: Callable[..., Any], tmp_path: Path
+) -> None:
+    toy(defenses=("toy-keep", "toy-dim:factor={0.5,0.8}"))
+    folder = tmp_path / "figures"
+    called = call("figures", "--store", tmp_path / "store", "--output", folder)
+    assert called.code == 0
+    assert "no images of toy, toy-linear, toy-keep: " in called.err
+    assert {path.name.partition("-")[0] for path in folder.iterdir()} == {"confusion", "sweep", "scatter"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--output", "{file}"], "--output {file}: cannot be made: File exists"),
+        (["--output", "{file}/figures"], "cannot be made: Not a directory"),
+        (["feed", "--output", "figures"], "'feed' names no run in"),
+        (["--output", "figures", "--format", "gif"], "--format: unknown 'gif'"),
+        ([], "--output"),
+    ],
+)
+def test_bad_input_is_one_line(
+    call: Callable[..., Any], store: Path, tmp_path: Path, words: list[str], message: str
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    called = call("figures", *(word.format(file=file) for word in words), "--store", store)
+    assert called.code == 2
+    assert message.format(file=file) in called.error_line()
+
+
+def test_without_matplotlib_the_message_says_what_to_install(
+    call: Callable[..., Any], store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    for name in [name for name in sys.modules if name.startswith(("matplotlib", "advbench.report.figures"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr("advbench.report.figures", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    called = call("figures", "--store", store, "--output", tmp_path / "figures")
+    assert called.code == 2
+    assert "pip install 'advbench[figures]'" in called.error_line()
+    assert not (tmp_path / "figures").exists()

@@ -1,0 +1,105 @@
+"""Charts as plain data say what the results say."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.report.real_run import run_for_reports
+
+from advbench.report.curves import eps_charts, scatter_charts, sweep_charts
+from advbench.report.sweeps import as_number, family, sweep_groups
+
+Cells = dict[tuple[str, str, str], dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Results of a real run."""
+    folder = tmp_path_factory.mktemp("run")
+    run_for_reports(folder, (".json",))
+    found: dict[str, Any] = json.loads((folder / "board.json").read_text())
+    return found
+
+
+@pytest.fixture
+def cells(results: dict[str, Any]) -> Cells:
+    """Its cells by threat, attack and defense, in short."""
+    return {(cell["threat"], cell["short"]["attack"], cell["short"]["defense"]): cell for cell in results["cells"]}
+
+
+def test_minimal_attacks_have_one_curve_oblivious_and_one_a_defense_adaptive(
+    results: dict[str, Any], cells: Cells
+) -> None:
+    charts = {chart.title: chart for chart in eps_charts(results) if chart.steps}
+    bare = charts["Robust accuracy by L2 eps: undefended model, minimal attacks"]
+    assert [line.name for line in bare.lines] == ["deepfool"]
+    curve = cells["oblivious", "deepfool", "tvm"]["curve"]
+    assert [(point.x, point.y) for point in bare.lines[0].points] == list(
+        zip(curve["eps"], curve["accuracy"], strict=True)
+    )
+    adaptive = charts["Robust accuracy by L2 eps: deepfool, adaptive"]
+    assert [line.name for line in adaptive.lines] == ["none", "jpeg:quality=25", "jpeg", "tvm"]
+
+
+@pytest.mark.parametrize("threat", ["oblivious", "adaptive"])
+def test_a_swept_attack_is_one_curve_a_defense(results: dict[str, Any], cells: Cells, threat: str) -> None:
+    chart = next(c for c in eps_charts(results) if c.title == f"Robust accuracy by L∞ eps: pgd:steps=5, {threat}")
+    for line in chart.lines:
+        first, *rest = line.points
+        measured = [cells[threat, f"pgd:eps={eps},steps=5", line.name] for eps in ("0.05", "0.1")]
+        assert (first.x, first.y) == (0, measured[0]["clean_accuracy"])
+        assert [(point.x, point.y, point.low, point.high) for point in rest] == [
+            (cell["budget"]["eps"], cell["robust_accuracy"], *cell["robust_accuracy_ci95"]) for cell in measured
+        ]
+
+
+def test_a_swept_defense_is_one_chart_a_threat_with_a_line_an_attack(results: dict[str, Any], cells: Cells) -> None:
+    charts = {chart.title: chart for chart in sweep_charts(results)}
+    assert set(charts) == {"jpeg by quality, oblivious", "jpeg by quality, adaptive"}
+    chart = charts["jpeg by quality, adaptive"]
+    assert [line.name for line in chart.lines] == ["clean", "pgd:eps=0.05,steps=5", "pgd:eps=0.1,steps=5", "deepfool"]
+    assert [point.x for point in chart.lines[0].points] == [25, 75]
+    last = chart.lines[-1].points[1]
+    assert last.y == cells["adaptive", "deepfool", "jpeg"]["robust_accuracy"]
+
+
+def test_two_parameters_swept_around_one_point_are_two_charts(results: dict[str, Any]) -> None:
+    text = json.dumps(results)
+    specs = {row["defense"] for row in results["leaderboards"][0]["rows"]}
+    tvm = next(spec for spec in specs if spec.startswith("tvm"))
+    jpegs = sorted(spec for spec in specs if spec.startswith("jpeg"))
+    for jpeg, other in zip(jpegs, ("drop=0.5,weight=0.3", "drop=0.9,weight=0.03"), strict=True):
+        text = text.replace(jpeg, tvm.replace("drop=0.5,weight=0.03", other))
+    titles = {chart.title for chart in sweep_charts(json.loads(text)) if chart.title.endswith("oblivious")}
+    assert titles == {"tvm by weight at drop=0.5, oblivious", "tvm by drop at weight=0.03, oblivious"}
+
+
+def test_the_front_has_what_nothing_beats_in_both(results: dict[str, Any]) -> None:
+    (chart,) = scatter_charts(results)
+    points = chart.lines[0].points
+    assert len(points) == 4
+    for point in points:
+        beaten = any(
+            other.x >= point.x and other.y >= point.y and (other.x, other.y) != (point.x, point.y) for other in points
+        )
+        assert point.best != beaten
+
+
+def test_a_group_stands_where_its_best_row_does_and_goes_by_its_parameters() -> None:
+    specs = ["jpeg:quality=90", "tvm:drop=0.5", "jpeg:quality=8/255", "none", "jpeg:quality=100"]
+    groups = sweep_groups([{"defense": spec} for spec in specs])
+    assert [[row["defense"] for row in group] for group in groups] == [
+        ["jpeg:quality=8/255", "jpeg:quality=90", "jpeg:quality=100"], ["tvm:drop=0.5"], ["none"],
+    ]  # fmt: skip
+
+
+def test_families_are_names_without_parameters() -> None:
+    assert family("jpeg:quality=75+tvm:drop=0.5") == "jpeg+tvm"
+    assert family("<no spec>") == "<no spec>"
+
+
+@pytest.mark.parametrize(("text", "number"), [("0.5", 0.5), ("8/255", 8 / 255), ("true", None), ("1/0", None)])
+def test_numbers_among_parameters(text: str, number: float | None) -> None:
+    assert as_number(text) == number
