@@ -81,10 +81,25 @@ def test_fonts_are_embedded(drawn: Path) -> None:
 
 
 def test_the_same_run_gives_the_same_bytes(call: Callable[..., Any], store: Path, drawn: Path, tmp_path: Path) -> None:
-    called = call("figures", "--store", store, "--output", tmp_path, "--samples", 2, "--format", "pdf", "png")
+    kinds = ("strips", "eps", "sweep", "scatter")
+    called = call(
+        "figures",
+        "--store",
+        store,
+        "--output",
+        tmp_path,
+        "--samples",
+        2,
+        "--format",
+        "svg",
+        "pdf",
+        "png",
+        "--only",
+        *kinds,
+    )
     assert called.code == 0
     made = sorted(path.name for path in tmp_path.iterdir() if path.is_file())
-    assert made == sorted(path.name for path in drawn.iterdir() if path.suffix != ".svg")
+    assert made == sorted(path.name for path in drawn.iterdir() if path.name.startswith(kinds))
     assert [name for name in made if (tmp_path / name).read_bytes() != (drawn / name).read_bytes()] == []
     assert f"wrote {tmp_path / made[0]}: " in called.err
 
@@ -100,6 +115,16 @@ def test_without_its_plugin_a_run_has_no_images_and_says_why(
     assert {path.name.partition("-")[0] for path in folder.iterdir()} == {"confusion", "sweep", "scatter"}
 
 
+def test_only_some_figures_are_drawn(call: Callable[..., Any], store: Path, tmp_path: Path) -> None:
+    called = call("figures", "--store", store, "--output", tmp_path / "some", "--only", "sweep", "scatter")
+    assert called.code == 0
+    assert sorted(path.stem.partition("-")[0] for path in (tmp_path / "some").iterdir()) == [
+        "scatter",
+        "sweep",
+        "sweep",
+    ]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -107,6 +132,7 @@ def test_without_its_plugin_a_run_has_no_images_and_says_why(
         (["--output", "{file}/figures"], "cannot be made: Not a directory"),
         (["feed", "--output", "figures"], "'feed' names no run in"),
         (["--output", "figures", "--format", "gif"], "--format: unknown 'gif'"),
+        (["--output", "figures", "--only", "sweeps"], "--only: unknown 'sweeps'; did you mean 'sweep'?"),
         ([], "--output"),
     ],
 )

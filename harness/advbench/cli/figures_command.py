@@ -8,6 +8,9 @@ from pathlib import Path
 from advbench.cli.flags import add_data_dir, add_plugin_flags, add_run, add_store
 from advbench.cli.parser import at_least, device
 
+KINDS = ("attacks", "reconstructions", "strips", "confusion", "eps", "sweep", "scatter")
+"""The kinds of figures, with which their files' names begin."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
@@ -19,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--samples", type=at_least(0), default=8, metavar="N", help="samples in figures of images; 0 draws none of them"
     )
+    parser.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS), help="which figures (default: all)")
     add_store(parser)
     add_data_dir(parser)
     parser.add_argument("--device", type=device, default="auto", metavar="auto|cpu|cuda:N", help="where to compute")

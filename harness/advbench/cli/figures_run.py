@@ -16,6 +16,9 @@ from advbench.store import Store
 
 __all__ = ["draw_figures"]
 
+IMAGES = {"attacks", "reconstructions", "strips"}
+"""The kinds of figures for which components are loaded."""
+
 
 def draw_figures(options: argparse.Namespace) -> int:
     """Draws every figure of a run.
@@ -39,21 +42,22 @@ def draw_figures(options: argparse.Namespace) -> int:
     cells = manifest["cells"]
     details = _details(store, manifest)
     exhibits: dict[int, Exhibit] = {}
-    if options.samples:
+    if options.samples and IMAGES & set(options.only):
         shown, notes = _exhibits(exhibits_of(options, console, manifest, options.samples), cells, details)
         exhibits |= shown
         for note in notes:
             console.print(note, markup=False, soft_wrap=True)
-    drawings = (
+    everything = (
         *figures.draw_images(cells, exhibits, options.samples),
         *figures.draw_confusions(cells, details),
         *figures.draw_charts(results),
     )
+    drawings = [drawn for drawn in everything if drawn.name.partition("-")[0] in options.only]
     for drawn in drawings:
         for path in figures.save(drawn, folder, list(dict.fromkeys(options.format))):
             console.print(f"wrote {path}: {drawn.what}", markup=False, soft_wrap=True)
     if not drawings:
-        console.print(f"run {manifest['run']} has nothing to draw: no cell of it is finished")
+        console.print(f"run {manifest['run']} has nothing of this to draw")
     return 0
 
 
