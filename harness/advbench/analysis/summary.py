@@ -39,7 +39,9 @@ class Summary:
         chance: Share of the most frequent label.
         vanished: Of those that are right clean, how many have a gradient of zero.
         thrown_away: How many of those were fooled on the way and are not in the end; None where it was not noted.
-        rounded_off: How many of those rounding to 8 bits makes right again; None where it was not measured.
+        rounded_off: How many of those that are fooled rounding to 8 bits makes right again; None where it was not
+            measured.
+        rounded_on: How many of those that are not fooled rounding makes wrong; None likewise.
         gradient_error: What asking for a gradient raised, or nothing.
         probes: What the defended model answered when it was probed.
         curve: Robust accuracy of the attacked classifier by eps, of a minimal attack.
@@ -61,6 +63,7 @@ class Summary:
     vanished: int = 0
     thrown_away: int | None = None
     rounded_off: int | None = None
+    rounded_on: int | None = None
     gradient_error: str = ""
     probes: Mapping[str, float] = dataclasses.field(default_factory=dict)
     curve: Mapping[str, Any] | None = None
@@ -103,7 +106,8 @@ def summarise(record: Mapping[str, Any], minimises: str | None) -> Summary:
         chance=int(np.bincount(labels).max()) / n,
         vanished=_count(right, record.get("vanished")) or 0,
         thrown_away=_count(right & held, record.get("seen")),
-        rounded_off=_regained(right & ~held, labels, record.get("attacked_rounded_predictions")),
+        rounded_off=_turned(right & ~held, labels, record.get("attacked_rounded_predictions"), right=True),
+        rounded_on=_turned(right & held, labels, record.get("attacked_rounded_predictions"), right=False),
         gradient_error=record.get("gradient_error") or "",
         probes=record.get("probes") or {},
         curve=accuracy_at(record, minimises) if minimises in ("linf", "l2") else None,
@@ -118,5 +122,6 @@ def _count(among: np.ndarray[Any, Any], bits: Any) -> int | None:
     return None if bits is None else int((among & np.asarray(bits, dtype=bool)).sum())
 
 
-def _regained(fooled: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], rounded: Any) -> int | None:
-    return None if rounded is None else int((fooled & (np.asarray(rounded) == labels)).sum())
+def _turned(among: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], rounded: Any, *, right: bool) -> int | None:
+    """How many of some samples are right, or wrong, once they are rounded; None where that was not measured."""
+    return None if rounded is None else int((among & ((np.asarray(rounded) == labels) == right)).sum())

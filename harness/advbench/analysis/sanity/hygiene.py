@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from advbench.analysis.paired import mcnemar
 from advbench.analysis.sanity.finding import Finding, Seen, grouped, tolerance
 
 __all__ = [
@@ -24,6 +25,9 @@ DISTANCE = 1e-4
 
 ROUNDING = 0.01
 """Share of all samples whose success rounding to 8 bits may undo."""
+
+CHANCE = 0.05
+"""How unlikely so uneven a split must be by chance, one-sided, to be a finding."""
 
 
 def zero_gradients(cells: Sequence[Seen]) -> Iterator[Finding]:
@@ -73,15 +77,16 @@ def lost_on_the_way(cells: Sequence[Seen]) -> Iterator[Finding]:
 def lost_to_rounding(cells: Sequence[Seen]) -> Iterator[Finding]:
     """Success that is gone once the images are rounded to 8 bits, as files are; of budget attacks."""
     for cell in _crafted(cells):
-        lost = cell.summary.rounded_off
-        if cell.budget is None or lost is None:
+        lost, won = cell.summary.rounded_off, cell.summary.rounded_on
+        if cell.budget is None or lost is None or won is None:
             continue
-        if lost > max(ROUNDING * cell.n, 1):
+        # A classifier that is not continuous changes its mind both ways.
+        if lost - won > max(ROUNDING * cell.n, 1) and mcnemar(lost, won) < 2 * CHANCE:
             yield Finding(
                 "lost-to-rounding",
                 (cell.place,),
-                f"rounded to 8 bits, {lost} of {cell.n} images of {cell.attack} no longer fool the classifier "
-                f"({cell.where})",
+                f"rounded to 8 bits, {lost} of {cell.n} images of {cell.attack} no longer fool the classifier, and "
+                f"{won} others do ({cell.where})",
                 "the attack ends on the boundary: let it go on, or attack with a margin (confidence)",
             )
 
