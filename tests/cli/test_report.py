@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -140,6 +142,17 @@ def test_a_cell_opens_by_key_and_shows_its_samples(seen: Seen, page_file: Path) 
     page.keyboard.press("Escape")
     assert not dialog.is_visible()
     assert page.evaluate("document.activeElement.dataset.cell") == shown
+
+
+def test_samples_are_of_different_classes_and_right_when_clean(page_file: Path) -> None:
+    embedded = re.search(r'<script type="application/json" id="data">(.*?)</script>', page_file.read_text(), re.DOTALL)
+    assert embedded is not None
+    data = json.loads(embedded[1])
+    for cell in data["cells"]:
+        rows = cell["samples"]["rows"]
+        assert len(rows) == 6
+        assert len({row["label"] for row in rows}) == 6
+        assert all(row["clean"][1] == row["label"] for row in rows)
 
 
 @in_browser

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
 from advbench.analysis import Exhibit, Views
@@ -16,6 +15,9 @@ from advbench.evaluation.environment import Workspace
 
 __all__ = ["Exhibits"]
 
+TRIED = 5
+"""So many times more samples than are shown are tried, for the model to have right."""
+
 
 class Exhibits:
     """The exhibits of a run.
@@ -23,8 +25,8 @@ class Exhibits:
     Args:
         place: Where components are loaded, and the store.
         manifest: The run's.
-        count: How many samples: the first in the run's order that the bare model has right, fewer where the first 500
-            do not have so many.
+        count: How many samples: of each class in turn the first that the bare model has right; fewer where it has
+            hardly any right.
     """
 
     def __init__(self, place: Workspace, manifest: Mapping[str, Any], count: int) -> None:
@@ -58,25 +60,31 @@ class Exhibits:
     def _choose(self, dataset: str, model: str) -> tuple[int, ...]:
         """Places among the run's samples."""
         if (dataset, model) not in self._chosen:
-            ids = self.manifest["samples"][dataset][:CHUNK]
-            size, right = self.place.environment.batch_size, []
-            for start in range(0, len(ids), size):
-                images, labels = self.place.images(dataset).take(ids[start : start + size])
-                said = self._view(model, images).predictions
-                right += [start + at for at in np.flatnonzero(said == labels.numpy()).tolist()]
-                if len(right) >= self.count:
+            ids = self.manifest["samples"][dataset]
+            data, size = self.place.images(dataset), self.place.environment.batch_size
+            starts = range(0, len(ids), size)
+            labels = [int(label) for start in starts for label in data.take(ids[start : start + size])[1]]
+            chosen: list[int] = []
+            candidates = by_turns(labels)[: TRIED * self.count]
+            for start in range(0, len(candidates), self.count):
+                if len(chosen) >= self.count:
                     break
-            self._chosen[dataset, model] = tuple(right[: self.count])
+                places = candidates[start : start + self.count]
+                said = self._view(model, data.take([ids[place] for place in places])[0]).predictions
+                chosen += [place for place, one in zip(places, said, strict=True) if one == labels[place]]
+            self._chosen[dataset, model] = tuple(chosen[: self.count])
         return self._chosen[dataset, model]
 
     def _adversarial(self, described: Mapping[str, Any], places: Sequence[int]) -> torch.Tensor:
         store = self.place.store
-        material = store.read_material("cells", described["key"]) or {"adversarial": []}
-        first = store.read_tensors(material["adversarial"][0]) if material["adversarial"] else None
-        if first is None:
-            raise UsageError("its adversarial images are no longer in the store; repeat the run's command")
-        images: torch.Tensor = first[0]["images"][list(places)]
-        return images
+        keys = (store.read_material("cells", described["key"]) or {"adversarial": []})["adversarial"]
+        chunks: dict[int, torch.Tensor] = {}
+        for number in sorted({place // CHUNK for place in places}):
+            stored = store.read_tensors(keys[number]) if number < len(keys) else None
+            if stored is None:
+                raise UsageError("its adversarial images are no longer in the store; repeat the run's command")
+            chunks[number] = stored[0]["images"]
+        return torch.stack([chunks[place // CHUNK][place % CHUNK] for place in places])
 
     def _kept(
         self, key: tuple[str, ...], described: Mapping[str, Any], images: torch.Tensor, ids: Sequence[int]
@@ -95,3 +103,13 @@ class Exhibits:
         shares = torch.softmax(self.place.network(model)(images.to(self.place.device)), dim=1)
         best = shares.max(dim=1)
         return Views(images.cpu().float().numpy(), best.indices.cpu().numpy(), best.values.cpu().float().numpy())
+
+
+def by_turns(labels: Sequence[int]) -> list[int]:
+    """Places in an order that takes one of each class, the smallest first, then another of each, and so on."""
+    seen: dict[int, int] = {}
+    ranked = []
+    for place, label in enumerate(labels):
+        seen[label] = seen.get(label, -1) + 1
+        ranked.append((seen[label], label, place))
+    return [place for _, _, place in sorted(ranked)]
