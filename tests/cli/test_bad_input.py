@@ -129,7 +129,9 @@ def test_a_read_only_store(call: Call, tmp_path: Path) -> None:
 def test_exports_that_cannot_be_written(refused: Callable[..., str], tmp_path: Path) -> None:
     missing = tmp_path / "missing"
     assert f"the folder {missing} does not exist; make it first" in refused("--export", missing / "r.json")
-    assert "no report has the suffix '.docx'; there are: .csv, .json, .md" in refused("--export", tmp_path / "r.docx")
+    assert "no report has the suffix '.docx'; there are: .csv, .html, .json, .md, .tex" in refused(
+        "--export", tmp_path / "r.docx"
+    )
     assert "is a folder; give a file" in refused("--export", tmp_path)
 
 

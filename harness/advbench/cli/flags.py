@@ -14,6 +14,7 @@ __all__ = [
     "add_check_convergence",
     "add_data_dir",
     "add_export",
+    "add_format",
     "add_how_to_run",
     "add_plugin_flags",
     "add_run",
@@ -127,6 +128,16 @@ def add_export(parser: argparse._ActionsContainer) -> None:
         default=[],
         metavar="FILE",
         help="write the results; the suffix picks .md, .html, .tex, .csv or .json; repeatable",
+    )
+
+
+def add_format(parser: argparse._ActionsContainer) -> None:
+    """Adds ``--format``."""
+    parser.add_argument(
+        "--format",
+        choices=("table", "plain", "markdown"),
+        default="table",
+        help="how to print the leaderboard: for a terminal, as plain columns for pipes, or as Markdown",
     )
 
 

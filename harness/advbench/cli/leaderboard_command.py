@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from advbench.cli.flags import add_export, add_plugin_flags, add_run, add_store
+from advbench.cli.flags import add_export, add_format, add_plugin_flags, add_run, add_store
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
     add_run(parser)
     add_export(parser)
+    add_format(parser)
     add_store(parser)
     add_plugin_flags(parser)
 
@@ -20,7 +21,7 @@ def run(options: argparse.Namespace) -> int:
     from advbench.cli.page_details import detailed
     from advbench.cli.session import messages, open_registry, open_store, set_up_logging, tables
     from advbench.cli.stored_runs import find_run, read_results
-    from advbench.report import plan_exports, print_results, write_export
+    from advbench.report import plan_exports, print_leaderboards, write_export
 
     console = messages()
     set_up_logging(console, 0)
@@ -32,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     for export in exports:
         write_export(export, told)
         console.print(f"wrote {export.path}", markup=False, soft_wrap=True)
-    print_results(tables(), results)
+    print_leaderboards(tables(), results, options.format)
     if missing:
         total = sum(bool(cell["key"]) for cell in manifest["cells"])
         console.print(f"{missing} of {total} cells have not been run; repeat the command to run them")

@@ -9,6 +9,7 @@ from advbench.cli.flags import (
     add_check_convergence,
     add_data_dir,
     add_export,
+    add_format,
     add_how_to_run,
     add_plugin_flags,
     add_samples,
@@ -40,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_how_to_run(parser.add_argument_group("how to run"))
     where = parser.add_argument_group("files")
     add_export(where)
+    add_format(where)
     add_store(where)
     add_data_dir(where)
     add_plugin_flags(parser.add_argument_group("plugins"))

@@ -39,7 +39,7 @@ from advbench.evaluation import (
     run_todo,
     survey,
 )
-from advbench.report import plan_exports, print_results, write_export
+from advbench.report import plan_exports, print_leaderboards, write_export
 from advbench.specs import FLOAT32, Suite, full_spec, short_spec
 
 __all__ = ["MatrixRun", "run_matrix", "suites_by_seed"]
@@ -78,7 +78,7 @@ def run_matrix(options: argparse.Namespace, stdout: TextIO) -> int:
         write_export(export, told)
         bench.say(f"wrote {export.path}")
     with contextlib.suppress(BrokenPipeError):  # whoever read the board has gone; all is done and written
-        print_results(console, results)
+        print_leaderboards(console, results, options.format)
     return int(any(cell["status"] == "error" for cell in results["cells"]))
 
 
@@ -217,7 +217,16 @@ class MatrixRun:
         try:
             expected = estimate(self.todo, bench.environment)
             bench.say(self._forecast(expected))
-            with MatrixProgress(bench.console, self.todo, expected, self.done, total, quiet=bench.quiet) as progress:
+            watch = MatrixProgress(
+                bench.console,
+                self.todo,
+                expected,
+                self.done,
+                self.plan.cells,
+                more=len(self.doubled.cells),
+                verbosity=options.verbosity,
+            )
+            with watch as progress:
                 run_todo(
                     self.todo, bench.environment, bench.executor, options.jobs, progress, fail_fast=options.fail_fast
                 )

@@ -1,16 +1,21 @@
-"""Progress of a matrix on stderr: live bars in a terminal, one plain line a finished cell elsewhere."""
+"""Progress of a matrix on stderr: in a terminal it fills in, elsewhere a finished cell is a plain line."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.control import Control
+from rich.live import Live
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.segment import ControlType, Segment, SegmentLines
 from rich.table import Column
 from rich.text import Text
 
 from advbench.analysis import Summary
+from advbench.cli.live_board import LiveBoard
 from advbench.evaluation import Cell, Estimate, Job, Outcome, Todo
 
 __all__ = ["MatrixProgress", "in_words"]
@@ -24,8 +29,9 @@ class MatrixProgress:
         todo: What is left to do.
         estimate: How long each job should take; the bar advances by it.
         done: The cells that have ended, by key; this adds those that end.
-        total: Number of cells of the plan, the stored ones included.
-        quiet: Whether to show nothing.
+        cells: The cells of the plan, the stored ones included.
+        more: How many cells the run has beside them.
+        verbosity: -1 to show nothing; 1 to print a line a finished cell in a terminal, too.
     """
 
     def __init__(
@@ -34,27 +40,34 @@ class MatrixProgress:
         todo: Todo,
         estimate: Estimate,
         done: dict[str, Summary],
-        total: int,
+        cells: Sequence[Cell],
         *,
-        quiet: bool,
+        more: int,
+        verbosity: int,
     ) -> None:
         self.console = console
         self.done = done
-        self.total = total
-        self.quiet = quiet
-        self.cells_done = total - sum(job.cell is not None for job in todo.jobs.values())
+        self.total = len(cells) + more
+        self.cells_done = self.total - sum(job.cell is not None for job in todo.jobs.values())
         self.weights = {id(job): max(estimate.of_job[name], 1e-3) for name, job in todo.jobs.items()}
         self.all_weight = sum(self.weights.values())
         self.done_weight = 0.0
         self.began = time.monotonic()
         self.steps: dict[int, TaskID] = {}
-        self.live = self._make_live() if console.is_terminal and not quiet else None
+        self.bars = _make_bars(console)
+        drawable = console.is_terminal and not console.is_dumb_terminal and console.file.isatty()
+        in_terminal = drawable and verbosity >= 0
+        self.board = LiveBoard(cells if in_terminal else (), done)
+        self.concerned = _concerned(todo) if in_terminal else {}
+        self.view = _View(console, self._render)
+        self.live = self._make_live() if in_terminal else None
+        self.lines = verbosity > 0 or (verbosity == 0 and not in_terminal)
 
     def __enter__(self) -> MatrixProgress:
         if self.live is not None:
-            self.live.start()
-            self.overall = self.live.add_task("all", total=self.all_weight, label="cells", left="")
+            self.overall = self.bars.add_task("all", total=self.all_weight, label="cells", left="")
             self._refresh(0.0)
+            self.live.start()
         return self
 
     def __exit__(
@@ -66,12 +79,13 @@ class MatrixProgress:
     def job_started(self, job: Job) -> None:
         """Shows the step."""
         if self.live is not None and id(job) not in self.steps:
-            self.steps[id(job)] = self.live.add_task("step", total=job.samples, label=job.label, left="")
+            self.steps[id(job)] = self.bars.add_task("step", total=job.samples, label=job.label, left="")
+            self.board.begin(self.concerned[id(job)])
 
     def job_advanced(self, job: Job, samples: int) -> None:
         """Moves the step's bar, and the overall one by the step's share."""
         if self.live is not None:
-            self.live.update(self.steps[id(job)], completed=samples)
+            self.bars.update(self.steps[id(job)], completed=samples)
             self._refresh(self.weights[id(job)] * samples / max(job.samples, 1))
 
     def job_ended(self, job: Job, outcome: Outcome) -> None:
@@ -81,15 +95,20 @@ class MatrixProgress:
         if self.live is not None:
             step = self.steps.pop(id(job), None)
             if step is not None:
-                self.live.remove_task(step)
+                self.bars.remove_task(step)
+                self.board.end(self.concerned[id(job)])
             self._refresh(0.0)
 
     def cell_ended(self, cell: Cell, summary: Summary) -> None:
         """Keeps what the cell came to and prints its line."""
         self.done[cell.key] = summary
         self.cells_done += 1
-        if self.quiet:
-            return
+        if self.live is not None:
+            self._refresh(0.0)
+        if self.lines or (self.live is not None and not summary.ok):
+            self._print_line(cell, summary)
+
+    def _print_line(self, cell: Cell, summary: Summary) -> None:
         width = len(str(self.total))
         line = Text(f"[{self.cells_done:>{width}}/{self.total}] {cell.label()}  ")
         if summary.ok:
@@ -97,33 +116,100 @@ class MatrixProgress:
             line.append(f"  clean {100 * summary.measured['clean_accuracy']:.1f} %", style="dim")
         else:
             line.append(f"ERR {summary.error}", style="bold red")
+        if self.live is not None and self.view.size != self.console.size:
+            self.live.refresh()  # what is printed above a view must find it where it is
         self.console.print(line, soft_wrap=True)
-        if self.live is not None:
-            self._refresh(0.0)
 
     def _refresh(self, in_step: float) -> None:
-        assert self.live is not None
         done = self.done_weight + in_step
         elapsed = time.monotonic() - self.began
         share = done / self.all_weight
         # Early on, the measured pace says less than the estimate.
         left = self.all_weight - done if share < 0.02 else elapsed * (1 - share) / share
         label = f"cells {self.cells_done}/{self.total}"
-        self.live.update(self.overall, completed=done, label=label, left=f"{in_words(left)} left")
+        self.bars.update(self.overall, completed=done, label=label, left=f"{in_words(left)} left")
 
-    def _make_live(self) -> Progress:
-        label = Column(ratio=1, no_wrap=True, overflow="ellipsis")
-        return Progress(
-            SpinnerColumn(),
-            TextColumn("{task.fields[label]}", markup=False, table_column=label),
-            BarColumn(bar_width=20),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TimeElapsedColumn(table_column=Column(no_wrap=True)),
-            TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True, min_width=14)),
+    def _make_live(self) -> Live:
+        return Live(
+            get_renderable=self.view.draw,
             console=self.console,
+            refresh_per_second=8,
             transient=True,
-            expand=True,
+            vertical_overflow="crop",
         )
+
+    def _render(self, width: int, height: int) -> RenderableType:
+        """The board and below it the bars: that of all cells and, as there may be many workers, of the first steps."""
+        tasks = self.bars.tasks[: max(2, height // 4)]
+        return Group(self.board.render(width, height - len(tasks) - 1), self.bars.make_tasks_table(tasks))
+
+
+class _View:
+    """What a live view shows, kept in its place when the terminal changes its size.
+
+    Args:
+        console: Where it is shown.
+        render: Makes it for a width and a height.
+    """
+
+    def __init__(self, console: Console, render: Callable[[int, int], RenderableType]) -> None:
+        self.console = console
+        self.render = render
+        self.size = console.size
+        self.lengths: list[int] = []
+
+    def draw(self) -> SegmentLines:
+        """The view as it is now.
+
+        A terminal that has become narrower has broken the lines of the last one, and a live view that knows nothing of
+        that would leave some of them; so what they have more is erased first.
+        """
+        self.size = self.console.size
+        width, height = self.size
+        lines = self.console.render_lines(self.render(width, height), pad=False)
+        lines = [_stripped(line) for line in lines]
+        broken = sum((length - 1) // width for length in self.lengths if length)
+        if broken:
+            erase = (ControlType.ERASE_IN_LINE, 2)
+            self.console.control(
+                Control(ControlType.CARRIAGE_RETURN, erase, *[(ControlType.CURSOR_UP, 1), erase] * broken)
+            )
+        self.lengths = [Segment.get_line_length(line) for line in lines]
+        return SegmentLines(lines, new_lines=True)
+
+
+def _stripped(line: list[Segment]) -> list[Segment]:
+    """A line without the blanks at its end."""
+    while line and not line[-1].text.strip():
+        line = line[:-1]
+    return [*line[:-1], Segment(line[-1].text.rstrip(), line[-1].style)] if line else []
+
+
+def _concerned(todo: Todo) -> dict[int, list[str]]:
+    """The keys of the cells that each job is for, by the job's id."""
+    found: dict[int, list[str]] = {id(job): [] for job in todo.jobs.values()}
+    for job in todo.jobs.values():
+        if job.cell is not None:
+            found[id(job)].append(job.cell.key)
+            for name in job.waits_for & {chunk.key for chunk in job.cell.chunks}:
+                found[id(todo.jobs[name])].append(job.cell.key)
+    return found
+
+
+def _make_bars(console: Console) -> Progress:
+    label = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+    bar = [BarColumn(bar_width=20 if console.width >= 72 else 8)] if console.width >= 60 else []
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.fields[label]}", markup=False, table_column=label),
+        *bar,
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(table_column=Column(no_wrap=True)),
+        TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True, min_width=11, justify="right")),
+        console=console,
+        auto_refresh=False,
+        expand=True,
+    )
 
 
 def in_words(seconds: float) -> str:

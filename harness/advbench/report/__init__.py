@@ -8,6 +8,7 @@ from advbench.report.data_files import rows_of
 from advbench.report.export import Export, plan_exports, plan_outputs, write_export
 from advbench.report.notebook import leaderboards_html
 from advbench.report.page import Gallery, Html
+from advbench.report.printing import print_leaderboards
 from advbench.report.terminal import print_results
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "plan_outputs",
     "print_audit",
     "print_comparison",
+    "print_leaderboards",
     "print_results",
     "render_audit",
     "rows_of",

@@ -1,0 +1,50 @@
+"""Leaderboards in plain text, for pipes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tabulate import tabulate
+
+from advbench.report.board import Board, BoardCell, make_boards
+from advbench.report.footer import READING, attack_settings, failures, provenance
+
+__all__ = ["plain_text"]
+
+_BEST = "*"
+_ASCII = str.maketrans(
+    {"∞": "inf", "≤": "<=", "±": "+-", "–": "-", "—": "-", "·": "|", "×": "x", "†": "#", "…": "...", "σ": "sigma"}
+)
+
+
+def plain_text(results: Mapping[str, Any]) -> str:
+    """Every leaderboard as columns of text, one line a row however long, with its notes, failures and footer."""
+    boards = make_boards(results)
+    blocks = [block for board in boards for block in _blocks(board)]
+    if any(cell.best for board in boards for row in board.rows for cell in row):
+        blocks.append(f"{_BEST} the best of its column.")
+    blocks += [_line(line) for line in failures(results)]
+    facts = [*(("attack", spec) for spec in attack_settings(results)), *provenance(results)]
+    footer = tabulate([[label, _line(text)] for label, text in facts], tablefmt="plain", disable_numparse=True)
+    return "\n\n".join([*blocks, _line(READING), footer]) + "\n"
+
+
+def _blocks(board: Board) -> list[str]:
+    headings = ["\n".join(_line(text) for text in (column.title, *column.details)) for column in board.columns]
+    rows = [[_cell(cell) for cell in row] for row in board.rows]
+    alignment = ["left"] + ["right"] * (len(headings) - 1)
+    table = tabulate(rows, headings, tablefmt="simple", colalign=alignment, disable_numparse=True)
+    lines = "\n".join(line.rstrip() for line in table.splitlines())
+    return [_line(board.title), lines, *(_line(note) for note in board.notes)]
+
+
+def _cell(cell: BoardCell) -> str:
+    """The mark of the best stands before the number, so that numbers stay below one another."""
+    return _BEST * cell.best + _line(cell.text)
+
+
+def _line(text: str) -> str:
+    """Text in one line, without control characters, and with words for the signs that ASCII lacks."""
+    plain = " ".join(text.split()).translate(_ASCII)
+    return "".join(character for character in plain if character.isprintable())
