@@ -28,7 +28,7 @@ FLOORS = {
     "__main__": 7,
     "__init__": 8,
 }
-SAME_FLOOR_APART = {("executors", "api")}
+SAME_FLOOR_APART = {("executors", "api"), ("analysis", "specs")}
 """Pairs of one floor of which the first may import the second."""
 
 

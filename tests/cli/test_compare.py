@@ -59,6 +59,31 @@ def test_two_runs_are_compared_and_what_else_differs_is_told(toy: Toy, compare: 
     assert [row["difference"] for row in rows] == [0.0, 0.0]
 
 
+def test_a_component_with_other_parameters_is_held_to_its_counterpart(toy: Toy, compare: Callable[..., Called]) -> None:
+    first = toy(attacks=["toy-sign:eps={0.1,0.3}", "toy-minimal"], defenses=["toy-keep", "toy-dim:factor=0.5"])[1]
+    second = toy(attacks=["toy-sign:eps={0.1,0.2}"], defenses=["toy-keep", "toy-dim:factor=0.8", "toy-flip"])[1]
+    told = json.loads(compare("latest~1", "latest", "--format", "json").out)
+    assert (told["first"], told["second"]) == (first["run"]["run"], second["run"]["run"])
+    rows = {(row["short"]["attack"], row["short"]["defense"]): row for row in told["rows"]}
+    assert set(rows) == {("toy-sign", "toy-keep"), ("toy-sign", "toy-dim → factor=0.8")}
+    paired = rows["toy-sign", "toy-dim → factor=0.8"]
+    assert paired["counterparts"] == {"defense": "toy-dim:factor=0.8"}
+    for place, results in (("first", first), ("second", second)):
+        (theirs,) = [
+            cell["robust_accuracy"]
+            for cell in results["cells"]
+            if "toy-dim" in cell["defense"] and cell["attack"].startswith("toy-sign:eps=0.1")
+        ]
+        assert paired[place] == theirs
+    assert sorted(told["differing"]) == [
+        ["attack", "toy-minimal", "—"],
+        ["attack", "toy-sign:eps=0.3", "—"],
+        ["attack", "—", "toy-sign:eps=0.2"],
+        ["defense", "—", "toy-flip"],
+        ["defense toy-dim: factor", "0.5", "0.8"],
+    ]
+
+
 def test_runs_on_other_samples_have_nothing_in_common(toy: Toy, compare: Callable[..., Called]) -> None:
     runs = [toy("--limit", 30, "--seed", seed)[1]["run"]["run"] for seed in (1, 2)]
     called = compare(*runs)

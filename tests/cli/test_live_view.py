@@ -140,7 +140,7 @@ def test_the_matrix_fills_in_and_the_board_stays(
     for line in board.splitlines():
         if re.match(r" *toy-keep", line):
             assert len(re.findall(r"(?<!\S)\d+\.\d(?!\S)", line)) >= 1, line
-    sweep = re.search(r"\n *\n toy-dim .*\n toy-dim:factor=0\.8 .*\n *\n", board)
+    sweep = re.search(r"\n *\n toy-dim:factor=0\.5 .*\n toy-dim:factor=0\.8 .*\n *\n", board)
     assert sweep, "the rows of a sweep stand together, with room around them"
 
 
@@ -237,7 +237,8 @@ def test_other_formats_are_for_pipes_and_hold_the_numbers(matrix: list[str], for
     lines = [re.sub(r"[*|\\†#]", " ", line).split() for line in done.stdout.splitlines()]
     for row in results["leaderboards"][0]["rows"]:
         cells = [cell for cell in results["cells"] if cell["defense"] == row["defense"]]
-        (shown,) = [line[1:] for line in lines if line[:1] == [cells[0]["short"]["defense"]]]
+        names = {row["defense"], row["defense"].partition(":")[0]}
+        (shown,) = [line[1:] for line in lines if line and line[0] in names]
         numbers = [cell["robust_accuracy"] for cell in cells]
         expected = ["ERR" if number is None else f"{100 * number:.1f}" for number in numbers]
         assert shown[1 : 1 + len(cells)] == expected

@@ -144,7 +144,11 @@ def add_format(parser: argparse._ActionsContainer) -> None:
 def add_run(parser: argparse._ActionsContainer) -> None:
     """Adds the argument that names a run."""
     parser.add_argument(
-        "run", nargs="?", default="latest", metavar="RUN", help="a run's id, its beginning, or 'latest'"
+        "run",
+        nargs="?",
+        default="latest",
+        metavar="RUN",
+        help="a run's id, its beginning, 'latest', or 'latest~1' for the one before",
     )
 
 

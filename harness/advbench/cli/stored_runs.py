@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,13 +12,15 @@ from advbench.store import Store
 
 __all__ = ["find_run", "read_results"]
 
+_LATEST = re.compile(r"latest(?:~(?P<back>\d{1,9}))?")
+
 
 def find_run(store: Store, name: str) -> dict[str, Any]:
     """The manifest of a run.
 
     Args:
         store: Where runs are.
-        name: Its id, the beginning of its id, or ``latest``.
+        name: Its id, the beginning of its id, ``latest``, or ``latest~N`` for the one N before that.
 
     Raises:
         UsageError: There is no such run, or more than one, or its manifest is damaged.
@@ -25,7 +28,9 @@ def find_run(store: Store, name: str) -> dict[str, Any]:
     runs = list(store.runs())
     if not runs:
         raise UsageError(f"the store {store.root} holds no run yet; 'advbench matrix' makes one")
-    found = runs[:1] if name == "latest" else [run for run in runs if run.startswith(name)]
+    latest = _LATEST.fullmatch(name)
+    back = int(latest["back"] or 0) if latest else 0
+    found = runs[back : back + 1] if latest else [run for run in runs if run.startswith(name)]
     if len(found) != 1:
         what = "is the beginning of several runs" if found else "names no run"
         raise UsageError(f"{name!r} {what} in {store.root}; there are: {', '.join(runs[:5])}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from advbench.analysis import NOT_ADAPTIVE
 from advbench.api.parameters import format_value
-from advbench.report.sweeps import sweep_groups, terms_of
+from advbench.report.sweeps import sweep_groups, terms_of, with_sweep_names
 
 __all__ = ["DAGGER", "DOUBTFUL", "FAILED", "NORMS", "NOT_RUN", "Board", "BoardCell", "Column", "make_boards", "percent"]
 
@@ -80,7 +80,7 @@ class Board:
 def make_boards(results: Mapping[str, Any]) -> list[Board]:
     """Lays out every leaderboard of some results."""
     lines: dict[tuple[str, ...], Mapping[str, Any]] = {}
-    for at, cell in enumerate(results["cells"]):
+    for at, cell in enumerate(with_sweep_names(results["cells"])):
         place = tuple(cell[key] for key in ("dataset", "model", "defense", "threat", "attack"))
         lines[place] = {**cell, _PLACE: at}
     return [_board(results["run"], leaderboard, lines) for leaderboard in results["leaderboards"]]

@@ -18,7 +18,8 @@ __all__ = ["comparison_markdown", "print_comparison"]
 
 NOTE = (
     "Robust accuracy in %. 'only' counts the samples that one alone withstands; p is McNemar's exact test on them, in "
-    "brackets corrected by Holm for the number of rows. Bold: significant at 5 % after the correction."
+    "brackets corrected by Holm for the number of rows. Bold: significant at 5 % after the correction. The worst case "
+    "is over the rows that are shown."
 )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from advbench.report.board import NORMS
-from advbench.report.sweeps import as_number, family, parameters_of, terms_of
+from advbench.report.sweeps import as_number, family, parameters_of, terms_of, with_sweep_names
 
 __all__ = ["Chart", "Line", "Point", "eps_charts", "scatter_charts", "sweep_charts"]
 
@@ -79,13 +79,14 @@ class Chart:
 
 def eps_charts(results: Mapping[str, Any]) -> list[Chart]:
     """Robust accuracy by eps: of minimal attacks from their distances, of budget attacks that were swept."""
-    return [*_of_minimal(results["cells"]), *_of_swept(results["cells"])]
+    cells = with_sweep_names(results["cells"])
+    return [*_of_minimal(cells), *_of_swept(cells)]
 
 
 def sweep_charts(results: Mapping[str, Any]) -> list[Chart]:
     """Accuracy by a defense's parameter, wherever defenses differ by one number alone."""
     groups: dict[tuple[Any, ...], list[tuple[float, Cell]]] = {}
-    for cell in _finished(results["cells"]):
+    for cell in _finished(with_sweep_names(results["cells"])):
         given = parameters_of(cell["defense"])
         for key, text in given.items():
             value = as_number(text)
@@ -99,7 +100,9 @@ def sweep_charts(results: Mapping[str, Any]) -> list[Chart]:
 
 def scatter_charts(results: Mapping[str, Any]) -> list[Chart]:
     """A point a defense: clean accuracy and worst case, and which of them no other defense beats in both."""
-    short = {(cell["dataset"], cell["model"], cell["defense"]): cell["short"] for cell in results["cells"]}
+    short = {
+        (cell["dataset"], cell["model"], cell["defense"]): cell["short"] for cell in with_sweep_names(results["cells"])
+    }
     charts = []
     for board in results["leaderboards"]:
         dataset, model = board["dataset"], board["model"]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from advbench.errors import SpecError
 from advbench.specs import Term, parse_chain
 
-__all__ = ["as_number", "family", "parameters_of", "sweep_groups", "terms_of"]
+__all__ = ["as_number", "family", "parameters_of", "sweep_groups", "terms_of", "with_sweep_names"]
 
 
 def terms_of(spec: str) -> list[Term]:
@@ -47,6 +47,37 @@ def sweep_groups(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, An
     for row in rows:
         groups.setdefault(family(row["defense"]), []).append(row)
     return [sorted(group, key=_in_order) if len(group) > 1 else group for group in groups.values()]
+
+
+def with_sweep_names(cells: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Cells whose defense's short name tells the parameters of a sweep, too, where these are the default.
+
+    Of ``jpeg:quality={50,75}`` the second is ``jpeg`` in short, and ``jpeg:quality=75`` beside the first.
+    """
+    cells = list(cells)
+    values: dict[str, dict[tuple[int, str], set[str]]] = {}
+    for spec in {cell["defense"] for cell in cells}:
+        for key, value in parameters_of(spec).items():
+            values.setdefault(family(spec), {}).setdefault(key, set()).add(value)
+    swept = {name: {key for key, texts in known.items() if len(texts) > 1} for name, known in values.items()}
+    names = {
+        cell["defense"]: _named(cell["defense"], cell["short"]["defense"], swept[family(cell["defense"])])
+        for cell in cells
+        if swept.get(family(cell["defense"]))
+    }
+    return [
+        {**cell, "short": {**cell["short"], "defense": names[cell["defense"]]}} if cell["defense"] in names else cell
+        for cell in cells
+    ]
+
+
+def _named(full: str, short: str, swept: Collection[tuple[int, str]]) -> str:
+    told = {*parameters_of(short), *swept}
+    names = []
+    for place, term in enumerate(terms_of(full)):
+        items = [f"{key}={values[0]}" for key, values in term.items if (place, key) in told]
+        names.append(f"{term.name}:{','.join(items)}" if items else term.name)
+    return "+".join(names)
 
 
 def _in_order(row: Mapping[str, Any]) -> list[tuple[bool, float, str]]:

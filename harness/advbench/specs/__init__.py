@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from advbench.specs.chain import Chain
+from advbench.specs.counterparts import changed_parameters, counterparts
 from advbench.specs.formatting import full_spec, short_spec
 from advbench.specs.grammar import Term, expand, parse_chain
 from advbench.specs.selection import narrow, resolve, resolve_chain, resolve_one, select, select_chains
@@ -17,6 +18,8 @@ __all__ = [
     "Part",
     "Suite",
     "Term",
+    "changed_parameters",
+    "counterparts",
     "expand",
     "full_spec",
     "load_suite",

@@ -18,6 +18,7 @@ from advbench.report.figures.confusions import Pair, confusion_pairs
 from advbench.report.figures.curves import draw_chart
 from advbench.report.figures.strips import Named, attack_examples, reconstructions, strip
 from advbench.report.figures.style import SETTINGS
+from advbench.report.sweeps import with_sweep_names
 
 __all__ = ["FORMATS", "Drawn", "draw_charts", "draw_confusions", "draw_images", "save"]
 
@@ -71,6 +72,7 @@ def draw_confusions(cells: Sequence[Cell], details: Mapping[int, Mapping[str, An
         cells: The manifest's.
         details: What the records of the finished ones tell, by place; see :func:`~advbench.analysis.cell_details`.
     """
+    cells = with_sweep_names(cells)
     bare: dict[tuple[str, ...], Pair] = {}
     for place, cell in enumerate(cells):
         if cell["identity"] and details.get(place, {}).get("before"):
@@ -97,6 +99,7 @@ def draw_images(cells: Sequence[Cell], exhibits: Mapping[int, Exhibit], count: i
         exhibits: Their samples, by place.
         count: How many samples at most.
     """
+    cells = with_sweep_names(cells)
     groups: dict[tuple[str, str], list[tuple[Cell, Exhibit]]] = {}
     for place, exhibit in exhibits.items():
         if len(exhibit.ids):

@@ -20,6 +20,7 @@ from advbench.report.page.boards import board_section
 from advbench.report.page.cells import cell_payload
 from advbench.report.page.charts import chart_figure
 from advbench.report.page.messages import messages_section
+from advbench.report.sweeps import with_sweep_names
 
 __all__ = ["Html"]
 
@@ -33,6 +34,7 @@ class Html(Reporter):
 
     def render(self, results: Mapping[str, Any]) -> str:
         """Renders the page; what ``results`` has under ``details`` is shown of single cells."""
+        results = {**results, "cells": with_sweep_names(results["cells"])}
         script = _static("report.js")
         allowed = "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
         policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src '{allowed}'"
