@@ -1,0 +1,43 @@
+"""Pictures of a report as a desktop, a phone and a dark desktop show it: ``python docs/screenshots.py REPORT DIR``.
+
+Needs playwright (``pip install playwright``) and chromium on the PATH.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+DESKTOP, PHONE = {"width": 1280, "height": 1010}, {"width": 390, "height": 844}
+
+
+def main(report: Path, folder: Path) -> None:
+    """Writes the pictures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(viewport=DESKTOP)
+        page.goto(report.resolve().as_uri())
+        page.screenshot(path=folder / "report.png")
+        page.emulate_media(color_scheme="dark")
+        open_cell(page)
+        page.screenshot(path=folder / "report-dark.png")
+        page.keyboard.press("Escape")
+        page.emulate_media(color_scheme="light")
+        page.set_viewport_size(PHONE)
+        page.evaluate("scrollTo(0, 0)")
+        page.screenshot(path=folder / "report-phone.png")
+        browser.close()
+
+
+def open_cell(page: Page) -> None:
+    """Opens the details of an attack on a defense."""
+    page.locator("tbody tr", has_text="tvm").locator("button.open").nth(2).click()
+    page.mouse.move(5, 5)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
