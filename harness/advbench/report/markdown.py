@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +16,7 @@ from advbench.report.footer import READING, attack_settings, failures, provenanc
 
 __all__ = ["Markdown", "code", "escape"]
 
-_SPECIAL = re.compile(r"([\\`*_\[\]<>|~#$])")
+_SPECIAL = re.compile(r"([\\`*_\[\]|~#$])")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Markdown(Reporter):
 
 def escape(text: str) -> str:
     """Text that Markdown shows as it is."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    return _SPECIAL.sub(r"\\\1", html.escape(" ".join(text.split()), quote=False))
 
 
 def _render_board(board: Board) -> list[str]:
@@ -60,8 +61,10 @@ def _cell(cell: BoardCell) -> str:
 
 
 def code(text: str) -> str:
-    """Text as code, fenced by more backticks than it holds in a row."""
+    """Text as code, fenced by more backticks than it holds in a row; what could be taken for HTML is escaped."""
     text = " ".join(text.split())
+    if "<" in text:
+        return f"<code>{escape(text)}</code>"
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * (longest + 1)
     pad = " " if longest else ""
