@@ -41,6 +41,14 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return cache
 
 
+@pytest.fixture(autouse=True)
+def own_logging() -> None:
+    """No test inherits what commands of earlier ones, or of fixtures of wider scope, did to the log."""
+    logger = logging.getLogger("advbench")
+    logger.handlers.clear()
+    logger.setLevel(logging.NOTSET)
+
+
 @pytest.fixture
 def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., Called]:
     """Calls the command line in this process."""
