@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -131,9 +132,11 @@ def test_a_plugin_edited_while_workers_start_is_never_stored_under_the_old_key(t
     assert process.stderr is not None
     assert "to do" in process.stderr.readline()
     plugin.write_text(TOY.read_text() + "\nVERSION = 2\n")
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert "changed on disk while the run was under way" in out
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    (line,) = [line for line in err.splitlines() if "error:" in line]
+    assert re.search(r"worker 0 has another dataset toy: that of .*edited\.py.*, and not that of", line)
+    assert not list((tmp_path / "store").glob("*/*/*"))
 
 
 def test_workers_leave_when_their_driver_is_killed(tmp_path: Path) -> None:

@@ -22,7 +22,17 @@ def eight_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def threads(tmp_path: Path, jobs: int) -> int | None:
-    given = {"store": tmp_path, "data_dir": None, "device": "cpu", "batch_size": 1, "executor": None, "plugin": []}
+    given = {
+        "store": tmp_path,
+        "data_dir": None,
+        "device": "cpu",
+        "batch_size": 1,
+        "executor": None,
+        "plugin": [],
+        "scheduler": None,
+        "cell_timeout": None,
+        "memory": None,
+    }
     options = argparse.Namespace(**given, jobs=jobs, verbosity=0, strict_plugins=False, no_plugin=[])
     return Workbench(options).environment.threads
 

@@ -31,6 +31,10 @@ _MEASURES = (
 )
 
 
+_NOT_TOLD = ("cells", "schema", "samples", "doubled", "entries")
+"""What of a manifest is for the store alone, or told elsewhere."""
+
+
 def build_results(
     manifest: Mapping[str, Any],
     stored: Mapping[str, Summary],
@@ -55,7 +59,7 @@ def build_results(
         for place in finding.cells:
             cells[place]["findings"].append(finding.criterion)
             cells[place]["warnings"].append(f"{finding.criterion}: {finding.message}; {finding.advice}")
-    run = {key: value for key, value in manifest.items() if key not in ("cells", "schema", "samples", "doubled")}
+    run = {key: value for key, value in manifest.items() if key not in _NOT_TOLD}
     return {
         "schema": RESULTS_SCHEMA,
         "run": {**run, "n": {dataset: len(ids) for dataset, ids in manifest["samples"].items()}},

@@ -13,34 +13,40 @@ __all__ = ["replace_atomically", "sha256_file", "write_atomically"]
 
 
 @contextlib.contextmanager
-def replace_atomically(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside ``path`` to write to; on success it becomes ``path``.
+def replace_atomically(path: Path, *, temporary: Path | None = None) -> Iterator[Path]:
+    """Gives a temporary path to write to; on success it becomes ``path``.
 
     The new content reaches the disk before it takes the name, and an error, a full disk or a kill leaves
     what was at ``path`` before.
+
+    Args:
+        path: The file.
+        temporary: With what the temporary path begins, on the same file system; else it is beside ``path``.
     """
     path = path.resolve()  # a link stays a link, to the new content
     path.parent.mkdir(parents=True, exist_ok=True)
     mode = path.stat().st_mode & 0o7777 if path.exists() else 0o666 & ~_umask()
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".tmp")
+    folder, prefix = (path.parent, f".{path.name[:40]}.") if temporary is None else (temporary.parent, temporary.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=folder, prefix=prefix, suffix=".tmp")
     os.close(descriptor)
-    temporary = Path(name)
+    made = Path(name)
     try:
-        yield temporary
-        with temporary.open("rb") as file:
+        yield made
+        with made.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.chmod(mode)
-        temporary.replace(path)
+        made.chmod(mode)
+        made.replace(path)
         _sync_folder(path.parent)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        made.unlink(missing_ok=True)
         raise
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a whole file, or leaves what was there before."""
-    with replace_atomically(path) as temporary:
-        temporary.write_bytes(content)
+def write_atomically(path: Path, content: bytes, *, temporary: Path | None = None) -> None:
+    """Writes a whole file, or leaves what was there before; see :func:`replace_atomically`."""
+    with replace_atomically(path, temporary=temporary) as made:
+        made.write_bytes(content)
 
 
 def sha256_file(path: Path) -> str:

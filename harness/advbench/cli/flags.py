@@ -7,7 +7,7 @@ from pathlib import Path
 
 import platformdirs
 
-from advbench.cli.parser import at_least, device, existing_folder
+from advbench.cli.parser import at_least, device, existing_folder, gibibytes, seconds
 
 __all__ = [
     "PRECISIONS",
@@ -108,7 +108,21 @@ def add_how_to_run(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--batch-size", type=at_least(1), default=250, metavar="N", help="images at once")
     parser.add_argument("--jobs", type=at_least(1), default=1, metavar="N", help="tasks at a time")
     parser.add_argument(
-        "--executor", metavar="NAME", help="what runs the tasks: serial, or processes for --jobs above 1"
+        "--executor", metavar="NAME", help="what runs the tasks: serial, processes (for --jobs above 1), or dask"
+    )
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="the Dask scheduler whose workers run the tasks")
+    parser.add_argument(
+        "--cell-timeout",
+        type=seconds,
+        metavar="SECONDS",
+        help="a cell is ERR if a step of it, such as an attack on a batch of images, takes longer; uses workers",
+    )
+    parser.add_argument(
+        "--memory",
+        type=gibibytes,
+        metavar="GIB",
+        help="memory that each process may take, on a CPU: what needs more runs with fewer images at once (default: "
+        "nine tenths of what is free, shared by the workers)",
     )
     parser.add_argument(
         "--rerun",

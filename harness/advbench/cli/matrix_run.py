@@ -24,6 +24,7 @@ from advbench.errors import UsageError, describe
 from advbench.evaluation import (
     ADAPTIVE,
     Axes,
+    Crew,
     Estimate,
     Exhibits,
     Plan,
@@ -32,9 +33,11 @@ from advbench.evaluation import (
     adopt,
     build_plan,
     check_dataset,
+    check_room,
     double_steps,
     estimate,
     make_manifest,
+    memory_held,
     resolve_axes,
     run_todo,
     survey,
@@ -127,8 +130,9 @@ class MatrixRun:
 
     def announce(self) -> None:
         """Finds out what is left to do, and says it."""
-        self.todo = survey(self.plan, self.bench.store, self.bench.options.rerun)
-        more = survey(self.doubled, self.bench.store, self.bench.options.rerun)
+        store, rerun, batch_size = self.bench.store, self.bench.options.rerun, self.bench.environment.batch_size
+        self.todo = survey(self.plan, store, rerun, batch_size)
+        more = survey(self.doubled, store, rerun, batch_size)
         if self.suite.description and self.suite.name != CUSTOM:
             self.bench.say(f"{self.suite.name}: {self.suite.description}")
         self.bench.say(_size(self.plan, self.todo))
@@ -204,6 +208,7 @@ class MatrixRun:
             command=self.command,
             before=store.read_manifest(self.plan.run_id),
             doubled=self.counterparts,
+            more=self.doubled.cells,
         )
         store.write_manifest(self.plan.run_id, manifest)
         return manifest
@@ -211,32 +216,34 @@ class MatrixRun:
     def _compute(self, images: dict[str, LabelledImages]) -> None:
         """Does what is left, adding to what is done."""
         bench, options = self.bench, self.bench.options
+        check_room(bench.store.root, self.todo.jobs.values())
         adopt(bench.environment, bench.registry, images)
         began = time.monotonic()
         total = len(self.plan.cells) + len(self.doubled.cells)
+        held = bench.environment.memory if bench.executor.in_process else None
+        crew = Crew(bench.executor, options.jobs, bench.gpus, bench.environment, self.todo.jobs.values())
         try:
-            expected = estimate(self.todo, bench.environment)
-            bench.say(self._forecast(expected))
-            watch = MatrixProgress(
-                bench.console,
-                self.todo,
-                expected,
-                self.done,
-                self.plan.cells,
-                more=len(self.doubled.cells),
-                verbosity=options.verbosity,
-            )
-            with watch as progress:
-                run_todo(
-                    self.todo, bench.environment, bench.executor, options.jobs, progress, fail_fast=options.fail_fast
+            with memory_held(held), crew:
+                expected = estimate(self.todo, crew)
+                bench.say(self._forecast(expected, crew.slots()))
+                watch = MatrixProgress(
+                    bench.console,
+                    self.todo,
+                    expected,
+                    self.done,
+                    self.plan.cells,
+                    more=len(self.doubled.cells),
+                    verbosity=options.verbosity,
                 )
+                with watch as progress:
+                    run_todo(self.todo, crew, progress, again=options.rerun == "all", fail_fast=options.fail_fast)
         except KeyboardInterrupt:
             done = sum(summary.ok for summary in self.done.values())
             raise KeyboardInterrupt(f"{done} of {total} cells are done and kept") from None
         bench.say(f"finished in {in_words(time.monotonic() - began)}")
 
-    def _forecast(self, expected: Estimate) -> str:
-        jobs, environment = self.bench.options.jobs, self.bench.environment
+    def _forecast(self, expected: Estimate, jobs: int) -> str:
+        environment = self.bench.environment
         seconds = expected.seconds / jobs
         how = "at a guess" if expected.rough else "about" if seconds >= 1 else ""
         threads = f"{environment.threads or torch.get_num_threads()} CPU threads"

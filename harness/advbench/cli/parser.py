@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from advbench.errors import UsageError
 
-__all__ = ["CommandParser", "HelpFormatter", "at_least", "device", "existing_folder"]
+__all__ = ["CommandParser", "HelpFormatter", "at_least", "device", "existing_folder", "gibibytes", "seconds"]
 
 _UNRECOGNIZED = re.compile(r"unrecognized arguments: (\S+)")
 _INVALID_CHOICE = re.compile(r"argument (.+?): invalid choice: '(.*?)' \(choose from (.*)\)")
@@ -62,6 +62,26 @@ def at_least(lowest: int) -> Callable[[str], int]:
         return number
 
     return parse
+
+
+def seconds(text: str) -> float:
+    """A parser of a duration."""
+    return _above_nothing(text, "seconds")
+
+
+def gibibytes(text: str) -> int:
+    """A parser of a number of GiB, to bytes."""
+    return int(_above_nothing(text, "GiB") * 2**30)
+
+
+def _above_nothing(text: str, unit: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < 1e9:
+        raise argparse.ArgumentTypeError(f"{text}: must be a number of {unit} above 0")
+    return number
 
 
 def device(text: str) -> str:

@@ -46,6 +46,7 @@ class MatrixProgress:
         verbosity: int,
     ) -> None:
         self.console = console
+        self.quiet = verbosity < 0
         self.done = done
         self.total = len(cells) + more
         self.cells_done = self.total - sum(job.cell is not None for job in todo.jobs.values())
@@ -88,10 +89,18 @@ class MatrixProgress:
             self.bars.update(self.steps[id(job)], completed=samples)
             self._refresh(self.weights[id(job)] * samples / max(job.samples, 1))
 
+    def job_waits(self, job: Job) -> None:
+        """Takes the step away for a while."""
+        self._remove_step(job)
+
     def job_ended(self, job: Job, outcome: Outcome) -> None:
         """Takes the step away."""
-        del outcome
         self.done_weight += self.weights[id(job)]
+        self._remove_step(job)
+        if outcome.batch_size is not None and not self.quiet:
+            self._say(f"{job.label}: memory suffices for {outcome.batch_size} images at once, and no more")
+
+    def _remove_step(self, job: Job) -> None:
         if self.live is not None:
             step = self.steps.pop(id(job), None)
             if step is not None:
@@ -116,9 +125,12 @@ class MatrixProgress:
             line.append(f"  clean {100 * summary.measured['clean_accuracy']:.1f} %", style="dim")
         else:
             line.append(f"ERR {summary.error}", style="bold red")
+        self._say(line)
+
+    def _say(self, line: Text | str) -> None:
         if self.live is not None and self.view.size != self.console.size:
             self.live.refresh()  # what is printed above a view must find it where it is
-        self.console.print(line, soft_wrap=True)
+        self.console.print(line, soft_wrap=True, markup=False)
 
     def _refresh(self, in_step: float) -> None:
         done = self.done_weight + in_step
@@ -192,7 +204,8 @@ def _concerned(todo: Todo) -> dict[int, list[str]]:
         if job.cell is not None:
             found[id(job)].append(job.cell.key)
             for name in job.waits_for & {chunk.key for chunk in job.cell.chunks}:
-                found[id(todo.jobs[name])].append(job.cell.key)
+                for one in (name, *todo.jobs[name].waits_for):
+                    found[id(todo.jobs[one])].append(job.cell.key)
     return found
 
 

@@ -6,12 +6,14 @@ import argparse
 import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from advbench.api import Executor
 from advbench.cli.session import CORE, data_sources, messages, open_registry, open_store, plugin_files, set_up_logging
-from advbench.evaluation import THREAD_VARIABLES, Environment, pick_device
+from advbench.errors import UsageError
+from advbench.evaluation import THREAD_VARIABLES, Environment, memory_for_each, pick_device
 from advbench.store import Store
 
 __all__ = ["Workbench"]
@@ -31,6 +33,7 @@ class Workbench:
         sources: Where datasets may look.
         environment: Where and how tasks run.
         executor: What runs them.
+        gpus: How many GPUs its workers share; 0 where they use none, or the one that was asked for.
 
     Raises:
         UsageError: Anything that was asked for cannot be used.
@@ -44,8 +47,10 @@ class Workbench:
         self.registry = open_registry(options)
         self.store = open_store(options)
         self.sources = data_sources(options, self.console)
-        self.environment = self._environment(pick_device(options.device))
         self.executor = self._executor()
+        device = self._device()
+        self.gpus = self._gpus(device)
+        self.environment = self._environment(device)
 
     def say(self, line: str) -> None:
         """A message on stderr, unless quiet."""
@@ -55,28 +60,54 @@ class Workbench:
     def keep_in(self, folder: Path) -> None:
         """Keeps results in another folder than the one that was asked for."""
         self.store = Store(folder)
-        self.environment = dataclasses.replace(self.environment, store=folder)
+        self.environment = dataclasses.replace(self.environment, store=folder.absolute())
+
+    def _executor(self) -> Executor:
+        options = self.options
+        workers = options.jobs > 1 or options.cell_timeout is not None
+        name = options.executor or ("dask" if options.scheduler else "processes" if workers else "serial")
+        component = self.registry.get("executors", name).component
+        given: dict[str, Any] = {}
+        if options.scheduler:
+            if "scheduler" not in {parameter.name for parameter in component.parameters()}:
+                raise UsageError(f"--scheduler: the executor {name!r} has none; use --executor dask")
+            given["scheduler"] = options.scheduler
+        executor = component(**given)
+        assert isinstance(executor, Executor)
+        if options.cell_timeout is not None and executor.in_process:
+            raise UsageError(
+                f"--cell-timeout: the executor {name!r} runs tasks in this process, where nothing can end them; "
+                "use --executor processes"
+            )
+        executor.check(options.jobs)
+        return executor
+
+    def _device(self) -> str:
+        """Where to compute; the GPUs of a cluster need not be here."""
+        if self.options.scheduler and self.options.device.startswith("cuda"):
+            return "cuda:0"
+        return pick_device(self.options.device)
+
+    def _gpus(self, device: str) -> int:
+        if self.executor.in_process or device == "cpu" or self.options.device not in ("auto", "cuda"):
+            return 0
+        return max(1, torch.cuda.device_count())
 
     def _environment(self, device: str) -> Environment:
-        options = self.options
+        options, here = self.options, not self.options.scheduler
         return Environment(
-            store=self.store.root,
-            cache_dir=self.sources.cache_dir,
-            data_dir=self.sources.data_dir,
+            store=self.store.root.absolute(),  # workers may be in other folders
+            cache_dir=self.sources.cache_dir.absolute(),
+            data_dir=self.sources.data_dir and self.sources.data_dir.absolute(),
             device=device,
             batch_size=options.batch_size,
-            threads=_threads(options.jobs),
+            threads=_threads(options.jobs) if here else None,
+            memory=(options.memory or (memory_for_each(options.jobs) if here else None)) if device == "cpu" else None,
+            timeout=options.cell_timeout,
             core=CORE,
             plugin_files=plugin_files(options),
             without=tuple(options.no_plugin),
         )
-
-    def _executor(self) -> Executor:
-        name = self.options.executor or ("processes" if self.options.jobs > 1 else "serial")
-        executor = self.registry.get("executors", name).component()
-        assert isinstance(executor, Executor)
-        executor.check(self.options.jobs)
-        return executor
 
 
 def _threads(jobs: int) -> int | None:

@@ -15,12 +15,16 @@ from advbench.evaluation.contracts import (
     check_unchanged,
 )
 from advbench.evaluation.convergence import double_steps
+from advbench.evaluation.crew import Crew
+from advbench.evaluation.driver import Observer, run_todo
 from advbench.evaluation.environment import THREAD_VARIABLES, Environment, Workspace, adopt, pick_device
 from advbench.evaluation.estimate import Estimate, estimate
 from advbench.evaluation.exhibits import Exhibits
 from advbench.evaluation.manifest import make_manifest
+from advbench.evaluation.memory import memory_for_each, memory_held
 from advbench.evaluation.plan import Plan, build_plan, pick_ids, resolve_axes
-from advbench.evaluation.run import Job, Observer, Rerun, Todo, run_todo, survey
+from advbench.evaluation.room import check_room
+from advbench.evaluation.survey import Job, Rerun, Todo, survey
 from advbench.evaluation.tasks import CleanTask, CraftTask, Outcome, ScoreTask
 from advbench.evaluation.threat import ADAPTIVE, THREATS, Threat, select_threats
 
@@ -32,6 +36,7 @@ __all__ = [
     "Cell",
     "CleanTask",
     "CraftTask",
+    "Crew",
     "Environment",
     "Estimate",
     "Exhibits",
@@ -54,10 +59,13 @@ __all__ = [
     "check_logits",
     "check_norm",
     "check_note",
+    "check_room",
     "check_unchanged",
     "double_steps",
     "estimate",
     "make_manifest",
+    "memory_for_each",
+    "memory_held",
     "pick_device",
     "pick_ids",
     "resolve_axes",

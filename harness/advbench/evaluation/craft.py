@@ -11,14 +11,15 @@ from advbench.api import Budget, SampleRandom, is_stochastic
 from advbench.evaluation.adaptive import DefendedClassifier
 from advbench.evaluation.contracts import NOTES, check_adversarial, check_logits, check_note, check_unchanged, distances
 from advbench.evaluation.environment import Workspace
-from advbench.evaluation.tasks import CraftTask
+from advbench.evaluation.tasks import CraftTask, JoinTask
 from advbench.evaluation.watch import Notes, Unattacked, Watched, vanishing
+from advbench.store import digest_of
 
-__all__ = ["craft"]
+__all__ = ["craft", "join"]
 
 
 def craft(place: Workspace, task: CraftTask, progress: Callable[[int], None]) -> None:
-    """Attacks the samples of one chunk and stores what comes out.
+    """Attacks the samples of one chunk, or of a part of it, and stores what comes out.
 
     Stored tensors: ``images`` (float32), ``labels``; of the attacked classifier ``clean_predictions``,
     ``predictions`` and ``rounded_predictions`` (of the images rounded to 8 bits); ``seen`` (whether a point within the
@@ -33,7 +34,8 @@ def craft(place: Workspace, task: CraftTask, progress: Callable[[int], None]) ->
     budget = attack.budget()
     parts: dict[str, list[torch.Tensor]] = {}
     seconds, asked, raised = 0.0, 0, ""
-    for start in range(0, len(task.ids), place.environment.batch_size):
+    places = task.places
+    for start in places[:: place.batch_size]:
         batch = _Batch(place, task, start)
         clean, labels = batch.clean, batch.labels
         notes = Notes(clean, labels, budget)
@@ -57,12 +59,35 @@ def craft(place: Workspace, task: CraftTask, progress: Callable[[int], None]) ->
             ("l2", distances(clean, images, Budget("l2", 0))),
         ):
             parts.setdefault(name, []).append(tensor.cpu())
-        progress(start + len(batch.ids))
+        progress(start + len(batch.ids) - places.start)
     place.check_network(task.model, f"attack {attack.name!r}")
     place.check_threads(f"attack {attack.name!r}")
     tensors = {name: torch.cat(pieces) for name, pieces in parts.items()}
     facts = {"seconds": round(seconds, 6), "attack": task.attack, "images_asked": asked, "gradient_error": raised}
+    place.store.write_tensors(task.material, tensors, facts, task.part)
+
+
+def join(place: Workspace, task: JoinTask) -> None:
+    """Makes a chunk of its parts, which are removed.
+
+    Raises:
+        LookupError: A part is not in the store.
+    """
+    key = digest_of(task.material)
+    found = [place.store.read_tensors(key, part) for part in task.parts]
+    parts = [part for part in found if part is not None]
+    if len(parts) < len(found):
+        raise LookupError(f"parts of the adversarial images {key} have gone from the store; run the command again")
+    tensors = {name: torch.cat([part[name] for part, _ in parts]) for name in parts[0][0]}
+    told = [facts for _, facts in parts]
+    facts = {
+        "seconds": round(sum(one["seconds"] for one in told), 6),
+        "attack": told[0]["attack"],
+        "images_asked": sum(one["images_asked"] for one in told),
+        "gradient_error": next((one["gradient_error"] for one in told if one["gradient_error"]), ""),
+    }
     place.store.write_tensors(task.material, tensors, facts)
+    place.store.remove_parts(key)
 
 
 class _Batch:
@@ -83,7 +108,7 @@ class _Batch:
 
     def __init__(self, place: Workspace, task: CraftTask, start: int) -> None:
         self.place, self.task, self.start = place, task, start
-        self.ids = task.ids[start : start + place.environment.batch_size]
+        self.ids = task.ids[start : min(start + place.batch_size, task.places.stop)]
         images, labels = place.images(task.dataset).take(self.ids)
         self.clean, self.labels = images.to(place.device), labels.to(place.device)
         self.model, self.classes = place.model(task.model), place.classes(task.model, task.dataset)
@@ -118,7 +143,7 @@ class _Batch:
     def _recalled(self) -> Unattacked:
         """What the classifier is like on the clean images: the same for every attack, and asked once."""
         task, known = self.task, self.place.unattacked
-        key = (task.dataset, task.model, task.defense, task.seed, task.material["ids"], self.start)
+        key = (task.dataset, task.model, task.defense, task.seed, task.material["ids"], self.start, len(self.ids))
         if key not in known:
             known[key] = Unattacked(self._classes(self.clean), *self._vanishing())
         return known[key]

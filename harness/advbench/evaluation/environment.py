@@ -16,6 +16,7 @@ from advbench.discovery import Registry, discover
 from advbench.errors import ContractError, UsageError, describe
 from advbench.evaluation.allocator import keep_freed_memory
 from advbench.evaluation.contracts import check_dataset
+from advbench.evaluation.memory import hold_memory
 from advbench.evaluation.precision import LowPrecision
 from advbench.evaluation.watch import Unattacked
 from advbench.specs import FLOAT32, Chain, resolve_chain, resolve_one
@@ -39,6 +40,8 @@ class Environment:
         device: ``cpu`` or ``cuda:N``.
         batch_size: How many images go through a component at once.
         threads: CPU threads of a worker process, or None to leave torch's own number.
+        memory: Bytes that a process may take beside what it takes when it begins, or None for any number.
+        timeout: Seconds that a task in a worker process may take, or None for any number.
         core: Modules of advbench that register components.
         plugin_files: Single files loaded as plugins.
         without: Plugins or distributions that are not loaded.
@@ -50,6 +53,8 @@ class Environment:
     device: str
     batch_size: int
     threads: int | None = None
+    memory: int | None = None
+    timeout: float | None = None
     core: tuple[str, ...] = ()
     plugin_files: tuple[Path, ...] = ()
     without: tuple[str, ...] = ()
@@ -63,6 +68,7 @@ class Workspace:
     """What one process keeps loaded between tasks.
 
     Attributes:
+        batch_size: How many images go through a component at once now: fewer, where memory does not suffice.
         unattacked: What the attacked classifiers say of clean images, which all attacks on them share; a few bytes
             a sample.
         thread_errors: What threads have raised that components started in the current task.
@@ -72,6 +78,7 @@ class Workspace:
         self, environment: Environment, registry: Registry, images: Mapping[str, LabelledImages] | None = None
     ) -> None:
         self.environment = environment
+        self.batch_size = environment.batch_size
         self.registry = registry
         self.store = Store(environment.store)
         self.device = torch.device(environment.device)
@@ -176,6 +183,8 @@ def workspace(environment: Environment) -> Workspace:
             for name in THREAD_VARIABLES:  # libraries that plugins load read these
                 os.environ[name] = str(environment.threads)
         keep_freed_memory()
+        if environment.memory is not None:
+            hold_memory(environment.memory)
         _current = Workspace(
             environment, discover(environment.core, environment.plugin_files, without=environment.without)
         )

@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import BrokenExecutor, Future
 
 import torch
 
-from advbench.api import SampleRandom
+from advbench.api import SampleRandom, WorkerLostError
 from advbench.discovery import threads_watched
 from advbench.errors import describe
+from advbench.evaluation.crew import Crew
 from advbench.evaluation.environment import Environment, Workspace, workspace
-from advbench.evaluation.run import Todo
-from advbench.evaluation.tasks import CraftTask, ScoreTask, Task
+from advbench.evaluation.survey import Todo
+from advbench.evaluation.tasks import CleanTask, CraftTask, JoinTask, ScoreTask, Task
+from advbench.evaluation.work import given_time
 from advbench.specs import FLOAT32
 
 __all__ = ["Estimate", "estimate"]
@@ -22,6 +25,9 @@ __all__ = ["Estimate", "estimate"]
 _TRIAL_IMAGES = 32
 _ENOUGH = 0.1
 """Seconds of trial after which what was measured has to do: the forecast must not hold up what it forecasts."""
+
+_LONGEST = 10.0
+"""Seconds after which a trial of what may hang is given up, where hanging has a limit."""
 
 _log = logging.getLogger("advbench.estimate")
 _UNKNOWN_PASSES = 200
@@ -43,64 +49,109 @@ class Estimate:
     rough: bool
 
 
-def estimate(todo: Todo, environment: Environment) -> Estimate:
+Timed = tuple[str, ...]
+"""What is timed: ``pass`` of a model, a dataset, a precision and a number of images, or ``defense`` and a dataset."""
+
+
+def estimate(todo: Todo, crew: Crew) -> Estimate:
     """Times one pass of each model and each defense on a few images and adds up what is left to do.
 
-    A component that fails here counts as taking no time; it will fail, and be reported, in its own cells.
+    Whoever does the work times it, so that what ends its process ends no other. A component that fails here counts
+    as taking no time; it will fail, and be reported, in its own cells.
     """
-    trial = _Trial(workspace(environment))
-    of_job = {name: trial.seconds(job.task) for name, job in todo.jobs.items()}
-    return Estimate(sum(of_job.values()), of_job, trial.rough)
+    environment = crew.environment
+    wanted = dict.fromkeys(thing for job in todo.jobs.values() for thing in _timed(job.task, environment.batch_size))
+    futures = {thing: crew.submit(measure, environment, thing) for thing in wanted}
+    seconds = {thing: _result(future) for thing, future in futures.items()}
+    attacks = dict.fromkeys(job.task.attack for job in todo.jobs.values() if isinstance(job.task, CraftTask))
+    passes = {attack: _passes(workspace(environment), attack) for attack in attacks}
+    of_job = {name: _seconds(job.task, seconds, passes, environment.batch_size) for name, job in todo.jobs.items()}
+    return Estimate(sum(of_job.values()), of_job, rough=None in passes.values())
+
+
+def measure(environment: Environment, thing: Timed) -> float:
+    """Seconds an image that something takes in this process; 0 where it fails."""
+    limit = environment.timeout
+    with given_time(None if limit is None else min(limit, _LONGEST)):
+        return _Trial(workspace(environment)).seconds(thing)
+
+
+def _result(future: Future[float]) -> float:
+    try:
+        return future.result()
+    except (WorkerLostError, BrokenExecutor) as error:
+        _log.info("not part of the forecast, since it ends its process: %s", describe(error))
+        return 0.0
+
+
+def _timed(task: Task, batch_size: int) -> list[Timed]:
+    """What a task takes the time of."""
+    if isinstance(task, JoinTask):
+        return []
+    if isinstance(task, CraftTask):
+        return [("pass", task.model, task.dataset, task.precision, str(min(len(task.places), batch_size)))]
+    dataset, model, defense, count = _parts(task)
+    return [("pass", model, dataset, FLOAT32, str(min(count, batch_size))), ("defense", defense, dataset)]
+
+
+def _seconds(task: Task, measured: Mapping[Timed, float], passes: Mapping[str, float | None], batch_size: int) -> float:
+    """Estimated seconds of a task."""
+    each = [measured[thing] for thing in _timed(task, batch_size)]
+    if isinstance(task, JoinTask):
+        return 0.0
+    if isinstance(task, CraftTask):
+        times = passes[task.attack]
+        return len(task.places) * each[0] * (_UNKNOWN_PASSES if times is None else times)
+    return _parts(task)[3] * (each[0] / 3 + each[1])
+
+
+def _parts(task: CleanTask | ScoreTask) -> tuple[str, str, str, int]:
+    """Dataset, model, defense, and the number of samples."""
+    if isinstance(task, CleanTask):
+        return task.dataset, task.model, task.defense, len(task.ids)
+    specs = task.specs
+    return specs["dataset"], specs["model"], specs["defense"], sum(len(ids) for _, ids in task.chunks)
+
+
+def _passes(place: Workspace, attack: str) -> float | None:
+    """Passes an image that an attack takes, or None where it does not say; 0 of one that fails."""
+    try:
+        passes = place.attack(attack).passes()
+        return None if passes is None else float(passes)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        _log.info("not part of the forecast, since it fails: %s", describe(error))
+        return 0.0
 
 
 class _Trial:
     def __init__(self, place: Workspace) -> None:
         self.place = place
-        self.rough = False
-        self.measured: dict[tuple[str, ...], float] = {}
 
-    def seconds(self, task: Task) -> float:
-        """Estimated seconds of a task."""
-        if isinstance(task, CraftTask):
-            passes = self._once(("passes", task.attack), lambda: self._passes(task.attack))
-            key = ("pass", task.model, task.dataset, task.precision)
-            each = self._once(key, lambda: self._pass_seconds(task.model, task.dataset, len(task.ids), task.precision))
-            return len(task.ids) * each * passes
-        if isinstance(task, ScoreTask):
-            dataset, model, defense = task.specs["dataset"], task.specs["model"], task.specs["defense"]
-            count = sum(len(ids) for _, ids in task.chunks)
-        else:
-            dataset, model, defense, count = task.dataset, task.model, task.defense, len(task.ids)
-        forward = self._once(("pass", model, dataset, FLOAT32), lambda: self._pass_seconds(model, dataset, count)) / 3
-        return count * (forward + self._once((defense, dataset), lambda: self._defense_seconds(defense, dataset)))
-
-    def _passes(self, attack: str) -> float:
-        """Passes an image that an attack takes."""
-        passes = self.place.attack(attack).passes()
-        self.rough |= passes is None
-        return float(_UNKNOWN_PASSES if passes is None else passes)
-
-    def _once(self, key: tuple[str, ...], measure: Callable[[], float]) -> float:
-        if key not in self.measured:
-            self.measured[key] = 0.0
-            try:
-                with threads_watched(lambda error: _log.info("a thread failed: %s", describe(error))):
-                    self.measured[key] = measure()
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:
-                _log.info("not part of the forecast, since it fails: %s", describe(error))
-        return self.measured[key]
+    def seconds(self, thing: Timed) -> float:
+        """Seconds an image; 0 of what fails."""
+        try:
+            with threads_watched(lambda error: _log.info("a thread failed: %s", describe(error))):
+                if thing[0] == "defense":
+                    return self._defense_seconds(*thing[1:])
+                model, dataset, precision, count = thing[1:]
+                return self._pass_seconds(model, dataset, int(count), precision)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            _log.info("not part of the forecast, since it fails: %s", describe(error))
+            return 0.0
 
     def _images(self, spec: str, count: int) -> tuple[torch.Tensor, list[int]]:
         data = self.place.images(spec)
         ids = data.ids[:count].tolist()
         return data.take(ids)[0].to(self.place.device), ids
 
-    def _pass_seconds(self, model: str, dataset: str, count: int, precision: str = FLOAT32) -> float:
-        """Seconds an image of a forward and backward pass, in a batch as large as those of ``count`` samples."""
+    def _pass_seconds(self, model: str, dataset: str, count: int, precision: str) -> float:
+        """Seconds an image of a forward and backward pass, of so many images at once."""
         network = self.place.attacked_network(model, precision)
-        images, _ = self._images(dataset, min(count, self.place.environment.batch_size))
+        images, _ = self._images(dataset, count)
 
         def run(some: torch.Tensor) -> None:
             points = some.clone().requires_grad_()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from typing import Any, TypeVar
@@ -35,6 +35,7 @@ def make_manifest(
     command: str,
     before: dict[str, Any] | None,
     doubled: Mapping[int, str] | None = None,
+    more: Iterable[Cell] = (),
 ) -> dict[str, Any]:
     """Describes a run.
 
@@ -46,6 +47,7 @@ def make_manifest(
         command: The command line that makes it.
         before: The manifest of the same run as an earlier command began it, or None.
         doubled: Keys of the same cells with twice the steps, by position; what an earlier command had is kept.
+        more: Those cells.
     """
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     threads = environment.threads or torch.get_num_threads()
@@ -79,7 +81,19 @@ def make_manifest(
             **(before or {}).get("doubled", {}),
             **{str(place): key for place, key in (doubled or {}).items()},
         },
+        "entries": _entries([*plan.cells, *more], before),
         "cells": [_describe(cell) for cell in plan.cells],
+    }
+
+
+def _entries(cells: Sequence[Cell], before: Mapping[str, Any] | None) -> dict[str, list[str]]:
+    """Keys of what the cells are made of, and of what those that an earlier command had are."""
+    known = (before or {}).get("entries", {})
+    adversarial = [chunk.key for cell in cells for chunk in cell.chunks]
+    clean = [cell.clean_key for cell in cells if cell.clean_key]
+    return {
+        "adversarial": list(dict.fromkeys([*adversarial, *known.get("adversarial", [])])),
+        "clean": list(dict.fromkeys([*clean, *known.get("clean", [])])),
     }
 
 

@@ -137,7 +137,7 @@ class _Defended:
 
     def predict(self, images: torch.Tensor, ids: Sequence[int], predictions: Sequence[list[int]]) -> None:
         """Adds the classes of these images to each draw's predictions, batch by batch."""
-        size = self.place.environment.batch_size
+        size = self.place.batch_size
         for start in range(0, len(ids), size):
             part = slice(start, start + size)
             for draw, classes in enumerate(predictions):

@@ -7,16 +7,16 @@ from typing import Any
 
 from advbench.specs import FLOAT32
 
-__all__ = ["CleanTask", "CraftTask", "Outcome", "ScoreTask", "Task"]
+__all__ = ["CleanTask", "CraftTask", "JoinTask", "Outcome", "ScoreTask", "Task"]
 
 
 @dataclasses.dataclass(frozen=True)
 class CraftTask:
-    """Make one chunk of adversarial images.
+    """Make one chunk of adversarial images, or a part of it.
 
     Attributes:
-        material: What its key is the digest of.
-        ids: The samples.
+        material: What the chunk's key is the digest of.
+        ids: The chunk's samples.
         dataset: The dataset's spec.
         model: Spec of the model that is attacked: under the transfer threat the surrogate.
         attack: The attack's spec.
@@ -25,6 +25,7 @@ class CraftTask:
         seed: Seed of all randomness.
         draws: How often a stochastic defense is drawn for a gradient.
         precision: The network's arithmetic while it is attacked.
+        part: The samples to attack: the place of the first, and of the first after them; None for all.
     """
 
     material: dict[str, Any]
@@ -37,6 +38,25 @@ class CraftTask:
     seed: int
     draws: int = 1
     precision: str = FLOAT32
+    part: tuple[int, int] | None = None
+
+    @property
+    def places(self) -> range:
+        """The samples to attack, as places in the chunk."""
+        return range(*(self.part or (0, len(self.ids))))
+
+
+@dataclasses.dataclass(frozen=True)
+class JoinTask:
+    """Make a chunk of its parts.
+
+    Attributes:
+        material: What the chunk's key is the digest of.
+        parts: Its parts, in order.
+    """
+
+    material: dict[str, Any]
+    parts: tuple[tuple[int, int], ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,13 +84,23 @@ class ScoreTask:
     draws: int = 1
 
 
-Task = CraftTask | CleanTask | ScoreTask
+Task = CraftTask | JoinTask | CleanTask | ScoreTask
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a task ended; ``error`` is empty where it ended well."""
+    """How a task ended.
+
+    Attributes:
+        seconds: How long it took.
+        error: What failed; empty where it ended well.
+        traceback: Where.
+        busy: Whether another run is at the same work now, so that nothing was done.
+        batch_size: With how many images at once it was done, where those asked for were too many for the memory.
+    """
 
     seconds: float
     error: str = ""
     traceback: str = ""
+    busy: bool = False
+    batch_size: int | None = None

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
+import os
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from advbench.discovery import threads_watched
 from advbench.errors import ContractError, StoreError, describe
-from advbench.evaluation.craft import craft
+from advbench.evaluation.craft import craft, join
 from advbench.evaluation.environment import Environment, Workspace, workspace
 from advbench.evaluation.keys import Base
+from advbench.evaluation.memory import free_memory, is_shortage
 from advbench.evaluation.score import predict_clean, score
-from advbench.evaluation.tasks import CleanTask, CraftTask, Outcome, Task
+from advbench.evaluation.tasks import CleanTask, CraftTask, JoinTask, Outcome, ScoreTask, Task
+from advbench.store import digest_of
 
-__all__ = ["execute", "set_progress"]
+__all__ = ["execute", "given_time", "set_progress"]
 
 _progress: Callable[[int], None] = lambda _done: None  # noqa: E731
+
+_one_at_a_time = threading.Lock()
+"""Workers of a cluster may have several threads; what components print, raise and load is the whole process's."""
 
 
 def set_progress(callback: Callable[[int], None]) -> None:
@@ -27,36 +36,125 @@ def set_progress(callback: Callable[[int], None]) -> None:
     _progress = callback
 
 
-def execute(environment: Environment, task: Task) -> Outcome:
-    """Runs one task in this process.
+def execute(environment: Environment, task: Task, *, again: bool = False) -> Outcome:
+    """Runs one task in this process, unless its result is in the store, or another run is at it.
 
     What a component raises, SystemExit included, is the outcome; an interruption and a store that
-    cannot be written are raised.
+    cannot be written are raised. Where memory does not suffice, the task is begun again with half as many images at
+    once, and so on down to one.
+
+    Args:
+        environment: Where it runs.
+        task: What to do.
+        again: Whether it is to be done although its result is there.
     """
     began = time.perf_counter()
+    with _one_at_a_time, given_time(environment.timeout):
+        try:
+            # What a component prints must not mix with the tables on stdout.
+            with contextlib.redirect_stdout(sys.stderr):
+                return _claimed(workspace(environment), task, again)
+        except (KeyboardInterrupt, StoreError):
+            raise
+        except BaseException as error:
+            return Outcome(time.perf_counter() - began, describe(error), traceback.format_exc())
+
+
+def _claimed(place: Workspace, task: Task, again: bool) -> Outcome:
+    began = time.perf_counter()
+    with place.store.claim(_claim_on(task)) as mine:
+        if not mine:
+            return Outcome(0.0, busy=True)
+        if not again and _is_done(place, task):
+            return Outcome(0.0)
+        size = _with_room(place, task)
+    fewer = size if size < place.environment.batch_size else None
+    return Outcome(time.perf_counter() - began, batch_size=fewer)
+
+
+def _claim_on(task: Task) -> str:
+    """What is claimed: an entry, or a part of one."""
+    part = task.part if isinstance(task, CraftTask) else None
+    return f"{digest_of(task.material)}{part or ''}"
+
+
+def _is_done(place: Workspace, task: Task) -> bool:
+    """Whether another run has done it since this one looked."""
+    key = digest_of(task.material)
+    if isinstance(task, CraftTask):
+        if task.part is not None and place.store.read_tensors(key, task.part) is not None:
+            return True
+        return place.store.read_tensors(key) is not None
+    if isinstance(task, JoinTask):
+        return place.store.read_tensors(key) is not None
+    record = place.store.read_record("cells" if isinstance(task, ScoreTask) else "clean", key, arrays=True)
+    return record is not None and record.get("status", "ok") == "ok"
+
+
+def _with_room(place: Workspace, task: Task) -> int:
+    """Runs the task with as many images at once as memory allows, and returns how many."""
+    samples, wanted = _samples(task), place.environment.batch_size
+    size = min(samples, wanted)
     try:
-        # What a component prints must not mix with the tables on stdout.
-        with contextlib.redirect_stdout(sys.stderr):
-            _run(environment, task)
-    except (KeyboardInterrupt, StoreError):
-        raise
-    except BaseException as error:
-        return Outcome(time.perf_counter() - began, describe(error), traceback.format_exc())
-    return Outcome(time.perf_counter() - began)
+        while True:
+            place.batch_size = size
+            short = _attempt(place, task)
+            if short is None:
+                return wanted if size == samples else size
+            if size == 1:
+                raise MemoryError(f"out of memory, even with one image at once: {short}")
+            size = max(1, size // 2)
+            free_memory()
+    finally:
+        place.batch_size = place.environment.batch_size
 
 
-def _run(environment: Environment, task: Task) -> None:
-    place = workspace(environment)
+def _samples(task: Task) -> int:
+    if isinstance(task, CraftTask):
+        return len(task.places)
+    if isinstance(task, JoinTask):
+        return 1
+    return len(task.ids) if isinstance(task, CleanTask) else sum(len(ids) for _, ids in task.chunks)
+
+
+def _attempt(place: Workspace, task: Task) -> str | None:
+    """Runs the task; in words what it raised where memory did not suffice, so that all else of it is freed."""
+    try:
+        _run(place, task)
+    except Exception as error:
+        if not is_shortage(error):
+            raise
+        return describe(error)
+    return None
+
+
+def _run(place: Workspace, task: Task) -> None:
     place.thread_errors.clear()
     with threads_watched(place.thread_errors.append):
         if isinstance(task, CraftTask):
             _check_material(place, task)
             craft(place, task, _progress)
+        elif isinstance(task, JoinTask):
+            join(place, task)
         elif isinstance(task, CleanTask):
             _check_material(place, task)
             predict_clean(place, task, _progress)
         else:
             score(place, task, _progress)
+
+
+@contextlib.contextmanager
+def given_time(seconds: float | None) -> Iterator[None]:
+    """Ends this process, a worker, when the block takes longer: nothing else ends what hangs outside Python."""
+    if seconds is None:
+        yield
+        return
+    with Path(os.devnull).open("w") as nowhere:
+        faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
 
 def _check_material(place: Workspace, task: CraftTask | CleanTask) -> None:

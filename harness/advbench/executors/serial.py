@@ -18,15 +18,16 @@ class Serial(Executor):
     """Runs one task after another in this process."""
 
     name = "serial"
+    in_process = True
 
     def check(self, jobs: int) -> None:
         """Raises UsageError for more than one task at a time."""
         if jobs != 1:
             raise UsageError(f"--jobs {jobs}: the executor 'serial' runs one task at a time; use --executor processes")
 
-    def open(self, jobs: int) -> FuturesExecutor:
+    def open(self, jobs: int, gpus: int = 0) -> FuturesExecutor:
         """Opens the pool of this process alone."""
-        del jobs
+        del jobs, gpus
         return _InThisProcess()
 
 

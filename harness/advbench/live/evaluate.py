@@ -78,8 +78,10 @@ def matrix(
     live = LiveObjects(bench.registry)
     for axis, given in zip(_AXES, (datasets, models, attacks, defenses), strict=True):
         setattr(options, axis, live.specs(axis, given))
-    if live.names and options.jobs > 1:
-        raise UsageError(f"jobs={options.jobs}: {live.names[0]!r} lives in this process alone; give jobs=1")
+    if live.names and not bench.executor.in_process:
+        raise UsageError(
+            f"jobs={options.jobs}: {live.names[0]!r} lives in this process alone; give jobs=1 and no other executor"
+        )
     if live.unkept:
         _keep_for_the_session(bench, live.unkept)
     command = "advbench.matrix(…) from Python" if live.names else recipe(options)

@@ -7,6 +7,10 @@
     STORE/clean/…/….json                     a defended model's predictions on clean images
     STORE/cells/…/….json                     cells: per-sample predictions and distances, or a failure
     STORE/runs/RUN.json                      manifests: what a run consists of
+    STORE/tmp/WRITER.….tmp                   what is being written, or a killed writer has left
+    STORE/lock                               who works on what; empty
+
+While adversarial images of a chunk are being made, parts of it lie beside it, as ``KEY.START-STOP.safetensors``.
 
 Every entry is written under a temporary name and renamed, holds the material that its key is the digest of,
 and a checksum of its content. What does not check out is a miss with a warning, never a wrong number.
@@ -19,7 +23,10 @@ import json
 import logging
 import os
 import re
+import secrets
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +37,7 @@ from safetensors.torch import save_file
 from advbench.api.files import replace_atomically, write_atomically
 from advbench.errors import StoreError
 from advbench.store.keys import canonical_json, digest_of
+from advbench.store.locks import locks_of
 from advbench.store.packing import as_bytes, as_floats, pack, unpack
 
 __all__ = ["SCHEMA", "Store"]
@@ -39,7 +47,13 @@ SCHEMA = 1
 what the same command computes, for a reason that no other part of the key shows."""
 
 _RUN = re.compile(r"[0-9a-f]{12}")
+_TEMPORARY = re.compile(r"([0-9a-f]{15})\..*\.tmp")
 _IMAGES = "images"
+_STALE = 3600.0
+"""Seconds after which a temporary file is taken for left behind, where nothing tells whether its writer lives."""
+
+Part = tuple[int, int]
+"""Some samples of a chunk: the place of the first, and of the first after them."""
 
 _log = logging.getLogger("advbench.store")
 
@@ -53,6 +67,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.locks = locks_of(root / "lock")
 
     def check_writable(self) -> None:
         """Makes the folder and tries a write.
@@ -67,6 +82,38 @@ class Store:
             probe.unlink()
         except OSError as error:
             raise self._unwritable(error) from error
+
+    def claim(self, key: str) -> AbstractContextManager[bool]:
+        """Claims the making of an entry while the block runs; gives whether no other process makes it now."""
+        return self.locks.claim(key)
+
+    def sweep(self) -> None:
+        """Removes what killed writers have left behind."""
+        for path in (self.root / "tmp").glob("*.tmp"):
+            found = _TEMPORARY.fullmatch(path.name)
+            with suppress(OSError):
+                gone = None if found is None else self.locks.writer_is_gone(found[1])
+                if gone or (gone is None and time.time() - path.stat().st_mtime > _STALE):
+                    path.unlink()
+
+    @contextmanager
+    def sign(self) -> Iterator[str]:
+        """Leaves a sign in the folder while the block runs, by which other machines see whether they share it."""
+        with self.locks.writing():
+            path = self.root / "tmp" / f"{self.locks.writer}.sign-{secrets.token_hex(8)}.tmp"
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(b"")
+            except OSError as error:
+                raise self._unwritable(error) from error
+            try:
+                yield path.name
+            finally:
+                path.unlink(missing_ok=True)
+
+    def sees_sign(self, token: str) -> bool:
+        """Whether such a sign is in the folder."""
+        return (self.root / "tmp" / token).exists()
 
     def read_record(self, kind: str, key: str, *, arrays: bool = False) -> dict[str, Any] | None:
         """A JSON entry's record, or None where there is none that checks out.
@@ -101,9 +148,9 @@ class Store:
         envelope = {"sha256": digest_of(packed), "material": material, "record": packed}
         self._write(self._path(kind, digest_of(material), ".json"), canonical_json(envelope))
 
-    def read_tensors(self, key: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-        """Adversarial images with their record, or None where there are none that check out."""
-        path = self._path("adversarial", key, ".safetensors")
+    def read_tensors(self, key: str, part: Part | None = None) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+        """Adversarial images of a chunk, or of a part of it, with their record, or None where none check out."""
+        path = self._tensors(key, part)
         try:
             with safe_open(path, framework="pt") as file:
                 header = json.loads((file.metadata() or {})["advbench"])
@@ -113,8 +160,9 @@ class Store:
         except (SafetensorError, OSError, KeyError, ValueError):
             self._corrupt(path)
             return None
-        record = header.get("record")
-        if digest_of(header.get("material")) != key or header.get("sha256") != _tensors_digest(tensors, record):
+        record, told = header.get("record"), header.get("part")
+        whole = digest_of(header.get("material")) == key and (told or None) == (part and list(part))
+        if not whole or header.get("sha256") != _tensors_digest(tensors, record):
             self._corrupt(path)
             return None
         if _IMAGES in tensors and tensors[_IMAGES].dtype == torch.uint8:
@@ -122,18 +170,30 @@ class Store:
         return tensors, record
 
     def write_tensors(
-        self, material: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any]
+        self,
+        material: Mapping[str, Any],
+        tensors: Mapping[str, torch.Tensor],
+        record: Mapping[str, Any],
+        part: Part | None = None,
     ) -> None:
         """Writes adversarial images, float32, under the digest of their material; as 8 bits where these hold them."""
         levels = as_bytes(tensors[_IMAGES])
         kept = dict(tensors) if levels is None else {**tensors, _IMAGES: levels}
-        header = {"sha256": _tensors_digest(kept, record), "material": material, "record": record}
-        path = self._path("adversarial", digest_of(material), ".safetensors")
+        header: dict[str, Any] = {"sha256": _tensors_digest(kept, record), "material": material, "record": record}
+        if part is not None:
+            header["part"] = list(part)
+        path = self._tensors(digest_of(material), part)
         try:
-            with replace_atomically(path) as temporary:
+            with self.locks.writing(), replace_atomically(path, temporary=self._temporary()) as temporary:
                 save_file(kept, temporary, metadata={"advbench": canonical_json(header).decode()})
         except (OSError, SafetensorError) as error:
             raise self._unwritable(error) from error
+
+    def remove_parts(self, key: str) -> None:
+        """Removes the parts of a chunk, which is whole now."""
+        for path in (self.root / "adversarial" / key[:2]).glob(f"{key}.*-*.safetensors"):
+            with suppress(OSError):
+                path.unlink()
 
     def read_manifest(self, run: str) -> dict[str, Any] | None:
         """A run's manifest, or None where there is none that checks out."""
@@ -160,6 +220,13 @@ class Store:
     def _path(self, kind: str, key: str, suffix: str) -> Path:
         return self.root / kind / key[:2] / f"{key}{suffix}"
 
+    def _tensors(self, key: str, part: Part | None) -> Path:
+        return self._path("adversarial", key, f".{part[0]}-{part[1]}.safetensors" if part else ".safetensors")
+
+    def _temporary(self) -> Path:
+        """With what names of temporary files begin, so that others see whether their writer lives."""
+        return self.root / "tmp" / f"{self.locks.writer}."
+
     def _manifest(self, run: str) -> Path:
         return self.root / "runs" / f"{run}.json"
 
@@ -179,7 +246,8 @@ class Store:
 
     def _write(self, path: Path, content: bytes) -> None:
         try:
-            write_atomically(path, content)
+            with self.locks.writing():
+                write_atomically(path, content, temporary=self._temporary())
         except OSError as error:
             raise self._unwritable(error) from error
 

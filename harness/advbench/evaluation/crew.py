@@ -1,0 +1,83 @@
+"""The crew of a run: the executor's pool, opened, checked, and opened anew when it breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor as FuturesExecutor
+from concurrent.futures import Future
+from typing import Any
+
+from advbench.api import Executor
+from advbench.evaluation.environment import Environment
+from advbench.evaluation.survey import Job
+from advbench.evaluation.workers import check_workers
+
+__all__ = ["Crew"]
+
+
+class Crew:
+    """Who runs the tasks.
+
+    Args:
+        executor: What opens pools.
+        size: How many tasks are to run at a time.
+        gpus: How many GPUs the workers share, or 0.
+        environment: Where and how tasks run.
+        jobs: What is to be done, for which every worker must have what this process has.
+
+    Used as a context, it closes the pool in the end, at once where an exception leaves the block.
+
+    Raises:
+        UsageError: There can be no such pool, or a worker has other code; when it is entered.
+    """
+
+    def __init__(self, executor: Executor, size: int, gpus: int, environment: Environment, jobs: Iterable[Job]) -> None:
+        self.executor = executor
+        self.size = size
+        self.gpus = gpus
+        self.environment = environment
+        self.jobs = list(jobs)
+        self._pool: FuturesExecutor | None = None
+
+    def __enter__(self) -> Crew:
+        self._open()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        if self._pool is not None and kind is None:
+            self._pool.shutdown()
+        else:
+            self._abandon()
+
+    @property
+    def in_process(self) -> bool:
+        """Whether tasks run in this process."""
+        return self.executor.in_process
+
+    def slots(self) -> int:
+        """How many tasks run at a time now."""
+        assert self._pool is not None
+        return self.executor.slots(self._pool, self.size)
+
+    def submit(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Future[Any]:
+        """Runs a module-level function on plain data."""
+        assert self._pool is not None
+        return self._pool.submit(function, *args, **kwargs)
+
+    def reopen(self) -> None:
+        """Takes another pool for one that is broken."""
+        self._abandon()
+        self._open()
+
+    def _open(self) -> None:
+        self._pool = self.executor.open(self.size, self.gpus) if self.gpus else self.executor.open(self.size)
+        try:
+            check_workers(self.executor, self._pool, self.environment, self.jobs)
+        except BaseException:
+            self._abandon()
+            raise
+
+    def _abandon(self) -> None:
+        if self._pool is not None:
+            self.executor.abandon(self._pool)
+            self._pool = None

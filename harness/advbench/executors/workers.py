@@ -1,0 +1,263 @@
+"""Worker processes, each with a pipe of its own: the death of one is the loss of its task and of nothing else."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor as FuturesExecutor
+from concurrent.futures import Future
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnContext, SpawnProcess
+from typing import Any, NamedTuple
+
+from advbench.api import WorkerLostError
+
+__all__ = ["WorkerPool"]
+
+_GRACE = 5.0
+"""Seconds that a worker has to end by itself, once there is nothing left to do."""
+
+
+class Call(NamedTuple):
+    """A task, and the future of its result."""
+
+    future: Future[Any]
+    message: bytes
+
+
+class WorkerPool(FuturesExecutor):
+    """As many processes as tasks may run at a time.
+
+    Args:
+        jobs: How many.
+        gpus: Among how many GPUs they are dealt out, each of which sees its own alone; 0 changes nothing.
+    """
+
+    def __init__(self, jobs: int, gpus: int = 0) -> None:
+        self._waiting: deque[Call] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._workers = [_Worker(number, _visible(number, gpus)) for number in range(jobs)]
+        self._threads = [
+            threading.Thread(target=self._serve, args=(worker,), name=f"worker {worker.number}", daemon=True)
+            for worker in self._workers
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Runs a task in the next worker that is free."""
+        call = _call(fn, args, kwargs)
+        with self._changed:
+            if self._closed:
+                raise RuntimeError("the pool is closed")
+            self._waiting.append(call)
+            self._changed.notify_all()
+        return call.future
+
+    def everywhere(self, fn: Callable[..., Any], /, *args: Any) -> dict[str, Any]:
+        """Runs a task in every worker, and waits for all; of one that dies again and again, what it died of."""
+        found: dict[str, Any] = {}
+        left = self._workers
+        for last in (False, False, True):
+            calls = [(worker, _call(fn, args, {})) for worker in left]
+            with self._changed:
+                for worker, call in calls:
+                    worker.own.append(call)
+                self._changed.notify_all()
+            left = []
+            for worker, call in calls:
+                error = call.future.exception()
+                if isinstance(error, WorkerLostError) and not last:
+                    left.append(worker)
+                else:
+                    found[f"worker {worker.number}"] = error or call.future.result()
+        return found
+
+    def abandon(self) -> None:
+        """Ends every worker at once, whatever it does."""
+        self._close(cancel=True)
+        for worker in self._workers:
+            worker.kill()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Lets the workers end once they have done what waits."""
+        self._close(cancel=cancel_futures)
+        if wait:
+            for thread in self._threads:
+                thread.join()
+
+    def _close(self, *, cancel: bool) -> None:
+        with self._changed:
+            self._closed = True
+            while cancel and self._waiting:
+                self._waiting.pop().future.cancel()
+            self._changed.notify_all()
+
+    def _serve(self, worker: _Worker) -> None:
+        """Gives one worker its tasks, one after another; a new process takes the place of one that died."""
+        while (call := self._next(worker)) is not None:
+            if not call.future.set_running_or_notify_cancel():
+                continue
+            try:
+                succeeded, result = worker.ask(call.message)
+            except Exception as error:
+                succeeded, result = False, error
+            if succeeded:
+                call.future.set_result(result)
+            else:
+                call.future.set_exception(result)
+        worker.end()
+
+    def _next(self, worker: _Worker) -> Call | None:
+        with self._changed:
+            while not (worker.own or self._waiting or self._closed):
+                self._changed.wait()
+            return worker.own.popleft() if worker.own else self._waiting.popleft() if self._waiting else None
+
+
+class _Worker:
+    """One process at a time, which is started when it is first asked.
+
+    Attributes:
+        number: Which of the pool's it is, from 0.
+        own: Tasks for it alone.
+    """
+
+    def __init__(self, number: int, environment: dict[str, str]) -> None:
+        self.number = number
+        self.own: deque[Call] = deque()
+        self._environment = environment
+        self._process: SpawnProcess | None = None
+        self._pipe: Connection | None = None
+
+    def ask(self, message: bytes) -> tuple[bool, Any]:
+        """Whether a task succeeded, and what it returned or raised.
+
+        Raises:
+            WorkerLostError: The process died.
+        """
+        process, pipe = self._started()
+        try:
+            pipe.send_bytes(message)
+            wait([pipe, process.sentinel])
+            if pipe.poll():
+                answer: tuple[bool, Any] = pickle.loads(pipe.recv_bytes())  # from our own process
+                return answer
+        except (EOFError, OSError):
+            pass
+        self.kill()
+        process.join()
+        pipe.close()
+        self._process = self._pipe = None
+        raise _loss(process.exitcode)
+
+    def kill(self) -> None:
+        """Ends the process at once, whatever it does."""
+        if self._process is not None:
+            self._process.kill()
+
+    def end(self) -> None:
+        """Ends the process, which has nothing left to do."""
+        if self._process is not None and self._pipe is not None:
+            self._pipe.close()
+            self._process.join(_GRACE)
+            self._process.kill()
+            self._process.join()
+            self._process = self._pipe = None
+
+    def _started(self) -> tuple[SpawnProcess, Connection]:
+        if self._process is not None and not self._process.is_alive():  # it died while it had nothing to do
+            self.end()
+        if self._process is None or self._pipe is None:
+            context = _Context()
+            self._pipe, theirs = context.Pipe()
+            self._process = context.Process(target=_work, args=(theirs, self._environment))
+            self._process.start()
+            theirs.close()
+        return self._process, self._pipe
+
+
+class _Fresh(SpawnProcess):
+    """A fresh process that does not run the user's script: workers need nothing of it, and it would start them anew."""
+
+    _starting = threading.Lock()
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:  # noqa: N802  multiprocessing's own name
+        with _Fresh._starting:
+            main: dict[str, Any] = vars(sys.modules["__main__"])
+            hidden: dict[str, Any] = {name: main[name] for name in ("__file__", "__spec__") if name in main}
+            main.pop("__file__", None)
+            main["__spec__"] = None
+            try:
+                return SpawnProcess._Popen(process_obj)
+            finally:
+                main.update(hidden)
+
+
+class _Context(SpawnContext):
+    """Starts such processes."""
+
+    Process = _Fresh
+
+
+def _call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+    return Call(Future(), pickle.dumps((fn, args, kwargs)))
+
+
+def _visible(number: int, gpus: int) -> dict[str, str]:
+    """The environment by which a worker sees one GPU of those that this process sees."""
+    if not gpus:
+        return {}
+    known = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    devices = known.split(",") if known else [str(device) for device in range(gpus)]
+    return {"CUDA_VISIBLE_DEVICES": devices[number % gpus]}
+
+
+def _work(pipe: Connection, environment: dict[str, str]) -> None:
+    """What a worker process does: tasks, one after another, until the pipe is closed."""
+    os.environ.update(environment)
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # Ctrl-C reaches it, too; the driver says what is to be said
+    threading.Thread(target=_leave_with_driver, daemon=True).start()
+    while True:
+        try:
+            message = pipe.recv_bytes()
+        except (EOFError, OSError):
+            return
+        answer: tuple[bool, Any]
+        try:
+            fn, args, kwargs = pickle.loads(message)
+            answer = True, fn(*args, **kwargs)
+        except BaseException as error:
+            answer = False, error
+        try:
+            sent = pickle.dumps(answer)
+            pickle.loads(sent)  # some exceptions can be written and not read
+        except Exception as error:
+            sent = pickle.dumps((False, RuntimeError(f"{answer[1]!r} cannot be sent to the driver: {error!r}")))
+        pipe.send_bytes(sent)
+
+
+def _leave_with_driver() -> None:
+    driver = multiprocessing.parent_process()
+    if driver is not None:
+        driver.join()
+        os._exit(1)
+
+
+def _loss(code: int | None) -> WorkerLostError:
+    """How a process ended, for people."""
+    if code is None or code >= 0:
+        return WorkerLostError(f"exit code {code}")
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return WorkerLostError(f"ended by {name}", killed=-code in (signal.SIGKILL, signal.SIGTERM))

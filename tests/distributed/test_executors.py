@@ -1,0 +1,142 @@
+"""Whoever runs the tasks, the cells are the same, bit for bit."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.conftest import TOY
+from tests.distributed.helpers import bits, command, environment, leftovers, run
+
+REAL = (
+    "--datasets", "mnist-5k", "--limit", 60, "--models", "mnist-cnn", "--batch-size", 25,
+    "--attacks", "fgsm:eps=0.1", "pgd:eps=0.1,steps=5", "deepfool:steps=10",
+    "--defenses", "none", "jpeg", "kmeans", "tvm", "--threats", "oblivious", "adaptive", "--eot", 2,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def serial(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of a run in one process."""
+    store = tmp_path_factory.mktemp("serial") / "store"
+    done = run(command(store, axes=REAL), ADVBENCH_DISABLE_PLUGINS="")
+    assert done.returncode == 0, done.stderr
+    return store
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """Starts a Dask scheduler and workers, each a process of its own; gives the address."""
+    started: list[subprocess.Popen[str]] = []
+    dask = [sys.executable, "-m", "dask"]
+
+    def start(workers: int, **variables: str) -> str:
+        file = tmp_path / "scheduler.json"
+        where = ["--scheduler-file", str(file)]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "text": True, "cwd": tmp_path}
+        all_of_them = environment(**variables)
+        scheduler = [*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", *where]
+        started.append(subprocess.Popen(scheduler, env=all_of_them, **quiet))  # type: ignore[call-overload]
+        worker = [*dask, "worker", "--nthreads", "1", "--no-dashboard", "--local-directory", str(tmp_path), *where]
+        started.extend(subprocess.Popen(worker, env=all_of_them, **quiet) for _ in range(workers))  # type: ignore[call-overload]
+        until = time.monotonic() + 60
+        while not file.exists() or not file.read_text().strip():
+            assert time.monotonic() < until, "the scheduler does not start"
+            time.sleep(0.1)
+        found = re.search(r'"address": "(.*?)"', file.read_text())
+        assert found is not None
+        return found[1]
+
+    yield start
+    for process in reversed(started):
+        process.send_signal(signal.SIGTERM)
+    for process in started:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+        process.kill()
+
+
+def test_two_processes_give_every_bit_of_one(serial: Path, tmp_path: Path) -> None:
+    done = run(command(tmp_path, "--jobs", 2, axes=REAL), ADVBENCH_DISABLE_PLUGINS="")
+    assert done.returncode == 0, done.stderr
+    assert len(bits(serial)) == 24
+    assert bits(tmp_path) == bits(serial)
+    assert leftovers(tmp_path) == leftovers(serial) == []
+
+
+def test_a_dask_cluster_gives_every_bit_of_one_process(
+    serial: Path, tmp_path: Path, cluster: Callable[..., str]
+) -> None:
+    address = cluster(2, ADVBENCH_DISABLE_PLUGINS="")
+    store = tmp_path / "store"
+    done = run(command(store, "--executor", "dask", "--scheduler", address, axes=REAL), ADVBENCH_DISABLE_PLUGINS="")
+    assert done.returncode == 0, done.stderr
+    assert bits(store) == bits(serial)
+    assert leftovers(store) == []
+    assert "distributed" not in done.stderr
+
+
+def test_a_worker_with_another_plugin_is_refused_by_name(tmp_path: Path, cluster: Callable[..., str]) -> None:
+    file = tmp_path / "toy_plugin.py"
+    file.write_text(f"{TOY.read_text()}\nVERSION = 1\n")
+    axes = ("--datasets", "toy", "--models", "toy-linear", "--attacks", "toy-sign", "--defenses", "toy-keep")
+    flags = ("--executor", "dask", "--scheduler", cluster(1))
+    words = command(tmp_path / "store", *flags, axes=(*axes, "--plugin", file))
+    done = run(words)
+    assert done.returncode == 0, done.stderr
+    file.write_text(f"{TOY.read_text()}\nVERSION = 2\n")  # the worker goes on with what it has loaded
+    done = run(words)
+    assert done.returncode == 2
+    error = done.stderr.strip().splitlines()[-1]
+    assert re.search(r"worker tcp://127.0.0.1:\d+ has another dataset toy: that of file toy_plugin.py, code", error), (
+        error
+    )
+    assert "install the same there, and start it anew" in error
+
+
+def test_workers_find_a_store_that_was_named_from_another_folder(tmp_path: Path, cluster: Callable[..., str]) -> None:
+    address = cluster(1)
+    axes = ("--datasets", "toy", "--models", "toy-linear", "--attacks", "toy-sign", "--defenses", "toy-keep")
+    words = command(Path("store"), "--executor", "dask", "--scheduler", address, axes=(*axes, "--plugin", TOY))
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    done = subprocess.run(
+        words, env=environment(), cwd=folder, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(bits(folder / "store")) == 1
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_cluster_made_here_ends_with_the_run_on_ctrl_c(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    axes = ("--datasets", "toy", "--models", "toy-linear", "--attacks", "toy-sign:delay=60", "--defenses", "toy-keep")
+    process = subprocess.Popen(
+        command(tmp_path / "store", "--executor", "dask", "--jobs", 2, axes=(*axes, "--plugin", TOY)),
+        env=environment(TOY_LOG=str(log)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    until = time.monotonic() + 60
+    while not log.exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert "cells are done and kept" in err
+    assert "Traceback" not in err
+    until = time.monotonic() + 15
+    while time.monotonic() < until:
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.2)
+    raise AssertionError("workers outlive the run")

@@ -1,0 +1,150 @@
+"""Whatever befalls the store: never a wrong number, never a traceback, and a message that says what to do."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.distributed.helpers import bits, command, environment, leftovers, run
+
+SMALL = (
+    "--datasets", "toy:size=1200", "--models", "toy-linear", "--attacks", "toy-sign:eps={0.1,0.2}", "--defenses",
+    "toy-keep", "toy-noise", "--batch-size", "300",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of a run that nothing befell."""
+    from tests.conftest import TOY
+
+    store = tmp_path_factory.mktemp("whole") / "store"
+    done = run(command(store, axes=(*SMALL, "--plugin", TOY)))
+    assert done.returncode == 0, done.stderr
+    return store
+
+
+def again(store: Path, *flags: str, **more: Any) -> subprocess.CompletedProcess[str]:
+    from tests.conftest import TOY
+
+    words = command(store, *flags, axes=(*SMALL, "--plugin", TOY))
+    return subprocess.run(
+        words,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        **more,
+    )
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) * 2 // 3] ^= 4
+    path.write_bytes(content)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def foreign(path: Path) -> None:
+    others = [other for other in path.parent.parent.rglob(f"*{path.suffix}") if other != path]
+    shutil.copy(others[0], path)
+
+
+@pytest.mark.parametrize("damage", [truncate, flip, empty, foreign])
+def test_damaged_entries_are_made_again_and_the_numbers_are_those_of_before(
+    whole: Path, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(whole, store)
+    for kind in ("adversarial", "clean", "cells"):
+        damage(next(path for path in (store / kind).rglob("*") if path.is_file()))
+    _, *cells = sorted((store / "cells").rglob("*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    for path in cells:  # so that all that cells are made of is read again
+        path.unlink()
+    done = again(store)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "is damaged and is not used" in done.stderr.replace("\n", " ")
+    assert bits(store) == bits(whole)
+    verified = run([*command(store)[:3], "cache", "verify", "--store", str(store)])
+    assert verified.returncode == 0, verified.stdout
+
+
+def test_a_damaged_manifest_is_written_again(whole: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(whole, store)
+    truncate(next((store / "runs").glob("*.json")))
+    done = again(store)
+    assert done.returncode == 0, done.stderr
+    assert "4 in the store, 0 to do" in done.stderr
+
+
+def test_what_a_killed_writer_left_is_swept_and_never_read(whole: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    (store / "tmp").mkdir(parents=True)
+    half = next((whole / "cells").rglob("*.json"))
+    (store / "tmp" / f"{'0' * 15}.half.tmp").write_bytes(half.read_bytes()[:100])
+    done = again(store)
+    assert done.returncode == 0, done.stderr
+    assert bits(store) == bits(whole)
+    assert leftovers(store) == []
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_disk_that_is_full_stops_the_run_and_what_was_kept_is_whole(whole: Path, tmp_path: Path, jobs: str) -> None:
+    store = tmp_path / "store"
+    limit = 12_000  # bytes a file: a manifest is smaller, adversarial images are not
+
+    def no_larger_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    done = again(store, "--jobs", jobs, preexec_fn=no_larger_files)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    error = done.stderr.strip().splitlines()[-1]
+    assert f"store {store} cannot be written: " in error
+    assert "File too large" in error
+    assert "choose another with --store DIR" in error
+    assert leftovers(store) == []
+    assert run([*command(store)[:3], "cache", "verify", "--store", str(store)]).returncode == 0
+    assert again(store, "--jobs", jobs).returncode == 0
+    assert bits(store) == bits(whole)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="a superuser may write to read-only folders")
+def test_a_folder_that_cannot_be_written_is_refused_before_any_work(whole: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(whole, store)
+    store.chmod(0o500)
+    done = again(store, "--seed", "1")
+    store.chmod(0o700)
+    assert done.returncode == 2
+    assert "cannot be written: Permission denied" in done.stderr
+
+
+def test_a_disk_without_room_is_told_before_any_work(
+    call: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10_000))
+    small = ("--datasets", "mnist-20", "--models", "mnist-cnn", "--attacks", "fgsm", "--defenses", "none")
+    called = call("matrix", *small, "--store", tmp_path)
+    assert called.code == 2
+    line = called.err.strip().splitlines()[-1]
+    assert f"store {tmp_path} has 9.8 KiB left on its disk, and this run stores up to 65.0 KiB" in line
+    assert not list(tmp_path.rglob("*.safetensors"))
