@@ -7,6 +7,7 @@ and only this stays in memory.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ COORDINATES = ("dataset", "model", "attack", "threat", "defense")
 """What tells a cell from the others of its run."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Summary:
     """A stored cell, without its samples. Where it failed, all beyond ``error`` is unset.
 
@@ -109,12 +110,18 @@ def summarise(record: Mapping[str, Any], minimises: str | None) -> Summary:
         rounded_off=_turned(right & ~held, labels, record.get("attacked_rounded_predictions"), right=True),
         rounded_on=_turned(right & held, labels, record.get("attacked_rounded_predictions"), right=False),
         gradient_error=record.get("gradient_error") or "",
-        probes=record.get("probes") or {},
+        probes=_shared(tuple((record.get("probes") or {}).items())),
         curve=accuracy_at(record, minimises) if minimises in ("linf", "l2") else None,
         broken_by=Counter(np.asarray(record["component"]).tolist()) if "component" in record else None,
         seconds=record["seconds"],
         craft_seconds=record["craft_seconds"],
     )
+
+
+@functools.lru_cache(maxsize=4096)
+def _shared(probes: tuple[tuple[str, float], ...]) -> Mapping[str, float]:
+    """The same object for cells of one defended model."""
+    return dict(probes)
 
 
 def _count(among: np.ndarray[Any, Any], bits: Any) -> int | None:

@@ -24,6 +24,7 @@ COMMANDS = {
     "audit": "look for what says that a run's numbers are not to be believed",
     "compare": "compare two defenses of a run, or two runs, on the same samples",
     "reproduce": "run a paper's experiments and say which of its claims hold",
+    "cache": "look after the store of results: what is in it, whether it is whole, what can go",
     "train": "train a model's weights by its recipe",
     "list": "list attacks, defenses, models, datasets",
     "info": "show a component's parameters, plugin and source",

@@ -10,20 +10,20 @@ from advbench.analysis import Summary, build_results, summarise
 from advbench.errors import UsageError
 from advbench.store import Store
 
-__all__ = ["find_run", "read_results"]
+__all__ = ["find_id", "find_run", "read_results"]
 
 _LATEST = re.compile(r"latest(?:~(?P<back>\d{1,9}))?")
 
 
-def find_run(store: Store, name: str) -> dict[str, Any]:
-    """The manifest of a run.
+def find_id(store: Store, name: str) -> str:
+    """The id of a run.
 
     Args:
         store: Where runs are.
         name: Its id, the beginning of its id, ``latest``, or ``latest~N`` for the one N before that.
 
     Raises:
-        UsageError: There is no such run, or more than one, or its manifest is damaged.
+        UsageError: There is no such run, or more than one.
     """
     runs = list(store.runs())
     if not runs:
@@ -34,9 +34,19 @@ def find_run(store: Store, name: str) -> dict[str, Any]:
     if len(found) != 1:
         what = "is the beginning of several runs" if found else "names no run"
         raise UsageError(f"{name!r} {what} in {store.root}; there are: {', '.join(runs[:5])}")
-    manifest = store.read_manifest(found[0])
+    return found[0]
+
+
+def find_run(store: Store, name: str) -> dict[str, Any]:
+    """The manifest of a run, named as for :func:`find_id`.
+
+    Raises:
+        UsageError: There is no such run, or more than one, or its manifest is damaged.
+    """
+    run = find_id(store, name)
+    manifest = store.read_manifest(run)
     if manifest is None:
-        raise UsageError(f"the manifest of run {found[0]} is damaged; repeat its 'advbench matrix' command")
+        raise UsageError(f"the manifest of run {run} is damaged; repeat its 'advbench matrix' command")
     return manifest
 
 

@@ -63,7 +63,7 @@ class Chunk:
     aim: Aim
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Cell:
     """One (dataset, model, attack, threat, defense): the unit of result.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 
 from advbench import __version__
-from advbench.api import Component
+from advbench.api import Attack, Budget, Component
 from advbench.discovery import Registry, code_digests, dependency_versions
 from advbench.evaluation.cells import Axes, Cell, full, short
 from advbench.evaluation.environment import Environment
@@ -107,7 +108,6 @@ def _how(threat: Threat, axes: Axes, plan: Plan) -> str:
 
 
 def _describe(cell: Cell) -> dict[str, Any]:
-    budget = cell.budget
     return {
         "key": cell.key,
         **cell.specs(),
@@ -117,19 +117,27 @@ def _describe(cell: Cell) -> dict[str, Any]:
             "attack": short(cell.attack),
             "defense": short(cell.defense),
         },
-        "attack_kind": None if cell.failed else "minimal" if budget is None else "budget",
-        "budget": None if budget is None else {"norm": budget.norm, "eps": budget.eps},
-        "norm": cell.norm,
-        "attack_access": cell.attack.access,
-        "attack_passes": None if cell.failed else _asked(cell.attack.passes, int),
-        "parameters": cell.attack.values(),
-        "components": list(_asked(cell.attack.component_names, tuple) or ()),
+        **_of_attack(cell.attack, cell.budget, cell.norm, bool(cell.failed)),
         "draws_a_gradient": cell.chunks[0].aim.draws if cell.chunks else None,
         "identity": cell.identity,
         "stochastic": cell.stochastic,
         "skipped": cell.skipped,
         "failed": cell.failed,
         "n": len(cell.ids),
+    }
+
+
+@functools.cache
+def _of_attack(attack: Attack, budget: Budget | None, norm: str | None, failed: bool) -> dict[str, Any]:
+    """What cells of an attack say of it, asked once."""
+    return {
+        "attack_kind": None if failed else "minimal" if budget is None else "budget",
+        "budget": None if budget is None else {"norm": budget.norm, "eps": budget.eps},
+        "norm": norm,
+        "attack_access": attack.access,
+        "attack_passes": None if failed else _asked(attack.passes, int),
+        "parameters": attack.values(),
+        "components": list(_asked(attack.component_names, tuple) or ()),
     }
 
 

@@ -17,7 +17,7 @@ __all__ = ["Job", "Rerun", "Todo", "read_summary", "survey"]
 Rerun = Literal["none", "failed", "all"]
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class Job:
     """A task with its place in the order of work.
 

@@ -10,7 +10,7 @@ from advbench.specs import FLOAT32
 __all__ = ["CleanTask", "CraftTask", "JoinTask", "Outcome", "ScoreTask", "Task"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class CraftTask:
     """Make one chunk of adversarial images, or a part of it.
 
@@ -46,7 +46,7 @@ class CraftTask:
         return range(*(self.part or (0, len(self.ids))))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class JoinTask:
     """Make a chunk of its parts.
 
@@ -59,7 +59,7 @@ class JoinTask:
     parts: tuple[tuple[int, int], ...]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class CleanTask:
     """Predict the clean images through a defense, a stochastic one ``draws`` times."""
 
@@ -72,7 +72,7 @@ class CleanTask:
     draws: int = 1
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class ScoreTask:
     """Predict adversarial images through a defense, a stochastic one ``draws`` times, and write the cell."""
 
@@ -87,7 +87,7 @@ class ScoreTask:
 Task = CraftTask | JoinTask | CleanTask | ScoreTask
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Outcome:
     """How a task ended.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from advbench.analysis import NOT_ADAPTIVE
 from advbench.api.parameters import format_value
@@ -16,7 +16,6 @@ NOT_RUN = "—"
 FAILED = "ERR"
 DOUBTFUL = "!"
 DAGGER = "†"
-_PLACE = "place"
 
 NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
 
@@ -34,7 +33,7 @@ class Column:
     details: tuple[str, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class BoardCell:
     """What one place of a board shows.
 
@@ -77,12 +76,18 @@ class Board:
     groups: tuple[int, ...] = ()
 
 
+class _Placed(NamedTuple):
+    """A cell of the results, and its place among them."""
+
+    cell: Mapping[str, Any]
+    place: int
+
+
 def make_boards(results: Mapping[str, Any]) -> list[Board]:
     """Lays out every leaderboard of some results."""
-    lines: dict[tuple[str, ...], Mapping[str, Any]] = {}
+    lines: dict[tuple[str, ...], _Placed] = {}
     for at, cell in enumerate(with_sweep_names(results["cells"])):
-        place = tuple(cell[key] for key in ("dataset", "model", "defense", "threat", "attack"))
-        lines[place] = {**cell, _PLACE: at}
+        lines[tuple(cell[key] for key in ("dataset", "model", "defense", "threat", "attack"))] = _Placed(cell, at)
     return [_board(results["run"], leaderboard, lines) for leaderboard in results["leaderboards"]]
 
 
@@ -91,22 +96,21 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
-def _board(
-    run: Mapping[str, Any], leaderboard: Mapping[str, Any], lines: Mapping[tuple[str, ...], Mapping[str, Any]]
-) -> Board:
+def _board(run: Mapping[str, Any], leaderboard: Mapping[str, Any], lines: Mapping[tuple[str, ...], _Placed]) -> Board:
     dataset, model, threats = (leaderboard[key] for key in ("dataset", "model", "threats"))
     heads = [(column["threat"], column["attack"]) for column in leaderboard["columns"]]
     groups = sweep_groups(leaderboard["rows"])
     rows = [row for group in groups for row in group]
-    grid = [[lines[dataset, model, row["defense"], threat, attack] for threat, attack in heads] for row in rows]
+    placed = [[lines[dataset, model, row["defense"], threat, attack] for threat, attack in heads] for row in rows]
+    grid = [[one.cell for one in line] for line in placed]
     attacks, short = grid[0], grid[0][0]["short"]
     several = len(threats) > 1
     columns = [_attack_column([cells[place] for cells in grid], several) for place in range(len(attacks))]
-    places = [_row(row, cells) for row, cells in zip(rows, grid, strict=True)]
+    shown = [_row(row, cells) for row, cells in zip(rows, placed, strict=True)]
     return Board(
         title=f"{short['dataset']} · {short['model']} · {' and '.join(threats)} · n = {run['n'][dataset]:,}",
         columns=(Column("defense"), Column("clean"), *columns, Column("worst case"), Column("95 % interval")),
-        rows=_mark_best(places),
+        rows=_mark_best(shown),
         notes=(*_notes({name: run["threats"][name] for name in threats}, attacks), *_marks(rows, grid)),
         groups=tuple(len(group) for group in groups),
     )
@@ -147,26 +151,26 @@ def _medians(norm: str | None, cells: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines or ["nothing found"] * bool(measured)
 
 
-def _row(row: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> list[BoardCell]:
+def _row(row: Mapping[str, Any], cells: Sequence[_Placed]) -> list[BoardCell]:
     clean = row["clean_accuracy"]
     marked = f" {DAGGER}" if NOT_ADAPTIVE in row.get("marks", ()) else ""
     return [
-        BoardCell(cells[0]["short"]["defense"] + marked, stands_for=row["defense"]),
+        BoardCell(cells[0].cell["short"]["defense"] + marked, stands_for=row["defense"]),
         BoardCell(NOT_RUN) if clean is None else BoardCell(percent(clean), clean),
-        *(_accuracy(cell) for cell in cells),
+        *(_accuracy(cell, place) for cell, place in cells),
         *_worst_case(row["worst_case"]),
     ]
 
 
-def _accuracy(cell: Mapping[str, Any]) -> BoardCell:
+def _accuracy(cell: Mapping[str, Any], place: int) -> BoardCell:
     if cell["status"] == "ok":
         doubt = f"{DOUBTFUL} " if cell.get("findings") else ""
         spread = _spread(cell.get("robust_accuracy_seeds") or cell.get("robust_accuracy_draws"))
         low, high = cell["robust_accuracy_ci95"]
         text = doubt + percent(cell["robust_accuracy"]) + spread
-        return BoardCell(text, cell["robust_accuracy"], interval=(low, high), place=cell[_PLACE])
+        return BoardCell(text, cell["robust_accuracy"], interval=(low, high), place=place)
     failed = cell["status"] == "error"
-    return BoardCell(FAILED if failed else NOT_RUN, failed=failed, place=cell[_PLACE])
+    return BoardCell(FAILED if failed else NOT_RUN, failed=failed, place=place)
 
 
 def _spread(values: Mapping[str, Any] | None) -> str:

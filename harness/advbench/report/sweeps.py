@@ -60,11 +60,8 @@ def with_sweep_names(cells: Iterable[Mapping[str, Any]]) -> list[Mapping[str, An
         for key, value in parameters_of(spec).items():
             values.setdefault(family(spec), {}).setdefault(key, set()).add(value)
     swept = {name: {key for key, texts in known.items() if len(texts) > 1} for name, known in values.items()}
-    names = {
-        cell["defense"]: _named(cell["defense"], cell["short"]["defense"], swept[family(cell["defense"])])
-        for cell in cells
-        if swept.get(family(cell["defense"]))
-    }
+    short = {cell["defense"]: cell["short"]["defense"] for cell in cells}
+    names = {full: _named(full, text, swept[family(full)]) for full, text in short.items() if swept.get(family(full))}
     return [
         {**cell, "short": {**cell["short"], "defense": names[cell["defense"]]}} if cell["defense"] in names else cell
         for cell in cells

@@ -1,0 +1,69 @@
+"""Locks are seen by other processes, end with their process, and leave no file open."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from advbench.store import Store
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from advbench.store import Store
+store = Store(Path(sys.argv[1]))
+with store.claim("a"), store.locks.writing():
+    (store.root / "tmp").mkdir(exist_ok=True)
+    (store.root / "tmp" / f"{store.locks.writer}.mine.tmp").write_text("half")
+    print(store.locks.writer, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_what_another_process_has_claimed_is_its_own_until_it_dies(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    writer = process.stdout.readline().strip()
+    left = tmp_path / "tmp" / f"{writer}.mine.tmp"
+    with store.claim("a") as mine, store.claim("b") as free:
+        assert (mine, free) == (False, True)
+    assert store.locks.writer_is_gone(writer) is False
+    store.sweep()
+    assert left.exists()
+    process.kill()
+    process.communicate()
+    with store.claim("a") as mine:
+        assert mine
+    assert store.locks.writer_is_gone(writer) is True
+    store.sweep()
+    assert not left.exists()
+
+
+def test_in_one_process_a_claim_is_held_once_and_no_file_stays_open(tmp_path: Path) -> None:
+    store, other = Store(tmp_path), Store(tmp_path / "." / "")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with store.claim("a") as mine, other.claim("a") as twice, store.locks.writing(), other.locks.writing():
+        assert (mine, twice) == (True, False)
+        assert other.locks.writer_is_gone(store.locks.writer) is False
+    with store.claim("a") as mine:
+        assert mine
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_where_locks_cannot_be_had_everything_is_free_and_only_old_files_are_swept(tmp_path: Path) -> None:
+    (tmp_path / "lock").mkdir()
+    store = Store(tmp_path)
+    with store.claim("a") as mine:
+        assert mine
+    assert store.locks.writer_is_gone("0" * 15) is None
+    files = [tmp_path / "tmp" / f"{'0' * 15}.{name}.tmp" for name in ("young", "old")]
+    files[0].parent.mkdir()
+    for file in files:
+        file.write_text("half")
+    os.utime(files[1], (0, time.time() - 7200))
+    store.sweep()
+    assert [file.exists() for file in files] == [True, False]
