@@ -44,13 +44,23 @@ def cli_page() -> str:
         module = importlib.import_module(f"advbench.cli.{name.replace('-', '_')}_command")
         module.add_arguments(parser)
         parts += [f"## advbench {name}", "", f"{text[0].upper()}{text[1:]}.", ""]
-        parts += ["| argument | what it does |", "| --- | --- |", *_rows(parser), ""]
+        actions = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+        if not actions:
+            parts += _table(parser)
+        for name_of, part in (pair for action in actions for pair in action.choices.items()):
+            parts += [f"### advbench {name} {name_of}", "", str(part.description), "", *_table(part)]
     return "\n".join(parts)
+
+
+def _table(parser: argparse.ArgumentParser) -> list[str]:
+    return ["| argument | what it does |", "| --- | --- |", *_rows(parser), ""]
 
 
 def _rows(parser: argparse.ArgumentParser) -> Iterator[str]:
     formatter = argparse.HelpFormatter(parser.prog)
     for action in parser._actions:
+        if isinstance(action, argparse._HelpAction):
+            continue
         shown = ", ".join(f"`{_usage(action, flag)}`" for flag in action.option_strings or [""])
         text = formatter._expand_help(action).replace("|", "\\|")
         yield f"| {shown} | {text}{_default(action)} |"

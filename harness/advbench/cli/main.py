@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import io
 import os
@@ -35,6 +36,9 @@ COMMANDS = {
 }
 """The subcommands, each in the module of its name, with what they do."""
 
+_GARBAGE = 50_000
+"""So many new objects are looked through for garbage at a time: of the millions of a large plan there is none."""
+
 OK, SOME_FAILED, USAGE, INTERNAL, PLUGIN, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 
@@ -50,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = next((word for word in words if not word.startswith("-")), "")
     prog = f"advbench {command}".strip()
     _prepare_streams()
+    gc.set_threshold(_GARBAGE)
     try:
         return _run(words)
     except UsageError as error:

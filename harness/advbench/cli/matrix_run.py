@@ -168,10 +168,11 @@ class MatrixRun:
             self.bench.say(f"all {len(self.plan.cells)} cells come from the store {self.bench.store.root}")
         else:
             self._compute(images)
+        self.todo = Todo({}, {})  # of many cells it takes room, which what follows needs
         counterparts = {place: self.done.get(key) for place, key in self.counterparts.items()}
         doubled = {place: summary for place, summary in counterparts.items() if summary and summary.ok}
         results = build_results(self.manifest, self.done, doubled)
-        self.todo, self.done = Todo({}, {}), {}  # which would take a kilobyte a cell for as long as the run is shown
+        self.done = {}
         return results
 
     def exhibits(self) -> Exhibits:

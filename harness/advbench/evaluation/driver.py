@@ -81,7 +81,7 @@ class _Driver:
         self.again = again
         self.fail_fast = fail_fast
         self.order = {name: place for place, name in enumerate(todo.jobs)}
-        self.blockers = {name: set(job.waits_for) for name, job in todo.jobs.items()}
+        self.blockers = {name: job.waits_for and set(job.waits_for) for name, job in todo.jobs.items()}
         self.dependents: dict[str, list[str]] = {}
         for name, job in todo.jobs.items():
             for blocker in job.waits_for:

@@ -71,9 +71,9 @@ def estimate(todo: Todo, crew: Crew) -> Estimate:
 
 def measure(environment: Environment, thing: Timed) -> float:
     """Seconds an image that something takes in this process; 0 where it fails."""
-    limit = environment.timeout
+    trial, limit = _Trial(workspace(environment)), environment.timeout
     with given_time(None if limit is None else min(limit, _LONGEST)):
-        return _Trial(workspace(environment)).seconds(thing)
+        return trial.seconds(thing)
 
 
 def _result(future: Future[float]) -> float:

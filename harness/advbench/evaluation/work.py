@@ -49,11 +49,13 @@ def execute(environment: Environment, task: Task, *, again: bool = False) -> Out
         again: Whether it is to be done although its result is there.
     """
     began = time.perf_counter()
-    with _one_at_a_time, given_time(environment.timeout):
+    with _one_at_a_time:
         try:
             # What a component prints must not mix with the tables on stdout.
             with contextlib.redirect_stdout(sys.stderr):
-                return _claimed(workspace(environment), task, again)
+                place = workspace(environment)  # which a fresh worker has to load, and takes no time of the task's
+                with given_time(environment.timeout):
+                    return _claimed(place, task, again)
         except (KeyboardInterrupt, StoreError):
             raise
         except BaseException as error:
