@@ -19,6 +19,9 @@ This module imports nothing, so that the command line can use it before torch is
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 __all__ = [
     "AdvbenchError",
     "ContractError",
@@ -30,10 +33,13 @@ __all__ = [
     "UnknownNameError",
     "UsageError",
     "WeightsError",
+    "blamed",
     "describe",
 ]
 
 _LONGEST = 500
+
+_BLAME = "raised by "
 
 
 class AdvbenchError(Exception):
@@ -76,12 +82,36 @@ class PluginError(AdvbenchError):
     """A plugin could not be loaded or registered."""
 
 
+@contextlib.contextmanager
+def blamed(component: str) -> Iterator[None]:
+    """Notes on an exception that leaves the block whose code raised it, unless one inside has done so.
+
+    Args:
+        component: Its kind and name, such as ``defense 'jpeg'``.
+    """
+    try:
+        yield
+    except AdvbenchError:
+        raise  # its message names the component
+    except (Exception, SystemExit) as error:
+        if not _culprit(error):
+            error.add_note(f"{_BLAME}{component}")
+        raise
+
+
+def _culprit(error: BaseException) -> str:
+    notes = getattr(error, "__notes__", ())
+    return next((note for note in notes if isinstance(note, str) and note.startswith(_BLAME)), "")
+
+
 def describe(error: BaseException) -> str:
-    """An exception as one line of printable text, cut where it is very long."""
+    """An exception as one line of printable text, cut where it is very long, with the component that raised it."""
     try:
         text = str(error)
     except Exception:
         text = "(its message cannot be read)"
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     line = line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
-    return f"{type(error).__name__}: {line}" if line else type(error).__name__
+    said = f"{type(error).__name__}: {line}" if line else type(error).__name__
+    culprit = _culprit(error)
+    return f"{said} ({culprit})" if culprit else said

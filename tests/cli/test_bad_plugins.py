@@ -80,6 +80,8 @@ AT_RUN = {
     "wrong output shape": (plugin(body="return images[:, :, 1:]"), "returned shape (20, 1, 27, 28)"),
     "NaN output": (plugin(body="return images / 0"), "returned NaN or infinite pixels"),
     "in-place change of the input": (plugin(body="images.mul_(0.5)"), "changed its input images in place"),
+    "another scale": (plugin(body="return images * 255"), "returned pixels from 0 to 255; images stay in about [0, 1]"),
+    "raises": (plugin(body="raise ValueError('no ink')"), "ValueError: no ink (raised by defense 'bad')"),
     "exits": (plugin(body="raise SystemExit(7)"), "SystemExit: 7"),
     "thread that raises": (
         plugin(before=THREAD, body="started = threading.Thread(target=fail); started.start(); started.join()"),
@@ -131,7 +133,7 @@ def test_what_fails_while_it_runs_is_an_err_cell_and_the_others_run(matrix: Call
     assert called.code == 1
     assert cells["bad"]["status"] == "error"
     assert message in cells["bad"]["error"]
-    assert "bad" in cells["bad"]["error"] or case == "exits"
+    assert "defense 'bad'" in cells["bad"]["error"]
     assert cells["none"]["status"] == cells["good"]["status"] == "ok"
     assert "ERR" in called.out
 

@@ -66,7 +66,7 @@ class Broken(Defense):
     """Breaks the contract of stand-ins as it is told."""
 
     name = "broken"
-    how: str = param("shape", choices=("shape", "nan", "detached", "kind", "false"), help="which part")
+    how: str = param("shape", choices=("shape", "nan", "detached", "in-place", "kind", "false"), help="which part")
 
     @property
     def differentiable(self):
@@ -80,6 +80,7 @@ class Broken(Defense):
             "shape": lambda: images[:, :, :1],
             "nan": lambda: images * float("nan"),
             "detached": images.detach,
+            "in-place": lambda: images + images.detach().mul_(0.5),
             "kind": lambda: None,
         }[self.how]()
 
@@ -185,6 +186,7 @@ def test_draws_of_a_deterministic_defense_are_one(images):
         ("shape", "the approximation of defense 'broken' returned shape"),
         ("nan", "the approximation of defense 'broken' returned NaN"),
         ("detached", "the approximation of defense 'broken' returned images without a gradient"),
+        ("in-place", "the approximation of defense 'broken' changed its input images in place"),
         ("kind", "the approximation of defense 'broken' returned NoneType, not a tensor"),
         ("false", "defense 'broken' returned images without a gradient"),
     ],

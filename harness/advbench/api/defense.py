@@ -38,8 +38,8 @@ class Defense(Component):
             rng: The samples' random streams; the only source of randomness a defense may use.
 
         Returns:
-            Images of the same shape, dtype and device, finite. Whether they stay in [0, 1] is the
-            defense's own affair; the model is given them as they are.
+            Images of the same shape, dtype and device, finite, and of the same scale: in about [0, 1]. The
+            model is given them as they are; more than .5 outside, or 5 where it is stochastic, is an error.
         """
 
     def approximation(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:

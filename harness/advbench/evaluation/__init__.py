@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from advbench.evaluation.cells import Axes, Cell
 from advbench.evaluation.contracts import (
+    ASTRAY,
     check_adversarial,
     check_budget,
     check_dataset,
@@ -30,6 +31,7 @@ from advbench.evaluation.threat import ADAPTIVE, THREATS, Threat, select_threats
 
 __all__ = [
     "ADAPTIVE",
+    "ASTRAY",
     "THREAD_VARIABLES",
     "THREATS",
     "Axes",

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch.utils.checkpoint import checkpoint
 
 from advbench.api import ContractError, SampleRandom
+from advbench.errors import blamed
 from advbench.evaluation.contracts import check_defended, check_form
 from advbench.specs import Chain
 
@@ -75,18 +79,32 @@ def _through(chain: Chain, images: torch.Tensor, rng: SampleRandom) -> torch.Ten
     for place, part in enumerate(chain.parts):
         name = f"defense {part.name!r}"
         if wanted and part.differentiable:
-            images = _with_gradient(name, part.apply(images, chain.streams(place, rng)), images)
+            with _watched(name, images):
+                defended = part.apply(images, chain.streams(place, rng))
+            images = _with_gradient(name, defended, images)
             continue
-        with torch.no_grad():
+        with torch.no_grad(), blamed(name):
             defended = part.apply(images.detach().clone(), chain.streams(place, rng))
         defended = check_defended(part.name, images, defended)
         if wanted:
             # The same numbers are drawn again, so that the stand-in is one for this very application.
-            stand_in = part.approximation(images, chain.streams(place, rng))
-            stand_in = _with_gradient(f"the approximation of {name}", stand_in, images)
+            label = f"the approximation of {name}"
+            with _watched(label, images):
+                stand_in = part.approximation(images, chain.streams(place, rng))
+            stand_in = _with_gradient(label, stand_in, images)
             defended = defended + (stand_in - stand_in.detach())
         images = defended
     return images
+
+
+@contextlib.contextmanager
+def _watched(label: str, images: torch.Tensor) -> Iterator[None]:
+    """Blames a part for what it raises, and for changing images that are not its own: a copy has no gradient."""
+    version = images._version
+    with blamed(label):
+        yield
+    if images._version != version:
+        raise ContractError(f"{label} changed its input images in place; components work on a copy")
 
 
 def _with_gradient(label: str, images: object, source: torch.Tensor) -> torch.Tensor:

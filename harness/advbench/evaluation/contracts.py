@@ -10,6 +10,7 @@ import torch
 from advbench.api import Attack, Budget, ContractError, Dataset, LabelledImages, Norm
 
 __all__ = [
+    "ASTRAY",
     "NOTES",
     "check_adversarial",
     "check_budget",
@@ -19,6 +20,7 @@ __all__ = [
     "check_logits",
     "check_norm",
     "check_note",
+    "check_range",
     "check_unchanged",
     "distances",
 ]
@@ -28,6 +30,9 @@ NOTES = ("component",)
 
 TOLERANCE = 1e-6
 """How far float32 arithmetic may carry an image beyond its range or its budget."""
+
+ASTRAY, ASTRAY_BY_CHANCE = 0.5, 5.0
+"""How far beyond [0, 1] a defense's pixels may lie, and those of one that adds noise: beyond it is another scale."""
 
 _FEW, _SUM = 2, 1e-4
 """Of how many images at least, and how near to 1 in sum, outputs of at least 0 are taken for probabilities."""
@@ -136,6 +141,21 @@ def check_defended(name: str, images: torch.Tensor, defended: object) -> torch.T
     return check_form(f"defense {name!r}", images, defended)
 
 
+def check_range(name: str, defended: torch.Tensor, *, stochastic: bool) -> None:
+    """Holds a defense's images to the scale of the images that it was given.
+
+    Raises:
+        ContractError: Pixels are so far outside [0, 1] that they are of another scale.
+    """
+    astray = ASTRAY_BY_CHANCE if stochastic else ASTRAY
+    low, high = float(defended.min()), float(defended.max())
+    if low < -astray or high > 1 + astray:
+        raise ContractError(
+            f"defense {name!r} returned pixels from {low:.6g} to {high:.6g}; images stay in about [0, 1], and what "
+            "a model needs beyond that, such as another scale, is inside the model"
+        )
+
+
 def check_unchanged(label: str, what: str, before: torch.Tensor, after: torch.Tensor) -> None:
     """Raises ContractError when a component changed its input."""
     if not torch.equal(before, after):
@@ -151,6 +171,8 @@ def check_logits(name: str, logits: object, count: int, classes: int) -> torch.T
     label = f"model {name!r}"
     if not isinstance(logits, torch.Tensor):
         raise ContractError(f"{label} returned {type(logits).__name__}, not a tensor of logits")
+    if not logits.is_floating_point():
+        raise ContractError(f"{label} returned {logits.dtype}; logits are floating-point numbers, such as float32")
     if tuple(logits.shape) != (count, classes):
         raise ContractError(f"{label} returned shape {tuple(logits.shape)}; expected {(count, classes)}")
     if not bool(torch.isfinite(logits).all()):

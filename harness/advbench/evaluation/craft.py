@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 
-from advbench.api import Budget, SampleRandom, is_stochastic
+from advbench.api import Attack, Budget, ContractError, SampleRandom, is_stochastic
+from advbench.errors import blamed
 from advbench.evaluation.adaptive import DefendedClassifier
 from advbench.evaluation.contracts import NOTES, check_adversarial, check_logits, check_note, check_unchanged, distances
 from advbench.evaluation.environment import Workspace
+from advbench.evaluation.memory import is_shortage
 from advbench.evaluation.tasks import CraftTask, JoinTask
 from advbench.evaluation.watch import Notes, Unattacked, Watched, vanishing
 from advbench.store import digest_of
@@ -42,7 +45,10 @@ def craft(place: Workspace, task: CraftTask, progress: Callable[[int], None]) ->
         given, given_labels = clean.clone(), labels.clone()
         began = time.perf_counter()
         rng = SampleRandom(task.seed, "attack", batch.ids, place.device)
-        returned, told = attack.run_with_notes(Watched(batch.target, notes), given, given_labels, rng)
+        with _explained(attack, batch):
+            returned, told = attack.run_with_notes(
+                Watched(batch.target, notes, f"model {batch.model.name!r}"), given, given_labels, rng
+            )
         seconds += time.perf_counter() - began
         check_unchanged(f"attack {attack.name!r}", "images", clean, given)
         check_unchanged(f"attack {attack.name!r}", "labels", labels, given_labels)
@@ -90,6 +96,25 @@ def join(place: Workspace, task: JoinTask) -> None:
     place.store.remove_parts(key)
 
 
+@contextlib.contextmanager
+def _explained(attack: Attack, batch: _Batch) -> Iterator[None]:
+    """Says of what an attack raises whose fault it is: the classifier's, where that has no gradient to follow.
+
+    Raises:
+        ContractError: It has none.
+    """
+    try:
+        with blamed(f"attack {attack.name!r}"):
+            yield
+    except RuntimeError as error:
+        if attack.access == "gradients" and not is_shortage(error) and (fault := batch.gradient_fault()):
+            raise ContractError(
+                f"{batch.label} gives no gradient at its images, which attack {attack.name!r} follows: "
+                f"{fault.rstrip('.')}; compute logits and approximations with torch throughout, without detach()"
+            ) from error
+        raise
+
+
 class _Batch:
     """Some of a task's samples and the classifier that is attacked on them.
 
@@ -132,6 +157,16 @@ class _Batch:
         predictions = {"clean_predictions": clean, "predictions": attacked, "rounded_predictions": rounded}
         return {**predictions, "vanished": vanished}, fault
 
+    @property
+    def label(self) -> str:
+        """What messages call the classifier."""
+        behind = f" behind defense {self.task.defense!r}" if self.task.defense else ""
+        return f"model {self.model.name!r}{behind}"
+
+    def gradient_fault(self) -> str:
+        """What asking the attacked classifier for a gradient raises, or nothing."""
+        return vanishing(self.target, self.clean, self.labels)[1]
+
     def _defended(self, network: torch.nn.Module, purpose: str) -> torch.nn.Module:
         """The network behind the defense that the attack sees, where it sees one."""
         task, place = self.task, self.place
@@ -154,5 +189,7 @@ class _Batch:
     @torch.no_grad()
     def _classes(self, images: torch.Tensor) -> torch.Tensor:
         """The predictions, int64, shape (batch,)."""
-        logits = check_logits(self.model.name, self._judge(images), len(images), self.classes)
+        with blamed(f"model {self.model.name!r}"):
+            answer = self._judge(images)
+        logits = check_logits(self.model.name, answer, len(images), self.classes)
         return logits.argmax(dim=1)

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from advbench.api import SampleRandom
+from advbench.errors import blamed
 from advbench.evaluation.cells import CHUNK
-from advbench.evaluation.contracts import check_defended, check_logits, check_unchanged
+from advbench.evaluation.contracts import check_defended, check_logits, check_range, check_unchanged
 from advbench.evaluation.environment import Workspace
 from advbench.evaluation.probes import PROBED, probe
 from advbench.evaluation.tasks import CleanTask, ScoreTask
@@ -151,10 +152,14 @@ class _Defended:
         name = full_spec(self.chain)
         images = images.to(self.place.device)
         given = images.clone()
-        returned = self.chain.apply(given, SampleRandom(self.seed, purpose, ids, self.place.device))
+        with blamed(f"defense {name!r}"):
+            returned = self.chain.apply(given, SampleRandom(self.seed, purpose, ids, self.place.device))
         check_unchanged(f"defense {name!r}", "images", images, given)
         defended = check_defended(name, images, returned)
-        logits = check_logits(self.model.name, self.network(defended), len(ids), self.classes)
+        check_range(name, defended, stochastic=self.chain.stochastic)
+        with blamed(f"model {self.model.name!r}"):
+            answer = self.network(defended)
+        logits = check_logits(self.model.name, answer, len(ids), self.classes)
         classes: list[int] = logits.argmax(dim=1).tolist()
         return classes
 

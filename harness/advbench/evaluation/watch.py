@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 
 from advbench.api import Budget, for_rows, is_stochastic
-from advbench.errors import describe
+from advbench.errors import ContractError, blamed, describe
 from advbench.evaluation.contracts import TOLERANCE, distances
 
 __all__ = ["Notes", "Unattacked", "Watched", "vanishing"]
@@ -66,11 +66,19 @@ class Notes:
 
 
 class Watched(torch.nn.Module):
-    """A classifier whose answers are noted."""
+    """A classifier whose answers are noted.
 
-    def __init__(self, target: torch.nn.Module, notes: Notes, rows: torch.Tensor | None = None) -> None:
+    Args:
+        target: The classifier.
+        notes: Where they are noted.
+        label: What messages call the model in it.
+        rows: To which samples of the batch its images belong; None where they are all.
+    """
+
+    def __init__(self, target: torch.nn.Module, notes: Notes, label: str, rows: torch.Tensor | None = None) -> None:
         super().__init__()
         self.training = False
+        self.label = label
         self.target = target
         self.notes = notes
         self._rows = rows
@@ -79,11 +87,19 @@ class Watched(torch.nn.Module):
     def for_rows(self, rows: torch.Tensor) -> Watched:
         """The classifier for some of the samples; see :func:`advbench.api.for_rows`."""
         mine = rows if self._rows is None else self._rows[rows]
-        return Watched(for_rows(self.target, rows), self.notes, mine)
+        return Watched(for_rows(self.target, rows), self.notes, self.label, mine)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """The classifier's answer."""
-        logits: torch.Tensor = self.target(images)
+        """The classifier's answer.
+
+        Raises:
+            ContractError: It changed the images.
+        """
+        version = images._version
+        with blamed(self.label):
+            logits: torch.Tensor = self.target(images)
+        if images._version != version:
+            raise ContractError(f"{self.label} changed its input images in place; components work on a copy")
         rows = self._rows
         if rows is None and len(images) == len(self.notes.labels):
             rows = torch.arange(len(images), device=images.device)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from advbench.api import Defense, SampleRandom
-from advbench.evaluation import check_defended, check_form, check_unchanged
+from advbench.evaluation import ASTRAY, check_defended, check_form, check_unchanged
 from advbench.testing.common import common_rules, cuda
 from advbench.testing.finding import NotAsked, Rule, expect, origin
 from advbench.testing.material import SHAPES, global_generators_untouched, images_of
@@ -16,9 +16,6 @@ __all__ = ["defense_rules"]
 
 _NEAR = 1e-5
 """How far rounding may carry a pixel."""
-
-_ASTRAY = 0.5
-"""How far beyond [0, 1] a defense's pixels may lie before they look like another scale."""
 
 
 def defense_rules(defense: Defense) -> Iterator[Rule]:
@@ -67,7 +64,7 @@ class _Trial:
         for images in self.batches_of():
             defended = self.apply(images, range(len(images)))
             low, high = float(defended.min()), float(defended.max())
-            expect(-_ASTRAY <= low <= high <= 1 + _ASTRAY, "pixels in about [0, 1]", f"pixels from {low:g} to {high:g}")
+            expect(-ASTRAY <= low <= high <= 1 + ASTRAY, "pixels in about [0, 1]", f"pixels from {low:g} to {high:g}")
 
     def unchanged(self) -> None:
         for images in self.batches_of():
