@@ -107,6 +107,42 @@ class Luck(Budgeted):
         return (images + self.eps * sign(model, images, labels)).clamp(0, 1)
 
 
+@dataclass(frozen=True)
+class Static(Budgeted):
+    """Noise that is too weak to fool anything, and the weaker the larger it is."""
+
+    name = "cheat-static"
+    access = "nothing"
+    eps: float = param(0.2, min=0, help="budget")
+
+    def run(self, model, images, labels, rng):
+        step = self.eps if self.eps < 0.15 else 0.0
+        return (images + step * sign(model, images, labels)).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class Medley(Budgeted):
+    """Has a part with gradients, which does nothing, and one without, which fools."""
+
+    name = "cheat-medley"
+    blind: bool = param(True, help="whether the part that fools goes without gradients")
+    eps: float = param(0.2, min=0, help="budget")
+
+    def component_names(self):
+        return ("idle", "luck")
+
+    def component_access(self):
+        return ("gradients", "nothing" if self.blind else "gradients")
+
+    def run(self, model, images, labels, rng):
+        return self.run_with_notes(model, images, labels, rng)[0]
+
+    def run_with_notes(self, model, images, labels, rng):
+        crafted = (images + self.eps * sign(model, images, labels)).clamp(0, 1)
+        fooled = (model(images).argmax(dim=1) == labels) & (model(crafted).argmax(dim=1) != labels)
+        return crafted, {"component": torch.where(fooled, 1, -1)}
+
+
 class Plain(Defense):
     """Leaves images as they are, but for what its subclasses do."""
 
@@ -245,7 +281,7 @@ class SoftmaxModel(Classifier):
 
 @hookimpl
 def register_attacks(register):
-    for attack in (Idle, Shy, Forgetful, Hair, Slow, Luck):
+    for attack in (Idle, Shy, Forgetful, Hair, Slow, Luck, Static, Medley):
         register(attack)
 
 

@@ -69,6 +69,25 @@ def test_transferred_images_that_do_better_than_gradients_tell_of_masked_ones(fo
     assert found(*flags, defenses=["toy-dim"]) == set()
 
 
+def test_a_part_without_gradients_that_fools_more_is_not_hidden_by_the_whole(found: Callable[..., set[str]]) -> None:
+    assert found(attacks=["cheat-medley"]) == {"less-access-does-better"}
+    assert found(attacks=["cheat-medley:blind=false"]) == set()
+
+
+def test_an_undefended_model_cannot_withstand_everything_either(found: Callable[..., set[str]]) -> None:
+    assert "impossible-accuracy" in found(attacks=["cheat-idle:eps=0.5"], defenses=["toy-keep"])
+    assert "impossible-accuracy" not in found(attacks=["cheat-idle:eps=0.5"], defenses=["toy-dim"])
+
+
+def test_noise_makes_no_claims(found: Callable[..., set[str]]) -> None:
+    assert found(*BOTH, attacks=["toy-sign:eps=0.5", "cheat-static:eps={0.1,0.5}"], defenses=["toy-keep"]) == set()
+
+
+def test_the_best_attack_says_what_is_impossible(found: Callable[..., set[str]]) -> None:
+    criteria = found(*BOTH, attacks=["toy-sign:eps=0.5", "cheat-idle:eps=0.5"], defenses=["toy-keep"])
+    assert criteria == {"iterative-weaker-than-single-step"}
+
+
 def test_a_run_in_order_raises_nothing(found: Callable[..., set[str]]) -> None:
     attacks = ["toy-sign:eps={0.05,0.1,0.2,0.4}", "cheat-slow:eps=0.2,steps=20", "toy-minimal"]
     defenses = ["toy-keep", "toy-dim", "toy-flip", "toy-noise:sigma=0.05"]
@@ -128,6 +147,15 @@ def test_audit_of_a_run_in_order_ends_well(toy: Toy, call: Callable[..., Called]
     assert called.code == 0
     assert "no findings in 2 cells" in called.out
     assert "not adaptively attacked\n  toy-dim on toy, toy-linear" in called.out
+    assert "not looked for: unbounded-above-chance" in called.out
+    assert "not looked for: not-converged" in called.out
+
+
+def test_audit_leaves_out_what_the_run_has_looked_for(toy: Toy, call: Callable[..., Called], tmp_path: Path) -> None:
+    attacks = ["cheat-slow:eps=0.4,steps=20", "cheat-slow:eps=1,steps=20"]
+    _, results = toy("--plugin", CHEATS, "--check-convergence", attacks=attacks, defenses=["toy-keep"])
+    assert results["findings"] == results["not_looked_for"] == []
+    assert "not looked for" not in call("audit", "--store", tmp_path / "store").out
 
 
 def test_audit_names_the_runs_there_are(toy: Toy, call: Callable[..., Called], tmp_path: Path) -> None:

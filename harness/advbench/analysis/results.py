@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from advbench.analysis.measures import worst_case_of
-from advbench.analysis.sanity import examine
+from advbench.analysis.sanity import examine, unexamined
 from advbench.analysis.summary import COORDINATES, Summary
 
 __all__ = ["NOT_ADAPTIVE", "RESULTS_SCHEMA", "build_results", "rank"]
@@ -65,6 +65,7 @@ def build_results(
         "run": {**run, "n": {dataset: len(ids) for dataset, ids in manifest["samples"].items()}},
         "cells": cells,
         "findings": [finding.as_dict() for finding in findings],
+        "not_looked_for": unexamined(manifest["cells"], doubled=bool(doubled)),
         "leaderboards": _leaderboards(manifest["cells"], stored, list(manifest["threats"])),
     }
 

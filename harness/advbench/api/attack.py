@@ -82,6 +82,10 @@ class Attack(Component):
         """The names of the attacks that this one consists of; empty where it is one."""
         return ()
 
+    def component_access(self) -> tuple[Literal["gradients", "scores", "nothing"], ...]:
+        """What each of them needs of the model, in the order of :meth:`component_names`; see :attr:`access`."""
+        return (self.access,) * len(self.component_names())
+
     def budget(self) -> Budget | None:
         """The budget, or None for a minimal attack. The harness checks every image against it."""
         return None

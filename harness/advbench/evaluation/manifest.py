@@ -138,6 +138,7 @@ def _of_attack(attack: Attack, budget: Budget | None, norm: str | None, failed: 
         "attack_passes": None if failed else _asked(attack.passes, int),
         "parameters": attack.values(),
         "components": list(_asked(attack.component_names, tuple) or ()),
+        "component_access": list(_asked(attack.component_access, tuple) or ()),
     }
 
 

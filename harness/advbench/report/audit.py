@@ -23,7 +23,7 @@ def render_audit(results: Mapping[str, Any]) -> str:
 
 
 def print_audit(console: Console, results: Mapping[str, Any]) -> None:
-    """Prints each finding with its cells, and which defenses no adaptive attack has tried."""
+    """Prints each finding with its cells, defenses that no adaptive attack has tried, and what was not looked for."""
     run = results["run"]
     done = sum(cell["status"] == "ok" for cell in results["cells"])
     console.print(Text(f"run {run['run']}: {run['command']}", style="dim"))
@@ -45,6 +45,10 @@ def print_audit(console: Console, results: Mapping[str, Any]) -> None:
         console.print()
         console.print(Text("not adaptively attacked", style="bold yellow"))
         console.print(Text(f"  {name}: next: run it with --threats oblivious adaptive"))
+    for missing in results.get("not_looked_for", ()):
+        console.print()
+        console.print(Text(f"not looked for: {missing['criterion']}", style="bold"))
+        console.print(Text(f"  next: {missing['advice']}"))
     console.print()
     count = len(results["findings"])
     console.print(f"{count or 'no'} finding{'' if count == 1 else 's'} in {done} cell{'' if done == 1 else 's'}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, TypeAlias, cast
+from typing import ClassVar, Literal, TypeAlias, cast
 
 import torch
 
@@ -153,6 +153,10 @@ class AutoAttack(Attack):
     def component_names(self) -> tuple[str, ...]:
         """Those of the parts."""
         return tuple(self.parts())
+
+    def component_access(self) -> tuple[Literal["gradients", "scores", "nothing"], ...]:
+        """Those of the parts: square asks for scores alone."""
+        return tuple(SquareAttack.access if name == SquareAttack.name else self.access for name in self.parts())
 
     def parts(self) -> dict[str, Part]:
         """The attacks of this version by name, in the order in which they run."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from advbench.analysis.sanity.examination import CRITERIA, examine
+from advbench.analysis.sanity.examination import CRITERIA, examine, unexamined
 from advbench.analysis.sanity.finding import Finding
 
-__all__ = ["CRITERIA", "Finding", "examine"]
+__all__ = ["CRITERIA", "Finding", "examine", "unexamined"]

@@ -9,7 +9,7 @@ from advbench.analysis.sanity import hygiene, strength
 from advbench.analysis.sanity.finding import Finding, Seen
 from advbench.analysis.summary import Summary
 
-__all__ = ["CRITERIA", "examine"]
+__all__ = ["CRITERIA", "examine", "unexamined"]
 
 CRITERIA: tuple[Callable[[Sequence[Seen]], Iterator[Finding]], ...] = (
     strength.single_step_wins,
@@ -60,3 +60,22 @@ def examine(
         twice = {cell.place: Seen(cell.place, cell.told, doubled[cell.place]) for cell in seen if cell.place in doubled}
         findings += hygiene.not_converged(seen, twice)
     return findings
+
+
+def unexamined(described: Sequence[Mapping[str, Any]], *, doubled: bool) -> list[dict[str, str]]:
+    """What could not be looked for, since the run has no cells that would show it.
+
+    Args:
+        described: The cells of a run's manifest.
+        doubled: Whether the same cells were run with twice the steps.
+
+    Returns:
+        Of each such criterion its name, ``criterion``, and what to run to have it looked for, ``advice``.
+    """
+    missing = []
+    if not any(strength.is_unbounded(cell["budget"], cell.get("attack_access", "")) for cell in described):
+        advice = "run an attack that may change everything, such as --attacks pgd:eps=1,steps=100"
+        missing.append({"criterion": "unbounded-above-chance", "advice": advice})
+    if not doubled:
+        missing.append({"criterion": "not-converged", "advice": "repeat the command with --check-convergence"})
+    return missing

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from advbench.analysis.intervals import wilson
 from advbench.analysis.sanity.finding import Finding, Seen, grouped, tolerance
 
-__all__ = ["adaptive_weaker", "impossible", "less_access_wins", "not_monotone", "single_step_wins", "unbounded"]
+__all__ = [
+    "adaptive_weaker",
+    "impossible",
+    "is_unbounded",
+    "less_access_wins",
+    "not_monotone",
+    "single_step_wins",
+    "unbounded",
+]
 
 IMPOSSIBLE = 0.5
 """An L∞ budget that lets every image be turned into plain grey."""
@@ -34,8 +43,8 @@ def single_step_wins(cells: Sequence[Seen]) -> Iterator[Finding]:
 
 
 def not_monotone(cells: Sequence[Seen]) -> Iterator[Finding]:
-    """Success that does not grow with eps (Carlini et al. 2019, section 5.4)."""
-    budgeted = [cell for cell in _crafted(cells) if cell.budget]
+    """Success that does not grow with eps (Carlini et al. 2019, section 5.4), of attacks that search."""
+    budgeted = [cell for cell in _crafted(cells) if cell.budget and cell["attack_access"] != "nothing"]
 
     def but_eps(cell: Seen) -> tuple[object, ...]:
         others = tuple(sorted((k, str(v)) for k, v in cell["parameters"].items() if k != "eps"))
@@ -57,7 +66,7 @@ def not_monotone(cells: Sequence[Seen]) -> Iterator[Finding]:
 def unbounded(cells: Sequence[Seen]) -> Iterator[Finding]:
     """An attack with no real bound that leaves accuracy above chance (Carlini et al. 2019, section 5.3)."""
     for cell in _crafted(cells):
-        if cell["attack_access"] == "gradients" and cell.budget and cell.budget[0] == "linf" and cell.budget[1] >= 1:
+        if is_unbounded(cell["budget"], cell["attack_access"]):
             chance = _exceeded_chance(cell, cell.attacked)
             if chance is not None:
                 yield Finding(
@@ -69,23 +78,38 @@ def unbounded(cells: Sequence[Seen]) -> Iterator[Finding]:
                 )
 
 
+def is_unbounded(budget: Mapping[str, Any] | None, access: str) -> bool:
+    """Whether an attack with this budget follows gradients and may change every pixel to anything."""
+    return access == "gradients" and budget is not None and budget["norm"] == "linf" and budget["eps"] >= 1
+
+
 def impossible(cells: Sequence[Seen]) -> Iterator[Finding]:
-    """Accuracy above chance at an L∞ budget within which all images can be made the same grey."""
-    for cell in cells:
-        if cell["threat"] == "adaptive" and cell.budget and cell.budget[0] == "linf" and cell.budget[1] >= IMPOSSIBLE:
-            chance = _exceeded_chance(cell, cell.robust)
-            if chance is not None:
-                yield Finding(
-                    "impossible-accuracy",
-                    (cell.place,),
-                    f"{cell.robust:.1%} against {cell.attack} ({cell.where}): within L∞ {IMPOSSIBLE:g} every image can "
-                    f"be made the same grey, so that nothing above chance, {chance:.1%}, is real",
-                    "do not report this number; " + _MORE,
-                )
+    """Accuracy above chance at an L∞ budget within which all images can be made the same grey.
+
+    What a defended model is said to withstand is what the best attack leaves that knows all of it; noise is no attack.
+    """
+
+    def claims(cell: Seen) -> bool:
+        known = cell["threat"] == "adaptive" or (cell["threat"] == "oblivious" and cell["identity"])
+        large = cell.budget is not None and cell.budget[0] == "linf" and cell.budget[1] >= IMPOSSIBLE
+        return known and large and cell["attack_access"] != "nothing"
+
+    for group in grouped(filter(claims, cells), lambda cell: (*cell.pair, cell["defense"])):
+        best = min(group, key=lambda cell: cell.robust)
+        chance = _exceeded_chance(best, best.robust)
+        if chance is not None:
+            yield Finding(
+                "impossible-accuracy",
+                tuple(cell.place for cell in group),
+                f"{best.robust:.1%} against {best.attack} ({best.where}): within L∞ {IMPOSSIBLE:g} every image can "
+                f"be made the same grey, so that nothing above chance, {chance:.1%}, is real",
+                "do not report this number; " + _MORE,
+            )
 
 
 def less_access_wins(cells: Sequence[Seen]) -> Iterator[Finding]:
     """A black-box attack, noise or transfer that beats the best white-box attack (Carlini et al. 2019, 5.2)."""
+    yield from _part_without_gradients_wins(cells)
     budgeted = [cell for cell in cells if cell.budget]
     for group in grouped(budgeted, lambda cell: (*cell.pair, cell["defense"], cell.budget)):
         for threat in dict.fromkeys(cell["threat"] for cell in group):
@@ -106,6 +130,29 @@ def less_access_wins(cells: Sequence[Seen]) -> Iterator[Finding]:
                         f"best attack with gradients, {best.attack}, {_measure(best):.1%}",
                         f"the gradients are masked: {_MORE}, and give the defense a better approximation",
                     )
+
+
+def _part_without_gradients_wins(cells: Sequence[Seen]) -> Iterator[Finding]:
+    """A part of an attack that needs no gradients and fools what the parts with gradients do not (Croce and Hein 2020).
+
+    Together they would count as one attack with gradients, and hide it.
+    """
+    for cell in _crafted(cells):
+        accesses, fooled = cell.told.get("component_access") or (), cell.summary.broken_by
+        if fooled is None or "gradients" not in accesses or (cell["stochastic"] and cell["threat"] == "adaptive"):
+            continue  # of a stochastic defense a lucky draw is no success
+        parts = [place for place, access in enumerate(accesses) if access != "gradients"]
+        count = sum(fooled.get(place, 0) for place in parts)
+        if count > tolerance(cell.n) * cell.n:
+            names = " and ".join(cell["components"][place] for place in parts)
+            yield Finding(
+                "less-access-does-better",
+                (cell.place,),
+                f"{names}, a part of {cell.attack} without gradients, fools {count} of {cell.n} samples that the parts "
+                f"with gradients do not ({cell.where})",
+                "the gradients are masked or their attacks end too early: give them more steps, and give the defense a "
+                "better approximation",
+            )
 
 
 def adaptive_weaker(cells: Sequence[Seen]) -> Iterator[Finding]:
