@@ -8,11 +8,15 @@ import torch
 
 from advbench.api import Norm, for_rows, is_stochastic
 from advbench_attacks.input_gradients import each, fooled
+from advbench_attacks.minimal_steps import size
 
 __all__ = ["BoundarySteps"]
 
 _BEYOND = 1e-4
 """By how much a step is longer than the way to the boundary, against rounding (Foolbox; the paper has none)."""
+
+_BEYOND_SHARE = 1e-3
+"""That length as a share of the way from the clean image at most: 1e-4 alone is much where boundaries are near."""
 
 _SMALLEST = 1e-8
 """Added to the norm of a gradient before dividing by it."""
@@ -82,7 +86,7 @@ class BoundarySteps:
             if self._stochastic or len(rows) < _WORTH * len(asked):
                 asked, logits = self._ask(rows, reached, gradient=True)
                 going = torch.ones_like(rows, dtype=torch.bool)
-            moved = moved + self._nearest(asked, logits, going, rows, classes)
+            moved = moved + self._nearest(asked, logits, going, rows, classes, moved=moved)
             reached = (self.images[rows] + (1 + self.overshoot) * moved).clamp(0, 1)
         lost = ~fooled(self.model, points, self.labels) | ~points.flatten(1).isfinite().all(dim=1)
         points[lost] = self.images[lost]
@@ -101,6 +105,8 @@ class BoundarySteps:
         going: torch.Tensor,
         rows: torch.Tensor,
         classes: torch.Tensor,
+        *,
+        moved: torch.Tensor,
     ) -> torch.Tensor:
         """The steps from these points to the nearest of their linearised boundaries, of the points' shape.
 
@@ -110,6 +116,7 @@ class BoundarySteps:
             going: Which of them take a step.
             rows: Which samples those are.
             classes: Their candidates, shape (samples, candidates); the true class is skipped.
+            moved: Their steps so far, in sum.
         """
         labels = self.labels[rows]
         with torch.enable_grad():
@@ -117,19 +124,18 @@ class BoundarySteps:
             gaps = logits.gather(1, classes) - logits.gather(1, labels[:, None])
         shortest = torch.full(labels.shape, math.inf, device=labels.device)
         steps = torch.zeros_like(self.images[rows])
+        gone = size(moved, self.norm)
         for k in range(classes.shape[1]):
             another = classes[:, k] != labels
             if not another.any():
                 continue
             gradient = torch.autograd.grad(gaps[:, k].sum(), asked, retain_graph=True)[0][going]
             flat = gradient.flatten(1)
-            size = (flat.norm(dim=1) if self.norm == "l2" else flat.abs().sum(dim=1)) + _SMALLEST
-            distance = gaps[:, k].detach().abs() / size
+            slope = (flat.norm(dim=1) if self.norm == "l2" else flat.abs().sum(dim=1)) + _SMALLEST
+            distance = gaps[:, k].detach().abs() / slope
+            length = distance + (_BEYOND_SHARE * (gone + distance)).clamp(max=_BEYOND)
             nearer = another & (distance < shortest)
             shortest = torch.where(nearer, distance, shortest)
-            if self.norm == "l2":
-                step = each((distance + _BEYOND) / size) * gradient
-            else:
-                step = each(distance + _BEYOND) * gradient.sign()
+            step = each(length / slope) * gradient if self.norm == "l2" else each(length) * gradient.sign()
             steps = torch.where(each(nearer), step, steps)
         return steps

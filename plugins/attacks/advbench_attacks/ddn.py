@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from advbench.api import Attack, Norm, SampleRandom, for_rows, param
+from advbench.api import Attack, Norm, SampleRandom, for_rows, is_stochastic, param
 from advbench_attacks.input_gradients import each, surplus_gradient
 from advbench_attacks.minimal_steps import NearestPoints, annealed, scaling, size
 
@@ -18,6 +18,12 @@ FIRST_NORM = 1.0
 
 CHANGE = 0.05
 """γ: by what share the norm shrinks after a point that fools the model, and grows after one that does not."""
+
+_SETTLING = 0.75
+"""After what share of the steps the norm may first have shrunk to the boundary and still settle at it."""
+
+_LOOKS = 12
+"""How often the way to a nearer boundary is halved."""
 
 FIRST_STEP, LAST_STEP = 1.0, 0.01
 """α, the L2 length of a step: it falls along a cosine."""
@@ -30,6 +36,7 @@ class DecoupledDirectionAndNorm(Attack):
     At each step δ ← δ + α ∇J/‖∇J‖₂, rescaled to the norm ε, which is 5 % smaller after a point that fools the model
     and 5 % larger after one that does not; x' = clip(x + δ, 0, 1). The nearest x' that fools the model is the result.
     A minimal attack in L2, deterministic. The paper also rounds x' to 8 bits at every step; here nothing is rounded.
+    Where the boundary is so near that the norm shrinks until the end, the way to the result is halved towards it.
     """
 
     name: ClassVar[str] = "ddn"
@@ -66,7 +73,25 @@ class DecoupledDirectionAndNorm(Attack):
             points = torch.addcmul(images, change, each(norm * shrink)).clamp_(0, 1)
         with torch.no_grad():
             nearest.note(rows, points, for_rows(model, rows)(points))
+        if not is_stochastic(model):
+            self._look_on_the_way(model, nearest)
         return nearest.confirmed(model)
+
+    def _look_on_the_way(self, model: torch.nn.Module, nearest: NearestPoints) -> None:
+        """Halves the way from the clean image for those samples whose boundary is nearer than the norm could shrink."""
+        settled = FIRST_NORM * (1 - CHANGE) ** (_SETTLING * self.steps)
+        rows = (nearest.distances < settled).nonzero().flatten()
+        if not len(rows):
+            return
+        images = nearest.images[rows]
+        ways = nearest.points[rows] - images
+        low, high = torch.zeros_like(nearest.distances[rows]), torch.ones_like(nearest.distances[rows])
+        for _ in range(_LOOKS):
+            middle = (low + high) / 2
+            points = images + each(middle) * ways
+            with torch.no_grad():
+                hit = nearest.note(rows, points, for_rows(model, rows)(points))
+            low, high = torch.where(hit, low, middle), torch.where(hit, middle, high)
 
     def minimises(self) -> Norm:
         """L2."""

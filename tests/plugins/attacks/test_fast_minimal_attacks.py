@@ -262,3 +262,12 @@ def test_the_points_returned_fool_the_model_in_the_whole_batch(shift, pushed, in
 def test_parameters_out_of_range_are_refused(attack: type[Attack], key: str, text: str):
     with pytest.raises(ParameterError, match=rf"{key}={text}"):
         attack.from_text({key: text})
+
+
+@pytest.mark.parametrize("distance", [1e-3, 5e-3, 2e-2])
+def test_ddn_finds_boundaries_that_are_nearer_than_its_norm_shrinks(distance, plane, streams):
+    normal = plane.weight.reshape(1, 1, 3, 4) / plane.weight.norm()
+    images = 0.5 + distance * torch.cat((normal, -normal))
+    crafted = DecoupledDirectionAndNorm().run(plane, images, torch.tensor([0, 1]), streams(range(2)))
+    assert plane(crafted).argmax(dim=1).tolist() == [1, 0]
+    assert (size(crafted - images, "l2") <= 1.02 * distance).all()
