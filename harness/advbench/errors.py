@@ -95,7 +95,8 @@ def blamed(component: str) -> Iterator[None]:
         raise  # its message names the component
     except (Exception, SystemExit) as error:
         if not _culprit(error):
-            error.add_note(f"{_BLAME}{component}")
+            # As add_note() of Python 3.11, which 3.10 does not have.
+            vars(error)["__notes__"] = [*getattr(error, "__notes__", ()), f"{_BLAME}{component}"]
         raise
 
 
