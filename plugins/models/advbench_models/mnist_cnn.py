@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from advbench.api import Model, Trainable, TrainingJob, param
+from advbench_models.grey_convolution import GreyConvolution
 from advbench_models.mnist_training import RECIPES, train_mnist_classifier
 from advbench_models.stored_weights import SHIPPED, StoredWeights
 
@@ -28,7 +29,7 @@ class MnistCnnNetwork(nn.Module):
         super().__init__()
         # The largest of rectified values is the largest of the values, rectified: a quarter of the work.
         self.features = nn.Sequential(
-            nn.Conv2d(1, 20, kernel_size=5),
+            GreyConvolution(20, size=5),
             nn.MaxPool2d(2),
             nn.ReLU(inplace=True),
             nn.Conv2d(20, 50, kernel_size=5),
