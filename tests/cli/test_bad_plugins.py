@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import pytest
 
 GOOD = """
 from dataclasses import dataclass
-from advbench.api import Defense, hookimpl
+from advbench.api import Defense, hookimpl, param
 
 @dataclass(frozen=True)
 class Good(Defense):
@@ -21,6 +24,7 @@ class Good(Defense):
     def apply(self, images, rng):
         BODY
         return images
+    METHOD
 
 @hookimpl
 def register_defenses(register):
@@ -28,8 +32,9 @@ def register_defenses(register):
 """
 
 
-def plugin(name: str = "bad", before: str = "", field: str = "", body: str = "pass", after: str = "") -> str:
-    return before + "\n" + GOOD.replace("NAME", name).replace("FIELD", field).replace("BODY", body) + "\n" + after
+def plugin(name: str = "bad", before: str = "", field: str = "", body: str = "pass", method: str = "") -> str:
+    given = {"NAME": name, "FIELD": field, "BODY": body, "METHOD": method}
+    return before + "\n" + reduce(lambda text, pair: text.replace(*pair), given.items(), GOOD) + "\n"
 
 
 THREAD = "import threading\ndef fail():\n    raise OSError('in a thread')\n"
@@ -60,6 +65,36 @@ AT_START = {
         plugin(before="API_VERSION = 2"),
         "made for API version 2, this advbench has 1; upgrade advbench",
     ),
+    "no API version": (plugin(before="API_VERSION = 'one'"), "API_VERSION = 'one' must be a whole number"),
+    "default that is not allowed": (
+        plugin(field="size: int = param(50, max=10, help='x')"),
+        "the default of a parameter is not allowed: size=50: must be a whole number of at most 10",
+    ),
+    "bound of a wrong type": (plugin(field="size: int = param(5, min='a', help='x')"), "TypeError: '<' not supported"),
+    "parameter that hides an attribute": (
+        plugin(field="source: str = param('x', help='x')"),
+        "the parameter 'source' hides what Defense has under that name",
+    ),
+    "parameter that hides the name": (
+        plugin().replace('name = "bad"', "name: str = param('bad', help='x')"),
+        "the parameter 'name' hides what Defense has under that name",
+    ),
+    "equal whatever its parameters are": (
+        plugin(field="size: int = 5").replace("frozen=True", "frozen=True, eq=False"),
+        "leave eq=False out of @dataclass",
+    ),
+    "torch's default dtype": (
+        plugin(before="import torch\ntorch.set_default_dtype(torch.float64)"),
+        "changed torch's default dtype (to torch.float64) for the whole process while it was loaded; that is put back",
+    ),
+    "gradients switched off, another folder": (
+        plugin(before="import os, torch\ntorch.set_grad_enabled(False)\nos.chdir('/')"),
+        "changed whether torch records gradients (to False) and the working folder (to /) for the whole process",
+    ),
+    "what Ctrl-C does": (
+        plugin(before="import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)"),
+        "changed what Ctrl-C does for the whole process",
+    ),
     "mutable default": (
         plugin(field="sizes: list = []"),
         "mutable default <class 'list'> for field sizes is not allowed",
@@ -83,6 +118,22 @@ AT_RUN = {
     "another scale": (plugin(body="return images * 255"), "returned pixels from 0 to 255; images stay in about [0, 1]"),
     "raises": (plugin(body="raise ValueError('no ink')"), "ValueError: no ink (raised by defense 'bad')"),
     "exits": (plugin(body="raise SystemExit(7)"), "SystemExit: 7"),
+    "digest that is no text": (
+        plugin(method="def weights_digest(self): return {1, 2}"),
+        "'bad' answers weights_digest() by set {1, 2}; expected a SHA-256 as text",
+    ),
+    "exception that is no Exception": (
+        plugin(before="class BadError(BaseException): pass", body="raise BadError('boo')"),
+        "BadError: boo",
+    ),
+    "torch's default dtype": (
+        plugin(before="import torch", body="torch.set_default_dtype(torch.float64)"),
+        "defense 'bad' changed torch's default dtype (to torch.float64) for the whole process",
+    ),
+    "deterministic algorithms": (
+        plugin(before="import torch", body="torch.use_deterministic_algorithms(True)"),
+        "defense 'bad' changed torch's choice of deterministic algorithms (to True) for the whole process",
+    ),
     "thread that raises": (
         plugin(before=THREAD, body="started = threading.Thread(target=fail); started.start(); started.join()"),
         "a thread that it started raised OSError: in a thread",
@@ -95,13 +146,14 @@ AT_RUN = {
 def matrix(call: Callable[..., Any], tmp_path: Path) -> Callable[..., tuple[Any, dict[str, Any]]]:
     """Runs FGSM on a few digits with a bad and a good plugin, through some defenses; the call, and cells by defense."""
 
-    def run(source: str, *defenses: str) -> tuple[Any, dict[str, Any]]:
+    def run(source: str, *defenses: str, jobs: int = 1) -> tuple[Any, dict[str, Any]]:
         (tmp_path / "bad_plugin.py").write_text(source)
         (tmp_path / "good_plugin.py").write_text(plugin(name="good"))
         files = ("--plugin", tmp_path / "bad_plugin.py", "--plugin", tmp_path / "good_plugin.py")
         axes = ("--datasets", "mnist-20", "--models", "mnist-cnn", "--attacks", "fgsm", "--defenses", *defenses)
         target = tmp_path / "results.json"
-        called = call("matrix", *axes, *files, "--store", tmp_path / "store", "--export", target)
+        more = ("--store", tmp_path / "store", "--export", target, "--jobs", jobs)
+        called = call("matrix", *axes, *files, *more)
         cells = json.loads(target.read_text())["cells"] if target.exists() else []
         return called, {cell["defense"]: cell for cell in cells}
 
@@ -133,7 +185,7 @@ def test_what_fails_while_it_runs_is_an_err_cell_and_the_others_run(matrix: Call
     assert called.code == 1
     assert cells["bad"]["status"] == "error"
     assert message in cells["bad"]["error"]
-    assert "defense 'bad'" in cells["bad"]["error"]
+    assert "'bad'" in cells["bad"]["error"]
     assert cells["none"]["status"] == cells["good"]["status"] == "ok"
     assert "ERR" in called.out
 
@@ -145,3 +197,39 @@ def test_what_prints_at_import_does_not_print_among_the_tables(matrix: Callable[
     assert "hello from a plugin" in called.err
     assert "hello" not in called.out
     assert "and again" not in called.out
+
+
+def test_what_goes_around_python_s_stdout_does_not_come_among_the_tables_either(tmp_path: Path) -> None:
+    talk = "import os, subprocess, sys; os.write(1, b'by hand\\n'); subprocess.run(['echo', 'by a child'])"
+    (tmp_path / "bad_plugin.py").write_text(plugin(before=talk, body="import os; os.write(1, b'in apply\\n')"))
+    axes = "--datasets mnist-20 --models mnist-cnn --attacks fgsm --defenses bad"
+    advbench, more = f"{sys.executable} -m advbench", "--plugin bad_plugin.py"
+    command = f"{advbench} matrix {axes} {more} --store store && {advbench} list defenses {more} --format json"
+    done = subprocess.run(["bash", "-ec", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for words in ("by hand", "by a child", "in apply"):
+        assert words in done.stderr
+        assert words not in done.stdout
+    assert "mnist-20 · mnist-cnn" in done.stdout
+    assert "bad" in {entry["name"] for entry in json.loads(done.stdout[done.stdout.index("\n[") :])}
+
+
+def test_a_component_that_closes_stdout_closes_nothing(matrix: Callable[..., Any]) -> None:
+    close = "import sys; sys.stdout.close()"
+    called, cells = matrix(plugin(before=close, body=close), "bad", "good")
+    assert called.code == 0, called.err
+    assert cells["bad"]["status"] == cells["good"]["status"] == "ok"
+    assert "finished in" in called.err
+
+
+def test_a_component_that_cannot_be_hashed_is_named(matrix: Callable[..., Any]) -> None:
+    called, _ = matrix(plugin(method="def __hash__(self): raise OSError('no')"), "bad")
+    assert called.code == 2
+    assert "defense 'bad' of file bad_plugin.py cannot be built: OSError: no" in called.error_line()
+
+
+def test_an_interruption_that_a_component_makes_up_in_a_worker_is_its_own(matrix: Callable[..., Any]) -> None:
+    called, cells = matrix(plugin(body="raise KeyboardInterrupt"), "bad", "good", jobs=2)
+    assert called.code == 1, called.err
+    assert cells["bad"]["error"] == "KeyboardInterrupt"
+    assert cells["good"]["status"] == "ok"

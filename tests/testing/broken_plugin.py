@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from advbench.api import Attack, Budget, Dataset, Defense, LabelledImages, Model
 DEFENSES = (
     "shape", "dtype", "nan", "scale", "in-place", "unseeded", "numpy", "secretly-random", "claims-random", "batch-mean",
     "claims-identity", "no-gradient", "zero-gradient", "nan-gradient", "stand-in-shape", "raises", "exits",
+    "new-digest", "process",
 )  # fmt: skip
 ATTACKS = (
     "over-budget", "range", "in-place", "changes-model", "unseeded", "secretly-random", "batch", "labels", "weak",
@@ -24,6 +26,9 @@ MODELS = (
     "new-weights", "new-digest", "no-network",
 )  # fmt: skip
 DATASETS = ("ids-descend", "ids-twice", "range", "labels", "dtype", "shuffled", "new-digest")
+
+
+COUNT = itertools.count()
 
 
 def how(default: str) -> str:
@@ -44,6 +49,9 @@ class BrokenDefense(Defense):
     @property
     def identity(self):
         return self.how == "claims-identity"
+
+    def weights_digest(self):
+        return f"{next(COUNT):064d}" if self.how == "new-digest" else None
 
     def apply(self, images, rng):
         if self.how == "shape":
@@ -69,6 +77,8 @@ class BrokenDefense(Defense):
             raise KeyError("something")
         if self.how == "exits":
             raise SystemExit(3)
+        if self.how == "process":
+            torch.use_deterministic_algorithms(True)
         return images * 0.9
 
     def approximation(self, images, rng):

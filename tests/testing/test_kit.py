@@ -46,6 +46,8 @@ BROKEN = {
         "stand-in-shape": ("gradients are finite", "returned shape"),
         "raises": ("images of the same form", "KeyError: 'something'"),
         "exits": ("images of the same form", "SystemExit: 3"),
+        "new-digest": ("digest of the weights", "another at the second"),
+        "process": ("images of the same form", "it changed torch's choice of deterministic algorithms"),
     },
     "broken-attack": {
         "over-budget": ("images in range and within the budget", "went 0.2 from the image in linf; its budget is 0.1"),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn, TextIO
+
+from advbench.streams import stdout_kept
 
 __all__ = ["resumable"]
 
@@ -27,8 +28,7 @@ def resumable(options: argparse.Namespace, body: Callable[[TextIO], int]) -> int
     """
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        stdout = sys.stdout
-        with contextlib.redirect_stdout(sys.stderr):
+        with stdout_kept() as stdout:
             return body(stdout)
     except KeyboardInterrupt as interruption:
         kept = str(interruption) or "nothing was lost"

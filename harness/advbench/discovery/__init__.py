@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from advbench.discovery.identity import code_digests, dependency_versions, is_library
 from advbench.discovery.loading import DISABLE_VARIABLE, FILES_VARIABLE, discover, named_files
+from advbench.discovery.process_state import ProcessState, is_interruption, process_kept
 from advbench.discovery.registry import KINDS, Plugin, Problem, Registered, Registry
 from advbench.discovery.threads import threads_watched
 
@@ -13,12 +14,15 @@ __all__ = [
     "KINDS",
     "Plugin",
     "Problem",
+    "ProcessState",
     "Registered",
     "Registry",
     "code_digests",
     "dependency_versions",
     "discover",
+    "is_interruption",
     "is_library",
     "named_files",
+    "process_kept",
     "threads_watched",
 ]

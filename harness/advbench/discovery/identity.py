@@ -147,5 +147,5 @@ def _distributions() -> Mapping[str, Sequence[str]]:
 def _version(distribution: str) -> str:
     try:
         return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
+    except (metadata.PackageNotFoundError, ValueError):  # ValueError: an empty name
         return "not installed"

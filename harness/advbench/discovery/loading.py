@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
-import sys
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,9 +16,11 @@ import pluggy
 from advbench import __version__
 from advbench.api import API_VERSION, Component, hookspecs
 from advbench.api.modules import import_file
+from advbench.discovery.process_state import ProcessState
 from advbench.discovery.registry import KINDS, Plugin, Registry
 from advbench.discovery.threads import threads_watched
 from advbench.errors import PluginError, UsageError, describe
+from advbench.streams import stdout_kept
 
 __all__ = ["DISABLE_VARIABLE", "FILES_VARIABLE", "discover", "named_files"]
 
@@ -96,14 +96,19 @@ def _disabled(plugin: Plugin, without: Sequence[str]) -> bool:
 def _load(registry: Registry, plugin: Plugin, load: Callable[[], Any]) -> None:
     """Loads one plugin and lets it register; whatever it raises becomes a problem."""
     registry.plugins.append(plugin)
+    before = ProcessState.now()
     try:
         # What a plugin prints must not mix with the tables on stdout.
-        with contextlib.redirect_stdout(sys.stderr), threads_watched(partial(_report_thread, registry, plugin)):
+        with stdout_kept(), threads_watched(partial(_report_thread, registry, plugin)):
             _register(registry, plugin, load())
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         registry.report(plugin, describe(error), traceback.format_exc())
+    changed = before.put_back()
+    if changed:
+        told = " and ".join(changed)
+        registry.report(plugin, f"changed {told} for the whole process while it was loaded; that is put back")
 
 
 def _report_thread(registry: Registry, plugin: Plugin, error: BaseException) -> None:
@@ -113,8 +118,11 @@ def _report_thread(registry: Registry, plugin: Plugin, error: BaseException) -> 
 
 def _register(registry: Registry, plugin: Plugin, module: Any) -> None:
     wanted = getattr(module, "API_VERSION", API_VERSION)
+    if type(wanted) is not int:
+        registry.report(plugin, f"API_VERSION = {wanted!r} must be a whole number; this advbench has {API_VERSION}")
+        return
     if wanted != API_VERSION:
-        older = "the plugin" if isinstance(wanted, int) and wanted < API_VERSION else "advbench"
+        older = "the plugin" if wanted < API_VERSION else "advbench"
         registry.report(plugin, f"made for API version {wanted!r}, this advbench has {API_VERSION}; upgrade {older}")
         return
     manager = pluggy.PluginManager(hookspecs.PROJECT)

@@ -10,7 +10,7 @@ from typing import Any
 
 from advbench.api import Attack, Component, Dataset, Defense, Executor, Model, Reporter
 from advbench.api.component import closest
-from advbench.errors import UnknownNameError, describe
+from advbench.errors import ParameterError, UnknownNameError, describe
 
 __all__ = ["KINDS", "Plugin", "Problem", "Registered", "Registry"]
 
@@ -188,19 +188,38 @@ def _fault(kind: str, component: Any) -> str | None:
     own = {key for key in inspect.get_annotations(component) if not key.startswith("_")}
     if own and "__dataclass_params__" not in component.__dict__:
         return f"{where}: decorate it with @dataclass(frozen=True), its fields being its parameters"
+    if not component.__dataclass_params__.eq:  # type: ignore[attr-defined]
+        return f"{where}: components are equal when their parameters are; leave eq=False out of @dataclass"
     if not component.__dataclass_params__.frozen:  # type: ignore[attr-defined]
         return f"{where}: components are frozen; decorate it with @dataclass(frozen=True)"
     missing = sorted(getattr(component, "__abstractmethods__", ()))
     if missing:
         return f"{where}: does not define {', '.join(missing)}"
     try:
-        component.parameters()
-    except Exception as error:
-        return f"{where}: {describe(error)}"
+        wrong = _wrong_parameter(base, component)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        wrong = describe(error)
+    if wrong:
+        return f"{where}: {wrong}"
     for attribute, wanted, holds in _attributes(kind, component):
         if not holds:
             return f"{where}: {attribute} = {getattr(component, attribute, None)!r} must be {wanted}"
     return None
+
+
+def _wrong_parameter(base: type[Component], component: type[Component]) -> str:
+    """What is wrong with the first wrong one of a component's parameters, or nothing."""
+    for parameter in component.parameters():
+        if parameter.name == "name" or hasattr(base, parameter.name):
+            return f"the parameter {parameter.name!r} hides what {base.__name__} has under that name; rename it"
+        if not parameter.required:
+            try:
+                parameter.check(parameter.default)
+            except ParameterError as error:
+                return f"the default of a parameter is not allowed: {error}"
+    return ""
 
 
 def _attributes(kind: str, component: Any) -> Iterator[tuple[str, str, bool]]:

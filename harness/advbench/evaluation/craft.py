@@ -67,7 +67,7 @@ def craft(place: Workspace, task: CraftTask, progress: Callable[[int], None]) ->
             parts.setdefault(name, []).append(tensor.cpu())
         progress(start + len(batch.ids) - places.start)
     place.check_network(task.model, f"attack {attack.name!r}")
-    place.check_threads(f"attack {attack.name!r}")
+    place.check_process(f"attack {attack.name!r}")
     tensors = {name: torch.cat(pieces) for name, pieces in parts.items()}
     facts = {"seconds": round(seconds, 6), "attack": task.attack, "images_asked": asked, "gradient_error": raised}
     place.store.write_tensors(task.material, tensors, facts, task.part)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from advbench.api import Attack, Dataset, DataSources, LabelledImages, Model
-from advbench.discovery import Registry, discover
+from advbench.discovery import ProcessState, Registry, discover
 from advbench.errors import ContractError, UsageError, describe
 from advbench.evaluation.allocator import keep_freed_memory
 from advbench.evaluation.contracts import check_dataset
@@ -72,6 +72,7 @@ class Workspace:
         unattacked: What the attacked classifiers say of clean images, which all attacks on them share; a few bytes
             a sample.
         thread_errors: What threads have raised that components started in the current task.
+        process: The settings of the process when the current task began.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Workspace:
         self._networks: dict[str, torch.nn.Module] = {}
         self._states: dict[str, str] = {}
         self.thread_errors: list[BaseException] = []
+        self.process = ProcessState.now()
         self.unattacked: dict[tuple[Any, ...], Unattacked] = {}
 
     def images(self, spec: str) -> LabelledImages:
@@ -120,10 +122,13 @@ class Workspace:
         network = self._networks[spec]
         if _state_digest(network) != self._states[spec] or any(part.training for part in network.modules()):
             del self._networks[spec]
-            raise ContractError(f"{label} changed the model's weights or put it in training mode")
+            raise ContractError(f"{label}, or the model itself, changed the model's weights or put it in training mode")
 
-    def check_threads(self, label: str) -> None:
-        """Raises ContractError when a thread that a component started in this task has raised something."""
+    def check_process(self, label: str) -> None:
+        """Raises ContractError when a component of this task changed the process, or its thread raised something."""
+        changed = self.process.put_back()
+        if changed:
+            raise ContractError(f"{label} changed {' and '.join(changed)} for the whole process")
         if self.thread_errors:
             raise ContractError(f"{label}: a thread that it started raised {describe(self.thread_errors[0])}")
 

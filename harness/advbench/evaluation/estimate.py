@@ -11,7 +11,7 @@ from concurrent.futures import BrokenExecutor, Future
 import torch
 
 from advbench.api import SampleRandom, WorkerLostError
-from advbench.discovery import threads_watched
+from advbench.discovery import is_interruption, process_kept, threads_watched
 from advbench.errors import describe
 from advbench.evaluation.crew import Crew
 from advbench.evaluation.environment import Environment, Workspace, workspace
@@ -118,9 +118,9 @@ def _passes(place: Workspace, attack: str) -> float | None:
     try:
         passes = place.attack(attack).passes()
         return None if passes is None else float(passes)
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:
+        if is_interruption(error):
+            raise
         _log.info("not part of the forecast, since it fails: %s", describe(error))
         return 0.0
 
@@ -132,14 +132,14 @@ class _Trial:
     def seconds(self, thing: Timed) -> float:
         """Seconds an image; 0 of what fails."""
         try:
-            with threads_watched(lambda error: _log.info("a thread failed: %s", describe(error))):
+            with process_kept(), threads_watched(lambda error: _log.info("a thread failed: %s", describe(error))):
                 if thing[0] == "defense":
                     return self._defense_seconds(*thing[1:])
                 model, dataset, precision, count = thing[1:]
                 return self._pass_seconds(model, dataset, int(count), precision)
-        except KeyboardInterrupt:
-            raise
         except BaseException as error:
+            if is_interruption(error):
+                raise
             _log.info("not part of the forecast, since it fails: %s", describe(error))
             return 0.0
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from advbench.api import Attack, Component, Dataset, Model
+from advbench.api import Attack, Component, ContractError, Dataset, Defense, Model
 from advbench.discovery import code_digests, dependency_versions
 from advbench.evaluation.threat import OBLIVIOUS
 from advbench.specs import FLOAT32, Chain
@@ -42,11 +42,12 @@ class Base:
         """Collects it; ``digest`` is that of the dataset's content.
 
         Raises:
+            ContractError: A digest is no text.
             WeightsError: The weights are missing or damaged.
         """
         return cls(
-            dataset={**_identity(dataset), "digest": digest},
-            model={**_identity(model), "weights": model.weights_digest()},
+            dataset={**_identity(dataset), "digest": _digest(dataset, "digest", digest)},
+            model={**_identity(model), "weights": _digest(model, "weights_digest", model.weights_digest())},
             seed=seed,
             device=device.partition(":")[0],
         )
@@ -120,4 +121,18 @@ def _identity(component: Component) -> dict[str, Any]:
 
 
 def _chain_identity(chain: Chain) -> list[dict[str, Any]]:
-    return [{**_identity(part), "weights": part.weights_digest()} for part in chain.parts]
+    return [{**_identity(part), "weights": _weights(part)} for part in chain.parts]
+
+
+def _weights(defense: Defense) -> str | None:
+    told = defense.weights_digest()
+    return None if told is None else _digest(defense, "weights_digest", told)
+
+
+def _digest(component: Component, method: str, told: object) -> str:
+    """A digest as a component tells it, if it is one."""
+    if not isinstance(told, str) or not told:
+        raise ContractError(
+            f"{component.name!r} answers {method}() by {type(told).__name__} {told!r}; expected a SHA-256 as text"
+        )
+    return told

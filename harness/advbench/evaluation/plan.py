@@ -118,7 +118,9 @@ def pick_ids(dataset: Dataset, limit: int | None, seed: int) -> tuple[int, ...]:
     """A reproducible random subset of the sample ids, ascending; a smaller limit picks a part of a larger one's."""
     try:
         ids = np.asarray(dataset.ids(), dtype=np.int64)
-    except (Exception, SystemExit) as error:
+    except (KeyboardInterrupt, UsageError):
+        raise
+    except BaseException as error:
         raise UsageError(f"dataset {dataset.name!r} cannot tell its sample ids: {describe(error)}") from error
     if not len(ids):
         raise UsageError(f"dataset {dataset.name!r} has no samples; pick another")

@@ -34,10 +34,12 @@ def cells_of(
         device: Where the cells are to be computed.
     """
     pair = _Pair(axes, dataset, model, ids)
-    misfit = _misfit(dataset, model)
+    misfit = _attempt(lambda: {"skipped": _misfit(dataset, model)})
     bases = _attempt(partial(_bases, axes, dataset, model, sources, device))
-    if misfit:
-        yield from pair.without_keys(skipped=misfit)
+    if isinstance(misfit, str):
+        yield from pair.without_keys(failed=misfit)
+    elif misfit["skipped"]:
+        yield from pair.without_keys(**misfit)
     elif isinstance(bases, str):
         yield from pair.without_keys(failed=bases)
     else:
@@ -155,7 +157,9 @@ def _attempt(ask: Callable[[], Any]) -> Any:
         return ask()
     except UsageError:
         raise
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         return describe(error)
 
 

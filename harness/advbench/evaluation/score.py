@@ -51,7 +51,7 @@ def predict_clean(place: Workspace, task: CleanTask, progress: Callable[[int], N
         defended.predict(images, ids, predictions)
     seconds = round(time.perf_counter() - began, 6)
     place.check_network(task.model, f"defense {task.defense!r}")
-    place.check_threads(f"defense {task.defense!r}")
+    place.check_process(f"defense {task.defense!r}")
     few = task.ids[:PROBED]
     probes = probe(
         place.network(task.model), place.chain(task.defense), data.take(few)[0].to(place.device), few, task.seed
@@ -94,7 +94,7 @@ def score(place: Workspace, task: ScoreTask, progress: Callable[[int], None]) ->
         asked, raised = asked + crafted.get("images_asked", 0), raised or crafted.get("gradient_error", "")
         for name, values in attacked.items():
             values.extend(tensors[name].tolist() if name in tensors else [])
-    place.check_threads(f"defense {specs['defense']!r}")
+    place.check_process(f"defense {specs['defense']!r}")
     cell = {
         **task.specs,
         "status": "ok",

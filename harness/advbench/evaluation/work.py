@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import os
-import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from advbench.discovery import threads_watched
+from advbench.discovery import is_interruption, process_kept, threads_watched
 from advbench.errors import ContractError, StoreError, describe
 from advbench.evaluation.craft import craft, join
 from advbench.evaluation.environment import Environment, Workspace, workspace
@@ -21,6 +20,7 @@ from advbench.evaluation.memory import free_memory, is_shortage
 from advbench.evaluation.score import predict_clean, score
 from advbench.evaluation.tasks import CleanTask, CraftTask, JoinTask, Outcome, ScoreTask, Task
 from advbench.store import digest_of
+from advbench.streams import stdout_kept
 
 __all__ = ["execute", "given_time", "set_progress"]
 
@@ -52,13 +52,15 @@ def execute(environment: Environment, task: Task, *, again: bool = False) -> Out
     with _one_at_a_time:
         try:
             # What a component prints must not mix with the tables on stdout.
-            with contextlib.redirect_stdout(sys.stderr):
+            with stdout_kept():
                 place = workspace(environment)  # which a fresh worker has to load, and takes no time of the task's
                 with given_time(environment.timeout):
                     return _claimed(place, task, again)
-        except (KeyboardInterrupt, StoreError):
+        except StoreError:
             raise
         except BaseException as error:
+            if is_interruption(error):
+                raise
             return Outcome(time.perf_counter() - began, describe(error), traceback.format_exc())
 
 
@@ -132,7 +134,7 @@ def _attempt(place: Workspace, task: Task) -> str | None:
 
 def _run(place: Workspace, task: Task) -> None:
     place.thread_errors.clear()
-    with threads_watched(place.thread_errors.append):
+    with process_kept() as place.process, threads_watched(place.thread_errors.append):
         if isinstance(task, CraftTask):
             _check_material(place, task)
             craft(place, task, _progress)
@@ -177,4 +179,7 @@ def _check_material(place: Workspace, task: CraftTask | CleanTask) -> None:
         material = base.clean(task.ids, place.chain(task.defense), task.draws)
     if material != task.material:
         changed = [key for key in material if material[key] != task.material.get(key)]
-        raise ContractError(f"{', '.join(changed)} changed on disk while the run was under way; run the command again")
+        raise ContractError(
+            f"{', '.join(changed)} changed on disk while the run was under way; run the command again (or "
+            "it tells another digest each time, which 'advbench check' finds)"
+        )

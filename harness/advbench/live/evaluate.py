@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
-import contextlib
 import shutil
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +19,7 @@ from advbench.cli.workbench import Workbench
 from advbench.errors import UsageError
 from advbench.live.components import LiveObjects
 from advbench.live.results import Results
+from advbench.streams import stdout_kept
 
 __all__ = ["matrix"]
 
@@ -90,7 +89,7 @@ def matrix(
     found = []
     for run in runs:
         run.announce()
-        with contextlib.redirect_stdout(sys.stderr):  # what components print is no result
+        with stdout_kept():  # what components print is no result
             found.append(run.results())
     return Results(combine_seeds(found), runs[0].plan.cells, bench.store)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 
@@ -97,12 +98,23 @@ def narrow(registry: Registry, suite: Suite, axis: str, texts: Sequence[str]) ->
 def _build(registry: Registry, kind: str, name: str, given: dict[str, str]) -> Component:
     registered = registry.get(kind, name)
     try:
-        return registered.component.from_text(given)
+        component = registered.component.from_text(given)
+        _probe(component)
+    except KeyboardInterrupt:
+        raise
     except ParameterError as error:
         raise ParameterError(f"{kind[:-1]} {name!r}: {error}") from error
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         origin = registered.plugin.provenance
         raise UsageError(f"{kind[:-1]} {name!r} of {origin} cannot be built: {describe(error)}") from error
+    return component
+
+
+def _probe(component: Component) -> None:
+    """Does what plans do with components all the time, so that one that cannot stand it is named here."""
+    hash(component)
+    if component != copy.copy(component):
+        raise TypeError("it does not equal its own copy; leave __eq__ to dataclass")
 
 
 def _check_axis(kind: str, found: list[tuple[str, str]]) -> None:

@@ -33,6 +33,7 @@ def defense_rules(defense: Defense) -> Iterator[Rule]:
     yield Rule("independent of its batch", apply, trial.batches)
     yield Rule("identity declared truthfully", origin(defense, "identity"), trial.declares_identity)
     yield Rule("gradients are finite", approximation, trial.gradients, "finite gradients through the stand-in")
+    yield Rule("digest of the weights", origin(defense, "weights_digest"), trial.digest, "a SHA-256, or None")
     yield Rule("on CUDA", apply, trial.on_cuda, form)
     yield from common_rules(defense)
 
@@ -122,6 +123,11 @@ class _Trial:
             expect(gradient is not None, "a gradient at the images", "the stand-in does not depend on them")
             expect(bool(torch.isfinite(gradient).all()), "finite gradients", "NaN or infinite ones")
             expect(bool(gradient.any()), "a gradient that is not zero throughout", "zero for every image")
+
+    def digest(self) -> None:
+        first, second = (self.defense.weights_digest() for _ in range(2))
+        expect(first is None or (isinstance(first, str) and len(first) >= 32), "a SHA-256, or None", repr(first))
+        expect(first == second, "the same digest at every call", "another at the second")
 
     def on_cuda(self) -> None:
         device = cuda()

@@ -6,7 +6,9 @@ import dataclasses
 from collections.abc import Callable, Iterator
 
 from advbench.api import Component
+from advbench.discovery import process_kept
 from advbench.errors import ContractError, describe
+from advbench.streams import stdout_kept
 
 __all__ = ["Broken", "Finding", "Rule", "examine", "expect"]
 
@@ -77,7 +79,10 @@ def examine(rules: Iterator[Rule]) -> Iterator[Finding]:
     """Holds each rule against its component; whatever the component raises breaks the rule."""
     for rule in rules:
         try:
-            rule.check()
+            with stdout_kept(), process_kept() as process:
+                rule.check()
+                changed = process.put_back()
+            expect(not changed, "the settings of the process to stay", f"it changed {' and '.join(changed)}")
         except NotAsked as reason:  # noqa: PERF203  some dozen rules
             yield Finding(rule.name, None, seen=str(reason))
         except Broken as broken:

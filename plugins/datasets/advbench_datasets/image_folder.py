@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -24,7 +24,8 @@ _MODES = {"rgb": "RGB", "grey": "L"}
 class ImageFolder(OwnImages):
     """Your own images, in a folder a class: ``image-folder:path=DIR``.
 
-    The classes are the folders in DIR by name, and the samples the image files in them, by class and then by name.
+    The classes are the folders in DIR by name, and the samples the image files in them, by class and then by name;
+    hidden files are left out. Images of 16 bits are read with 8.
     """
 
     name: ClassVar[str] = "image-folder"
@@ -58,7 +59,9 @@ class ImageFolder(OwnImages):
 
 
 def _images(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in _SUFFIXES and file.is_file())
+    found = (file for file in folder.rglob("*") if file.suffix.lower() in _SUFFIXES and file.is_file())
+    # Hidden files are no samples: thumbnails, copies of notebooks, what macOS leaves beside each file.
+    return sorted(file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts))
 
 
 @functools.lru_cache(maxsize=2)
@@ -84,7 +87,7 @@ def _pixels(name: str, file: Path, size: int | None, mode: str) -> Array:
 
     try:
         with Image.open(file) as opened:
-            image = opened.convert(mode)
+            image = _of_eight_bits(name, file, opened).convert(mode)
     except (OSError, ValueError, SyntaxError) as error:
         raise DataError(f"{name}: {file} cannot be read as an image ({error}); mend or remove it") from error
     if size is not None:
@@ -95,3 +98,19 @@ def _pixels(name: str, file: Path, size: int | None, mode: str) -> Array:
         image = image.crop((left, top, left + size, top + size))
     pixels = np.asarray(image, dtype=np.uint8)
     return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
+
+
+def _of_eight_bits(name: str, file: Path, image: Any) -> Any:
+    """An image of 16 bits with 8, which Pillow itself would cut off at 255.
+
+    Raises:
+        DataError: The file does not tell which value is white.
+    """
+    if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
+        raise DataError(f"{name}: {file} has pixels of 32 bits, of which white may be any; save 8 or 16 bits")
+    if not image.mode.startswith("I"):
+        return image
+    from PIL import Image
+
+    sixteen = np.asarray(image).astype(np.int64)
+    return Image.fromarray(((sixteen + 128) // 257).astype(np.uint8))

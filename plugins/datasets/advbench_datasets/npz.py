@@ -76,7 +76,7 @@ def _read(path: Path, size: int, changed: int, images_key: str | None, labels_ke
     except (OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
         raise DataError(f"npz: {path} is damaged or no .npz file ({error})") from error
     except ValueError as error:
-        if "pickle" not in str(error).lower():
+        if "pickle" not in str(error).lower() or not zipfile.is_zipfile(path):
             raise DataError(f"npz: {path} is damaged or no .npz file ({error})") from error
         raise DataError(
             f"npz: {path} holds pickled objects, which could run code, so that nothing of them was read; save arrays "

@@ -61,6 +61,21 @@ def test_a_changed_file_is_another_dataset(folder: Path) -> None:
     assert build(f"image-folder:path={folder}").digest(SOURCES) != before
 
 
+def test_images_of_16_bits_keep_their_greys(folder: Path) -> None:
+    greys = np.array([[0, 257, 25700, 65535]] * 4, dtype=np.uint16)
+    Image.fromarray(greys).save(folder / "cat" / "deep.png")
+    data = build(f"image-folder:path={folder},size=4,mode=grey").load(SOURCES)
+    assert data.images[2, 0, 0].tolist() == [0, 1, 100, 255]
+
+
+def test_hidden_files_are_no_samples(folder: Path) -> None:
+    copies = folder / "cat" / ".ipynb_checkpoints"
+    copies.mkdir()
+    Image.fromarray(PIXELS[0]).save(copies / "0-checkpoint.png")
+    (folder / "dog" / "._2.png").write_bytes(b"\0\5\26\7")
+    assert len(build(f"image-folder:path={folder}").load(SOURCES)) == 6
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -68,6 +83,10 @@ def test_a_changed_file_is_another_dataset(folder: Path) -> None:
         (lambda folder: folder / "cat", "has 0 folders; expected one a class, at least two"),
         (lambda folder: (folder / "cat" / "0.BMP").write_bytes(b"BM") and folder, "0.BMP cannot be read as an image"),
         (lambda folder: [f.unlink() for f in folder.rglob("*.*")] and folder, "hold no image files"),
+        (
+            lambda folder: Image.fromarray(np.ones((8, 8), np.float32)).save(folder / "cat" / "f.tif") or folder,
+            "f.tif has pixels of 32 bits, of which white may be any; save 8 or 16 bits",
+        ),
     ],
 )
 def test_a_folder_that_cannot_be_used(
@@ -76,6 +95,7 @@ def test_a_folder_that_cannot_be_used(
     called = call("matrix", "--datasets", f"image-folder:path={change(folder)}", "--models", "mnist-cnn")
     assert called.code == 2
     assert message in called.error_line()
+    assert called.error_line().startswith("advbench matrix: error: image-folder: ")
 
 
 @pytest.mark.parametrize(
@@ -128,7 +148,7 @@ def test_arrays_that_cannot_be_used(
     assert message in called.error_line()
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"\x93NUMPY\x01\x00"])
+@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 cut off", b"\x93NUMPY\x01\x00"])
 def test_a_file_that_is_no_archive(call: Callable[..., Any], tmp_path: Path, content: bytes) -> None:
     (tmp_path / "d.npz").write_bytes(content)
     called = call("matrix", "--datasets", f"npz:path={tmp_path / 'd.npz'}", "--models", "mnist-cnn")
