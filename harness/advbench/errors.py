@@ -93,7 +93,7 @@ def blamed(component: str) -> Iterator[None]:
         yield
     except AdvbenchError:
         raise  # its message names the component
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         if not _culprit(error):
             # As add_note() of Python 3.11, which 3.10 does not have.
             vars(error)["__notes__"] = [*getattr(error, "__notes__", ()), f"{_BLAME}{component}"]
