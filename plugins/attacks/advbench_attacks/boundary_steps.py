@@ -25,14 +25,26 @@ _SMALLEST = 1e-8
 _WORTH = 0.9
 """What share of a batch must go on for the backward passes to be worth taking for the others, too."""
 
+_WORTH_ONE = 0.6
+"""What share of a batch must want a boundary looked at for one backward pass to be worth taking for the others, too."""
+
+_STEEPER = 4.0
+"""By what factor a class's slope is trusted not to grow while those that are looked at are steady."""
+
+_STEADY = 1.25
+"""By what factor a slope may have changed and is still called steady."""
+
 
 class BoundarySteps:
     """Takes DeepFool's steps (Moosavi-Dezfooli, Fawzi and Frossard 2016, algorithm 2) on a batch.
 
     At each step every sample moves to the nearest of the boundaries f_k = z_k − z_y = 0, linearised at its point:
     in L2 by |f_k|/‖∇f_k‖₂² · ∇f_k, in L∞ by |f_k|/‖∇f_k‖₁ · sign ∇f_k (section 3.3). The sum of the steps, times
-    1 + overshoot and clipped to [0, 1], is the next point. A step costs a forward pass, or two, and a backward
-    pass a class, and samples that are done leave the batch.
+    1 + overshoot and clipped to [0, 1], is the next point. Samples that are done leave the batch.
+
+    The first step costs a backward pass a class. Later ones look at the boundary that seems the nearest, and pass
+    over those that would be farther even if they were four times as steep as when all were last looked at. Where
+    the slopes that are looked at have changed by a quarter since then, all boundaries are looked at again.
 
     Args:
         model: Classifier in eval mode.
@@ -63,6 +75,7 @@ class BoundarySteps:
         self.overshoot = overshoot
         self.norm = norm
         self._stochastic = is_stochastic(model)
+        self._slopes = images.new_zeros(len(images), 0)
 
     def run(self) -> torch.Tensor:
         """Takes the steps.
@@ -78,6 +91,7 @@ class BoundarySteps:
             asked, logits = self._ask(rows, reached, gradient=not self._stochastic)
             if step == 0:
                 classes = logits.detach().argsort(dim=1, descending=True, stable=True)[:, : self.candidates]
+                self._slopes = logits.new_zeros(classes.shape)
             going = logits.argmax(dim=1) == self.labels[rows]
             points[rows[~going]] = reached[~going]
             rows, classes, moved, reached = rows[going], classes[going], moved[going], reached[going]
@@ -118,24 +132,93 @@ class BoundarySteps:
             classes: Their candidates, shape (samples, candidates); the true class is skipped.
             moved: Their steps so far, in sum.
         """
-        labels = self.labels[rows]
-        with torch.enable_grad():
-            logits = logits[going]
-            gaps = logits.gather(1, classes) - logits.gather(1, labels[:, None])
-        shortest = torch.full(labels.shape, math.inf, device=labels.device)
-        steps = torch.zeros_like(self.images[rows])
-        gone = size(moved, self.norm)
-        for k in range(classes.shape[1]):
-            another = classes[:, k] != labels
-            if not another.any():
-                continue
-            gradient = torch.autograd.grad(gaps[:, k].sum(), asked, retain_graph=True)[0][going]
-            flat = gradient.flatten(1)
-            slope = (flat.norm(dim=1) if self.norm == "l2" else flat.abs().sum(dim=1)) + _SMALLEST
-            distance = gaps[:, k].detach().abs() / slope
-            length = distance + (_BEYOND_SHARE * (gone + distance)).clamp(max=_BEYOND)
-            nearer = another & (distance < shortest)
-            shortest = torch.where(nearer, distance, shortest)
-            step = each(length / slope) * gradient if self.norm == "l2" else each(length) * gradient.sign()
-            steps = torch.where(each(nearer), step, steps)
-        return steps
+        labels, slopes = self.labels[rows], self._slopes[rows]
+        at, places = going.nonzero().flatten(), torch.arange(len(rows), device=rows.device)
+        points = asked.detach()[at]
+        gaps = _gaps(logits[at], classes, labels)
+        heights = gaps.detach().abs()
+        unseen = classes != labels[:, None]
+        bounds = torch.where(slopes > 0, heights / (_STEEPER * slopes), 0.0)
+        seen = torch.zeros_like(slopes)
+        nearest = _Nearest(moved, self.norm)
+        while True:
+            bound, column = bounds.masked_fill(~unseen, math.inf).min(dim=1)
+            wanted = unseen.any(dim=1) & (bound <= nearest.distances)
+            count = int(wanted.sum())
+            if not count:
+                break
+            if count < _WORTH_ONE * len(asked) and not self._stochastic:
+                places = wanted.nonzero().flatten()
+                asked, logits = self._ask(rows[places], points[places], gradient=True)
+                at = torch.arange(count, device=rows.device)
+                gaps = _gaps(logits, classes[places], labels[places])
+            among = wanted[places]
+            these = places[among]
+            k = column[these, None]
+            with torch.enable_grad():
+                looked_at = gaps[among].gather(1, k).sum()
+            gradient = torch.autograd.grad(looked_at, asked, retain_graph=True)[0][at[among]]
+            slope = nearest.note(these, k[:, 0], heights[these].gather(1, k)[:, 0], gradient)
+            unseen[these, k[:, 0]] = False
+            seen[these, k[:, 0]] = slope
+            change = slope / slopes[these].gather(1, k)[:, 0]
+            bounds[these[(change > _STEADY) | (change < 1 / _STEADY)]] = 0
+        whole = ~unseen.any(dim=1)
+        self._slopes[rows[whole]] = seen[whole]
+        return nearest.steps
+
+
+class _Nearest:
+    """Of each sample the step to the nearest of the linearised boundaries that were looked at so far.
+
+    Args:
+        moved: The samples' steps before, in sum; shape (samples, channels, height, width).
+        norm: ``l2`` or ``linf``.
+
+    Attributes:
+        steps: Of the same shape.
+        distances: How far the boundaries are, or infinity; shape (samples,).
+    """
+
+    def __init__(self, moved: torch.Tensor, norm: Norm) -> None:
+        self.norm = norm
+        self.steps = torch.zeros_like(moved)
+        self.distances = moved.new_full(moved.shape[:1], math.inf)
+        self._columns = torch.zeros_like(self.distances, dtype=torch.int64)
+        self._gone = size(moved, norm)
+
+    def note(
+        self, places: torch.Tensor, columns: torch.Tensor, heights: torch.Tensor, gradients: torch.Tensor
+    ) -> torch.Tensor:
+        """Looks at one boundary of each of some samples.
+
+        Args:
+            places: Which samples; shape (some,).
+            columns: Which boundary of each; of two that are equally far, that of the first column is the nearest.
+            heights: The values |f_k|.
+            gradients: The gradients ∇f_k, shape (some, channels, height, width).
+
+        Returns:
+            The slopes ‖∇f_k‖ in the dual norm; shape (some,).
+        """
+        flat = gradients.flatten(1)
+        slopes = flat.norm(dim=1) if self.norm == "l2" else flat.abs().sum(dim=1)
+        distances = heights / (slopes + _SMALLEST)
+        lengths = distances + (_BEYOND_SHARE * (self._gone[places] + distances)).clamp(max=_BEYOND)
+        if self.norm == "l2":
+            steps = each(lengths / (slopes + _SMALLEST)) * gradients
+        else:
+            steps = each(lengths) * gradients.sign()
+        before = self.distances[places]
+        nearer = (distances < before) | ((distances == before) & (columns < self._columns[places]))
+        nearer &= distances.isfinite()
+        self.steps[places[nearer]] = steps[nearer]
+        self.distances[places[nearer]] = distances[nearer]
+        self._columns[places[nearer]] = columns[nearer]
+        return slopes
+
+
+def _gaps(logits: torch.Tensor, classes: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The differences f_k = z_k − z_y, with a graph: shape (samples, candidates)."""
+    with torch.enable_grad():
+        return logits.gather(1, classes) - logits.gather(1, labels[:, None])

@@ -64,5 +64,6 @@ class DeepFool(Attack):
         return cast(Norm, self.norm)
 
     def passes(self) -> int:
-        """A gradient a step and candidate; few images need more than a dozen steps."""
-        return min(self.steps, 12) * self.candidates
+        """A gradient a candidate at first and a few a step then; few images need more than a dozen steps."""
+        steps = min(self.steps, 12)
+        return self.candidates * steps if self.engine == "foolbox" else self.candidates + 2 * steps

@@ -163,6 +163,52 @@ def test_native_deepfool_lets_samples_leave_that_are_done(network, images, label
     assert recorder.batches[-2] < 9
 
 
+class Backward(torch.nn.Module):
+    """Counts the images whose gradient is asked for."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network, self.images = network, 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits = self.network(images)
+        if logits.requires_grad:
+            logits.register_hook(self.count)
+        return logits
+
+    def count(self, gradient: torch.Tensor) -> None:
+        self.images += len(gradient)
+
+
+class Wavy(torch.nn.Module):
+    """A network whose slopes are other ones at every point."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits = self.network(images)
+        return logits + torch.sin(3 * logits.roll(1, dims=1)) / 3
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize("wavy", [False, True])
+def test_native_deepfool_passes_over_boundaries_that_are_not_the_nearest(
+    wavy, norm, network, many, streams, monkeypatch
+):
+    images, passes, crafted = many[0], [], []
+    network = Wavy(network).eval() if wavy else network
+    labels = network(images).argmax(dim=1)
+    for steeper in (boundary_steps._STEEPER, 1e30):  # with the latter it looks at all of them every time
+        monkeypatch.setattr(boundary_steps, "_STEEPER", steeper)
+        counting = Backward(network).eval()
+        crafted.append(DeepFool(norm=norm).run(counting, images, labels, streams(range(100))))
+        passes.append(counting.images)
+    torch.testing.assert_close(crafted[0], crafted[1], atol=1e-5, rtol=0)
+    assert passes[0] < (0.95 if wavy else 0.8) * passes[1]  # most of these images take a step or two
+
+
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_deepfool_equals_foolbox_to_the_bit(norm, network, images, labels, streams, foolbox, by_hand):
     theirs = {"l2": foolbox.attacks.L2DeepFoolAttack, "linf": foolbox.attacks.LinfDeepFoolAttack}[norm]()
