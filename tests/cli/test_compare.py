@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import Called
 
 from advbench.analysis.paired import mcnemar
+from advbench.cli.compare_command import _defense
 
 Toy = Callable[..., tuple[Called, dict[str, Any]]]
 
@@ -82,6 +83,26 @@ def test_a_component_with_other_parameters_is_held_to_its_counterpart(toy: Toy, 
         ["defense", "—", "toy-flip"],
         ["defense toy-dim: factor", "0.5", "0.8"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "full"),
+    [
+        ("kmeans", "kmeans:clusters=16,iterations=10"),
+        ("kmeans:clusters=16", "kmeans:clusters=16,iterations=10"),
+        ("kmeans:clusters=50", "kmeans:clusters=50,iterations=10"),
+        ("kmeans:iterations=10,clusters=50", "kmeans:clusters=50,iterations=10"),
+        ("jpeg+kmeans", "jpeg:quality=75+kmeans:clusters=50,iterations=10"),
+    ],
+)
+def test_a_defense_is_named_by_what_tells_it_apart(name: str, full: str) -> None:
+    short = {
+        "kmeans:clusters=16,iterations=10": "kmeans",
+        "kmeans:clusters=50,iterations=10": "kmeans:clusters=50",
+        "jpeg:quality=75+kmeans:clusters=50,iterations=10": "jpeg+kmeans:clusters=50",
+    }
+    cells = [{"defense": spec, "short": {"defense": text}} for spec, text in short.items()]
+    assert _defense({"run": "abc", "cells": cells}, name) == full
 
 
 def test_runs_on_other_samples_have_nothing_in_common(toy: Toy, compare: Callable[..., Called]) -> None:

@@ -125,6 +125,43 @@ def test_only_some_figures_are_drawn(call: Callable[..., Any], store: Path, tmp_
     ]
 
 
+def test_long_names_that_begin_alike_are_files_of_their_own(
+    call: Callable[..., Any], toy: Callable[..., Any], tmp_path: Path
+) -> None:
+    plugin = tmp_path / ("long" * 50) / "plugin.py"
+    plugin.parent.mkdir()
+    plugin.write_text(
+        "from dataclasses import dataclass\nfrom advbench.api import Defense, hookimpl, param\n\n"
+        "@dataclass(frozen=True)\nclass Told(Defense):\n    name = 'told'\n"
+        "    path: str = param('x', help='a path')\n"
+        "    def apply(self, images, rng):\n        return images\n\n"
+        "@hookimpl\ndef register_defenses(register):\n    register(Told)\n"
+    )
+    long = "p" * 200
+    toy("--plugin", plugin, defenses=("toy-keep", f"told:path={long}1", f"told:path={long}2", "told:path=a/b"))
+    folder = tmp_path / "figures"
+    called = call("figures", "--store", tmp_path / "store", "--output", folder, "--only", "confusion")
+    assert called.code == 0, called.err
+    files = [path.name for path in folder.iterdir()]
+    assert len(files) == called.err.count("wrote ")
+    assert len({name.lower() for name in files}) == len(files) == 3 * called.err.count("path=a/b")
+
+
+def test_names_that_differ_by_the_size_of_letters_alone_are_told_apart() -> None:
+    from advbench.report.figures import Drawn, distinct
+
+    figures = [Drawn(name, "", lambda: None) for name in ("a", "A", "a-2", "b", "a")]  # type: ignore[arg-type,return-value]
+    assert [drawn.name for drawn in distinct(figures)] == ["a", "A-2", "a-2-2", "b", "a-3"]
+
+
+def test_a_file_that_cannot_be_written_is_one_line(call: Callable[..., Any], store: Path, tmp_path: Path) -> None:
+    name = f"scatter-{OF}-Clean-accuracy-and-worst-case-oblivious-and-adaptive"
+    (tmp_path / f"{name}.png").mkdir()
+    called = call("figures", "--store", store, "--output", tmp_path, "--only", "scatter")
+    assert called.code == 2
+    assert f"--output {tmp_path}: {name} cannot be written: Is a directory" in called.error_line()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -127,6 +127,9 @@ def test_the_matrix_fills_in_and_the_board_stays(
     early = shown.wait_for(r"toy-keep +\d\d\.\d +… +·")
     assert "robust accuracy in %" in early
     assert re.search(r"cells \d+/16 ", early)
+    assert re.search(r"toy-dim:factor=0\.5 .*\n *toy-dim:factor=0\.8 ", early), (
+        "rows are named as the final board's are"
+    )
     assert not re.search(r"\] toy .*robust", early), "in a terminal only failures have a line of their own"
     late = shown.wait_for(r"failing +ERR", whole=False)
     assert "no image today" in late

@@ -228,6 +228,61 @@ def test_what_a_plugin_says_is_not_run(
     context.close()
 
 
+@in_browser
+@pytest.mark.parametrize("width", [360, 1280])
+def test_long_names_make_no_page_wider(browser: Any, store: Path, tmp_path: Path, width: int) -> None:
+    from advbench.cli.stored_runs import find_run, read_results
+    from advbench.report import Html
+    from advbench.store import Store
+
+    results, _ = read_results(Store(store), find_run(Store(store), "latest"))
+    long = {"tvm": "t" * 3000, "mnist-20": "m" * 300, "deepfool": "d" * 300}
+    text = json.dumps(results)
+    for word, name in long.items():
+        text = text.replace(word, name)
+    target = tmp_path / "page.html"
+    target.write_text(Html().render(json.loads(text)))
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.goto(target.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("tbody tr", has_text="tttt").bounding_box()["height"] < 300
+    page.locator("button.open").last.click()
+    assert page.evaluate("document.getElementById('cell').scrollWidth") <= width
+    page.close()
+
+
+@in_browser
+def test_a_link_within_the_page_leads_below_the_filters(seen: Seen, page_file: Path) -> None:
+    page = seen.open(page_file)
+    page.set_viewport_size({"width": 1280, "height": 300})
+    page.emulate_media(reduced_motion="reduce")
+    page.locator('header a[href="#messages"]').click()
+    bar = page.locator("#filters").bounding_box()
+    assert page.locator("#messages h2").bounding_box()["y"] >= bar["y"] + bar["height"]
+
+
+def test_a_page_of_large_images_can_still_be_sent(
+    call: Callable[..., Any], toy: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from advbench.cli import page_details
+
+    toy("--plugin", TOY)
+    target = tmp_path / "page.html"
+
+    def counted() -> list[int]:
+        words = ("report", "--store", tmp_path / "store", "--plugin", TOY, "--output", target)
+        assert call(*words).code == 0
+        data = re.search(r'id="data">(.*?)</script>', target.read_text(), re.DOTALL)
+        assert data is not None
+        return [len(cell.get("samples", {}).get("rows", [])) for cell in json.loads(data[1])["cells"]]
+
+    everything = counted()
+    monkeypatch.setattr(page_details, "MOST_CHARACTERS", 2000)
+    some = counted()
+    assert 0 < sum(some) < sum(everything)
+    assert sum(map(len, re.findall(r"data:image/png[^\"]*", target.read_text()))) < 5000
+
+
 def test_the_page_is_small(page_file: Path) -> None:
     assert page_file.stat().st_size < 1_000_000
 

@@ -9,7 +9,7 @@ import pytest
 from tests.report.real_run import run_for_reports
 
 from advbench.report.curves import eps_charts, scatter_charts, sweep_charts
-from advbench.report.sweeps import as_number, family, sweep_groups
+from advbench.report.sweeps import as_number, family, sweep_groups, with_sweep_names
 
 Cells = dict[tuple[str, str, str], dict[str, Any]]
 
@@ -102,6 +102,15 @@ def test_a_group_stands_where_its_best_row_does_and_goes_by_its_parameters() -> 
 def test_families_are_names_without_parameters() -> None:
     assert family("jpeg:quality=75+tvm:drop=0.5") == "jpeg+tvm"
     assert family("<no spec>") == "<no spec>"
+
+
+def test_names_of_a_sweep_are_specs_and_stay_when_they_are_given_again() -> None:
+    full = [f'tint:label="a,+b",k={k}' for k in (1, 2)]
+    short = ['tint:label="a,+b"', full[1]]
+    cells = [{"defense": spec, "short": {"defense": name}} for spec, name in zip(full, short, strict=True)]
+    named = with_sweep_names(cells)
+    assert [cell["short"]["defense"] for cell in named] == full
+    assert with_sweep_names(named) == named
 
 
 @pytest.mark.parametrize(("text", "number"), [("0.5", 0.5), ("8/255", 8 / 255), ("true", None), ("1/0", None)])

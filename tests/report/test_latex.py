@@ -142,3 +142,11 @@ def test_a_document_takes_it_in(results: dict[str, Any], tmp_path: Path, interva
         printed = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
         assert "The end." in printed
         assert ("[0.0, 16.1]" in printed) == intervals
+
+
+def test_only_packages_that_every_installation_has_are_asked_for(results: dict[str, Any]) -> None:
+    lines = [line.strip() for line in Latex().render(results).splitlines() if not line.startswith("%")]
+    asked = [
+        re.findall(r"\\usepackage(?:\[.*?\])?\{(.*?)\}", line) for line in lines if line.startswith("\\usepackage")
+    ]
+    assert asked == [["inputenc"], ["geometry"], ["booktabs,graphicx"]]

@@ -217,3 +217,26 @@ def test_a_difference_is_never_cut_off() -> None:
         gallery.add_samples(0, exhibit(np.zeros((2, 1, 2, 2), dtype=np.float32), change))
         scale = gallery.details["cells"]["0"]["samples"]["scale"]
         assert scale == 1 or scale * change <= 0.5 + 1e-6
+
+
+def test_large_images_are_shown_reduced_and_said_to_be() -> None:
+    gallery = Gallery()
+    gallery.add_samples(0, exhibit(np.random.default_rng(0).random((2, 3, 256, 200), dtype=np.float32), 0.04))
+    assert {pixels(uri).shape for uri in gallery.details["images"]} == {(128, 100, 3)}
+    assert gallery.details["cells"]["0"]["samples"]["reduced"]
+    gallery.add_samples(1, exhibit(np.zeros((2, 1, 128, 128), dtype=np.float32), 0.04))
+    assert not gallery.details["cells"]["1"]["samples"]["reduced"]
+
+
+@pytest.mark.parametrize(("room", "rows"), [(1.0, 1), (1e6, 2)])
+def test_a_cell_has_the_samples_for_which_there_is_room(room: float, rows: int) -> None:
+    gallery = Gallery()
+    gallery.add_samples(0, exhibit(np.random.default_rng(0).random((2, 3, 32, 32), dtype=np.float32), 0.04), room)
+    assert len(gallery.details["cells"]["0"]["samples"]["rows"]) == rows
+    assert gallery.size == sum(map(len, gallery.details["images"]))
+
+
+def test_a_line_of_steps_holds_its_value_to_the_edge(results: dict[str, Any]) -> None:
+    lines = re.findall(r'<path class="line[^"]*" d="(M[^"]*V[^"]*)"><title>', Html().render(results))
+    assert len(lines) > 2
+    assert all(line.endswith("H546") for line in lines)

@@ -166,6 +166,19 @@ def test_many_attacks_fill_several_tables_in_which_no_number_or_word_is_broken(
     )
 
 
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_name_without_any_place_to_fold_breaks_no_number(results: dict[str, Any], width: int) -> None:
+    for cell in results["cells"]:
+        if cell["defense"] == "none":
+            cell["short"]["defense"] = "n" * 3000
+    results["cells"][0]["short"]["attack"] = "fgsm:weights=/" + "w" * 200
+    text = shown(results, width)
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+    assert sum(line.count("n") for line in text.splitlines() if re.match(" n{20}", line)) == 3000
+    for number in ("98.7", "82.0", "15.0", "90.0", "0.0–30.0", "40.0"):
+        assert re.search(rf"(^|\s){number}(\s|$)", text), number
+
+
 def test_the_best_of_each_column_is_marked_and_ties_all_are(results: dict[str, Any]) -> None:
     (board,) = make_boards(results)
     best = [[board.rows[row][column].best for row in range(3)] for column in range(6)]

@@ -62,16 +62,32 @@ def _records(store: Any, manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _defense(manifest: Mapping[str, Any], name: str) -> str:
-    """The full spec of a defense of a run, from its full spec, its short one, or its name where one alone has that."""
+    """The full spec of a defense of a run, from its full spec, its short one, or as much of it as one alone has."""
     from advbench.api.component import closest
     from advbench.errors import UsageError
+    from advbench.report import with_sweep_names
 
-    known: dict[str, str] = {cell["defense"]: cell["short"]["defense"] for cell in manifest["cells"]}
+    cells = manifest["cells"]
+    known: dict[str, str] = {cell["defense"]: cell["short"]["defense"] for cell in cells}
     found: Sequence[str] = [full for full, short in known.items() if name in (full, short)]
-    found = found or [full for full in known if full.split(":")[0] == name and "+" not in full]
+    found = found or [full for full in known if _is_part(name, full)]
     if len(found) != 1:
         what = "is one of several" if found else "is not"
-        hint = closest(name, list(known.values())) if not found else ""
-        there = hint or f"there are: {', '.join(known.values())}"
+        shown = list(dict.fromkeys(cell["short"]["defense"] for cell in with_sweep_names(cells)))
+        there = (closest(name, shown) if not found else "") or f"there are: {', '.join(shown)}"
         raise UsageError(f"--defenses {name}: {what} in run {manifest['run']}; {there}")
     return found[0]
+
+
+def _is_part(name: str, full: str) -> bool:
+    """Whether a full spec has the components of another one, and the parameters that are given there."""
+    from advbench.errors import SpecError
+    from advbench.specs import parse_chain
+
+    try:
+        given, terms = parse_chain(name), parse_chain(full)
+    except SpecError:
+        return False
+    return [term.name for term in given] == [term.name for term in terms] and all(
+        set(part.items) <= set(term.items) for part, term in zip(given, terms, strict=True)
+    )

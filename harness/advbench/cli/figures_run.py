@@ -52,9 +52,13 @@ def draw_figures(options: argparse.Namespace) -> int:
         *figures.draw_confusions(cells, details),
         *figures.draw_charts(results),
     )
-    drawings = [drawn for drawn in everything if drawn.name.partition("-")[0] in options.only]
+    drawings = [drawn for drawn in figures.distinct(everything) if drawn.name.partition("-")[0] in options.only]
     for drawn in drawings:
-        for path in figures.save(drawn, folder, list(dict.fromkeys(options.format))):
+        try:
+            paths = figures.save(drawn, folder, list(dict.fromkeys(options.format)))
+        except OSError as error:
+            raise UsageError(f"--output {folder}: {drawn.name} cannot be written: {error.strerror}") from error
+        for path in paths:
             console.print(f"wrote {path}: {drawn.what}", markup=False, soft_wrap=True)
     if not drawings:
         console.print(f"run {manifest['run']} has nothing of this to draw")

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from advbench.analysis import Summary
 from advbench.evaluation import Cell
-from advbench.report.sweeps import terms_of
+from advbench.report.sweeps import terms_of, with_sweep_names
 from advbench.specs import full_spec, short_spec
 
 __all__ = ["LiveBoard", "window"]
@@ -59,9 +59,12 @@ class LiveBoard:
         self._boards: dict[tuple[str, str], _Grid] = {}
         self._places: dict[str, Place] = {}
         short, full = functools.cache(short_spec), functools.cache(full_spec)
+        defenses = {full(cell.defense): short(cell.defense) for cell in cells}
+        told = with_sweep_names({"defense": spec, "short": {"defense": name}} for spec, name in defenses.items())
+        names = {one["defense"]: one["short"]["defense"] for one in told}
         for cell in cells:
             column = Column(cell.threat.name, full(cell.attack))
-            place = Place((short(cell.dataset), short(cell.model)), short(cell.defense), column)
+            place = Place((short(cell.dataset), short(cell.model)), names[full(cell.defense)], column)
             self._boards.setdefault(place.board, _Grid()).cells[place.row, column] = cell
             if cell.key:
                 self._places[cell.key] = place

@@ -22,6 +22,9 @@ MOST_DETAILED = 2000
 MOST_SHOWN = 400
 """So many cells have samples."""
 
+MOST_CHARACTERS = 6 * 2**20
+"""So much of a page may be images, so that it can be sent; cells have fewer samples where that does not suffice."""
+
 
 def detailed(
     results: Mapping[str, Any],
@@ -47,7 +50,8 @@ def page_details(store: Store, manifest: Mapping[str, Any], exhibits: Exhibits |
     What keeps samples from being shown, such as a plugin that is gone, is a note on the page and no failure.
     """
     gallery = Gallery()
-    detailed = shown = 0
+    detailed = shown = without = 0
+    last = min(MOST_SHOWN, sum(bool(described["key"]) for described in manifest["cells"]))
     for place, described in enumerate(manifest["cells"]):
         record = store.read_record("cells", described["key"], arrays=True) if described["key"] else None
         if record is None or record["status"] != "ok":
@@ -58,17 +62,21 @@ def page_details(store: Store, manifest: Mapping[str, Any], exhibits: Exhibits |
         if exhibits is None:
             continue
         shown += 1
-        if shown <= MOST_SHOWN:
-            _add_samples(gallery, place, described, exhibits)
+        room = (MOST_CHARACTERS - gallery.size) / max(1, last + 1 - shown)
+        if shown <= MOST_SHOWN and room > 0:
+            _add_samples(gallery, place, described, exhibits, room)
+        without += shown <= MOST_SHOWN and room <= 0
     for count, most, what in ((detailed, MOST_DETAILED, "Confusion matrices"), (shown, MOST_SHOWN, "Samples")):
         if count > most:
             gallery.add_note(f"{what} are shown of the first {most:,} of {count:,} finished cells.")
+    if without:
+        gallery.add_note(f"Samples of {without:,} cells are left out, with which the page would become too large.")
     return gallery.details
 
 
-def _add_samples(gallery: Gallery, place: int, described: Mapping[str, Any], exhibits: Exhibits) -> None:
+def _add_samples(gallery: Gallery, place: int, described: Mapping[str, Any], exhibits: Exhibits, room: float) -> None:
     try:
-        gallery.add_samples(place, exhibits.of(described))
+        gallery.add_samples(place, exhibits.of(described), room)
     except (Exception, SystemExit) as error:
         what = ", ".join(described["short"][name] for name in ("dataset", "model", "defense"))
         gallery.add_note(f"Samples of {what} are not shown: {describe(error)}")

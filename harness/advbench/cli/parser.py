@@ -45,7 +45,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Shows the defaults that say something."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        silent = action.default is None or action.default == [] or action.nargs == 0
+        silent = action.default is None or isinstance(action.default, list) or action.nargs == 0
         return action.help if silent else super()._get_help_string(action)
 
 

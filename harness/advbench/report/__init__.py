@@ -9,6 +9,7 @@ from advbench.report.export import Export, plan_exports, plan_outputs, write_exp
 from advbench.report.notebook import leaderboards_html
 from advbench.report.page import Gallery, Html
 from advbench.report.printing import print_leaderboards
+from advbench.report.sweeps import with_sweep_names
 from advbench.report.terminal import print_results
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     "print_results",
     "render_audit",
     "rows_of",
+    "with_sweep_names",
     "write_export",
 ]

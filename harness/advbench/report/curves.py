@@ -8,6 +8,7 @@ from typing import Any
 
 from advbench.report.board import NORMS
 from advbench.report.sweeps import as_number, family, parameters_of, terms_of, with_sweep_names
+from advbench.specs import quote
 
 __all__ = ["Chart", "Line", "Point", "eps_charts", "scatter_charts", "sweep_charts"]
 
@@ -197,7 +198,7 @@ def _by_eps(cells: Sequence[Cell]) -> Line:
 
 def _without_eps(spec: str) -> str:
     (term,) = terms_of(spec)
-    items = ",".join(f"{key}={value}" for key, (value,) in term.items if key != "eps")
+    items = ",".join(f"{key}={quote(value)}" for key, (value,) in term.items if key != "eps")
     return f"{term.name}:{items}" if items else term.name
 
 

@@ -21,9 +21,8 @@ _HEAD = r"""% Leaderboards of advbench. \input this file where the tables are to
 \makeatletter
 \ifx\@nodocument\relax\else
   \documentclass{article}
-  \usepackage[T1]{fontenc}
   \usepackage[utf8]{inputenc}
-  \usepackage{lmodern}
+  \IfFileExists{lmodern.sty}{\usepackage[T1]{fontenc}\usepackage{lmodern}}{}% small installations lack it
   \usepackage[margin=2cm]{geometry}
   \usepackage{booktabs,graphicx}
   \begin{document}

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from advbench.errors import SpecError
-from advbench.specs import Term, parse_chain
+from advbench.specs import Term, parse_chain, quote
 
 __all__ = ["as_number", "family", "parameters_of", "sweep_groups", "terms_of", "with_sweep_names"]
 
@@ -72,7 +72,7 @@ def _named(full: str, short: str, swept: Collection[tuple[int, str]]) -> str:
     told = {*parameters_of(short), *swept}
     names = []
     for place, term in enumerate(terms_of(full)):
-        items = [f"{key}={values[0]}" for key, values in term.items if (place, key) in told]
+        items = [f"{key}={quote(values[0])}" for key, values in term.items if (place, key) in told]
         names.append(f"{term.name}:{','.join(items)}" if items else term.name)
     return "+".join(names)
 

@@ -23,6 +23,9 @@ _PIECE = re.compile(r"[^ =,_:+]*[ =,_:+]?")
 _NAMES = 30
 """How wide the column of defenses is at least, where their names are so long."""
 
+_WORD = 30
+"""Longer words, such as paths, are broken anywhere rather than make a column wider."""
+
 
 def print_results(console: Console, results: Mapping[str, Any]) -> None:
     """Prints every leaderboard with its notes, failures and footer."""
@@ -86,12 +89,19 @@ def _ends(groups: Sequence[int]) -> set[int]:
 
 
 def _folded(text: str, width: int) -> list[str]:
-    """Text in lines of at most this width, which end between words or after the signs between a spec's parts."""
+    """Text in lines of at most this width, which end between words or after the signs between a spec's parts.
+
+    A word that is longer fills lines.
+    """
     lines = [""]
     for piece in _PIECE.findall(text):
         if len(lines[-1] + piece.rstrip()) > width and lines[-1]:
             lines.append("")
-        lines[-1] += piece
+        last = lines.pop() + piece
+        while len(last.rstrip()) > width:
+            lines.append(last[:width])
+            last = last[width:]
+        lines.append(last)
     return [line.rstrip() for line in lines]
 
 
@@ -129,7 +139,7 @@ def _widths(board: Board, places: Sequence[int], width: int) -> list[int]:
 
 def _narrowest(board: Board, place: int) -> int:
     """The width in which a column breaks no number, and other text only where :func:`_folded` does."""
-    pieces = max(len(piece.rstrip()) for text in _texts(board, place) for piece in _PIECE.findall(text))
+    pieces = max(min(len(piece.rstrip()), _WORD) for text in _texts(board, place) for piece in _PIECE.findall(text))
     longest = max((len(row[place].text) for row in board.rows), default=0)
     return max(pieces, longest if place else min(longest, _NAMES))
 

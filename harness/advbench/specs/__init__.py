@@ -5,7 +5,7 @@ from __future__ import annotations
 from advbench.specs.chain import Chain
 from advbench.specs.counterparts import changed_parameters, counterparts
 from advbench.specs.formatting import full_spec, short_spec
-from advbench.specs.grammar import Term, expand, parse_chain
+from advbench.specs.grammar import Term, expand, parse_chain, quote
 from advbench.specs.selection import narrow, resolve, resolve_chain, resolve_one, select, select_chains
 from advbench.specs.suite import AXES, DEFAULT_SUITE, FLOAT32, PRECISIONS, Part, Suite, load_suite, shipped_suites
 
@@ -25,6 +25,7 @@ __all__ = [
     "load_suite",
     "narrow",
     "parse_chain",
+    "quote",
     "resolve",
     "resolve_chain",
     "resolve_one",

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
-from advbench.report.figures.drawing import FORMATS, Drawn, draw_charts, draw_confusions, draw_images, save
+from advbench.report.figures.drawing import (
+    FORMATS,
+    Drawn,
+    distinct,
+    draw_charts,
+    draw_confusions,
+    draw_images,
+    save,
+)
 
-__all__ = ["FORMATS", "Drawn", "draw_charts", "draw_confusions", "draw_images", "save"]
+__all__ = ["FORMATS", "Drawn", "distinct", "draw_charts", "draw_confusions", "draw_images", "save"]

@@ -25,8 +25,9 @@ def draw_chart(chart: Chart) -> Figure:
     if scattered:
         _scatter(axis, chart.lines[0])
     else:
+        end = max(point.x for line in chart.lines for point in line.points) if chart.steps else None
         for at, line in enumerate(chart.lines):
-            _line(axis, line, at, steps=chart.steps, band=len(chart.lines) <= _MOST_BANDS)
+            _line(axis, line, at, end=end, band=len(chart.lines) <= _MOST_BANDS)
         figure.legend(loc="outside lower center", ncols=2, columnspacing=1.2, handlelength=2.4)
         axis.set_ylim(-2, 102)
     if chart.kind == "eps":
@@ -41,14 +42,17 @@ def draw_chart(chart: Chart) -> Figure:
     return figure
 
 
-def _line(axis: Axes, line: Line, at: int, *, steps: bool, band: bool) -> None:
+def _line(axis: Axes, line: Line, at: int, *, end: float | None, band: bool) -> None:
+    """A line; one that has an end is a step function, which holds its last value until there."""
     across = [point.x for point in line.points]
     heights = [100 * point.y for point in line.points]
     colour, kind = COLOURS[at % len(COLOURS)], LINES[at // len(COLOURS) % len(LINES)]
     label = shortened(line.name, 30)
-    if steps:
+    if end is not None:
         kind = LINES[at % len(LINES)]
-        axis.plot(across, heights, drawstyle="steps-post", color=colour, linestyle=kind, label=label)
+        axis.plot(
+            [*across, end], [*heights, heights[-1]], drawstyle="steps-post", color=colour, linestyle=kind, label=label
+        )
         return
     axis.plot(across, heights, color=colour, linestyle=kind, marker=MARKERS[at % len(MARKERS)], label=label)
     known = [(p.x, 100 * p.low, 100 * p.high) for p in line.points if p.low is not None and p.high is not None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from advbench.report.figures.strips import Named, attack_examples, reconstructio
 from advbench.report.figures.style import SETTINGS
 from advbench.report.sweeps import with_sweep_names
 
-__all__ = ["FORMATS", "Drawn", "draw_charts", "draw_confusions", "draw_images", "save"]
+__all__ = ["FORMATS", "Drawn", "distinct", "draw_charts", "draw_confusions", "draw_images", "save"]
 
 FORMATS = ("png", "svg", "pdf")
 
@@ -45,7 +45,11 @@ class Drawn(NamedTuple):
 
 
 def save(drawn: Drawn, folder: Path, formats: Sequence[str]) -> list[Path]:
-    """Draws a figure and writes it in some formats; the same figure gives the same bytes."""
+    """Draws a figure and writes it in some formats; the same figure gives the same bytes.
+
+    Raises:
+        OSError: It cannot be written.
+    """
     with mpl.rc_context(SETTINGS):  # type: ignore[arg-type]
         figure = drawn.draw()
         FigureCanvasAgg(figure)
@@ -55,6 +59,16 @@ def save(drawn: Drawn, folder: Path, formats: Sequence[str]) -> list[Path]:
         for kind, path in zip(formats, paths, strict=True):
             figure.savefig(path, format=kind, metadata=_UNDATED[kind])
     return paths
+
+
+def distinct(figures: Iterable[Drawn]) -> Iterator[Drawn]:
+    """The figures, a number added to every name that another has already, large and small letters being alike."""
+    taken: set[str] = set()
+    for drawn in figures:
+        names = itertools.chain([drawn.name], (f"{drawn.name}-{number}" for number in itertools.count(2)))
+        name = next(name for name in names if name.lower() not in taken)
+        taken.add(name.lower())
+        yield drawn._replace(name=name)
 
 
 def draw_charts(results: Mapping[str, Any]) -> Iterator[Drawn]:

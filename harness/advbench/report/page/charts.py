@@ -104,7 +104,9 @@ def _axes(chart: Chart, scale: _Scale) -> str:
 def _line(line: Line, at: int, scale: _Scale, steps: bool) -> str:
     points = [(scale.x(point.x), scale.y(point.y)) for point in line.points]
     if steps:
-        path = f"M{points[0][0]:.1f} {points[0][1]:.1f}" + "".join(f"H{x:.1f}V{y:.1f}" for x, y in points[1:])
+        # What is left after the last step stays so, to the edge.
+        steps_down = "".join(f"H{x:.1f}V{y:.1f}" for x, y in points[1:])
+        path = f"M{points[0][0]:.1f} {points[0][1]:.1f}{steps_down}H{WIDTH - RIGHT}"
         return (
             f'<path class="line s{at % COLOURS} d{at // COLOURS}" d="{path}"><title>{escape(line.name)}</title></path>'
         )
@@ -165,7 +167,7 @@ def _free_spot(
     x: float, y: float, name: str, taken: list[tuple[float, float, float, float]]
 ) -> tuple[float, float, str] | None:
     """Where a name fits beside its point, or None where there is no room for it; the point tells it all the same."""
-    wide = 6.3 * len(name)
+    wide = 6.3 * len(name) + 5
     for shift, (side, anchor) in itertools.product((4.0, -8.0, 16.0, -20.0, 28.0, -32.0), ((-8, "end"), (8, "start"))):
         left = x + side - wide if anchor == "end" else x + side
         box = (left, y + shift - 10, left + wide, y + shift + 2)

@@ -14,7 +14,10 @@ from PIL import Image
 
 from advbench.analysis import Exhibit, Views
 
-__all__ = ["Gallery", "amplification", "data_uri"]
+__all__ = ["LARGEST", "Gallery", "amplification", "data_uri"]
+
+LARGEST = 128
+"""Images are shown with so many pixels a side at most; larger ones are reduced."""
 
 _SCALES = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1000)
 
@@ -22,9 +25,14 @@ _Pixels = npt.NDArray[np.float32]
 
 
 class Gallery:
-    """Collects details cell by cell; images that several cells share are kept once."""
+    """Collects details cell by cell; images that several cells share are kept once.
+
+    Attributes:
+        size: How many characters the images take.
+    """
 
     def __init__(self) -> None:
+        self.size = 0
         self._images: dict[str, int] = {}
         self._cells: dict[str, dict[str, Any]] = {}
         self._notes: list[str] = []
@@ -47,17 +55,25 @@ class Gallery:
         if text not in self._notes:
             self._notes.append(text)
 
-    def add_samples(self, place: int, exhibit: Exhibit) -> None:
+    def add_samples(self, place: int, exhibit: Exhibit, room: float = math.inf) -> None:
         """Adds a cell's samples.
 
         Their differences are amplified by one factor, the largest of a few round ones by which none is cut off.
+
+        Args:
+            place: The cell's place among the results' cells.
+            exhibit: The samples.
+            room: How many characters their images should take; once they take more, the rest is left out.
         """
         if not len(exhibit.ids):
             return
+        before = self.size
         difference = exhibit.adversarial.images - exhibit.clean.images
         scale = amplification(difference)
         rows = []
         for at, sample in enumerate(exhibit.ids):
+            if at and self.size - before >= room * at / (at + 1):
+                break
             shown = 0.5 + scale * difference[at]
             rows.append(
                 {
@@ -69,22 +85,29 @@ class Gallery:
                     "defended": self._view(exhibit.defended, at),
                 }
             )
-        self.add(place, {"samples": {"scale": scale, "rows": rows}})
+        reduced = max(exhibit.clean.images.shape[2:]) > LARGEST
+        self.add(place, {"samples": {"scale": scale, "reduced": reduced, "rows": rows}})
 
     def _view(self, views: Views, at: int) -> list[Any]:
         """The image's place, what it is taken for, and how surely in per cent."""
         return [self._image(views.images[at]), int(views.predictions[at]), f"{100 * views.confidences[at]:.0f}"]
 
     def _image(self, pixels: _Pixels) -> int:
-        return self._images.setdefault(data_uri(pixels), len(self._images))
+        uri = data_uri(pixels)
+        if uri not in self._images:
+            self._images[uri] = len(self._images)
+            self.size += len(uri)
+        return self._images[uri]
 
 
 def data_uri(pixels: _Pixels) -> str:
-    """An image (channels, height, width) in [0, 1] as a PNG in a data URI, rounded to 8 bits."""
+    """An image (channels, height, width) in [0, 1] as a PNG in a data URI, rounded to 8 bits, large ones reduced."""
     levels = np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
     if len(levels) not in (1, 3):  # neither grey nor colour: the first channel
         levels = levels[:1]
     picture = Image.fromarray(levels[0] if len(levels) == 1 else np.ascontiguousarray(levels.transpose(1, 2, 0)))
+    if max(picture.size) > LARGEST:
+        picture.thumbnail((LARGEST, LARGEST), Image.Resampling.BOX)
     content = io.BytesIO()
     picture.save(content, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()

@@ -173,7 +173,8 @@
     ];
     if (cell.samples) {
       parts.push(make("h3", { textContent: "Samples" }), samples(cell.samples), make("p", { className: "note", textContent:
-        "Of each class in turn the first sample that the bare model has right. Beneath each image stands what the bare model takes it for, and how surely." }));
+        "Of each class in turn the first sample that the bare model has right. Beneath each image stands what the bare model takes it for, and how surely."
+        + (cell.samples.reduced ? " Large images are shown reduced." : "") }));
     }
     if (cell.before) {
       parts.push(make("h3", { textContent: "What the defended model takes images for" }),
