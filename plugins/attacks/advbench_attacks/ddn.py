@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 
 from advbench.api import Attack, Norm, SampleRandom, for_rows, is_stochastic, param
-from advbench_attacks.input_gradients import each, surplus_gradient
+from advbench_attacks.input_gradients import each, margin_gradient, surplus_gradient
 from advbench_attacks.minimal_steps import NearestPoints, annealed, scaling, size
 
 __all__ = ["DecoupledDirectionAndNorm"]
@@ -35,8 +35,12 @@ class DecoupledDirectionAndNorm(Attack):
 
     At each step δ ← δ + α ∇J/‖∇J‖₂, rescaled to the norm ε, which is 5 % smaller after a point that fools the model
     and 5 % larger after one that does not; x' = clip(x + δ, 0, 1). The nearest x' that fools the model is the result.
-    A minimal attack in L2, deterministic. The paper also rounds x' to 8 bits at every step; here nothing is rounded.
-    Where the boundary is so near that the norm shrinks until the end, the way to the result is halved towards it.
+    J is the cross-entropy at first; in the second half of the steps, which settle at the boundary with one class,
+    it is the difference of that class's logit and the true one's: no other class's gradient turns the way to it.
+
+    A minimal attack in L2, deterministic. The paper knows the cross-entropy alone; it also rounds x' to 8 bits at
+    every step, where here nothing is rounded. Where the boundary is so near that the norm shrinks until the end, the
+    way to the result is halved towards it.
     """
 
     name: ClassVar[str] = "ddn"
@@ -56,8 +60,9 @@ class DecoupledDirectionAndNorm(Attack):
         rows = torch.arange(len(images), device=images.device)
         points, norm = images, torch.full(labels.shape, FIRST_NORM, device=images.device)
         for step in range(self.steps):
-            # Of unit length, the gradient of this loss is that of the cross-entropy.
-            gradient, logits = surplus_gradient(for_rows(model, rows), points, labels)
+            # Of unit length, the gradient of the first loss is that of the cross-entropy.
+            loss = surplus_gradient if step < self.steps / 2 else margin_gradient
+            gradient, logits = loss(for_rows(model, rows), points, labels)
             if step == 0:
                 right = logits.argmax(dim=1) == labels
                 if not right.any():

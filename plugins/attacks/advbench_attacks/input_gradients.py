@@ -14,6 +14,7 @@ __all__ = [
     "input_gradient",
     "lead",
     "likeliest",
+    "margin_gradient",
     "sign_gradient",
     "surplus",
     "surplus_gradient",
@@ -64,14 +65,18 @@ def surplus_gradient(
     model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What :func:`input_gradient` gives of :func:`surplus`, with whatever is no number in it; a little quicker."""
-    with torch.enable_grad():
-        points = images.detach().requires_grad_()
-        logits = model(points)
-    answers = logits.detach()
-    # The derivatives of u: the others' softmax, and -1 for the true class.
-    rise = _without(answers, labels).softmax(dim=1).scatter_(1, labels[:, None], -1.0)
-    (gradient,) = torch.autograd.grad(logits, points, rise)
-    return gradient, answers
+    return _gradient(model, images, labels, lambda others: others.softmax(dim=1))
+
+
+def margin_gradient(
+    model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What :func:`surplus_gradient` gives, of the loss max_{j≠y} zⱼ − z_y: towards the likeliest other class alone."""
+
+    def first(others: torch.Tensor) -> torch.Tensor:
+        return torch.zeros_like(others).scatter_(1, others.argmax(dim=1, keepdim=True), 1.0)
+
+    return _gradient(model, images, labels, first)
 
 
 def sign_gradient(
@@ -111,6 +116,22 @@ def lead(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Whether another class leads clearly: by more than rounding may change in another batch. bool, shape (batch,)."""
     true = logits.gather(1, labels[:, None])[:, 0]
     return _without(logits, labels).amax(dim=1) - true > CERTAIN * logits.abs().amax(dim=1)
+
+
+def _gradient(
+    model: torch.nn.Module,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    shares: Callable[[torch.Tensor], torch.Tensor],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The gradient of Σ_{j≠y} sⱼ zⱼ − z_y, and the logits; the shares s are made of the others' logits."""
+    with torch.enable_grad():
+        points = images.detach().requires_grad_()
+        logits = model(points)
+    answers = logits.detach()
+    rise = shares(_without(answers, labels)).scatter_(1, labels[:, None], -1.0)
+    (gradient,) = torch.autograd.grad(logits, points, rise)
+    return gradient, answers
 
 
 def _without(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

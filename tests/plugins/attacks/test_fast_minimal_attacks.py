@@ -83,6 +83,23 @@ def many(network) -> tuple[torch.Tensor, torch.Tensor]:
     return images, network(images).argmax(dim=1)
 
 
+def test_ddn_finds_the_nearest_of_many_boundaries_though_all_classes_are_about_as_likely(streams):
+    generator = torch.Generator().manual_seed(3)
+    weight = 0.1 * torch.randn(10, 784, generator=generator) * torch.linspace(0.05, 2.0, 784)
+    planes = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10)).eval().requires_grad_(False)
+    planes[1].weight.copy_(weight)
+    planes[1].bias.copy_(2 * torch.randn(10, generator=generator) - 0.5 * weight.sum(dim=1))
+    images = 0.5 + 0.3 * (torch.rand(8, 1, 28, 28, generator=generator) - 0.5)
+    logits = planes(images)
+    labels = logits.argmax(dim=1)
+    gaps = logits.gather(1, labels[:, None]) - logits
+    distances = gaps / (weight[labels][:, None] - weight).norm(dim=2)
+    smallest = distances.scatter(1, labels[:, None], float("inf")).amin(dim=1)
+    crafted = DecoupledDirectionAndNorm().run(planes, images, labels, streams(range(8)))
+    assert (planes(crafted).argmax(dim=1) != labels).all()
+    assert ((crafted - images).flatten(1).norm(dim=1) <= 1.01 * smallest).all()  # by the cross-entropy up to 1.16 times
+
+
 def test_ddn_comes_nearly_as_near_as_cw_with_a_quarter_of_the_passes(network, many, streams, recorded):
     sizes, passes = [], []
     for attack in (DecoupledDirectionAndNorm(), CarliniWagnerL2(search_steps=5, steps=400)):
