@@ -165,9 +165,16 @@ def test_a_terminal_that_changes_its_size_keeps_one_board(terminal: Callable[...
     for width in (80, 70, 100):
         shown.resize(width, 40)
         time.sleep(0.5)
-        screen = shown.screen()
-        assert screen.count("robust accuracy in %") == screen.count("defense ") == 1, screen
-        assert screen.count("toy-keep") == 1, screen
+        screen = shown.wait_for(r"robust accuracy in %")  # it is drawn anew in a while
+        until = time.monotonic() + 20
+        while not _one_board(screen) and time.monotonic() < until:
+            time.sleep(0.1)
+            screen = shown.screen()
+        assert _one_board(screen), screen
+
+
+def _one_board(screen: str) -> bool:
+    return [screen.count(text) for text in ("robust accuracy in %", "defense ", "toy-keep")] == [1, 1, 1]
 
 
 @in_terminal

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -192,10 +192,11 @@ def test_doctor_survives_a_torchvision_that_does_not_match(call: Call, monkeypat
 def test_help_answers_at_once() -> None:
     times = []
     for _ in range(5):
-        began = time.perf_counter()
+        began = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-m", "advbench", "--help"], check=True, capture_output=True)
-        times.append(time.perf_counter() - began)
-    assert min(times) < 0.3
+        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime)
+    assert min(times) < 0.3  # processor time, which other programs do not lengthen
 
 
 def test_every_command_explains_itself(call: Call) -> None:

@@ -39,7 +39,7 @@ class Defense(Component):
 
         Returns:
             Images of the same shape, dtype and device, finite, and of the same scale: in about [0, 1]. The
-            model is given them as they are; more than .5 outside, or 5 where it is stochastic, is an error.
+            model is given them as they are; more than .5 outside, or 20 where it is stochastic, is an error.
         """
 
     def approximation(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:

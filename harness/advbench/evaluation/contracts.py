@@ -31,7 +31,7 @@ NOTES = ("component",)
 TOLERANCE = 1e-6
 """How far float32 arithmetic may carry an image beyond its range or its budget."""
 
-ASTRAY, ASTRAY_BY_CHANCE = 0.5, 5.0
+ASTRAY, ASTRAY_BY_CHANCE = 0.5, 20.0
 """How far beyond [0, 1] a defense's pixels may lie, and those of one that adds noise: beyond it is another scale."""
 
 _FEW, _SUM = 2, 1e-4
