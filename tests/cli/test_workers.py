@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.conftest import Called
+from tests.distributed.helpers import command, run
 
 DEADLY = Path(__file__).parents[1] / "deadly_plugin.py"
 Toy = Callable[..., tuple[Called, dict[str, Any]]]
@@ -86,6 +87,8 @@ def test_time_cannot_be_limited_where_no_worker_can_be_ended(call: Callable[...,
         ),
         (("--scheduler", "tcp://127.0.0.1:1"), "start one with 'dask scheduler'"),
         (("--scheduler", "nonsense::"), "start one with 'dask scheduler'"),
+        (("--scheduler", "tls://127.0.0.1:1"), "start one with 'dask scheduler'"),
+        (("--scheduler", ""), "--scheduler is empty; give the address that 'dask scheduler' prints"),
     ],
 )
 def test_what_cannot_be_used_is_refused(call: Callable[..., Called], tmp_path: Path, flags: Any, message: str) -> None:
@@ -93,6 +96,15 @@ def test_what_cannot_be_used_is_refused(call: Callable[..., Called], tmp_path: P
     called = call("matrix", *flags, *small)
     assert called.code == 2
     assert message in called.err.strip().splitlines()[-1]
+
+
+def test_an_address_that_is_none_is_one_line_even_when_all_is_thrown_away(tmp_path: Path) -> None:
+    small = ("--datasets", "mnist-20", "--models", "mnist-cnn", "--attacks", "fgsm", "--defenses", "none")
+    words = command(tmp_path, "--executor", "dask", "--scheduler", "nowhere", axes=small)
+    done = run(words, ADVBENCH_DISABLE_PLUGINS="")
+    assert done.returncode == 2
+    assert "--scheduler nowhere: missing port number" in done.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in done.stderr
 
 
 def test_a_worker_that_died_with_nothing_to_do_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
