@@ -153,7 +153,7 @@ class MatrixRun:
         for cell in self.plan.cells:
             state = "skipped" if cell.skipped else "fails" if cell.failed else "to do"
             state = "stored" if cell.key in self.todo.cached else state
-            console.print(f"{state:<8}{cell.label()}", markup=False, soft_wrap=True)
+            print(f"{state:<8}{cell.label()}", file=console.file)  # rich takes a millisecond a line
 
     def results(self) -> dict[str, Any]:
         """Does what is left and returns the results.

@@ -68,6 +68,8 @@ def _claimed(place: Workspace, task: Task, again: bool) -> Outcome:
         if not mine:
             return Outcome(0.0, busy=True)
         if not again and _is_done(place, task):
+            if isinstance(task, JoinTask):  # by a run with other parts, which are of no use now
+                place.store.remove_parts(digest_of(task.material))
             return Outcome(0.0)
         size = _with_room(place, task)
     fewer = size if size < place.environment.batch_size else None

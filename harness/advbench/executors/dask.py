@@ -56,7 +56,7 @@ class Dask(Executor):
         """Connects to the scheduler, or starts one with this many workers.
 
         Raises:
-            UsageError: No scheduler answers at the address, or it has no workers, or none with a GPU where tasks need one.
+            UsageError: No scheduler answers at the address, or it has no workers, or no such as tasks need.
         """
         if not self.scheduler:
             return _Pool(_local(jobs, gpus), gpu=gpus > 0, threads_of_dask=False)
