@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tests.conftest import Called
-from tests.distributed.helpers import command, run
+from tests.distributed.helpers import command, leftovers, run
 
 DEADLY = Path(__file__).parents[1] / "deadly_plugin.py"
 Toy = Callable[..., tuple[Called, dict[str, Any]]]
@@ -44,6 +44,21 @@ def test_what_takes_memory_time_or_the_process_is_err_and_all_else_is_done(deadl
     assert "its worker process died 3 times" in str(found["segfault"][1])
     assert executor == "dask" or "SIGSEGV" in str(found["segfault"][1])
     assert "Traceback" not in called.err
+
+
+def test_a_crash_of_a_worker_that_was_long_in_starting_is_not_taken_for_a_lack_of_time(
+    deadly: Toy, tmp_path: Path
+) -> None:
+    late = tmp_path / "late_plugin.py"
+    late.write_text("import time\n\nfrom advbench.api import hookimpl\n\ntime.sleep(3)\n")
+    called, results = deadly(
+        "--plugin", late, "--jobs", 2, "--cell-timeout", 2.5, defenses=["toy-keep", "segfault", "hang"]
+    )
+    assert called.code == 1
+    found = by_defense(results)
+    assert "its worker process died 3 times: ended by SIGSEGV" in str(found["segfault"][1])
+    assert "longer than the 2.5 s of --cell-timeout" in str(found["hang"][1])
+    assert leftovers(tmp_path / "store") == []
 
 
 def test_memory_that_does_not_suffice_in_this_process_is_err_too(deadly: Toy) -> None:
