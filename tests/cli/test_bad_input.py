@@ -70,6 +70,7 @@ def refused(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
         (["--jobs", "2", "--executor", "serial"], "--jobs 2: the executor 'serial' runs one task at a time"),
         (["--batch-size", "0"], "--batch-size: 0: must be a whole number of at least 1"),
         (["--seed", "-1"], "--seed: -1: must be a whole number of at least 0"),
+        (["--store", ""], "--store: must be the name of a folder, and is empty"),
         (["--device", "gpu"], "--device: gpu: must be auto, cpu or cuda:N"),
         (["--device", "cuda:99"], "--device cuda:99: "),
         (["--data-dir", "/no/such/folder"], "--data-dir: /no/such/folder: no such folder"),

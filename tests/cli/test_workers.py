@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.conftest import Called
+from tests.distributed.helpers import command, leftovers, run
 
 DEADLY = Path(__file__).parents[1] / "deadly_plugin.py"
 Toy = Callable[..., tuple[Called, dict[str, Any]]]
@@ -43,6 +44,21 @@ def test_what_takes_memory_time_or_the_process_is_err_and_all_else_is_done(deadl
     assert "its worker process died 3 times" in str(found["segfault"][1])
     assert executor == "dask" or "SIGSEGV" in str(found["segfault"][1])
     assert "Traceback" not in called.err
+
+
+def test_a_crash_of_a_worker_that_was_long_in_starting_is_not_taken_for_a_lack_of_time(
+    deadly: Toy, tmp_path: Path
+) -> None:
+    late = tmp_path / "late_plugin.py"
+    late.write_text("import time\n\nfrom advbench.api import hookimpl\n\ntime.sleep(3)\n")
+    called, results = deadly(
+        "--plugin", late, "--jobs", 2, "--cell-timeout", 2.5, defenses=["toy-keep", "segfault", "hang"]
+    )
+    assert called.code == 1
+    found = by_defense(results)
+    assert "its worker process died 3 times: ended by SIGSEGV" in str(found["segfault"][1])
+    assert "longer than the 2.5 s of --cell-timeout" in str(found["hang"][1])
+    assert leftovers(tmp_path / "store") == []
 
 
 def test_memory_that_does_not_suffice_in_this_process_is_err_too(deadly: Toy) -> None:
@@ -86,6 +102,8 @@ def test_time_cannot_be_limited_where_no_worker_can_be_ended(call: Callable[...,
         ),
         (("--scheduler", "tcp://127.0.0.1:1"), "start one with 'dask scheduler'"),
         (("--scheduler", "nonsense::"), "start one with 'dask scheduler'"),
+        (("--scheduler", "tls://127.0.0.1:1"), "start one with 'dask scheduler'"),
+        (("--scheduler", ""), "--scheduler is empty; give the address that 'dask scheduler' prints"),
     ],
 )
 def test_what_cannot_be_used_is_refused(call: Callable[..., Called], tmp_path: Path, flags: Any, message: str) -> None:
@@ -93,6 +111,15 @@ def test_what_cannot_be_used_is_refused(call: Callable[..., Called], tmp_path: P
     called = call("matrix", *flags, *small)
     assert called.code == 2
     assert message in called.err.strip().splitlines()[-1]
+
+
+def test_an_address_that_is_none_is_one_line_even_when_all_is_thrown_away(tmp_path: Path) -> None:
+    small = ("--datasets", "mnist-20", "--models", "mnist-cnn", "--attacks", "fgsm", "--defenses", "none")
+    words = command(tmp_path, "--executor", "dask", "--scheduler", "nowhere", axes=small)
+    done = run(words, ADVBENCH_DISABLE_PLUGINS="")
+    assert done.returncode == 2
+    assert "--scheduler nowhere: missing port number" in done.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in done.stderr
 
 
 def test_a_worker_that_died_with_nothing_to_do_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,9 @@
 """Kills runs and workers, again and again at random moments: ``python -m tests.distributed.soak --kills 50``.
 
-After each kill the run is begun again by the same command, until it ends. What must hold then: the cells are those of
-a run that nobody disturbed, bit for bit; no cell that was finished was made again; nothing is left behind; and
-``advbench cache verify`` finds every entry whole.
+The moments are spread over the time that a whole run takes on this machine; drivers and workers are killed in turn.
+After each kill of a driver the run is begun again by the same command, until it ends. What must hold then: the cells
+are those of a run that nobody disturbed, bit for bit; no cell that was finished was made again; nothing is left behind;
+and ``advbench cache verify`` finds every entry whole.
 """
 
 from __future__ import annotations
@@ -27,13 +28,16 @@ def soak(folder: Path, kills: int, seed: int = 0, *, jobs: int = 2) -> dict[str,
     """Kills so many times, runs to the end after each full store, and checks.
 
     Returns:
-        How many drivers and workers were killed, and how many runs came to their end.
+        How many drivers and workers were killed; how many of the drivers when some cells were done and some were not;
+        and how many runs came to their end.
     """
     chance = random.Random(seed)
-    whole = run(command(folder / "whole"))
+    began = time.monotonic()
+    whole = run(command(folder / "whole", "--jobs", jobs))
+    seconds = time.monotonic() - began
     assert whole.returncode == 0, whole.stderr
     expected = bits(folder / "whole")
-    counts = {"drivers": 0, "workers": 0, "runs": 0}
+    counts = {"drivers": 0, "workers": 0, "halfway": 0, "runs": 0}
     while counts["drivers"] + counts["workers"] < kills:
         store = folder / f"store-{counts['runs']}"
         seen: dict[str, int] = {}
@@ -42,9 +46,10 @@ def soak(folder: Path, kills: int, seed: int = 0, *, jobs: int = 2) -> dict[str,
                 command(store, "--jobs", jobs, "-q"), env=environment(), stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
             )  # fmt: skip
-            _disturb(process, chance, counts, kills)
+            _disturb(process, chance, counts, kills, seconds)
             error = process.communicate(timeout=300)[1]
             _check_kept(store, seen)
+            counts["halfway"] += process.returncode != 0 and 0 < len(seen) < len(expected)
             if process.returncode == 0:
                 break
             assert process.returncode == -signal.SIGKILL, f"exit code {process.returncode}: {error}"
@@ -60,20 +65,24 @@ def soak(folder: Path, kills: int, seed: int = 0, *, jobs: int = 2) -> dict[str,
     return counts
 
 
-def _disturb(process: subprocess.Popen[str], chance: random.Random, counts: dict[str, int], kills: int) -> None:
-    """Kills the driver, or workers of it, at random moments, as long as there are kills left."""
+def _disturb(
+    process: subprocess.Popen[str], chance: random.Random, counts: dict[str, int], kills: int, seconds: float
+) -> None:
+    """Kills workers of the driver, and then itself, at random moments, as long as there are kills left."""
     while counts["drivers"] + counts["workers"] < kills:
-        try:
-            process.wait(chance.uniform(0.5, 6.0))
-        except subprocess.TimeoutExpired:
-            workers = [pid for pid in _children(process.pid) if pid != process.pid]
-            if workers and chance.random() < 0.5:
-                _kill(chance.choice(workers))
-                counts["workers"] += 1
-                continue
+        of_worker = counts["workers"] <= counts["drivers"]
+        until = time.monotonic() + chance.uniform(0, seconds)
+        while process.poll() is None and (time.monotonic() < until or (of_worker and not _children(process.pid))):
+            time.sleep(0.05)
+        if process.poll() is not None:
+            return
+        if not of_worker:
             _kill(process.pid)
             counts["drivers"] += 1
-        return
+            return
+        if workers := _children(process.pid):
+            _kill(chance.choice(workers))
+            counts["workers"] += 1
 
 
 def _check_kept(store: Path, seen: dict[str, int]) -> None:

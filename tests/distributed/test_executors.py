@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -38,14 +39,15 @@ def cluster(tmp_path: Path) -> Iterator[Callable[..., str]]:
     started: list[subprocess.Popen[str]] = []
     dask = [sys.executable, "-m", "dask"]
 
-    def start(workers: int, **variables: str) -> str:
+    def start(workers: int, *flags: str, threads: int = 1, **variables: str) -> str:
         file = tmp_path / "scheduler.json"
         where = ["--scheduler-file", str(file)]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "text": True, "cwd": tmp_path}
         all_of_them = environment(**variables)
         scheduler = [*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", *where]
         started.append(subprocess.Popen(scheduler, env=all_of_them, **quiet))  # type: ignore[call-overload]
-        worker = [*dask, "worker", "--nthreads", "1", "--no-dashboard", "--local-directory", str(tmp_path), *where]
+        worker = [*dask, "worker", "--nthreads", str(threads), "--no-dashboard", *flags, *where]
+        worker += ["--local-directory", str(tmp_path)]
         started.extend(subprocess.Popen(worker, env=all_of_them, **quiet) for _ in range(workers))  # type: ignore[call-overload]
         until = time.monotonic() + 60
         while not file.exists() or not file.read_text().strip():
@@ -100,6 +102,42 @@ def test_a_worker_with_another_plugin_is_refused_by_name(tmp_path: Path, cluster
         error
     )
     assert "install the same there, and start it anew" in error
+
+
+TINY = ("--datasets", "toy", "--models", "toy-linear", "--attacks", "toy-sign", "--defenses", "toy-keep")
+
+
+def test_gpus_that_workers_do_not_offer_or_see_are_missed_by_name(tmp_path: Path, cluster: Callable[..., str]) -> None:
+    address = cluster(1)  # and this machine need not have a GPU either, as a login node
+    flags = ("--executor", "dask", "--scheduler", address, "--device", "cuda")
+    words = command(tmp_path / "store", *flags, axes=(*TINY, "--plugin", TOY))
+    done = run(words)
+    assert done.returncode == 2, done.stderr
+    assert (
+        f"none of its workers offers a GPU; start them with 'dask worker {address} --resources \"GPU=1\"'"
+        in done.stderr
+    )
+
+
+def test_a_worker_that_offers_a_gpu_and_sees_none_is_refused(tmp_path: Path, cluster: Callable[..., str]) -> None:
+    address = cluster(1, "--resources", "GPU=1", CUDA_VISIBLE_DEVICES="")
+    flags = ("--executor", "dask", "--scheduler", address, "--device", "cuda")
+    done = run(command(tmp_path / "store", *flags, axes=(*TINY, "--plugin", TOY)))
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert re.search(r"worker tcp://127.0.0.1:\d+ sees no cuda:0; start it where there is a GPU", last), last
+    (manifest,) = (tmp_path / "store" / "runs").glob("*.json")
+    assert json.loads(manifest.read_text())["manifest"]["device"].startswith("cuda:0")
+
+
+def test_the_manifest_tells_the_threads_of_the_workers(tmp_path: Path, cluster: Callable[..., str]) -> None:
+    address = cluster(1, threads=3)
+    flags = ("--executor", "dask", "--scheduler", address, "--export", tmp_path / "results.json")
+    done = run(command(tmp_path / "store", *flags, axes=(*TINY, "--plugin", TOY)))
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "results.json").read_text())["run"]["threads"] == 3
+    (manifest,) = (tmp_path / "store" / "runs").glob("*.json")
+    assert json.loads(manifest.read_text())["manifest"]["threads"] == 3
 
 
 def test_workers_find_a_store_that_was_named_from_another_folder(tmp_path: Path, cluster: Callable[..., str]) -> None:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
+from safetensors import safe_open
 from tests.distributed.helpers import bits, command, environment, leftovers, run
 from tests.distributed.soak import soak
+
+from advbench.evaluation.environment import Environment
+from advbench.evaluation.tasks import JoinTask
+from advbench.evaluation.work import execute
+from advbench.store import Store
 
 
 def test_two_runs_at_once_end_right_and_attack_once(tmp_path: Path) -> None:
@@ -34,6 +42,28 @@ def test_two_runs_at_once_end_right_and_attack_once(tmp_path: Path) -> None:
     assert shared == alone, "an attack on a part was computed twice"
 
 
+def test_parts_that_another_run_has_no_use_for_are_removed(tmp_path: Path) -> None:
+    """A run with smaller batches that is at its parts when another finishes the chunk."""
+    assert run(command(tmp_path / "store")).returncode == 0
+    store = Store(tmp_path / "store")
+    key = next((tmp_path / "store" / "adversarial").glob("*/*")).stem
+    stored = store.read_tensors(key)
+    assert stored is not None
+    material = material_of(store, key)
+    store.write_tensors(material, {name: some[:7] for name, some in stored[0].items()}, stored[1], (0, 7))
+    assert leftovers(tmp_path / "store")
+    where = Environment(tmp_path / "store", tmp_path, None, "cpu", 7)
+    assert not execute(where, JoinTask(material, ((0, 7), (7, 60)))).error
+    assert leftovers(tmp_path / "store") == []
+
+
+def material_of(store: Store, key: str) -> dict[str, Any]:
+    """What the key of adversarial images is the digest of."""
+    with safe_open(store.root / "adversarial" / key[:2] / f"{key}.safetensors", framework="pt") as file:
+        material: dict[str, Any] = json.loads(file.metadata()["advbench"])["material"]
+    return material
+
+
 def test_kills_at_random_moments_cost_what_was_under_way(tmp_path: Path) -> None:
     counts = soak(tmp_path, kills=4, seed=3)
-    assert counts["drivers"] + counts["workers"] == 4
+    assert counts["drivers"] == counts["workers"] == 2

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import platformdirs
 
-from advbench.cli.parser import at_least, device, existing_folder, gibibytes, seconds
+from advbench.cli.parser import at_least, device, existing_folder, folder, gibibytes, seconds
 
 __all__ = [
     "PRECISIONS",
@@ -169,7 +169,7 @@ def add_run(parser: argparse._ActionsContainer) -> None:
 def add_store(parser: argparse._ActionsContainer) -> None:
     """Adds ``--store``."""
     parser.add_argument(
-        "--store", type=Path, default=cache_folder() / "store", metavar="DIR", help="folder in which results are kept"
+        "--store", type=folder, default=cache_folder() / "store", metavar="DIR", help="folder in which results are kept"
     )
 
 

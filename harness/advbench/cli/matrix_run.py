@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-import torch
 from rich.console import Console
 
 from advbench.analysis import Summary, build_results, combine_seeds
@@ -34,6 +33,7 @@ from advbench.evaluation import (
     build_plan,
     check_dataset,
     check_room,
+    device_name,
     double_steps,
     estimate,
     make_manifest,
@@ -153,7 +153,7 @@ class MatrixRun:
         for cell in self.plan.cells:
             state = "skipped" if cell.skipped else "fails" if cell.failed else "to do"
             state = "stored" if cell.key in self.todo.cached else state
-            console.print(f"{state:<8}{cell.label()}", markup=False, soft_wrap=True)
+            print(f"{state:<8}{cell.label()}", file=console.file)  # rich takes a millisecond a line
 
     def results(self) -> dict[str, Any]:
         """Does what is left and returns the results.
@@ -176,8 +176,11 @@ class MatrixRun:
         return results
 
     def exhibits(self) -> Exhibits:
-        """Samples of its cells as images, once it has results."""
-        return Exhibits(Workspace(self.bench.environment, self.bench.registry), self.manifest, SAMPLES)
+        """Samples of its cells as images, once it has results; on the processor where only workers have the device."""
+        environment = self.bench.environment
+        if device_name(environment.device) is None:
+            environment = dataclasses.replace(environment, device="cpu")
+        return Exhibits(Workspace(environment, self.bench.registry), self.manifest, SAMPLES)
 
     def records(self) -> Iterator[dict[str, Any]]:
         """What the store holds of the cells, sample by sample, one after another."""
@@ -227,6 +230,7 @@ class MatrixRun:
         crew = Crew(bench.executor, options.jobs, bench.gpus, bench.environment, self.todo.jobs.values())
         try:
             with memory_held(held), crew:
+                self._note_workers(crew)
                 expected = estimate(self.todo, crew)
                 bench.say(self._forecast(expected, crew.slots()))
                 watch = MatrixProgress(
@@ -245,12 +249,17 @@ class MatrixRun:
             raise KeyboardInterrupt(f"{done} of {total} cells are done and kept") from None
         bench.say(f"finished in {in_words(time.monotonic() - began)}")
 
+    def _note_workers(self, crew: Crew) -> None:
+        """Says in the manifest what the workers compute with, where that is not what this process would."""
+        if any(self.manifest[name] != told for name, told in crew.told.items()):
+            self.manifest |= crew.told
+            self.bench.store.write_manifest(self.plan.run_id, self.manifest)
+
     def _forecast(self, expected: Estimate, jobs: int) -> str:
         environment = self.bench.environment
         seconds = expected.seconds / jobs
         how = "at a guess" if expected.rough else "about" if seconds >= 1 else ""
-        threads = f"{environment.threads or torch.get_num_threads()} CPU threads"
-        where = threads if environment.device == "cpu" else environment.device
+        where = f"{self.manifest['threads']} CPU threads" if environment.device == "cpu" else environment.device
         workers = f" in each of {jobs} workers" if jobs > 1 else ""
         return f"this will take {how} {in_words(seconds)} on {where}{workers}".replace("  ", " ")
 

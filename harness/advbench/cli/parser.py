@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from advbench.errors import UsageError
 
-__all__ = ["CommandParser", "HelpFormatter", "at_least", "device", "existing_folder", "gibibytes", "seconds"]
+__all__ = ["CommandParser", "HelpFormatter", "at_least", "device", "existing_folder", "folder", "gibibytes", "seconds"]
 
 _UNRECOGNIZED = re.compile(r"unrecognized arguments: (\S+)")
 _INVALID_CHOICE = re.compile(r"argument (.+?): invalid choice: '(.*?)' \(choose from (.*)\)")
@@ -89,6 +89,13 @@ def device(text: str) -> str:
     if re.fullmatch(r"auto|cpu|cuda(:\d+)?", text) is None:
         raise argparse.ArgumentTypeError(f"{text}: must be auto, cpu or cuda:N")
     return text
+
+
+def folder(text: str) -> Path:
+    """A folder that need not be there; an empty name, as of a variable that is not set, is none."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must be the name of a folder, and is empty")
+    return Path(text)
 
 
 def existing_folder(text: str) -> Path:

@@ -64,6 +64,8 @@ class Workbench:
 
     def _executor(self) -> Executor:
         options = self.options
+        if options.scheduler == "":
+            raise UsageError("--scheduler is empty; give the address that 'dask scheduler' prints, or leave it out")
         workers = options.jobs > 1 or options.cell_timeout is not None
         name = options.executor or ("dask" if options.scheduler else "processes" if workers else "serial")
         component = self.registry.get("executors", name).component
@@ -85,7 +87,7 @@ class Workbench:
     def _device(self) -> str:
         """Where to compute; the GPUs of a cluster need not be here."""
         if self.options.scheduler and self.options.device.startswith("cuda"):
-            return "cuda:0"
+            return "cuda:0" if self.options.device == "cuda" else str(self.options.device)
         return pick_device(self.options.device)
 
     def _gpus(self, device: str) -> int:

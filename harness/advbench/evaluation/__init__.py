@@ -18,7 +18,7 @@ from advbench.evaluation.contracts import (
 from advbench.evaluation.convergence import double_steps
 from advbench.evaluation.crew import Crew
 from advbench.evaluation.driver import Observer, run_todo
-from advbench.evaluation.environment import THREAD_VARIABLES, Environment, Workspace, adopt, pick_device
+from advbench.evaluation.environment import THREAD_VARIABLES, Environment, Workspace, adopt, device_name, pick_device
 from advbench.evaluation.estimate import Estimate, estimate
 from advbench.evaluation.exhibits import Exhibits
 from advbench.evaluation.manifest import make_manifest
@@ -63,6 +63,7 @@ __all__ = [
     "check_note",
     "check_room",
     "check_unchanged",
+    "device_name",
     "double_steps",
     "estimate",
     "make_manifest",

@@ -25,6 +25,10 @@ class Crew:
         environment: Where and how tasks run.
         jobs: What is to be done, for which every worker must have what this process has.
 
+    Attributes:
+        told: On which ``device`` and with how many ``threads`` the workers compute, once it is entered; empty where
+            tasks run in this process.
+
     Used as a context, it closes the pool in the end, at once where an exception leaves the block.
 
     Raises:
@@ -37,6 +41,7 @@ class Crew:
         self.gpus = gpus
         self.environment = environment
         self.jobs = list(jobs)
+        self.told: dict[str, str | int] = {}
         self._pool: FuturesExecutor | None = None
 
     def __enter__(self) -> Crew:
@@ -72,7 +77,7 @@ class Crew:
     def _open(self) -> None:
         self._pool = self.executor.open(self.size, self.gpus) if self.gpus else self.executor.open(self.size)
         try:
-            check_workers(self.executor, self._pool, self.environment, self.jobs)
+            self.told = check_workers(self.executor, self._pool, self.environment, self.jobs)
         except BaseException:
             self._abandon()
             raise

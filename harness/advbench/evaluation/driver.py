@@ -17,7 +17,7 @@ from advbench.evaluation.cells import Cell
 from advbench.evaluation.crew import Crew
 from advbench.evaluation.survey import Job, Todo, read_summary
 from advbench.evaluation.tasks import Outcome
-from advbench.evaluation.work import execute, set_progress
+from advbench.evaluation.work import execute, name_of, set_progress
 from advbench.store import Store
 
 __all__ = ["Observer", "run_todo"]
@@ -151,7 +151,8 @@ class _Driver:
     def _lost(self, name: str, error: WorkerLostError) -> None:
         """A job whose worker died is given to another, unless it took too long, or that was tried before."""
         limit, taken = self.environment.timeout, time.monotonic() - self.began[name]
-        if limit is not None and taken >= limit and not error.killed:
+        up = None if limit is None else self.store.time_was_up(name_of(self.jobs[name].task))
+        if limit is not None and not error.killed and (taken >= limit if up is None else up):
             self._ended(name, Outcome(taken, f"it took longer than the {limit:g} s of --cell-timeout"))
             return
         self.losses[name] += 1

@@ -22,7 +22,7 @@ from advbench.evaluation.watch import Unattacked
 from advbench.specs import FLOAT32, Chain, resolve_chain, resolve_one
 from advbench.store import Store
 
-__all__ = ["THREAD_VARIABLES", "Environment", "Workspace", "adopt", "pick_device", "workspace"]
+__all__ = ["THREAD_VARIABLES", "Environment", "Workspace", "adopt", "device_name", "pick_device", "workspace"]
 
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -194,6 +194,16 @@ def workspace(environment: Environment) -> Workspace:
             environment, discover(environment.core, environment.plugin_files, without=environment.without)
         )
     return _current
+
+
+def device_name(device: str) -> str | None:
+    """A device and what it is, such as ``cuda:0 (NVIDIA H100)``; None where this process sees no such device."""
+    if device == "cpu":
+        return device
+    number = torch.device(device).index or 0
+    if not torch.cuda.is_available() or number >= torch.cuda.device_count():
+        return None
+    return f"{device} ({torch.cuda.get_device_name(number)})"
 
 
 def pick_device(wanted: str) -> str:

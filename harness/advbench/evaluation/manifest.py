@@ -15,7 +15,7 @@ from advbench import __version__
 from advbench.api import Attack, Budget, Component
 from advbench.discovery import Registry, code_digests, dependency_versions
 from advbench.evaluation.cells import Axes, Cell, full, short
-from advbench.evaluation.environment import Environment
+from advbench.evaluation.environment import Environment, device_name
 from advbench.evaluation.plan import Plan
 from advbench.evaluation.threat import Threat
 from advbench.store import SCHEMA
@@ -70,7 +70,7 @@ def make_manifest(
         "surrogate": None if plan.parts[0].surrogate is None else full(plan.parts[0].surrogate),
         "precision": plan.parts[0].precision,
         "limit": plan.limit,
-        "device": _device_name(environment.device),
+        "device": device_name(environment.device) or environment.device,
         "threads": threads,
         "batch_size": environment.batch_size,
         "platform": platform.platform(terse=True),
@@ -205,7 +205,3 @@ def _plugins(plan: Plan, registry: Registry) -> list[dict[str, Any]]:
             "code": code_digests(type(component), component.code_modules()),
         }
     return list(plugins.values())
-
-
-def _device_name(device: str) -> str:
-    return device if device == "cpu" else f"{device} ({torch.cuda.get_device_name(device)})"

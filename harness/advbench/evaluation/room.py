@@ -17,16 +17,20 @@ __all__ = ["check_room", "room_needed"]
 _OF_SAMPLE = 64
 """Bytes of what is stored of a sample beside its image, in a cell and in a chunk."""
 
+_OF_ENTRY = 4096
+"""Bytes of an entry of no samples: what its key is the digest of, and the rest of its last block on the disk."""
+
 
 def room_needed(jobs: Iterable[Job]) -> int:
     """How many bytes jobs will store at most: an image takes four bytes a value, or one where it has whole steps."""
     jobs = list(jobs)
     datasets = {full(job.cell.dataset): job.cell.dataset for job in jobs if job.cell is not None}
     values = {spec: math.prod(dataset.image_shape) for spec, dataset in datasets.items()}
-    return sum(
+    of_samples = sum(
         job.samples * (_OF_SAMPLE + (4 * values[job.task.dataset] if isinstance(job.task, CraftTask) else 0))
         for job in jobs
     )
+    return of_samples + _OF_ENTRY * len(jobs)
 
 
 def check_room(store: Path, jobs: Iterable[Job]) -> None:

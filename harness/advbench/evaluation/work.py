@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 from advbench.discovery import is_interruption, process_kept, threads_watched
 from advbench.errors import ContractError, StoreError, describe
@@ -22,7 +23,7 @@ from advbench.evaluation.tasks import CleanTask, CraftTask, JoinTask, Outcome, S
 from advbench.store import digest_of
 from advbench.streams import stdout_kept
 
-__all__ = ["execute", "given_time", "set_progress"]
+__all__ = ["execute", "given_time", "name_of", "set_progress"]
 
 _progress: Callable[[int], None] = lambda _done: None  # noqa: E731
 
@@ -54,7 +55,9 @@ def execute(environment: Environment, task: Task, *, again: bool = False) -> Out
             # What a component prints must not mix with the tables on stdout.
             with stdout_kept():
                 place = workspace(environment)  # which a fresh worker has to load, and takes no time of the task's
-                with given_time(environment.timeout):
+                if environment.timeout is None:
+                    return _claimed(place, task, again)
+                with place.store.time_note(name_of(task)) as note, given_time(environment.timeout, note):
                     return _claimed(place, task, again)
         except StoreError:
             raise
@@ -70,10 +73,17 @@ def _claimed(place: Workspace, task: Task, again: bool) -> Outcome:
         if not mine:
             return Outcome(0.0, busy=True)
         if not again and _is_done(place, task):
+            if isinstance(task, JoinTask):  # by a run with other parts, which are of no use now
+                place.store.remove_parts(digest_of(task.material))
             return Outcome(0.0)
         size = _with_room(place, task)
     fewer = size if size < place.environment.batch_size else None
     return Outcome(time.perf_counter() - began, batch_size=fewer)
+
+
+def name_of(task: Task) -> str:
+    """A name of a task, the same in all processes, of hexadecimal digits."""
+    return digest_of([type(task).__name__, _claim_on(task)])[:24]
 
 
 def _claim_on(task: Task) -> str:
@@ -148,13 +158,18 @@ def _run(place: Workspace, task: Task) -> None:
 
 
 @contextlib.contextmanager
-def given_time(seconds: float | None) -> Iterator[None]:
-    """Ends this process, a worker, when the block takes longer: nothing else ends what hangs outside Python."""
+def given_time(seconds: float | None, note: IO[str] | None = None) -> Iterator[None]:
+    """Ends this process, a worker, when the block takes longer: nothing else ends what hangs outside Python.
+
+    Args:
+        seconds: How long it may take; None for any time.
+        note: A file that is written to before the process ends, or None.
+    """
     if seconds is None:
         yield
         return
     with Path(os.devnull).open("w") as nowhere:
-        faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)
+        faulthandler.dump_traceback_later(seconds, exit=True, file=note or nowhere)
         try:
             yield
         finally:

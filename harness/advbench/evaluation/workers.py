@@ -13,7 +13,7 @@ from advbench.api import Executor
 from advbench.discovery import Registry, code_digests
 from advbench.errors import UsageError, describe
 from advbench.evaluation.cells import Cell
-from advbench.evaluation.environment import Environment, workspace
+from advbench.evaluation.environment import Environment, device_name, workspace
 from advbench.evaluation.survey import Job
 from advbench.store import Store, digest_of
 
@@ -22,23 +22,37 @@ __all__ = ["check_workers", "fingerprint"]
 Needed = tuple[tuple[str, str], ...]
 """Kinds and names of components."""
 
-STORE = "store"
+STORE, DEVICE, THREADS = "store", "device", "threads"
 
 
-def check_workers(executor: Executor, pool: FuturesExecutor, environment: Environment, jobs: Iterable[Job]) -> None:
+def check_workers(
+    executor: Executor, pool: FuturesExecutor, environment: Environment, jobs: Iterable[Job]
+) -> dict[str, str | int]:
     """Makes sure that every worker would compute what this process would; nothing is asked of an executor without any.
 
+    Returns:
+        On which ``device`` and with how many ``threads`` the workers compute, for the manifest; each as text where they
+        differ. Empty where there are no workers.
+
     Raises:
-        UsageError: One has another version, other plugins, or sees another store; the message names it.
+        UsageError: One has another version, other plugins, no such device, or sees another store; the message names it.
     """
     if executor.in_process:
-        return
+        return {}
     needed = _needed(job.cell for job in jobs if job.cell is not None)
     with Store(environment.store).sign() as token:
         answers = executor.everywhere(pool, fingerprint, environment, needed, token)
     expected = fingerprint(environment, needed, None)
     for worker, answer in answers.items():
         _compare(worker, expected, answer, environment)
+    devices = sorted({answer[DEVICE] for answer in answers.values()})
+    threads = sorted({int(answer[THREADS]) for answer in answers.values()})
+    if not answers:
+        return {}
+    return {
+        DEVICE: ", ".join(devices),
+        THREADS: threads[0] if len(threads) == 1 else f"{threads[0]} to {threads[-1]}",
+    }
 
 
 def fingerprint(environment: Environment, needed: Needed, token: str | None) -> dict[str, str]:
@@ -53,10 +67,13 @@ def fingerprint(environment: Environment, needed: Needed, token: str | None) -> 
     found["torch"] = torch.__version__
     if token is not None:
         found[STORE] = "" if Store(environment.store).sees_sign(token) else "another"
+        found[DEVICE] = device_name(environment.device) or ""
     try:
         registry = workspace(environment).registry
     except Exception as error:
         return {**found, "plugins": describe(error)}
+    if token is not None:
+        found[THREADS] = str(torch.get_num_threads())
     return found | {f"{kind[:-1]} {name}": _told(registry, kind, name) for kind, name in needed}
 
 
@@ -78,6 +95,10 @@ def _compare(worker: str, expected: Mapping[str, str], answer: object, environme
     if answer.get(STORE):
         raise UsageError(
             f"worker {worker} does not see the store {environment.store}; give --store a folder that all machines share"
+        )
+    if answer.get(DEVICE) == "":
+        raise UsageError(
+            f"worker {worker} sees no {environment.device}; start it where there is a GPU, or give --device cpu"
         )
     for name, here in expected.items():
         there = answer.get(name)

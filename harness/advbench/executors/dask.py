@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import logging
@@ -23,8 +24,14 @@ from advbench.api import Executor, UsageError, WorkerLostError, param
 
 __all__ = ["Dask"]
 
+_ANSWERS_IN = 10
+"""Seconds in which a scheduler has to answer."""
+
 _PATIENCE = 60.0
 """Seconds to wait for a scheduler's first worker."""
+
+_PATIENCE_FOR_GPU = 10.0
+"""Seconds to wait for a worker with a GPU, where there are workers without."""
 
 _COUNTED_FOR = 2.0
 """Seconds for which a count of the workers holds."""
@@ -49,11 +56,18 @@ class Dask(Executor):
         """Connects to the scheduler, or starts one with this many workers.
 
         Raises:
-            UsageError: No scheduler answers at the address, or it has no workers.
+            UsageError: No scheduler answers at the address, or it has no workers, or no such as tasks need.
         """
-        if self.scheduler:
-            return _Pool(_connected(self.scheduler), gpu=gpus > 0, threads_of_dask=True)
-        return _Pool(_local(jobs, gpus), gpu=gpus > 0, threads_of_dask=False)
+        if not self.scheduler:
+            return _Pool(_local(jobs, gpus), gpu=gpus > 0, threads_of_dask=False)
+        pool = _Pool(_connected(self.scheduler), gpu=gpus > 0, threads_of_dask=True)
+        if not pool.comes(_PATIENCE_FOR_GPU):
+            pool.leave(at_once=True)
+            raise UsageError(
+                f"--scheduler {self.scheduler}: none of its workers offers a GPU; start them with 'dask worker "
+                f'{self.scheduler} --resources "GPU=1"\', or give --device cpu'
+            )
+        return pool
 
     def slots(self, pool: FuturesExecutor, jobs: int) -> int:
         """How many workers there are now: each runs one task at a time, with all of its threads."""
@@ -62,7 +76,7 @@ class Dask(Executor):
         return pool.count()
 
     def everywhere(self, pool: FuturesExecutor, function: Callable[..., Any], *args: Any) -> Mapping[str, Any]:
-        """Calls a function in every worker."""
+        """Calls a function in every worker that may get a task."""
         assert isinstance(pool, _Pool)
         return pool.everywhere(function, *args)
 
@@ -83,6 +97,8 @@ class _Pool(FuturesExecutor):
 
     def __init__(self, client: Any, *, gpu: bool, threads_of_dask: bool) -> None:
         self.client = client
+        self._gpu = gpu
+        self._threads_of_dask = threads_of_dask
         self._first = (_with_its_threads,) if threads_of_dask else ()
         self._executor = client.get_executor(pure=False, retries=0, **({"resources": {"GPU": 1}} if gpu else {}))
         self._counted = (0, 0.0)
@@ -96,17 +112,30 @@ class _Pool(FuturesExecutor):
         return outer
 
     def everywhere(self, fn: Callable[..., Any], /, *args: Any) -> dict[str, Any]:
-        """Runs a task in every worker, and waits for all."""
-        found: dict[str, Any] = self.client.run(*self._first, fn, *args, on_error="return")
+        """Runs a function in every worker that may get a task, and waits for all."""
+        call = (_told_its_threads if self._threads_of_dask else _told, fn, args)
+        found: dict[str, Any] = self.client.run(*call, workers=self._workers(), on_error="return")
         return found
+
+    def comes(self, seconds: float) -> bool:
+        """Whether there is a worker that may get a task, or comes within this time."""
+        until = time.monotonic() + seconds
+        while not (there := bool(self._workers())) and time.monotonic() < until:
+            time.sleep(0.2)
+        return there
 
     def count(self) -> int:
         """How many workers there are; at least one, so that tasks wait for the next where all have gone."""
         count, at = self._counted
         if time.monotonic() - at > _COUNTED_FOR:
-            count = max(1, len(self.client.nthreads()))
+            count = max(1, len(self._workers()))
             self._counted = count, time.monotonic()
         return count
+
+    def _workers(self) -> list[str]:
+        """Addresses of the workers that may get a task."""
+        known = self.client.scheduler_info(n_workers=-1)["workers"]
+        return [address for address, worker in known.items() if not self._gpu or worker["resources"].get("GPU", 0) >= 1]
 
     def leave(self, *, at_once: bool = False) -> None:
         """Leaves the cluster, and ends one that was made here."""
@@ -128,8 +157,9 @@ def _connected(address: str) -> Any:
     """A client of a scheduler that has at least one worker."""
     distributed = import_module("distributed")
     try:
-        client = distributed.Client(address, timeout=10, set_as_default=False)
-    except (OSError, ValueError, TimeoutError) as error:
+        asyncio.run(_reach(address))  # first: a client that finds nobody tells of it again when it is thrown away
+        client = distributed.Client(address, timeout=_ANSWERS_IN, set_as_default=False)
+    except Exception as error:  # what an address may be, and raise, depends on the protocols that there are
         reason = " ".join(str(error).split()) or "it does not answer"
         raise UsageError(
             f"--scheduler {address}: {reason}; start one with 'dask scheduler', and give the address that it prints"
@@ -142,6 +172,14 @@ def _connected(address: str) -> Any:
             f"--scheduler {address}: no worker has come in {_PATIENCE:.0f} s; start some with 'dask worker {address}'"
         ) from error
     return client
+
+
+async def _reach(address: str) -> None:
+    """Greets the scheduler; raises what stands in the way."""
+    distributed, comm = import_module("distributed"), import_module("distributed.comm")
+    security = distributed.Security().get_connection_args("client")
+    greeting = await asyncio.wait_for(comm.connect(address, timeout=_ANSWERS_IN, **security), _ANSWERS_IN + 1)
+    await greeting.close()
 
 
 def _local(jobs: int, gpus: int) -> Any:
@@ -187,6 +225,17 @@ def _with_its_threads(function: Callable[..., Any], *args: Any, **kwargs: Any) -
     with contextlib.suppress(ValueError):  # there is no worker, as in a test
         torch.set_num_threads(max(1, import_module("distributed").get_worker().state.nthreads))
     return function(*args, **kwargs)
+
+
+def _told(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    """What a function returns in a worker."""
+    return function(*args)
+
+
+def _told_its_threads(function: Callable[..., Any], args: tuple[Any, ...], dask_worker: Any = None) -> Any:
+    """The same in a worker of somebody's cluster, with as many threads as its tasks have; Dask gives the worker."""
+    torch.set_num_threads(max(1, dask_worker.state.nthreads))
+    return function(*args)
 
 
 def _pass_on(outer: Future[Any], inner: Future[Any]) -> None:

@@ -7,7 +7,8 @@
     STORE/clean/…/….json                     a defended model's predictions on clean images
     STORE/cells/…/….json                     cells: per-sample predictions and distances, or a failure
     STORE/runs/RUN.json                      manifests: what a run consists of
-    STORE/tmp/WRITER.….tmp                   what is being written, or a killed writer has left
+    STORE/tmp/WRITER.….tmp                   what is being written, or a killed writer has left; with a limit of time, a
+                                             note for each task under way, which tells when its time was up
     STORE/lock                               who works on what; empty
 
 While adversarial images of a chunk are being made, parts of it lie beside it, as ``KEY.START-STOP.safetensors``.
@@ -28,7 +29,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -115,6 +116,36 @@ class Store:
     def sees_sign(self, token: str) -> bool:
         """Whether such a sign is in the folder."""
         return (self.root / "tmp" / token).exists()
+
+    @contextmanager
+    def time_note(self, task: str) -> Iterator[IO[str]]:
+        """A file that goes with the block, and outlives a process that ends in it; the null device where there is none.
+
+        Args:
+            task: What is done meanwhile, as letters and digits.
+        """
+        path = self.root / "tmp" / f"{self.locks.writer}.time-{task}.tmp"
+        with self.locks.writing():
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                file = path.open("w")
+            except OSError:
+                file = Path(os.devnull).open("w")  # noqa: SIM115  closed below
+            with file:
+                try:
+                    yield file
+                finally:
+                    with suppress(OSError):
+                        path.unlink(missing_ok=True)
+
+    def time_was_up(self, task: str) -> bool | None:
+        """Whether a process that ended at a task had noted anything; None where it left no note. Notes are removed."""
+        found = None
+        for path in (self.root / "tmp").glob(f"*.time-{task}.tmp"):
+            with suppress(OSError):
+                found = found or path.stat().st_size > 0
+                path.unlink()
+        return found
 
     def read_record(self, kind: str, key: str, *, arrays: bool = False) -> dict[str, Any] | None:
         """A JSON entry's record, or None where there is none that checks out.
