@@ -13,7 +13,16 @@ import numpy as np
 
 from advbench.analysis.intervals import wilson
 
-__all__ = ["accuracy_at", "measure_cell", "moved", "robust_bits", "withstood", "worst_case", "worst_case_of"]
+__all__ = [
+    "accuracy_at",
+    "measure_cell",
+    "measured_of",
+    "moved",
+    "robust_bits",
+    "withstood",
+    "worst_case",
+    "worst_case_of",
+]
 
 _Bits: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
 
@@ -46,12 +55,23 @@ def measure_cell(record: Mapping[str, Any]) -> dict[str, Any]:
         classifier from right to wrong (None where none did); ``attack_failures`` (samples that the attacked
         classifier still has right).
     """
+    return measured_of(record, withstood(record), *_attacked(record))
+
+
+def measured_of(record: Mapping[str, Any], bits: Sequence[int], right: _Bits, turned: _Bits) -> dict[str, Any]:
+    """What :func:`measure_cell` gives, from what is known of the record already.
+
+    Args:
+        record: A cell of the store with status ``ok``.
+        bits: What :func:`withstood` gives of it.
+        right: Per sample, whether the attacked classifier has it right clean.
+        turned: Per sample, whether the attack then turned it wrong.
+    """
     n = record["n"]
-    draws = [bits.bit_count() for bits in withstood(record)]
+    draws = [each.bit_count() for each in bits]
     robust = sum(draws) / len(draws)
     clean_draws = record.get("clean_correct_draws", [record["clean_correct"]])
-    clean = sum(int(np.sum(bits)) for bits in clean_draws) / len(clean_draws)
-    right, turned = _attacked(record)
+    clean = sum(int(np.count_nonzero(each)) for each in clean_draws) / len(clean_draws)
     return {
         "clean_accuracy": clean / n,
         "robust_accuracy": robust / n,
@@ -60,7 +80,7 @@ def measure_cell(record: Mapping[str, Any]) -> dict[str, Any]:
         "attack_success_rate": (clean - robust) / clean if clean else None,
         "median_linf": _median(record["linf"], turned),
         "median_l2": _median(record["l2"], turned),
-        "attack_failures": int(right.sum() - turned.sum()),
+        "attack_failures": int(np.count_nonzero(right) - np.count_nonzero(turned)),
     }
 
 

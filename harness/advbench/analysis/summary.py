@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from advbench.analysis.measures import accuracy_at, measure_cell, withstood
+from advbench.analysis.measures import accuracy_at, measured_of, withstood
 
 __all__ = ["COORDINATES", "Summary", "summarise"]
 
@@ -93,22 +93,23 @@ def summarise(record: Mapping[str, Any], minimises: str | None) -> Summary:
         np.asarray(record[name]) for name in ("labels", "attacked_clean_predictions", "attacked_predictions")
     )
     right, held = before == labels, after == labels
+    kept = right & held
     draws = withstood(record)
     return Summary(
         coordinates,
         "ok",
         "",
         n,
-        measured=measure_cell(record),
+        measured=measured_of(record, draws, right, right & ~held),
         withstood=draws,
         robust=sum(bits.bit_count() for bits in draws) / (len(draws) * n),
-        attacked=int((right & held).sum()) / n,
-        right=int(right.sum()),
+        attacked=int(np.count_nonzero(kept)) / n,
+        right=int(np.count_nonzero(right)),
         chance=int(np.bincount(labels).max()) / n,
         vanished=_count(right, record.get("vanished")) or 0,
-        thrown_away=_count(right & held, record.get("seen")),
+        thrown_away=_count(kept, record.get("seen")),
         rounded_off=_turned(right & ~held, labels, record.get("attacked_rounded_predictions"), right=True),
-        rounded_on=_turned(right & held, labels, record.get("attacked_rounded_predictions"), right=False),
+        rounded_on=_turned(kept, labels, record.get("attacked_rounded_predictions"), right=False),
         gradient_error=record.get("gradient_error") or "",
         probes=_shared(tuple((record.get("probes") or {}).items())),
         curve=accuracy_at(record, minimises) if minimises in ("linf", "l2") else None,
@@ -126,9 +127,9 @@ def _shared(probes: tuple[tuple[str, float], ...]) -> Mapping[str, float]:
 
 def _count(among: np.ndarray[Any, Any], bits: Any) -> int | None:
     """How many of some samples have a bit set; None where there are no bits, as in records of earlier versions."""
-    return None if bits is None else int((among & np.asarray(bits, dtype=bool)).sum())
+    return None if bits is None else int(np.count_nonzero(among & np.asarray(bits, dtype=bool)))
 
 
 def _turned(among: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], rounded: Any, *, right: bool) -> int | None:
     """How many of some samples are right, or wrong, once they are rounded; None where that was not measured."""
-    return None if rounded is None else int((among & ((np.asarray(rounded) == labels) == right)).sum())
+    return None if rounded is None else int(np.count_nonzero(among & ((np.asarray(rounded) == labels) == right)))

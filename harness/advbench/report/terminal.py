@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
-from rich import box
+from rich.cells import cell_len, chop_cells
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from advbench.report.board import Board, Column, make_boards
+from advbench.report.board import Board, BoardCell, Column, make_boards
 from advbench.report.footer import READING, attack_settings, failures, provenance
 
 __all__ = ["print_results"]
 
 _PIECE = re.compile(r"[^ =,_:+]*[ =,_:+]?")
 """A part of a spec with the sign after which a line may end."""
+
+_BETWEEN = 3
+"""Room between two columns."""
+
+_Line: TypeAlias = tuple[str, str]
+"""A line of a cell, and its style."""
 
 _NAMES = 30
 """How wide the column of defenses is at least, where their names are so long."""
@@ -33,7 +39,8 @@ def print_results(console: Console, results: Mapping[str, Any]) -> None:
         console.print()
         console.print(Text(board.title, style="bold"))
         for places in _split(board, console.width):
-            console.print(_table(board, places, console.width))
+            for row in _table(board, places, console.width):
+                console.print(row, no_wrap=True, crop=False)
         for note in board.notes:
             console.print(Text(note, style="dim"))
     for line in failures(results):
@@ -52,34 +59,50 @@ def print_results(console: Console, results: Mapping[str, Any]) -> None:
     console.print(grid)
 
 
-def _table(board: Board, places: Sequence[int], width: int) -> Table:
-    """Some of a board's columns, which fit into the width."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+def _table(board: Board, places: Sequence[int], width: int) -> Iterator[Text]:
+    """Some of a board's columns, which fit into the width, line by line.
+
+    A table of rich's own is as handsome, and of a hundred thousand cells takes a quarter of a minute.
+    """
     sizes = _widths(board, places, width)
     headings = [_heading(board.columns[place], size) for place, size in zip(places, sizes, strict=True)]
-    tallest = max(map(len, headings))
-    for place, size, heading in zip(places, sizes, headings, strict=True):
-        lines = [*heading, *[Text()] * (tallest - len(heading))]
-        justify: Literal["left", "right"] = "left" if place == 0 else "right"
-        table.add_column(Text("\n").join(lines), justify=justify, overflow="fold", width=size)
+    blank = Text(" " * (sum(sizes) + _BETWEEN * (len(sizes) - 1) + 2))
+    yield blank
+    yield from _row(headings, sizes)
+    yield Text(f" {'─' * (len(blank) - 2)} ")
     ends = _ends(board.groups)
     for number, row in enumerate(board.rows, 1):
-        cells = [row[place] for place in places]
-        texts = [
-            Text(
-                "\n".join(_folded(cell.text, size)),
-                style="bold green" if cell.best else "bold red" if cell.failed else "",
-            )
-            for cell, size in zip(cells, sizes, strict=True)
+        cells = [
+            [(line, _style(row[place])) for line in _folded(row[place].text, size)]
+            for place, size in zip(places, sizes, strict=True)
         ]
-        table.add_row(*texts, end_section=number in ends)
-    return table
+        yield from _row(cells, sizes)
+        if number in ends:
+            yield blank
+    yield blank
 
 
-def _heading(column: Column, width: int) -> list[Text]:
+def _row(cells: Sequence[Sequence[_Line]], sizes: Sequence[int]) -> Iterator[Text]:
+    """The lines of a row of cells, the first of which stands to the left of its column and all others to the right."""
+    for lines in itertools.zip_longest(*cells, fillvalue=("", "")):
+        text = Text(" ")
+        for place, ((line, style), size) in enumerate(zip(lines, sizes, strict=True)):
+            room = " " * (size - cell_len(line))
+            if place:
+                text.append(" " * _BETWEEN + room).append(line, style)
+            else:
+                text.append(line, style).append(room)
+        yield text.append(" ")
+
+
+def _style(cell: BoardCell) -> str:
+    return "bold green" if cell.best else "bold red" if cell.failed else ""
+
+
+def _heading(column: Column, width: int) -> list[_Line]:
     """A column's heading line by line."""
-    details = [Text(line, style="dim") for detail in column.details for line in _folded(detail, width)]
-    return [*map(Text, _folded(column.title, width)), *details]
+    details = [(line, "bold dim") for detail in column.details for line in _folded(detail, width)]
+    return [*((line, "bold") for line in _folded(column.title, width)), *details]
 
 
 def _ends(groups: Sequence[int]) -> set[int]:
@@ -95,13 +118,10 @@ def _folded(text: str, width: int) -> list[str]:
     """
     lines = [""]
     for piece in _PIECE.findall(text):
-        if len(lines[-1] + piece.rstrip()) > width and lines[-1]:
+        if cell_len(lines[-1] + piece.rstrip()) > width and lines[-1]:
             lines.append("")
         last = lines.pop() + piece
-        while len(last.rstrip()) > width:
-            lines.append(last[:width])
-            last = last[width:]
-        lines.append(last)
+        lines += chop_cells(last, width) if cell_len(last.rstrip()) > width else [last]
     return [line.rstrip() for line in lines]
 
 
@@ -125,22 +145,24 @@ def _split(board: Board, width: int) -> list[list[int]]:
 def _widths(board: Board, places: Sequence[int], width: int) -> list[int]:
     """A width a column: what each needs, and what is left to all of those alike whose lines would fold."""
     widths = [_narrowest(board, place) for place in places]
-    wanted = [max(len(text) for text in _texts(board, place)) for place in places]
+    wanted = [max(cell_len(text) for text in _texts(board, place)) for place in places]
     left = max(0, width - _total(widths))
     while (lacking := [at for at, size in enumerate(widths) if size < wanted[at]]) and len(lacking) <= left:
         for at in lacking:
             widths[at] += 1
         left -= len(lacking)
     return [
-        max(len(line) for text in _texts(board, place) for line in _folded(text, size))
+        max(cell_len(line) for text in _texts(board, place) for line in _folded(text, size))
         for place, size in zip(places, widths, strict=True)
     ]
 
 
 def _narrowest(board: Board, place: int) -> int:
     """The width in which a column breaks no number, and other text only where :func:`_folded` does."""
-    pieces = max(min(len(piece.rstrip()), _WORD) for text in _texts(board, place) for piece in _PIECE.findall(text))
-    longest = max((len(row[place].text) for row in board.rows), default=0)
+    pieces = max(
+        min(cell_len(piece.rstrip()), _WORD) for text in _texts(board, place) for piece in _PIECE.findall(text)
+    )
+    longest = max((cell_len(row[place].text) for row in board.rows), default=0)
     return max(pieces, longest if place else min(longest, _NAMES))
 
 
@@ -152,4 +174,4 @@ def _texts(board: Board, place: int) -> list[str]:
 def _total(widths: Iterable[int]) -> int:
     """The width of a table, its rules and padding included."""
     sizes = list(widths)
-    return sum(sizes) + 3 * len(sizes) - 1
+    return sum(sizes) + _BETWEEN * (len(sizes) - 1) + 2
