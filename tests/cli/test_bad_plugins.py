@@ -231,5 +231,5 @@ def test_a_component_that_cannot_be_hashed_is_named(matrix: Callable[..., Any]) 
 def test_an_interruption_that_a_component_makes_up_in_a_worker_is_its_own(matrix: Callable[..., Any]) -> None:
     called, cells = matrix(plugin(body="raise KeyboardInterrupt"), "bad", "good", jobs=2)
     assert called.code == 1, called.err
-    assert cells["bad"]["error"] == "KeyboardInterrupt"
+    assert cells["bad"]["error"] == "KeyboardInterrupt (raised by defense 'bad')"
     assert cells["good"]["status"] == "ok"
