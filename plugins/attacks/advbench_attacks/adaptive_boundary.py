@@ -83,6 +83,8 @@ class AdaptiveBoundary:
         far = self.nearest.distances.isfinite() & (self.nearest.distances > self.eps)
         rows = far.nonzero().flatten()
         self._interpolate(rows, margin(logits, self.labels)[rows])
+        if self.eps < 0:
+            return self.nearest.confirmed(self.model)
         found = self.nearest.points
         lost = ~fooled(self.model, found, self.labels)
         return torch.where(each(lost), self.images, found)

@@ -8,6 +8,7 @@ import torch
 
 from advbench.api import for_rows
 from advbench_attacks.input_gradients import CERTAIN, each, fooled
+from advbench_attacks.minimal_steps import confirmed
 
 __all__ = ["ConstantSearch"]
 
@@ -19,6 +20,9 @@ _LOOKS = 20
 
 _PROGRESS = 1e-3
 """By what share of itself the lowest loss must have fallen since the last look."""
+
+_NEAR = 0.5
+"""The largest step, in w and if all values take it, as a share of the distance of the nearest point found."""
 
 _MOMENTS = (0.9, 0.999)
 _DIVISION = 1e-8
@@ -32,6 +36,10 @@ class ConstantSearch:
     that failed and the smallest that succeeded (Carlini and Wagner 2017, sections V-B to VI-A). Each constant
     goes on from the point of lowest loss at the one before. A sample's steps at a constant end early where its
     lowest loss has fallen by less than a thousandth of itself in a twentieth of them; it then leaves the batch.
+
+    Adam's first steps are as long as the learning rate says, whatever the constant. A boundary that is nearer is
+    crossed by them alone, and a constant counts for more than that: it succeeds by points of later steps. Nor could
+    steps as long as the distance settle near such a boundary; they become no longer than half of it.
 
     Args:
         model: Classifier in eval mode.
@@ -88,9 +96,12 @@ class ConstantSearch:
             succeeded = torch.where(success, constants, succeeded)
             failed = torch.where(success, failed, constants)
             constants = torch.where(succeeded.isfinite(), (failed + succeeded) / 2, constants * 10)
-        lost = ~fooled(self.model, self.points, self.labels)
-        self.points[lost] = self.images[lost]
-        return self.points
+        return confirmed(self.model, self.points, self.images, self.labels, found=self.distances.isfinite())
+
+    def rates(self, distances: torch.Tensor) -> torch.Tensor:
+        """Adam's step size for samples that have a point at these distances, or none yet: shape (samples,)."""
+        largest: float = _NEAR / self.images[0].numel() ** 0.5
+        return (largest * distances).clamp(max=self.learning_rate)
 
     def _descend(self, rows: torch.Tensor, constants: torch.Tensor) -> torch.Tensor:
         """Takes the steps of these samples at one constant each; returns which of them fooled the model."""
@@ -143,6 +154,7 @@ class _State:
         self._first, self._second = torch.zeros_like(self._w), torch.zeros_like(self._w)
         self._lowest = torch.full_like(constants, math.inf)
         self._before = self._lowest
+        self._looked = False
 
     def step(self, count: int) -> None:
         """Looks at the points as they are, and takes Adam's step number ``count``."""
@@ -159,12 +171,15 @@ class _State:
         slope = (slope + 2 * change) * (1 - tanh * tanh) / 2
         self._first = torch.lerp(self._first, slope, 1 - _MOMENTS[0])
         self._second = torch.lerp(self._second, slope * slope, 1 - _MOMENTS[1])
-        rate = self._search.learning_rate / (1 - _MOMENTS[0] ** count)
+        rate = self._search.rates(self.distances) / (1 - _MOMENTS[0] ** count)
         divisor = (self._second / (1 - _MOMENTS[1] ** count)).sqrt() + _DIVISION
-        self._w = self._w - rate * self._first / divisor
+        self._w = self._w - each(rate) * self._first / divisor
 
     def without_progress(self) -> torch.Tensor:
         """Which samples' lowest loss has hardly fallen since this was last asked: bool, shape (samples,)."""
+        if not self._looked:  # the first steps are as long for any constant, and may lead across by that alone
+            self.success.zero_()
+            self._looked = True
         still = ~(self._lowest < (1 - _PROGRESS) * self._before)
         self._before = self._lowest
         return still

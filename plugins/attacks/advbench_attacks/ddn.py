@@ -19,7 +19,7 @@ FIRST_NORM = 1.0
 CHANGE = 0.05
 """γ: by what share the norm shrinks after a point that fools the model, and grows after one that does not."""
 
-_SETTLING = 0.75
+_SETTLING = 0.65
 """After what share of the steps the norm may first have shrunk to the boundary and still settle at it."""
 
 _LOOKS = 12
@@ -40,7 +40,7 @@ class DecoupledDirectionAndNorm(Attack):
 
     A minimal attack in L2, deterministic. The paper knows the cross-entropy alone; it also rounds x' to 8 bits at
     every step, where here nothing is rounded. Where the boundary is so near that the norm shrinks until the end, the
-    way to the result is halved towards it.
+    way to the result is halved towards it, and the later half of the steps is taken again from there, in proportion.
     """
 
     name: ClassVar[str] = "ddn"
@@ -58,36 +58,42 @@ class DecoupledDirectionAndNorm(Attack):
         del rng
         nearest = NearestPoints(images, labels, "l2")
         rows = torch.arange(len(images), device=images.device)
-        points, norm = images, torch.full(labels.shape, FIRST_NORM, device=images.device)
-        for step in range(self.steps):
+        self._shrink(model, nearest, rows, torch.full(labels.shape, FIRST_NORM, device=images.device), begin=0)
+        if not is_stochastic(model):
+            unsettled = (nearest.distances < FIRST_NORM * (1 - CHANGE) ** (_SETTLING * self.steps)).nonzero().flatten()
+            if len(unsettled):
+                self._look_on_the_way(model, nearest, unsettled)
+                self._shrink(model, nearest, unsettled, nearest.distances[unsettled], begin=self.steps // 2)
+        return nearest.confirmed(model)
+
+    def _shrink(
+        self, model: torch.nn.Module, nearest: NearestPoints, rows: torch.Tensor, norm: torch.Tensor, *, begin: int
+    ) -> None:
+        """Takes the steps of these samples from that one on; their first perturbations have these norms: (samples,)."""
+        images, labels = nearest.images[rows], nearest.labels[rows]
+        points, share = images, norm / FIRST_NORM
+        for step in range(begin, self.steps):
             # Of unit length, the gradient of the first loss is that of the cross-entropy.
             loss = surplus_gradient if step < self.steps / 2 else margin_gradient
             gradient, logits = loss(for_rows(model, rows), points, labels)
-            if step == 0:
+            if step == begin:
                 right = logits.argmax(dim=1) == labels
                 if not right.any():
-                    return nearest.points
-                rows, points, norm, gradient, logits = (x[right] for x in (rows, points, norm, gradient, logits))
-                images, labels = images[right], labels[right]
+                    return
+                rows, points, norm, share = (x[right] for x in (rows, points, norm, share))
+                images, labels, gradient, logits = (x[right] for x in (images, labels, gradient, logits))
             change = points - images
             hit = nearest.note(rows, points, logits, size(change, "l2"))
             norm = norm * torch.where(hit, 1 - CHANGE, 1 + CHANGE)
             gradient, factors = scaling(gradient)
-            length = annealed(FIRST_STEP, LAST_STEP, step, self.steps)
+            length = annealed(FIRST_STEP, LAST_STEP, step, self.steps) * share
             change, shrink = scaling(change.addcmul_(gradient, each(length * factors)))
             points = torch.addcmul(images, change, each(norm * shrink)).clamp_(0, 1)
         with torch.no_grad():
             nearest.note(rows, points, for_rows(model, rows)(points))
-        if not is_stochastic(model):
-            self._look_on_the_way(model, nearest)
-        return nearest.confirmed(model)
 
-    def _look_on_the_way(self, model: torch.nn.Module, nearest: NearestPoints) -> None:
-        """Halves the way from the clean image for those samples whose boundary is nearer than the norm could shrink."""
-        settled = FIRST_NORM * (1 - CHANGE) ** (_SETTLING * self.steps)
-        rows = (nearest.distances < settled).nonzero().flatten()
-        if not len(rows):
-            return
+    def _look_on_the_way(self, model: torch.nn.Module, nearest: NearestPoints, rows: torch.Tensor) -> None:
+        """Halves the way from these samples' clean images to their nearest points."""
         images = nearest.images[rows]
         ways = nearest.points[rows] - images
         low, high = torch.zeros_like(nearest.distances[rows]), torch.ones_like(nearest.distances[rows])

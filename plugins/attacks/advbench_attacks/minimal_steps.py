@@ -23,6 +23,9 @@ _PUSHES = 8
 _PUSH = 1.001
 """How often, and by how much at a time, a point is pushed that no longer fools the model in the whole batch."""
 
+_ROUNDING = 1e-7
+"""By what share of its image's L2 norm a point is pushed at first: about what rounding makes of sums over an image."""
+
 
 class NearestPoints:
     """Of each sample the nearest point seen so far that fools the model.
@@ -82,9 +85,10 @@ def confirmed(
 ) -> torch.Tensor:
     """Holds points to this: that they fool the model in the whole batch, not only in the one that they were found in.
 
-    Where another batch's rounding makes a difference, a point is pushed outwards a little, a few times at most. A
-    point that has held once is not judged again: behind a stochastic defense it would be by other draws, as often
-    as the rest of its batch needs.
+    Each point is pushed outwards by as little as rounding may move a boundary in another batch; without that where
+    it would undo what was found, and where another batch's rounding makes more of a difference, by a little more, a
+    few times at most. A point that has held once is not judged again: behind a stochastic defense it would be by
+    other draws, as often as the rest of its batch needs.
 
     Args:
         model: Classifier in eval mode.
@@ -97,12 +101,16 @@ def confirmed(
     Returns:
         The points; the clean image where the model was not fooled again, or never.
     """
-    lost = found & ~fooled(model, points, labels)
-    for _ in range(_PUSHES):
+    exact, changes, lost = points.clone(), points - images, found.clone()
+    share = _ROUNDING * size(images, "l2") / size(changes, "l2").clamp(min=torch.finfo(images.dtype).tiny)
+    shares = torch.full_like(share, _PUSH)
+    for factors in (1 + share, None, *(shares**times for times in range(1, _PUSHES + 1))):
         if not lost.any():
             break
-        change = _PUSH * (points[lost] - images[lost])
-        points[lost] = (images[lost] + change.clamp(-max_eps, max_eps)).clamp(0, 1)
+        points[lost] = exact[lost]
+        if factors is not None:
+            change = (each(factors) * changes)[lost].clamp(-max_eps, max_eps)
+            points[lost] = (images[lost] + change).clamp(0, 1)
         lost = lost & ~fooled(model, points, labels)
     points[lost] = images[lost]
     return points

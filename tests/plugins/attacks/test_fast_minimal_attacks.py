@@ -7,6 +7,7 @@ from advbench.api import Attack, ParameterError
 from advbench_attacks import fmn
 from advbench_attacks.cw import CarliniWagnerL2
 from advbench_attacks.ddn import DecoupledDirectionAndNorm
+from advbench_attacks.fab import TargetedFab
 from advbench_attacks.fmn import FastMinimumNorm
 from advbench_attacks.minimal_steps import NearestPoints, size
 
@@ -100,7 +101,45 @@ def test_ddn_finds_the_nearest_of_many_boundaries_though_all_classes_are_about_a
     assert ((crafted - images).flatten(1).norm(dim=1) <= 1.01 * smallest).all()  # by the cross-entropy up to 1.16 times
 
 
-def test_ddn_comes_nearly_as_near_as_cw_with_a_quarter_of_the_passes(network, many, streams, recorded):
+@pytest.mark.parametrize("attack", [DecoupledDirectionAndNorm(), CarliniWagnerL2()], ids=str)
+@pytest.mark.parametrize(("classes", "scale"), [(2, 0.1), (10, 3.0)])
+def test_boundaries_much_nearer_than_a_step_is_long_are_found_all_the_same(attack, classes, scale, streams):
+    generator = torch.Generator().manual_seed(100 * classes + 10)
+    weight = torch.randn(classes, 784, generator=generator) * torch.linspace(0.05, 2.0, 784) * scale / 28
+    images = 0.5 + 0.03 * (torch.rand(8, 1, 28, 28, generator=generator) - 0.5)
+    planes = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, classes)).eval().requires_grad_(False)
+    bias = 0.01 * torch.randn(classes, generator=generator) * weight.norm(dim=1) - 0.5 * weight.sum(dim=1)
+    planes[1].weight.copy_(weight)
+    planes[1].bias.copy_(bias)
+    exact = images.flatten(1).double() @ weight.double().T + bias
+    labels = exact.argmax(dim=1)
+    distances = (exact.gather(1, labels[:, None]) - exact) / (weight[labels][:, None] - weight).norm(dim=2)
+    smallest = distances.scatter(1, labels[:, None], INFINITY).amin(dim=1)
+    assert 1e-4 < smallest.min() < smallest.max() < 0.05
+    crafted = attack.run(planes, images, labels, streams(range(8)))
+    assert (planes(crafted).argmax(dim=1) != labels).all()
+    assert ((crafted - images).flatten(1).norm(dim=1) <= 1.02 * smallest).all()
+
+
+@pytest.mark.parametrize("attack", [*ATTACKS[:3], CarliniWagnerL2(steps=100), TargetedFab(norm="l2")], ids=str)
+def test_what_rounding_in_another_batch_may_undo_is_no_result(attack, streams):
+    generator = torch.Generator().manual_seed(202)
+    weight = torch.randn(2, 784, generator=generator) * torch.linspace(0.05, 2.0, 784) * 0.1 / 28
+    images = 0.5 + 0.009 * (torch.rand(8, 1, 28, 28, generator=generator) - 0.5)
+    planes = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 2)).eval().requires_grad_(False)
+    planes[1].weight.copy_(weight)  # the bias takes away nearly all of the sum, so that rounding counts for much
+    planes[1].bias.copy_(0.003 * torch.randn(2, generator=generator) * weight.norm(dim=1) - 0.5 * weight.sum(dim=1))
+    labels = planes(images).argmax(dim=1)
+    crafted = torch.cat(
+        [attack.run(planes, images[i : i + 1], labels[i : i + 1], streams([i])) for i in range(len(images))]
+    )
+    assert (planes(crafted).argmax(dim=1) != labels).all()
+    double = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 2)).double()
+    double.load_state_dict(planes.state_dict())
+    assert (double(crafted.double()).argmax(dim=1) != labels).all()
+
+
+def test_ddn_comes_nearly_as_near_as_cw_with_less_than_a_third_of_the_passes(network, many, streams, recorded):
     sizes, passes = [], []
     for attack in (DecoupledDirectionAndNorm(), CarliniWagnerL2(search_steps=5, steps=400)):
         recorder = recorded(network)
@@ -109,7 +148,7 @@ def test_ddn_comes_nearly_as_near_as_cw_with_a_quarter_of_the_passes(network, ma
         sizes.append(size(crafted - many[0], "l2").median())
         passes.append(sum(recorder.batches))
     assert sizes[0] <= 1.1 * sizes[1]
-    assert passes[0] <= 0.25 * passes[1]
+    assert passes[0] <= 0.3 * passes[1]
 
 
 def test_fmn_is_nearest_in_the_norm_that_it_is_given(network, many, streams):
