@@ -6,11 +6,11 @@ import contextlib
 from collections.abc import Iterator
 
 import torch
-from torch.utils.checkpoint import checkpoint
 
 from advbench.api import ContractError, SampleRandom
 from advbench.errors import blamed
 from advbench.evaluation.contracts import check_defended, check_form
+from advbench.evaluation.draw_graphs import DrawGraphs
 from advbench.specs import Chain
 
 __all__ = ["DefendedClassifier"]
@@ -33,21 +33,30 @@ class DefendedClassifier(torch.nn.Module):
         chain: The defense.
         rng: Streams of the samples under attack, in the order of the attack's batch.
         draws: How often a stochastic defense is drawn at each call.
+        graphs: What the network's graphs take, where that is known already.
     """
 
-    def __init__(self, network: torch.nn.Module, chain: Chain, rng: SampleRandom, draws: int) -> None:
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        chain: Chain,
+        rng: SampleRandom,
+        draws: int,
+        graphs: DrawGraphs | None = None,
+    ) -> None:
         super().__init__()
         self.training = False
         self.network = network
         self.chain = chain
         self.stochastic = chain.stochastic
         self.draws = draws if chain.stochastic else 1
+        self._graphs = DrawGraphs(network) if graphs is None else graphs
         self._rng = rng
         self._unassigned = SampleRandom(rng.seed, f"{rng.purpose}/unassigned", [0], rng.device)
 
     def for_rows(self, rows: torch.Tensor) -> DefendedClassifier:
         """This classifier for some of the samples, with their streams where they are."""
-        return DefendedClassifier(self.network, self.chain, self._rng[rows], self.draws)
+        return DefendedClassifier(self.network, self.chain, self._rng[rows], self.draws, self._graphs)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits of shape (batch, classes).
@@ -56,13 +65,9 @@ class DefendedClassifier(torch.nn.Module):
             ContractError: A part of the defense, or its approximation, broke its contract.
         """
         total: torch.Tensor | None = None
-        for _ in range(self.draws):
+        for draw in range(self.draws):
             defended = _through(self.chain, images, self._streams(len(images)))
-            if self.draws > 1 and defended.requires_grad:
-                # The graphs of all draws together would take that many times the memory.
-                logits = checkpoint(self.network, defended, use_reentrant=False, preserve_rng_state=False)
-            else:
-                logits = self.network(defended)
+            logits = self.network(defended) if self.draws == 1 else self._graphs.logits(defended, draw)
             total = logits if total is None else total + logits
         assert total is not None
         return total / self.draws if self.draws > 1 else total
