@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from advbench.api import import_file
 from advbench.discovery import code_digests, dependency_versions, discover, identity
 from advbench.errors import PluginError, UnknownNameError, UsageError
 
@@ -136,6 +138,18 @@ def test_a_single_file_is_a_plugin(tmp_path: Path) -> None:
     assert registry.get("defenses", "mine").plugin.name == str(file)
     with pytest.raises(UsageError, match="no such file"):
         discover(files=[tmp_path / "absent.py"])
+
+
+def test_a_file_edited_within_the_second_is_read_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    file = tmp_path / "plugin.py"
+    found = []
+    for number in (1, 2):
+        file.write_text(f"NUMBER = {number}\n")
+        os.utime(file, (0, 0))
+        found.append(import_file(file).NUMBER)
+    assert found == [1, 2]
+    assert [path.name for path in tmp_path.iterdir()] == ["plugin.py"], "nothing is left beside the user's files"
 
 
 def test_a_distribution_with_broken_metadata_is_named_and_stops_no_other(
