@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib
 import json
 import logging
@@ -76,6 +75,8 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[P
     shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
     def filled(name: str, fill: Callable[[Path], object]) -> Path:
+        import fcntl  # here, so that other tests run where there is none
+
         folder, filled = shared / name, shared / f"{name}.filled"
         with (shared / f"{name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
