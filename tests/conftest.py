@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +18,23 @@ import pytest
 from advbench.cli.main import main
 
 TOY = Path(__file__).with_name("toy_plugin.py")
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported, and for the processes that tests start
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # a second thread would only take the core of the tests beside it
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """A process for each core that this one may use, where pytest-xdist would count those of the machine."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ or not hasattr(os, "sched_getaffinity"):
+        return None
+    return len(os.sched_getaffinity(0))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with a test that takes minutes come first, so that no process is left with one of them at the end."""
+    long = {item.path for item in items if item.get_closest_marker("long")}
+    items.sort(key=lambda item: item.path not in long)
 
 
 @dataclass(frozen=True)
@@ -47,6 +66,36 @@ def own_logging() -> None:
     logger = logging.getLogger("advbench")
     logger.handlers.clear()
     logger.setLevel(logging.NOTSET)
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Fills a folder once for all the processes that run tests side by side: whichever asks first does it."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def filled(name: str, fill: Callable[[Path], object]) -> Path:
+        import fcntl  # here, so that other tests run where there is none
+
+        folder, filled = shared / name, shared / f"{name}.filled"
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not filled.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of one who failed
+                folder.mkdir()
+                fill(folder)
+                filled.touch()
+        return folder
+
+    return filled
+
+
+@pytest.fixture(scope="session")
+def real_run(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """The folder of a real run: its store, and its board in every format. It is only read."""
+    from tests.report.real_run import run_for_reports
+
+    return once("real-run", run_for_reports)
 
 
 @pytest.fixture

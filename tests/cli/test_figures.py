@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,6 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from PIL import Image
-from tests.report.real_run import run_for_reports
 
 pytest.importorskip("matplotlib")
 
@@ -34,9 +34,10 @@ EXPECTED = {
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def store(real_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a real run."""
-    return run_for_reports(tmp_path_factory.mktemp("run"), ())
+    copied = tmp_path_factory.mktemp("run") / "store"
+    return Path(shutil.copytree(real_run / "store", copied))
 
 
 @pytest.fixture(scope="module")

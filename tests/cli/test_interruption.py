@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,32 +20,43 @@ from tests.conftest import TOY
 CELLS = 6
 
 
+def begin(folder: Path, store: str, delay: float, *flags: str) -> subprocess.Popen[str]:
+    """Starts a slow matrix of two chunks an attack in a process of its own."""
+    words = [
+        *("--datasets", "toy:size=700", "--models", "toy-linear"),
+        *("--attacks", f"toy-sign:eps={{0.05,0.1,0.2}},delay={delay}"),
+        *("--defenses", "toy-keep", "toy-noise", "--plugin", str(TOY)),
+        *("--store", str(folder / store), "--export", str(folder / f"{store}.json"), "--batch-size", "500"),
+        *flags,
+    ]
+    environment = os.environ | {
+        "ADVBENCH_DISABLE_PLUGINS": "*",
+        "TOY_LOG": str(folder / f"{store}.log"),
+        "XDG_CACHE_HOME": str(folder / "cache"),
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "advbench", "matrix", *words],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
-    """Starts a slow matrix of two chunks an attack in a process of its own."""
+    """Starts it in the test's own folder."""
+    return partial(begin, tmp_path)
 
-    def run(store: str, delay: float, *flags: str) -> subprocess.Popen[str]:
-        words = [
-            *("--datasets", "toy:size=700", "--models", "toy-linear"),
-            *("--attacks", f"toy-sign:eps={{0.05,0.1,0.2}},delay={delay}"),
-            *("--defenses", "toy-keep", "toy-noise", "--plugin", str(TOY)),
-            *("--store", str(tmp_path / store), "--export", str(tmp_path / f"{store}.json"), "--batch-size", "500"),
-            *flags,
-        ]
-        environment = os.environ | {
-            "ADVBENCH_DISABLE_PLUGINS": "*",
-            "TOY_LOG": str(tmp_path / f"{store}.log"),
-            "XDG_CACHE_HOME": str(tmp_path / "cache"),
-        }
-        return subprocess.Popen(
-            [sys.executable, "-m", "advbench", "matrix", *words],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
 
-    return run
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The cells of a run that nobody stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    whole = begin(folder, "whole", 0.3)
+    _, err = whole.communicate(timeout=120)
+    assert whole.returncode == 0, err
+    return cells(folder / "whole.json")
 
 
 def wait_for_cells(process: subprocess.Popen[str], count: int) -> list[str]:
@@ -70,12 +82,11 @@ def modified(store: Path) -> dict[str, int]:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["kill", "interrupt"])
 def test_a_stopped_run_ends_as_an_uninterrupted_one_and_repeats_no_cell(
-    start: Callable[..., subprocess.Popen[str]], tmp_path: Path, number: signal.Signals
+    start: Callable[..., subprocess.Popen[str]],
+    undisturbed: list[dict[str, Any]],
+    tmp_path: Path,
+    number: signal.Signals,
 ) -> None:
-    whole = start("whole", 0.3)
-    whole.communicate(timeout=120)
-    assert whole.returncode == 0
-
     stopped = start("stopped", 0.3)
     wait_for_cells(stopped, 3)
     stopped.send_signal(number)
@@ -92,7 +103,7 @@ def test_a_stopped_run_ends_as_an_uninterrupted_one_and_repeats_no_cell(
     assert again.returncode == 0
     assert f"{len(kept)} in the store, {CELLS - len(kept)} to do" in err
     assert kept.items() <= modified(tmp_path / "stopped").items(), "a finished cell was written again"
-    assert cells(tmp_path / "stopped.json") == cells(tmp_path / "whole.json")
+    assert cells(tmp_path / "stopped.json") == undisturbed
     runs = Counter((tmp_path / "stopped.log").read_text().splitlines())
     # Two chunks an attack; only the chunk that was under way when the run was stopped may have begun twice.
     assert sum(runs.values()) <= 3 * 2 + 1

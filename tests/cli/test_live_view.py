@@ -22,6 +22,7 @@ from advbench.report.markdown import Markdown
 TMUX = shutil.which("tmux")
 TOY = Path(__file__).parents[1] / "toy_plugin.py"
 SLOW = """
+import os
 import time
 from dataclasses import dataclass
 import torch
@@ -35,7 +36,7 @@ class Slow(Attack):
     learning_rate: float = param(0.05, min=0, help="rate")
     def budget(self): return Budget("linf", self.eps)
     def run(self, model, images, labels, rng):
-        time.sleep(0.6)
+        time.sleep(float(os.environ.get("SLOW_SECONDS", "0.6")))
         return (images + self.eps).clamp(0, 1)
     def passes(self): return 1
 
@@ -148,7 +149,10 @@ def test_the_matrix_fills_in_and_the_board_stays(
 
 
 @in_terminal
-def test_a_low_terminal_shows_the_rows_in_work(terminal: Callable[..., Terminal], matrix: list[str]) -> None:
+def test_a_low_terminal_shows_the_rows_in_work(
+    terminal: Callable[..., Terminal], matrix: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLOW_SECONDS", "20")  # so that it is in work when it is looked at, however busy the machine
     defenses = [f"toy-dim:factor={{{','.join(f'0.{digits}' for digits in range(10, 40))}}}"]
     words = [*matrix[: matrix.index("--defenses") + 1], *defenses, *matrix[matrix.index("--plugin") :]]
     shown = terminal(50, 16, words)
@@ -159,7 +163,10 @@ def test_a_low_terminal_shows_the_rows_in_work(terminal: Callable[..., Terminal]
 
 
 @in_terminal
-def test_a_terminal_that_changes_its_size_keeps_one_board(terminal: Callable[..., Terminal], matrix: list[str]) -> None:
+def test_a_terminal_that_changes_its_size_keeps_one_board(
+    terminal: Callable[..., Terminal], matrix: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLOW_SECONDS", "20")
     shown = terminal(120, 40, [*matrix, "--threats", "oblivious", "adaptive"])
     shown.wait_for(r"toy-keep .*\d\d\.\d.*·")
     for width in (80, 70, 100):

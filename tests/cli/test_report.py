@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.report.real_run import run_for_reports
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 TOY = Path(__file__).parents[1] / "toy_plugin.py"
@@ -19,9 +18,10 @@ in_browser = pytest.mark.skipif(BROWSER is None, reason="needs chromium on the P
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def store(real_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a real run."""
-    return run_for_reports(tmp_path_factory.mktemp("run"), ())
+    copied = tmp_path_factory.mktemp("run") / "store"
+    return Path(shutil.copytree(real_run / "store", copied))
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from advbench.api import import_file
 from advbench.discovery import code_digests, dependency_versions, discover, identity
 from advbench.errors import PluginError, UnknownNameError, UsageError
 
@@ -138,6 +142,18 @@ def test_a_single_file_is_a_plugin(tmp_path: Path) -> None:
         discover(files=[tmp_path / "absent.py"])
 
 
+def test_a_file_edited_within_the_second_is_read_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    file = tmp_path / "plugin.py"
+    found = []
+    for number in (1, 2):
+        file.write_text(f"NUMBER = {number}\n")
+        os.utime(file, (0, 0))
+        found.append(import_file(file).NUMBER)
+    assert found == [1, 2]
+    assert [path.name for path in tmp_path.iterdir()] == ["plugin.py"], "nothing is left beside the user's files"
+
+
 def test_a_distribution_with_broken_metadata_is_named_and_stops_no_other(
     install: Callable[..., None], tmp_path: Path
 ) -> None:
@@ -149,6 +165,38 @@ def test_a_distribution_with_broken_metadata_is_named_and_stops_no_other(
     registry = discover()
     assert registry.get("defenses", "good").plugin.distribution == "zz-good-plugin"
     assert any("broken" in str(problem) and "metadata" in problem.message for problem in registry.problems)
+
+
+def test_the_first_distribution_of_a_name_on_the_path_is_the_one_that_counts(
+    install: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("twice-plugin", GOOD.format(name="good"))
+    assert discover().get("defenses", "good").plugin.version == "1.0"
+    first = tmp_path / "first" / "twice_plugin-2.0.dist-info"
+    first.mkdir(parents=True)
+    (first / "METADATA").write_text("Metadata-Version: 2.1\nName: twice-plugin\nVersion: 2.0\n")
+    monkeypatch.syspath_prepend(str(first.parent))
+    with pytest.raises(UnknownNameError):
+        discover().get("defenses", "good")
+    (first / "entry_points.txt").write_text("[advbench]\ntwice_plugin = twice_plugin\n")
+    assert discover().get("defenses", "good").plugin.version == "2.0"
+
+
+def test_the_metadata_of_distributions_without_plugins_is_not_parsed(
+    install: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("mine-plugin", GOOD.format(name="good"))
+    parse, parsed = metadata.Distribution.metadata.fget, set()
+
+    def noted(distribution: metadata.Distribution) -> Any:
+        told = parse(distribution)
+        parsed.add(told["Name"])
+        return told
+
+    monkeypatch.setattr(metadata.Distribution, "metadata", property(noted))
+    discover()
+    assert "mine-plugin" in parsed
+    assert "torch" not in parsed
 
 
 def test_helpers_and_data_files_are_part_of_a_components_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

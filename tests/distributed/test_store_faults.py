@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conftest import Called
 from tests.distributed.helpers import bits, command, environment, leftovers, run
 
 SMALL = (
@@ -67,7 +68,7 @@ def foreign(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [truncate, flip, empty, foreign])
 def test_damaged_entries_are_made_again_and_the_numbers_are_those_of_before(
-    whole: Path, tmp_path: Path, damage: Callable[[Path], None]
+    whole: Path, tmp_path: Path, call: Callable[..., Called], damage: Callable[[Path], None]
 ) -> None:
     store = tmp_path / "store"
     shutil.copytree(whole, store)
@@ -81,8 +82,8 @@ def test_damaged_entries_are_made_again_and_the_numbers_are_those_of_before(
     assert "Traceback" not in done.stderr
     assert "is damaged and is not used" in done.stderr.replace("\n", " ")
     assert bits(store) == bits(whole)
-    verified = run([*command(store)[:3], "cache", "verify", "--store", str(store)])
-    assert verified.returncode == 0, verified.stdout
+    verified = call("cache", "verify", "--store", store)
+    assert verified.code == 0, verified.out
 
 
 def test_a_damaged_manifest_is_written_again(whole: Path, tmp_path: Path) -> None:
@@ -106,7 +107,9 @@ def test_what_a_killed_writer_left_is_swept_and_never_read(whole: Path, tmp_path
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_a_disk_that_is_full_stops_the_run_and_what_was_kept_is_whole(whole: Path, tmp_path: Path, jobs: str) -> None:
+def test_a_disk_that_is_full_stops_the_run_and_what_was_kept_is_whole(
+    whole: Path, tmp_path: Path, call: Callable[..., Called], jobs: str
+) -> None:
     store = tmp_path / "store"
     limit = 12_000  # bytes a file: a manifest is smaller, adversarial images are not
 
@@ -121,7 +124,7 @@ def test_a_disk_that_is_full_stops_the_run_and_what_was_kept_is_whole(whole: Pat
     assert "File too large" in error
     assert "choose another with --store DIR" in error
     assert leftovers(store) == []
-    assert run([*command(store)[:3], "cache", "verify", "--store", str(store)]).returncode == 0
+    assert call("cache", "verify", "--store", store).code == 0
     assert again(store, "--jobs", jobs).returncode == 0
     assert bits(store) == bits(whole)
 

@@ -16,6 +16,8 @@ from tests.docs.following import follow
 
 from advbench.scaffold import KINDS, NewPackage
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "guides" / "write-a-defense.md"
 MEDIAN = ROOT / "examples" / "advbench-median-filter"
@@ -33,36 +35,45 @@ def build_wheel(source: Path, target: Path) -> Path:
     return wheel
 
 
-@pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_wheel(ROOT, tmp_path_factory.mktemp("wheel"))
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The variables of a fresh environment in which advbench's wheel is installed, and nothing of the checkout.
+
+    The libraries that advbench depends on are those of this environment, added behind the fresh one's own. The tests
+    install packages of different names into it, one beside the other.
+    """
+    folder = tmp_path_factory.mktemp("fresh")
+    wheel = build_wheel(ROOT, folder / "wheel")
+    venv.create(folder / "venv", with_pip=True)
+    base = str(folder / "venv")
+    libraries = Path(sysconfig.get_path("purelib", vars={"base": base, "platbase": base})) / "libraries.pth"
+    libraries.write_text(sysconfig.get_path("purelib") + "\n")
+    programs = folder / "venv" / "bin"
+    names = ("PYTHONPATH", "PYTHONHOME", "ADVBENCH_PLUGINS", "ADVBENCH_DISABLE_PLUGINS")
+    environment = {
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        "MYPY_CACHE_DIR": str(folder / "mypy"),  # what it finds out about torch serves every package
+        **PIP,
+        **dict.fromkeys(names, ""),
+    }
+    install = [programs / "python", "-m", "pip", "install", "--no-deps", "--force-reinstall", wheel]
+    subprocess.run(install, env={**os.environ, **environment}, check=True)
+    tests = programs / "pytest"  # which the library's place does not bring with it
+    tests.write_text(f"#!{programs / 'python'}\nimport runpy\nrunpy.run_module('pytest', run_name='__main__')\n")
+    tests.chmod(0o755)
+    code = "import advbench, advbench_attacks; print(advbench.__file__, advbench_attacks.__file__)"
+    asked = [programs / "python", "-c", code]
+    where = subprocess.run(
+        asked, env={**os.environ, **environment}, cwd=folder, capture_output=True, text=True, check=True
+    ).stdout
+    assert where.count(str(folder / "venv")) == 2, where
+    return environment
 
 
 @pytest.fixture
-def fresh(tmp_path: Path, own_cache: Path, wheel: Path) -> dict[str, str]:
-    """The variables of a fresh environment in which advbench's wheel is installed, and nothing of the checkout.
-
-    The libraries that advbench depends on are those of this environment, added behind the fresh one's own.
-    """
-    folder = tmp_path / "venv"
-    venv.create(folder, with_pip=True)
-    site = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
-    (site / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    names = ("PYTHONPATH", "PYTHONHOME", "ADVBENCH_PLUGINS", "ADVBENCH_DISABLE_PLUGINS")
-    path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    environment = {"PATH": path, "XDG_CACHE_HOME": str(own_cache), **PIP, **dict.fromkeys(names, "")}
-    install = [folder / "bin" / "python", "-m", "pip", "install", "--no-deps", "--force-reinstall", wheel]
-    subprocess.run(install, env={**os.environ, **environment}, check=True)
-    tests = folder / "bin" / "pytest"  # which the library's place does not bring with it
-    tests.write_text(f"#!{folder / 'bin' / 'python'}\nimport runpy\nrunpy.run_module('pytest', run_name='__main__')\n")
-    tests.chmod(0o755)
-    code = "import advbench, advbench_attacks; print(advbench.__file__, advbench_attacks.__file__)"
-    asked = [folder / "bin" / "python", "-c", code]
-    where = subprocess.run(
-        asked, env={**os.environ, **environment}, cwd=tmp_path, capture_output=True, text=True, check=True
-    ).stdout
-    assert where.count(str(folder)) == 2, where
-    return environment
+def fresh(site: dict[str, str], own_cache: Path) -> dict[str, str]:
+    """The variables of that environment, and of a cache of the test's own."""
+    return {**site, "XDG_CACHE_HOME": str(own_cache)}
 
 
 @pytest.fixture

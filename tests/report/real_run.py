@@ -14,12 +14,12 @@ MATRIX = (
     "--attacks", "pgd:eps={0.05,0.1},steps=5", "deepfool", "--defenses", "none", "jpeg:quality={25,75}", "tvm",
     "--eot", 2,
 )  # fmt: skip
+SUFFIXES = (".json", ".csv", ".md", ".tex")
 
 
-def run_for_reports(folder: Path, suffixes: tuple[str, ...]) -> Path:
-    """Runs it with a store in the folder, and exports ``board`` with each suffix; returns the store."""
-    exports = [word for suffix in suffixes for word in ("--export", folder / f"board{suffix}")]
+def run_for_reports(folder: Path) -> None:
+    """Runs it with the store ``store`` in the folder, and exports ``board`` with each suffix."""
+    exports = [word for suffix in SUFFIXES for word in ("--export", folder / f"board{suffix}")]
     code = main([str(word) for word in (*MATRIX, "--store", folder / "store", *exports, "-q")])
     logging.getLogger("advbench").handlers.clear()
     assert code == 0
-    return folder / "store"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.report.real_run import run_for_reports
 
 from advbench.report.curves import eps_charts, scatter_charts, sweep_charts
 from advbench.report.sweeps import as_number, family, sweep_groups, with_sweep_names
@@ -15,11 +15,9 @@ Cells = dict[tuple[str, str, str], dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def results(real_run: Path) -> dict[str, Any]:
     """Results of a real run."""
-    folder = tmp_path_factory.mktemp("run")
-    run_for_reports(folder, (".json",))
-    found: dict[str, Any] = json.loads((folder / "board.json").read_text())
+    found: dict[str, Any] = json.loads((real_run / "board.json").read_text())
     return found
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.report.real_run import run_for_reports
 
 from advbench.report.latex import Latex, escape
 
@@ -23,12 +22,10 @@ compiles = pytest.mark.skipif(LATEX is None, reason="needs pdflatex on the PATH"
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def results(real_run: Path) -> dict[str, Any]:
     """Results of a real run."""
-    folder = tmp_path_factory.mktemp("run")
-    run_for_reports(folder, (".json", ".tex"))
-    found: dict[str, Any] = json.loads((folder / "board.json").read_text())
-    assert (folder / "board.tex").read_text() == Latex().render(found)
+    found: dict[str, Any] = json.loads((real_run / "board.json").read_text())
+    assert (real_run / "board.tex").read_text() == Latex().render(found)
     return found
 
 

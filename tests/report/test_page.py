@@ -9,12 +9,12 @@ import json
 import re
 from collections import Counter
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from tests.report.real_run import run_for_reports
 
 from advbench.analysis import Exhibit, Views
 from advbench.report import Gallery, Html
@@ -55,11 +55,9 @@ class Elements(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def results(real_run: Path) -> dict[str, Any]:
     """Results of a real run."""
-    folder = tmp_path_factory.mktemp("run")
-    run_for_reports(folder, (".json",))
-    found: dict[str, Any] = json.loads((folder / "board.json").read_text())
+    found: dict[str, Any] = json.loads((real_run / "board.json").read_text())
     return found
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from markdown_it import MarkdownIt
-from tests.report.real_run import run_for_reports
 
 from advbench.report.markdown import Markdown
 from advbench.report.plain import plain_text
@@ -21,16 +20,8 @@ MEASURES = ("n", "clean_accuracy", "robust_accuracy", "attack_success_rate", "me
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the files of a real run."""
-    made = tmp_path_factory.mktemp("run")
-    run_for_reports(made, (".json", ".csv", ".md"))
-    return made
-
-
-@pytest.fixture(scope="module")
-def results(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "board.json").read_text())
+def results(real_run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((real_run / "board.json").read_text())
     return found
 
 
@@ -60,9 +51,9 @@ def parsed_table(text: str) -> list[list[str]]:
     return [[re.sub("<.*?>", "", cell) for cell in re.findall(r"<td.*?>(.*?)</td>", line)] for line in lines]
 
 
-def test_every_number_of_the_markdown_file_is_the_jsons(folder: Path, results: dict[str, Any]) -> None:
+def test_every_number_of_the_markdown_file_is_the_jsons(real_run: Path, results: dict[str, Any]) -> None:
     expected = expected_rows(results)
-    for name, *numbers in parsed_table((folder / "board.md").read_text()):
+    for name, *numbers in parsed_table((real_run / "board.md").read_text()):
         assert numbers == named(expected, name)
     assert not expected
 
@@ -77,8 +68,8 @@ def test_every_number_of_the_plain_text_is_the_jsons(results: dict[str, Any]) ->
     assert not expected
 
 
-def test_every_value_of_the_csv_file_is_the_jsons(folder: Path, results: dict[str, Any]) -> None:
-    rows = list(csv.DictReader(io.StringIO((folder / "board.csv").read_text())))
+def test_every_value_of_the_csv_file_is_the_jsons(real_run: Path, results: dict[str, Any]) -> None:
+    rows = list(csv.DictReader(io.StringIO((real_run / "board.csv").read_text())))
     assert len(rows) == len(results["cells"]) == 24
     for row, cell in zip(rows, results["cells"], strict=True):
         assert [row[key] for key in ("dataset", "model", "attack", "threat", "defense", "status")] == [

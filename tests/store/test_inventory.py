@@ -399,8 +399,8 @@ def test_stock_is_taken_of_many_entries_without_reading_one(tmp_path: Path, monk
         raise AssertionError("an entry is read")
 
     monkeypatch.setattr(store, "read_material", no_entry)
-    began = time.perf_counter()
+    began = time.process_time()  # which other programs do not lengthen
     stock = take_stock(store)
-    assert time.perf_counter() - began < 5  # it takes a tenth of a second
+    assert time.process_time() - began < 5  # it takes a tenth of a second
     assert [len(run.references) for run in stock.runs] == [3001] * 10
     assert len(stock.unreferenced()) == 900

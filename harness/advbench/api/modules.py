@@ -6,6 +6,8 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+from collections.abc import Mapping
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +15,13 @@ from typing import Any
 from advbench.errors import UsageError, describe
 
 __all__ = ["find_object", "import_file"]
+
+
+class _Uncached(SourceFileLoader):
+    """Runs the source as it is: bytecode may be that of a file edited to the same size within the second."""
+
+    def path_stats(self, path: Any) -> Mapping[str, Any]:
+        raise OSError(f"{path}: no bytecode is to be read or written")
 
 
 def import_file(file: Path) -> ModuleType:
@@ -29,7 +38,7 @@ def import_file(file: Path) -> ModuleType:
         raise UsageError(f"{file}: {what}")
     digest = hashlib.sha256(str(file).encode()).hexdigest()[:8]
     name = f"_advbench_file_{file.stem}_{digest}"
-    spec = importlib.util.spec_from_file_location(name, file)
+    spec = importlib.util.spec_from_file_location(name, file, loader=_Uncached(name, str(file)))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

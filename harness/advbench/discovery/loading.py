@@ -74,18 +74,32 @@ def discover(
 def _entry_points(registry: Registry) -> list[tuple[Plugin, metadata.EntryPoint]]:
     """The entry points of all distributions, by name; one whose metadata is broken becomes a problem."""
     found: dict[str, list[tuple[Plugin, metadata.EntryPoint]]] = {}
-    for distribution in metadata.distributions():
+    for distribution in filter(_may_have_plugins, metadata.distributions()):
         name, version = "a distribution without a name", ""
         try:
-            name, version = distribution.metadata["Name"] or name, distribution.metadata["Version"] or ""
-            # The first of that name on the path is the one that is imported.
+            told = distribution.metadata
+            name, version = told["Name"] or name, told["Version"] or ""
             if name.lower() in found:
                 continue
-            points = distribution.entry_points.select(group=hookspecs.PROJECT)
+            # The first of that name on the path is the one that is imported, whether it has plugins or not.
+            first = metadata.distribution(name) if told["Name"] else distribution
+            version = first.metadata["Version"] or ""
+            points = first.entry_points.select(group=hookspecs.PROJECT)
             found[name.lower()] = [(Plugin(point.name, name, version, point.value), point) for point in points]
         except Exception as error:
             registry.report(Plugin("(metadata)", name, version, ""), f"its metadata cannot be read: {describe(error)}")
     return sorted((pair for pairs in found.values() for pair in pairs), key=lambda pair: pair[0].name)
+
+
+def _may_have_plugins(distribution: metadata.Distribution) -> bool:
+    """Whether it has entry points of advbench's, or some that cannot be read.
+
+    The metadata of all other distributions, a few hundred with the texts of their front pages, is not parsed.
+    """
+    try:
+        return bool(distribution.entry_points.select(group=hookspecs.PROJECT))
+    except Exception:
+        return True
 
 
 def _disabled(plugin: Plugin, without: Sequence[str]) -> bool:
