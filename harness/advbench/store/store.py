@@ -7,8 +7,8 @@
     STORE/clean/…/….json                     a defended model's predictions on clean images
     STORE/cells/…/….json                     cells: per-sample predictions and distances, or a failure
     STORE/runs/RUN.json                      manifests: what a run consists of
-    STORE/tmp/WRITER.….tmp                   what is being written, or a killed writer has left; with a limit of time, a
-                                             note for each task under way, which tells when its time was up
+    STORE/tmp/WRITER.….tmp                   what is being written, or a killed writer has left; and a note for each
+                                             task under way that has a limit of time, which tells when its time was up
     STORE/lock                               who works on what; empty
 
 While adversarial images of a chunk are being made, parts of it lie beside it, as ``KEY.START-STOP.safetensors``.
@@ -53,6 +53,9 @@ _TEMPORARY = re.compile(r"([0-9a-f]{15})\..*\.tmp")
 _IMAGES = "images"
 _STALE = 3600.0
 """Seconds after which a temporary file is taken for left behind, where nothing tells whether its writer lives."""
+
+_ENDS_IN = 2.0
+"""Seconds for which a process that is known to have ended may still seem to live."""
 
 Part = tuple[int, int]
 """Some samples of a chunk: the place of the first, and of the first after them."""
@@ -122,7 +125,7 @@ class Store:
         """A file that goes with the block, and outlives a process that ends in it; the null device where there is none.
 
         Args:
-            task: What is done meanwhile, as letters and digits.
+            task: What is done meanwhile, a trial or a task, as letters and digits.
         """
         path = self.root / "tmp" / f"{self.locks.writer}.time-{task}.tmp"
         with self.locks.writing():
@@ -138,14 +141,39 @@ class Store:
                     with suppress(OSError):
                         path.unlink(missing_ok=True)
 
-    def time_was_up(self, task: str) -> bool | None:
-        """Whether a process that ended at a task had noted anything; None where it left no note. Notes are removed."""
-        found = None
+    def ended_at(self, task: str, *, surely: bool = False) -> list[bool]:
+        """For each process that ended at a task, and so left its note of time, whether it had noted anything.
+
+        Args:
+            task: The task, as in :meth:`time_note`.
+            surely: Whether one is known to have ended: it is waited for where it still ends, and where nothing tells
+                who lives, all who left a note are taken to have ended.
+        """
+        until = time.monotonic() + (_ENDS_IN if surely else 0.0)
+        while True:
+            notes = list((self.root / "tmp").glob(f"*.time-{task}.tmp"))
+            alive = [path for path in notes if not self._is_gone(path, unknown=surely)]
+            if not alive or len(alive) < len(notes) or time.monotonic() >= until:
+                break
+            time.sleep(0.05)
+        found = []
+        for path in notes:
+            with suppress(OSError):
+                if path not in alive:
+                    found.append(path.stat().st_size > 0)
+        return found
+
+    def forget_ended(self, task: str) -> None:
+        """Removes the notes of processes that ended at a task."""
         for path in (self.root / "tmp").glob(f"*.time-{task}.tmp"):
             with suppress(OSError):
-                found = found or path.stat().st_size > 0
-                path.unlink()
-        return found
+                if self._is_gone(path, unknown=False):
+                    path.unlink()
+
+    def _is_gone(self, temporary: Path, *, unknown: bool) -> bool:
+        """Whether the writer of a temporary file has ended; what is not known is taken to be ``unknown``."""
+        gone = self.locks.writer_is_gone(temporary.name.partition(".")[0])
+        return unknown if gone is None else gone
 
     def read_record(self, kind: str, key: str, *, arrays: bool = False) -> dict[str, Any] | None:
         """A JSON entry's record, or None where there is none that checks out.
