@@ -14,6 +14,7 @@ from tests.conftest import Called
 from tests.distributed.helpers import bits, leftovers
 
 from advbench.api import WorkerLostError
+from advbench.executors.dask import Dask, _Pool
 from advbench.executors.dask_here import ClusterHere
 
 DEADLY = Path(__file__).parents[1] / "deadly_plugin.py"
@@ -50,10 +51,26 @@ def test_a_run_whose_workers_have_all_gone_ends_and_says_so(
     assert f"--scheduler {address}: all workers have gone, and none has come in 5 s" in last
     assert "run the command again, which goes on from here" in last
     assert "Traceback" not in called.err
-    cluster_again = cluster(1, ADVBENCH_DISABLE_PLUGINS="*")
-    called, _ = toy("--plugin", DEADLY, "--executor", "dask", "--scheduler", cluster_again, defenses=["toy-keep"])
+    another = cluster(1, ADVBENCH_DISABLE_PLUGINS="*")
+    called, _ = toy("--plugin", DEADLY, "--executor", "dask", "--scheduler", another, defenses=["toy-keep"])
     assert called.code == 0, called.err
     assert len(bits(tmp_path / "store")) == 1
+
+
+def test_workers_are_seen_whatever_the_client_asks_meanwhile(cluster: Callable[..., str]) -> None:
+    pool = Dask(scheduler=cluster(1, ADVBENCH_DISABLE_PLUGINS="*")).open(1)
+    assert isinstance(pool, _Pool)
+    try:
+        pool.client.loop.add_callback(pool.client._periodic_callbacks["scheduler-info"].stop)
+
+        async def asks_for_none() -> None:  # as the client does every other second
+            while not pool._left.is_set():
+                await pool.client._update_scheduler_info()
+
+        pool.client.loop.add_callback(asks_for_none)
+        assert [len(pool._workers()) for _ in range(50)] == [1] * 50
+    finally:
+        pool.leave(at_once=True)
 
 
 def test_a_forecast_costs_somebodys_cluster_one_worker_at_most(

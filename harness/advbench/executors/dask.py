@@ -164,12 +164,13 @@ class _Pool(FuturesExecutor):
 
     def _workers(self) -> list[str]:
         """Addresses of the workers that may get a task."""
-        known = self.client.scheduler_info(n_workers=-1)["workers"]
+        # The client's own scheduler_info() gives what its periodic call, which asks for no workers, may just have left.
+        known = self.client.sync(self.client.scheduler.identity)["workers"]
         return [address for address, worker in known.items() if not self._gpu or worker["resources"].get("GPU", 0) >= 1]
 
     def _watch(self) -> None:
         """Sees to it that tasks do not wait for ever where all workers have gone."""
-        seen, told = time.monotonic(), False
+        gone, told = 0.0, False  # since when
         while not self._left.wait(_COUNTED_FOR):
             try:
                 there = bool(self._workers())
@@ -177,10 +178,12 @@ class _Pool(FuturesExecutor):
                 there = True
             now = time.monotonic()
             if there or not self._waited_for:
-                seen, told = now, False
-            elif now - seen > _PATIENCE_FOR_NEXT:
+                gone, told = 0.0, False
+                continue
+            gone = gone or now
+            if now - gone > _PATIENCE_FOR_NEXT:
                 self._give_up()
-            elif now - seen > _PATIENCE_FOR_NEXT / 10 and not told:
+            elif now - gone > _PATIENCE_FOR_NEXT / 10 and not told:
                 told = True
                 _log.warning(
                     "no worker is left at %s; waiting %.0f s for others: dask worker %s",
