@@ -54,6 +54,9 @@ _IMAGES = "images"
 _STALE = 3600.0
 """Seconds after which a temporary file is taken for left behind, where nothing tells whether its writer lives."""
 
+_HEAD, _MIDDLE, _TAIL = b'{"material":', b',"record":', b',"sha256":"'
+"""What stands around the parts of a JSON entry: its keys in their order, as in all canonical JSON."""
+
 _ENDS_IN = 2.0
 """Seconds for which a process that is known to have ended may still seem to live."""
 
@@ -185,8 +188,8 @@ class Store:
         """
         try:
             # Of a hundred thousand cells, paths as objects would take seconds.
-            with open(f"{self.root}/{kind}/{key[:2]}/{key}.json", "rb") as file:  # noqa: PTH123
-                content = file.read()
+            with open(f"{self.root}/{kind}/{key[:2]}/{key}.json", "rb", buffering=0) as file:  # noqa: PTH123
+                content = file.readall()
         except FileNotFoundError:
             return None
         except OSError:
@@ -327,16 +330,22 @@ class Store:
 def _checked(content: bytes, key: str) -> dict[str, Any] | None:
     """The record of an entry, or None where the entry is not what was written under the key.
 
-    What was written is the one JSON text of the entry, so that the record's digest is that of its bytes as they stand.
+    What was written is the one JSON text of the entry, so that the digests are those of its bytes as they stand, and
+    nothing is parsed before it has been found to be what was written.
     """
-    entry = json.loads(content)
-    material = canonical_json(entry["material"])
-    before, after = b'{"material":%b,"record":' % material, b',"sha256":"%b"}' % entry["sha256"].encode()
-    if hashlib.sha256(material).hexdigest() != key or not (content.startswith(before) and content.endswith(after)):
+    told = content[-len(_TAIL) - 66 :]
+    if not content.startswith(_HEAD) or not told.startswith(_TAIL) or not told.endswith(b'"}'):
         return None
-    text = memoryview(content)[len(before) : len(content) - len(after)]
-    record = entry["record"]
-    return record if hashlib.sha256(text).hexdigest() == entry["sha256"] and isinstance(record, dict) else None
+    start = len(_HEAD)
+    while (end := content.find(_MIDDLE, start)) >= 0:  # what looks like the end of the material may be a part of it
+        if hashlib.sha256(content[len(_HEAD) : end]).hexdigest() == key:
+            text = content[end + len(_MIDDLE) : -len(told)]
+            if hashlib.sha256(text).hexdigest().encode() != told[len(_TAIL) : -2]:
+                return None
+            record = json.loads(text.decode())
+            return record if isinstance(record, dict) else None
+        start = end + 1
+    return None
 
 
 def _tensors_digest(tensors: Mapping[str, torch.Tensor], record: Any) -> str:
