@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import operator
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -21,6 +22,8 @@ __all__ = ["COORDINATES", "Summary", "summarise"]
 
 COORDINATES = ("dataset", "model", "attack", "threat", "defense")
 """What tells a cell from the others of its run."""
+
+_coordinates = operator.itemgetter(*COORDINATES)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,11 +88,11 @@ def summarise(record: Mapping[str, Any], minimises: str | None) -> Summary:
         record: A cell of the store.
         minimises: The norm that its attack keeps small; None of a budget attack, or where it is unknown.
     """
-    coordinates = tuple(sys.intern(record[name]) for name in COORDINATES)
+    coordinates = tuple(map(sys.intern, _coordinates(record)))
     if record["status"] != "ok":
         return Summary(coordinates, record["status"], record["error"], record["n"])
     n, draws = record["n"], withstood(record)
-    images = _of_images(minimises, n, *(_fixed(record.get(name)) for name in _OF_IMAGES))
+    images = _of_images(minimises, n, *[_fixed(record.get(name)) for name in _OF_IMAGES])
     return Summary(
         coordinates,
         "ok",
