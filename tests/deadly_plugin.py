@@ -61,13 +61,14 @@ class Segfault(Defense):
 
 @dataclass(frozen=True)
 class Unlucky(Defense):
-    """Ends its process the first ``times`` times that it is given 40 images; each time leaves a line in a file."""
+    """Ends its process the first ``times`` times that it is given enough images; each time leaves a line in a file."""
 
     name = "unlucky"
     times: int = param(1, min=0, help="how often")
+    least: int = param(40, min=1, help="how many images are enough")
 
     def apply(self, images, rng):
-        if len(images) < 40:
+        if len(images) < self.least:
             return images
         log = Path(os.environ["DEADLY_LOG"])
         with log.open("a") as file:

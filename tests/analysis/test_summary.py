@@ -9,6 +9,7 @@ import pytest
 
 from advbench.analysis import measure_cell, summarise, worst_case
 from advbench.analysis.measures import worst_case_of
+from advbench.analysis.summary import _of_images
 
 COORDINATES = {"dataset": "d", "model": "m", "attack": "a", "threat": "oblivious", "defense": "x"}
 
@@ -89,3 +90,40 @@ def test_worst_cases_from_summaries_are_those_from_records() -> None:
     summaries = [summarise(one, None) for one in records]
     assert worst_case(records)["accuracy"] == by_hand / 101
     assert worst_case_of([summary.withstood for summary in summaries], 101) == worst_case(records)
+
+
+OTHERS = {
+    "labels": [0, 1, 1, 2, 1, 1],
+    "attacked_clean_predictions": [0, 1, 1, 2, 0, 1],
+    "attacked_predictions": [0, 1, 2, 0, 0, 0],
+    "attacked_rounded_predictions": [0, 1, 1, 0, 1, 0],
+    "seen": [False, False, True, True, True, True],
+    "vanished": [False, False, False, True, False, True],
+    "component": [1, -1, 0, 1, 0, -1],
+    "linf": [0.5, 0.0, 0.3, 0.2, 0.4, 0.0],
+    "l2": [5.0, 0.0, 3.0, 2.0, 4.0, 0.0],
+}
+
+
+@pytest.mark.parametrize("form", [dict, as_arrays], ids=["lists", "arrays"])
+@pytest.mark.parametrize("changed", OTHERS)
+def test_what_cells_share_is_never_that_of_other_images(form: Any, changed: str) -> None:
+    """The part of a summary that is of the images alone is kept for the next cell."""
+    first, other = form(record()), form(record(**{changed: OTHERS[changed]}))
+    _of_images.cache_clear()
+    alone = summarise(other, "linf")
+    _of_images.cache_clear()
+    before = summarise(first, "linf")
+    assert summarise(other, "linf") == alone != before
+    assert summarise(first, "linf") == before
+    assert summarise(first, "l2").curve != before.curve
+    assert summarise(first, None).curve is None
+
+
+def test_cells_of_one_attack_differ_by_their_defense() -> None:
+    through_one = summarise(record(), "linf")
+    through_other = summarise(record(defense="y", adversarial_correct=[1, 1, 1, 1, 0, 1], seconds=1.5), "linf")
+    assert (through_one.robust, through_other.robust) == (2 / 6, 5 / 6)
+    assert (through_one.seconds, through_other.seconds) == (0.5, 1.5)
+    assert through_other.measured["robust_accuracy"] == 5 / 6
+    assert through_one.measured["median_linf"] == through_other.measured["median_linf"]

@@ -31,15 +31,16 @@ def by_defense(results: dict[str, Any]) -> dict[str, tuple[str, str | None]]:
     return {cell["defense"].split(":")[0]: (cell["status"], cell["error"]) for cell in results["cells"]}
 
 
-def test_what_takes_memory_time_or_the_process_is_err_and_all_else_is_done(deadly: Toy) -> None:
+@pytest.mark.parametrize("executor", ["processes", "dask"])
+def test_what_takes_memory_time_or_the_process_is_err_and_all_else_is_done(deadly: Toy, executor: str) -> None:
     defenses = ["toy-keep", "hog", "hang", "segfault", "toy-dim"]
-    flags = ("--executor", "processes", "--jobs", 2, "--cell-timeout", 5, "--memory", 0.5)
+    flags = ("--executor", executor, "--jobs", 2, "--cell-timeout", 15, "--memory", 0.3)
     called, results = deadly(*flags, defenses=defenses)
     assert called.code == 1
     found = by_defense(results)
     assert [found[name][0] for name in defenses] == ["ok", "error", "error", "error", "ok"]
     assert "out of memory, even with one image at once" in str(found["hog"][1])
-    assert "longer than the 5 s of --cell-timeout" in str(found["hang"][1])
+    assert "longer than the 15 s of --cell-timeout" in str(found["hang"][1])
     assert "its worker process died 3 times: ended by SIGSEGV" in str(found["segfault"][1])
     assert "Traceback" not in called.err
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,39 +29,6 @@ def serial(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run(command(store, axes=REAL), ADVBENCH_DISABLE_PLUGINS="")
     assert done.returncode == 0, done.stderr
     return store
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Callable[..., str]]:
-    """Starts a Dask scheduler and workers, each a process of its own; gives the address."""
-    started: list[subprocess.Popen[str]] = []
-    dask = [sys.executable, "-m", "dask"]
-
-    def start(workers: int, *flags: str, threads: int = 1, **variables: str) -> str:
-        file = tmp_path / "scheduler.json"
-        where = ["--scheduler-file", str(file)]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "text": True, "cwd": tmp_path}
-        all_of_them = environment(**variables)
-        scheduler = [*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", *where]
-        started.append(subprocess.Popen(scheduler, env=all_of_them, **quiet))  # type: ignore[call-overload]
-        worker = [*dask, "worker", "--nthreads", str(threads), "--no-dashboard", *flags, *where]
-        worker += ["--local-directory", str(tmp_path)]
-        started.extend(subprocess.Popen(worker, env=all_of_them, **quiet) for _ in range(workers))  # type: ignore[call-overload]
-        until = time.monotonic() + 60
-        while not file.exists() or not file.read_text().strip():
-            assert time.monotonic() < until, "the scheduler does not start"
-            time.sleep(0.1)
-        found = re.search(r'"address": "(.*?)"', file.read_text())
-        assert found is not None
-        return found[1]
-
-    yield start
-    for process in reversed(started):
-        process.send_signal(signal.SIGTERM)
-    for process in started:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(20)
-        process.kill()
 
 
 def test_two_processes_give_every_bit_of_one(serial: Path, tmp_path: Path) -> None:

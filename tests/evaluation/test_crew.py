@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import BrokenExecutor, Future
 from concurrent.futures import Executor as FuturesExecutor
@@ -108,13 +110,13 @@ def test_a_task_is_tried_as_often_as_the_guide_says() -> None:
 
 
 def test_gpus_are_dealt_out_to_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    from advbench.executors.workers import _visible
+    from advbench.executors.fresh import visible_gpus
 
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert [_visible(number, 2) for number in range(3)] == [{"CUDA_VISIBLE_DEVICES": one} for one in "010"]
+    assert [visible_gpus(number, 2) for number in range(3)] == [{"CUDA_VISIBLE_DEVICES": one} for one in "010"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")
-    assert _visible(1, 2) == {"CUDA_VISIBLE_DEVICES": "GPU-b"}
-    assert _visible(1, 0) == {}
+    assert visible_gpus(1, 2) == {"CUDA_VISIBLE_DEVICES": "GPU-b"}
+    assert visible_gpus(1, 0) == {}
 
 
 def test_a_worker_sees_the_gpu_that_was_dealt_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,3 +146,49 @@ def test_a_task_whose_material_is_no_longer_that_of_its_key_is_not_stored(toy: T
     outcome = execute(place.environment, task)
     assert "torch changed on disk while the run was under way" in outcome.error
     assert not execute(place.environment, dataclasses.replace(task, material=material)).error
+
+
+DIES = """
+import os, sys
+from pathlib import Path
+from advbench.store import Store
+with Store(Path(sys.argv[1])).time_note(sys.argv[2]) as note:
+    note.write(sys.argv[3])
+    note.flush()
+    os._exit(1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("written", "error"),
+    [
+        (["Timeout"], "it took longer than the 60 s of --cell-timeout"),
+        (["", "Timeout"], "it took longer than the 60 s of --cell-timeout"),
+        (["", "", ""], "its worker process died 3 times"),
+        (["", ""], ""),
+    ],
+    ids=["time", "crash and time", "three crashes", "two crashes"],
+)
+def test_a_worker_to_which_a_pool_gives_what_ended_others_says_what_the_driver_would(
+    toy: Toy, tmp_path: Path, written: list[str], error: str
+) -> None:
+    from advbench.evaluation import environment as current
+    from advbench.evaluation.tasks import CleanTask
+    from advbench.evaluation.work import execute, note_of
+    from advbench.store import Store
+
+    toy(defenses=["toy-keep"])
+    assert current._current is not None
+    environment = dataclasses.replace(current._current.environment, timeout=60)
+    (path,) = (tmp_path / "store" / "clean").glob("*/*.json")
+    material = Store(tmp_path / "store").read_material("clean", path.stem)
+    assert material is not None
+    path.unlink()
+    ids = tuple(current._current.images("toy").ids.tolist())
+    task = CleanTask(material, ids, "toy", "toy-linear", "toy-keep", 0)
+    for text in written:
+        words = [sys.executable, "-c", DIES, str(tmp_path / "store"), note_of(environment, task), text]
+        assert subprocess.run(words, check=False).returncode == 1
+    assert execute(environment, task).error == error
+    assert list((tmp_path / "store" / "tmp").iterdir()) == []
+    assert not execute(environment, task).error, "another run tries it again"

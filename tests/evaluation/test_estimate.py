@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, Future
+from concurrent.futures import Executor as FuturesExecutor
+from importlib import import_module
 from typing import Any
 
 import pytest
 import torch
 from tests.conftest import Called
 
+from advbench.api import Executor
 from advbench.evaluation.environment import Workspace
+from advbench.executors.processes import Processes
 
 Toy = Callable[..., tuple[Called, dict[str, Any]]]
 
@@ -42,3 +47,43 @@ def test_a_network_is_tried_on_one_batch_and_a_slow_one_once(
     monkeypatch.setattr("advbench.cli.matrix_run.run_todo", lambda *_, **__: None)
     toy(*flags)
     assert asked == batches
+
+
+def test_a_forecast_does_not_hold_up_the_run(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(import_module("advbench.evaluation.estimate"), "_ALL_IN", 0.0)
+    called, _ = toy("-v")
+    assert called.code == 0
+    assert "the forecast leaves out what was not tried in 0 s" in called.err
+    assert "this will take at a guess" in called.err
+
+
+class BreaksAtTrials(FuturesExecutor):
+    """A pool that a trial breaks as a whole, and that takes nothing from then on."""
+
+    opened = 0
+
+    def __init__(self) -> None:
+        BreaksAtTrials.opened += 1
+        self.broken = False
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        if self.broken:
+            raise BrokenExecutor("it is broken")
+        future: Future[Any] = Future()
+        if fn.__name__ == "measure" and args[1][0] == "defense":
+            self.broken = True
+            future.set_exception(BrokenExecutor("it broke"))
+        else:
+            future.set_result(fn(*args, **kwargs))
+        return future
+
+
+def test_a_pool_that_a_trial_breaks_is_opened_anew(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Processes, "open", lambda *_: BreaksAtTrials())
+    monkeypatch.setattr(Processes, "everywhere", Executor.everywhere)
+    monkeypatch.setattr(Processes, "abandon", lambda *_: None)
+    monkeypatch.setattr(BreaksAtTrials, "opened", 0)
+    called, results = toy("--executor", "processes")
+    assert called.code == 0, called.err
+    assert [cell["status"] for cell in results["cells"]] == ["ok", "ok"]
+    assert BreaksAtTrials.opened == 3, "one, and one more for each of two defenses"

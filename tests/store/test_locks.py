@@ -67,3 +67,42 @@ def test_where_locks_cannot_be_had_everything_is_free_and_only_old_files_are_swe
     os.utime(files[1], (0, time.time() - 7200))
     store.sweep()
     assert [file.exists() for file in files] == [True, False]
+
+
+NOTE = """
+import faulthandler, os, sys, time
+from pathlib import Path
+from advbench.store import Store
+with Store(Path(sys.argv[1])).time_note("ab12") as note:
+    if sys.argv[2] == "up":
+        faulthandler.dump_traceback_later(0.2, exit=True, file=note)
+    elif sys.argv[2] == "crash":
+        os.kill(os.getpid(), 9)
+    print("under way", flush=True)
+    sys.stdin.read()
+"""
+
+
+def note(folder: Path, how: str) -> subprocess.Popen[str]:
+    """A process at a task; it ends by itself, or once its input is closed."""
+    return subprocess.Popen(
+        [sys.executable, "-c", NOTE, str(folder), how], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_how_processes_ended_at_a_task_is_told_of_those_alone_that_have_ended(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert store.ended_at("ab12", surely=True) == []
+    for how in ("crash", "up"):
+        with note(tmp_path, how) as process:
+            process.wait()
+    with note(tmp_path, "live") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert sorted(store.ended_at("ab12")) == [False, True]
+        assert store.ended_at("cd34") == []
+        store.forget_ended("ab12")
+        assert store.ended_at("ab12") == []
+        assert len(list((tmp_path / "tmp").iterdir())) == 1, "the note of the process that lives is kept"
+        process.communicate()
+    assert list((tmp_path / "tmp").iterdir()) == []

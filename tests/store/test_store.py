@@ -79,6 +79,19 @@ def test_every_byte_of_an_entry_is_under_the_checksum(store: Store) -> None:
             assert torch.equal(stored[0]["labels"], TENSORS["labels"])
 
 
+def test_material_and_records_that_look_like_the_seams_of_an_entry_are_read_back(store: Store) -> None:
+    tricky = {"name": '","record":{"a":1},"sha256":"', "nested": {"before": 1, "record": {"sha256": "0" * 64}}}
+    store.write_record("cells", tricky, {"status": "ok", "told": tricky})
+    assert store.read_record("cells", digest_of(tricky)) == {"status": "ok", "told": tricky}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"material":{},"record":{},"sha256":""}', b"[" * 5000])
+def test_what_is_no_entry_is_a_miss(store: Store, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    entry(store, ".json").write_bytes(content)
+    assert store.read_record("cells", KEY) is None
+    assert "is damaged and is not used" in caplog.text
+
+
 def test_an_entry_under_anothers_name_is_a_miss(store: Store) -> None:
     other = digest_of({"kind": "cell", "eps": 0.1})
     for suffix in (".json", ".safetensors"):

@@ -16,6 +16,7 @@ from advbench.analysis.intervals import wilson
 __all__ = [
     "accuracy_at",
     "measure_cell",
+    "measure_images",
     "measured_of",
     "moved",
     "robust_bits",
@@ -55,17 +56,31 @@ def measure_cell(record: Mapping[str, Any]) -> dict[str, Any]:
         classifier from right to wrong (None where none did); ``attack_failures`` (samples that the attacked
         classifier still has right).
     """
-    return measured_of(record, withstood(record), *_attacked(record))
+    return measured_of(record, withstood(record), measure_images(record, *_attacked(record)))
 
 
-def measured_of(record: Mapping[str, Any], bits: Sequence[int], right: _Bits, turned: _Bits) -> dict[str, Any]:
+def measure_images(distances: Mapping[str, Any], right: _Bits, turned: _Bits) -> dict[str, Any]:
+    """What :func:`measure_cell` tells of the adversarial images and the attacked classifier.
+
+    Args:
+        distances: Per sample, its ``linf`` and ``l2``.
+        right: Per sample, whether the attacked classifier has it right clean.
+        turned: Per sample, whether the attack then turned it wrong.
+    """
+    return {
+        "median_linf": _median(distances["linf"], turned),
+        "median_l2": _median(distances["l2"], turned),
+        "attack_failures": int(np.count_nonzero(right) - np.count_nonzero(turned)),
+    }
+
+
+def measured_of(record: Mapping[str, Any], bits: Sequence[int], images: Mapping[str, Any]) -> dict[str, Any]:
     """What :func:`measure_cell` gives, from what is known of the record already.
 
     Args:
         record: A cell of the store with status ``ok``.
         bits: What :func:`withstood` gives of it.
-        right: Per sample, whether the attacked classifier has it right clean.
-        turned: Per sample, whether the attack then turned it wrong.
+        images: What :func:`measure_images` gives of it.
     """
     n = record["n"]
     draws = [each.bit_count() for each in bits]
@@ -78,9 +93,7 @@ def measured_of(record: Mapping[str, Any], bits: Sequence[int], right: _Bits, tu
         "robust_accuracy_ci95": list(wilson(robust, n)),
         "robust_accuracy_draws": _spread([count / n for count in draws]),
         "attack_success_rate": (clean - robust) / clean if clean else None,
-        "median_linf": _median(record["linf"], turned),
-        "median_l2": _median(record["l2"], turned),
-        "attack_failures": int(np.count_nonzero(right) - np.count_nonzero(turned)),
+        **images,
     }
 
 

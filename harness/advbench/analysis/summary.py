@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import operator
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from advbench.analysis.measures import accuracy_at, measured_of, withstood
+from advbench.analysis.measures import accuracy_at, measure_images, measured_of, withstood
 
 __all__ = ["COORDINATES", "Summary", "summarise"]
 
 COORDINATES = ("dataset", "model", "attack", "threat", "defense")
 """What tells a cell from the others of its run."""
+
+_coordinates = operator.itemgetter(*COORDINATES)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,37 +88,100 @@ def summarise(record: Mapping[str, Any], minimises: str | None) -> Summary:
         record: A cell of the store.
         minimises: The norm that its attack keeps small; None of a budget attack, or where it is unknown.
     """
-    coordinates = tuple(sys.intern(record[name]) for name in COORDINATES)
+    coordinates = tuple(map(sys.intern, _coordinates(record)))
     if record["status"] != "ok":
         return Summary(coordinates, record["status"], record["error"], record["n"])
-    n = record["n"]
-    labels, before, after = (
-        np.asarray(record[name]) for name in ("labels", "attacked_clean_predictions", "attacked_predictions")
-    )
-    right, held = before == labels, after == labels
-    kept = right & held
-    draws = withstood(record)
+    n, draws = record["n"], withstood(record)
+    images = _of_images(minimises, n, *[_fixed(record.get(name)) for name in _OF_IMAGES])
     return Summary(
         coordinates,
         "ok",
         "",
         n,
-        measured=measured_of(record, draws, right, right & ~held),
+        measured=measured_of(record, draws, images.measured),
         withstood=draws,
         robust=sum(bits.bit_count() for bits in draws) / (len(draws) * n),
+        attacked=images.attacked,
+        right=images.right,
+        chance=images.chance,
+        vanished=images.vanished,
+        thrown_away=images.thrown_away,
+        rounded_off=images.rounded_off,
+        rounded_on=images.rounded_on,
+        gradient_error=record.get("gradient_error") or "",
+        probes=_shared(tuple((record.get("probes") or {}).items())),
+        curve=images.curve,
+        broken_by=images.broken_by,
+        seconds=record["seconds"],
+        craft_seconds=record["craft_seconds"],
+    )
+
+
+_OF_IMAGES = (
+    "labels",
+    "attacked_clean_predictions",
+    "attacked_predictions",
+    "linf",
+    "l2",
+    "vanished",
+    "seen",
+    "attacked_rounded_predictions",
+    "component",
+)
+"""What a record tells of its adversarial images and of the classifier that was attacked."""
+
+
+class _Images(NamedTuple):
+    """What a summary tells of these; see :class:`Summary`."""
+
+    measured: Mapping[str, Any]
+    attacked: float
+    right: int
+    chance: float
+    vanished: int
+    thrown_away: int | None
+    rounded_off: int | None
+    rounded_on: int | None
+    curve: Mapping[str, Any] | None
+    broken_by: Mapping[int, int] | None
+
+
+class _Packed(NamedTuple):
+    """An array as what it can be told from another by."""
+
+    kind: str
+    content: bytes
+
+
+def _fixed(values: Any) -> Any:
+    """A list or an array of numbers that does not change; None stays None."""
+    if isinstance(values, np.ndarray):
+        return _Packed(values.dtype.str, values.tobytes())
+    return None if values is None else tuple(values)
+
+
+def _array(fixed: Any) -> np.ndarray[Any, Any]:
+    return np.frombuffer(fixed.content, fixed.kind) if isinstance(fixed, _Packed) else np.asarray(fixed)
+
+
+@functools.lru_cache(maxsize=4)
+def _of_images(minimises: str | None, n: int, *fixed: Any) -> _Images:
+    """Sums up what is of the images alone: cells of one attack through many defenses follow upon each other."""
+    told = {name: _array(one) for name, one in zip(_OF_IMAGES, fixed, strict=True) if one is not None}
+    labels = told["labels"]
+    right, held = told["attacked_clean_predictions"] == labels, told["attacked_predictions"] == labels
+    kept, turned = right & held, right & ~held
+    return _Images(
+        measured=measure_images(told, right, turned),
         attacked=int(np.count_nonzero(kept)) / n,
         right=int(np.count_nonzero(right)),
         chance=int(np.bincount(labels).max()) / n,
-        vanished=_count(right, record.get("vanished")) or 0,
-        thrown_away=_count(kept, record.get("seen")),
-        rounded_off=_turned(right & ~held, labels, record.get("attacked_rounded_predictions"), right=True),
-        rounded_on=_turned(kept, labels, record.get("attacked_rounded_predictions"), right=False),
-        gradient_error=record.get("gradient_error") or "",
-        probes=_shared(tuple((record.get("probes") or {}).items())),
-        curve=accuracy_at(record, minimises) if minimises in ("linf", "l2") else None,
-        broken_by=Counter(np.asarray(record["component"]).tolist()) if "component" in record else None,
-        seconds=record["seconds"],
-        craft_seconds=record["craft_seconds"],
+        vanished=_count(right, told.get("vanished")) or 0,
+        thrown_away=_count(kept, told.get("seen")),
+        rounded_off=_turned(turned, labels, told.get("attacked_rounded_predictions"), right=True),
+        rounded_on=_turned(kept, labels, told.get("attacked_rounded_predictions"), right=False),
+        curve=accuracy_at({**told, "n": n}, minimises) if minimises in ("linf", "l2") else None,
+        broken_by=Counter(told["component"].tolist()) if "component" in told else None,
     )
 
 

@@ -150,10 +150,12 @@ class MatrixRun:
 
     def print_dry_run(self, console: Console) -> None:
         """Lists the cells and what would become of each."""
+        lines = []
         for cell in self.plan.cells:
             state = "skipped" if cell.skipped else "fails" if cell.failed else "to do"
             state = "stored" if cell.key in self.todo.cached else state
-            print(f"{state:<8}{cell.label()}", file=console.file)  # rich takes a millisecond a line
+            lines.append(f"{state:<8}{cell.label()}\n")
+        console.file.write("".join(lines))  # rich takes a millisecond a line
 
     def results(self) -> dict[str, Any]:
         """Does what is left and returns the results.
@@ -275,8 +277,8 @@ def _caution(plan: Plan, precision: str) -> str:
 
 def _size(plan: Plan, todo: Todo) -> str:
     """How large a plan is, and how much of it is there."""
-    counts = {short_spec(cell.dataset): len(cell.ids) for cell in plan.cells if not cell.skipped}
-    images = ", ".join(f"{count:,} images of {name}" for name, count in counts.items())
+    counts = {cell.dataset: len(cell.ids) for cell in plan.cells if not cell.skipped}
+    images = ", ".join(f"{count:,} images of {short_spec(dataset)}" for dataset, count in counts.items())
     skipped = sum(bool(cell.skipped) for cell in plan.cells)
     failed = sum(bool(cell.failed) for cell in plan.cells)
     to_do = len(plan.cells) - skipped - failed - len(todo.cached)

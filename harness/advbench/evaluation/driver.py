@@ -17,13 +17,10 @@ from advbench.evaluation.cells import Cell
 from advbench.evaluation.crew import Crew
 from advbench.evaluation.survey import Job, Todo, read_summary
 from advbench.evaluation.tasks import Outcome
-from advbench.evaluation.work import execute, name_of, set_progress
+from advbench.evaluation.work import RETRIES, execute, note_of, set_progress, too_long
 from advbench.store import Store
 
 __all__ = ["Observer", "run_todo"]
-
-RETRIES = 2
-"""How often a job is given to another worker when its worker dies."""
 
 _LOOK_AGAIN = 0.5
 """Seconds after which a job that another run is at is looked at again."""
@@ -149,16 +146,22 @@ class _Driver:
                 self.suspects.append(name)
 
     def _lost(self, name: str, error: WorkerLostError) -> None:
-        """A job whose worker died is given to another, unless it took too long, or that was tried before."""
-        limit, taken = self.environment.timeout, time.monotonic() - self.began[name]
-        up = None if limit is None else self.store.time_was_up(name_of(self.jobs[name].task))
-        if limit is not None and not error.killed and (taken >= limit if up is None else up):
-            self._ended(name, Outcome(taken, f"it took longer than the {limit:g} s of --cell-timeout"))
-            return
+        """A job whose worker died is given to another, unless its time was up, or that was tried before."""
+        limit, taken, ended = self.environment.timeout, time.monotonic() - self.began[name], list[bool]()
+        if limit is not None:
+            note = note_of(self.environment, self.jobs[name].task)
+            ended = self.store.ended_at(note, surely=True)
+            self.store.forget_ended(note)
+            if any(ended) and not error.killed:
+                self._ended(name, Outcome(taken, too_long(limit)))
+                return
         self.losses[name] += 1
         if self.losses[name] > RETRIES or error.final:
             times = f" {self.losses[name]} times" if self.losses[name] > 1 else ""
-            self._ended(name, Outcome(taken, f"its worker process died{times}: {error}"))
+            told = f"its worker process died{times}: {error}"
+            if limit is not None and error.final and not ended and taken >= limit:  # and nobody has seen how it ended
+                told += f"; or {too_long(limit)}"
+            self._ended(name, Outcome(taken, told))
             return
         self.observer.job_waits(self.jobs[name])
         heapq.heappush(self.ready, (self.order[name], name))

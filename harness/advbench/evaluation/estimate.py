@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import BrokenExecutor, Future
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 
 import torch
 
@@ -19,6 +20,7 @@ from advbench.evaluation.survey import Todo
 from advbench.evaluation.tasks import CleanTask, CraftTask, JoinTask, ScoreTask, Task
 from advbench.evaluation.work import given_time
 from advbench.specs import FLOAT32
+from advbench.store import Store, digest_of
 
 __all__ = ["Estimate", "estimate"]
 
@@ -28,6 +30,9 @@ _ENOUGH = 0.1
 
 _LONGEST = 10.0
 """Seconds after which a trial of what may hang is given up, where hanging has a limit."""
+
+_ALL_IN = 60.0
+"""Seconds after which what has not been tried is left out of the forecast."""
 
 _log = logging.getLogger("advbench.estimate")
 _UNKNOWN_PASSES = 200
@@ -61,27 +66,58 @@ def estimate(todo: Todo, crew: Crew) -> Estimate:
     """
     environment = crew.environment
     wanted = dict.fromkeys(thing for job in todo.jobs.values() for thing in _timed(job.task, environment.batch_size))
-    futures = {thing: crew.submit(measure, environment, thing) for thing in wanted}
-    seconds = {thing: _result(future) for thing, future in futures.items()}
+    seconds = _measured(crew, wanted)
     attacks = dict.fromkeys(job.task.attack for job in todo.jobs.values() if isinstance(job.task, CraftTask))
     passes = {attack: _passes(workspace(environment), attack) for attack in attacks}
-    of_job = {name: _seconds(job.task, seconds, passes, environment.batch_size) for name, job in todo.jobs.items()}
-    return Estimate(sum(of_job.values()), of_job, rough=None in passes.values())
+    known = dict.fromkeys(wanted, 0.0) | seconds
+    of_job = {name: _seconds(job.task, known, passes, environment.batch_size) for name, job in todo.jobs.items()}
+    return Estimate(sum(of_job.values()), of_job, rough=None in passes.values() or len(seconds) < len(wanted))
 
 
-def measure(environment: Environment, thing: Timed) -> float:
-    """Seconds an image that something takes in this process; 0 where it fails."""
-    trial, limit = _Trial(workspace(environment)), environment.timeout
-    with given_time(None if limit is None else min(limit, _LONGEST)):
-        return trial.seconds(thing)
+def _measured(crew: Crew, wanted: Iterable[Timed]) -> dict[Timed, float]:
+    """Seconds an image of each thing, but for those to which it does not come in time.
+
+    No more are tried at once than there are workers, so that one that ends its worker ends no other trial.
+    """
+    Store(crew.environment.store).sweep()  # of notes of trials that an earlier run did not end
+    waiting = deque(wanted)
+    running: dict[Future[float], Timed] = {}
+    seconds: dict[Timed, float] = {}
+    until = time.monotonic() + _ALL_IN
+    while (waiting or running) and time.monotonic() < until:
+        while waiting and len(running) < crew.slots():
+            thing = waiting.popleft()
+            running[crew.submit(measure, crew.environment, thing)] = thing
+        done, _ = wait(running, timeout=max(0.0, until - time.monotonic()), return_when=FIRST_COMPLETED)
+        broken = [future for future in done if isinstance(future.exception(), BrokenExecutor)]
+        if broken:  # by one of those that are tried
+            seconds |= dict.fromkeys(running.values(), 0.0)
+            _log.info("not part of the forecast, since one of them ends its process: %s", list(running.values()))
+            running.clear()
+            crew.reopen()
+            continue
+        seconds |= {running.pop(future): _result(future) for future in done}
+    if waiting or running:
+        _log.info("the forecast leaves out what was not tried in %.0f s", _ALL_IN)
+    return seconds
 
 
 def _result(future: Future[float]) -> float:
     try:
         return future.result()
-    except (WorkerLostError, BrokenExecutor) as error:
+    except WorkerLostError as error:
         _log.info("not part of the forecast, since it ends its process: %s", describe(error))
         return 0.0
+
+
+def measure(environment: Environment, thing: Timed) -> float:
+    """Seconds an image that something takes in this process; 0 where it fails, or has ended another process."""
+    place, limit = workspace(environment), environment.timeout
+    name = digest_of(["trial", *thing])[:24]
+    if place.store.ended_at(name):  # the pool itself gives it to others, and it would end them, too
+        return 0.0
+    with place.store.time_note(name) as note, given_time(None if limit is None else min(limit, _LONGEST), note):
+        return _Trial(place).seconds(thing)
 
 
 def _timed(task: Task, batch_size: int) -> list[Timed]:

@@ -74,32 +74,36 @@ class _Pair:
             base: What all keys share.
             other: The same of the surrogate, where there is one.
         """
-        refused = {defense: _refusal(defense, self.dataset.image_shape) for defense in self.axes.defenses}
-        fitting = [defense for defense in self.axes.defenses if not refused[defense]]
-        nature = {defense: _attempt(partial(_nature, defense)) for defense in fitting}
-        clean = {defense: _attempt(partial(self._clean, base, defense)) for defense in fitting}
+        defended = [self._defended(base, defense) for defense in self.axes.defenses]
         for attack, threat in itertools.product(self.axes.attacks, self.axes.threats):
             kind = _attempt(partial(_kind, attack))
             unfit = "" if threat.sees_model else self._unfit_surrogate()
+            source = base if threat.sees_model or other is None else other
             made: dict[Aim, Any] = {}
-            for defense in self.axes.defenses:
-                reason = refused[defense] or ({"skipped": unfit} if unfit else {})
+            for defense, refused, nature, clean in defended:
+                reason = refused or ({"skipped": unfit} if unfit else {})
                 if reason:
                     yield self._cell(attack, threat, defense, **reason)
                     continue
-                if isinstance(nature[defense], str):
-                    yield self._cell(attack, threat, defense, failed=nature[defense])
+                if isinstance(nature, str):
+                    yield self._cell(attack, threat, defense, failed=nature)
                     continue
                 aim = self._aim(threat, defense)
-                source = base if threat.sees_model or other is None else other
                 if aim not in made:
                     made[aim] = _attempt(partial(_chunks, source, self.ids, attack, aim))
-                faults = [found for found in (kind, made[aim], clean[defense]) if isinstance(found, str)]
+                faults = [found for found in (kind, made[aim], clean) if isinstance(found, str)]
                 if faults:
                     yield self._cell(attack, threat, defense, failed=faults[0])
                 else:
-                    keys = {**_keys(made[aim], clean[defense], threat), "draws": self._draws(defense)}
-                    yield self._cell(attack, threat, defense, **kind, **keys, **nature[defense])
+                    keys = _keys(made[aim], clean["clean_key"], threat)
+                    yield self._cell(attack, threat, defense, **kind, **keys, **clean, **nature)
+
+    def _defended(self, base: Base, defense: Chain) -> tuple[Chain, dict[str, str], Any, Any]:
+        """A defense with why it cannot be used, what cells say of it, and what they have of its clean predictions."""
+        refused = _refusal(defense, self.dataset.image_shape)
+        if refused:
+            return defense, refused, "", ""
+        return defense, {}, _attempt(partial(_nature, defense)), _attempt(partial(self._clean, base, defense))
 
     def _aim(self, threat: Threat, defense: Chain) -> Aim:
         """What the images of a threat are crafted on; the undefended model is the same under any that sees it."""
@@ -115,7 +119,9 @@ class _Pair:
         return self.axes.score_draws if defense.stochastic else 1
 
     def _clean(self, base: Base, defense: Chain) -> dict[str, Any]:
-        return base.clean(self.ids, defense, self._draws(defense))
+        draws = self._draws(defense)
+        material = base.clean(self.ids, defense, draws)
+        return {"clean_material": material, "clean_key": digest_of(material), "draws": draws}
 
     def _unfit_surrogate(self) -> str:
         """Why images cannot be crafted on the surrogate, or nothing."""
@@ -138,17 +144,10 @@ def _kind(attack: Attack) -> dict[str, Any]:
     return {"budget": check_budget(attack), "norm": check_norm(attack)}
 
 
-def _keys(chunks: tuple[Chunk, ...], clean_material: dict[str, Any], threat: Threat) -> dict[str, Any]:
+def _keys(chunks: tuple[Chunk, ...], clean_key: str, threat: Threat) -> dict[str, Any]:
     """What a cell is made of and stored under."""
-    clean_key = digest_of(clean_material)
     material = cell_material([chunk.key for chunk in chunks], clean_key, threat.name)
-    return {
-        "key": digest_of(material),
-        "material": material,
-        "chunks": chunks,
-        "clean_material": clean_material,
-        "clean_key": clean_key,
-    }
+    return {"key": digest_of(material), "material": material, "chunks": chunks}
 
 
 def _attempt(ask: Callable[[], Any]) -> Any:

@@ -23,7 +23,10 @@ from advbench.evaluation.tasks import CleanTask, CraftTask, JoinTask, Outcome, S
 from advbench.store import digest_of
 from advbench.streams import stdout_kept
 
-__all__ = ["execute", "given_time", "name_of", "set_progress"]
+__all__ = ["RETRIES", "execute", "given_time", "note_of", "set_progress", "too_long"]
+
+RETRIES = 2
+"""How often a task is given to another worker when its worker dies."""
 
 _progress: Callable[[int], None] = lambda _done: None  # noqa: E731
 
@@ -57,14 +60,32 @@ def execute(environment: Environment, task: Task, *, again: bool = False) -> Out
                 place = workspace(environment)  # which a fresh worker has to load, and takes no time of the task's
                 if environment.timeout is None:
                     return _claimed(place, task, again)
-                with place.store.time_note(name_of(task)) as note, given_time(environment.timeout, note):
-                    return _claimed(place, task, again)
+                return _limited(place, environment.timeout, task, again)
         except StoreError:
             raise
         except BaseException as error:
             if is_interruption(error):
                 raise
             return Outcome(time.perf_counter() - began, describe(error), traceback.format_exc())
+
+
+def _limited(place: Workspace, seconds: float, task: Task, again: bool) -> Outcome:
+    """Runs a task for no longer than this, unless it has ended as many workers as it may.
+
+    Where the pool itself gives a task whose worker died to others, these see what the driver would.
+    """
+    note_name = note_of(place.environment, task)
+    ended = place.store.ended_at(note_name)
+    try:
+        if any(ended):
+            return Outcome(0.0, too_long(seconds))
+        if len(ended) > RETRIES:
+            return Outcome(0.0, f"its worker process died {len(ended)} times")
+        with place.store.time_note(note_name) as note, given_time(seconds, note):
+            return _claimed(place, task, again)
+    finally:
+        if ended:
+            place.store.forget_ended(note_name)
 
 
 def _claimed(place: Workspace, task: Task, again: bool) -> Outcome:
@@ -81,9 +102,14 @@ def _claimed(place: Workspace, task: Task, again: bool) -> Outcome:
     return Outcome(time.perf_counter() - began, batch_size=fewer)
 
 
-def name_of(task: Task) -> str:
-    """A name of a task, the same in all processes, of hexadecimal digits."""
-    return digest_of([type(task).__name__, _claim_on(task)])[:24]
+def note_of(environment: Environment, task: Task) -> str:
+    """The name of a task's note of time, the same in all processes that give it as long."""
+    return digest_of([type(task).__name__, _claim_on(task), environment.timeout])[:24]
+
+
+def too_long(seconds: float) -> str:
+    """What became of a task that was not done in time."""
+    return f"it took longer than the {seconds:g} s of --cell-timeout"
 
 
 def _claim_on(task: Task) -> str:

@@ -6,12 +6,10 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-import os
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import BrokenExecutor, Future
+from collections.abc import Callable, Mapping
+from concurrent.futures import BrokenExecutor, Future, InvalidStateError
 from concurrent.futures import Executor as FuturesExecutor
 from functools import partial
 from importlib import import_module
@@ -21,6 +19,7 @@ from typing import Any
 import torch
 
 from advbench.api import Executor, UsageError, WorkerLostError, param
+from advbench.executors.dask_here import ClusterHere
 
 __all__ = ["Dask"]
 
@@ -33,8 +32,16 @@ _PATIENCE = 60.0
 _PATIENCE_FOR_GPU = 10.0
 """Seconds to wait for a worker with a GPU, where there are workers without."""
 
+_PATIENCE_FOR_NEXT = 300.0
+"""Seconds to wait for another worker where all have gone."""
+
 _COUNTED_FOR = 2.0
 """Seconds for which a count of the workers holds."""
+
+_ASKS = 3
+"""How often workers are asked that do not answer; those that have left are not missed."""
+
+_log = logging.getLogger("advbench.executors")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +66,8 @@ class Dask(Executor):
             UsageError: No scheduler answers at the address, or it has no workers, or no such as tasks need.
         """
         if not self.scheduler:
-            return _Pool(_local(jobs, gpus), gpu=gpus > 0, threads_of_dask=False)
-        pool = _Pool(_connected(self.scheduler), gpu=gpus > 0, threads_of_dask=True)
+            return ClusterHere(jobs, gpus)
+        pool = _Pool(_connected(self.scheduler), self.scheduler, gpu=gpus > 0)
         if not pool.comes(_PATIENCE_FOR_GPU):
             pool.leave(at_once=True)
             raise UsageError(
@@ -71,50 +78,61 @@ class Dask(Executor):
 
     def slots(self, pool: FuturesExecutor, jobs: int) -> int:
         """How many workers there are now: each runs one task at a time, with all of its threads."""
-        del jobs
-        assert isinstance(pool, _Pool)
-        return pool.count()
+        return pool.count() if isinstance(pool, _Pool) else jobs
 
     def everywhere(self, pool: FuturesExecutor, function: Callable[..., Any], *args: Any) -> Mapping[str, Any]:
         """Calls a function in every worker that may get a task."""
-        assert isinstance(pool, _Pool)
+        assert isinstance(pool, (_Pool, ClusterHere))
         return pool.everywhere(function, *args)
 
     def abandon(self, pool: FuturesExecutor) -> None:
         """Cancels what waits and leaves the cluster; one that was made here ends with all that it does."""
-        assert isinstance(pool, _Pool)
-        pool.leave(at_once=True)
+        if isinstance(pool, _Pool):
+            pool.leave(at_once=True)
+        elif isinstance(pool, ClusterHere):
+            pool.abandon()
 
 
 class _Pool(FuturesExecutor):
-    """Tasks as Dask's futures, and these as those of :mod:`concurrent.futures`.
+    """The workers of somebody's cluster: tasks as Dask's futures, and these as those of :mod:`concurrent.futures`.
 
     Args:
         client: Dask's.
+        scheduler: Its address, for messages.
         gpu: Whether each task needs a worker with a GPU.
-        threads_of_dask: Whether a worker's threads, in Dask's sense, are the CPU threads of its tasks.
     """
 
-    def __init__(self, client: Any, *, gpu: bool, threads_of_dask: bool) -> None:
+    def __init__(self, client: Any, scheduler: str, *, gpu: bool) -> None:
         self.client = client
+        self._scheduler = scheduler
         self._gpu = gpu
-        self._threads_of_dask = threads_of_dask
-        self._first = (_with_its_threads,) if threads_of_dask else ()
         self._executor = client.get_executor(pure=False, retries=0, **({"resources": {"GPU": 1}} if gpu else {}))
         self._counted = (0, 0.0)
+        self._waited_for: set[Future[Any]] = set()
+        self._left = threading.Event()
+        threading.Thread(target=self._watch, name="workers of the cluster", daemon=True).start()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Runs a task on the next worker that is free."""
         outer: Future[Any] = Future()
         outer.set_running_or_notify_cancel()
-        inner = self._executor.submit(*self._first, fn, *args, **kwargs)
+        self._waited_for.add(outer)
+        outer.add_done_callback(self._waited_for.discard)
+        inner = self._executor.submit(_with_its_threads, fn, *args, **kwargs)
         inner.add_done_callback(partial(_pass_on, outer))
         return outer
 
     def everywhere(self, fn: Callable[..., Any], /, *args: Any) -> dict[str, Any]:
-        """Runs a function in every worker that may get a task, and waits for all."""
-        call = (_told_its_threads if self._threads_of_dask else _told, fn, args)
-        found: dict[str, Any] = self.client.run(*call, workers=self._workers(), on_error="return")
+        """Runs a function in every worker that may get a task, and waits for all but those that leave meanwhile."""
+        found: dict[str, Any] = {}
+        for tries_left in reversed(range(_ASKS)):
+            left = [address for address in self._workers() if address not in found]
+            told = self.client.run(_told_its_threads, fn, args, workers=left, on_error="return") if left else {}
+            lost = [address for address, answer in told.items() if isinstance(answer, OSError) and tries_left]
+            found |= {address: answer for address, answer in told.items() if address not in lost}
+            if not lost:
+                break
+            time.sleep(_COUNTED_FOR)
         return found
 
     def comes(self, seconds: float) -> bool:
@@ -132,25 +150,54 @@ class _Pool(FuturesExecutor):
             self._counted = count, time.monotonic()
         return count
 
-    def _workers(self) -> list[str]:
-        """Addresses of the workers that may get a task."""
-        known = self.client.scheduler_info(n_workers=-1)["workers"]
-        return [address for address, worker in known.items() if not self._gpu or worker["resources"].get("GPU", 0) >= 1]
-
     def leave(self, *, at_once: bool = False) -> None:
-        """Leaves the cluster, and ends one that was made here."""
-        cluster = self.client.cluster
+        """Leaves the cluster."""
+        self._left.set()
         with contextlib.suppress(Exception):  # it may be gone already
             self._executor.shutdown(wait=not at_once)
         with contextlib.suppress(Exception):
             self.client.close(timeout=5)
-        if cluster is not None:
-            with contextlib.suppress(Exception):
-                cluster.close(timeout=10)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Leaves the cluster once all is done."""
         self.leave(at_once=not wait or cancel_futures)
+
+    def _workers(self) -> list[str]:
+        """Addresses of the workers that may get a task."""
+        # The client's own scheduler_info() gives what its periodic call, which asks for no workers, may just have left.
+        known = self.client.sync(self.client.scheduler.identity)["workers"]
+        return [address for address, worker in known.items() if not self._gpu or worker["resources"].get("GPU", 0) >= 1]
+
+    def _watch(self) -> None:
+        """Sees to it that tasks do not wait for ever where all workers have gone."""
+        gone, told = 0.0, False  # since when
+        while not self._left.wait(_COUNTED_FOR):
+            try:
+                there = bool(self._workers())
+            except Exception:  # the scheduler's: the tasks tell
+                there = True
+            now = time.monotonic()
+            if there or not self._waited_for:
+                gone, told = 0.0, False
+                continue
+            gone = gone or now
+            if now - gone > _PATIENCE_FOR_NEXT:
+                self._give_up()
+            elif now - gone > _PATIENCE_FOR_NEXT / 10 and not told:
+                told = True
+                _log.warning(
+                    "no worker is left at %s; waiting %.0f s for others: dask worker %s",
+                    *(self._scheduler, _PATIENCE_FOR_NEXT, self._scheduler),
+                )
+
+    def _give_up(self) -> None:
+        error = UsageError(
+            f"--scheduler {self._scheduler}: all workers have gone, and none has come in {_PATIENCE_FOR_NEXT:.0f} s; "
+            f"start some with 'dask worker {self._scheduler}', and run the command again, which goes on from here"
+        )
+        for outer in list(self._waited_for):
+            with contextlib.suppress(InvalidStateError):
+                outer.set_exception(error)
 
 
 def _connected(address: str) -> Any:
@@ -182,74 +229,34 @@ async def _reach(address: str) -> None:
     await greeting.close()
 
 
-def _local(jobs: int, gpus: int) -> Any:
-    """A client of a cluster on this machine; with GPUs, a worker for each, which sees that alone."""
-    dask, distributed = import_module("dask"), import_module("distributed")
-    settings = {
-        "distributed.scheduler.allowed-failures": 0,  # the driver gives a task whose worker died to another
-        "distributed.nanny.pre-spawn-environ": {},  # which would leave each worker one thread
-    }
-    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    devices = seen.split(",") if seen else [str(number) for number in range(gpus)]
-    options: list[dict[str, Any]] = [{}] * jobs
-    if gpus:
-        options = [{"resources": {"GPU": 1}, "env": {"CUDA_VISIBLE_DEVICES": device}} for device in devices[:gpus]]
-    workers = {
-        number: {
-            "cls": distributed.Nanny,
-            "options": {"nthreads": 1, "memory_limit": 0, "dashboard": False, "silence_logs": logging.CRITICAL, **more},
-        }
-        for number, more in enumerate(options)
-    }
-    scheduler = {"cls": distributed.Scheduler, "options": {"dashboard": False, "host": "127.0.0.1"}}
-    with dask.config.set(settings), _deaf_to_ctrl_c():
-        cluster = distributed.SpecCluster(workers=workers, scheduler=scheduler, silence_logs="CRITICAL")
-    return distributed.Client(cluster, set_as_default=False)
-
-
-@contextlib.contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Lets processes that are started in the block not hear Ctrl-C, which reaches them with this one: it ends them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def _with_its_threads(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Runs in a worker of somebody's cluster: its threads are there for the one task that it runs at a time."""
+    """Runs in a worker, whose threads are there for the one task that it runs at a time."""
     with contextlib.suppress(ValueError):  # there is no worker, as in a test
         torch.set_num_threads(max(1, import_module("distributed").get_worker().state.nthreads))
     return function(*args, **kwargs)
 
 
-def _told(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    """What a function returns in a worker."""
-    return function(*args)
-
-
 def _told_its_threads(function: Callable[..., Any], args: tuple[Any, ...], dask_worker: Any = None) -> Any:
-    """The same in a worker of somebody's cluster, with as many threads as its tasks have; Dask gives the worker."""
+    """What a function returns in a worker, with as many threads as its tasks have; Dask gives the worker."""
     torch.set_num_threads(max(1, dask_worker.state.nthreads))
     return function(*args)
 
 
 def _pass_on(outer: Future[Any], inner: Future[Any]) -> None:
     """Gives what a task came to to the future that the driver waits for."""
-    if inner.cancelled():
-        outer.set_exception(BrokenExecutor("the Dask scheduler has gone"))
-        return
-    error = inner.exception()
-    if error is None:
-        outer.set_result(inner.result())
-    elif isinstance(error, import_module("distributed").KilledWorker):
+    with contextlib.suppress(InvalidStateError):  # it was given up
+        error = BrokenExecutor("the Dask scheduler has gone") if inner.cancelled() else inner.exception()
+        if error is None:
+            outer.set_result(inner.result())
+        else:
+            outer.set_exception(_told_of(error))
+
+
+def _told_of(error: BaseException) -> BaseException:
+    """What the driver is told of what a task came to."""
+    if isinstance(error, import_module("distributed").KilledWorker):
         workers = error.allowed_failures + 1
-        outer.set_exception(WorkerLostError(f"Dask gave up after {workers} of them", final=workers > 1))
-    elif type(error).__name__ in ("CommClosedError", "FutureCancelledError", "CancelledError"):
-        outer.set_exception(BrokenExecutor(f"the Dask scheduler has gone: {error}"))
-    else:
-        outer.set_exception(error)
+        return WorkerLostError(f"Dask gave up after {workers} of them", final=workers > 1)
+    if type(error).__name__ in ("CommClosedError", "FutureCancelledError", "CancelledError"):
+        return BrokenExecutor(f"the Dask scheduler has gone: {error}")
+    return error

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import pickle
-import signal
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor as FuturesExecutor
 from concurrent.futures import Future
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnContext, SpawnProcess
+from multiprocessing.context import SpawnProcess
 from typing import Any, NamedTuple
 
 from advbench.api import WorkerLostError
+from advbench.executors.fresh import FreshContext, begin_work, how_it_ended, visible_gpus
 
-__all__ = ["WorkerPool"]
+__all__ = ["Worker", "WorkerPool", "answered"]
 
 _GRACE = 5.0
 """Seconds that a worker has to end by itself, once there is nothing left to do."""
@@ -43,7 +40,7 @@ class WorkerPool(FuturesExecutor):
         self._waiting: deque[Call] = deque()
         self._changed = threading.Condition()
         self._closed = False
-        self._workers = [_Worker(number, _visible(number, gpus)) for number in range(jobs)]
+        self._workers = [self._worker(number, visible_gpus(number, gpus)) for number in range(jobs)]
         self._threads = [
             threading.Thread(target=self._serve, args=(worker,), name=f"worker {worker.number}", daemon=True)
             for worker in self._workers
@@ -93,6 +90,10 @@ class WorkerPool(FuturesExecutor):
             for thread in self._threads:
                 thread.join()
 
+    def _worker(self, number: int, environment: dict[str, str]) -> Worker:
+        """One of the workers, which needs no process yet."""
+        return Worker(number, environment)
+
     def _close(self, *, cancel: bool) -> None:
         with self._changed:
             self._closed = True
@@ -100,7 +101,7 @@ class WorkerPool(FuturesExecutor):
                 self._waiting.pop().future.cancel()
             self._changed.notify_all()
 
-    def _serve(self, worker: _Worker) -> None:
+    def _serve(self, worker: Worker) -> None:
         """Gives one worker its tasks, one after another; a new process takes the place of one that died."""
         while (call := self._next(worker)) is not None:
             if not call.future.set_running_or_notify_cancel():
@@ -115,18 +116,21 @@ class WorkerPool(FuturesExecutor):
                 call.future.set_exception(result)
         worker.end()
 
-    def _next(self, worker: _Worker) -> Call | None:
+    def _next(self, worker: Worker) -> Call | None:
         with self._changed:
             while not (worker.own or self._waiting or self._closed):
                 self._changed.wait()
             return worker.own.popleft() if worker.own else self._waiting.popleft() if self._waiting else None
 
 
-class _Worker:
+class Worker:
     """One process at a time, which is started when it is first asked.
 
-    Attributes:
+    Args:
         number: Which of the pool's it is, from 0.
+        environment: Environment variables of the process.
+
+    Attributes:
         own: Tasks for it alone.
     """
 
@@ -136,6 +140,7 @@ class _Worker:
         self._environment = environment
         self._process: SpawnProcess | None = None
         self._pipe: Connection | None = None
+        self._given_up = False
 
     def ask(self, message: bytes) -> tuple[bool, Any]:
         """Whether a task succeeded, and what it returned or raised.
@@ -144,22 +149,19 @@ class _Worker:
             WorkerLostError: The process died.
         """
         process, pipe = self._started()
-        try:
-            pipe.send_bytes(message)
-            wait([pipe, process.sentinel])
-            if pipe.poll():
-                answer: tuple[bool, Any] = pickle.loads(pipe.recv_bytes())  # from our own process
-                return answer
-        except (EOFError, OSError):
-            pass
-        self.kill()
+        sent = self._exchange(process, pipe, message)
+        if sent is not None:
+            answer: tuple[bool, Any] = pickle.loads(sent)  # from our own process
+            return answer
+        process.kill()
         process.join()
         pipe.close()
         self._process = self._pipe = None
-        raise _loss(process.exitcode)
+        raise how_it_ended(process.exitcode)
 
     def kill(self) -> None:
-        """Ends the process at once, whatever it does."""
+        """Ends the process at once, whatever it does, and lets no other take its place."""
+        self._given_up = True
         if self._process is not None:
             self._process.kill()
 
@@ -172,92 +174,61 @@ class _Worker:
             self._process.join()
             self._process = self._pipe = None
 
+    def _exchange(self, process: SpawnProcess, pipe: Connection, message: bytes) -> bytes | None:
+        """What a process answers, or None where it died."""
+        try:
+            pipe.send_bytes(message)
+            wait([pipe, process.sentinel])
+            if pipe.poll():
+                return pipe.recv_bytes()
+        except (EOFError, OSError):
+            pass
+        return None
+
+    def _process_of(self, pipe: Connection) -> SpawnProcess:
+        """A process that is not started yet; it ends when the pipe is closed."""
+        return FreshContext().Process(target=_work, args=(pipe, self._environment))
+
     def _started(self) -> tuple[SpawnProcess, Connection]:
         if self._process is not None and not self._process.is_alive():  # it died while it had nothing to do
             self.end()
         if self._process is None or self._pipe is None:
-            context = _Context()
-            self._pipe, theirs = context.Pipe()
-            self._process = context.Process(target=_work, args=(theirs, self._environment))
-            self._process.start()
+            ours, theirs = FreshContext().Pipe()
+            process = self._process_of(theirs)
+            process.start()
+            self._process, self._pipe = process, ours
             theirs.close()
+            if self._given_up:  # while it started
+                process.kill()
         return self._process, self._pipe
-
-
-class _Fresh(SpawnProcess):
-    """A fresh process that does not run the user's script: workers need nothing of it, and it would start them anew."""
-
-    _starting = threading.Lock()
-
-    @staticmethod
-    def _Popen(process_obj: Any) -> Any:  # noqa: N802  multiprocessing's own name
-        with _Fresh._starting:
-            main: dict[str, Any] = vars(sys.modules["__main__"])
-            hidden: dict[str, Any] = {name: main[name] for name in ("__file__", "__spec__") if name in main}
-            main.pop("__file__", None)
-            main["__spec__"] = None
-            try:
-                return SpawnProcess._Popen(process_obj)
-            finally:
-                main.update(hidden)
-
-
-class _Context(SpawnContext):
-    """Starts such processes."""
-
-    Process = _Fresh
 
 
 def _call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
     return Call(Future(), pickle.dumps((fn, args, kwargs)))
 
 
-def _visible(number: int, gpus: int) -> dict[str, str]:
-    """The environment by which a worker sees one GPU of those that this process sees."""
-    if not gpus:
-        return {}
-    known = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    devices = known.split(",") if known else [str(device) for device in range(gpus)]
-    return {"CUDA_VISIBLE_DEVICES": devices[number % gpus]}
-
-
 def _work(pipe: Connection, environment: dict[str, str]) -> None:
     """What a worker process does: tasks, one after another, until the pipe is closed."""
-    os.environ.update(environment)
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # Ctrl-C reaches it, too; the driver says what is to be said
-    threading.Thread(target=_leave_with_driver, daemon=True).start()
+    begin_work(environment)
     while True:
         try:
             message = pipe.recv_bytes()
         except (EOFError, OSError):
             return
-        answer: tuple[bool, Any]
-        try:
-            fn, args, kwargs = pickle.loads(message)
-            answer = True, fn(*args, **kwargs)
-        except BaseException as error:
-            answer = False, error
-        try:
-            sent = pickle.dumps(answer)
-            pickle.loads(sent)  # some exceptions can be written and not read
-        except Exception as error:
-            sent = pickle.dumps((False, RuntimeError(f"{answer[1]!r} cannot be sent to the driver: {error!r}")))
-        pipe.send_bytes(sent)
+        pipe.send_bytes(answered(message))
 
 
-def _leave_with_driver() -> None:
-    driver = multiprocessing.parent_process()
-    if driver is not None:
-        driver.join()
-        os._exit(1)
-
-
-def _loss(code: int | None) -> WorkerLostError:
-    """How a process ended, for people."""
-    if code is None or code >= 0:
-        return WorkerLostError(f"exit code {code}")
+def answered(message: bytes) -> bytes:
+    """Runs a task in a worker; whether it succeeded and what it returned or raised, as bytes."""
+    answer: tuple[bool, Any]
     try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    return WorkerLostError(f"ended by {name}", killed=-code in (signal.SIGKILL, signal.SIGTERM))
+        fn, args, kwargs = pickle.loads(message)
+        answer = True, fn(*args, **kwargs)
+    except BaseException as error:
+        answer = False, error
+    try:
+        sent = pickle.dumps(answer)
+        pickle.loads(sent)  # some exceptions can be written and not read
+    except Exception as error:
+        sent = pickle.dumps((False, RuntimeError(f"{answer[1]!r} cannot be sent to the driver: {error!r}")))
+    return sent

@@ -196,8 +196,12 @@ def _mark_best(rows: Sequence[Sequence[BoardCell]]) -> tuple[tuple[BoardCell, ..
     for column in zip(*rows, strict=True):
         scores = {cell.score for cell in column if cell.score is not None}
         highest = max(scores) if len(scores) > 1 else None
-        columns.append([dataclasses.replace(c, best=highest is not None and c.score == highest) for c in column])
+        columns.append([c if highest is None or c.score != highest else _best(c) for c in column])
     return tuple(zip(*columns, strict=True))
+
+
+def _best(cell: BoardCell) -> BoardCell:
+    return dataclasses.replace(cell, best=True)
 
 
 def _marks(rows: Sequence[Mapping[str, Any]], grid: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:

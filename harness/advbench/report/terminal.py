@@ -116,6 +116,8 @@ def _folded(text: str, width: int) -> list[str]:
 
     A word that is longer fills lines.
     """
+    if cell_len(whole := text.rstrip()) <= width:
+        return [whole]
     lines = [""]
     for piece in _PIECE.findall(text):
         if cell_len(lines[-1] + piece.rstrip()) > width and lines[-1]:
@@ -167,8 +169,9 @@ def _narrowest(board: Board, place: int) -> int:
 
 
 def _texts(board: Board, place: int) -> list[str]:
+    """The texts of a column, each once."""
     column = board.columns[place]
-    return [column.title, *column.details, *(row[place].text for row in board.rows)]
+    return list(dict.fromkeys([column.title, *column.details, *(row[place].text for row in board.rows)]))
 
 
 def _total(widths: Iterable[int]) -> int:

@@ -10,9 +10,12 @@ from typing import Any
 __all__ = ["canonical_json", "digest_of", "ids_digest"]
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
 def canonical_json(material: Any) -> bytes:
     """The one JSON text of a value: keys sorted, no blanks, no NaN; equal values give equal bytes."""
-    return json.dumps(material, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+    return _ENCODER.encode(material).encode()
 
 
 def digest_of(material: Any) -> str:

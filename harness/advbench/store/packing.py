@@ -36,7 +36,11 @@ def unpack(record: Mapping[str, Any], *, arrays: bool = False) -> dict[str, Any]
     Raises:
         ValueError, TypeError, KeyError: A packed list is damaged.
     """
-    return {name: _unpacked(value, arrays) for name, value in record.items()}
+    unpacked = dict(record)
+    for name, value in record.items():
+        if type(value) is dict or (type(value) is list and value and type(value[0]) in (list, dict)):
+            unpacked[name] = _unpacked(value, arrays)
+    return unpacked
 
 
 def as_bytes(images: torch.Tensor) -> torch.Tensor | None:

@@ -7,8 +7,8 @@
     STORE/clean/…/….json                     a defended model's predictions on clean images
     STORE/cells/…/….json                     cells: per-sample predictions and distances, or a failure
     STORE/runs/RUN.json                      manifests: what a run consists of
-    STORE/tmp/WRITER.….tmp                   what is being written, or a killed writer has left; with a limit of time, a
-                                             note for each task under way, which tells when its time was up
+    STORE/tmp/WRITER.….tmp                   what is being written, or a killed writer has left; and a note for each
+                                             task under way that has a limit of time, which tells when its time was up
     STORE/lock                               who works on what; empty
 
 While adversarial images of a chunk are being made, parts of it lie beside it, as ``KEY.START-STOP.safetensors``.
@@ -53,6 +53,12 @@ _TEMPORARY = re.compile(r"([0-9a-f]{15})\..*\.tmp")
 _IMAGES = "images"
 _STALE = 3600.0
 """Seconds after which a temporary file is taken for left behind, where nothing tells whether its writer lives."""
+
+_HEAD, _MIDDLE, _TAIL = b'{"material":', b',"record":', b',"sha256":"'
+"""What stands around the parts of a JSON entry: its keys in their order, as in all canonical JSON."""
+
+_ENDS_IN = 2.0
+"""Seconds for which a process that is known to have ended may still seem to live."""
 
 Part = tuple[int, int]
 """Some samples of a chunk: the place of the first, and of the first after them."""
@@ -122,7 +128,7 @@ class Store:
         """A file that goes with the block, and outlives a process that ends in it; the null device where there is none.
 
         Args:
-            task: What is done meanwhile, as letters and digits.
+            task: What is done meanwhile, a trial or a task, as letters and digits.
         """
         path = self.root / "tmp" / f"{self.locks.writer}.time-{task}.tmp"
         with self.locks.writing():
@@ -138,14 +144,39 @@ class Store:
                     with suppress(OSError):
                         path.unlink(missing_ok=True)
 
-    def time_was_up(self, task: str) -> bool | None:
-        """Whether a process that ended at a task had noted anything; None where it left no note. Notes are removed."""
-        found = None
+    def ended_at(self, task: str, *, surely: bool = False) -> list[bool]:
+        """For each process that ended at a task, and so left its note of time, whether it had noted anything.
+
+        Args:
+            task: The task, as in :meth:`time_note`.
+            surely: Whether one is known to have ended: it is waited for where it still ends, and where nothing tells
+                who lives, all who left a note are taken to have ended.
+        """
+        until = time.monotonic() + (_ENDS_IN if surely else 0.0)
+        while True:
+            notes = list((self.root / "tmp").glob(f"*.time-{task}.tmp"))
+            alive = [path for path in notes if not self._is_gone(path, unknown=surely)]
+            if not alive or len(alive) < len(notes) or time.monotonic() >= until:
+                break
+            time.sleep(0.05)
+        found = []
+        for path in notes:
+            with suppress(OSError):
+                if path not in alive:
+                    found.append(path.stat().st_size > 0)
+        return found
+
+    def forget_ended(self, task: str) -> None:
+        """Removes the notes of processes that ended at a task."""
         for path in (self.root / "tmp").glob(f"*.time-{task}.tmp"):
             with suppress(OSError):
-                found = found or path.stat().st_size > 0
-                path.unlink()
-        return found
+                if self._is_gone(path, unknown=False):
+                    path.unlink()
+
+    def _is_gone(self, temporary: Path, *, unknown: bool) -> bool:
+        """Whether the writer of a temporary file has ended; what is not known is taken to be ``unknown``."""
+        gone = self.locks.writer_is_gone(temporary.name.partition(".")[0])
+        return unknown if gone is None else gone
 
     def read_record(self, kind: str, key: str, *, arrays: bool = False) -> dict[str, Any] | None:
         """A JSON entry's record, or None where there is none that checks out.
@@ -157,8 +188,8 @@ class Store:
         """
         try:
             # Of a hundred thousand cells, paths as objects would take seconds.
-            with open(f"{self.root}/{kind}/{key[:2]}/{key}.json", "rb") as file:  # noqa: PTH123
-                content = file.read()
+            with open(f"{self.root}/{kind}/{key[:2]}/{key}.json", "rb", buffering=0) as file:  # noqa: PTH123
+                content = file.readall()
         except FileNotFoundError:
             return None
         except OSError:
@@ -299,16 +330,22 @@ class Store:
 def _checked(content: bytes, key: str) -> dict[str, Any] | None:
     """The record of an entry, or None where the entry is not what was written under the key.
 
-    What was written is the one JSON text of the entry, so that the record's digest is that of its bytes as they stand.
+    What was written is the one JSON text of the entry, so that the digests are those of its bytes as they stand, and
+    nothing is parsed before it has been found to be what was written.
     """
-    entry = json.loads(content)
-    material = canonical_json(entry["material"])
-    before, after = b'{"material":%b,"record":' % material, b',"sha256":"%b"}' % entry["sha256"].encode()
-    if hashlib.sha256(material).hexdigest() != key or not (content.startswith(before) and content.endswith(after)):
+    told = content[-len(_TAIL) - 66 :]
+    if not content.startswith(_HEAD) or not told.startswith(_TAIL) or not told.endswith(b'"}'):
         return None
-    text = memoryview(content)[len(before) : len(content) - len(after)]
-    record = entry["record"]
-    return record if hashlib.sha256(text).hexdigest() == entry["sha256"] and isinstance(record, dict) else None
+    start = len(_HEAD)
+    while (end := content.find(_MIDDLE, start)) >= 0:  # what looks like the end of the material may be a part of it
+        if hashlib.sha256(content[len(_HEAD) : end]).hexdigest() == key:
+            text = content[end + len(_MIDDLE) : -len(told)]
+            if hashlib.sha256(text).hexdigest().encode() != told[len(_TAIL) : -2]:
+                return None
+            record = json.loads(text.decode())
+            return record if isinstance(record, dict) else None
+        start = end + 1
+    return None
 
 
 def _tensors_digest(tensors: Mapping[str, torch.Tensor], record: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -74,7 +75,7 @@ class Seen:
         """Where it stands, for people."""
         return f"{self.defense}, {self.told['threat']}"
 
-    @property
+    @functools.cached_property
     def images(self) -> tuple[Any, ...]:
         """What its adversarial images were crafted on: cells with the same share their images."""
         shared = self.told["threat"] != "adaptive" or self.told.get("identity", False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 
 from advbench.analysis.paired import mcnemar
@@ -184,7 +185,7 @@ def _probed(cells: Sequence[Seen]) -> Iterator[tuple[Sequence[Seen], Mapping[str
 
 
 def _crafted(cells: Sequence[Seen]) -> list[Seen]:
-    return [group[0] for group in grouped(cells, lambda cell: cell.images)]
+    return [group[0] for group in grouped(cells, operator.attrgetter("images"))]
 
 
 def _places(group: Sequence[Seen]) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -196,7 +197,7 @@ def _of_gradients(cells: Sequence[Seen]) -> list[Seen]:
 
 def _crafted(cells: Sequence[Seen]) -> list[Seen]:
     """One cell for each set of adversarial images."""
-    return [group[0] for group in grouped(cells, lambda cell: cell.images)]
+    return [group[0] for group in grouped(cells, operator.attrgetter("images"))]
 
 
 def _eps(cell: Seen) -> float:

@@ -1,0 +1,49 @@
+"""A Dask cluster of somebody's."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.distributed.helpers import environment
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """Starts a Dask scheduler and workers, each a process of its own; gives the address."""
+    started: list[subprocess.Popen[str]] = []
+    dask = [sys.executable, "-m", "dask"]
+
+    def start(workers: int, *flags: str, threads: int = 1, **variables: str) -> str:
+        file = tmp_path / f"scheduler-{len(started)}.json"
+        where = ["--scheduler-file", str(file)]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "text": True, "cwd": tmp_path}
+        all_of_them = environment(**variables)
+        scheduler = [*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", *where]
+        started.append(subprocess.Popen(scheduler, env=all_of_them, **quiet))  # type: ignore[call-overload]
+        worker = [*dask, "worker", "--nthreads", str(threads), "--no-dashboard", *flags, *where]
+        worker += ["--local-directory", str(tmp_path)]
+        started.extend(subprocess.Popen(worker, env=all_of_them, **quiet) for _ in range(workers))  # type: ignore[call-overload]
+        until = time.monotonic() + 60
+        while not file.exists() or not file.read_text().strip():
+            assert time.monotonic() < until, "the scheduler does not start"
+            time.sleep(0.1)
+        found = re.search(r'"address": "(.*?)"', file.read_text())
+        assert found is not None
+        return found[1]
+
+    yield start
+    for process in reversed(started):
+        process.send_signal(signal.SIGTERM)
+    for process in started:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+        process.kill()
+        process.wait()
