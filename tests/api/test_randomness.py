@@ -63,6 +63,13 @@ def test_spawned_streams_are_new_at_every_call_and_the_samples_own() -> None:
     assert torch.equal(alone.spawn().uniform(3)[0], second[1])
 
 
+def test_several_streams_at_once_are_those_of_several_calls() -> None:
+    one_by_one, together = SampleRandom(0, "test", [4, 7]), SampleRandom(0, "test", [4, 7])
+    expected = torch.cat([one_by_one.spawn().uniform(3) for _ in range(3)])
+    assert torch.equal(together.spawn(3).uniform(3), expected)
+    assert torch.equal(together.spawn().uniform(3), one_by_one.spawn().uniform(3))
+
+
 def test_a_sample_that_comes_twice_in_a_batch_has_two_spawned_streams() -> None:
     twice = SampleRandom(0, "test", [4, 7])[torch.tensor([1, 0, 1])].spawn().uniform(3)
     assert not torch.equal(twice[0], twice[2])

@@ -94,6 +94,19 @@ class Linear(torch.nn.Module):
         return images.flatten(1) @ self.weights.T
 
 
+class Recorder(torch.nn.Module):
+    """Another network, and how many images it is asked about at each call."""
+
+    def __init__(self, network: torch.nn.Module, sizes: list[int]) -> None:
+        super().__init__()
+        self.network = network
+        self.sizes = sizes
+
+    def forward(self, images):
+        self.sizes.append(len(images))
+        return self.network(images)
+
+
 @pytest.fixture
 def images() -> torch.Tensor:
     return torch.rand(3, 1, 2, 2, generator=torch.Generator().manual_seed(1))
@@ -163,6 +176,20 @@ def test_a_samples_draws_do_not_depend_on_its_batch(images):
     part = for_rows(whole, rows)(images[rows])
     torch.testing.assert_close(part[1:], for_rows(alone, torch.tensor([0]))(images[1:2]))
     assert not torch.equal(part[0], for_rows(whole, torch.tensor([2]))(images[2:])[0])
+
+
+def test_draws_that_go_together_are_those_that_go_one_by_one(images):
+    together, alone = defended(Jitter(), draws=7), defended(Jitter(), draws=7)
+    alone._graphs.at_once = lambda *_: 1
+    sizes = []
+    for classifier in (together, alone):
+        classifier.network = Recorder(classifier.network, sizes)
+        classifier._graphs.network = classifier.network
+    for _ in range(2):
+        torch.testing.assert_close(gradient(together, images), gradient(alone, images), atol=1e-6, rtol=0)
+        torch.testing.assert_close(together(images), alone(images), atol=1e-6, rtol=0)
+    assert sizes[0] == 3
+    assert 21 in sizes
 
 
 def test_a_batch_of_unknown_samples_is_drawn_anew_too(images):

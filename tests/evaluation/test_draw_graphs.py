@@ -26,7 +26,7 @@ def gradients(graphs: DrawGraphs, draws: list[torch.Tensor]) -> tuple[torch.Tens
     ran = []
     handle = graphs.network.register_forward_pre_hook(lambda *_: ran.append(1))
     points = torch.stack(draws).requires_grad_()
-    total = sum(graphs.logits(one, number) for number, one in enumerate(points))
+    total = sum(graphs.logits(one, number * len(one)) for number, one in enumerate(points))
     (gradient,) = torch.autograd.grad(total.square().sum(), points)
     handle.remove()
     return gradient, len(ran)
@@ -56,6 +56,17 @@ def test_a_batch_of_another_size_has_room_for_more_or_fewer(network, draws):
 def test_nothing_is_kept_where_no_gradient_is_asked_for(network, draws):
     graphs = DrawGraphs(network, 0)
     with torch.no_grad():
-        logits = [graphs.logits(one, number) for number, one in enumerate(draws)]
+        logits = [graphs.logits(one, 6 * number) for number, one in enumerate(draws)]
     assert all(torch.equal(one, network(draw)) for one, draw in zip(logits, draws, strict=True))
     assert gradients(graphs, draws)[1] == 7
+
+
+def test_few_draws_go_together_once_it_is_known_what_they_take(network, draws):
+    graphs = DrawGraphs(network, 8 * GRAPH)
+    assert graphs.at_once(6, 4) == 1
+    gradients(graphs, draws)
+    assert [graphs.at_once(samples, 4) for samples in (1, 3, 6, 7, 12, 100)] == [4, 4, 2, 1, 1, 1]
+    assert DrawGraphs(network, 2**40).at_once(6, 4) == 1
+    roomy = DrawGraphs(network, 2**40)
+    gradients(roomy, draws)
+    assert [roomy.at_once(samples, 20) for samples in (1, 32, 160, 400)] == [20, 10, 2, 1]

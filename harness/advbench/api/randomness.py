@@ -62,11 +62,16 @@ class SampleRandom:
         derived._salts = list(self._salts)
         return derived
 
-    def spawn(self) -> SampleRandom:
-        """Fresh streams, other ones at every call: each begins at a number drawn from its sample's own stream."""
-        spawned = SampleRandom(self.seed, self.purpose, self.ids, self.device)
-        numbers = [int(self._generator(i).integers(0, 2**63)) for i in range(len(self.ids))]
-        spawned._salts = [f"{salt}\0{number}" for salt, number in zip(self._salts, numbers, strict=True)]
+    def spawn(self, times: int = 1) -> SampleRandom:
+        """Fresh streams, other ones at every call: each begins at a number drawn from its sample's own stream.
+
+        Args:
+            times: How many streams each sample gets: those of the first of as many calls come first, in the order of
+                the samples, then those of the second.
+        """
+        spawned = SampleRandom(self.seed, self.purpose, self.ids * times, self.device)
+        numbers = [int(self._generator(i).integers(0, 2**63)) for i in [*range(len(self.ids))] * times]
+        spawned._salts = [f"{salt}\0{number}" for salt, number in zip(self._salts * times, numbers, strict=True)]
         return spawned
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> torch.Tensor:

@@ -64,18 +64,25 @@ class DefendedClassifier(torch.nn.Module):
         Raises:
             ContractError: A part of the defense, or its approximation, broke its contract.
         """
+        samples = len(images)
+        if self.draws == 1:
+            logits: torch.Tensor = self.network(_through(self.chain, images, self._streams(samples)))
+            return logits
+        at_once = self._graphs.at_once(samples, self.draws)
         total: torch.Tensor | None = None
-        for draw in range(self.draws):
-            defended = _through(self.chain, images, self._streams(len(images)))
-            logits = self.network(defended) if self.draws == 1 else self._graphs.logits(defended, draw)
-            total = logits if total is None else total + logits
+        for done in range(0, self.draws, at_once):
+            times = min(at_once, self.draws - done)
+            copies = images if times == 1 else images.repeat(times, 1, 1, 1)
+            defended = _through(self.chain, copies, self._streams(samples, times))
+            for one in torch.split(self._graphs.logits(defended, done * samples), samples):
+                total = one if total is None else total + one
         assert total is not None
-        return total / self.draws if self.draws > 1 else total
+        return total / self.draws
 
-    def _streams(self, count: int) -> SampleRandom:
-        """Streams for one application, other ones every time where the defense is stochastic."""
+    def _streams(self, count: int, times: int = 1) -> SampleRandom:
+        """Streams for some applications, other ones every time where the defense is stochastic."""
         rng = self._rng if count == len(self._rng) else self._unassigned[[0] * count]
-        return rng.spawn() if self.chain.stochastic else rng
+        return rng.spawn(times) if self.chain.stochastic else rng
 
 
 def _through(chain: Chain, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:

@@ -11,6 +11,11 @@ _BYTES = 2**29
 """How many bytes the graphs of all draws may take together. One more draw's is there in any case."""
 
 
+_TOGETHER = 320
+_SHARE = 4
+"""Draws go together up to so many images, and where their graphs take that part of the limit at most."""
+
+
 class DrawGraphs:
     """A network that is asked several times before one backward pass.
 
@@ -27,18 +32,25 @@ class DrawGraphs:
         self.limit = limit
         self._bytes_a_sample: float | None = None
 
-    def logits(self, images: torch.Tensor, draw: int) -> torch.Tensor:
+    def at_once(self, samples: int, draws: int) -> int:
+        """How many draws of so many samples may go through defense and network together: few small ones, or one."""
+        if self._bytes_a_sample is None:
+            return 1
+        most = min(_TOGETHER, self.limit / _SHARE / max(1.0, self._bytes_a_sample))
+        return max(1, min(draws, int(most / max(1, samples))))
+
+    def logits(self, images: torch.Tensor, before: int) -> torch.Tensor:
         """Logits of shape (batch, classes).
 
         Args:
-            images: What one draw made of the batch; shape (batch, channels, height, width).
-            draw: The draw's number, from 0 on.
+            images: What the defense made of the batch; shape (batch, channels, height, width).
+            before: How many images the network was asked about already since the last backward pass.
         """
         if not images.requires_grad:
             logits: torch.Tensor = self.network(images)
         elif self._bytes_a_sample is None:
             logits = self._measured(images)
-        elif draw and (draw + 1) * len(images) * self._bytes_a_sample > self.limit:
+        elif before and (before + len(images)) * self._bytes_a_sample > self.limit:
             logits = checkpoint(self.network, images, use_reentrant=False, preserve_rng_state=False)
         else:
             logits = self.network(images)

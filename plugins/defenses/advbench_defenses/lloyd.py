@@ -13,6 +13,10 @@ _BLOCK_VALUES = {"cpu": 2**20}
 """How many distances are in memory together: on a processor, no more than its caches hold."""
 
 
+_WORTH_A_THREAD = 100
+"""Below so many sets, threads wait for one another longer than they compute."""
+
+
 def quantise(points: torch.Tensor, draws: torch.Tensor, iterations: int) -> torch.Tensor:
     """Replaces every point by the centroid of its cluster.
 
@@ -32,7 +36,7 @@ def quantise(points: torch.Tensor, draws: torch.Tensor, iterations: int) -> torc
         return points.clone()
     values = _BLOCK_VALUES.get(points.device.type, 2**26) // points.shape[1]
     threads = torch.get_num_threads() if points.device.type == "cpu" else 1
-    fair = -(-len(points) // threads)  # so that each thread has a block
+    fair = max(_WORTH_A_THREAD, -(-len(points) // threads))  # so that each thread has a block
 
     def split(each: int, *tensors: torch.Tensor) -> list[tuple[torch.Tensor, ...]]:
         block = max(1, min(values // each, fair))
