@@ -82,15 +82,17 @@ class DecoupledDirectionAndNorm(Attack):
                     return
                 rows, points, norm, share = (x[right] for x in (rows, points, norm, share))
                 images, labels, gradient, logits = (x[right] for x in (images, labels, gradient, logits))
+                among = NearestPoints(images, labels, "l2")
             change = points - images
-            hit = nearest.note(rows, points, logits, size(change, "l2"))
+            hit = among.note(None, points, logits, size(change, "l2"))
             norm = norm * torch.where(hit, 1 - CHANGE, 1 + CHANGE)
             gradient, factors = scaling(gradient)
             length = annealed(FIRST_STEP, LAST_STEP, step, self.steps) * share
             change, shrink = scaling(change.addcmul_(gradient, each(length * factors)))
             points = torch.addcmul(images, change, each(norm * shrink)).clamp_(0, 1)
         with torch.no_grad():
-            nearest.note(rows, points, for_rows(model, rows)(points))
+            among.note(None, points, for_rows(model, rows)(points))
+        nearest.take(rows, among)
 
     def _look_on_the_way(self, model: torch.nn.Module, nearest: NearestPoints, rows: torch.Tensor) -> None:
         """Halves the way from these samples' clean images to their nearest points."""

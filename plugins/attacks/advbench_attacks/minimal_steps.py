@@ -48,12 +48,16 @@ class NearestPoints:
         self.distances = torch.full(labels.shape, math.inf, device=images.device)
 
     def note(
-        self, rows: torch.Tensor, points: torch.Tensor, logits: torch.Tensor, distances: torch.Tensor | None = None
+        self,
+        rows: torch.Tensor | None,
+        points: torch.Tensor,
+        logits: torch.Tensor,
+        distances: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Keeps those of these samples' points that fool the model and are the nearest so far.
 
         Args:
-            rows: Which samples they belong to, each at most once.
+            rows: Which samples they belong to, each at most once; None: all of them, in order, which is quicker.
             points: Shape (samples, channels, height, width).
             logits: What the model says of them.
             distances: How far they are from their clean images, where that is known: shape (samples,).
@@ -61,13 +65,25 @@ class NearestPoints:
         Returns:
             Which of them fool the model: bool, shape (samples,).
         """
-        hit = lead(logits, self.labels[rows])
+        hit = lead(logits, self.labels if rows is None else self.labels[rows])
         if distances is None:
-            distances = size(points - self.images[rows], self.norm)
+            distances = size(points - (self.images if rows is None else self.images[rows]), self.norm)
+        if rows is None:
+            nearer = hit & (distances < self.distances)
+            self.points = torch.where(each(nearer), points, self.points)
+            self.distances = torch.where(nearer, distances, self.distances)
+        else:
+            self._keep(rows, points, distances, hit)
+        return hit
+
+    def take(self, rows: torch.Tensor, others: NearestPoints) -> None:
+        """Keeps what is nearest among others' points, which are of these samples."""
+        self._keep(rows, others.points, others.distances, others.distances.isfinite())
+
+    def _keep(self, rows: torch.Tensor, points: torch.Tensor, distances: torch.Tensor, hit: torch.Tensor) -> None:
         nearer = hit & (distances < self.distances[rows])
         self.points[rows[nearer]] = points[nearer]
         self.distances[rows[nearer]] = distances[nearer]
-        return hit
 
     def confirmed(self, model: torch.nn.Module) -> torch.Tensor:
         """The nearest points, each misclassified in the whole batch; the clean image where there is none."""
