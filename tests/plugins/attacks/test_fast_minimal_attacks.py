@@ -198,7 +198,11 @@ def test_a_sample_that_is_misclassified_already_keeps_its_clean_image_and_costs_
     crafted = attack.run(recorder, images, labels, streams(range(6)))
     assert torch.equal(crafted[wrong], images[wrong])
     assert (crafted[~wrong] != images[~wrong]).flatten(1).any(dim=1).all()
-    assert recorder.batches == [6, *[4] * attack.passes(), 6]
+    steps = attack.passes() + 1
+    assert recorder.batches[:steps] == [6, *[4] * attack.passes()]
+    assert recorder.batches[-1] == 6
+    again = recorder.batches[steps:-1]  # DDN's, for a sample whose boundary is very near
+    assert again == ([1] * len(again) if attack.name == "ddn" else [])
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
@@ -221,7 +225,9 @@ def test_the_model_is_told_which_samples_it_is_asked_about(attack, network, imag
             return network(x)
 
     attack.run(Aware().eval(), images, torch.where(wrong, (labels + 1) % 10, labels), streams(range(6)))
-    assert asked == [list(range(6)), *[[0, 2, 3, 5]] * 100]
+    assert asked[:101] == [list(range(6)), *[[0, 2, 3, 5]] * 100]
+    assert all(rows == [2] for rows in asked[101:])  # DDN's, whose boundary is very near
+    assert attack.name == "ddn" or not asked[101:]
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
