@@ -243,6 +243,17 @@ def test_a_minimal_attack_that_finds_nothing_is_a_failure_in_words(toy: Toy) -> 
     assert "toy-minimal found no adversarial image for" in cell["warnings"][0]
 
 
+def test_what_an_adaptive_attack_did_not_find_is_told_with_its_defense(toy: Toy) -> None:
+    called, results = toy("--threats", "oblivious", "adaptive", attacks=["toy-minimal"])
+    told = {(cell["threat"], cell["short"]["defense"]): cell["warnings"][0] for cell in results["cells"]}
+    assert told["oblivious", "toy-keep"] == told["oblivious", "toy-dim"]
+    assert told["oblivious", "toy-keep"].startswith("toy-minimal found no adversarial image for")
+    for defense in ("toy-keep", "toy-dim"):
+        expected = f"toy-minimal, adaptive to {defense}, found no adversarial image for"
+        assert told["adaptive", defense].startswith(expected)
+    assert called.out.count("found no adversarial image") == 3
+
+
 def test_a_damaged_entry_is_computed_again_with_a_warning(toy: Toy, tmp_path: Path, log: Path) -> None:
     _, before = toy()
     cells = sorted((tmp_path / "store" / "cells").rglob("*.json"))

@@ -120,6 +120,8 @@ def _broken_by(described: Mapping[str, Any], summary: Summary) -> dict[str, int]
 def _warnings(described: Mapping[str, Any], failures: int, n: int) -> list[str]:
     if described["attack_kind"] == "minimal" and failures:
         name = described["short"]["attack"]
+        if described["threat"] == "adaptive" and described["defense"] != "none":
+            name = f"{name}, adaptive to {described['short']['defense']},"
         return [f"{name} found no adversarial image for {failures} of {n} samples; they count as withstood"]
     return []
 
