@@ -15,7 +15,7 @@ __all__ = ["BoundarySteps"]
 _BEYOND = 1e-4
 """By how much a step is longer than the way to the boundary, against rounding (Foolbox; the paper has none)."""
 
-_BEYOND_SHARE = 1e-3
+_BEYOND_SHARE = 1e-4
 """That length as a share of the way from the clean image at most: 1e-4 alone is much where boundaries are near."""
 
 _SMALLEST = 1e-8

@@ -20,7 +20,7 @@ class DeepFool(Attack):
 
     A minimal attack: for an affine classifier it ends at the closest misclassified point, times 1 + overshoot.
     Deterministic. With ``engine=foolbox`` Foolbox's implementation runs, which goes 1e-4 beyond
-    each boundary; here it is a thousandth of the way where that is less. The result is otherwise the same but for
+    each boundary; here it is a ten-thousandth of the way where that is less. The result is otherwise the same but for
     rounding.
     """
 
