@@ -69,8 +69,10 @@ class Terminal:
         self._run("new-session", "-d", *size, f"{shlex.join(words)}; echo exit code $?; sleep 60")
 
     def _run(self, *words: str) -> str:
-        # readline, which pytest loads, puts the size of its own terminal into the environment unseen by os.environ.
-        words, environment = (*self.tmux, *words), dict(os.environ)
+        # readline, which pytest loads, puts the size of its own terminal into the environment: here unseen by
+        # os.environ, but not in the processes that pytest starts to share the tests.
+        environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+        words = (*self.tmux, *words)
         done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True, timeout=30)
         return done.stdout
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import Called
+from tests.conftest import TOY, Called
 from tests.distributed.helpers import command, leftovers, run
 
 DEADLY = Path(__file__).parents[1] / "deadly_plugin.py"
@@ -60,10 +61,13 @@ def test_a_crash_of_a_worker_that_was_long_in_starting_is_not_taken_for_a_lack_o
     assert leftovers(tmp_path / "store") == []
 
 
-def test_memory_that_does_not_suffice_in_this_process_is_err_too(deadly: Toy) -> None:
-    called, results = deadly("--memory", 0.5, defenses=["toy-keep", "hog", "toy-dim"])
-    assert called.code == 1
-    assert [status for status, _ in by_defense(results).values()] == ["ok", "error", "ok"]
+def test_memory_that_does_not_suffice_in_the_drivers_own_process_is_err_too(tmp_path: Path) -> None:
+    target, axes = tmp_path / "results.json", ("--datasets", "toy", "--models", "toy-linear", "--attacks", "toy-sign")
+    plugins = ("--defenses", "toy-keep", "hog", "toy-dim", "--plugin", TOY, "--plugin", DEADLY, "--export", target)
+    done = run(command(tmp_path / "store", "--executor", "serial", "--memory", 0.5, axes=(*axes, *plugins)))
+    assert done.returncode == 1, done.stderr
+    found = by_defense(json.loads(target.read_text()))
+    assert [status for status, _ in found.values()] == ["ok", "error", "ok"], found
 
 
 def test_where_memory_does_not_suffice_fewer_images_go_at_once(deadly: Toy) -> None:

@@ -43,7 +43,9 @@ class ClusterHere(WorkerPool):
             "distributed.scheduler.allowed-failures": 0,  # the driver gives a task whose worker died to another
             "distributed.scheduler.worker-ttl": None,  # a step that lets no other thread run may take its time
         }
-        scheduler = {"cls": distributed.Scheduler, "options": {"dashboard": False, "host": "127.0.0.1"}}
+        # Any free port for what the scheduler serves besides: another cluster may have the usual one.
+        options = {"dashboard": False, "dashboard_address": "127.0.0.1:0", "host": "127.0.0.1"}
+        scheduler = {"cls": distributed.Scheduler, "options": options}
         with dask.config.set(settings):
             self._cluster = distributed.SpecCluster(workers={}, scheduler=scheduler, silence_logs="CRITICAL")
         self._client = distributed.Client(self._cluster, set_as_default=False)
