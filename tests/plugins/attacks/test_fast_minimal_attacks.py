@@ -28,6 +28,13 @@ class Plane(torch.nn.Module):
         return torch.stack((gap, -gap), dim=1) / 2
 
 
+def linear(weight: torch.Tensor, bias: torch.Tensor) -> torch.nn.Module:
+    """A classifier with these weights, shape (classes, pixels), and biases."""
+    layers = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(weight.shape[1], weight.shape[0]))
+    layers[1].weight.data, layers[1].bias.data = weight.clone(), bias.clone()
+    return layers.eval().requires_grad_(False)
+
+
 @pytest.fixture
 def plane() -> torch.nn.Module:
     return Plane().eval()
@@ -87,9 +94,7 @@ def many(network) -> tuple[torch.Tensor, torch.Tensor]:
 def test_ddn_finds_the_nearest_of_many_boundaries_though_all_classes_are_about_as_likely(streams):
     generator = torch.Generator().manual_seed(3)
     weight = 0.1 * torch.randn(10, 784, generator=generator) * torch.linspace(0.05, 2.0, 784)
-    planes = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10)).eval().requires_grad_(False)
-    planes[1].weight.copy_(weight)
-    planes[1].bias.copy_(2 * torch.randn(10, generator=generator) - 0.5 * weight.sum(dim=1))
+    planes = linear(weight, 2 * torch.randn(10, generator=generator) - 0.5 * weight.sum(dim=1))
     images = 0.5 + 0.3 * (torch.rand(8, 1, 28, 28, generator=generator) - 0.5)
     logits = planes(images)
     labels = logits.argmax(dim=1)
@@ -107,10 +112,8 @@ def test_boundaries_much_nearer_than_a_step_is_long_are_found_all_the_same(attac
     generator = torch.Generator().manual_seed(100 * classes + 10)
     weight = torch.randn(classes, 784, generator=generator) * torch.linspace(0.05, 2.0, 784) * scale / 28
     images = 0.5 + 0.03 * (torch.rand(8, 1, 28, 28, generator=generator) - 0.5)
-    planes = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, classes)).eval().requires_grad_(False)
     bias = 0.01 * torch.randn(classes, generator=generator) * weight.norm(dim=1) - 0.5 * weight.sum(dim=1)
-    planes[1].weight.copy_(weight)
-    planes[1].bias.copy_(bias)
+    planes = linear(weight, bias)
     exact = images.flatten(1).double() @ weight.double().T + bias
     labels = exact.argmax(dim=1)
     distances = (exact.gather(1, labels[:, None]) - exact) / (weight[labels][:, None] - weight).norm(dim=2)
@@ -126,16 +129,15 @@ def test_what_rounding_in_another_batch_may_undo_is_no_result(attack, streams):
     generator = torch.Generator().manual_seed(202)
     weight = torch.randn(2, 784, generator=generator) * torch.linspace(0.05, 2.0, 784) * 0.1 / 28
     images = 0.5 + 0.009 * (torch.rand(8, 1, 28, 28, generator=generator) - 0.5)
-    planes = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 2)).eval().requires_grad_(False)
-    planes[1].weight.copy_(weight)  # the bias takes away nearly all of the sum, so that rounding counts for much
-    planes[1].bias.copy_(0.003 * torch.randn(2, generator=generator) * weight.norm(dim=1) - 0.5 * weight.sum(dim=1))
+    # The bias takes away nearly all of the sum, so that rounding counts for much.
+    bias = 0.003 * torch.randn(2, generator=generator) * weight.norm(dim=1) - 0.5 * weight.sum(dim=1)
+    planes = linear(weight, bias)
     labels = planes(images).argmax(dim=1)
     crafted = torch.cat(
         [attack.run(planes, images[i : i + 1], labels[i : i + 1], streams([i])) for i in range(len(images))]
     )
     assert (planes(crafted).argmax(dim=1) != labels).all()
-    double = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 2)).double()
-    double.load_state_dict(planes.state_dict())
+    double = linear(weight, bias).double()
     assert (double(crafted.double()).argmax(dim=1) != labels).all()
 
 
