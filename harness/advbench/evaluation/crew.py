@@ -11,6 +11,7 @@ from advbench.api import Executor
 from advbench.evaluation.environment import Environment
 from advbench.evaluation.survey import Job
 from advbench.evaluation.workers import check_workers
+from advbench.store import Store
 
 __all__ = ["Crew"]
 
@@ -86,3 +87,4 @@ class Crew:
         if self._pool is not None:
             self.executor.abandon(self._pool)
             self._pool = None
+            Store(self.environment.store).sweep()  # of what the workers were in the middle of writing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor as FuturesExecutor
@@ -18,7 +19,8 @@ from advbench.executors.fresh import FreshContext, begin_work, how_it_ended, vis
 __all__ = ["Worker", "WorkerPool", "answered"]
 
 _GRACE = 5.0
-"""Seconds that a worker has to end by itself, once there is nothing left to do."""
+"""Seconds that a worker has to end by itself, once there is nothing left to do, and that one has to be gone once it
+is killed."""
 
 
 class Call(NamedTuple):
@@ -78,10 +80,13 @@ class WorkerPool(FuturesExecutor):
         return found
 
     def abandon(self) -> None:
-        """Ends every worker at once, whatever it does."""
+        """Ends every worker at once, whatever it does, and returns when they are gone."""
         self._close(cancel=True)
         for worker in self._workers:
             worker.kill()
+        until = time.monotonic() + _GRACE
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Lets the workers end once they have done what waits."""
