@@ -6,14 +6,22 @@ import math
 
 import torch
 
-from advbench.api import for_rows
-from advbench_attacks.input_gradients import CERTAIN, each, fooled
-from advbench_attacks.minimal_steps import confirmed
+from advbench.api import for_rows, is_stochastic
+from advbench_attacks.first_boundary import to_first_boundary
+from advbench_attacks.input_gradients import CERTAIN, each
+from advbench_attacks.logit_differences import margin
+from advbench_attacks.minimal_steps import NearestPoints, confirmed, size
 
 __all__ = ["ConstantSearch"]
 
 _EDGE = 0.999999
 """How far from the ends of (-1, 1) the clean image is kept, so that its atanh is finite."""
+
+_BEYOND = 0.05
+"""How far the first point is beyond the boundary linearised at the clean image, as a share of the way."""
+
+_HOPELESS = 0.25
+"""A constant is passed over that is smaller than this share of what the slopes at the first point ask for."""
 
 _LOOKS = 20
 """How often within the steps at one constant it is asked which samples still make progress."""
@@ -33,9 +41,15 @@ class ConstantSearch:
     """Minimises ‖x' − x‖₂² + c · max(0, z_y − max_{j≠y} z_j + confidence) over w, with x' = (tanh w + 1)/2.
 
     Each sample has a constant c of its own: multiplied by 10 until one succeeds, then half-way between the largest
-    that failed and the smallest that succeeded (Carlini and Wagner 2017, sections V-B to VI-A). Each constant
-    goes on from the point of lowest loss at the one before. A sample's steps at a constant end early where its
-    lowest loss has fallen by less than a thousandth of itself in a twentieth of them; it then leaves the batch.
+    that failed and the smallest that succeeded (Carlini and Wagner 2017, sections V-B to VI-A). A sample's steps at
+    a constant end early where its lowest loss has fallen by less than a thousandth of itself in a twentieth of them;
+    it then leaves the batch. After a success the next constant goes on from the point of lowest loss.
+
+    The search begins beside the nearest of the boundaries linearised at the clean image, and after a failure there
+    again, or at the nearest point found. From the clean image it would end at the boundary with the likeliest other
+    class, also where another is nearer; and black or white pixels, whose w lies far out, would hardly leave their
+    place. At a distance d whose margin is f, a constant below 2 d²/f draws back to the clean image if the slopes stay
+    what they are; where it is much below, it counts as a failure without any steps, unless it is the last.
 
     Adam's first steps are as long as the learning rate says, whatever the constant. A boundary that is nearer is
     crossed by them alone, and a constant counts for more than that: it succeeds by points of later steps. Nor could
@@ -54,7 +68,7 @@ class ConstantSearch:
     Attributes:
         points: Per sample the nearest point found that fools the model, or the clean image.
         distances: Per sample its L2 distance, or infinity.
-        starts: Per sample the w that the next constant goes on from.
+        starts: Per sample the w that the next constant begins at.
     """
 
     def __init__(
@@ -79,7 +93,7 @@ class ConstantSearch:
         self.confidence = confidence
         self.points = images.clone()
         self.distances = torch.full(labels.shape, math.inf, device=images.device)
-        self.starts = torch.atanh((2 * images - 1) * _EDGE)
+        self._begins = self.starts = images.new_zeros(images.shape)
 
     def run(self) -> torch.Tensor:
         """Searches.
@@ -88,11 +102,14 @@ class ConstantSearch:
             Images of the clean images' shape; the clean image for a sample that is misclassified already, or
             that no constant fooled.
         """
-        rows = (~fooled(self.model, self.images, self.labels)).nonzero().flatten()
+        rows, least = self._begin()
         constants = torch.full((len(rows),), self.initial_const, device=rows.device)
         failed, succeeded = torch.zeros_like(constants), torch.full_like(constants, math.inf)
-        for _ in range(self.search_steps if len(rows) else 0):
-            success = self._descend(rows, constants)
+        for left in reversed(range(self.search_steps if len(rows) else 0)):
+            tried = (constants >= _HOPELESS * least) | succeeded.isfinite() | (left == 0)
+            success = torch.zeros_like(tried)
+            if tried.any():
+                success[tried] = self._descend(rows[tried], constants[tried])
             succeeded = torch.where(success, constants, succeeded)
             failed = torch.where(success, failed, constants)
             constants = torch.where(succeeded.isfinite(), (failed + succeeded) / 2, constants * 10)
@@ -102,6 +119,28 @@ class ConstantSearch:
         """Adam's step size for samples that have a point at these distances, or none yet: shape (samples,)."""
         largest: float = _NEAR / self.images[0].numel() ** 0.5
         return (largest * distances).clamp(max=self.learning_rate)
+
+    def _begin(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Takes the points where the search begins.
+
+        Returns:
+            Which samples are classified right, and of each of them the smallest constant that would lead across the
+            boundary if it were as the slopes at the clean image tell; 0 where these tell of none.
+        """
+        first = to_first_boundary(self.model, self.images, self.labels, "l2", steps=self.search_steps * self.steps)
+        rows = (first.logits.argmax(dim=1) == self.labels).nonzero().flatten()
+        begins = (self.images + (1 + _BEYOND) * first.changes).clamp(0, 1)
+        if self.confidence == 0 and len(rows) and not is_stochastic(self.model):
+            nearest = NearestPoints(self.images, self.labels, "l2")
+            with torch.no_grad():
+                hit = nearest.note(rows, begins[rows], for_rows(self.model, rows)(begins[rows]))
+            nearest.look_on_the_way(self.model, rows[hit])
+            self.points, self.distances = nearest.points, nearest.distances
+            begins[rows[hit]] = self.points[rows[hit]]
+        self._begins = _to_w(begins)
+        self.starts = self._begins.clone()
+        least = -2 * size(begins - self.images, "l2").square() / margin(first.logits, self.labels)
+        return rows, least[rows].nan_to_num(0.0)
 
     def _descend(self, rows: torch.Tensor, constants: torch.Tensor) -> torch.Tensor:
         """Takes the steps of these samples at one constant each; returns which of them fooled the model."""
@@ -120,11 +159,18 @@ class ConstantSearch:
             ended = state.rows[stopped]
             self.points[ended] = state.points[stopped]
             self.distances[ended] = state.distances[stopped]
-            self.starts[ended] = state.lowest_at[stopped]
+            found = state.distances[stopped].isfinite()
+            again = torch.where(each(found), _to_w(state.points[stopped]), self._begins[ended])
+            self.starts[ended] = torch.where(each(state.success[stopped]), state.lowest_at[stopped], again)
             state.keep(~stopped)
             if not len(state.rows):
                 break
         return success
+
+
+def _to_w(points: torch.Tensor) -> torch.Tensor:
+    """The w of points in [0, 1]."""
+    return torch.atanh((2 * points - 1) * _EDGE)
 
 
 class _State:
@@ -194,9 +240,9 @@ class _State:
         """The hinge of the loss, and whether another class leads by the confidence, and clearly."""
         labels = self._labels[:, None]
         true = logits.gather(1, labels)[:, 0]
-        margin = true - logits.scatter(1, labels, float("-inf")).amax(dim=1) + self._search.confidence
+        lack = true - logits.scatter(1, labels, float("-inf")).amax(dim=1) + self._search.confidence
         least = CERTAIN * logits.detach().abs().amax(dim=1)
-        return margin.clamp(min=0), -margin.detach() > least
+        return lack.clamp(min=0), -lack.detach() > least
 
     def _note(self, points: torch.Tensor, square: torch.Tensor, lead: torch.Tensor, loss: torch.Tensor) -> None:
         """Keeps the nearest points that fool the model, and where the loss is lowest."""

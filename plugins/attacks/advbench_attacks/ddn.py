@@ -8,25 +8,23 @@ from typing import ClassVar
 import torch
 
 from advbench.api import Attack, Norm, SampleRandom, for_rows, is_stochastic, param
+from advbench_attacks.first_boundary import to_first_boundary
 from advbench_attacks.input_gradients import each, margin_gradient, surplus_gradient
 from advbench_attacks.minimal_steps import NearestPoints, annealed, scaling, size
 
 __all__ = ["DecoupledDirectionAndNorm"]
 
-FIRST_NORM = 1.0
-"""The L2 norm of the first perturbation."""
-
 CHANGE = 0.05
 """γ: by what share the norm shrinks after a point that fools the model, and grows after one that does not."""
+
+WITHOUT_SLOPES = 1.0
+"""The L2 norm of the first perturbation where no boundary was found at the clean image."""
 
 _SETTLING = 0.65
 """After what share of the steps the norm may first have shrunk to the boundary and still settle at it."""
 
-_LOOKS = 12
-"""How often the way to a nearer boundary is halved."""
-
 FIRST_STEP, LAST_STEP = 1.0, 0.01
-"""α, the L2 length of a step: it falls along a cosine."""
+"""α, the L2 length of a step as a share of the first perturbation's: it falls along a cosine."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +36,12 @@ class DecoupledDirectionAndNorm(Attack):
     J is the cross-entropy at first; in the second half of the steps, which settle at the boundary with one class,
     it is the difference of that class's logit and the true one's: no other class's gradient turns the way to it.
 
-    A minimal attack in L2, deterministic. The paper knows the cross-entropy alone; it also rounds x' to 8 bits at
-    every step, where here nothing is rounded. Where the boundary is so near that the norm shrinks until the end, the
-    way to the result is halved towards it, and the later half of the steps is taken again from there, in proportion.
+    A minimal attack in L2, deterministic. The paper begins at the clean image with a norm of 1; here the nearest of
+    the boundaries linearised there is where δ begins, and the gradients of at most nine classes that this takes count
+    as steps. α is as much larger or smaller than the paper's as that norm is. The cross-entropy is that of logits
+    scaled to one range, and the paper knows no other loss; it also rounds x' to 8 bits at every step, where here
+    nothing is rounded. Where the norm shrinks until the end, the way to the result is halved towards the boundary, and
+    the later half of the steps is taken again from there.
     """
 
     name: ClassVar[str] = "ddn"
@@ -58,53 +59,56 @@ class DecoupledDirectionAndNorm(Attack):
         del rng
         nearest = NearestPoints(images, labels, "l2")
         rows = torch.arange(len(images), device=images.device)
-        self._shrink(model, nearest, rows, torch.full(labels.shape, FIRST_NORM, device=images.device), begin=0)
+        first = to_first_boundary(for_rows(model, rows), images, labels, "l2", steps=self.steps)
+        rows = (first.logits.argmax(dim=1) == labels).nonzero().flatten()
+        if not len(rows):
+            return nearest.points
+        begins = (images + (1 + CHANGE) * first.changes).clamp(0, 1)[rows]
+        norm = size(begins - images[rows], "l2")
+        norm = torch.where(norm > 0, norm, WITHOUT_SLOPES)
+        self._shrink(model, nearest, rows, begins, norm, begin=first.gradients)
         if not is_stochastic(model):
-            unsettled = (nearest.distances < FIRST_NORM * (1 - CHANGE) ** (_SETTLING * self.steps)).nonzero().flatten()
+            share = nearest.distances[rows] / norm
+            unsettled = rows[share < (1 - CHANGE) ** (_SETTLING * self.steps)]
             if len(unsettled):
-                self._look_on_the_way(model, nearest, unsettled)
-                self._shrink(model, nearest, unsettled, nearest.distances[unsettled], begin=self.steps // 2)
+                nearest.look_on_the_way(model, unsettled)
+                self._shrink(
+                    model,
+                    nearest,
+                    unsettled,
+                    nearest.points[unsettled],
+                    nearest.distances[unsettled],
+                    begin=self.steps // 2,
+                )
         return nearest.confirmed(model)
 
     def _shrink(
-        self, model: torch.nn.Module, nearest: NearestPoints, rows: torch.Tensor, norm: torch.Tensor, *, begin: int
+        self,
+        model: torch.nn.Module,
+        nearest: NearestPoints,
+        rows: torch.Tensor,
+        points: torch.Tensor,
+        norm: torch.Tensor,
+        *,
+        begin: int,
     ) -> None:
-        """Takes the steps of these samples from that one on; their first perturbations have these norms: (samples,)."""
-        images, labels = nearest.images[rows], nearest.labels[rows]
-        points, share = images, norm / FIRST_NORM
+        """Takes the steps of these samples from that one on, which begin at points of these norms: (samples,)."""
+        images, labels, first_norm = nearest.images[rows], nearest.labels[rows], norm
+        among = NearestPoints(images, labels, "l2")
         for step in range(begin, self.steps):
-            # Of unit length, the gradient of the first loss is that of the cross-entropy.
+            # At unit length the gradient of the surplus is that of the cross-entropy.
             loss = surplus_gradient if step < self.steps / 2 else margin_gradient
             gradient, logits = loss(for_rows(model, rows), points, labels)
-            if step == begin:
-                right = logits.argmax(dim=1) == labels
-                if not right.any():
-                    return
-                rows, points, norm, share = (x[right] for x in (rows, points, norm, share))
-                images, labels, gradient, logits = (x[right] for x in (images, labels, gradient, logits))
-                among = NearestPoints(images, labels, "l2")
             change = points - images
             hit = among.note(None, points, logits, size(change, "l2"))
             norm = norm * torch.where(hit, 1 - CHANGE, 1 + CHANGE)
             gradient, factors = scaling(gradient)
-            length = annealed(FIRST_STEP, LAST_STEP, step, self.steps) * share
+            length = annealed(FIRST_STEP, LAST_STEP, step, self.steps) * first_norm
             change, shrink = scaling(change.addcmul_(gradient, each(length * factors)))
             points = torch.addcmul(images, change, each(norm * shrink)).clamp_(0, 1)
         with torch.no_grad():
             among.note(None, points, for_rows(model, rows)(points))
         nearest.take(rows, among)
-
-    def _look_on_the_way(self, model: torch.nn.Module, nearest: NearestPoints, rows: torch.Tensor) -> None:
-        """Halves the way from these samples' clean images to their nearest points."""
-        images = nearest.images[rows]
-        ways = nearest.points[rows] - images
-        low, high = torch.zeros_like(nearest.distances[rows]), torch.ones_like(nearest.distances[rows])
-        for _ in range(_LOOKS):
-            middle = (low + high) / 2
-            points = images + each(middle) * ways
-            with torch.no_grad():
-                hit = nearest.note(rows, points, for_rows(model, rows)(points))
-            low, high = torch.where(hit, low, middle), torch.where(hit, middle, high)
 
     def minimises(self) -> Norm:
         """L2."""

@@ -23,13 +23,14 @@ def to_boundary(points: torch.Tensor, normals: torch.Tensor, offsets: torch.Tens
     ±min(r · aᵢ, roomᵢ), against the sign of the offset, where roomᵢ is the way to the bound, aᵢ is 1 in L∞ and
     |normalᵢ| in L2, and r solves Σ |normalᵢ| · min(r · aᵢ, roomᵢ) = |offset|. (The projection of Croce and Hein
     2020, Minimally distorted adversarial examples with a fast adaptive boundary attack, section 2.1, as the root
-    of one concave function.)
+    of one concave function.) In L1 the values of the largest weights go to their bounds, the last of them part of the
+    way.
 
     Args:
         points: In [0, 1], shape (batch, channels, height, width).
         normals: The planes' normals, of the points' shape.
         offsets: Shape (batch,).
-        norm: ``linf`` or ``l2``.
+        norm: ``linf``, ``l2`` or ``l1``.
 
     Returns:
         The changes, of the points' shape. Where [0, 1] does not meet the plane, the change leads to the point of
@@ -43,6 +44,8 @@ def to_boundary(points: torch.Tensor, normals: torch.Tensor, offsets: torch.Tens
     largest = weights.amax(dim=1, keepdim=True).clamp(min=tiny)
     weights = weights / largest
     wanted = offsets.abs()[:, None] / largest
+    if norm == "l1":
+        return signs * _by_weight(weights, room, wanted).reshape(points.shape)
     speeds = torch.ones_like(weights) if norm == "linf" else weights
     gains = weights * speeds
     reach = torch.where((weights * room).sum(dim=1, keepdim=True) < wanted, _FAR, 0.0)
@@ -54,3 +57,12 @@ def to_boundary(points: torch.Tensor, normals: torch.Tensor, offsets: torch.Tens
         reach = (reach + missing.clamp(min=0) / slope.clamp(min=tiny)).clamp(max=_FAR)
     changes: torch.Tensor = signs * torch.minimum(reach * speeds, room).reshape(points.shape)
     return changes
+
+
+def _by_weight(weights: torch.Tensor, room: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """The values, each from 0 to its room, of the smallest sum whose sum by weight is what is wanted."""
+    order = weights.argsort(dim=1, descending=True, stable=True)
+    gains = (weights * room).gather(1, order)
+    left = (wanted - (gains.cumsum(dim=1) - gains)).clamp(min=0)
+    share = (left / gains.clamp(min=torch.finfo(gains.dtype).tiny)).clamp(max=1)
+    return torch.zeros_like(room).scatter_(1, order, share) * room

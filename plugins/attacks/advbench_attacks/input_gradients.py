@@ -24,6 +24,10 @@ __all__ = [
 CERTAIN = 1e-5
 """By how much of the largest logit another class must lead to lead clearly."""
 
+_LIKELIEST = 9
+_SPAN = 10.0
+"""How many of the other classes' logits :func:`surplus_gradient` looks at, and what it scales their range to."""
+
 Loss: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Logits, shape (batch, classes), and labels to a loss a sample, shape (batch,)."""
 
@@ -64,14 +68,27 @@ def input_gradient(
 def surplus_gradient(
     model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What :func:`input_gradient` gives of :func:`surplus`, with whatever is no number in it; a little quicker."""
-    return _gradient(model, images, labels, lambda others: others.softmax(dim=1))
+    """What :func:`input_gradient` gives of :func:`surplus`, at another scale and with whatever is no number in it.
+
+    The logits are scaled at each image so that those of the nine likeliest other classes span 10. At the scale that
+    they have, the gradient would be one class's where they are large, and all classes' mean where they are small.
+    """
+
+    def shares(others: torch.Tensor) -> torch.Tensor:
+        top = others.topk(min(_LIKELIEST, others.shape[1] - 1), dim=1).values
+        first, span = top[:, :1], (top[:, :1] - top[:, -1:]).clamp(min=torch.finfo(top.dtype).tiny)
+        return ((others - first) * (_SPAN / span)).softmax(dim=1)
+
+    return _gradient(model, images, labels, shares)
 
 
 def margin_gradient(
     model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What :func:`surplus_gradient` gives, of the loss max_{j≠y} zⱼ − z_y: towards the likeliest other class alone."""
+    """What :func:`input_gradient` gives of the loss max_{j≠y} zⱼ − z_y, with whatever is no number in it.
+
+    It leads towards the likeliest other class alone.
+    """
 
     def first(others: torch.Tensor) -> torch.Tensor:
         return torch.zeros_like(others).scatter_(1, others.argmax(dim=1, keepdim=True), 1.0)

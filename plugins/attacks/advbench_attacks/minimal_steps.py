@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from advbench.api import Norm
+from advbench.api import Norm, for_rows
 from advbench_attacks.input_gradients import each, fooled, lead
 
 __all__ = ["NearestPoints", "annealed", "confirmed", "scaling", "size", "unit"]
@@ -18,6 +18,9 @@ _ALMOST_ONE = 0.9
 
 _SAFE = 1e-15
 """Squares neither vanish nor overflow in float32 where an L2 norm is between this and its inverse."""
+
+_LOOKS = 12
+"""How often the way to a nearer boundary is halved."""
 
 _PUSHES = 8
 _PUSH = 1.001
@@ -79,6 +82,18 @@ class NearestPoints:
     def take(self, rows: torch.Tensor, others: NearestPoints) -> None:
         """Keeps what is nearest among others' points, which are of these samples."""
         self._keep(rows, others.points, others.distances, others.distances.isfinite())
+
+    def look_on_the_way(self, model: torch.nn.Module, rows: torch.Tensor) -> None:
+        """Halves the way from these samples' clean images to their nearest points, for points that are nearer."""
+        images = self.images[rows]
+        ways = self.points[rows] - images
+        low, high = torch.zeros_like(self.distances[rows]), torch.ones_like(self.distances[rows])
+        for _ in range(_LOOKS):
+            middle = (low + high) / 2
+            points = images + each(middle) * ways
+            with torch.no_grad():
+                hit = self.note(rows, points, for_rows(model, rows)(points))
+            low, high = torch.where(hit, low, middle), torch.where(hit, middle, high)
 
     def _keep(self, rows: torch.Tensor, points: torch.Tensor, distances: torch.Tensor, hit: torch.Tensor) -> None:
         nearer = hit & (distances < self.distances[rows])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from scipy.optimize import linprog
 from tests.plugins.attacks.classifiers import Holed, Linear, Undefined, inner_images
 
 from advbench.api import ParameterError
@@ -77,7 +78,28 @@ def _by_bisection(points, normals, offsets, norm):
     return signs * torch.minimum(high * speeds, room)
 
 
-@pytest.mark.parametrize("norm", NORMS)
+def test_a_step_to_the_boundary_in_l1_is_the_solution_of_its_linear_programme():
+    generator = torch.Generator().manual_seed(0)
+    points = (3 * torch.rand(20, 1, 3, 4, generator=generator) - 1).clamp(0, 1)
+    normals = torch.randn(20, 1, 3, 4, generator=generator)
+    offsets = 2 * torch.randn(20, generator=generator)
+    changes = to_boundary(points, normals, offsets, "l1")
+    assert (points + changes).min() > -1e-6
+    assert (points + changes).max() < 1 + 1e-6
+    met = 0
+    for point, normal, offset, change in zip(points, normals, offsets, changes, strict=True):
+        weights, place = normal.flatten().double().numpy(), point.flatten().double().numpy()
+        bounds = [*((0, 1 - value) for value in place), *((0, value) for value in place)]  # upwards, and downwards
+        best = linprog([1] * 24, A_eq=[[*weights, *-weights]], b_eq=[-offset.item()], bounds=bounds)
+        reached = (normal * change).sum() + offset
+        assert best.success == bool(reached.abs() < 1e-4)
+        if best.success:
+            met += 1
+            assert change.abs().sum().item() == pytest.approx(best.fun, abs=1e-5)
+    assert 0 < met < 20, "some planes must lie outside [0, 1], and some not"
+
+
+@pytest.mark.parametrize("norm", [*NORMS, "l1"])
 def test_without_a_direction_there_is_no_step(norm):
     points = torch.full((2, 1, 2, 2), 0.5)
     assert torch.equal(to_boundary(points, torch.zeros_like(points), torch.ones(2), norm), torch.zeros_like(points))

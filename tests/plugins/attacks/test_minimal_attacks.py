@@ -267,8 +267,24 @@ def test_a_search_of_cw_without_success_does_not_return_black_images(network, im
     black = network(torch.zeros_like(images[:1])).argmax(dim=1)
     assert (labels != black).any(), "a black image must count as misclassified for this to show anything"
     for engine in ENGINES:
-        hopeless = CarliniWagnerL2(search_steps=1, steps=1, learning_rate=1e-6, engine=engine)
+        # The native search begins near the boundary: across it, but not by so much.
+        hopeless = CarliniWagnerL2(search_steps=1, steps=1, learning_rate=1e-6, confidence=100.0, engine=engine)
         assert torch.equal(hopeless.run(network, images, labels, streams(range(6))), images)
+
+
+def test_a_constant_far_too_small_costs_no_steps_of_cw_unless_it_is_the_last(
+    network, images, labels, streams, recorded
+):
+    recorder = recorded(network)
+    CarliniWagnerL2(search_steps=3, steps=200, initial_const=1e-9, confidence=1.0).run(
+        recorder, images, labels, streams(range(6))
+    )
+    few = recorded(network)
+    CarliniWagnerL2(search_steps=1, steps=200, initial_const=1e-7, confidence=1.0).run(
+        few, images, labels, streams(range(6))
+    )
+    assert recorder.batches == few.batches
+    assert len(few.batches) > 1
 
 
 def test_a_deepfool_cut_short_keeps_the_clean_image_of_those_not_fooled(network, images, labels, streams):
