@@ -16,7 +16,12 @@ _BEYOND = 1e-4
 """By how much a step is longer than the way to the boundary, against rounding (Foolbox; the paper has none)."""
 
 _BEYOND_SHARE = 1e-4
-"""That length as a share of the way from the clean image at most: 1e-4 alone is much where boundaries are near."""
+"""That length as a share of the way from the clean image at most: 1e-4 alone is much where boundaries are near.
+
+What the overshoot covers is left out of the first step, and where that is all, it falls short by as little, so that
+rounding makes it no longer than (1 + overshoot) times the way to a plane. Later ones would come ever nearer to a
+boundary without it, and not across.
+"""
 
 _SMALLEST = 1e-8
 """Added to the norm of a gradient before dividing by it."""
@@ -140,7 +145,7 @@ class BoundarySteps:
         unseen = classes != labels[:, None]
         bounds = torch.where(slopes > 0, heights / (_STEEPER * slopes), 0.0)
         seen = torch.zeros_like(slopes)
-        nearest = _Nearest(moved, self.norm)
+        nearest = _Nearest(moved, self.norm, max(_BEYOND_SHARE - self.overshoot, -_BEYOND_SHARE))
         while True:
             bound, column = bounds.masked_fill(~unseen, math.inf).min(dim=1)
             wanted = unseen.any(dim=1) & (bound <= nearest.distances)
@@ -174,14 +179,16 @@ class _Nearest:
     Args:
         moved: The samples' steps before, in sum; shape (samples, channels, height, width).
         norm: ``l2`` or ``linf``.
+        first_beyond: How much longer than the way to its boundary the first step is, as a share of it.
 
     Attributes:
         steps: Of the same shape.
         distances: How far the boundaries are, or infinity; shape (samples,).
     """
 
-    def __init__(self, moved: torch.Tensor, norm: Norm) -> None:
+    def __init__(self, moved: torch.Tensor, norm: Norm, first_beyond: float) -> None:
         self.norm = norm
+        self.first_beyond = first_beyond
         self.steps = torch.zeros_like(moved)
         self.distances = moved.new_full(moved.shape[:1], math.inf)
         self._columns = torch.zeros_like(self.distances, dtype=torch.int64)
@@ -204,7 +211,9 @@ class _Nearest:
         flat = gradients.flatten(1)
         slopes = flat.norm(dim=1) if self.norm == "l2" else flat.abs().sum(dim=1)
         distances = heights / (slopes + _SMALLEST)
-        lengths = distances + (_BEYOND_SHARE * (self._gone[places] + distances)).clamp(max=_BEYOND)
+        gone = self._gone[places]
+        beyond = torch.where(gone > 0, _BEYOND_SHARE, self.first_beyond) * (gone + distances)
+        lengths = distances + beyond.clamp(max=_BEYOND)
         if self.norm == "l2":
             steps = each(lengths / (slopes + _SMALLEST)) * gradients
         else:

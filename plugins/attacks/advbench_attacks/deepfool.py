@@ -19,9 +19,9 @@ class DeepFool(Attack):
     """Steps to the nearest of the class boundaries, linearised at the point reached, until one is crossed.
 
     A minimal attack: for an affine classifier it ends at the closest misclassified point, times 1 + overshoot.
-    Deterministic. With ``engine=foolbox`` Foolbox's implementation runs, which goes 1e-4 beyond
-    each boundary; here it is a ten-thousandth of the way where that is less. The result is otherwise the same but for
-    rounding.
+    Deterministic. With ``engine=foolbox`` Foolbox's implementation runs, which goes 1e-4 beyond each boundary besides;
+    here it is a ten-thousandth of the way at most, and nothing at the first step where the overshoot is as much. The
+    result is otherwise the same but for rounding.
     """
 
     name: ClassVar[str] = "deepfool"

@@ -133,7 +133,7 @@ def test_boundaries_much_nearer_than_a_step_is_long_are_found_all_the_same(attac
         CarliniWagnerL2(),
         *(FastMinimumNorm(norm) for norm in ("l2", "linf", "l1")),
         *(TargetedFab(norm) for norm in ("l2", "linf")),
-        *(DeepFool(norm=norm, overshoot=0.01) for norm in ("l2", "linf")),
+        *(DeepFool(norm=norm) for norm in ("l2", "linf")),
     ],
     ids=str,
 )
