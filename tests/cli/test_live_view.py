@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -15,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from advbench.cli import progress
 from advbench.cli.live_board import window
 from advbench.report.markdown import Markdown
 
@@ -232,6 +235,25 @@ def test_what_does_not_fit_moves_out_of_view_only_when_it_must(room: int) -> Non
 
 def run(words: list[str], **more: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, timeout=120, check=False, **more)
+
+
+def test_a_view_that_takes_long_to_draw_is_drawn_less_often() -> None:
+    console, drawn = Console(width=40, height=10, file=io.StringIO()), []
+
+    def render(width: int, height: int) -> str:
+        time.sleep(0.05)
+        drawn.append(width)
+        return "board"
+
+    view = progress._View(console, render)
+    began = time.monotonic()
+    while time.monotonic() - began < 1:
+        view.draw()
+        time.sleep(0.01)
+    assert 1 <= len(drawn) <= 3  # a tenth of the time, not nearly all of it
+    console.width = 30
+    assert view.draw()
+    assert drawn[-1] == 30, "another width waits for nothing"
 
 
 def test_pipes_get_a_line_a_cell_and_no_control_codes(matrix: list[str]) -> None:

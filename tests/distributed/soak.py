@@ -54,7 +54,7 @@ def soak(folder: Path, kills: int, seed: int = 0, *, jobs: int = 2) -> dict[str,
                 break
             assert process.returncode == -signal.SIGKILL, f"exit code {process.returncode}: {error}"
         assert bits(store) == expected
-        assert leftovers(store) == []
+        assert leftovers(store) == [], leftovers(store)
         verified = subprocess.run(
             [sys.executable, "-m", "advbench", "cache", "verify", "--store", str(store)],
             env=environment(), capture_output=True, text=True, check=False,

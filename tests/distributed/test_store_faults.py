@@ -14,6 +14,8 @@ import pytest
 from tests.conftest import Called
 from tests.distributed.helpers import bits, command, environment, leftovers, run
 
+from advbench.store import Store
+
 SMALL = (
     "--datasets", "toy:size=1200", "--models", "toy-linear", "--attacks", "toy-sign:eps={0.1,0.2}", "--defenses",
     "toy-keep", "toy-noise", "--batch-size", "300",
@@ -104,6 +106,61 @@ def test_what_a_killed_writer_left_is_swept_and_never_read(whole: Path, tmp_path
     assert done.returncode == 0, done.stderr
     assert bits(store) == bits(whole)
     assert leftovers(store) == []
+
+
+DIES_ONCE = """
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from advbench.api import Defense, hookimpl
+
+@dataclass(frozen=True)
+class DiesOnce(Defense):
+    name = "dies-once"
+    def apply(self, images, rng):
+        half = Path(os.environ["HALF"])
+        died = half.with_name("died")
+        if len(images) == 300 and not died.exists():  # not while the defense is only looked at
+            died.touch()
+            half.parent.mkdir(parents=True, exist_ok=True)
+            half.write_bytes(b"half")
+            os._exit(9)
+        return images
+
+@hookimpl
+def register_defenses(register): register(DiesOnce)
+"""
+
+
+def test_what_a_worker_was_writing_when_it_died_is_swept_at_the_end_of_the_run(tmp_path: Path) -> None:
+    from tests.conftest import TOY
+
+    store, plugin = tmp_path / "store", tmp_path / "dies_once.py"
+    plugin.write_text(DIES_ONCE)
+    half = store / "tmp" / f"{'0' * 15}.half.tmp"
+    axes = (*SMALL[:-2], "dies-once", *SMALL[-2:], "--plugin", TOY, "--plugin", plugin)
+    done = run(command(store, "--jobs", "2", axes=axes), HALF=str(half))
+    assert done.returncode == 0, done.stderr
+    assert half.with_name("died").exists()
+    half.with_name("died").unlink()
+    assert leftovers(store) == []
+
+
+def test_parts_of_a_chunk_that_is_whole_are_swept_unless_it_is_being_made_again(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "store")
+    store = Store(tmp_path / "store")
+    chunk = next((tmp_path / "store" / "adversarial").rglob("*.safetensors"))
+    older, newer = (chunk.with_name(f"{chunk.stem}.{part}.safetensors") for part in ("0-300", "300-600"))
+    for part, seconds in ((older, -60), (newer, 60)):
+        part.write_bytes(chunk.read_bytes())
+        os.utime(part, (chunk.stat().st_mtime + seconds,) * 2)
+    of_none = chunk.with_name(f"{'0' * 40}.0-300.safetensors")  # its chunk is not whole: the next run goes on from it
+    of_none.write_bytes(chunk.read_bytes())
+    store.sweep()
+    assert not older.exists()
+    assert newer.exists()
+    assert of_none.exists()
+    assert chunk.exists()
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])

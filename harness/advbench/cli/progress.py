@@ -156,6 +156,10 @@ class MatrixProgress:
         return Group(self.board.render(width, height - len(tasks) - 1), self.bars.make_tasks_table(tasks))
 
 
+_DRAWING = 0.1
+"""What share of the time the drawing of a live view may take: that of a hundred thousand cells takes long."""
+
+
 class _View:
     """What a live view shows, kept in its place when the terminal changes its size.
 
@@ -169,13 +173,19 @@ class _View:
         self.render = render
         self.size = console.size
         self.lengths: list[int] = []
+        self._drawn: SegmentLines | None = None
+        self._good_until = 0.0
 
     def draw(self) -> SegmentLines:
         """The view as it is now.
 
         A terminal that has become narrower has broken the lines of the last one, and a live view that knows nothing of
-        that would leave some of them; so what they have more is erased first.
+        that would leave some of them; so what they have more is erased first. Asked again too soon for what it takes,
+        it is drawn as it was.
         """
+        began = time.monotonic()
+        if self._drawn is not None and self.size == self.console.size and began < self._good_until:
+            return self._drawn
         self.size = self.console.size
         width, height = self.size
         lines = self.console.render_lines(self.render(width, height), pad=False)
@@ -187,7 +197,10 @@ class _View:
                 Control(ControlType.CARRIAGE_RETURN, erase, *[(ControlType.CURSOR_UP, 1), erase] * broken)
             )
         self.lengths = [Segment.get_line_length(line) for line in lines]
-        return SegmentLines(lines, new_lines=True)
+        self._drawn = SegmentLines(lines, new_lines=True)
+        ended = time.monotonic()
+        self._good_until = ended + (ended - began) / _DRAWING
+        return self._drawn
 
 
 def _stripped(line: list[Segment]) -> list[Segment]:

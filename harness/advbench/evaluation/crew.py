@@ -54,6 +54,7 @@ class Crew:
             self._pool.shutdown()
         else:
             self._abandon()
+        Store(self.environment.store).sweep()  # of what workers that died were in the middle of writing
 
     @property
     def in_process(self) -> bool:
@@ -87,4 +88,3 @@ class Crew:
         if self._pool is not None:
             self.executor.abandon(self._pool)
             self._pool = None
-            Store(self.environment.store).sweep()  # of what the workers were in the middle of writing

@@ -96,12 +96,17 @@ class Store:
         return self.locks.claim(key)
 
     def sweep(self) -> None:
-        """Removes what killed writers have left behind."""
+        """Removes what killed writers have left behind: what they were writing, and parts of chunks that are whole."""
         for path in (self.root / "tmp").glob("*.tmp"):
             found = _TEMPORARY.fullmatch(path.name)
             with suppress(OSError):
                 gone = None if found is None else self.locks.writer_is_gone(found[1])
                 if gone or (gone is None and time.time() - path.stat().st_mtime > _STALE):
+                    path.unlink()
+        for path in (self.root / "adversarial").glob("*/*.*-*.safetensors"):
+            whole = path.with_name(f"{path.name.partition('.')[0]}{path.suffix}")
+            with suppress(OSError):
+                if path.stat().st_mtime_ns <= whole.stat().st_mtime_ns:  # else it is of a run that makes it again
                     path.unlink()
 
     @contextmanager
