@@ -161,9 +161,7 @@ def test_a_low_terminal_shows_the_rows_in_work(
     defenses = [f"toy-dim:factor={{{','.join(f'0.{digits}' for digits in range(10, 40))}}}"]
     words = [*matrix[: matrix.index("--defenses") + 1], *defenses, *matrix[matrix.index("--plugin") :]]
     shown = terminal(50, 16, words)
-    screen = shown.wait_for(r"\n\+\d attacks?, \+\d+ defenses")
-    assert "…" in screen, "the cells in work are among those that are shown"
-    assert re.search(r"cells +\d+/120 ", screen)
+    screen = shown.wait_for(r"…\s*\n[^+]*\+\d attacks?, \+\d+ defenses\s+\S cells +\d+/120 ")  # with some in work
     assert len([line for line in screen.splitlines() if line.startswith("toy-dim")]) >= 3
 
 
@@ -241,8 +239,10 @@ def test_a_view_that_takes_long_to_draw_is_drawn_less_often() -> None:
     console, drawn = Console(width=40, height=10, file=io.StringIO()), []
 
     def render(width: int, height: int) -> str:
-        time.sleep(0.05)
         drawn.append(width)
+        ends = time.thread_time() + 0.05
+        while time.thread_time() < ends:
+            pass
         return "board"
 
     view = progress._View(console, render)

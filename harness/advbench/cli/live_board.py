@@ -58,12 +58,13 @@ class LiveBoard:
         self._working: dict[str, int] = {}
         self._boards: dict[tuple[str, str], _Grid] = {}
         self._places: dict[str, Place] = {}
-        short, full = functools.cache(short_spec), functools.cache(full_spec)
+        # Of many cells, what is the same is kept once.
+        short, full, column_of = functools.cache(short_spec), functools.cache(full_spec), functools.cache(Column)
         defenses = {full(cell.defense): short(cell.defense) for cell in cells}
         told = with_sweep_names({"defense": spec, "short": {"defense": name}} for spec, name in defenses.items())
         names = {one["defense"]: one["short"]["defense"] for one in told}
         for cell in cells:
-            column = Column(cell.threat.name, full(cell.attack))
+            column = column_of(cell.threat.name, full(cell.attack))
             place = Place((short(cell.dataset), short(cell.model)), names[full(cell.defense)], column)
             self._boards.setdefault(place.board, _Grid()).cells[place.row, column] = cell
             if cell.key:
@@ -82,7 +83,9 @@ class LiveBoard:
     def end(self, keys: Iterable[str]) -> None:
         """Work on these cells has ended, or pauses."""
         for key in keys:
-            self._working[key] = max(0, self._working.get(key, 0) - 1)
+            left = self._working.pop(key, 0) - 1
+            if left > 0:
+                self._working[key] = left
 
     def render(self, width: int, height: int) -> RenderableType:
         """The board within so many columns and lines; nothing where there is no room for three rows."""

@@ -81,7 +81,7 @@ class MatrixProgress:
         """Shows the step."""
         if self.live is not None and id(job) not in self.steps:
             self.steps[id(job)] = self.bars.add_task("step", total=job.samples, label=job.label, left="")
-            self.board.begin(self.concerned[id(job)])
+            self.board.begin(self._concerned_by(job))
 
     def job_advanced(self, job: Job, samples: int) -> None:
         """Moves the step's bar, and the overall one by the step's share."""
@@ -105,8 +105,11 @@ class MatrixProgress:
             step = self.steps.pop(id(job), None)
             if step is not None:
                 self.bars.remove_task(step)
-                self.board.end(self.concerned[id(job)])
+                self.board.end(self._concerned_by(job))
             self._refresh(0.0)
+
+    def _concerned_by(self, job: Job) -> list[str]:
+        return self.concerned[id(job)] if job.cell is None else [job.cell.key]
 
     def cell_ended(self, cell: Cell, summary: Summary) -> None:
         """Keeps what the cell came to and prints its line."""
@@ -157,7 +160,10 @@ class MatrixProgress:
 
 
 _DRAWING = 0.1
-"""What share of the time the drawing of a live view may take: that of a hundred thousand cells takes long."""
+"""What share of a core the drawing of a live view may take: that of a hundred thousand cells takes long."""
+
+_STANDS = 1.0
+"""Seconds for which a view may stay as it is drawn, at most."""
 
 
 class _View:
@@ -183,8 +189,8 @@ class _View:
         that would leave some of them; so what they have more is erased first. Asked again too soon for what it takes,
         it is drawn as it was.
         """
-        began = time.monotonic()
-        if self._drawn is not None and self.size == self.console.size and began < self._good_until:
+        began = time.thread_time()  # on a busy machine much more time passes
+        if self._drawn is not None and self.size == self.console.size and time.monotonic() < self._good_until:
             return self._drawn
         self.size = self.console.size
         width, height = self.size
@@ -198,8 +204,7 @@ class _View:
             )
         self.lengths = [Segment.get_line_length(line) for line in lines]
         self._drawn = SegmentLines(lines, new_lines=True)
-        ended = time.monotonic()
-        self._good_until = ended + (ended - began) / _DRAWING
+        self._good_until = time.monotonic() + min((time.thread_time() - began) / _DRAWING, _STANDS)
         return self._drawn
 
 
@@ -211,11 +216,10 @@ def _stripped(line: list[Segment]) -> list[Segment]:
 
 
 def _concerned(todo: Todo) -> dict[int, list[str]]:
-    """The keys of the cells that each job is for, by the job's id."""
-    found: dict[int, list[str]] = {id(job): [] for job in todo.jobs.values()}
+    """The keys of the cells that each job is for that makes none itself, by the job's id."""
+    found: dict[int, list[str]] = {id(job): [] for job in todo.jobs.values() if job.cell is None}
     for job in todo.jobs.values():
         if job.cell is not None:
-            found[id(job)].append(job.cell.key)
             for name in job.waits_for & {chunk.key for chunk in job.cell.chunks}:
                 for one in (name, *todo.jobs[name].waits_for):
                     found[id(todo.jobs[one])].append(job.cell.key)
