@@ -106,8 +106,7 @@ class MatrixRun:
         command: The command that makes the same results anywhere.
 
     Attributes:
-        plan: Its cells; none any more once it has results.
-        keys: Those of its cells in the store, once it has results.
+        plan: Its cells.
         done: What those that have ended came to, by key.
         manifest: What the store says of the run, once it has results.
 
@@ -128,7 +127,6 @@ class MatrixRun:
             self.doubled, self.counterparts = double_steps(self.plan, bench.sources, bench.environment.device)
         self.done: dict[str, Summary] = {}
         self.manifest: dict[str, Any] = {}
-        self.keys: list[str] = []
 
     def announce(self) -> None:
         """Finds out what is left to do, and says it."""
@@ -172,10 +170,7 @@ class MatrixRun:
             self.bench.say(f"all {len(self.plan.cells)} cells come from the store {self.bench.store.root}")
         else:
             self._compute(images)
-        # Of many cells these take room, which what follows needs.
-        self.todo = Todo({}, {})
-        self.keys = [cell.key for cell in self.plan.cells if cell.key]
-        self.plan = dataclasses.replace(self.plan, cells=())
+        self.todo = Todo({}, {})  # of many cells it takes room, which what follows needs
         counterparts = {place: self.done.get(key) for place, key in self.counterparts.items()}
         doubled = {place: summary for place, summary in counterparts.items() if summary and summary.ok}
         results = build_results(self.manifest, self.done, doubled)
@@ -191,8 +186,8 @@ class MatrixRun:
 
     def records(self) -> Iterator[dict[str, Any]]:
         """What the store holds of the cells, sample by sample, one after another."""
-        for key in self.keys:
-            record = self.bench.store.read_record("cells", key)
+        for cell in self.plan.cells:
+            record = self.bench.store.read_record("cells", cell.key) if cell.key else None
             if record is not None:
                 yield record
 
