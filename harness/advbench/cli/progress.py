@@ -166,6 +166,10 @@ _STANDS = 1.0
 """Seconds for which a view may stay as it is drawn, at most."""
 
 
+_AGAIN = 3
+"""How often a view is made again at most whose terminal has changed its size meanwhile."""
+
+
 class _View:
     """What a live view shows, kept in its place when the terminal changes its size.
 
@@ -192,9 +196,12 @@ class _View:
         began = time.thread_time()  # on a busy machine much more time passes
         if self._drawn is not None and self.size == self.console.size and time.monotonic() < self._good_until:
             return self._drawn
-        self.size = self.console.size
-        width, height = self.size
-        lines = self.console.render_lines(self.render(width, height), pad=False)
+        for _ in range(_AGAIN):
+            self.size = self.console.size
+            width, height = self.size
+            lines = self.console.render_lines(self.render(width, height), pad=False)
+            if self.size == self.console.size:  # else what is erased would be that of another width
+                break
         lines = [_stripped(line) for line in lines]
         broken = sum((length - 1) // width for length in self.lengths if length)
         if broken:
