@@ -20,6 +20,15 @@ from advbench.evaluation import Cell, Estimate, Job, Outcome, Todo
 
 __all__ = ["MatrixProgress", "in_words"]
 
+_DRAWING = 0.1
+"""What share of a core the drawing of a live view may take: that of a hundred thousand cells takes long."""
+
+_STANDS = 1.0
+"""Seconds for which a view may stay as it is drawn, at most."""
+
+_AGAIN = 3
+"""How often a view is made again at most whose terminal has changed its size meanwhile."""
+
 
 class MatrixProgress:
     """Watches a run.
@@ -157,17 +166,6 @@ class MatrixProgress:
         """The board and below it the bars: that of all cells and, as there may be many workers, of the first steps."""
         tasks = self.bars.tasks[: max(2, height // 4)]
         return Group(self.board.render(width, height - len(tasks) - 1), self.bars.make_tasks_table(tasks))
-
-
-_DRAWING = 0.1
-"""What share of a core the drawing of a live view may take: that of a hundred thousand cells takes long."""
-
-_STANDS = 1.0
-"""Seconds for which a view may stay as it is drawn, at most."""
-
-
-_AGAIN = 3
-"""How often a view is made again at most whose terminal has changed its size meanwhile."""
 
 
 class _View:
