@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from pathlib import Path
@@ -83,6 +84,16 @@ def test_material_and_records_that_look_like_the_seams_of_an_entry_are_read_back
     tricky = {"name": '","record":{"a":1},"sha256":"', "nested": {"before": 1, "record": {"sha256": "0" * 64}}}
     store.write_record("cells", tricky, {"status": "ok", "told": tricky})
     assert store.read_record("cells", digest_of(tricky)) == {"status": "ok", "told": tricky}
+
+
+@pytest.mark.parametrize("after", [b"", b" ", b"0", b'{"status":"ok"}'])
+def test_a_record_is_all_that_its_checksum_is_of(store: Store, after: bytes) -> None:
+    path = entry(store, ".json")
+    text = b'{"status":"error"}' + after
+    written = json.dumps({"sha256": hashlib.sha256(text).hexdigest()}, separators=(",", ":")).encode()
+    material = path.read_bytes().split(b',"record":')[0]
+    path.write_bytes(material + b',"record":' + text + b"," + written[1:])
+    assert store.read_record("cells", KEY) == (None if after else {"status": "error"})
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"material":{},"record":{},"sha256":""}', b"[" * 5000])

@@ -71,42 +71,35 @@ def build_results(
 
 
 def _cell(described: Mapping[str, Any], summary: Summary | None) -> dict[str, Any]:
-    cell: dict[str, Any] = {
+    status, error = _state(described, summary)
+    done = summary if summary is not None and status == "ok" else None
+    return {
         **{key: described[key] for key in COORDINATES},
         "short": described["short"],
         "attack_kind": described["attack_kind"],
         "budget": described["budget"],
         "norm": described.get("norm"),  # manifests of earlier versions do not say
         "stochastic": described["stochastic"],
-        "status": "skipped",
-        "error": described["skipped"] or "not run",
-        "n": described["n"],
-        **dict.fromkeys(_MEASURES),
-        "curve": None,
-        "broken_by": None,
-        "seconds": None,
-        "craft_seconds": None,
-        "warnings": [],
+        "status": status,
+        "error": error,
+        "n": done.n if done else described["n"],
+        **({key: done.measured[key] for key in _MEASURES} if done else dict.fromkeys(_MEASURES)),
+        "curve": done.curve if done else None,
+        "broken_by": _broken_by(described, done) if done else None,
+        "seconds": done.seconds if done else None,
+        "craft_seconds": done.craft_seconds if done else None,
+        "warnings": _warnings(described, done.measured["attack_failures"], done.n) if done else [],
         "findings": [],
     }
+
+
+def _state(described: Mapping[str, Any], summary: Summary | None) -> tuple[str, str | None]:
+    """A cell's status, and why it is not ``ok``."""
     if described["failed"]:
-        return {**cell, "status": "error", "error": described["failed"]}
+        return "error", described["failed"]
     if summary is None:
-        return cell
-    if not summary.ok:
-        return {**cell, "status": "error", "error": summary.error}
-    return {
-        **cell,
-        "status": "ok",
-        "error": None,
-        "n": summary.n,
-        **{key: summary.measured[key] for key in _MEASURES},
-        "seconds": summary.seconds,
-        "craft_seconds": summary.craft_seconds,
-        "curve": summary.curve,
-        "broken_by": _broken_by(described, summary),
-        "warnings": _warnings(described, summary.measured["attack_failures"], summary.n),
-    }
+        return "skipped", described["skipped"] or "not run"
+    return ("ok", None) if summary.ok else ("error", summary.error)
 
 
 def _broken_by(described: Mapping[str, Any], summary: Summary) -> dict[str, int] | None:

@@ -6,12 +6,12 @@ and only this stays in memory.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import operator
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,8 +26,7 @@ COORDINATES = ("dataset", "model", "attack", "threat", "defense")
 _coordinates = operator.itemgetter(*COORDINATES)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(NamedTuple):
     """A stored cell, without its samples. Where it failed, all beyond ``error`` is unset.
 
     Attributes:
@@ -58,7 +57,7 @@ class Summary:
     status: str
     error: str
     n: int
-    measured: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    measured: Mapping[str, Any] = MappingProxyType({})
     withstood: tuple[int, ...] = ()
     robust: float = 0.0
     attacked: float = 0.0
@@ -69,7 +68,7 @@ class Summary:
     rounded_off: int | None = None
     rounded_on: int | None = None
     gradient_error: str = ""
-    probes: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    probes: Mapping[str, float] = MappingProxyType({})
     curve: Mapping[str, Any] | None = None
     broken_by: Mapping[int, int] | None = None
     seconds: float = 0.0
@@ -93,14 +92,15 @@ def summarise(record: Mapping[str, Any], minimises: str | None) -> Summary:
         return Summary(coordinates, record["status"], record["error"], record["n"])
     n, draws = record["n"], withstood(record)
     images = _of_images(minimises, n, *[_fixed(record.get(name)) for name in _OF_IMAGES])
+    measured = measured_of(record, draws, images.measured)
     return Summary(
         coordinates,
         "ok",
         "",
         n,
-        measured=measured_of(record, draws, images.measured),
+        measured=measured,
         withstood=draws,
-        robust=sum(bits.bit_count() for bits in draws) / (len(draws) * n),
+        robust=measured["robust_accuracy"],
         attacked=images.attacked,
         right=images.right,
         chance=images.chance,

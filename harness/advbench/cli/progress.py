@@ -225,7 +225,7 @@ def _concerned(todo: Todo) -> dict[int, list[str]]:
     found: dict[int, list[str]] = {id(job): [] for job in todo.jobs.values() if job.cell is None}
     for job in todo.jobs.values():
         if job.cell is not None:
-            for name in job.waits_for & {chunk.key for chunk in job.cell.chunks}:
+            for name in {chunk.key for chunk in job.cell.chunks}.intersection(job.waits_for):
                 for one in (name, *todo.jobs[name].waits_for):
                     found[id(todo.jobs[one])].append(job.cell.key)
     return found

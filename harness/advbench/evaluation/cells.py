@@ -7,6 +7,7 @@ import functools
 from typing import Any
 
 from advbench.api import Attack, Budget, Dataset, Model, Norm
+from advbench.evaluation.keys import cell_material
 from advbench.evaluation.threat import Threat
 from advbench.specs import FLOAT32, Chain, full_spec, short_spec
 
@@ -74,7 +75,6 @@ class Cell:
         budget: The attack's budget, or None for a minimal attack.
         norm: The norm of the budget, or that a minimal attack keeps small; None where it names none.
         key: Where its result is stored.
-        material: What the key is the digest of.
         ids: The samples it is to be measured on.
         chunks: The adversarial images that it is scored on.
         clean_material: Material of the defended model's predictions on clean images.
@@ -95,7 +95,6 @@ class Cell:
     budget: Budget | None = None
     norm: Norm | None = None
     key: str = ""
-    material: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)
     ids: tuple[int, ...] = dataclasses.field(default=(), repr=False)
     chunks: tuple[Chunk, ...] = dataclasses.field(default=(), repr=False)
     clean_material: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)
@@ -103,6 +102,11 @@ class Cell:
     draws: int = 1
     identity: bool = False
     stochastic: bool = False
+
+    @property
+    def material(self) -> dict[str, Any]:
+        """What the key is the digest of."""
+        return cell_material([chunk.key for chunk in self.chunks], self.clean_key, self.threat.name)
 
     def label(self) -> str:
         """Its five coordinates for people, parameters at their defaults left out."""

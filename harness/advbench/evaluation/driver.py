@@ -78,7 +78,7 @@ class _Driver:
         self.again = again
         self.fail_fast = fail_fast
         self.order = {name: place for place, name in enumerate(todo.jobs)}
-        self.blockers = {name: job.waits_for and set(job.waits_for) for name, job in todo.jobs.items()}
+        self.blockers = {name: len(job.waits_for) for name, job in todo.jobs.items()}
         self.dependents: dict[str, list[str]] = {}
         for name, job in todo.jobs.items():
             for blocker in job.waits_for:
@@ -191,10 +191,9 @@ class _Driver:
                 raise StoreError(f"cell {name} cannot be read back from the store {self.store.root}; check the disk")
             self.observer.cell_ended(job.cell, summary)
         for dependent in self.dependents.get(name, ()):
-            blockers = self.blockers.get(dependent)
-            if blockers is not None:
-                blockers.discard(name)
-                if not blockers:
+            if dependent in self.blockers:
+                self.blockers[dependent] -= 1
+                if not self.blockers[dependent]:
                     heapq.heappush(self.ready, (self.order[dependent], dependent))
 
     def _failed(self, name: str, outcome: Outcome) -> None:

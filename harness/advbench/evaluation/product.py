@@ -147,7 +147,7 @@ def _kind(attack: Attack) -> dict[str, Any]:
 def _keys(chunks: tuple[Chunk, ...], clean_key: str, threat: Threat) -> dict[str, Any]:
     """What a cell is made of and stored under."""
     material = cell_material([chunk.key for chunk in chunks], clean_key, threat.name)
-    return {"key": digest_of(material), "material": material, "chunks": chunks}
+    return {"key": digest_of(material), "chunks": chunks}
 
 
 def _attempt(ask: Callable[[], Any]) -> Any:

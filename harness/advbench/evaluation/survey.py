@@ -32,7 +32,7 @@ class Job:
     task: Task
     label: str
     samples: int
-    waits_for: set[str] = dataclasses.field(default_factory=set)
+    waits_for: tuple[str, ...] = ()
     cell: Cell | None = None
 
 
@@ -80,6 +80,7 @@ class _Survey:
         self.batch_size = batch_size
         self.todo = Todo({}, {})
         self._stored: dict[str, bool] = {}
+        self._last: tuple[tuple[Chunk, ...], tuple[tuple[str, tuple[int, ...]], ...]] = ((), ())
 
     def add(self, cell: Cell) -> None:
         """Adds a cell's result, or its job and those that it waits for, unless their results are in the store."""
@@ -88,9 +89,9 @@ class _Survey:
             self.todo.cached[cell.key] = summary
             return
         specs, defense = cell.specs(), short(cell.defense)
-        waits_for = {chunk.key for chunk in cell.chunks if not self._has_chunk(chunk.key)}
+        waits_for = [chunk.key for chunk in cell.chunks if not self._has_chunk(chunk.key)]
         if not self._has_clean(cell.clean_key):
-            waits_for.add(cell.clean_key)
+            waits_for.append(cell.clean_key)
         if cell.clean_key in waits_for and cell.clean_key not in self.todo.jobs:
             clean = CleanTask(
                 cell.clean_material, cell.ids, specs["dataset"], specs["model"], specs["defense"], cell.seed, cell.draws
@@ -101,10 +102,15 @@ class _Survey:
                 which = f" ({number}/{len(cell.chunks)})" if len(cell.chunks) > 1 else ""
                 behind = f" behind {defense}" if chunk.aim.defense else ""
                 self._add_chunk(cell, chunk, f"{short(cell.attack)} on {short(chunk.aim.model)}{behind}{which}")
-        chunks = tuple((chunk.key, chunk.ids) for chunk in cell.chunks)
-        score = ScoreTask(cell.material, specs, chunks, cell.clean_key, cell.seed, cell.draws)
+        score = ScoreTask(specs, self._told(cell.chunks), cell.clean_key, cell.seed, cell.draws)
         label = f"{short(cell.attack)} {cell.threat.name} through {defense}"
-        self.todo.jobs[cell.key] = Job(score, label, len(cell.ids), waits_for, cell)
+        self.todo.jobs[cell.key] = Job(score, label, len(cell.ids), tuple(waits_for), cell)
+
+    def _told(self, chunks: tuple[Chunk, ...]) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """Keys and samples of chunks; of those that many cells share, the same object."""
+        if chunks is not self._last[0]:
+            self._last = chunks, tuple((chunk.key, chunk.ids) for chunk in chunks)
+        return self._last[1]
 
     def _add_chunk(self, cell: Cell, chunk: Chunk, label: str) -> None:
         """Adds the job of a chunk, or one for each batch of it and one that joins them."""
@@ -129,7 +135,7 @@ class _Survey:
         for part, name in names.items():
             which = f"{label}, images {part[0] + 1}–{part[1]}"
             self.todo.jobs[name] = Job(dataclasses.replace(whole, part=part), which, part[1] - part[0])
-        self.todo.jobs[chunk.key] = Job(JoinTask(chunk.material, parts), f"{label}, joined", 0, set(names.values()))
+        self.todo.jobs[chunk.key] = Job(JoinTask(chunk.material, parts), f"{label}, joined", 0, tuple(names.values()))
 
     def _has_clean(self, key: str) -> bool:
         return self._once(key, lambda: self.store.read_record("clean", key) is not None)

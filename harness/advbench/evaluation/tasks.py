@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from advbench.evaluation.keys import cell_material
 from advbench.specs import FLOAT32
 
 __all__ = ["CleanTask", "CraftTask", "JoinTask", "Outcome", "ScoreTask", "Task"]
@@ -74,14 +75,26 @@ class CleanTask:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ScoreTask:
-    """Predict adversarial images through a defense, a stochastic one ``draws`` times, and write the cell."""
+    """Predict adversarial images through a defense, a stochastic one ``draws`` times, and write the cell.
 
-    material: dict[str, Any]
+    Attributes:
+        specs: The full specs of the cell's five coordinates.
+        chunks: The keys of its adversarial images, each with the samples that are in there.
+        clean: The key of the defended model's predictions on clean images.
+        seed: Seed of all randomness.
+        draws: How often a stochastic defense is drawn.
+    """
+
     specs: dict[str, str]
     chunks: tuple[tuple[str, tuple[int, ...]], ...]
     clean: str
     seed: int
     draws: int = 1
+
+    @property
+    def material(self) -> dict[str, Any]:
+        """What the cell's key is the digest of."""
+        return cell_material([key for key, _ in self.chunks], self.clean, self.specs["threat"])
 
 
 Task = CraftTask | JoinTask | CleanTask | ScoreTask

@@ -38,6 +38,8 @@ def failures(results: Mapping[str, Any]) -> list[str]:
     """A line for every distinct failure, skip or warning, with the first of the cells that it concerns."""
     found: dict[str, list[str]] = {}
     for cell in results["cells"]:
+        if cell["status"] == "ok" and not cell["warnings"]:
+            continue
         short = cell["short"]
         model = f"{short['dataset']}, {short['model']}"
         if cell["status"] == "error":

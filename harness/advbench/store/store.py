@@ -57,6 +57,11 @@ _STALE = 3600.0
 _HEAD, _MIDDLE, _TAIL = b'{"material":', b',"record":', b',"sha256":"'
 """What stands around the parts of a JSON entry: its keys in their order, as in all canonical JSON."""
 
+_DECODER = json.JSONDecoder()
+
+_PIECE = 1 << 20
+"""Bytes of a file that are read at once."""
+
 _ENDS_IN = 2.0
 """Seconds for which a process that is known to have ended may still seem to live."""
 
@@ -192,9 +197,7 @@ class Store:
             arrays: Whether its long lists of numbers come as arrays, which takes a fraction of the time.
         """
         try:
-            # Of a hundred thousand cells, paths as objects would take seconds.
-            with open(f"{self.root}/{kind}/{key[:2]}/{key}.json", "rb", buffering=0) as file:  # noqa: PTH123
-                content = file.readall()
+            content = _content(f"{self.root}/{kind}/{key[:2]}/{key}.json")
         except FileNotFoundError:
             return None
         except OSError:
@@ -345,12 +348,32 @@ def _checked(content: bytes, key: str) -> dict[str, Any] | None:
     while (end := content.find(_MIDDLE, start)) >= 0:  # what looks like the end of the material may be a part of it
         if hashlib.sha256(content[len(_HEAD) : end]).hexdigest() == key:
             text = content[end + len(_MIDDLE) : -len(told)]
-            if hashlib.sha256(text).hexdigest().encode() != told[len(_TAIL) : -2]:
-                return None
-            record = json.loads(text.decode())
-            return record if isinstance(record, dict) else None
+            return _parsed(text) if hashlib.sha256(text).hexdigest().encode() == told[len(_TAIL) : -2] else None
         start = end + 1
     return None
+
+
+def _parsed(text: bytes) -> dict[str, Any] | None:
+    """A record of this JSON text, or None where it is that of something else."""
+    written = text.decode()
+    record, end = _DECODER.raw_decode(written)
+    return record if isinstance(record, dict) and end == len(written) else None
+
+
+def _content(path: str) -> bytes:
+    """A whole file; of a hundred thousand small ones, objects of paths and files would take seconds.
+
+    Raises:
+        OSError: It is not there, or cannot be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        content = os.read(descriptor, _PIECE)
+        while piece := os.read(descriptor, _PIECE):
+            content += piece
+    finally:
+        os.close(descriptor)
+    return content
 
 
 def _tensors_digest(tensors: Mapping[str, torch.Tensor], record: Any) -> str:

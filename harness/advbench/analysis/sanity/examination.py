@@ -30,7 +30,7 @@ CRITERIA: tuple[Callable[[Sequence[Seen]], Iterator[Finding]], ...] = (
 )
 """The checks that need no further run. Each yields its findings on a run's finished cells."""
 
-_NEEDED = ("attack_access", "attack_passes", "parameters", "draws_a_gradient", "identity", "stochastic")
+_NEEDED = frozenset(("attack_access", "attack_passes", "parameters", "draws_a_gradient", "identity", "stochastic"))
 
 
 def examine(
@@ -53,7 +53,7 @@ def examine(
     seen = []
     for place, told in enumerate(described):
         summary = stored.get(told["key"])
-        if summary is not None and summary.ok and all(key in told for key in _NEEDED):
+        if summary is not None and summary.ok and told.keys() >= _NEEDED:
             seen.append(Seen(place, told, summary))
     findings = [finding for criterion in CRITERIA for finding in criterion(seen)]
     if doubled:

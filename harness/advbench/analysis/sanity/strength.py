@@ -113,6 +113,8 @@ def less_access_wins(cells: Sequence[Seen]) -> Iterator[Finding]:
     yield from _part_without_gradients_wins(cells)
     budgeted = [cell for cell in cells if cell.budget]
     for group in grouped(budgeted, lambda cell: (*cell.pair, cell["defense"], cell.budget)):
+        if len(group) == 1:
+            continue  # nothing to compare it with
         for threat in dict.fromkeys(cell["threat"] for cell in group):
             white = [c for c in group if c["threat"] == threat and c["attack_access"] == "gradients"]
             if threat == "transfer" or not white:
