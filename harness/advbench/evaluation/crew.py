@@ -30,7 +30,8 @@ class Crew:
         told: On which ``device`` and with how many ``threads`` the workers compute, once it is entered; empty where
             tasks run in this process.
 
-    Used as a context, it closes the pool in the end, at once where an exception leaves the block.
+    Used as a context, it closes the pool in the end, at once where an exception leaves the block; before and after, it
+    sweeps the store.
 
     Raises:
         UsageError: There can be no such pool, or a worker has other code; when it is entered.
@@ -46,6 +47,7 @@ class Crew:
         self._pool: FuturesExecutor | None = None
 
     def __enter__(self) -> Crew:
+        Store(self.environment.store).sweep()  # of what runs that were killed have left
         self._open()
         return self
 

@@ -62,7 +62,6 @@ def run_todo(todo: Todo, crew: Crew, observer: Observer, *, again: bool = False,
         KeyboardInterrupt: The user interrupted; what had ended is in the store.
         StoreError: The store cannot be written.
     """
-    Store(crew.environment.store).sweep()
     _Driver(todo, crew, observer, again=again, fail_fast=fail_fast).run()
 
 

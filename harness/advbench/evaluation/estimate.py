@@ -20,7 +20,7 @@ from advbench.evaluation.survey import Todo
 from advbench.evaluation.tasks import CleanTask, CraftTask, JoinTask, ScoreTask, Task
 from advbench.evaluation.work import given_time
 from advbench.specs import FLOAT32
-from advbench.store import Store, digest_of
+from advbench.store import digest_of
 
 __all__ = ["Estimate", "estimate"]
 
@@ -79,7 +79,6 @@ def _measured(crew: Crew, wanted: Iterable[Timed]) -> dict[Timed, float]:
 
     No more are tried at once than there are workers, so that one that ends its worker ends no other trial.
     """
-    Store(crew.environment.store).sweep()  # of notes of trials that an earlier run did not end
     waiting = deque(wanted)
     running: dict[Future[float], Timed] = {}
     seconds: dict[Timed, float] = {}

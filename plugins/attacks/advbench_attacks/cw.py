@@ -74,5 +74,5 @@ class CarliniWagnerL2(Attack):
         return "l2"
 
     def passes(self) -> int:
-        """A gradient a step and constant; natively most samples end after a third of them."""
-        return self.search_steps * self.steps // (3 if self.engine == "native" else 1)
+        """A gradient a step and constant; natively most samples end after a fifth of them."""
+        return self.search_steps * self.steps // (5 if self.engine == "native" else 1)

@@ -62,7 +62,7 @@ def test_parameters_have_the_names_that_all_attacks_share(name):
         ("pgd", {"search": "minimal", "steps": "100", "search_steps": "1"}, 100 * 6),
         ("deepfool", {"steps": "3", "candidates": "4"}, 4 + 6),
         ("deepfool", {"steps": "3", "candidates": "4", "engine": "foolbox"}, 12),
-        ("cw", {"search_steps": "2", "steps": "30"}, 20),
+        ("cw", {"search_steps": "2", "steps": "30"}, 12),
         ("cw", {"search_steps": "2", "steps": "30", "engine": "foolbox"}, 60),
         ("ddn", {"steps": "7"}, 7),
         ("fmn", {"steps": "7", "norm": "l1"}, 7),
