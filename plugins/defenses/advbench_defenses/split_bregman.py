@@ -12,6 +12,9 @@ __all__ = ["Floats", "Mask", "solve"]
 _WORTH_LEAVING = 0.75
 """Finished images leave when no more than this share is unfinished: to leave costs a quarter of an iteration."""
 
+_TOGETHER = 25_000
+"""How many values are shrunk together, about."""
+
 Floats: TypeAlias = "npt.NDArray[np.float64]"
 Mask: TypeAlias = "npt.NDArray[np.bool_]"
 
@@ -103,46 +106,51 @@ class _Solver:
         """Makes what depends on the number of planes."""
         self._wavefront = _Wavefront(self._u, self._gain)
         self._other = np.empty_like(self._u)
-        self._room = [np.empty_like(self._u[0]) for _ in range(6)]
+        rows = max(1, _TOGETHER // self._u[0].size)
+        self._room = [np.empty_like(self._u[:rows]) for _ in range(4)]
 
     def _shrink(self) -> None:
         """Updates d and b once: t = grad u + b, s = |t|, d = s t / (s + 1), b = t - d.
 
-        Leaves in ``_term`` gain times the Bregman term div(b - d), with backward differences, plus pull. Goes row by
-        row, so that what is read again is still in the cache.
+        Leaves in ``_term`` gain times the Bregman term div(b - d), with backward differences, plus pull. Goes some rows
+        at a time, so that what is read again is still in the cache.
         """
-        u = self._u
-        tx, ty, q, x, above, below = self._room
-        above[:] = 0
-        for r in range(len(u)):
-            bx, by, term = self._bx[r], self._by[r], self._term[r]
-            np.subtract(u[r, 1:], u[r, :-1], out=tx[:-1])
-            tx[-1] = 0
-            tx += bx
-            if r + 1 < len(u):
-                np.subtract(u[r + 1], u[r], out=ty)
-                ty += by
-            else:
-                ty[:] = by
-            # q = 1 / (s + 1): what of t is left in b; b - d = (2 q - 1) t.
-            np.multiply(tx, tx, out=q)
-            np.multiply(ty, ty, out=x)
-            q += x
-            np.sqrt(q, out=q)
-            q += 1
-            np.divide(1, q, out=q)
-            np.multiply(tx, q, out=bx)
-            np.multiply(ty, q, out=by)
-            q += q
-            q -= 1
-            np.multiply(tx, q, out=x)
-            np.multiply(ty, q, out=below)
-            np.add(x, below, out=term)
-            term[1:] -= x[:-1]
-            term -= above
-            term *= self._gain[r]
-            term += self._pull[r]
-            above, below = below, above
+        above = np.zeros_like(self._u[0])
+        step = len(self._room[0])
+        for first in range(0, len(self._u), step):
+            self._shrink_rows(slice(first, min(first + step, len(self._u))), above)
+
+    def _shrink_rows(self, rows: slice, above: Floats) -> None:
+        """The same for these rows; ``above`` is b - d downwards in the row before, and becomes that in their last."""
+        u, bx, by, term = self._u[rows], self._bx[rows], self._by[rows], self._term[rows]
+        below = self._u[rows.start + 1 : rows.stop + 1]
+        tx, ty, q, x = (room[: len(u)] for room in self._room)
+        np.subtract(u[:, 1:], u[:, :-1], out=tx[:, :-1])
+        tx[:, -1] = 0
+        tx += bx
+        np.subtract(below, u[: len(below)], out=ty[: len(below)])
+        ty[len(below) :] = 0
+        ty += by
+        # q = 1 / (s + 1): what of t is left in b; b - d = (2 q - 1) t.
+        np.multiply(tx, tx, out=q)
+        np.multiply(ty, ty, out=x)
+        q += x
+        np.sqrt(q, out=q)
+        q += 1
+        np.divide(1, q, out=q)
+        np.multiply(tx, q, out=bx)
+        np.multiply(ty, q, out=by)
+        q += q
+        q -= 1
+        tx *= q
+        ty *= q
+        np.add(tx, ty, out=term)
+        term[:, 1:] -= tx[:, :-1]
+        term[0] -= above
+        term[1:] -= ty[:-1]
+        above[:] = ty[-1]
+        term *= self._gain[rows]
+        term += self._pull[rows]
 
 
 class _Wavefront:
@@ -178,11 +186,12 @@ class _Wavefront:
         """Sets every pixel to gain (sum of its neighbours) + term, row by row, so many times."""
         self._term.reshape(-1, term.shape[-1])[self._at] = term.reshape(-1, term.shape[-1])
         self._plan = self._plan or self._steps(sweeps)
+        add, multiply = np.add, np.multiply
         for before, after, sums, gain, terms, here, left, right, pairs in self._plan:
-            np.add(before, after, out=sums)
-            np.multiply(sums, gain, out=sums)
-            np.add(sums, terms, out=here)
-            np.add(left, right, out=pairs)
+            add(before, after, sums)
+            multiply(sums, gain, sums)
+            add(sums, terms, here)
+            add(left, right, pairs)
 
     def solution(self, out: Floats) -> Floats:
         """The planes again, of shape (height, width, planes)."""

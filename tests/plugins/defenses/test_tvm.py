@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -19,6 +20,9 @@ class FixedMask(SampleRandom):
     def __init__(self, dropped: torch.Tensor) -> None:
         super().__init__(0, "defense", range(len(dropped)))
         self._dropped = dropped
+
+    def __getitem__(self, index: torch.Tensor | Sequence[int] | slice) -> FixedMask:
+        return FixedMask(self._dropped[index])
 
     def bernoulli(self, probability: float, *shape: int) -> torch.Tensor:
         assert self._dropped.shape[1:] == shape
@@ -166,13 +170,34 @@ def test_images_stop_at_their_own_iteration(grey: torch.Tensor) -> None:
     assert max(finished) < 100
 
 
-@pytest.mark.parametrize("block_values", [1, 400, 10**9])
-def test_the_size_of_a_block_changes_nothing(
-    images: torch.Tensor, block_values: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("most", "least"), [(1, 1), (400, 1), (10**9, 1), (1000, 10**9)])
+def test_the_size_of_a_part_changes_nothing(
+    images: torch.Tensor, most: int, least: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = TotalVariationMinimisation().apply(images, SampleRandom(0, "defense", range(5)))
-    monkeypatch.setattr(tvm, "_BLOCK_VALUES", block_values)
+    monkeypatch.setattr(tvm, "_MOST", most)
+    monkeypatch.setattr(tvm, "_LEAST", least)
     assert torch.equal(TotalVariationMinimisation().apply(images, SampleRandom(0, "defense", range(5))), expected)
+
+
+@pytest.mark.parametrize(
+    ("count", "values", "threads", "sizes"),
+    [
+        (200, 3072, 2, [50] * 4),
+        (250, 784, 2, [125, 125]),
+        (100, 784, 2, [100]),
+        (1000, 3072, 2, [62, 63] * 8),
+        (1000, 3072, 1, [62, 63] * 8),
+        (1, 10**6, 4, [1]),
+        (0, 784, 2, []),
+    ],
+)
+def test_threads_get_equal_parts_that_are_neither_too_small_nor_too_large(
+    count: int, values: int, threads: int, sizes: list[int]
+) -> None:
+    parts = tvm._parts(count, values, threads)
+    assert [part.stop - part.start for part in parts] == sizes
+    assert [at for part in parts for at in range(part.start, part.stop)] == list(range(count))
 
 
 def test_a_uniform_image_with_nothing_dropped_stays_as_it_is() -> None:
