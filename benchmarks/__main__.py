@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from advbench.evaluation.allocator import keep_freed_memory
 from benchmarks import attacks, defenses, matrix, overhead, scaling
 from benchmarks.settings import Settings
 from benchmarks.subjects import load_samples
@@ -41,6 +42,7 @@ def main(words: Sequence[str] | None = None) -> None:
             if name not in there:
                 parser.error(f"{where}: there is no {name!r}; there are {', '.join(there)}")
     facts = _facts(arguments, sys.argv[1:] if words is None else list(words))
+    keep_freed_memory()  # as advbench does where it runs; the peers have the same of it
     heading = "\n".join([f"# {facts['title']}", "", *(f"- {key}: {value}" for key, value in facts.items()), ""])
     tables = []
     for part in arguments.parts or PARTS:
