@@ -36,7 +36,6 @@ class Summary(NamedTuple):
         n: How many samples.
         measured: Its numbers, as :func:`~advbench.analysis.measures.measure_cell` gives them.
         withstood: Per draw of the defense, the samples that are right clean and attacked, as bits of a whole number.
-        robust: Share of the samples that the defended model withstands, the mean over the draws.
         attacked: Share of the samples that the attacked classifier has right clean and attacked.
         right: How many the attacked classifier has right clean.
         chance: Share of the most frequent label.
@@ -59,7 +58,6 @@ class Summary(NamedTuple):
     n: int
     measured: Mapping[str, Any] = MappingProxyType({})
     withstood: tuple[int, ...] = ()
-    robust: float = 0.0
     attacked: float = 0.0
     right: int = 0
     chance: float = 0.0
@@ -73,6 +71,12 @@ class Summary(NamedTuple):
     broken_by: Mapping[int, int] | None = None
     seconds: float = 0.0
     craft_seconds: float = 0.0
+
+    @property
+    def robust(self) -> float:
+        """Share of the samples that the defended model withstands, the mean over the draws."""
+        share: float = self.measured["robust_accuracy"]
+        return share
 
     @property
     def ok(self) -> bool:
@@ -92,15 +96,13 @@ def summarise(record: Mapping[str, Any], minimises: str | None) -> Summary:
         return Summary(coordinates, record["status"], record["error"], record["n"])
     n, draws = record["n"], withstood(record)
     images = _of_images(minimises, n, *[_fixed(record.get(name)) for name in _OF_IMAGES])
-    measured = measured_of(record, draws, images.measured)
     return Summary(
         coordinates,
         "ok",
         "",
         n,
-        measured=measured,
+        measured=measured_of(record, draws, images.measured),
         withstood=draws,
-        robust=measured["robust_accuracy"],
         attacked=images.attacked,
         right=images.right,
         chance=images.chance,
