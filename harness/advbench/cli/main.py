@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import io
 import os
@@ -12,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from advbench import __version__
+from advbench.cli.garbage import look_seldom
 from advbench.cli.parser import CommandParser, HelpFormatter
 from advbench.errors import PluginError, UsageError
 
@@ -36,9 +36,6 @@ COMMANDS = {
 }
 """The subcommands, each in the module of its name, with what they do."""
 
-_GARBAGE = 50_000
-"""So many new objects are looked through for garbage at a time: of the millions of a large plan there is none."""
-
 OK, SOME_FAILED, USAGE, INTERNAL, PLUGIN, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 
@@ -54,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = next((word for word in words if not word.startswith("-")), "")
     prog = f"advbench {command}".strip()
     _prepare_streams()
-    gc.set_threshold(_GARBAGE)
+    look_seldom()
     try:
         return _run(words)
     except UsageError as error:

@@ -18,6 +18,7 @@ from advbench.cli.flags import (
     add_threats,
     add_verbosity,
 )
+from advbench.cli.garbage import importing
 from advbench.cli.interruption import resumable
 
 
@@ -52,7 +53,8 @@ def run(options: argparse.Namespace) -> int:
     """Runs the command; whenever it is interrupted, it says how to go on."""
 
     def body(stdout: TextIO) -> int:
-        from advbench.cli.matrix_run import run_matrix
+        with importing():
+            from advbench.cli.matrix_run import run_matrix
 
         return run_matrix(options, stdout)
 

@@ -6,6 +6,7 @@ import argparse
 from typing import TextIO
 
 from advbench.cli.flags import add_data_dir, add_how_to_run, add_plugin_flags, add_store, add_verbosity
+from advbench.cli.garbage import importing
 from advbench.cli.interruption import resumable
 from advbench.cli.parser import at_least
 
@@ -67,7 +68,8 @@ def run(options: argparse.Namespace) -> int:
     """Runs the command; whenever it is interrupted, it says how to go on."""
 
     def body(stdout: TextIO) -> int:
-        from advbench.cli.reproduce_run import run_reproduction
+        with importing():
+            from advbench.cli.reproduce_run import run_reproduction
 
         return run_reproduction(options, stdout)
 

@@ -9,6 +9,10 @@ from typing import Any
 __all__ = ["from_columns", "to_columns"]
 
 
+_PLAIN = frozenset({str, int, bool, type(None)})
+"""What is told apart by itself, its class considered: True is 1 to Python and another value in JSON."""
+
+
 def to_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | list[Mapping[str, Any]]:
     """Rows with the same keys as ``{"columns": {key: {"values": […], "at": […]}}}``; others as they are.
 
@@ -23,7 +27,8 @@ def to_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | list[Mappi
         at: list[int] = []
         for row in rows:
             value = row[key]
-            known = value if isinstance(value, str) else (json.dumps(value),)
+            plain = value.__class__ in _PLAIN
+            known = (value.__class__, value) if plain else json.dumps(value)
             if known not in places:
                 places[known] = len(values)
                 values.append(value)
