@@ -165,6 +165,8 @@ def test_a_dry_run_lists_what_would_run_and_writes_nothing(run: Run, tmp_path: P
     called, report = run("--dry-run")
     assert called.code == 0
     assert len(called.out.splitlines()) == 72 + 72 + 144 + 9
+    assert "to run, each with its own forecast: paper (72 cells, 30 images), " in called.err
+    assert "paper-full (9 cells, 30 images)\n" in called.err
     assert not report
     assert not (tmp_path / "store").exists()
 

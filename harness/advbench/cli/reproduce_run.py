@@ -43,6 +43,7 @@ def run_reproduction(options: argparse.Namespace, stdout: TextIO) -> int:
     console = tables(stdout)
     for name, reason in left_out.items():
         bench.say(f"{name} is left out: {reason}")
+    bench.say(f"to run, each with its own forecast: {', '.join(_length(label, run) for label, run in runs)}")
     if options.dry_run:
         for _, run in runs:
             run.announce()
@@ -68,6 +69,12 @@ def run_reproduction(options: argparse.Namespace, stdout: TextIO) -> int:
     if not outputs:
         bench.say("--output FILE.md writes the measured numbers behind each verdict")
     return int(any(cell["status"] == "error" for study in studies for cell in study.results["cells"]))
+
+
+def _length(label: str, run: MatrixRun) -> str:
+    """How long a run is; the images of the whole test set take ten times as long as those of the others."""
+    most = max(len(cell.ids) for cell in run.plan.cells)
+    return f"{label} ({len(run.plan.cells)} cells, {most:,} images)"
 
 
 @dataclasses.dataclass(frozen=True)
