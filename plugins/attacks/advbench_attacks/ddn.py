@@ -7,24 +7,10 @@ from typing import ClassVar
 
 import torch
 
-from advbench.api import Attack, Norm, SampleRandom, for_rows, is_stochastic, param
-from advbench_attacks.first_boundary import to_first_boundary
-from advbench_attacks.input_gradients import each, margin_gradient, surplus_gradient
-from advbench_attacks.minimal_steps import NearestPoints, annealed, scaling, size
+from advbench.api import Attack, Norm, SampleRandom, param
+from advbench_attacks.norm_shrinking import shrink_norms
 
 __all__ = ["DecoupledDirectionAndNorm"]
-
-CHANGE = 0.05
-"""γ: by what share the norm shrinks after a point that fools the model, and grows after one that does not."""
-
-WITHOUT_SLOPES = 1.0
-"""The L2 norm of the first perturbation where no boundary was found at the clean image."""
-
-_SETTLING = 0.65
-"""After what share of the steps the norm may first have shrunk to the boundary and still settle at it."""
-
-FIRST_STEP, LAST_STEP = 1.0, 0.01
-"""α, the L2 length of a step as a share of the first perturbation's: it falls along a cosine."""
 
 
 @dataclass(frozen=True)
@@ -57,58 +43,7 @@ class DecoupledDirectionAndNorm(Attack):
     ) -> torch.Tensor:
         """Attacks one batch; see :meth:`advbench.api.Attack.run`."""
         del rng
-        nearest = NearestPoints(images, labels, "l2")
-        rows = torch.arange(len(images), device=images.device)
-        first = to_first_boundary(for_rows(model, rows), images, labels, "l2", steps=self.steps)
-        rows = (first.logits.argmax(dim=1) == labels).nonzero().flatten()
-        if not len(rows):
-            return nearest.points
-        begins = (images + (1 + CHANGE) * first.changes).clamp(0, 1)[rows]
-        norm = size(begins - images[rows], "l2")
-        norm = torch.where(norm > 0, norm, WITHOUT_SLOPES)
-        self._shrink(model, nearest, rows, begins, norm, begin=first.gradients)
-        if not is_stochastic(model):
-            share = nearest.distances[rows] / norm
-            unsettled = rows[share < (1 - CHANGE) ** (_SETTLING * self.steps)]
-            if len(unsettled):
-                nearest.look_on_the_way(model, unsettled)
-                self._shrink(
-                    model,
-                    nearest,
-                    unsettled,
-                    nearest.points[unsettled],
-                    nearest.distances[unsettled],
-                    begin=self.steps // 2,
-                )
-        return nearest.confirmed(model)
-
-    def _shrink(
-        self,
-        model: torch.nn.Module,
-        nearest: NearestPoints,
-        rows: torch.Tensor,
-        points: torch.Tensor,
-        norm: torch.Tensor,
-        *,
-        begin: int,
-    ) -> None:
-        """Takes the steps of these samples from that one on, which begin at points of these norms: (samples,)."""
-        images, labels, first_norm = nearest.images[rows], nearest.labels[rows], norm
-        among = NearestPoints(images, labels, "l2")
-        for step in range(begin, self.steps):
-            # At unit length the gradient of the surplus is that of the cross-entropy.
-            loss = surplus_gradient if step < self.steps / 2 else margin_gradient
-            gradient, logits = loss(for_rows(model, rows), points, labels)
-            change = points - images
-            hit = among.note(None, points, logits, size(change, "l2"))
-            norm = norm * torch.where(hit, 1 - CHANGE, 1 + CHANGE)
-            gradient, factors = scaling(gradient)
-            length = annealed(FIRST_STEP, LAST_STEP, step, self.steps) * first_norm
-            change, shrink = scaling(change.addcmul_(gradient, each(length * factors)))
-            points = torch.addcmul(images, change, each(norm * shrink)).clamp_(0, 1)
-        with torch.no_grad():
-            among.note(None, points, for_rows(model, rows)(points))
-        nearest.take(rows, among)
+        return shrink_norms(model, images, labels, steps=self.steps).confirmed(model)
 
     def minimises(self) -> Norm:
         """L2."""

@@ -49,6 +49,29 @@ def test_the_last_look_between_image_and_point_takes_back_the_overshoot_of_a_ste
 
 
 @pytest.mark.parametrize("norm", NORMS)
+def test_that_look_allows_for_what_rounding_makes_of_logits_much_larger_than_their_difference(norm, streams):
+    plane, images = Linear(), inner_images(8)
+    logits = plane(images)
+    labels, gap = logits.argmax(dim=1), logits.topk(2, dim=1).values.diff().abs().min()
+    lifted = Lifted(plane, 1000 * float(gap))
+    crafted = TargetedFab(norm, steps=1).run(lifted, images, labels, streams(range(8)))
+    assert (lifted(crafted).argmax(dim=1) != labels).all()
+    # Another class leads clearly by a hundred-thousandth of the logits: a hundredth of the way more.
+    assert (sizes(crafted - images, norm) <= 1.012 * plane.distance(images, labels, norm)).all()
+
+
+class Lifted(torch.nn.Module):
+    """Another classifier whose logits are all larger by as much."""
+
+    def __init__(self, classifier: torch.nn.Module, by: float) -> None:
+        super().__init__()
+        self.classifier, self.by = classifier, by
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.classifier(images) + self.by
+
+
+@pytest.mark.parametrize("norm", NORMS)
 def test_a_step_to_the_boundary_goes_no_further_than_it_must_and_stays_in_the_image_range(norm):
     generator = torch.Generator().manual_seed(0)
     points = (3 * torch.rand(64, 1, 8, 8, generator=generator) - 1).clamp(0, 1)  # most of them at a bound

@@ -107,9 +107,8 @@ def test_minimal_attacks_find_the_boundaries_that_adversarial_training_has_moved
         sizes = (crafted - images).flatten(1).norm(dim=1)
         median[attack.name] = float(sizes[sizes > 0].median())
     # Begun at the clean image, where black pixels hardly move, they fooled it on all, 37 % and none of the images.
-    assert fooled["ddn"] == 1
+    assert fooled["ddn"] == fooled["cw"] == 1
     assert fooled["fmn"] >= 0.75
-    assert fooled["cw"] >= 0.5
     assert max(median.values()) <= 3
 
 
