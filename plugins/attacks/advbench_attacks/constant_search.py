@@ -21,9 +21,12 @@ _EDGE = 0.999999
 _BEYOND = 0.05
 """How far the first point is beyond the boundary linearised at the clean image, as a share of the way."""
 
+_STRAIGHT = 0.75
+"""Slopes are not believed that lead across a boundary before this share of the way that they tell of."""
+
 _APPROACH = 100
 _SHARE = 10
-"""Steps of DDN at most, and as a share of all, towards a boundary that the slopes at the clean image do not lead to."""
+"""Steps of DDN at most, and as a share of all, where the slopes at the clean image lead across none, or mislead."""
 
 _HOPELESS = 0.25
 """A constant is passed over that is smaller than this share of what the slopes at the first point ask for."""
@@ -53,10 +56,10 @@ class ConstantSearch:
     The search begins beside the nearest of the boundaries linearised at the clean image, and after a failure there
     again, or at the nearest point found. From the clean image it would end at the boundary with the likeliest other
     class, also where another is nearer; and black or white pixels, whose w lies far out, would hardly leave their
-    place. Where the slopes at the clean image lead across no boundary, as those of a network that was trained on
-    attacked images may not, it begins at what DDN finds. At a distance d whose margin is f, a constant below 2 d²/f
-    draws back to the clean image if the slopes stay what they are; where it is much below, it counts as a failure
-    without any steps, unless it is the last.
+    place. Where the slopes at the clean image lead across no boundary or tell of one far behind the first that is
+    crossed, as those of a network trained on attacked images do, it begins at what DDN finds. At a distance d whose
+    margin is f, a constant below 2 d²/f draws back to the clean image if the slopes stay what they are; where it is
+    much below, it counts as a failure without any steps, unless it is the last.
 
     Adam's first steps are as long as the learning rate says, whatever the constant. A boundary that is nearer is
     crossed by them alone, and a constant counts for more than that: it succeeds by points of later steps. Nor could
@@ -142,10 +145,11 @@ class ConstantSearch:
             with torch.no_grad():
                 hit = nearest.note(rows, begins[rows], for_rows(self.model, rows)(begins[rows]))
             nearest.look_on_the_way(self.model, rows[hit])
-            missed, steps = rows[~hit], min(_APPROACH, self.search_steps * self.steps // _SHARE)
-            if len(missed) and steps:
-                among = for_rows(self.model, missed), self.images[missed], self.labels[missed]
-                nearest.take(missed, shrink_norms(*among, steps=steps))
+            believed = hit & (nearest.distances > _STRAIGHT * size(begins - self.images, "l2"))[rows]
+            misled, steps = rows[~believed], min(_APPROACH, self.search_steps * self.steps // _SHARE)
+            if len(misled) and steps:
+                among = for_rows(self.model, misled), self.images[misled], self.labels[misled]
+                nearest.take(misled, shrink_norms(*among, steps=steps))
             begins = torch.where(each(nearest.distances.isfinite()), nearest.points, begins)
             self.points, self.distances = nearest.points, nearest.distances
         self._begins = _to_w(begins)

@@ -21,8 +21,8 @@ class CarliniWagnerL2(Attack):
     The margin is the true class's logit minus the largest other; x' = (tanh(w) + 1)/2 stays in [0, 1] by
     construction. A minimal attack, deterministic.
 
-    The search begins beside the nearest of the boundaries linearised at the clean image, or where that does not fool
-    the model at what a few steps of DDN find. It goes on from what each constant found; one that is far too small by
+    The search begins beside the nearest of the boundaries linearised at the clean image, or where these slopes mislead
+    at what a few steps of DDN find. It goes on from what each constant found; one that is far too small by
     the slopes there is passed over, and a sample without progress ends its steps early. Adam's steps are smaller than
     the learning rate where a point has been found that is nearer than a few of them are long.
     With ``engine=foolbox`` Foolbox's implementation runs instead, which begins each constant at the clean image.
