@@ -83,12 +83,12 @@ class NearestPoints:
         """Keeps what is nearest among others' points, which are of these samples."""
         self._keep(rows, others.points, others.distances, others.distances.isfinite())
 
-    def look_on_the_way(self, model: torch.nn.Module, rows: torch.Tensor) -> None:
+    def look_on_the_way(self, model: torch.nn.Module, rows: torch.Tensor, looks: int = _LOOKS) -> None:
         """Halves the way from these samples' clean images to their nearest points, for points that are nearer."""
         images = self.images[rows]
         ways = self.points[rows] - images
         low, high = torch.zeros_like(self.distances[rows]), torch.ones_like(self.distances[rows])
-        for _ in range(_LOOKS):
+        for _ in range(looks):
             middle = (low + high) / 2
             points = images + each(middle) * ways
             with torch.no_grad():

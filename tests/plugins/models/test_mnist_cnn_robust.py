@@ -105,13 +105,12 @@ def test_minimal_attacks_find_the_boundaries_that_adversarial_training_has_moved
         crafted = attack.run(shipped, images, labels, draws)
         fooled[attack.name] = float((shipped(crafted).argmax(1) != labels).double().mean())
         sizes = far[attack.name] = (crafted - images).flatten(1).norm(dim=1)
-        median[attack.name] = float(sizes[sizes > 0].median())
+        median[attack.name] = float(sizes.median())
     # Begun at the clean image, where black pixels hardly move, they fooled it on all, 37 % and none of the images.
-    assert fooled["ddn"] == fooled["cw"] == 1
-    assert fooled["fmn"] >= 0.75
-    assert max(median.values()) <= 3
-    # The slopes at most clean images tell of a boundary that is ten times as far, beside which it found others.
+    assert fooled == {"ddn": 1, "fmn": 1, "cw": 1}
+    # The slopes at most clean images tell of a boundary that is ten times as far, beside which they found others.
     assert (far["cw"] <= 1.01 * far["ddn"]).all()
+    assert median["cw"] <= median["fmn"] <= median["ddn"] <= 2
 
 
 def test_shipped_sidecar_says_how_the_weights_were_made() -> None:
