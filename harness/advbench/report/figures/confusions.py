@@ -48,7 +48,7 @@ def _matrix(axis: Axes, counts: Any) -> Any:
                 dark = shares[label, said] > 0.5
                 axis.text(
                     said, label, str(counts[label, said]), ha="center", va="center", fontsize=letters,
-                    color="white" if dark else "black",
+                    color="white" if dark else "black", in_layout=False,
                 )  # fmt: skip
     axis.set_xticks(range(size))
     axis.set_yticks(range(size))

@@ -54,7 +54,7 @@ def save(drawn: Drawn, folder: Path, formats: Sequence[str]) -> list[Path]:
         figure = drawn.draw()
         FigureCanvasAgg(figure)
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # laid out once, and not anew for each format
+        figure.set_layout_engine(None)  # laid out once; with any engine, each format would be drawn twice
         paths = [folder / f"{drawn.name}.{kind}" for kind in formats]
         for kind, path in zip(formats, paths, strict=True):
             figure.savefig(path, format=kind, metadata=_UNDATED[kind])

@@ -24,6 +24,7 @@ SETTINGS: dict[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 7.5,
     "axes.titlesize": 8,
+    "axes.titley": 1.0,
     "axes.labelsize": 7.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -39,6 +40,8 @@ SETTINGS: dict[str, Any] = {
     "svg.fonttype": "path",
     "svg.hashsalt": "advbench",
     "text.parse_math": False,
+    "figure.autolayout": False,
+    "figure.constrained_layout.use": False,
     "savefig.dpi": 300,
     "figure.dpi": 100,
 }
