@@ -197,3 +197,22 @@ def test_without_matplotlib_the_message_says_what_to_install(
     assert called.code == 2
     assert "pip install 'advbench[figures]'" in called.error_line()
     assert not (tmp_path / "figures").exists()
+
+
+def test_a_figure_is_laid_out_once_and_drawn_once_a_format(tmp_path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    from advbench.report.figures.drawing import FORMATS, Drawn, save
+
+    class Counting(Figure):
+        times = 0
+
+        def draw(self, renderer: Any) -> None:
+            self.times += 1
+            super().draw(renderer)
+
+    figure = Counting(figsize=(2, 1), layout="constrained")
+    axis = figure.subplots()
+    figure.colorbar(axis.imshow([[0, 1]]), ax=axis)
+    assert len(save(Drawn("name", "what", lambda: figure), tmp_path, FORMATS)) == len(FORMATS)
+    assert figure.times == 1 + len(FORMATS)
