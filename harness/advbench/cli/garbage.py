@@ -1,4 +1,4 @@
-"""When Python looks for garbage: seldom, never while the large libraries are imported, nor when the process ends."""
+"""When Python looks for garbage: seldom, not while a command imports torch to run a matrix, nor when it ends."""
 
 from __future__ import annotations
 

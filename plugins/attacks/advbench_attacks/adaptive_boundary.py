@@ -6,8 +6,7 @@ import torch
 
 from advbench.api import Norm, for_rows
 from advbench_attacks.halfspaces import to_boundary
-from advbench_attacks.input_gradients import CERTAIN, each, fooled, input_gradient, likeliest, towards
-from advbench_attacks.logit_differences import margin
+from advbench_attacks.input_gradients import clear_margin, each, fooled, input_gradient, likeliest, towards
 from advbench_attacks.minimal_steps import NearestPoints, size
 
 __all__ = ["AdaptiveBoundary"]
@@ -82,7 +81,7 @@ class AdaptiveBoundary:
             self._approach(rows, targets[rows])
         far = self.nearest.distances.isfinite() & (self.nearest.distances > self.eps)
         rows = far.nonzero().flatten()
-        self._interpolate(rows, _clearly(logits, self.labels)[rows])
+        self._interpolate(rows, clear_margin(logits, self.labels)[rows])
         if self.eps < 0:
             return self.nearest.confirmed(self.model)
         found = self.nearest.points
@@ -136,7 +135,7 @@ class AdaptiveBoundary:
         images, labels, model = self.images[rows], self.labels[rows], for_rows(self.model, rows)
         ways = self.nearest.points[rows] - images
         with torch.no_grad():
-            ahead = _clearly(model(images + ways), labels)
+            ahead = clear_margin(model(images + ways), labels)
         low, high = torch.zeros_like(ahead), torch.ones_like(ahead)
         for _ in range(_LOOKS):
             share = (behind / (behind - ahead)).nan_to_num(0.0).clamp(0, 1)
@@ -144,11 +143,6 @@ class AdaptiveBoundary:
             points = (images + each(at) * ways).clamp(0, 1)
             with torch.no_grad():
                 logits = model(points)
-            hit, found = self.nearest.note(rows, points, logits), _clearly(logits, labels)
+            hit, found = self.nearest.note(rows, points, logits), clear_margin(logits, labels)
             low, behind = torch.where(hit, low, at), torch.where(hit, behind, found)
             high, ahead = torch.where(hit, at, high), torch.where(hit, found, ahead)
-
-
-def _clearly(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """By how much another class leads more than it must to lead clearly: what :func:`lead` tells the sign of."""
-    return margin(logits, labels) - CERTAIN * logits.abs().amax(dim=1)

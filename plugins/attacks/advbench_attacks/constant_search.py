@@ -142,8 +142,7 @@ class ConstantSearch:
         begins = (self.images + (1 + _BEYOND) * first.changes).clamp(0, 1)
         if self.confidence == 0 and len(rows) and not is_stochastic(self.model):
             nearest = NearestPoints(self.images, self.labels, "l2")
-            with torch.no_grad():
-                hit = nearest.note(rows, begins[rows], for_rows(self.model, rows)(begins[rows]))
+            hit = nearest.look_at(self.model, rows, begins[rows])
             nearest.look_on_the_way(self.model, rows[hit])
             believed = hit & (nearest.distances > _STRAIGHT * size(begins - self.images, "l2"))[rows]
             misled, steps = rows[~believed], min(_APPROACH, self.search_steps * self.steps // _SHARE)

@@ -68,14 +68,14 @@ class FastMinimumNorm(Attack):
             return nearest.points
         begins = (images + (1 + FIRST_CHANGE) * first.changes).clamp(0, 1)
         if not is_stochastic(model):
-            hit = rows[_note(nearest, model, rows, begins[rows])]
+            hit = rows[nearest.look_at(model, rows, begins[rows])]
             nearest.look_on_the_way(model, hit, _LOOKS)
             begins[hit] = nearest.points[hit]
         self._approach(model, nearest, rows, begins[rows], begin=first.gradients)
         lost = rows[nearest.distances[rows].isinf()]
         if len(lost) and not is_stochastic(model):
             found = shrink_norms(for_rows(model, lost), images[lost], labels[lost], steps=self.steps)
-            _note(nearest, model, lost, found.points)
+            nearest.look_at(model, lost, found.points)
             found_at = lost[nearest.distances[lost].isfinite()]
             self._approach(model, nearest, found_at, nearest.points[found_at], begin=self.steps // 2)
         return nearest.confirmed(model)
@@ -101,7 +101,7 @@ class FastMinimumNorm(Attack):
             eps = torch.where(hit, shrunk, grown)
             length = annealed(self.step_size, SHRINKAGE * self.step_size, step, self.steps)
             points = (images + _projected(points - images + length * unit(gradient), eps, self.norm)).clamp(0, 1)
-        _note(nearest, model, rows, points)
+        nearest.look_at(model, rows, points)
 
     def minimises(self) -> Norm:
         """The norm that is given."""
@@ -110,12 +110,6 @@ class FastMinimumNorm(Attack):
     def passes(self) -> int:
         """A gradient a step."""
         return self.steps
-
-
-def _note(nearest: NearestPoints, model: torch.nn.Module, rows: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-    """Keeps those of these samples' points that are the nearest so far; returns which fool the model."""
-    with torch.no_grad():
-        return nearest.note(rows, points, for_rows(model, rows)(points))
 
 
 def _projected(changes: torch.Tensor, eps: torch.Tensor, norm: str) -> torch.Tensor:

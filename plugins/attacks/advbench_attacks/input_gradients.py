@@ -9,6 +9,7 @@ import torch
 
 __all__ = [
     "Loss",
+    "clear_margin",
     "each",
     "fooled",
     "input_gradient",
@@ -131,8 +132,13 @@ def likeliest(logits: torch.Tensor, labels: torch.Tensor, count: int) -> torch.T
 
 def lead(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Whether another class leads clearly: by more than rounding may change in another batch. bool, shape (batch,)."""
+    return clear_margin(logits, labels) > 0
+
+
+def clear_margin(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """By how much another class leads more than it must to lead clearly; shape (batch,)."""
     true = logits.gather(1, labels[:, None])[:, 0]
-    return _without(logits, labels).amax(dim=1) - true > CERTAIN * logits.abs().amax(dim=1)
+    return _without(logits, labels).amax(dim=1) - true - CERTAIN * logits.abs().amax(dim=1)
 
 
 def _gradient(

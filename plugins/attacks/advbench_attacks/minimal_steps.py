@@ -79,6 +79,11 @@ class NearestPoints:
             self._keep(rows, points, distances, hit)
         return hit
 
+    def look_at(self, model: torch.nn.Module, rows: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+        """Asks the model about these samples' points, and keeps them as :meth:`note` does."""
+        with torch.no_grad():
+            return self.note(rows, points, for_rows(model, rows)(points))
+
     def take(self, rows: torch.Tensor, others: NearestPoints) -> None:
         """Keeps what is nearest among others' points, which are of these samples."""
         self._keep(rows, others.points, others.distances, others.distances.isfinite())
@@ -91,8 +96,7 @@ class NearestPoints:
         for _ in range(looks):
             middle = (low + high) / 2
             points = images + each(middle) * ways
-            with torch.no_grad():
-                hit = self.note(rows, points, for_rows(model, rows)(points))
+            hit = self.look_at(model, rows, points)
             low, high = torch.where(hit, low, middle), torch.where(hit, middle, high)
 
     def _keep(self, rows: torch.Tensor, points: torch.Tensor, distances: torch.Tensor, hit: torch.Tensor) -> None:
