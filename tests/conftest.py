@@ -25,10 +25,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported, and for the
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int | None:
-    """A process for each core that this one may use, where pytest-xdist would count those of the machine."""
+    """A process for each core that this one may use, and one for when tests wait for processes that they started.
+
+    pytest-xdist would count the machine's cores.
+    """
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ or not hasattr(os, "sched_getaffinity"):
         return None
-    return len(os.sched_getaffinity(0))
+    return len(os.sched_getaffinity(0)) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

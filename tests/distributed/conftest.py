@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.distributed.helpers import environment
@@ -18,19 +20,19 @@ from tests.distributed.helpers import environment
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Callable[..., str]]:
     """Starts a Dask scheduler and workers, each a process of its own; gives the address."""
-    started: list[subprocess.Popen[str]] = []
+    started: list[subprocess.Popen[bytes]] = []
     dask = [sys.executable, "-m", "dask"]
 
     def start(workers: int, *flags: str, threads: int = 1, **variables: str) -> str:
         file = tmp_path / f"scheduler-{len(started)}.json"
         where = ["--scheduler-file", str(file)]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "text": True, "cwd": tmp_path}
-        all_of_them = environment(**variables)
+        apart: dict[str, Any] = {"start_new_session": True, "cwd": tmp_path, "env": environment(**variables)}
+        apart |= {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         scheduler = [*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", *where]
-        started.append(subprocess.Popen(scheduler, env=all_of_them, **quiet))  # type: ignore[call-overload]
+        started.append(subprocess.Popen(scheduler, **apart))
         worker = [*dask, "worker", "--nthreads", str(threads), "--no-dashboard", *flags, *where]
         worker += ["--local-directory", str(tmp_path)]
-        started.extend(subprocess.Popen(worker, env=all_of_them, **quiet) for _ in range(workers))  # type: ignore[call-overload]
+        started.extend(subprocess.Popen(worker, **apart) for _ in range(workers))
         until = time.monotonic() + 60
         while not file.exists() or not file.read_text().strip():
             assert time.monotonic() < until, "the scheduler does not start"
@@ -40,10 +42,8 @@ def cluster(tmp_path: Path) -> Iterator[Callable[..., str]]:
         return found[1]
 
     yield start
-    for process in reversed(started):
-        process.send_signal(signal.SIGTERM)
+    for process in started:  # with the processes that it started; asked to end, workers take their time
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     for process in started:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(20)
-        process.kill()
         process.wait()
