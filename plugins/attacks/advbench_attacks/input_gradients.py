@@ -7,6 +7,8 @@ from typing import TypeAlias
 
 import torch
 
+from advbench_attacks.logit_differences import margin
+
 __all__ = [
     "Loss",
     "clear_margin",
@@ -137,8 +139,7 @@ def lead(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 def clear_margin(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """By how much another class leads more than it must to lead clearly; shape (batch,)."""
-    true = logits.gather(1, labels[:, None])[:, 0]
-    return _without(logits, labels).amax(dim=1) - true - CERTAIN * logits.abs().amax(dim=1)
+    return margin(logits, labels) - CERTAIN * logits.abs().amax(dim=1)
 
 
 def _gradient(
