@@ -87,6 +87,10 @@ AT_START = {
         plugin(before="import torch\ntorch.set_default_dtype(torch.float64)"),
         "changed torch's default dtype (to torch.float64) for the whole process while it was loaded; that is put back",
     ),
+    "how float32 is computed": (
+        plugin(before="import torch\ntorch.set_float32_matmul_precision('medium')"),
+        "changed how torch computes float32 (matmul precision to medium) for the whole process while it was loaded",
+    ),
     "gradients switched off, another folder": (
         plugin(before="import os, torch\ntorch.set_grad_enabled(False)\nos.chdir('/')"),
         "changed whether torch records gradients (to False) and the working folder (to /) for the whole process",
@@ -133,6 +137,10 @@ AT_RUN = {
     "deterministic algorithms": (
         plugin(before="import torch", body="torch.use_deterministic_algorithms(True)"),
         "defense 'bad' changed torch's choice of deterministic algorithms (to True) for the whole process",
+    ),
+    "how float32 is computed": (
+        plugin(before="import torch", body="torch.backends.cudnn.allow_tf32 = True"),
+        "defense 'bad' changed how torch computes float32 (cudnn.allow_tf32 to True) for the whole process",
     ),
     "thread that raises": (
         plugin(before=THREAD, body="started = threading.Thread(target=fail); started.start(); started.join()"),

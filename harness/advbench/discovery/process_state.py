@@ -8,10 +8,12 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+
+from advbench.discovery.arithmetic import float32_settings, set_float32
 
 __all__ = ["ProcessState", "is_interruption", "process_kept"]
 
@@ -24,6 +26,7 @@ class ProcessState:
     device: torch.device
     gradients: bool
     deterministic: bool
+    float32: Mapping[str, Any]
     folder: str | None
     on_interrupt: Any
 
@@ -35,6 +38,7 @@ class ProcessState:
             device=torch.get_default_device(),
             gradients=torch.is_grad_enabled(),
             deterministic=torch.are_deterministic_algorithms_enabled(),
+            float32=float32_settings(),
             folder=_folder(),
             on_interrupt=signal.getsignal(signal.SIGINT),
         )
@@ -54,6 +58,10 @@ class ProcessState:
         if now.deterministic != self.deterministic:
             torch.use_deterministic_algorithms(self.deterministic)
             changed.append(f"torch's choice of deterministic algorithms (to {now.deterministic})")
+        if now.float32 != self.float32:
+            set_float32(self.float32)
+            told = next(f"{name} to {value}" for name, value in now.float32.items() if self.float32.get(name) != value)
+            changed.append(f"how torch computes float32 ({told})")
         if now.folder != self.folder and self.folder is not None:
             os.chdir(self.folder)
             changed.append(f"the working folder (to {now.folder})")
