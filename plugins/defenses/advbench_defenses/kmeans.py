@@ -56,7 +56,7 @@ class KMeansQuantisation(Defense):
         """Returns images of at most ``clusters`` colours each."""
         if self.engine == "native":
             points = images.detach().flatten(2).transpose(1, 2)
-            draws = rng.uniform(self.clusters, candidates(self.clusters)).to(images.device)
+            draws = rng.uniform(self.clusters, candidates(self.clusters))
             found = quantise(points, draws, self.iterations)
             return found.transpose(1, 2).reshape(images.shape).contiguous()
         return self._one_by_one(images, rng)

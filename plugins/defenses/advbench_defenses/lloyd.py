@@ -9,8 +9,8 @@ from advbench_defenses.seeding import seeds, squared_distances
 
 __all__ = ["quantise"]
 
-_BLOCK_VALUES = {"cpu": 2**20}
-"""How many distances are in memory together: on a processor, no more than its caches hold."""
+_BLOCK_VALUES = 2**20
+"""How many distances are in memory together: no more than the processor's caches hold."""
 
 
 _WORTH_A_THREAD = 100
@@ -22,30 +22,33 @@ def quantise(points: torch.Tensor, draws: torch.Tensor, iterations: int) -> torc
 
     The initial centroids are those of :func:`seeds`. A centroid that loses all its points moves to the point that is
     furthest from its own. The set is finished when no point changes its cluster. Squared distances are compared to a
-    relative 2⁻²³ times the number of clusters.
+    relative 2⁻²³ times the number of clusters. All is computed on the processor. A GPU adds up in an order that depends
+    on how many sets there are, and between colours of 8 bits there are ties, of which rounding then decides.
 
     Args:
-        points: float32, shape (sets, points, coordinates).
+        points: float32, on any device, shape (sets, points, coordinates).
         draws: Numbers in [0, 1), shape (sets, clusters, candidates); a set keeps as many distinct points as clusters.
         iterations: Most iterations.
 
     Returns:
-        Points of the same shape; a set with no more distinct points than clusters is returned as it is.
+        Points of the same shape and on the same device; a set with no more distinct points than clusters is returned as
+        it is.
     """
     if not len(points):
         return points.clone()
-    values = _BLOCK_VALUES.get(points.device.type, 2**26) // points.shape[1]
-    threads = torch.get_num_threads() if points.device.type == "cpu" else 1
-    fair = max(_WORTH_A_THREAD, -(-len(points) // threads))  # so that each thread has a block
+    device, points, draws = points.device, points.cpu(), draws.cpu()
+    values = _BLOCK_VALUES // points.shape[1]
+    fair = max(_WORTH_A_THREAD, -(-len(points) // torch.get_num_threads()))  # so that each thread has a block
 
     def split(each: int, *tensors: torch.Tensor) -> list[tuple[torch.Tensor, ...]]:
         block = max(1, min(values // each, fair))
         return list(zip(*(torch.split(tensor, block) for tensor in tensors), strict=True))
 
-    starts = over_blocks(lambda part: seeds(*part), split(draws.shape[2], points, draws), points.device)
+    starts = over_blocks(lambda part: seeds(*part), split(draws.shape[2], points, draws))
     centroids, left = (torch.cat(pieces) for pieces in zip(*starts, strict=True))
     blocks = split(draws.shape[1], points, centroids, left)
-    return torch.cat(over_blocks(lambda part: _quantise_block(*part, iterations=iterations), blocks, points.device))
+    found = torch.cat(over_blocks(lambda part: _quantise_block(*part, iterations=iterations), blocks))
+    return found.to(device)
 
 
 def _quantise_block(

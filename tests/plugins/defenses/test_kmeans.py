@@ -127,3 +127,17 @@ def test_an_images_result_does_not_depend_on_its_batch(images: torch.Tensor, kme
     whole = apply(kmeans(6), images)
     alone = kmeans(6).apply(images[3:4], SampleRandom(0, "defense", [3]))
     assert torch.equal(alone[0], whole[3])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("channels", [1, 3])
+def test_colours_on_a_gpu_are_those_of_the_processor_in_a_batch_and_alone(channels: int) -> None:
+    generator = torch.Generator().manual_seed(3)
+    # Of few levels, so that there are ties for rounding to decide of.
+    images = torch.randint(0, 64, (16, channels, 32, 32), generator=generator) / 255
+    defense = KMeansQuantisation(50)
+    together = defense.apply(images.cuda(), SampleRandom(0, "defense", range(16), "cuda"))
+    assert together.is_cuda
+    assert torch.equal(together.cpu(), apply(defense, images))
+    alone = defense.apply(images[7:8].cuda(), SampleRandom(0, "defense", [7], "cuda"))
+    assert torch.equal(alone, together[7:8])
