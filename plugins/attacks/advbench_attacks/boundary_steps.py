@@ -8,7 +8,7 @@ import torch
 
 from advbench.api import Norm, for_rows, is_stochastic
 from advbench_attacks.input_gradients import each, fooled
-from advbench_attacks.minimal_steps import size
+from advbench_attacks.minimal_steps import confirmed, size
 
 __all__ = ["BoundarySteps"]
 
@@ -90,6 +90,7 @@ class BoundarySteps:
             steps crossed no boundary.
         """
         points, reached = self.images.clone(), self.images
+        crossed = torch.zeros_like(self.labels, dtype=torch.bool)
         rows = torch.arange(len(reached), device=reached.device)
         moved = torch.zeros_like(reached)
         for step in range(self.steps + 1):
@@ -98,7 +99,7 @@ class BoundarySteps:
                 classes = logits.detach().argsort(dim=1, descending=True, stable=True)[:, : self.candidates]
                 self._slopes = logits.new_zeros(classes.shape)
             going = logits.argmax(dim=1) == self.labels[rows]
-            points[rows[~going]] = reached[~going]
+            points[rows[~going]], crossed[rows[~going]] = reached[~going], True
             rows, classes, moved, reached = rows[going], classes[going], moved[going], reached[going]
             if not len(rows) or step == self.steps:
                 break
@@ -107,9 +108,11 @@ class BoundarySteps:
                 going = torch.ones_like(rows, dtype=torch.bool)
             moved = moved + self._nearest(asked, logits, going, rows, classes, moved=moved)
             reached = (self.images[rows] + (1 + self.overshoot) * moved).clamp(0, 1)
-        lost = ~fooled(self.model, points, self.labels) | ~points.flatten(1).isfinite().all(dim=1)
-        points[lost] = self.images[lost]
-        return points
+        finite = points.flatten(1).isfinite().all(dim=1)
+        lost = ~fooled(self.model, points, self.labels) & finite
+        points = torch.where(each(finite), points, self.images)
+        # Only those: what the overshoot has led across is left where it is.
+        return confirmed(self.model, points, self.images, self.labels, found=lost & crossed)
 
     def _ask(self, rows: torch.Tensor, points: torch.Tensor, *, gradient: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """These samples' points, and what the model says of them; with a graph from one to the other, or without."""

@@ -101,6 +101,28 @@ def test_deepfool_goes_hardly_beyond_a_boundary_that_is_very_near(norm, dual, ov
     assert (found <= (1.0002 if overshoot == 0 else 1 + overshoot) * smallest).all()
 
 
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_a_deepfool_that_rounding_undoes_in_the_whole_batch_goes_a_little_farther(norm, affine, inner, streams):
+    class Rounding(torch.nn.Module):
+        """Asked without a graph about all, as at the end, it favours the true class a little."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            all_at_once = len(x) == 8 and not torch.is_grad_enabled()
+            return affine(x) + (shift if all_at_once else 0)
+
+    first, second = affine(inner).topk(2, dim=1).values.T
+    labels = affine(inner).argmax(dim=1)
+    shift = 5e-4 * (first - second)[:, None] * torch.nn.functional.one_hot(labels, 3)
+    attack = DeepFool(norm=norm, overshoot=0)
+    exact = attack.run(affine, inner, labels, streams(range(8)))
+    model = Rounding().eval()
+    crafted = attack.run(model, inner, labels, streams(range(8)))
+    with torch.no_grad():
+        assert (model(exact).argmax(dim=1) == labels).all(), "the rounding must matter"
+        assert (model(crafted).argmax(dim=1) != labels).all()
+    assert (size(crafted - inner, norm) <= 1.01 * size(exact - inner, norm)).all()
+
+
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
 def test_every_sample_is_fooled_and_the_inputs_stay_as_they_were(attack, network, images, labels, streams):
     kept = images.clone()
