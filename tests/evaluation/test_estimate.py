@@ -57,6 +57,20 @@ def test_a_forecast_does_not_hold_up_the_run(toy: Toy, monkeypatch: pytest.Monke
     assert "this will take at a guess" in called.err
 
 
+def test_an_attack_that_knows_the_defense_takes_the_time_of_all_its_draws(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = {"pass": 0.03, "defense": 0.1}
+    trial = import_module("advbench.evaluation.estimate")._Trial
+    monkeypatch.setattr(trial, "seconds", lambda _, thing: taken[thing[0]])
+    monkeypatch.setattr("advbench.cli.matrix_run.run_todo", lambda *_, **__: None)
+    called, _ = toy("--threats", "adaptive", "--eot", 5, defenses=["toy-noise"])
+    # 40 images: attacked with one pass of 5 draws each, then classified twice, clean and attacked.
+    assert "this will take about 35 s" in called.err, "40 * 5 * (0.03 + 0.1) + 2 * 40 * (0.03 / 3 + 0.1)"
+    called, _ = toy("--threats", "oblivious", "--eot", 5, defenses=["toy-noise"])
+    assert "this will take about 10 s" in called.err, "40 * 0.03 + 2 * 40 * (0.03 / 3 + 0.1)"
+
+
 class BreaksAtTrials(FuturesExecutor):
     """A pool that a trial breaks as a whole, and that takes nothing from then on."""
 

@@ -124,7 +124,8 @@ def _timed(task: Task, batch_size: int) -> list[Timed]:
     if isinstance(task, JoinTask):
         return []
     if isinstance(task, CraftTask):
-        return [("pass", task.model, task.dataset, task.precision, str(min(len(task.places), batch_size)))]
+        attacked = ("pass", task.model, task.dataset, task.precision, str(min(len(task.places), batch_size)))
+        return [attacked, ("defense", task.defense, task.dataset)] if task.defense else [attacked]
     dataset, model, defense, count = _parts(task)
     return [("pass", model, dataset, FLOAT32, str(min(count, batch_size))), ("defense", defense, dataset)]
 
@@ -136,7 +137,7 @@ def _seconds(task: Task, measured: Mapping[Timed, float], passes: Mapping[str, f
         return 0.0
     if isinstance(task, CraftTask):
         times = passes[task.attack]
-        return len(task.places) * each[0] * (_UNKNOWN_PASSES if times is None else times)
+        return len(task.places) * task.draws * sum(each) * (_UNKNOWN_PASSES if times is None else times)
     return _parts(task)[3] * (each[0] / 3 + each[1])
 
 
