@@ -54,7 +54,10 @@ def to_boundary(points: torch.Tensor, normals: torch.Tensor, offsets: torch.Tens
         slope = (gains * (moved < room)).sum(dim=1, keepdim=True)
         missing = wanted - (weights * torch.minimum(moved, room)).sum(dim=1, keepdim=True)
         # From below the root the tangent never leads beyond it; what is past it is rounding.
-        reach = (reach + missing.clamp(min=0) / slope.clamp(min=tiny)).clamp(max=_FAR)
+        before, reach = reach, (reach + missing.clamp(min=0) / slope.clamp(min=tiny)).clamp(max=_FAR)
+        # A GPU would have to be waited for, which takes longer than the rounds that are left.
+        if not reach.is_cuda and torch.equal(before, reach):
+            break
     changes: torch.Tensor = signs * torch.minimum(reach * speeds, room).reshape(points.shape)
     return changes
 

@@ -128,6 +128,15 @@ def test_without_a_direction_there_is_no_step(norm):
     assert torch.equal(to_boundary(points, torch.zeros_like(points), torch.ones(2), norm), torch.zeros_like(points))
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_the_search_for_a_step_ends_where_it_has_settled(norm, monkeypatch):
+    rounds, minimum = [], torch.minimum
+    monkeypatch.setattr(torch, "minimum", lambda *given: rounds.append(1) or minimum(*given))
+    points = torch.full((3, 1, 3, 4), 0.5)
+    to_boundary(points, torch.ones_like(points), torch.full((3,), 0.1), norm)  # nothing comes to its bound
+    assert len(rounds) <= 4, "one to get there, one to see it, one for rounding, and the changes themselves"
+
+
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
 def test_every_sample_is_fooled_and_the_inputs_stay_as_they_were(attack, network, many, streams):
     images, labels = many
