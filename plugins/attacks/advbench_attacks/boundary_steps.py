@@ -143,7 +143,7 @@ class BoundarySteps:
         labels, slopes = self.labels[rows], self._slopes[rows]
         at, places = going.nonzero().flatten(), torch.arange(len(rows), device=rows.device)
         points = asked.detach()[at]
-        gaps = _gaps(logits[at], classes, labels)
+        gaps = _gaps(logits, at, classes, labels)
         heights = gaps.detach().abs()
         unseen = classes != labels[:, None]
         bounds = torch.where(slopes > 0, heights / (_STEEPER * slopes), 0.0)
@@ -159,7 +159,7 @@ class BoundarySteps:
                 places = wanted.nonzero().flatten()
                 asked, logits = self._ask(rows[places], points[places], gradient=True)
                 at = torch.arange(count, device=rows.device)
-                gaps = _gaps(logits, classes[places], labels[places])
+                gaps = _gaps(logits, at, classes[places], labels[places])
             among = wanted[places]
             these = places[among]
             k = column[these, None]
@@ -230,7 +230,8 @@ class _Nearest:
         return slopes
 
 
-def _gaps(logits: torch.Tensor, classes: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """The differences f_k = z_k − z_y, with a graph: shape (samples, candidates)."""
+def _gaps(logits: torch.Tensor, at: torch.Tensor, classes: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The differences f_k = z_k − z_y of the samples at these places, with a graph: shape (samples, candidates)."""
     with torch.enable_grad():
+        logits = logits[at]
         return logits.gather(1, classes) - logits.gather(1, labels[:, None])

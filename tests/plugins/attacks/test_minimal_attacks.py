@@ -102,6 +102,14 @@ def test_deepfool_goes_hardly_beyond_a_boundary_that_is_very_near(norm, dual, ov
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_deepfool_takes_its_own_gradients_where_the_caller_records_none(norm, network, images, labels, streams):
+    attack = DeepFool(norm=norm)
+    with torch.no_grad():
+        crafted = attack.run(network, images, labels, streams(range(6)))
+    assert torch.equal(crafted, attack.run(network, images, labels, streams(range(6))))
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_a_deepfool_that_rounding_undoes_in_the_whole_batch_goes_a_little_farther(norm, affine, inner, streams):
     class Rounding(torch.nn.Module):
         """Asked without a graph about all, as at the end, it favours the true class a little."""
