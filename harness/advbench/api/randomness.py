@@ -6,13 +6,14 @@ the batches, the number of jobs and the device never change which random numbers
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+
+from advbench.api.streams import Stream
 
 __all__ = ["SampleRandom"]
 
@@ -42,7 +43,7 @@ class SampleRandom:
         self.ids = [int(sample_id) for sample_id in ids]
         self.device = torch.device(device)
         self._salts = [""] * len(self.ids)
-        self._generators: list[np.random.Generator | None] = [None] * len(self.ids)
+        self._streams: list[Stream | None] = [None] * len(self.ids)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -53,7 +54,7 @@ class SampleRandom:
         chosen = positions[index.cpu() if isinstance(index, torch.Tensor) else index].tolist()
         part = SampleRandom(self.seed, self.purpose, [self.ids[i] for i in chosen], self.device)
         part._salts = [self._salts[i] for i in chosen]
-        part._generators = [self._generator(i) for i in chosen]
+        part._streams = [self._stream(i) for i in chosen]
         return part
 
     def derive(self, purpose: str) -> SampleRandom:
@@ -70,19 +71,19 @@ class SampleRandom:
                 the samples, then those of the second.
         """
         spawned = SampleRandom(self.seed, self.purpose, self.ids * times, self.device)
-        numbers = [int(self._generator(i).integers(0, 2**63)) for i in [*range(len(self.ids))] * times]
+        numbers = [self._stream(i).draw(_number) for i in [*range(len(self.ids))] * times]
         spawned._salts = [f"{salt}\0{number}" for salt, number in zip(self._salts * times, numbers, strict=True)]
         return spawned
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> torch.Tensor:
         """Uniform float32 numbers in [low, high), of shape (samples, *shape)."""
         drawn = self._draw(shape, lambda g: g.random(shape, dtype=np.float32), np.float32)
-        return drawn * (high - low) + low
+        return drawn.mul_(high - low).add_(low)
 
     def normal(self, *shape: int, mean: float = 0.0, std: float = 1.0) -> torch.Tensor:
         """Normal float32 numbers, of shape (samples, *shape)."""
         drawn = self._draw(shape, lambda g: g.standard_normal(shape, dtype=np.float32), np.float32)
-        return drawn * std + mean
+        return drawn.mul_(std).add_(mean)
 
     def bernoulli(self, probability: float, *shape: int) -> torch.Tensor:
         """True with the given probability: bool, of shape (samples, *shape)."""
@@ -94,22 +95,27 @@ class SampleRandom:
 
     def seeds(self) -> list[int]:
         """One 32-bit seed a sample, for libraries that take a seed and not a generator."""
-        return [int(self._generator(i).integers(0, 2**32)) for i in range(len(self.ids))]
+        return [self._stream(i).draw(_seed) for i in range(len(self.ids))]
 
     def _draw(
         self, shape: tuple[int, ...], draw: Callable[[np.random.Generator], Any], dtype: type[Any]
     ) -> torch.Tensor:
         out: npt.NDArray[Any] = np.empty((len(self.ids), *shape), dtype=dtype)
         for i in range(len(self.ids)):
-            out[i] = draw(self._generator(i))
+            out[i] = self._stream(i).draw(draw)
         return torch.from_numpy(out).to(self.device)
 
-    def _generator(self, position: int) -> np.random.Generator:
-        generator = self._generators[position]
-        if generator is None:
-            text = f"{self.seed}\0{self.purpose}\0{self.ids[position]}{self._salts[position]}"
-            digest = hashlib.sha256(text.encode()).digest()
-            key = np.frombuffer(digest[:16], dtype="<u8")
-            generator = np.random.Generator(np.random.Philox(key=key))
-            self._generators[position] = generator
-        return generator
+    def _stream(self, position: int) -> Stream:
+        stream = self._streams[position]
+        if stream is None:
+            stream = Stream(f"{self.seed}\0{self.purpose}\0{self.ids[position]}{self._salts[position]}")
+            self._streams[position] = stream
+        return stream
+
+
+def _number(generator: np.random.Generator) -> int:
+    return int(generator.integers(0, 2**63))
+
+
+def _seed(generator: np.random.Generator) -> int:
+    return int(generator.integers(0, 2**32))

@@ -60,8 +60,8 @@ class ProcessState:
             changed.append(f"torch's choice of deterministic algorithms (to {now.deterministic})")
         if now.float32 != self.float32:
             set_float32(self.float32)
-            told = next(f"{name} to {value}" for name, value in now.float32.items() if self.float32.get(name) != value)
-            changed.append(f"how torch computes float32 ({told})")
+            told = (f"{name} to {value}" for name, value in now.float32.items() if self.float32.get(name) != value)
+            changed.append(f"how torch computes float32 ({next(told, 'its settings contradict one another')})")
         if now.folder != self.folder and self.folder is not None:
             os.chdir(self.folder)
             changed.append(f"the working folder (to {now.folder})")
