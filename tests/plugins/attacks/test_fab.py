@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from scipy.optimize import linprog
@@ -87,18 +88,21 @@ def test_a_step_to_the_boundary_goes_no_further_than_it_must_and_stays_in_the_im
 
 
 def _by_bisection(points, normals, offsets, norm):
-    points, normals, offsets = points.double(), normals.double(), offsets.double()
-    signs = -normals.sign() * offsets.sign().reshape(-1, 1, 1, 1)
-    room = torch.where(signs > 0, 1 - points, points)
-    speeds = torch.ones_like(room) if norm == "linf" else normals.abs()
-    low = torch.zeros(len(points), 1, 1, 1).double()
+    # In NumPy, whose many small steps take a fifth of torch's.
+    shape = points.shape
+    points, normals = (x.flatten(1).double().numpy() for x in (points, normals))
+    offsets = offsets.double().numpy()[:, None]
+    signs, weights = -np.sign(normals) * np.sign(offsets), np.abs(normals)
+    room = np.where(signs > 0, 1 - points, points)
+    speeds = np.ones_like(room) if norm == "linf" else weights
+    low = np.zeros((len(points), 1))
     high = low + 1e40
     for _ in range(250):
         middle = (low + high) / 2
-        moved = (normals.abs() * torch.minimum(middle * speeds, room)).flatten(1).sum(dim=1)
-        short = (moved < offsets.abs()).reshape(-1, 1, 1, 1)
-        low, high = torch.where(short, middle, low), torch.where(short, high, middle)
-    return signs * torch.minimum(high * speeds, room)
+        moved = (weights * np.minimum(middle * speeds, room)).sum(axis=1, keepdims=True)
+        short = moved < np.abs(offsets)
+        low, high = np.where(short, middle, low), np.where(short, high, middle)
+    return torch.from_numpy(signs * np.minimum(high * speeds, room)).reshape(shape)
 
 
 def test_a_step_to_the_boundary_in_l1_is_the_solution_of_its_linear_programme():
