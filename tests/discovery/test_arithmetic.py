@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
+from advbench.discovery import process_kept
 from advbench.discovery.arithmetic import exact_float32, float32_settings, set_float32
 
 CHANGES: dict[str, Callable[[], object]] = {
@@ -44,6 +45,12 @@ def test_float32_is_exact_inside_and_what_it_was_after(change: Callable[[], obje
         with torch.backends.cudnn.flags(enabled=False):  # as networks do; it reads the settings, and raises at odd ones
             pass
     assert float32_settings() == before
+
+
+def test_components_run_in_exact_float32() -> None:
+    with process_kept() as process:
+        assert not torch.backends.cudnn.allow_tf32
+        assert not process.put_back()
 
 
 def test_the_choice_of_algorithms_is_what_it_was_after() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from advbench.discovery.arithmetic import exact_float32
 from advbench.discovery.identity import code_digests, dependency_versions, is_library
 from advbench.discovery.loading import DISABLE_VARIABLE, FILES_VARIABLE, discover, named_files
 from advbench.discovery.process_state import ProcessState, is_interruption, process_kept
@@ -21,7 +20,6 @@ __all__ = [
     "code_digests",
     "dependency_versions",
     "discover",
-    "exact_float32",
     "is_interruption",
     "is_library",
     "named_files",

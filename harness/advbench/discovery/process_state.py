@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from advbench.discovery.arithmetic import float32_settings, set_float32
+from advbench.discovery.arithmetic import exact_float32, float32_settings, set_float32
 
 __all__ = ["ProcessState", "is_interruption", "process_kept"]
 
@@ -74,12 +74,16 @@ class ProcessState:
 
 @contextlib.contextmanager
 def process_kept() -> Iterator[ProcessState]:
-    """Leaves the process as it was, so that nothing else runs otherwise for what a component did inside."""
-    before = ProcessState.now()
-    try:
-        yield before
-    finally:
-        before.put_back()
+    """Leaves the process as it was, so that nothing else runs otherwise for what a component did inside.
+
+    Inside float32 is computed as such, whatever the process had set.
+    """
+    with exact_float32():
+        before = ProcessState.now()
+        try:
+            yield before
+        finally:
+            before.put_back()
 
 
 def is_interruption(error: BaseException) -> bool:

@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 import torch
 
 from advbench.api import SampleRandom, WorkerLostError
-from advbench.discovery import exact_float32, is_interruption, process_kept, threads_watched
+from advbench.discovery import is_interruption, process_kept, threads_watched
 from advbench.errors import describe
 from advbench.evaluation.crew import Crew
 from advbench.evaluation.environment import Environment, Workspace, workspace
@@ -168,8 +168,7 @@ class _Trial:
     def seconds(self, thing: Timed) -> float:
         """Seconds an image; 0 of what fails."""
         try:
-            watched = threads_watched(lambda error: _log.info("a thread failed: %s", describe(error)))
-            with exact_float32(), process_kept(), watched:
+            with process_kept(), threads_watched(lambda error: _log.info("a thread failed: %s", describe(error))):
                 if thing[0] == "defense":
                     return self._defense_seconds(*thing[1:])
                 model, dataset, precision, count = thing[1:]

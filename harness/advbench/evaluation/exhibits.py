@@ -9,7 +9,7 @@ import torch
 
 from advbench.analysis import Exhibit, Views
 from advbench.api import SampleRandom
-from advbench.discovery import exact_float32
+from advbench.discovery import process_kept
 from advbench.errors import UsageError
 from advbench.evaluation.cells import CHUNK
 from advbench.evaluation.environment import Workspace
@@ -38,6 +38,7 @@ class Exhibits:
         self._views: dict[tuple[str, ...], Views] = {}
 
     @torch.no_grad()
+    @process_kept()
     def of(self, described: Mapping[str, Any]) -> Exhibit:
         """The exhibit of one finished cell, as the manifest describes it.
 
@@ -94,14 +95,12 @@ class Exhibits:
             self._views[key] = self._defended(described, images, ids)
         return self._views[key]
 
-    @exact_float32()
     def _defended(self, described: Mapping[str, Any], images: torch.Tensor, ids: Sequence[int]) -> Views:
         rng = SampleRandom(self.manifest["seed"], "defense", ids, self.place.device)
         given = images.to(self.place.device).clone()
         returned = self.place.chain(described["defense"]).apply(given, rng)
         return self._view(described["model"], returned)
 
-    @exact_float32()
     def _view(self, model: str, images: torch.Tensor) -> Views:
         shares = torch.softmax(self.place.network(model)(images.to(self.place.device)), dim=1)
         best = shares.max(dim=1)

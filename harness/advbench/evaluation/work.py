@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from advbench.discovery import exact_float32, is_interruption, process_kept, threads_watched
+from advbench.discovery import is_interruption, process_kept, threads_watched
 from advbench.errors import ContractError, StoreError, describe
 from advbench.evaluation.craft import craft, join
 from advbench.evaluation.environment import Environment, Workspace, workspace
@@ -170,7 +170,7 @@ def _attempt(place: Workspace, task: Task) -> str | None:
 
 def _run(place: Workspace, task: Task) -> None:
     place.thread_errors.clear()
-    with exact_float32(), process_kept() as place.process, threads_watched(place.thread_errors.append):
+    with process_kept() as place.process, threads_watched(place.thread_errors.append):
         if isinstance(task, CraftTask):
             _check_material(place, task)
             craft(place, task, _progress)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 
 from advbench.api import Component
-from advbench.discovery import exact_float32, process_kept
+from advbench.discovery import process_kept
 from advbench.errors import ContractError, describe
 from advbench.streams import stdout_kept
 
@@ -79,7 +79,7 @@ def examine(rules: Iterator[Rule]) -> Iterator[Finding]:
     """Holds each rule against its component; whatever the component raises breaks the rule."""
     for rule in rules:
         try:
-            with stdout_kept(), exact_float32(), process_kept() as process:
+            with stdout_kept(), process_kept() as process:
                 rule.check()
                 changed = process.put_back()
             expect(not changed, "the settings of the process to stay", f"it changed {' and '.join(changed)}")
