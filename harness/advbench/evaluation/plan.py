@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from advbench.api import Attack, Component, Dataset, DataSources, Model
-from advbench.discovery import Registry
+from advbench.discovery import Registry, look_again
 from advbench.errors import UsageError, describe
 from advbench.evaluation.cells import Axes, Cell
 from advbench.evaluation.product import cells_of
@@ -104,6 +104,7 @@ def build_plan(parts: Sequence[Axes], sources: DataSources, device: str) -> Plan
         DataError: A dataset's digest cannot be told.
         WeightsError: A model's or defense's weights are missing.
     """
+    look_again()  # files may have changed since this process last planned
     cells: dict[tuple[str, ...], Cell] = {}
     for axes in parts:
         for dataset in axes.datasets:
