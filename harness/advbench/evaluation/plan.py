@@ -12,6 +12,7 @@ import numpy as np
 from advbench.api import Attack, Component, Dataset, DataSources, Model
 from advbench.discovery import Registry, look_again
 from advbench.errors import UsageError, describe
+from advbench.evaluation.answers import Answers
 from advbench.evaluation.cells import Axes, Cell
 from advbench.evaluation.product import cells_of
 from advbench.evaluation.threat import Threat, select_threats
@@ -97,8 +98,15 @@ def _surrogate(registry: Registry, spec: str | None, threats: Sequence[Threat]) 
     return _of(Model, models)[0]  # type: ignore[no-any-return]
 
 
-def build_plan(parts: Sequence[Axes], sources: DataSources, device: str) -> Plan:
-    """Builds every cell of every part with its keys; a cell of several parts is one. Reads no images and no weights.
+def build_plan(parts: Sequence[Axes], sources: DataSources, device: str, answers: Answers | None = None) -> Plan:
+    """Builds every cell of every part with its keys; a cell of several parts is one.
+
+    Args:
+        parts: The axes of each part.
+        sources: Where datasets may look.
+        device: Where the cells are to be computed.
+        answers: Who asks networks what they answer, which is a part of their keys; None to read neither images nor
+            weights.
 
     Raises:
         DataError: A dataset's digest cannot be told.
@@ -110,7 +118,7 @@ def build_plan(parts: Sequence[Axes], sources: DataSources, device: str) -> Plan
         for dataset in axes.datasets:
             ids = pick_ids(dataset, axes.limit, axes.seed)
             for model in axes.models:
-                for cell in cells_of(axes, dataset, model, ids, sources=sources, device=device):
+                for cell in cells_of(axes, dataset, model, ids, sources=sources, device=device, answers=answers):
                     cells.setdefault(tuple(cell.specs().values()), cell)
     return Plan(tuple(parts), tuple(cells.values()))
 
