@@ -119,13 +119,14 @@ class MatrixRun:
         self.suite = suite
         self.command = command
         axes = resolve_axes(bench.registry, suite)
-        answers = bench.answers()
-        self.plan = build_plan(axes, bench.sources, bench.environment.device, answers)
-        if all(cell.skipped for cell in self.plan.cells):
-            raise UsageError(f"no cell can be run: {self.plan.cells[0].skipped}")
-        self.doubled, self.counterparts = dataclasses.replace(self.plan, cells=()), dict[int, str]()
-        if getattr(bench.options, "check_convergence", False):
-            self.doubled, self.counterparts = double_steps(self.plan, bench.sources, bench.environment.device, answers)
+        self.doubled, self.counterparts = Plan(axes, ()), dict[int, str]()
+        with contextlib.closing(bench.answers()) as answers:
+            self.plan = build_plan(axes, bench.sources, bench.environment.device, answers)
+            if all(cell.skipped for cell in self.plan.cells):
+                raise UsageError(f"no cell can be run: {self.plan.cells[0].skipped}")
+            if getattr(bench.options, "check_convergence", False):
+                device = bench.environment.device
+                self.doubled, self.counterparts = double_steps(self.plan, bench.sources, device, answers)
         self.done: dict[str, Summary] = {}
         self.manifest: dict[str, Any] = {}
 

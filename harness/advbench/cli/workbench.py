@@ -57,7 +57,7 @@ class Workbench:
         """Who asks networks what they answer, and knows what they answered when stored results were made."""
         if self._answers is None:
             peek = getattr(self.options, "dry_run", False)
-            self._answers = Answers(self.environment, self.registry, self.sources, peek=peek)
+            self._answers = Answers(self.environment, self.registry, self.sources, self.executor, peek=peek)
         return self._answers
 
     def tell_answers(self) -> None:

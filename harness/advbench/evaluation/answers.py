@@ -13,19 +13,32 @@ import secrets
 import time
 import weakref
 from collections.abc import Mapping
+from concurrent.futures import BrokenExecutor
+from concurrent.futures import Executor as FuturesExecutor
+from concurrent.futures import TimeoutError as FuturesTimeoutError
 from typing import Any
 
 import numpy as np
 import torch
 
-from advbench.api import ContractError, Dataset, DataSources, Defense, LabelledImages, Model
-from advbench.discovery import Registry, process_kept
+from advbench.api import (
+    ContractError,
+    Dataset,
+    DataSources,
+    Defense,
+    Executor,
+    LabelledImages,
+    Model,
+    WorkerLostError,
+)
+from advbench.discovery import Registry, process_kept, threads_watched
 from advbench.errors import UsageError, blamed
 from advbench.evaluation import behaviour
 from advbench.evaluation.behaviour import SAMPLES, Behaviour
 from advbench.evaluation.cells import full, short
 from advbench.evaluation.contracts import check_dataset
-from advbench.evaluation.environment import Environment, Workspace, device_name
+from advbench.evaluation.environment import Environment, Workspace, device_name, workspace
+from advbench.evaluation.memory import free_memory, is_shortage
 from advbench.store import SCHEMA, Store, digest_of
 from advbench.store.packing import as_bytes, as_floats
 from advbench.streams import stdout_kept
@@ -49,6 +62,7 @@ class Answers:
         environment: Where tasks run.
         registry: Where components come from.
         sources: Where datasets may look.
+        executor: Who runs the tasks; None where this process does.
         peek: Whether only what is stored is compared: nothing is downloaded, and :meth:`keep` is not called.
 
     Attributes:
@@ -57,16 +71,24 @@ class Answers:
     """
 
     def __init__(
-        self, environment: Environment, registry: Registry, sources: DataSources, *, peek: bool = False
+        self,
+        environment: Environment,
+        registry: Registry,
+        sources: DataSources,
+        executor: Executor | None = None,
+        *,
+        peek: bool = False,
     ) -> None:
         self.environment = environment
         self.registry = registry
         self.sources = sources
+        self.executor = executor
         self.peek = peek
         self.notes: list[str] = []
         self.images: dict[str, LabelledImages] = {}
         self.keys: set[str] = set()
         self._store = Store(environment.store)
+        self._pool: FuturesExecutor | None = None
         self._known: dict[str, str] = {}
         self._new: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
 
@@ -101,10 +123,7 @@ class Answers:
             return ""  # nothing is stored of it
         self.keys.add(key)
         images = self._samples(dataset) if record is None else _images(record)
-        environment = self.environment
-        if device_name(environment.device) is None:  # which only the workers of a cluster have
-            environment = dataclasses.replace(environment, device="cpu")
-        found = _behaviour(Workspace(environment, self.registry), component, images)
+        found = self._behaviour(component, images)
         label = f"{_kind(component)} {short(component)!r}"
         if found.values is None:
             return f"{_FAILS}{found.fails}"
@@ -127,6 +146,31 @@ class Answers:
         made = {"id": behaviour.identify(found.values), "answers": behaviour.packed(found.values)}
         self._new[key] = material, {"images": _packed(images), "behaviours": [made]}
         return str(made["id"])
+
+    def _behaviour(self, component: Model | Defense, images: torch.Tensor) -> Behaviour:
+        """Asks where tasks are run, so that what ends its process, or is never done, ends no command."""
+        if self.executor is None or self.executor.in_process:
+            environment = self.environment
+            if device_name(environment.device) is None:
+                environment = dataclasses.replace(environment, device="cpu")
+            return _behaviour(Workspace(environment, self.registry), component, images)
+        if self._pool is None:
+            self._pool = self.executor.open(1)
+        future = self._pool.submit(asked_in_worker, self.environment, full(component), images)
+        try:
+            return future.result(self.environment.timeout)
+        except (WorkerLostError, BrokenExecutor):
+            ended = "ends its process"
+        except (TimeoutError, FuturesTimeoutError):
+            ended = "takes too long"
+        self.close()
+        return Behaviour(None, ended)
+
+    def close(self) -> None:
+        """Lets go of the worker that asks; another is taken where something is asked again."""
+        if self._pool is not None and self.executor is not None:
+            self.executor.abandon(self._pool)
+            self._pool = None
 
     def _samples(self, dataset: Dataset) -> torch.Tensor:
         """The dataset's first images; none where it breaks its contract, which its cells will tell."""
@@ -228,19 +272,34 @@ def _behaviour(place: Workspace, component: Model | Defense, images: torch.Tenso
     Raises:
         ContractError: The component changed it.
     """
-    with stdout_kept(), process_kept() as before:
-        try:
-            if isinstance(component, Model):
-                probe, coarse = behaviour.network_probe(place.network(full(component)), place.batch_size)
-            else:
-                probe, coarse = behaviour.defense_probe(component.apply), 0.0
-        except (Exception, SystemExit) as error:
-            return Behaviour(None, f"raises {type(error).__name__}", error)
-        found = behaviour.ask(probe, images.to(place.device), coarse)
+    with stdout_kept(), process_kept() as before, threads_watched(lambda _: None):
+        found = _asked(place, component, images, place.batch_size)
+        if found.error is not None and is_shortage(found.error):
+            free_memory()
+            found = _asked(place, component, images, 1)
         changed = before.put_back()
     if changed:
-        raise ContractError(f"{_kind(component)} {short(component)!r} changed {' and '.join(changed)} for the process")
+        raise ContractError(
+            f"{_kind(component)} {short(component)!r} changed {' and '.join(changed)} for the whole process"
+        )
     return found
+
+
+def _asked(place: Workspace, component: Model | Defense, images: torch.Tensor, batch_size: int) -> Behaviour:
+    try:
+        if isinstance(component, Model):
+            probe, coarse = behaviour.network_probe(place.network(full(component)), batch_size)
+        else:
+            probe, coarse = behaviour.defense_probe(component.apply), 0.0
+    except (Exception, SystemExit) as error:
+        return Behaviour(None, f"raises {type(error).__name__}", error)
+    return behaviour.ask(probe, images.to(place.device), coarse)
+
+
+def asked_in_worker(environment: Environment, spec: str, images: torch.Tensor) -> Behaviour:
+    """Asks a model in a worker process; what it raised stays there."""
+    place = workspace(environment)
+    return dataclasses.replace(_behaviour(place, place.model(spec), images), error=None)
 
 
 def _material(identity: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
