@@ -80,7 +80,9 @@ def _code_digests(component: type[Component], more: tuple[str, ...]) -> dict[str
     own = [base.__module__ for base in component.__mro__ if not is_own(base.__module__)]
     made_of = _Closure({name.partition(".")[0] for name in own})
     for module in (*own, *(name for name in more if not is_library(name))):
-        made_of.add(module)
+        # What a notebook's cell defines is in no file; its digest says what it is.
+        if component not in _states or locate(module) is not None:
+            made_of.add(module)
     libraries = {name.partition(".")[0] for name in more if is_library(name)}
     versions = {name: version for name in sorted(libraries) for version in _versions_of(name)}
     state = {"session": _states[component]} if component in _states else {}

@@ -96,6 +96,7 @@ def _loaded(name: str) -> Located | None:
     if not isinstance(module, types.ModuleType):
         return None
     file = getattr(module, "__file__", None)
+    file = file if file and Path(file).is_file() else None  # of what is piped to Python it is a word
     folders = tuple(Path(folder) for folder in getattr(module, "__path__", ()))
     if file is None and not folders:
         return None
