@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from advbench.evaluation.answers import Answers
 from advbench.evaluation.cells import Axes, Cell
 from advbench.evaluation.contracts import (
     ASTRAY,
@@ -34,6 +35,7 @@ __all__ = [
     "ASTRAY",
     "THREAD_VARIABLES",
     "THREATS",
+    "Answers",
     "Axes",
     "Cell",
     "CleanTask",

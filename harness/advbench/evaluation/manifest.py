@@ -37,6 +37,7 @@ def make_manifest(
     before: dict[str, Any] | None,
     doubled: Mapping[int, str] | None = None,
     more: Iterable[Cell] = (),
+    networks: Iterable[str] = (),
 ) -> dict[str, Any]:
     """Describes a run.
 
@@ -49,6 +50,7 @@ def make_manifest(
         before: The manifest of the same run as an earlier command began it, or None.
         doubled: Keys of the same cells with twice the steps, by position; what an earlier command had is kept.
         more: Those cells.
+        networks: Keys of what networks answered when it was planned.
     """
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     threads = environment.threads or torch.get_num_threads()
@@ -82,12 +84,12 @@ def make_manifest(
             **(before or {}).get("doubled", {}),
             **{str(place): key for place, key in (doubled or {}).items()},
         },
-        "entries": _entries([*plan.cells, *more], before),
+        "entries": _entries([*plan.cells, *more], networks, before),
         "cells": [_describe(cell) for cell in plan.cells],
     }
 
 
-def _entries(cells: Sequence[Cell], before: Mapping[str, Any] | None) -> dict[str, list[str]]:
+def _entries(cells: Sequence[Cell], networks: Iterable[str], before: Mapping[str, Any] | None) -> dict[str, list[str]]:
     """Keys of what the cells are made of, and of what those that an earlier command had are."""
     known = (before or {}).get("entries", {})
     adversarial = [chunk.key for cell in cells for chunk in cell.chunks]
@@ -95,6 +97,7 @@ def _entries(cells: Sequence[Cell], before: Mapping[str, Any] | None) -> dict[st
     return {
         "adversarial": list(dict.fromkeys([*adversarial, *known.get("adversarial", [])])),
         "clean": list(dict.fromkeys([*clean, *known.get("clean", [])])),
+        "networks": list(dict.fromkeys([*sorted(networks), *known.get("networks", [])])),
     }
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from advbench.api import Component, Dataset, DataSources, Defense, LabelledImages, Model, SampleRandom
-from advbench.discovery import KINDS, Plugin, Registry
+from advbench.discovery import KINDS, Plugin, Registry, note_state
 from advbench.errors import UnknownNameError, UsageError
 from advbench.live.fingerprint import Fingerprint, fingerprint
 from advbench.specs import short_spec
@@ -92,6 +92,7 @@ class LiveObjects:
         made = fingerprint(component.__name__, component)
         if made.unknown:
             self.unkept.append(f"{axis[:-1]} {name!r}: {made.unknown}")
+        note_state(component, made.digest)  # two classes of one file may have one name, and other values
         self._register(axis, component)
 
     def _register(self, axis: str, component: type[Component]) -> None:
