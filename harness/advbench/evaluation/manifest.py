@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 
 from advbench import __version__
-from advbench.api import Attack, Budget, Component
+from advbench.api import Attack, Budget, Component, Dataset
 from advbench.discovery import Registry, code_digests, dependency_versions
 from advbench.evaluation.cells import Axes, Cell, full, short
 from advbench.evaluation.environment import Environment, device_name
@@ -124,7 +124,15 @@ def _describe(cell: Cell) -> dict[str, Any]:
         "skipped": cell.skipped,
         "failed": cell.failed,
         "n": len(cell.ids),
+        "image_shape": _shape_of(cell.dataset),
     }
+
+
+@functools.cache
+def _shape_of(dataset: Dataset) -> list[int] | None:
+    """The shape of a dataset's images, one object for all of its cells; None where it cannot be told."""
+    shape = _asked(lambda: dataset.image_shape, tuple)
+    return None if shape is None else list(shape)
 
 
 @functools.cache
