@@ -18,6 +18,7 @@ from advbench.evaluation.cells import Axes, Cell, full, short
 from advbench.evaluation.environment import Environment, device_name
 from advbench.evaluation.plan import Plan
 from advbench.evaluation.threat import Threat
+from advbench.specs import Chain
 from advbench.store import SCHEMA
 
 __all__ = ["make_manifest"]
@@ -119,13 +120,19 @@ def _describe(cell: Cell) -> dict[str, Any]:
         },
         **_of_attack(cell.attack, cell.budget, cell.norm, bool(cell.failed)),
         "draws_a_gradient": cell.chunks[0].aim.draws if cell.chunks else None,
-        "identity": cell.identity,
+        "identity": cell.identity or _is_identity(cell.defense),
         "stochastic": cell.stochastic,
         "skipped": cell.skipped,
         "failed": cell.failed,
         "n": len(cell.ids),
         "image_shape": _shape_of(cell.dataset),
     }
+
+
+@functools.cache
+def _is_identity(defense: Chain) -> bool:
+    """Whether a defense leaves images as they are; cells that cannot be run are not told it."""
+    return _asked(lambda: defense.identity, bool) or False
 
 
 @functools.cache
