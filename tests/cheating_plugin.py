@@ -183,6 +183,18 @@ class Fixed(Plain):
 
 
 @dataclass(frozen=True)
+class Steady(Plain):
+    """Draws where it begins, and ends at the same image, as k-means with few clusters does."""
+
+    name = "cheat-steady"
+    stochastic = True
+
+    def apply(self, images, rng):
+        begun = rng.derive("start").uniform(*SHAPE)
+        return torch.where(begun < 2, images, begun)
+
+
+@dataclass(frozen=True)
 class Batchy(Plain):
     """Subtracts half of the mean of the batch."""
 
@@ -241,6 +253,20 @@ class Softmax(Linear):
         return logits.softmax(dim=1)
 
 
+class Renumbered(Linear):
+    """Counts its classes from one, as it were."""
+
+    def of(self, logits):
+        return logits.roll(1, dims=1)
+
+
+class Constant(Linear):
+    """Answers the third class, as a network does whose pixels are scaled otherwise than in its training."""
+
+    def of(self, logits):
+        return 0.01 * logits + torch.tensor([0.0, 0.0, 1.0])
+
+
 class Classifier(Model):
     """A linear classifier that spoils its gradients."""
 
@@ -279,6 +305,22 @@ class SoftmaxModel(Classifier):
     network = Softmax
 
 
+@dataclass(frozen=True)
+class RenumberedModel(Classifier):
+    """Knows the classes by other numbers."""
+
+    name = "cheat-renumbered"
+    network = Renumbered
+
+
+@dataclass(frozen=True)
+class ConstantModel(Classifier):
+    """Answers one class."""
+
+    name = "cheat-constant"
+    network = Constant
+
+
 @hookimpl
 def register_attacks(register):
     for attack in (Idle, Shy, Forgetful, Hair, Slow, Luck, Static, Medley):
@@ -287,11 +329,11 @@ def register_attacks(register):
 
 @hookimpl
 def register_defenses(register):
-    for defense in (Secret, Wild, Fixed, Batchy, Flat, Backwards):
+    for defense in (Secret, Wild, Fixed, Steady, Batchy, Flat, Backwards):
         register(defense)
 
 
 @hookimpl
 def register_models(register):
-    for model in (RoundedModel, DetachedModel, SoftmaxModel):
+    for model in (RoundedModel, DetachedModel, SoftmaxModel, RenumberedModel, ConstantModel):
         register(model)

@@ -11,7 +11,7 @@
     │   ├── WeightsError       weights are missing, truncated or not the recorded ones
     │   └── StoreError         the store cannot be written or read
     ├── ContractError          a component broke its contract while it ran: its cells become ``ERR``
-    └── PluginError         4  a plugin could not be used, under ``--strict-plugins``
+    └── PluginError         4  a plugin could not be used, under ``--strict-plugins`` or in ``advbench check``
 
 Anything else that reaches the command line is an internal error (exit code 3).
 This module imports nothing, so that the command line can use it before torch is loaded.

@@ -24,6 +24,7 @@ def cell(lost: int, won: int, *, budget: bool = True) -> Seen:
         **coordinates,
         "short": {"attack": "some-attack", "defense": "some-defense"},
         "budget": {"norm": "linf", "eps": 0.3} if budget else None,
+        "parameters": {},
     }
     record = {
         **coordinates,

@@ -31,6 +31,10 @@ def found(toy: Toy) -> Callable[..., set[str]]:
 
 
 VIOLATIONS: dict[str, tuple[tuple[object, ...], dict[str, Any]]] = {
+    "clean-accuracy-at-chance": ((), {"defenses": ["toy-keep", "toy-flip"]}),
+    "labels-renumbered": ((), {"models": ["cheat-renumbered"]}),
+    "one-class-answered": ((), {"models": ["cheat-constant"]}),
+    "eps-beyond-images": ((), {"attacks": ["toy-sign:eps=8"]}),
     "iterative-weaker-than-single-step": ((), {"attacks": ["toy-sign:eps=0.2", "cheat-idle"]}),
     "not-monotone-in-eps": ((), {"attacks": ["cheat-shy:eps={0.1,0.2}"]}),
     "unbounded-above-chance": ((), {"attacks": ["cheat-idle:eps=1"]}),
@@ -90,8 +94,50 @@ def test_the_best_attack_says_what_is_impossible(found: Callable[..., set[str]])
 
 def test_a_run_in_order_raises_nothing(found: Callable[..., set[str]]) -> None:
     attacks = ["toy-sign:eps={0.05,0.1,0.2,0.4}", "cheat-slow:eps=0.2,steps=20", "toy-minimal"]
-    defenses = ["toy-keep", "toy-dim", "toy-flip", "toy-noise:sigma=0.05"]
+    defenses = ["toy-keep", "toy-dim", "cheat-steady", "toy-noise:sigma=0.05"]
     assert found(*BOTH, "--check-convergence", attacks=attacks, defenses=defenses) == set()
+
+
+def test_a_fixed_seed_is_found_behind_an_algorithm_that_draws(found: Callable[..., set[str]]) -> None:
+    assert "fixed-randomness" in found(defenses=["cheat-steady+cheat-fixed"])
+
+
+def test_few_samples_say_nothing_of_chance(found: Callable[..., set[str]]) -> None:
+    criteria = found("--limit", 6, models=["cheat-constant", "cheat-renumbered"], defenses=["toy-keep", "toy-flip"])
+    assert not criteria & {"clean-accuracy-at-chance", "labels-renumbered", "one-class-answered"}
+
+
+def test_a_finding_quotes_the_board_and_advises_what_the_attack_and_the_defense_can_take(toy: Toy) -> None:
+    """A stochastic defense is attacked with other draws than it is scored with: the board's are quoted."""
+    attacks = ["toy-sign:eps=0.2", "cheat-idle", "cheat-slow:eps=0.2,steps=1"]
+    flags = ("--plugin", CHEATS, "--threats", "adaptive", "--score-draws", 3, "--eot", 10)
+    _, results = toy(*flags, attacks=attacks, defenses=["toy-noise:sigma=0.2"])
+    cells = {cell["short"]["attack"]: cell for cell in results["cells"]}
+    weaker = [one for one in results["findings"] if one["criterion"] == "iterative-weaker-than-single-step"]
+    assert len(weaker) == 2
+    for finding in weaker:
+        (place,) = finding["cells"]
+        assert f"leaves {results['cells'][place]['robust_accuracy']:.1%} (toy-noise" in finding["message"]
+        assert f"toy-sign:eps=0.2 {cells['toy-sign:eps=0.2']['robust_accuracy']:.1%}" in finding["message"]
+        assert "--eot 20" in finding["advice"]
+        has_steps = results["cells"][place]["attack"].startswith("cheat-slow")
+        assert ("give it more steps" in finding["advice"]) == has_steps
+        assert "restarts" not in finding["advice"]
+
+
+def test_numbers_that_are_on_no_board_are_said_to_be(toy: Toy) -> None:
+    attacks = ["toy-sign:eps=0.2", "cheat-idle"]
+    _, results = toy("--plugin", CHEATS, attacks=attacks, defenses=["toy-dim", "toy-flip"])
+    (message,) = [one["message"] for one in results["findings"] if one["criterion"].startswith("iterative")]
+    assert "(the undefended model, which has no row on the board)" in message
+    _, results = toy("--plugin", CHEATS, attacks=attacks, defenses=["toy-dim", "toy-keep"])
+    (message,) = [one["message"] for one in results["findings"] if one["criterion"].startswith("iterative")]
+    assert "(toy-keep, oblivious)" in message
+
+
+def test_no_slope_is_found_whatever_the_other_attacks_of_the_row_achieve(found: Callable[..., set[str]]) -> None:
+    attacks = ["cheat-idle:eps=1", "toy-minimal", "cheat-luck:eps=1", "cheat-medley:eps=1"]
+    assert "zero-gradients" in found(models=["cheat-rounded"], attacks=attacks)
 
 
 def test_probabilities_fail_the_cells_and_the_message_says_what_to_leave_out(toy: Toy) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["wilson"]
+__all__ = ["at_least", "wilson"]
 
 _Z95 = 1.959963984540054
 """The 97.5 % quantile of the standard normal distribution."""
@@ -33,3 +33,28 @@ def wilson(successes: float, trials: int) -> tuple[float, float]:
     low = 0.0 if successes == 0 else (centre - spread) / scale
     high = 1.0 if successes == trials else (centre + spread) / scale
     return low, high
+
+
+def at_least(successes: int, trials: int, probability: float) -> float:
+    """The exact probability of so many successes or more, of a binomial distribution.
+
+    Args:
+        successes: How many, from 0 to ``trials``.
+        trials: How many in all.
+        probability: That of one success.
+    """
+    if not 0 <= successes <= trials:
+        raise ValueError(f"{successes} of {trials} is no proportion")
+    if successes == 0 or probability >= 1:
+        return 1.0
+    if probability <= 0:
+        return 0.0
+    logs = (
+        math.lgamma(trials + 1)
+        - math.lgamma(k + 1)
+        - math.lgamma(trials - k + 1)
+        + k * math.log(probability)
+        + (trials - k) * math.log1p(-probability)
+        for k in range(successes, trials + 1)
+    )
+    return min(1.0, math.fsum(map(math.exp, logs)))

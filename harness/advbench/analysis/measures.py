@@ -15,6 +15,7 @@ from advbench.analysis.intervals import wilson
 
 __all__ = [
     "accuracy_at",
+    "as_number",
     "measure_cell",
     "measure_images",
     "measured_of",
@@ -40,8 +41,8 @@ def withstood(record: Mapping[str, Any]) -> tuple[int, ...]:
     """
     draws = record.get("robust_draws")
     if not draws:
-        return (_number(_robust(record)),)
-    return tuple(_number(np.asarray(bits, dtype=bool)) for bits in draws)
+        return (as_number(_robust(record)),)
+    return tuple(as_number(np.asarray(bits, dtype=bool)) for bits in draws)
 
 
 def measure_cell(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,8 +148,8 @@ def _count(bits: Any) -> int:
     return sum(bits) if type(bits) is list else int(np.count_nonzero(bits))
 
 
-def _number(bits: _Bits) -> int:
-    """Bits as a whole number."""
+def as_number(bits: _Bits) -> int:
+    """Bits as a whole number, the first of them the most significant."""
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 

@@ -1,4 +1,4 @@
-"""Paired comparison of two defenses on the same samples."""
+"""Paired comparison of two defenses, or two attacks, on the same samples."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from advbench.analysis.intervals import at_least
 from advbench.analysis.measures import robust_bits
 
-__all__ = ["Comparison", "compare_records", "holm", "mcnemar"]
+__all__ = ["Comparison", "compare_records", "holm", "mcnemar", "more_by_chance"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +70,53 @@ def mcnemar(only_first: int, only_second: int) -> float:
     total, fewer = only_first + only_second, min(only_first, only_second)
     tail = sum(math.comb(total, k) for k in range(fewer + 1))
     return min(1.0, float(2 * tail / 2**total))
+
+
+def more_by_chance(more: Sequence[int], fewer: Sequence[int]) -> float:
+    """How likely one of two classifiers withstands so many more of the same samples by chance, in one direction.
+
+    Under the null hypothesis the two may be exchanged for each sample by itself, so that the sign of each sample's
+    difference is random. With one draw this is McNemar's exact test; with several, a sample's difference is the number
+    of draws by which the two differ.
+
+    Args:
+        more: Per draw of a stochastic defense, which samples the one withstands, as bits of a whole number.
+        fewer: The same of the other, in the same order; draws beyond the shorter of the two are left out.
+
+    Returns:
+        The one-sided p-value.
+
+    Source: Fisher 1935, The Design of Experiments, section 21 (the randomisation test).
+    """
+    pairs = list(zip(more, fewer, strict=False))
+    if len(pairs) == 1:
+        only_more, only_fewer = ((a & ~b).bit_count() for a, b in (pairs[0], pairs[0][::-1]))
+        return at_least(only_more, only_more + only_fewer, 0.5)
+    size = max(1, max(max(a, b) for a, b in pairs).bit_length() + 7 >> 3)
+    differences = sum(_bits(a, size) - _bits(b, size) for a, b in pairs)
+    counts = np.bincount(np.abs(differences))  # how many samples differ by so many draws
+    return _tail(counts, int(np.sum(differences)))
+
+
+def _bits(number: int, size: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    return np.unpackbits(np.frombuffer(number.to_bytes(size, "big"), dtype=np.uint8)).astype(np.int64)
+
+
+def _tail(counts: np.ndarray[Any, Any], observed: int) -> float:
+    """The probability that a sum of random signs times sizes is at least so large; ``counts`` of each size, from 0.
+
+    The sum's distribution comes from its characteristic function, the product of cos(size · t), by a discrete Fourier
+    transform that is long enough for every value that the sum can take.
+    """
+    reach = int(np.sum(counts * np.arange(len(counts))))
+    length = 2 * reach + 1
+    angles = 2 * np.pi * np.arange(length) / length
+    transformed = np.ones(length)
+    for size, count in enumerate(counts[1:], start=1):
+        transformed *= np.cos(size * angles) ** int(count)
+    probabilities = np.fft.fft(transformed).real / length  # at sum s, modulo the length; it is even in s
+    sums = np.arange(max(observed, -reach), reach + 1)
+    return float(np.clip(probabilities[sums].sum(), 0.0, 1.0)) if len(sums) else 0.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,46 +11,118 @@ from typing import Any
 from advbench.analysis.intervals import wilson
 from advbench.analysis.results import rank
 
-__all__ = ["combine_seeds"]
+__all__ = ["combine_seeds", "mean_curve"]
 
 
-def combine_seeds(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+_KNOWN = ("attack_success_rate", "median_linf", "median_l2", "seconds", "craft_seconds")
+"""What of a cell is a mean over the seeds that have it, beside the accuracies, which all have."""
+
+_KNOTS = 101
+"""At how many eps a curve stands at most, as one of a single seed does."""
+
+
+def combine_seeds(runs: Sequence[Mapping[str, Any]], command: str = "") -> dict[str, Any]:
     """One set of results from those of several seeds.
 
     Args:
         runs: Results of the same matrix, one a seed, each with its seed in ``run``.
+        command: The command that makes all of them; without one, that of the first.
 
     Returns:
-        Results in the form of the first, in which ``clean_accuracy``, ``robust_accuracy`` and worst cases are means
-        over the seeds, with Wilson's interval for the samples of one seed; beside each stands its ``…_seeds``:
-        ``values``, ``mean`` and ``std`` (None of one seed). A cell that failed with one seed has failed; warnings and
-        findings are those of any seed.
+        Results in the form of the first, in which accuracies, success rates, medians, seconds, curves and worst cases
+        are means over the seeds, accuracies with Wilson's interval for the samples of one seed; beside each number
+        stands its ``…_seeds``: ``values``, ``mean`` and ``std`` (None of one seed). Draws of a stochastic defense are
+        those of all seeds, with the standard deviation within a seed. A cell that failed with one seed has failed;
+        warnings and findings are those of any seed and name it, unless all seeds have them alike.
     """
     first = dict(runs[0])
     if len(runs) == 1:
         return first
-    first["run"] = {**first["run"], "seeds": {str(run["run"]["seed"]): run["run"]["run"] for run in runs}}
-    first["cells"] = [_cell(cells) for cells in zip(*(run["cells"] for run in runs), strict=True)]
-    first["findings"] = list({str(one): one for run in runs for one in run["findings"]}.values())
+    seeds = [str(run["run"]["seed"]) for run in runs]
+    first["run"] = {**first["run"], "command": command or first["run"]["command"]}
+    first["run"] |= {"seeds": {seed: run["run"]["run"] for seed, run in zip(seeds, runs, strict=True)}}
+    first["cells"] = [_cell(cells, seeds) for cells in zip(*(run["cells"] for run in runs), strict=True)]
+    first["findings"] = _findings([run["findings"] for run in runs], seeds)
     first["leaderboards"] = [
         _board(boards, run_n=first["run"]["n"]) for boards in zip(*(run["leaderboards"] for run in runs), strict=True)
     ]
     return first
 
 
-def _cell(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    cell = dict(next((one for one in cells if one["status"] != "ok"), cells[0]))
-    cell["warnings"] = list(dict.fromkeys(text for one in cells for text in one["warnings"]))
+def _cell(cells: Sequence[Mapping[str, Any]], seeds: Sequence[str]) -> dict[str, Any]:
+    failed = [one for status in ("error", "skipped") for one in cells if one["status"] == status]
+    cell = dict(failed[0] if failed else cells[0])
     cell["findings"] = list(dict.fromkeys(name for one in cells for name in one["findings"]))
-    if cell["status"] != "ok":
+    texts = _with_seeds([one["warnings"] for one in cells], seeds)
+    cell["warnings"] = [_named(text, whose, cell["findings"]) for text, whose in texts]
+    if failed:
+        errors = _with_seeds([[one["error"]] if one["status"] == cell["status"] else [] for one in cells], seeds)
+        cell["error"] = "; ".join(text if text == "not run" else _named(text, whose, ()) for text, whose in errors)
         return cell
-    for key in ("clean_accuracy", "robust_accuracy"):
+    for key in ("clean_accuracy", "robust_accuracy", *_KNOWN):
         spread = _spread([one[key] for one in cells])
         cell[key], cell[f"{key}_seeds"] = spread["mean"], spread
     cell["robust_accuracy_ci95"] = list(wilson(cell["robust_accuracy"] * cell["n"], cell["n"]))
-    rates = [one["attack_success_rate"] for one in cells if one["attack_success_rate"] is not None]
-    cell["attack_success_rate"] = statistics.fmean(rates) if rates else None
+    cell["robust_accuracy_draws"] = _draws([one["robust_accuracy_draws"] for one in cells])
+    cell["curve"] = mean_curve([one["curve"] for one in cells if one["curve"] is not None])
+    if cell["broken_by"]:
+        counts = [one["broken_by"] for one in cells if one["broken_by"]]
+        cell["broken_by"] = {name: statistics.fmean(one[name] for one in counts) for name in cell["broken_by"]}
     return cell
+
+
+def _draws(spreads: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | None:
+    """The draws of all seeds: so many a seed, the smallest and the largest, the deviation within a seed."""
+    known = [one for one in spreads if one is not None]
+    if not known:
+        return None
+    return {
+        "n": known[0]["n"],
+        "min": min(one["min"] for one in known),
+        "max": max(one["max"] for one in known),
+        "std": math.sqrt(statistics.fmean(one["std"] ** 2 for one in known)),
+    }
+
+
+def mean_curve(curves: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The mean of step functions, each of which holds a value until its next eps."""
+    if not curves:
+        return None
+    every = sorted({eps for curve in curves for eps in curve["eps"]})
+    steps = min(_KNOTS, len(every)) - 1
+    eps = [every[(len(every) - 1) * step // max(1, steps)] for step in range(steps + 1)]
+    accuracy = [
+        statistics.fmean(curve["accuracy"][bisect.bisect_right(curve["eps"], one) - 1] for curve in curves)
+        for one in eps
+    ]
+    return {"norm": curves[0]["norm"], "eps": eps, "accuracy": accuracy}
+
+
+def _findings(runs: Sequence[Sequence[Mapping[str, Any]]], seeds: Sequence[str]) -> list[dict[str, Any]]:
+    by_text = {str(one): one for run in runs for one in run}
+    texts = _with_seeds([[str(one) for one in run] for run in runs], seeds)
+    return [{**by_text[text], "message": _named(str(by_text[text]["message"]), whose, ())} for text, whose in texts]
+
+
+def _with_seeds(runs: Sequence[Sequence[str]], seeds: Sequence[str]) -> list[tuple[str, str]]:
+    """Texts once each, with the seeds whose runs have them; with nothing where all have."""
+    whose: dict[str, list[str]] = {}
+    for seed, texts in zip(seeds, runs, strict=True):
+        for text in dict.fromkeys(texts):
+            whose.setdefault(text, []).append(seed)
+    return [(text, "" if len(some) == len(seeds) else _words(some)) for text, some in whose.items()]
+
+
+def _words(seeds: Sequence[str]) -> str:
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(seeds[:-1])} and {seeds[-1]}"
+
+
+def _named(text: str, whose: str, criteria: Sequence[str]) -> str:
+    """A text with the seeds that it is of, after the name of its criterion where it begins with one."""
+    if not whose:
+        return text
+    begun = next((f"{name}: " for name in criteria if text.startswith(f"{name}: ")), "")
+    return f"{begun}{whose}: {text.removeprefix(begun)}"
 
 
 def _board(boards: Sequence[Mapping[str, Any]], run_n: Mapping[str, int]) -> dict[str, Any]:
@@ -84,9 +158,11 @@ def _worst(cases: Sequence[Mapping[str, Any] | None], n: int) -> dict[str, Any] 
     }
 
 
-def _spread(values: Sequence[float]) -> dict[str, Any]:
+def _spread(values: Sequence[float | None]) -> dict[str, Any]:
+    """Values of each seed with mean and deviation of those that are known."""
+    known = [value for value in values if value is not None]
     return {
         "values": list(values),
-        "mean": statistics.fmean(values),
-        "std": statistics.stdev(values) if len(values) > 1 else None,
+        "mean": statistics.fmean(known) if known else None,
+        "std": statistics.stdev(known) if len(known) > 1 else None,
     }

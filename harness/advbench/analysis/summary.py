@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from advbench.analysis.measures import accuracy_at, measure_images, measured_of, withstood
+from advbench.analysis.answers import Answers, clean_answers
+from advbench.analysis.measures import accuracy_at, as_number, measure_images, measured_of, withstood
 
 __all__ = ["COORDINATES", "Summary", "summarise"]
 
@@ -53,6 +54,9 @@ class Summary(NamedTuple):
         broken_by: How many samples each component of the attack fooled, by its place.
         seconds: Time of defense and prediction.
         craft_seconds: Time of the attack.
+        held: The samples that the attacked classifier has right clean and attacked, as bits of a whole number in the
+            order of ``withstood``.
+        answers: What the attacked classifier answers on clean images.
     """
 
     coordinates: tuple[str, ...]
@@ -77,6 +81,8 @@ class Summary(NamedTuple):
     broken_by: Mapping[int, int] | None = None
     seconds: float = 0.0
     craft_seconds: float = 0.0
+    held: int = 0
+    answers: Answers | None = None
 
     @property
     def robust(self) -> float:
@@ -125,6 +131,8 @@ def summarise(record: Mapping[str, Any], minimises: str | None) -> Summary:
         broken_by=images.broken_by,
         seconds=record["seconds"],
         craft_seconds=record["craft_seconds"],
+        held=draws[0] if draws[0] == images.held else images.held,  # one object where the two are the same
+        answers=images.answers,
     )
 
 
@@ -161,6 +169,8 @@ class _Images(NamedTuple):
     rounded_on: int | None
     curve: Mapping[str, Any] | None
     broken_by: Mapping[int, int] | None
+    held: int
+    answers: Answers
 
 
 class _Packed(NamedTuple):
@@ -202,6 +212,8 @@ def _of_images(minimises: str | None, n: int, *fixed: Any) -> _Images:
         rounded_on=_turned(kept, labels, told.get("attacked_rounded_predictions"), right=False),
         curve=accuracy_at({**told, "n": n}, minimises) if minimises in ("linf", "l2") else None,
         broken_by=Counter(told["component"].tolist()) if "component" in told else None,
+        held=as_number(kept),
+        answers=clean_answers(labels, told["attacked_clean_predictions"]),
     )
 
 

@@ -44,6 +44,13 @@ class SampleRandom:
         self.device = torch.device(device)
         self._salts = [""] * len(self.ids)
         self._streams: list[Stream | None] = [None] * len(self.ids)
+        self._origin: SampleRandom | None = None
+        self._drawn = False
+
+    @property
+    def drawn(self) -> bool:
+        """Whether a number has been drawn from these streams, or from any that were derived from them."""
+        return self._drawn
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -55,12 +62,14 @@ class SampleRandom:
         part = SampleRandom(self.seed, self.purpose, [self.ids[i] for i in chosen], self.device)
         part._salts = [self._salts[i] for i in chosen]
         part._streams = [self._stream(i) for i in chosen]
+        part._origin = self
         return part
 
     def derive(self, purpose: str) -> SampleRandom:
         """Fresh streams for a part of this purpose, independent of how far these have advanced."""
         derived = SampleRandom(self.seed, f"{self.purpose}/{purpose}", self.ids, self.device)
         derived._salts = list(self._salts)
+        derived._origin = self
         return derived
 
     def spawn(self, times: int = 1) -> SampleRandom:
@@ -71,6 +80,7 @@ class SampleRandom:
                 the samples, then those of the second.
         """
         spawned = SampleRandom(self.seed, self.purpose, self.ids * times, self.device)
+        self._note()
         numbers = [self._stream(i).draw(_number) for i in [*range(len(self.ids))] * times]
         spawned._salts = [f"{salt}\0{number}" for salt, number in zip(self._salts * times, numbers, strict=True)]
         return spawned
@@ -95,15 +105,24 @@ class SampleRandom:
 
     def seeds(self) -> list[int]:
         """One 32-bit seed a sample, for libraries that take a seed and not a generator."""
+        self._note()
         return [self._stream(i).draw(_seed) for i in range(len(self.ids))]
 
     def _draw(
         self, shape: tuple[int, ...], draw: Callable[[np.random.Generator], Any], dtype: type[Any]
     ) -> torch.Tensor:
+        self._note()
         out: npt.NDArray[Any] = np.empty((len(self.ids), *shape), dtype=dtype)
         for i in range(len(self.ids)):
             out[i] = self._stream(i).draw(draw)
         return torch.from_numpy(out).to(self.device)
+
+    def _note(self) -> None:
+        """Notes a draw, here and where these streams come from."""
+        streams: SampleRandom | None = self
+        while streams is not None and not streams._drawn:
+            streams._drawn = True
+            streams = streams._origin
 
     def _stream(self, position: int) -> Stream:
         stream = self._streams[position]

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from advbench.cli.flags import add_data_dir, add_plugin_flags
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
-    from advbench.discovery import Registry
+    from advbench.api import Component
+    from advbench.discovery import Plugin, Registered, Registry
     from advbench.testing import Finding
 
 KINDS = ("attacks", "defenses", "models", "datasets")
+_BUILT, _CONTRACT = ("built from its defaults", False), "advbench.api.Component"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,8 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "components",
         nargs="*",
-        metavar="SPEC",
-        help="such as jpeg or pgd:eps=0.1 (without any: all of the files of --plugin, or else all that there is)",
+        metavar="SPEC|PLUGIN",
+        help="such as jpeg or pgd:eps=0.1, or an entry point or distribution for all that it registers (without any: "
+        "all of the files of --plugin, or else all that there is)",
     )
     parser.add_argument("--all-rules", action="store_true", help="also list the rules that are kept")
     add_data_dir(parser)
@@ -30,36 +35,137 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs the command; the exit code is 1 where a component breaks its contract."""
+    """Runs the command; the exit code is 1 where a component breaks its contract.
+
+    Raises:
+        PluginError: A plugin that is to be checked does not load, registers nothing, or takes a name that there is.
+        UsageError: There is nothing to check, or a component needs parameters.
+    """
+    from functools import partial
+
     from advbench.cli.session import data_sources, messages, open_registry, tables
     from advbench.errors import UsageError
     from advbench.testing import check
 
-    registry = open_registry(options)
-    specs = options.components or _everything(registry)
-    if not specs:
-        raise UsageError("there is nothing to check; give a SPEC or --plugin FILE")
-    for spec in options.components:
-        registry.find(spec.partition(":")[0])  # whatever is misspelt is said before any work
+    registry = open_registry(options, partial(_fault, words=options.components))
+    targets = _targets(registry, options.components)  # whatever is misspelt is said before any work
+    ready = [target for target in targets if not target.needs]
     console, sources = tables(), data_sources(options, messages())
     broken = 0
-    for spec in specs:
-        findings = check(spec, registry=registry, sources=sources)
+    for target in ready:
+        findings = [target.unbuilt] if target.unbuilt else check(target.component, registry=registry, sources=sources)
         broken += any(finding.passed is False for finding in findings)
-        _print(console, spec, findings, whole=options.all_rules)
-    console.print(_verdict(broken, len(specs)))
+        _print(console, target.label, findings, whole=options.all_rules)
+    if ready:
+        console.print(_verdict(broken, len(ready)))
+    missing = [f"{target.label} {target.needs}" for target in targets if target.needs]
+    if missing and not broken and (not ready or _plugins(registry, options.components)):
+        raise UsageError(f"not checked: {missing[0]}" + (f" (and {len(missing) - 1} more)" if missing[1:] else ""))
+    for line in missing:
+        console.print(f"not checked: {line}", markup=False, soft_wrap=True)
     return int(broken > 0)
 
 
-def _everything(registry: Registry) -> list[str]:
-    """The components of the files that were given, or else all, at their defaults."""
-    everything = [registered for kind in KINDS for registered in registry.all(kind)]
-    of_files = [registered for registered in everything if registered.plugin.from_file]
-    return [
-        registered.component.name
-        for registered in of_files or everything
-        if not any(parameter.required for parameter in registered.component.parameters())
-    ]
+class _Target(NamedTuple):
+    """A component to check.
+
+    Attributes:
+        label: What to call it: its spec, and its kind where components of other kinds have the same name.
+        component: The component, or its spec where it cannot be built.
+        needs: The parameters that must be given first, in words; or nothing.
+        unbuilt: What it raised when it was built from its defaults.
+    """
+
+    label: str
+    component: Component | str
+    needs: str = ""
+    unbuilt: Finding | None = None
+
+
+def _fault(registry: Registry, words: Sequence[str]) -> str:
+    """What is wrong with the plugins that are to be checked, in one line, or nothing.
+
+    These are the files that the user gave and the plugins that are named; with neither, all that are installed.
+    """
+    plugins = _plugins(registry, words)
+    whole = not plugins and not words
+    faults = [str(p) for p in registry.problems if whole or any(p in registry.problems_of(one) for one in plugins)]
+    for plugin in plugins:
+        name = f"plugin {plugin.name!r} of {plugin.provenance}"
+        if not plugin.components and not registry.problems_of(plugin):
+            faults.append(f"{name}: registers nothing; call register(…) with each component in its register_… hook")
+        for registered in _components(registry, [plugin]):
+            component = registered.component
+            if "__dataclass_params__" not in vars(component):
+                faults.append(
+                    f"{name}: {component.__qualname__}: decorate it with @dataclass(frozen=True), as every component is"
+                )
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return faults[0] + more if faults else ""
+
+
+def _plugins(registry: Registry, words: Sequence[str]) -> list[Plugin]:
+    """The plugins that the user gave as files, or named by entry point or distribution."""
+    components = {registered.component.name for kind in KINDS for registered in registry.all(kind)}
+    names = set(words) - components
+    return [p for p in registry.plugins if p.from_file or (p.name != "core" and names & {p.name, p.distribution})]
+
+
+def _components(registry: Registry, plugins: Sequence[Plugin]) -> list[Registered]:
+    """The usable components of some plugins that have contracts."""
+    return [one for kind in KINDS for one in registry.all(kind) if any(one.plugin is plugin for plugin in plugins)]
+
+
+def _targets(registry: Registry, words: Sequence[str]) -> list[_Target]:
+    """What is to be checked: what was named, or else all of the files, or else all that there is.
+
+    Raises:
+        UsageError: That is nothing, or a word names neither a component with a contract nor a plugin.
+    """
+    from advbench.errors import UsageError
+    from advbench.testing import resolve_all
+
+    targets = []
+    for word in words:
+        named = [p for p in _plugins(registry, [word]) if word in (p.name, p.distribution)]
+        if named:
+            targets += [_at_defaults(registry, one) for one in _components(registry, named)]
+            continue
+        found = resolve_all(registry, word)
+        targets += [_Target(f"{_kind(one)} {word}" if len(found) > 1 else word, one) for one in found]
+    if not words:
+        plugins = _plugins(registry, ()) or registry.plugins
+        targets = [_at_defaults(registry, one) for one in _components(registry, plugins)]
+    if not targets:
+        kinds = "attack, defense, model or dataset"
+        raise UsageError(f"there is nothing to check: no {kinds} is registered; give a SPEC or --plugin FILE")
+    return targets
+
+
+def _at_defaults(registry: Registry, registered: Registered) -> _Target:
+    """A component with its defaults; one of several kinds with its name is called by its kind, too."""
+    from advbench.errors import UsageError
+    from advbench.specs import resolve_one
+    from advbench.testing import Finding
+
+    kind, name = registered.kind, registered.component.name
+    several = sum(one.kind in KINDS for one in registry.find(name)) > 1
+    label = f"{kind[:-1]} {name}" if several else name
+    required = [parameter for parameter in registered.component.parameters() if parameter.required]
+    if required:
+        given = ",".join(f"{parameter.name}=…" for parameter in required)
+        return _Target(label, name, f"needs parameters; name it as '{name}:{given}' ({required[0].help})")
+    try:
+        return _Target(label, resolve_one(registry, kind, name))
+    except UsageError as error:
+        return _Target(label, name, unbuilt=Finding(*_BUILT, "no exception", str(error), _CONTRACT))
+
+
+def _kind(component: Component) -> str:
+    """The kind of a component, as one word."""
+    from advbench.discovery import KINDS as BASES
+
+    return next(kind[:-1] for kind, base in BASES.items() if isinstance(component, base))
 
 
 def _print(console: Console, spec: str, findings: list[Finding], *, whole: bool) -> None:

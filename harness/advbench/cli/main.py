@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code.
 
     0: all well; 1: some cells failed; 2: usage error; 3: internal error; 4: plugin failure under
-    ``--strict-plugins``; 130: interrupted.
+    ``--strict-plugins`` or in ``advbench check``; 130: interrupted.
     """
     # Read when torch is first imported. Threads that spin while they wait make a busy machine several times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -8,6 +8,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -61,7 +62,7 @@ def run_matrix(options: argparse.Namespace, stdout: TextIO) -> int:
     bench = Workbench(options)
     suite = suite_of(options, bench.registry)
     exports = plan_exports(bench.registry, options.export, suite.name)
-    runs = [MatrixRun(bench, one, recipe(options)) for one in suites_by_seed(suite, options)]
+    runs = [MatrixRun(bench, one, command) for one, command in suites_by_seed(suite, options)]
     console = tables(stdout)
     if options.dry_run:
         for run in runs:
@@ -75,7 +76,7 @@ def run_matrix(options: argparse.Namespace, stdout: TextIO) -> int:
             bench.say(f"seed {run.plan.seed}")
         run.announce()
         found.append(run.results())
-    results = combine_seeds(found)
+    results = combine_seeds(found, recipe(options))
     told = detailed(results, exports, bench.store, runs[0].manifest, runs[0].exhibits())
     for export in exports:
         write_export(export, told)
@@ -85,16 +86,16 @@ def run_matrix(options: argparse.Namespace, stdout: TextIO) -> int:
     return int(any(cell["status"] == "error" for cell in results["cells"]))
 
 
-def suites_by_seed(suite: Suite, options: argparse.Namespace) -> list[Suite]:
-    """The suite with each of the seeds that were asked for."""
+def suites_by_seed(suite: Suite, options: argparse.Namespace) -> list[tuple[Suite, str]]:
+    """The suite with each of the seeds that were asked for, and the command that runs it with that one."""
     if not options.seeds:
-        return [suite]
+        return [(suite, recipe(options))]
     if options.seed is not None:
         raise UsageError("--seed and --seeds: give one of them")
     twice = [seed for seed in options.seeds if options.seeds.count(seed) > 1]
     if twice:
         raise UsageError(f"--seeds: {twice[0]} is given twice; remove one")
-    return [dataclasses.replace(suite, seed=seed) for seed in options.seeds]
+    return [(dataclasses.replace(suite, seed=seed), recipe(options, seed)) for seed in options.seeds]
 
 
 class MatrixRun:
@@ -170,7 +171,7 @@ class MatrixRun:
         self.manifest = self._write_manifest()
         self.done = dict(self.todo.cached)
         if not self.todo.jobs:
-            self.bench.say(f"all {len(self.plan.cells)} cells come from the store {self.bench.store.root}")
+            self.bench.say(_nothing_to_do(self.plan, self.todo, self.bench.store.root))
         else:
             self._compute(images)
         self.todo = Todo({}, {})  # of many cells it takes room, which what follows needs
@@ -273,6 +274,17 @@ class MatrixRun:
         where = f"{self.manifest['threads']} CPU threads" if environment.device == "cpu" else environment.device
         workers = f" in each of {jobs} workers" if jobs > 1 else ""
         return f"this will take {how} {in_words(seconds)} on {where}{workers}".replace("  ", " ")
+
+
+def _nothing_to_do(plan: Plan, todo: Todo, store: Path) -> str:
+    """Where the cells come from when there is none to compute; some may be ones that cannot be run."""
+    total = len(plan.cells)
+    there = sum(cell.key in todo.cached for cell in plan.cells if cell.key)
+    if there == total:
+        return f"all {total} cells come from the store {store}"
+    skipped, failed = (sum(bool(getattr(cell, state)) for cell in plan.cells) for state in ("skipped", "failed"))
+    states = ((there, f"in the store {store}"), (failed, "cannot be run"), (skipped, "skipped"))
+    return f"nothing to compute of {total} cells: " + ", ".join(f"{count} {what}" for count, what in states if count)
 
 
 def _caution(plan: Plan, precision: str) -> str:

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TextIO, cast
 
@@ -17,7 +18,7 @@ from rich.logging import RichHandler
 from advbench.api import DataSources, closest
 from advbench.cli.flags import cache_folder
 from advbench.discovery import DISABLE_VARIABLE, Registry, discover, named_files
-from advbench.errors import UsageError
+from advbench.errors import PluginError, UsageError
 from advbench.specs import load_suite
 from advbench.store import Store
 
@@ -39,8 +40,16 @@ _PIPE_WIDTH = 200
 _PADDING = re.compile(r"[ ]+\n")
 
 
-def open_registry(options: argparse.Namespace) -> Registry:
-    """Discovers plugins and says in one line each what is wrong with any."""
+def open_registry(options: argparse.Namespace, fault: Callable[[Registry], str] | None = None) -> Registry:
+    """Discovers plugins and says in one line each what is wrong with any.
+
+    Args:
+        options: What was typed.
+        fault: Tells what is wrong with plugins that the command cannot do without, or nothing.
+
+    Raises:
+        PluginError: There is such a fault; nothing else is said then.
+    """
     registry = discover(CORE, plugin_files(options), without=options.no_plugin, strict=options.strict_plugins)
     known = {word for plugin in registry.left_out for word in (plugin.name, plugin.distribution)} | {"*"}
     for name in options.no_plugin:
@@ -48,6 +57,9 @@ def open_registry(options: argparse.Namespace) -> Registry:
             there = [plugin.name for plugin in registry.plugins if plugin.name != "core" and not plugin.from_file]
             hint = closest(name, there) or f"there are: {', '.join(there)}"
             raise UsageError(f"--no-plugin {name}: no plugin or distribution has this name; {hint}")
+    wrong = fault(registry) if fault else ""
+    if wrong:
+        raise PluginError(wrong)
     for problem in registry.problems:
         print(f"advbench: warning: {problem}", file=sys.stderr)
     if not any(registry.all(kind) for kind in ("attacks", "defenses", "models", "datasets")):

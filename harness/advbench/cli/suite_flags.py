@@ -47,8 +47,13 @@ def suite_of(options: argparse.Namespace, registry: Registry) -> Suite:
     return dataclasses.replace(suite, **given, parts=parts)
 
 
-def recipe(options: argparse.Namespace) -> str:
-    """The command that makes the same results anywhere: without flags that only say where and how to run."""
+def recipe(options: argparse.Namespace, seed: int | None = None) -> str:
+    """The command that makes the same results anywhere: without flags that only say where and how to run.
+
+    Args:
+        options: What was typed.
+        seed: The one of ``--seeds`` whose run it makes; None for all of them.
+    """
     words = ["advbench", "matrix"]
     if options.suite is not None:
         words += ["--suite", options.suite]
@@ -59,9 +64,26 @@ def recipe(options: argparse.Namespace) -> str:
     for key in SETTINGS:
         if getattr(options, key, None) is not None:
             words += [f"--{key.replace('_', '-')}", str(getattr(options, key))]
-    if getattr(options, "seeds", None):
+    if seed is not None:
+        words += ["--seed", str(seed)]
+    elif getattr(options, "seeds", None):
         words += ["--seeds", *map(str, options.seeds)]
-    return shlex.join([*words, *plugin_words(options)])
+    if getattr(options, "check_convergence", False):
+        words.append("--check-convergence")
+    return shlex.join([*words, *_place_words(options), *plugin_words(options)])
+
+
+def _place_words(options: argparse.Namespace) -> list[str]:
+    """Flags of where to run that shape the board all the same: which data, what kind of device, what is too slow."""
+    words = []
+    device = str(getattr(options, "device", "auto"))
+    if device != "auto":
+        words += ["--device", device.partition(":")[0]]
+    for flag in ("data_dir", "cell_timeout"):
+        given = getattr(options, flag, None)
+        if given is not None:
+            words += [f"--{flag.replace('_', '-')}", f"{given:g}" if isinstance(given, float) else str(given)]
+    return words
 
 
 def plugin_words(options: argparse.Namespace) -> list[str]:

@@ -12,12 +12,13 @@ from typing import Any, TypeVar
 import torch
 
 from advbench import __version__
-from advbench.api import Attack, Budget, Component
+from advbench.api import Attack, Budget, Component, Dataset
 from advbench.discovery import Registry, code_digests, dependency_versions
 from advbench.evaluation.cells import Axes, Cell, full, short
 from advbench.evaluation.environment import Environment, device_name
 from advbench.evaluation.plan import Plan
 from advbench.evaluation.threat import Threat
+from advbench.specs import Chain
 from advbench.store import SCHEMA
 
 __all__ = ["make_manifest"]
@@ -122,12 +123,26 @@ def _describe(cell: Cell) -> dict[str, Any]:
         },
         **_of_attack(cell.attack, cell.budget, cell.norm, bool(cell.failed)),
         "draws_a_gradient": cell.chunks[0].aim.draws if cell.chunks else None,
-        "identity": cell.identity,
+        "identity": cell.identity or _is_identity(cell.defense),
         "stochastic": cell.stochastic,
         "skipped": cell.skipped,
         "failed": cell.failed,
         "n": len(cell.ids),
+        "image_shape": _shape_of(cell.dataset),
     }
+
+
+@functools.cache
+def _is_identity(defense: Chain) -> bool:
+    """Whether a defense leaves images as they are; cells that cannot be run are not told it."""
+    return _asked(lambda: defense.identity, bool) or False
+
+
+@functools.cache
+def _shape_of(dataset: Dataset) -> list[int] | None:
+    """The shape of a dataset's images, one object for all of its cells; None where it cannot be told."""
+    shape = _asked(lambda: dataset.image_shape, tuple)
+    return None if shape is None else list(shape)
 
 
 @functools.cache

@@ -34,22 +34,31 @@ def probe(
 
     Returns:
         ``repeated``: the distance between five passes with the same random numbers; ``redrawn``: between five passes
-        with fresh ones; ``alone``: between an image in the batch and by itself, with the same random numbers.
+        with fresh ones; ``alone``: between an image in the batch and by itself, with the same random numbers;
+        ``undrawn``: how many parts of the chain say that they are stochastic and never took a random number.
     """
     images, ids = images[:PROBED], list(ids[:PROBED])
+    undrawn = {place for place, part in enumerate(chain.parts) if part.stochastic}
 
     def logits(purpose: str, rows: slice = slice(None)) -> torch.Tensor:
         rng = SampleRandom(seed, purpose, ids[rows], images.device)
-        answer: torch.Tensor = network(chain.apply(images[rows].clone(), rng))
+        defended = images[rows].clone()
+        for place, part in enumerate(chain.parts):  # as Chain.apply does, which does not tell the parts' streams
+            streams = chain.streams(place, rng)
+            defended = part.apply(defended, streams)
+            if streams.drawn:
+                undrawn.discard(place)
+        answer: torch.Tensor = network(defended)
         return answer
 
     first = logits("probe")
     alone = torch.cat([logits("probe", slice(i, i + 1)) for i in range(len(ids))])
-    return {
+    probes = {
         "repeated": max(_distance(first, logits("probe")) for _ in range(_PASSES - 1)),
         "redrawn": max(_distance(first, logits(f"probe/{number}")) for number in range(1, _PASSES)),
         "alone": _distance(first, alone),
     }
+    return {**probes, "undrawn": len(undrawn)}
 
 
 def _distance(one: torch.Tensor, other: torch.Tensor) -> float:

@@ -83,15 +83,16 @@ def matrix(
         )
     if live.unkept:
         _keep_for_the_session(bench, live.unkept)
-    command = "advbench.matrix(…) from Python" if live.names else recipe(options)
-    runs = [MatrixRun(bench, one, command) for one in suites_by_seed(suite_of(options, bench.registry), options)]
+    python = "advbench.matrix(…) from Python" if live.names else ""
+    suites = suites_by_seed(suite_of(options, bench.registry), options)
+    runs = [MatrixRun(bench, one, python or command) for one, command in suites]
     bench.store.check_writable()
     found = []
     for run in runs:
         run.announce()
         with stdout_kept():  # what components print is no result
             found.append(run.results())
-    return Results(combine_seeds(found), runs[0].plan.cells, bench.store)
+    return Results(combine_seeds(found, python or recipe(options)), runs[0].plan.cells, bench.store)
 
 
 def _keep_for_the_session(bench: Workbench, reasons: Sequence[str]) -> None:

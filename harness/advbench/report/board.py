@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from advbench.analysis import NOT_ADAPTIVE
@@ -111,7 +111,11 @@ def _board(run: Mapping[str, Any], leaderboard: Mapping[str, Any], lines: Mappin
         title=f"{short['dataset']} · {short['model']} · {' and '.join(threats)} · n = {run['n'][dataset]:,}",
         columns=(Column("defense"), Column("clean"), *columns, Column("worst case"), Column("95 % interval")),
         rows=_mark_best(shown),
-        notes=(*_notes({name: run["threats"][name] for name in threats}, attacks), *_marks(rows, grid)),
+        notes=(
+            *_notes({name: run["threats"][name] for name in threats}, attacks),
+            *_seeds(run.get("seeds", ())),
+            *_marks(rows, grid),
+        ),
         groups=tuple(len(group) for group in groups),
     )
 
@@ -202,6 +206,11 @@ def _mark_best(rows: Sequence[Sequence[BoardCell]]) -> tuple[tuple[BoardCell, ..
 
 def _best(cell: BoardCell) -> BoardCell:
     return dataclasses.replace(cell, best=True)
+
+
+def _seeds(seeds: Collection[str]) -> list[str]:
+    """What the numbers are where there are several seeds."""
+    return [f"Accuracies and medians are means over the seeds {', '.join(seeds)}."] if len(seeds) > 1 else []
 
 
 def _marks(rows: Sequence[Mapping[str, Any]], grid: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:

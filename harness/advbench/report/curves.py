@@ -81,7 +81,7 @@ class Chart:
 def eps_charts(results: Mapping[str, Any]) -> list[Chart]:
     """Robust accuracy by eps: of minimal attacks from their distances, of budget attacks that were swept."""
     cells = with_sweep_names(results["cells"])
-    return [*_of_minimal(cells), *_of_swept(cells)]
+    return _of_seeds([*_of_minimal(cells), *_of_swept(cells)], results)
 
 
 def sweep_charts(results: Mapping[str, Any]) -> list[Chart]:
@@ -96,7 +96,8 @@ def sweep_charts(results: Mapping[str, Any]) -> list[Chart]:
                 place = (cell["dataset"], cell["model"], cell["threat"], family(cell["defense"]), key, rest)
                 groups.setdefault(place, []).append((value, cell))
     several = _that_vary(groups)
-    return [_sweep_chart(place, pairs, several) for place, pairs in groups.items() if len({x for x, _ in pairs}) > 1]
+    swept = [(place, pairs) for place, pairs in groups.items() if len({x for x, _ in pairs}) > 1]
+    return _of_seeds([_sweep_chart(place, pairs, several) for place, pairs in swept], results)
 
 
 def scatter_charts(results: Mapping[str, Any]) -> list[Chart]:
@@ -123,7 +124,14 @@ def scatter_charts(results: Mapping[str, Any]) -> list[Chart]:
             for row, (clean, worst) in zip(rows, pairs, strict=True)
         )
         charts.append(_scatter_chart(board, short[dataset, model, rows[0]["defense"]], points))
-    return charts
+    return _of_seeds(charts, results)
+
+
+def _of_seeds(charts: Sequence[Chart], results: Mapping[str, Any]) -> list[Chart]:
+    """The charts, which say so where their numbers are means over several seeds."""
+    seeds = results["run"].get("seeds", ())
+    told = f"Means over the seeds {', '.join(seeds)}." if len(seeds) > 1 else ""
+    return [dataclasses.replace(chart, note=f"{chart.note} {told}".strip()) for chart in charts]
 
 
 def _scatter_chart(board: Mapping[str, Any], names: Mapping[str, str], points: tuple[Point, ...]) -> Chart:

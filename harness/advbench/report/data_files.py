@@ -36,7 +36,12 @@ _COLUMNS = (
     "norm",
     "eps",
     "stochastic",
+    "seeds",
+    "clean_accuracy_std",
+    "robust_accuracy_std",
 )
+
+_ACCURACIES = ("clean_accuracy", "robust_accuracy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +99,8 @@ def rows_of(results: Mapping[str, Any]) -> list[dict[str, Any]]:
             "norm": cell.get("norm"),  # results of earlier versions do not say these
             "eps": cell["budget"]["eps"] if cell["budget"] else None,
             "stochastic": cell.get("stochastic"),
+            "seeds": " ".join(results["run"].get("seeds", ())) or None,
+            **{f"{name}_std": (cell.get(f"{name}_seeds") or {}).get("std") for name in _ACCURACIES},
         }
         rows.append({key: row[key] for key in _COLUMNS})
     return rows

@@ -18,13 +18,14 @@ READING = (
 def provenance(results: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Label and text of each fact about the run."""
     run = results["run"]
-    how = f"seed {run['seed']}, {run['device']}, {run['threads']} threads"
+    seeds: Mapping[str, str] = run.get("seeds") or {str(run["seed"]): run["run"]}
+    how = f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}, {run['device']}, {run['threads']} threads"
     precision = run.get("precision", FLOAT32)  # earlier versions do not say it
     how += "" if precision == FLOAT32 else f", attacked in {precision} and scored in {FLOAT32}"
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     return [
         ("command", run["command"]),
-        ("run", f"{run['run']} ({run['created']}), {how}"),
+        ("run", f"{', '.join(seeds.values())} ({run['created']}), {how}"),
         ("versions", versions),
     ]
 

@@ -13,6 +13,6 @@ A plugin's test in one line::
 from __future__ import annotations
 
 from advbench.testing.finding import Finding
-from advbench.testing.kit import assert_conforms, check
+from advbench.testing.kit import assert_conforms, check, resolve_all
 
-__all__ = ["Finding", "assert_conforms", "check"]
+__all__ = ["Finding", "assert_conforms", "check", "resolve_all"]

@@ -15,7 +15,9 @@ from advbench.testing.defenses import defense_rules
 from advbench.testing.finding import Finding, Rule, examine
 from advbench.testing.models import model_rules
 
-__all__ = ["assert_conforms", "check"]
+__all__ = ["assert_conforms", "check", "resolve_all"]
+
+_WITH_CONTRACT = (Attack, Defense, Model, Dataset)
 
 
 def check(
@@ -24,7 +26,8 @@ def check(
     """Holds a component to its contract.
 
     Args:
-        component: An attack, defense, model or dataset; or its spec.
+        component: An attack, defense, model or dataset; or its spec. Where components of several kinds have its name
+            and take its parameters, each of them is held to its contract, one after another.
         registry: Where a spec is looked up, and a dataset for a model is found; without one, what is installed.
         sources: Where datasets may look; without them, only what is bundled is at hand.
 
@@ -36,9 +39,8 @@ def check(
     """
     registry = discover() if registry is None else registry
     sources = _nowhere() if sources is None else sources
-    if isinstance(component, str):
-        component = _resolved(registry, component)
-    return list(examine(_rules(component, registry, sources)))
+    components = resolve_all(registry, component) if isinstance(component, str) else [component]
+    return [finding for one in components for finding in examine(_rules(one, registry, sources))]
 
 
 def assert_conforms(component: Component | str, **more: Any) -> None:
@@ -66,11 +68,25 @@ def _rules(component: Component, registry: Registry, sources: DataSources) -> It
     raise UsageError(f"{component!r} is no attack, defense, model or dataset, and has no contract to check")
 
 
-def _resolved(registry: Registry, spec: str) -> Component:
-    """The component of a spec, of whatever kind."""
-    name = spec.partition(":")[0]
-    kinds = [registered.kind for registered in registry.find(name)]
-    return resolve_one(registry, kinds[0], spec)
+def resolve_all(registry: Registry, spec: str) -> list[Component]:
+    """The components of a spec, of whatever kind that has a contract, in the order of the kinds.
+
+    Raises:
+        UsageError: Nothing that has a contract has that name, or none of that name takes these parameters.
+    """
+    components: list[Component] = []
+    errors: list[UsageError] = []
+    for registered in registry.find(spec.partition(":")[0]):
+        try:
+            components.append(resolve_one(registry, registered.kind, spec))
+        except UsageError as error:  # noqa: PERF203  one a kind
+            errors.append(error)
+    checked: list[Component] = [component for component in components if isinstance(component, _WITH_CONTRACT)]
+    if not components:
+        raise errors[0]
+    if not checked:
+        _rules(components[0], registry, _nowhere())  # says that it has no contract
+    return checked
 
 
 def _data_for(model: Model, registry: Registry, sources: DataSources) -> tuple[LabelledImages | None, int | None]:

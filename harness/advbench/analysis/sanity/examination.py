@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from advbench.analysis.sanity import hygiene, slopes, strength
+from advbench.analysis.sanity import baseline, hygiene, slopes, strength
 from advbench.analysis.sanity.finding import Finding, Seen
 from advbench.analysis.summary import Summary
 
 __all__ = ["CRITERIA", "examine", "unexamined"]
 
 CRITERIA: tuple[Callable[[Sequence[Seen]], Iterator[Finding]], ...] = (
+    baseline.no_better_than_chance,
+    baseline.labels_renumbered,
+    baseline.one_class_answered,
+    baseline.eps_beyond_images,
     strength.single_step_wins,
     strength.not_monotone,
     strength.unbounded,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from advbench.analysis.summary import Summary
 
-__all__ = ["Finding", "Seen", "grouped", "tolerance"]
+__all__ = ["Finding", "Seen", "Standing", "crafted", "grouped", "places", "tolerance"]
 
 T = TypeVar("T")
 
@@ -36,6 +37,18 @@ class Finding:
     def as_dict(self) -> dict[str, Any]:
         """For results.json."""
         return {**dataclasses.asdict(self), "cells": list(self.cells)}
+
+
+class Standing(NamedTuple):
+    """What an attack leaves of one classifier.
+
+    Attributes:
+        share: Accuracy under the attack.
+        withstood: Per draw of the defense, the samples withstood, as bits of a whole number.
+    """
+
+    share: float
+    withstood: tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +88,20 @@ class Seen:
         """Where it stands, for people."""
         return f"{self.defense}, {self.told['threat']}"
 
+    @property
+    def on_board(self) -> bool:
+        """Whether the classifier that was attacked is the one whose robust accuracy the board shows."""
+        threat = self.told["threat"]
+        return bool(threat == "adaptive" or (threat == "oblivious" and self.told.get("identity", False)))
+
+    @property
+    def victim(self) -> str:
+        """The classifier that was attacked, for people; where the board does not show it, that is said."""
+        if self.on_board:
+            return self.where
+        name = "the surrogate" if self.told["threat"] == "transfer" else "the undefended model"
+        return f"{name}, which has no row on the board"
+
     @functools.cached_property
     def images(self) -> tuple[Any, ...]:
         """What its adversarial images were crafted on: cells with the same share their images."""
@@ -98,9 +125,17 @@ class Seen:
         return self.summary.robust
 
     @property
-    def attacked(self) -> float:
-        """Robust accuracy of the classifier that was attacked."""
-        return self.summary.attacked
+    def shown(self) -> Standing:
+        """What the board shows: what the attack leaves of the defended model."""
+        return Standing(self.summary.robust, self.summary.withstood)
+
+    @property
+    def attacked(self) -> Standing:
+        """What the attack leaves of the classifier that it attacked; what the board shows wherever it shows that.
+
+        A stochastic defense is scored with other draws than it was attacked with: the board's are the ones that count.
+        """
+        return self.shown if self.on_board else Standing(self.summary.attacked, (self.summary.held,))
 
 
 def tolerance(n: int) -> float:
@@ -114,3 +149,14 @@ def grouped(cells: Iterable[T], key: Callable[[T], Any]) -> list[Sequence[T]]:
     for cell in cells:
         groups.setdefault(key(cell), []).append(cell)
     return list(groups.values())
+
+
+def crafted(cells: Sequence[Seen]) -> list[Seen]:
+    """One cell for each set of adversarial images: the one in which the board shows the attacked classifier, if any."""
+    groups = grouped(cells, operator.attrgetter("images"))
+    return [next((cell for cell in group if cell.on_board), group[0]) for group in groups]
+
+
+def places(group: Sequence[Seen]) -> tuple[int, ...]:
+    """The positions of cells in their run."""
+    return tuple(cell.place for cell in group)

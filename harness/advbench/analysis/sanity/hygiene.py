@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
-from advbench.analysis.paired import mcnemar
-from advbench.analysis.sanity.finding import Finding, Seen, grouped, tolerance
+from advbench.analysis.intervals import at_least
+from advbench.analysis.sanity.advice import more_draws
+from advbench.analysis.sanity.comparison import Comparison, compared, significant
+from advbench.analysis.sanity.finding import Finding, Seen, crafted, grouped, places, tolerance
 
 __all__ = [
     "batch_dependent",
@@ -27,20 +29,20 @@ DISTANCE = 1e-4
 ROUNDING = 0.01
 """Share of all samples whose success rounding to 8 bits may undo."""
 
-CHANCE = 0.05
-"""How unlikely so uneven a split must be by chance, one-sided, to be a finding."""
-
 
 def zero_gradients(cells: Sequence[Seen]) -> Iterator[Finding]:
-    """Samples whose gradient is zero at the clean image, of a loss that does not saturate."""
+    """Samples whose gradient is zero at the clean image, of a loss that does not saturate.
+
+    It is a matter of the classifier, whatever any attack on it achieves.
+    """
     for group in _by_classifier(cells):
-        cell = group[0]
+        cell = max(group, key=lambda one: one.summary.vanished)  # of a stochastic defense each attack sees other draws
         count = cell.summary.vanished
         if count and not cell.summary.gradient_error:
             yield Finding(
                 "zero-gradients",
-                _places(group),
-                f"the gradient is zero for {count} of {cell.summary.right} samples ({cell.where})",
+                places(group),
+                f"the gradient is zero for {count} of {cell.summary.right} samples ({cell.victim})",
                 "attacks that follow gradients cannot move there: take logits and not rounded or saturated "
                 "outputs, or give the defense an approximation",
             )
@@ -49,19 +51,19 @@ def zero_gradients(cells: Sequence[Seen]) -> Iterator[Finding]:
 def no_gradient(cells: Sequence[Seen]) -> Iterator[Finding]:
     """A classifier that raises when it is asked for a gradient."""
     for group in _by_classifier(cells):
-        raised = group[0].summary.gradient_error
-        if raised:
+        raising = next((cell for cell in group if cell.summary.gradient_error), None)
+        if raising is not None:
             yield Finding(
                 "no-gradient",
-                _places(group),
-                f"asking for a gradient raises ({group[0].where}): {raised}",
+                places(group),
+                f"asking for a gradient raises ({raising.victim}): {raising.summary.gradient_error}",
                 "attacks that follow gradients are worth nothing here: compute the logits with torch throughout",
             )
 
 
 def lost_on_the_way(cells: Sequence[Seen]) -> Iterator[Finding]:
     """Points within the budget that fooled the classifier, and are not what the attack returned."""
-    for cell in _crafted(cells):
+    for cell in crafted(cells):
         lost = cell.summary.thrown_away
         if lost is None or (cell["stochastic"] and cell["threat"] == "adaptive"):
             continue  # of a stochastic defense a lucky draw is no success
@@ -70,26 +72,33 @@ def lost_on_the_way(cells: Sequence[Seen]) -> Iterator[Finding]:
                 "success-thrown-away",
                 (cell.place,),
                 f"{cell.attack} met an image that fools the classifier for {lost} of {cell.n} samples and returned one "
-                f"that does not ({cell.where})",
+                f"that does not ({cell.victim})",
                 "let the attack return the best image that it met, or stop at the first success",
             )
 
 
 def lost_to_rounding(cells: Sequence[Seen]) -> Iterator[Finding]:
     """Success that is gone once the images are rounded to 8 bits, as files are; of budget attacks."""
-    for cell in _crafted(cells):
+    comparisons = []
+    for cell in crafted(cells):
         lost, won = cell.summary.rounded_off, cell.summary.rounded_on
         if cell.budget is None or lost is None or won is None:
             continue
         # A classifier that is not continuous changes its mind both ways.
-        if lost - won > max(ROUNDING * cell.n, 1) and mcnemar(lost, won) < 2 * CHANCE:
-            yield Finding(
-                "lost-to-rounding",
-                (cell.place,),
-                f"rounded to 8 bits, {lost} of {cell.n} images of {cell.attack} no longer fool the classifier, and "
-                f"{won} others do ({cell.where})",
-                "the attack ends on the boundary: let it go on, or attack with a margin (confidence)",
-            )
+        chance = at_least(lost, lost + won, 0.5) if lost - won > max(ROUNDING * cell.n, 1) else 1.0
+        comparisons.append(Comparison(chance, partial(_lost_to_rounding, cell, lost, won)))
+    return significant(comparisons)
+
+
+def _lost_to_rounding(cell: Seen, lost: int, won: int) -> Finding:
+    margin = " (confidence)" if "confidence" in cell["parameters"] else ""
+    return Finding(
+        "lost-to-rounding",
+        (cell.place,),
+        f"rounded to 8 bits, {lost} of {cell.n} images of {cell.attack} no longer fool the classifier, and "
+        f"{won} others do ({cell.victim})",
+        f"the attack ends on the boundary: let it go on, or attack with a margin{margin}",
+    )
 
 
 def unrepeatable(cells: Sequence[Seen]) -> Iterator[Finding]:
@@ -98,7 +107,7 @@ def unrepeatable(cells: Sequence[Seen]) -> Iterator[Finding]:
         if probes["repeated"] > DISTANCE:
             yield Finding(
                 "not-repeatable",
-                _places(group),
+                places(group),
                 f"logits of the same images with the same random numbers differ by {probes['repeated']:.2g} of their "
                 f"size ({group[0].defense})",
                 "draw all randomness from rng: as it is, neither images nor scores can be made again",
@@ -111,7 +120,7 @@ def undeclared_randomness(cells: Sequence[Seen]) -> Iterator[Finding]:
         if not group[0]["stochastic"] and probes["redrawn"] > DISTANCE >= probes["repeated"]:
             yield Finding(
                 "undeclared-randomness",
-                _places(group),
+                places(group),
                 f"{group[0].defense} says that it is deterministic, and logits differ by {probes['redrawn']:.2g} of "
                 "their size from draw to draw",
                 "declare it stochastic, so that attacks average over its draws",
@@ -119,13 +128,18 @@ def undeclared_randomness(cells: Sequence[Seen]) -> Iterator[Finding]:
 
 
 def fixed_randomness(cells: Sequence[Seen]) -> Iterator[Finding]:
-    """A defense that says it is stochastic, and always draws the same."""
+    """A defense that says it is stochastic, and never draws: its answers are those of a seed of its own.
+
+    One that draws and answers the same is an algorithm whose answer seldom depends on where it begins, such as k-means
+    with few clusters. Records of earlier versions do not say which it is.
+    """
     for group, probes in _probed(cells):
-        if group[0]["stochastic"] and probes["redrawn"] == 0 and probes["repeated"] == 0:
+        if probes.get("undrawn") and probes["redrawn"] == 0 and probes["repeated"] == 0:
             yield Finding(
                 "fixed-randomness",
-                _places(group),
-                f"{group[0].defense} says that it is stochastic, and answers fresh random numbers with the same logits",
+                places(group),
+                f"{group[0].defense} says that it is stochastic, takes no random numbers from rng, and answers always "
+                "with the same logits",
                 "a fixed seed is no randomness, and an attacker knows it: draw from rng, or declare it deterministic",
             )
 
@@ -138,9 +152,9 @@ def without_eot(cells: Sequence[Seen]) -> Iterator[Finding]:
         if withstood and cell["stochastic"] and cell["draws_a_gradient"] == 1 and not cell["identity"]:
             yield Finding(
                 "randomised-without-eot",
-                _places(group),
+                places(group),
                 f"{cell.defense} is stochastic and was attacked with one draw for a gradient",
-                "average the gradient over more draws: --eot 10 or more",
+                f"a single draw misleads: {more_draws(cell)}",
             )
 
 
@@ -150,7 +164,7 @@ def batch_dependent(cells: Sequence[Seen]) -> Iterator[Finding]:
         if probes["alone"] > DISTANCE >= probes["repeated"]:
             yield Finding(
                 "batch-dependent",
-                _places(group),
+                places(group),
                 f"logits of an image alone and in a batch differ by {probes['alone']:.2g} of their size "
                 f"({group[0].defense})",
                 "results depend on --batch-size: use no statistics over the batch, and rng's stream of each sample",
@@ -159,15 +173,24 @@ def batch_dependent(cells: Sequence[Seen]) -> Iterator[Finding]:
 
 def not_converged(cells: Sequence[Seen], doubled: Mapping[int, Seen]) -> Iterator[Finding]:
     """Attacks that do better with twice the steps."""
-    for cell in _crafted(cells):
+    comparisons = []
+    for cell in crafted(cells):
         twice = doubled.get(cell.place)
-        if twice is not None and twice.attacked < cell.attacked - tolerance(cell.n):
-            yield Finding(
-                "not-converged",
-                (cell.place,),
-                f"{cell.attack} leaves {cell.attacked:.1%}, with twice the steps {twice.attacked:.1%} ({cell.where})",
-                "give it more steps, until more change nothing",
-            )
+        if twice is not None:
+            found = partial(_not_converged, cell, twice)
+            comparisons.append(compared(cell.attacked, twice.attacked, cell.n, found))
+    return significant(comparisons)
+
+
+def _not_converged(cell: Seen, twice: Seen) -> Finding:
+    draws = more_draws(cell)
+    return Finding(
+        "not-converged",
+        (cell.place,),
+        f"{cell.attack} leaves {cell.attacked.share:.1%}, and with twice the steps, which has no column on the board, "
+        f"{twice.attacked.share:.1%} ({cell.victim})",
+        "give it more steps, until more change nothing" + (f", or {draws}" if draws else ""),
+    )
 
 
 def _by_classifier(cells: Sequence[Seen]) -> list[Sequence[Seen]]:
@@ -182,11 +205,3 @@ def _probed(cells: Sequence[Seen]) -> Iterator[tuple[Sequence[Seen], Mapping[str
         probes = group[0].summary.probes
         if probes:
             yield group, probes
-
-
-def _crafted(cells: Sequence[Seen]) -> list[Seen]:
-    return [group[0] for group in grouped(cells, operator.attrgetter("images"))]
-
-
-def _places(group: Sequence[Seen]) -> tuple[int, ...]:
-    return tuple(cell.place for cell in group)

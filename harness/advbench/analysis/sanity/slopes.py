@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator, Sequence
 
-from advbench.analysis.sanity.finding import Finding, Seen, grouped, tolerance
+from advbench.analysis.sanity.finding import Finding, Seen, crafted, grouped, places, tolerance
 
 __all__ = ["flat_at_bounds", "loss_without_slope", "nan_gradient"]
 
@@ -17,9 +16,9 @@ def nan_gradient(cells: Sequence[Seen]) -> Iterator[Finding]:
         if cell.summary.no_number:
             yield Finding(
                 "nan-gradients",
-                tuple(one.place for one in group),
+                places(group),
                 f"the gradient holds NaN or infinity for {cell.summary.no_number} of {cell.summary.right} samples "
-                f"({cell.where})",
+                f"({cell.victim})",
                 "attacks take 0 for what is no number and cannot follow it: look for a division by 0, a root or "
                 "logarithm of 0 or an overflow in the model or the defense",
             )
@@ -33,9 +32,9 @@ def flat_at_bounds(cells: Sequence[Seen]) -> Iterator[Finding]:
         if count > tolerance(cell.n) * cell.n:
             yield Finding(
                 "zero-gradients-at-bounds",
-                tuple(one.place for one in group),
+                places(group),
                 f"the gradient is zero at exactly the pixels that are 0 or 1 for {count} of {cell.summary.right} "
-                f"samples ({cell.where})",
+                f"samples ({cell.victim})",
                 "attacks that follow gradients cannot move these pixels: leave clamp, relu and rounding of the input "
                 "out of the model, which is given images in [0, 1]",
             )
@@ -44,16 +43,15 @@ def flat_at_bounds(cells: Sequence[Seen]) -> Iterator[Finding]:
 def loss_without_slope(cells: Sequence[Seen]) -> Iterator[Finding]:
     """Samples that withstood an attack whose loss was flat at every point where it asked for a gradient."""
     following = [cell for cell in cells if cell["attack_access"] == "gradients"]
-    for group in grouped(following, operator.attrgetter("images")):
-        cell = group[0]
+    for cell in crafted(following):
         count = cell.summary.without_slope
         if count > tolerance(cell.n) * cell.n:
             held = round(cell.attacked * cell.n)
             yield Finding(
                 "loss-without-slope",
-                tuple(one.place for one in group),
+                (cell.place,),
                 f"the loss that {cell.attack} follows is flat for {count} of the {held} samples that withstand it "
-                f"({cell.where})",
+                f"({cell.victim})",
                 "it saturates where the model is sure, as the cross-entropy does in float32: use an attack that "
                 "follows logits, such as pgd, apgd or autoattack with engine=native",
             )

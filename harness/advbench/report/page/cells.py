@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from advbench.api.parameters import format_value
@@ -18,28 +18,33 @@ def cell_payload(results: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         ``images`` (data URIs), ``notes``, and ``cells``: ``title``, ``badges``, ``facts`` (pairs of texts),
-        ``warnings``, and as far as they are known ``before``, ``after``, ``histogram`` and ``samples``.
+        ``warnings``, and as far as they are known ``before``, ``after``, ``histogram`` and ``samples``; where the
+        results are of several seeds, ``seed``, the one that these four are of.
     """
     details = results.get("details") or {"cells": {}, "images": [], "notes": []}
     return {
         "images": details["images"],
         "notes": details["notes"],
-        "cells": [_cell(cell, details["cells"].get(str(at), {})) for at, cell in enumerate(results["cells"])],
+        "cells": [
+            _cell(cell, details["cells"].get(str(at), {}), results["run"]) for at, cell in enumerate(results["cells"])
+        ],
     }
 
 
-def _cell(cell: Mapping[str, Any], details: Mapping[str, Any]) -> dict[str, Any]:
-    short = cell["short"]
+def _cell(cell: Mapping[str, Any], details: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
+    short, seeds = cell["short"], list(run.get("seeds", ()))
     return {
         "title": f"{short['defense']} against {short['attack']}",
         "badges": [cell["threat"], *(["stochastic"] if cell.get("stochastic") else [])],
-        "facts": list(_facts(cell, details)),
+        "facts": list(_facts(cell, details, seeds)),
         "warnings": cell["warnings"],
         **{key: details[key] for key in _OPTIONAL if details.get(key) is not None},
+        **({"seed": seeds[0]} if len(seeds) > 1 else {}),
     }
 
 
-def _facts(cell: Mapping[str, Any], details: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _facts(cell: Mapping[str, Any], details: Mapping[str, Any], seeds: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Label and text of what is known of a cell; with several seeds the numbers are means, or say whose they are."""
     yield "dataset", cell["dataset"]
     yield "model", cell["model"]
     yield "attack", cell["attack"]
@@ -48,14 +53,19 @@ def _facts(cell: Mapping[str, Any], details: Mapping[str, Any]) -> Iterator[tupl
     if cell["status"] != "ok":
         yield cell["status"], cell["error"]
         return
+    if len(seeds) > 1:
+        yield "seeds", f"{', '.join(seeds)}: the numbers are means over them"
     yield "samples", f"{cell['n']:,}"
     yield "clean accuracy", f"{percent(cell['clean_accuracy'])} %"
     low, high = cell["robust_accuracy_ci95"]
     yield "robust accuracy", f"{percent(cell['robust_accuracy'])} % (95 % interval {percent(low)}–{percent(high)})"
+    by_seed = cell.get("robust_accuracy_seeds")
+    if by_seed:
+        yield "of each seed", ", ".join(f"{percent(value)} %" for value in by_seed["values"])
     draws = cell.get("robust_accuracy_draws")
     if draws:
         spread = f"{percent(draws['min'])}–{percent(draws['max'])} %, standard deviation {percent(draws['std'])}"
-        yield f"over {draws['n']} draws", spread
+        yield f"over {draws['n']} draws{' a seed' * (len(seeds) > 1)}", spread
     if cell["attack_success_rate"] is not None:
         yield "attack success rate", f"{percent(cell['attack_success_rate'])} %"
     if cell["attack_kind"] == "budget":
@@ -64,9 +74,10 @@ def _facts(cell: Mapping[str, Any], details: Mapping[str, Any]) -> Iterator[tupl
         if cell[key] is not None:
             yield title, f"{cell[key]:.4g}"
     if cell.get("broken_by"):
-        yield "fooled by", ", ".join(f"{name}: {count}" for name, count in cell["broken_by"].items())
+        yield "fooled by", ", ".join(f"{name}: {count:.10g}" for name, count in cell["broken_by"].items())
     if details.get("passes"):
-        yield "network passes", f"{details['passes']:,.1f} images asked a sample"
+        of = f" (seed {seeds[0]})" if len(seeds) > 1 else ""
+        yield "network passes", f"{details['passes']:,.1f} images asked a sample{of}"
     yield "time", f"attack {_seconds(cell['craft_seconds'])}, defense and prediction {_seconds(cell['seconds'])}"
 
 

@@ -171,18 +171,19 @@
       ...cell.warnings.map((text) => make("p", { className: "warning", textContent: text })),
       facts,
     ];
+    const of = cell.seed === undefined ? "" : ` (seed ${cell.seed})`;
     if (cell.samples) {
-      parts.push(make("h3", { textContent: "Samples" }), samples(cell.samples), make("p", { className: "note", textContent:
+      parts.push(make("h3", { textContent: `Samples${of}` }), samples(cell.samples), make("p", { className: "note", textContent:
         "Of each class in turn the first sample that the bare model has right. Beneath each image stands what the bare model takes it for, and how surely."
         + (cell.samples.reduced ? " Large images are shown reduced." : "") }));
     }
     if (cell.before) {
-      parts.push(make("h3", { textContent: "What the defended model takes images for" }),
+      parts.push(make("h3", { textContent: `What the defended model takes images for${of}` }),
         make("div", { className: "pair" }, confusion("clean images", cell.before), confusion("adversarial images", cell.after)),
         make("p", { className: "note", textContent: "A row a label, a column a prediction; shaded by the share of the row." }));
     }
     if (cell.histogram) {
-      parts.push(make("h3", { textContent: "How far images were moved that turned the attacked classifier wrong" }), histogram(cell.histogram));
+      parts.push(make("h3", { textContent: `How far images were moved that turned the attacked classifier wrong${of}` }), histogram(cell.histogram));
     }
     body.replaceChildren(...parts);
     if (!dialog.open) dialog.showModal();

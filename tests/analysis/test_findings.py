@@ -1,0 +1,291 @@
+"""Findings that compare: raised where the samples say so, and not by chance; and those of clean answers and budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from advbench.analysis import summarise
+from advbench.analysis.sanity import baseline, hygiene, strength
+from advbench.analysis.sanity.finding import Finding, Seen
+
+N = 200
+
+
+def cell(
+    place: int = 0,
+    *,
+    withstood: int | Sequence[int] = N,
+    n: int = N,
+    attack: str = "some-attack",
+    threat: str = "oblivious",
+    defense: str = "none",
+    labels: Any = None,
+    predictions: Any = None,
+    draws: Any = None,
+    **told: Any,
+) -> Seen:
+    """A cell whose classifier is right on its clean samples, and withstands the first so many of them, or these."""
+    labels = np.arange(n) % 10 if labels is None else np.asarray(labels)
+    predictions = labels if predictions is None else np.asarray(predictions)
+    kept = np.isin(np.arange(n), np.arange(withstood) if isinstance(withstood, int) else withstood)
+    attacked = np.where(kept, predictions, (predictions + 1) % 10)
+    coordinates = {"dataset": "d", "model": "m", "attack": attack, "threat": threat, "defense": defense}
+    described = {
+        **coordinates,
+        "short": {"attack": attack, "defense": defense},
+        "budget": {"norm": "linf", "eps": 0.3},
+        "parameters": {},
+        "attack_access": "gradients",
+        "attack_passes": 10,
+        "draws_a_gradient": 1,
+        "identity": defense == "none",
+        "stochastic": draws is not None,
+        "image_shape": [1, 8, 8],
+        **told,
+    }
+    record = {
+        **coordinates,
+        "status": "ok",
+        "n": n,
+        "seconds": 1.0,
+        "craft_seconds": 1.0,
+        "labels": labels,
+        "clean_correct": predictions == labels,
+        "adversarial_correct": attacked == labels,
+        "attacked_clean_predictions": predictions,
+        "attacked_predictions": attacked,
+        "linf": np.full(n, 0.3),
+        "l2": np.full(n, 3.0),
+    }
+    if draws is not None:
+        record["robust_draws"] = draws
+    return Seen(place, described, summarise(record, None))
+
+
+def single_step(weak: Any, strong: Any, **more: Any) -> list[Finding]:
+    cells = [cell(0, withstood=strong, attack="fgsm", attack_passes=1, **more), cell(1, withstood=weak, **more)]
+    return list(strength.single_step_wins(cells))
+
+
+def not_monotone(weak: Any, strong: Any) -> list[Finding]:
+    budgets = [{"norm": "linf", "eps": eps} for eps in (0.1, 0.3)]
+    few = cell(0, withstood=strong, attack="one:eps=0.1", budget=budgets[0])
+    return list(strength.not_monotone([few, cell(1, withstood=weak, attack="one:eps=0.3", budget=budgets[1])]))
+
+
+def less_access(weak: Any, strong: Any) -> list[Finding]:
+    return list(
+        strength.less_access_wins(
+            [cell(0, withstood=weak), cell(1, attack="noise", withstood=strong, attack_access="nothing")]
+        )
+    )
+
+
+def transfer(weak: Any, strong: Any) -> list[Finding]:
+    return list(strength.less_access_wins([cell(0, withstood=weak), cell(1, withstood=strong, threat="transfer")]))
+
+
+def adaptive(weak: Any, strong: Any) -> list[Finding]:
+    cells = [cell(0, withstood=strong, defense="jpeg"), cell(1, withstood=weak, defense="jpeg", threat="adaptive")]
+    return list(strength.adaptive_weaker(cells))
+
+
+def convergence(weak: Any, strong: Any) -> list[Finding]:
+    return list(hygiene.not_converged([cell(0, withstood=weak)], {0: cell(0, withstood=strong)}))
+
+
+COMPARISONS = [single_step, not_monotone, less_access, transfer, adaptive, convergence]
+
+
+@pytest.mark.parametrize("criterion", COMPARISONS)
+def test_what_the_samples_say_is_found_with_both_numbers(criterion: Any) -> None:
+    (finding,) = criterion(range(110), range(100))
+    assert "55.0%" in finding.message
+    assert "50.0%" in finding.message
+
+
+@pytest.mark.parametrize("criterion", COMPARISONS)
+def test_as_large_a_difference_between_other_samples_is_chance(criterion: Any) -> None:
+    """Ten samples more again, but the two differ on ninety: the attacks are about as strong."""
+    assert criterion(range(50, 150), range(10, 100)) == []
+
+
+@pytest.mark.parametrize("criterion", COMPARISONS)
+def test_a_few_samples_are_chance(criterion: Any) -> None:
+    assert criterion(range(104), range(100)) == []
+    assert criterion(range(100), range(100)) == []
+    assert criterion(range(100), range(110)) == []
+
+
+def test_parts_without_gradients_that_fool_a_few_are_chance() -> None:
+    def found(count: int) -> list[Finding]:
+        one = cell(component_access=["gradients", "scores"], components=["apgd", "square"])
+        summary = one.summary._replace(broken_by={0: 50, 1: count})
+        return list(strength.less_access_wins([Seen(0, one.told, summary)]))
+
+    assert found(4) == []
+    (finding,) = found(6)
+    assert "square, a part of some-attack without gradients, fools 6 of 200" in finding.message
+
+
+def test_of_many_comparisons_one_that_is_as_unlikely_is_none() -> None:
+    """Six samples more than 100 are p = .016 by themselves, and nothing beside twenty comparisons that are in order."""
+    assert len(single_step(range(106), range(100))) == 1
+    cells = []
+    for number in range(20):
+        weak = range(106) if number == 7 else range(100)
+        more = {"threat": "adaptive", "defense": f"defense-{number}"}
+        cells.append(cell(2 * number, withstood=range(100), attack="fgsm", attack_passes=1, **more))
+        cells.append(cell(2 * number + 1, withstood=weak, **more))
+    assert list(strength.single_step_wins(cells)) == []
+
+
+def test_draws_of_a_stochastic_defense_are_tested_together_and_their_mean_is_quoted() -> None:
+    """Each draw by itself would be chance; ten of them, on the same samples, are not."""
+
+    def draws(count: int) -> list[np.ndarray[Any, Any]]:
+        return [(np.arange(N) + shift) % N < count for shift in range(10)]
+
+    def found(weak: int, draw_count: int = 10) -> list[Finding]:
+        more = {"threat": "adaptive", "defense": "noise"}
+        single = cell(0, attack="fgsm", attack_passes=1, draws=draws(100)[:draw_count], **more)
+        return list(strength.single_step_wins([single, cell(1, draws=draws(weak)[:draw_count], **more)]))
+
+    assert found(104, 1) == []
+    (finding,) = found(104)
+    assert "52.0%" in finding.message
+    assert "--eot 10" in finding.advice
+    assert found(100) == []
+
+
+def test_the_best_of_several_single_steps_is_the_one_to_beat() -> None:
+    cells = [
+        cell(0, withstood=150, attack="fgsm", attack_passes=1),
+        cell(1, withstood=90, attack="better-step", attack_passes=1),
+        cell(2, withstood=120),
+    ]
+    (finding,) = strength.single_step_wins(cells)
+    assert "better-step 45.0%" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("parameters", "attack", "wanted", "unwanted"),
+    [
+        ({"steps": 40}, "pgd:steps=40", "give it more steps, or use autoattack", "restarts"),
+        ({"steps": 40, "restarts": 1}, "apgd", "give it more steps or restarts", "queries"),
+        ({"queries": 5}, "square", "give it more queries", "steps"),
+        ({}, "fgsm", "use autoattack", "give it more"),
+        ({"steps": 100, "queries": 5000}, "autoattack:eps=0.3", "give it more steps or queries", "use autoattack"),
+    ],
+)
+def test_advice_names_parameters_that_the_attack_has(
+    parameters: dict[str, int], attack: str, wanted: str, unwanted: str
+) -> None:
+    cells = [
+        cell(0, withstood=100, attack="one-step", attack_passes=1),
+        cell(1, attack=attack, parameters=parameters, withstood=150),
+    ]
+    (finding,) = strength.single_step_wins(cells)
+    assert wanted in finding.advice
+    assert unwanted not in finding.advice
+    assert "--eot" not in finding.advice
+
+
+LABELS = np.arange(N) % 10
+
+
+def mostly(answers: Any, share: float = 0.95) -> Any:
+    """These answers for that share of the samples, and answers that say nothing for the others."""
+    rng = np.random.default_rng(0)
+    return np.where(rng.random(len(answers)) < share, answers, rng.integers(0, 10, len(answers)))
+
+
+def swapped(labels: Any) -> Any:
+    return np.select([labels == 3, labels == 5], [5, 3], labels)
+
+
+@pytest.mark.parametrize(
+    ("answers", "told"),
+    [
+        (mostly((LABELS + 1) % 10), "the label plus 1 for 18"),
+        (mostly((LABELS - 1) % 10), "the label minus 1 for 18"),
+        (mostly(np.random.default_rng(5).permutation(10)[LABELS]), "classes by other numbers (label "),
+        (mostly(swapped(LABELS)), "of 2 classes by other numbers (label 3 by 5, 5 by 3)"),
+        (LABELS * 90 + 7, "classes by other numbers (label 0 by 7, 1 by 97, 2 by 187, …)"),
+    ],
+    ids=["plus-one", "minus-one", "permuted", "two-swapped", "ids-of-another-set"],
+)
+def test_labels_that_the_model_numbers_otherwise_are_found(answers: Any, told: str) -> None:
+    (finding,) = baseline.labels_renumbered([cell(labels=LABELS, predictions=answers)])
+    assert told in finding.message
+
+
+def test_weak_models_have_no_other_numbering() -> None:
+    rng = np.random.default_rng(0)
+    for share in (0.0, 0.1, 0.3, 0.6):
+        for n in (10, 30, 200):
+            labels = rng.integers(0, 10, n)
+            answers = np.where(rng.random(n) < share, labels, rng.integers(0, 10, n))
+            assert list(baseline.labels_renumbered([cell(n=n, labels=labels, predictions=answers)])) == []
+    half = np.where(LABELS % 2 == 0, LABELS, (LABELS + 1) % 10)  # every odd class is taken for an even one
+    assert list(baseline.labels_renumbered([cell(labels=LABELS, predictions=half)])) == []
+    assert list(baseline.labels_renumbered([cell(labels=np.zeros(N, int), predictions=np.ones(N, int))])) == []
+
+
+@pytest.mark.parametrize("defense", ["none", "jpeg"])
+def test_clean_accuracy_at_chance_is_found_behind_any_defense(defense: str) -> None:
+    answers = np.random.default_rng(1).integers(0, 10, N)
+    (finding,) = baseline.no_better_than_chance([cell(labels=LABELS, predictions=answers, defense=defense)])
+    assert f"clean accuracy of {defense} is {np.mean(answers == LABELS):.1%} of 200 samples" in finding.message
+    assert "10.0%" in finding.message
+
+
+@pytest.mark.parametrize(("right", "n"), [(4, 10), (2, 10), (0, 9), (30, 100), (60, 200)])
+def test_clean_accuracy_that_chance_may_have_lowered_is_none(right: int, n: int) -> None:
+    labels = np.arange(n) % 10
+    answers = np.where(np.arange(n) < right, labels, (labels + 1 + np.arange(n) // 10 % 3) % 10)
+    assert list(baseline.no_better_than_chance([cell(n=n, labels=labels, predictions=answers)])) == []
+
+
+def test_a_frequent_class_is_what_counts_as_chance() -> None:
+    labels = np.repeat([0, 1], [800, 200])
+    (finding,) = baseline.no_better_than_chance([cell(n=1000, labels=labels, predictions=np.zeros(1000, int))])
+    assert "80.0%" in finding.message
+    assert list(baseline.no_better_than_chance([cell(labels=np.zeros(N, int))])) == []
+
+
+def test_one_answer_for_nearly_all_samples_is_found_and_a_frequent_class_is_not() -> None:
+    (finding,) = baseline.one_class_answered([cell(labels=LABELS, predictions=mostly(np.full(N, 8)))])
+    assert "answers class 8 for" in finding.message
+    frequent = np.repeat([0, 1], [160, 40])
+    assert len(list(baseline.one_class_answered([cell(labels=frequent, predictions=np.zeros(N, int))]))) == 1
+    few = np.where(np.arange(N) == N - 1, 1, 0)  # one of the forty is known, which a constant is not
+    assert list(baseline.one_class_answered([cell(labels=frequent, predictions=few)])) == []
+    assert list(baseline.one_class_answered([cell(n=6, predictions=np.zeros(6, int))])) == []
+
+
+@pytest.mark.parametrize(
+    ("norm", "eps", "found"),
+    [
+        *(("linf", 8.0, True), ("linf", 1.5, True), ("linf", 1.0, False), ("linf", 8 / 255, False)),
+        *(("l2", 8.1, True), ("l2", 8.0, False), ("l2", 1.5, False), ("l1", 65.0, True), ("l1", 30.0, False)),
+    ],
+)
+def test_a_budget_larger_than_any_distance_between_images_is_found(norm: str, eps: float, found: bool) -> None:
+    """Images of 8 × 8 pixels are at most 1 apart in L∞, 8 in L2 and 64 in L1."""
+    findings = list(baseline.eps_beyond_images([cell(budget={"norm": norm, "eps": eps})]))
+    assert [one.criterion for one in findings] == ["eps-beyond-images"] * found
+    if norm == "linf" and found:
+        assert f"eps={eps:g}/255" in findings[0].advice
+
+
+def test_a_gradient_that_is_zero_is_found_in_whichever_cell_of_the_classifier_it_was_seen() -> None:
+    seen, unseen = cell(0, attack="pgd"), cell(1, attack="apgd", withstood=0)
+    for cells in ([seen, unseen], [unseen, seen]):
+        vanished = [Seen(c.place, c.told, c.summary._replace(vanished=7 * (c is seen))) for c in cells]
+        (finding,) = hygiene.zero_gradients(vanished)
+        assert "zero for 7 of 200" in finding.message
