@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import get_args
 
 import torch
 
-from advbench.api import Attack, Budget, ContractError, Dataset, LabelledImages, Norm
+from advbench.api import Attack, Budget, ContractError, Dataset, LabelledImages, Norm, clip_dust
 
 __all__ = [
     "ASTRAY",
@@ -48,13 +49,13 @@ def check_adversarial(attack: Attack, clean: torch.Tensor, adversarial: object) 
     images = check_form(label, clean, adversarial)
     low, high = float(images.min()), float(images.max())
     if low < -TOLERANCE or high > 1 + TOLERANCE:
-        raise ContractError(f"{label} returned pixels from {low:.6g} to {high:.6g}; images are in [0, 1]")
+        raise ContractError(f"{label} returned pixels from {low:.8g} to {high:.8g}; images are in [0, 1]")
     budget = check_budget(attack)
     if budget is not None:
         furthest = float(distances(clean, images, budget).max())
         if furthest > budget.eps * (1 + TOLERANCE) + TOLERANCE:
             raise ContractError(
-                f"{label} went {furthest:.6g} from the image in {budget.norm}; its budget is {budget.eps:.6g}"
+                f"{label} went {furthest:.8g} from the image in {budget.norm}; its budget is {budget.eps:.8g}"
             )
     return images
 
@@ -107,6 +108,9 @@ def check_norm(attack: Attack) -> Norm | None:
 def check_dataset(dataset: Dataset, images: object) -> LabelledImages:
     """Holds what a dataset loads to its contract: forms, values, labels and ids.
 
+    Returns:
+        The images, with pixels that are up to 1e-6 outside [0, 1] clipped.
+
     Raises:
         ContractError: It breaks it; the message names the dataset, what was expected and what was seen.
     """
@@ -119,8 +123,11 @@ def check_dataset(dataset: Dataset, images: object) -> LabelledImages:
         raise ContractError(f"{label} has images of shape {tuple(pixels.shape)}; expected {(n, *dataset.image_shape)}")
     if pixels.dtype not in (torch.uint8, torch.float32):
         raise ContractError(f"{label} has images of {pixels.dtype}; expected torch.uint8 or torch.float32")
-    if pixels.dtype == torch.float32 and not bool(((pixels >= 0) & (pixels <= 1)).all()):  # NaN is neither
-        raise ContractError(f"{label} has pixels outside [0, 1] or not finite")
+    if pixels.dtype == torch.float32:
+        try:
+            images = dataclasses.replace(images, images=clip_dust(pixels))
+        except ValueError as error:
+            raise ContractError(f"{label} has {error}") from error
     if labels.dtype != torch.int64 or tuple(labels.shape) != (n,):
         raise ContractError(
             f"{label} has labels of {labels.dtype}, shape {tuple(labels.shape)}; expected int64, {(n,)}"
@@ -151,7 +158,7 @@ def check_range(name: str, defended: torch.Tensor, *, stochastic: bool) -> None:
     low, high = float(defended.min()), float(defended.max())
     if low < -astray or high > 1 + astray:
         raise ContractError(
-            f"defense {name!r} returned pixels from {low:.6g} to {high:.6g}; images stay in about [0, 1], and what "
+            f"defense {name!r} returned pixels from {low:.8g} to {high:.8g}; images stay in about [0, 1], and what "
             "a model needs beyond that, such as another scale, is inside the model"
         )
 

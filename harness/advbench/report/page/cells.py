@@ -17,13 +17,15 @@ def cell_payload(results: Mapping[str, Any]) -> dict[str, Any]:
     """The cells by their place, with their images.
 
     Returns:
-        ``images`` (data URIs), ``notes``, and ``cells``: ``title``, ``badges``, ``facts`` (pairs of texts),
-        ``warnings``, and as far as they are known ``before``, ``after``, ``histogram`` and ``samples``.
+        ``images`` (data URIs), ``notes``, ``classes`` (their names by dataset), and ``cells``: ``dataset``, ``title``,
+        ``badges``, ``facts`` (pairs of texts), ``warnings``, and as far as they are known ``before``, ``after``,
+        ``histogram`` and ``samples``.
     """
     details = results.get("details") or {"cells": {}, "images": [], "notes": []}
     return {
         "images": details["images"],
         "notes": details["notes"],
+        "classes": results["run"].get("class_names", {}),
         "cells": [_cell(cell, details["cells"].get(str(at), {})) for at, cell in enumerate(results["cells"])],
     }
 
@@ -31,6 +33,7 @@ def cell_payload(results: Mapping[str, Any]) -> dict[str, Any]:
 def _cell(cell: Mapping[str, Any], details: Mapping[str, Any]) -> dict[str, Any]:
     short = cell["short"]
     return {
+        "dataset": cell["dataset"],
         "title": f"{short['defense']} against {short['attack']}",
         "badges": [cell["threat"], *(["stochastic"] if cell.get("stochastic") else [])],
         "facts": list(_facts(cell, details)),
