@@ -49,14 +49,13 @@ def check_adversarial(attack: Attack, clean: torch.Tensor, adversarial: object) 
     images = check_form(label, clean, adversarial)
     low, high = float(images.min()), float(images.max())
     if low < -TOLERANCE or high > 1 + TOLERANCE:
-        raise ContractError(f"{label} returned pixels from {low:.8g} to {high:.8g}; images are in [0, 1]")
+        raise ContractError(f"{label} returned pixels from {_told(low, 0)} to {_told(high, 1)}; images are in [0, 1]")
     budget = check_budget(attack)
     if budget is not None:
         furthest = float(distances(clean, images, budget).max())
         if furthest > budget.eps * (1 + TOLERANCE) + TOLERANCE:
-            raise ContractError(
-                f"{label} went {furthest:.8g} from the image in {budget.norm}; its budget is {budget.eps:.8g}"
-            )
+            told = f"went {_told(furthest, budget.eps)} from the image in {budget.norm}"
+            raise ContractError(f"{label} {told}; its budget is {budget.eps:.6g}")
     return images
 
 
@@ -158,7 +157,7 @@ def check_range(name: str, defended: torch.Tensor, *, stochastic: bool) -> None:
     low, high = float(defended.min()), float(defended.max())
     if low < -astray or high > 1 + astray:
         raise ContractError(
-            f"defense {name!r} returned pixels from {low:.8g} to {high:.8g}; images stay in about [0, 1], and what "
+            f"defense {name!r} returned pixels from {low:.6g} to {high:.6g}; images stay in about [0, 1], and what "
             "a model needs beyond that, such as another scale, is inside the model"
         )
 
@@ -202,6 +201,12 @@ def distances(clean: torch.Tensor, other: torch.Tensor, budget: Budget) -> torch
     if budget.norm == "l1":
         return difference.sum(dim=1)
     return (difference > 0).sum(dim=1).double()
+
+
+def _told(value: float, bound: float) -> str:
+    """A number with as many digits as it takes to see on which side of a bound it lies."""
+    texts = [f"{value:.{digits}g}" for digits in (6, 8, 12, 17)]
+    return next((text for text in texts if value == bound or (float(text) - bound) * (value - bound) > 0), texts[-1])
 
 
 def check_form(label: str, reference: torch.Tensor, images: object) -> torch.Tensor:

@@ -23,6 +23,13 @@ from advbench.specs import resolve_one
 SOURCES = DataSources(Path("nowhere"))
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 20, 30, 3), dtype=np.uint8)
 
+NET = """
+import torch
+def net():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(1800, 3))
+"""
+
 
 def build(spec: str) -> Any:
     return resolve_one(discover(), "datasets", spec)
@@ -83,9 +90,7 @@ def test_files_that_are_left_out_are_named_once_and_kept_with_the_results(
     call: Callable[..., Any], folder: Path, tmp_path: Path
 ) -> None:
     (folder / "cat" / "a.txt").write_text("")
-    (folder / "net.py").write_text(
-        "import torch\ndef net():\n    torch.manual_seed(0)\n    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(1800, 3))\n"
-    )
+    (folder / "net.py").write_text(NET)
     words = ["--datasets", f"image-folder:path={folder}", "--models", f"torch-module:build={folder / 'net.py'}:net"]
     words += ["--attacks", "noise", "--defenses", "none", "--store", tmp_path / "store", "--seeds", 0, 1]
     called = call("matrix", *words, "--export", tmp_path / "r.json", "--export", tmp_path / "r.html")
