@@ -34,6 +34,7 @@ from advbench.evaluation import (
     build_plan,
     check_dataset,
     check_room,
+    dataset_notes,
     device_name,
     double_steps,
     estimate,
@@ -140,6 +141,9 @@ class MatrixRun:
             self.bench.say(f"{self.suite.name}: {self.suite.description}")
         self.bench.say(_size(self.plan, self.todo))
         self.bench.tell_answers()
+        for dataset in dict.fromkeys(cell.dataset for cell in self.plan.cells if cell.key):
+            for note in dataset_notes(dataset):
+                self.bench.say_once(note)
         if self.suite.precision != FLOAT32:
             self.bench.say(_caution(self.plan, self.suite.precision))
         if self.doubled.cells:

@@ -43,6 +43,7 @@ class Workbench:
         self.options = options
         self.console = messages()
         self.quiet = options.verbosity < 0
+        self._said: set[str] = set()
         set_up_logging(self.console, options.verbosity)
         self.registry = open_registry(options)
         self.store = open_store(options)
@@ -71,6 +72,12 @@ class Workbench:
         """A message on stderr, unless quiet."""
         if not self.quiet:
             self.console.print(line, markup=False, soft_wrap=True)
+
+    def say_once(self, line: str) -> None:
+        """A message that several runs of one command have in common."""
+        if line not in self._said:
+            self._said.add(line)
+            self.say(line)
 
     def keep_in(self, folder: Path) -> None:
         """Keeps results in another folder than the one that was asked for."""

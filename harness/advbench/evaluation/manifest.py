@@ -15,6 +15,7 @@ from advbench import __version__
 from advbench.api import Attack, Budget, Component, Dataset
 from advbench.discovery import Registry, code_digests, dependency_versions
 from advbench.evaluation.cells import Axes, Cell, full, short
+from advbench.evaluation.dataset_facts import class_names, dataset_notes
 from advbench.evaluation.environment import Environment, device_name
 from advbench.evaluation.plan import Plan
 from advbench.evaluation.threat import Threat
@@ -80,6 +81,7 @@ def make_manifest(
         "versions": _versions(plan),
         "plugins": _plugins(plan, registry),
         "weights": _weights(plan),
+        **_facts(plan),
         "samples": {cell.specs()["dataset"]: list(cell.ids) for cell in _one_a_dataset(plan)},
         "doubled": {
             **(before or {}).get("doubled", {}),
@@ -167,6 +169,14 @@ def _asked(ask: Callable[[], Any], kind: type[T]) -> T | None:
     except (Exception, SystemExit):
         return None
     return told if isinstance(told, kind) else None
+
+
+def _facts(plan: Plan) -> dict[str, Any]:
+    """What the datasets say of themselves, by their specs; only what there is."""
+    datasets = {cell.specs()["dataset"]: cell.dataset for cell in _one_a_dataset(plan)}
+    names = {spec: found for spec, dataset in datasets.items() if (found := class_names(dataset)) is not None}
+    notes = {spec: found for spec, dataset in datasets.items() if (found := dataset_notes(dataset))}
+    return {**({"class_names": names} if names else {}), **({"dataset_notes": notes} if notes else {})}
 
 
 def _one_a_dataset(plan: Plan) -> list[Cell]:
