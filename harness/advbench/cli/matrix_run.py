@@ -19,6 +19,7 @@ from advbench.cli.progress import MatrixProgress, in_words
 from advbench.cli.session import tables
 from advbench.cli.suite_flags import CUSTOM, recipe, suite_of
 from advbench.cli.workbench import Workbench
+from advbench.discovery import calls_watched
 from advbench.errors import UsageError, describe
 from advbench.evaluation import (
     ADAPTIVE,
@@ -38,6 +39,7 @@ from advbench.evaluation import (
     estimate,
     make_manifest,
     memory_held,
+    plan_kept,
     resolve_axes,
     run_todo,
     survey,
@@ -118,13 +120,15 @@ class MatrixRun:
         self.bench = bench
         self.suite = suite
         self.command = command
-        axes = resolve_axes(bench.registry, suite)
-        self.plan = build_plan(axes, bench.sources, bench.environment.device)
+        device = bench.environment.device
+        build = lambda: build_plan(resolve_axes(bench.registry, suite), bench.sources, device)  # noqa: E731
+        self.plan = plan_kept(build, bench.sources)
         if all(cell.skipped for cell in self.plan.cells):
             raise UsageError(f"no cell can be run: {self.plan.cells[0].skipped}")
         self.doubled, self.counterparts = dataclasses.replace(self.plan, cells=()), dict[int, str]()
         if getattr(bench.options, "check_convergence", False):
-            self.doubled, self.counterparts = double_steps(self.plan, bench.sources, bench.environment.device)
+            with calls_watched("an attack"):
+                self.doubled, self.counterparts = double_steps(self.plan, bench.sources, device)
         self.done: dict[str, Summary] = {}
         self.manifest: dict[str, Any] = {}
 
@@ -194,12 +198,15 @@ class MatrixRun:
     def _load_datasets(self) -> dict[str, LabelledImages]:
         """Reads, and where needed downloads, the datasets before any work.
 
-        One that breaks its contract is left to its cells, which fail with what it raises.
+        One that breaks its contract, or changes the process, is left to its cells, which fail with what it raises.
         """
         loaded = {}
         for dataset in dict.fromkeys(cell.dataset for cell in self.plan.cells if cell.key):
             try:
-                loaded[full_spec(dataset)] = check_dataset(dataset, dataset.load(self.bench.sources))
+                with calls_watched(f"dataset {dataset.name!r}") as changed:
+                    images = check_dataset(dataset, dataset.load(self.bench.sources))
+                if not changed:
+                    loaded[full_spec(dataset)] = images
             except UsageError:  # noqa: PERF203  a handful of datasets
                 raise
             except (Exception, SystemExit) as error:
@@ -208,16 +215,17 @@ class MatrixRun:
 
     def _write_manifest(self) -> dict[str, Any]:
         store = self.bench.store
-        manifest = make_manifest(
-            self.plan,
-            self.bench.registry,
-            self.bench.environment,
-            name=self.suite.name,
-            command=self.command,
-            before=store.read_manifest(self.plan.run_id),
-            doubled=self.counterparts,
-            more=self.doubled.cells,
-        )
+        with calls_watched("a component"):
+            manifest = make_manifest(
+                self.plan,
+                self.bench.registry,
+                self.bench.environment,
+                name=self.suite.name,
+                command=self.command,
+                before=store.read_manifest(self.plan.run_id),
+                doubled=self.counterparts,
+                more=self.doubled.cells,
+            )
         store.write_manifest(self.plan.run_id, manifest)
         return manifest
 
@@ -229,7 +237,8 @@ class MatrixRun:
         began = time.monotonic()
         total = len(self.plan.cells) + len(self.doubled.cells)
         held = bench.environment.memory if bench.executor.in_process else None
-        crew = Crew(bench.executor, options.jobs, bench.gpus, bench.environment, self.todo.jobs.values())
+        jobs = self.todo.jobs.values()
+        crew = Crew(bench.executor, options.jobs, bench.gpus, bench.environment, jobs, live=bench.live)
         try:
             with memory_held(held), crew:
                 self._note_workers(crew)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from advbench.evaluation.blame import plan_kept
 from advbench.evaluation.cells import Axes, Cell
 from advbench.evaluation.contracts import (
     ASTRAY,
@@ -71,6 +72,7 @@ __all__ = [
     "memory_held",
     "pick_device",
     "pick_ids",
+    "plan_kept",
     "resolve_axes",
     "run_todo",
     "select_threats",
