@@ -32,7 +32,7 @@ from advbench.api.checkpoints import fill, read_state_dict
 from advbench.api.component import Component, closest
 from advbench.api.dataset import Dataset, DataSources, LabelledImages
 from advbench.api.defense import Defense
-from advbench.api.executor import Executor, WorkerLostError
+from advbench.api.executor import Executor, WorkerLostError, process_taint
 from advbench.api.files import replace_atomically, sha256_file, write_atomically
 from advbench.api.hookspecs import API_VERSION, hookimpl
 from advbench.api.model import Model
@@ -87,6 +87,7 @@ __all__ = [
     "load_weights",
     "one_cycle",
     "param",
+    "process_taint",
     "read_state_dict",
     "replace_atomically",
     "save_checkpoint",

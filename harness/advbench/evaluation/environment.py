@@ -15,6 +15,7 @@ from advbench.api import Attack, Dataset, DataSources, LabelledImages, Model
 from advbench.discovery import ProcessState, Registry, discover
 from advbench.errors import ContractError, UsageError, describe
 from advbench.evaluation.allocator import keep_freed_memory
+from advbench.evaluation.blame import ProcessChangedError
 from advbench.evaluation.contracts import check_dataset
 from advbench.evaluation.memory import hold_memory
 from advbench.evaluation.precision import LowPrecision
@@ -127,10 +128,15 @@ class Workspace:
             raise ContractError(f"{label}, or the model itself, changed the model's weights or put it in training mode")
 
     def check_process(self, label: str) -> None:
-        """Raises ContractError when a component of this task changed the process, or its thread raised something."""
+        """Raises ContractError when a component of this task changed the process, or its thread raised something.
+
+        Raises:
+            ProcessChangedError: It changed the process, which is put back.
+        """
         changed = self.process.put_back()
         if changed:
-            raise ContractError(f"{label} changed {' and '.join(changed)} for the whole process")
+            raise ProcessChangedError(changed)
+        self.process.settled = True  # nothing of a component's runs any more
         if self.thread_errors:
             raise ContractError(f"{label}: a thread that it started raised {describe(self.thread_errors[0])}")
 

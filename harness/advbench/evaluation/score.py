@@ -58,12 +58,12 @@ def predict_clean(place: Workspace, task: CleanTask, progress: Callable[[int], N
         defended.predict(images, ids, predictions)
     seconds = round(time.perf_counter() - began, 6)
     place.check_network(task.model, f"defense {task.defense!r}")
-    place.check_process(f"defense {task.defense!r}")
     short = place.batch_size < min(len(task.ids), place.environment.batch_size)  # of memory, for all at once
     few = task.ids[: min(PROBED, place.batch_size) if short else PROBED]
     probes = probe(
         place.network(task.model), place.chain(task.defense), data.take(few)[0].to(place.device), few, task.seed
     )
+    place.check_process(f"defense {task.defense!r}")
     record = {
         "labels": labels,
         "predictions": predictions[0],

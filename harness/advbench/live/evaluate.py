@@ -81,6 +81,7 @@ def matrix(
         raise UsageError(
             f"jobs={options.jobs}: {live.names[0]!r} lives in this process alone; give jobs=1 and no other executor"
         )
+    bench.live = live.names
     if live.unkept:
         _keep_for_the_session(bench, live.unkept)
     python = "advbench.matrix(…) from Python" if live.names else ""
