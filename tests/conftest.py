@@ -7,7 +7,9 @@ import json
 import logging
 import os
 import shutil
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,11 @@ import pytest
 from advbench.cli.main import main
 
 TOY = Path(__file__).with_name("toy_plugin.py")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    # A shell that has no job control starts background jobs (`pytest &`) with SIGINT ignored, and the processes that
+    # tests start and interrupt would inherit that. So would pytest-xdist's workers, which read this file, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported, and for the processes that tests start
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # a second thread would only take the core of the tests beside it

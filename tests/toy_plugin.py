@@ -69,6 +69,7 @@ class ToyLinear(Model):
     """A linear classifier."""
 
     name = "toy-linear"
+    self_contained = True
     image_shape = SHAPE
     num_classes = 3
     scale: float = param(1.0, above=0, help="factor of all weights")

@@ -10,9 +10,9 @@ PUBLIC = {
     "SampleRandom",
     "Trainable", "TrainingJob", "TrainingLoop", "TrainingProgress", "UsageError", "Value", "WeightsError",
     "WorkerLostError",
-    "bfloat16_helps", "closest", "fill", "find_object", "for_rows", "hookimpl", "import_file", "is_stochastic",
-    "load_checkpoint", "load_weights", "one_cycle", "param", "read_state_dict", "replace_atomically",
-    "save_checkpoint", "save_weights", "sha256_file", "verified_digest", "write_atomically",
+    "bfloat16_helps", "clip_dust", "closest", "fill", "find_object", "for_rows", "hookimpl", "import_file",
+    "is_stochastic", "load_checkpoint", "load_weights", "one_cycle", "param", "read_state_dict", "replace_atomically",
+    "save_checkpoint", "save_weights", "sha256_file", "to_labels", "to_pixels", "verified_digest", "write_atomically",
 }  # fmt: skip
 
 

@@ -50,10 +50,10 @@ def test_runs_are_listed_with_what_they_take(cache: Cache, two_runs: list[str], 
     for run in told["runs"]:
         assert run["cells"] == {"stored": 2, "all": 2}
         assert 0 < run["bytes_alone"] < run["bytes"]
-    assert {kind: told["totals"][kind]["files"] for kind in ("adversarial", "clean", "cells", "runs")} == {
-        "adversarial": 1, "clean": 3, "cells": 3, "runs": 2,
+    assert {kind: told["totals"][kind]["files"] for kind in ("adversarial", "clean", "cells", "networks", "runs")} == {
+        "adversarial": 1, "clean": 3, "cells": 3, "networks": 0, "runs": 2,
     }  # fmt: skip
-    total = sum(told["totals"][kind]["bytes"] for kind in ("adversarial", "clean", "cells", "runs"))
+    total = sum(told["totals"][kind]["bytes"] for kind in ("adversarial", "clean", "cells", "networks", "runs"))
     assert total == sum(path.stat().st_size for path in store.rglob("*.*") if path.suffix in (".json", ".safetensors"))
     shown = cache("ls").out
     assert all(run in shown for run in two_runs)

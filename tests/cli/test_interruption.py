@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from tests.conftest import TOY
 
+ROOT = Path(__file__).parents[2]
 CELLS = 6
 
 
@@ -124,3 +125,32 @@ def test_an_interrupted_run_of_several_workers_does_not_wait_for_what_they_are_d
     assert process.returncode == 130
     assert "0 of 6 cells are done and kept" in err
     assert "Traceback" not in err
+
+
+def test_a_background_run_of_several_workers_goes_on_when_its_terminal_is_interrupted(tmp_path: Path) -> None:
+    words = ["--datasets", "toy", "--models", "toy-linear", "--attacks", "toy-sign:delay=1", "--defenses", "toy-keep"]
+    words += ["--plugin", str(TOY), "--jobs", "2", "--store", str(tmp_path / "store")]
+    log = tmp_path / "log"
+    # As in a shell without job control, which starts background jobs with SIGINT ignored in its own process group.
+    process = subprocess.Popen(
+        ["sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, "-m", "advbench", "matrix", *words],
+        env=os.environ | {"ADVBENCH_DISABLE_PLUGINS": "*", "TOY_LOG": str(log)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while not log.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "ERR" not in out
+    assert len(log.read_text().splitlines()) == 1, "a worker ended and its task was begun again"
+
+
+def test_tests_that_run_in_the_background_can_be_interrupted() -> None:
+    told = "import signal, tests.conftest; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    words = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, "-c", told]
+    assert subprocess.run(words, capture_output=True, text=True, check=True, cwd=ROOT).stdout == "True\n"

@@ -71,8 +71,8 @@ def test_a_dataset_that_fails_is_err_and_the_others_run(rogue: Toy, where: str, 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ("nan", "pixels outside [0, 1] or not finite"),
-        ("range", "pixels outside [0, 1] or not finite"),
+        ("nan", "pixels that are NaN or infinite, the first at index (0, 0, 0, 0)"),
+        ("range", "; expected [0, 1]: "),
         ("dtype", "images of torch.float64"),
         ("labels", "labels outside 0 to 2"),
         ("ids", "not ascending"),

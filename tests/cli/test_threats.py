@@ -156,7 +156,7 @@ def test_a_stand_in_that_breaks_its_contract_fails_its_own_cells(toy: Toy) -> No
     states = {(cell["threat"], cell["defense"]): cell["status"] for cell in results["cells"]}
     assert states.pop(("adaptive", "toy-bad-stand-in")) == "error"
     assert set(states.values()) == {"ok"}
-    assert re.search(r"the approximation of defense 'toy-bad-stand-in' returned shape \(40, 1, 2, 4\)", called.out)
+    assert re.search(r"the approximation of defense 'toy-bad-stand-in' returned shape \(\d+, 1, 2, 4\)", called.out)
 
 
 def test_the_command_under_the_board_makes_the_same_results(toy: Toy) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from advbench.api import import_file
-from advbench.discovery import code_digests, dependency_versions, discover, identity
+from advbench.discovery import code_digests, dependency_versions, discover, look_again
 from advbench.errors import PluginError, UnknownNameError, UsageError
 
 GOOD = """
@@ -211,7 +211,7 @@ def test_helpers_and_data_files_are_part_of_a_components_code(tmp_path: Path, mo
         table.write_text(table_text)
         for name in ("my_package", "my_helper"):
             sys.modules.pop(name, None)
-        identity._digest.cache_clear()
+        look_again()
         component = importlib.import_module("my_package").Good
         digests.append(code_digests(component))
     assert list(digests[0]) == ["my_helper", "my_package"]
@@ -219,7 +219,7 @@ def test_helpers_and_data_files_are_part_of_a_components_code(tmp_path: Path, mo
     assert digests[1] != digests[0] != digests[2]
 
 
-def test_the_code_of_a_component_is_its_whole_package_and_that_of_its_bases(
+def test_the_code_of_a_component_is_that_of_its_module_and_of_its_bases(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digests = []

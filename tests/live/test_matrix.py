@@ -287,7 +287,10 @@ def test_seeds_show_their_spread(evaluate: Callable[..., advbench.Results]) -> N
         ({"models": Dim()}, "models: Dim is no Model"),
         ({"defenses": Dim()}, "the name 'toy-dim' of Dim is taken; give the class another"),
         ({"models": Linear(1.0), "jobs": 2}, "'linear' lives in this process alone; give jobs=1"),
-        ({"datasets": (np.zeros((3, 4, 4)), np.zeros(3))}, "expected (n, channels, height, width) and (n,)"),
+        (
+            {"datasets": (np.zeros((3, 4)), np.zeros(3))},
+            "the data has images of shape (3, 4); expected (n, height, width)",
+        ),
         ({"defenses": "toy-dam"}, "did you mean 'toy-dim'?"),
     ],
 )

@@ -70,7 +70,7 @@ def test_every_entry_is_found_once_with_its_size(store: Store) -> None:
     inventory = scan(store)
     files = inventory.files()
     assert {kind: sum(file.kind == kind for file in files) for kind in KINDS} == {
-        "adversarial": 2, "clean": 2, "cells": 3, "runs": 2
+        "adversarial": 2, "clean": 2, "cells": 3, "networks": 0, "runs": 2
     }  # fmt: skip
     on_disk = [path for path in store.root.rglob("*") if path.is_file() and path.name != "lock"]
     assert sorted(file.path for file in files) == sorted(on_disk)
@@ -303,6 +303,8 @@ def entry(store: Store, kind: str) -> File:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("damage", ["truncated", "empty", "flipped early", "flipped late", "another's", "odd"])
 def test_damage_of_every_kind_is_found(store: Store, kind: str, damage: str) -> None:
+    for name in ("one", "other"):
+        store.write_record("networks", {"kind": "networks", "component": name}, {"behaviours": []})
     file = entry(store, kind)
     assert check(store, file) == "whole"
     content = bytearray(file.path.read_bytes())

@@ -80,7 +80,7 @@ BROKEN = {
     "patterns": {
         "ids-descend": ("sample ids", r"\[5999, 5998"),
         "ids-twice": ("sample ids", r"\[0, 0, 1"),
-        "range": ("images, labels and ids of the right form", r"pixels outside \[0, 1\]"),
+        "range": ("images, labels and ids of the right form", r"pixels from .* to .*; expected \[0, 1\]"),
         "labels": ("images, labels and ids of the right form", "labels outside 0 to 9"),
         "dtype": ("images, labels and ids of the right form", "images of torch.float64"),
         "shuffled": ("reproducible", "others at the second"),

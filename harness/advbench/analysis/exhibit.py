@@ -36,6 +36,7 @@ class Exhibit:
         adversarial: As the attack left them.
         defended: The adversarial ones after the defense, in the draw that the cell was scored with.
         defended_clean: The clean ones after the defense, in the same draw.
+        class_names: The names of the classes, where they have some.
     """
 
     ids: tuple[int, ...]
@@ -44,3 +45,8 @@ class Exhibit:
     adversarial: Views
     defended: Views
     defended_clean: Views
+    class_names: tuple[str, ...] = ()
+
+    def class_name(self, number: int) -> str:
+        """What a class is called: its name, or its number where it has none."""
+        return (self.class_names[number] if number < len(self.class_names) else "") or str(number)

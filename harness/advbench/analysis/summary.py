@@ -41,6 +41,9 @@ class Summary(NamedTuple):
         right: How many the attacked classifier has right clean.
         chance: Share of the most frequent label.
         vanished: Of those that are right clean, how many have a gradient of zero.
+        no_number: Of those, how many have a gradient that holds a NaN or an infinity.
+        flat_at_bounds: Of those, how many have a gradient of exactly zero at the pixels that are 0 or 1 alone.
+        without_slope: Of those that are right attacked, too, for how many the attack's loss was flat all the time.
         thrown_away: How many of those were fooled on the way and are not in the end; None where it was not noted.
         rounded_off: How many of those that are fooled rounding to 8 bits makes right again; None where it was not
             measured.
@@ -66,6 +69,9 @@ class Summary(NamedTuple):
     right: int = 0
     chance: float = 0.0
     vanished: int = 0
+    no_number: int = 0
+    flat_at_bounds: int = 0
+    without_slope: int = 0
     thrown_away: int | None = None
     rounded_off: int | None = None
     rounded_on: int | None = None
@@ -113,6 +119,9 @@ def summarise(record: Mapping[str, Any], minimises: str | None) -> Summary:
         right=images.right,
         chance=images.chance,
         vanished=images.vanished,
+        no_number=images.no_number,
+        flat_at_bounds=images.flat_at_bounds,
+        without_slope=images.without_slope,
         thrown_away=images.thrown_away,
         rounded_off=images.rounded_off,
         rounded_on=images.rounded_on,
@@ -134,6 +143,9 @@ _OF_IMAGES = (
     "linf",
     "l2",
     "vanished",
+    "nan_gradient",
+    "flat_at_bounds",
+    "loss_without_slope",
     "seen",
     "attacked_rounded_predictions",
     "component",
@@ -149,6 +161,9 @@ class _Images(NamedTuple):
     right: int
     chance: float
     vanished: int
+    no_number: int
+    flat_at_bounds: int
+    without_slope: int
     thrown_away: int | None
     rounded_off: int | None
     rounded_on: int | None
@@ -189,6 +204,9 @@ def _of_images(minimises: str | None, n: int, *fixed: Any) -> _Images:
         right=int(np.count_nonzero(right)),
         chance=int(np.bincount(labels).max()) / n,
         vanished=_count(right, told.get("vanished")) or 0,
+        no_number=_count(right, told.get("nan_gradient")) or 0,
+        flat_at_bounds=_count(right, told.get("flat_at_bounds")) or 0,
+        without_slope=_count(kept, told.get("loss_without_slope")) or 0,
         thrown_away=_count(kept, told.get("seen")),
         rounded_off=_turned(turned, labels, told.get("attacked_rounded_predictions"), right=True),
         rounded_on=_turned(kept, labels, told.get("attacked_rounded_predictions"), right=False),

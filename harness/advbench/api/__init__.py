@@ -38,6 +38,7 @@ from advbench.api.hookspecs import API_VERSION, hookimpl
 from advbench.api.model import Model
 from advbench.api.modules import find_object, import_file
 from advbench.api.parameters import Parameter, Value, param
+from advbench.api.pixels import clip_dust, to_labels, to_pixels
 from advbench.api.randomness import SampleRandom
 from advbench.api.reporter import Reporter
 from advbench.api.rows import RowAware, for_rows, is_stochastic
@@ -74,6 +75,7 @@ __all__ = [
     "WeightsError",
     "WorkerLostError",
     "bfloat16_helps",
+    "clip_dust",
     "closest",
     "fill",
     "find_object",
@@ -90,6 +92,8 @@ __all__ = [
     "save_checkpoint",
     "save_weights",
     "sha256_file",
+    "to_labels",
+    "to_pixels",
     "verified_digest",
     "write_atomically",
 ]

@@ -95,10 +95,12 @@ class Dataset(Component):
     Attributes:
         image_shape: (channels, height, width); a property where it depends on the parameters.
         num_classes: How many classes; labels run from 0; as above.
+        class_names: What reports call the classes, a text each in the order of the labels, or None; as above.
     """
 
     image_shape: ClassVar[tuple[int, int, int]]
     num_classes: ClassVar[int]
+    class_names: ClassVar[tuple[str, ...] | None] = None
 
     @abstractmethod
     def ids(self) -> Sequence[int]:
@@ -119,6 +121,13 @@ class Dataset(Component):
         that stored results are found without reading it. By default the dataset is read.
         """
         return self.load(sources).digest()
+
+    def notes(self) -> Sequence[str]:
+        """What users should know of the data, such as files that were left out: sentences of one line each.
+
+        They stand on stderr when a run begins, and in its results.
+        """
+        return ()
 
     def location(self, sources: DataSources) -> str | None:
         """Where the dataset lies without any download, in words; None where it must be downloaded."""

@@ -6,28 +6,21 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Mapping
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from advbench.api.neighbours import Source, folder_of
 from advbench.errors import UsageError, describe
 
 __all__ = ["find_object", "import_file"]
 
 
-class _Uncached(SourceFileLoader):
-    """Runs the source as it is: bytecode may be that of a file edited to the same size within the second."""
-
-    def path_stats(self, path: Any) -> Mapping[str, Any]:
-        raise OSError(f"{path}: no bytecode is to be read or written")
-
-
 def import_file(file: Path) -> ModuleType:
     """Imports a single Python file under a name that no installed module has; whatever it raises goes up.
 
-    The file is read anew where it was imported before.
+    The file is read anew where it was imported before. What it imports is looked for beside it first, as Python does
+    for a file that it runs; modules that were found there and have changed since are imported anew, too.
 
     Raises:
         UsageError: There is no such file, or its name does not end in ``.py``.
@@ -38,7 +31,9 @@ def import_file(file: Path) -> ModuleType:
         raise UsageError(f"{file}: {what}")
     digest = hashlib.sha256(str(file).encode()).hexdigest()[:8]
     name = f"_advbench_file_{file.stem}_{digest}"
-    spec = importlib.util.spec_from_file_location(name, file, loader=_Uncached(name, str(file)))
+    folder = folder_of(file)
+    folder.forget_changed()
+    spec = importlib.util.spec_from_file_location(name, file, loader=Source(folder, name, str(file)))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

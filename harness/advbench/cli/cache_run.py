@@ -40,6 +40,7 @@ _WORDS = {
     "adversarial": ("adversarial", "adversarial"),
     "clean": ("clean", "clean"),
     "cells": ("cell", "cells"),
+    "networks": ("network's answers", "networks' answers"),
     "runs": ("manifest", "manifests"),
     "temporary": ("temporary file", "temporary files"),
 }

@@ -49,7 +49,7 @@ def draw_figures(options: argparse.Namespace) -> int:
             console.print(note, markup=False, soft_wrap=True)
     everything = (
         *figures.draw_images(cells, exhibits, options.samples),
-        *figures.draw_confusions(cells, details),
+        *figures.draw_confusions(cells, details, manifest.get("class_names", {})),
         *figures.draw_charts(results),
     )
     drawings = [drawn for drawn in figures.distinct(everything) if drawn.name.partition("-")[0] in options.only]

@@ -34,6 +34,7 @@ from advbench.evaluation import (
     build_plan,
     check_dataset,
     check_room,
+    dataset_notes,
     device_name,
     double_steps,
     estimate,
@@ -120,12 +121,14 @@ class MatrixRun:
         self.suite = suite
         self.command = command
         axes = resolve_axes(bench.registry, suite)
-        self.plan = build_plan(axes, bench.sources, bench.environment.device)
-        if all(cell.skipped for cell in self.plan.cells):
-            raise UsageError(f"no cell can be run: {self.plan.cells[0].skipped}")
-        self.doubled, self.counterparts = dataclasses.replace(self.plan, cells=()), dict[int, str]()
-        if getattr(bench.options, "check_convergence", False):
-            self.doubled, self.counterparts = double_steps(self.plan, bench.sources, bench.environment.device)
+        self.doubled, self.counterparts = Plan(axes, ()), dict[int, str]()
+        with contextlib.closing(bench.answers()) as answers:
+            self.plan = build_plan(axes, bench.sources, bench.environment.device, answers)
+            if all(cell.skipped for cell in self.plan.cells):
+                raise UsageError(f"no cell can be run: {self.plan.cells[0].skipped}")
+            if getattr(bench.options, "check_convergence", False):
+                device = bench.environment.device
+                self.doubled, self.counterparts = double_steps(self.plan, bench.sources, device, answers)
         self.done: dict[str, Summary] = {}
         self.manifest: dict[str, Any] = {}
 
@@ -137,6 +140,10 @@ class MatrixRun:
         if self.suite.description and self.suite.name != CUSTOM:
             self.bench.say(f"{self.suite.name}: {self.suite.description}")
         self.bench.say(_size(self.plan, self.todo))
+        self.bench.tell_answers()
+        for dataset in dict.fromkeys(cell.dataset for cell in self.plan.cells if cell.key):
+            for note in dataset_notes(dataset):
+                self.bench.say_once(note)
         if self.suite.precision != FLOAT32:
             self.bench.say(_caution(self.plan, self.suite.precision))
         if self.doubled.cells:
@@ -198,17 +205,22 @@ class MatrixRun:
         One that breaks its contract is left to its cells, which fail with what it raises.
         """
         loaded = {}
+        known = self.bench.answers().images
         for dataset in dict.fromkeys(cell.dataset for cell in self.plan.cells if cell.key):
+            if full_spec(dataset) in known:
+                loaded[full_spec(dataset)] = known[full_spec(dataset)]
+                continue
             try:
                 loaded[full_spec(dataset)] = check_dataset(dataset, dataset.load(self.bench.sources))
-            except UsageError:  # noqa: PERF203  a handful of datasets
+            except UsageError:
                 raise
             except (Exception, SystemExit) as error:
                 self.bench.say(f"dataset {dataset.name!r} cannot be read: {describe(error)}")
         return loaded
 
     def _write_manifest(self) -> dict[str, Any]:
-        store = self.bench.store
+        store, answers = self.bench.store, self.bench.answers()
+        answers.keep()
         manifest = make_manifest(
             self.plan,
             self.bench.registry,
@@ -218,6 +230,7 @@ class MatrixRun:
             before=store.read_manifest(self.plan.run_id),
             doubled=self.counterparts,
             more=self.doubled.cells,
+            networks=answers.keys,
         )
         store.write_manifest(self.plan.run_id, manifest)
         return manifest

@@ -13,7 +13,7 @@ import torch
 from advbench.api import Executor
 from advbench.cli.session import CORE, data_sources, messages, open_registry, open_store, plugin_files, set_up_logging
 from advbench.errors import UsageError
-from advbench.evaluation import THREAD_VARIABLES, Environment, memory_for_each, pick_device
+from advbench.evaluation import THREAD_VARIABLES, Answers, Environment, memory_for_each, pick_device
 from advbench.store import Store
 
 __all__ = ["Workbench"]
@@ -43,6 +43,7 @@ class Workbench:
         self.options = options
         self.console = messages()
         self.quiet = options.verbosity < 0
+        self._said: set[str] = set()
         set_up_logging(self.console, options.verbosity)
         self.registry = open_registry(options)
         self.store = open_store(options)
@@ -51,15 +52,37 @@ class Workbench:
         device = self._device()
         self.gpus = self._gpus(device)
         self.environment = self._environment(device)
+        self._answers: Answers | None = None
+
+    def answers(self) -> Answers:
+        """Who asks networks what they answer, and knows what they answered when stored results were made."""
+        if self._answers is None:
+            peek = getattr(self.options, "dry_run", False)
+            self._answers = Answers(self.environment, self.registry, self.sources, self.executor, peek=peek)
+        return self._answers
+
+    def tell_answers(self) -> None:
+        """Says which networks answer otherwise than they did, or at random; once."""
+        if self._answers is not None:
+            for note in self._answers.notes:
+                self.say(note)
+            self._answers.notes.clear()
 
     def say(self, line: str) -> None:
         """A message on stderr, unless quiet."""
         if not self.quiet:
             self.console.print(line, markup=False, soft_wrap=True)
 
+    def say_once(self, line: str) -> None:
+        """A message that several runs of one command have in common."""
+        if line not in self._said:
+            self._said.add(line)
+            self.say(line)
+
     def keep_in(self, folder: Path) -> None:
         """Keeps results in another folder than the one that was asked for."""
         self.store = Store(folder)
+        self._answers = None
         self.environment = dataclasses.replace(self.environment, store=folder.absolute())
 
     def _executor(self) -> Executor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from advbench.discovery.identity import code_digests, dependency_versions, is_library
+from advbench.discovery.identity import code_digests, dependency_versions, is_library, look_again, note_state
 from advbench.discovery.loading import DISABLE_VARIABLE, FILES_VARIABLE, discover, named_files
 from advbench.discovery.process_state import ProcessState, is_interruption, process_kept
 from advbench.discovery.registry import KINDS, Plugin, Problem, Registered, Registry
@@ -22,7 +22,9 @@ __all__ = [
     "discover",
     "is_interruption",
     "is_library",
+    "look_again",
     "named_files",
+    "note_state",
     "process_kept",
     "threads_watched",
 ]

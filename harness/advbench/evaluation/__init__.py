@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from advbench.evaluation.answers import Answers
 from advbench.evaluation.cells import Axes, Cell
 from advbench.evaluation.contracts import (
     ASTRAY,
@@ -17,6 +18,7 @@ from advbench.evaluation.contracts import (
 )
 from advbench.evaluation.convergence import double_steps
 from advbench.evaluation.crew import Crew
+from advbench.evaluation.dataset_facts import class_names, dataset_notes
 from advbench.evaluation.driver import Observer, run_todo
 from advbench.evaluation.environment import THREAD_VARIABLES, Environment, Workspace, adopt, device_name, pick_device
 from advbench.evaluation.estimate import Estimate, estimate
@@ -34,6 +36,7 @@ __all__ = [
     "ASTRAY",
     "THREAD_VARIABLES",
     "THREATS",
+    "Answers",
     "Axes",
     "Cell",
     "CleanTask",
@@ -63,6 +66,8 @@ __all__ = [
     "check_note",
     "check_room",
     "check_unchanged",
+    "class_names",
+    "dataset_notes",
     "device_name",
     "double_steps",
     "estimate",

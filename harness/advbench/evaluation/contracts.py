@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import get_args
 
 import torch
 
-from advbench.api import Attack, Budget, ContractError, Dataset, LabelledImages, Norm
+from advbench.api import Attack, Budget, ContractError, Dataset, LabelledImages, Norm, clip_dust
 
 __all__ = [
     "ASTRAY",
@@ -48,14 +49,13 @@ def check_adversarial(attack: Attack, clean: torch.Tensor, adversarial: object) 
     images = check_form(label, clean, adversarial)
     low, high = float(images.min()), float(images.max())
     if low < -TOLERANCE or high > 1 + TOLERANCE:
-        raise ContractError(f"{label} returned pixels from {low:.6g} to {high:.6g}; images are in [0, 1]")
+        raise ContractError(f"{label} returned pixels from {_told(low, 0)} to {_told(high, 1)}; images are in [0, 1]")
     budget = check_budget(attack)
     if budget is not None:
         furthest = float(distances(clean, images, budget).max())
         if furthest > budget.eps * (1 + TOLERANCE) + TOLERANCE:
-            raise ContractError(
-                f"{label} went {furthest:.6g} from the image in {budget.norm}; its budget is {budget.eps:.6g}"
-            )
+            told = f"went {_told(furthest, budget.eps)} from the image in {budget.norm}"
+            raise ContractError(f"{label} {told}; its budget is {budget.eps:.6g}")
     return images
 
 
@@ -107,6 +107,9 @@ def check_norm(attack: Attack) -> Norm | None:
 def check_dataset(dataset: Dataset, images: object) -> LabelledImages:
     """Holds what a dataset loads to its contract: forms, values, labels and ids.
 
+    Returns:
+        The images, with pixels that are up to 1e-6 outside [0, 1] clipped.
+
     Raises:
         ContractError: It breaks it; the message names the dataset, what was expected and what was seen.
     """
@@ -119,8 +122,11 @@ def check_dataset(dataset: Dataset, images: object) -> LabelledImages:
         raise ContractError(f"{label} has images of shape {tuple(pixels.shape)}; expected {(n, *dataset.image_shape)}")
     if pixels.dtype not in (torch.uint8, torch.float32):
         raise ContractError(f"{label} has images of {pixels.dtype}; expected torch.uint8 or torch.float32")
-    if pixels.dtype == torch.float32 and not bool(((pixels >= 0) & (pixels <= 1)).all()):  # NaN is neither
-        raise ContractError(f"{label} has pixels outside [0, 1] or not finite")
+    if pixels.dtype == torch.float32:
+        try:
+            images = dataclasses.replace(images, images=clip_dust(pixels))
+        except ValueError as error:
+            raise ContractError(f"{label} has {error}") from error
     if labels.dtype != torch.int64 or tuple(labels.shape) != (n,):
         raise ContractError(
             f"{label} has labels of {labels.dtype}, shape {tuple(labels.shape)}; expected int64, {(n,)}"
@@ -195,6 +201,12 @@ def distances(clean: torch.Tensor, other: torch.Tensor, budget: Budget) -> torch
     if budget.norm == "l1":
         return difference.sum(dim=1)
     return (difference > 0).sum(dim=1).double()
+
+
+def _told(value: float, bound: float) -> str:
+    """A number with as many digits as it takes to see on which side of a bound it lies."""
+    texts = [f"{value:.{digits}g}" for digits in (6, 8, 12, 17)]
+    return next((text for text in texts if value == bound or (float(text) - bound) * (value - bound) > 0), texts[-1])
 
 
 def check_form(label: str, reference: torch.Tensor, images: object) -> torch.Tensor:

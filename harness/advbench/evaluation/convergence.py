@@ -5,13 +5,18 @@ from __future__ import annotations
 import dataclasses
 
 from advbench.api import Attack, DataSources, ParameterError
+from advbench.evaluation.answers import Answers
 from advbench.evaluation.plan import Plan, build_plan
 
 __all__ = ["double_steps"]
 
 
-def double_steps(plan: Plan, sources: DataSources, device: str) -> tuple[Plan, dict[int, str]]:
+def double_steps(
+    plan: Plan, sources: DataSources, device: str, answers: Answers | None = None
+) -> tuple[Plan, dict[int, str]]:
     """Plans the cells again with twice the steps of each attack that has a parameter ``steps``.
+
+    Takes what :func:`~advbench.evaluation.plan.build_plan` takes.
 
     Returns:
         The plan, which is empty where no attack has steps; and the key of the counterpart of each cell that has one,
@@ -25,7 +30,7 @@ def double_steps(plan: Plan, sources: DataSources, device: str) -> tuple[Plan, d
             parts.append(dataclasses.replace(axes, attacks=attacks))
     if not parts:
         return dataclasses.replace(plan, cells=()), {}
-    doubled = build_plan(parts, sources, device)
+    doubled = build_plan(parts, sources, device, answers)
     keys = {tuple(cell.specs().values()): cell.key for cell in doubled.cells}
     counterparts = {}
     for place, cell in enumerate(plan.cells):

@@ -11,11 +11,12 @@ import torch
 from advbench.api import Attack, Budget, ContractError, SampleRandom, is_stochastic
 from advbench.errors import blamed
 from advbench.evaluation.adaptive import DefendedClassifier
+from advbench.evaluation.bounds import InsideSlopes, inset_of, test_points
 from advbench.evaluation.contracts import NOTES, check_adversarial, check_logits, check_note, check_unchanged, distances
 from advbench.evaluation.environment import Workspace
 from advbench.evaluation.memory import is_shortage
 from advbench.evaluation.tasks import CraftTask, JoinTask
-from advbench.evaluation.watch import Notes, Unattacked, Watched, vanishing
+from advbench.evaluation.watch import Notes, Slopes, Unattacked, Watched, clean_slopes
 from advbench.store import digest_of
 
 __all__ = ["craft", "join"]
@@ -26,9 +27,10 @@ def craft(place: Workspace, task: CraftTask, progress: Callable[[int], None]) ->
 
     Stored tensors: ``images`` (float32), ``labels``; of the attacked classifier ``clean_predictions``,
     ``predictions`` and ``rounded_predictions`` (of the images rounded to 8 bits); ``seen`` (whether a point within the
-    budget fooled it on the way; not where it was attacked in another precision) and ``vanished`` (whether its gradient
-    at the clean image is zero), both bool; ``linf`` and ``l2`` (float64) from the clean image; and what the attack
-    itself tells of each sample.
+    budget fooled it on the way; not where it was attacked in another precision), ``loss_without_slope`` (whether the
+    attack followed losses that were flat in the logits alone), ``vanished``, ``nan_gradient`` and ``flat_at_bounds``
+    (what its gradient at the clean image is like: see :class:`Slopes`), all bool; ``linf`` and ``l2`` (float64) from
+    the clean image; and what the attack itself tells of each sample.
 
     Raises:
         ContractError: The attack or the model broke its contract.
@@ -60,6 +62,7 @@ def craft(place: Workspace, task: CraftTask, progress: Callable[[int], None]) ->
             ("labels", labels),
             *answers.items(),
             *((("seen", notes.seen),) if batch.exact else ()),
+            ("loss_without_slope", notes.blind),
             *((name, check_note(attack, name, told[name], labels)) for name in NOTES if name in told),
             ("linf", distances(clean, images, Budget("linf", 0))),
             ("l2", distances(clean, images, Budget("l2", 0))),
@@ -139,8 +142,9 @@ class _Batch:
         self.model, self.classes = place.model(task.model), place.classes(task.model, task.dataset)
         network, attacked = place.network(task.model), place.attacked_network(task.model, task.precision)
         self.exact = attacked is network
-        self.target = self._defended(attacked, "attacked defense")
-        self._judge = self.target if self.exact else self._defended(network, "attacked defense in float32")
+        self.target = self._sloped(self._defended(attacked, "attacked defense"), network)
+        judge = self.target if self.exact else self._defended(network, "attacked defense in float32")
+        self._judge = judge.target if isinstance(judge, InsideSlopes) else judge
         # What has a memory of what it was asked is asked after the attack, and for each attack anew.
         self._unattacked = None if is_stochastic(self._judge) else self._recalled()
 
@@ -153,9 +157,10 @@ class _Batch:
         known = self._unattacked
         clean = self._classes(self.clean) if known is None else known.predictions
         attacked, rounded = self._classes(adversarial), self._classes((adversarial * 255).round() / 255)
-        vanished, fault = self._vanishing() if known is None else (known.vanished, known.fault)
-        predictions = {"clean_predictions": clean, "predictions": attacked, "rounded_predictions": rounded}
-        return {**predictions, "vanished": vanished}, fault
+        slopes = self._slopes() if known is None else known.slopes
+        told = {"clean_predictions": clean, "predictions": attacked, "rounded_predictions": rounded}
+        told |= {"vanished": slopes.vanished, "nan_gradient": slopes.no_number, "flat_at_bounds": slopes.flat}
+        return told, slopes.fault
 
     @property
     def label(self) -> str:
@@ -165,7 +170,7 @@ class _Batch:
 
     def gradient_fault(self) -> str:
         """What asking the attacked classifier for a gradient raises, or nothing."""
-        return vanishing(self.target, self.clean, self.labels)[1]
+        return clean_slopes(self.target, self.clean, self.labels).fault
 
     def _defended(self, network: torch.nn.Module, purpose: str) -> torch.nn.Module:
         """The network behind the defense that the attack sees, where it sees one."""
@@ -180,11 +185,30 @@ class _Batch:
         task, known = self.task, self.place.unattacked
         key = (task.dataset, task.model, task.defense, task.seed, task.material["ids"], self.start, len(self.ids))
         if key not in known:
-            known[key] = Unattacked(self._classes(self.clean), *self._vanishing())
+            known[key] = Unattacked(self._classes(self.clean), self._slopes())
         return known[key]
 
-    def _vanishing(self) -> tuple[torch.Tensor, str]:
-        return vanishing(self._judge, self.clean, self.labels)
+    def _slopes(self) -> Slopes:
+        """What the attacked classifier's gradients are like, as the attack sees them where it is judged by it."""
+        return clean_slopes(self.target if self.exact else self._judge, self.clean, self.labels)
+
+    def _sloped(self, target: torch.nn.Module, network: torch.nn.Module) -> torch.nn.Module:
+        """The classifier with the slopes inside [0, 1] where it has none at the bounds; the same in every batch."""
+        task, place = self.task, self.place
+        key = (task.dataset, task.model, task.defense, task.seed)
+        if key not in place.insets:
+            data = place.images(task.dataset)
+            points = test_points(data.take(data.ids[:4].tolist())[0]).to(place.device)
+            streams = SampleRandom(task.seed, "slopes at the bounds", range(len(points)), place.device)
+            found: float | None = None
+            for rows in torch.split(torch.arange(len(points)), max(1, min(place.batch_size, len(points)))):
+                asked: torch.nn.Module = network
+                if task.defense:
+                    asked = DefendedClassifier(network, place.chain(task.defense), streams[rows], 1)
+                found = inset_of(asked, points[rows]) if found is None else found
+            place.insets[key] = found
+        inset = place.insets[key]
+        return target if inset is None else InsideSlopes(target, inset)
 
     @torch.no_grad()
     def _classes(self, images: torch.Tensor) -> torch.Tensor:

@@ -71,6 +71,7 @@ class Workspace:
         batch_size: How many images go through a component at once now: fewer, where memory does not suffice.
         unattacked: What the attacked classifiers say of clean images, which all attacks on them share; a few bytes
             a sample.
+        insets: How far inside [0, 1] attacks take the gradients of classifiers that have none at the bounds.
         thread_errors: What threads have raised that components started in the current task.
         process: The settings of the process when the current task began.
     """
@@ -90,6 +91,7 @@ class Workspace:
         self.thread_errors: list[BaseException] = []
         self.process = ProcessState.now()
         self.unattacked: dict[tuple[Any, ...], Unattacked] = {}
+        self.insets: dict[tuple[Any, ...], float | None] = {}
 
     def images(self, spec: str) -> LabelledImages:
         """A dataset's images, read once."""

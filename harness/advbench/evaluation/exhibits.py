@@ -57,6 +57,7 @@ class Exhibits:
             self._view(model, adversarial),
             self._defended(described, adversarial, ids),
             self._kept((dataset, model, defense), described, images, ids),
+            tuple(self.manifest.get("class_names", {}).get(dataset, ())),
         )
 
     def _choose(self, dataset: str, model: str) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ it; batch size, number of jobs and executor are not, since results do not depend
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from advbench.evaluation.threat import OBLIVIOUS
 from advbench.specs import FLOAT32, Chain
 from advbench.store import SCHEMA, ids_digest
 
-__all__ = ["Base", "cell_material"]
+__all__ = ["Base", "cell_material", "defense_identity"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +30,15 @@ class Base:
         model: Identity of the model with the digest of its weights.
         seed: Seed of all randomness.
         device: Type of the device, since its arithmetic shapes the last bits.
+        behaviours: Identities of what the model, and defenses of this session, answered on a few fixed images; none of
+            components whose answers follow from their code, parameters and weights.
     """
 
     dataset: dict[str, Any]
     model: dict[str, Any]
     seed: int
     device: str
+    behaviours: Mapping[Component, str] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(cls, dataset: Dataset, digest: str, model: Model, seed: int, device: str) -> Base:
@@ -51,6 +54,13 @@ class Base:
             seed=seed,
             device=device.partition(":")[0],
         )
+
+    def told(self, component: Model | Defense, behaviour: str) -> Base:
+        """The same, where a component is known to have behaved so; nothing is added where that is empty."""
+        if not behaviour:
+            return self
+        model = {**self.model, "answers": behaviour} if isinstance(component, Model) else self.model
+        return dataclasses.replace(self, model=model, behaviours={**self.behaviours, component: behaviour})
 
     def adversarial(
         self,
@@ -76,14 +86,21 @@ class Base:
             **self._common("adversarial", ids),
             "attack": _identity(attack),
             "threat": threat,
-            "defense": None if defense is None else _chain_identity(defense),
+            "defense": None if defense is None else self._chain(defense),
             **_several(draws),
             **({} if precision == FLOAT32 else {"precision": precision}),
         }
 
     def clean(self, ids: Sequence[int], defense: Chain, draws: int = 1) -> dict[str, Any]:
         """Material of a defended model's predictions on clean images, and on any: of how many draws."""
-        return {**self._common("clean", ids), "defense": _chain_identity(defense), **_several(draws)}
+        return {**self._common("clean", ids), "defense": self._chain(defense), **_several(draws)}
+
+    def _chain(self, chain: Chain) -> list[dict[str, Any]]:
+        parts = []
+        for part in chain.parts:
+            answers = self.behaviours.get(part, "")
+            parts.append({**defense_identity(part), **({"answers": answers} if answers else {})})
+        return parts
 
     def _common(self, kind: str, ids: Sequence[int]) -> dict[str, Any]:
         return {
@@ -120,8 +137,9 @@ def _identity(component: Component) -> dict[str, Any]:
     }
 
 
-def _chain_identity(chain: Chain) -> list[dict[str, Any]]:
-    return [{**_identity(part), "weights": _weights(part)} for part in chain.parts]
+def defense_identity(part: Defense) -> dict[str, Any]:
+    """What keys hold of one part of a chain."""
+    return {**_identity(part), "weights": _weights(part)}
 
 
 def _weights(defense: Defense) -> str | None:

@@ -15,6 +15,7 @@ from advbench import __version__
 from advbench.api import Attack, Budget, Component, Dataset
 from advbench.discovery import Registry, code_digests, dependency_versions
 from advbench.evaluation.cells import Axes, Cell, full, short
+from advbench.evaluation.dataset_facts import class_names, dataset_notes
 from advbench.evaluation.environment import Environment, device_name
 from advbench.evaluation.plan import Plan
 from advbench.evaluation.threat import Threat
@@ -38,6 +39,7 @@ def make_manifest(
     before: dict[str, Any] | None,
     doubled: Mapping[int, str] | None = None,
     more: Iterable[Cell] = (),
+    networks: Iterable[str] = (),
 ) -> dict[str, Any]:
     """Describes a run.
 
@@ -50,6 +52,7 @@ def make_manifest(
         before: The manifest of the same run as an earlier command began it, or None.
         doubled: Keys of the same cells with twice the steps, by position; what an earlier command had is kept.
         more: Those cells.
+        networks: Keys of what networks answered when it was planned.
     """
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     threads = environment.threads or torch.get_num_threads()
@@ -78,17 +81,18 @@ def make_manifest(
         "versions": _versions(plan),
         "plugins": _plugins(plan, registry),
         "weights": _weights(plan),
+        **_facts(plan),
         "samples": {cell.specs()["dataset"]: list(cell.ids) for cell in _one_a_dataset(plan)},
         "doubled": {
             **(before or {}).get("doubled", {}),
             **{str(place): key for place, key in (doubled or {}).items()},
         },
-        "entries": _entries([*plan.cells, *more], before),
+        "entries": _entries([*plan.cells, *more], networks, before),
         "cells": [_describe(cell) for cell in plan.cells],
     }
 
 
-def _entries(cells: Sequence[Cell], before: Mapping[str, Any] | None) -> dict[str, list[str]]:
+def _entries(cells: Sequence[Cell], networks: Iterable[str], before: Mapping[str, Any] | None) -> dict[str, list[str]]:
     """Keys of what the cells are made of, and of what those that an earlier command had are."""
     known = (before or {}).get("entries", {})
     adversarial = [chunk.key for cell in cells for chunk in cell.chunks]
@@ -96,6 +100,7 @@ def _entries(cells: Sequence[Cell], before: Mapping[str, Any] | None) -> dict[st
     return {
         "adversarial": list(dict.fromkeys([*adversarial, *known.get("adversarial", [])])),
         "clean": list(dict.fromkeys([*clean, *known.get("clean", [])])),
+        "networks": list(dict.fromkeys([*sorted(networks), *known.get("networks", [])])),
     }
 
 
@@ -164,6 +169,14 @@ def _asked(ask: Callable[[], Any], kind: type[T]) -> T | None:
     except (Exception, SystemExit):
         return None
     return told if isinstance(told, kind) else None
+
+
+def _facts(plan: Plan) -> dict[str, Any]:
+    """What the datasets say of themselves, by their specs; only what there is."""
+    datasets = {cell.specs()["dataset"]: cell.dataset for cell in _one_a_dataset(plan)}
+    names = {spec: found for spec, dataset in datasets.items() if (found := class_names(dataset)) is not None}
+    notes = {spec: found for spec, dataset in datasets.items() if (found := dataset_notes(dataset))}
+    return {**({"class_names": names} if names else {}), **({"dataset_notes": notes} if notes else {})}
 
 
 def _one_a_dataset(plan: Plan) -> list[Cell]:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from advbench.api import Attack, Component, Dataset, DataSources, Model
-from advbench.discovery import Registry
+from advbench.discovery import Registry, look_again
 from advbench.errors import UsageError, describe
+from advbench.evaluation.answers import Answers
 from advbench.evaluation.cells import Axes, Cell
 from advbench.evaluation.product import cells_of
 from advbench.evaluation.threat import Threat, select_threats
@@ -97,19 +98,27 @@ def _surrogate(registry: Registry, spec: str | None, threats: Sequence[Threat]) 
     return _of(Model, models)[0]  # type: ignore[no-any-return]
 
 
-def build_plan(parts: Sequence[Axes], sources: DataSources, device: str) -> Plan:
-    """Builds every cell of every part with its keys; a cell of several parts is one. Reads no images and no weights.
+def build_plan(parts: Sequence[Axes], sources: DataSources, device: str, answers: Answers | None = None) -> Plan:
+    """Builds every cell of every part with its keys; a cell of several parts is one.
+
+    Args:
+        parts: The axes of each part.
+        sources: Where datasets may look.
+        device: Where the cells are to be computed.
+        answers: Who asks networks what they answer, which is a part of their keys; None to read neither images nor
+            weights.
 
     Raises:
         DataError: A dataset's digest cannot be told.
         WeightsError: A model's or defense's weights are missing.
     """
+    look_again()  # files may have changed since this process last planned
     cells: dict[tuple[str, ...], Cell] = {}
     for axes in parts:
         for dataset in axes.datasets:
             ids = pick_ids(dataset, axes.limit, axes.seed)
             for model in axes.models:
-                for cell in cells_of(axes, dataset, model, ids, sources=sources, device=device):
+                for cell in cells_of(axes, dataset, model, ids, sources=sources, device=device, answers=answers):
                     cells.setdefault(tuple(cell.specs().values()), cell)
     return Plan(tuple(parts), tuple(cells.values()))
 

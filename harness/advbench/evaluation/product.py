@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from advbench.api import Attack, Dataset, DataSources, Model
+from advbench.api import Attack, Dataset, DataSources, Defense, Model
 from advbench.errors import UsageError, describe
+from advbench.evaluation.answers import Answers
+from advbench.evaluation.behaviour import is_self_contained
 from advbench.evaluation.cells import CHUNK, Aim, Axes, Cell, Chunk, short
 from advbench.evaluation.contracts import check_budget, check_norm
-from advbench.evaluation.keys import Base, cell_material
+from advbench.evaluation.keys import Base, cell_material, defense_identity
 from advbench.evaluation.threat import OBLIVIOUS, Threat
 from advbench.specs import Chain
 from advbench.store import digest_of
@@ -21,7 +23,14 @@ __all__ = ["cells_of"]
 
 
 def cells_of(
-    axes: Axes, dataset: Dataset, model: Model, ids: tuple[int, ...], *, sources: DataSources, device: str
+    axes: Axes,
+    dataset: Dataset,
+    model: Model,
+    ids: tuple[int, ...],
+    *,
+    sources: DataSources,
+    device: str,
+    answers: Answers | None = None,
 ) -> Iterator[Cell]:
     """Every combination of attacks, threats and defenses on a dataset and model.
 
@@ -32,10 +41,11 @@ def cells_of(
         ids: The samples.
         sources: Where the dataset's digest is told from.
         device: Where the cells are to be computed.
+        answers: Who asks networks what they answer; None to ask none.
     """
     pair = _Pair(axes, dataset, model, ids)
     misfit = _attempt(lambda: {"skipped": _misfit(dataset, model)})
-    bases = _attempt(partial(_bases, axes, dataset, model, sources, device))
+    bases = _attempt(partial(_bases, axes, dataset, model, sources=sources, device=device, answers=answers))
     if isinstance(misfit, str):
         yield from pair.without_keys(failed=misfit)
     elif misfit["skipped"]:
@@ -46,11 +56,24 @@ def cells_of(
         yield from pair.cells(*bases)
 
 
-def _bases(axes: Axes, dataset: Dataset, model: Model, sources: DataSources, device: str) -> tuple[Base, Base | None]:
+def _bases(
+    axes: Axes, dataset: Dataset, model: Model, *, sources: DataSources, device: str, answers: Answers | None
+) -> tuple[Base, Base | None]:
     """What the keys of a dataset and model share, and those of images crafted on the surrogate where there is one."""
     digest = dataset.digest(sources)
-    base = Base.of(dataset, digest, model, axes.seed, device)
-    return base, None if axes.surrogate is None else Base.of(dataset, digest, axes.surrogate, axes.seed, device)
+
+    def base_of(model: Model) -> Base:
+        base = Base.of(dataset, digest, model, axes.seed, device)
+        if answers is None or _misfit(dataset, model):
+            return base
+        if not is_self_contained(model):
+            base = base.told(model, answers.of(model, base.model, dataset, base.dataset))
+        for part in dict.fromkeys(part for chain in axes.defenses for part in chain.parts):
+            if answers.asks(part) and not _refusal_of(part, dataset):
+                base = base.told(part, answers.of(part, defense_identity(part), dataset, base.dataset))
+        return base
+
+    return base_of(model), None if axes.surrogate is None else base_of(axes.surrogate)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,6 +202,12 @@ def _misfit(dataset: Dataset, model: Model) -> str:
     if model.num_classes not in (None, dataset.num_classes):
         return f"{model.name} knows {model.num_classes} classes, {dataset.name} has {dataset.num_classes}"
     return ""
+
+
+def _refusal_of(part: Defense, dataset: Dataset) -> bool:
+    """Whether a defense cannot take a dataset's images, or cannot say."""
+    answer = _attempt(lambda: (part.misfit(dataset.image_shape),))
+    return isinstance(answer, str) or bool(answer[0])
 
 
 def _refusal(defense: Chain, image_shape: tuple[int, int, int]) -> dict[str, str]:

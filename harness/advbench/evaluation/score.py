@@ -26,11 +26,18 @@ _OF_ATTACK = {
     "rounded_predictions": "attacked_rounded_predictions",
     "seen": "seen",
     "vanished": "vanished",
+    "nan_gradient": "nan_gradient",
+    "flat_at_bounds": "flat_at_bounds",
+    "loss_without_slope": "loss_without_slope",
     "component": "component",
     "linf": "linf",
     "l2": "l2",
 }
 """What is stored with adversarial images, and its name in a cell; entries of earlier versions lack some."""
+
+
+_RARE = ("nan_gradient", "flat_at_bounds", "loss_without_slope")
+"""What is left out of a cell where it holds of no sample."""
 
 
 def predict_clean(place: Workspace, task: CleanTask, progress: Callable[[int], None]) -> None:
@@ -108,7 +115,11 @@ def score(place: Workspace, task: ScoreTask, progress: Callable[[int], None]) ->
         "adversarial_predictions": predictions[0],
         "adversarial_correct": _bits(predictions[0], clean["labels"]),
         **_draws(clean, predictions),
-        **{_OF_ATTACK[name]: values for name, values in attacked.items() if values},
+        **{
+            _OF_ATTACK[name]: values
+            for name, values in attacked.items()
+            if values and (name not in _RARE or any(values))
+        },
         "images_asked": asked or None,
         "gradient_error": raised,
         "probes": clean.get("probes"),

@@ -9,9 +9,27 @@ import torch
 
 from advbench.api import Budget, for_rows, is_stochastic
 from advbench.errors import ContractError, blamed, describe
+from advbench.evaluation.bounds import flat_at_bounds
 from advbench.evaluation.contracts import TOLERANCE, distances
+from advbench.evaluation.memory import is_shortage
 
-__all__ = ["Notes", "Unattacked", "Watched", "vanishing"]
+__all__ = ["Notes", "Slopes", "Unattacked", "Watched", "clean_slopes"]
+
+
+class Slopes(NamedTuple):
+    """What a classifier's gradients at clean images are like; each of shape (batch,), bool.
+
+    Attributes:
+        vanished: Whose gradient is exactly 0 throughout.
+        no_number: Whose gradient holds a NaN or an infinity.
+        flat: Whose gradient is exactly 0 at the pixels that are 0 or 1 alone; see :func:`bounds.flat_at_bounds`.
+        fault: What asking for a gradient raised, or nothing.
+    """
+
+    vanished: torch.Tensor
+    no_number: torch.Tensor
+    flat: torch.Tensor
+    fault: str
 
 
 class Unattacked(NamedTuple):
@@ -19,13 +37,11 @@ class Unattacked(NamedTuple):
 
     Attributes:
         predictions: Their classes, int64, shape (batch,).
-        vanished: Whose gradient is zero, bool, shape (batch,).
-        fault: What asking for a gradient raised, or nothing.
+        slopes: Its gradients there.
     """
 
     predictions: torch.Tensor
-    vanished: torch.Tensor
-    fault: str
+    slopes: Slopes
 
 
 class Notes:
@@ -39,6 +55,8 @@ class Notes:
     Attributes:
         seen: Per sample, whether a point within the budget was misclassified on the way.
         images_asked: How many images the classifier was given in all.
+        followed: Per sample, 1 where the attack has asked for a gradient, else 0; int8.
+        sloped: Per sample, 1 where one of the losses that it followed had a slope in the logits, else 0; int8.
     """
 
     def __init__(self, images: torch.Tensor, labels: torch.Tensor, budget: Budget | None) -> None:
@@ -47,6 +65,26 @@ class Notes:
         self.budget = budget
         self.seen = torch.zeros_like(labels, dtype=torch.bool)
         self.images_asked = 0
+        self.followed = torch.zeros_like(labels, dtype=torch.int8)
+        self.sloped = torch.zeros_like(self.followed)
+
+    @property
+    def blind(self) -> torch.Tensor:
+        """Whose loss had no slope whenever the attack asked for one, as a saturated cross-entropy: bool, (batch,)."""
+        return (self.followed > 0) & (self.sloped == 0)
+
+    def watch_slopes(self, rows: torch.Tensor, logits: object) -> None:
+        """Notes of these samples whether the loss that is followed back through the logits has a slope there."""
+        if not isinstance(logits, torch.Tensor) or not logits.requires_grad or logits.ndim != 2:
+            return
+
+        def note(gradient: torch.Tensor) -> None:  # without waiting for the device
+            sloped = (gradient != 0).any(dim=1).to(torch.int8)
+            self.sloped.scatter_reduce_(0, rows, sloped, "amax")
+            self.followed.index_fill_(0, rows, 1)
+
+        if len(logits) == len(rows):
+            logits.register_hook(note)  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def take(self, rows: torch.Tensor | None, points: torch.Tensor, logits: object) -> None:
@@ -103,25 +141,40 @@ class Watched(torch.nn.Module):
         rows = self._rows
         if rows is None and len(images) == len(self.notes.labels):
             rows = torch.arange(len(images), device=images.device)
-        self.notes.take(rows if rows is not None and len(rows) == len(images) else None, images, logits)
+        known = rows if rows is not None and len(rows) == len(images) else None
+        self.notes.take(known, images, logits)
+        if known is not None:
+            self.notes.watch_slopes(known, logits)
         return logits
 
 
-def vanishing(target: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, str]:
-    """Which samples' gradients are all zero or no number at the clean image, of a loss that does not saturate.
+def clean_slopes(target: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> Slopes:
+    """What the gradients at clean images are like, of a loss that does not saturate.
 
     The loss is the largest logit of another class minus that of the true one.
 
-    Returns:
-        bool, shape (batch,); and what the classifier raised when a gradient was asked, or nothing.
+    Args:
+        target: The classifier that is attacked.
+        images: Shape (batch, channels, height, width).
+        labels: True labels, int64, shape (batch,).
     """
-    try:
+
+    def gradient(at: torch.Tensor) -> torch.Tensor:
         with torch.enable_grad():
-            points = images.detach().clone().requires_grad_()
+            points = at.detach().clone().requires_grad_()
             logits = target(points)
             true = logits.gather(1, labels[:, None])[:, 0]
             others = logits.scatter(1, labels[:, None], -math.inf).amax(dim=1)
-            (gradient,) = torch.autograd.grad((others - true).sum(), points)
+            return torch.autograd.grad((others - true).sum(), points)[0]
+
+    try:
+        slopes = gradient(images)
+        flat = flat_at_bounds(slopes, images, gradient)
     except RuntimeError as error:
-        return torch.ones_like(labels, dtype=torch.bool), describe(error)
-    return ~(gradient.flatten(1).abs().sum(dim=1) > 0), ""
+        if is_shortage(error):
+            raise
+        no = torch.zeros_like(labels, dtype=torch.bool)
+        return Slopes(~no, no, no, describe(error))
+    no_number = ~slopes.isfinite().flatten(1).all(dim=1)
+    vanished = (slopes == 0).flatten(1).all(dim=1)
+    return Slopes(vanished, no_number, flat & ~no_number, "")

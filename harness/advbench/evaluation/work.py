@@ -8,12 +8,15 @@ import os
 import threading
 import time
 import traceback
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
+from advbench.api import Defense, Model
 from advbench.discovery import is_interruption, process_kept, threads_watched
 from advbench.errors import ContractError, StoreError, describe
+from advbench.evaluation.answers import confirm
 from advbench.evaluation.craft import craft, join
 from advbench.evaluation.environment import Environment, Workspace, workspace
 from advbench.evaluation.keys import Base
@@ -180,6 +183,7 @@ def _run(place: Workspace, task: Task) -> None:
             _check_material(place, task)
             predict_clean(place, task, _progress)
         else:
+            _check_scored(place, task)
             score(place, task, _progress)
 
 
@@ -206,21 +210,53 @@ def _check_material(place: Workspace, task: CraftTask | CleanTask) -> None:
     """Makes sure that what this process has loaded is what the key says, should files have changed since the start.
 
     Raises:
-        ContractError: Code, weights or data are others than when the run began.
+        ContractError: Code, weights or data are others than when the run began, or a network answers otherwise.
     """
     place.images(task.dataset)
     place.network(task.model)
     dataset, model = place.dataset(task.dataset), place.model(task.model)
     base = Base.of(dataset, place.dataset_digest(task.dataset), model, task.seed, place.environment.device)
+    answers = task.material["model"].get("answers", "")
+    asked: list[tuple[Model | Defense, dict[str, Any], str]] = [(model, base.model, answers)]
+    chain = place.chain(task.defense) if task.defense else None
+    if chain is not None:
+        for part, told in zip(chain.parts, task.material["defense"] or (), strict=False):
+            asked.append((part, {name: told[name] for name in told if name != "answers"}, told.get("answers", "")))
+    for component, _, behaviour in asked:
+        base = base.told(component, behaviour)
     if isinstance(task, CraftTask):
-        seen = place.chain(task.defense) if task.defense else None
         attack = place.attack(task.attack)
-        material = base.adversarial(task.ids, attack, task.threat, seen, task.draws, precision=task.precision)
+        material = base.adversarial(task.ids, attack, task.threat, chain, task.draws, precision=task.precision)
     else:
-        material = base.clean(task.ids, place.chain(task.defense), task.draws)
+        assert chain is not None
+        material = base.clean(task.ids, chain, task.draws)
     if material != task.material:
         changed = [key for key in material if material[key] != task.material.get(key)]
         raise ContractError(
             f"{', '.join(changed)} changed on disk while the run was under way; run the command again (or "
             "it tells another digest each time, which 'advbench check' finds)"
         )
+    for component, identity, behaviour in asked:
+        confirm(place, component, identity, base.dataset, told=behaviour, spec=task.dataset)
+
+
+def _check_scored(place: Workspace, task: ScoreTask) -> None:
+    """The same for a cell, whose predictions on clean images another process may have made.
+
+    Raises:
+        ContractError: Code, weights or data are others than when the run began, or a network answers otherwise.
+    """
+    material = place.store.read_material("clean", task.clean)
+    if material is None:
+        return  # which scoring tells
+    known = _scored.setdefault(place, set())
+    if task.clean in known:
+        return
+    ids, specs = tuple(one for _, ids in task.chunks for one in ids), task.specs
+    _check_material(
+        place, CleanTask(material, ids, specs["dataset"], specs["model"], specs["defense"], task.seed, task.draws)
+    )
+    known.add(task.clean)
+
+
+_scored: weakref.WeakKeyDictionary[Workspace, set[str]] = weakref.WeakKeyDictionary()

@@ -67,7 +67,8 @@ def visible_gpus(number: int, gpus: int) -> dict[str, str]:
 def begin_work(environment: dict[str, str]) -> None:
     """What a worker process does first: it takes its environment, and ends with the driver."""
     os.environ.update(environment)
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # Ctrl-C reaches it, too; the driver says what is to be said
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # ignored in background jobs: they go on after Ctrl-C
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # it reaches workers, too; the driver reports it
     if sys.platform != "win32":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_leave_with_driver, daemon=True).start()

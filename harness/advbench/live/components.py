@@ -8,12 +8,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 
-from advbench.api import Component, Dataset, DataSources, Defense, LabelledImages, Model, SampleRandom
-from advbench.discovery import KINDS, Plugin, Registry
+from advbench.api import Component, Defense, Model, SampleRandom
+from advbench.discovery import KINDS, Plugin, Registry, note_state
 from advbench.errors import UnknownNameError, UsageError
+from advbench.live.data import EXPECTED, is_data, live_dataset
 from advbench.live.fingerprint import Fingerprint, fingerprint
 from advbench.specs import short_spec
 
@@ -47,7 +47,7 @@ class LiveObjects:
             return None
         if isinstance(given, Mapping):
             return [self._named(axis, str(name), thing) for name, thing in given.items()]
-        several = isinstance(given, Sequence) and not isinstance(given, str) and not _is_data(given)
+        several = isinstance(given, Sequence) and not isinstance(given, str) and not is_data(given)
         return [self._spec(axis, thing) for thing in (given if several else [given])]
 
     def _spec(self, axis: str, thing: Any) -> str:
@@ -60,7 +60,7 @@ class LiveObjects:
             self._register_class(axis, type(thing))
             return short_spec(thing)
         name = getattr(thing, "__name__", None) or type(thing).__name__
-        return self._named(axis, "data" if _is_data(thing) else _slug(name), thing)
+        return self._named(axis, "data" if axis == "datasets" and is_data(thing) else _slug(name), thing)
 
     def _named(self, axis: str, name: str, thing: Any) -> str:
         """Registers a thing that is no component under a name."""
@@ -92,6 +92,7 @@ class LiveObjects:
         made = fingerprint(component.__name__, component)
         if made.unknown:
             self.unkept.append(f"{axis[:-1]} {name!r}: {made.unknown}")
+        note_state(component, made.digest)  # two classes of one file may have one name, and other values
         self._register(axis, component)
 
     def _register(self, axis: str, component: type[Component]) -> None:
@@ -115,9 +116,9 @@ class _Made:
 def _component(axis: str, name: str, thing: Any) -> _Made:
     """A component class, without parameters, that stands for a thing."""
     if axis == "datasets":
-        if not _is_data(thing):
-            raise UsageError(f"datasets: {_kind(thing)} is no dataset; give a spec, or (images, labels)")
-        return _dataset(name, *thing)
+        if not is_data(thing):
+            raise UsageError(f"datasets: {_kind(thing)} is no dataset; give {EXPECTED}")
+        return _Made(live_dataset(name, thing))
     if isinstance(thing, type):
         raise UsageError(f"{axis}: {thing.__name__} is a class; give an object of it")
     if axis == "models" and (isinstance(thing, torch.nn.Module) or callable(thing)):
@@ -196,42 +197,6 @@ class _Function(torch.nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.function(images)
-
-
-def _is_data(thing: Any) -> bool:
-    return (
-        isinstance(thing, tuple) and len(thing) == 2 and all(isinstance(x, (torch.Tensor, np.ndarray)) for x in thing)
-    )
-
-
-def _dataset(name: str, given_images: Any, given_labels: Any) -> _Made:
-    images, labels = (torch.as_tensor(x).detach().cpu().clone() for x in (given_images, given_labels))
-    if images.ndim != 4 or labels.shape != images.shape[:1] or not len(labels):
-        raise UsageError(
-            f"datasets: images of shape {tuple(images.shape)} with labels of shape {tuple(labels.shape)}; expected "
-            "(n, channels, height, width) and (n,)"
-        )
-    if images.dtype != torch.uint8:
-        images = images.to(torch.float32)
-    if labels.is_floating_point():
-        raise UsageError("datasets: labels must be whole numbers")
-    data = LabelledImages(images, labels.to(torch.int64), torch.arange(len(labels)))
-
-    class LiveDataset(Dataset):
-        """Images and labels of this session."""
-
-        image_shape = (int(images.shape[1]), int(images.shape[2]), int(images.shape[3]))
-        num_classes = max(int(labels.max()) + 1, 2)
-
-        def ids(self) -> Sequence[int]:
-            return range(len(data))
-
-        def load(self, sources: DataSources) -> LabelledImages:
-            del sources
-            return data
-
-    LiveDataset.name = name
-    return _Made(LiveDataset)
 
 
 def _slug(name: str) -> str:

@@ -9,10 +9,9 @@ import copyreg
 import dataclasses
 import functools
 import hashlib
-import inspect
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,13 @@ from advbench.discovery import is_library
 
 __all__ = ["Fingerprint", "fingerprint"]
 
-_PLAIN = (int, float, complex, str, bytes, bool, type(None), torch.dtype, torch.device, torch.Size)
+_PLAIN = (int, float, complex, str, bytes, bool, type(None), type(...), torch.dtype, torch.device, torch.Size)
 _OF_MODULES = ("_parameters", "_buffers", "_modules", "training")
-_STATELESS = (types.ModuleType, types.BuiltinFunctionType, type)
+_CODE = ("co_code", "co_exceptiontable")
+_SIGNATURE = ("co_argcount", "co_posonlyargcount", "co_kwonlyargcount", "co_flags")
+_NAMES = ("co_names", "co_varnames", "co_freevars", "co_cellvars")
+_OF_CLASSES = ("__module__", "__doc__", "__dict__", "__weakref__", "__annotations__", "__abstractmethods__")
+"""What of a class is no part of what it does, or follows from the rest."""
 
 
 @dataclasses.dataclass
@@ -42,7 +45,7 @@ class Fingerprint:
 
     def __post_init__(self) -> None:
         self._sha = hashlib.sha256()
-        self._seen: set[int] = set()
+        self._seen: dict[int, tuple[int, Any]] = {}
 
     @property
     def digest(self) -> str:
@@ -57,6 +60,8 @@ class Fingerprint:
             self._array(where, value)
         elif isinstance(value, torch.nn.Module):
             self._network(where, value)
+        elif isinstance(value, (list, dict, set)) and not self._is_new(where, value):
+            pass  # it may hold itself
         elif isinstance(value, (list, tuple, set, frozenset)):
             items = sorted(value, key=repr) if isinstance(value, (set, frozenset)) else value
             self._tell(where, f"{type(value).__name__} of {len(value)}".encode())
@@ -66,16 +71,42 @@ class Fingerprint:
             self._tell(where, f"{type(value).__name__} of {len(value)}".encode())
             for key, item in value.items():
                 self.add(f"{where}[{key!r}]", item)
-        elif isinstance(value, types.MethodType):
+        elif isinstance(value, (types.ModuleType, type)):
+            self._tell(where, _named(value).encode())
+            self._code_of(where, value)
+        elif not self._callable(where, value):
+            self._object(where, value)
+
+    def _callable(self, where: str, value: Any) -> bool:
+        """Takes in a function, a method or code; not any other thing."""
+        if isinstance(value, types.MethodType):
             self.add(f"{where}.__self__", value.__self__)
             self.add(where, value.__func__)
         elif isinstance(value, types.FunctionType):
             self._function(where, value)
-        elif isinstance(value, _STATELESS):
-            self._tell(where, getattr(value, "__qualname__", value.__name__).encode())
-            self._code_of(where, value)
+        elif isinstance(value, types.CodeType):
+            self._code(where, value)
+        elif isinstance(value, types.BuiltinFunctionType):
+            self._builtin(where, value)
+        elif isinstance(value, np.ufunc) and any(one is value for one in vars(np).values()):
+            self._tell(where, repr(value).encode())
         else:
-            self._object(where, value)
+            return False
+        return True
+
+    def _builtin(self, where: str, value: types.BuiltinFunctionType) -> None:
+        """A function in C, or such a method of an object."""
+        self._tell(where, _named(value).encode())
+        if value.__self__ is not None and not isinstance(value.__self__, types.ModuleType):
+            self.add(f"{where}.__self__", value.__self__)
+
+    def _is_new(self, where: str, value: Any) -> bool:
+        """Whether a thing is met for the first time; of others it is told which they are."""
+        if id(value) in self._seen:
+            self._tell(where, f"the same as {self._seen[id(value)][0]}".encode())
+            return False
+        self._seen[id(value)] = len(self._seen), value  # kept, so that no other thing takes its id
+        return True
 
     def _tell(self, where: str, content: bytes) -> None:
         self._sha.update(f"{where}\0{len(content)}\0".encode())
@@ -95,9 +126,8 @@ class Fingerprint:
             self._sha.update(array.tobytes())
 
     def _network(self, where: str, network: torch.nn.Module) -> None:
-        if id(network) in self._seen:
+        if not self._is_new(where, network):
             return
-        self._seen.add(id(network))
         for name, part in network.named_modules():
             place = f"{where}.{name}" if name else where
             self._tell(place, type(part).__qualname__.encode())
@@ -113,48 +143,90 @@ class Fingerprint:
                     self.add(f"{place}.{key}", value)
 
     def _function(self, where: str, function: types.FunctionType) -> None:
-        if id(function) in self._seen:
+        if not self._is_new(where, function):
             return
-        self._seen.add(id(function))
-        self._tell(where, function.__qualname__.encode())
+        self._tell(where, _named(function).encode())
         self._code_of(where, function)
         if is_library(function.__module__):
+            # Whoever calls it by this name calls the same, unless it was made by a call, and holds what that was given.
+            if function.__closure__:
+                self._closure(where, function)
             return
-        self._tell(where, function.__code__.co_code)
-        for name, value in inspect.getclosurevars(function).nonlocals.items():
-            self.add(f"{where}: {name}", value)
-        self.add(f"{where}: defaults", function.__defaults__)
-        self.add(f"{where}: defaults", function.__kwdefaults__)
+        self._code(where, function.__code__)
+        self._closure(where, function)
+        self.add(f"{where}: attributes", vars(function))
         names = list(dict.fromkeys(_names_in(function.__code__)))
         for name in names:
-            if name not in function.__globals__:
+            if name in function.__globals__:
+                value = function.__globals__[name]
+                self.add(f"{where}: {name}", value)
+                self._looked_up(f"{where}: {name}", value, names)
+            elif name in sys.modules:  # it may import it
+                self._looked_up(f"{where}: {name}", sys.modules[name], names)
+
+    def _closure(self, where: str, function: types.FunctionType) -> None:
+        """What a function holds: its defaults, and variables of the functions around it."""
+        self.add(f"{where}: defaults", function.__defaults__)
+        self.add(f"{where}: defaults", function.__kwdefaults__)
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            try:
+                value = cell.cell_contents
+            except ValueError:  # it has none yet
                 continue
-            value = function.__globals__[name]
             self.add(f"{where}: {name}", value)
-            if isinstance(value, types.ModuleType) and not is_library(value.__name__):
-                for other in names:  # what it may look up in that module
-                    if other in vars(value):
-                        self.add(f"{where}: {name}.{other}", vars(value)[other])
+
+    def _code(self, where: str, code: types.CodeType) -> None:
+        """Code with its constants and names, and that of the functions, comprehensions and classes in it."""
+        for name in _CODE:
+            self._tell(f"{where}.{name}", getattr(code, name, b""))
+        told = [getattr(code, name) for name in (*_SIGNATURE, *_NAMES)]
+        self._tell(f"{where}.names", repr(told).encode())
+        for place, constant in enumerate(code.co_consts):
+            self.add(f"{where}.co_consts[{place}]", constant)
+
+    def _looked_up(self, where: str, value: Any, names: Sequence[str], depth: int = 3) -> None:
+        """What code may look up in a module of the user's, or in modules in there."""
+        if not isinstance(value, types.ModuleType) or is_library(value.__name__) or not depth:
+            return
+        for name in names:
+            if name in vars(value):
+                found = vars(value)[name]
+                self.add(f"{where}.{name}", found)
+                self._looked_up(f"{where}.{name}", found, names, depth - 1)
 
     def _object(self, where: str, value: Any) -> None:
-        """An object whose state is what is in its ``__dict__``; of others no digest can be made."""
-        if id(value) in self._seen:
+        """An object whose state is what pickle would keep of it; of others no digest can be made."""
+        if not self._is_new(where, value):
             return
-        self._seen.add(id(value))
         if isinstance(value, functools.partial):
-            self.add(where, [value.func, value.args, value.keywords])
+            self.add(where, ["partial", value.func, value.args, value.keywords])
+            return
+        if isinstance(value, property):
+            self.add(where, ["property", value.fget, value.fset])
+            return
+        if isinstance(value, (staticmethod, classmethod)):
+            self.add(where, [type(value).__name__, value.__func__])
+            return
+        if isinstance(value, (functools.cached_property, functools.partialmethod)):
+            self.add(where, list(vars(value).values()))
             return
         try:
-            make, args, state, *more = (*value.__reduce_ex__(2), None, None)[:5]
+            reduced = value.__reduce_ex__(2)
         except Exception:
-            make, args, state, more = None, (), None, []
-        plain = make is copyreg.__newobj__ and args == (type(value),) and isinstance(state, (dict, type(None)))  # type: ignore[attr-defined]
-        if not plain or any(item is not None for item in more):
+            reduced = None
+        if isinstance(reduced, str):  # the name under which its module has it
+            self._tell(where, f"{_named(type(value))} {reduced}".encode())
+            self._code_of(where, value)
+            return
+        make, args, state, *more = (*(reduced or (None, ())), None, None, None)[:5]
+        if not _is_plain(value, make, args, state) or any(item is not None for item in more):
             self._give_up(f"{where} is a {type(value).__name__}, whose state cannot be told")
             return
-        self._tell(where, type(value).__qualname__.encode())
+        self._tell(where, _named(type(value)).encode())
         self._code_of(where, type(value))
-        self.add(where, state or {})
+        if make is not copyreg.__newobj__:  # type: ignore[attr-defined]
+            self.add(f"{where}: made of", list(args))
+        self.add(where, _slots(state) or {})
 
     def _code_of(self, where: str, value: Any) -> None:
         """Notes the module whose code it is; a class of the user's with what its methods use."""
@@ -165,13 +237,40 @@ class Fingerprint:
             self._give_up(f"the code of {where} is in no file")
             return
         self.modules.add(module)
-        if is_library(module):
+        if not is_library(module) and isinstance(value, type):
+            self._class(where, value)
+
+    def _class(self, where: str, value: type) -> None:
+        """A class of the user's: its bases, its methods with what they use, and its values."""
+        if not self._is_new(where, value):
             return
-        if isinstance(value, type) and id(value) not in self._seen:
-            self._seen.add(id(value))
-            for name, member in vars(value).items():
-                if isinstance(member, types.FunctionType):
-                    self._function(f"{where}.{name}", member)
+        for place, base in enumerate(value.__bases__):
+            self._tell(f"{where}: base {place}", _named(base).encode())
+            self._code_of(f"{where}: base {place}", base)
+        for name, member in vars(value).items():
+            if name in _OF_CLASSES or name.startswith(("_abc_", "__dataclass_")):
+                continue
+            if isinstance(member, (types.MemberDescriptorType, types.GetSetDescriptorType)):
+                continue  # which stand for slots
+            self.add(f"{where}.{name}", member)
+
+
+def _is_plain(value: Any, make: Any, args: Any, state: Any) -> bool:
+    """Whether a thing follows from its class, what that is made of, and its state."""
+    if make is copyreg.__newobj__:  # type: ignore[attr-defined]
+        return args == (type(value),) and isinstance(_slots(state), (dict, type(None)))
+    return isinstance(make, type) and make is type(value) and state is None  # an enum's member, a path, a date
+
+
+def _slots(state: Any) -> Any:
+    """A state in which values in slots stand beside others, as one dictionary."""
+    if isinstance(state, tuple) and len(state) == 2 and all(isinstance(one, (dict, type(None))) for one in state):
+        return {**(state[0] or {}), **(state[1] or {})}
+    return state
+
+
+def _named(value: Any) -> str:
+    return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', getattr(value, '__name__', ''))}"
 
 
 def fingerprint(name: str, value: Any) -> Fingerprint:

@@ -21,7 +21,7 @@ from advbench.store.store import Part, Store
 
 __all__ = ["HOUR", "KINDS", "File", "Inventory", "Run", "Stock", "check", "remove", "scan", "size_of", "take_stock"]
 
-KINDS = ("adversarial", "clean", "cells", "runs")
+KINDS = ("adversarial", "clean", "cells", "networks", "runs")
 """The kinds of entries, each in the folder of its name."""
 
 HOUR = 3600.0
@@ -334,7 +334,9 @@ def _run(store: Store, inventory: Inventory, manifest: Mapping[str, Any], read: 
     cells = {*own, *manifest.get("doubled", {}).values()}
     references = {(_OF_RUNS, manifest["run"]), *(("cells", key) for key in cells)}
     if "entries" in manifest:
-        references |= {(kind, key) for kind in ("adversarial", "clean") for key in manifest["entries"].get(kind, ())}
+        references |= {
+            (kind, key) for kind in ("adversarial", "clean", "networks") for key in manifest["entries"].get(kind, ())
+        }
     else:
         for key in cells:
             if key not in read:

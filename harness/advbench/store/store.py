@@ -6,6 +6,7 @@
                                              as 8 bits where these hold every pixel exactly
     STORE/clean/…/….json                     a defended model's predictions on clean images
     STORE/cells/…/….json                     cells: per-sample predictions and distances, or a failure
+    STORE/networks/…/….json                  what networks answered on a few fixed images when their results were made
     STORE/runs/RUN.json                      manifests: what a run consists of
     STORE/tmp/WRITER.….tmp                   what is being written, or a killed writer has left; and a note for each
                                              task under way that has a limit of time, which tells when its time was up
@@ -44,7 +45,7 @@ from advbench.store.packing import as_bytes, as_floats, pack, unpack
 
 __all__ = ["SCHEMA", "Store"]
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the entries' form and of the meaning of keys. Raised whenever a stored result would no longer be
 what the same command computes, for a reason that no other part of the key shows."""
 
@@ -192,7 +193,7 @@ class Store:
         """A JSON entry's record, or None where there is none that checks out.
 
         Args:
-            kind: ``cells`` or ``clean``.
+            kind: ``cells``, ``clean`` or ``networks``.
             key: The digest of its material.
             arrays: Whether its long lists of numbers come as arrays, which takes a fraction of the time.
         """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from advbench.api import Norm, for_rows
+from advbench_attacks.answers import ask
 from advbench_attacks.halfspaces import to_boundary
 from advbench_attacks.input_gradients import clear_margin, each, fooled, input_gradient, likeliest, towards
 from advbench_attacks.minimal_steps import NearestPoints, size
@@ -74,7 +75,7 @@ class AdaptiveBoundary:
             which nothing was found. With eps, a point beyond it is returned where none within it was found.
         """
         with torch.no_grad():
-            logits = self.model(self.images)
+            logits = ask(self.model, self.images)
         right = logits.argmax(dim=1) == self.labels
         for targets in likeliest(logits, self.labels, self.targets).T:
             rows = (right & (self.nearest.distances > self.eps)).nonzero().flatten()
@@ -97,7 +98,7 @@ class AdaptiveBoundary:
             model, labels = for_rows(self.model, rows), self.labels[rows]
             points = self._step(model, points, self.images[rows], labels, targets)
             with torch.no_grad():
-                logits = model(points)
+                logits = ask(model, points)
             self.nearest.note(rows, points, logits)
             # Points barely across are none to keep, since rounding may undo them; but without a step back they
             # would stay where they are, all later steps being as short.
@@ -135,14 +136,14 @@ class AdaptiveBoundary:
         images, labels, model = self.images[rows], self.labels[rows], for_rows(self.model, rows)
         ways = self.nearest.points[rows] - images
         with torch.no_grad():
-            ahead = clear_margin(model(images + ways), labels)
+            ahead = clear_margin(ask(model, images + ways), labels)
         low, high = torch.zeros_like(ahead), torch.ones_like(ahead)
         for _ in range(_LOOKS):
             share = (behind / (behind - ahead)).nan_to_num(0.0).clamp(0, 1)
             at = low + (high - low) * (share + _BEYOND * (1 - share))
             points = (images + each(at) * ways).clamp(0, 1)
             with torch.no_grad():
-                logits = model(points)
+                logits = ask(model, points)
             hit, found = self.nearest.note(rows, points, logits), clear_margin(logits, labels)
             low, behind = torch.where(hit, low, at), torch.where(hit, behind, found)
             high, ahead = torch.where(hit, at, high), torch.where(hit, found, ahead)

@@ -8,11 +8,18 @@ from typing import ClassVar, cast
 
 import torch
 
-from advbench.api import Attack, Budget, ContractError, Norm, SampleRandom, param
+from advbench.api import Attack, Budget, Norm, SampleRandom, param
 from advbench_attacks.ascent import Ascent, Objective
 from advbench_attacks.balls import Ball
 from advbench_attacks.input_gradients import likeliest, surplus
-from advbench_attacks.logit_differences import logit_ratio, targeted_logit_ratio
+from advbench_attacks.logit_differences import (
+    LOSSES,
+    check_classes,
+    logit_ratio,
+    margin,
+    targeted_logit_ratio,
+    targeted_margin,
+)
 
 __all__ = ["AutoPgd", "TargetedAutoPgd"]
 
@@ -26,6 +33,7 @@ _OBJECTIVES: Mapping[str, Objective] = {
     # and which of two losses is higher, is the same, and does not vanish in float32 where the model is sure.
     "ce": lambda logits, labels, _: surplus(logits, labels),
     "dlr": lambda logits, labels, _: logit_ratio(logits, labels),
+    "margin": lambda logits, labels, _: margin(logits, labels),
 }
 
 
@@ -35,7 +43,7 @@ class AutoPgd(Attack):
 
     Steps begin at length 2 · eps and are halved where the loss makes little progress; the sample then goes on from its
     best point. ``loss=ce`` is the cross-entropy, ``loss=dlr`` the difference of logits ratio, for models of 3
-    classes or more.
+    classes or more, ``loss=margin`` its numerator max_{j≠y} zⱼ − z_y.
 
     Each sample gets its point of highest loss, of those that fool the model if there are any. One that a run has fooled
     takes part in no further restart; with early_stop it ends the run at the first point that fools the model.
@@ -47,7 +55,10 @@ class AutoPgd(Attack):
     eps: float = param(0.3, min=0, help="largest perturbation in the norm, images being in [0, 1]")
     norm: str = param("linf", choices=("linf", "l2"), help="the norm of the perturbation")
     loss: str = param(
-        "ce", choices=("ce", "dlr"), help="ce: the cross-entropy rises; dlr: the difference of logits ratio"
+        "ce",
+        choices=LOSSES,
+        help="what rises: the cross-entropy, the difference of logits ratio, or the largest other logit less the true "
+        "class's",
     )
     steps: int = param(100, min=1, help="number of gradient steps a run")
     restarts: int = param(1, min=1, help="number of runs, each from a random point")
@@ -64,12 +75,7 @@ class AutoPgd(Attack):
         rng = rng.derive(f"{self.name}-{self.loss}")
         ball = Ball(cast(Norm, self.norm), self.eps)
         ascent = Ascent(model, images, labels, ball, steps=self.steps, early_stop=self.early_stop)
-        classes = ascent.logits.shape[1]
-        if self.loss == "dlr" and classes < 3:
-            raise ContractError(
-                f"attack {self.name!r} with loss=dlr needs a model of at least 3 classes, and this one has {classes}; "
-                "use loss=ce"
-            )
+        check_classes(self.loss, ascent.logits.shape[1])
         for _ in range(self.restarts):
             rows = ascent.unsolved()
             ascent.run(rows, _OBJECTIVES[self.loss], labels[rows], rng)
@@ -89,7 +95,8 @@ class TargetedAutoPgd(Attack):
     """Auto-PGD on the targeted difference of logits ratio, towards one class after another.
 
     The classes are the likeliest at the clean image, the true one left out; all of them where there are fewer than
-    ``targets``. For models of 4 classes or more. A sample that a run has fooled takes part in no other.
+    ``targets``. For models of fewer than 4 classes, for which the ratio is not defined, the difference zₜ − z_y alone
+    rises. A sample that a run has fooled takes part in no other.
     """
 
     name: ClassVar[str] = "apgd-t"
@@ -105,24 +112,15 @@ class TargetedAutoPgd(Attack):
     def run(
         self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
     ) -> torch.Tensor:
-        """Attacks one batch; see :meth:`advbench.api.Attack.run`.
-
-        Raises:
-            ContractError: The model has fewer than 4 classes.
-        """
+        """Attacks one batch; see :meth:`advbench.api.Attack.run`."""
         rng = rng.derive(self.name)
         ball = Ball(cast(Norm, self.norm), self.eps)
         ascent = Ascent(model, images, labels, ball, steps=self.steps, early_stop=self.early_stop)
-        classes = ascent.logits.shape[1]
-        if classes < 4:
-            raise ContractError(
-                f"attack {self.name!r} needs a model of at least 4 classes, and this one has {classes}; "
-                "use apgd:loss=ce"
-            )
+        objective = targeted_logit_ratio if ascent.logits.shape[1] >= 4 else targeted_margin
         for targets in likeliest(ascent.logits, labels, self.targets).T:
             for _ in range(self.restarts):
                 rows = ascent.unsolved()
-                ascent.run(rows, targeted_logit_ratio, targets[rows], rng)
+                ascent.run(rows, objective, targets[rows], rng)
         return ascent.points
 
     def budget(self) -> Budget:

@@ -9,6 +9,7 @@ from typing import TypeAlias
 import torch
 
 from advbench.api import SampleRandom, for_rows
+from advbench_attacks.answers import ask
 from advbench_attacks.balls import Ball
 from advbench_attacks.input_gradients import each, input_gradient, lead
 
@@ -65,7 +66,7 @@ class Ascent:
         self.early_stop = early_stop
         self.points = images.clone()
         with torch.no_grad():
-            self.logits: torch.Tensor = model(images)
+            self.logits = ask(model, images)
         self._solved: torch.Tensor = self.logits.argmax(dim=1) != labels
         self._losses = torch.full(labels.shape, -math.inf, device=images.device)
 
@@ -179,7 +180,7 @@ class _Run:
         model = for_rows(self._ascent.model, self.rows)
         if final:
             with torch.no_grad():
-                logits = model(self._points)
+                logits = ask(model, self._points)
         else:
             self._gradients, logits = input_gradient(model, self._points, self._labels, self._loss)
         self._losses = self._loss(logits, self._labels)

@@ -11,7 +11,6 @@ import torch
 from advbench.api import (
     Attack,
     Budget,
-    ContractError,
     Norm,
     Parameter,
     ParameterError,
@@ -21,6 +20,7 @@ from advbench.api import (
     param,
 )
 from advbench_attacks.adaptive_boundary import AdaptiveBoundary
+from advbench_attacks.answers import ask
 from advbench_attacks.apgd import AutoPgd, TargetedAutoPgd
 from advbench_attacks.balls import Ball
 from advbench_attacks.input_gradients import each
@@ -32,9 +32,6 @@ __all__ = ["AutoAttack", "Part"]
 Part: TypeAlias = Callable[[torch.nn.Module, torch.Tensor, torch.Tensor, SampleRandom], torch.Tensor]
 """A model, images, labels and random streams to adversarial images, as :meth:`advbench.api.Attack.run`."""
 
-_CLASSES: Mapping[str, tuple[str, int]] = {"standard": ("apgd-t", 4), "rand": ("apgd with loss=dlr", 3)}
-"""The part of each version that needs the most classes, and how many."""
-
 _UNHEEDED: Mapping[str, tuple[str, ...]] = {"standard": (), "rand": ("targets", "queries")}
 """The parameters that have no meaning in a version."""
 
@@ -45,7 +42,8 @@ class AutoAttack(Attack):
 
     ``version=standard`` is apgd with the cross-entropy, apgd-t, fab-t within eps and square; ``version=rand``, for
     classifiers behind a random defense, is apgd with the cross-entropy and apgd with the difference of logits ratio.
-    Each part draws from random streams of its own, so that it does here what it does alone.
+    Each part draws from random streams of its own, so that it does here what it does alone. The ratio needs 3
+    classes; below, its numerator, the margin, rises in its place.
 
     A sample has the image of the part that fooled it, or the one of highest margin where none did. Parts of apgd take
     all their steps to the highest loss; with early_stop they end at the first point that fools the model. That is
@@ -103,11 +101,7 @@ class AutoAttack(Attack):
     def run(
         self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
     ) -> torch.Tensor:
-        """Attacks one batch; see :meth:`advbench.api.Attack.run`.
-
-        Raises:
-            ContractError: The model has too few classes.
-        """
+        """Attacks one batch; see :meth:`advbench.api.Attack.run`."""
         return self.run_with_notes(model, images, labels, rng)[0]
 
     def run_with_notes(
@@ -124,24 +118,20 @@ class AutoAttack(Attack):
         Returns:
             What :meth:`run` returns, and ``{"component": …}``: per sample the place in :meth:`parts` of the part that
             fooled the model, int8, shape (batch,); -1 where none did, or the clean image is misclassified.
-
-        Raises:
-            ContractError: The model has too few classes.
         """
         crafted = images.clone()
         component = torch.full(labels.shape, -1, dtype=torch.int8, device=images.device)
         with torch.no_grad():
-            logits = model(images)
-        self._check_classes(logits.shape[1])
+            logits = ask(model, images)
         margins = margin(logits, labels)
         rows = (logits.argmax(dim=1) == labels).nonzero().flatten()
-        for place, part in enumerate(self.parts().values()):
+        for place, part in enumerate(self.parts(logits.shape[1]).values()):
             if not len(rows):
                 break
             remaining = for_rows(model, rows)
             found = part(remaining, images[rows], labels[rows], rng[rows])
             with torch.no_grad():
-                logits = remaining(found)
+                logits = ask(remaining, found)
             broken = logits.argmax(dim=1) != labels[rows]
             component[rows[broken]] = place
             reached = margin(logits, labels[rows])
@@ -158,11 +148,12 @@ class AutoAttack(Attack):
         """Those of the parts: square asks for scores alone."""
         return tuple(SquareAttack.access if name == SquareAttack.name else self.access for name in self.parts())
 
-    def parts(self) -> dict[str, Part]:
-        """The attacks of this version by name, in the order in which they run."""
+    def parts(self, classes: int | None = None) -> dict[str, Part]:
+        """The attacks of this version by name, in the order in which they run, for a model of so many classes."""
         ce = AutoPgd(self.eps, self.norm, "ce", self.steps, early_stop=self.early_stop)
         if self.version == "rand":
-            dlr = AutoPgd(self.eps, self.norm, "dlr", self.steps, early_stop=self.early_stop)
+            loss = "margin" if classes is not None and classes < 3 else "dlr"
+            dlr = AutoPgd(self.eps, self.norm, loss, self.steps, early_stop=self.early_stop)
             return {"apgd-ce": ce.run, "apgd-dlr": dlr.run}
         targeted = TargetedAutoPgd(self.eps, self.norm, self.targets, self.steps, early_stop=self.early_stop)
         square = SquareAttack(self.eps, self.norm, self.queries)
@@ -189,14 +180,6 @@ class AutoAttack(Attack):
         )
         near = search.run()
         return torch.where(each(search.nearest.distances <= self.eps), ball.project(near, images), images)
-
-    def _check_classes(self, classes: int) -> None:
-        part, needed = _CLASSES[self.version]
-        if classes < needed:
-            raise ContractError(
-                f"attack {self.name!r} needs a model of at least {needed} classes for its part {part}, and this one "
-                f"has {classes}; use apgd:loss=ce, fab-t and square instead"
-            )
 
 
 def _unheeded(key: str, version: str) -> ParameterError:

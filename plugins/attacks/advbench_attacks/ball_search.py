@@ -7,6 +7,7 @@ import math
 import torch
 
 from advbench.api import SampleRandom, for_rows
+from advbench_attacks.answers import ask
 from advbench_attacks.input_gradients import Loss, each, fooled, lead, likeliest, sign_gradient, surplus, towards
 from advbench_attacks.minimal_steps import confirmed
 
@@ -139,7 +140,7 @@ class BallSearch:
     def _targets(self, rows: torch.Tensor) -> torch.Tensor:
         """Other classes of these samples, the likeliest first: int64, shape (classes, samples)."""
         with torch.no_grad():
-            logits = for_rows(self.model, rows)(self.images[rows])
+            logits = ask(for_rows(self.model, rows), self.images[rows])
         return likeliest(logits, self.labels[rows], _CLASSES).T
 
     def _creep(self, rows: torch.Tensor, points: torch.Tensor, eps: torch.Tensor, loss: Loss) -> None:

@@ -32,6 +32,12 @@ class Ball:
         """
         return self.at(points - images, images)
 
+    def project_(self, points: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """As :meth:`project`, but in L∞ in place, so that no memory is taken at a step."""
+        if self.norm == "linf":
+            return points.sub_(images).clamp_(-self.eps, self.eps).add_(images).clamp_(0, 1)  # rounds as Foolbox does
+        return self.project(points, images)
+
     def at(self, changes: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
         """The images with these changes, brought back into the balls around them."""
         if self.norm == "linf":

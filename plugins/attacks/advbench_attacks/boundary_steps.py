@@ -7,6 +7,7 @@ import math
 import torch
 
 from advbench.api import Norm, for_rows, is_stochastic
+from advbench_attacks.answers import ask
 from advbench_attacks.input_gradients import each, fooled
 from advbench_attacks.minimal_steps import confirmed, size
 
@@ -118,7 +119,7 @@ class BoundarySteps:
         """These samples' points, and what the model says of them; with a graph from one to the other, or without."""
         with torch.set_grad_enabled(gradient):
             points = points.detach().requires_grad_(gradient)
-            return points, for_rows(self.model, rows)(points)
+            return points, ask(for_rows(self.model, rows), points)
 
     def _nearest(
         self,

@@ -7,6 +7,7 @@ import math
 import torch
 
 from advbench.api import for_rows, is_stochastic
+from advbench_attacks.answers import ask
 from advbench_attacks.first_boundary import to_first_boundary
 from advbench_attacks.input_gradients import CERTAIN, each
 from advbench_attacks.logit_differences import margin
@@ -221,7 +222,7 @@ class _State:
         tanh = self._w.tanh()
         with torch.enable_grad():
             points = ((tanh + 1) / 2).requires_grad_()
-            logits = for_rows(self._search.model, self.rows)(points)
+            logits = ask(for_rows(self._search.model, self.rows), points)
             hinge, lead = self._margins(logits)
             (slope,) = torch.autograd.grad((self._constants * hinge).sum(), points)
         points = points.detach()

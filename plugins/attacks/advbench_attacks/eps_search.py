@@ -1,9 +1,9 @@
-"""What attacks share that either keep to a fixed eps or search the smallest one."""
+"""What FGSM and PGD share: they either keep to a fixed eps or search the smallest one, and Foolbox can run them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from advbench.api import Attack, Budget, Norm, Parameter, ParameterError, Value
 
@@ -11,17 +11,27 @@ __all__ = ["EpsSearch"]
 
 
 class EpsSearch(Attack):
-    """An L∞ attack with a parameter ``search``: ``none`` keeps to eps, ``minimal`` searches up to max_eps.
+    """An attack with a parameter ``search``: ``none`` keeps to eps, ``minimal`` searches the smallest in L∞.
 
     Attributes:
         only_in: Which parameters have a meaning in one mode only, and in which.
+        only_native: Which parameters Foolbox's implementation has no equal of, and how that goes on or what to use.
     """
 
-    only_in: ClassVar[Mapping[str, str]] = {"eps": "none", "max_eps": "minimal"}
+    only_in: ClassVar[Mapping[str, str]] = {
+        "eps": "none",
+        "max_eps": "minimal",
+        "engine": "none",
+        "norm": "none",
+        "loss": "none",
+    }
+    only_native: ClassVar[Mapping[str, str]] = {"loss": "which follows the cross-entropy; use engine=native"}
 
     eps: float
     search: str
     max_eps: float
+    engine: str
+    norm: str
 
     def __post_init__(self) -> None:
         """Checks every parameter, and that none is set to what the mode would not heed.
@@ -33,6 +43,11 @@ class EpsSearch(Attack):
         for parameter in super().parameters():
             if not self._heeds(parameter.name, self.search) and getattr(self, parameter.name) != parameter.default:
                 raise self._unheeded(parameter.name, self.search)
+        for parameter in super().parameters():
+            value = getattr(self, parameter.name)
+            if self.engine == "foolbox" and parameter.name in self.only_native and value != parameter.default:
+                given = f"{parameter.name}={value}".lower()
+                raise ParameterError(f"{given} has no meaning with engine=foolbox, {self.only_native[parameter.name]}")
 
     @classmethod
     def parameters(cls, given: Mapping[str, str] | None = None) -> tuple[Parameter, ...]:
@@ -61,11 +76,11 @@ class EpsSearch(Attack):
         return {key: value for key, value in super().values().items() if self._heeds(key, self.search)}
 
     def budget(self) -> Budget | None:
-        """The L∞ ball of radius eps, or None where the smallest eps is searched."""
-        return None if self.search == "minimal" else Budget("linf", self.eps)
+        """The ball of radius eps in the norm, or None where the smallest eps is searched."""
+        return None if self.search == "minimal" else Budget(cast(Norm, self.norm), self.eps)
 
     def minimises(self) -> Norm:
-        """L∞."""
+        """L∞, the norm of the search."""
         return "linf"
 
     @classmethod

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 
 from advbench.api import Norm
+from advbench_attacks.answers import ask
 from advbench_attacks.halfspaces import to_boundary
 from advbench_attacks.input_gradients import each, likeliest
 from advbench_attacks.minimal_steps import size
@@ -56,7 +57,7 @@ def to_first_boundary(
     """
     with torch.enable_grad():
         points = images.detach().requires_grad_()
-        logits = model(points)
+        logits = ask(model, points)
     answers = logits.detach()
     nearest, distances = torch.zeros_like(images), images.new_full(labels.shape, math.inf)
     true = answers.gather(1, labels[:, None])[:, 0]

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from advbench_attacks.answers import ask
+
 if TYPE_CHECKING:
     from foolbox.attacks.base import Attack as AnyFoolboxAttack
     from foolbox.attacks.base import FixedEpsilonAttack
@@ -107,8 +109,7 @@ def search(
 def predict(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
     """The classes that the model gives the images, int64, shape (batch,)."""
     with torch.no_grad():
-        logits: torch.Tensor = model(images)
-        return logits.argmax(dim=-1)
+        return ask(model, images).argmax(dim=-1)
 
 
 @contextlib.contextmanager
@@ -120,8 +121,19 @@ def quiet() -> Iterator[None]:
         yield
 
 
+class _Float32(torch.nn.Module):
+    """A model whose logits are float32; Foolbox computes its losses in the dtype that the model returns."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self._models = (model,)  # in a tuple it is no child, whose mode eval() would set
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return ask(self._models[0], images)
+
+
 def _wrapped(model: torch.nn.Module, images: torch.Tensor) -> Any:
-    return load().PyTorchModel(model, bounds=(0, 1), device=images.device)
+    return load().PyTorchModel(_Float32(model).eval(), bounds=(0, 1), device=images.device)
 
 
 def _misclassified(labels: torch.Tensor) -> Any:

@@ -7,7 +7,8 @@ from typing import TypeAlias
 
 import torch
 
-from advbench_attacks.logit_differences import margin
+from advbench_attacks.answers import ask
+from advbench_attacks.logit_differences import margin, targeted_margin
 
 __all__ = [
     "Loss",
@@ -43,8 +44,7 @@ def each(values: torch.Tensor) -> torch.Tensor:
 def fooled(model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Whether the model misclassifies each image: bool, shape (batch,)."""
     with torch.no_grad():
-        logits: torch.Tensor = model(images)
-        return logits.argmax(dim=1) != labels
+        return ask(model, images).argmax(dim=1) != labels
 
 
 def input_gradient(
@@ -63,7 +63,7 @@ def input_gradient(
     """
     with torch.enable_grad():
         points = images.detach().requires_grad_()
-        logits = model(points)
+        logits = ask(model, points)
         (gradient,) = torch.autograd.grad(loss(logits, labels).sum(), points)
     return gradient.nan_to_num(0.0), logits.detach()
 
@@ -121,7 +121,7 @@ def towards(targets: torch.Tensor) -> Loss:
     """The loss zⱼ − z_y, for a class j of each sample: int64, shape (batch,)."""
 
     def difference(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return (logits.gather(1, targets[:, None]) - logits.gather(1, labels[:, None]))[:, 0]
+        return targeted_margin(logits, labels, targets)
 
     return difference
 
@@ -151,7 +151,7 @@ def _gradient(
     """The gradient of Σ_{j≠y} sⱼ zⱼ − z_y, and the logits; the shares s are made of the others' logits."""
     with torch.enable_grad():
         points = images.detach().requires_grad_()
-        logits = model(points)
+        logits = ask(model, points)
     answers = logits.detach()
     rise = shares(_without(answers, labels)).scatter_(1, labels[:, None], -1.0)
     (gradient,) = torch.autograd.grad(logits, points, rise)

@@ -7,6 +7,7 @@ import math
 import torch
 
 from advbench.api import Norm, for_rows
+from advbench_attacks.answers import ask
 from advbench_attacks.input_gradients import each, fooled, lead
 
 __all__ = ["NearestPoints", "annealed", "confirmed", "scaling", "size", "unit"]
@@ -81,8 +82,10 @@ class NearestPoints:
 
     def look_at(self, model: torch.nn.Module, rows: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
         """Asks the model about these samples' points, and keeps them as :meth:`note` does."""
+        if not len(rows):  # some networks cannot answer about no image
+            return torch.zeros_like(rows, dtype=torch.bool)
         with torch.no_grad():
-            return self.note(rows, points, for_rows(model, rows)(points))
+            return self.note(rows, points, ask(for_rows(model, rows), points))
 
     def take(self, rows: torch.Tensor, others: NearestPoints) -> None:
         """Keeps what is nearest among others' points, which are of these samples."""

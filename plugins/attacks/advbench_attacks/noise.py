@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 import torch
 
 from advbench.api import Attack, Budget, Norm, ParameterError, SampleRandom, for_rows, param
+from advbench_attacks.answers import ask
 from advbench_attacks.input_gradients import lead
 from advbench_attacks.minimal_steps import unit
 
@@ -58,7 +59,7 @@ class RandomNoise(Attack):
         rows = torch.arange(len(images), device=images.device)
         for _ in range(self.queries - 1):
             with torch.no_grad():
-                logits = for_rows(model, rows)(crafted[rows])
+                logits = ask(for_rows(model, rows), crafted[rows])
             rows = rows[~lead(logits, labels[rows])]
             if not len(rows):
                 break

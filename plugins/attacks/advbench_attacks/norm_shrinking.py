@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from advbench.api import for_rows, is_stochastic
+from advbench_attacks.answers import ask
 from advbench_attacks.first_boundary import to_first_boundary
 from advbench_attacks.input_gradients import each, margin_gradient, surplus_gradient
 from advbench_attacks.minimal_steps import NearestPoints, annealed, scaling, size
@@ -83,5 +84,5 @@ def _shrink(
         change, shrink = scaling(change.addcmul_(gradient, each(length * factors)))
         points = torch.addcmul(images, change, each(norm * shrink)).clamp_(0, 1)
     with torch.no_grad():
-        among.note(None, points, for_rows(model, rows)(points))
+        among.note(None, points, ask(for_rows(model, rows), points))
     nearest.take(rows, among)

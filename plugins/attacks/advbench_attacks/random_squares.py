@@ -8,6 +8,7 @@ from bisect import bisect_left
 import torch
 
 from advbench.api import SampleRandom, for_rows
+from advbench_attacks.answers import ask
 from advbench_attacks.balls import Ball
 from advbench_attacks.input_gradients import each, lead
 from advbench_attacks.logit_differences import margin
@@ -66,7 +67,7 @@ class RandomSquares:
             image for a sample that is misclassified already.
         """
         with torch.no_grad():
-            rows = (self.model(self.images).argmax(dim=1) == self.labels).nonzero().flatten()
+            rows = (ask(self.model, self.images).argmax(dim=1) == self.labels).nonzero().flatten()
             if len(rows):
                 self._search(rows)
         return self.points
@@ -81,7 +82,7 @@ class RandomSquares:
             if query:
                 share = pixel_share(query, self.queries)
                 tried = self._proposals.next(points, images, numbers[:, query % _DRAWN], share)
-            logits = for_rows(self.model, rows)(tried)
+            logits = ask(for_rows(self.model, rows), tried)
             found = margin(logits, labels)
             done = lead(logits, labels)
             better = done | (found > margins)

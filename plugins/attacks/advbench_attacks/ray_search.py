@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 
 from advbench.api import for_rows
+from advbench_attacks.answers import ask
 from advbench_attacks.input_gradients import fooled, likeliest, sign_gradient, towards
-from advbench_attacks.sign_steps import cross_entropy
+from advbench_attacks.sign_steps import loss_gradient
 
 __all__ = ["first_on_ray"]
 
@@ -26,9 +27,8 @@ def first_on_ray(model: torch.nn.Module, images: torch.Tensor, labels: torch.Ten
     """The first of 1,000 equal parts of max_eps by which FGSM's step fools the model.
 
     The step is clip(x + eps · sign(∇ₓ cross-entropy(x, y)), 0, 1), as at a fixed eps. Where no eps up to 1 fools
-    the model the direction is at fault, mostly because a part of the cross-entropy's gradient vanishes in float32
-    where the model is sure. Such a sample is given the shortest of the steps along sign(∇ₓ(zⱼ − z_y)) towards
-    the other classes j, whose gradients cannot vanish so.
+    the model the direction is at fault. Such a sample is given the shortest of the steps along sign(∇ₓ(zⱼ − z_y))
+    towards the other classes j.
 
     Args:
         model: Classifier in eval mode.
@@ -63,7 +63,8 @@ class _RaySearch:
         self.images = images
         self.labels = labels
         self.sizes = torch.tensor(sizes, dtype=images.dtype, device=images.device)
-        self.rays, logits = sign_gradient(model, images, labels, cross_entropy)
+        gradient, logits = loss_gradient(model, images, labels)
+        self.rays = gradient.sign()
         self.right = logits.argmax(dim=1) == labels
         self.at = torch.zeros_like(labels)
         self.found = torch.zeros_like(labels, dtype=torch.bool)
@@ -99,7 +100,7 @@ class _RaySearch:
             return
         images, labels = self.images[rows], self.labels[rows]
         with torch.no_grad():
-            logits = for_rows(self.model, rows)(images)
+            logits = ask(for_rows(self.model, rows), images)
         best_rays, best_at = self.rays[rows], torch.full_like(labels, len(self.sizes))
         for targets in likeliest(logits, labels, _CLASSES).T:
             self.rays[rows] = sign_gradient(for_rows(self.model, rows), images, labels, towards(targets))[0]

@@ -7,7 +7,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from advbench_datasets.cifar10_batches import decode_binary, decode_labels, decode_python, decode_sprite, records
+from advbench_datasets.cifar10_batches import (
+    CIFAR10_CLASSES,
+    decode_binary,
+    decode_labels,
+    decode_python,
+    decode_sprite,
+    records,
+)
 from advbench_datasets.downloadable import DownloadableDataset, Split
 from advbench_datasets.downloads import NpmPackage
 from advbench_datasets.files import Array, Arrays, PublishedFiles
@@ -46,6 +53,7 @@ class Cifar10(DownloadableDataset):
     source = "Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images, chapter 3"
     image_shape = (3, 32, 32)
     num_classes = 10
+    class_names = CIFAR10_CLASSES
     files = PublishedFiles(
         title="CIFAR-10",
         digests=DIGESTS,

@@ -13,7 +13,10 @@ import numpy as np
 
 from advbench_datasets.files import Array
 
-__all__ = ["PIXELS", "decode_binary", "decode_labels", "decode_python", "decode_sprite", "records"]
+__all__ = ["CIFAR10_CLASSES", "PIXELS", "decode_binary", "decode_labels", "decode_python", "decode_sprite", "records"]
+
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+"""The names of the classes, by their labels (batches.meta)."""
 
 IMAGES = 10_000
 PIXELS = 3 * 32 * 32

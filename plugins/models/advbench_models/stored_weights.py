@@ -32,6 +32,11 @@ class StoredWeights(Component):
         if self.weights != SHIPPED and Path(self.weights).suffix != ".safetensors":
             raise ParameterError(f"weights={self.weights}: must be {SHIPPED!r} or the path of a .safetensors file")
 
+    @property
+    def self_contained(self) -> bool:  # type: ignore[override]
+        """Whether the weights are the shipped ones."""
+        return self.weights == SHIPPED
+
     def filled(self, network: nn.Module) -> nn.Module:
         """The network with the weights.
 

@@ -48,6 +48,11 @@ class TorchvisionModel(Model):
             )
 
     @property
+    def self_contained(self) -> bool:  # type: ignore[override]
+        """Whether the weights are torchvision's own."""
+        return self._file is None
+
+    @property
     def image_shape(self) -> tuple[int, int, int]:  # type: ignore[override]
         """Three channels of the size that the preprocessing crops to."""
         size = self._preprocessing.crop_size[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from advbench.analysis.sanity import baseline, hygiene, strength
+from advbench.analysis.sanity import baseline, hygiene, slopes, strength
 from advbench.analysis.sanity.finding import Finding, Seen
 from advbench.analysis.summary import Summary
 
@@ -24,6 +24,9 @@ CRITERIA: tuple[Callable[[Sequence[Seen]], Iterator[Finding]], ...] = (
     strength.adaptive_weaker,
     hygiene.no_gradient,
     hygiene.zero_gradients,
+    slopes.nan_gradient,
+    slopes.flat_at_bounds,
+    slopes.loss_without_slope,
     hygiene.lost_on_the_way,
     hygiene.lost_to_rounding,
     hygiene.unrepeatable,

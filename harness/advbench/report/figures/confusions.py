@@ -22,14 +22,14 @@ class Pair(NamedTuple):
     after: Sequence[Sequence[int]]
 
 
-def confusion_pairs(pairs: Sequence[Pair]) -> Figure:
-    """A row a pair, all shaded on one scale, by the share of the row."""
+def confusion_pairs(pairs: Sequence[Pair], names: Sequence[str] = ()) -> Figure:
+    """A row a pair, all shaded on one scale, by the share of the row; classes by their names, where they have some."""
     figure = new_figure(FULL, 0.95 * HALF * len(pairs))
     axes = figure.subplots(len(pairs), 2, squeeze=False)
     shaded: Any = None
     for row, pair in zip(axes, pairs, strict=True):
         for axis, counts, title in ((row[0], pair.before, "clean"), (row[1], pair.after, "attacked")):
-            shaded = _matrix(axis, np.asarray(counts))
+            shaded = _matrix(axis, np.asarray(counts), names)
             axis.set_title(f"{shortened(pair.name, 40)}, {title}")
     bar = figure.colorbar(shaded, ax=axes, fraction=0.025, pad=0.02)
     bar.set_label("share of the label's images")
@@ -37,7 +37,7 @@ def confusion_pairs(pairs: Sequence[Pair]) -> Figure:
     return figure
 
 
-def _matrix(axis: Axes, counts: Any) -> Any:
+def _matrix(axis: Axes, counts: Any, names: Sequence[str]) -> Any:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     shaded = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     size = len(counts)
@@ -50,8 +50,13 @@ def _matrix(axis: Axes, counts: Any) -> Any:
                     said, label, str(counts[label, said]), ha="center", va="center", fontsize=letters,
                     color="white" if dark else "black", in_layout=False,
                 )  # fmt: skip
-    axis.set_xticks(range(size))
-    axis.set_yticks(range(size))
+    if any(names):
+        labels = [shortened((names[place] if place < len(names) else "") or str(place), 14) for place in range(size)]
+        axis.set_xticks(range(size), labels, rotation=90, fontsize=letters)
+        axis.set_yticks(range(size), labels, fontsize=letters)
+    else:
+        axis.set_xticks(range(size))
+        axis.set_yticks(range(size))
     axis.tick_params(length=0)
     axis.set_xlabel("prediction")
     axis.set_ylabel("label")

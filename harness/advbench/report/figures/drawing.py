@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -50,7 +52,8 @@ def save(drawn: Drawn, folder: Path, formats: Sequence[str]) -> list[Path]:
     Raises:
         OSError: It cannot be written.
     """
-    with mpl.rc_context(SETTINGS):  # type: ignore[arg-type]
+    with mpl.rc_context(SETTINGS), warnings.catch_warnings():  # type: ignore[arg-type]
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # of class names; its place shows a box
         figure = drawn.draw()
         FigureCanvasAgg(figure)
         figure.draw_without_rendering()
@@ -79,12 +82,17 @@ def draw_charts(results: Mapping[str, Any]) -> Iterator[Drawn]:
         yield Drawn(name, f"{chart.title}, {chart.dataset}, {chart.model}", lambda chart=chart: draw_chart(chart))  # type: ignore[misc]
 
 
-def draw_confusions(cells: Sequence[Cell], details: Mapping[int, Mapping[str, Any]]) -> Iterator[Drawn]:
+def draw_confusions(
+    cells: Sequence[Cell],
+    details: Mapping[int, Mapping[str, Any]],
+    class_names: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> Iterator[Drawn]:
     """Two pairs of confusion matrices for each defense and attack: undefended and defended, clean and attacked.
 
     Args:
         cells: The manifest's.
         details: What the records of the finished ones tell, by place; see :func:`~advbench.analysis.cell_details`.
+        class_names: The names of the classes by dataset, as far as they have some.
     """
     cells = with_sweep_names(cells)
     bare: dict[tuple[str, ...], Pair] = {}
@@ -102,7 +110,8 @@ def draw_confusions(cells: Sequence[Cell], details: Mapping[int, Mapping[str, An
         pairs = [own] if other is None else [other, own]
         name = _name("confusion", *_of(short), short["attack"], cell["threat"], short["defense"])
         what = f"confusion of {short['defense']} under {short['attack']}, {cell['threat']}, clean and attacked"
-        yield Drawn(name, what, lambda pairs=pairs: confusion_pairs(pairs))  # type: ignore[misc]
+        names = class_names.get(cell["dataset"], ())
+        yield Drawn(name, what, lambda pairs=pairs, names=names: confusion_pairs(pairs, names))  # type: ignore[misc]
 
 
 def draw_images(cells: Sequence[Cell], exhibits: Mapping[int, Exhibit], count: int) -> Iterator[Drawn]:

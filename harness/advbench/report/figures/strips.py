@@ -31,7 +31,7 @@ def attack_examples(attacks: Sequence[Named], count: int) -> Figure:
     first = attacks[0].exhibit
     count = min(count, len(first.ids))
     columns = 1 + 2 * len(attacks)
-    figure, axes = _grid(count, columns)
+    figure, axes = _grid(count, columns, named=bool(first.class_names))
     scales = [_scale(named.exhibit) for named in attacks]
     for row in range(count):
         _show(axes[row][0], first.clean.images[row])
@@ -52,7 +52,7 @@ def reconstructions(defenses: Sequence[Named], count: int) -> Figure:
     """A row a sample; its original and what each defense makes of it."""
     first = defenses[0].exhibit
     count = min(count, len(first.ids))
-    figure, axes = _grid(count, 1 + len(defenses))
+    figure, axes = _grid(count, 1 + len(defenses), named=bool(first.class_names))
     for row in range(count):
         _show(axes[row][0], first.clean.images[row])
         _say(axes[row][0], first.clean, row, first)
@@ -79,7 +79,7 @@ def strip(defenses: Sequence[Named], count: int) -> Figure:
         (f"difference\n×{scale}", _difference(first, scale), None),
         *((_folded(name), shown.defended.images, shown.defended) for name, shown in defenses),
     ]
-    figure, axes = _grid(len(rows), count, side=1.0)
+    figure, axes = _grid(len(rows), count, side=1.0, named=bool(first.class_names))
     for row, (label, images, views) in zip(axes, rows, strict=True):
         for column in range(count):
             _show(row[column], images[column])
@@ -89,10 +89,17 @@ def strip(defenses: Sequence[Named], count: int) -> Figure:
     return figure
 
 
-def _grid(rows: int, columns: int, side: float = 0.0) -> tuple[Figure, Any]:
-    """Axes without scales; the figure is as wide as the page, or narrower where images would be too large."""
+def _grid(rows: int, columns: int, side: float = 0.0, *, named: bool = False) -> tuple[Figure, Any]:
+    """Axes without scales; the figure is as wide as the page, or narrower where images would be too large.
+
+    Args:
+        rows: How many rows of images.
+        columns: How many columns.
+        side: Width beside them, in inches.
+        named: Whether two lines stand beneath each image.
+    """
     across = min(0.95, (FULL - side) / columns)
-    figure = new_figure(side + across * columns, (across + 0.16) * rows + 0.3)
+    figure = new_figure(side + across * columns, (across + (0.28 if named else 0.16)) * rows + 0.3)
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
         axis.set_xticks([])
@@ -114,7 +121,9 @@ def _show(axis: Axes, image: _Images) -> None:
 def _say(axis: Axes, views: Views, at: int, exhibit: Exhibit) -> None:
     """What the model takes an image for, and how surely."""
     said, right = int(views.predictions[at]), int(views.predictions[at]) == int(exhibit.labels[at])
-    text = f"{'✓' if right else '✗'} {said} ({100 * views.confidences[at]:.0f} %)"
+    name = shortened(exhibit.class_name(said), 10)
+    gap = "\n" if exhibit.class_names else " "  # names leave no room beside them
+    text = f"{'✓' if right else '✗'} {name}{gap}({100 * views.confidences[at]:.0f} %)"
     axis.set_xlabel(text, color=RIGHT if right else WRONG, fontsize=6.5, labelpad=1.5)
 
 

@@ -17,14 +17,15 @@ def cell_payload(results: Mapping[str, Any]) -> dict[str, Any]:
     """The cells by their place, with their images.
 
     Returns:
-        ``images`` (data URIs), ``notes``, and ``cells``: ``title``, ``badges``, ``facts`` (pairs of texts),
-        ``warnings``, and as far as they are known ``before``, ``after``, ``histogram`` and ``samples``; where the
-        results are of several seeds, ``seed``, the one that these four are of.
+        ``images`` (data URIs), ``notes``, ``classes`` (their names by dataset), and ``cells``: ``dataset``, ``title``,
+        ``badges``, ``facts`` (pairs of texts), ``warnings``, and as far as they are known ``before``, ``after``,
+        ``histogram`` and ``samples``; where the results are of several seeds, ``seed``, the one that these four are of.
     """
     details = results.get("details") or {"cells": {}, "images": [], "notes": []}
     return {
         "images": details["images"],
         "notes": details["notes"],
+        "classes": results["run"].get("class_names", {}),
         "cells": [
             _cell(cell, details["cells"].get(str(at), {}), results["run"]) for at, cell in enumerate(results["cells"])
         ],
@@ -34,6 +35,7 @@ def cell_payload(results: Mapping[str, Any]) -> dict[str, Any]:
 def _cell(cell: Mapping[str, Any], details: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
     short, seeds = cell["short"], list(run.get("seeds", ()))
     return {
+        "dataset": cell["dataset"],
         "title": f"{short['defense']} against {short['attack']}",
         "badges": [cell["threat"], *(["stochastic"] if cell.get("stochastic") else [])],
         "facts": list(_facts(cell, details, seeds)),

@@ -16,7 +16,9 @@ def messages_section(results: Mapping[str, Any]) -> str:
     """All that speaks against a number, or that it is all quiet."""
     items = [*_findings(results), *_failures(results), *_warnings(results)]
     text = f"<ul>{''.join(items)}</ul>" if items else "<p>No sanity check speaks against these numbers.</p>"
-    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in results.get("details", {}).get("notes", ()))
+    told = [note for some in results["run"].get("dataset_notes", {}).values() for note in some]
+    told += results.get("details", {}).get("notes", ())
+    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in told)
     return f'<section id="messages"><h2>Sanity checks and failures</h2>{text}{notes}</section>'
 
 

@@ -101,8 +101,14 @@
   const body = document.getElementById("cell-body");
   let current = null;
 
-  const confusion = (title, counts) => {
-    const head = make("tr", {}, make("th", { textContent: "label" }), ...counts.map((_, place) => make("th", { textContent: place })));
+  // A class by its name, or by its number where it has none; long names are cut by the style and whole when pointed at.
+  const className = (names, number) => {
+    const text = names?.[number] || `${number}`;
+    return make("bdi", { className: names ? "class named" : "class", title: names ? `${number}: ${text}` : "", textContent: text });
+  };
+
+  const confusion = (title, counts, names) => {
+    const head = make("tr", {}, make("th", { textContent: "label" }), ...counts.map((_, place) => make("th", {}, className(names, place))));
     const rows = counts.map((line, label) => {
       const total = line.reduce((sum, count) => sum + count, 0) || 1;
       const cells = line.map((count, said) => {
@@ -111,9 +117,9 @@
         if (said === label) cell.className = "right";
         return cell;
       });
-      return make("tr", {}, make("th", { textContent: label }), ...cells);
+      return make("tr", {}, make("th", {}, className(names, label)), ...cells);
     });
-    return make("table", { className: "confusion" }, make("caption", { textContent: title }), make("thead", {}, head), make("tbody", {}, ...rows));
+    return make("table", { className: names ? "confusion named" : "confusion" }, make("caption", { textContent: title }), make("thead", {}, head), make("tbody", {}, ...rows));
   };
 
   const svg = (tag, attributes, text = "") => {
@@ -144,15 +150,15 @@
     return drawing;
   };
 
-  const samples = ({ scale, rows }) => {
+  const samples = ({ scale, rows }, names) => {
     const picture = (image, alt) => make("img", { src: data.images[image], alt });
     const view = ([image, said, sure], label, what) => {
-      const verdict = make("span", { className: said === label ? "said" : "said wrong", textContent: `${said} (${sure} %)` });
-      return make("td", {}, picture(image, `${what}, taken for ${said}`), verdict);
+      const verdict = make("span", { className: said === label ? "said" : "said wrong" }, className(names, said), ` (${sure} %)`);
+      return make("td", {}, picture(image, `${what}, taken for ${names?.[said] || said}`), verdict);
     };
     const heads = ["label", "original", "adversarial", `difference ×${scale}`, "defended"];
     const lines = rows.map((row) => make("tr", {},
-      make("th", { scope: "row" }, `${row.label}`, make("br"), `sample ${row.id}`),
+      make("th", { scope: "row" }, className(names, row.label), make("br"), `sample ${row.id}`),
       view(row.clean, row.label, "original"), view(row.adversarial, row.label, "adversarial"),
       make("td", {}, picture(row.difference, "difference"), "grey: unchanged"), view(row.defended, row.label, "defended")));
     const head = make("tr", {}, ...heads.map((text) => make("th", { scope: "col", textContent: text })));
@@ -163,6 +169,7 @@
     const cell = data.cells[place];
     if (!cell) return;
     current = place;
+    const names = data.classes[cell.dataset];
     document.getElementById("cell-title").textContent = cell.title;
     const facts = make("dl", { className: "facts" });
     for (const [label, text] of cell.facts) facts.append(make("dt", { textContent: label }), make("dd", { textContent: text }));
@@ -173,13 +180,13 @@
     ];
     const of = cell.seed === undefined ? "" : ` (seed ${cell.seed})`;
     if (cell.samples) {
-      parts.push(make("h3", { textContent: `Samples${of}` }), samples(cell.samples), make("p", { className: "note", textContent:
+      parts.push(make("h3", { textContent: `Samples${of}` }), samples(cell.samples, names), make("p", { className: "note", textContent:
         "Of each class in turn the first sample that the bare model has right. Beneath each image stands what the bare model takes it for, and how surely."
         + (cell.samples.reduced ? " Large images are shown reduced." : "") }));
     }
     if (cell.before) {
       parts.push(make("h3", { textContent: `What the defended model takes images for${of}` }),
-        make("div", { className: "pair" }, confusion("clean images", cell.before), confusion("adversarial images", cell.after)),
+        make("div", { className: "pair" }, confusion("clean images", cell.before, names), confusion("adversarial images", cell.after, names)),
         make("p", { className: "note", textContent: "A row a label, a column a prediction; shaded by the share of the row." }));
     }
     if (cell.histogram) {

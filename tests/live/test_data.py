@@ -1,0 +1,191 @@
+"""Data of the session: arrays of the usual forms, and torch's loaders and datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.toy_plugin import Linear
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    Subset,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
+
+import advbench
+from advbench.errors import UsageError
+
+TOY = Path(__file__).parents[1] / "toy_plugin.py"
+IMAGES = torch.rand(12, 1, 4, 4, generator=torch.Generator().manual_seed(7))
+LABELS = Linear(1.0)(IMAGES).argmax(dim=1)
+LABELS[-1] = 2
+
+
+class Pairs(Dataset[Any]):
+    """Images by index, as a dataset of torchvision's gives them."""
+
+    def __init__(self, transform: Callable[[torch.Tensor], Any] = lambda image: image) -> None:
+        self.transform = transform
+        self.classes = ["ant", "bee", "cow"]
+
+    def __len__(self) -> int:
+        return len(LABELS)
+
+    def __getitem__(self, place: int) -> tuple[Any, int]:
+        return self.transform(IMAGES[place]), int(LABELS[place])
+
+
+class Stream(IterableDataset[Any]):
+    """Images without end."""
+
+    def __iter__(self) -> Iterator[Any]:
+        while True:
+            yield IMAGES[0], 0
+
+
+@pytest.fixture
+def evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], advbench.Results]:
+    """Evaluates the toy model on data, every built-in plugin disabled."""
+    monkeypatch.setenv("ADVBENCH_DISABLE_PLUGINS", "*")
+    where: dict[str, Any] = {"plugin": [TOY], "store": tmp_path / "store", "quiet": True}
+    return lambda data: advbench.matrix(data, "toy-linear", "toy-sign", "toy-keep", **where)
+
+
+def eight_bits(image: torch.Tensor) -> Image.Image:
+    return Image.fromarray((image[0] * 255).round().to(torch.uint8).numpy())
+
+
+def measured(results: advbench.Results) -> tuple[Any, ...]:
+    (cell,) = results.data["cells"]
+    return tuple(cell[key] for key in ("n", "clean_accuracy", "robust_accuracy", "median_linf"))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        TensorDataset(IMAGES, LABELS),
+        DataLoader(TensorDataset(IMAGES, LABELS), batch_size=5),
+        DataLoader(TensorDataset(IMAGES, LABELS), batch_size=5, shuffle=True),
+        DataLoader(TensorDataset(IMAGES, LABELS), batch_size=None),
+        DataLoader(Pairs(), batch_size=4),
+        Pairs(),
+        Pairs(lambda image: image.numpy().transpose(1, 2, 0)),
+        Pairs(lambda image: image[0]),
+        Subset(Pairs(), range(12)),
+        [(image, int(label)) for image, label in zip(IMAGES, LABELS, strict=True)],
+        tuple(zip(IMAGES.numpy(), LABELS.numpy(), strict=True)),
+        (IMAGES.double().numpy(), LABELS.numpy()),
+        (IMAGES.numpy().transpose(0, 2, 3, 1), LABELS.numpy()[:, None]),
+        (IMAGES[:, 0], LABELS.double()),
+        (IMAGES, torch.nn.functional.one_hot(LABELS)),
+        (IMAGES.double() * 1.0000005 - 2e-7, LABELS),
+    ],
+    ids=lambda data: type(data).__name__,
+)
+def test_data_of_every_usual_form_is_the_same_data(evaluate: Callable[[Any], advbench.Results], data: Any) -> None:
+    assert measured(evaluate(data)) == pytest.approx(measured(evaluate((IMAGES, LABELS))), abs=1e-5)
+
+
+def test_images_of_8_bits_are_read_from_tensors_and_from_pillow(evaluate: Callable[[Any], advbench.Results]) -> None:
+    levels = (IMAGES * 255).round()
+    expected = measured(evaluate((levels.to(torch.uint8), LABELS)))
+    for data in (Pairs(eight_bits), (levels.to(torch.int64), LABELS), (levels.numpy(), LABELS.numpy())):
+        assert measured(evaluate(data)) == expected
+
+
+def test_a_loader_is_read_in_the_order_of_its_dataset(evaluate: Callable[[Any], advbench.Results]) -> None:
+    shuffled = evaluate(DataLoader(TensorDataset(IMAGES, LABELS), batch_size=5, shuffle=True))
+    made = shuffled.adversarial()
+    assert made.labels.tolist() == LABELS.tolist()
+    assert made.ids.tolist() == list(range(12))
+
+
+def test_results_are_found_again_by_the_content(
+    evaluate: Callable[[Any], advbench.Results], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate(TensorDataset(IMAGES, LABELS))
+
+    def cached(data: Any) -> bool:
+        where: dict[str, Any] = {"plugin": [TOY], "store": tmp_path / "store"}
+        advbench.matrix(data, "toy-linear", "toy-sign", "toy-keep", **where)
+        return "cells come from the store" in " ".join(capsys.readouterr().err.split())
+
+    assert cached((IMAGES, LABELS))
+    assert cached(DataLoader(Pairs(), batch_size=7))
+    assert not cached((IMAGES, LABELS.flip(0)))
+    assert not cached((IMAGES * 0.99, LABELS))
+
+
+def test_classes_have_the_names_that_torchvision_gives_them(evaluate: Callable[[Any], advbench.Results]) -> None:
+    for data in (Pairs(), Subset(Pairs(), range(12)), DataLoader(Pairs())):
+        assert evaluate(data).data["run"]["class_names"] == {"data": ["ant", "bee", "cow"]}
+    assert "class_names" not in evaluate((IMAGES, LABELS)).data["run"]
+
+
+def test_the_data_is_a_copy(evaluate: Callable[[Any], advbench.Results]) -> None:
+    images = IMAGES.clone()
+    results = evaluate((images, LABELS))
+    images.zero_()
+    assert measured(evaluate((IMAGES, LABELS))) == measured(results)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ((IMAGES * 2 - 1, LABELS), "expected [0, 1]: leave out the normalisation, which belongs inside the model"),
+        (Pairs(lambda image: (image - 0.5) / 0.25), "the Pairs has pixels from -"),
+        ((IMAGES * 255 * 0.999, LABELS), "expected [0, 1]: divide by the value of white, such as 255, or save uint8"),
+        ((IMAGES / IMAGES.max() * 1.0000021, LABELS), "to 1.0000021; expected [0, 1]: clip them"),
+        ((IMAGES / IMAGES.max() * torch.nan, LABELS), "has 192 pixels that are NaN or infinite, the first at"),
+        ((IMAGES, LABELS[:-1]), "the data has 12 images and 11 labels"),
+        ((IMAGES, LABELS - 1), "has the label -1 at index"),
+        ((IMAGES, LABELS / 2), "has the label 0.5 at index"),
+        ((IMAGES[:0], LABELS[:0]), "has images of shape (0, 1, 4, 4): none"),
+        (TensorDataset(IMAGES), "the TensorDataset gives 1 things a sample; expected (image, label)"),
+        (DataLoader([{"image": 1}]), "the DataLoader gives a dict a sample; expected (image, label)"),  # type: ignore[arg-type]
+        (DataLoader(Pairs(eight_bits)), "the DataLoader cannot be read: TypeError: default_collate"),
+        (Stream(), "the Stream is a stream, without order and length; give a dataset with an index"),
+        (DataLoader(Pairs(), sampler=SubsetRandomSampler([1, 2])), "picks its samples by a SubsetRandomSampler"),
+        (DataLoader(Pairs(), sampler=WeightedRandomSampler([1.0] * 12, 12)), "by a WeightedRandomSampler"),
+        (Pairs(torch.rand_like), "the Pairs gives another image at each reading of sample 0; leave out random"),
+        (DataLoader(Pairs(torch.rand_like)), "the DataLoader gives another image at each reading of sample 0"),
+        (Pairs(lambda image: eight_bits(image).convert("CMYK")), "gives images of the mode CMYK; convert them with"),
+        (Pairs(lambda image: image[None]), "the Pairs gives images as Tensor of shape (1, 1, 4, 4); expected a tensor"),
+        ([(IMAGES[0], 0), (IMAGES[0, :, :2], 1)], "the data has images of shape (1, 4, 4) and (1, 2, 4); bring all to"),
+        (TensorDataset(IMAGES[:0], LABELS[:0]), "the TensorDataset is empty"),
+        (Linear(1.0), "is no dataset; give a spec, (images, labels), a TensorDataset, a DataLoader, or a torch"),
+    ],
+)  # fmt: skip
+def test_data_that_cannot_be_used_is_refused_in_one_line(
+    evaluate: Callable[[Any], advbench.Results], tmp_path: Path, data: Any, message: str
+) -> None:
+    with pytest.raises(UsageError) as raised:
+        evaluate(data)
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_transformed_dataset_of_torchvisions(evaluate: Callable[[Any], advbench.Results], tmp_path: Path) -> None:
+    from torchvision.datasets import ImageFolder
+    from torchvision.transforms import Compose, Grayscale, ToTensor
+
+    for place, pixels in enumerate((IMAGES * 255).round().to(torch.uint8).numpy()):
+        folder = tmp_path / "photos" / "abc"[int(LABELS[place])]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels[0]).save(folder / f"{place}.png")
+    order = np.argsort(LABELS.numpy(), kind="stable")
+    photos = ImageFolder(str(tmp_path / "photos"), transform=Compose([Grayscale(), ToTensor()]))
+    assert [int(Path(file).stem) for file, _ in photos.samples[:2]] == sorted(order[:2].tolist(), key=str)
+    results = evaluate(photos)
+    assert results.data["run"]["class_names"] == {"data": ["a", "b", "c"]}
+    assert measured(results)[:2] == measured(evaluate(((IMAGES * 255).round().to(torch.uint8), LABELS)))[:2]
