@@ -46,7 +46,7 @@ def loss_without_slope(cells: Sequence[Seen]) -> Iterator[Finding]:
     for cell in crafted(following):
         count = cell.summary.without_slope
         if count > tolerance(cell.n) * cell.n:
-            held = round(cell.summary.attacked * cell.n)
+            held = cell.summary.held.bit_count()
             yield Finding(
                 "loss-without-slope",
                 (cell.place,),
