@@ -51,8 +51,9 @@ def matrix(
     alone, and a line on stderr says so.
 
     Args:
-        datasets: Also a pair of arrays: images, uint8 or float32 in [0, 1], shape (n, channels, height, width), and
-            labels, shape (n,).
+        datasets: Also a pair of arrays: images, uint8 or floating-point in [0, 1], shape (n, channels, height, width),
+            and labels, shape (n,); a ``TensorDataset``, a ``DataLoader``, or a ``torch.utils.data.Dataset`` or list of
+            (image, label) pairs. They are read once, in the order of the dataset, also where a loader shuffles.
         models: Also an ``nn.Module``, or a function of images in [0, 1] to logits. A network is copied, not changed.
         attacks: Specs or components.
         defenses: Also a function of images to images.
