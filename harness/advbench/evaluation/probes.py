@@ -41,7 +41,7 @@ def probe(
     def logits(purpose: str, rows: slice = slice(None)) -> torch.Tensor:
         rng = SampleRandom(seed, purpose, ids[rows], images.device)
         answer: torch.Tensor = network(chain.apply(images[rows].clone(), rng))
-        return answer
+        return answer if answer.is_floating_point() else answer.to(torch.float32)
 
     first = logits("probe")
     alone = torch.cat([logits("probe", slice(i, i + 1)) for i in range(len(ids))])

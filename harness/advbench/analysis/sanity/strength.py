@@ -189,7 +189,7 @@ def _measure(cell: Seen) -> float:
 
 
 def _needs(access: str) -> str:
-    words = {"scores": "no gradients", "nothing": "nothing of the model"}
+    words = {"scores": "no gradients", "labels": "labels alone", "nothing": "nothing of the model"}
     return words.get(access, access)
 
 
