@@ -12,7 +12,6 @@ import torch
 
 from advbench.api import Attack, Component, Dataset, DataSources, Defense, Model, SampleRandom
 from advbench.discovery import ProcessState, calls_watched, is_interruption
-from advbench.errors import ContractError
 from advbench.evaluation.cells import Axes, Cell
 from advbench.evaluation.plan import Plan
 
@@ -20,22 +19,10 @@ if TYPE_CHECKING:
     from advbench.evaluation.environment import Workspace
     from advbench.evaluation.tasks import Task
 
-__all__ = ["Culprit", "ProcessChangedError", "culprit_of", "plan_kept"]
+__all__ = ["Culprit", "culprit_of", "plan_kept"]
 
 _FEW = 4
 """How many images are enough to see who changes the process."""
-
-
-class ProcessChangedError(ContractError):
-    """A component has changed the process for all others.
-
-    Args:
-        changed: What, in words.
-    """
-
-    def __init__(self, changed: Sequence[str]) -> None:
-        super().__init__(f"{' and '.join(changed)} changed for the whole process")
-        self.changed = tuple(changed)
 
 
 class Culprit(NamedTuple):

@@ -11,7 +11,7 @@ import torch
 from advbench.api import SampleRandom
 from advbench.errors import blamed
 from advbench.evaluation.cells import CHUNK
-from advbench.evaluation.contracts import check_defended, check_logits, check_range, check_unchanged
+from advbench.evaluation.contracts import check_defended, check_range, check_unchanged
 from advbench.evaluation.environment import Workspace
 from advbench.evaluation.probes import PROBED, probe
 from advbench.evaluation.tasks import CleanTask, ScoreTask
@@ -141,7 +141,7 @@ class _Defended:
         progress: Callable[[int], None],
     ) -> None:
         self.place = place
-        self.model, self.classes = place.model(model), place.classes(model, dataset)
+        self.specs, self.model = (model, dataset), place.model(model)
         self.network = place.network(model)
         self.chain = place.chain(defense)
         self.seed = seed
@@ -171,7 +171,7 @@ class _Defended:
         check_range(name, defended, stochastic=self.chain.stochastic)
         with blamed(f"model {self.model.name!r}"):
             answer = self.network(defended)
-        logits = check_logits(self.model.name, answer, len(ids), self.classes)
+        logits = self.place.check_answer(*self.specs, answer, len(ids), labels_only=True)
         classes: list[int] = logits.argmax(dim=1).tolist()
         return classes
 

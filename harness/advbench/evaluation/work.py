@@ -16,9 +16,9 @@ from typing import IO, Any
 from advbench.api import Defense, Model, process_taint
 from advbench.api.executor import taint_process
 from advbench.discovery import is_interruption, process_kept, threads_watched
-from advbench.errors import ContractError, StoreError, describe
+from advbench.errors import ContractError, ProcessChangedError, StoreError, describe
 from advbench.evaluation.answers import confirm
-from advbench.evaluation.blame import ProcessChangedError, culprit_of
+from advbench.evaluation.blame import culprit_of
 from advbench.evaluation.craft import craft, join
 from advbench.evaluation.environment import Environment, Workspace, workspace
 from advbench.evaluation.keys import Base
