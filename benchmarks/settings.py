@@ -20,7 +20,7 @@ class Settings:
 
     Attributes:
         eps: Budget of FGSM and PGD, in L∞.
-        steps: Steps of PGD, each of eps/30, from a random start.
+        steps: Steps of PGD, each of eps/30 (Madry et al.'s, not advbench's default), from a random start.
         deepfool_steps: Most steps of DeepFool, over 10 classes with an overshoot of .02.
         search_steps: Constants that CW tries, beginning with .01.
         cw_steps: Most steps of CW at each, at a learning rate of .01 and confidence 0.

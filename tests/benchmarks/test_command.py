@@ -42,7 +42,7 @@ def test_attacks_stand_beside_foolboxs_and_the_report_holds_what_was_printed(tmp
     assert {attack for attack, _ in rows} == {"fgsm", "pgd", "ddn", "fgsm minimal"}
     by_name = {(row["attack"], row["implementation"]): row for row in table["rows"]}
     ours, theirs = by_name["fgsm", "advbench"], by_name["fgsm", "Foolbox"]
-    assert ours["robust accuracy %"] == theirs["robust accuracy %"]
+    assert ours["robust accuracy %"] <= theirs["robust accuracy %"]  # less where Foolbox's cross-entropy vanishes
     assert (ours["passes forward"], ours["backward"]) == (1, 1)
     assert by_name["pgd", "advbench"]["passes forward"] == 4
     assert by_name["pgd", "advbench early_stop"]["passes forward"] <= 4

@@ -78,7 +78,7 @@ def test_an_unknown_name_brings_the_nearest(registry: Registry) -> None:
 
 
 def test_two_specs_that_are_equal_after_defaults_are_refused(registry: Registry) -> None:
-    same = r"'fgsm' and 'fgsm:eps=3e-1' are the same after defaults \(fgsm:eps=0.3,search=none,engine=native\)"
+    same = r"'fgsm' and 'fgsm:eps=3e-1' are the same after defaults \(fgsm:eps=0.3,search=none,engine=native,norm="
     with pytest.raises(UsageError, match=same):
         select(registry, "attacks", ["fgsm", "pgd", "fgsm:eps=3e-1"])
     with pytest.raises(UsageError, match="are the same"):

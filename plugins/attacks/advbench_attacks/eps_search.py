@@ -15,7 +15,7 @@ class EpsSearch(Attack):
 
     Attributes:
         only_in: Which parameters have a meaning in one mode only, and in which.
-        only_native: Which parameters Foolbox's implementation has no equal of, and how that goes on or what to use.
+        only_native: Which parameters Foolbox's implementation has no equal of, and how the message goes on.
     """
 
     only_in: ClassVar[Mapping[str, str]] = {
@@ -25,7 +25,7 @@ class EpsSearch(Attack):
         "norm": "none",
         "loss": "none",
     }
-    only_native: ClassVar[Mapping[str, str]] = {"loss": "which follows the cross-entropy; use engine=native"}
+    only_native: ClassVar[Mapping[str, str]] = {"loss": ", which follows the cross-entropy; use engine=native"}
 
     eps: float
     search: str
@@ -47,7 +47,7 @@ class EpsSearch(Attack):
             value = getattr(self, parameter.name)
             if self.engine == "foolbox" and parameter.name in self.only_native and value != parameter.default:
                 given = f"{parameter.name}={value}".lower()
-                raise ParameterError(f"{given} has no meaning with engine=foolbox, {self.only_native[parameter.name]}")
+                raise ParameterError(f"{given} has no meaning with engine=foolbox{self.only_native[parameter.name]}")
 
     @classmethod
     def parameters(cls, given: Mapping[str, str] | None = None) -> tuple[Parameter, ...]:

@@ -43,7 +43,7 @@ class FastGradientSign(EpsSearch):
     depends_on: ClassVar[tuple[str, ...]] = foolbox_engine.DEPENDS_ON
     only_native: ClassVar[Mapping[str, str]] = {
         **EpsSearch.only_native,
-        "norm": "use engine=native or foolbox:attack=L2FastGradientAttack",
+        "norm": "; use engine=native or foolbox:attack=L2FastGradientAttack",
     }
 
     eps: float = param(0.3, min=0, help="largest perturbation in the norm, images being in [0, 1]")

@@ -74,9 +74,9 @@ class ProjectedGradientDescent(EpsSearch):
     }
     only_native: ClassVar[Mapping[str, str]] = {
         **EpsSearch.only_native,
-        "early_stop": "whose PGD takes every step",
-        "restarts": "which runs once; use engine=native",
-        "norm": "use engine=native or foolbox:attack=L2PGD",
+        "early_stop": ", whose PGD takes every step",
+        "restarts": ", which runs once; use engine=native",
+        "norm": "; use engine=native or foolbox:attack=L2PGD",
     }
 
     eps: float = param(0.3, min=0, help="largest perturbation in the norm, images being in [0, 1]")

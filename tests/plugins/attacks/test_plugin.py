@@ -57,7 +57,9 @@ def test_parameters_have_the_names_that_all_attacks_share(name):
     [
         ("fgsm", {}, 1),
         ("pgd", {"steps": "7"}, 7),
+        ("pgd", {"steps": "7", "restarts": "3"}, 21),
         ("fgsm", {"search": "minimal"}, 70),
+        ("pgd", {"search": "minimal", "targets": "5"}, 40 * 10),
         ("pgd", {"search": "minimal"}, 40 * 8),
         ("pgd", {"search": "minimal", "steps": "100", "search_steps": "1"}, 100 * 6),
         ("deepfool", {"steps": "3", "candidates": "4"}, 4 + 6),
