@@ -67,7 +67,13 @@ def contests(settings: Settings) -> tuple[Contest, ...]:
         Contest("cw", "l2", None, {"advbench": cw}, limit=100),
         Contest("ddn", "l2", None, {"advbench": f"ddn:steps={settings.ddn_steps}"}),
         Contest("fgsm minimal", "linf", None, {"advbench": "fgsm:search=minimal"}, limit=100),
-        Contest("pgd minimal", "linf", None, {"advbench": f"pgd:search=minimal,steps={steps}"}, limit=20),
+        Contest(
+            "pgd minimal",
+            "linf",
+            None,
+            {"advbench": f"pgd:search=minimal,steps={steps},step_size=0.01,targets=3"},
+            limit=20,
+        ),
     )
 
 

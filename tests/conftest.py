@@ -78,6 +78,12 @@ def own_logging() -> None:
     logger.setLevel(logging.NOTSET)
 
 
+@pytest.fixture(autouse=True)
+def own_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test inherits that a component of another has changed this process, which they share."""
+    monkeypatch.setattr("advbench.api.executor._taint", "")
+
+
 @pytest.fixture(scope="session")
 def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
     """Fills a folder once for all the processes that run tests side by side: whichever asks first does it."""

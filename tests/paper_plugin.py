@@ -127,6 +127,8 @@ class Fgsm(Searching):
 @dataclass(frozen=True)
 class Pgd(Searching):
     name = "pgd"
+    step_size: float | None = param(None, above=0, help="length of a step")
+    targets: int | None = param(None, min=1, help="towards how many classes the boundary is followed")
 
 
 class Minimal(Attack):

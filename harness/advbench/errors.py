@@ -11,6 +11,7 @@
     │   ├── WeightsError       weights are missing, truncated or not the recorded ones
     │   └── StoreError         the store cannot be written or read
     ├── ContractError          a component broke its contract while it ran: its cells become ``ERR``
+    │   └── ProcessChangedError  it changed the process for all others
     └── PluginError         4  a plugin could not be used, under ``--strict-plugins`` or in ``advbench check``
 
 Anything else that reaches the command line is an internal error (exit code 3).
@@ -20,7 +21,7 @@ This module imports nothing, so that the command line can use it before torch is
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 __all__ = [
     "AdvbenchError",
@@ -28,6 +29,7 @@ __all__ = [
     "DataError",
     "ParameterError",
     "PluginError",
+    "ProcessChangedError",
     "SpecError",
     "StoreError",
     "UnknownNameError",
@@ -76,6 +78,18 @@ class StoreError(UsageError):
 
 class ContractError(AdvbenchError):
     """A component broke its contract while it ran."""
+
+
+class ProcessChangedError(ContractError):
+    """A component has changed the process for all others.
+
+    Args:
+        changed: What, in words.
+    """
+
+    def __init__(self, changed: Sequence[str]) -> None:
+        super().__init__(f"{' and '.join(changed)} changed for the whole process")
+        self.changed = tuple(changed)
 
 
 class PluginError(AdvbenchError):

@@ -5,14 +5,18 @@ from __future__ import annotations
 from advbench import api
 
 PUBLIC = {
-    "API_VERSION", "Attack", "Budget", "Component", "ContractError", "DataError", "DataSources", "Dataset", "Defense",
-    "Executor", "LabelledImages", "Model", "Norm", "Parameter", "ParameterError", "Reporter", "RowAware",
+    "API_VERSION", "Access",
+    "Attack", "Budget", "Component", "ContractError", "DataError", "DataSources", "Dataset", "Defense",
+    "Executor", "Float32Network", "LabelledImages", "Model", "Norm", "Parameter", "ParameterError",
+    "Reporter", "RowAware",
     "SampleRandom",
     "Trainable", "TrainingJob", "TrainingLoop", "TrainingProgress", "UsageError", "Value", "WeightsError",
     "WorkerLostError",
     "bfloat16_helps", "clip_dust", "closest", "fill", "find_object", "for_rows", "hookimpl", "import_file",
-    "is_stochastic", "load_checkpoint", "load_weights", "one_cycle", "param", "read_state_dict", "replace_atomically",
-    "save_checkpoint", "save_weights", "sha256_file", "to_labels", "to_pixels", "verified_digest", "write_atomically",
+    "is_stochastic", "load_checkpoint", "load_weights", "one_cycle", "param", "process_taint", "read_state_dict",
+    "replace_atomically",
+    "save_checkpoint", "save_weights", "sha256_file", "state_digest", "to_labels", "to_pixels",
+    "verified_digest", "write_atomically",
 }  # fmt: skip
 
 

@@ -85,7 +85,8 @@ AT_START = {
     ),
     "torch's default dtype": (
         plugin(before="import torch\ntorch.set_default_dtype(torch.float64)"),
-        "changed torch's default dtype (to torch.float64) for the whole process while it was loaded; that is put back",
+        "changed torch's default dtype (to torch.float64) for the whole process while it was loaded; that is put back, "
+        "and nothing of the plugin is used",
     ),
     "how float32 is computed": (
         plugin(before="import torch\ntorch.set_float32_matmul_precision('medium')"),

@@ -73,12 +73,15 @@ def test_the_tables_show_what_the_matrix_measured(run: Run) -> None:
     _, report = run("--datasets", "mnist")
     cells = {(cell["short"]["attack"], cell["short"]["defense"]): cell for cell in report["suites"]["paper"]["cells"]}
     row = next(row for row in report["protocols"][0]["rows"] if row["attack"] == "pgd")
-    expected = cells["pgd:search=minimal", "jpeg:quality=90"]
+    expected = cells["pgd:search=minimal,step_size=0.01,targets=3", "jpeg:quality=90"]
     shown = row["cells"]["jpeg"]
     assert (shown["accuracy"], shown["ci95"]) == (expected["robust_accuracy"], expected["robust_accuracy_ci95"])
     assert row["median_l2"] == expected["median_l2"]
     clean = next(row for row in report["protocols"][0]["rows"] if row["attack"] is None)
-    assert clean["cells"]["kmeans"]["accuracy"] == cells["pgd:search=minimal", "kmeans"]["clean_accuracy"]
+    assert (
+        clean["cells"]["kmeans"]["accuracy"]
+        == cells["pgd:search=minimal,step_size=0.01,targets=3", "kmeans"]["clean_accuracy"]
+    )
 
 
 def test_a_second_call_computes_nothing_and_says_the_same(run: Run, tmp_path: Path) -> None:

@@ -59,6 +59,9 @@ def test_every_parameter_of_an_attack_is_in_the_keys_of_images_and_cell(plan: Ca
         "search": "pgd:search=minimal",
         "early_stop": "pgd:early_stop=true",
         "engine": "pgd:engine=foolbox",
+        "norm": "pgd:norm=l2",
+        "loss": "pgd:loss=margin",
+        "restarts": "pgd:restarts=2",
     }
     (cell,) = plan().cells
     assert changed.keys() == cell.attack.values().keys()

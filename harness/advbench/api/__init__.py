@@ -27,21 +27,23 @@ and one line in its ``pyproject.toml``: ``[project.entry-points.advbench]`` ``di
 
 from __future__ import annotations
 
-from advbench.api.attack import Attack, Budget, Norm
+from advbench.api.attack import Access, Attack, Budget, Norm
 from advbench.api.checkpoints import fill, read_state_dict
 from advbench.api.component import Component, closest
 from advbench.api.dataset import Dataset, DataSources, LabelledImages
 from advbench.api.defense import Defense
-from advbench.api.executor import Executor, WorkerLostError
+from advbench.api.executor import Executor, WorkerLostError, process_taint
 from advbench.api.files import replace_atomically, sha256_file, write_atomically
 from advbench.api.hookspecs import API_VERSION, hookimpl
 from advbench.api.model import Model
 from advbench.api.modules import find_object, import_file
+from advbench.api.networks import Float32Network
 from advbench.api.parameters import Parameter, Value, param
 from advbench.api.pixels import clip_dust, to_labels, to_pixels
 from advbench.api.randomness import SampleRandom
 from advbench.api.reporter import Reporter
 from advbench.api.rows import RowAware, for_rows, is_stochastic
+from advbench.api.state import state_digest
 from advbench.api.training import Trainable, TrainingJob, TrainingProgress, load_checkpoint, save_checkpoint
 from advbench.api.training_loop import TrainingLoop, bfloat16_helps, one_cycle
 from advbench.api.weights import load_weights, save_weights, verified_digest
@@ -49,6 +51,7 @@ from advbench.errors import ContractError, DataError, ParameterError, UsageError
 
 __all__ = [
     "API_VERSION",
+    "Access",
     "Attack",
     "Budget",
     "Component",
@@ -58,6 +61,7 @@ __all__ = [
     "Dataset",
     "Defense",
     "Executor",
+    "Float32Network",
     "LabelledImages",
     "Model",
     "Norm",
@@ -87,11 +91,13 @@ __all__ = [
     "load_weights",
     "one_cycle",
     "param",
+    "process_taint",
     "read_state_dict",
     "replace_atomically",
     "save_checkpoint",
     "save_weights",
     "sha256_file",
+    "state_digest",
     "to_labels",
     "to_pixels",
     "verified_digest",

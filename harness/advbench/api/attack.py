@@ -14,9 +14,12 @@ if TYPE_CHECKING:
 
     from advbench.api.randomness import SampleRandom
 
-__all__ = ["Attack", "Budget", "Norm"]
+__all__ = ["Access", "Attack", "Budget", "Norm"]
 
 Norm = Literal["linf", "l2", "l1", "l0"]
+
+Access = Literal["gradients", "scores", "labels", "nothing"]
+"""What an attack needs of the model."""
 
 
 class Budget(NamedTuple):
@@ -39,12 +42,13 @@ class Attack(Component):
     searches the smallest perturbation that fools the model.
 
     Attributes:
-        access: What it needs of the model: its ``gradients``, its ``scores`` (logits) or labels alone, or
-            ``nothing``, such as random noise. An attack with less access that does better than those with more
-            tells of masked gradients.
+        access: What it needs of the model: its ``gradients``, its ``scores`` (logits), its ``labels`` alone (the class
+            of the largest logit), or ``nothing``, such as random noise; a property where it depends on the parameters.
+            An attack with less access that does better than those with more tells of masked gradients. Attacks that
+            need no more than labels run on models that give probabilities, or labels in one-hot form.
     """
 
-    access: ClassVar[Literal["gradients", "scores", "nothing"]] = "gradients"
+    access: ClassVar[Access] = "gradients"
 
     @abstractmethod
     def run(
@@ -82,7 +86,7 @@ class Attack(Component):
         """The names of the attacks that this one consists of; empty where it is one."""
         return ()
 
-    def component_access(self) -> tuple[Literal["gradients", "scores", "nothing"], ...]:
+    def component_access(self) -> tuple[Access, ...]:
         """What each of them needs of the model, in the order of :meth:`component_names`; see :attr:`access`."""
         return (self.access,) * len(self.component_names())
 

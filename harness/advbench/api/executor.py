@@ -10,7 +10,24 @@ from typing import Any, ClassVar
 
 from advbench.api.component import Component
 
-__all__ = ["Executor", "WorkerLostError"]
+__all__ = ["Executor", "WorkerLostError", "process_taint", "taint_process"]
+
+_taint = ""
+
+
+def process_taint() -> str:
+    """What a component has changed for this whole process; empty where none has.
+
+    A worker process that is tainted computes nothing else. An executor looks after each task and takes a fresh process
+    in its place, once it has what the task returned; where it does not, the worker puts off all further tasks.
+    """
+    return _taint
+
+
+def taint_process(reason: str) -> None:
+    """Notes that this process must not compute anything else; the first reason stays."""
+    global _taint  # noqa: PLW0603  it is a matter of the process
+    _taint = _taint or reason
 
 
 class WorkerLostError(Exception):

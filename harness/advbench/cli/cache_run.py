@@ -19,7 +19,7 @@ from rich.text import Text
 from advbench.cli.session import messages, open_store, set_up_logging, tables
 from advbench.cli.stored_runs import find_id
 from advbench.errors import StoreError, UsageError
-from advbench.store import Store
+from advbench.store import SCHEMA, Store
 from advbench.store.inventory import HOUR, KINDS, File, Run, Stock, check, remove, scan, size_of, take_stock
 
 __all__ = ["collect", "list_runs", "remove_runs", "verify"]
@@ -62,6 +62,10 @@ def list_runs(options: argparse.Namespace) -> int:
     else:
         console.print("no runs")
     console.print(_table_of_kinds(stock))
+    older = [run.name for run in stock.runs if run.manifest.get("schema") != SCHEMA]
+    if older:
+        _say(console, f"of an earlier advbench, whose results are shown and never used again: {', '.join(older)}")
+        _say(console, "  'advbench cache rm RUN …' deletes them")
     if stock.unreferenced() or stock.inventory.left_behind:
         console.print("'advbench cache gc' deletes what no run refers to and what is left behind")
     return 0
@@ -198,6 +202,7 @@ def _described(store: Store, stock: Stock) -> dict[str, Any]:
                 "command": run.manifest.get("command"),
                 "created": run.manifest.get("created"),
                 "updated": run.manifest.get("updated"),
+                "schema": run.manifest.get("schema"),
                 "cells": {"stored": run.stored, "all": run.cells},
                 "bytes": size_of(inventory.files(run.references)),
                 "bytes_alone": size_of(stock.alone([run])),

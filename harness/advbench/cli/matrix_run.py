@@ -20,6 +20,7 @@ from advbench.cli.progress import MatrixProgress, in_words
 from advbench.cli.session import tables
 from advbench.cli.suite_flags import CUSTOM, recipe, suite_of
 from advbench.cli.workbench import Workbench
+from advbench.discovery import calls_watched
 from advbench.errors import UsageError, describe
 from advbench.evaluation import (
     ADAPTIVE,
@@ -40,6 +41,7 @@ from advbench.evaluation import (
     estimate,
     make_manifest,
     memory_held,
+    plan_kept,
     resolve_axes,
     run_todo,
     survey,
@@ -120,15 +122,15 @@ class MatrixRun:
         self.bench = bench
         self.suite = suite
         self.command = command
-        axes = resolve_axes(bench.registry, suite)
+        axes, device = resolve_axes(bench.registry, suite), bench.environment.device
         self.doubled, self.counterparts = Plan(axes, ()), dict[int, str]()
         with contextlib.closing(bench.answers()) as answers:
-            self.plan = build_plan(axes, bench.sources, bench.environment.device, answers)
+            self.plan = plan_kept(lambda: build_plan(axes, bench.sources, device, answers), bench.sources)
             if all(cell.skipped for cell in self.plan.cells):
                 raise UsageError(f"no cell can be run: {self.plan.cells[0].skipped}")
             if getattr(bench.options, "check_convergence", False):
-                device = bench.environment.device
-                self.doubled, self.counterparts = double_steps(self.plan, bench.sources, device, answers)
+                with calls_watched("an attack"):
+                    self.doubled, self.counterparts = double_steps(self.plan, bench.sources, device, answers)
         self.done: dict[str, Summary] = {}
         self.manifest: dict[str, Any] = {}
 
@@ -202,7 +204,7 @@ class MatrixRun:
     def _load_datasets(self) -> dict[str, LabelledImages]:
         """Reads, and where needed downloads, the datasets before any work.
 
-        One that breaks its contract is left to its cells, which fail with what it raises.
+        One that breaks its contract, or changes the process, is left to its cells, which fail with what it raises.
         """
         loaded = {}
         known = self.bench.answers().images
@@ -211,7 +213,10 @@ class MatrixRun:
                 loaded[full_spec(dataset)] = known[full_spec(dataset)]
                 continue
             try:
-                loaded[full_spec(dataset)] = check_dataset(dataset, dataset.load(self.bench.sources))
+                with calls_watched(f"dataset {dataset.name!r}") as changed:
+                    images = check_dataset(dataset, dataset.load(self.bench.sources))
+                if not changed:
+                    loaded[full_spec(dataset)] = images
             except UsageError:
                 raise
             except (Exception, SystemExit) as error:
@@ -221,17 +226,18 @@ class MatrixRun:
     def _write_manifest(self) -> dict[str, Any]:
         store, answers = self.bench.store, self.bench.answers()
         answers.keep()
-        manifest = make_manifest(
-            self.plan,
-            self.bench.registry,
-            self.bench.environment,
-            name=self.suite.name,
-            command=self.command,
-            before=store.read_manifest(self.plan.run_id),
-            doubled=self.counterparts,
-            more=self.doubled.cells,
-            networks=answers.keys,
-        )
+        with calls_watched("a component"):
+            manifest = make_manifest(
+                self.plan,
+                self.bench.registry,
+                self.bench.environment,
+                name=self.suite.name,
+                command=self.command,
+                before=store.read_manifest(self.plan.run_id),
+                doubled=self.counterparts,
+                more=self.doubled.cells,
+                networks=answers.keys,
+            )
         store.write_manifest(self.plan.run_id, manifest)
         return manifest
 
@@ -243,7 +249,8 @@ class MatrixRun:
         began = time.monotonic()
         total = len(self.plan.cells) + len(self.doubled.cells)
         held = bench.environment.memory if bench.executor.in_process else None
-        crew = Crew(bench.executor, options.jobs, bench.gpus, bench.environment, self.todo.jobs.values())
+        jobs = self.todo.jobs.values()
+        crew = Crew(bench.executor, options.jobs, bench.gpus, bench.environment, jobs, live=bench.live)
         try:
             with memory_held(held), crew:
                 self._note_workers(crew)

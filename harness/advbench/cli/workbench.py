@@ -33,6 +33,7 @@ class Workbench:
         sources: Where datasets may look.
         environment: Where and how tasks run.
         executor: What runs them.
+        live: The names of components that are in this process alone, and in no plugin.
         gpus: How many GPUs its workers share; 0 where they use none, or the one that was asked for.
 
     Raises:
@@ -52,6 +53,7 @@ class Workbench:
         device = self._device()
         self.gpus = self._gpus(device)
         self.environment = self._environment(device)
+        self.live: list[str] = []
         self._answers: Answers | None = None
 
     def answers(self) -> Answers:
@@ -130,8 +132,9 @@ class Workbench:
             memory=(options.memory or (memory_for_each(options.jobs) if here else None)) if device == "cpu" else None,
             timeout=options.cell_timeout,
             core=CORE,
-            plugin_files=plugin_files(options),
-            without=tuple(options.no_plugin),
+            # What has changed this process while it was loaded is not loaded in others.
+            plugin_files=tuple(file for file in plugin_files(options) if str(file) not in self.registry.withdrawn),
+            without=(*options.no_plugin, *self.registry.withdrawn),
         )
 
 

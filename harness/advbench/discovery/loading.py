@@ -15,7 +15,9 @@ import pluggy
 
 from advbench import __version__
 from advbench.api import API_VERSION, Component, hookspecs
+from advbench.api.executor import taint_process
 from advbench.api.modules import import_file
+from advbench.discovery.attributes import watch_attributes
 from advbench.discovery.process_state import ProcessState
 from advbench.discovery.registry import KINDS, Plugin, Registry
 from advbench.discovery.threads import threads_watched
@@ -52,6 +54,7 @@ def discover(
         UsageError: A file of ``files`` does not exist.
     """
     registry = Registry()
+    watched = watch_attributes()
     for module in core:
         plugin = Plugin("core", "advbench", __version__, module)
         _load(registry, plugin, partial(importlib.import_module, module))
@@ -66,6 +69,7 @@ def discover(
             raise UsageError(f"--plugin {file}: {what}")
         plugin = Plugin(str(file), f"file {file.name}", "", file.stem, from_file=True)
         _load(registry, plugin, partial(import_file, file))
+    watched.include(registry.packages())
     if strict and registry.problems:
         raise PluginError(str(registry.problems[0]))
     return registry
@@ -121,8 +125,10 @@ def _load(registry: Registry, plugin: Plugin, load: Callable[[], Any]) -> None:
         registry.report(plugin, describe(error), traceback.format_exc())
     changed = before.put_back()
     if changed:
-        told = " and ".join(changed)
-        registry.report(plugin, f"changed {told} for the whole process while it was loaded; that is put back")
+        told = f"changed {' and '.join(changed)} for the whole process while it was loaded"
+        registry.withdraw(plugin, told)
+        registry.report(plugin, f"{told}; that is put back, and nothing of the plugin is used")
+        taint_process(f"plugin {plugin.name!r} {told}")
 
 
 def _report_thread(registry: Registry, plugin: Plugin, error: BaseException) -> None:

@@ -92,12 +92,15 @@ class Registry:
         plugins: All that were loaded, or tried.
         left_out: Those that the user did not want loaded.
         problems: What is wrong with any.
+        withdrawn: Why plugins that were loaded are not used, by their names.
     """
 
     def __init__(self) -> None:
         self.plugins: list[Plugin] = []
         self.left_out: list[Plugin] = []
         self.problems: list[Problem] = []
+        self.withdrawn: dict[str, str] = {}
+        self._withdrawn: dict[tuple[str, str], Plugin] = {}
         self._components: dict[str, dict[str, list[Registered]]] = {kind: {} for kind in KINDS}
 
     def register(self, kind: str, component: type[Component], plugin: Plugin) -> None:
@@ -118,6 +121,22 @@ class Registry:
         """Records a problem."""
         self.problems.append(Problem(plugin.name, plugin.provenance, message, traceback))
 
+    def withdraw(self, plugin: Plugin, reason: str) -> None:
+        """Takes back all that a plugin has registered."""
+        self.withdrawn[plugin.name] = reason
+        for kind, name in plugin.components:
+            holders = self._components[kind]
+            holders[name] = [holder for holder in holders[name] if holder.plugin is not plugin]
+            if not holders[name]:
+                del holders[name]
+                self._withdrawn[kind, name] = plugin
+        plugin.components.clear()
+
+    def packages(self) -> frozenset[str]:
+        """The top-level packages, or single modules, that define components."""
+        everything = [holder for found in self._components.values() for holders in found.values() for holder in holders]
+        return frozenset(holder.component.__module__.partition(".")[0] for holder in everything)
+
     def get(self, kind: str, name: str) -> Registered:
         """The component of this kind and name.
 
@@ -129,6 +148,12 @@ class Registry:
             return holders[0]
         if holders:
             raise UnknownNameError(self._ambiguity(kind, name))
+        if (kind, name) in self._withdrawn:
+            plugin = self._withdrawn[kind, name]
+            raise UnknownNameError(
+                f"the {kind[:-1]} {name!r} is not used: plugin {plugin.name!r}, which registers it, "
+                f"{self.withdrawn[plugin.name]}; mend the plugin"
+            )
         raise UnknownNameError(f"unknown {kind[:-1]} {name!r}; {self._hint(kind, name)}")
 
     def all(self, kind: str) -> list[Registered]:

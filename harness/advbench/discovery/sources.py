@@ -10,8 +10,9 @@ import sys
 import sysconfig
 import time
 import types
-from collections.abc import Iterator
-from importlib.machinery import EXTENSION_SUFFIXES, PathFinder
+import warnings
+from collections.abc import Hashable, Iterator
+from importlib.machinery import EXTENSION_SUFFIXES, PathFinder, SourceFileLoader
 from pathlib import Path
 
 from advbench.api.neighbours import FOUND_AS, Folder, Source
@@ -178,11 +179,60 @@ def check_loaded(located: Located, digest: str) -> None:
     ran = vars(module).get(FOUND_AS)
     if ran is None:
         made = getattr(module, "__spec__", None) or module  # which importlib.reload replaces
-        was, ran = _first.setdefault(name, (made, digest))
+        was, ran = _first.get(name, (None, ""))
         if was is not made:
-            _first[name], ran = (made, digest), digest
+            ran = digest if _runs_what_is_there(module, located.file) else ""
+            _first[name] = made, ran
     if ran != digest:
         raise UsageError(
-            f"{located.file} has changed since this process imported it as {name}, so that results would be kept as "
-            "those of other code; restart Python, or reload the module"
+            f"{located.file} is not what this process runs as {name}: it has changed since, or within the second in "
+            "which Python compiled it; restart Python, and remove the __pycache__ beside the file if that does not help"
         )
+
+
+def _runs_what_is_there(module: types.ModuleType, file: Path | None) -> bool:
+    """Whether the functions of an imported module are those that its file holds; where nothing tells, they are."""
+    loader = getattr(getattr(module, "__spec__", None), "loader", None)
+    if file is None or type(loader) is not SourceFileLoader or is_installed(file):  # others may change what they load
+        return True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            there = compile(file.read_bytes(), str(file), "exec", dont_inherit=True)
+    except (SyntaxError, ValueError):
+        return False
+    known = set(_codes(there))
+    return all(_shape(code) in known for code in _loaded_codes(module, str(file)))
+
+
+def _loaded_codes(module: types.ModuleType, file: str) -> Iterator[types.CodeType]:
+    """The code of the module's functions, and of the methods of its classes."""
+    for value in list(vars(module).values()):
+        of_class = isinstance(value, type) and value.__module__ == module.__name__
+        for function in list(vars(value).values()) if of_class else [value]:
+            function = getattr(function, "__func__", function)  # noqa: PLW2901  of static and class methods
+            if isinstance(function, types.FunctionType) and function.__code__.co_filename == file:
+                yield function.__code__
+
+
+def _codes(code: types.CodeType) -> Iterator[Hashable]:
+    yield _shape(code)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _codes(constant)
+
+
+def _shape(code: types.CodeType) -> Hashable:
+    """What code does, where it stands."""
+    return (
+        *(code.co_name, code.co_firstlineno, code.co_code, code.co_names, code.co_varnames),
+        tuple(_constant(one) for one in code.co_consts),
+    )
+
+
+def _constant(value: object) -> Hashable:
+    if isinstance(value, types.CodeType):
+        return _shape(value)
+    if isinstance(value, tuple):
+        return tuple(_constant(one) for one in value)
+    return "".join(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)

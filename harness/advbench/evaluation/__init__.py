@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from advbench.evaluation.answers import Answers
+from advbench.evaluation.blame import plan_kept
 from advbench.evaluation.cells import Axes, Cell
 from advbench.evaluation.contracts import (
     ASTRAY,
@@ -76,6 +77,7 @@ __all__ = [
     "memory_held",
     "pick_device",
     "pick_ids",
+    "plan_kept",
     "resolve_axes",
     "run_todo",
     "select_threats",

@@ -31,6 +31,7 @@ from advbench.api import (
     Model,
     WorkerLostError,
 )
+from advbench.api.executor import taint_process
 from advbench.discovery import Registry, process_kept, threads_watched
 from advbench.errors import UsageError, blamed
 from advbench.evaluation import behaviour
@@ -279,9 +280,9 @@ def _behaviour(place: Workspace, component: Model | Defense, images: torch.Tenso
             found = _asked(place, component, images, 1)
         changed = before.put_back()
     if changed:
-        raise ContractError(
-            f"{_kind(component)} {short(component)!r} changed {' and '.join(changed)} for the whole process"
-        )
+        told = f"{_kind(component)} {short(component)!r} changed {' and '.join(changed)} for the whole process"
+        taint_process(told)
+        raise ContractError(told)
     return found
 
 

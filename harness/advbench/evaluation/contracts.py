@@ -13,6 +13,7 @@ from advbench.api import Attack, Budget, ContractError, Dataset, LabelledImages,
 __all__ = [
     "ASTRAY",
     "NOTES",
+    "are_probabilities",
     "check_adversarial",
     "check_budget",
     "check_dataset",
@@ -35,8 +36,11 @@ TOLERANCE = 1e-6
 ASTRAY, ASTRAY_BY_CHANCE = 0.5, 20.0
 """How far beyond [0, 1] a defense's pixels may lie, and those of one that adds noise: beyond it is another scale."""
 
-_FEW, _SUM = 2, 1e-4
-"""Of how many images at least, and how near to 1 in sum, outputs of at least 0 are taken for probabilities."""
+_SUMS = ((8, 1e-2), (2, 1e-4), (1, 2e-6), (0, 0.0))
+"""By how many images at least, how near to 1 in sum are numbers of at least 0 that are taken for probabilities.
+
+Those of a softmax in bfloat16 add up to 1 within 4e-3; a single image's logits may do so nearly by chance.
+"""
 
 
 def check_adversarial(attack: Attack, clean: torch.Tensor, adversarial: object) -> torch.Tensor:
@@ -168,8 +172,21 @@ def check_unchanged(label: str, what: str, before: torch.Tensor, after: torch.Te
         raise ContractError(f"{label} changed its input {what} in place; components work on a copy")
 
 
-def check_logits(name: str, logits: object, count: int, classes: int) -> torch.Tensor:
+def check_logits(
+    name: str, logits: object, count: int, classes: int, *, more: bool = False, labels_only: bool = False
+) -> torch.Tensor:
     """Holds a model's output to its contract: finite logits of shape (batch, classes), and no probabilities.
+
+    Args:
+        name: The model's name.
+        logits: What it returned.
+        count: How many images it was given.
+        classes: How many classes it knows.
+        more: Whether there may be more of them.
+        labels_only: Whether the largest of each row is all that counts, so that whole numbers and probabilities serve.
+
+    Returns:
+        Floating-point numbers, shape (batch, classes).
 
     Raises:
         ContractError: It breaks it.
@@ -177,18 +194,29 @@ def check_logits(name: str, logits: object, count: int, classes: int) -> torch.T
     label = f"model {name!r}"
     if not isinstance(logits, torch.Tensor):
         raise ContractError(f"{label} returned {type(logits).__name__}, not a tensor of logits")
-    if not logits.is_floating_point():
+    if logits.is_complex() or not (logits.is_floating_point() or labels_only):
         raise ContractError(f"{label} returned {logits.dtype}; logits are floating-point numbers, such as float32")
-    if tuple(logits.shape) != (count, classes):
-        raise ContractError(f"{label} returned shape {tuple(logits.shape)}; expected {(count, classes)}")
+    fits = logits.ndim == 2 and len(logits) == count
+    if not fits or (logits.shape[1] < classes if more else logits.shape[1] != classes):
+        least = ", or more classes" if more else ""
+        raise ContractError(f"{label} returned shape {tuple(logits.shape)}; expected {(count, classes)}{least}")
     if not bool(torch.isfinite(logits).all()):
         raise ContractError(f"{label} returned logits that are not finite")
-    if count >= _FEW and bool((logits >= 0).all() & ((logits.sum(dim=1) - 1).abs() < _SUM).all()):
+    if labels_only:
+        return logits if logits.is_floating_point() else logits.to(torch.float32)
+    if are_probabilities(logits):
         raise ContractError(
             f"{label} returned probabilities, which hide gradients from attacks; the contract is logits: "
-            "leave the softmax out"
+            "leave the softmax out, or use attacks that need labels alone, such as noise or "
+            "foolbox:attack=HopSkipJumpAttack"
         )
     return logits
+
+
+def are_probabilities(logits: torch.Tensor) -> bool:
+    """Whether numbers of shape (batch, classes) are at least 0 and add up to 1, as labels in one-hot form do, too."""
+    near = next(error for least, error in _SUMS if len(logits) >= least)
+    return bool((logits >= 0).all() & ((logits.sum(dim=1) - 1).abs() < near).all())
 
 
 def distances(clean: torch.Tensor, other: torch.Tensor, budget: Budget) -> torch.Tensor:

@@ -12,7 +12,7 @@ from advbench.api import Attack, Budget, ContractError, SampleRandom, is_stochas
 from advbench.errors import blamed
 from advbench.evaluation.adaptive import DefendedClassifier
 from advbench.evaluation.bounds import InsideSlopes, inset_of, test_points
-from advbench.evaluation.contracts import NOTES, check_adversarial, check_logits, check_note, check_unchanged, distances
+from advbench.evaluation.contracts import NOTES, check_adversarial, check_note, check_unchanged, distances
 from advbench.evaluation.environment import Workspace
 from advbench.evaluation.memory import is_shortage
 from advbench.evaluation.tasks import CraftTask, JoinTask
@@ -113,7 +113,8 @@ def _explained(attack: Attack, batch: _Batch) -> Iterator[None]:
         if attack.access == "gradients" and not is_shortage(error) and (fault := batch.gradient_fault()):
             raise ContractError(
                 f"{batch.label} gives no gradient at its images, which attack {attack.name!r} follows: "
-                f"{fault.rstrip('.')}; compute logits and approximations with torch throughout, without detach()"
+                f"{fault.rstrip('.')}; compute logits and approximations with torch throughout, without detach(), "
+                "or use attacks that need labels alone, such as noise or foolbox:attack=HopSkipJumpAttack"
             ) from error
         raise
 
@@ -139,7 +140,8 @@ class _Batch:
         self.ids = task.ids[start : min(start + place.batch_size, task.places.stop)]
         images, labels = place.images(task.dataset).take(self.ids)
         self.clean, self.labels = images.to(place.device), labels.to(place.device)
-        self.model, self.classes = place.model(task.model), place.classes(task.model, task.dataset)
+        self.model = place.model(task.model)
+        self._labels_only = place.attack(task.attack).access in ("labels", "nothing")
         network, attacked = place.network(task.model), place.attacked_network(task.model, task.precision)
         self.exact = attacked is network
         self.target = self._sloped(self._defended(attacked, "attacked defense"), network)
@@ -215,5 +217,5 @@ class _Batch:
         """The predictions, int64, shape (batch,)."""
         with blamed(f"model {self.model.name!r}"):
             answer = self._judge(images)
-        logits = check_logits(self.model.name, answer, len(images), self.classes)
-        return logits.argmax(dim=1)
+        specs = (self.task.model, self.task.dataset)
+        return self.place.check_answer(*specs, answer, len(images), labels_only=self._labels_only).argmax(dim=1)

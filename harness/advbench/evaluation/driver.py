@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
 import time
 from collections import Counter
@@ -16,12 +17,13 @@ from advbench.errors import StoreError
 from advbench.evaluation.cells import Cell
 from advbench.evaluation.crew import Crew
 from advbench.evaluation.survey import Job, Todo, read_summary
-from advbench.evaluation.tasks import Outcome
+from advbench.evaluation.tasks import JoinTask, Outcome, ScoreTask, Task
 from advbench.evaluation.work import RETRIES, execute, note_of, set_progress, too_long
 from advbench.store import Store
 
 __all__ = ["Observer", "run_todo"]
 
+_AXES = ("dataset", "model", "attack", "defense")
 _LOOK_AGAIN = 0.5
 """Seconds after which a job that another run is at is looked at again."""
 
@@ -48,7 +50,8 @@ class Observer(Protocol):
 def run_todo(todo: Todo, crew: Crew, observer: Observer, *, again: bool = False, fail_fast: bool = False) -> None:
     """Does what is left.
 
-    A job that fails becomes the failure of every cell that waits for it, and the rest goes on. A job whose worker dies
+    A job that fails becomes the failure of every cell that waits for it, and the rest goes on. So do all jobs with a
+    component that has changed a process for all others, which is not asked again. A job whose worker dies
     is given to another, twice at most. A job that another run on the same store is at is left to it.
 
     Args:
@@ -88,6 +91,7 @@ class _Driver:
         self.suspects: list[str] = []
         self.losses: Counter[str] = Counter()
         self.running: dict[Future[Outcome], str] = {}
+        self.culprits: dict[tuple[str, str], str] = {}
         self.began: dict[str, float] = {}
 
     def run(self) -> None:
@@ -106,6 +110,9 @@ class _Driver:
             job = self.jobs[name]
             if not self._wanted(name):
                 self.observer.job_ended(job, Outcome(0.0))
+                continue
+            if fault := self._fault(job.task):
+                self._ended(name, Outcome(0.0, fault))
                 continue
             self.observer.job_started(job)
             set_progress(partial(self.observer.job_advanced, job))
@@ -165,6 +172,15 @@ class _Driver:
         self.observer.job_waits(self.jobs[name])
         heapq.heappush(self.ready, (self.order[name], name))
 
+    def _fault(self, task: Task) -> str:
+        """What a component of a task has changed for a whole process; empty where none has changed anything."""
+        if not self.culprits or isinstance(task, JoinTask):
+            return ""
+        specs = task.specs if isinstance(task, ScoreTask) else dataclasses.asdict(task)
+        axes = ("dataset", "model", "defense") if isinstance(task, ScoreTask) else _AXES
+        found = (self.culprits.get((axis, specs.get(axis, "")), "") for axis in axes)
+        return next(filter(None, found), "")
+
     def _wanted(self, name: str) -> bool:
         """Whether a cell still waits for the job; none does when another part of each has failed."""
         if self.jobs[name].cell is not None:
@@ -178,6 +194,8 @@ class _Driver:
             heapq.heappush(self.elsewhere, (time.monotonic() + _LOOK_AGAIN, name))
             return
         self.observer.job_ended(job, outcome)
+        if outcome.culprit:
+            self.culprits[outcome.culprit] = outcome.error
         if outcome.error:
             self._failed(name, outcome)
             if self.fail_fast:

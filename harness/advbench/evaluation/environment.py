@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,11 +10,11 @@ from typing import Any
 
 import torch
 
-from advbench.api import Attack, Dataset, DataSources, LabelledImages, Model
+from advbench.api import Attack, Dataset, DataSources, Float32Network, LabelledImages, Model, state_digest
 from advbench.discovery import ProcessState, Registry, discover
-from advbench.errors import ContractError, UsageError, describe
+from advbench.errors import ContractError, ProcessChangedError, UsageError, describe
 from advbench.evaluation.allocator import keep_freed_memory
-from advbench.evaluation.contracts import check_dataset
+from advbench.evaluation.contracts import check_dataset, check_logits
 from advbench.evaluation.memory import hold_memory
 from advbench.evaluation.precision import LowPrecision
 from advbench.evaluation.watch import Unattacked
@@ -86,8 +85,9 @@ class Workspace:
         self.device = torch.device(environment.device)
         self._images = dict(images or {})
         self._digests: dict[str, str] = {}
-        self._networks: dict[str, torch.nn.Module] = {}
+        self._networks: dict[str, Float32Network] = {}
         self._states: dict[str, str] = {}
+        self._expected: dict[tuple[str, str], tuple[str, int, bool]] = {}
         self.thread_errors: list[BaseException] = []
         self.process = ProcessState.now()
         self.unattacked: dict[tuple[Any, ...], Unattacked] = {}
@@ -107,11 +107,14 @@ class Workspace:
         return self._digests[spec]
 
     def network(self, spec: str) -> torch.nn.Module:
-        """A model's network on the device, in eval mode and frozen, built once."""
+        """A model's network on the device, in eval mode and frozen, built once; its images and logits are float32."""
         if spec not in self._networks:
-            network = self.model(spec).load().to(self.device).eval().requires_grad_(False)
-            self._networks[spec] = network
-            self._states[spec] = _state_digest(network)
+            model = self.model(spec)
+            network = model.load().to(self.device).eval()
+            for parameter in network.parameters():  # ScriptModules have no requires_grad_ of their own
+                parameter.requires_grad_(False)
+            self._states[spec] = state_digest(network)
+            self._networks[spec] = Float32Network(network, f"model {model.name!r}")
         return self._networks[spec]
 
     def attacked_network(self, spec: str, precision: str) -> torch.nn.Module:
@@ -121,16 +124,23 @@ class Workspace:
 
     def check_network(self, spec: str, label: str) -> None:
         """Raises ContractError, and forgets the network, when a component has changed the network that it was given."""
-        network = self._networks[spec]
-        if _state_digest(network) != self._states[spec] or any(part.training for part in network.modules()):
+        network = self._networks[spec].network
+        # What torch.jit.freeze returns has no such attribute.
+        training = any(getattr(part, "training", False) for part in network.modules())
+        if training or state_digest(network) != self._states[spec]:
             del self._networks[spec]
             raise ContractError(f"{label}, or the model itself, changed the model's weights or put it in training mode")
 
     def check_process(self, label: str) -> None:
-        """Raises ContractError when a component of this task changed the process, or its thread raised something."""
+        """Raises ContractError when a component of this task changed the process, or its thread raised something.
+
+        Raises:
+            ProcessChangedError: It changed the process, which is put back.
+        """
         changed = self.process.put_back()
         if changed:
-            raise ContractError(f"{label} changed {' and '.join(changed)} for the whole process")
+            raise ProcessChangedError(changed)
+        self.process.settled = True  # nothing of a component's runs any more
         if self.thread_errors:
             raise ContractError(f"{label}: a thread that it started raised {describe(self.thread_errors[0])}")
 
@@ -147,9 +157,19 @@ class Workspace:
         return model
 
     def classes(self, model: str, dataset: str) -> int:
-        """How many logits a model gives: as many as it says, or else as the dataset has classes."""
+        """How many logits a model gives: as many as it says, or else at least as many as the dataset has classes."""
         told = self.model(model).num_classes
         return self.dataset(dataset).num_classes if told is None else told
+
+    def check_answer(
+        self, model: str, dataset: str, answer: object, count: int, *, labels_only: bool = False
+    ) -> torch.Tensor:
+        """What a model answered to so many images of a dataset, held to its contract; see :func:`check_logits`."""
+        if (model, dataset) not in self._expected:
+            known = self.model(model)
+            self._expected[model, dataset] = known.name, self.classes(model, dataset), known.num_classes is None
+        name, classes, more = self._expected[model, dataset]
+        return check_logits(name, answer, count, classes, more=more, labels_only=labels_only)
 
     def attack(self, spec: str) -> Attack:
         """The attack of a spec."""
@@ -160,15 +180,6 @@ class Workspace:
     def chain(self, spec: str) -> Chain:
         """The defense of a spec."""
         return resolve_chain(self.registry, spec)[0]
-
-
-def _state_digest(network: torch.nn.Module) -> str:
-    """SHA-256 over a network's weights and buffers."""
-    sha = hashlib.sha256()
-    for name, tensor in network.state_dict().items():
-        sha.update(name.encode())
-        sha.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return sha.hexdigest()
 
 
 _current: Workspace | None = None

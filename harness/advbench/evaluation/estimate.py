@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 import torch
 
 from advbench.api import SampleRandom, WorkerLostError
-from advbench.discovery import is_interruption, process_kept, threads_watched
+from advbench.discovery import calls_watched, is_interruption, process_kept, threads_watched
 from advbench.errors import describe
 from advbench.evaluation.crew import Crew
 from advbench.evaluation.environment import Environment, Workspace, workspace
@@ -68,7 +68,8 @@ def estimate(todo: Todo, crew: Crew) -> Estimate:
     wanted = dict.fromkeys(thing for job in todo.jobs.values() for thing in _timed(job.task, environment.batch_size))
     seconds = _measured(crew, wanted)
     attacks = dict.fromkeys(job.task.attack for job in todo.jobs.values() if isinstance(job.task, CraftTask))
-    passes = {attack: _passes(workspace(environment), attack) for attack in attacks}
+    with calls_watched("an attack"):
+        passes = {attack: _passes(workspace(environment), attack) for attack in attacks}
     known = dict.fromkeys(wanted, 0.0) | seconds
     of_job = {name: _seconds(job.task, known, passes, environment.batch_size) for name, job in todo.jobs.items()}
     return Estimate(sum(of_job.values()), of_job, rough=None in passes.values() or len(seconds) < len(wanted))
@@ -168,7 +169,9 @@ class _Trial:
     def seconds(self, thing: Timed) -> float:
         """Seconds an image; 0 of what fails."""
         try:
-            with process_kept(), threads_watched(lambda error: _log.info("a thread failed: %s", describe(error))):
+            who = f"{'defense' if thing[0] == 'defense' else 'model'} {thing[1]!r}"
+            tell = lambda error: _log.info("a thread failed: %s", describe(error))  # noqa: E731
+            with process_kept(who=who), threads_watched(tell):
                 if thing[0] == "defense":
                     return self._defense_seconds(*thing[1:])
                 model, dataset, precision, count = thing[1:]

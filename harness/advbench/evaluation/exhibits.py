@@ -12,6 +12,7 @@ from advbench.api import SampleRandom
 from advbench.discovery import process_kept
 from advbench.errors import UsageError
 from advbench.evaluation.cells import CHUNK
+from advbench.evaluation.contracts import are_probabilities
 from advbench.evaluation.environment import Workspace
 
 __all__ = ["Exhibits"]
@@ -103,7 +104,8 @@ class Exhibits:
         return self._view(described["model"], returned)
 
     def _view(self, model: str, images: torch.Tensor) -> Views:
-        shares = torch.softmax(self.place.network(model)(images.to(self.place.device)), dim=1)
+        answer = self.place.network(model)(images.to(self.place.device)).to(torch.float32)
+        shares = answer if are_probabilities(answer) else torch.softmax(answer, dim=1)
         best = shares.max(dim=1)
         return Views(images.cpu().float().numpy(), best.indices.cpu().numpy(), best.values.cpu().float().numpy())
 

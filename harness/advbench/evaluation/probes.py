@@ -49,7 +49,7 @@ def probe(
             if streams.drawn:
                 undrawn.discard(place)
         answer: torch.Tensor = network(defended)
-        return answer
+        return answer if answer.is_floating_point() else answer.to(torch.float32)
 
     first = logits("probe")
     alone = torch.cat([logits("probe", slice(i, i + 1)) for i in range(len(ids))])

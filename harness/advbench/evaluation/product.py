@@ -199,7 +199,7 @@ def _misfit(dataset: Dataset, model: Model) -> str:
     """Why a model cannot classify a dataset, or nothing."""
     if model.image_shape not in (None, dataset.image_shape):
         return f"{model.name} takes images of {model.image_shape}, {dataset.name} has {dataset.image_shape}"
-    if model.num_classes not in (None, dataset.num_classes):
+    if model.num_classes is not None and model.num_classes < dataset.num_classes:
         return f"{model.name} knows {model.num_classes} classes, {dataset.name} has {dataset.num_classes}"
     return ""
 

@@ -11,7 +11,7 @@ import torch
 from advbench.api import SampleRandom
 from advbench.errors import blamed
 from advbench.evaluation.cells import CHUNK
-from advbench.evaluation.contracts import check_defended, check_logits, check_range, check_unchanged
+from advbench.evaluation.contracts import check_defended, check_range, check_unchanged
 from advbench.evaluation.environment import Workspace
 from advbench.evaluation.probes import PROBED, probe
 from advbench.evaluation.tasks import CleanTask, ScoreTask
@@ -58,12 +58,12 @@ def predict_clean(place: Workspace, task: CleanTask, progress: Callable[[int], N
         defended.predict(images, ids, predictions)
     seconds = round(time.perf_counter() - began, 6)
     place.check_network(task.model, f"defense {task.defense!r}")
-    place.check_process(f"defense {task.defense!r}")
     short = place.batch_size < min(len(task.ids), place.environment.batch_size)  # of memory, for all at once
     few = task.ids[: min(PROBED, place.batch_size) if short else PROBED]
     probes = probe(
         place.network(task.model), place.chain(task.defense), data.take(few)[0].to(place.device), few, task.seed
     )
+    place.check_process(f"defense {task.defense!r}")
     record = {
         "labels": labels,
         "predictions": predictions[0],
@@ -141,7 +141,7 @@ class _Defended:
         progress: Callable[[int], None],
     ) -> None:
         self.place = place
-        self.model, self.classes = place.model(model), place.classes(model, dataset)
+        self.specs, self.model = (model, dataset), place.model(model)
         self.network = place.network(model)
         self.chain = place.chain(defense)
         self.seed = seed
@@ -171,7 +171,7 @@ class _Defended:
         check_range(name, defended, stochastic=self.chain.stochastic)
         with blamed(f"model {self.model.name!r}"):
             answer = self.network(defended)
-        logits = check_logits(self.model.name, answer, len(ids), self.classes)
+        logits = self.place.check_answer(*self.specs, answer, len(ids), labels_only=True)
         classes: list[int] = logits.argmax(dim=1).tolist()
         return classes
 

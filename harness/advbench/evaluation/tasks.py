@@ -109,6 +109,8 @@ class Outcome:
         error: What failed; empty where it ended well.
         traceback: Where.
         busy: Whether another run is at the same work now, so that nothing was done.
+        culprit: The component that has changed the process for all others, so that it must not be used again: its axis,
+            such as ``defense``, and its spec in the task; None where none has.
         batch_size: With how many images at once it was done, where those asked for were too many for the memory.
     """
 
@@ -117,3 +119,4 @@ class Outcome:
     traceback: str = ""
     busy: bool = False
     batch_size: int | None = None
+    culprit: tuple[str, str] | None = None

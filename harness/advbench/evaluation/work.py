@@ -9,14 +9,16 @@ import threading
 import time
 import traceback
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from advbench.api import Defense, Model
+from advbench.api import Defense, Model, process_taint
+from advbench.api.executor import taint_process
 from advbench.discovery import is_interruption, process_kept, threads_watched
-from advbench.errors import ContractError, StoreError, describe
+from advbench.errors import ContractError, ProcessChangedError, StoreError, describe
 from advbench.evaluation.answers import confirm
+from advbench.evaluation.blame import culprit_of
 from advbench.evaluation.craft import craft, join
 from advbench.evaluation.environment import Environment, Workspace, workspace
 from advbench.evaluation.keys import Base
@@ -47,8 +49,9 @@ def execute(environment: Environment, task: Task, *, again: bool = False) -> Out
     """Runs one task in this process, unless its result is in the store, or another run is at it.
 
     What a component raises, SystemExit included, is the outcome; an interruption and a store that
-    cannot be written are raised. Where memory does not suffice, the task is begun again with half as many images at
-    once, and so on down to one.
+    cannot be written are raised. A component that has changed the process for all others is named, what the task came
+    to is not kept, and the process does nothing more. Where memory does not suffice, the task is begun again with half
+    as many images at once, and so on down to one.
 
     Args:
         environment: Where it runs.
@@ -57,10 +60,14 @@ def execute(environment: Environment, task: Task, *, again: bool = False) -> Out
     """
     began = time.perf_counter()
     with _one_at_a_time:
+        if process_taint():  # the executor has not taken another process in its place yet
+            return Outcome(0.0, busy=True)
         try:
             # What a component prints must not mix with the tables on stdout.
             with stdout_kept():
                 place = workspace(environment)  # which a fresh worker has to load, and takes no time of the task's
+                if process_taint():
+                    return Outcome(0.0, process_taint())
                 if environment.timeout is None:
                     return _claimed(place, task, again)
                 return _limited(place, environment.timeout, task, again)
@@ -69,7 +76,10 @@ def execute(environment: Environment, task: Task, *, again: bool = False) -> Out
         except BaseException as error:
             if is_interruption(error):
                 raise
-            return Outcome(time.perf_counter() - began, describe(error), traceback.format_exc())
+            seconds, trace = time.perf_counter() - began, traceback.format_exc()
+            if isinstance(error, _BlamedError):
+                return Outcome(seconds, f"ContractError: {error}", trace, culprit=error.culprit)
+            return Outcome(seconds, describe(error), trace)
 
 
 def _limited(place: Workspace, seconds: float, task: Task, again: bool) -> Outcome:
@@ -171,20 +181,51 @@ def _attempt(place: Workspace, task: Task) -> str | None:
     return None
 
 
+class _BlamedError(ContractError):
+    """A component has changed the process, and it is known which: its axis and its spec."""
+
+    def __init__(self, told: str, culprit: tuple[str, str]) -> None:
+        super().__init__(told)
+        self.culprit = culprit
+
+
 def _run(place: Workspace, task: Task) -> None:
     place.thread_errors.clear()
-    with process_kept() as place.process, threads_watched(place.thread_errors.append):
-        if isinstance(task, CraftTask):
-            _check_material(place, task)
-            craft(place, task, _progress)
-        elif isinstance(task, JoinTask):
-            join(place, task)
-        elif isinstance(task, CleanTask):
-            _check_material(place, task)
-            predict_clean(place, task, _progress)
-        else:
-            _check_scored(place, task)
-            score(place, task, _progress)
+    seed = 0 if isinstance(task, JoinTask) else task.seed
+    with process_kept(seed) as place.process, threads_watched(place.thread_errors.append):
+        try:
+            _do(place, task)
+        except BaseException as error:
+            if is_interruption(error):
+                raise
+            changed = error.changed if isinstance(error, ProcessChangedError) else tuple(place.process.put_back())
+            if not changed:
+                raise
+            raise _blamed(place, task, changed, error) from error
+
+
+def _blamed(place: Workspace, task: Task, changed: Sequence[str], error: BaseException) -> _BlamedError:
+    """Says of a changed process who changed it, and lets nothing more be done in it."""
+    culprit = culprit_of(place, task)
+    told = f"{culprit.label} changed {' and '.join(changed)} for the whole process"
+    taint_process(told)
+    if not isinstance(error, ProcessChangedError):
+        told += f", and then {describe(error)}"
+    return _BlamedError(told, (culprit.axis, culprit.spec))
+
+
+def _do(place: Workspace, task: Task) -> None:
+    if isinstance(task, CraftTask):
+        _check_material(place, task)
+        craft(place, task, _progress)
+    elif isinstance(task, JoinTask):
+        join(place, task)
+    elif isinstance(task, CleanTask):
+        _check_material(place, task)
+        predict_clean(place, task, _progress)
+    else:
+        _check_scored(place, task)
+        score(place, task, _progress)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ from typing import Any
 
 import torch
 
-from advbench.api import Executor, UsageError, WorkerLostError, param
+from advbench.api import Executor, UsageError, WorkerLostError, param, process_taint
 from advbench.executors.dask_here import ClusterHere
 
 __all__ = ["Dask"]
@@ -37,6 +38,9 @@ _PATIENCE_FOR_NEXT = 300.0
 
 _COUNTED_FOR = 2.0
 """Seconds for which a count of the workers holds."""
+
+_ENDS_AFTER = 0.2
+"""Seconds after which a worker ends that has been asked to."""
 
 _ASKS = 3
 """How often workers are asked that do not answer; those that have left are not missed."""
@@ -119,8 +123,13 @@ class _Pool(FuturesExecutor):
         self._waited_for.add(outer)
         outer.add_done_callback(self._waited_for.discard)
         inner = self._executor.submit(_with_its_threads, fn, *args, **kwargs)
-        inner.add_done_callback(partial(_pass_on, outer))
+        inner.add_done_callback(partial(_pass_on, outer, self._replace))
         return outer
+
+    def _replace(self, address: str) -> None:
+        """Ends a worker that a component has changed: its nanny starts another."""
+        with contextlib.suppress(Exception):  # it has gone already
+            self.client.run(_end_process, workers=[address], wait=False, on_error="ignore")
 
     def everywhere(self, fn: Callable[..., Any], /, *args: Any) -> dict[str, Any]:
         """Runs a function in every worker that may get a task, and waits for all but those that leave meanwhile."""
@@ -229,11 +238,24 @@ async def _reach(address: str) -> None:
     await greeting.close()
 
 
-def _with_its_threads(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Runs in a worker, whose threads are there for the one task that it runs at a time."""
+def _with_its_threads(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, str]:
+    """Runs in a worker, whose threads are there for the one task that it runs at a time.
+
+    Returns:
+        What the function returned, and the address of the worker where a component has changed it.
+    """
+    address = ""
     with contextlib.suppress(ValueError):  # there is no worker, as in a test
-        torch.set_num_threads(max(1, import_module("distributed").get_worker().state.nthreads))
-    return function(*args, **kwargs)
+        worker = import_module("distributed").get_worker()
+        torch.set_num_threads(max(1, worker.state.nthreads))
+        address = worker.address
+    result = function(*args, **kwargs)
+    return result, address if process_taint() else ""
+
+
+def _end_process() -> None:
+    """Ends a worker's process once it has answered; without notice to its nanny, which would not start another."""
+    threading.Timer(_ENDS_AFTER, os._exit, (1,)).start()
 
 
 def _told_its_threads(function: Callable[..., Any], args: tuple[Any, ...], dask_worker: Any = None) -> Any:
@@ -242,12 +264,15 @@ def _told_its_threads(function: Callable[..., Any], args: tuple[Any, ...], dask_
     return function(*args)
 
 
-def _pass_on(outer: Future[Any], inner: Future[Any]) -> None:
-    """Gives what a task came to to the future that the driver waits for."""
+def _pass_on(outer: Future[Any], replace: Callable[[str], None], inner: Future[Any]) -> None:
+    """Gives what a task came to to the future that the driver waits for, and has a worker replaced that was changed."""
     with contextlib.suppress(InvalidStateError):  # it was given up
         error = BrokenExecutor("the Dask scheduler has gone") if inner.cancelled() else inner.exception()
         if error is None:
-            outer.set_result(inner.result())
+            result, tainted = inner.result()
+            if tainted:
+                replace(tainted)
+            outer.set_result(result)
         else:
             outer.set_exception(_told_of(error))
 

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, NamedTuple
 
-from advbench.api import WorkerLostError
+from advbench.api import WorkerLostError, process_taint
 from advbench.executors.fresh import FreshContext, begin_work, how_it_ended, visible_gpus
 
 __all__ = ["Worker", "WorkerPool", "answered"]
@@ -155,14 +155,13 @@ class Worker:
         """
         process, pipe = self._started()
         sent = self._exchange(process, pipe, message)
-        if sent is not None:
-            answer: tuple[bool, Any] = pickle.loads(sent)  # from our own process
-            return answer
-        process.kill()
-        process.join()
-        pipe.close()
-        self._process = self._pipe = None
-        raise how_it_ended(process.exitcode)
+        if sent is None:
+            self._discard(process, pipe)
+            raise how_it_ended(process.exitcode)
+        succeeded, result, tainted = pickle.loads(sent)  # from our own process
+        if tainted:  # another takes its place at the next task
+            self._discard(process, pipe)
+        return succeeded, result
 
     def kill(self) -> None:
         """Ends the process at once, whatever it does, and lets no other take its place."""
@@ -178,6 +177,13 @@ class Worker:
             self._process.kill()
             self._process.join()
             self._process = self._pipe = None
+
+    def _discard(self, process: SpawnProcess, pipe: Connection) -> None:
+        """Ends a process that is dead, or must not be used again."""
+        process.kill()
+        process.join()
+        pipe.close()
+        self._process = self._pipe = None
 
     def _exchange(self, process: SpawnProcess, pipe: Connection, message: bytes) -> bytes | None:
         """What a process answers, or None where it died."""
@@ -224,16 +230,17 @@ def _work(pipe: Connection, environment: dict[str, str]) -> None:
 
 
 def answered(message: bytes) -> bytes:
-    """Runs a task in a worker; whether it succeeded and what it returned or raised, as bytes."""
+    """Runs a task in a worker; whether it succeeded, what it came to, and whether the process is tainted, as bytes."""
     answer: tuple[bool, Any]
     try:
         fn, args, kwargs = pickle.loads(message)
         answer = True, fn(*args, **kwargs)
     except BaseException as error:
         answer = False, error
+    tainted = bool(process_taint())
     try:
-        sent = pickle.dumps(answer)
+        sent = pickle.dumps((*answer, tainted))
         pickle.loads(sent)  # some exceptions can be written and not read
     except Exception as error:
-        sent = pickle.dumps((False, RuntimeError(f"{answer[1]!r} cannot be sent to the driver: {error!r}")))
+        sent = pickle.dumps((False, RuntimeError(f"{answer[1]!r} cannot be sent to the driver: {error!r}"), tainted))
     return sent

@@ -51,8 +51,9 @@ def matrix(
     alone, and a line on stderr says so.
 
     Args:
-        datasets: Also a pair of arrays: images, uint8 or float32 in [0, 1], shape (n, channels, height, width), and
-            labels, shape (n,).
+        datasets: Also a pair of arrays: images, uint8 or floating-point in [0, 1], shape (n, channels, height, width),
+            and labels, shape (n,); a ``TensorDataset``, a ``DataLoader``, or a ``torch.utils.data.Dataset`` or list of
+            (image, label) pairs. They are read once, in the order of the dataset, also where a loader shuffles.
         models: Also an ``nn.Module``, or a function of images in [0, 1] to logits. A network is copied, not changed.
         attacks: Specs or components.
         defenses: Also a function of images to images.
@@ -81,6 +82,7 @@ def matrix(
         raise UsageError(
             f"jobs={options.jobs}: {live.names[0]!r} lives in this process alone; give jobs=1 and no other executor"
         )
+    bench.live = live.names
     if live.unkept:
         _keep_for_the_session(bench, live.unkept)
     python = "advbench.matrix(…) from Python" if live.names else ""

@@ -48,8 +48,20 @@ def dataset_rules(dataset: Dataset, sources: DataSources) -> Iterator[Rule]:
         expect(isinstance(told, str) and len(told) >= 32, "a SHA-256", repr(told))
         del loaded
 
+    def named() -> None:
+        names = dataset.class_names
+        expect(
+            names is None or (isinstance(names, tuple) and all(isinstance(name, str) for name in names)),
+            "a tuple of texts, or None",
+            repr(names)[:80],
+        )
+        expect(
+            names is None or len(names) == dataset.num_classes, f"{dataset.num_classes} names", f"{len(names or ())}"
+        )
+
     yield Rule("sample ids", ids, ascending, "ascending whole numbers")
     yield Rule("images, labels and ids of the right form", load, form, "what LabelledImages says")
     yield Rule("reproducible", load, reproducible)
     yield Rule("digest", digest, digests, "a SHA-256 of the content")
+    yield Rule("class names", origin(dataset, "class_names"), named, "a tuple of texts, one a class, or None")
     yield from common_rules(dataset)

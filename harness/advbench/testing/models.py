@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from advbench.api import LabelledImages, Model
+from advbench.api import Float32Network, LabelledImages, Model, state_digest
 from advbench.evaluation import check_logits
 from advbench.testing.common import common_rules, cuda
 from advbench.testing.finding import NotAsked, Rule, expect, origin
@@ -115,9 +115,8 @@ class _Trial:
         )
 
     def reloads(self) -> None:
-        first, second = (self._loaded().state_dict() for _ in range(2))
-        same = first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
-        expect(same, "the same weights from every load()", "others from the second")
+        first, second = (state_digest(self._loaded()) for _ in range(2))
+        expect(first == second, "the same weights from every load()", "others from the second")
 
     def digest(self) -> None:
         first, second = (self.model.weights_digest() for _ in range(2))
@@ -132,8 +131,10 @@ class _Trial:
     def _loaded(self) -> torch.nn.Module:
         network: Any = self.model.load()
         expect(isinstance(network, torch.nn.Module), "a torch.nn.Module", f"a {type(network).__name__}")
-        loaded: torch.nn.Module = network.eval().requires_grad_(False)
-        return loaded
+        loaded: torch.nn.Module = network.eval()
+        for parameter in loaded.parameters():
+            parameter.requires_grad_(False)
+        return Float32Network(loaded, f"model {self.model.name!r}")
 
 
 def _apart(one: torch.Tensor, other: torch.Tensor) -> float:

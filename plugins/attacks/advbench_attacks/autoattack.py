@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias, cast
+from typing import ClassVar, TypeAlias, cast
 
 import torch
 
 from advbench.api import (
+    Access,
     Attack,
     Budget,
     Norm,
@@ -144,7 +145,7 @@ class AutoAttack(Attack):
         """Those of the parts."""
         return tuple(self.parts())
 
-    def component_access(self) -> tuple[Literal["gradients", "scores", "nothing"], ...]:
+    def component_access(self) -> tuple[Access, ...]:
         """Those of the parts: square asks for scores alone."""
         return tuple(SquareAttack.access if name == SquareAttack.name else self.access for name in self.parts())
 

@@ -6,10 +6,11 @@ import math
 
 import torch
 
-from advbench.api import SampleRandom, for_rows
+from advbench.api import SampleRandom, for_rows, is_stochastic
 from advbench_attacks.answers import ask
+from advbench_attacks.first_boundary import to_first_boundary
 from advbench_attacks.input_gradients import Loss, each, fooled, lead, likeliest, sign_gradient, surplus, towards
-from advbench_attacks.minimal_steps import confirmed
+from advbench_attacks.minimal_steps import NearestPoints, confirmed
 
 __all__ = ["FIRST", "BallSearch", "search_passes"]
 
@@ -23,7 +24,14 @@ _CREEP = 40
 """Steps along the boundary, or as many as a try has where these are more."""
 
 _CLASSES = 3
-"""Towards how many other classes the boundary is looked for."""
+"""Towards how many other classes the boundary is looked for where it is not said."""
+
+
+_BEYOND = 1.05
+"""How far a point is looked at, as a multiple of the way to the nearest boundary linearised at the clean image."""
+
+_LOOKS = 8
+"""How often the way to that point is halved."""
 
 
 class BallSearch:
@@ -34,7 +42,8 @@ class BallSearch:
     3. Creep: gradient steps in a ball that shrinks below each point that fools the model and grows again after one
        that does not (Pintor, Roli, Brendel and Biggio 2021, Fast Minimum-norm Adversarial Attacks, algorithm 1,
        here with the signs of the gradients): from the nearest point found; from the clean image towards each of
-       the three likeliest other classes; and once more from the nearest point.
+       a few other classes; and once more from the nearest point. Small eps would take many steps: the way to the
+       nearest boundary linearised at the clean image is searched before.
 
     Every try of PGD ends at its first point that fools the model, and its steps are in proportion to eps. The loss
     is log Σ_{j≠y} exp zⱼ − z_y: its gradient has the signs of the cross-entropy's, and does not vanish in float32
@@ -49,6 +58,8 @@ class BallSearch:
         steps: Gradient steps a try.
         rate: Size of a step as a share of eps.
         bisections: How many times to bisect.
+        targets: Towards how many of the likeliest other classes to creep; None: towards the three of the nine likeliest
+            whose boundaries are the nearest, linearised at the clean image.
 
     Attributes:
         points: Per sample the nearest point found that fools the model, or the clean image.
@@ -66,6 +77,7 @@ class BallSearch:
         steps: int,
         rate: float,
         bisections: int,
+        targets: int | None = None,
     ) -> None:
         self.model = model
         self.images = images
@@ -75,6 +87,7 @@ class BallSearch:
         self.steps = steps
         self.rate = rate
         self.bisections = bisections
+        self.targets = targets
         self.points = images.clone()
         self.eps = torch.full(labels.shape, math.inf, device=images.device)
 
@@ -90,8 +103,9 @@ class BallSearch:
             return self.points
         failed = self._grow(rows)
         self._bisect(rows, failed)
+        classes = self._classes(rows)
         self._creep(rows, self.points[rows], self.eps[rows], surplus)
-        for targets in self._targets(rows):
+        for targets in classes:
             self._creep(rows, self.images[rows], self.eps[rows] / 2, towards(targets))
         self._creep(rows, self.points[rows], self.eps[rows], surplus)
         found = self.eps.isfinite()
@@ -137,11 +151,29 @@ class BallSearch:
                 points = self._stepped(rows[going], points, signs, eps[going], self.rate)
         return hit
 
-    def _targets(self, rows: torch.Tensor) -> torch.Tensor:
-        """Other classes of these samples, the likeliest first: int64, shape (classes, samples)."""
+    def _classes(self, rows: torch.Tensor) -> torch.Tensor:
+        """The other classes of these samples to creep towards, in order: int64, shape (classes, samples).
+
+        Where slopes tell them, the way to the nearest boundary that they tell of is searched, too.
+        """
+        among, images, labels = for_rows(self.model, rows), self.images[rows], self.labels[rows]
+        if self.targets is None:
+            first = to_first_boundary(among, images, labels, "linf", steps=search_passes(self.steps, self.bisections))
+            if not is_stochastic(self.model):
+                self._look_beside(rows, (images + _BEYOND * first.changes).clamp(0, 1))
+            return first.classes[:, :_CLASSES].T
         with torch.no_grad():
-            logits = ask(for_rows(self.model, rows), self.images[rows])
-        return likeliest(logits, self.labels[rows], _CLASSES).T
+            logits = ask(among, images)
+        return likeliest(logits, labels, self.targets).T
+
+    def _look_beside(self, rows: torch.Tensor, points: torch.Tensor) -> None:
+        """Searches the ways from these samples' clean images to points for nearer ones that fool the model."""
+        nearest = NearestPoints(self.images, self.labels, "linf")
+        hit = rows[nearest.look_at(self.model, rows, points)]
+        nearest.look_on_the_way(self.model, hit, _LOOKS)
+        nearer = (nearest.distances < self.eps) & (nearest.distances <= self.max_eps)
+        self.points[nearer] = nearest.points[nearer]
+        self.eps[nearer] = nearest.distances[nearer]
 
     def _creep(self, rows: torch.Tensor, points: torch.Tensor, eps: torch.Tensor, loss: Loss) -> None:
         """Follows the boundary from these points, in balls of at first radius eps, to where it is nearest."""
@@ -176,9 +208,9 @@ class BallSearch:
         return hit
 
 
-def search_passes(steps: int, bisections: int) -> int:
+def search_passes(steps: int, bisections: int, targets: int | None = None) -> int:
     """About how many gradients an image takes: most of its bisections fail, and so take every step."""
-    return steps * bisections + (2 + _CLASSES) * max(steps, _CREEP)
+    return steps * bisections + (2 + (targets or _CLASSES)) * max(steps, _CREEP)
 
 
 def _linf(changes: torch.Tensor) -> torch.Tensor:

@@ -24,9 +24,21 @@ rounding makes it no longer than (1 + overshoot) times the way to a plane. Later
 boundary without it, and not across.
 """
 
-_SMALLEST = 1e-8
-"""Added to the norm of a gradient before dividing by it."""
+_ROUNDING = 6e-8
+"""How far a pixel may be from where it should be: half of what is between float32 numbers near 1.
 
+The first step is shorter by that, too, where the overshoot covers as much: next to a boundary, rounding alone would
+make it longer than (1 + overshoot) times the way.
+"""
+
+_SLACK = 0.005
+"""By what share of itself rounding may shorten the first step; the overshoot must be twice that."""
+
+_STUCK = 1e-3
+"""A step is called small that is shorter than this share of the way so far; see :class:`_Nearest`."""
+
+_FIRST_PUSH = 1e-4
+"""Length of the first push of a sample that has not moved and has no way to go: its two logits are equal."""
 
 _WORTH = 0.9
 """What share of a batch must go on for the backward passes to be worth taking for the others, too."""
@@ -82,6 +94,7 @@ class BoundarySteps:
         self.norm = norm
         self._stochastic = is_stochastic(model)
         self._slopes = images.new_zeros(len(images), 0)
+        self._small = torch.zeros_like(labels)
 
     def run(self) -> torch.Tensor:
         """Takes the steps.
@@ -149,7 +162,7 @@ class BoundarySteps:
         unseen = classes != labels[:, None]
         bounds = torch.where(slopes > 0, heights / (_STEEPER * slopes), 0.0)
         seen = torch.zeros_like(slopes)
-        nearest = _Nearest(moved, self.norm, max(_BEYOND_SHARE - self.overshoot, -_BEYOND_SHARE))
+        nearest = _Nearest(moved, self.norm, self.overshoot, self._small[rows])
         while True:
             bound, column = bounds.masked_fill(~unseen, math.inf).min(dim=1)
             wanted = unseen.any(dim=1) & (bound <= nearest.distances)
@@ -174,29 +187,37 @@ class BoundarySteps:
             bounds[these[(change > _STEADY) | (change < 1 / _STEADY)]] = 0
         whole = ~unseen.any(dim=1)
         self._slopes[rows[whole]] = seen[whole]
+        self._small[rows] = torch.where(nearest.small(), self._small[rows] + 1, 0)
         return nearest.steps
 
 
 class _Nearest:
     """Of each sample the step to the nearest of the linearised boundaries that were looked at so far.
 
+    Logits of few digits, as those of float16 and of quantised networks are, do not show the last of the way: where two
+    are equal, it seems to be 0, and steps would stay where they are. From the third small step in a row on, a sample
+    goes twice as far beyond the boundary as before.
+
     Args:
         moved: The samples' steps before, in sum; shape (samples, channels, height, width).
         norm: ``l2`` or ``linf``.
-        first_beyond: How much longer than the way to its boundary the first step is, as a share of it.
+        overshoot: How far to go past the boundary, as a share of the way to it.
+        small: How many small steps each sample has taken in a row; shape (samples,).
 
     Attributes:
         steps: Of the same shape.
         distances: How far the boundaries are, or infinity; shape (samples,).
     """
 
-    def __init__(self, moved: torch.Tensor, norm: Norm, first_beyond: float) -> None:
+    def __init__(self, moved: torch.Tensor, norm: Norm, overshoot: float, small: torch.Tensor) -> None:
         self.norm = norm
-        self.first_beyond = first_beyond
+        self.overshoot = overshoot
+        self._pushes = 2.0 ** (small - 1).clamp(min=0)
         self.steps = torch.zeros_like(moved)
         self.distances = moved.new_full(moved.shape[:1], math.inf)
         self._columns = torch.zeros_like(self.distances, dtype=torch.int64)
         self._gone = size(moved, norm)
+        self._rounding = _ROUNDING * (moved[0].numel() ** 0.5 if norm == "l2" else 1.0)
 
     def note(
         self, places: torch.Tensor, columns: torch.Tensor, heights: torch.Tensor, gradients: torch.Tensor
@@ -214,14 +235,9 @@ class _Nearest:
         """
         flat = gradients.flatten(1)
         slopes = flat.norm(dim=1) if self.norm == "l2" else flat.abs().sum(dim=1)
-        distances = heights / (slopes + _SMALLEST)
-        gone = self._gone[places]
-        beyond = torch.where(gone > 0, _BEYOND_SHARE, self.first_beyond) * (gone + distances)
-        lengths = distances + beyond.clamp(max=_BEYOND)
-        if self.norm == "l2":
-            steps = each(lengths / (slopes + _SMALLEST)) * gradients
-        else:
-            steps = each(lengths) * gradients.sign()
+        distances = heights / slopes
+        lengths = distances + self._beyond(distances, self._gone[places], self._pushes[places])
+        steps = each(lengths / slopes) * gradients if self.norm == "l2" else each(lengths) * gradients.sign()
         before = self.distances[places]
         nearer = (distances < before) | ((distances == before) & (columns < self._columns[places]))
         nearer &= distances.isfinite()
@@ -229,6 +245,20 @@ class _Nearest:
         self.distances[places[nearer]] = distances[nearer]
         self._columns[places[nearer]] = columns[nearer]
         return slopes
+
+    def small(self) -> torch.Tensor:
+        """Whose steps are small: bool, shape (samples,)."""
+        return self.distances <= _STUCK * self._gone
+
+    def _beyond(self, distances: torch.Tensor, gone: torch.Tensor, pushes: torch.Tensor) -> torch.Tensor:
+        """By how much steps are longer than these ways to boundaries; all arguments are of one shape."""
+        later = (_BEYOND_SHARE * (gone + distances)).clamp(max=_BEYOND) * pushes
+        share = max(_BEYOND_SHARE - self.overshoot, -_BEYOND_SHARE)
+        first = (share * distances).clamp(max=_BEYOND)
+        if share < 0 and self.overshoot >= 2 * _SLACK:
+            first = torch.minimum(first, -(_SLACK * distances).clamp(max=self._rounding))
+        first = torch.where(distances > 0, first, _FIRST_PUSH)
+        return torch.where(gone > 0, later, first)
 
 
 def _gaps(logits: torch.Tensor, at: torch.Tensor, classes: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

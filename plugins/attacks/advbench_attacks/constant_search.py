@@ -9,7 +9,7 @@ import torch
 from advbench.api import for_rows, is_stochastic
 from advbench_attacks.answers import ask
 from advbench_attacks.first_boundary import to_first_boundary
-from advbench_attacks.input_gradients import CERTAIN, each
+from advbench_attacks.input_gradients import doubt, each
 from advbench_attacks.logit_differences import margin
 from advbench_attacks.minimal_steps import NearestPoints, confirmed, size
 from advbench_attacks.norm_shrinking import shrink_norms
@@ -256,8 +256,7 @@ class _State:
         labels = self._labels[:, None]
         true = logits.gather(1, labels)[:, 0]
         lack = true - logits.scatter(1, labels, float("-inf")).amax(dim=1) + self._search.confidence
-        least = CERTAIN * logits.detach().abs().amax(dim=1)
-        return lack.clamp(min=0), -lack.detach() > least
+        return lack.clamp(min=0), -lack.detach() > doubt(logits.detach())
 
     def _note(self, points: torch.Tensor, square: torch.Tensor, lead: torch.Tensor, loss: torch.Tensor) -> None:
         """Keeps the nearest points that fool the model, and where the loss is lowest."""

@@ -27,7 +27,8 @@ class DecoupledDirectionAndNorm(Attack):
     as steps. α is as much larger or smaller than the paper's as that norm is. The cross-entropy is that of logits
     scaled to one range, and the paper knows no other loss; it also rounds x' to 8 bits at every step, where here
     nothing is rounded. Where the norm shrinks until the end, the way to the result is halved towards the boundary, and
-    the later half of the steps is taken again from there.
+    the later half of the steps is taken again from there. The last tenth of the way to where δ begins is halved four
+    times: that is where the boundary of a linear model is, and the norm goes by 5 % at a time.
     """
 
     name: ClassVar[str] = "ddn"

@@ -30,11 +30,13 @@ class FirstBoundary(NamedTuple):
             a number, or all are 0.
         logits: What the model says of the clean images, without gradient.
         gradients: How many it took.
+        classes: The classes looked at, those with the nearest boundaries first; int64, shape (batch, gradients).
     """
 
     changes: torch.Tensor
     logits: torch.Tensor
     gradients: int
+    classes: torch.Tensor
 
 
 def to_first_boundary(
@@ -59,7 +61,8 @@ def to_first_boundary(
         points = images.detach().requires_grad_()
         logits = ask(model, points)
     answers = logits.detach()
-    nearest, distances = torch.zeros_like(images), images.new_full(labels.shape, math.inf)
+    nearest, ways = torch.zeros_like(images), []
+    distances = images.new_full(labels.shape, math.inf)
     true = answers.gather(1, labels[:, None])[:, 0]
     targets = likeliest(answers, labels, max(1, min(_CANDIDATES, steps // _SHARE)))
     for column, target in enumerate(targets.T):
@@ -69,7 +72,9 @@ def to_first_boundary(
         changes = to_boundary(images, normals.nan_to_num(0.0), offsets.nan_to_num(0.0), norm)
         gained = (normals * changes).flatten(1).sum(dim=1)
         far = size(changes, norm) * (offsets.abs() / gained.abs()).clamp(min=1)
+        ways.append(far.nan_to_num(math.inf))
         nearer = far < distances  # never where it is no number
         nearest = torch.where(each(nearer), changes, nearest)
         distances = torch.where(nearer, far, distances)
-    return FirstBoundary(nearest, answers, targets.shape[1])
+    order = torch.stack(ways, dim=1).argsort(dim=1, stable=True)
+    return FirstBoundary(nearest, answers, targets.shape[1], targets.gather(1, order))

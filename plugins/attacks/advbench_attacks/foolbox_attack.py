@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from advbench.api import Attack, Budget, Norm, Parameter, ParameterError, SampleRandom, Value, closest
+from advbench.api import Access, Attack, Budget, Norm, Parameter, ParameterError, SampleRandom, Value, closest
 from advbench_attacks import foolbox_catalogue, foolbox_engine
 from advbench_attacks.global_generators import run_per_sample
 
@@ -82,6 +82,11 @@ class FoolboxAttack(Attack):
         object.__setattr__(self, "eps", values.pop("eps", None))
         object.__setattr__(self, "arguments", tuple(values.items()))
         foolbox_catalogue.check(chosen, values)
+
+    @property
+    def access(self) -> Access:  # type: ignore[override]
+        """Labels alone for decision-based attacks, gradients for those that follow them, nothing for single draws."""
+        return foolbox_catalogue.access(self._class())
 
     @classmethod
     def parameters(cls, given: Mapping[str, str] | None = None) -> tuple[Parameter, ...]:

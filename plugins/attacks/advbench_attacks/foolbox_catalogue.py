@@ -12,13 +12,25 @@ import typing
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from advbench.api import Norm, Parameter, ParameterError, Value
+from advbench.api import Access, Norm, Parameter, ParameterError, Value
 from advbench_attacks import foolbox_engine
 
 if TYPE_CHECKING:
     from foolbox.attacks.base import Attack as AnyFoolboxAttack
 
-__all__ = ["alone", "build", "check", "find", "names", "needs_budget", "norm", "parameters", "refusal", "start"]
+__all__ = [
+    "access",
+    "alone",
+    "build",
+    "check",
+    "find",
+    "names",
+    "needs_budget",
+    "norm",
+    "parameters",
+    "refusal",
+    "start",
+]
 
 NORMS: tuple[Norm, ...] = ("linf", "l2", "l1", "l0")
 
@@ -65,6 +77,28 @@ def refusal(attack: type[AnyFoolboxAttack]) -> str | None:
     if missing is not None:
         return f"it needs numba, which does not import here ({missing}); try pip install numba"
     return None
+
+
+def access(attack: type[AnyFoolboxAttack]) -> Access:
+    """What an attack asks of the model: of those that only see whether an image fools it, labels alone."""
+    attacks = foolbox_engine.load().attacks
+    # What these do to an image does not depend on the model.
+    if issubclass(attack, (attacks.additive_noise.BaseAdditiveNoiseAttack, attacks.L2ContrastReductionAttack)):
+        return "nothing"
+    deciding = (
+        attacks.additive_noise.BaseRepeatedAdditiveNoiseAttack,
+        attacks.BinarySearchContrastReductionAttack,
+        attacks.BoundaryAttack,
+        attacks.GaussianBlurAttack,
+        attacks.HopSkipJumpAttack,
+        attacks.InversionAttack,
+        attacks.LinearSearchBlendedUniformNoiseAttack,
+        attacks.LinearSearchContrastReductionAttack,
+        attacks.PointwiseAttack,
+        attacks.SaltAndPepperNoiseAttack,
+        attacks.SpatialAttack,
+    )
+    return "labels" if issubclass(attack, deciding) else "gradients"
 
 
 def needs_budget(attack: type[AnyFoolboxAttack]) -> bool:

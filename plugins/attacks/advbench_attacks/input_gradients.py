@@ -13,6 +13,7 @@ from advbench_attacks.logit_differences import margin, targeted_margin
 __all__ = [
     "Loss",
     "clear_margin",
+    "doubt",
     "each",
     "fooled",
     "input_gradient",
@@ -25,8 +26,14 @@ __all__ = [
     "towards",
 ]
 
-CERTAIN = 1e-5
+_CERTAIN = 1e-5
 """By how much of the largest logit another class must lead to lead clearly."""
+
+_OFFSET = 10.0
+"""Logits that are more than this many times as large as their range have an offset in common, which is not counted."""
+
+_CERTAIN_OF_OFFSET = 1e-6
+"""By how much of the largest logit another class must lead even then: rounding is a tenth of it."""
 
 _LIKELIEST = 9
 _SPAN = 10.0
@@ -139,7 +146,14 @@ def lead(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 def clear_margin(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """By how much another class leads more than it must to lead clearly; shape (batch,)."""
-    return margin(logits, labels) - CERTAIN * logits.abs().amax(dim=1)
+    return margin(logits, labels) - doubt(logits)
+
+
+def doubt(logits: torch.Tensor) -> torch.Tensor:
+    """By how much rounding in another batch may change a difference of a sample's logits; shape (batch,)."""
+    low, high = logits.aminmax(dim=1)
+    largest = torch.maximum(-low, high)
+    return torch.maximum(_CERTAIN * torch.minimum(largest, _OFFSET * (high - low)), _CERTAIN_OF_OFFSET * largest)
 
 
 def _gradient(

@@ -91,11 +91,20 @@ class NearestPoints:
         """Keeps what is nearest among others' points, which are of these samples."""
         self._keep(rows, others.points, others.distances, others.distances.isfinite())
 
-    def look_on_the_way(self, model: torch.nn.Module, rows: torch.Tensor, looks: int = _LOOKS) -> None:
-        """Halves the way from these samples' clean images to their nearest points, for points that are nearer."""
+    def look_on_the_way(
+        self, model: torch.nn.Module, rows: torch.Tensor, looks: int = _LOOKS, *, begin: float = 0.0
+    ) -> None:
+        """Halves the way from these samples' clean images to their nearest points, for points that are nearer.
+
+        Args:
+            model: Classifier in eval mode.
+            rows: Which samples.
+            looks: How often to halve it.
+            begin: At what share of the way to begin.
+        """
         images = self.images[rows]
         ways = self.points[rows] - images
-        low, high = torch.zeros_like(self.distances[rows]), torch.ones_like(self.distances[rows])
+        low, high = torch.full_like(self.distances[rows], begin), torch.ones_like(self.distances[rows])
         for _ in range(looks):
             middle = (low + high) / 2
             points = images + each(middle) * ways

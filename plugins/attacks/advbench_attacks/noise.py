@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 
-from advbench.api import Attack, Budget, Norm, ParameterError, SampleRandom, for_rows, param
+from advbench.api import Access, Attack, Budget, Norm, ParameterError, SampleRandom, for_rows, param
 from advbench_attacks.answers import ask
 from advbench_attacks.input_gradients import lead
 from advbench_attacks.minimal_steps import unit
@@ -35,7 +35,7 @@ class RandomNoise(Attack):
         "Moosavi-Dezfooli and Frossard 2016, Robustness of classifiers: from adversarial to random noise"
     )
 
-    access: ClassVar[Literal["gradients", "scores", "nothing"]] = "nothing"
+    access: ClassVar[Access] = "nothing"
 
     kind: str = param("uniform", choices=tuple(_NORMS), help="the distribution, which decides the norm of eps")
     eps: float = param(0.3, min=0, help="largest perturbation: in L∞, in L2 or, for salt-and-pepper, how many values")

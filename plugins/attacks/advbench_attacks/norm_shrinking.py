@@ -21,6 +21,9 @@ _WITHOUT_SLOPES = 1.0
 _SETTLING = 0.65
 """After what share of the steps the norm may first have shrunk to the boundary and still settle at it."""
 
+_FIRST_LOOKS = 4
+"""How often the last tenth of the way to the first perturbation is halved, which a plane crosses at 1/1.05 of it."""
+
 _FIRST_STEP, _LAST_STEP = 1.0, 0.01
 """α, the L2 length of a step as a share of the first perturbation's: it falls along a cosine."""
 
@@ -49,6 +52,9 @@ def shrink_norms(model: torch.nn.Module, images: torch.Tensor, labels: torch.Ten
     begins = (images + (1 + _CHANGE) * first.changes).clamp(0, 1)[rows]
     norm = size(begins - images[rows], "l2")
     norm = torch.where(norm > 0, norm, _WITHOUT_SLOPES)
+    if not is_stochastic(model):
+        hit = rows[nearest.look_at(model, rows, begins)]
+        nearest.look_on_the_way(model, hit, _FIRST_LOOKS, begin=1 - 2 * _CHANGE)
     _shrink(model, nearest, rows, begins, norm, begin=first.gradients, steps=steps)
     if not is_stochastic(model):
         share = nearest.distances[rows] / norm

@@ -37,7 +37,7 @@ def restarted(
         images: Clean images, float32 in [0, 1], shape (batch, channels, height, width).
         labels: True labels, int64, shape (batch,).
         rng: The samples' random streams.
-        loss: One of :data:`advbench_attacks.logit_differences.LOSSES`: of the points that fool nothing the highest is kept.
+        loss: One of :data:`advbench_attacks.logit_differences.LOSSES`, to compare points by that fool nothing.
         restarts: How many runs; with one, nothing is asked of the model but what the run asks.
 
     Returns:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, cast
+from typing import ClassVar, cast
 
 import torch
 
-from advbench.api import Attack, Budget, Norm, SampleRandom, param
+from advbench.api import Access, Attack, Budget, Norm, SampleRandom, param
 from advbench_attacks.balls import Ball
 from advbench_attacks.random_squares import RandomSquares
 
@@ -27,7 +27,7 @@ class SquareAttack(Attack):
         "Andriushchenko, Croce, Flammarion and Hein 2020, Square Attack: a query-efficient black-box adversarial "
         "attack via random search, algorithms 1 to 3"
     )
-    access: ClassVar[Literal["gradients", "scores", "nothing"]] = "scores"
+    access: ClassVar[Access] = "scores"
 
     eps: float = param(0.3, min=0, help="largest perturbation in the norm, images being in [0, 1]")
     norm: str = param("linf", choices=("linf", "l2"), help="the norm of the perturbation")

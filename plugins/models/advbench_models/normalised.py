@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from advbench.api import ParameterError
+from advbench.api import Float32Network, ParameterError
 
 __all__ = ["Normalised", "channel_values"]
 
 
-class Normalised(nn.Module):
+class Normalised(Float32Network):
     """Images in [0, 1] to the logits of a network that expects (x − mean) / std.
 
     Args:
@@ -26,15 +26,13 @@ class Normalised(nn.Module):
     std: torch.Tensor
 
     def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
-        super().__init__()
-        self.network = network
+        super().__init__(network)
         self.register_buffer("mean", torch.tensor(list(mean)).reshape(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(list(std)).reshape(-1, 1, 1), persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Normalises and classifies."""
-        logits: torch.Tensor = self.network((images - self.mean) / self.std)
-        return logits
+        return super().forward((images - self.mean) / self.std)
 
 
 def channel_values(name: str, text: str, *, positive: bool = False) -> tuple[float, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,7 +25,8 @@ class TorchvisionModel(Model):
 
     It takes images in [0, 1] of the size to which its own preprocessing crops them; the normalisation of that
     preprocessing is inside the model. Weights come through torchvision, are downloaded once, and held to the digest in
-    their name.
+    their name. A file of one's own may have a head for other classes than ImageNet's, as many as it says; for
+    googlenet and inception_v3 it is taken to be fine-tuned from torchvision's, whose inputs these transform.
     """
 
     name: ClassVar[str] = "torchvision"
@@ -33,6 +35,7 @@ class TorchvisionModel(Model):
 
     arch: str = param(help="architecture, such as resnet50")
     weights: str = param(_DEFAULT, help="'default', a name such as IMAGENET1K_V1, or the path of a state dict")
+    classes: int | None = param(None, min=2, help="how many classes the weights are for; none: as many as they say")
 
     def __post_init__(self) -> None:
         """Checks that torchvision has such a classifier and such weights."""
@@ -46,6 +49,9 @@ class TorchvisionModel(Model):
             raise ParameterError(
                 f"weights={self.weights}: {self.arch} has {', '.join(names)}; or give the path of a state dict"
             )
+        if self._file is None and self.classes not in (None, len(self._meta.meta["categories"])):
+            told = len(self._meta.meta["categories"])
+            raise ParameterError(f"classes={self.classes}: weights={self.weights} are for {told}; give a file of yours")
 
     @property
     def self_contained(self) -> bool:  # type: ignore[override]
@@ -61,15 +67,46 @@ class TorchvisionModel(Model):
     @property
     def num_classes(self) -> int:  # type: ignore[override]
         """The classes of the weights."""
-        return len(self._meta.meta["categories"])
+        if self._file is None:
+            return len(self._meta.meta["categories"])
+        return self.classes or self._head
+
+    @functools.cached_property
+    def _head(self) -> int:
+        """The classes of a file's classifier: the first size of the last weight of the architecture's."""
+        assert self._file is not None
+        with torch.device("meta"):
+            names = [name for name, _ in self._network(None).named_parameters() if name.endswith(".weight")]
+        state = read_state_dict(self._file)
+        # Auxiliary classifiers, which come before the last layer or are no part of every file, do not count.
+        last = next(name for name in reversed(names) if not name.startswith(("aux", "AuxLogits")))
+        found = next((value for name, value in state.items() if name == last or name.endswith(f".{last}")), None)
+        if found is None:
+            raise WeightsError(
+                f"model {self.name!r}: weights {self._file} have no {last}, so that they are not those of {self.arch}"
+            )
+        return int(found.shape[0])
+
+    def _network(self, classes: int | None, **more: Any) -> nn.Module:
+        """The architecture, untrained, with what torchvision sets only for weights of its own."""
+        options = dict(more)
+        if classes is not None:
+            options["num_classes"] = classes
+        if self.arch in ("googlenet", "inception_v3"):
+            # Their weights expect other statistics than the preprocessing's, which the network itself sees to.
+            options |= {"transform_input": True, "init_weights": False}
+        if self.arch.startswith("vit_"):
+            options["image_size"] = self.image_shape[1]
+        network: nn.Module = _library().get_model(self.arch, weights=None, **options)
+        return network
 
     def load(self) -> nn.Module:
         """Builds the network and fills it, downloading the weights where they are not there yet."""
-        network: nn.Module = _library().get_model(self.arch, weights=None)
-        if self._file is not None:
-            fill(network, self._file)
-        else:
-            fill(network, self._downloaded())
+        file = self._downloaded() if self._file is None else self._file
+        more = {}
+        if self.arch in ("googlenet", "inception_v3"):
+            more["aux_logits"] = any("aux" in name.lower() for name in read_state_dict(file))
+        network = fill(self._network(self.num_classes, **more), file)
         preprocessing = self._preprocessing
         return Normalised(network, preprocessing.mean, preprocessing.std)
 

@@ -34,10 +34,10 @@ def test_fgsm_equals_foolbox_to_the_bit(eps, engine, network, images, labels, st
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("eps", [8 / 255, 0.3])
-def test_pgd_without_random_start_equals_foolbox_with_its_defaults_to_the_bit(
+def test_pgd_with_madrys_step_and_without_random_start_equals_foolbox_with_its_defaults_to_the_bit(
     eps, engine, network, images, labels, streams, foolbox, by_hand
 ):
-    attack = ProjectedGradientDescent(eps, random_start=False, engine=engine)
+    attack = ProjectedGradientDescent(eps, step_size=eps * 0.01 / 0.3, random_start=False, engine=engine)
     ours = attack.run(network, images, labels, streams(range(6)))
     theirs = by_hand(foolbox.attacks.LinfPGD(random_start=False), network, images, labels, eps)
     assert attack.steps == 40
@@ -71,7 +71,9 @@ def test_stopping_early_leaves_a_sample_at_its_first_point_that_fools_the_model(
     early = EARLY.run(network, images, labels, streams(range(100)))
     fooled = network(early).argmax(dim=1) != labels
     trajectory = [
-        ProjectedGradientDescent(0.1, steps=steps, step_size=0.1 / 30).run(network, images, labels, streams(range(100)))
+        ProjectedGradientDescent(0.1, steps=steps, step_size=0.1 * 2.5 / 40).run(
+            network, images, labels, streams(range(100))
+        )
         for steps in range(1, 41)
     ]
     for row in fooled.nonzero().flatten().tolist():

@@ -50,16 +50,17 @@ def test_a_parameter_that_would_not_be_heeded_is_a_usage_error_in_a_line(spec, m
 @pytest.mark.parametrize(
     ("spec", "full"),
     [
-        ("fgsm", "fgsm:eps=0.3,search=none,engine=native"),
+        ("fgsm", "fgsm:eps=0.3,search=none,engine=native,norm=linf,loss=ce"),
         ("fgsm:search=minimal", "fgsm:search=minimal,max_eps=1"),
         ("fgsm:search=minimal,max_eps=8/255", "fgsm:search=minimal,max_eps=8/255"),
         (
             "pgd:eps=0.1",
-            "pgd:eps=0.1,steps=40,step_size=none,random_start=true,search=none,early_stop=false,engine=native",
+            "pgd:eps=0.1,steps=40,step_size=none,random_start=true,search=none,early_stop=false,engine=native,"
+            "norm=linf,loss=ce,restarts=1",
         ),
         (
             "pgd:search=minimal,steps=20",
-            "pgd:steps=20,step_size=none,random_start=true,search=minimal,max_eps=1,search_steps=3",
+            "pgd:steps=20,step_size=none,random_start=true,search=minimal,max_eps=1,search_steps=3,targets=none",
         ),
     ],
 )
@@ -74,8 +75,8 @@ def test_info_shows_the_parameters_of_both_modes_or_of_the_one_asked_about():
     def names(**given):
         return [parameter.name for parameter in FastGradientSign.parameters(given)]
 
-    assert names() == ["eps", "search", "max_eps", "engine"]
-    assert names(search="none") == ["eps", "search", "engine"]
+    assert names() == ["eps", "search", "max_eps", "engine", "norm", "loss"]
+    assert names(search="none") == ["eps", "search", "engine", "norm", "loss"]
     assert names(search="minimal") == ["search", "max_eps"]
 
 

@@ -102,8 +102,8 @@ def test_the_eps_of_a_linear_classifier_is_its_distance(attack, slack, inner, st
 def test_a_sure_classifier_whose_cross_entropy_has_no_gradient_hides_nothing(attack, inner, streams):
     model = Linear(scale=1e4).eval()
     labels = model(inner).argmax(dim=1)
-    fixed = FastGradientSign(1.0).run(model, inner, labels, streams(range(8)))
-    assert torch.equal(fixed, inner), "its cross-entropy must vanish for this to show anything"
+    sure = torch.nn.functional.cross_entropy(model(inner), labels, reduction="none")
+    assert (sure == 0).all(), "its cross-entropy must vanish for this to show anything"
     found = attack.run(model, inner, labels, streams(range(8)))
     assert fooled(model, found, labels).all()
     assert (linf(found, inner) <= model.distance(inner) + 0.001).all()
@@ -156,8 +156,10 @@ def test_pgds_starts_are_the_seeds_and_fgsm_has_none(network, many, streams):
     def run(attack, seed):
         return attack.run(network, images, labels, streams(range(40), seed))
 
-    assert torch.equal(run(PGD, 0), run(PGD, 0))
-    assert not torch.equal(run(PGD, 0), run(PGD, 1))
+    # The boundary that slopes at the clean image tell of, the same for all seeds, is the nearest found on this network.
+    likeliest = ProjectedGradientDescent(search="minimal", targets=3)
+    assert torch.equal(run(likeliest, 0), run(likeliest, 0))
+    assert not torch.equal(run(likeliest, 0), run(likeliest, 1))
     still = ProjectedGradientDescent(search="minimal", random_start=False)
     assert torch.equal(run(still, 0), run(still, 1))
     assert torch.equal(run(FGSM, 0), run(FGSM, 1))
@@ -235,9 +237,9 @@ def test_a_step_size_is_the_first_eps_s_and_in_proportion_after(network, many, s
     images, labels = many
 
     def run(**given):
-        attack = ProjectedGradientDescent(search="minimal", **given)
+        attack = ProjectedGradientDescent(search="minimal", targets=3, **given)
         return attack.run(network, images, labels, streams(range(40)))
 
-    torch.testing.assert_close(run(step_size=0.01), run(), atol=1e-5, rtol=0)
-    torch.testing.assert_close(run(step_size=0.005, max_eps=0.5), run(max_eps=0.5), atol=1e-5, rtol=0)
+    torch.testing.assert_close(run(step_size=0.3 * 2.5 / 40), run(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(run(step_size=0.15 * 2.5 / 40, max_eps=0.5), run(max_eps=0.5), atol=1e-5, rtol=0)
     assert not torch.allclose(run(step_size=0.1), run(), atol=1e-5)

@@ -157,6 +157,8 @@ class View:
         wanted = {**attack.parameters, **(attack.minimal if minimal else {})}
         if attack.searches and not minimal:
             wanted["eps"] = dataset.eps
+            if attack.step is not None:
+                wanted["step_size"] = attack.step * dataset.eps
         found: dict[str, None] = {}
         for cell in self.all(dataset, attack):
             given = parameters(cell["attack"])[1]

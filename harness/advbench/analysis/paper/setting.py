@@ -97,6 +97,7 @@ class AttackSetting:
         searches: Whether it has a budget that its minimal form searches; otherwise it is minimal by nature.
         parameters: What a full spec must say where it has the parameter, for the attack to be the paper's.
         minimal: The same, of its minimal form alone.
+        step: The size of a step as a share of eps, at a fixed budget; None for an attack that has none.
     """
 
     key: str
@@ -104,11 +105,13 @@ class AttackSetting:
     searches: bool
     parameters: Mapping[str, float]
     minimal: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    step: float | None = None
 
 
 ATTACKS = (
     AttackSetting("fgsm", "FGSM", True, {}, {"max_eps": 1}),
-    AttackSetting("pgd", "PGD", True, {"steps": 40}, {"max_eps": 1}),
+    # The paper's library took Madry et al.'s step: eps/30, in a search at eps .3.
+    AttackSetting("pgd", "PGD", True, {"steps": 40}, {"max_eps": 1, "step_size": 0.01, "targets": 3}, 1 / 30),
     AttackSetting("cw", "CW", False, {"search_steps": 5, "steps": 1000, "learning_rate": 0.005, "initial_const": 0.01}),
     AttackSetting("deepfool", "DeepFool", False, {"steps": 100}),
 )

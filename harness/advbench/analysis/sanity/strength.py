@@ -224,7 +224,7 @@ def _exceeded_chance(cell: Seen, share: float) -> float | None:
 
 
 def _needs(access: str) -> str:
-    words = {"scores": "no gradients", "nothing": "nothing of the model"}
+    words = {"scores": "no gradients", "labels": "labels alone", "nothing": "nothing of the model"}
     return words.get(access, access)
 
 

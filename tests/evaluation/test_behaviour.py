@@ -1,0 +1,92 @@
+"""What components answer is compared with a tolerance that machines keep and changes do not."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from tests.toy_plugin import ToyLinear
+
+from advbench.evaluation.behaviour import SAMPLES, agree, ask, identify, is_self_contained, packed, unpacked
+
+STORED = np.array([[0.0, 10.0, -10.0], [1.0, 1.5, 2.0]], dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("change", "coarse", "same"),
+    [
+        ([[0.0, 0.019, 0.0], [0.0, 0.0, 0.0]], 0.0, True),
+        ([[0.0, 0.021, 0.0], [0.0, 0.0, 0.0]], 0.0, False),
+        ([[0.0, 0.0, 0.0], [0.0, 0.0009, 0.0]], 0.0, True),
+        ([[0.0, 0.0, 0.0], [0.0, 0.002, 0.0]], 0.0, False),
+        ([[0.0, 0.1, 0.0], [0.0, 0.0, 0.0]], torch.finfo(torch.bfloat16).eps, True),
+        ([[0.0, 0.4, 0.0], [0.0, 0.0, 0.0]], torch.finfo(torch.bfloat16).eps, False),
+        ([[np.nan, 0.0, 0.0], [0.0, 0.0, 0.0]], 0.0, False),
+    ],
+)
+def test_answers_agree_within_a_share_of_each_images_spread(
+    change: list[list[float]], coarse: float, same: bool
+) -> None:
+    assert agree(STORED, STORED + np.array(change, dtype=np.float32), coarse) is same
+
+
+def test_what_is_no_number_agrees_with_the_same_alone() -> None:
+    odd = np.array([[np.nan, np.inf, -np.inf], [0.0, 1.0, 2.0]], dtype=np.float32)
+    assert agree(odd, odd.copy())
+    assert not agree(odd, np.nan_to_num(odd))
+    assert not agree(odd, np.array([[np.nan, -np.inf, -np.inf], [0.0, 1.0, 2.0]], dtype=np.float32))
+    assert agree(np.full((2, 3), np.nan, dtype=np.float32), np.full((2, 3), np.nan, dtype=np.float32))
+    assert not agree(STORED, STORED[:1])
+    assert identify(unpacked(packed(odd))) == identify(odd)
+
+
+def test_a_network_is_asked_about_images_and_synthetic_ones_with_global_randomness_as_it_was() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    linear = torch.nn.Linear(16, 3)
+    torch.manual_seed(5)
+    found = ask(lambda images: linear(images.flatten(1)), torch.rand(4, 1, 4, 4, generator=torch.Generator()))
+    assert torch.equal(torch.rand(3), expected)
+    assert found.values is not None
+    assert found.values.shape == (4 + SAMPLES, 3)
+    assert not found.random
+
+
+def test_images_that_no_dataset_has_may_be_refused() -> None:
+    def particular(images: torch.Tensor) -> torch.Tensor:
+        if bool((images.flatten(1).std(dim=1) == 0).any()):
+            raise ValueError("a plain image")
+        return images.flatten(1)[:, :3]
+
+    found = ask(particular, torch.rand(4, 1, 4, 4))
+    assert found.values is not None
+    assert len(found.values) == 4
+
+
+@pytest.mark.parametrize("how", ["global", "own"])
+def test_randomness_is_found(how: str) -> None:
+    own = torch.Generator().manual_seed(1)
+
+    def drawn(images: torch.Tensor) -> torch.Tensor:
+        return torch.rand(len(images), 3, generator=own if how == "own" else None)
+
+    assert ask(drawn, torch.rand(4, 1, 4, 4)).random > 0.1
+
+
+def test_what_fails_or_gives_no_tensor_is_known_by_that() -> None:
+    images = torch.rand(4, 1, 4, 4)
+    assert ask(lambda images: images.view(3, 7), images).fails == "raises RuntimeError"
+    assert ask(lambda images: images.sum(), images).fails == "answers by no numbers"
+
+
+def test_a_class_of_another_package_does_not_inherit_that_it_need_not_be_asked() -> None:
+    class Derived(ToyLinear):
+        name: ClassVar[str] = "derived"
+
+    assert is_self_contained(ToyLinear())
+    assert is_self_contained(Derived())
+    Derived.__module__ = "elsewhere.models"
+    assert not is_self_contained(Derived())
