@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
+import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 
-from advbench.analysis.paired import compare_records, holm, mcnemar
+from advbench.analysis.intervals import at_least
+from advbench.analysis.paired import compare_records, holm, mcnemar, more_by_chance
 
 
 @pytest.mark.parametrize(("first", "second"), [(0, 0), (1, 0), (3, 3), (0, 6), (5, 12), (40, 70), (900, 1000)])
@@ -43,3 +46,26 @@ def test_the_worst_case_is_taken_sample_by_sample() -> None:
     found = compare_records([record(1, 1, 0), record(0, 1, 1)], [record(1, 1, 1), record(1, 1, 1)])
     assert (found.first, found.second) == (pytest.approx(1 / 3), 1.0)
     assert (found.only_first, found.only_second) == (0, 2)
+
+
+def test_with_one_draw_it_is_mcnemars_test_one_sided() -> None:
+    assert more_by_chance([0b11110000], [0b00000001]) == pytest.approx(mcnemar(4, 1) / 2)
+    assert more_by_chance([0b1], [0b1]) == 1
+    assert more_by_chance([0], [0b111]) == 1
+
+
+def test_draws_are_tested_by_all_signs_of_the_samples_differences() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        more, fewer = ([int(number) for number in rng.integers(0, 256, 3)] for _ in range(2))
+        bits = [np.array([[number >> i & 1 for i in range(8)] for number in one]).sum(axis=0) for one in (more, fewer)]
+        differences = bits[0] - bits[1]
+        signs = np.array(list(itertools.product([-1, 1], repeat=8)))
+        share = np.mean((signs * np.abs(differences)).sum(axis=1) >= differences.sum())
+        assert more_by_chance(more, fewer) == pytest.approx(share)
+
+
+@pytest.mark.parametrize(("successes", "trials", "probability"), [(3, 10, 0.2), (30, 1000, 0.02), (5000, 10000, 0.5)])
+def test_tails_of_the_binomial_distribution_are_scipys(successes: int, trials: int, probability: float) -> None:
+    wanted = binom.sf(successes - 1, trials, probability)
+    assert at_least(successes, trials, probability) == pytest.approx(wanted, rel=1e-6)

@@ -73,3 +73,20 @@ def test_several_streams_at_once_are_those_of_several_calls() -> None:
 def test_a_sample_that_comes_twice_in_a_batch_has_two_spawned_streams() -> None:
     twice = SampleRandom(0, "test", [4, 7])[torch.tensor([1, 0, 1])].spawn().uniform(3)
     assert not torch.equal(twice[0], twice[2])
+
+
+def test_streams_know_whether_a_number_was_drawn_from_them_or_from_what_was_derived_of_them() -> None:
+    for draw in (
+        lambda rng: rng.uniform(2),
+        lambda rng: rng.seeds(),
+        lambda rng: rng.spawn(),
+        lambda rng: rng[[1]].normal(),
+        lambda rng: rng.derive("part")[[0]].integers(0, 5),
+    ):
+        rng = SampleRandom(0, "attack", [1, 2, 3])
+        rng.derive("unused")
+        assert not rng.drawn
+        draw(rng)
+        assert rng.drawn
+    part = rng.derive("part")
+    assert not part.drawn
