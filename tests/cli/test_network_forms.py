@@ -113,6 +113,18 @@ def test_what_stands_round_the_logits_changes_nothing(outcomes: Callable[..., An
     assert numbers(outcomes(form)) == numbers(outcomes("base"))
 
 
+def test_a_network_that_says_it_knows_more_classes_is_held_to_that(
+    outcomes: Callable[..., Any], call: Callable[..., Any]
+) -> None:
+    assert numbers(outcomes("forms.py:more,classes=8")) == numbers(outcomes("base"))
+    (cell,) = outcomes("forms.py:more,classes=9", attacks=("fgsm",))
+    assert "returned shape (12, 8); expected (12, 9)" in cell["error"]
+    axes = ("--datasets", "npz:path=data.npz,classes=5", "--models", "torch-module:build=forms.py:base,classes=3")
+    called = call("matrix", *axes, "--attacks", "fgsm", "--defenses", "none")
+    assert called.code == 2
+    assert "knows 3 classes, npz has 5" in called.error_line()
+
+
 @pytest.mark.parametrize(("form", "same"), [("float16", "float16_cast"), ("bfloat16", "bfloat16_cast")])
 def test_logits_of_other_types_count_as_if_the_network_cast_them(
     outcomes: Callable[..., Any], form: str, same: str

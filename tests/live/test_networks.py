@@ -38,13 +38,17 @@ class Mapped(nn.Module):
         return {"logits": self.network(images)}
 
 
+def with_nothing_beside(network: nn.Module) -> Callable[[torch.Tensor], Any]:
+    return lambda images: (network(images), None)
+
+
 FORMS: dict[str, Callable[[], Any]] = {
     "float64": lambda: plain().double(),
     "script": lambda: torch.jit.script(plain()),
     "trace": lambda: torch.jit.trace(plain(), IMAGES),
     "compiled": lambda: torch.compile(plain(), backend="eager"),
     "mapping": Mapped,
-    "lambda": lambda: (lambda network: lambda images: (network(images), None))(plain()),
+    "lambda": lambda: with_nothing_beside(plain()),
 }
 
 

@@ -33,7 +33,8 @@ class Model(Component):
 
         Returns:
             A module that maps float32 images in [0, 1], shape (batch, *image_shape), to logits, shape
-            (batch, num_classes), as :class:`advbench.api.Float32Network` finds them. The harness moves it to the device, puts it in eval mode and freezes it.
+            (batch, num_classes), as :class:`advbench.api.Float32Network` finds them. The harness moves it to the
+            device, puts it in eval mode and freezes it.
 
         Raises:
             WeightsError: The weights are missing or damaged; the message names the command that makes them.
