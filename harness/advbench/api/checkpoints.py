@@ -123,7 +123,7 @@ def _saved(path: Path) -> Any:
     except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         if "TorchScript" in str(error):
             raise WeightsError(
-                f"weights {path} are a whole network of torch.jit.save, whose program is not run as weights; give it "
-                f"as torch-module:build={path}, or {_REMEDY}"
+                f"weights {path} are a whole network of torch.jit.save, whose program is not run as weights; "
+                f"give it as torch-module:build={path}, or {_REMEDY}"
             ) from error
         raise WeightsError(f"weights {path} cannot be read ({describe(error)}); {_REMEDY}") from error

@@ -21,7 +21,7 @@ class Model(Component):
     Attributes:
         image_shape: (channels, height, width) that it takes, or None where it takes any; a property where it depends on
             the parameters.
-        num_classes: How many logits it gives, or None where as many as the dataset has classes; as above.
+        num_classes: How many logits it gives, or None where at least as many as the dataset has classes; as above.
     """
 
     image_shape: ClassVar[tuple[int, int, int] | None]
@@ -33,7 +33,8 @@ class Model(Component):
 
         Returns:
             A module that maps float32 images in [0, 1], shape (batch, *image_shape), to logits, shape
-            (batch, num_classes). The harness moves it to the device, puts it in eval mode and freezes it.
+            (batch, num_classes), as :class:`advbench.api.Float32Network` finds them. The harness moves it to the
+            device, puts it in eval mode and freezes it.
 
         Raises:
             WeightsError: The weights are missing or damaged; the message names the command that makes them.

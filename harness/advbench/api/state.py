@@ -74,7 +74,7 @@ _PLAIN = (int, float, complex, str, bytes, type(None), torch.dtype, torch.device
 
 
 def _object(sha: Any, name: str, value: Any) -> None:
-    """Takes in an object: the array that it is, its attributes, or what pickle makes of it; None adds nothing."""
+    """Takes in an object: the array that it is, its attributes, or its pickle; nothing where there is none."""
     if hasattr(value, "__array__"):
         array = value.__array__()
         sha.update(f"{array.dtype}{array.shape}\0".encode())

@@ -153,7 +153,7 @@ class LiveModel(Model):
     def load(self) -> torch.nn.Module:
         """A copy, so that the user's own network keeps its mode, device and gradients."""
         thing = self.thing
-        return copy.deepcopy(thing) if isinstance(thing, torch.nn.Module) else _Function(thing)
+        return _copied(thing) if isinstance(thing, torch.nn.Module) else _Function(thing)
 
     def weights_digest(self) -> str:
         """The digest of its weights and values."""
@@ -186,6 +186,15 @@ class LiveDefense(Defense):
     def code_modules(self) -> tuple[str, ...]:
         """The modules that hold its code."""
         return self.modules
+
+
+def _copied(network: torch.nn.Module) -> torch.nn.Module:
+    """A deep copy, also of networks that keep what they computed last, as ``torch.nn.utils.weight_norm`` lets them."""
+    kept = (value for part in network.modules() for value in vars(part).values())
+    computed = (value for value in kept if isinstance(value, torch.Tensor) and not value.is_leaf)
+    memo: dict[int, Any] = {id(value): value.detach().clone() for value in computed}
+    with torch.no_grad():  # else the parameters of a ScriptModule's copy are no leaves
+        return copy.deepcopy(network, memo)
 
 
 class _Function(torch.nn.Module):

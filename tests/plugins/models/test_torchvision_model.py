@@ -11,6 +11,7 @@ import pytest
 import torch
 from torchvision import models
 
+from advbench.api import WeightsError
 from advbench.discovery import discover
 from advbench.specs import resolve_one
 
@@ -36,6 +37,30 @@ def test_own_weights_with_torchvisions_preprocessing_inside(network: torch.nn.Mo
     expected = (images - torch.tensor(transform.mean).reshape(3, 1, 1)) / torch.tensor(transform.std).reshape(3, 1, 1)
     with torch.no_grad():
         assert torch.allclose(model.load().eval()(images), network(expected), atol=1e-5)
+
+
+@pytest.mark.parametrize("arch", [ARCH, "resnet18"])
+def test_a_file_says_how_many_classes_its_head_has(arch: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    own = models.get_model(arch, weights=None, num_classes=7).eval()
+    file = tmp_path / "own.pth"
+    torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in own.state_dict().items()}}, file)
+    model = build(f"torchvision:arch={arch},weights={file}")
+    assert model.num_classes == 7
+    assert build(f"torchvision:arch={arch},weights={file},classes=7").num_classes == 7
+    with torch.no_grad():
+        assert model.load().eval()(torch.rand(1, 3, 64, 64)).shape == (1, 7)
+    with pytest.raises(WeightsError, match="do not fit"):
+        build(f"torchvision:arch={arch},weights={file},classes=9").load()
+
+
+def test_networks_whose_weights_expect_other_statistics_see_to_that(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    own = models.googlenet(weights=None, transform_input=True, aux_logits=False, init_weights=False, num_classes=5)
+    torch.save(own.state_dict(), tmp_path / "own.pth")
+    model = build(f"torchvision:arch=googlenet,weights={tmp_path / 'own.pth'}")
+    assert model.num_classes == 5
+    assert model.load().network.transform_input
 
 
 def test_weights_in_torchs_cache_are_held_to_the_digest_in_their_name(
@@ -65,6 +90,7 @@ def test_weights_in_torchs_cache_are_held_to_the_digest_in_their_name(
         ("arch=resnet5", "torchvision has no such classifier; did you mean 'resnet50'?"),
         (f"arch={ARCH},weights=V7", "has default, IMAGENET1K_V1; or give the path of a state dict"),
         (f"arch={ARCH},weights=nowhere.pth", "no such file"),
+        (f"arch={ARCH},classes=7", "weights=default are for 1000; give a file of yours"),
     ],
 )
 def test_what_cannot_be_used_is_one_line(call: Callable[..., Any], given: str, message: str) -> None:

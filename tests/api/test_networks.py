@@ -1,0 +1,80 @@
+"""The one way in which networks are called: float32 in and out, with a gradient, and never with no image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from advbench.api import Float32Network
+
+IMAGES = torch.rand(4, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+
+
+def linear(dtype: torch.dtype) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_logits_and_gradients_are_float32(dtype: torch.dtype) -> None:
+    points = IMAGES.clone().requires_grad_()
+    network = linear(dtype)
+    logits = Float32Network(network)(points)
+    (gradient,) = torch.autograd.grad(logits[:, 0].sum(), points)
+    assert (logits.dtype, gradient.dtype) == (torch.float32, torch.float32)
+    weight = network[1].weight[0].float()  # type: ignore[index, union-attr]
+    assert torch.allclose(gradient.flatten(1), weight.expand(4, 4), atol=1e-6)
+
+
+class Counting(nn.Module):
+    """Remembers of how many images it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[int] = []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.asked.append(len(images))
+        return images.reshape(len(images), -1)[:, :3]
+
+
+@pytest.mark.parametrize("before", [0, 2])
+def test_no_images_are_never_asked_about(before: int) -> None:
+    network = Counting()
+    wrapped = Float32Network(network)
+    if before:
+        wrapped(IMAGES[:before])
+    points = IMAGES[:0].clone().requires_grad_()
+    logits = wrapped(points)
+    (gradient,) = torch.autograd.grad(logits.sum(), points)
+    assert (tuple(logits.shape), tuple(gradient.shape)) == ((0, 3), (0, 1, 2, 2))
+    assert network.asked == [before or 1]
+
+
+def test_float64_logits_that_float32_takes_for_equal_keep_their_order() -> None:
+    class Near(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return 1e9 + torch.tensor([[0.0, 1.0, 2.0]], dtype=torch.float64) * images[:, 0, 0, :1].double().sign()
+
+    points = IMAGES.clone().requires_grad_()
+    assert Float32Network(Near())(points).argmax(1).tolist() == [2, 2, 2, 2]
+
+
+def test_another_error_is_no_question_of_types() -> None:
+    class Broken(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1, dtype=torch.float16))
+            self.asked: list[Any] = []
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            self.asked.append(images.dtype)
+            raise RuntimeError("lost")
+
+    network = Broken()
+    with pytest.raises(RuntimeError, match="lost"):
+        Float32Network(network)(IMAGES)
+    assert network.asked == [torch.float32]
