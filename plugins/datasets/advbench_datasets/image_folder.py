@@ -95,10 +95,10 @@ def _state(name: str, file: Path) -> tuple[Path, int, int]:
     """By what a changed file is told from what it was."""
     try:
         status = file.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError("it is no regular file")
     except OSError as error:
-        raise DataError(f"{name}: {file} cannot be read ({error.strerror or error}); mend or remove it") from error
+        raise DataError(f"{name}: {file} cannot be read ({error.strerror}); mend or remove it") from error
+    if not stat.S_ISREG(status.st_mode):  # such as a pipe, which would never end
+        raise DataError(f"{name}: {file} is no regular file; remove it")
     return file, status.st_size, status.st_mtime_ns
 
 
