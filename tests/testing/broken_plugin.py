@@ -200,6 +200,10 @@ class Patterns(Dataset):
     num_classes = 10
     how: str = how("none")
 
+    @property
+    def class_names(self):
+        return {"few-names": ("cat", "dog"), "no-names": "abcdefghij"}.get(self.how, tuple("abcdefghij"))
+
     def ids(self):
         ids = list(range(6000))
         if self.how == "ids-descend":

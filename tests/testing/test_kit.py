@@ -85,6 +85,8 @@ BROKEN = {
         "dtype": ("images, labels and ids of the right form", "images of torch.float64"),
         "shuffled": ("reproducible", "others at the second"),
         "new-digest": ("digest", "another at the second"),
+        "few-names": ("class names", "expected 10 names|2"),
+        "no-names": ("class names", "'abcdefghij'"),
     },
 }
 

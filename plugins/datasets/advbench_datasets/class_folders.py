@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def find_classes(name: str, root: Path, classes: str | None) -> ClassFolders:
         if not entry.is_dir():
             if entry.name.lower() not in _LITTER:
                 skipped.append(entry.name)
-        elif entry.name.startswith(".") or entry.name.lower() in _SYSTEM:
+        elif _is_systems(entry.name):
             skipped.append(f"{entry.name}/")
         else:
             folders.append(entry.name)
@@ -84,20 +85,22 @@ def find_classes(name: str, root: Path, classes: str | None) -> ClassFolders:
 
 def _images(root: Path, folder: str, skipped: list[str]) -> list[Path]:
     """The image files in a class's folder and in folders within it, by name; what else is there is noted."""
-    found: list[Path] = []
-    inside = root / folder
-    for file in sorted(inside.rglob("*")):
-        parts = file.relative_to(inside).parts
-        hidden = [part for part in parts if part.startswith(".") or part.lower() in _SYSTEM]
-        if not file.is_file():
-            if hidden and hidden == [file.name]:
-                skipped.append(f"{file.relative_to(root)}/")
-        elif hidden[:1] == [parts[-1]] or not hidden:
-            if not hidden and file.suffix.lower() in SUFFIXES:
-                found.append(file)
-            elif file.name.lower() not in _LITTER and not file.name.startswith("._"):
-                skipped.append(str(file.relative_to(root)))
-    return found
+    found: list[tuple[str, ...]] = []
+    for place, folders, files in os.walk(root / folder):
+        parts = Path(place).relative_to(root).parts
+        skipped += ["/".join((*parts, one, "")) for one in sorted(folders) if _is_systems(one)]
+        folders[:] = [one for one in folders if not _is_systems(one)]
+        for file in sorted(files):
+            if not file.startswith(".") and os.path.splitext(file)[1].lower() in SUFFIXES:  # noqa: PTH122  many files
+                found.append((*parts, file))
+            elif file.lower() not in _LITTER and not file.startswith("._"):
+                skipped.append("/".join((*parts, file)))
+    return [root.joinpath(*parts) for parts in sorted(found)]
+
+
+def _is_systems(folder: str) -> bool:
+    """Whether a folder is hidden, or one that systems leave."""
+    return folder.startswith(".") or folder.lower() in _SYSTEM
 
 
 def _ids(

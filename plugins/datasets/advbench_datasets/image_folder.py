@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import stat
 from pathlib import Path
 from typing import ClassVar
 
@@ -77,7 +78,7 @@ class ImageFolder(OwnImages):
         if not root.is_dir():
             raise DataError(f"{self.name}: path={self.path}: no such folder")
         found = find_classes(self.name, root, self.classes)
-        states = tuple((file, (status := file.stat()).st_size, status.st_mtime_ns) for _, file in found.files)
+        states = tuple(_state(self.name, file) for _, file in found.files)
         reading = Reading(
             name=self.name,
             mode=MODES[self.mode],
@@ -88,6 +89,17 @@ class ImageFolder(OwnImages):
         )
         images = _read(tuple(label for label, _ in found.files), states, reading)
         return Contents(images, found.num_classes, found.names, found.notes)
+
+
+def _state(name: str, file: Path) -> tuple[Path, int, int]:
+    """By what a changed file is told from what it was."""
+    try:
+        status = file.stat()
+    except OSError as error:
+        raise DataError(f"{name}: {file} cannot be read ({error.strerror}); mend or remove it") from error
+    if not stat.S_ISREG(status.st_mode):  # such as a pipe, which would never end
+        raise DataError(f"{name}: {file} is no regular file; remove it")
+    return file, status.st_size, status.st_mtime_ns
 
 
 @functools.lru_cache(maxsize=2)

@@ -275,6 +275,11 @@ def test_a_file_that_cannot_be_read_is_named(
     assert message in refused()
 
 
+def test_a_link_to_nothing_is_named(refused: Callable[..., str], folder: Path) -> None:
+    (folder / "cat" / "z.png").symlink_to(folder / "gone.png")
+    assert "cat/z.png cannot be read (No such file or directory); mend or remove it" in refused()
+
+
 def test_a_cut_file_is_named(refused: Callable[..., str], folder: Path) -> None:
     file = folder / "cat" / "0.png"
     file.write_bytes(file.read_bytes()[:300])
