@@ -16,7 +16,6 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -118,13 +117,13 @@ HOW: dict[str, tuple[Callable[[], object], str]] = {
         lambda: torch.nn.modules.module.register_module_forward_hook(lambda module, given, answer: -answer),
         "hooks on all modules",
     ),
-    "mode": (lambda: Mode().__enter__(), "which torch function modes are entered (1, and not 0)"),
+    "mode": (lambda: Mode().__enter__(), "which torch function modes are entered"),
     "dispatch": (lambda: Dispatch().__enter__(), "which torch dispatch modes are entered"),
     "no-grad": (lambda: torch.set_grad_enabled(False) and None, "whether torch records gradients"),
     "anomaly": (lambda: torch.autograd.set_detect_anomaly(True), "anomaly detection"),
     "autocast": (lambda: torch.set_autocast_enabled("cpu", True), "autocast"),
     "mkldnn": (lambda: setattr(torch.backends.mkldnn, "enabled", False), "backends.mkldnn.enabled to False"),
-    "kernel": (kernel, "operators of torch (to aten/relu6/CPU)"),
+    "kernel": (kernel, "operators of torch (aten/relu6/CPU)"),
     "umask": (lambda: os.umask(0o777), "the mode of new files (umask to 777)"),
     "locale": (lambda: locale.setlocale(locale.LC_ALL, "C.UTF-8"), "the locale"),
     "environment": (lambda: os.environ.update(OMP_NUM_THREADS="9"), "OMP_NUM_THREADS to 9"),
