@@ -81,6 +81,18 @@ def scores() -> Any:
     return sys.modules["advbench.evaluation.score"]
 
 
+def toy(name: str) -> Any:
+    module = next(module for name, module in sys.modules.items() if name.startswith("_advbench_file_toy_plugin"))
+    return getattr(module, name)
+
+
+def mocked() -> None:
+    from unittest import mock
+
+    with mock.patch.object(functional, "relu", zeros), mock.patch.object(torch.Tensor, "argmax", zeros):
+        functional.relu(torch.ones(1))
+
+
 HOW: dict[str, tuple[Callable[[], object], str]] = {
     "argmax": (replace(torch.Tensor, "argmax", zeros), "torch.Tensor.argmax"),
     "argmin": (replace(torch.Tensor, "argmax", torch.Tensor.argmin), "torch.Tensor.argmax"),
@@ -131,7 +143,7 @@ HOW: dict[str, tuple[Callable[[], object], str]] = {
     "garbage": (gc.disable, "whether Python collects garbage (to False)"),
     "warnings": (lambda: warnings.simplefilter("error"), "which warnings are errors"),
     "floats": (lambda: np.seterr(all="raise"), "how numpy treats floating-point errors"),
-    "path": (lambda: sys.path.clear(), "sys.path (without "),
+    "path": (sys.path.clear, "sys.path (without "),
     "modules": (lambda: sys.modules.update({"numpy": math}), "sys.modules['numpy']"),
     "signal": (lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN), "what SIGTERM does"),
     "timer": (lambda: signal.setitimer(signal.ITIMER_REAL, 1000), "the timers that send signals"),
@@ -141,22 +153,10 @@ HOW: dict[str, tuple[Callable[[], object], str]] = {
 FREE: dict[str, Callable[[], object]] = {
     "seeds": lambda: (torch.manual_seed(1), np.random.seed(2), random.seed(3)),
     "later": later,
-    "mock": lambda: mocked(),
+    "mock": mocked,
     "added": lambda: (setattr(torch, "of_mine", zeros), setattr(torch.nn.functional, "of_mine", zeros)),
 }
 """What changes no number of others, or only after the component has been asked."""
-
-
-def toy(name: str) -> Any:
-    module = next(module for name, module in sys.modules.items() if name.startswith("_advbench_file_toy_plugin"))
-    return getattr(module, name)
-
-
-def mocked() -> None:
-    from unittest import mock
-
-    with mock.patch.object(functional, "relu", zeros), mock.patch.object(torch.Tensor, "argmax", zeros):
-        functional.relu(torch.ones(1))
 
 
 def change(how: str) -> None:
