@@ -266,7 +266,10 @@ class MatrixRun:
                     verbosity=options.verbosity,
                 )
                 with watch as progress:
-                    run_todo(self.todo, crew, progress, again=options.rerun == "all", fail_fast=options.fail_fast)
+                    again = options.rerun == "all"
+                    run_todo(
+                        self.todo, crew, progress, again=again, fail_fast=options.fail_fast, faults=expected.faults
+                    )
         except KeyboardInterrupt:
             done = sum(summary.ok for summary in self.done.values())
             raise KeyboardInterrupt(f"{done} of {total} cells are done and kept") from None

@@ -31,8 +31,8 @@ _PACKAGES = frozenset({
 })  # fmt: skip
 """Packages that are watched with all modules in them."""
 
-_FREE = frozenset({("advbench.evaluation.work", "_progress")})
-"""What advbench itself replaces."""
+_FREE = frozenset({("advbench.evaluation.work", "_progress"), ("torch", "Storage")})
+"""What advbench itself replaces, and what torch does along with its default dtype."""
 
 _BUILTINS = vars(builtins)
 _KEPT = {

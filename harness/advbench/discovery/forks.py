@@ -27,33 +27,41 @@ def end_if_forked() -> None:
         os._exit(1)
 
 
-def _caller(packages: frozenset[str]) -> FrameType | None:
-    """The innermost call under way of a function in one of these packages."""
+def _caller() -> tuple[bool, FrameType | None]:
+    """Whether a library forks, which sees to its child; and the innermost call under way of a function of advbench's.
+
+    Only what the component has called counts: advbench itself may run in a worker of such a library.
+    """
     frame: FrameType | None = sys._getframe(2)
-    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] not in packages:
+    by_a_library = False
+    while frame is not None:
+        package = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if package == "advbench":
+            break
+        by_a_library = by_a_library or package in _LIBRARIES
         frame = frame.f_back
-    return frame
+    return by_a_library, frame
 
 
 def _in_parent() -> None:
     global _count  # noqa: PLW0603  it is a matter of the process
-    if _caller(_LIBRARIES) is None:
+    by_a_library, ours = _caller()
+    if ours is not None and not by_a_library:
         _count += 1
 
 
 def _in_child() -> None:
     global _is_child  # noqa: PLW0603
-    if _caller(_LIBRARIES) is not None:
+    by_a_library, ours = _caller()
+    if ours is None or by_a_library:
         return
     _is_child = True
-    ours = _caller(frozenset({"advbench"}))
 
     def leave(frame: FrameType, event: str, _: Any) -> None:
         if event == "return" and frame.f_back is ours:
             os._exit(1)
 
-    if ours is not None:
-        sys.setprofile(leave)
+    sys.setprofile(leave)
 
 
 if hasattr(os, "register_at_fork"):

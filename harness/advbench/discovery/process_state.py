@@ -73,7 +73,7 @@ class ProcessState:
 
 
 @contextlib.contextmanager
-def process_kept(seed: int = 0, who: str = "a component") -> Iterator[ProcessState]:
+def process_kept(seed: int = 0) -> Iterator[ProcessState]:
     """Leaves the process as it was, so that nothing else runs otherwise for what a component did inside.
 
     Inside float32 is computed as such, whatever the process had set, and the global random generators begin at the
@@ -82,7 +82,6 @@ def process_kept(seed: int = 0, who: str = "a component") -> Iterator[ProcessSta
 
     Args:
         seed: Of the global random generators, 0 or more.
-        who: What messages call what runs inside.
     """
     with _global_randomness_kept(seed), exact_float32():
         before = ProcessState.now()
@@ -90,7 +89,7 @@ def process_kept(seed: int = 0, who: str = "a component") -> Iterator[ProcessSta
             yield before
         finally:
             if not before.settled and (changed := before.put_back()):
-                taint_process(f"{who} changed {' and '.join(changed)} for the whole process")
+                taint_process(f"a component changed {' and '.join(changed)} for the whole process")
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import dataclasses
 import heapq
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from functools import partial
 from typing import Protocol
@@ -47,7 +47,15 @@ class Observer(Protocol):
         """A cell has its result or its failure."""
 
 
-def run_todo(todo: Todo, crew: Crew, observer: Observer, *, again: bool = False, fail_fast: bool = False) -> None:
+def run_todo(
+    todo: Todo,
+    crew: Crew,
+    observer: Observer,
+    *,
+    again: bool = False,
+    fail_fast: bool = False,
+    faults: Mapping[tuple[str, str], str] | None = None,
+) -> None:
     """Does what is left.
 
     A job that fails becomes the failure of every cell that waits for it, and the rest goes on. So do all jobs with a
@@ -60,12 +68,15 @@ def run_todo(todo: Todo, crew: Crew, observer: Observer, *, again: bool = False,
         observer: Who is told.
         again: Whether jobs are done although their results are in the store.
         fail_fast: Whether the first failure ends the run.
+        faults: What components are known to have changed for a whole process, by their axis and spec.
 
     Raises:
         KeyboardInterrupt: The user interrupted; what had ended is in the store.
         StoreError: The store cannot be written.
     """
-    _Driver(todo, crew, observer, again=again, fail_fast=fail_fast).run()
+    driver = _Driver(todo, crew, observer, again=again, fail_fast=fail_fast)
+    driver.culprits |= faults or {}
+    driver.run()
 
 
 class _Driver:

@@ -8,11 +8,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from typing import NamedTuple
 
 import torch
 
-from advbench.api import SampleRandom, WorkerLostError
-from advbench.discovery import calls_watched, is_interruption, process_kept, threads_watched
+from advbench.api import SampleRandom, WorkerLostError, process_taint
+from advbench.api.executor import taint_process
+from advbench.discovery import ProcessState, calls_watched, is_interruption, process_kept, threads_watched
 from advbench.errors import describe
 from advbench.evaluation.crew import Crew
 from advbench.evaluation.environment import Environment, Workspace, workspace
@@ -47,11 +49,29 @@ class Estimate:
         seconds: In all, on one worker.
         of_job: Each job's share, by name.
         rough: Whether an attack does not say how many passes it takes.
+        faults: What components have changed for a whole process, by their axis and spec.
     """
 
     seconds: float
     of_job: dict[str, float]
     rough: bool
+    faults: Mapping[tuple[str, str], str] = dataclasses.field(default_factory=dict)
+
+
+class Measured(NamedTuple):
+    """What a trial came to.
+
+    Attributes:
+        seconds: Seconds an image; 0 of what fails.
+        axis: The axis of a component that has changed the process of the trial for all others; empty where none has.
+        spec: Its spec.
+        fault: What it has changed.
+    """
+
+    seconds: float = 0.0
+    axis: str = ""
+    spec: str = ""
+    fault: str = ""
 
 
 Timed = tuple[str, ...]
@@ -66,23 +86,26 @@ def estimate(todo: Todo, crew: Crew) -> Estimate:
     """
     environment = crew.environment
     wanted = dict.fromkeys(thing for job in todo.jobs.values() for thing in _timed(job.task, environment.batch_size))
-    seconds = _measured(crew, wanted)
+    measured = _measured(crew, wanted)
+    seconds = {thing: found.seconds for thing, found in measured.items()}
+    faults = {(found.axis, found.spec): found.fault for found in measured.values() if found.fault}
     attacks = dict.fromkeys(job.task.attack for job in todo.jobs.values() if isinstance(job.task, CraftTask))
     with calls_watched("an attack"):
         passes = {attack: _passes(workspace(environment), attack) for attack in attacks}
     known = dict.fromkeys(wanted, 0.0) | seconds
     of_job = {name: _seconds(job.task, known, passes, environment.batch_size) for name, job in todo.jobs.items()}
-    return Estimate(sum(of_job.values()), of_job, rough=None in passes.values() or len(seconds) < len(wanted))
+    rough = None in passes.values() or len(seconds) < len(wanted)
+    return Estimate(sum(of_job.values()), of_job, rough, faults)
 
 
-def _measured(crew: Crew, wanted: Iterable[Timed]) -> dict[Timed, float]:
-    """Seconds an image of each thing, but for those to which it does not come in time.
+def _measured(crew: Crew, wanted: Iterable[Timed]) -> dict[Timed, Measured]:
+    """What the trial of each thing came to, but for those to which it does not come in time.
 
     No more are tried at once than there are workers, so that one that ends its worker ends no other trial.
     """
     waiting = deque(wanted)
-    running: dict[Future[float], Timed] = {}
-    seconds: dict[Timed, float] = {}
+    running: dict[Future[Measured], Timed] = {}
+    seconds: dict[Timed, Measured] = {}
     until = time.monotonic() + _ALL_IN
     while (waiting or running) and time.monotonic() < until:
         while waiting and len(running) < crew.slots():
@@ -91,7 +114,7 @@ def _measured(crew: Crew, wanted: Iterable[Timed]) -> dict[Timed, float]:
         done, _ = wait(running, timeout=max(0.0, until - time.monotonic()), return_when=FIRST_COMPLETED)
         broken = [future for future in done if isinstance(future.exception(), BrokenExecutor)]
         if broken:  # by one of those that are tried
-            seconds |= dict.fromkeys(running.values(), 0.0)
+            seconds |= dict.fromkeys(running.values(), Measured())
             _log.info("not part of the forecast, since one of them ends its process: %s", list(running.values()))
             running.clear()
             crew.reopen()
@@ -102,22 +125,22 @@ def _measured(crew: Crew, wanted: Iterable[Timed]) -> dict[Timed, float]:
     return seconds
 
 
-def _result(future: Future[float]) -> float:
+def _result(future: Future[Measured]) -> Measured:
     try:
         return future.result()
     except WorkerLostError as error:
         _log.info("not part of the forecast, since it ends its process: %s", describe(error))
-        return 0.0
+        return Measured()
 
 
-def measure(environment: Environment, thing: Timed) -> float:
-    """Seconds an image that something takes in this process; 0 where it fails, or has ended another process."""
+def measure(environment: Environment, thing: Timed) -> Measured:
+    """How long something takes in this process; nothing where it fails, or has ended another process."""
     place, limit = workspace(environment), environment.timeout
     name = digest_of(["trial", *thing])[:24]
-    if place.store.ended_at(name):  # the pool itself gives it to others, and it would end them, too
-        return 0.0
+    if process_taint() or place.store.ended_at(name):  # the pool gives it to others, and it would end them, too
+        return Measured()
     with place.store.time_note(name) as note, given_time(None if limit is None else min(limit, _LONGEST), note):
-        return _Trial(place).seconds(thing)
+        return _Trial(place).measured(thing)
 
 
 def _timed(task: Task, batch_size: int) -> list[Timed]:
@@ -166,21 +189,41 @@ class _Trial:
     def __init__(self, place: Workspace) -> None:
         self.place = place
 
-    def seconds(self, thing: Timed) -> float:
-        """Seconds an image; 0 of what fails."""
+    def measured(self, thing: Timed) -> Measured:
+        """How long something takes; nothing of what fails."""
+        tell = lambda error: _log.info("a thread failed: %s", describe(error))  # noqa: E731
+        with process_kept() as process, threads_watched(tell):
+            self._tried(lambda: len(self.place.images(thing[2])))
+            fault = self._fault(process, "dataset", thing[2])
+            if fault is None:
+                seconds = self._tried(lambda: self._seconds(thing))
+                fault = self._fault(process, "defense" if thing[0] == "defense" else "model", thing[1])
+            process.settled = True
+        return fault or Measured(seconds)
+
+    def _fault(self, process: ProcessState, axis: str, spec: str) -> Measured | None:
+        """What a component has changed for the whole process, which computes nothing more then."""
+        changed = process.put_back()
+        if not changed:
+            return None
+        told = f"{axis} {spec.partition(':')[0]!r} changed {' and '.join(changed)} for the whole process"
+        taint_process(told)
+        return Measured(0.0, axis, spec, f"ContractError: {told}")
+
+    def _tried(self, run: Callable[[], float]) -> float:
         try:
-            who = f"{'defense' if thing[0] == 'defense' else 'model'} {thing[1]!r}"
-            tell = lambda error: _log.info("a thread failed: %s", describe(error))  # noqa: E731
-            with process_kept(who=who), threads_watched(tell):
-                if thing[0] == "defense":
-                    return self._defense_seconds(*thing[1:])
-                model, dataset, precision, count = thing[1:]
-                return self._pass_seconds(model, dataset, int(count), precision)
+            return run()
         except BaseException as error:
             if is_interruption(error):
                 raise
             _log.info("not part of the forecast, since it fails: %s", describe(error))
             return 0.0
+
+    def _seconds(self, thing: Timed) -> float:
+        if thing[0] == "defense":
+            return self._defense_seconds(*thing[1:])
+        model, dataset, precision, count = thing[1:]
+        return self._pass_seconds(model, dataset, int(count), precision)
 
     def _images(self, spec: str, count: int) -> tuple[torch.Tensor, list[int]]:
         data = self.place.images(spec)

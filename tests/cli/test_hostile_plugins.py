@@ -1,0 +1,153 @@
+"""A component that changes the process is named, and changes no number of another: not now, and not in later runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests import hostile_plugin
+from tests.conftest import TOY
+from tests.distributed.helpers import bits, run
+
+HOSTILE = Path(__file__).parents[1] / "hostile_plugin.py"
+IN_WORKERS = tuple(hostile_plugin.HOW)
+IN_ONE_PROCESS = ("argmax", "len", "files", "stdin", "fork", "mode")
+Once = Callable[[str, Callable[[Path], object]], Path]
+
+
+def matrix(store: Path, export: str, *more: str, defenses: Sequence[str] = ("toy-keep", "drawing"), **axes: str) -> int:
+    """Runs a matrix in a process of its own; the exit code."""
+    given = {"datasets": "toy", "models": "toy-linear", "attacks": "toy-sign", **axes}
+    flags = [word for axis, specs in given.items() for word in (f"--{axis}", *specs.split())]
+    plugins = ("--plugin", str(TOY), "--plugin", str(HOSTILE))
+    files = ("--store", str(store / "store"), "--export", str(store / export))
+    words = [sys.executable, "-m", "advbench", "matrix", *flags, "--defenses", *defenses, *plugins, *files, *more]
+    done = run(words)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode
+
+
+def cells(folder: Path, export: str) -> dict[str, dict[str, Any]]:
+    found = json.loads((folder / export).read_text())["cells"]
+    return {cell["defense"]: cell for cell in found}
+
+
+def numbers(folder: Path, export: str) -> list[tuple[str, float, float]]:
+    found = cells(folder, export).values()
+    return [(c["defense"], c["clean_accuracy"], c["robust_accuracy"]) for c in found if c["status"] == "ok"]
+
+
+@pytest.fixture(scope="module")
+def fresh(once: Once) -> Path:
+    """A run without anything hostile."""
+    return once("fresh-store", lambda folder: matrix(folder, "run.json"))
+
+
+def spoil(folder: Path, hows: Sequence[str], jobs: int) -> None:
+    hostile = [f"hostile:how={how}" for how in hows]
+    defenses = (hostile[0], "toy-keep", *hostile[1:], "drawing")
+    assert matrix(folder, "run.json", "--jobs", str(jobs), defenses=defenses) == 1
+    assert matrix(folder, "later.json") == 0
+
+
+@pytest.fixture(scope="module")
+def workers(once: Once) -> Path:
+    """A run with all that is hostile, in two workers, and one without it on the same store."""
+    return once("hostile-workers", lambda folder: spoil(folder, IN_WORKERS, 2))
+
+
+@pytest.fixture(scope="module")
+def one_process(once: Once) -> Path:
+    """The same in one process, with some of it."""
+    return once("hostile-process", lambda folder: spoil(folder, IN_ONE_PROCESS, 1))
+
+
+@pytest.mark.parametrize("how", IN_WORKERS)
+def test_what_changes_a_worker_is_named(workers: Path, how: str) -> None:
+    check_named(workers, how)
+
+
+@pytest.mark.parametrize("how", IN_ONE_PROCESS)
+def test_what_changes_the_one_process_is_named(one_process: Path, how: str) -> None:
+    check_named(one_process, how)
+
+
+def check_named(folder: Path, how: str) -> None:
+    cell = cells(folder, "run.json")[f"hostile:how={how}"]
+    assert cell["status"] == "error"
+    assert cell["error"].startswith("ContractError: defense 'hostile' changed ")
+    assert hostile_plugin.HOW[how][1] in cell["error"]
+    assert cell["error"].count(" and ") == 0, "nothing else has changed"
+
+
+@pytest.mark.parametrize("used", ["workers", "one_process"])
+def test_the_numbers_of_others_are_those_of_a_fresh_store(
+    fresh: Path, used: str, request: pytest.FixtureRequest
+) -> None:
+    folder: Path = request.getfixturevalue(used)
+    expected = numbers(fresh, "run.json")
+    assert len(expected) == 2
+    assert numbers(folder, "run.json") == numbers(folder, "later.json") == expected
+    stored = {key: record for key, record in bits(folder / "store").items() if record["status"] == "ok"}
+    assert stored == bits(fresh / "store")
+
+
+@pytest.mark.parametrize(
+    ("axes", "who", "defenses"),
+    [
+        ({"attacks": "hostile-attack toy-sign"}, "attack 'hostile-attack' changed torch.Tensor.argmax", 1),
+        ({"attacks": "hostile-attack:asked=true toy-sign"}, "attack 'hostile-attack' changed torch.Tensor.argmax", 1),
+        ({"models": "hostile-model:load_how=round toy-linear"}, "model 'hostile-model' changed builtins.round", 1),
+        ({"models": "hostile-model:digest_how=clip toy-linear"}, "model 'hostile-model' changed numpy.clip", 1),
+        ({"models": "hostile-model:call_how=mode toy-linear"}, "model 'hostile-model' changed which torch function", 1),
+        ({"datasets": "hostile-data:how=sqrt toy"}, "dataset 'hostile-data' changed math.sqrt", 1),
+    ],
+    ids=["attack", "attack when asked", "model at load", "model's digest", "model when called", "dataset"],
+)
+def test_whoever_it_is_that_changes_the_process_is_named(
+    fresh: Path, tmp_path: Path, axes: dict[str, str], who: str, defenses: int
+) -> None:
+    assert matrix(tmp_path, "run.json", defenses=["toy-keep"], **axes) == 1
+    found = json.loads((tmp_path / "run.json").read_text())["cells"]
+    assert [cell["status"] for cell in found] == ["error", "ok"]
+    assert who in found[0]["error"]
+    assert found[1]["robust_accuracy"] == cells(fresh, "run.json")["toy-keep"]["robust_accuracy"]
+
+
+@pytest.mark.parametrize("how", ["seeds", "mock", "added"])
+def test_what_changes_nothing_of_others_is_no_fault(call: Any, tmp_path: Path, how: str) -> None:
+    store = ("--store", tmp_path / "store", "--plugin", TOY, "--plugin", HOSTILE)
+    axes = ("--datasets", "toy", "--models", "toy-linear", "--attacks", "toy-sign")
+    called = call("matrix", *axes, "--defenses", f"hostile:how={how}", "drawing", *store)
+    assert called.code == 0, called.err
+
+
+def test_a_plugin_that_changes_the_process_when_it_is_loaded_is_not_used(
+    call: Any, fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADVBENCH_DISABLE_PLUGINS", "*")
+    monkeypatch.setenv("HOSTILE_IMPORT", "argmax")
+    axes = (
+        "--datasets",
+        "toy",
+        "--models",
+        "toy-linear",
+        "--attacks",
+        "toy-sign",
+        "--plugin",
+        TOY,
+        "--plugin",
+        HOSTILE,
+    )
+    export = ("--store", tmp_path / "store", "--export", tmp_path / "run.json")
+    called = call("matrix", *axes, *export, "--defenses", "toy-keep")
+    assert called.code == 0, called.err
+    assert "changed torch.Tensor.argmax for the whole process while it was loaded; that is put back" in called.err
+    assert cells(tmp_path, "run.json")["toy-keep"]["robust_accuracy"] == numbers(fresh, "run.json")[0][2]
+    called = call("matrix", *axes, *export, "--defenses", "hostile")
+    assert called.code == 2
+    assert "the defense 'hostile' is not used: plugin " in called.err.splitlines()[-1]
