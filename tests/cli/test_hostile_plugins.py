@@ -14,7 +14,10 @@ from tests.conftest import TOY
 from tests.distributed.helpers import bits, run
 
 HOSTILE = Path(__file__).parents[1] / "hostile_plugin.py"
-IN_WORKERS = tuple(hostile_plugin.HOW)
+IN_WORKERS = (
+    "argmax", "cross-entropy", "softmax", "relu", "clip", "round", "core", "another", "recursion", "memory", "stderr",
+    "fork", "dtype", "hook", "kernel", "signal",
+)  # fmt: skip
 IN_ONE_PROCESS = ("argmax", "len", "files", "stdin", "fork", "mode")
 Once = Callable[[str, Callable[[Path], object]], Path]
 

@@ -62,7 +62,7 @@ def test_an_attack_that_knows_the_defense_takes_the_time_of_all_its_draws(
 ) -> None:
     taken = {"pass": 0.03, "defense": 0.1}
     trial = import_module("advbench.evaluation.estimate")._Trial
-    monkeypatch.setattr(trial, "seconds", lambda _, thing: taken[thing[0]])
+    monkeypatch.setattr(trial, "_seconds", lambda _, thing: taken[thing[0]])
     monkeypatch.setattr("advbench.cli.matrix_run.run_todo", lambda *_, **__: None)
     called, _ = toy("--threats", "adaptive", "--eot", 5, defenses=["toy-noise"])
     # 40 images: attacked with one pass of 5 draws each, then classified twice, clean and attacked.

@@ -114,11 +114,11 @@ def _modes() -> Iterator[Setting]:
     c, autograd = torch._C, torch._C._autograd
     for name, length, pop in (
         ("function", getattr(c, "_len_torch_function_stack", None), getattr(c, "_pop_torch_function_stack", None)),
-        ("dispatch", getattr(c, "_len_torch_dispatch_stack", None), getattr(c, "_pop_torch_dispatch_stack", None)),
+        ("dispatch", getattr(c, "_len_torch_dispatch_stack", None), lambda: c._pop_torch_dispatch_stack(None)),
     ):
         if length is not None and pop is not None:
             told = f"which torch {name} modes are entered"
-            yield Setting(told, length, _pop(length, pop), lambda before, now: f"{now}, and not {before}")
+            yield Setting(told, length, _pop(length, pop), lambda before, now: f"{now}, before {before}")
     yield Setting("whether torch is in inference mode", torch.is_inference_mode_enabled, _leave_inference)
     anomalies: Callable[[], Any] = lambda: (torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled())  # noqa: E731
     yield Setting("anomaly detection", anomalies, lambda before: torch.set_anomaly_enabled(*before))
