@@ -125,7 +125,7 @@ class BrokenAttack(Attack):
             for tensor in model.state_dict().values():
                 tensor.mul_(1.5)
         if self.how == "unseeded":
-            step = step * (0.9 + 0.1 * random.random())
+            step = step * (0.9 + 0.1 * random.SystemRandom().random())
         if self.how == "secretly-random":
             step = step * torch.rand(1)
         if self.how == "batch":
