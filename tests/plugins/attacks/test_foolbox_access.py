@@ -1,0 +1,25 @@
+"""What each of Foolbox's attacks asks of the model, by which findings and refusals go."""
+
+from __future__ import annotations
+
+import pytest
+
+from advbench_attacks.foolbox_attack import FoolboxAttack
+
+
+@pytest.mark.parametrize(
+    ("attack", "access"),
+    [
+        ("BoundaryAttack", "labels"),
+        ("HopSkipJumpAttack", "labels"),
+        ("SaltAndPepperNoiseAttack", "labels"),
+        ("L2RepeatedAdditiveGaussianNoiseAttack", "labels"),
+        ("L2AdditiveGaussianNoiseAttack", "nothing"),
+        ("LinfPGD", "gradients"),
+        ("NewtonFoolAttack", "gradients"),
+        ("L2DeepFoolAttack", "gradients"),
+    ],
+)
+def test_attacks_say_what_they_ask_of_the_model(attack: str, access: str) -> None:
+    eps = 0.1 if "Additive" in attack or attack == "LinfPGD" else None
+    assert FoolboxAttack(attack, eps).access == access
