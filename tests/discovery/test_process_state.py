@@ -56,4 +56,4 @@ def test_it_is_quick() -> None:
         began = time.perf_counter()
         process.put_back()
         taken.append(time.perf_counter() - began)
-    assert min(taken) < 0.005
+    assert min(taken) < 0.05  # some 0.001 where nothing else runs
