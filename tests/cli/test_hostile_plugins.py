@@ -104,9 +104,21 @@ def test_the_numbers_of_others_are_those_of_a_fresh_store(
     [
         ({"attacks": "hostile-attack toy-sign"}, "attack 'hostile-attack' changed torch.Tensor.argmax", 1),
         ({"attacks": "hostile-attack:asked=true toy-sign"}, "attack 'hostile-attack' changed torch.Tensor.argmax", 1),
-        ({"models": "hostile-model:load_how=round toy-linear"}, "model 'hostile-model:load_how=round' changed builtins.round", 1),
-        ({"models": "hostile-model:digest_how=clip toy-linear"}, "model 'hostile-model:digest_how=clip' changed numpy.clip", 1),
-        ({"models": "hostile-model:call_how=mode toy-linear"}, "model 'hostile-model:call_how=mode' changed which torch function", 1),
+        (
+            {"models": "hostile-model:load_how=round toy-linear"},
+            "model 'hostile-model:load_how=round' changed builtins.round",
+            1,
+        ),
+        (
+            {"models": "hostile-model:digest_how=clip toy-linear"},
+            "model 'hostile-model:digest_how=clip' changed numpy.clip",
+            1,
+        ),
+        (
+            {"models": "hostile-model:call_how=mode toy-linear"},
+            "model 'hostile-model:call_how=mode' changed which torch function",
+            1,
+        ),
         ({"datasets": "hostile-data:how=sqrt toy"}, "dataset 'hostile-data' changed math.sqrt", 1),
     ],
     ids=["attack", "attack when asked", "model at load", "model's digest", "model when called", "dataset"],
