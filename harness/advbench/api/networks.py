@@ -126,19 +126,26 @@ def _check_first(answer: tuple[Any, ...] | list[Any], label: str) -> None:
 
 
 def _in_float32(logits: torch.Tensor) -> torch.Tensor:
-    """The cast; of float64 logits whose largest float32 cannot tell from another, that is subtracted first.
+    """The cast; of float64 logits that float32 cannot tell apart well, the largest is subtracted first.
 
     No loss of attacks, and no softmax, depends on what is added to all logits of an image.
     """
     cast = logits.to(torch.float32)
     if logits.dtype != torch.float64 or logits.ndim != 2:
         return cast
-    best = logits.detach().argmax(dim=1)
-    blurred = cast.detach().argmax(dim=1) != best
+    values = logits.detach()
+    best = values.argmax(dim=1)
+    top = values.gather(1, best[:, None])
+    apart = top[:, 0] - values.median(dim=1).values
+    offset = (top[:, 0].abs() > _OFFSET * apart) & (top[:, 0].abs() > 1)  # which leaves probabilities as they are
+    blurred = offset | (cast.detach().argmax(dim=1) != best)
     if not bool(blurred.any()):
         return cast
-    top = logits.detach().gather(1, best[:, None])
     return (logits - torch.where(blurred[:, None], top, torch.zeros_like(top))).to(torch.float32)
+
+
+_OFFSET = 100.0
+"""Logits whose largest is so many times what they differ by have a common offset, which costs float32 digits."""
 
 
 def _other_types(network: nn.Module) -> list[torch.dtype]:

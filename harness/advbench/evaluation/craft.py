@@ -202,13 +202,10 @@ class _Batch:
             data = place.images(task.dataset)
             points = test_points(data.take(data.ids[:4].tolist())[0]).to(place.device)
             streams = SampleRandom(task.seed, "slopes at the bounds", range(len(points)), place.device)
-            found: float | None = None
-            for rows in torch.split(torch.arange(len(points)), max(1, min(place.batch_size, len(points)))):
-                asked: torch.nn.Module = network
-                if task.defense:
-                    asked = DefendedClassifier(network, place.chain(task.defense), streams[rows], 1)
-                found = inset_of(asked, points[rows]) if found is None else found
-            place.insets[key] = found
+            asked: torch.nn.Module = network
+            if task.defense:
+                asked = DefendedClassifier(network, place.chain(task.defense), streams, 1)
+            place.insets[key] = inset_of(asked, points, max(1, place.batch_size))
         inset = place.insets[key]
         return target if inset is None else InsideSlopes(target, inset)
 

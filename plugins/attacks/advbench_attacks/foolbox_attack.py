@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from advbench.api import Access, Attack, Budget, Norm, Parameter, ParameterError, SampleRandom, Value, closest
+from advbench.api import Access, Attack, Budget, Norm, Parameter, ParameterError, SampleRandom, Value, closest, for_rows
 from advbench_attacks import foolbox_catalogue, foolbox_engine
 from advbench_attacks.global_generators import run_per_sample
 
@@ -134,7 +134,8 @@ class FoolboxAttack(Attack):
 
             def craft(positions: list[int]) -> torch.Tensor:
                 chosen = [rows[position] for position in positions]
-                return self._craft(attack, model, images[chosen], labels[chosen])
+                among = for_rows(model, torch.tensor(chosen, device=images.device))
+                return self._craft(attack, among, images[chosen], labels[chosen])
 
             together = not foolbox_catalogue.alone(self._class(), dict(self.arguments))
             crafted[rows] = run_per_sample(craft, [seeds[row] for row in rows], images.device, together=together)

@@ -35,6 +35,9 @@ _OFFSET = 10.0
 _CERTAIN_OF_OFFSET = 1e-6
 """By how much of the largest logit another class must lead even then: rounding is a tenth of it."""
 
+_RULED_OUT = 1e3
+"""A logit is far below the others where it is under zero by so many times the size of the highest."""
+
 _LIKELIEST = 9
 _SPAN = 10.0
 """How many of the other classes' logits :func:`surplus_gradient` looks at, and what it scales their range to."""
@@ -151,7 +154,10 @@ def clear_margin(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 def doubt(logits: torch.Tensor) -> torch.Tensor:
     """By how much rounding in another batch may change a difference of a sample's logits; shape (batch,)."""
-    low, high = logits.aminmax(dim=1)
+    high = logits.amax(dim=1)
+    # A logit far below the others, such as -1e9 of a class that is ruled out, says nothing of their rounding.
+    ruled_out = logits < -_RULED_OUT * (1 + high.abs()[:, None])
+    low = logits.masked_fill(ruled_out, float("inf")).amin(dim=1)
     largest = torch.maximum(-low, high)
     return torch.maximum(_CERTAIN * torch.minimum(largest, _OFFSET * (high - low)), _CERTAIN_OF_OFFSET * largest)
 

@@ -91,7 +91,7 @@ class ImageFolder(OwnImages):
         return Contents(images, found.num_classes, found.names, found.notes)
 
 
-def _state(name: str, file: Path) -> tuple[Path, int, int]:
+def _state(name: str, file: Path) -> tuple[Path, tuple[int, ...]]:
     """By what a changed file is told from what it was."""
     try:
         status = file.stat()
@@ -99,14 +99,14 @@ def _state(name: str, file: Path) -> tuple[Path, int, int]:
         raise DataError(f"{name}: {file} cannot be read ({error.strerror}); mend or remove it") from error
     if not stat.S_ISREG(status.st_mode):  # such as a pipe, which would never end
         raise DataError(f"{name}: {file} is no regular file; remove it")
-    return file, status.st_size, status.st_mtime_ns
+    return file, (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 @functools.lru_cache(maxsize=2)
-def _read(labels: tuple[int, ...], states: tuple[tuple[Path, int, int], ...], reading: Reading) -> LabelledImages:
+def _read(labels: tuple[int, ...], states: tuple[tuple[Path, tuple[int, ...]], ...], reading: Reading) -> LabelledImages:
     """The images of these files, as long as they are what they were."""
     images: Array = np.empty(0, np.uint8)
-    for place, (file, _, _) in enumerate(states):
+    for place, (file, _) in enumerate(states):
         pixels = reading.pixels(file)
         if place == 0:
             images = np.empty((len(states), *pixels.shape), np.uint8)

@@ -61,7 +61,7 @@ class Npz(OwnImages):
             status = path.stat()
         except (OSError, ValueError) as error:
             raise DataError(f"{self.name}: path={self.path}: no such file") from error
-        found = _read(path, status.st_size, status.st_mtime_ns, self.images, self.labels)
+        found = _read(path, (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino), self.images, self.labels)
         largest = int(found.images.labels.max())
         if self.classes is None:
             return found
@@ -72,9 +72,9 @@ class Npz(OwnImages):
 
 
 @functools.lru_cache(maxsize=2)
-def _read(path: Path, size: int, changed: int, images_key: str | None, labels_key: str | None) -> Contents:
+def _read(path: Path, state: tuple[int, ...], images_key: str | None, labels_key: str | None) -> Contents:
     """What is in the file, as long as it is what it was."""
-    del size, changed
+    del state
     with NpzArchive(path) as archive:
         images_key, labels_key = _keys(archive, images_key, labels_key)
         try:
