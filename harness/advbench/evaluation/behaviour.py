@@ -187,7 +187,8 @@ def _limit(low: Doubles, high: Doubles, size: Doubles, coarse: float) -> Doubles
     What is added is for a class whose answers hardly differ: the rounding of sums as large as a usual class has.
 
     Args:
-        low, high: The answers, shape (images, k); infinite where they are not finite.
+        low: The answers, shape (images, k); infinite where they are not finite.
+        high: The same; minus infinite there.
         size: Their absolute values; 0 there.
         coarse: The unit in the last place of the network's arithmetic.
     """
