@@ -159,6 +159,7 @@ class Keep(Defense):
     """Leaves images as they are."""
 
     name = "toy-keep"
+    self_contained = True
     identity = True
 
     def apply(self, images, rng):
@@ -170,6 +171,7 @@ class Dim(Defense):
     """Draws images towards grey."""
 
     name = "toy-dim"
+    self_contained = True
     factor: float = param(0.5, min=0, max=1, help="how much contrast is left")
 
     def apply(self, images, rng):
@@ -181,6 +183,7 @@ class Flip(Defense):
     """Turns images upside down, with the gradient that belongs to that."""
 
     name = "toy-flip"
+    self_contained = True
 
     def apply(self, images, rng):
         return 1 - images.flip(2)
@@ -207,6 +210,7 @@ class Noise(Defense):
     """Adds noise."""
 
     name = "toy-noise"
+    self_contained = True
     sigma: float = param(0.3, min=0, help="standard deviation")
 
     @property

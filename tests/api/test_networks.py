@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from advbench.api import Float32Network
+from advbench.api import ContractError, Float32Network
 
 IMAGES = torch.rand(4, 1, 2, 2, generator=torch.Generator().manual_seed(0))
 
@@ -78,3 +78,22 @@ def test_another_error_is_no_question_of_types() -> None:
     with pytest.raises(RuntimeError, match="lost"):
         Float32Network(network)(IMAGES)
     assert network.asked == [torch.float32]
+
+
+def test_an_auxiliary_head_of_the_same_width_is_no_second_answer() -> None:
+    class Headed(nn.Module):
+        def forward(self, images: torch.Tensor) -> Any:
+            logits = images.flatten(1)
+            return logits, logits * 0.5, torch.zeros(len(images), 3, dtype=torch.int64)
+
+    assert torch.equal(Float32Network(Headed())(IMAGES), IMAGES.flatten(1))
+
+
+@pytest.mark.parametrize("other", [IMAGES.flatten(1).flip(1), torch.zeros(4, 3), torch.zeros(4, 9)])
+def test_another_table_that_may_be_the_logits_is_refused(other: torch.Tensor) -> None:
+    class Pair(nn.Module):
+        def forward(self, images: torch.Tensor) -> Any:
+            return [images.flatten(1), other]
+
+    with pytest.raises(ContractError, match=r"shapes \(4, 4\) and \(4, \d\), of which either may be the logits"):
+        Float32Network(Pair())(IMAGES)

@@ -18,6 +18,7 @@ class Network(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.weights = torch.nn.Parameter(torch.randn(784, 10, generator=torch.Generator().manual_seed(0)))
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
     def forward(self, images):
         logits = images.flatten(1) @ self.weights
         BODY
@@ -46,6 +47,21 @@ CASES = {
         "model 'bad-model' returned shape (20, 9); expected (20, 10)",
     ),
     "whole numbers": ("logits = logits.long()", "fgsm", "model 'bad-model' returned torch.int64; logits are floating"),
+    "a counter": (
+        "self.count += 1",
+        "noise",
+        "the model's own forward changed the model's buffer 'count'",
+    ),
+    "features and logits": (
+        "logits = (logits, logits.flip(1))",
+        "fgsm",
+        "model 'bad-model' returned a tuple with tensors of shapes (8, 10) and (8, 10), of which either may be",
+    ),
+    "logits and more features": (
+        "logits = (logits, images.flatten(1))",
+        "fgsm",
+        "model 'bad-model' returned a tuple with tensors of shapes (8, 10) and (8, 784), of which either may be",
+    ),
     "raises": ("raise KeyError('lost')", "fgsm", "KeyError: 'lost' (raised by model 'bad-model')"),
     "no gradient": (
         "logits = logits.detach()",

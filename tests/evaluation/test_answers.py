@@ -200,3 +200,76 @@ def test_runs_of_an_earlier_version_are_named(
     (older,) = (one["run"] for one in runs if one["schema"] == 1)
     shown = " ".join(call("cache", "ls", "--store", store).out.split())
     assert f"of an earlier advbench, whose results are shown and never used again: {older} 'advbench cache rm" in shown
+
+
+DEFENSE = """
+import json, os, pathlib
+from dataclasses import dataclass
+from advbench.api import Defense, hookimpl, param
+
+@dataclass(frozen=True)
+class Factor(Defense):
+    "Multiplies the images by a number that is neither in its code nor in its parameters."
+
+    name = "factor"
+    how: str = param("variable", help="where the number is from")
+
+    def apply(self, images, rng):
+        if self.how == "raises":
+            raise ValueError("on purpose")
+        if self.how == "ends":
+            os._exit(7)
+        if self.how == "interrupts":
+            raise KeyboardInterrupt
+        file = pathlib.Path(__file__).with_name("factor.json")
+        return images * (float(os.environ["FACTOR"]) if self.how == "variable" else json.loads(file.read_text()))
+
+@hookimpl
+def register_defenses(register):
+    register(Factor)
+"""
+
+
+@pytest.mark.parametrize(
+    ("chain", "jobs"), [("factor", 1), ("factor:how=file", 1), ("toy-dim+factor", 1), ("factor:how=file", 2)]
+)
+def test_what_shapes_a_plugins_defense_is_in_the_key(
+    toy: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chain: str, jobs: int
+) -> None:
+    plugin = tmp_path / "factor_plugin.py"
+    plugin.write_text(DEFENSE)
+
+    def run(factor: str) -> tuple[Called, Any]:
+        monkeypatch.setenv("FACTOR", factor)
+        (tmp_path / "factor.json").write_text(factor)
+        called, results = toy("--plugin", plugin, "--jobs", jobs, defenses=("toy-keep", chain))
+        assert called.code == 0, called.err
+        return called, [cell["clean_accuracy"] for cell in results["cells"]]
+
+    _, before = run("1")
+    called, after = run("0")
+    assert before[0] == after[0]
+    assert after[1] < before[1]
+    assert "answers otherwise than when its stored results were made" in " ".join(called.err.split())
+    called, again = run("1")
+    assert again == before
+    assert "all 2 cells come from the store" in called.err
+
+
+@pytest.mark.parametrize(
+    ("how", "jobs", "message"),
+    [
+        ("raises", 1, "ValueError: on purpose"),
+        ("ends", 2, "its worker process died"),
+        ("interrupts", 2, "KeyboardInterrupt"),
+    ],
+)
+def test_a_defense_that_fails_when_it_is_asked_fails_in_its_own_cells(
+    toy: Run, tmp_path: Path, how: str, jobs: int, message: str
+) -> None:
+    plugin = tmp_path / "factor_plugin.py"
+    plugin.write_text(DEFENSE)
+    called, results = toy("--plugin", plugin, "--jobs", jobs, defenses=("toy-keep", f"factor:how={how}"))
+    assert called.code == 1
+    assert [cell["status"] for cell in results["cells"]] == ["ok", "error"]
+    assert message in results["cells"][1]["error"]

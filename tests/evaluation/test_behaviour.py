@@ -32,6 +32,44 @@ def test_answers_agree_within_a_share_of_each_images_spread(
     assert agree(STORED, STORED + np.array(change, dtype=np.float32), coarse) is same
 
 
+def masked(kind: str) -> np.ndarray:
+    """Answers of which some classes are far from the others."""
+    logits = np.random.default_rng(0).normal(size=(16, 12)).astype(np.float32)
+    if kind == "shifted":
+        logits[:, 10:] -= 1e9
+    elif kind == "by image":
+        logits[:, 10:] = np.where(np.arange(16)[:, None] % 2, -1e9, logits[:, 10:])
+    elif kind == "most":
+        logits[:, 3:] = -1e9
+    elif kind == "half":
+        logits[:, 10:] = -65504
+    else:
+        logits[:, 10:] = -1e9
+    return logits
+
+
+@pytest.mark.parametrize("kind", ["plain", "shifted", "by image", "most", "half"])
+@pytest.mark.parametrize("coarse", [0.0, torch.finfo(torch.float16).eps])
+def test_a_masked_class_hides_no_change_of_another(kind: str, coarse: float) -> None:
+    stored = masked(kind)
+    noise = 1 + np.random.default_rng(1).uniform(-1, 1, stored.shape) * max(1e-6, coarse)
+    assert agree(stored, (stored * noise).astype(np.float32), coarse)
+    changed = stored.copy()
+    changed[:, 1] += 0.5
+    assert not agree(stored, changed, coarse)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -1e-7])
+def test_a_class_whose_answer_is_constant_agrees_within_rounding(value: float) -> None:
+    stored = np.random.default_rng(0).normal(size=(16, 5), scale=10).astype(np.float32)
+    stored[:, 2] = value
+    noise = np.random.default_rng(1).uniform(-1, 1, stored.shape) * 1e-5
+    assert agree(stored, (stored + noise).astype(np.float32))
+    constant = np.full((16, 3), value, dtype=np.float32)
+    assert agree(constant, (constant * (1 + 9e-7)).astype(np.float32))
+    assert not agree(constant, constant + 1)
+
+
 def test_what_is_no_number_agrees_with_the_same_alone() -> None:
     odd = np.array([[np.nan, np.inf, -np.inf], [0.0, 1.0, 2.0]], dtype=np.float32)
     assert agree(odd, odd.copy())

@@ -18,6 +18,7 @@ import torch
 from tests import toy_plugin
 
 from advbench.api import Defense
+from advbench.errors import UsageError
 from advbench.live.fingerprint import fingerprint
 
 FACTOR = 2.0
@@ -186,3 +187,57 @@ def test_things_that_hold_themselves_have_a_digest() -> None:
 def test_no_two_of_many_lambdas_share_a_digest() -> None:
     sources = [f"f = lambda x: x {sign} {value}" for sign, value in itertools.product("+-*/", (1, 2, 1.0, "x"))]
     assert len({told(made(source)) for source in sources}) == len(sources)
+
+
+class Items(list):  # type: ignore[type-arg]
+    """A list with attributes."""
+
+
+class Entries(dict):  # type: ignore[type-arg]
+    """A dictionary with attributes."""
+
+
+class Holder:
+    """Holds a network."""
+
+    def __init__(self, part: torch.nn.Module) -> None:
+        self.part = part
+
+
+def held(kind: str, number: float) -> object:
+    """A thing that differs by a number where it is easily overlooked."""
+    if kind == "lru_cache":
+        return functools.lru_cache(lambda: number)
+    if kind in ("list", "dict"):
+        made = Items([1]) if kind == "list" else Entries(a=1)
+        made.number = number  # type: ignore[union-attr]
+        return made
+    if kind == "training":
+        return Holder(torch.nn.Dropout(0.5).train(bool(number)))
+    values = torch.tensor([[1.0, number], [0.0, 2.0]])
+    if kind == "sparse":
+        return values.to_sparse()
+    if kind == "csr":
+        return values.to_sparse_csr()
+    if kind == "nested":
+        return torch.nested.nested_tensor([values, values[:1]])
+    return torch.complex(values, values + 1).conj()
+
+
+@pytest.mark.filterwarnings("ignore:.*(Sparse CSR|nested tensors).*:UserWarning")
+@pytest.mark.parametrize("kind", ["lru_cache", "list", "dict", "training", "sparse", "csr", "nested", "conjugate"])
+def test_what_is_easily_overlooked_is_in_the_digest(kind: str) -> None:
+    one, same, other = (fingerprint("thing", held(kind, number)) for number in (0.0, 0.0, 1.0))
+    assert one.digest == same.digest
+    assert one.digest != other.digest
+
+
+def test_a_lazy_layer_without_a_shape_is_refused_in_one_line() -> None:
+    with pytest.raises(UsageError, match="is of a lazy layer that has no shape yet"):
+        fingerprint("net", torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(3)))
+
+
+def test_a_network_itself_is_the_same_in_training_mode() -> None:
+    network = torch.nn.Sequential(torch.nn.Dropout(0.5))
+    before = fingerprint("net", network).digest
+    assert fingerprint("net", network.eval()).digest == before

@@ -93,8 +93,8 @@ def logits_in(answer: Any, label: str = "the network") -> torch.Tensor:
         label: What messages call it.
 
     Raises:
-        ContractError: There is no such thing, or a later item of a tuple is a table with fewer columns than the first,
-            which then may be features.
+        ContractError: There is no such thing, or a later item of a tuple may be the logits, too: a table of another
+            width, or one of the same width that has its maximum elsewhere for most images.
     """
     if isinstance(answer, torch.Tensor):
         return answer
@@ -113,16 +113,27 @@ def logits_in(answer: Any, label: str = "the network") -> torch.Tensor:
 
 
 def _check_first(answer: tuple[Any, ...] | list[Any], label: str) -> None:
-    """Raises ContractError where a tuple's first item may be features, and another one the logits."""
+    """Raises ContractError where a tuple's first item may be features, and another one the logits.
+
+    Another table of the same width may be an auxiliary head, which agrees with the first on most images.
+    """
     first = answer[0]
     if not isinstance(first, torch.Tensor) or first.ndim != 2:
         return
     for item in answer[1:]:
-        if isinstance(item, torch.Tensor) and item.ndim == 2 and 1 < item.shape[1] < first.shape[1]:
-            raise ContractError(
-                f"{label} returned a {type(answer).__name__} with tensors of shapes {tuple(first.shape)} and "
-                f"{tuple(item.shape)}, of which either may be the logits; return the logits alone"
-            )
+        if not isinstance(item, torch.Tensor) or item.ndim != 2 or not item.is_floating_point() or item.shape[1] < 2:
+            continue
+        if item.shape == first.shape:
+            differ = first.detach().argmax(dim=1) != item.detach().argmax(dim=1)
+            if int(differ.sum()) * 2 <= len(first):
+                continue
+        elif len(item) != len(first):
+            continue  # no row for each image
+        raise ContractError(
+            f"{label} returned a {type(answer).__name__} with tensors of shapes {tuple(first.shape)} and "
+            f"{tuple(item.shape)}, of which either may be the logits; return the logits alone, or as the entry or "
+            "attribute 'logits'"
+        )
 
 
 def _in_float32(logits: torch.Tensor) -> torch.Tensor:

@@ -115,8 +115,29 @@ class Answers:
         return self._known[key]
 
     def asks(self, defense: Defense) -> bool:
-        """Whether a defense is asked, too: one of this session, which runs in this process anyway."""
+        """Whether a defense is asked, too: all but those whose class says that they are self-contained."""
+        return self.is_live(defense) or not behaviour.is_self_contained(defense)
+
+    def is_live(self, defense: Defense) -> bool:
+        """Whether a defense is one of this session, which no other process has."""
         return self.registry.get("defenses", defense.name).plugin.module == "__main__"
+
+    def of_defense(
+        self, defense: Defense, identity: Mapping[str, Any], dataset: Dataset, data: Mapping[str, Any]
+    ) -> str:
+        """The same as :meth:`of`; empty where a defense that is no live one cannot be asked, which its cells tell.
+
+        Raises:
+            ContractError: Being asked, a live defense changed the process.
+            UsageError: The dataset cannot be read.
+        """
+        if self.is_live(defense):
+            return self.of(defense, identity, dataset, data)
+        try:
+            told = self.of(defense, identity, dataset, data)
+        except (ContractError, LookupError):  # it changed the process, which is put back
+            return ""
+        return "" if told.startswith(_FAILS) else told
 
     def _ask(self, component: Model | Defense, dataset: Dataset, key: str, material: dict[str, Any]) -> str:
         record = self._store.read_record(KIND, key)
@@ -157,7 +178,7 @@ class Answers:
             return _behaviour(Workspace(environment, self.registry), component, images)
         if self._pool is None:
             self._pool = self.executor.open(1)
-        future = self._pool.submit(asked_in_worker, self.environment, full(component), images)
+        future = self._pool.submit(asked_in_worker, self.environment, _kind(component), full(component), images)
         try:
             return future.result(self.environment.timeout)
         except (WorkerLostError, BrokenExecutor):
@@ -297,10 +318,14 @@ def _asked(place: Workspace, component: Model | Defense, images: torch.Tensor, b
     return behaviour.ask(probe, images.to(place.device), coarse)
 
 
-def asked_in_worker(environment: Environment, spec: str, images: torch.Tensor) -> Behaviour:
-    """Asks a model in a worker process; what it raised stays there."""
+def asked_in_worker(environment: Environment, kind: str, spec: str, images: torch.Tensor) -> Behaviour:
+    """Asks a model or a defense in a worker process; what it raised stays there."""
     place = workspace(environment)
-    return dataclasses.replace(_behaviour(place, place.model(spec), images), error=None)
+    component = place.model(spec) if kind == "model" else place.chain(spec).parts[0]
+    try:
+        return dataclasses.replace(_behaviour(place, component, images), error=None)
+    except KeyboardInterrupt:  # nobody interrupts a worker but what it runs
+        return Behaviour(None, "raises KeyboardInterrupt")
 
 
 def _material(identity: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:

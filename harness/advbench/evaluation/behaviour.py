@@ -36,13 +36,20 @@ _TOLERANCE = 1e-3
 _ROUNDING = 1e-5
 """The same as a share of the spread of all, for images on which an answer hardly tells classes apart."""
 
+_CLASS = 4
+"""By how much more than of the same image's answers an answer may be apart as a share of its class's own range."""
+
 _ULPS = 2
 """How many units in the last place of a network's own arithmetic, where it is less than float32's."""
+
+_OWN_ULPS = 8
+"""How many units in the last place of float32 any answer may be apart, where all are nearly equal."""
 
 _PROJECTIONS = 32
 _SEED = 20261128
 
 Array = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 Probe = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -150,7 +157,8 @@ def _values(answer: torch.Tensor) -> Array | None:
 def agree(stored: Array, found: Array, coarse: float = 0.0) -> bool:
     """Whether answers are those that are stored, within a tolerance that threads, machines and devices keep.
 
-    That is 1e-3 of the spread of the stored answers to the same image, or what the network's own arithmetic allows.
+    That is 1e-3 of the spread of the stored answers to the same image, or what the network's own arithmetic allows;
+    and no more than 4e-3 of the range of the stored answers for the same class.
     """
     if stored.shape != found.shape or stored.size == 0:
         return stored.shape == found.shape
@@ -165,9 +173,31 @@ def agree(stored: Array, found: Array, coarse: float = 0.0) -> bool:
     whole = float(high.max() - low.min())
     allowed = np.maximum(max(_TOLERANCE, _ULPS * coarse) * spread, _ROUNDING * whole)
     allowed = np.maximum(allowed, _ULPS * coarse * float(np.nanmax(np.abs(known))))
+    size = np.where(finite, np.abs(known), 0.0)
+    allowed = np.minimum(allowed[:, None], _limit(low, high, size, coarse))
+    allowed = np.maximum(allowed, _OWN_ULPS * float(np.finfo(np.float32).eps) * size)
     with np.errstate(invalid="ignore"):
         apart = np.where(finite, np.abs(found.astype(np.float64) - known), 0.0)
-    return bool((apart <= allowed[:, None]).all())
+    return bool((apart <= allowed).all())
+
+
+def _limit(low: Doubles, high: Doubles, size: Doubles, coarse: float) -> Doubles:
+    """How far each entry may be apart by the range of its own class, so that a masked class (-1e9) widens no other.
+
+    What is added is for a class whose answers hardly differ: the rounding of sums as large as a usual class has.
+
+    Args:
+        low: The answers, shape (images, k); infinite where they are not finite.
+        high: The same; minus infinite there.
+        size: Their absolute values; 0 there.
+        coarse: The unit in the last place of the network's arithmetic.
+    """
+    of_class = np.maximum(high.max(axis=0) - low.min(axis=0), 0.0)
+    differ = of_class[of_class > 0]
+    usual = float(np.median(differ)) if differ.size else 0.0
+    rounding = max(_ROUNDING, _ULPS * coarse)
+    limit: Doubles = np.maximum(_CLASS * max(_TOLERANCE, _ULPS * coarse) * of_class, rounding * size)
+    return np.maximum(limit, rounding * usual)
 
 
 def _apart(one: Array, other: Array) -> float:

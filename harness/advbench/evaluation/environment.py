@@ -87,6 +87,7 @@ class Workspace:
         self._digests: dict[str, str] = {}
         self._networks: dict[str, Float32Network] = {}
         self._states: dict[str, str] = {}
+        self._buffers: dict[str, dict[str, str]] = {}
         self._expected: dict[tuple[str, str], tuple[str, int, bool]] = {}
         self.thread_errors: list[BaseException] = []
         self.process = ProcessState.now()
@@ -114,6 +115,7 @@ class Workspace:
             for parameter in network.parameters():  # ScriptModules have no requires_grad_ of their own
                 parameter.requires_grad_(False)
             self._states[spec] = state_digest(network)
+            self._buffers[spec] = _buffers(network)
             self._networks[spec] = Float32Network(network, f"model {model.name!r}")
         return self._networks[spec]
 
@@ -122,14 +124,33 @@ class Workspace:
         network = self.network(spec)
         return network if precision == FLOAT32 else LowPrecision(network)
 
-    def check_network(self, spec: str, label: str) -> None:
-        """Raises ContractError, and forgets the network, when a component has changed the network that it was given."""
+    def check_network(self, spec: str, label: str, *, nobody: bool = False) -> None:
+        """Forgets the network when it has been changed.
+
+        Args:
+            spec: The model's.
+            label: The component that was given the network.
+            nobody: Whether that component cannot have changed it, since it was not given it.
+
+        Raises:
+            ContractError: The network is another than when it was loaded.
+        """
         network = self._networks[spec].network
         # What torch.jit.freeze returns has no such attribute.
         training = any(getattr(part, "training", False) for part in network.modules())
-        if training or state_digest(network) != self._states[spec]:
-            del self._networks[spec]
-            raise ContractError(f"{label}, or the model itself, changed the model's weights or put it in training mode")
+        if not training and state_digest(network) == self._states[spec]:
+            return
+        changed = [name for name, digest in _buffers(network).items() if self._buffers[spec].get(name) != digest]
+        del self._networks[spec]
+        if changed and not training:
+            names = ", ".join(repr(name) for name in changed)
+            who = "the model's own forward" if nobody else f"{label}, or the model's own forward,"
+            raise ContractError(
+                f"{who} changed the model's buffer {names}; a network must be as it was after each image, so let no "
+                "forward count or average in eval mode"
+            )
+        who = "the model itself" if nobody else f"{label}, or the model itself,"
+        raise ContractError(f"{who} changed the model's weights or put it in training mode")
 
     def check_process(self, label: str) -> None:
         """Raises ContractError when a component of this task changed the process, or its thread raised something.
@@ -180,6 +201,16 @@ class Workspace:
     def chain(self, spec: str) -> Chain:
         """The defense of a spec."""
         return resolve_chain(self.registry, spec)[0]
+
+
+def _buffers(network: torch.nn.Module) -> dict[str, str]:
+    """The digests of a network's buffers by their names."""
+    found = {}
+    for name, buffer in network.named_buffers():
+        holder = torch.nn.Module()
+        holder.register_buffer("kept", buffer)
+        found[name] = state_digest(holder)
+    return found
 
 
 _current: Workspace | None = None

@@ -69,11 +69,19 @@ def _bases(
         if not is_self_contained(model):
             base = base.told(model, answers.of(model, base.model, dataset, base.dataset))
         for part in dict.fromkeys(part for chain in axes.defenses for part in chain.parts):
-            if answers.asks(part) and not _refusal_of(part, dataset):
-                base = base.told(part, answers.of(part, defense_identity(part), dataset, base.dataset))
+            told = _attempt(partial(_answers_of, part, dataset, base, answers))
+            if not isinstance(told, str):  # what it raised, its own cells tell
+                base = base.told(part, told["answers"])
         return base
 
     return base_of(model), None if axes.surrogate is None else base_of(axes.surrogate)
+
+
+def _answers_of(part: Defense, dataset: Dataset, base: Base, answers: Answers) -> dict[str, str]:
+    """The identity of a defense's behaviour; empty where nobody asks it."""
+    if not answers.asks(part) or _refusal_of(part, dataset):
+        return {"answers": ""}
+    return {"answers": answers.of_defense(part, defense_identity(part), dataset, base.dataset)}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -57,7 +57,7 @@ def predict_clean(place: Workspace, task: CleanTask, progress: Callable[[int], N
         labels += chunk_labels.tolist()
         defended.predict(images, ids, predictions)
     seconds = round(time.perf_counter() - began, 6)
-    place.check_network(task.model, f"defense {task.defense!r}")
+    place.check_network(task.model, f"defense {task.defense!r}", nobody=task.defense == "none")
     short = place.batch_size < min(len(task.ids), place.environment.batch_size)  # of memory, for all at once
     few = task.ids[: min(PROBED, place.batch_size) if short else PROBED]
     probes = probe(

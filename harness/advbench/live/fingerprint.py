@@ -17,8 +17,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.parameter import is_lazy
 
+from advbench.api import state_digest
 from advbench.discovery import is_library
+from advbench.errors import UsageError
 
 __all__ = ["Fingerprint", "fingerprint"]
 
@@ -46,6 +49,7 @@ class Fingerprint:
     def __post_init__(self) -> None:
         self._sha = hashlib.sha256()
         self._seen: dict[int, tuple[int, Any]] = {}
+        self._asked = ""  # under which name a network stands that is the live object itself
 
     @property
     def digest(self) -> str:
@@ -67,15 +71,24 @@ class Fingerprint:
             self._tell(where, f"{type(value).__name__} of {len(value)}".encode())
             for place, item in enumerate(items):
                 self.add(f"{where}[{place}]", item)
+            self._attributes(where, value)
         elif isinstance(value, dict):
             self._tell(where, f"{type(value).__name__} of {len(value)}".encode())
             for key, item in value.items():
                 self.add(f"{where}[{key!r}]", item)
+            self._attributes(where, value)
         elif isinstance(value, (types.ModuleType, type)):
             self._tell(where, _named(value).encode())
             self._code_of(where, value)
         elif not self._callable(where, value):
             self._object(where, value)
+
+    def _attributes(self, where: str, value: Any) -> None:
+        """What an object of a class derived from a container or an array holds beside its items."""
+        if type(value).__module__ not in ("builtins", "torch", "numpy"):
+            self._code_of(where, type(value))
+        if getattr(value, "__dict__", None):
+            self.add(f"{where}: attributes", vars(value))
 
     def _callable(self, where: str, value: Any) -> bool:
         """Takes in a function, a method or code; not any other thing."""
@@ -116,14 +129,22 @@ class Fingerprint:
         self.unknown = self.unknown or reason
 
     def _array(self, where: str, value: torch.Tensor | np.ndarray[Any, Any]) -> None:
-        array = value.detach().cpu().contiguous() if isinstance(value, torch.Tensor) else np.ascontiguousarray(value)
-        self._tell(where, f"{array.dtype}{tuple(array.shape)}".encode())
-        if isinstance(array, torch.Tensor):
-            array = array.reshape(-1).view(torch.uint8).numpy() if array.numel() else np.zeros(0, dtype=np.uint8)
-        if array.dtype == object:
-            self._give_up(f"{where} is an array of objects")
+        if isinstance(value, torch.Tensor):
+            if is_lazy(value):
+                raise UsageError(
+                    f"{where} is of a lazy layer that has no shape yet; let the network classify an image first"
+                )
+            holder = torch.nn.Module()
+            holder.register_buffer("kept", value.detach())
+            self._tell(where, state_digest(holder).encode())
         else:
-            self._sha.update(array.tobytes())
+            array = np.ascontiguousarray(value)
+            self._tell(where, f"{array.dtype}{tuple(array.shape)}".encode())
+            if array.dtype == object:
+                self._give_up(f"{where} is an array of objects")
+            else:
+                self._sha.update(array.tobytes())
+        self._attributes(where, value)
 
     def _network(self, where: str, network: torch.nn.Module) -> None:
         if not self._is_new(where, network):
@@ -131,6 +152,8 @@ class Fingerprint:
         for name, part in network.named_modules():
             place = f"{where}.{name}" if name else where
             self._tell(place, type(part).__qualname__.encode())
+            if where != self._asked:  # which is evaluated in eval mode
+                self._tell(f"{place}.training", repr(getattr(part, "training", False)).encode())
             self._code_of(place, type(part))
             for key, value in vars(part).items():
                 if key in ("_parameters", "_buffers"):
@@ -207,6 +230,9 @@ class Fingerprint:
         if isinstance(value, (staticmethod, classmethod)):
             self.add(where, [type(value).__name__, value.__func__])
             return
+        if isinstance(value, functools._lru_cache_wrapper):
+            self.add(where, ["lru_cache", value.__wrapped__])
+            return
         if isinstance(value, (functools.cached_property, functools.partialmethod)):
             self.add(where, list(vars(value).values()))
             return
@@ -276,6 +302,7 @@ def _named(value: Any) -> str:
 def fingerprint(name: str, value: Any) -> Fingerprint:
     """What identifies a live object that the user calls by a name."""
     made = Fingerprint()
+    made._asked = name
     made.add(name, value)
     return made
 

@@ -30,6 +30,7 @@ class GaussianBlur(Defense):
     """
 
     name = "gaussian"
+    self_contained = True
     differentiable = True
     source = "Xu, Evans and Qi 2018, Feature Squeezing, section III.B (local smoothing)"
     sigma: float = param(0.5, min=0, max=1000, help="standard deviation in pixels; 0 does not blur")

@@ -30,6 +30,7 @@ class JpegCompression(Defense):
     """
 
     name = "jpeg"
+    self_contained = True
     source = (
         "Dziugaite, Ghahramani and Roy 2016, A Study of the Effect of JPG Compression on Adversarial Images; "
         "Guo, Rana, Cisse and van der Maaten 2018, section 4.1 (quality 75)"

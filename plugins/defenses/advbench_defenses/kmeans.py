@@ -38,6 +38,7 @@ class KMeansQuantisation(Defense):
     """
 
     name = "kmeans"
+    self_contained = True
     source = (
         "Lloyd 1982, Least squares quantization in PCM (the algorithm), on the colours of each image; Arthur and "
         "Vassilvitskii 2007, k-means++: The Advantages of Careful Seeding (the start)"

@@ -20,6 +20,7 @@ class NoDefense(Defense):
     """Leaves the images as they are: the undefended baseline."""
 
     name = "none"
+    self_contained = True
     identity = True
     differentiable = True
 

@@ -42,6 +42,7 @@ class TotalVariationMinimisation(Defense):
     """
 
     name = "tvm"
+    self_contained = True
     source = (
         "Guo, Rana, Cisse and van der Maaten 2018, Countering Adversarial Images using Input Transformations, "
         "section 4.2; solver: Goldstein and Osher 2009, The Split Bregman Method for L1-Regularized Problems"

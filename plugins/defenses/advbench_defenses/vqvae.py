@@ -55,6 +55,7 @@ class VqVae(Defense, Trainable):
     """
 
     name = "vqvae"
+    self_contained = True  # files of weights are in the key by their digest
     differentiable = True  # the gradient passes the quantisation straight through
     source = "van den Oord, Vinyals and Kavukcuoglu 2017, Neural Discrete Representation Learning"
     recipes: ClassVar[Mapping[str, str]] = RECIPES
