@@ -57,7 +57,7 @@ class Float32Network(nn.Module):
         if self._cast is not None:
             return self.network(images.to(self._cast))
         try:
-            return self.network(images)
+            return self.network(images.clone())  # which a network may normalise in place
         except RuntimeError as error:
             # Asked only now: most networks with such weights cast the images themselves.
             if "type" not in str(error):

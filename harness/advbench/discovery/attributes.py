@@ -10,12 +10,17 @@ from collections.abc import Callable, Iterator, Mapping
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+import torch
+
+from advbench.discovery.bodies import Bodies
+from advbench.discovery.foreign import foreign_functions
+
 __all__ = ["Attributes", "watch_attributes", "watched_attributes"]
 
 _MODULES = frozenset({
-    "base64", "bisect", "collections", "contextlib", "copy", "functools", "hashlib", "heapq", "io", "itertools",
-    "json", "json.decoder", "json.encoder", "math", "cmath", "operator", "os", "os.path", "pathlib", "pickle", "random",
-    "statistics", "struct", "tempfile", "time", "zlib",
+    "base64", "bisect", "collections", "contextlib", "copy", "dataclasses", "functools", "hashlib", "heapq", "inspect",
+    "io", "itertools", "json", "json.decoder", "json.encoder", "math", "cmath", "operator", "os", "os.path", "pathlib",
+    "pickle", "random", "re", "statistics", "struct", "tempfile", "time", "zlib",
     "torch", "torch._C._nn", "torch._tensor", "torch.functional", "torch.linalg", "torch.fft", "torch.special",
     "torch.random", "torch.overrides", "torch.serialization", "torch.cuda", "torch.cuda.random", "torch.optim",
     "torch.optim.adam", "torch.optim.adamw", "torch.optim.optimizer", "torch.optim.sgd", "torch.distributions",
@@ -23,13 +28,19 @@ _MODULES = frozenset({
     "numpy", "numpy.random", "numpy.linalg", "numpy.linalg._linalg", "numpy.fft", "numpy.ma", "numpy._core._methods",
     "numpy._core.fromnumeric", "numpy._core.numeric", "numpy._core.multiarray", "numpy._core.umath",
     "numpy.core._methods", "numpy.core.fromnumeric", "numpy.core.numeric", "numpy.core.multiarray", "numpy.core.umath",
+    "scipy", "scipy.fft", "scipy.linalg", "scipy.ndimage", "scipy.ndimage._filters", "scipy.ndimage._interpolation",
+    "scipy.optimize", "scipy.signal", "scipy.special", "scipy.stats", "sklearn", "sklearn.base",
 })  # fmt: skip
 """Modules whose attributes are watched by themselves."""
 
 _PACKAGES = frozenset({
     "torch.nn", "torch.autograd", "torch.backends", "advbench", "torchvision", "PIL", "foolbox", "eagerpy", "skimage",
+    "sklearn.cluster", "sklearn.decomposition",
 })  # fmt: skip
 """Packages that are watched with all modules in them."""
+
+_CONSTANTS = frozenset({"math", "numpy", "torch"})
+"""Modules whose numbers, such as pi, are watched, too."""
 
 _FREE = frozenset({("advbench.evaluation.work", "_progress"), ("torch", "Storage")})
 """What advbench itself replaces, and what torch does along with its default dtype."""
@@ -43,8 +54,7 @@ _KEPT = {
 """The built-in functions and classes; the others are for people, and no result depends on them."""
 
 _DESCRIPTORS = (classmethod, staticmethod, property)
-_LIKE_METHODS = (types.FunctionType, types.MethodDescriptorType, types.WrapperDescriptorType, *_DESCRIPTORS)
-_SELF_MADE = ("torchvision", "PIL", "foolbox", "eagerpy", "skimage")
+_SELF_MADE = ("torchvision", "PIL", "foolbox", "eagerpy", "skimage", "sklearn", "scipy")
 """Libraries that may replace functions of their own by wrappers when parts of them are first used."""
 
 _WRAPPERS = ("_dynamo/", "_compile.py", "optim/optimizer.py")
@@ -99,13 +109,15 @@ class Attributes:
         self._modules: dict[str, types.ModuleType] = {}
         self._classes: set[type] = set()
         self._spaces: list[_Space] = []
+        self._bodies = Bodies()
         self._loaded = 0
         self.extend()
 
-    def extend(self) -> None:
-        """Watches what has been imported since, too."""
+    def extend(self) -> list[_Space]:
+        """Watches what has been imported since, too; the modules and classes of it."""
         if len(sys.modules) == self._loaded:
-            return
+            return []
+        known = len(self._spaces)
         self._loaded = len(sys.modules)
         fresh = {
             name: module
@@ -116,11 +128,21 @@ class Attributes:
         for name, module in fresh.items():
             space = _space(name, module)
             if space is not None:
-                self._spaces.append(space)
+                self._add(space)
                 for value in space.values:
                     self._add_class(value)
         self._names = tuple(self._modules)
         self._take, self._held = itemgetter(*self._names), tuple(self._modules.values())
+        return self._spaces[known:]
+
+    def _foreign(self, space: _Space) -> list[str]:
+        """The functions of a library that no library defines; the ones that they have replaced cannot be known."""
+        module = space.owner.__module__ if isinstance(space.owner, type) else space.name
+        top = module.partition(".")[0]
+        if top == "advbench" or top in self._packages - _PACKAGES:  # plugins may use functions of any file
+            return []
+        values = zip(space.names, space.values, strict=True)
+        return [f"{space.name}.{name}" for name in dict.fromkeys(foreign_functions(module, values))]
 
     def include(self, packages: frozenset[str]) -> None:
         """Watches these packages, too."""
@@ -146,8 +168,9 @@ class Attributes:
         return found
 
     def put_back(self) -> list[str]:
-        """Makes all of them what they were; the names of those that were not."""
+        """Makes all of them what they were, where that is known; the names of those that were not."""
         found = _put_builtins_back()  # first: what looks for the others needs them
+        found += self._bodies.put_back()
         changes = self.changed()
         for space, name, added in changes:
             if added:
@@ -157,7 +180,7 @@ class Attributes:
         found += [f"{space.name}.{name}" for space, name, _ in changes]
         found += self._put_modules_back()
         if not found:
-            self.extend()
+            found += [name for space in self.extend() for name in self._foreign(space)]
         return found
 
     def _put_modules_back(self) -> list[str]:
@@ -186,7 +209,11 @@ class Attributes:
             self._classes.add(value)
             space = _space(f"{value.__module__}.{value.__qualname__}", value)
             if space is not None:
-                self._spaces.append(space)
+                self._add(space)
+
+    def _add(self, space: _Space) -> None:
+        self._spaces.append(space)
+        self._bodies.add(space.values)
 
 
 def _space(name: str, owner: Any) -> _Space | None:
@@ -203,7 +230,9 @@ def _space(name: str, owner: Any) -> _Space | None:
 def _counts(space: str, name: str, value: Any) -> bool:
     if (space, name) in _FREE or name in ("__loader__", "__spec__", "__class__"):
         return False
-    return (callable(value) and getattr(value, "__module__", "") != "typing") or isinstance(value, _DESCRIPTORS)
+    if isinstance(value, (*_DESCRIPTORS, torch.dtype)) or (type(value) is float and space in _CONSTANTS):
+        return True
+    return callable(value) and getattr(value, "__module__", "") != "typing"
 
 
 def _replaced(space: _Space) -> Iterator[_Change]:
@@ -219,7 +248,7 @@ def _hidden(space: _Space) -> Iterator[_Change]:
     known = set(space.names)
     if isinstance(space.owner, type):
         for name, value in list(space.holds.items()):
-            if name not in known and isinstance(value, _LIKE_METHODS):
+            if name not in known and (callable(value) or hasattr(type(value), "__get__")):
                 hidden = next((vars(base)[name] for base in space.owner.__mro__[1:] if name in vars(base)), None)
                 if hidden is not None and not _is_of_its_own(space, hidden, value):
                     yield _Change(space, name, added=True)

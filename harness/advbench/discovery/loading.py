@@ -123,7 +123,10 @@ def _load(registry: Registry, plugin: Plugin, load: Callable[[], Any]) -> None:
         raise
     except BaseException as error:
         registry.report(plugin, describe(error), traceback.format_exc())
+    variables = dict(os.environ)
     changed = before.put_back()
+    if not changed:
+        os.environ.update(variables)  # a plugin may set those that a library of its own reads
     if changed:
         told = f"changed {' and '.join(changed)} for the whole process while it was loaded"
         registry.withdraw(plugin, told)

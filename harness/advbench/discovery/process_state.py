@@ -15,12 +15,13 @@ from advbench.api.executor import taint_process
 from advbench.discovery.arithmetic import exact_float32
 from advbench.discovery.attributes import watched_attributes
 from advbench.discovery.forks import end_if_forked, forks
+from advbench.discovery.image_formats import image_formats
 from advbench.discovery.system_settings import settings_of_the_system
 from advbench.discovery.torch_settings import settings_of_torch
 
 __all__ = ["ProcessState", "calls_watched", "is_interruption", "process_kept"]
 
-SETTINGS = (*settings_of_torch(), *settings_of_the_system())
+SETTINGS = (*settings_of_torch(), *settings_of_the_system(), image_formats())
 """Settings of the process, in the order in which they are put back."""
 
 _MOST = 3

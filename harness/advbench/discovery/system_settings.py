@@ -40,21 +40,20 @@ _TIMERS = [getattr(signal, name) for name in ("ITIMER_REAL", "ITIMER_VIRTUAL", "
 _LIMITS = [] if sys.platform == "win32" else sorted(name for name in dir(resource) if name.startswith("RLIMIT_"))
 
 
-def _environment() -> tuple[str | None, ...]:
-    return tuple(map(os.environ.get, _VARIABLES))
+def _set_environment(before: dict[str, str]) -> None:
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
 
 
-def _set_environment(values: tuple[str | None, ...]) -> None:
-    for name, value in zip(_VARIABLES, values, strict=True):
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
+def _variables_changed(before: dict[str, str], now: dict[str, str]) -> list[str]:
+    """Those that are a fault; a component reads the others itself, and they are put back."""
+    return [name for name in _VARIABLES if before.get(name) != now.get(name)]
 
 
-def _variables_told(before: tuple[str | None, ...], now: tuple[str | None, ...]) -> str:
-    rows = zip(_VARIABLES, before, now, strict=True)
-    return ", ".join(f"{name} {'removed' if to is None else f'to {to}'}" for name, of, to in rows if of != to)
+def _variables_told(before: dict[str, str], now: dict[str, str]) -> str:
+    changed = _variables_changed(before, now)
+    return ", ".join(f"{name} to {now[name]}" if name in now else f"{name} removed" for name in changed)
 
 
 def _folder() -> str | None:
@@ -195,7 +194,13 @@ def _of_the_system() -> Iterator[Setting]:
             told=lambda before, now: ", ".join(_lowered(before, now)),
             matters=lambda before, now: bool(_lowered(before, now)),
         )
-    yield Setting("environment variables", _environment, _set_environment, told=_variables_told)
+    yield Setting(
+        "environment variables",
+        os.environ.copy,
+        _set_environment,
+        told=_variables_told,
+        matters=lambda before, now: bool(_variables_changed(before, now)),
+    )
     yield Setting("the mode of new files", _umask, os.umask, told=_umask_told)
     yield Setting(
         "the locale", lambda: locale.setlocale(locale.LC_ALL), lambda old: locale.setlocale(locale.LC_ALL, old)
@@ -204,7 +209,12 @@ def _of_the_system() -> Iterator[Setting]:
 
 
 def _of_python() -> Iterator[Setting]:
-    yield Setting("how deep Python may recurse", sys.getrecursionlimit, sys.setrecursionlimit)
+    yield Setting(
+        "how deep Python may recurse",
+        sys.getrecursionlimit,
+        sys.setrecursionlimit,
+        matters=lambda before, now: now < before,  # torch.compile raises it
+    )
     yield Setting(
         "whether Python collects garbage", gc.isenabled, lambda before: gc.enable() if before else gc.disable()
     )

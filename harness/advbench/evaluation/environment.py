@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from advbench.evaluation.contracts import check_dataset, check_logits
 from advbench.evaluation.memory import hold_memory
 from advbench.evaluation.precision import LowPrecision
 from advbench.evaluation.watch import Unattacked
+from advbench.evaluation.wiring import wiring
 from advbench.specs import FLOAT32, Chain, resolve_chain, resolve_one
 from advbench.store import Store
 
@@ -86,6 +88,7 @@ class Workspace:
         self._images = dict(images or {})
         self._digests: dict[str, str] = {}
         self._networks: dict[str, Float32Network] = {}
+        self._wirings: dict[str, list[Any]] = {}
         self._states: dict[str, str] = {}
         self._buffers: dict[str, dict[str, str]] = {}
         self._expected: dict[tuple[str, str], tuple[str, int, bool]] = {}
@@ -117,6 +120,7 @@ class Workspace:
             self._states[spec] = state_digest(network)
             self._buffers[spec] = _buffers(network)
             self._networks[spec] = Float32Network(network, f"model {model.name!r}")
+            self._wirings[spec] = wiring(self._networks[spec])
         return self._networks[spec]
 
     def attacked_network(self, spec: str, precision: str) -> torch.nn.Module:
@@ -138,19 +142,34 @@ class Workspace:
         network = self._networks[spec].network
         # What torch.jit.freeze returns has no such attribute.
         training = any(getattr(part, "training", False) for part in network.modules())
-        if not training and state_digest(network) == self._states[spec]:
-            return
+        if training or state_digest(network) != self._states[spec]:
+            raise self._changed(spec, label, training=training, nobody=nobody)
+        if wiring(self._networks[spec]) != self._wirings[spec]:
+            del self._networks[spec]
+            raise ContractError(
+                f"{label}, or the model itself, changed hooks, methods or settings of the model's layers; "
+                "work on a copy (copy.deepcopy), or set them when the model is loaded"
+            )
+
+    def _changed(self, spec: str, label: str, *, training: bool, nobody: bool) -> ContractError:
+        """Forgets a network whose state has changed; says what of it did."""
+        network = self._networks.pop(spec).network
         changed = [name for name, digest in _buffers(network).items() if self._buffers[spec].get(name) != digest]
-        del self._networks[spec]
         if changed and not training:
             names = ", ".join(repr(name) for name in changed)
             who = "the model's own forward" if nobody else f"{label}, or the model's own forward,"
-            raise ContractError(
+            return ContractError(
                 f"{who} changed the model's buffer {names}; a network must be as it was after each image, so let no "
                 "forward count or average in eval mode"
             )
         who = "the model itself" if nobody else f"{label}, or the model itself,"
-        raise ContractError(f"{who} changed the model's weights or put it in training mode")
+        return ContractError(f"{who} changed the model's weights or put it in training mode")
+
+    def forget_changed_networks(self) -> None:
+        """Lets nothing more use the networks that a component has changed before it failed."""
+        for spec in list(self._networks):
+            with contextlib.suppress(ContractError):
+                self.check_network(spec, "")
 
     def check_process(self, label: str) -> None:
         """Raises ContractError when a component of this task changed the process, or its thread raised something.

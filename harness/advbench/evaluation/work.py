@@ -199,6 +199,7 @@ def _run(place: Workspace, task: Task) -> None:
             if is_interruption(error):
                 raise
             changed = error.changed if isinstance(error, ProcessChangedError) else tuple(place.process.put_back())
+            place.forget_changed_networks()
             if not changed:
                 raise
             raise _blamed(place, task, changed, error) from error

@@ -67,6 +67,8 @@ def visible_gpus(number: int, gpus: int) -> dict[str, str]:
 def begin_work(environment: dict[str, str]) -> None:
     """What a worker process does first: it takes its environment, and ends with the driver."""
     os.environ.update(environment)
+    # What components start, such as the workers of DataLoader, begins as it does in the driver.
+    multiprocessing.set_start_method(None, force=True)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # ignored in background jobs: they go on after Ctrl-C
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # it reaches workers, too; the driver reports it
     if sys.platform != "win32":

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import stat
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 import torch
@@ -91,7 +91,11 @@ class ImageFolder(OwnImages):
         return Contents(images, found.num_classes, found.names, found.notes)
 
 
-def _state(name: str, file: Path) -> tuple[Path, tuple[int, ...]]:
+State: TypeAlias = tuple[Path, tuple[int, ...]]
+"""A file and what a changed one is told by."""
+
+
+def _state(name: str, file: Path) -> State:
     """By what a changed file is told from what it was."""
     try:
         status = file.stat()
@@ -103,7 +107,7 @@ def _state(name: str, file: Path) -> tuple[Path, tuple[int, ...]]:
 
 
 @functools.lru_cache(maxsize=2)
-def _read(labels: tuple[int, ...], states: tuple[tuple[Path, tuple[int, ...]], ...], reading: Reading) -> LabelledImages:
+def _read(labels: tuple[int, ...], states: tuple[State, ...], reading: Reading) -> LabelledImages:
     """The images of these files, as long as they are what they were."""
     images: Array = np.empty(0, np.uint8)
     for place, (file, _) in enumerate(states):

@@ -61,7 +61,8 @@ class Npz(OwnImages):
             status = path.stat()
         except (OSError, ValueError) as error:
             raise DataError(f"{self.name}: path={self.path}: no such file") from error
-        found = _read(path, (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino), self.images, self.labels)
+        state = status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+        found = _read(path, state, self.images, self.labels)
         largest = int(found.images.labels.max())
         if self.classes is None:
             return found
