@@ -116,6 +116,19 @@ def own_format() -> None:
     Image.register_save("OF-MINE", Image.SAVE["BMP"])
 
 
+class Numbers(torch.utils.data.Dataset[int]):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, place):
+        return place
+
+
+def loader() -> None:
+    """Reads a dataset by a process that torch starts."""
+    assert len(list(torch.utils.data.DataLoader(Numbers(), num_workers=1))) == 4
+
+
 HOW: dict[str, tuple[Callable[[], object], str]] = {
     "argmax": (replace(torch.Tensor, "argmax", zeros), "torch.Tensor.argmax"),
     "partial": (replace(torch.Tensor, "argmax", functools.partialmethod(torch.Tensor.argmin)), "torch.Tensor.argmax"),
@@ -131,7 +144,7 @@ HOW: dict[str, tuple[Callable[[], object], str]] = {
     "float32": (replace(torch, "float32", torch.float64), "torch.float32"),
     "pi": (replace(math, "pi", 3.0), "math.pi"),
     "fields": (replace(dataclasses, "fields", lambda _: ()), "dataclasses.fields"),
-    "jpeg": (worse, "how PIL reads and writes images (PIL.Image.SAVE['JPEG'])"),
+    "jpeg": (worse, "the image formats of PIL (PIL.Image.SAVE['JPEG'])"),
     "argmin": (replace(torch.Tensor, "argmax", torch.Tensor.argmin), "torch.Tensor.argmax"),
     "cross-entropy": (
         replace(functional, "cross_entropy", flipped(functional.cross_entropy)),
@@ -196,6 +209,7 @@ LAYERS: dict[str, Callable[[torch.nn.Module], object]] = {
 FREE: dict[str, Callable[[], object]] = {
     "seeds": lambda: (torch.manual_seed(1), np.random.seed(2), random.seed(3)),
     "later": later,
+    "loader": loader,
     "variable": lambda: os.environ.update(HOSTILE_SCALE="0"),
     "mock": mocked,
     "deep": lambda: sys.setrecursionlimit(sys.getrecursionlimit() + 1000),

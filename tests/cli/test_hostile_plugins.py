@@ -156,6 +156,11 @@ def test_what_changes_nothing_of_others_is_no_fault(call: Any, fresh: Path, tmp_
     assert "HOSTILE_SCALE" not in os.environ
 
 
+def test_a_component_may_read_a_dataset_by_processes_from_within_a_worker(tmp_path: Path) -> None:
+    defenses = ["hostile:how=loader", "toy-keep"]
+    assert matrix(tmp_path, "run.json", "--jobs", "2", defenses=defenses) == 0
+
+
 PATCH = """
 import {module}
 from advbench.api import Defense, hookimpl
@@ -174,9 +179,10 @@ class Keep(Defense):
 def register_defenses(register):
     register(Keep)
 """
+"""A plugin that replaces an attribute of a module."""
 
 
-def test_a_plugin_that_patches_a_library_that_only_it_loads_is_not_used(fresh: Path, tmp_path: Path) -> None:
+def test_a_plugin_that_patches_a_library_that_only_it_loads_is_not_used(tmp_path: Path) -> None:
     patch = tmp_path / "patch.py"
     patch.write_text(PATCH.format(module="torchvision.models.resnet", name="ResNet.forward"))
     words = [sys.executable, "-m", "advbench", "list", "--plugin", str(patch)]
