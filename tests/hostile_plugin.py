@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import dataclasses
+import functools
 import gc
 import locale
 import math
@@ -20,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -93,8 +96,55 @@ def mocked() -> None:
         functional.relu(torch.ones(1))
 
 
+class Descriptor:
+    def __get__(self, tensor, kind=None):
+        return lambda *given: torch.zeros(len(tensor), dtype=torch.int64)
+
+
+def identity(input, inplace=False):
+    return input
+
+
+def worse() -> None:
+    """Lets PIL write all JPEG files by the code of another format."""
+    Image.preinit()
+    Image.register_save("JPEG", Image.SAVE["BMP"])
+
+
+def own_format() -> None:
+    Image.init()
+    Image.register_save("OF-MINE", Image.SAVE["BMP"])
+
+
+class Numbers(torch.utils.data.Dataset[int]):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, place):
+        return place
+
+
+def loader() -> None:
+    """Reads a dataset by a process that torch starts."""
+    assert len(list(torch.utils.data.DataLoader(Numbers(), num_workers=1))) == 4
+
+
 HOW: dict[str, tuple[Callable[[], object], str]] = {
     "argmax": (replace(torch.Tensor, "argmax", zeros), "torch.Tensor.argmax"),
+    "partial": (replace(torch.Tensor, "argmax", functools.partialmethod(torch.Tensor.argmin)), "torch.Tensor.argmax"),
+    "descriptor": (replace(torch.Tensor, "argmax", Descriptor()), "torch.Tensor.argmax"),
+    "code": (
+        lambda: setattr(functional.relu, "__code__", identity.__code__),
+        "torch.nn.functional.relu",
+    ),
+    "defaults": (
+        lambda: setattr(functional.mse_loss, "__defaults__", (None, None, "sum", None)),
+        "torch.nn.functional.mse_loss",
+    ),
+    "float32": (replace(torch, "float32", torch.float64), "torch.float32"),
+    "pi": (replace(math, "pi", 3.0), "math.pi"),
+    "fields": (replace(dataclasses, "fields", lambda _: ()), "dataclasses.fields"),
+    "jpeg": (worse, "the image formats of PIL (PIL.Image.SAVE['JPEG'])"),
     "argmin": (replace(torch.Tensor, "argmax", torch.Tensor.argmin), "torch.Tensor.argmax"),
     "cross-entropy": (
         replace(functional, "cross_entropy", flipped(functional.cross_entropy)),
@@ -150,10 +200,20 @@ HOW: dict[str, tuple[Callable[[], object], str]] = {
 }
 """What each does, and what messages say of it."""
 
+LAYERS: dict[str, Callable[[torch.nn.Module], object]] = {
+    "layer-hook": lambda layer: layer.register_forward_hook(lambda module, given, answer: -answer),
+    "layer-method": lambda layer: setattr(layer, "forward", lambda images: images.flatten(1)[:, :3]),
+}
+"""What an attack does to each layer of the network that it is given."""
+
 FREE: dict[str, Callable[[], object]] = {
     "seeds": lambda: (torch.manual_seed(1), np.random.seed(2), random.seed(3)),
     "later": later,
+    "loader": loader,
+    "variable": lambda: os.environ.update(HOSTILE_SCALE="0"),
     "mock": mocked,
+    "deep": lambda: sys.setrecursionlimit(sys.getrecursionlimit() + 1000),
+    "format": own_format,
     "added": lambda: (setattr(torch, "of_mine", zeros), setattr(torch.nn.functional, "of_mine", zeros)),
 }
 """What changes no number of others, or only after the component has been asked."""
@@ -180,11 +240,12 @@ class Hostile(Defense):
 
 @dataclass(frozen=True)
 class Drawing(Defense):
-    """Draws from the global generators."""
+    """Draws from the global generators, and reads a variable that nobody sets but hostile:how=variable."""
 
     name = "drawing"
 
     def apply(self, images, rng):
+        images = images * float(os.environ.get("HOSTILE_SCALE", "1"))
         return images + 0.1 * torch.rand(images.shape) + 0.1 * float(np.random.rand()) + 0.1 * random.random()
 
 
@@ -203,7 +264,10 @@ class HostileAttack(Attack):
 
     def run(self, model, images, labels, rng):
         model(images)
-        if not self.asked:
+        if self.how in LAYERS:
+            for layer in model.modules():
+                LAYERS[self.how](layer)
+        elif not self.asked:
             change(self.how)
         return images.clone()
 

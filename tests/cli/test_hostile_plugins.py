@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from tests import hostile_plugin
@@ -16,7 +18,7 @@ from tests.distributed.helpers import bits, run
 HOSTILE = Path(__file__).parents[1] / "hostile_plugin.py"
 IN_WORKERS = (
     "argmax", "cross-entropy", "softmax", "relu", "clip", "round", "core", "another", "recursion", "memory", "stderr",
-    "fork", "dtype", "hook", "kernel", "signal",
+    "fork", "dtype", "hook", "kernel", "signal", "code", "descriptor", "jpeg",
 )  # fmt: skip
 IN_ONE_PROCESS = ("argmax", "len", "files", "stdin", "fork", "mode")
 Once = Callable[[str, Callable[[Path], object]], Path]
@@ -133,12 +135,60 @@ def test_whoever_it_is_that_changes_the_process_is_named(
     assert found[1]["robust_accuracy"] == cells(fresh, "run.json")["toy-keep"]["robust_accuracy"]
 
 
-@pytest.mark.parametrize("how", ["seeds", "mock", "added"])
-def test_what_changes_nothing_of_others_is_no_fault(call: Any, tmp_path: Path, how: str) -> None:
+def test_an_attack_that_changes_the_layers_of_the_network_is_named(fresh: Path, tmp_path: Path) -> None:
+    attacks = "hostile-attack:how=layer-hook hostile-attack:how=layer-method toy-sign"
+    assert matrix(tmp_path, "run.json", defenses=["toy-keep"], attacks=attacks) == 1
+    hook, method, other = json.loads((tmp_path / "run.json").read_text())["cells"]
+    for cell in (hook, method):
+        assert "attack 'hostile-attack', or the model itself, changed hooks, methods or settings" in cell["error"]
+    assert other["robust_accuracy"] == cells(fresh, "run.json")["toy-keep"]["robust_accuracy"]
+
+
+@pytest.mark.parametrize("how", ["seeds", "mock", "added", "deep", "format", "variable"])
+def test_what_changes_nothing_of_others_is_no_fault(call: Any, fresh: Path, tmp_path: Path, how: str) -> None:
     store = ("--store", tmp_path / "store", "--plugin", TOY, "--plugin", HOSTILE)
     axes = ("--datasets", "toy", "--models", "toy-linear", "--attacks", "toy-sign")
-    called = call("matrix", *axes, "--defenses", f"hostile:how={how}", "drawing", *store)
+    called = call(
+        "matrix", *axes, "--defenses", f"hostile:how={how}", "drawing", *store, "--export", tmp_path / "run.json"
+    )
     assert called.code == 0, called.err
+    assert cells(tmp_path, "run.json")["drawing"] == cells(fresh, "run.json")["drawing"] | {"seconds": ANY}
+    assert "HOSTILE_SCALE" not in os.environ
+
+
+def test_a_component_may_read_a_dataset_by_processes_from_within_a_worker(tmp_path: Path) -> None:
+    defenses = ["hostile:how=loader", "toy-keep"]
+    assert matrix(tmp_path, "run.json", "--jobs", "2", defenses=defenses) == 0
+
+
+PATCH = """
+import {module}
+from advbench.api import Defense, hookimpl
+
+{module}.{name} = lambda *given: None
+
+
+class Keep(Defense):
+    name = "keep"
+
+    def apply(self, images, rng):
+        return images
+
+
+@hookimpl
+def register_defenses(register):
+    register(Keep)
+"""
+"""A plugin that replaces an attribute of a module."""
+
+
+def test_a_plugin_that_patches_a_library_that_only_it_loads_is_not_used(tmp_path: Path) -> None:
+    patch = tmp_path / "patch.py"
+    patch.write_text(PATCH.format(module="torchvision.models.resnet", name="ResNet.forward"))
+    words = [sys.executable, "-m", "advbench", "list", "--plugin", str(patch)]
+    told = run(words).stderr
+    name = "torchvision.models.resnet.ResNet.forward (which cannot be put back)"
+    assert f"changed {name} for the whole process while it was loaded; nothing of the plugin is used" in told
 
 
 def test_a_plugin_that_changes_the_process_when_it_is_loaded_is_not_used(

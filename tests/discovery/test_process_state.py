@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -33,6 +35,22 @@ def test_what_torch_replaces_itself_is_no_change() -> None:
     torch.optim.Adam(network.parameters()).step()
     torch.func.vmap(torch.func.grad(lambda x: (x**2).sum()))(torch.ones(2, 2))
     assert process.put_back() == []
+
+
+def test_libraries_that_a_component_loads_itself_are_no_change() -> None:
+    script = """
+from advbench.discovery import ProcessState
+from advbench.discovery.attributes import watch_attributes
+watch_attributes()
+process = ProcessState.now()
+import torchvision.models, scipy.ndimage, scipy.optimize, PIL.Image, foolbox, skimage.restoration
+from sklearn.cluster import KMeans
+KMeans(2, n_init=1).fit([[0.0, 1.0], [1.0, 2.0], [3.0, 4.0]])
+PIL.Image.init()
+print(process.put_back(), process.put_back())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[] []\n"
 
 
 def test_the_global_generators_begin_each_time_where_the_seed_says() -> None:

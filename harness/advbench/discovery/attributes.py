@@ -15,7 +15,7 @@ import torch
 from advbench.discovery.bodies import Bodies
 from advbench.discovery.foreign import foreign_functions
 
-__all__ = ["Attributes", "watch_attributes", "watched_attributes"]
+__all__ = ["LASTING", "Attributes", "watch_attributes", "watched_attributes"]
 
 _MODULES = frozenset({
     "base64", "bisect", "collections", "contextlib", "copy", "dataclasses", "functools", "hashlib", "heapq", "inspect",
@@ -38,6 +38,9 @@ _PACKAGES = frozenset({
     "sklearn.cluster", "sklearn.decomposition",
 })  # fmt: skip
 """Packages that are watched with all modules in them."""
+
+LASTING = "(which cannot be put back)"
+"""What messages say of a change that stays."""
 
 _CONSTANTS = frozenset({"math", "numpy", "torch"})
 """Modules whose numbers, such as pi, are watched, too."""
@@ -142,7 +145,7 @@ class Attributes:
         if top == "advbench" or top in self._packages - _PACKAGES:  # plugins may use functions of any file
             return []
         values = zip(space.names, space.values, strict=True)
-        return [f"{space.name}.{name}" for name in dict.fromkeys(foreign_functions(module, values))]
+        return [f"{space.name}.{name} {LASTING}" for name in dict.fromkeys(foreign_functions(module, values))]
 
     def include(self, packages: frozenset[str]) -> None:
         """Watches these packages, too."""

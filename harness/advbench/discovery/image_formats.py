@@ -44,6 +44,4 @@ def _told(before: Tables, now: Tables) -> str:
 
 def image_formats() -> Setting:
     """The setting that holds all tables."""
-    return Setting(
-        "how PIL reads and writes images", _read, _write, _told, lambda before, now: bool(_replaced(before, now))
-    )
+    return Setting("the image formats of PIL", _read, _write, _told, lambda before, now: bool(_replaced(before, now)))

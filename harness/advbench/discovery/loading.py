@@ -17,7 +17,7 @@ from advbench import __version__
 from advbench.api import API_VERSION, Component, hookspecs
 from advbench.api.executor import taint_process
 from advbench.api.modules import import_file
-from advbench.discovery.attributes import watch_attributes
+from advbench.discovery.attributes import LASTING, watch_attributes
 from advbench.discovery.process_state import ProcessState
 from advbench.discovery.registry import KINDS, Plugin, Registry
 from advbench.discovery.threads import threads_watched
@@ -130,7 +130,8 @@ def _load(registry: Registry, plugin: Plugin, load: Callable[[], Any]) -> None:
     if changed:
         told = f"changed {' and '.join(changed)} for the whole process while it was loaded"
         registry.withdraw(plugin, told)
-        registry.report(plugin, f"{told}; that is put back, and nothing of the plugin is used")
+        kept = "" if LASTING in told else "that is put back, and "
+        registry.report(plugin, f"{told}; {kept}nothing of the plugin is used")
         taint_process(f"plugin {plugin.name!r} {told}")
 
 
