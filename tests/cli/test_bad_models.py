@@ -68,11 +68,6 @@ CASES = {
         "fgsm",
         "model 'bad-model' gives no gradient at its images, which attack 'fgsm' follows",
     ),
-    "in-place change of the input": (
-        "images.mul_(0.5)",
-        "square:queries=2",
-        "model 'bad-model' changed its input images in place",
-    ),
 }
 """What its forward pass does, an attack, and the message."""
 

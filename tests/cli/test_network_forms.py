@@ -35,6 +35,13 @@ class Output:
 
 Pair = collections.namedtuple("Pair", "logits aux_logits")
 
+class InPlace(nn.Module):
+    def __init__(self):
+        super().__init__(); self.net = base()
+    def forward(self, images):
+        return self.net(images.mul_(0.5).mul_(2.0))
+
+def in_place(): return InPlace()
 def float64(): return Wrapped(lambda z: z, torch.float64)
 def float16(): return Wrapped(lambda z: z, torch.float16)
 def float16_cast(): return Wrapped(lambda z: z.float(), torch.float16)
@@ -108,7 +115,9 @@ def numbers(cells: list[dict[str, Any]]) -> list[tuple[float, float]]:
     return [(cell["clean_accuracy"], cell["robust_accuracy"]) for cell in cells]
 
 
-@pytest.mark.parametrize("form", ["mapping", "output", "pair", "first", "listed", "more", "compiled", "double"])
+@pytest.mark.parametrize(
+    "form", ["mapping", "output", "pair", "first", "listed", "more", "compiled", "double", "in_place"]
+)
 def test_what_stands_round_the_logits_changes_nothing(outcomes: Callable[..., Any], form: str) -> None:
     assert numbers(outcomes(form)) == numbers(outcomes("base"))
 

@@ -10,11 +10,10 @@ import pytest
 import torch
 from tests.conftest import TOY, Called
 
-from advbench.api import Attack
+from advbench.api import Attack, Float32Network
 from advbench.cli.flags import PRECISIONS as FLAG_PRECISIONS
 from advbench.errors import UsageError
 from advbench.evaluation import Estimate
-from advbench.evaluation.environment import Workspace
 from advbench.evaluation.precision import LowPrecision
 from advbench.specs import PRECISIONS, load_suite
 from advbench.store import Store
@@ -53,18 +52,11 @@ def test_logits_and_gradients_are_float32_of_a_network_that_computes_in_bfloat16
 def test_only_the_attack_sees_the_other_precision(toy: Toy, monkeypatch: pytest.MonkeyPatch, threat: str) -> None:
     seen: set[tuple[str, bool]] = set()
     during = "judging"
-    load = Workspace.network
+    answer = Float32Network.forward
 
-    def network(self: Workspace, spec: str) -> torch.nn.Module:
-        found = load(self, spec)
-        answer = type(found).forward
-
-        def noting(images: torch.Tensor) -> torch.Tensor:
-            seen.add((during, torch.is_autocast_enabled("cpu")))
-            return answer(found, images)  # type: ignore[no-any-return]
-
-        found.forward = noting
-        return found
+    def noting(self: Float32Network, images: torch.Tensor) -> torch.Tensor:
+        seen.add((during, torch.is_autocast_enabled("cpu")))
+        return answer(self, images)
 
     def attacked(self: Attack, *given: Any) -> Any:
         nonlocal during
@@ -73,7 +65,7 @@ def test_only_the_attack_sees_the_other_precision(toy: Toy, monkeypatch: pytest.
         during = "judging"
         return images, {}
 
-    monkeypatch.setattr(Workspace, "network", network)
+    monkeypatch.setattr(Float32Network, "forward", noting)
     monkeypatch.setattr(Attack, "run_with_notes", attacked)
     monkeypatch.setattr(
         "advbench.cli.matrix_run.estimate", lambda todo, _: Estimate(0.0, dict.fromkeys(todo.jobs, 0.0), rough=False)

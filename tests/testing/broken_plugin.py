@@ -25,7 +25,9 @@ MODELS = (
     "probabilities", "classes", "dropout", "batch-norm", "in-place", "detached", "not-finite", "raw-pixels",
     "new-weights", "new-digest", "no-network",
 )  # fmt: skip
-DATASETS = ("ids-descend", "ids-twice", "range", "labels", "dtype", "shuffled", "new-digest")
+DATASETS = (
+    "ids-descend", "ids-twice", "range", "labels", "dtype", "shuffled", "new-digest", "few-names", "no-names",
+)  # fmt: skip
 
 
 COUNT = itertools.count()

@@ -57,7 +57,8 @@ class Float32Network(nn.Module):
         if self._cast is not None:
             return self.network(images.to(self._cast))
         try:
-            return self.network(images.clone())  # which a network may normalise in place
+            # A network may normalise in place. torch.compile warns of images that are no leaves of the graph.
+            return self.network(images if hasattr(self.network, "_orig_mod") else images.clone())
         except RuntimeError as error:
             # Asked only now: most networks with such weights cast the images themselves.
             if "type" not in str(error):
