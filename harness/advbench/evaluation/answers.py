@@ -116,7 +116,16 @@ class Answers:
 
     def asks(self, defense: Defense) -> bool:
         """Whether a defense is asked, too: all but those whose class says that they are self-contained."""
-        return self.is_live(defense) or not behaviour.is_self_contained(defense)
+        return self.is_live(defense) or (self._can_be_lost() and not behaviour.is_self_contained(defense))
+
+    def _can_be_lost(self) -> bool:
+        """Whether a defense that takes all memory, or ends its process, costs nobody else anything when it is asked.
+
+        It would cost a cluster its workers, and a process that holds its tasks to a limit of memory is no worker.
+        """
+        if self.executor is None or self.executor.in_process:
+            return self.environment.memory is None
+        return self.executor.name == "processes"
 
     def is_live(self, defense: Defense) -> bool:
         """Whether a defense is one of this session, which no other process has."""
