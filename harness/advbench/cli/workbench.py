@@ -60,7 +60,10 @@ class Workbench:
         """Who asks networks what they answer, and knows what they answered when stored results were made."""
         if self._answers is None:
             peek = getattr(self.options, "dry_run", False)
-            self._answers = Answers(self.environment, self.registry, self.sources, self.executor, peek=peek)
+            holds_memory = getattr(self.options, "memory", None) is not None
+            self._answers = Answers(
+                self.environment, self.registry, self.sources, self.executor, peek=peek, holds_memory=holds_memory
+            )
         return self._answers
 
     def tell_answers(self) -> None:

@@ -65,6 +65,7 @@ class Answers:
         sources: Where datasets may look.
         executor: Who runs the tasks; None where this process does.
         peek: Whether only what is stored is compared: nothing is downloaded, and :meth:`keep` is not called.
+        holds_memory: Whether the user has set a limit of memory, which a defense that is asked here might exceed.
 
     Attributes:
         notes: What users should know: which networks answer otherwise than before, or at random.
@@ -79,12 +80,14 @@ class Answers:
         executor: Executor | None = None,
         *,
         peek: bool = False,
+        holds_memory: bool = False,
     ) -> None:
         self.environment = environment
         self.registry = registry
         self.sources = sources
         self.executor = executor
         self.peek = peek
+        self._holds_memory = holds_memory
         self.notes: list[str] = []
         self.images: dict[str, LabelledImages] = {}
         self.keys: set[str] = set()
@@ -124,7 +127,7 @@ class Answers:
         It would cost a cluster its workers, and a process that holds its tasks to a limit of memory is no worker.
         """
         if self.executor is None or self.executor.in_process:
-            return self.environment.memory is None
+            return not self._holds_memory
         return self.executor.name == "processes"
 
     def is_live(self, defense: Defense) -> bool:
