@@ -243,6 +243,7 @@ class Drawing(Defense):
     """Draws from the global generators, and reads a variable that nobody sets but hostile:how=variable."""
 
     name = "drawing"
+    self_contained = True  # for this test: what draws from global generators is asked, and never used again
 
     def apply(self, images, rng):
         images = images * float(os.environ.get("HOSTILE_SCALE", "1"))

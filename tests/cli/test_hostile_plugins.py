@@ -98,7 +98,8 @@ def test_the_numbers_of_others_are_those_of_a_fresh_store(
     expected = numbers(fresh, "run.json")
     assert len(expected) == 2
     assert numbers(folder, "run.json") == numbers(folder, "later.json") == expected
-    stored = {key: record for key, record in bits(folder / "store").items() if record["status"] == "ok"}
+    found = bits(folder / "store").items()
+    stored = {key: record for key, record in found if not record["defense"].startswith("hostile")}
     assert stored == bits(fresh / "store")
 
 
@@ -113,8 +114,8 @@ def test_the_numbers_of_others_are_those_of_a_fresh_store(
             1,
         ),
         (
-            {"models": "hostile-model:digest_how=clip toy-linear"},
-            "model 'hostile-model:digest_how=clip' changed numpy.clip",
+            {"models": "hostile-model:digest_how=round toy-linear"},
+            "model 'hostile-model:digest_how=round' changed builtins.round",
             1,
         ),
         (
