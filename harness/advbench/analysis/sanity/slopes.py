@@ -25,7 +25,7 @@ def nan_gradient(cells: Sequence[Seen]) -> Iterator[Finding]:
 
 
 def flat_at_bounds(cells: Sequence[Seen]) -> Iterator[Finding]:
-    """Samples whose gradient is exactly zero at the pixels that are 0 or 1 alone, which a little inside have one."""
+    """Samples whose gradient is exactly zero at the pixels nearest to 0 and 1 alone, which farther inside have one."""
     for group in _by_classifier(cells):
         cell = group[0]
         count = cell.summary.flat_at_bounds
@@ -33,7 +33,7 @@ def flat_at_bounds(cells: Sequence[Seen]) -> Iterator[Finding]:
             yield Finding(
                 "zero-gradients-at-bounds",
                 places(group),
-                f"the gradient is zero at exactly the pixels that are 0 or 1 for {count} of {cell.summary.right} "
+                f"the gradient is zero at exactly the pixels nearest to 0 and 1 for {count} of {cell.summary.right} "
                 f"samples ({cell.victim})",
                 "attacks that follow gradients cannot move these pixels: leave clamp, relu and rounding of the input "
                 "out of the model, which is given images in [0, 1]",
