@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from advbench.evaluation.allocator import keep_freed_memory
+from advbench.process.allocator import keep_freed_memory
 from benchmarks import attacks, defenses, matrix, overhead, scaling
 from benchmarks.settings import Settings
 from benchmarks.subjects import load_samples

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from advbench.api import Attack, SampleRandom
-from advbench.discovery import discover
+from advbench.discovery.loading import discover
 from advbench.specs import resolve_one
 from benchmarks.settings import Run, Settings
 from benchmarks.subjects import Samples

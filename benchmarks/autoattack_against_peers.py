@@ -24,9 +24,9 @@ import torch
 from tabulate import tabulate
 
 from advbench.api import Dataset, DataSources, Model, SampleRandom
-from advbench.discovery import discover
-from advbench.evaluation.environment import pick_device
-from advbench.evaluation.plan import pick_ids
+from advbench.discovery.loading import discover
+from advbench.evaluation.plan.build import pick_ids
+from advbench.evaluation.work.workspace import pick_device
 from advbench.specs import resolve_one
 from advbench_attacks.apgd import AutoPgd
 from advbench_attacks.autoattack import AutoAttack

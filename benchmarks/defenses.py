@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from advbench.api import Defense, SampleRandom
-from advbench.discovery import discover
+from advbench.discovery.loading import discover
 from advbench.specs import resolve_one
 from benchmarks.subjects import load_images
 from benchmarks.timing import take_turns

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from advbench.api import Defense, SampleRandom
-from advbench.discovery import discover
+from advbench.discovery.loading import discover
 from advbench.specs import resolve_one
 from benchmarks.command import advbench
 from benchmarks.defenses import Images, gaussian_loop, jpeg_loop, kmeans_loop, tv_loop

@@ -21,7 +21,7 @@ began = time.perf_counter()
 import torch
 from advbench.api import Attack, Defense
 from advbench.cli.main import main
-from advbench.evaluation import environment
+from advbench.evaluation.work import workspace as environment
 
 inside, depth = 0.0, 0
 
@@ -51,7 +51,7 @@ def counted(self, spec):
     return found
 environment.Workspace.network = counted
 
-from advbench.discovery import discover
+from advbench.discovery.loading import discover
 discover()
 for kind, name in ((Attack, "run"), (Attack, "run_with_notes"), (Defense, "apply"), (Defense, "approximation")):
     for one in {kind, *subclasses(kind)}:

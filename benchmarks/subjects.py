@@ -9,9 +9,9 @@ import platformdirs
 import torch
 
 from advbench.api import Dataset, DataSources, Model
-from advbench.discovery import discover
-from advbench.evaluation.environment import pick_device
-from advbench.evaluation.plan import pick_ids
+from advbench.discovery.loading import discover
+from advbench.evaluation.plan.build import pick_ids
+from advbench.evaluation.work.workspace import pick_device
 from advbench.specs import resolve_one
 
 __all__ = ["Samples", "load_images", "load_samples"]

@@ -81,7 +81,7 @@ def kernel() -> None:
 
 
 def scores() -> Any:
-    return sys.modules["advbench.evaluation.score"]
+    return sys.modules["advbench.evaluation.work.score"]
 
 
 def toy(name: str) -> Any:
@@ -163,7 +163,7 @@ HOW: dict[str, tuple[Callable[[], object], str]] = {
     "round": (replace(builtins, "round", lambda *_: 0), "builtins.round"),
     "random": (replace(random, "random", lambda: 0.0), "random.random"),
     "sqrt": (replace(math, "sqrt", lambda _: 1.0), "math.sqrt"),
-    "core": (lambda: setattr(scores(), "_bits", lambda *_: []), "advbench.evaluation.score._bits"),
+    "core": (lambda: setattr(scores(), "_bits", lambda *_: []), "advbench.evaluation.work.score._bits"),
     "api": (replace(advbench.api.SampleRandom, "normal", lambda *_: 0), "SampleRandom.normal"),
     "another": (lambda: setattr(toy("Dim"), "apply", lambda self, images, rng: images), "Dim.apply"),
     "recursion": (lambda: sys.setrecursionlimit(300), "how deep Python may recurse (to 300)"),

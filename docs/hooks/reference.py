@@ -15,7 +15,7 @@ from advbench.api import Component, Parameter
 from advbench.api.parameters import format_value
 from advbench.cli.main import COMMANDS
 from advbench.cli.parser import CommandParser
-from advbench.discovery import discover
+from advbench.discovery.loading import discover
 
 KINDS = {
     "attacks": "Attacks",

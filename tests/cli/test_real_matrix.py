@@ -14,8 +14,8 @@ from PIL import Image
 from tests.conftest import Called
 
 from advbench.api import DataSources, Model
-from advbench.discovery import discover
-from advbench.evaluation import pick_ids
+from advbench.discovery.loading import discover
+from advbench.evaluation.plan.build import pick_ids
 from advbench.specs import resolve_one
 from advbench.store import Store
 from advbench_attacks import foolbox_engine

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from tests.conftest import Called
 
-from advbench.discovery import Registry, discover
+from advbench.discovery.loading import discover
+from advbench.discovery.registry import Registry
 from advbench.errors import UnknownNameError
-from advbench.evaluation import resolve_axes
+from advbench.evaluation.plan.build import resolve_axes
 from advbench.specs import load_suite
 
 PAPER = Path(__file__).parents[1] / "paper_plugin.py"

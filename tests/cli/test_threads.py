@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from advbench.cli.workbench import Workbench
-from advbench.evaluation import THREAD_VARIABLES, Environment
-from advbench.evaluation import environment as environment_module
+from advbench.evaluation.work import workspace as environment_module
+from advbench.evaluation.work.workspace import THREAD_VARIABLES, Environment
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from advbench.discovery import process_kept
-from advbench.discovery.arithmetic import exact_float32, float32_settings, set_float32
+from advbench.process.float32 import exact_float32, float32_settings, set_float32
+from advbench.process.state import process_kept
 
 CHANGES: dict[str, Callable[[], object]] = {
     "nothing": lambda: None,

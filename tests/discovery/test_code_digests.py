@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from advbench.discovery import code_digests, discover, look_again
+from advbench.discovery.identity import code_digests, look_again
 from advbench.discovery.imports import imports_of
+from advbench.discovery.loading import discover
 from advbench.errors import UsageError
 
 PACKAGE = {

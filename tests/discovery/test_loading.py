@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from advbench.api import import_file
-from advbench.discovery import code_digests, dependency_versions, discover, look_again
+from advbench.discovery.identity import code_digests, dependency_versions, look_again
+from advbench.discovery.loading import discover
 from advbench.errors import PluginError, UnknownNameError, UsageError
 
 GOOD = """

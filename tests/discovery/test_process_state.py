@@ -11,8 +11,8 @@ import pytest
 import torch
 from tests import hostile_plugin
 
-from advbench.discovery import ProcessState, process_kept
-from advbench.discovery.attributes import watch_attributes
+from advbench.process.attributes import watch_attributes
+from advbench.process.state import ProcessState, process_kept
 
 IN_PROCESSES_OF_THEIR_OWN = ("core", "another", "files", "memory", "stdin", "stderr", "fork", "kernel", "warnings")
 
@@ -39,8 +39,8 @@ def test_what_torch_replaces_itself_is_no_change() -> None:
 
 def test_libraries_that_a_component_loads_itself_are_no_change() -> None:
     script = """
-from advbench.discovery import ProcessState
-from advbench.discovery.attributes import watch_attributes
+from advbench.process.state import ProcessState
+from advbench.process.attributes import watch_attributes
 watch_attributes()
 process = ProcessState.now()
 import torchvision.models, scipy.ndimage, scipy.optimize, PIL.Image, foolbox, skimage.restoration

@@ -12,9 +12,9 @@ from safetensors import safe_open
 from tests.distributed.helpers import bits, command, environment, leftovers, run
 from tests.distributed.soak import soak
 
-from advbench.evaluation.environment import Environment
-from advbench.evaluation.tasks import JoinTask
-from advbench.evaluation.work import execute
+from advbench.evaluation.plan.tasks import JoinTask
+from advbench.evaluation.work.execute import execute
+from advbench.evaluation.work.workspace import Environment
 from advbench.store import Store
 
 

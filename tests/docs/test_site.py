@@ -16,7 +16,7 @@ from tests.docs.following import Block, blocks
 
 from advbench import api
 from advbench.cli.main import COMMANDS
-from advbench.discovery import discover
+from advbench.discovery.loading import discover
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from advbench.api import ContractError, Defense, SampleRandom, for_rows, param
-from advbench.evaluation.adaptive import DefendedClassifier
+from advbench.evaluation.work.adaptive import DefendedClassifier
 from advbench.specs import Chain
 
 

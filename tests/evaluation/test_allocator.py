@@ -9,7 +9,7 @@ import pytest
 
 PROGRAM = """
 import resource, torch
-from advbench.evaluation.allocator import keep_freed_memory
+from advbench.process.allocator import keep_freed_memory
 keep_freed_memory()
 torch.ones(2**24)  # 64 MiB
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

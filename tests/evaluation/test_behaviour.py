@@ -9,7 +9,15 @@ import pytest
 import torch
 from tests.toy_plugin import ToyLinear
 
-from advbench.evaluation.behaviour import SAMPLES, agree, ask, identify, is_self_contained, packed, unpacked
+from advbench.evaluation.work.behaviour.compare import (
+    SAMPLES,
+    agree,
+    ask,
+    identify,
+    is_self_contained,
+    packed,
+    unpacked,
+)
 
 STORED = np.array([[0.0, 10.0, -10.0], [1.0, 1.5, 2.0]], dtype=np.float32)
 

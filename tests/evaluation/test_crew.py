@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import TOY, Called
 
 from advbench.api import Executor
-from advbench.evaluation.driver import RETRIES
+from advbench.evaluation.run.scheduler import RETRIES
 from advbench.executors.processes import Processes
 from advbench.executors.workers import WorkerPool
 
@@ -130,9 +130,9 @@ def test_a_worker_sees_the_gpu_that_was_dealt_to_it(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_task_whose_material_is_no_longer_that_of_its_key_is_not_stored(toy: Toy, tmp_path: Path) -> None:
-    from advbench.evaluation import environment as current
-    from advbench.evaluation.tasks import CleanTask
-    from advbench.evaluation.work import execute
+    from advbench.evaluation.plan.tasks import CleanTask
+    from advbench.evaluation.work import workspace as current
+    from advbench.evaluation.work.execute import execute
     from advbench.store import Store
 
     toy(defenses=["toy-keep"])
@@ -172,9 +172,9 @@ with Store(Path(sys.argv[1])).time_note(sys.argv[2]) as note:
 def test_a_worker_to_which_a_pool_gives_what_ended_others_says_what_the_driver_would(
     toy: Toy, tmp_path: Path, written: list[str], error: str
 ) -> None:
-    from advbench.evaluation import environment as current
-    from advbench.evaluation.tasks import CleanTask
-    from advbench.evaluation.work import execute, note_of
+    from advbench.evaluation.plan.tasks import CleanTask
+    from advbench.evaluation.work import workspace as current
+    from advbench.evaluation.work.execute import execute, note_of
     from advbench.store import Store
 
     toy(defenses=["toy-keep"])

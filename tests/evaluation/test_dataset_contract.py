@@ -10,7 +10,9 @@ import torch
 from tests.toy_plugin import SHAPE, Toy, ToySign
 
 from advbench.api import Budget, ContractError, LabelledImages
-from advbench.evaluation import check_adversarial, check_dataset, class_names, dataset_notes
+from advbench.contracts.attacks import check_adversarial
+from advbench.contracts.datasets import check_dataset
+from advbench.evaluation.run.dataset_facts import class_names, dataset_notes
 
 CLEAN = torch.rand(4, *SHAPE, generator=torch.Generator().manual_seed(0))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from advbench.evaluation.draw_graphs import DrawGraphs
+from advbench.evaluation.work.eot_graphs import DrawGraphs
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import torch
 from tests.conftest import Called
 
 from advbench.api import Executor
-from advbench.evaluation.environment import Workspace
+from advbench.evaluation.work.workspace import Workspace
 from advbench.executors.processes import Processes
 
 Toy = Callable[..., tuple[Called, dict[str, Any]]]
@@ -50,7 +50,7 @@ def test_a_network_is_tried_on_one_batch_and_a_slow_one_once(
 
 
 def test_a_forecast_does_not_hold_up_the_run(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(import_module("advbench.evaluation.estimate"), "_ALL_IN", 0.0)
+    monkeypatch.setattr(import_module("advbench.evaluation.run.estimate"), "_ALL_IN", 0.0)
     called, _ = toy("-v")
     assert called.code == 0
     assert "the forecast leaves out what was not tried in 0 s" in called.err
@@ -61,7 +61,7 @@ def test_an_attack_that_knows_the_defense_takes_the_time_of_all_its_draws(
     toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken = {"pass": 0.03, "defense": 0.1}
-    trial = import_module("advbench.evaluation.estimate")._Trial
+    trial = import_module("advbench.evaluation.run.estimate")._Trial
     monkeypatch.setattr(trial, "_seconds", lambda _, thing: taken[thing[0]])
     monkeypatch.setattr("advbench.cli.matrix_run.run_todo", lambda *_, **__: None)
     called, _ = toy("--threats", "adaptive", "--eot", 5, defenses=["toy-noise"])

@@ -9,9 +9,9 @@ import numpy as np
 
 from advbench.cli.main import main
 from advbench.cli.session import CORE
-from advbench.discovery import discover
-from advbench.evaluation import Environment, Exhibits, Workspace
-from advbench.evaluation.exhibits import by_turns
+from advbench.discovery.loading import discover
+from advbench.evaluation.work.example_images import Exhibits, by_turns
+from advbench.evaluation.work.workspace import Environment, Workspace
 from advbench.store import Store
 
 MATRIX = (

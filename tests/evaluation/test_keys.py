@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from advbench.api import DataSources
-from advbench.discovery import Registry, discover
-from advbench.evaluation import Plan, build_plan, pick_ids, resolve_axes
-from advbench.evaluation import keys as keys_module
+from advbench.discovery.loading import discover
+from advbench.discovery.registry import Registry
+from advbench.evaluation.plan import keys as keys_module
+from advbench.evaluation.plan.build import Plan, build_plan, pick_ids, resolve_axes
 from advbench.specs import Suite
 
 SUITE = Suite(

@@ -11,8 +11,10 @@ import pytest
 
 from advbench.analysis import Summary, build_results
 from advbench.api import DataSources
-from advbench.discovery import discover
-from advbench.evaluation import Axes, Plan, Todo, build_plan, resolve_axes, survey
+from advbench.discovery.loading import discover
+from advbench.evaluation.plan.build import Plan, build_plan, resolve_axes
+from advbench.evaluation.plan.cells import Axes
+from advbench.evaluation.run.schedule import Todo, survey
 from advbench.report.board import Board, make_boards
 from advbench.specs import Suite
 from advbench.store import Store

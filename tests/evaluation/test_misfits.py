@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import TOY, Called
 
 from advbench.api import Defense
-from advbench.discovery import discover
+from advbench.discovery.loading import discover
 from advbench.specs import resolve_chain
 
 PLUGIN = '''

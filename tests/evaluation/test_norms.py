@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from advbench.api import Attack, Budget, ContractError, DataSources
-from advbench.discovery import discover
-from advbench.evaluation import build_plan, resolve_axes
-from advbench.evaluation.contracts import check_norm
+from advbench.contracts.attacks import check_norm
+from advbench.discovery.loading import discover
+from advbench.evaluation.plan.build import build_plan, resolve_axes
 from advbench.specs import Suite
 
 

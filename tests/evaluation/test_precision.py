@@ -13,8 +13,8 @@ from tests.conftest import TOY, Called
 from advbench.api import Attack, Float32Network
 from advbench.cli.flags import PRECISIONS as FLAG_PRECISIONS
 from advbench.errors import UsageError
-from advbench.evaluation import Estimate
-from advbench.evaluation.precision import LowPrecision
+from advbench.evaluation.run.estimate import Estimate
+from advbench.evaluation.work.precision import LowPrecision
 from advbench.specs import PRECISIONS, load_suite
 from advbench.store import Store
 

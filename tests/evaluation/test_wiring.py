@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from advbench.evaluation.wiring import wiring
+from advbench.process.layers import wiring
 
 
 class Counting(torch.nn.Module):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from advbench.discovery import discover
+from advbench.discovery.loading import discover
 from advbench.errors import UsageError
 from advbench.report import plan_exports, print_results, write_export
 from advbench.report.board import make_boards

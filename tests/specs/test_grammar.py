@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from advbench.discovery import Registry, discover
+from advbench.discovery.loading import discover
+from advbench.discovery.registry import Registry
 from advbench.errors import SpecError, UnknownNameError, UsageError
 from advbench.specs import expand, full_spec, parse_chain, resolve, resolve_chain, resolve_one, select, short_spec
 

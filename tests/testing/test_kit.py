@@ -13,7 +13,7 @@ import torch
 from tests.testing import broken_plugin
 
 from advbench.api import Defense, SampleRandom
-from advbench.discovery import discover
+from advbench.discovery.loading import discover
 from advbench.testing import assert_conforms, check
 
 PLUGIN = Path(__file__).with_name("broken_plugin.py")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from advbench.api import Component
-    from advbench.discovery import Plugin, Registered, Registry
+    from advbench.discovery.registry import Plugin, Registered, Registry
     from advbench.testing import Finding
 
 KINDS = ("attacks", "defenses", "models", "datasets")
@@ -163,7 +163,7 @@ def _at_defaults(registry: Registry, registered: Registered) -> _Target:
 
 def _kind(component: Component) -> str:
     """The kind of a component, as one word."""
-    from advbench.discovery import KINDS as BASES
+    from advbench.discovery.registry import KINDS as BASES
 
     return next(kind[:-1] for kind, base in BASES.items() if isinstance(component, base))
 

@@ -17,7 +17,7 @@ from advbench.errors import StoreError, describe
 
 if TYPE_CHECKING:
     from advbench.api import Dataset, DataSources, Defense, Model
-    from advbench.discovery import Registered
+    from advbench.discovery.registry import Registered
 
 
 _WIDTH = 27
@@ -105,7 +105,7 @@ def _components(options: argparse.Namespace) -> Iterator[Finding]:
     from rich.console import Console
 
     from advbench.cli.session import CORE, data_sources, open_store, plugin_files
-    from advbench.discovery import discover
+    from advbench.discovery.loading import discover
 
     registry = discover(CORE, plugin_files(options), without=options.no_plugin, strict=options.strict_plugins)
     for plugin in registry.plugins:

@@ -9,7 +9,8 @@ from typing import Any
 from rich.console import Console
 
 from advbench.cli.session import CORE, data_sources, open_registry, open_store, plugin_files
-from advbench.evaluation import Environment, Exhibits, Workspace, pick_device
+from advbench.evaluation.work.example_images import Exhibits
+from advbench.evaluation.work.workspace import Environment, Workspace, pick_device
 
 __all__ = ["exhibits_of"]
 

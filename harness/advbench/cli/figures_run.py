@@ -11,7 +11,7 @@ from advbench.cli.exhibition import exhibits_of
 from advbench.cli.session import messages, open_store, set_up_logging
 from advbench.cli.stored_runs import find_run, read_results
 from advbench.errors import UsageError, describe
-from advbench.evaluation import Exhibits
+from advbench.evaluation.work.example_images import Exhibits
 from advbench.store import Store
 
 __all__ = ["draw_figures"]

@@ -11,7 +11,7 @@ from advbench.cli.flags import add_plugin_flags
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from advbench.discovery import Registered
+    from advbench.discovery.registry import Registered
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn, TextIO
 
-from advbench.streams import stdout_kept
+from advbench.process.stdout import stdout_kept
 
 __all__ = ["resumable"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from advbench.cli.flags import add_plugin_flags
 
 if TYPE_CHECKING:
-    from advbench.discovery import Registered
+    from advbench.discovery.registry import Registered
 
 _KINDS = ("attacks", "defenses", "models", "datasets", "executors", "reporters")
 _USUAL = _KINDS[:4]

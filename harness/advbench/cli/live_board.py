@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from advbench.analysis import Summary
-from advbench.evaluation import Cell
+from advbench.evaluation.plan.cells import Cell
 from advbench.report.sweeps import terms_of, with_sweep_names
 from advbench.specs import full_spec, short_spec
 

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from advbench import __version__
-from advbench.cli.garbage import look_seldom
 from advbench.cli.parser import CommandParser, HelpFormatter
 from advbench.errors import PluginError, UsageError
+from advbench.process.gc_tuning import look_seldom
 
 __all__ = ["COMMANDS", "main"]
 

@@ -18,8 +18,8 @@ from advbench.cli.flags import (
     add_threats,
     add_verbosity,
 )
-from advbench.cli.garbage import importing
 from advbench.cli.interruption import resumable
+from advbench.process.gc_tuning import importing
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -20,32 +20,24 @@ from advbench.cli.progress import MatrixProgress, in_words
 from advbench.cli.session import tables
 from advbench.cli.suite_flags import CUSTOM, recipe, suite_of
 from advbench.cli.workbench import Workbench
-from advbench.discovery import calls_watched
+from advbench.contracts.datasets import check_dataset
 from advbench.errors import UsageError, describe
-from advbench.evaluation import (
-    ADAPTIVE,
-    Axes,
-    Crew,
-    Estimate,
-    Exhibits,
-    Plan,
-    Todo,
-    Workspace,
-    adopt,
-    build_plan,
-    check_dataset,
-    check_room,
-    dataset_notes,
-    device_name,
-    double_steps,
-    estimate,
-    make_manifest,
-    memory_held,
-    plan_kept,
-    resolve_axes,
-    run_todo,
-    survey,
-)
+from advbench.evaluation.plan.build import Plan, build_plan, resolve_axes
+from advbench.evaluation.plan.cells import Axes
+from advbench.evaluation.plan.doubled_steps import double_steps
+from advbench.evaluation.plan.threats import ADAPTIVE
+from advbench.evaluation.run.dataset_facts import dataset_notes
+from advbench.evaluation.run.disk_space import check_room
+from advbench.evaluation.run.estimate import Estimate, estimate
+from advbench.evaluation.run.manifest import make_manifest
+from advbench.evaluation.run.pool import Crew
+from advbench.evaluation.run.schedule import Todo, survey
+from advbench.evaluation.run.scheduler import run_todo
+from advbench.evaluation.work.behaviour.blame import plan_kept
+from advbench.evaluation.work.example_images import Exhibits
+from advbench.evaluation.work.workspace import Workspace, adopt, device_name
+from advbench.process.memory import memory_held
+from advbench.process.state import calls_watched
 from advbench.report import plan_exports, print_leaderboards, write_export
 from advbench.specs import FLOAT32, Suite, full_spec, short_spec
 

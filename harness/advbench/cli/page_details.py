@@ -7,7 +7,7 @@ from typing import Any
 
 from advbench.analysis import cell_details
 from advbench.errors import describe
-from advbench.evaluation import Exhibits
+from advbench.evaluation.work.example_images import Exhibits
 from advbench.report import Export, Gallery, Html
 from advbench.store import Store
 

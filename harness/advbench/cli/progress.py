@@ -16,7 +16,10 @@ from rich.text import Text
 
 from advbench.analysis import Summary
 from advbench.cli.live_board import LiveBoard
-from advbench.evaluation import Cell, Estimate, Job, Outcome, Todo
+from advbench.evaluation.plan.cells import Cell
+from advbench.evaluation.plan.tasks import Outcome
+from advbench.evaluation.run.estimate import Estimate
+from advbench.evaluation.run.schedule import Job, Todo
 
 __all__ = ["MatrixProgress", "in_words"]
 

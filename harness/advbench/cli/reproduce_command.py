@@ -6,9 +6,9 @@ import argparse
 from typing import TextIO
 
 from advbench.cli.flags import add_data_dir, add_how_to_run, add_plugin_flags, add_store, add_verbosity
-from advbench.cli.garbage import importing
 from advbench.cli.interruption import resumable
 from advbench.cli.parser import at_least
+from advbench.process.gc_tuning import importing
 
 DATASETS = ("mnist", "cifar10")
 

@@ -17,7 +17,8 @@ from rich.logging import RichHandler
 
 from advbench.api import DataSources, closest
 from advbench.cli.flags import cache_folder
-from advbench.discovery import DISABLE_VARIABLE, Registry, discover, named_files
+from advbench.discovery.loading import DISABLE_VARIABLE, discover, named_files
+from advbench.discovery.registry import Registry
 from advbench.errors import PluginError, UsageError
 from advbench.specs import load_suite
 from advbench.store import Store

@@ -7,7 +7,8 @@ import dataclasses
 import shlex
 from typing import Any
 
-from advbench.discovery import Registry, named_files
+from advbench.discovery.loading import named_files
+from advbench.discovery.registry import Registry
 from advbench.specs import AXES, DEFAULT_SUITE, Suite, load_suite, narrow
 
 __all__ = ["CUSTOM", "plugin_words", "recipe", "suite_of"]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from advbench.api import Component, DataSources, LabelledImages, Trainable, TrainingProgress
-    from advbench.discovery import Registry
+    from advbench.discovery.registry import Registry
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
 
     from advbench.api import TrainingJob, UsageError
     from advbench.cli.session import data_sources, messages, open_registry
-    from advbench.evaluation import pick_device
+    from advbench.evaluation.work.workspace import pick_device
 
     console = messages()
     registry = open_registry(options)

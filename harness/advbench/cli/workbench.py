@@ -13,7 +13,9 @@ import torch
 from advbench.api import Executor
 from advbench.cli.session import CORE, data_sources, messages, open_registry, open_store, plugin_files, set_up_logging
 from advbench.errors import UsageError
-from advbench.evaluation import THREAD_VARIABLES, Answers, Environment, memory_for_each, pick_device
+from advbench.evaluation.work.behaviour.ask import Answers
+from advbench.evaluation.work.workspace import THREAD_VARIABLES, Environment, pick_device
+from advbench.process.memory import memory_for_each
 from advbench.store import Store
 
 __all__ = ["Workbench"]

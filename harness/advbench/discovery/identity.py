@@ -19,11 +19,11 @@ from advbench.discovery.sources import (
     Located,
     check_loaded,
     content_digest,
-    is_installed,
     is_own,
     locate,
     package_files,
 )
+from advbench.process.libraries import is_installed
 
 __all__ = ["code_digests", "dependency_versions", "is_library", "look_again", "note_state"]
 

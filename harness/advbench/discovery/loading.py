@@ -17,12 +17,12 @@ from advbench import __version__
 from advbench.api import API_VERSION, Component, hookspecs
 from advbench.api.executor import taint_process
 from advbench.api.modules import import_file
-from advbench.discovery.attributes import LASTING, watch_attributes
-from advbench.discovery.process_state import ProcessState
 from advbench.discovery.registry import KINDS, Plugin, Registry
-from advbench.discovery.threads import threads_watched
 from advbench.errors import PluginError, UsageError, describe
-from advbench.streams import stdout_kept
+from advbench.process.attributes import LASTING, watch_attributes
+from advbench.process.state import ProcessState
+from advbench.process.stdout import stdout_kept
+from advbench.process.threads import threads_watched
 
 __all__ = ["DISABLE_VARIABLE", "FILES_VARIABLE", "discover", "named_files"]
 

@@ -7,7 +7,6 @@ import functools
 import hashlib
 import os
 import sys
-import sysconfig
 import time
 import types
 import warnings
@@ -17,15 +16,13 @@ from pathlib import Path
 
 from advbench.api.neighbours import FOUND_AS, Folder, Source
 from advbench.errors import UsageError
+from advbench.process.libraries import is_installed
 
-__all__ = ["Located", "check_loaded", "content_digest", "is_installed", "is_own", "locate", "package_files"]
+__all__ = ["Located", "check_loaded", "content_digest", "is_own", "locate", "package_files"]
 
 _SKIPPED_FOLDERS = frozenset({"__pycache__", ".git", ".hg", ".mypy_cache", ".pytest_cache", ".ruff_cache"})
 _SKIPPED_SUFFIXES = frozenset({".pyc", ".pyo", ".safetensors"})
 """What is no code; weights are in every key by a digest of their own."""
-
-_INSTALLED = frozenset({"site-packages", "dist-packages"})
-"""Folders in which installers put libraries: this environment's, the user's own, the system's."""
 
 _LARGE = 64 * 1024 * 1024
 """Files larger than this count by size and time of change, since reading them would hold up every start."""
@@ -62,14 +59,6 @@ def is_own(module: str) -> bool:
     """Whether a module is advbench's or comes with Python."""
     top = module.partition(".")[0]
     return top == "advbench" or top in sys.stdlib_module_names
-
-
-@functools.lru_cache(maxsize=4096)
-def is_installed(file: Path) -> bool:
-    """Whether a file is where installers put libraries."""
-    if not _INSTALLED.isdisjoint(file.parts):
-        return True
-    return any(file.is_relative_to(sysconfig.get_path(name)) for name in ("purelib", "platlib"))
 
 
 def locate(name: str, beside: Folder | None = None) -> Located | None:

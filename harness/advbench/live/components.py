@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 import torch
 
 from advbench.api import Component, Defense, Model, SampleRandom
-from advbench.discovery import KINDS, Plugin, Registry, note_state
+from advbench.discovery.identity import note_state
+from advbench.discovery.registry import KINDS, Plugin, Registry
 from advbench.errors import UnknownNameError, UsageError
 from advbench.live.data import EXPECTED, is_data, live_dataset
 from advbench.live.fingerprint import Fingerprint, fingerprint

@@ -19,7 +19,7 @@ from advbench.cli.workbench import Workbench
 from advbench.errors import UsageError
 from advbench.live.components import LiveObjects
 from advbench.live.results import Results
-from advbench.streams import stdout_kept
+from advbench.process.stdout import stdout_kept
 
 __all__ = ["matrix"]
 

@@ -20,7 +20,7 @@ import torch
 from torch.nn.parameter import is_lazy
 
 from advbench.api import state_digest
-from advbench.discovery import is_library
+from advbench.discovery.identity import is_library
 from advbench.errors import UsageError
 
 __all__ = ["Fingerprint", "fingerprint"]

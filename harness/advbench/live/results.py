@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from advbench.cli.session import tables
 from advbench.errors import UsageError
-from advbench.evaluation import Cell
+from advbench.evaluation.plan.cells import Cell
 from advbench.report import leaderboards_html, print_results, rows_of
 from advbench.specs import short_spec
 from advbench.store import Store

@@ -13,7 +13,7 @@ from typing import Any
 
 from advbench.api import Reporter
 from advbench.api.files import write_atomically
-from advbench.discovery import Registered, Registry
+from advbench.discovery.registry import Registered, Registry
 from advbench.errors import UsageError, describe
 
 __all__ = ["Export", "plan_exports", "plan_outputs", "write_export"]

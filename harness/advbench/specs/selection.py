@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from advbench.api import Component, Defense
-from advbench.discovery import Registry
+from advbench.discovery.registry import Registry
 from advbench.errors import ParameterError, SpecError, UsageError, describe
 from advbench.specs.chain import Chain
 from advbench.specs.formatting import full_spec, short_spec

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import torch
 
 from advbench.api import Dataset, DataSources, LabelledImages
+from advbench.contracts.datasets import check_dataset
 from advbench.errors import DataError
-from advbench.evaluation import check_dataset
 from advbench.testing.common import common_rules
 from advbench.testing.finding import NotAsked, Rule, expect, origin
 

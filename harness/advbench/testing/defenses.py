@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from advbench.api import Defense, SampleRandom
-from advbench.evaluation import ASTRAY, check_defended, check_form, check_unchanged
+from advbench.contracts.defenses import RANGE_SLACK, check_defended
+from advbench.contracts.images import check_form, check_unchanged
 from advbench.testing.common import common_rules, cuda
 from advbench.testing.finding import NotAsked, Rule, expect, origin
 from advbench.testing.material import SHAPES, global_generators_untouched, images_of
@@ -65,7 +66,11 @@ class _Trial:
         for images in self.batches_of():
             defended = self.apply(images, range(len(images)))
             low, high = float(defended.min()), float(defended.max())
-            expect(-ASTRAY <= low <= high <= 1 + ASTRAY, "pixels in about [0, 1]", f"pixels from {low:g} to {high:g}")
+            expect(
+                -RANGE_SLACK <= low <= high <= 1 + RANGE_SLACK,
+                "pixels in about [0, 1]",
+                f"pixels from {low:g} to {high:g}",
+            )
 
     def unchanged(self) -> None:
         for images in self.batches_of():

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Callable, Iterator
 
 from advbench.api import Component
-from advbench.discovery import process_kept
 from advbench.errors import ContractError, describe
-from advbench.streams import stdout_kept
+from advbench.process.state import process_kept
+from advbench.process.stdout import stdout_kept
 
 __all__ = ["Broken", "Finding", "Rule", "examine", "expect"]
 

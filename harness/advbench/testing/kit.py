@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from advbench.api import Attack, Component, Dataset, DataSources, Defense, LabelledImages, Model
-from advbench.discovery import Registry, discover
+from advbench.discovery.loading import discover
+from advbench.discovery.registry import Registry
 from advbench.errors import UsageError
 from advbench.specs import resolve_one
 from advbench.testing.attacks import attack_rules

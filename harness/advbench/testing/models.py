@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from advbench.api import Float32Network, LabelledImages, Model, state_digest
-from advbench.evaluation import check_logits
+from advbench.contracts.models import check_logits
 from advbench.testing.common import common_rules, cuda
 from advbench.testing.finding import NotAsked, Rule, expect, origin
 from advbench.testing.material import SHAPES, images_of

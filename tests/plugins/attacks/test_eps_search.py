@@ -6,7 +6,7 @@ import pytest
 
 from advbench.api import Budget, ParameterError
 from advbench.cli.main import main
-from advbench.discovery import discover
+from advbench.discovery.loading import discover
 from advbench.specs import full_spec, resolve_one, short_spec
 from advbench_attacks.cw import CarliniWagnerL2
 from advbench_attacks.deepfool import DeepFool

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from advbench.api import Budget, ParameterError
-from advbench.evaluation.contracts import check_adversarial
+from advbench.contracts.attacks import check_adversarial
 from advbench_attacks.noise import RandomNoise
 
 KINDS = {"uniform": ("linf", 0.3), "gaussian": ("l2", 1.5), "salt-and-pepper": ("l0", 20.0)}

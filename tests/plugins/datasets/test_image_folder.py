@@ -17,7 +17,7 @@ from PIL import Image
 from torchvision import transforms
 
 from advbench.api import DataSources, ParameterError
-from advbench.discovery import discover
+from advbench.discovery.loading import discover
 from advbench.specs import resolve_one
 
 SOURCES = DataSources(Path("nowhere"))

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from advbench.api import DataSources
-from advbench.discovery import discover
+from advbench.discovery.loading import discover
 from advbench.specs import resolve_one
 
 SOURCES = DataSources(Path("nowhere"))

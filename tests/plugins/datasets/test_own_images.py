@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from advbench.api import DataError, DataSources
-from advbench.discovery import discover
+from advbench.discovery.loading import discover
 from advbench.specs import resolve_one
 
 SOURCES = DataSources(Path("nowhere"))

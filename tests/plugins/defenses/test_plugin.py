@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from advbench.api import Component, Defense, ParameterError, SampleRandom
-from advbench.discovery import process_kept
+from advbench.process.state import process_kept
 from advbench_defenses import plugin
 from advbench_defenses.gaussian import GaussianBlur
 from advbench_defenses.jpeg import JpegCompression

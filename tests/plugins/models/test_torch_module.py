@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from advbench.discovery import discover
+from advbench.discovery.loading import discover
 from advbench.specs import full_spec, resolve_one
 
 NET = """

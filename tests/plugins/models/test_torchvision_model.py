@@ -12,7 +12,7 @@ import torch
 from torchvision import models
 
 from advbench.api import WeightsError
-from advbench.discovery import discover
+from advbench.discovery.loading import discover
 from advbench.specs import resolve_one
 
 ARCH = "squeezenet1_1"  # the smallest file

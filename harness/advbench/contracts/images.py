@@ -1,0 +1,50 @@
+"""What holds for any images: form, range, unchanged inputs, distances."""
+
+from __future__ import annotations
+
+import torch
+
+from advbench.api import Budget, ContractError
+
+__all__ = ["TOLERANCE", "check_form", "check_unchanged", "distances"]
+
+TOLERANCE = 1e-6
+"""How far float32 arithmetic may carry an image beyond its range or its budget."""
+
+
+def check_form(label: str, reference: torch.Tensor, images: object) -> torch.Tensor:
+    """Holds images to a reference's form, a finite float32 tensor of its shape and device; returns them detached.
+
+    Raises:
+        ContractError: They break it; the message begins with the label.
+    """
+    if not isinstance(images, torch.Tensor):
+        raise ContractError(f"{label} returned {type(images).__name__}, not a tensor")
+    if images.shape != reference.shape:
+        raise ContractError(f"{label} returned shape {tuple(images.shape)}; expected {tuple(reference.shape)}")
+    if images.dtype != torch.float32:
+        raise ContractError(f"{label} returned {images.dtype}; images are torch.float32")
+    if images.device != reference.device:
+        raise ContractError(f"{label} returned images on {images.device}; they were given on {reference.device}")
+    if not bool(torch.isfinite(images).all()):
+        bad = int((~torch.isfinite(images)).flatten(1).any(dim=1).sum())
+        raise ContractError(f"{label} returned NaN or infinite pixels in {bad} of {len(images)} images")
+    return images.detach()
+
+
+def check_unchanged(label: str, what: str, before: torch.Tensor, after: torch.Tensor) -> None:
+    """Raises ContractError when a component changed its input."""
+    if not torch.equal(before, after):
+        raise ContractError(f"{label} changed its input {what} in place; components work on a copy")
+
+
+def distances(clean: torch.Tensor, other: torch.Tensor, budget: Budget) -> torch.Tensor:
+    """Distance of each image from its clean one in the budget's norm: float64, shape (batch,)."""
+    difference = (other.double() - clean.double()).flatten(1).abs()
+    if budget.norm == "linf":
+        return difference.amax(dim=1)
+    if budget.norm == "l2":
+        return difference.square().sum(dim=1).sqrt()
+    if budget.norm == "l1":
+        return difference.sum(dim=1)
+    return (difference > 0).sum(dim=1).double()

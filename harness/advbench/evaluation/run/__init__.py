@@ -1,0 +1,1 @@
+"""What runs in the driver: the schedule, the worker pool, estimates, the manifest."""

@@ -1,0 +1,236 @@
+"""The manifest of a run: what it consists of and what made it, written before anything is computed."""
+
+from __future__ import annotations
+
+import functools
+import platform
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timezone
+from importlib import metadata
+from typing import Any, TypeVar
+
+import torch
+
+from advbench import __version__
+from advbench.api import Attack, Budget, Component, Dataset
+from advbench.discovery.identity import code_digests, dependency_versions
+from advbench.discovery.registry import Registry
+from advbench.evaluation.plan.build import Plan
+from advbench.evaluation.plan.cells import Axes, Cell, full, short
+from advbench.evaluation.plan.threats import Threat
+from advbench.evaluation.run.dataset_facts import class_names, dataset_notes
+from advbench.evaluation.work.workspace import Environment, device_name
+from advbench.specs import Chain
+from advbench.store import SCHEMA
+
+__all__ = ["make_manifest"]
+
+T = TypeVar("T")
+
+_ALWAYS = ("torch", "numpy")
+
+
+def make_manifest(
+    plan: Plan,
+    registry: Registry,
+    environment: Environment,
+    *,
+    name: str,
+    command: str,
+    before: dict[str, Any] | None,
+    doubled: Mapping[int, str] | None = None,
+    more: Iterable[Cell] = (),
+    networks: Iterable[str] = (),
+) -> dict[str, Any]:
+    """Describes a run.
+
+    Args:
+        plan: Its cells.
+        registry: Where its components come from.
+        environment: Where it runs.
+        name: Name of the suite, or ``custom``.
+        command: The command line that makes it.
+        before: The manifest of the same run as an earlier command began it, or None.
+        doubled: Keys of the same cells with twice the steps, by position; what an earlier command had is kept.
+        more: Those cells.
+        networks: Keys of what networks answered when it was planned.
+    """
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    threads = environment.threads or torch.get_num_threads()
+    return {
+        "schema": SCHEMA,
+        "run": plan.run_id,
+        "name": name,
+        "command": command,
+        "created": before["created"] if before else now,
+        "updated": now,
+        "threats": {
+            threat.name: {"meaning": threat.meaning, "caveat": threat.caveat, "how": _how(threat, axes, plan)}
+            for axes in plan.parts
+            for threat in axes.threats
+        },
+        "seed": plan.seed,
+        "eot": plan.parts[0].eot,
+        "score_draws": plan.parts[0].score_draws,
+        "surrogate": None if plan.parts[0].surrogate is None else full(plan.parts[0].surrogate),
+        "precision": plan.parts[0].precision,
+        "limit": plan.limit,
+        "device": device_name(environment.device) or environment.device,
+        "threads": threads,
+        "batch_size": environment.batch_size,
+        "platform": platform.platform(terse=True),
+        "versions": _versions(plan),
+        "plugins": _plugins(plan, registry),
+        "weights": _weights(plan),
+        **_facts(plan),
+        "samples": {cell.specs()["dataset"]: list(cell.ids) for cell in _one_a_dataset(plan)},
+        "doubled": {
+            **(before or {}).get("doubled", {}),
+            **{str(place): key for place, key in (doubled or {}).items()},
+        },
+        "entries": _entries([*plan.cells, *more], networks, before),
+        "cells": [_describe(cell) for cell in plan.cells],
+    }
+
+
+def _entries(cells: Sequence[Cell], networks: Iterable[str], before: Mapping[str, Any] | None) -> dict[str, list[str]]:
+    """Keys of what the cells are made of, and of what those that an earlier command had are."""
+    known = (before or {}).get("entries", {})
+    adversarial = [chunk.key for cell in cells for chunk in cell.chunks]
+    clean = [cell.clean_key for cell in cells if cell.clean_key]
+    return {
+        "adversarial": list(dict.fromkeys([*adversarial, *known.get("adversarial", [])])),
+        "clean": list(dict.fromkeys([*clean, *known.get("clean", [])])),
+        "networks": list(dict.fromkeys([*sorted(networks), *known.get("networks", [])])),
+    }
+
+
+def _how(threat: Threat, axes: Axes, plan: Plan) -> str:
+    """What a threat's name leaves open."""
+    if not threat.sees_model:
+        return f"surrogate {short(axes.surrogate)}" if axes.surrogate else ""
+    if threat.sees_defense and any(cell.stochastic for cell in plan.cells):
+        return f"stochastic defenses: {axes.eot} draw{'s' * (axes.eot != 1)} a gradient"
+    return ""
+
+
+def _describe(cell: Cell) -> dict[str, Any]:
+    return {
+        "key": cell.key,
+        **cell.specs(),
+        "short": {
+            "dataset": short(cell.dataset),
+            "model": short(cell.model),
+            "attack": short(cell.attack),
+            "defense": short(cell.defense),
+        },
+        **_of_attack(cell.attack, cell.budget, cell.norm, bool(cell.failed)),
+        "draws_a_gradient": cell.chunks[0].aim.draws if cell.chunks else None,
+        "identity": cell.identity or _is_identity(cell.defense),
+        "stochastic": cell.stochastic,
+        "skipped": cell.skipped,
+        "failed": cell.failed,
+        "n": len(cell.ids),
+        "image_shape": _shape_of(cell.dataset),
+    }
+
+
+@functools.cache
+def _is_identity(defense: Chain) -> bool:
+    """Whether a defense leaves images as they are; cells that cannot be run are not told it."""
+    return _asked(lambda: defense.identity, bool) or False
+
+
+@functools.cache
+def _shape_of(dataset: Dataset) -> list[int] | None:
+    """The shape of a dataset's images, one object for all of its cells; None where it cannot be told."""
+    shape = _asked(lambda: dataset.image_shape, tuple)
+    return None if shape is None else list(shape)
+
+
+@functools.cache
+def _of_attack(attack: Attack, budget: Budget | None, norm: str | None, failed: bool) -> dict[str, Any]:
+    """What cells of an attack say of it, asked once."""
+    return {
+        "attack_kind": None if failed else "minimal" if budget is None else "budget",
+        "budget": None if budget is None else {"norm": budget.norm, "eps": budget.eps},
+        "norm": norm,
+        "attack_access": attack.access,
+        "attack_passes": None if failed else _asked(attack.passes, int),
+        "parameters": attack.values(),
+        "components": list(_asked(attack.component_names, tuple) or ()),
+        "component_access": list(_asked(attack.component_access, tuple) or ()),
+    }
+
+
+def _asked(ask: Callable[[], Any], kind: type[T]) -> T | None:
+    """What an attack tells of itself, or None where it cannot: it is for people, and no reason to fail."""
+    try:
+        told = ask()
+    except (Exception, SystemExit):
+        return None
+    return told if isinstance(told, kind) else None
+
+
+def _facts(plan: Plan) -> dict[str, Any]:
+    """What the datasets say of themselves, by their specs; only what there is."""
+    datasets = {cell.specs()["dataset"]: cell.dataset for cell in _one_a_dataset(plan)}
+    names = {spec: found for spec, dataset in datasets.items() if (found := class_names(dataset)) is not None}
+    notes = {spec: found for spec, dataset in datasets.items() if (found := dataset_notes(dataset))}
+    return {**({"class_names": names} if names else {}), **({"dataset_notes": notes} if notes else {})}
+
+
+def _one_a_dataset(plan: Plan) -> list[Cell]:
+    return list({cell.specs()["dataset"]: cell for cell in plan.cells if not cell.skipped}.values())
+
+
+def _components(plan: Plan) -> Sequence[tuple[str, Component]]:
+    """Every component with its kind, once each, in the order of the parts' axes."""
+    found: dict[tuple[str, Component], None] = {}
+    for axes in plan.parts:
+        found |= {("datasets", dataset): None for dataset in axes.datasets}
+        found |= {("models", model): None for model in axes.models}
+        found |= {("attacks", attack): None for attack in axes.attacks}
+        found |= {("defenses", part): None for chain in axes.defenses for part in chain.parts}
+    return list(found)
+
+
+def _weights(plan: Plan) -> dict[str, str]:
+    """SHA-256 of the trained weights of every model and defense that has some, by its spec.
+
+    A component whose weights depend on the dataset stands once a dataset, its spec followed by the dataset's.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for cell in plan.cells:
+        if not cell.key:
+            continue
+        parts = zip(cell.defense.parts, cell.clean_material["defense"], strict=True)
+        for component, material in ((cell.model, cell.clean_material["model"]), *parts):
+            if material["weights"] is not None:
+                found.setdefault(short(component), {})[short(cell.dataset)] = material["weights"]
+    return {
+        spec if len(set(digests.values())) == 1 else f"{spec} on {dataset}": digest
+        for spec, digests in found.items()
+        for dataset, digest in digests.items()
+    }
+
+
+def _versions(plan: Plan) -> dict[str, str]:
+    versions = {"advbench": __version__, "python": platform.python_version()}
+    versions |= {name: metadata.version(name) for name in _ALWAYS}
+    for _, component in _components(plan):
+        versions |= dependency_versions(type(component))
+    return versions
+
+
+def _plugins(plan: Plan, registry: Registry) -> list[dict[str, Any]]:
+    plugins: dict[str, dict[str, Any]] = {}
+    for kind, component in _components(plan):
+        plugin = registry.get(kind, component.name).plugin
+        plugins[plugin.name] = {
+            "name": plugin.name,
+            "distribution": plugin.distribution,
+            "version": plugin.version,
+            "code": code_digests(type(component), component.code_modules()),
+        }
+    return list(plugins.values())
