@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from advbench.cli import progress
-from advbench.cli.live_board import window
 from advbench.report.markdown import Markdown
+from advbench.session import progress
+from advbench.session.live_board import window
 
 TMUX = shutil.which("tmux")
 TOY = Path(__file__).parents[1] / "toy_plugin.py"

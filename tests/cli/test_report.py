@@ -231,8 +231,8 @@ def test_what_a_plugin_says_is_not_run(
 @in_browser
 @pytest.mark.parametrize("width", [360, 1280])
 def test_long_names_make_no_page_wider(browser: Any, store: Path, tmp_path: Path, width: int) -> None:
-    from advbench.cli.stored_runs import find_run, read_results
     from advbench.report import Html
+    from advbench.session.stored_runs import find_run, read_results
     from advbench.store import Store
 
     results, _ = read_results(Store(store), find_run(Store(store), "latest"))
@@ -264,7 +264,7 @@ def test_a_link_within_the_page_leads_below_the_filters(seen: Seen, page_file: P
 def test_a_page_of_large_images_can_still_be_sent(
     call: Callable[..., Any], toy: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from advbench.cli import page_details
+    from advbench.session import page_details
 
     toy("--plugin", TOY)
     target = tmp_path / "page.html"

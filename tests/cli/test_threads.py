@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from advbench.cli.workbench import Workbench
 from advbench.evaluation.work import workspace as environment_module
 from advbench.evaluation.work.workspace import THREAD_VARIABLES, Environment
+from advbench.session.session import Workbench
 
 
 @pytest.fixture(autouse=True)

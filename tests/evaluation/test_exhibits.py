@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from advbench.cli.main import main
-from advbench.cli.session import CORE
 from advbench.discovery.loading import discover
 from advbench.evaluation.work.example_images import Exhibits, by_turns
 from advbench.evaluation.work.workspace import Environment, Workspace
+from advbench.session.opening import CORE
 from advbench.store import Store
 
 MATRIX = (

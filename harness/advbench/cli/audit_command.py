@@ -16,9 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Runs the command; the exit code is 1 where there is a finding."""
-    from advbench.cli.session import messages, open_store, set_up_logging, tables
-    from advbench.cli.stored_runs import find_run, read_results
     from advbench.report import print_audit, render_audit
+    from advbench.session.opening import messages, open_store, set_up_logging, tables
+    from advbench.session.stored_runs import find_run, read_results
 
     console = messages()
     set_up_logging(console, 0)

@@ -16,9 +16,9 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from advbench.cli.session import messages, open_store, set_up_logging, tables
-from advbench.cli.stored_runs import find_id
 from advbench.errors import StoreError, UsageError
+from advbench.session.opening import messages, open_store, set_up_logging, tables
+from advbench.session.stored_runs import find_id
 from advbench.store import SCHEMA, Store
 from advbench.store.inventory import HOUR, KINDS, File, Run, Stock, check, remove, scan, size_of, take_stock
 

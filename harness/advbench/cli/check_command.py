@@ -43,8 +43,8 @@ def run(options: argparse.Namespace) -> int:
     """
     from functools import partial
 
-    from advbench.cli.session import data_sources, messages, open_registry, tables
     from advbench.errors import UsageError
+    from advbench.session.opening import data_sources, messages, open_registry, tables
     from advbench.testing import check
 
     registry = open_registry(options, partial(_fault, words=options.components))

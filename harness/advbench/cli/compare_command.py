@@ -24,10 +24,10 @@ def run(options: argparse.Namespace) -> int:
     import json
 
     from advbench.analysis import compare_defenses, compare_runs, settings_that_differ
-    from advbench.cli.session import messages, open_store, set_up_logging, tables
-    from advbench.cli.stored_runs import find_run
     from advbench.errors import UsageError
     from advbench.report import comparison_markdown, print_comparison
+    from advbench.session.opening import messages, open_store, set_up_logging, tables
+    from advbench.session.stored_runs import find_run
 
     set_up_logging(messages(), 0)
     runs = options.runs or ["latest"]

@@ -104,8 +104,8 @@ def _components(options: argparse.Namespace) -> Iterator[Finding]:
     """Plugins, data, weights and the store."""
     from rich.console import Console
 
-    from advbench.cli.session import CORE, data_sources, open_store, plugin_files
     from advbench.discovery.loading import discover
+    from advbench.session.opening import CORE, data_sources, open_store, plugin_files
 
     registry = discover(CORE, plugin_files(options), without=options.no_plugin, strict=options.strict_plugins)
     for plugin in registry.plugins:

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from advbench.analysis import Exhibit, cell_details
-from advbench.cli.exhibition import exhibits_of
-from advbench.cli.session import messages, open_store, set_up_logging
-from advbench.cli.stored_runs import find_run, read_results
 from advbench.errors import UsageError, describe
 from advbench.evaluation.work.example_images import Exhibits
+from advbench.session.example_images import exhibits_of
+from advbench.session.opening import messages, open_store, set_up_logging
+from advbench.session.stored_runs import find_run, read_results
 from advbench.store import Store
 
 __all__ = ["draw_figures"]

@@ -22,8 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Runs the command."""
-    from advbench.cli.session import open_registry, tables
     from advbench.errors import SpecError
+    from advbench.session.opening import open_registry, tables
     from advbench.specs import expand, parse_chain
 
     registry = open_registry(options)

@@ -18,10 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Runs the command."""
-    from advbench.cli.page_details import detailed
-    from advbench.cli.session import messages, open_registry, open_store, set_up_logging, tables
-    from advbench.cli.stored_runs import find_run, read_results
     from advbench.report import plan_exports, print_leaderboards, write_export
+    from advbench.session.opening import messages, open_registry, open_store, set_up_logging, tables
+    from advbench.session.page_details import detailed
+    from advbench.session.stored_runs import find_run, read_results
 
     console = messages()
     set_up_logging(console, 0)

@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Runs the command."""
     from advbench.api.component import closest
-    from advbench.cli.session import open_registry, tables
     from advbench.errors import UsageError
+    from advbench.session.opening import open_registry, tables
 
     for kind in options.kinds:
         if kind not in _KINDS:

@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
 
     def body(stdout: TextIO) -> int:
         with importing():
-            from advbench.cli.matrix_run import run_matrix
+            from advbench.session.run import run_matrix
 
         return run_matrix(options, stdout)
 

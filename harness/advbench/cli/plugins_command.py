@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Runs the command."""
-    from advbench.cli.session import open_registry, tables
+    from advbench.session.opening import open_registry, tables
 
     registry = open_registry(options)
     if options.format == "json":

@@ -26,11 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Runs the command."""
-    from advbench.cli.exhibition import exhibits_of
-    from advbench.cli.page_details import page_details
-    from advbench.cli.session import messages, open_store, set_up_logging
-    from advbench.cli.stored_runs import find_run, read_results
     from advbench.report import Html, plan_outputs, write_export
+    from advbench.session.example_images import exhibits_of
+    from advbench.session.opening import messages, open_store, set_up_logging
+    from advbench.session.page_details import page_details
+    from advbench.session.stored_runs import find_run, read_results
 
     console = messages()
     set_up_logging(console, 0)

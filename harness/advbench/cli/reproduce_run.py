@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 from advbench.analysis.paper import FULL, Study, build_reproduction
-from advbench.cli.matrix_run import MatrixRun
-from advbench.cli.session import tables
-from advbench.cli.suite_flags import plugin_words, recipe
-from advbench.cli.workbench import Workbench
 from advbench.errors import UsageError, WeightsError
 from advbench.report import plan_outputs, write_export
 from advbench.report.paper import PaperJson, PaperMarkdown, print_reproduction
+from advbench.session.opening import tables
+from advbench.session.run import MatrixRun
+from advbench.session.session import Workbench
+from advbench.session.suites import plugin_words, recipe
 from advbench.specs import AXES, Suite, load_suite, narrow
 
 __all__ = ["run_reproduction"]

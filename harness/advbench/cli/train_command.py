@@ -43,8 +43,8 @@ def run(options: argparse.Namespace) -> int:
     import torch
 
     from advbench.api import TrainingJob, UsageError
-    from advbench.cli.session import data_sources, messages, open_registry
     from advbench.evaluation.work.workspace import pick_device
+    from advbench.session.opening import data_sources, messages, open_registry
 
     console = messages()
     registry = open_registry(options)

@@ -12,14 +12,14 @@ from typing import Any
 
 from advbench.analysis import combine_seeds
 from advbench.cli import matrix_command
-from advbench.cli.matrix_run import MatrixRun, suites_by_seed
 from advbench.cli.parser import CommandParser
-from advbench.cli.suite_flags import recipe, suite_of
-from advbench.cli.workbench import Workbench
 from advbench.errors import UsageError
 from advbench.live.components import LiveObjects
 from advbench.live.results import Results
 from advbench.process.stdout import stdout_kept
+from advbench.session.run import MatrixRun, suites_by_seed
+from advbench.session.session import Workbench
+from advbench.session.suites import recipe, suite_of
 
 __all__ = ["matrix"]
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from advbench.cli.session import tables
 from advbench.errors import UsageError
 from advbench.evaluation.plan.cells import Cell
 from advbench.report import leaderboards_html, print_results, rows_of
+from advbench.session.opening import tables
 from advbench.specs import short_spec
 from advbench.store import Store
 

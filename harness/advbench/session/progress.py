@@ -15,11 +15,11 @@ from rich.table import Column
 from rich.text import Text
 
 from advbench.analysis import Summary
-from advbench.cli.live_board import LiveBoard
 from advbench.evaluation.plan.cells import Cell
 from advbench.evaluation.plan.tasks import Outcome
 from advbench.evaluation.run.estimate import Estimate
 from advbench.evaluation.run.schedule import Job, Todo
+from advbench.session.live_board import LiveBoard
 
 __all__ = ["MatrixProgress", "in_words"]
 

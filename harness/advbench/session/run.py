@@ -15,11 +15,6 @@ from rich.console import Console
 
 from advbench.analysis import Summary, build_results, combine_seeds
 from advbench.api import LabelledImages
-from advbench.cli.page_details import SAMPLES, detailed
-from advbench.cli.progress import MatrixProgress, in_words
-from advbench.cli.session import tables
-from advbench.cli.suite_flags import CUSTOM, recipe, suite_of
-from advbench.cli.workbench import Workbench
 from advbench.contracts.datasets import check_dataset
 from advbench.errors import UsageError, describe
 from advbench.evaluation.plan.build import Plan, build_plan, resolve_axes
@@ -39,6 +34,11 @@ from advbench.evaluation.work.workspace import Workspace, adopt, device_name
 from advbench.process.memory import memory_held
 from advbench.process.state import calls_watched
 from advbench.report import plan_exports, print_leaderboards, write_export
+from advbench.session.opening import tables
+from advbench.session.page_details import SAMPLES, detailed
+from advbench.session.progress import MatrixProgress, in_words
+from advbench.session.session import Workbench
+from advbench.session.suites import CUSTOM, recipe, suite_of
 from advbench.specs import FLOAT32, Suite, full_spec, short_spec
 
 __all__ = ["MatrixRun", "run_matrix", "suites_by_seed"]

@@ -11,11 +11,19 @@ from typing import Any
 import torch
 
 from advbench.api import Executor
-from advbench.cli.session import CORE, data_sources, messages, open_registry, open_store, plugin_files, set_up_logging
 from advbench.errors import UsageError
 from advbench.evaluation.work.behaviour.ask import Answers
 from advbench.evaluation.work.workspace import THREAD_VARIABLES, Environment, pick_device
 from advbench.process.memory import memory_for_each
+from advbench.session.opening import (
+    CORE,
+    data_sources,
+    messages,
+    open_registry,
+    open_store,
+    plugin_files,
+    set_up_logging,
+)
 from advbench.store import Store
 
 __all__ = ["Workbench"]

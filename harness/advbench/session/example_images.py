@@ -8,9 +8,9 @@ from typing import Any
 
 from rich.console import Console
 
-from advbench.cli.session import CORE, data_sources, open_registry, open_store, plugin_files
 from advbench.evaluation.work.example_images import Exhibits
 from advbench.evaluation.work.workspace import Environment, Workspace, pick_device
+from advbench.session.opening import CORE, data_sources, open_registry, open_store, plugin_files
 
 __all__ = ["exhibits_of"]
 
