@@ -28,9 +28,9 @@ from advbench.discovery.loading import discover
 from advbench.evaluation.plan.build import pick_ids
 from advbench.evaluation.work.workspace import pick_device
 from advbench.specs import resolve_one
-from advbench_attacks.apgd import AutoPgd
-from advbench_attacks.autoattack import AutoAttack
-from advbench_attacks.fab import TargetedFab
+from advbench_attacks.gradient.apgd import AutoPgd
+from advbench_attacks.gradient.autoattack import AutoAttack
+from advbench_attacks.minimal.fab import TargetedFab
 
 PARTS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "fab-t minimal", "square", "autoattack")
 """What is compared; fab-t ends a sample that it has fooled within eps, its minimal form searches on."""

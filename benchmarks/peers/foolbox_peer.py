@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from advbench_attacks import foolbox_engine
+from advbench_attacks.foolbox import engine as foolbox_engine
 from benchmarks.settings import Run, Settings
 
 __all__ = ["attacks"]

@@ -18,7 +18,7 @@ from advbench.discovery.loading import discover
 from advbench.evaluation.plan.build import pick_ids
 from advbench.specs import resolve_one
 from advbench.store import Store
-from advbench_attacks import foolbox_engine
+from advbench_attacks.foolbox import engine as foolbox_engine
 
 foolbox = foolbox_engine.load()  # without the warnings that its own imports cause
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from advbench.api import SampleRandom
-from advbench_attacks import foolbox_engine
+from advbench_attacks.foolbox import engine as foolbox_engine
 
 
 class Recorder(torch.nn.Module):

@@ -5,11 +5,11 @@ import torch
 from tests.plugins.attacks.classifiers import Linear, Noisy, Staircase, Undefined, inner_images
 
 from advbench.api import Budget, ParameterError
-from advbench_attacks.apgd import AutoPgd, TargetedAutoPgd
-from advbench_attacks.autoattack import AutoAttack
-from advbench_attacks.fab import TargetedFab
+from advbench_attacks.black_box.square import SquareAttack
+from advbench_attacks.gradient.apgd import AutoPgd, TargetedAutoPgd
+from advbench_attacks.gradient.autoattack import AutoAttack
 from advbench_attacks.logit_differences import margin
-from advbench_attacks.square import SquareAttack
+from advbench_attacks.minimal.fab import TargetedFab
 
 CHEAP = {"steps": 2, "targets": 3, "queries": 60}
 EPS = {"linf": 0.03, "l2": 0.15}

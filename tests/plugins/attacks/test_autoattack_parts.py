@@ -5,14 +5,14 @@ import torch
 from tests.plugins.attacks.classifiers import Holed, Linear, Undefined, inner_images
 
 from advbench.api import Budget, ContractError, ParameterError
-from advbench_attacks import ascent
-from advbench_attacks.apgd import AutoPgd, TargetedAutoPgd
-from advbench_attacks.fgsm import FastGradientSign
+from advbench_attacks.black_box.square import SquareAttack
+from advbench_attacks.black_box.square_search import pixel_share
+from advbench_attacks.gradient import apgd_search as ascent
+from advbench_attacks.gradient.apgd import AutoPgd, TargetedAutoPgd
+from advbench_attacks.gradient.fgsm import FastGradientSign
+from advbench_attacks.gradient.pgd import ProjectedGradientDescent
 from advbench_attacks.input_gradients import surplus
 from advbench_attacks.logit_differences import logit_ratio, margin, targeted_logit_ratio
-from advbench_attacks.pgd import ProjectedGradientDescent
-from advbench_attacks.random_squares import pixel_share
-from advbench_attacks.square import SquareAttack
 
 NORMS = ("linf", "l2")
 ASCENTS = [

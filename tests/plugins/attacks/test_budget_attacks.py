@@ -5,8 +5,8 @@ import torch
 from tests.plugins.attacks.classifiers import Undefined
 
 from advbench.api import Budget, ParameterError
-from advbench_attacks.fgsm import FastGradientSign
-from advbench_attacks.pgd import ProjectedGradientDescent
+from advbench_attacks.gradient.fgsm import FastGradientSign
+from advbench_attacks.gradient.pgd import ProjectedGradientDescent
 
 ENGINES = ("native", "foolbox")
 ATTACKS = [

@@ -8,11 +8,11 @@ from advbench.api import Budget, ParameterError
 from advbench.cli.main import main
 from advbench.discovery.loading import discover
 from advbench.specs import full_spec, resolve_one, short_spec
-from advbench_attacks.cw import CarliniWagnerL2
-from advbench_attacks.deepfool import DeepFool
-from advbench_attacks.fgsm import FastGradientSign
-from advbench_attacks.foolbox_attack import FoolboxAttack
-from advbench_attacks.pgd import ProjectedGradientDescent
+from advbench_attacks.foolbox.attack import FoolboxAttack
+from advbench_attacks.gradient.fgsm import FastGradientSign
+from advbench_attacks.gradient.pgd import ProjectedGradientDescent
+from advbench_attacks.minimal.cw import CarliniWagnerL2
+from advbench_attacks.minimal.deepfool import DeepFool
 
 REGISTRY = discover()
 

@@ -7,9 +7,9 @@ from scipy.optimize import linprog
 from tests.plugins.attacks.classifiers import Holed, Linear, Undefined, inner_images
 
 from advbench.api import ParameterError
-from advbench_attacks.adaptive_boundary import AdaptiveBoundary
-from advbench_attacks.fab import TargetedFab
 from advbench_attacks.halfspaces import to_boundary
+from advbench_attacks.minimal.fab import TargetedFab
+from advbench_attacks.minimal.fab_search import AdaptiveBoundary
 
 NORMS = ("linf", "l2")
 ATTACKS = [TargetedFab(norm, targets=3, steps=20) for norm in NORMS]

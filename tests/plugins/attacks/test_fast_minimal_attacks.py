@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from advbench.api import Attack, ParameterError
-from advbench_attacks import fmn
-from advbench_attacks.cw import CarliniWagnerL2
-from advbench_attacks.ddn import DecoupledDirectionAndNorm
-from advbench_attacks.deepfool import DeepFool
-from advbench_attacks.fab import TargetedFab
-from advbench_attacks.fmn import FastMinimumNorm
+from advbench_attacks.minimal import fmn
+from advbench_attacks.minimal.cw import CarliniWagnerL2
+from advbench_attacks.minimal.ddn import DecoupledDirectionAndNorm
+from advbench_attacks.minimal.deepfool import DeepFool
+from advbench_attacks.minimal.fab import TargetedFab
+from advbench_attacks.minimal.fmn import FastMinimumNorm
 from advbench_attacks.minimal_steps import NearestPoints, size
 
 INFINITY = float("inf")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from advbench_attacks.foolbox_attack import FoolboxAttack
+from advbench_attacks.foolbox.attack import FoolboxAttack
 
 
 @pytest.mark.parametrize(

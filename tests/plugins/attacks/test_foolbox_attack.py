@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from advbench.api import Budget, ParameterError
-from advbench_attacks import foolbox_catalogue, foolbox_engine
-from advbench_attacks.foolbox_attack import FoolboxAttack
+from advbench_attacks.foolbox import catalogue as foolbox_catalogue
+from advbench_attacks.foolbox import engine as foolbox_engine
+from advbench_attacks.foolbox.attack import FoolboxAttack
 
 QUICK = {"steps": 10, "directions": 20, "max_gradient_eval_steps": 20, "random_steps": 5}
 EPS = {"linf": 0.2, "l2": 0.8, "l1": 3.0}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from advbench_attacks.global_generators import run_per_sample
+from advbench_attacks.foolbox.generators import run_per_sample
 
 CPU = torch.device("cpu")
 SEEDS = [11, 22, 33, 44]

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from advbench.api import Attack, ParameterError
-from advbench_attacks import boundary_steps
-from advbench_attacks.cw import CarliniWagnerL2
-from advbench_attacks.deepfool import DeepFool
+from advbench_attacks.minimal import deepfool_search as boundary_steps
+from advbench_attacks.minimal.cw import CarliniWagnerL2
+from advbench_attacks.minimal.deepfool import DeepFool
 from advbench_attacks.minimal_steps import size
 
 ENGINES = ("native", "foolbox")

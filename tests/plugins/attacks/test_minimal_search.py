@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from advbench.api import SampleRandom
-from advbench_attacks.fgsm import FastGradientSign
-from advbench_attacks.pgd import ProjectedGradientDescent
+from advbench_attacks.gradient.fgsm import FastGradientSign
+from advbench_attacks.gradient.pgd import ProjectedGradientDescent
 
 Streams = Callable[..., SampleRandom]
 

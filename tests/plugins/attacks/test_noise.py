@@ -7,7 +7,7 @@ import torch
 
 from advbench.api import Budget, ParameterError
 from advbench.contracts.attacks import check_adversarial
-from advbench_attacks.noise import RandomNoise
+from advbench_attacks.black_box.noise import RandomNoise
 
 KINDS = {"uniform": ("linf", 0.3), "gaussian": ("l2", 1.5), "salt-and-pepper": ("l0", 20.0)}
 ATTACKS = [RandomNoise(kind, eps) for kind, (_, eps) in KINDS.items()]

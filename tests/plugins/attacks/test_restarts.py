@@ -6,8 +6,8 @@ import pytest
 import torch
 from tests.plugins.attacks.classifiers import Noisy
 
-from advbench_attacks.pgd import ProjectedGradientDescent
-from advbench_attacks.sign_steps import loss_values
+from advbench_attacks.gradient.pgd import ProjectedGradientDescent
+from advbench_attacks.gradient.pgd_steps import loss_values
 
 WEAK = {"eps": 0.05, "steps": 2, "step_size": 0.01}
 

@@ -6,15 +6,15 @@ import pytest
 import torch
 from tests.plugins.attacks.classifiers import Noisy
 
-from advbench_attacks.apgd import AutoPgd, TargetedAutoPgd
-from advbench_attacks.cw import CarliniWagnerL2
-from advbench_attacks.ddn import DecoupledDirectionAndNorm
-from advbench_attacks.deepfool import DeepFool
-from advbench_attacks.fab import TargetedFab
-from advbench_attacks.fgsm import FastGradientSign
-from advbench_attacks.fmn import FastMinimumNorm
-from advbench_attacks.pgd import ProjectedGradientDescent
-from advbench_attacks.square import SquareAttack
+from advbench_attacks.black_box.square import SquareAttack
+from advbench_attacks.gradient.apgd import AutoPgd, TargetedAutoPgd
+from advbench_attacks.gradient.fgsm import FastGradientSign
+from advbench_attacks.gradient.pgd import ProjectedGradientDescent
+from advbench_attacks.minimal.cw import CarliniWagnerL2
+from advbench_attacks.minimal.ddn import DecoupledDirectionAndNorm
+from advbench_attacks.minimal.deepfool import DeepFool
+from advbench_attacks.minimal.fab import TargetedFab
+from advbench_attacks.minimal.fmn import FastMinimumNorm
 
 ATTACKS = [
     *(AutoPgd(0.2, norm, loss, steps=20) for norm in ("linf", "l2") for loss in ("ce", "dlr")),

@@ -19,9 +19,9 @@ from advbench.api import (
     TrainingProgress,
     UsageError,
 )
-from advbench_attacks.cw import CarliniWagnerL2
-from advbench_attacks.ddn import DecoupledDirectionAndNorm
-from advbench_attacks.fmn import FastMinimumNorm
+from advbench_attacks.minimal.cw import CarliniWagnerL2
+from advbench_attacks.minimal.ddn import DecoupledDirectionAndNorm
+from advbench_attacks.minimal.fmn import FastMinimumNorm
 from advbench_datasets.mnist_5k import Mnist5k
 from advbench_models import mnist_adversarial_training as recipe
 from advbench_models.mnist_cnn import MnistCnn

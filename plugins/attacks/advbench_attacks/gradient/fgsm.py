@@ -9,12 +9,12 @@ from typing import ClassVar, cast
 import torch
 
 from advbench.api import Norm, SampleRandom, param
-from advbench_attacks import foolbox_engine
 from advbench_attacks.balls import Ball
-from advbench_attacks.eps_search import EpsSearch
+from advbench_attacks.foolbox import engine as foolbox_engine
+from advbench_attacks.gradient.eps_search import EpsSearch
+from advbench_attacks.gradient.fgsm_minimal import first_on_ray
+from advbench_attacks.gradient.pgd_steps import sign_steps
 from advbench_attacks.logit_differences import LOSSES
-from advbench_attacks.ray_search import first_on_ray
-from advbench_attacks.sign_steps import sign_steps
 
 __all__ = ["FastGradientSign"]
 

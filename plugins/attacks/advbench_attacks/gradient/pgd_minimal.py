@@ -8,8 +8,8 @@ import torch
 
 from advbench.api import SampleRandom, for_rows, is_stochastic
 from advbench_attacks.answers import ask
-from advbench_attacks.first_boundary import to_first_boundary
 from advbench_attacks.input_gradients import Loss, each, fooled, lead, likeliest, sign_gradient, surplus, towards
+from advbench_attacks.minimal.first_boundary import to_first_boundary
 from advbench_attacks.minimal_steps import NearestPoints, confirmed
 
 __all__ = ["FIRST", "BallSearch", "search_passes"]

@@ -9,7 +9,7 @@ import torch
 
 from advbench.api import Access, Attack, Budget, Norm, SampleRandom, param
 from advbench_attacks.balls import Ball
-from advbench_attacks.random_squares import RandomSquares
+from advbench_attacks.black_box.square_search import RandomSquares
 
 __all__ = ["SquareAttack"]
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, ClassVar, cast
 import torch
 
 from advbench.api import Norm, ParameterError, SampleRandom, param
-from advbench_attacks import foolbox_engine
-from advbench_attacks.ball_search import FIRST, BallSearch, search_passes
 from advbench_attacks.balls import Ball
-from advbench_attacks.eps_search import EpsSearch
+from advbench_attacks.foolbox import engine as foolbox_engine
+from advbench_attacks.gradient.eps_search import EpsSearch
+from advbench_attacks.gradient.pgd_minimal import FIRST, BallSearch, search_passes
+from advbench_attacks.gradient.pgd_restarts import restarted
+from advbench_attacks.gradient.pgd_steps import sign_steps
 from advbench_attacks.logit_differences import LOSSES
-from advbench_attacks.restarts import restarted
-from advbench_attacks.sign_steps import sign_steps
 
 if TYPE_CHECKING:
     from eagerpy.tensor.tensor import Tensor

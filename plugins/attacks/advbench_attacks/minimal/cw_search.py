@@ -8,11 +8,11 @@ import torch
 
 from advbench.api import for_rows, is_stochastic
 from advbench_attacks.answers import ask
-from advbench_attacks.first_boundary import to_first_boundary
 from advbench_attacks.input_gradients import doubt, each
 from advbench_attacks.logit_differences import margin
+from advbench_attacks.minimal.ddn_search import shrink_norms
+from advbench_attacks.minimal.first_boundary import to_first_boundary
 from advbench_attacks.minimal_steps import NearestPoints, confirmed, size
-from advbench_attacks.norm_shrinking import shrink_norms
 
 __all__ = ["ConstantSearch"]
 

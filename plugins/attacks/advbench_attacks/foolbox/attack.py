@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from advbench.api import Access, Attack, Budget, Norm, Parameter, ParameterError, SampleRandom, Value, closest, for_rows
-from advbench_attacks import foolbox_catalogue, foolbox_engine
-from advbench_attacks.global_generators import run_per_sample
+from advbench_attacks.foolbox import catalogue as foolbox_catalogue
+from advbench_attacks.foolbox import engine as foolbox_engine
+from advbench_attacks.foolbox.generators import run_per_sample
 
 if TYPE_CHECKING:
     from foolbox.attacks.base import Attack as AnyFoolboxAttack

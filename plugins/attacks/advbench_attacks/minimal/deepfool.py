@@ -8,8 +8,8 @@ from typing import ClassVar, cast
 import torch
 
 from advbench.api import Attack, Norm, SampleRandom, param
-from advbench_attacks import foolbox_engine
-from advbench_attacks.boundary_steps import BoundarySteps
+from advbench_attacks.foolbox import engine as foolbox_engine
+from advbench_attacks.minimal.deepfool_search import BoundarySteps
 
 __all__ = ["DeepFool"]
 

@@ -8,8 +8,8 @@ import torch
 
 from advbench.api import for_rows
 from advbench_attacks.answers import ask
+from advbench_attacks.gradient.pgd_steps import loss_gradient
 from advbench_attacks.input_gradients import fooled, likeliest, sign_gradient, towards
-from advbench_attacks.sign_steps import loss_gradient
 
 __all__ = ["first_on_ray"]
 

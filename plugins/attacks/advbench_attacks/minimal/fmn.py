@@ -8,11 +8,11 @@ from typing import ClassVar, cast
 import torch
 
 from advbench.api import Attack, Norm, SampleRandom, for_rows, is_stochastic, param
-from advbench_attacks.first_boundary import to_first_boundary
 from advbench_attacks.input_gradients import each, input_gradient
 from advbench_attacks.logit_differences import margin
+from advbench_attacks.minimal.ddn_search import shrink_norms
+from advbench_attacks.minimal.first_boundary import to_first_boundary
 from advbench_attacks.minimal_steps import NearestPoints, annealed, size, unit
-from advbench_attacks.norm_shrinking import shrink_norms
 
 __all__ = ["FastMinimumNorm"]
 

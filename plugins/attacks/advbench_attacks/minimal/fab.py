@@ -8,7 +8,7 @@ from typing import ClassVar, cast
 import torch
 
 from advbench.api import Attack, Norm, SampleRandom, param
-from advbench_attacks.adaptive_boundary import AdaptiveBoundary
+from advbench_attacks.minimal.fab_search import AdaptiveBoundary
 
 __all__ = ["TargetedFab"]
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from advbench.api import Access, Norm, Parameter, ParameterError, Value
-from advbench_attacks import foolbox_engine
+from advbench_attacks.foolbox import engine as foolbox_engine
 
 if TYPE_CHECKING:
     from foolbox.attacks.base import Attack as AnyFoolboxAttack

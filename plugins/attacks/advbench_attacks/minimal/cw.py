@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 
 from advbench.api import Attack, Norm, SampleRandom, param
-from advbench_attacks import foolbox_engine
-from advbench_attacks.constant_search import ConstantSearch
+from advbench_attacks.foolbox import engine as foolbox_engine
+from advbench_attacks.minimal.cw_search import ConstantSearch
 
 __all__ = ["CarliniWagnerL2"]
 

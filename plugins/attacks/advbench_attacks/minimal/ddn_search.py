@@ -6,8 +6,8 @@ import torch
 
 from advbench.api import for_rows, is_stochastic
 from advbench_attacks.answers import ask
-from advbench_attacks.first_boundary import to_first_boundary
 from advbench_attacks.input_gradients import each, margin_gradient, surplus_gradient
+from advbench_attacks.minimal.first_boundary import to_first_boundary
 from advbench_attacks.minimal_steps import NearestPoints, annealed, scaling, size
 
 __all__ = ["shrink_norms"]
@@ -32,7 +32,7 @@ def shrink_norms(model: torch.nn.Module, images: torch.Tensor, labels: torch.Ten
     """Searches the nearest points in L2 that fool the model.
 
     At each step δ ← δ + α ∇J/‖∇J‖₂, rescaled to a norm that is 5 % smaller after a point that fools the model and 5 %
-    larger after one that does not; see :class:`advbench_attacks.ddn.DecoupledDirectionAndNorm`.
+    larger after one that does not; see :class:`advbench_attacks.minimal.ddn.DecoupledDirectionAndNorm`.
 
     Args:
         model: Classifier in eval mode.

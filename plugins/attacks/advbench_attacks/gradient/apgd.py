@@ -9,8 +9,8 @@ from typing import ClassVar, cast
 import torch
 
 from advbench.api import Attack, Budget, Norm, SampleRandom, param
-from advbench_attacks.ascent import Ascent, Objective
 from advbench_attacks.balls import Ball
+from advbench_attacks.gradient.apgd_search import Ascent, Objective
 from advbench_attacks.input_gradients import likeliest, surplus
 from advbench_attacks.logit_differences import (
     LOSSES,

@@ -20,13 +20,13 @@ from advbench.api import (
     for_rows,
     param,
 )
-from advbench_attacks.adaptive_boundary import AdaptiveBoundary
 from advbench_attacks.answers import ask
-from advbench_attacks.apgd import AutoPgd, TargetedAutoPgd
 from advbench_attacks.balls import Ball
+from advbench_attacks.black_box.square import SquareAttack
+from advbench_attacks.gradient.apgd import AutoPgd, TargetedAutoPgd
 from advbench_attacks.input_gradients import each
 from advbench_attacks.logit_differences import margin
-from advbench_attacks.square import SquareAttack
+from advbench_attacks.minimal.fab_search import AdaptiveBoundary
 
 __all__ = ["AutoAttack", "Part"]
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 
 from advbench.api import Attack, Norm, SampleRandom, param
-from advbench_attacks.norm_shrinking import shrink_norms
+from advbench_attacks.minimal.ddn_search import shrink_norms
 
 __all__ = ["DecoupledDirectionAndNorm"]
 

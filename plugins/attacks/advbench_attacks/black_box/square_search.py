@@ -10,9 +10,9 @@ import torch
 from advbench.api import SampleRandom, for_rows
 from advbench_attacks.answers import ask
 from advbench_attacks.balls import Ball
+from advbench_attacks.black_box.square_proposals import proposals
 from advbench_attacks.input_gradients import each, lead
 from advbench_attacks.logit_differences import margin
-from advbench_attacks.square_proposals import proposals
 
 __all__ = ["RandomSquares", "pixel_share"]
 

@@ -10,8 +10,8 @@ import torch
 
 from advbench.api import SampleRandom, for_rows
 from advbench_attacks.answers import ask
+from advbench_attacks.gradient.pgd_steps import loss_values
 from advbench_attacks.input_gradients import each, lead
-from advbench_attacks.sign_steps import loss_values
 
 __all__ = ["restarted"]
 

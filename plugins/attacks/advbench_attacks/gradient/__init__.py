@@ -1,0 +1,1 @@
+"""Attacks that follow the gradient within a budget, and their searches for the least budget."""
