@@ -11,7 +11,8 @@ PROGRAM = """
 import resource, torch
 from advbench.process.allocator import keep_freed_memory
 keep_freed_memory()
-torch.ones(2**24)  # 64 MiB
+for _ in range(20):  # of 64 MiB; where they lie in memory settles after some
+    torch.ones(2**24)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(10):
     torch.ones(2**24)
@@ -20,7 +21,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def pages_asked_for(**settings: str) -> int:
-    """How many pages ten tensors of 64 MiB take from the system after a first one has been freed."""
+    """How many pages ten tensors of 64 MiB take from the system after some have been freed."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
     made = subprocess.run(
         [sys.executable, "-c", PROGRAM], env=environment | settings, capture_output=True, text=True, check=True
