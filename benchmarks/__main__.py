@@ -21,8 +21,8 @@ import torch
 
 from advbench.process.allocator import keep_freed_memory
 from benchmarks import attacks, defenses, matrix, overhead, scaling
+from benchmarks.samples import load_samples
 from benchmarks.settings import Settings
-from benchmarks.subjects import load_samples
 from benchmarks.tables import Table, write
 
 __all__ = ["main"]

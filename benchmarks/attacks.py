@@ -15,8 +15,8 @@ import torch
 from advbench.api import Attack, SampleRandom
 from advbench.discovery.loading import discover
 from advbench.specs import resolve_one
+from benchmarks.samples import Samples
 from benchmarks.settings import Run, Settings
-from benchmarks.subjects import Samples
 from benchmarks.timing import Counting, Timed, take_turns
 
 __all__ = ["CONTESTS", "HEADERS", "PEERS", "Contest", "contests", "hold"]

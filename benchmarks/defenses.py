@@ -15,7 +15,7 @@ import torch
 from advbench.api import Defense, SampleRandom
 from advbench.discovery.loading import discover
 from advbench.specs import resolve_one
-from benchmarks.subjects import load_images
+from benchmarks.samples import load_images
 from benchmarks.timing import take_turns
 
 __all__ = ["HEADERS", "compare", "gaussian_loop", "jpeg_loop", "kmeans_loop", "tv_loop"]

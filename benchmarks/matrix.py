@@ -16,8 +16,8 @@ from advbench.specs import resolve_one
 from benchmarks.command import advbench
 from benchmarks.defenses import Images, gaussian_loop, jpeg_loop, kmeans_loop, tv_loop
 from benchmarks.peers import foolbox_peer
+from benchmarks.samples import Samples, load_samples
 from benchmarks.settings import Settings
-from benchmarks.subjects import Samples, load_samples
 from benchmarks.tables import Table
 
 __all__ = ["measure"]

@@ -45,7 +45,7 @@ _BLAME = "raised by "
 
 
 class AdvbenchError(Exception):
-    """Base of all errors that advbench raises on purpose."""
+    """KeyContext of all errors that advbench raises on purpose."""
 
 
 class UsageError(AdvbenchError):
@@ -98,7 +98,7 @@ class PluginError(AdvbenchError):
 
 @contextlib.contextmanager
 def blamed(component: str) -> Iterator[None]:
-    """Notes on an exception that leaves the block whose code raised it, unless one inside has done so.
+    """QueryLog on an exception that leaves the block whose code raised it, unless one inside has done so.
 
     Args:
         component: Its kind and name, such as ``defense 'jpeg'``.

@@ -48,7 +48,7 @@ def test_every_number_is_counted_over_the_samples_that_it_is_of(form: Any) -> No
     assert summary.coordinates == tuple(COORDINATES.values())
     assert summary.measured == measure_cell(record())
     assert (summary.robust, summary.attacked) == (2 / 6, 1 / 6)
-    assert (summary.right, summary.vanished, summary.thrown_away) == (5, 2, 1)
+    assert (summary.right, summary.vanished, summary.lost_adversarials) == (5, 2, 1)
     assert (summary.rounded_off, summary.rounded_on) == (2, 1)
     assert summary.chance == 0.5
     assert summary.broken_by == {0: 3, -1: 2, 1: 1}
@@ -62,7 +62,7 @@ def test_what_was_not_noted_is_none_and_not_nothing() -> None:
     for name in ("seen", "attacked_rounded_predictions", "vanished", "component"):
         del given[name]
     summary = summarise(given, None)
-    assert (summary.thrown_away, summary.rounded_off, summary.rounded_on) == (None,) * 3
+    assert (summary.lost_adversarials, summary.rounded_off, summary.rounded_on) == (None,) * 3
     assert (summary.broken_by, summary.curve) == (None, None)
     assert summary.vanished == 0
 

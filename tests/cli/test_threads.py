@@ -11,7 +11,7 @@ import torch
 
 from advbench.evaluation.work import workspace as environment_module
 from advbench.evaluation.work.workspace import THREAD_VARIABLES, Environment
-from advbench.session.session import Workbench
+from advbench.session.session import Session
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,7 @@ def threads(tmp_path: Path, jobs: int) -> int | None:
         "memory": None,
     }
     options = argparse.Namespace(**given, jobs=jobs, verbosity=0, strict_plugins=False, no_plugin=[])
-    return Workbench(options).environment.threads
+    return Session(options).environment.threads
 
 
 @pytest.mark.parametrize(("jobs", "each"), [(1, None), (2, 4), (3, 2), (8, 1), (20, 1)])

@@ -49,19 +49,19 @@ def test_parts_that_another_run_has_no_use_for_are_removed(tmp_path: Path) -> No
     key = next((tmp_path / "store" / "adversarial").glob("*/*")).stem
     stored = store.read_tensors(key)
     assert stored is not None
-    material = material_of(store, key)
-    store.write_tensors(material, {name: some[:7] for name, some in stored[0].items()}, stored[1], (0, 7))
+    key_inputs = material_of(store, key)
+    store.write_tensors(key_inputs, {name: some[:7] for name, some in stored[0].items()}, stored[1], (0, 7))
     assert leftovers(tmp_path / "store")
     where = Environment(tmp_path / "store", tmp_path, None, "cpu", 7)
-    assert not execute(where, JoinTask(material, ((0, 7), (7, 60)))).error
+    assert not execute(where, JoinTask(key_inputs, ((0, 7), (7, 60)))).error
     assert leftovers(tmp_path / "store") == []
 
 
 def material_of(store: Store, key: str) -> dict[str, Any]:
     """What the key of adversarial images is the digest of."""
     with safe_open(store.root / "adversarial" / key[:2] / f"{key}.safetensors", framework="pt") as file:
-        material: dict[str, Any] = json.loads(file.metadata()["advbench"])["material"]
-    return material
+        key_inputs: dict[str, Any] = json.loads(file.metadata()["advbench"])["material"]
+    return key_inputs
 
 
 def test_kills_at_random_moments_cost_what_was_under_way(tmp_path: Path) -> None:

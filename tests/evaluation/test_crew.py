@@ -139,20 +139,20 @@ def test_a_task_whose_material_is_no_longer_that_of_its_key_is_not_stored(toy: T
     place = current._current
     assert place is not None
     (path,) = (tmp_path / "store" / "clean").glob("*/*.json")
-    material = Store(tmp_path / "store").read_material("clean", path.stem)
-    assert material is not None
+    key_inputs = Store(tmp_path / "store").read_key_inputs("clean", path.stem)
+    assert key_inputs is not None
     ids = tuple(range(40))
-    task = CleanTask({**material, "torch": "1.0"}, ids, "toy", "toy-linear", "toy-keep", 0)
+    task = CleanTask({**key_inputs, "torch": "1.0"}, ids, "toy", "toy-linear", "toy-keep", 0)
     outcome = execute(place.environment, task)
     assert "torch changed on disk while the run was under way" in outcome.error
-    assert not execute(place.environment, dataclasses.replace(task, material=material)).error
+    assert not execute(place.environment, dataclasses.replace(task, key_inputs=key_inputs)).error
 
 
 DIES = """
 import os, sys
 from pathlib import Path
 from advbench.store import Store
-with Store(Path(sys.argv[1])).time_note(sys.argv[2]) as note:
+with Store(Path(sys.argv[1])).timeout_marker(sys.argv[2]) as note:
     note.write(sys.argv[3])
     note.flush()
     os._exit(1)
@@ -181,11 +181,11 @@ def test_a_worker_to_which_a_pool_gives_what_ended_others_says_what_the_driver_w
     assert current._current is not None
     environment = dataclasses.replace(current._current.environment, timeout=60)
     (path,) = (tmp_path / "store" / "clean").glob("*/*.json")
-    material = Store(tmp_path / "store").read_material("clean", path.stem)
-    assert material is not None
+    key_inputs = Store(tmp_path / "store").read_key_inputs("clean", path.stem)
+    assert key_inputs is not None
     path.unlink()
     ids = tuple(current._current.images("toy").ids.tolist())
-    task = CleanTask(material, ids, "toy", "toy-linear", "toy-keep", 0)
+    task = CleanTask(key_inputs, ids, "toy", "toy-linear", "toy-keep", 0)
     for text in written:
         words = [sys.executable, "-c", DIES, str(tmp_path / "store"), note_of(environment, task), text]
         assert subprocess.run(words, check=False).returncode == 1

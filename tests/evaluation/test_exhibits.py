@@ -1,4 +1,4 @@
-"""Exhibits hold the images of the samples that they name, and samples of all classes."""
+"""ExampleImages hold the images of the samples that they name, and samples of all classes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from advbench.cli.main import main
 from advbench.discovery.loading import discover
-from advbench.evaluation.work.example_images import Exhibits, by_turns
+from advbench.evaluation.work.example_images import ExampleImages, by_turns
 from advbench.evaluation.work.workspace import Environment, Workspace
 from advbench.session.opening import CORE
 from advbench.store import Store
@@ -32,12 +32,12 @@ def test_images_of_several_chunks_are_those_of_their_samples(tmp_path: Path) -> 
     manifest = store.read_manifest(next(store.runs()))
     assert manifest is not None
     place = Environment(store=tmp_path, cache_dir=tmp_path, data_dir=None, device="cpu", batch_size=250, core=CORE)
-    exhibit = Exhibits(Workspace(place, discover(CORE)), manifest, 560).of(manifest["cells"][0])
-    assert len(exhibit.ids) == 560
+    examples = ExampleImages(Workspace(place, discover(CORE)), manifest, 560).of(manifest["cells"][0])
+    assert len(examples.ids) == 560
     ((dataset, ids),) = manifest["samples"].items()
-    places = [ids.index(sample) for sample in exhibit.ids]
+    places = [ids.index(sample) for sample in examples.ids]
     assert max(places) >= 500, f"samples of the second chunk of {dataset} are among them"
-    moved = np.abs(exhibit.adversarial.images - exhibit.clean.images)
+    moved = np.abs(examples.adversarial.images - examples.clean.images)
     assert np.allclose(moved.max(axis=(1, 2, 3)), 0.1, atol=1e-6)
-    assert (exhibit.clean.predictions == exhibit.labels).all()
-    assert set(exhibit.labels[:10]) == set(range(10))
+    assert (examples.clean.predictions == examples.labels).all()
+    assert set(examples.labels[:10]) == set(range(10))

@@ -90,7 +90,7 @@ def test_the_precision_of_the_attack_is_in_the_keys_of_images_and_cell_where_it_
 ) -> None:
     before, same, after = keys(plan()), keys(plan(precision="float32")), keys(plan(precision="bf16"))
     assert before == same
-    assert "precision" not in plan().cells[0].chunks[0].material
+    assert "precision" not in plan().cells[0].chunks[0].key_inputs
     assert tuple(old != new for old, new in zip(before, after, strict=True)) == (True, False, True)
 
 

@@ -14,7 +14,7 @@ from advbench.api import DataSources
 from advbench.discovery.loading import discover
 from advbench.evaluation.plan.build import Plan, build_plan, resolve_axes
 from advbench.evaluation.plan.cells import Axes
-from advbench.evaluation.run.schedule import Todo, survey
+from advbench.evaluation.run.schedule import Schedule, build_schedule
 from advbench.report.board import Board, make_boards
 from advbench.specs import Suite
 from advbench.store import Store
@@ -58,13 +58,13 @@ def peak_of(make: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def test_a_cell_to_do_takes_little_memory(axes: list[Axes], tmp_path: Path) -> None:
-    def make() -> tuple[Plan, Todo]:
+    def make() -> tuple[Plan, Schedule]:
         plan = build_plan(axes, DataSources(tmp_path), "cpu")
-        return plan, survey(plan, Store(tmp_path / "store"), "none", 512)
+        return plan, build_schedule(plan, Store(tmp_path / "store"), "none", 512)
 
-    (plan, todo), size = peak_of(make)
+    (plan, schedule), size = peak_of(make)
     assert len(plan.cells) == ATTACKS * DEFENSES
-    assert len(todo.jobs) == ATTACKS * DEFENSES + ATTACKS + DEFENSES
+    assert len(schedule.jobs) == ATTACKS * DEFENSES + ATTACKS + DEFENSES
     assert size < 1100
 
 

@@ -68,7 +68,8 @@ def test_only_the_attack_sees_the_other_precision(toy: Toy, monkeypatch: pytest.
     monkeypatch.setattr(Float32Network, "forward", noting)
     monkeypatch.setattr(Attack, "run_with_notes", attacked)
     monkeypatch.setattr(
-        "advbench.session.run.estimate", lambda todo, _: Estimate(0.0, dict.fromkeys(todo.jobs, 0.0), rough=False)
+        "advbench.session.run.estimate",
+        lambda schedule, _: Estimate(0.0, dict.fromkeys(schedule.jobs, 0.0), rough=False),
     )
     called, _ = toy("--precision", "bf16", "--threats", threat, defenses=["toy-dim"])
     assert called.code == 0, called.err

@@ -119,13 +119,13 @@ def test_labels_of_figures_are_the_names_cut_short() -> None:
 
 def test_strips_say_the_name_of_what_an_image_is_taken_for() -> None:
     pytest.importorskip("matplotlib")
-    from advbench.analysis import Exhibit, Views
+    from advbench.analysis import CellExamples, Views
     from advbench.report.figures.strips import Named, attack_examples
 
     views = Views(np.zeros((1, 1, 4, 4), np.float32), np.array([1]), np.array([0.5], np.float32))
     for names, expected in ((("cat", "automobile"), "✗ automobile\n(50 %)"), ((), "✗ 1 (50 %)")):
-        exhibit = Exhibit((7,), np.array([0]), views, views, views, views, names)
-        figure = attack_examples([Named("fgsm", exhibit)], 1)
+        examples = CellExamples((7,), np.array([0]), views, views, views, views, names)
+        figure = attack_examples([Named("fgsm", examples)], 1)
         assert figure.axes[0].get_xlabel() == expected
 
 

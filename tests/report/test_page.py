@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from advbench.analysis import Exhibit, Views
+from advbench.analysis import CellExamples, Views
 from advbench.report import Gallery, Html
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -176,13 +176,13 @@ def test_a_run_without_any_finished_cell_is_a_page_too(results: dict[str, Any]) 
     assert [text for _, text in Elements(page).all("button", class_="open")] == ["ERR"] * len(empty["cells"])
 
 
-def exhibit(images: Any, change: float) -> Exhibit:
+def examples(images: Any, change: float) -> CellExamples:
     """Two samples, of which the second is moved by ``change``."""
     moved = images.copy()
     moved[1, :, 0, 0] += change
     said = np.array([3, 4]), np.array([0.5, 0.25], dtype=np.float32)
     clean, adversarial = Views(images, *said), Views(moved, *said)
-    return Exhibit((11, 12), np.array([3, 3]), clean, adversarial, adversarial, clean)
+    return CellExamples((11, 12), np.array([3, 3]), clean, adversarial, adversarial, clean)
 
 
 def pixels(uri: str) -> Any:
@@ -193,7 +193,7 @@ def pixels(uri: str) -> Any:
 def test_samples_are_the_images_and_the_difference_says_its_scale(channels: int) -> None:
     gallery = Gallery()
     images = np.linspace(0, 0.8, 2 * channels * 16, dtype=np.float32).reshape(2, channels, 4, 4)
-    gallery.add_samples(0, exhibit(images, 0.04))
+    gallery.add_samples(0, examples(images, 0.04))
     shown = gallery.details["cells"]["0"]["samples"]
     pictures = [pixels(uri) for uri in gallery.details["images"]]
     assert shown["scale"] == 10
@@ -212,24 +212,24 @@ def test_samples_are_the_images_and_the_difference_says_its_scale(channels: int)
 def test_a_difference_is_never_cut_off() -> None:
     for change in (0.0, 1e-6, 0.003, 0.1, 0.26, 0.9):
         gallery = Gallery()
-        gallery.add_samples(0, exhibit(np.zeros((2, 1, 2, 2), dtype=np.float32), change))
+        gallery.add_samples(0, examples(np.zeros((2, 1, 2, 2), dtype=np.float32), change))
         scale = gallery.details["cells"]["0"]["samples"]["scale"]
         assert scale == 1 or scale * change <= 0.5 + 1e-6
 
 
 def test_large_images_are_shown_reduced_and_said_to_be() -> None:
     gallery = Gallery()
-    gallery.add_samples(0, exhibit(np.random.default_rng(0).random((2, 3, 256, 200), dtype=np.float32), 0.04))
+    gallery.add_samples(0, examples(np.random.default_rng(0).random((2, 3, 256, 200), dtype=np.float32), 0.04))
     assert {pixels(uri).shape for uri in gallery.details["images"]} == {(128, 100, 3)}
     assert gallery.details["cells"]["0"]["samples"]["reduced"]
-    gallery.add_samples(1, exhibit(np.zeros((2, 1, 128, 128), dtype=np.float32), 0.04))
+    gallery.add_samples(1, examples(np.zeros((2, 1, 128, 128), dtype=np.float32), 0.04))
     assert not gallery.details["cells"]["1"]["samples"]["reduced"]
 
 
 @pytest.mark.parametrize(("room", "rows"), [(1.0, 1), (1e6, 2)])
 def test_a_cell_has_the_samples_for_which_there_is_room(room: float, rows: int) -> None:
     gallery = Gallery()
-    gallery.add_samples(0, exhibit(np.random.default_rng(0).random((2, 3, 32, 32), dtype=np.float32), 0.04), room)
+    gallery.add_samples(0, examples(np.random.default_rng(0).random((2, 3, 32, 32), dtype=np.float32), 0.04), room)
     assert len(gallery.details["cells"]["0"]["samples"]["rows"]) == rows
     assert gallery.size == sum(map(len, gallery.details["images"]))
 

@@ -400,7 +400,7 @@ def test_stock_is_taken_of_many_entries_without_reading_one(tmp_path: Path, monk
     def no_entry(*_: object) -> None:
         raise AssertionError("an entry is read")
 
-    monkeypatch.setattr(store, "read_material", no_entry)
+    monkeypatch.setattr(store, "read_key_inputs", no_entry)
     began = time.process_time()  # which other programs do not lengthen
     stock = take_stock(store)
     assert time.process_time() - began < 5  # it takes a tenth of a second

@@ -73,7 +73,7 @@ NOTE = """
 import faulthandler, os, sys, time
 from pathlib import Path
 from advbench.store import Store
-with Store(Path(sys.argv[1])).time_note("ab12") as note:
+with Store(Path(sys.argv[1])).timeout_marker("ab12") as note:
     if sys.argv[2] == "up":
         faulthandler.dump_traceback_later(0.2, exit=True, file=note)
     elif sys.argv[2] == "crash":

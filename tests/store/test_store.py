@@ -91,8 +91,8 @@ def test_a_record_is_all_that_its_checksum_is_of(store: Store, after: bytes) -> 
     path = entry(store, ".json")
     text = b'{"status":"error"}' + after
     written = json.dumps({"sha256": hashlib.sha256(text).hexdigest()}, separators=(",", ":")).encode()
-    material = path.read_bytes().split(b',"record":')[0]
-    path.write_bytes(material + b',"record":' + text + b"," + written[1:])
+    key_inputs = path.read_bytes().split(b',"record":')[0]
+    path.write_bytes(key_inputs + b',"record":' + text + b"," + written[1:])
     assert store.read_record("cells", KEY) == (None if after else {"status": "error"})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from advbench.analysis.comparison import compare_defenses, compare_runs, settings_that_differ
 from advbench.analysis.details import MOST_CLASSES, cell_details
-from advbench.analysis.exhibit import Exhibit, Views
+from advbench.analysis.example_images import CellExamples, Views
 from advbench.analysis.intervals import wilson
 from advbench.analysis.measures import measure_cell, robust_bits, worst_case
 from advbench.analysis.results import NOT_ADAPTIVE, RESULTS_SCHEMA, build_results
@@ -15,7 +15,7 @@ __all__ = [
     "MOST_CLASSES",
     "NOT_ADAPTIVE",
     "RESULTS_SCHEMA",
-    "Exhibit",
+    "CellExamples",
     "Summary",
     "Views",
     "build_results",

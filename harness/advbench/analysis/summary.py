@@ -44,7 +44,7 @@ class Summary(NamedTuple):
         no_number: Of those, how many have a gradient that holds a NaN or an infinity.
         flat_at_bounds: Of those, how many have a gradient of exactly zero at the pixels that are 0 or 1 alone.
         without_slope: Of those that are right attacked, too, for how many the attack's loss was flat all the time.
-        thrown_away: How many of those were fooled on the way and are not in the end; None where it was not noted.
+        lost_adversarials: How many of those were fooled on the way and are not in the end; None where it was not noted.
         rounded_off: How many of those that are fooled rounding to 8 bits makes right again; None where it was not
             measured.
         rounded_on: How many of those that are not fooled rounding makes wrong; None likewise.
@@ -72,7 +72,7 @@ class Summary(NamedTuple):
     no_number: int = 0
     flat_at_bounds: int = 0
     without_slope: int = 0
-    thrown_away: int | None = None
+    lost_adversarials: int | None = None
     rounded_off: int | None = None
     rounded_on: int | None = None
     gradient_error: str = ""
@@ -122,7 +122,7 @@ def summarise(record: Mapping[str, Any], minimises: str | None) -> Summary:
         no_number=images.no_number,
         flat_at_bounds=images.flat_at_bounds,
         without_slope=images.without_slope,
-        thrown_away=images.thrown_away,
+        lost_adversarials=images.lost_adversarials,
         rounded_off=images.rounded_off,
         rounded_on=images.rounded_on,
         gradient_error=record.get("gradient_error") or "",
@@ -164,7 +164,7 @@ class _Images(NamedTuple):
     no_number: int
     flat_at_bounds: int
     without_slope: int
-    thrown_away: int | None
+    lost_adversarials: int | None
     rounded_off: int | None
     rounded_on: int | None
     curve: Mapping[str, Any] | None
@@ -207,7 +207,7 @@ def _of_images(minimises: str | None, n: int, *fixed: Any) -> _Images:
         no_number=_count(right, told.get("nan_gradient")) or 0,
         flat_at_bounds=_count(right, told.get("flat_at_bounds")) or 0,
         without_slope=_count(kept, told.get("loss_without_slope")) or 0,
-        thrown_away=_count(kept, told.get("seen")),
+        lost_adversarials=_count(kept, told.get("seen")),
         rounded_off=_turned(turned, labels, told.get("attacked_rounded_predictions"), right=True),
         rounded_on=_turned(kept, labels, told.get("attacked_rounded_predictions"), right=False),
         curve=accuracy_at({**told, "n": n}, minimises) if minimises in ("linf", "l2") else None,

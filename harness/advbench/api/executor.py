@@ -25,7 +25,7 @@ def process_taint() -> str:
 
 
 def taint_process(reason: str) -> None:
-    """Notes that this process must not compute anything else; the first reason stays."""
+    """QueryLog that this process must not compute anything else; the first reason stays."""
     global _taint  # noqa: PLW0603  it is a matter of the process
     _taint = _taint or reason
 

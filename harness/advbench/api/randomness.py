@@ -118,7 +118,7 @@ class SampleRandom:
         return torch.from_numpy(out).to(self.device)
 
     def _note(self) -> None:
-        """Notes a draw, here and where these streams come from."""
+        """QueryLog a draw, here and where these streams come from."""
         streams: SampleRandom | None = self
         while streams is not None and not streams._drawn:
             streams._drawn = True

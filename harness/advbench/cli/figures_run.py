@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from advbench.analysis import Exhibit, cell_details
+from advbench.analysis import CellExamples, cell_details
 from advbench.errors import UsageError, describe
-from advbench.evaluation.work.example_images import Exhibits
-from advbench.session.example_images import exhibits_of
+from advbench.evaluation.work.example_images import ExampleImages
+from advbench.session.example_images import example_images_of
 from advbench.session.opening import messages, open_store, set_up_logging
 from advbench.session.stored_runs import find_run, read_results
 from advbench.store import Store
@@ -41,14 +41,14 @@ def draw_figures(options: argparse.Namespace) -> int:
     results, _ = read_results(store, manifest)
     cells = manifest["cells"]
     details = _details(store, manifest)
-    exhibits: dict[int, Exhibit] = {}
+    examples: dict[int, CellExamples] = {}
     if options.samples and IMAGES & set(options.only):
-        shown, notes = _exhibits(exhibits_of(options, console, manifest, options.samples), cells, details)
-        exhibits |= shown
+        shown, notes = _example_images(example_images_of(options, console, manifest, options.samples), cells, details)
+        examples |= shown
         for note in notes:
             console.print(note, markup=False, soft_wrap=True)
     everything = (
-        *figures.draw_images(cells, exhibits, options.samples),
+        *figures.draw_images(cells, examples, options.samples),
         *figures.draw_confusions(cells, details, manifest.get("class_names", {})),
         *figures.draw_charts(results),
     )
@@ -75,14 +75,14 @@ def _details(store: Store, manifest: Mapping[str, Any]) -> dict[int, dict[str, A
     return found
 
 
-def _exhibits(
-    exhibits: Exhibits, cells: list[dict[str, Any]], finished: Mapping[int, Any]
-) -> tuple[dict[int, Exhibit], list[str]]:
+def _example_images(
+    examples: ExampleImages, cells: list[dict[str, Any]], finished: Mapping[int, Any]
+) -> tuple[dict[int, CellExamples], list[str]]:
     """The samples of the finished cells, and why some have none."""
     found, notes = {}, dict[str, None]()
     for place in finished:
         try:
-            found[place] = exhibits.of(cells[place])
+            found[place] = examples.of(cells[place])
         except (Exception, SystemExit) as error:  # noqa: PERF203  each cell by itself
             what = ", ".join(cells[place]["short"][name] for name in ("dataset", "model", "defense"))
             notes[f"no images of {what}: {describe(error)}"] = None

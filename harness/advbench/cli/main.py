@@ -13,7 +13,7 @@ from pathlib import Path
 from advbench import __version__
 from advbench.cli.parser import CommandParser, HelpFormatter
 from advbench.errors import PluginError, UsageError
-from advbench.process.gc_tuning import look_seldom
+from advbench.process.gc_tuning import tune_gc
 
 __all__ = ["COMMANDS", "main"]
 
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = next((word for word in words if not word.startswith("-")), "")
     prog = f"advbench {command}".strip()
     _prepare_streams()
-    look_seldom()
+    tune_gc()
     try:
         return _run(words)
     except UsageError as error:

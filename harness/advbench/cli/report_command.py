@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Runs the command."""
     from advbench.report import Html, plan_outputs, write_export
-    from advbench.session.example_images import exhibits_of
+    from advbench.session.example_images import example_images_of
     from advbench.session.opening import messages, open_store, set_up_logging
     from advbench.session.page_details import page_details
     from advbench.session.stored_runs import find_run, read_results
@@ -38,8 +38,8 @@ def run(options: argparse.Namespace) -> int:
     manifest = find_run(store, options.run)
     (export,) = plan_outputs([Html()], [str(options.output)], manifest["name"], "--output")
     results, missing = read_results(store, manifest)
-    exhibits = exhibits_of(options, console, manifest, options.samples) if options.samples else None
-    details = page_details(store, manifest, exhibits)
+    examples = example_images_of(options, console, manifest, options.samples) if options.samples else None
+    details = page_details(store, manifest, examples)
     write_export(export, {**results, "details": details})
     for note in details["notes"]:
         console.print(note, markup=False, soft_wrap=True)

@@ -15,7 +15,7 @@ from advbench.report import plan_outputs, write_export
 from advbench.report.paper import PaperJson, PaperMarkdown, print_reproduction
 from advbench.session.opening import tables
 from advbench.session.run import MatrixRun
-from advbench.session.session import Workbench
+from advbench.session.session import Session
 from advbench.session.suites import plugin_words, recipe
 from advbench.specs import AXES, Suite, load_suite, narrow
 
@@ -37,7 +37,7 @@ def run_reproduction(options: argparse.Namespace, stdout: TextIO) -> int:
         UsageError: Anything that was asked for cannot be used; raised before any work.
         KeyboardInterrupt: The user interrupted; the message says what is kept.
     """
-    bench = Workbench(options)
+    bench = Session(options)
     outputs = plan_outputs([PaperMarkdown(), PaperJson()], options.output, "paper", "--output")
     runs, left_out = _plan(bench, options)
     console = tables(stdout)
@@ -92,7 +92,7 @@ class _Share:
     cw_steps: int | None
 
 
-def _plan(bench: Workbench, options: argparse.Namespace) -> tuple[list[tuple[str, MatrixRun]], Mapping[str, str]]:
+def _plan(bench: Session, options: argparse.Namespace) -> tuple[list[tuple[str, MatrixRun]], Mapping[str, str]]:
     """The runs by name, and why suites are left out."""
     runs: list[tuple[str, MatrixRun]] = []
     left_out: dict[str, str] = {}
@@ -137,7 +137,7 @@ def _for(dataset: str, given: Sequence[tuple[str | None, int]]) -> int | None:
     return numbers.get(dataset, numbers.get(None))
 
 
-def _narrowed(bench: Workbench, suite: Suite, share: _Share, options: argparse.Namespace) -> tuple[Suite, str]:
+def _narrowed(bench: Session, suite: Suite, share: _Share, options: argparse.Namespace) -> tuple[Suite, str]:
     """The suite that the flags leave, with the ``advbench matrix`` command that runs it."""
     plugins = {"plugin": options.plugin, "no_plugin": options.no_plugin}
     typed = argparse.Namespace(**{**dict.fromkeys(AXES), "suite": suite.name, **plugins})

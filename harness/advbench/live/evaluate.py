@@ -18,7 +18,7 @@ from advbench.live.components import LiveObjects
 from advbench.live.results import Results
 from advbench.process.stdout import stdout_kept
 from advbench.session.run import MatrixRun, suites_by_seed
-from advbench.session.session import Workbench
+from advbench.session.session import Session
 from advbench.session.suites import recipe, suite_of
 
 __all__ = ["matrix"]
@@ -74,7 +74,7 @@ def matrix(
     """
     words = _words({"threats": threats, "suite": suite, "limit": limit, "seed": seed, "seeds": seeds, **flags})
     options = _parsed([*words, *(["-q"] if quiet else [])])
-    bench = Workbench(options)
+    bench = Session(options)
     live = LiveObjects(bench.registry)
     for axis, given in zip(_AXES, (datasets, models, attacks, defenses), strict=True):
         setattr(options, axis, live.specs(axis, given))
@@ -97,7 +97,7 @@ def matrix(
     return Results(combine_seeds(found, python or recipe(options)), runs[0].plan.cells, bench.store)
 
 
-def _keep_for_the_session(bench: Workbench, reasons: Sequence[str]) -> None:
+def _keep_for_the_session(bench: Session, reasons: Sequence[str]) -> None:
     """Lets results lie where they are gone with the process."""
     folder = Path(tempfile.mkdtemp(prefix="advbench-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

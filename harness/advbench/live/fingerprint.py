@@ -255,7 +255,7 @@ class Fingerprint:
         self.add(where, _slots(state) or {})
 
     def _code_of(self, where: str, value: Any) -> None:
-        """Notes the module whose code it is; a class of the user's with what its methods use."""
+        """QueryLog the module whose code it is; a class of the user's with what its methods use."""
         module = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)
         if not module or module == "builtins" or module in sys.stdlib_module_names:
             return

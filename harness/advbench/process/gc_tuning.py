@@ -8,13 +8,13 @@ import gc
 import sys
 from collections.abc import Iterator
 
-__all__ = ["importing", "look_seldom"]
+__all__ = ["importing", "tune_gc"]
 
 _AT_A_TIME = 50_000
 """So many new objects are looked through at a time: of the millions of a large plan none is garbage."""
 
 
-def look_seldom() -> None:
+def tune_gc() -> None:
     """Makes passes rare for the rest of the process, and spares it those over everything at its end.
 
     Python looks through all there is when it ends, torch's million objects too, which takes a tenth of a command that

@@ -8,14 +8,16 @@ from typing import Any
 
 from rich.console import Console
 
-from advbench.evaluation.work.example_images import Exhibits
+from advbench.evaluation.work.example_images import ExampleImages
 from advbench.evaluation.work.workspace import Environment, Workspace, pick_device
 from advbench.session.opening import CORE, data_sources, open_registry, open_store, plugin_files
 
-__all__ = ["exhibits_of"]
+__all__ = ["example_images_of"]
 
 
-def exhibits_of(options: argparse.Namespace, console: Console, manifest: Mapping[str, Any], count: int) -> Exhibits:
+def example_images_of(
+    options: argparse.Namespace, console: Console, manifest: Mapping[str, Any], count: int
+) -> ExampleImages:
     """The exhibits of a run, of so many samples.
 
     Components and data are loaded when they are first asked for, which may raise whatever a component raises.
@@ -32,4 +34,4 @@ def exhibits_of(options: argparse.Namespace, console: Console, manifest: Mapping
         plugin_files=plugin_files(options),
         without=tuple(options.no_plugin),
     )
-    return Exhibits(Workspace(environment, registry), manifest, count)
+    return ExampleImages(Workspace(environment, registry), manifest, count)

@@ -7,7 +7,7 @@ from typing import Any
 
 from advbench.analysis import cell_details
 from advbench.errors import describe
-from advbench.evaluation.work.example_images import Exhibits
+from advbench.evaluation.work.example_images import ExampleImages
 from advbench.report import Export, Gallery, Html
 from advbench.store import Store
 
@@ -31,21 +31,21 @@ def detailed(
     exports: Sequence[Export],
     store: Store,
     manifest: Mapping[str, Any],
-    exhibits: Exhibits | None,
+    examples: ExampleImages | None,
 ) -> Mapping[str, Any]:
     """The results with details where a page is among the exports; see :func:`page_details`."""
     if not any(isinstance(export.reporter, Html) for export in exports):
         return results
-    return {**results, "details": page_details(store, manifest, exhibits)}
+    return {**results, "details": page_details(store, manifest, examples)}
 
 
-def page_details(store: Store, manifest: Mapping[str, Any], exhibits: Exhibits | None) -> dict[str, Any]:
+def page_details(store: Store, manifest: Mapping[str, Any], examples: ExampleImages | None) -> dict[str, Any]:
     """The details of a run's finished cells, as a page's reporter takes them.
 
     Args:
         store: Where the run is.
         manifest: The run's.
-        exhibits: Where samples come from; None for a page without.
+        examples: Where samples come from; None for a page without.
 
     What keeps samples from being shown, such as a plugin that is gone, is a note on the page and no failure.
     """
@@ -59,12 +59,12 @@ def page_details(store: Store, manifest: Mapping[str, Any], exhibits: Exhibits |
         detailed += 1
         if detailed <= MOST_DETAILED:
             gallery.add(place, cell_details(record, described.get("norm")))
-        if exhibits is None:
+        if examples is None:
             continue
         shown += 1
         room = (MOST_CHARACTERS - gallery.size) / max(1, last + 1 - shown)
         if shown <= MOST_SHOWN and room > 0:
-            _add_samples(gallery, place, described, exhibits, room)
+            _add_samples(gallery, place, described, examples, room)
         without += shown <= MOST_SHOWN and room <= 0
     for count, most, what in ((detailed, MOST_DETAILED, "Confusion matrices"), (shown, MOST_SHOWN, "Samples")):
         if count > most:
@@ -74,9 +74,11 @@ def page_details(store: Store, manifest: Mapping[str, Any], exhibits: Exhibits |
     return gallery.details
 
 
-def _add_samples(gallery: Gallery, place: int, described: Mapping[str, Any], exhibits: Exhibits, room: float) -> None:
+def _add_samples(
+    gallery: Gallery, place: int, described: Mapping[str, Any], examples: ExampleImages, room: float
+) -> None:
     try:
-        gallery.add_samples(place, exhibits.of(described), room)
+        gallery.add_samples(place, examples.of(described), room)
     except (Exception, SystemExit) as error:
         what = ", ".join(described["short"][name] for name in ("dataset", "model", "defense"))
         gallery.add_note(f"Samples of {what} are not shown: {describe(error)}")

@@ -18,7 +18,7 @@ from advbench.analysis import Summary
 from advbench.evaluation.plan.cells import Cell
 from advbench.evaluation.plan.tasks import Outcome
 from advbench.evaluation.run.estimate import Estimate
-from advbench.evaluation.run.schedule import Job, Todo
+from advbench.evaluation.run.schedule import Job, Schedule
 from advbench.session.live_board import LiveBoard
 
 __all__ = ["MatrixProgress", "in_words"]
@@ -38,7 +38,7 @@ class MatrixProgress:
 
     Args:
         console: stderr.
-        todo: What is left to do.
+        schedule: What is left to do.
         estimate: How long each job should take; the bar advances by it.
         done: The cells that have ended, by key; this adds those that end.
         cells: The cells of the plan, the stored ones included.
@@ -49,7 +49,7 @@ class MatrixProgress:
     def __init__(
         self,
         console: Console,
-        todo: Todo,
+        schedule: Schedule,
         estimate: Estimate,
         done: dict[str, Summary],
         cells: Sequence[Cell],
@@ -61,8 +61,8 @@ class MatrixProgress:
         self.quiet = verbosity < 0
         self.done = done
         self.total = len(cells) + more
-        self.cells_done = self.total - sum(job.cell is not None for job in todo.jobs.values())
-        self.weights = {id(job): max(estimate.of_job[name], 1e-3) for name, job in todo.jobs.items()}
+        self.cells_done = self.total - sum(job.cell is not None for job in schedule.jobs.values())
+        self.weights = {id(job): max(estimate.of_job[name], 1e-3) for name, job in schedule.jobs.items()}
         self.all_weight = sum(self.weights.values())
         self.done_weight = 0.0
         self.began = time.monotonic()
@@ -71,7 +71,7 @@ class MatrixProgress:
         drawable = console.is_terminal and not console.is_dumb_terminal and console.file.isatty()
         in_terminal = drawable and verbosity >= 0
         self.board = LiveBoard(cells if in_terminal else (), done)
-        self.concerned = _concerned(todo) if in_terminal else {}
+        self.concerned = _concerned(schedule) if in_terminal else {}
         self.view = _View(console, self._render)
         self.live = self._make_live() if in_terminal else None
         self.lines = verbosity > 0 or (verbosity == 0 and not in_terminal)
@@ -223,14 +223,14 @@ def _stripped(line: list[Segment]) -> list[Segment]:
     return [*line[:-1], Segment(line[-1].text.rstrip(), line[-1].style)] if line else []
 
 
-def _concerned(todo: Todo) -> dict[int, list[str]]:
+def _concerned(schedule: Schedule) -> dict[int, list[str]]:
     """The keys of the cells that each job is for that makes none itself, by the job's id."""
-    found: dict[int, list[str]] = {id(job): [] for job in todo.jobs.values() if job.cell is None}
-    for job in todo.jobs.values():
+    found: dict[int, list[str]] = {id(job): [] for job in schedule.jobs.values() if job.cell is None}
+    for job in schedule.jobs.values():
         if job.cell is not None:
             for name in {chunk.key for chunk in job.cell.chunks}.intersection(job.waits_for):
-                for one in (name, *todo.jobs[name].waits_for):
-                    found[id(todo.jobs[one])].append(job.cell.key)
+                for one in (name, *schedule.jobs[name].waits_for):
+                    found[id(schedule.jobs[one])].append(job.cell.key)
     return found
 
 

@@ -22,14 +22,14 @@ from advbench.evaluation.plan.cells import Axes
 from advbench.evaluation.plan.doubled_steps import double_steps
 from advbench.evaluation.plan.threats import ADAPTIVE
 from advbench.evaluation.run.dataset_facts import dataset_notes
-from advbench.evaluation.run.disk_space import check_room
+from advbench.evaluation.run.disk_space import check_disk_space
 from advbench.evaluation.run.estimate import Estimate, estimate
 from advbench.evaluation.run.manifest import make_manifest
-from advbench.evaluation.run.pool import Crew
-from advbench.evaluation.run.schedule import Todo, survey
+from advbench.evaluation.run.pool import WorkerPool
+from advbench.evaluation.run.schedule import Schedule, build_schedule
 from advbench.evaluation.run.scheduler import run_todo
 from advbench.evaluation.work.behaviour.blame import plan_kept
-from advbench.evaluation.work.example_images import Exhibits
+from advbench.evaluation.work.example_images import ExampleImages
 from advbench.evaluation.work.workspace import Workspace, adopt, device_name
 from advbench.process.memory import memory_held
 from advbench.process.state import calls_watched
@@ -37,7 +37,7 @@ from advbench.report import plan_exports, print_leaderboards, write_export
 from advbench.session.opening import tables
 from advbench.session.page_details import SAMPLES, detailed
 from advbench.session.progress import MatrixProgress, in_words
-from advbench.session.session import Workbench
+from advbench.session.session import Session
 from advbench.session.suites import CUSTOM, recipe, suite_of
 from advbench.specs import FLOAT32, Suite, full_spec, short_spec
 
@@ -54,7 +54,7 @@ def run_matrix(options: argparse.Namespace, stdout: TextIO) -> int:
     Raises:
         UsageError: Anything that was asked for cannot be used; raised before any work.
     """
-    bench = Workbench(options)
+    bench = Session(options)
     suite = suite_of(options, bench.registry)
     exports = plan_exports(bench.registry, options.export, suite.name)
     runs = [MatrixRun(bench, one, command) for one, command in suites_by_seed(suite, options)]
@@ -72,7 +72,7 @@ def run_matrix(options: argparse.Namespace, stdout: TextIO) -> int:
         run.announce()
         found.append(run.results())
     results = combine_seeds(found, recipe(options))
-    told = detailed(results, exports, bench.store, runs[0].manifest, runs[0].exhibits())
+    told = detailed(results, exports, bench.store, runs[0].manifest, runs[0].examples())
     for export in exports:
         write_export(export, told)
         bench.say(f"wrote {export.path}")
@@ -110,7 +110,7 @@ class MatrixRun:
         UsageError: The suite cannot be run; raised before any work.
     """
 
-    def __init__(self, bench: Workbench, suite: Suite, command: str) -> None:
+    def __init__(self, bench: Session, suite: Suite, command: str) -> None:
         self.bench = bench
         self.suite = suite
         self.command = command
@@ -129,11 +129,11 @@ class MatrixRun:
     def announce(self) -> None:
         """Finds out what is left to do, and says it."""
         store, rerun, batch_size = self.bench.store, self.bench.options.rerun, self.bench.environment.batch_size
-        self.todo = survey(self.plan, store, rerun, batch_size)
-        more = survey(self.doubled, store, rerun, batch_size)
+        self.schedule = build_schedule(self.plan, store, rerun, batch_size)
+        more = build_schedule(self.doubled, store, rerun, batch_size)
         if self.suite.description and self.suite.name != CUSTOM:
             self.bench.say(f"{self.suite.name}: {self.suite.description}")
-        self.bench.say(_size(self.plan, self.todo))
+        self.bench.say(_size(self.plan, self.schedule))
         self.bench.tell_answers()
         for dataset in dict.fromkeys(cell.dataset for cell in self.plan.cells if cell.key):
             for note in dataset_notes(dataset):
@@ -143,7 +143,7 @@ class MatrixRun:
         if self.doubled.cells:
             to_do = len(self.doubled.cells) - len(more.cached)
             self.bench.say(f"with twice the steps, to check convergence: {to_do} more cells to do")
-        self.todo = Todo({**self.todo.cached, **more.cached}, {**self.todo.jobs, **more.jobs})
+        self.schedule = Schedule({**self.schedule.cached, **more.cached}, {**self.schedule.jobs, **more.jobs})
         for flag, heeded in (("eot", ADAPTIVE.name), ("score_draws", "")):
             told = getattr(self.bench.options, flag, None) is not None
             if told and not any(c.stochastic and heeded in (c.threat.name, "") for c in self.plan.cells):
@@ -155,7 +155,7 @@ class MatrixRun:
         lines = []
         for cell in self.plan.cells:
             state = "skipped" if cell.skipped else "fails" if cell.failed else "to do"
-            state = "stored" if cell.key in self.todo.cached else state
+            state = "stored" if cell.key in self.schedule.cached else state
             lines.append(f"{state:<8}{cell.label()}\n")
         console.file.write("".join(lines))  # rich takes a millisecond a line
 
@@ -165,26 +165,26 @@ class MatrixRun:
         Raises:
             KeyboardInterrupt: The user interrupted; the message says what is kept.
         """
-        images = self._load_datasets() if self.todo.jobs else {}
+        images = self._load_datasets() if self.schedule.jobs else {}
         self.manifest = self._write_manifest()
-        self.done = dict(self.todo.cached)
-        if not self.todo.jobs:
-            self.bench.say(_nothing_to_do(self.plan, self.todo, self.bench.store.root))
+        self.done = dict(self.schedule.cached)
+        if not self.schedule.jobs:
+            self.bench.say(_nothing_to_do(self.plan, self.schedule, self.bench.store.root))
         else:
             self._compute(images)
-        self.todo = Todo({}, {})  # of many cells it takes room, which what follows needs
+        self.schedule = Schedule({}, {})  # of many cells it takes room, which what follows needs
         counterparts = {place: self.done.get(key) for place, key in self.counterparts.items()}
         doubled = {place: summary for place, summary in counterparts.items() if summary and summary.ok}
         results = build_results(self.manifest, self.done, doubled)
         self.done = {}
         return results
 
-    def exhibits(self) -> Exhibits:
+    def examples(self) -> ExampleImages:
         """Samples of its cells as images, once it has results; on the processor where only workers have the device."""
         environment = self.bench.environment
         if device_name(environment.device) is None:
             environment = dataclasses.replace(environment, device="cpu")
-        return Exhibits(Workspace(environment, self.bench.registry), self.manifest, SAMPLES)
+        return ExampleImages(Workspace(environment, self.bench.registry), self.manifest, SAMPLES)
 
     def records(self) -> Iterator[dict[str, Any]]:
         """What the store holds of the cells, sample by sample, one after another."""
@@ -236,21 +236,21 @@ class MatrixRun:
     def _compute(self, images: dict[str, LabelledImages]) -> None:
         """Does what is left, adding to what is done."""
         bench, options = self.bench, self.bench.options
-        check_room(bench.store.root, self.todo.jobs.values())
+        check_disk_space(bench.store.root, self.schedule.jobs.values())
         adopt(bench.environment, bench.registry, images)
         began = time.monotonic()
         total = len(self.plan.cells) + len(self.doubled.cells)
         held = bench.environment.memory if bench.executor.in_process else None
-        jobs = self.todo.jobs.values()
-        crew = Crew(bench.executor, options.jobs, bench.gpus, bench.environment, jobs, live=bench.live)
+        jobs = self.schedule.jobs.values()
+        workers = WorkerPool(bench.executor, options.jobs, bench.gpus, bench.environment, jobs, live=bench.live)
         try:
-            with memory_held(held), crew:
-                self._note_workers(crew)
-                expected = estimate(self.todo, crew)
-                bench.say(self._forecast(expected, crew.slots()))
+            with memory_held(held), workers:
+                self._note_workers(workers)
+                expected = estimate(self.schedule, workers)
+                bench.say(self._forecast(expected, workers.slots()))
                 watch = MatrixProgress(
                     bench.console,
-                    self.todo,
+                    self.schedule,
                     expected,
                     self.done,
                     self.plan.cells,
@@ -260,17 +260,22 @@ class MatrixRun:
                 with watch as progress:
                     again = options.rerun == "all"
                     run_todo(
-                        self.todo, crew, progress, again=again, fail_fast=options.fail_fast, faults=expected.faults
+                        self.schedule,
+                        workers,
+                        progress,
+                        again=again,
+                        fail_fast=options.fail_fast,
+                        faults=expected.faults,
                     )
         except KeyboardInterrupt:
             done = sum(summary.ok for summary in self.done.values())
             raise KeyboardInterrupt(f"{done} of {total} cells are done and kept") from None
         bench.say(f"finished in {in_words(time.monotonic() - began)}")
 
-    def _note_workers(self, crew: Crew) -> None:
+    def _note_workers(self, workers: WorkerPool) -> None:
         """Says in the manifest what the workers compute with, where that is not what this process would."""
-        if any(self.manifest[name] != told for name, told in crew.told.items()):
-            self.manifest |= crew.told
+        if any(self.manifest[name] != told for name, told in workers.told.items()):
+            self.manifest |= workers.told
             self.bench.store.write_manifest(self.plan.run_id, self.manifest)
 
     def _forecast(self, expected: Estimate, jobs: int) -> str:
@@ -282,10 +287,10 @@ class MatrixRun:
         return f"this will take {how} {in_words(seconds)} on {where}{workers}".replace("  ", " ")
 
 
-def _nothing_to_do(plan: Plan, todo: Todo, store: Path) -> str:
+def _nothing_to_do(plan: Plan, schedule: Schedule, store: Path) -> str:
     """Where the cells come from when there is none to compute; some may be ones that cannot be run."""
     total = len(plan.cells)
-    there = sum(cell.key in todo.cached for cell in plan.cells if cell.key)
+    there = sum(cell.key in schedule.cached for cell in plan.cells if cell.key)
     if there == total:
         return f"all {total} cells come from the store {store}"
     skipped, failed = (sum(bool(getattr(cell, state)) for cell in plan.cells) for state in ("skipped", "failed"))
@@ -302,14 +307,14 @@ def _caution(plan: Plan, precision: str) -> str:
     return f"{line}: minimal attacks ({', '.join(minimal)}) stop where the one is fooled, which may not fool the other"
 
 
-def _size(plan: Plan, todo: Todo) -> str:
+def _size(plan: Plan, schedule: Schedule) -> str:
     """How large a plan is, and how much of it is there."""
     counts = {cell.dataset: len(cell.ids) for cell in plan.cells if not cell.skipped}
     images = ", ".join(f"{count:,} images of {short_spec(dataset)}" for dataset, count in counts.items())
     skipped = sum(bool(cell.skipped) for cell in plan.cells)
     failed = sum(bool(cell.failed) for cell in plan.cells)
-    to_do = len(plan.cells) - skipped - failed - len(todo.cached)
-    states = f"{len(todo.cached)} in the store, {to_do} to do" + (f", {skipped} skipped" if skipped else "")
+    to_do = len(plan.cells) - skipped - failed - len(schedule.cached)
+    states = f"{len(schedule.cached)} in the store, {to_do} to do" + (f", {skipped} skipped" if skipped else "")
     states += f", {failed} cannot be run" if failed else ""
     return f"{_product(plan)} = {len(plan.cells)} cells on {images}; {states}"
 

@@ -26,10 +26,10 @@ from advbench.session.opening import (
 )
 from advbench.store import Store
 
-__all__ = ["Workbench"]
+__all__ = ["Session"]
 
 
-class Workbench:
+class Session:
     """Everything but the suite.
 
     Args:

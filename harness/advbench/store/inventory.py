@@ -348,7 +348,7 @@ def _run(store: Store, inventory: Inventory, manifest: Mapping[str, Any], read: 
 
 def _of_material(store: Store, key: str) -> frozenset[Reference]:
     """What a stored cell refers to."""
-    material = store.read_material("cells", key)
-    if material is None:
+    key_inputs = store.read_key_inputs("cells", key)
+    if key_inputs is None:
         return frozenset()
-    return frozenset({("clean", material["clean"]), *(("adversarial", one) for one in material["adversarial"])})
+    return frozenset({("clean", key_inputs["clean"]), *(("adversarial", one) for one in key_inputs["adversarial"])})

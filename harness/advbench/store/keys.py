@@ -13,14 +13,14 @@ __all__ = ["canonical_json", "digest_of", "ids_digest"]
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
-def canonical_json(material: Any) -> bytes:
+def canonical_json(key_inputs: Any) -> bytes:
     """The one JSON text of a value: keys sorted, no blanks, no NaN; equal values give equal bytes."""
-    return _ENCODER.encode(material).encode()
+    return _ENCODER.encode(key_inputs).encode()
 
 
-def digest_of(material: Any) -> str:
+def digest_of(key_inputs: Any) -> str:
     """SHA-256 of the canonical JSON, as hexadecimal text."""
-    return hashlib.sha256(canonical_json(material)).hexdigest()
+    return hashlib.sha256(canonical_json(key_inputs)).hexdigest()
 
 
 def ids_digest(ids: Sequence[int]) -> str:

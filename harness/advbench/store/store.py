@@ -135,7 +135,7 @@ class Store:
         return (self.root / "tmp" / token).exists()
 
     @contextmanager
-    def time_note(self, task: str) -> Iterator[IO[str]]:
+    def timeout_marker(self, task: str) -> Iterator[IO[str]]:
         """A file that goes with the block, and outlives a process that ends in it; the null device where there is none.
 
         Args:
@@ -159,7 +159,7 @@ class Store:
         """For each process that ended at a task, and so left its note of time, whether it had noted anything.
 
         Args:
-            task: The task, as in :meth:`time_note`.
+            task: The task, as in :meth:`timeout_marker`.
             surely: Whether one is known to have ended: it is waited for where it still ends, and where nothing tells
                 who lives, all who left a note are taken to have ended.
         """
@@ -211,17 +211,17 @@ class Store:
             pass
         return self._corrupt(self._path(kind, key, ".json"))
 
-    def read_material(self, kind: str, key: str) -> dict[str, Any] | None:
+    def read_key_inputs(self, kind: str, key: str) -> dict[str, Any] | None:
         """What a JSON entry's key is the digest of, or None where there is no such entry."""
         envelope = self._read_json(self._path(kind, key, ".json"))
-        material = None if envelope is None else envelope.get("material")
-        return material if isinstance(material, dict) and digest_of(material) == key else None
+        key_inputs = None if envelope is None else envelope.get("material")
+        return key_inputs if isinstance(key_inputs, dict) and digest_of(key_inputs) == key else None
 
-    def write_record(self, kind: str, material: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+    def write_record(self, kind: str, key_inputs: Mapping[str, Any], record: Mapping[str, Any]) -> None:
         """Writes a JSON entry under the digest of its material; long lists of numbers are packed."""
         packed = pack(record)
-        envelope = {"sha256": digest_of(packed), "material": material, "record": packed}
-        self._write(self._path(kind, digest_of(material), ".json"), canonical_json(envelope))
+        envelope = {"sha256": digest_of(packed), "material": key_inputs, "record": packed}
+        self._write(self._path(kind, digest_of(key_inputs), ".json"), canonical_json(envelope))
 
     def read_tensors(self, key: str, part: Part | None = None) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """Adversarial images of a chunk, or of a part of it, with their record, or None where none check out."""
@@ -246,7 +246,7 @@ class Store:
 
     def write_tensors(
         self,
-        material: Mapping[str, Any],
+        key_inputs: Mapping[str, Any],
         tensors: Mapping[str, torch.Tensor],
         record: Mapping[str, Any],
         part: Part | None = None,
@@ -254,10 +254,10 @@ class Store:
         """Writes adversarial images, float32, under the digest of their material; as 8 bits where these hold them."""
         levels = as_bytes(tensors[_IMAGES])
         kept = dict(tensors) if levels is None else {**tensors, _IMAGES: levels}
-        header: dict[str, Any] = {"sha256": _tensors_digest(kept, record), "material": material, "record": record}
+        header: dict[str, Any] = {"sha256": _tensors_digest(kept, record), "material": key_inputs, "record": record}
         if part is not None:
             header["part"] = list(part)
-        path = self._tensors(digest_of(material), part)
+        path = self._tensors(digest_of(key_inputs), part)
         try:
             with self.locks.writing(), replace_atomically(path, temporary=self._temporary()) as temporary:
                 save_file(kept, temporary, metadata={"advbench": canonical_json(header).decode()})

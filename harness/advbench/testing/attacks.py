@@ -13,7 +13,7 @@ from advbench.contracts.attacks import check_adversarial, check_budget, check_no
 from advbench.contracts.images import check_unchanged
 from advbench.testing.common import common_rules, cuda
 from advbench.testing.finding import NotAsked, Rule, expect, origin
-from advbench.testing.material import CLASSES, Linear, Unfoolable, global_generators_untouched, greyish_images
+from advbench.testing.fixtures import CLASSES, Linear, Unfoolable, global_generators_untouched, greyish_images
 
 __all__ = ["attack_rules"]
 

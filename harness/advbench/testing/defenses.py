@@ -11,7 +11,7 @@ from advbench.contracts.defenses import RANGE_SLACK, check_defended
 from advbench.contracts.images import check_form, check_unchanged
 from advbench.testing.common import common_rules, cuda
 from advbench.testing.finding import NotAsked, Rule, expect, origin
-from advbench.testing.material import SHAPES, global_generators_untouched, images_of
+from advbench.testing.fixtures import SHAPES, global_generators_untouched, images_of
 
 __all__ = ["defense_rules"]
 

@@ -13,7 +13,7 @@ from advbench.api import Float32Network, LabelledImages, Model, state_digest
 from advbench.contracts.models import check_logits
 from advbench.testing.common import common_rules, cuda
 from advbench.testing.finding import NotAsked, Rule, expect, origin
-from advbench.testing.material import SHAPES, images_of
+from advbench.testing.fixtures import SHAPES, images_of
 
 __all__ = ["model_rules"]
 

@@ -81,7 +81,7 @@ def input_gradient(
 def surplus_gradient(
     model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What :func:`input_gradient` gives of :func:`surplus`, at another scale and with whatever is no number in it.
+    """What :func:`input_gradient` gives of :func:`logsumexp_margin`, at another scale and with whatever is no number in it.
 
     The logits are scaled at each image so that those of the nine likeliest other classes span 10. At the scale that
     they have, the gradient would be one class's where they are large, and all classes' mean where they are small.
@@ -117,7 +117,7 @@ def sign_gradient(
     return gradient.sign(), logits
 
 
-def surplus(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def logsumexp_margin(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """The loss u = log Σ_{j≠y} exp zⱼ − z_y, of which the cross-entropy is the softplus; shape (batch,).
 
     Its gradient is that of the cross-entropy over the probability of all classes but the true one, and so has the

@@ -12,7 +12,7 @@ from advbench_attacks.foolbox import engine as foolbox_engine
 
 
 class Recorder(torch.nn.Module):
-    """Notes how many images each call of a network is given."""
+    """QueryLog how many images each call of a network is given."""
 
     def __init__(self, network: torch.nn.Module) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ from advbench_attacks.gradient import apgd_search as ascent
 from advbench_attacks.gradient.apgd import AutoPgd, TargetedAutoPgd
 from advbench_attacks.gradient.fgsm import FastGradientSign
 from advbench_attacks.gradient.pgd import ProjectedGradientDescent
-from advbench_attacks.input_gradients import surplus
+from advbench_attacks.input_gradients import logsumexp_margin
 from advbench_attacks.logit_differences import logit_ratio, margin, targeted_logit_ratio
 
 NORMS = ("linf", "l2")
@@ -92,7 +92,7 @@ def test_apgd_fools_no_fewer_samples_than_pgd_at_the_same_steps_and_raises_the_l
         )
         robust = [(network(crafted).argmax(dim=1) == labels).sum() for crafted in (ours, theirs)]
         assert 0 < robust[0] <= robust[1] < 100
-        assert surplus(network(ours), labels).mean() > surplus(network(theirs), labels).mean() - 1e-4
+        assert logsumexp_margin(network(ours), labels).mean() > logsumexp_margin(network(theirs), labels).mean() - 1e-4
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -233,12 +233,12 @@ def test_an_ascent_works_where_the_caller_has_switched_gradients_off(attack, net
 def test_square_asks_for_logits_alone_and_as_often_as_it_may(network, images, labels, streams):
     calls: list[bool] = []
 
-    class Watched(torch.nn.Module):
+    class RecordingClassifier(torch.nn.Module):
         def forward(self, given: torch.Tensor) -> torch.Tensor:
             calls.append(torch.is_grad_enabled() or given.requires_grad)
             return network(given)
 
-    SquareAttack(1e-4, queries=150).run(Watched().eval(), images, labels, streams(range(6)))
+    SquareAttack(1e-4, queries=150).run(RecordingClassifier().eval(), images, labels, streams(range(6)))
     assert calls == [False] * 151  # the clean images first
 
 
@@ -273,7 +273,7 @@ def test_early_stop_fools_as_many_with_fewer_passes_and_without_it_the_loss_rise
         logits = network(one.run(recorder, images, labels, streams(range(100))))
         fooled.append(logits.argmax(dim=1) != labels)
         passes.append(sum(recorder.batches))
-        losses.append(surplus(logits, labels)[fooled[-1]].mean())
+        losses.append(logsumexp_margin(logits, labels)[fooled[-1]].mean())
     assert torch.equal(*fooled)
     assert fooled[0].any()
     assert passes[1] < passes[0]

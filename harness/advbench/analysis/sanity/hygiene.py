@@ -64,7 +64,7 @@ def no_gradient(cells: Sequence[Seen]) -> Iterator[Finding]:
 def lost_on_the_way(cells: Sequence[Seen]) -> Iterator[Finding]:
     """Points within the budget that fooled the classifier, and are not what the attack returned."""
     for cell in crafted(cells):
-        lost = cell.summary.thrown_away
+        lost = cell.summary.lost_adversarials
         if lost is None or (cell["stochastic"] and cell["threat"] == "adaptive"):
             continue  # of a stochastic defense a lucky draw is no success
         if lost > tolerance(cell.n) * cell.n:

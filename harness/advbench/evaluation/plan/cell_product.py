@@ -11,8 +11,8 @@ from typing import Any
 from advbench.api import Attack, Dataset, DataSources, Defense, Model
 from advbench.contracts.attacks import check_budget, check_norm
 from advbench.errors import UsageError, describe
-from advbench.evaluation.plan.cells import CHUNK, Aim, Axes, Cell, Chunk, short
-from advbench.evaluation.plan.keys import Base, cell_material, defense_identity
+from advbench.evaluation.plan.cells import CHUNK, AttackTarget, Axes, Cell, Chunk, short
+from advbench.evaluation.plan.keys import KeyContext, cell_key_inputs, defense_identity
 from advbench.evaluation.plan.threats import OBLIVIOUS, Threat
 from advbench.evaluation.work.behaviour.ask import Answers
 from advbench.evaluation.work.behaviour.compare import is_self_contained
@@ -58,12 +58,12 @@ def cells_of(
 
 def _bases(
     axes: Axes, dataset: Dataset, model: Model, *, sources: DataSources, device: str, answers: Answers | None
-) -> tuple[Base, Base | None]:
+) -> tuple[KeyContext, KeyContext | None]:
     """What the keys of a dataset and model share, and those of images crafted on the surrogate where there is one."""
     digest = dataset.digest(sources)
 
-    def base_of(model: Model) -> Base:
-        base = Base.of(dataset, digest, model, axes.seed, device)
+    def base_of(model: Model) -> KeyContext:
+        base = KeyContext.of(dataset, digest, model, axes.seed, device)
         if answers is None or _misfit(dataset, model):
             return base
         if not is_self_contained(model):
@@ -77,7 +77,7 @@ def _bases(
     return base_of(model), None if axes.surrogate is None else base_of(axes.surrogate)
 
 
-def _answers_of(part: Defense, dataset: Dataset, base: Base, answers: Answers) -> dict[str, str]:
+def _answers_of(part: Defense, dataset: Dataset, base: KeyContext, answers: Answers) -> dict[str, str]:
     """The identity of a defense's behaviour; empty where nobody asks it."""
     if not answers.asks(part) or _refusal_of(part, dataset):
         return {"answers": ""}
@@ -98,7 +98,7 @@ class _Pair:
         for attack, threat, defense in itertools.product(self.axes.attacks, self.axes.threats, self.axes.defenses):
             yield self._cell(attack, threat, defense, skipped=skipped, failed=failed)
 
-    def cells(self, base: Base, other: Base | None) -> Iterator[Cell]:
+    def cells(self, base: KeyContext, other: KeyContext | None) -> Iterator[Cell]:
         """Cells with their keys; where a defense does not fit they are skipped, where a component raises failed.
 
         Args:
@@ -110,7 +110,7 @@ class _Pair:
             kind = _attempt(partial(_kind, attack))
             unfit = "" if threat.sees_model else self._unfit_surrogate()
             source = base if threat.sees_model or other is None else other
-            made: dict[Aim, Any] = {}
+            made: dict[AttackTarget, Any] = {}
             for defense, refused, nature, clean in defended:
                 reason = refused or ({"skipped": unfit} if unfit else {})
                 if reason:
@@ -129,30 +129,30 @@ class _Pair:
                     keys = _keys(made[aim], clean["clean_key"], threat)
                     yield self._cell(attack, threat, defense, **kind, **keys, **clean, **nature)
 
-    def _defended(self, base: Base, defense: Chain) -> tuple[Chain, dict[str, str], Any, Any]:
+    def _defended(self, base: KeyContext, defense: Chain) -> tuple[Chain, dict[str, str], Any, Any]:
         """A defense with why it cannot be used, what cells say of it, and what they have of its clean predictions."""
         refused = _refusal(defense, self.dataset.image_shape)
         if refused:
             return defense, refused, "", ""
         return defense, {}, _attempt(partial(_nature, defense)), _attempt(partial(self._clean, base, defense))
 
-    def _aim(self, threat: Threat, defense: Chain) -> Aim:
+    def _aim(self, threat: Threat, defense: Chain) -> AttackTarget:
         """What the images of a threat are crafted on; the undefended model is the same under any that sees it."""
         if not threat.sees_model:
             assert self.axes.surrogate is not None
-            return Aim(self.axes.surrogate, OBLIVIOUS.name, precision=self.axes.precision)
+            return AttackTarget(self.axes.surrogate, OBLIVIOUS.name, precision=self.axes.precision)
         if not threat.sees_defense or defense.identity:
-            return Aim(self.model, OBLIVIOUS.name, precision=self.axes.precision)
+            return AttackTarget(self.model, OBLIVIOUS.name, precision=self.axes.precision)
         draws = self.axes.eot if defense.stochastic else 1
-        return Aim(self.model, threat.name, defense, draws, self.axes.precision)
+        return AttackTarget(self.model, threat.name, defense, draws, self.axes.precision)
 
     def _draws(self, defense: Chain) -> int:
         return self.axes.score_draws if defense.stochastic else 1
 
-    def _clean(self, base: Base, defense: Chain) -> dict[str, Any]:
+    def _clean(self, base: KeyContext, defense: Chain) -> dict[str, Any]:
         draws = self._draws(defense)
-        material = base.clean(self.ids, defense, draws)
-        return {"clean_material": material, "clean_key": digest_of(material), "draws": draws}
+        key_inputs = base.clean(self.ids, defense, draws)
+        return {"clean_key_inputs": key_inputs, "clean_key": digest_of(key_inputs), "draws": draws}
 
     def _unfit_surrogate(self) -> str:
         """Why images cannot be crafted on the surrogate, or nothing."""
@@ -177,8 +177,8 @@ def _kind(attack: Attack) -> dict[str, Any]:
 
 def _keys(chunks: tuple[Chunk, ...], clean_key: str, threat: Threat) -> dict[str, Any]:
     """What a cell is made of and stored under."""
-    material = cell_material([chunk.key for chunk in chunks], clean_key, threat.name)
-    return {"key": digest_of(material), "chunks": chunks}
+    key_inputs = cell_key_inputs([chunk.key for chunk in chunks], clean_key, threat.name)
+    return {"key": digest_of(key_inputs), "chunks": chunks}
 
 
 def _attempt(ask: Callable[[], Any]) -> Any:
@@ -193,13 +193,13 @@ def _attempt(ask: Callable[[], Any]) -> Any:
         return describe(error)
 
 
-def _chunks(base: Base, ids: tuple[int, ...], attack: Attack, aim: Aim) -> tuple[Chunk, ...]:
+def _chunks(base: KeyContext, ids: tuple[int, ...], attack: Attack, aim: AttackTarget) -> tuple[Chunk, ...]:
     parts = [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]
     materials = [
         base.adversarial(part, attack, aim.threat, aim.defense, aim.draws, precision=aim.precision) for part in parts
     ]
     return tuple(
-        Chunk(material, digest_of(material), part, aim) for material, part in zip(materials, parts, strict=True)
+        Chunk(key_inputs, digest_of(key_inputs), part, aim) for key_inputs, part in zip(materials, parts, strict=True)
     )
 
 

@@ -7,11 +7,11 @@ import functools
 from typing import Any
 
 from advbench.api import Attack, Budget, Dataset, Model, Norm
-from advbench.evaluation.plan.keys import cell_material
+from advbench.evaluation.plan.keys import cell_key_inputs
 from advbench.evaluation.plan.threats import Threat
 from advbench.specs import FLOAT32, Chain, full_spec, short_spec
 
-__all__ = ["CHUNK", "Aim", "Axes", "Cell", "Chunk", "full", "short"]
+__all__ = ["CHUNK", "AttackTarget", "Axes", "Cell", "Chunk", "full", "short"]
 
 CHUNK = 500
 """How many samples one stored file of adversarial images holds: what a kill costs at most, and what keeps
@@ -36,7 +36,7 @@ class Axes:
 
 
 @dataclasses.dataclass(frozen=True)
-class Aim:
+class AttackTarget:
     """What adversarial images are crafted on.
 
     Attributes:
@@ -58,10 +58,10 @@ class Aim:
 class Chunk:
     """Adversarial images of one attack on some of the samples."""
 
-    material: dict[str, Any]
+    key_inputs: dict[str, Any]
     key: str
     ids: tuple[int, ...]
-    aim: Aim
+    aim: AttackTarget
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Cell:
         key: Where its result is stored.
         ids: The samples it is to be measured on.
         chunks: The adversarial images that it is scored on.
-        clean_material: Material of the defended model's predictions on clean images.
+        clean_key_inputs: Material of the defended model's predictions on clean images.
         clean_key: Where those are stored.
         draws: How often a stochastic defense is drawn for the score.
         identity: Whether the defense leaves every image as it is.
@@ -97,16 +97,16 @@ class Cell:
     key: str = ""
     ids: tuple[int, ...] = dataclasses.field(default=(), repr=False)
     chunks: tuple[Chunk, ...] = dataclasses.field(default=(), repr=False)
-    clean_material: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)
+    clean_key_inputs: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)
     clean_key: str = ""
     draws: int = 1
     identity: bool = False
     stochastic: bool = False
 
     @property
-    def material(self) -> dict[str, Any]:
+    def key_inputs(self) -> dict[str, Any]:
         """What the key is the digest of."""
-        return cell_material([chunk.key for chunk in self.chunks], self.clean_key, self.threat.name)
+        return cell_key_inputs([chunk.key for chunk in self.chunks], self.clean_key, self.threat.name)
 
     def label(self) -> str:
         """Its five coordinates for people, parameters at their defaults left out."""

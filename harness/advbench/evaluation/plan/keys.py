@@ -18,11 +18,11 @@ from advbench.evaluation.plan.threats import OBLIVIOUS
 from advbench.specs import FLOAT32, Chain
 from advbench.store import SCHEMA, ids_digest
 
-__all__ = ["Base", "cell_material", "defense_identity"]
+__all__ = ["KeyContext", "cell_key_inputs", "defense_identity"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Base:
+class KeyContext:
     """What all keys of one (dataset, model) pair share.
 
     Attributes:
@@ -41,7 +41,7 @@ class Base:
     behaviours: Mapping[Component, str] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def of(cls, dataset: Dataset, digest: str, model: Model, seed: int, device: str) -> Base:
+    def of(cls, dataset: Dataset, digest: str, model: Model, seed: int, device: str) -> KeyContext:
         """Collects it; ``digest`` is that of the dataset's content.
 
         Raises:
@@ -55,7 +55,7 @@ class Base:
             device=device.partition(":")[0],
         )
 
-    def told(self, component: Model | Defense, behaviour: str) -> Base:
+    def told(self, component: Model | Defense, behaviour: str) -> KeyContext:
         """The same, where a component is known to have behaved so; nothing is added where that is empty."""
         if not behaviour:
             return self
@@ -115,13 +115,13 @@ class Base:
         }
 
 
-def cell_material(adversarial_keys: Sequence[str], clean_key: str, threat: str) -> dict[str, Any]:
+def cell_key_inputs(adversarial_keys: Sequence[str], clean_key: str, threat: str) -> dict[str, Any]:
     """Material of a cell: which adversarial images, through the clean key which model and defense, and the threat.
 
     Cells of two threats may share their images: those of the undefended model, and a surrogate's.
     """
-    material = {"schema": SCHEMA, "kind": "cell", "adversarial": list(adversarial_keys), "clean": clean_key}
-    return material if threat == OBLIVIOUS.name else {**material, "threat": threat}
+    key_inputs = {"schema": SCHEMA, "kind": "cell", "adversarial": list(adversarial_keys), "clean": clean_key}
+    return key_inputs if threat == OBLIVIOUS.name else {**key_inputs, "threat": threat}
 
 
 def _several(draws: int) -> dict[str, int]:

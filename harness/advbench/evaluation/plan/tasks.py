@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from advbench.evaluation.plan.keys import cell_material
+from advbench.evaluation.plan.keys import cell_key_inputs
 from advbench.specs import FLOAT32
 
 __all__ = ["CleanTask", "CraftTask", "JoinTask", "Outcome", "ScoreTask", "Task"]
@@ -16,7 +16,7 @@ class CraftTask:
     """Make one chunk of adversarial images, or a part of it.
 
     Attributes:
-        material: What the chunk's key is the digest of.
+        key_inputs: What the chunk's key is the digest of.
         ids: The chunk's samples.
         dataset: The dataset's spec.
         model: Spec of the model that is attacked: under the transfer threat the surrogate.
@@ -29,7 +29,7 @@ class CraftTask:
         part: The samples to attack: the place of the first, and of the first after them; None for all.
     """
 
-    material: dict[str, Any]
+    key_inputs: dict[str, Any]
     ids: tuple[int, ...]
     dataset: str
     model: str
@@ -52,11 +52,11 @@ class JoinTask:
     """Make a chunk of its parts.
 
     Attributes:
-        material: What the chunk's key is the digest of.
+        key_inputs: What the chunk's key is the digest of.
         parts: Its parts, in order.
     """
 
-    material: dict[str, Any]
+    key_inputs: dict[str, Any]
     parts: tuple[tuple[int, int], ...]
 
 
@@ -64,7 +64,7 @@ class JoinTask:
 class CleanTask:
     """Predict the clean images through a defense, a stochastic one ``draws`` times."""
 
-    material: dict[str, Any]
+    key_inputs: dict[str, Any]
     ids: tuple[int, ...]
     dataset: str
     model: str
@@ -92,9 +92,9 @@ class ScoreTask:
     draws: int = 1
 
     @property
-    def material(self) -> dict[str, Any]:
+    def key_inputs(self) -> dict[str, Any]:
         """What the cell's key is the digest of."""
-        return cell_material([key for key, _ in self.chunks], self.clean, self.specs["threat"])
+        return cell_key_inputs([key for key, _ in self.chunks], self.clean, self.specs["threat"])
 
 
 Task = CraftTask | JoinTask | CleanTask | ScoreTask

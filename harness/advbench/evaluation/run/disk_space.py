@@ -12,7 +12,7 @@ from advbench.evaluation.plan.cells import full
 from advbench.evaluation.plan.tasks import CraftTask
 from advbench.evaluation.run.schedule import Job
 
-__all__ = ["check_room", "room_needed"]
+__all__ = ["check_disk_space", "room_needed"]
 
 _OF_SAMPLE = 64
 """Bytes of what is stored of a sample beside its image, in a cell and in a chunk."""
@@ -33,7 +33,7 @@ def room_needed(jobs: Iterable[Job]) -> int:
     return of_samples + _OF_ENTRY * len(jobs)
 
 
-def check_room(store: Path, jobs: Iterable[Job]) -> None:
+def check_disk_space(store: Path, jobs: Iterable[Job]) -> None:
     """Makes sure that a store has room for what jobs will store.
 
     Raises:

@@ -16,8 +16,8 @@ from advbench.api import SampleRandom, WorkerLostError, process_taint
 from advbench.api.executor import taint_process
 from advbench.errors import describe
 from advbench.evaluation.plan.tasks import CleanTask, CraftTask, JoinTask, ScoreTask, Task
-from advbench.evaluation.run.pool import Crew
-from advbench.evaluation.run.schedule import Todo
+from advbench.evaluation.run.pool import WorkerPool
+from advbench.evaluation.run.schedule import Schedule
 from advbench.evaluation.work.execute import given_time
 from advbench.evaluation.work.workspace import Environment, Workspace, workspace
 from advbench.process.state import ProcessState, calls_watched, is_interruption, process_kept
@@ -79,27 +79,29 @@ Timed = tuple[str, ...]
 """What is timed: ``pass`` of a model, a dataset, a precision and a number of images, or ``defense`` and a dataset."""
 
 
-def estimate(todo: Todo, crew: Crew) -> Estimate:
+def estimate(schedule: Schedule, workers: WorkerPool) -> Estimate:
     """Times one pass of each model and each defense on a few images and adds up what is left to do.
 
     Whoever does the work times it, so that what ends its process ends no other. A component that fails here counts
     as taking no time; it will fail, and be reported, in its own cells.
     """
-    environment = crew.environment
-    wanted = dict.fromkeys(thing for job in todo.jobs.values() for thing in _timed(job.task, environment.batch_size))
-    measured = _measured(crew, wanted)
+    environment = workers.environment
+    wanted = dict.fromkeys(
+        thing for job in schedule.jobs.values() for thing in _timed(job.task, environment.batch_size)
+    )
+    measured = _measured(workers, wanted)
     seconds = {thing: found.seconds for thing, found in measured.items()}
     faults = {(found.axis, found.spec): found.fault for found in measured.values() if found.fault}
-    attacks = dict.fromkeys(job.task.attack for job in todo.jobs.values() if isinstance(job.task, CraftTask))
+    attacks = dict.fromkeys(job.task.attack for job in schedule.jobs.values() if isinstance(job.task, CraftTask))
     with calls_watched("an attack"):
         passes = {attack: _passes(workspace(environment), attack) for attack in attacks}
     known = dict.fromkeys(wanted, 0.0) | seconds
-    of_job = {name: _seconds(job.task, known, passes, environment.batch_size) for name, job in todo.jobs.items()}
+    of_job = {name: _seconds(job.task, known, passes, environment.batch_size) for name, job in schedule.jobs.items()}
     rough = None in passes.values() or len(seconds) < len(wanted)
     return Estimate(sum(of_job.values()), of_job, rough, faults)
 
 
-def _measured(crew: Crew, wanted: Iterable[Timed]) -> dict[Timed, Measured]:
+def _measured(workers: WorkerPool, wanted: Iterable[Timed]) -> dict[Timed, Measured]:
     """What the trial of each thing came to, but for those to which it does not come in time.
 
     No more are tried at once than there are workers, so that one that ends its worker ends no other trial.
@@ -109,16 +111,16 @@ def _measured(crew: Crew, wanted: Iterable[Timed]) -> dict[Timed, Measured]:
     seconds: dict[Timed, Measured] = {}
     until = time.monotonic() + _ALL_IN
     while (waiting or running) and time.monotonic() < until:
-        while waiting and len(running) < crew.slots():
+        while waiting and len(running) < workers.slots():
             thing = waiting.popleft()
-            running[crew.submit(measure, crew.environment, thing)] = thing
+            running[workers.submit(measure, workers.environment, thing)] = thing
         done, _ = wait(running, timeout=max(0.0, until - time.monotonic()), return_when=FIRST_COMPLETED)
         broken = [future for future in done if isinstance(future.exception(), BrokenExecutor)]
         if broken:  # by one of those that are tried
             seconds |= dict.fromkeys(running.values(), Measured())
             _log.info("not part of the forecast, since one of them ends its process: %s", list(running.values()))
             running.clear()
-            crew.reopen()
+            workers.reopen()
             continue
         seconds |= {running.pop(future): _result(future) for future in done}
     if waiting or running:
@@ -140,7 +142,7 @@ def measure(environment: Environment, thing: Timed) -> Measured:
     name = digest_of(["trial", *thing])[:24]
     if process_taint() or place.store.ended_at(name):  # the pool gives it to others, and it would end them, too
         return Measured()
-    with place.store.time_note(name) as note, given_time(None if limit is None else min(limit, _LONGEST), note):
+    with place.store.timeout_marker(name) as note, given_time(None if limit is None else min(limit, _LONGEST), note):
         return _Trial(place).measured(thing)
 
 

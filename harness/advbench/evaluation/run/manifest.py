@@ -204,10 +204,10 @@ def _weights(plan: Plan) -> dict[str, str]:
     for cell in plan.cells:
         if not cell.key:
             continue
-        parts = zip(cell.defense.parts, cell.clean_material["defense"], strict=True)
-        for component, material in ((cell.model, cell.clean_material["model"]), *parts):
-            if material["weights"] is not None:
-                found.setdefault(short(component), {})[short(cell.dataset)] = material["weights"]
+        parts = zip(cell.defense.parts, cell.clean_key_inputs["defense"], strict=True)
+        for component, key_inputs in ((cell.model, cell.clean_key_inputs["model"]), *parts):
+            if key_inputs["weights"] is not None:
+                found.setdefault(short(component), {})[short(cell.dataset)] = key_inputs["weights"]
     return {
         spec if len(set(digests.values())) == 1 else f"{spec} on {dataset}": digest
         for spec, digests in found.items()

@@ -14,10 +14,10 @@ from advbench.evaluation.work.workspace import Environment
 from advbench.executors.processes import Processes
 from advbench.store import Store
 
-__all__ = ["Crew"]
+__all__ = ["WorkerPool"]
 
 
-class Crew:
+class WorkerPool:
     """Who runs the tasks.
 
     Args:
@@ -59,7 +59,7 @@ class Crew:
         self.told: dict[str, str | int] = {}
         self._pool: FuturesExecutor | None = None
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> WorkerPool:
         Store(self.environment.store).sweep()  # of what runs that were killed have left
         self._open()
         return self

@@ -12,7 +12,7 @@ from advbench.evaluation.plan.cells import Cell, Chunk, full, short
 from advbench.evaluation.plan.tasks import CleanTask, CraftTask, JoinTask, ScoreTask, Task
 from advbench.store import Store
 
-__all__ = ["Job", "Rerun", "Todo", "read_summary", "survey"]
+__all__ = ["Job", "Rerun", "Schedule", "read_summary", "survey"]
 
 Rerun = Literal["none", "failed", "all"]
 
@@ -37,7 +37,7 @@ class Job:
 
 
 @dataclasses.dataclass
-class Todo:
+class Schedule:
     """What is in the store already and what is left to do.
 
     Attributes:
@@ -49,7 +49,7 @@ class Todo:
     jobs: dict[str, Job]
 
 
-def survey(plan: Plan, store: Store, rerun: Rerun, batch_size: int) -> Todo:
+def build_schedule(plan: Plan, store: Store, rerun: Rerun, batch_size: int) -> Schedule:
     """Finds out what a plan still needs.
 
     Args:
@@ -64,7 +64,7 @@ def survey(plan: Plan, store: Store, rerun: Rerun, batch_size: int) -> Todo:
     for cell in plan.cells:
         if cell.key:
             found.add(cell)
-    return found.todo
+    return found.schedule
 
 
 def read_summary(store: Store, cell: Cell) -> Summary | None:
@@ -78,7 +78,7 @@ class _Survey:
         self.store = store
         self.rerun = rerun
         self.batch_size = batch_size
-        self.todo = Todo({}, {})
+        self.schedule = Schedule({}, {})
         self._stored: dict[str, bool] = {}
         self._last: tuple[tuple[Chunk, ...], tuple[tuple[str, tuple[int, ...]], ...]] = ((), ())
 
@@ -86,25 +86,31 @@ class _Survey:
         """Adds a cell's result, or its job and those that it waits for, unless their results are in the store."""
         summary = None if self.rerun == "all" else read_summary(self.store, cell)
         if summary is not None and (summary.ok or self.rerun == "none"):
-            self.todo.cached[cell.key] = summary
+            self.schedule.cached[cell.key] = summary
             return
         specs, defense = cell.specs(), short(cell.defense)
         waits_for = [chunk.key for chunk in cell.chunks if not self._has_chunk(chunk.key)]
         if not self._has_clean(cell.clean_key):
             waits_for.append(cell.clean_key)
-        if cell.clean_key in waits_for and cell.clean_key not in self.todo.jobs:
+        if cell.clean_key in waits_for and cell.clean_key not in self.schedule.jobs:
             clean = CleanTask(
-                cell.clean_material, cell.ids, specs["dataset"], specs["model"], specs["defense"], cell.seed, cell.draws
+                cell.clean_key_inputs,
+                cell.ids,
+                specs["dataset"],
+                specs["model"],
+                specs["defense"],
+                cell.seed,
+                cell.draws,
             )
-            self.todo.jobs[cell.clean_key] = Job(clean, f"clean images through {defense}", len(cell.ids))
+            self.schedule.jobs[cell.clean_key] = Job(clean, f"clean images through {defense}", len(cell.ids))
         for number, chunk in enumerate(cell.chunks, 1):
-            if chunk.key in waits_for and chunk.key not in self.todo.jobs:
+            if chunk.key in waits_for and chunk.key not in self.schedule.jobs:
                 which = f" ({number}/{len(cell.chunks)})" if len(cell.chunks) > 1 else ""
                 behind = f" behind {defense}" if chunk.aim.defense else ""
                 self._add_chunk(cell, chunk, f"{short(cell.attack)} on {short(chunk.aim.model)}{behind}{which}")
         score = ScoreTask(specs, self._told(cell.chunks), cell.clean_key, cell.seed, cell.draws)
         label = f"{short(cell.attack)} {cell.threat.name} through {defense}"
-        self.todo.jobs[cell.key] = Job(score, label, len(cell.ids), tuple(waits_for), cell)
+        self.schedule.jobs[cell.key] = Job(score, label, len(cell.ids), tuple(waits_for), cell)
 
     def _told(self, chunks: tuple[Chunk, ...]) -> tuple[tuple[str, tuple[int, ...]], ...]:
         """Keys and samples of chunks; of those that many cells share, the same object."""
@@ -116,7 +122,7 @@ class _Survey:
         """Adds the job of a chunk, or one for each batch of it and one that joins them."""
         aim, size = chunk.aim, len(chunk.ids)
         whole = CraftTask(
-            chunk.material,
+            chunk.key_inputs,
             chunk.ids,
             full(cell.dataset),
             full(aim.model),
@@ -128,14 +134,16 @@ class _Survey:
             aim.precision,
         )
         if size <= self.batch_size:
-            self.todo.jobs[chunk.key] = Job(whole, label, size)
+            self.schedule.jobs[chunk.key] = Job(whole, label, size)
             return
         parts = tuple((start, min(start + self.batch_size, size)) for start in range(0, size, self.batch_size))
         names = {part: f"{chunk.key}.{part[0]}-{part[1]}" for part in parts if not self._has_part(chunk.key, part)}
         for part, name in names.items():
             which = f"{label}, images {part[0] + 1}–{part[1]}"
-            self.todo.jobs[name] = Job(dataclasses.replace(whole, part=part), which, part[1] - part[0])
-        self.todo.jobs[chunk.key] = Job(JoinTask(chunk.material, parts), f"{label}, joined", 0, tuple(names.values()))
+            self.schedule.jobs[name] = Job(dataclasses.replace(whole, part=part), which, part[1] - part[0])
+        self.schedule.jobs[chunk.key] = Job(
+            JoinTask(chunk.key_inputs, parts), f"{label}, joined", 0, tuple(names.values())
+        )
 
     def _has_clean(self, key: str) -> bool:
         return self._once(key, lambda: self.store.read_record("clean", key) is not None)

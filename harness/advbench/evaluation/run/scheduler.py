@@ -16,8 +16,8 @@ from advbench.api import WorkerLostError
 from advbench.errors import StoreError
 from advbench.evaluation.plan.cells import Cell
 from advbench.evaluation.plan.tasks import JoinTask, Outcome, ScoreTask, Task
-from advbench.evaluation.run.pool import Crew
-from advbench.evaluation.run.schedule import Job, Todo, read_summary
+from advbench.evaluation.run.pool import WorkerPool
+from advbench.evaluation.run.schedule import Job, Schedule, read_summary
 from advbench.evaluation.work.execute import RETRIES, execute, note_of, set_progress, too_long
 from advbench.store import Store
 
@@ -48,8 +48,8 @@ class Observer(Protocol):
 
 
 def run_todo(
-    todo: Todo,
-    crew: Crew,
+    schedule: Schedule,
+    workers: WorkerPool,
     observer: Observer,
     *,
     again: bool = False,
@@ -63,8 +63,8 @@ def run_todo(
     is given to another, twice at most. A job that another run on the same store is at is left to it.
 
     Args:
-        todo: What is left.
-        crew: Who does it.
+        schedule: What is left.
+        workers: Who does it.
         observer: Who is told.
         again: Whether jobs are done although their results are in the store.
         fail_fast: Whether the first failure ends the run.
@@ -74,7 +74,7 @@ def run_todo(
         KeyboardInterrupt: The user interrupted; what had ended is in the store.
         StoreError: The store cannot be written.
     """
-    driver = _Driver(todo, crew, observer, again=again, fail_fast=fail_fast)
+    driver = _Driver(schedule, workers, observer, again=again, fail_fast=fail_fast)
     driver.culprits |= faults or {}
     driver.run()
 
@@ -82,18 +82,20 @@ def run_todo(
 class _Driver:
     """Runs jobs as soon as those that they wait for have ended, in their order."""
 
-    def __init__(self, todo: Todo, crew: Crew, observer: Observer, *, again: bool, fail_fast: bool) -> None:
-        self.crew = crew
-        self.environment = crew.environment
-        self.store = Store(crew.environment.store)
-        self.jobs = todo.jobs
+    def __init__(
+        self, schedule: Schedule, workers: WorkerPool, observer: Observer, *, again: bool, fail_fast: bool
+    ) -> None:
+        self.workers = workers
+        self.environment = workers.environment
+        self.store = Store(workers.environment.store)
+        self.jobs = schedule.jobs
         self.observer = observer
         self.again = again
         self.fail_fast = fail_fast
-        self.order = {name: place for place, name in enumerate(todo.jobs)}
-        self.blockers = {name: len(job.waits_for) for name, job in todo.jobs.items()}
+        self.order = {name: place for place, name in enumerate(schedule.jobs)}
+        self.blockers = {name: len(job.waits_for) for name, job in schedule.jobs.items()}
         self.dependents: dict[str, list[str]] = {}
-        for name, job in todo.jobs.items():
+        for name, job in schedule.jobs.items():
             for blocker in job.waits_for:
                 self.dependents.setdefault(blocker, []).append(name)
         self.ready = [(self.order[name], name) for name, blockers in self.blockers.items() if not blockers]
@@ -112,7 +114,7 @@ class _Driver:
 
     def _fill(self) -> None:
         """Hands as many jobs to the crew as may run; a suspect runs alone."""
-        now, slots = time.monotonic(), self.crew.slots()
+        now, slots = time.monotonic(), self.workers.slots()
         while self.elsewhere and self.elsewhere[0][0] <= now:
             _, name = heapq.heappop(self.elsewhere)
             heapq.heappush(self.ready, (self.order[name], name))
@@ -128,7 +130,7 @@ class _Driver:
             self.observer.job_started(job)
             set_progress(partial(self.observer.job_advanced, job))
             self.began[name] = time.monotonic()
-            self.running[self.crew.submit(execute, self.environment, job.task, again=self.again)] = name
+            self.running[self.workers.submit(execute, self.environment, job.task, again=self.again)] = name
 
     def _collect(self) -> None:
         """Waits for jobs to end."""
@@ -153,7 +155,7 @@ class _Driver:
     def _broken(self, lost: Sequence[str]) -> None:
         """One of the jobs broke the whole pool; which, is seen when each runs alone."""
         self.running.clear()
-        self.crew.reopen()
+        self.workers.reopen()
         for name in lost:
             self.losses[name] += 1
             if self.losses[name] > 1:
@@ -241,5 +243,5 @@ class _Driver:
             "traceback": outcome.traceback,
             "n": len(cell.ids),
         }
-        self.store.write_record("cells", cell.material, record)
+        self.store.write_record("cells", cell.key_inputs, record)
         self.observer.cell_ended(cell, summarise(record, None))

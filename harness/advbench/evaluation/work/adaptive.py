@@ -69,10 +69,10 @@ class DefendedClassifier(torch.nn.Module):
         if self.draws == 1:
             logits: torch.Tensor = self.network(_through(self.chain, images, self._streams(samples)))
             return logits
-        at_once = self._graphs.at_once(samples, self.draws)
+        draws_per_batch = self._graphs.draws_per_batch(samples, self.draws)
         total: torch.Tensor | None = None
-        for done in range(0, self.draws, at_once):
-            times = min(at_once, self.draws - done)
+        for done in range(0, self.draws, draws_per_batch):
+            times = min(draws_per_batch, self.draws - done)
             copies = images if times == 1 else images.repeat(times, 1, 1, 1)
             defended = _through(self.chain, copies, self._streams(samples, times))
             for one in torch.split(self._graphs.logits(defended, done * samples), samples):

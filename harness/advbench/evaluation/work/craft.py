@@ -15,7 +15,7 @@ from advbench.errors import blamed
 from advbench.evaluation.plan.tasks import CraftTask, JoinTask
 from advbench.evaluation.work.adaptive import DefendedClassifier
 from advbench.evaluation.work.box_slopes import InsideSlopes, inset_of, test_points
-from advbench.evaluation.work.query_log import Notes, Slopes, Unattacked, Watched, clean_slopes
+from advbench.evaluation.work.query_log import CleanBaseline, QueryLog, RecordingClassifier, Slopes, clean_slopes
 from advbench.evaluation.work.workspace import Workspace
 from advbench.process.memory import is_shortage
 from advbench.store import digest_of
@@ -44,13 +44,13 @@ def craft(place: Workspace, task: CraftTask, progress: Callable[[int], None]) ->
     for start in places[:: place.batch_size]:
         batch = _Batch(place, task, start)
         clean, labels = batch.clean, batch.labels
-        notes = Notes(clean, labels, budget)
+        notes = QueryLog(clean, labels, budget)
         given, given_labels = clean.clone(), labels.clone()
         began = time.perf_counter()
         rng = SampleRandom(task.seed, "attack", batch.ids, place.device)
         with _explained(attack, batch):
             returned, told = attack.run_with_notes(
-                Watched(batch.target, notes, f"model {batch.model.name!r}"), given, given_labels, rng
+                RecordingClassifier(batch.target, notes, f"model {batch.model.name!r}"), given, given_labels, rng
             )
         seconds += time.perf_counter() - began
         check_unchanged(f"attack {attack.name!r}", "images", clean, given)
@@ -74,7 +74,7 @@ def craft(place: Workspace, task: CraftTask, progress: Callable[[int], None]) ->
     place.check_process(f"attack {attack.name!r}")
     tensors = {name: torch.cat(pieces) for name, pieces in parts.items()}
     facts = {"seconds": round(seconds, 6), "attack": task.attack, "images_asked": asked, "gradient_error": raised}
-    place.store.write_tensors(task.material, tensors, facts, task.part)
+    place.store.write_tensors(task.key_inputs, tensors, facts, task.part)
 
 
 def join(place: Workspace, task: JoinTask) -> None:
@@ -83,7 +83,7 @@ def join(place: Workspace, task: JoinTask) -> None:
     Raises:
         LookupError: A part is not in the store.
     """
-    key = digest_of(task.material)
+    key = digest_of(task.key_inputs)
     found = [place.store.read_tensors(key, part) for part in task.parts]
     parts = [part for part in found if part is not None]
     if len(parts) < len(found):
@@ -96,7 +96,7 @@ def join(place: Workspace, task: JoinTask) -> None:
         "images_asked": sum(one["images_asked"] for one in told),
         "gradient_error": next((one["gradient_error"] for one in told if one["gradient_error"]), ""),
     }
-    place.store.write_tensors(task.material, tensors, facts)
+    place.store.write_tensors(task.key_inputs, tensors, facts)
     place.store.remove_parts(key)
 
 
@@ -183,12 +183,12 @@ class _Batch:
         streams = SampleRandom(task.seed, purpose, self.ids, place.device)
         return DefendedClassifier(network, place.chain(task.defense), streams, task.draws)
 
-    def _recalled(self) -> Unattacked:
+    def _recalled(self) -> CleanBaseline:
         """What the classifier is like on the clean images: the same for every attack, and asked once."""
         task, known = self.task, self.place.unattacked
-        key = (task.dataset, task.model, task.defense, task.seed, task.material["ids"], self.start, len(self.ids))
+        key = (task.dataset, task.model, task.defense, task.seed, task.key_inputs["ids"], self.start, len(self.ids))
         if key not in known:
-            known[key] = Unattacked(self._classes(self.clean), self._slopes())
+            known[key] = CleanBaseline(self._classes(self.clean), self._slopes())
         return known[key]
 
     def _slopes(self) -> Slopes:

@@ -32,7 +32,7 @@ class DrawGraphs:
         self.limit = limit
         self._bytes_a_sample: float | None = None
 
-    def at_once(self, samples: int, draws: int) -> int:
+    def draws_per_batch(self, samples: int, draws: int) -> int:
         """How many draws of so many samples may go through defense and network together: few small ones, or one."""
         if self._bytes_a_sample is None:
             return 1

@@ -1,4 +1,4 @@
-"""Exhibits: a few samples of a cell as images, with what the model says of each, for people to look at."""
+"""ExampleImages: a few samples of a cell as images, with what the model says of each, for people to look at."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from advbench.analysis import Exhibit, Views
+from advbench.analysis import CellExamples, Views
 from advbench.api import SampleRandom
 from advbench.contracts.models import are_probabilities
 from advbench.errors import UsageError
@@ -15,13 +15,13 @@ from advbench.evaluation.plan.cells import CHUNK
 from advbench.evaluation.work.workspace import Workspace
 from advbench.process.state import process_kept
 
-__all__ = ["Exhibits"]
+__all__ = ["ExampleImages"]
 
 TRIED = 5
 """So many times more samples than are shown are tried, for the model to have right."""
 
 
-class Exhibits:
+class ExampleImages:
     """The exhibits of a run.
 
     Args:
@@ -40,7 +40,7 @@ class Exhibits:
 
     @torch.no_grad()
     @process_kept()
-    def of(self, described: Mapping[str, Any]) -> Exhibit:
+    def of(self, described: Mapping[str, Any]) -> CellExamples:
         """The exhibit of one finished cell, as the manifest describes it.
 
         Raises:
@@ -51,7 +51,7 @@ class Exhibits:
         ids = tuple(self.manifest["samples"][dataset][place] for place in places)
         images, labels = self.place.images(dataset).take(ids)
         adversarial = self._adversarial(described, places)
-        return Exhibit(
+        return CellExamples(
             ids,
             labels.numpy(),
             self._view(model, images),
@@ -81,7 +81,7 @@ class Exhibits:
 
     def _adversarial(self, described: Mapping[str, Any], places: Sequence[int]) -> torch.Tensor:
         store = self.place.store
-        keys = (store.read_material("cells", described["key"]) or {"adversarial": []})["adversarial"]
+        keys = (store.read_key_inputs("cells", described["key"]) or {"adversarial": []})["adversarial"]
         chunks: dict[int, torch.Tensor] = {}
         for number in sorted({place // CHUNK for place in places}):
             stored = store.read_tensors(keys[number]) if number < len(keys) else None

@@ -16,7 +16,7 @@ from typing import IO, Any
 from advbench.api import Defense, Model, process_taint
 from advbench.api.executor import taint_process
 from advbench.errors import ContractError, ProcessChangedError, StoreError, describe
-from advbench.evaluation.plan.keys import Base
+from advbench.evaluation.plan.keys import KeyContext
 from advbench.evaluation.plan.tasks import CleanTask, CraftTask, JoinTask, Outcome, ScoreTask, Task
 from advbench.evaluation.work.behaviour.ask import confirm
 from advbench.evaluation.work.behaviour.blame import culprit_of
@@ -95,7 +95,7 @@ def _limited(place: Workspace, seconds: float, task: Task, again: bool) -> Outco
             return Outcome(0.0, too_long(seconds))
         if len(ended) > RETRIES:
             return Outcome(0.0, f"its worker process died {len(ended)} times")
-        with place.store.time_note(note_name) as note, given_time(seconds, note):
+        with place.store.timeout_marker(note_name) as note, given_time(seconds, note):
             return _claimed(place, task, again)
     finally:
         if ended:
@@ -109,7 +109,7 @@ def _claimed(place: Workspace, task: Task, again: bool) -> Outcome:
             return Outcome(0.0, busy=True)
         if not again and _is_done(place, task):
             if isinstance(task, JoinTask):  # by a run with other parts, which are of no use now
-                place.store.remove_parts(digest_of(task.material))
+                place.store.remove_parts(digest_of(task.key_inputs))
             return Outcome(0.0)
         size = _with_room(place, task)
     fewer = size if size < place.environment.batch_size else None
@@ -129,12 +129,12 @@ def too_long(seconds: float) -> str:
 def _claim_on(task: Task) -> str:
     """What is claimed: an entry, or a part of one."""
     part = task.part if isinstance(task, CraftTask) else None
-    return f"{digest_of(task.material)}{part or ''}"
+    return f"{digest_of(task.key_inputs)}{part or ''}"
 
 
 def _is_done(place: Workspace, task: Task) -> bool:
     """Whether another run has done it since this one looked."""
-    key = digest_of(task.material)
+    key = digest_of(task.key_inputs)
     if isinstance(task, CraftTask):
         if task.part is not None and place.store.read_tensors(key, task.part) is not None:
             return True
@@ -258,23 +258,23 @@ def _check_material(place: Workspace, task: CraftTask | CleanTask) -> None:
     place.images(task.dataset)
     place.network(task.model)
     dataset, model = place.dataset(task.dataset), place.model(task.model)
-    base = Base.of(dataset, place.dataset_digest(task.dataset), model, task.seed, place.environment.device)
-    answers = task.material["model"].get("answers", "")
+    base = KeyContext.of(dataset, place.dataset_digest(task.dataset), model, task.seed, place.environment.device)
+    answers = task.key_inputs["model"].get("answers", "")
     asked: list[tuple[Model | Defense, dict[str, Any], str]] = [(model, base.model, answers)]
     chain = place.chain(task.defense) if task.defense else None
     if chain is not None:
-        for part, told in zip(chain.parts, task.material["defense"] or (), strict=False):
+        for part, told in zip(chain.parts, task.key_inputs["defense"] or (), strict=False):
             asked.append((part, {name: told[name] for name in told if name != "answers"}, told.get("answers", "")))
     for component, _, behaviour in asked:
         base = base.told(component, behaviour)
     if isinstance(task, CraftTask):
         attack = place.attack(task.attack)
-        material = base.adversarial(task.ids, attack, task.threat, chain, task.draws, precision=task.precision)
+        key_inputs = base.adversarial(task.ids, attack, task.threat, chain, task.draws, precision=task.precision)
     else:
         assert chain is not None
-        material = base.clean(task.ids, chain, task.draws)
-    if material != task.material:
-        changed = [key for key in material if material[key] != task.material.get(key)]
+        key_inputs = base.clean(task.ids, chain, task.draws)
+    if key_inputs != task.key_inputs:
+        changed = [key for key in key_inputs if key_inputs[key] != task.key_inputs.get(key)]
         raise ContractError(
             f"{', '.join(changed)} changed on disk while the run was under way; run the command again (or "
             "it tells another digest each time, which 'advbench check' finds)"
@@ -289,15 +289,15 @@ def _check_scored(place: Workspace, task: ScoreTask) -> None:
     Raises:
         ContractError: Code, weights or data are others than when the run began, or a network answers otherwise.
     """
-    material = place.store.read_material("clean", task.clean)
-    if material is None:
+    key_inputs = place.store.read_key_inputs("clean", task.clean)
+    if key_inputs is None:
         return  # which scoring tells
     known = _scored.setdefault(place, set())
     if task.clean in known:
         return
     ids, specs = tuple(one for _, ids in task.chunks for one in ids), task.specs
     _check_material(
-        place, CleanTask(material, ids, specs["dataset"], specs["model"], specs["defense"], task.seed, task.draws)
+        place, CleanTask(key_inputs, ids, specs["dataset"], specs["model"], specs["defense"], task.seed, task.draws)
     )
     known.add(task.clean)
 

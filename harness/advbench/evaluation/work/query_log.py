@@ -13,7 +13,7 @@ from advbench.errors import ContractError, blamed, describe
 from advbench.evaluation.work.box_slopes import flat_at_bounds
 from advbench.process.memory import is_shortage
 
-__all__ = ["Notes", "Slopes", "Unattacked", "Watched", "clean_slopes"]
+__all__ = ["CleanBaseline", "QueryLog", "RecordingClassifier", "Slopes", "clean_slopes"]
 
 
 class Slopes(NamedTuple):
@@ -32,7 +32,7 @@ class Slopes(NamedTuple):
     fault: str
 
 
-class Unattacked(NamedTuple):
+class CleanBaseline(NamedTuple):
     """What a classifier is like on clean images.
 
     Attributes:
@@ -44,7 +44,7 @@ class Unattacked(NamedTuple):
     slopes: Slopes
 
 
-class Notes:
+class QueryLog:
     """What was seen of one batch under attack.
 
     Args:
@@ -74,7 +74,7 @@ class Notes:
         return (self.followed > 0) & (self.sloped == 0)
 
     def watch_slopes(self, rows: torch.Tensor, logits: object) -> None:
-        """Notes of these samples whether the loss that is followed back through the logits has a slope there."""
+        """QueryLog of these samples whether the loss that is followed back through the logits has a slope there."""
         if not isinstance(logits, torch.Tensor) or not logits.requires_grad or logits.ndim != 2:
             return
 
@@ -88,7 +88,7 @@ class Notes:
 
     @torch.no_grad()
     def take(self, rows: torch.Tensor | None, points: torch.Tensor, logits: object) -> None:
-        """Notes one answer; ``rows`` is None where it is not known whose points these are."""
+        """QueryLog one answer; ``rows`` is None where it is not known whose points these are."""
         self.images_asked += len(points)
         if rows is None or not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != len(rows):
             return
@@ -103,7 +103,7 @@ class Notes:
         self.seen[rows[valid]] = True
 
 
-class Watched(torch.nn.Module):
+class RecordingClassifier(torch.nn.Module):
     """A classifier whose answers are noted.
 
     Args:
@@ -113,7 +113,7 @@ class Watched(torch.nn.Module):
         rows: To which samples of the batch its images belong; None where they are all.
     """
 
-    def __init__(self, target: torch.nn.Module, notes: Notes, label: str, rows: torch.Tensor | None = None) -> None:
+    def __init__(self, target: torch.nn.Module, notes: QueryLog, label: str, rows: torch.Tensor | None = None) -> None:
         super().__init__()
         self.training = False
         self.label = label
@@ -122,10 +122,10 @@ class Watched(torch.nn.Module):
         self._rows = rows
         self.stochastic = is_stochastic(target)
 
-    def for_rows(self, rows: torch.Tensor) -> Watched:
+    def for_rows(self, rows: torch.Tensor) -> RecordingClassifier:
         """The classifier for some of the samples; see :func:`advbench.api.for_rows`."""
         mine = rows if self._rows is None else self._rows[rows]
-        return Watched(for_rows(self.target, rows), self.notes, self.label, mine)
+        return RecordingClassifier(for_rows(self.target, rows), self.notes, self.label, mine)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """The classifier's answer.

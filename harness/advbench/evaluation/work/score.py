@@ -72,7 +72,7 @@ def predict_clean(place: Workspace, task: CleanTask, progress: Callable[[int], N
         "probes": probes,
         "seconds": seconds,
     }
-    place.store.write_record("clean", task.material, record)
+    place.store.write_record("clean", task.key_inputs, record)
 
 
 def score(place: Workspace, task: ScoreTask, progress: Callable[[int], None]) -> None:
@@ -125,7 +125,7 @@ def score(place: Workspace, task: ScoreTask, progress: Callable[[int], None]) ->
         "gradient_error": raised,
         "probes": clean.get("probes"),
     }
-    place.store.write_record("cells", task.material, cell)
+    place.store.write_record("cells", task.key_inputs, cell)
 
 
 class _Defended:

@@ -18,7 +18,7 @@ from advbench.discovery.loading import discover
 from advbench.discovery.registry import Registry
 from advbench.errors import ContractError, ProcessChangedError, UsageError, describe
 from advbench.evaluation.work.precision import LowPrecision
-from advbench.evaluation.work.query_log import Unattacked
+from advbench.evaluation.work.query_log import CleanBaseline
 from advbench.process.allocator import keep_freed_memory
 from advbench.process.layers import wiring
 from advbench.process.memory import hold_memory
@@ -97,7 +97,7 @@ class Workspace:
         self._expected: dict[tuple[str, str], tuple[str, int, bool]] = {}
         self.thread_errors: list[BaseException] = []
         self.process = ProcessState.now()
-        self.unattacked: dict[tuple[Any, ...], Unattacked] = {}
+        self.unattacked: dict[tuple[Any, ...], CleanBaseline] = {}
         self.insets: dict[tuple[Any, ...], float | None] = {}
 
     def images(self, spec: str) -> LabelledImages:

@@ -14,7 +14,7 @@ import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from advbench.analysis import Exhibit
+from advbench.analysis import CellExamples
 from advbench.report.curves import eps_charts, scatter_charts, sweep_charts
 from advbench.report.figures.confusions import Pair, confusion_pairs
 from advbench.report.figures.curves import draw_chart
@@ -114,27 +114,27 @@ def draw_confusions(
         yield Drawn(name, what, lambda pairs=pairs, names=names: confusion_pairs(pairs, names))  # type: ignore[misc]
 
 
-def draw_images(cells: Sequence[Cell], exhibits: Mapping[int, Exhibit], count: int) -> Iterator[Drawn]:
+def draw_images(cells: Sequence[Cell], examples: Mapping[int, CellExamples], count: int) -> Iterator[Drawn]:
     """Attack examples, reconstructions, and strips of original, attacked, difference and defended.
 
     Args:
         cells: The manifest's.
-        exhibits: Their samples, by place.
+        examples: Their samples, by the cell's index.
         count: How many samples at most.
     """
     cells = with_sweep_names(cells)
-    groups: dict[tuple[str, str], list[tuple[Cell, Exhibit]]] = {}
-    for place, exhibit in exhibits.items():
-        if len(exhibit.ids):
-            cell = cells[place]
-            groups.setdefault((cell["dataset"], cell["model"]), []).append((cell, exhibit))
+    groups: dict[tuple[str, str], list[tuple[Cell, CellExamples]]] = {}
+    for index, of_cell in examples.items():
+        if len(of_cell.ids):
+            cell = cells[index]
+            groups.setdefault((cell["dataset"], cell["model"]), []).append((cell, of_cell))
     for pairs in groups.values():
         yield from _examples(pairs, count)
         yield from _reconstructions(pairs, count)
         yield from _strips(pairs, count)
 
 
-def _examples(pairs: Sequence[tuple[Cell, Exhibit]], count: int) -> Iterator[Drawn]:
+def _examples(pairs: Sequence[tuple[Cell, CellExamples]], count: int) -> Iterator[Drawn]:
     """Attacks on the bare model, as far as there are cells of such images."""
     attacks = {cell["attack"]: Named(cell["short"]["attack"], shown) for cell, shown in pairs if _sees_model(cell)}
     for number, some in _parts(list(attacks.values()), _MOST_ATTACKS):
@@ -148,7 +148,7 @@ def _sees_model(cell: Cell) -> bool:
     return cell["threat"] == "oblivious" or (cell["threat"] == "adaptive" and bool(cell["identity"]))
 
 
-def _reconstructions(pairs: Sequence[tuple[Cell, Exhibit]], count: int) -> Iterator[Drawn]:
+def _reconstructions(pairs: Sequence[tuple[Cell, CellExamples]], count: int) -> Iterator[Drawn]:
     defenses = {
         cell["defense"]: Named(cell["short"]["defense"], shown) for cell, shown in pairs if not cell["identity"]
     }
@@ -158,17 +158,17 @@ def _reconstructions(pairs: Sequence[tuple[Cell, Exhibit]], count: int) -> Itera
         yield Drawn(name, what, lambda some=some: reconstructions(some, min(count, _MOST_ROWS)))  # type: ignore[misc]
 
 
-def _strips(pairs: Sequence[tuple[Cell, Exhibit]], count: int) -> Iterator[Drawn]:
+def _strips(pairs: Sequence[tuple[Cell, CellExamples]], count: int) -> Iterator[Drawn]:
     """One an attack where all defenses share its images, one an attack and defense under the threat adaptive."""
-    groups: dict[tuple[str, ...], list[tuple[Cell, Exhibit]]] = {}
-    for cell, exhibit in pairs:
+    groups: dict[tuple[str, ...], list[tuple[Cell, CellExamples]]] = {}
+    for cell, examples in pairs:
         if not cell["identity"]:
             adaptive = cell["threat"] == "adaptive"
             key = (cell["attack"], cell["threat"], cell["defense"] if adaptive else "")
-            groups.setdefault(key, []).append((cell, exhibit))
+            groups.setdefault(key, []).append((cell, examples))
     for (_, threat, defense), members in groups.items():
         short = members[0][0]["short"]
-        named = [Named(cell["short"]["defense"], exhibit) for cell, exhibit in members]
+        named = [Named(cell["short"]["defense"], examples) for cell, examples in members]
         for number, some in _parts(named, _MOST_DEFENSES):
             tail = (short["defense"],) if defense else (number,)
             name = _name("strips", *_of(short), short["attack"], threat, *tail)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from advbench.analysis import Exhibit, Views
+from advbench.analysis import CellExamples, Views
 from advbench.report.figures.style import FULL, RIGHT, WRONG, new_figure, shortened
 from advbench.report.page.gallery import amplification
 
@@ -23,24 +23,24 @@ class Named(NamedTuple):
     """An exhibit with what it is shown for: an attack, or a defense."""
 
     name: str
-    exhibit: Exhibit
+    examples: CellExamples
 
 
 def attack_examples(attacks: Sequence[Named], count: int) -> Figure:
     """A row a sample; its original, then for each attack the attacked image and the difference."""
-    first = attacks[0].exhibit
+    first = attacks[0].examples
     count = min(count, len(first.ids))
     columns = 1 + 2 * len(attacks)
     figure, axes = _grid(count, columns, named=bool(first.class_names))
-    scales = [_scale(named.exhibit) for named in attacks]
+    scales = [_scale(named.examples) for named in attacks]
     for row in range(count):
         _show(axes[row][0], first.clean.images[row])
         _say(axes[row][0], first.clean, row, first)
-        for place, ((_, exhibit), scale) in enumerate(zip(attacks, scales, strict=True)):
+        for place, ((_, examples), scale) in enumerate(zip(attacks, scales, strict=True)):
             left, right = axes[row][1 + 2 * place], axes[row][2 + 2 * place]
-            _show(left, exhibit.adversarial.images[row])
-            _say(left, exhibit.adversarial, row, exhibit)
-            _show(right, _difference(exhibit, scale)[row])
+            _show(left, examples.adversarial.images[row])
+            _say(left, examples.adversarial, row, examples)
+            _show(right, _difference(examples, scale)[row])
     _title(axes[0][0], "original")
     for place, ((name, _), scale) in enumerate(zip(attacks, scales, strict=True)):
         _title(axes[0][1 + 2 * place], _folded(name))
@@ -50,15 +50,15 @@ def attack_examples(attacks: Sequence[Named], count: int) -> Figure:
 
 def reconstructions(defenses: Sequence[Named], count: int) -> Figure:
     """A row a sample; its original and what each defense makes of it."""
-    first = defenses[0].exhibit
+    first = defenses[0].examples
     count = min(count, len(first.ids))
     figure, axes = _grid(count, 1 + len(defenses), named=bool(first.class_names))
     for row in range(count):
         _show(axes[row][0], first.clean.images[row])
         _say(axes[row][0], first.clean, row, first)
-        for place, (_, exhibit) in enumerate(defenses, 1):
-            _show(axes[row][place], exhibit.defended_clean.images[row])
-            _say(axes[row][place], exhibit.defended_clean, row, exhibit)
+        for place, (_, examples) in enumerate(defenses, 1):
+            _show(axes[row][place], examples.defended_clean.images[row])
+            _say(axes[row][place], examples.defended_clean, row, examples)
     _title(axes[0][0], "original")
     for place, (name, _) in enumerate(defenses, 1):
         _title(axes[0][place], _folded(name))
@@ -70,7 +70,7 @@ def strip(defenses: Sequence[Named], count: int) -> Figure:
 
     All exhibits have the same attacked images.
     """
-    first = defenses[0].exhibit
+    first = defenses[0].examples
     count = min(count, len(first.ids))
     scale = _scale(first)
     rows: list[tuple[str, _Images, Views | None]] = [
@@ -118,21 +118,21 @@ def _show(axis: Axes, image: _Images) -> None:
         axis.imshow(pixels[0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
 
 
-def _say(axis: Axes, views: Views, at: int, exhibit: Exhibit) -> None:
+def _say(axis: Axes, views: Views, at: int, examples: CellExamples) -> None:
     """What the model takes an image for, and how surely."""
-    said, right = int(views.predictions[at]), int(views.predictions[at]) == int(exhibit.labels[at])
-    name = shortened(exhibit.class_name(said), 10)
-    gap = "\n" if exhibit.class_names else " "  # names leave no room beside them
+    said, right = int(views.predictions[at]), int(views.predictions[at]) == int(examples.labels[at])
+    name = shortened(examples.class_name(said), 10)
+    gap = "\n" if examples.class_names else " "  # names leave no room beside them
     text = f"{'✓' if right else '✗'} {name}{gap}({100 * views.confidences[at]:.0f} %)"
     axis.set_xlabel(text, color=RIGHT if right else WRONG, fontsize=6.5, labelpad=1.5)
 
 
-def _scale(exhibit: Exhibit) -> int:
-    return amplification(exhibit.adversarial.images - exhibit.clean.images)
+def _scale(examples: CellExamples) -> int:
+    return amplification(examples.adversarial.images - examples.clean.images)
 
 
-def _difference(exhibit: Exhibit, scale: int) -> _Images:
-    shown: _Images = 0.5 + scale * (exhibit.adversarial.images - exhibit.clean.images)
+def _difference(examples: CellExamples, scale: int) -> _Images:
+    shown: _Images = 0.5 + scale * (examples.adversarial.images - examples.clean.images)
     return shown
 
 

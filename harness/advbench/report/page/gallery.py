@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from advbench.analysis import Exhibit, Views
+from advbench.analysis import CellExamples, Views
 
 __all__ = ["LARGEST", "Gallery", "amplification", "data_uri"]
 
@@ -55,37 +55,37 @@ class Gallery:
         if text not in self._notes:
             self._notes.append(text)
 
-    def add_samples(self, place: int, exhibit: Exhibit, room: float = math.inf) -> None:
+    def add_samples(self, place: int, examples: CellExamples, room: float = math.inf) -> None:
         """Adds a cell's samples.
 
         Their differences are amplified by one factor, the largest of a few round ones by which none is cut off.
 
         Args:
             place: The cell's place among the results' cells.
-            exhibit: The samples.
+            examples: The samples.
             room: How many characters their images should take; once they take more, the rest is left out.
         """
-        if not len(exhibit.ids):
+        if not len(examples.ids):
             return
         before = self.size
-        difference = exhibit.adversarial.images - exhibit.clean.images
+        difference = examples.adversarial.images - examples.clean.images
         scale = amplification(difference)
         rows = []
-        for at, sample in enumerate(exhibit.ids):
+        for at, sample in enumerate(examples.ids):
             if at and self.size - before >= room * at / (at + 1):
                 break
             shown = 0.5 + scale * difference[at]
             rows.append(
                 {
                     "id": sample,
-                    "label": int(exhibit.labels[at]),
-                    "clean": self._view(exhibit.clean, at),
-                    "adversarial": self._view(exhibit.adversarial, at),
+                    "label": int(examples.labels[at]),
+                    "clean": self._view(examples.clean, at),
+                    "adversarial": self._view(examples.adversarial, at),
                     "difference": self._image(shown),
-                    "defended": self._view(exhibit.defended, at),
+                    "defended": self._view(examples.defended, at),
                 }
             )
-        reduced = max(exhibit.clean.images.shape[2:]) > LARGEST
+        reduced = max(examples.clean.images.shape[2:]) > LARGEST
         self.add(place, {"samples": {"scale": scale, "reduced": reduced, "rows": rows}})
 
     def _view(self, views: Views, at: int) -> list[Any]:

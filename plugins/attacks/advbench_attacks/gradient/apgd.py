@@ -11,7 +11,7 @@ import torch
 from advbench.api import Attack, Budget, Norm, SampleRandom, param
 from advbench_attacks.balls import Ball
 from advbench_attacks.gradient.apgd_search import Ascent, Objective
-from advbench_attacks.input_gradients import likeliest, surplus
+from advbench_attacks.input_gradients import likeliest, logsumexp_margin
 from advbench_attacks.logit_differences import (
     LOSSES,
     check_classes,
@@ -31,7 +31,7 @@ _SOURCE = (
 _OBJECTIVES: Mapping[str, Objective] = {
     # The cross-entropy is the softplus of this surplus: all that APGD asks of a loss, the direction of its gradient
     # and which of two losses is higher, is the same, and does not vanish in float32 where the model is sure.
-    "ce": lambda logits, labels, _: surplus(logits, labels),
+    "ce": lambda logits, labels, _: logsumexp_margin(logits, labels),
     "dlr": lambda logits, labels, _: logit_ratio(logits, labels),
     "margin": lambda logits, labels, _: margin(logits, labels),
 }

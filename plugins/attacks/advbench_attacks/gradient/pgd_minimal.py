@@ -8,7 +8,16 @@ import torch
 
 from advbench.api import SampleRandom, for_rows, is_stochastic
 from advbench_attacks.answers import ask
-from advbench_attacks.input_gradients import Loss, each, fooled, lead, likeliest, sign_gradient, surplus, towards
+from advbench_attacks.input_gradients import (
+    Loss,
+    each,
+    fooled,
+    lead,
+    likeliest,
+    logsumexp_margin,
+    sign_gradient,
+    towards,
+)
 from advbench_attacks.minimal.first_boundary import to_first_boundary
 from advbench_attacks.minimal_steps import NearestPoints, confirmed
 
@@ -104,10 +113,10 @@ class BallSearch:
         failed = self._grow(rows)
         self._bisect(rows, failed)
         classes = self._classes(rows)
-        self._creep(rows, self.points[rows], self.eps[rows], surplus)
+        self._creep(rows, self.points[rows], self.eps[rows], logsumexp_margin)
         for targets in classes:
             self._creep(rows, self.images[rows], self.eps[rows] / 2, towards(targets))
-        self._creep(rows, self.points[rows], self.eps[rows], surplus)
+        self._creep(rows, self.points[rows], self.eps[rows], logsumexp_margin)
         found = self.eps.isfinite()
         return confirmed(self.model, self.points, self.images, self.labels, found=found, max_eps=self.max_eps)
 
@@ -143,7 +152,9 @@ class BallSearch:
         for left in range(self.steps, -1, -1):
             if not len(going):
                 break
-            signs, logits = sign_gradient(for_rows(self.model, rows[going]), points, self.labels[rows[going]], surplus)
+            signs, logits = sign_gradient(
+                for_rows(self.model, rows[going]), points, self.labels[rows[going]], logsumexp_margin
+            )
             done = self._keep(rows[going], points, logits)
             hit[going[done]] = True
             going, points, signs = going[~done], points[~done], signs[~done]

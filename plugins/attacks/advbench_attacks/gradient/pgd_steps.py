@@ -10,7 +10,7 @@ import torch
 from advbench.api import for_rows
 from advbench_attacks.answers import ask
 from advbench_attacks.balls import Ball
-from advbench_attacks.input_gradients import lead, surplus
+from advbench_attacks.input_gradients import lead, logsumexp_margin
 from advbench_attacks.logit_differences import check_classes, logit_ratio, margin
 
 __all__ = ["loss_gradient", "loss_values", "sign_steps"]
@@ -143,4 +143,4 @@ def _ratio_slope(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 _SLOPES: Mapping[str, _Values] = {"ce": _cross_entropy_slope, "dlr": _ratio_slope, "margin": _margin_slope}
-_VALUES: Mapping[str, _Values] = {"ce": surplus, "dlr": logit_ratio, "margin": margin}
+_VALUES: Mapping[str, _Values] = {"ce": logsumexp_margin, "dlr": logit_ratio, "margin": margin}

@@ -113,10 +113,10 @@ class Answers:
             ContractError: Being asked, it changed the process.
             UsageError: The dataset cannot be read.
         """
-        material = _material(identity, data)
-        key = digest_of(material)
+        key_inputs = _material(identity, data)
+        key = digest_of(key_inputs)
         if key not in self._known:
-            self._known[key] = self._ask(component, dataset, key, material)
+            self._known[key] = self._ask(component, dataset, key, key_inputs)
         return self._known[key]
 
     def asks(self, defense: Defense) -> bool:
@@ -153,7 +153,7 @@ class Answers:
             return ""
         return "" if told.startswith(_FAILS) else told
 
-    def _ask(self, component: Model | Defense, dataset: Dataset, key: str, material: dict[str, Any]) -> str:
+    def _ask(self, component: Model | Defense, dataset: Dataset, key: str, key_inputs: dict[str, Any]) -> str:
         record = self._store.read_record(KIND, key)
         if record is None and self.peek:
             return ""  # nothing is stored of it
@@ -180,7 +180,7 @@ class Answers:
                 "weights are the same (a file or a variable that it reads has changed?): it is computed anew"
             )
         made = {"id": behaviour.identify(found.values), "answers": behaviour.packed(found.values)}
-        self._new[key] = material, {"images": _packed(images), "behaviours": [made]}
+        self._new[key] = key_inputs, {"images": _packed(images), "behaviours": [made]}
         return str(made["id"])
 
     def _behaviour(self, component: Model | Defense, images: torch.Tensor) -> Behaviour:
@@ -226,13 +226,13 @@ class Answers:
         Raises:
             StoreError: The store cannot be written.
         """
-        for key, (material, record) in self._new.items():
+        for key, (key_inputs, record) in self._new.items():
             until = time.monotonic() + _PATIENCE
-            while not self._add(key, material, record, surely=time.monotonic() >= until):
+            while not self._add(key, key_inputs, record, surely=time.monotonic() >= until):
                 time.sleep(0.05)
         self._new.clear()
 
-    def _add(self, key: str, material: dict[str, Any], record: dict[str, Any], *, surely: bool) -> bool:
+    def _add(self, key: str, key_inputs: dict[str, Any], record: dict[str, Any], *, surely: bool) -> bool:
         with self._store.claim(f"{KIND} {key}") as mine:
             if not mine and not surely:
                 return False
@@ -243,7 +243,7 @@ class Answers:
                 if not more:
                     return True
                 record = {**there, "behaviours": [*there["behaviours"], *more]}
-            self._store.write_record(KIND, material, record)
+            self._store.write_record(KIND, key_inputs, record)
             return True
 
 

@@ -1,4 +1,4 @@
-"""Exhibits: a few samples of a cell as images, with what the model says of each, for people to look at."""
+"""ExampleImages: a few samples of a cell as images, with what the model says of each, for people to look at."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Exhibit", "Views"]
+__all__ = ["CellExamples", "Views"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Views:
 
 
 @dataclasses.dataclass(frozen=True)
-class Exhibit:
+class CellExamples:
     """The same samples in four states; the model says what it does of the image as it stands, behind no other defense.
 
     Attributes:
