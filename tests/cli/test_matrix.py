@@ -301,7 +301,7 @@ def test_the_manifest_is_written_before_anything_is_computed(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("advbench.session.run.run_todo", stop)
+    monkeypatch.setattr("advbench.session.run.run_schedule", stop)
     called, _ = toy()
     assert called.code == 130
     assert "0 of 2 cells are done and kept. Go on with: advbench matrix --datasets toy" in called.err

@@ -77,7 +77,7 @@ def test_a_forecast_costs_somebodys_cluster_one_worker_at_most(
     toy: Toy, tmp_path: Path, cluster: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DEADLY_LOG", str(tmp_path / "log"))
-    monkeypatch.setattr("advbench.session.run.run_todo", lambda *_, **__: None)
+    monkeypatch.setattr("advbench.session.run.run_schedule", lambda *_, **__: None)
     address = cluster(2, ADVBENCH_DISABLE_PLUGINS="*", DEADLY_LOG=str(tmp_path / "log"))
     flags = ("--plugin", DEADLY, "--executor", "dask", "--scheduler", address)
     toy(*flags, defenses=["unlucky:times=100,least=1"])

@@ -63,10 +63,10 @@ def test_nothing_is_kept_where_no_gradient_is_asked_for(network, draws):
 
 def test_few_draws_go_together_once_it_is_known_what_they_take(network, draws):
     graphs = DrawGraphs(network, 8 * GRAPH)
-    assert graphs.at_once(6, 4) == 1
+    assert graphs.draws_per_batch(6, 4) == 1
     gradients(graphs, draws)
-    assert [graphs.at_once(samples, 4) for samples in (1, 3, 6, 7, 12, 100)] == [4, 4, 2, 1, 1, 1]
-    assert DrawGraphs(network, 2**40).at_once(6, 4) == 1
+    assert [graphs.draws_per_batch(samples, 4) for samples in (1, 3, 6, 7, 12, 100)] == [4, 4, 2, 1, 1, 1]
+    assert DrawGraphs(network, 2**40).draws_per_batch(6, 4) == 1
     roomy = DrawGraphs(network, 2**40)
     gradients(roomy, draws)
-    assert [roomy.at_once(samples, 20) for samples in (1, 32, 160, 400)] == [20, 10, 2, 1]
+    assert [roomy.draws_per_batch(samples, 20) for samples in (1, 32, 160, 400)] == [20, 10, 2, 1]

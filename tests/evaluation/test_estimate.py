@@ -44,7 +44,7 @@ def test_a_network_is_tried_on_one_batch_and_a_slow_one_once(
         return found
 
     monkeypatch.setattr(Workspace, "network", network)
-    monkeypatch.setattr("advbench.session.run.run_todo", lambda *_, **__: None)
+    monkeypatch.setattr("advbench.session.run.run_schedule", lambda *_, **__: None)
     toy(*flags)
     assert asked == batches
 
@@ -63,7 +63,7 @@ def test_an_attack_that_knows_the_defense_takes_the_time_of_all_its_draws(
     taken = {"pass": 0.03, "defense": 0.1}
     trial = import_module("advbench.evaluation.run.estimate")._Trial
     monkeypatch.setattr(trial, "_seconds", lambda _, thing: taken[thing[0]])
-    monkeypatch.setattr("advbench.session.run.run_todo", lambda *_, **__: None)
+    monkeypatch.setattr("advbench.session.run.run_schedule", lambda *_, **__: None)
     called, _ = toy("--threats", "adaptive", "--eot", 5, defenses=["toy-noise"])
     # 40 images: attacked with one pass of 5 draws each, then classified twice, clean and attacked.
     assert "this will take about 35 s" in called.err, "40 * 5 * (0.03 + 0.1) + 2 * 40 * (0.03 / 3 + 0.1)"

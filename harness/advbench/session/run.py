@@ -27,7 +27,7 @@ from advbench.evaluation.run.estimate import Estimate, estimate
 from advbench.evaluation.run.manifest import make_manifest
 from advbench.evaluation.run.pool import WorkerPool
 from advbench.evaluation.run.schedule import Schedule, build_schedule
-from advbench.evaluation.run.scheduler import run_todo
+from advbench.evaluation.run.scheduler import run_schedule
 from advbench.evaluation.work.behaviour.blame import plan_kept
 from advbench.evaluation.work.example_images import ExampleImages
 from advbench.evaluation.work.workspace import Workspace, adopt, device_name
@@ -259,7 +259,7 @@ class MatrixRun:
                 )
                 with watch as progress:
                     again = options.rerun == "all"
-                    run_todo(
+                    run_schedule(
                         self.schedule,
                         workers,
                         progress,

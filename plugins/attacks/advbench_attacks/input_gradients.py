@@ -19,10 +19,10 @@ __all__ = [
     "input_gradient",
     "lead",
     "likeliest",
+    "logsumexp_margin",
+    "logsumexp_margin_gradient",
     "margin_gradient",
     "sign_gradient",
-    "surplus",
-    "surplus_gradient",
     "towards",
 ]
 
@@ -40,7 +40,7 @@ _RULED_OUT = 1e3
 
 _LIKELIEST = 9
 _SPAN = 10.0
-"""How many of the other classes' logits :func:`surplus_gradient` looks at, and what it scales their range to."""
+"""How many of the other classes' logits :func:`logsumexp_margin_gradient` looks at, and what it scales their range to."""
 
 Loss: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Logits, shape (batch, classes), and labels to a loss a sample, shape (batch,)."""
@@ -78,7 +78,7 @@ def input_gradient(
     return gradient.nan_to_num(0.0), logits.detach()
 
 
-def surplus_gradient(
+def logsumexp_margin_gradient(
     model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What :func:`input_gradient` gives of :func:`logsumexp_margin`, at another scale and with whatever is no number in it.

@@ -12,7 +12,7 @@ from advbench.evaluation.plan.cells import Cell, Chunk, full, short
 from advbench.evaluation.plan.tasks import CleanTask, CraftTask, JoinTask, ScoreTask, Task
 from advbench.store import Store
 
-__all__ = ["Job", "Rerun", "Schedule", "read_summary", "survey"]
+__all__ = ["Job", "Rerun", "Schedule", "build_schedule", "read_summary"]
 
 Rerun = Literal["none", "failed", "all"]
 

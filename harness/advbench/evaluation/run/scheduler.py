@@ -21,7 +21,7 @@ from advbench.evaluation.run.schedule import Job, Schedule, read_summary
 from advbench.evaluation.work.execute import RETRIES, execute, note_of, set_progress, too_long
 from advbench.store import Store
 
-__all__ = ["Observer", "run_todo"]
+__all__ = ["Observer", "run_schedule"]
 
 _AXES = ("dataset", "model", "attack", "defense")
 _LOOK_AGAIN = 0.5
@@ -47,7 +47,7 @@ class Observer(Protocol):
         """A cell has its result or its failure."""
 
 
-def run_todo(
+def run_schedule(
     schedule: Schedule,
     workers: WorkerPool,
     observer: Observer,

@@ -22,7 +22,7 @@ TRIED = 5
 
 
 class ExampleImages:
-    """The exhibits of a run.
+    """The example images of a run.
 
     Args:
         place: Where components are loaded, and the store.
@@ -41,7 +41,7 @@ class ExampleImages:
     @torch.no_grad()
     @process_kept()
     def of(self, described: Mapping[str, Any]) -> CellExamples:
-        """The exhibit of one finished cell, as the manifest describes it.
+        """The example images of one finished cell, as the manifest describes it.
 
         Raises:
             UsageError: Its images are no longer in the store.

@@ -20,7 +20,7 @@ _Images = npt.NDArray[np.float32]
 
 
 class Named(NamedTuple):
-    """An exhibit with what it is shown for: an attack, or a defense."""
+    """Example images with what they show: an attack, or a defense."""
 
     name: str
     examples: CellExamples
@@ -68,7 +68,7 @@ def reconstructions(defenses: Sequence[Named], count: int) -> Figure:
 def strip(defenses: Sequence[Named], count: int) -> Figure:
     """A column a sample, from above: original, attacked, the difference, and the attacked image behind each defense.
 
-    All exhibits have the same attacked images.
+    All of them have the same attacked images.
     """
     first = defenses[0].examples
     count = min(count, len(first.ids))

@@ -6,7 +6,7 @@ import torch
 
 from advbench.api import for_rows, is_stochastic
 from advbench_attacks.answers import ask
-from advbench_attacks.input_gradients import each, margin_gradient, surplus_gradient
+from advbench_attacks.input_gradients import each, logsumexp_margin_gradient, margin_gradient
 from advbench_attacks.minimal.first_boundary import to_first_boundary
 from advbench_attacks.minimal_steps import NearestPoints, annealed, scaling, size
 
@@ -80,7 +80,7 @@ def _shrink(
     among = NearestPoints(images, labels, "l2")
     for step in range(begin, steps):
         # At unit length the gradient of the surplus is that of the cross-entropy.
-        loss = surplus_gradient if step < steps / 2 else margin_gradient
+        loss = logsumexp_margin_gradient if step < steps / 2 else margin_gradient
         gradient, logits = loss(for_rows(model, rows), points, labels)
         change = points - images
         hit = among.note(None, points, logits, size(change, "l2"))
