@@ -40,7 +40,7 @@ _RULED_OUT = 1e3
 
 _LIKELIEST = 9
 _SPAN = 10.0
-"""How many of the other classes' logits :func:`logsumexp_margin_gradient` looks at, and what it scales their range to."""
+"""How many of the other classes' logits :func:`logsumexp_margin_gradient` uses, and the range to which it scales them."""
 
 Loss: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Logits, shape (batch, classes), and labels to a loss a sample, shape (batch,)."""
@@ -81,7 +81,7 @@ def input_gradient(
 def logsumexp_margin_gradient(
     model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What :func:`input_gradient` gives of :func:`logsumexp_margin`, at another scale and with whatever is no number in it.
+    """The gradient of :func:`logsumexp_margin`, at another scale and with whatever is no number in it.
 
     The logits are scaled at each image so that those of the nine likeliest other classes span 10. At the scale that
     they have, the gradient would be one class's where they are large, and all classes' mean where they are small.
