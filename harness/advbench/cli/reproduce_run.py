@@ -37,19 +37,19 @@ def run_reproduction(options: argparse.Namespace, stdout: TextIO) -> int:
         UsageError: Anything that was asked for cannot be used; raised before any work.
         KeyboardInterrupt: The user interrupted; the message says what is kept.
     """
-    bench = Session(options)
+    session = Session(options)
     outputs = plan_outputs([PaperMarkdown(), PaperJson()], options.output, "paper", "--output")
-    runs, left_out = _plan(bench, options)
+    runs, left_out = _plan(session, options)
     console = tables(stdout)
     for name, reason in left_out.items():
-        bench.say(f"{name} is left out: {reason}")
-    bench.say(f"to run, each with its own forecast: {', '.join(_length(label, run) for label, run in runs)}")
+        session.say(f"{name} is left out: {reason}")
+    session.say(f"to run, each with its own forecast: {', '.join(_length(label, run) for label, run in runs)}")
     if options.dry_run:
         for _, run in runs:
             run.announce()
             run.print_dry_run(console)
         return 0
-    bench.store.check_writable()
+    session.store.check_writable()
     studies = []
     for label, run in runs:
         try:
@@ -63,11 +63,11 @@ def run_reproduction(options: argparse.Namespace, stdout: TextIO) -> int:
     reproduction = build_reproduction(studies, _command(options), left_out)
     for output in outputs:
         write_export(output, reproduction)
-        bench.say(f"wrote {output.path}")
+        session.say(f"wrote {output.path}")
     with contextlib.suppress(BrokenPipeError):  # whoever read the report has gone; all is done and written
         print_reproduction(console, reproduction)
     if not outputs:
-        bench.say("--output FILE.md writes the measured numbers behind each verdict")
+        session.say("--output FILE.md writes the measured numbers behind each verdict")
     return int(any(cell["status"] == "error" for study in studies for cell in study.results["cells"]))
 
 
@@ -92,7 +92,7 @@ class _Share:
     cw_steps: int | None
 
 
-def _plan(bench: Session, options: argparse.Namespace) -> tuple[list[tuple[str, MatrixRun]], Mapping[str, str]]:
+def _plan(session: Session, options: argparse.Namespace) -> tuple[list[tuple[str, MatrixRun]], Mapping[str, str]]:
     """The runs by name, and why suites are left out."""
     runs: list[tuple[str, MatrixRun]] = []
     left_out: dict[str, str] = {}
@@ -110,7 +110,7 @@ def _plan(bench: Session, options: argparse.Namespace) -> tuple[list[tuple[str, 
                 left_out[label] = "it is of all test images, and --limit asks for fewer"
                 continue
             try:
-                runs.append((label, MatrixRun(bench, *_narrowed(bench, suite, share, options))))
+                runs.append((label, MatrixRun(session, *_narrowed(session, suite, share, options))))
             except WeightsError as error:
                 if name not in _OPTIONAL:
                     raise
@@ -137,13 +137,13 @@ def _for(dataset: str, given: Sequence[tuple[str | None, int]]) -> int | None:
     return numbers.get(dataset, numbers.get(None))
 
 
-def _narrowed(bench: Session, suite: Suite, share: _Share, options: argparse.Namespace) -> tuple[Suite, str]:
+def _narrowed(session: Session, suite: Suite, share: _Share, options: argparse.Namespace) -> tuple[Suite, str]:
     """The suite that the flags leave, with the ``advbench matrix`` command that runs it."""
     plugins = {"plugin": options.plugin, "no_plugin": options.no_plugin}
     typed = argparse.Namespace(**{**dict.fromkeys(AXES), "suite": suite.name, **plugins})
     typed.limit, typed.seed = share.limit, options.seed
     if suite.parts and set(share.datasets) != {dataset for part in suite.parts for dataset in part.datasets}:
-        suite = narrow(bench.registry, suite, "datasets", share.datasets)
+        suite = narrow(session.registry, suite, "datasets", share.datasets)
         typed.datasets = list(share.datasets)
     if share.cw_steps is not None:
         (part,) = suite.products

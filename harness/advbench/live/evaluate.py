@@ -74,36 +74,36 @@ def matrix(
     """
     words = _words({"threats": threats, "suite": suite, "limit": limit, "seed": seed, "seeds": seeds, **flags})
     options = _parsed([*words, *(["-q"] if quiet else [])])
-    bench = Session(options)
-    live = LiveObjects(bench.registry)
+    session = Session(options)
+    live = LiveObjects(session.registry)
     for axis, given in zip(_AXES, (datasets, models, attacks, defenses), strict=True):
         setattr(options, axis, live.specs(axis, given))
-    if live.names and not bench.executor.in_process:
+    if live.names and not session.executor.in_process:
         raise UsageError(
             f"jobs={options.jobs}: {live.names[0]!r} lives in this process alone; give jobs=1 and no other executor"
         )
-    bench.live = live.names
+    session.live = live.names
     if live.unkept:
-        _keep_for_the_session(bench, live.unkept)
+        _keep_for_the_session(session, live.unkept)
     python = "advbench.matrix(…) from Python" if live.names else ""
-    suites = suites_by_seed(suite_of(options, bench.registry), options)
-    runs = [MatrixRun(bench, one, python or command) for one, command in suites]
-    bench.store.check_writable()
+    suites = suites_by_seed(suite_of(options, session.registry), options)
+    runs = [MatrixRun(session, one, python or command) for one, command in suites]
+    session.store.check_writable()
     found = []
     for run in runs:
         run.announce()
         with stdout_kept():  # what components print is no result
             found.append(run.results())
-    return Results(combine_seeds(found, python or recipe(options)), runs[0].plan.cells, bench.store)
+    return Results(combine_seeds(found, python or recipe(options)), runs[0].plan.cells, session.store)
 
 
-def _keep_for_the_session(bench: Session, reasons: Sequence[str]) -> None:
+def _keep_for_the_session(session: Session, reasons: Sequence[str]) -> None:
     """Lets results lie where they are gone with the process."""
     folder = Path(tempfile.mkdtemp(prefix="advbench-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    bench.keep_in(folder)
+    session.keep_in(folder)
     for reason in reasons:
-        bench.say(f"{reason}; the results are kept for this session alone")
+        session.say(f"{reason}; the results are kept for this session alone")
 
 
 def _words(flags: Mapping[str, Any]) -> list[str]:

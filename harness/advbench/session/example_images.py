@@ -18,7 +18,7 @@ __all__ = ["example_images_of"]
 def example_images_of(
     options: argparse.Namespace, console: Console, manifest: Mapping[str, Any], count: int
 ) -> ExampleImages:
-    """The exhibits of a run, of so many samples.
+    """The example images of a run, of so many samples.
 
     Components and data are loaded when they are first asked for, which may raise whatever a component raises.
     """

@@ -54,28 +54,28 @@ def run_matrix(options: argparse.Namespace, stdout: TextIO) -> int:
     Raises:
         UsageError: Anything that was asked for cannot be used; raised before any work.
     """
-    bench = Session(options)
-    suite = suite_of(options, bench.registry)
-    exports = plan_exports(bench.registry, options.export, suite.name)
-    runs = [MatrixRun(bench, one, command) for one, command in suites_by_seed(suite, options)]
+    session = Session(options)
+    suite = suite_of(options, session.registry)
+    exports = plan_exports(session.registry, options.export, suite.name)
+    runs = [MatrixRun(session, one, command) for one, command in suites_by_seed(suite, options)]
     console = tables(stdout)
     if options.dry_run:
         for run in runs:
             run.announce()
             run.print_dry_run(console)
         return 0
-    bench.store.check_writable()
+    session.store.check_writable()
     found = []
     for run in runs:
         if len(runs) > 1:
-            bench.say(f"seed {run.plan.seed}")
+            session.say(f"seed {run.plan.seed}")
         run.announce()
         found.append(run.results())
     results = combine_seeds(found, recipe(options))
-    told = detailed(results, exports, bench.store, runs[0].manifest, runs[0].examples())
+    told = detailed(results, exports, session.store, runs[0].manifest, runs[0].examples())
     for export in exports:
         write_export(export, told)
-        bench.say(f"wrote {export.path}")
+        session.say(f"wrote {export.path}")
     with contextlib.suppress(BrokenPipeError):  # whoever read the board has gone; all is done and written
         print_leaderboards(console, results, options.format)
     return int(any(cell["status"] == "error" for cell in results["cells"]))
@@ -97,7 +97,7 @@ class MatrixRun:
     """The run of one suite.
 
     Args:
-        bench: What it shares with other runs.
+        session: What it shares with other runs.
         suite: What to evaluate.
         command: The command that makes the same results anywhere.
 
@@ -110,45 +110,45 @@ class MatrixRun:
         UsageError: The suite cannot be run; raised before any work.
     """
 
-    def __init__(self, bench: Session, suite: Suite, command: str) -> None:
-        self.bench = bench
+    def __init__(self, session: Session, suite: Suite, command: str) -> None:
+        self.session = session
         self.suite = suite
         self.command = command
-        axes, device = resolve_axes(bench.registry, suite), bench.environment.device
+        axes, device = resolve_axes(session.registry, suite), session.environment.device
         self.doubled, self.counterparts = Plan(axes, ()), dict[int, str]()
-        with contextlib.closing(bench.answers()) as answers:
-            self.plan = plan_kept(lambda: build_plan(axes, bench.sources, device, answers), bench.sources)
+        with contextlib.closing(session.answers()) as answers:
+            self.plan = plan_kept(lambda: build_plan(axes, session.sources, device, answers), session.sources)
             if all(cell.skipped for cell in self.plan.cells):
                 raise UsageError(f"no cell can be run: {self.plan.cells[0].skipped}")
-            if getattr(bench.options, "check_convergence", False):
+            if getattr(session.options, "check_convergence", False):
                 with calls_watched("an attack"):
-                    self.doubled, self.counterparts = double_steps(self.plan, bench.sources, device, answers)
+                    self.doubled, self.counterparts = double_steps(self.plan, session.sources, device, answers)
         self.done: dict[str, Summary] = {}
         self.manifest: dict[str, Any] = {}
 
     def announce(self) -> None:
         """Finds out what is left to do, and says it."""
-        store, rerun, batch_size = self.bench.store, self.bench.options.rerun, self.bench.environment.batch_size
+        store, rerun, batch_size = self.session.store, self.session.options.rerun, self.session.environment.batch_size
         self.schedule = build_schedule(self.plan, store, rerun, batch_size)
         more = build_schedule(self.doubled, store, rerun, batch_size)
         if self.suite.description and self.suite.name != CUSTOM:
-            self.bench.say(f"{self.suite.name}: {self.suite.description}")
-        self.bench.say(_size(self.plan, self.schedule))
-        self.bench.tell_answers()
+            self.session.say(f"{self.suite.name}: {self.suite.description}")
+        self.session.say(_size(self.plan, self.schedule))
+        self.session.tell_answers()
         for dataset in dict.fromkeys(cell.dataset for cell in self.plan.cells if cell.key):
             for note in dataset_notes(dataset):
-                self.bench.say_once(note)
+                self.session.say_once(note)
         if self.suite.precision != FLOAT32:
-            self.bench.say(_caution(self.plan, self.suite.precision))
+            self.session.say(_caution(self.plan, self.suite.precision))
         if self.doubled.cells:
             to_do = len(self.doubled.cells) - len(more.cached)
-            self.bench.say(f"with twice the steps, to check convergence: {to_do} more cells to do")
+            self.session.say(f"with twice the steps, to check convergence: {to_do} more cells to do")
         self.schedule = Schedule({**self.schedule.cached, **more.cached}, {**self.schedule.jobs, **more.jobs})
         for flag, heeded in (("eot", ADAPTIVE.name), ("score_draws", "")):
-            told = getattr(self.bench.options, flag, None) is not None
+            told = getattr(self.session.options, flag, None) is not None
             if told and not any(c.stochastic and heeded in (c.threat.name, "") for c in self.plan.cells):
                 under = f" under the threat {heeded!r}" if heeded else ""
-                self.bench.say(f"--{flag.replace('_', '-')} changes nothing here: no defense{under} is stochastic")
+                self.session.say(f"--{flag.replace('_', '-')} changes nothing here: no defense{under} is stochastic")
 
     def print_dry_run(self, console: Console) -> None:
         """Lists the cells and what would become of each."""
@@ -169,7 +169,7 @@ class MatrixRun:
         self.manifest = self._write_manifest()
         self.done = dict(self.schedule.cached)
         if not self.schedule.jobs:
-            self.bench.say(_nothing_to_do(self.plan, self.schedule, self.bench.store.root))
+            self.session.say(_nothing_to_do(self.plan, self.schedule, self.session.store.root))
         else:
             self._compute(images)
         self.schedule = Schedule({}, {})  # of many cells it takes room, which what follows needs
@@ -181,15 +181,15 @@ class MatrixRun:
 
     def examples(self) -> ExampleImages:
         """Samples of its cells as images, once it has results; on the processor where only workers have the device."""
-        environment = self.bench.environment
+        environment = self.session.environment
         if device_name(environment.device) is None:
             environment = dataclasses.replace(environment, device="cpu")
-        return ExampleImages(Workspace(environment, self.bench.registry), self.manifest, SAMPLES)
+        return ExampleImages(Workspace(environment, self.session.registry), self.manifest, SAMPLES)
 
     def records(self) -> Iterator[dict[str, Any]]:
         """What the store holds of the cells, sample by sample, one after another."""
         for cell in self.plan.cells:
-            record = self.bench.store.read_record("cells", cell.key) if cell.key else None
+            record = self.session.store.read_record("cells", cell.key) if cell.key else None
             if record is not None:
                 yield record
 
@@ -199,30 +199,30 @@ class MatrixRun:
         One that breaks its contract, or changes the process, is left to its cells, which fail with what it raises.
         """
         loaded = {}
-        known = self.bench.answers().images
+        known = self.session.answers().images
         for dataset in dict.fromkeys(cell.dataset for cell in self.plan.cells if cell.key):
             if full_spec(dataset) in known:
                 loaded[full_spec(dataset)] = known[full_spec(dataset)]
                 continue
             try:
                 with calls_watched(f"dataset {dataset.name!r}") as changed:
-                    images = check_dataset(dataset, dataset.load(self.bench.sources))
+                    images = check_dataset(dataset, dataset.load(self.session.sources))
                 if not changed:
                     loaded[full_spec(dataset)] = images
             except UsageError:
                 raise
             except (Exception, SystemExit) as error:
-                self.bench.say(f"dataset {dataset.name!r} cannot be read: {describe(error)}")
+                self.session.say(f"dataset {dataset.name!r} cannot be read: {describe(error)}")
         return loaded
 
     def _write_manifest(self) -> dict[str, Any]:
-        store, answers = self.bench.store, self.bench.answers()
+        store, answers = self.session.store, self.session.answers()
         answers.keep()
         with calls_watched("a component"):
             manifest = make_manifest(
                 self.plan,
-                self.bench.registry,
-                self.bench.environment,
+                self.session.registry,
+                self.session.environment,
                 name=self.suite.name,
                 command=self.command,
                 before=store.read_manifest(self.plan.run_id),
@@ -235,21 +235,21 @@ class MatrixRun:
 
     def _compute(self, images: dict[str, LabelledImages]) -> None:
         """Does what is left, adding to what is done."""
-        bench, options = self.bench, self.bench.options
-        check_disk_space(bench.store.root, self.schedule.jobs.values())
-        adopt(bench.environment, bench.registry, images)
+        session, options = self.session, self.session.options
+        check_disk_space(session.store.root, self.schedule.jobs.values())
+        adopt(session.environment, session.registry, images)
         began = time.monotonic()
         total = len(self.plan.cells) + len(self.doubled.cells)
-        held = bench.environment.memory if bench.executor.in_process else None
+        held = session.environment.memory if session.executor.in_process else None
         jobs = self.schedule.jobs.values()
-        workers = WorkerPool(bench.executor, options.jobs, bench.gpus, bench.environment, jobs, live=bench.live)
+        workers = WorkerPool(session.executor, options.jobs, session.gpus, session.environment, jobs, live=session.live)
         try:
             with memory_held(held), workers:
                 self._note_workers(workers)
                 expected = estimate(self.schedule, workers)
-                bench.say(self._forecast(expected, workers.slots()))
+                session.say(self._forecast(expected, workers.slots()))
                 watch = MatrixProgress(
-                    bench.console,
+                    session.console,
                     self.schedule,
                     expected,
                     self.done,
@@ -270,16 +270,16 @@ class MatrixRun:
         except KeyboardInterrupt:
             done = sum(summary.ok for summary in self.done.values())
             raise KeyboardInterrupt(f"{done} of {total} cells are done and kept") from None
-        bench.say(f"finished in {in_words(time.monotonic() - began)}")
+        session.say(f"finished in {in_words(time.monotonic() - began)}")
 
     def _note_workers(self, workers: WorkerPool) -> None:
         """Says in the manifest what the workers compute with, where that is not what this process would."""
         if any(self.manifest[name] != told for name, told in workers.told.items()):
             self.manifest |= workers.told
-            self.bench.store.write_manifest(self.plan.run_id, self.manifest)
+            self.session.store.write_manifest(self.plan.run_id, self.manifest)
 
     def _forecast(self, expected: Estimate, jobs: int) -> str:
-        environment = self.bench.environment
+        environment = self.session.environment
         seconds = expected.seconds / jobs
         how = "at a guess" if expected.rough else "about" if seconds >= 1 else ""
         where = f"{self.manifest['threads']} CPU threads" if environment.device == "cpu" else environment.device

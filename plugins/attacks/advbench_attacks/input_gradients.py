@@ -40,7 +40,7 @@ _RULED_OUT = 1e3
 
 _LIKELIEST = 9
 _SPAN = 10.0
-"""How many of the other classes' logits :func:`logsumexp_margin_gradient` uses, and the range to which it scales them."""
+"""How many of the other classes' logits it uses, and the range to which they are scaled."""
 
 Loss: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Logits, shape (batch, classes), and labels to a loss a sample, shape (batch,)."""
