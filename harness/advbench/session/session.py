@@ -21,6 +21,7 @@ from advbench.session.opening import (
     open_registry,
     open_store,
     plugin_files,
+    print_line,
     set_up_logging,
 )
 from advbench.session.options import RunOptions
@@ -95,7 +96,7 @@ class Session:
     def say(self, line: str) -> None:
         """Prints a message on stderr, unless quiet."""
         if not self.quiet:
-            self.console.print(line, markup=False, soft_wrap=True)
+            print_line(self.console, line)
 
     def say_once(self, line: str) -> None:
         """Prints a message, unless an earlier run of the same command has printed it."""
