@@ -14,7 +14,9 @@ OF_CI = ("pip install -e . && advbench matrix", 'pip install -e ".[test]" && pyt
 """The README's first two commands are what continuous integration runs, and this test is a part of the second."""
 
 
-def test_the_readme_can_be_followed_literally_and_shows_the_board_that_its_command_writes(tmp_path: Path, own_cache: Path) -> None:
+def test_the_readme_can_be_followed_literally_and_shows_the_board_that_its_command_writes(
+    tmp_path: Path, own_cache: Path
+) -> None:
     printed = follow(ROOT / "README.md", tmp_path, {"XDG_CACHE_HOME": str(own_cache)}, skip=OF_CI)
     assert any("worst case" in text for text in printed)
     assert any("dim:factor=0.8" in text for text in printed)
