@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import subprocess
 import sys
 import time
@@ -13,6 +15,7 @@ from tests import hostile_plugin
 
 from advbench.discovery import ProcessState, process_kept
 from advbench.discovery.attributes import watch_attributes
+from advbench.exits import ProcessExitError, exits_refused
 
 IN_PROCESSES_OF_THEIR_OWN = ("core", "another", "files", "memory", "stdin", "stderr", "fork", "kernel", "warnings")
 
@@ -25,6 +28,24 @@ def test_a_change_is_named_and_put_back(how: str) -> None:
         (told,) = process.put_back()
         assert hostile_plugin.HOW[how][1] in told
         assert process.put_back() == []
+
+
+def test_a_component_cannot_end_the_process_but_its_children_end_as_they_like() -> None:
+    watch_attributes()
+    process = ProcessState.now()
+    with exits_refused():
+        for leave in (lambda: os._exit(0), os.abort, lambda: os.execl("/bin/true", "true")):
+            with pytest.raises(ProcessExitError, match=r"os\.(_exit|abort|execv)\("):
+                leave()
+        child = multiprocessing.get_context("fork").Process(target=os._exit, args=(7,))
+        child.start()
+        child.join()
+        assert child.exitcode == 7
+        spawned = multiprocessing.get_context("spawn").Process(target=os._exit, args=(8,))
+        spawned.start()
+        spawned.join()
+        assert spawned.exitcode == 8
+    assert process.put_back() == []
 
 
 def test_what_torch_replaces_itself_is_no_change() -> None:

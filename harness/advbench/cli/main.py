@@ -14,6 +14,7 @@ from advbench import __version__
 from advbench.cli.garbage import look_seldom
 from advbench.cli.parser import CommandParser, HelpFormatter
 from advbench.errors import PluginError, UsageError
+from advbench.exits import ProcessExitError, exits_refused
 
 __all__ = ["COMMANDS", "main"]
 
@@ -101,7 +102,10 @@ def _run(words: list[str]) -> int:
         parser.print_help()
         return OK
     try:
-        return int(parsed.handler(parsed))
+        with exits_refused():
+            return int(parsed.handler(parsed))
+    except ProcessExitError as error:
+        raise RuntimeError(f"a component called {error}") from error
     except SystemExit as error:
         raise RuntimeError(f"a component left the program with sys.exit({error.code!r})") from error
 

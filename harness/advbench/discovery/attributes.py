@@ -14,6 +14,7 @@ import torch
 
 from advbench.discovery.bodies import Bodies
 from advbench.discovery.foreign import foreign_functions
+from advbench.exits import watch_exits
 
 __all__ = ["LASTING", "Attributes", "watch_attributes", "watched_attributes"]
 
@@ -299,6 +300,7 @@ _watched: Attributes | None = None
 def watch_attributes() -> Attributes:
     """Watches the attributes as they are now."""
     global _watched  # noqa: PLW0603  what they are is a matter of the process
+    watch_exits()  # before: what it replaces is replaced by no component
     _watched = Attributes()
     return _watched
 

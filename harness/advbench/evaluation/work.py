@@ -25,6 +25,7 @@ from advbench.evaluation.keys import Base
 from advbench.evaluation.memory import free_memory, is_shortage
 from advbench.evaluation.score import predict_clean, score
 from advbench.evaluation.tasks import CleanTask, CraftTask, JoinTask, Outcome, ScoreTask, Task
+from advbench.exits import exits_refused
 from advbench.store import digest_of
 from advbench.streams import stdout_kept
 
@@ -64,7 +65,7 @@ def execute(environment: Environment, task: Task, *, again: bool = False) -> Out
             return Outcome(0.0, busy=True)
         try:
             # What a component prints must not mix with the tables on stdout.
-            with stdout_kept():
+            with stdout_kept(), exits_refused():
                 place = workspace(environment)  # which a fresh worker has to load, and takes no time of the task's
                 if process_taint():
                     return Outcome(0.0, process_taint())
