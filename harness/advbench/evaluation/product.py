@@ -14,7 +14,7 @@ from advbench.evaluation.answers import Answers
 from advbench.evaluation.behaviour import is_self_contained
 from advbench.evaluation.cells import CHUNK, Aim, Axes, Cell, Chunk, short
 from advbench.evaluation.contracts import check_budget, check_norm
-from advbench.evaluation.keys import Base, cell_material, defense_identity
+from advbench.evaluation.keys import Base, attack_identity, cell_material, defense_identity
 from advbench.evaluation.threat import OBLIVIOUS, Threat
 from advbench.specs import Chain
 from advbench.store import digest_of
@@ -72,6 +72,10 @@ def _bases(
             told = _attempt(partial(_answers_of, part, dataset, base, answers))
             if not isinstance(told, str):  # what it raised, its own cells tell
                 base = base.told(part, told["answers"])
+        for attack in axes.attacks:
+            told = _attempt(partial(_answers_of_attack, attack, dataset, answers))
+            if not isinstance(told, str):
+                base = base.told(attack, told["answers"])
         return base
 
     return base_of(model), None if axes.surrogate is None else base_of(axes.surrogate)
@@ -82,6 +86,13 @@ def _answers_of(part: Defense, dataset: Dataset, base: Base, answers: Answers) -
     if not answers.asks(part) or _refusal_of(part, dataset):
         return {"answers": ""}
     return {"answers": answers.of_defense(part, defense_identity(part), dataset, base.dataset)}
+
+
+def _answers_of_attack(attack: Attack, dataset: Dataset, answers: Answers) -> dict[str, str]:
+    """The same of an attack."""
+    if not answers.asks(attack):
+        return {"answers": ""}
+    return {"answers": answers.of_attack(attack, attack_identity(attack), dataset)}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -269,6 +269,7 @@ def _check_material(place: Workspace, task: CraftTask | CleanTask) -> None:
         base = base.told(component, behaviour)
     if isinstance(task, CraftTask):
         attack = place.attack(task.attack)
+        base = base.told(attack, task.material["attack"].get("answers", ""))
         material = base.adversarial(task.ids, attack, task.threat, chain, task.draws, precision=task.precision)
     else:
         assert chain is not None
