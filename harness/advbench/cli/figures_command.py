@@ -50,7 +50,6 @@ def run(options: argparse.Namespace) -> int:
         UsageError: The run or the folder cannot be used, or matplotlib is missing.
     """
     from advbench.errors import UsageError, describe
-    from advbench.session.example_images import example_images_of
     from advbench.session.opening import messages, open_store, print_line, set_up_logging
     from advbench.session.options import LoadOptions
     from advbench.session.stored_runs import find_run, read_results
@@ -72,6 +71,8 @@ def run(options: argparse.Namespace) -> int:
     details = _details(store, manifest)
     examples: dict[int, CellExamples] = {}
     if options.samples and OF_IMAGES & set(options.only):
+        from advbench.session.example_images import example_images_of
+
         images = example_images_of(load, console, manifest, options.samples)
         examples, notes = _example_images(images, cells, details)
         for note in notes:

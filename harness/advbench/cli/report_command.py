@@ -31,7 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Runs the command."""
     from advbench.report import Html, plan_outputs, write_export
-    from advbench.session.example_images import example_images_of
     from advbench.session.opening import messages, open_store, print_line, set_up_logging
     from advbench.session.options import LoadOptions
     from advbench.session.page_details import page_details
@@ -44,7 +43,11 @@ def run(options: argparse.Namespace) -> int:
     manifest = find_run(store, options.run)
     (export,) = plan_outputs([Html()], [str(options.output)], manifest["name"], "--output")
     results, missing = read_results(store, manifest)
-    examples = example_images_of(load, console, manifest, options.samples) if options.samples else None
+    examples = None
+    if options.samples:
+        from advbench.session.example_images import example_images_of
+
+        examples = example_images_of(load, console, manifest, options.samples)
     details = page_details(store, manifest, examples)
     write_export(export, {**results, "details": details})
     for note in details["notes"]:

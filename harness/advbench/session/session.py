@@ -7,8 +7,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from advbench.api import Executor
 from advbench.errors import UsageError
 from advbench.evaluation.work.behaviour.ask import Answers
@@ -141,6 +139,8 @@ class Session:
     def _gpus(self, device: str) -> int:
         if self.executor.in_process or device == "cpu" or self.options.device not in ("auto", "cuda"):
             return 0
+        import torch
+
         return max(1, torch.cuda.device_count())
 
     def _environment(self, device: str) -> Environment:
@@ -168,4 +168,6 @@ def _threads(jobs: int) -> int | None:
     """
     if jobs == 1 or any(os.environ.get(name) for name in THREAD_VARIABLES):
         return None
+    import torch
+
     return max(1, torch.get_num_threads() // jobs)
