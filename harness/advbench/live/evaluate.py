@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,18 +72,9 @@ def matrix(
     arguments = {"threats": threats, "suite": suite, "limit": limit, "seed": seed, "seeds": seeds, "quiet": quiet}
     options = run_options({**arguments, **flags})
     session = Session(options)
-    live = LiveObjects(session.registry)
     objects = {"datasets": datasets, "models": models, "attacks": attacks, "defenses": defenses}
-    given = {axis: specs for axis, value in objects.items() if (specs := live.specs(axis, value)) is not None}
-    options = RunOptions.of({**vars(options), **given})
-    if live.names and not session.executor.in_process:
-        raise UsageError(
-            f"jobs={options.jobs}: {live.names[0]!r} exists in this process only; use jobs=1 and no other executor"
-        )
-    session.live = live.names
-    if live.unkept:
-        _use_temporary_store(session, live.unkept)
-    python = "advbench.matrix(…) from Python" if live.names else ""
+    options = _with_objects(session, options, objects)
+    python = "advbench.matrix(…) from Python" if session.live else ""
     suites = suites_by_seed(suite_of(session.suite, options, session.registry), options)
     runs = [MatrixRun(session, one, python or command) for one, command in suites]
     session.store.check_writable()
@@ -93,6 +84,20 @@ def matrix(
         with stdout_kept():  # what components print is not part of the results
             results_by_seed.append(run.results())
     return Results(combine_seeds(results_by_seed, python or recipe(options)), runs[0].plan.cells, session.store)
+
+
+def _with_objects(session: Session, options: RunOptions, objects: Mapping[str, Any]) -> RunOptions:
+    """Registers live objects in the session and returns the options with the specs of all objects."""
+    live = LiveObjects(session.registry)
+    given = {axis: specs for axis, value in objects.items() if (specs := live.specs(axis, value)) is not None}
+    if live.names and not session.executor.in_process:
+        raise UsageError(
+            f"jobs={options.jobs}: {live.names[0]!r} exists in this process only; use jobs=1 and no other executor"
+        )
+    session.live = live.names
+    if live.unkept:
+        _use_temporary_store(session, live.unkept)
+    return RunOptions.of(vars(options), **given)
 
 
 def _use_temporary_store(session: Session, reasons: Sequence[str]) -> None:
