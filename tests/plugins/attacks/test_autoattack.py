@@ -8,7 +8,7 @@ from advbench.api import Budget, ParameterError
 from advbench_attacks.black_box.square import SquareAttack
 from advbench_attacks.gradient.apgd import AutoPgd, TargetedAutoPgd
 from advbench_attacks.gradient.autoattack import AutoAttack
-from advbench_attacks.logit_differences import margin
+from advbench_attacks.losses import margin
 from advbench_attacks.minimal.fab import TargetedFab
 
 CHEAP = {"steps": 2, "targets": 3, "queries": 60}

@@ -7,12 +7,11 @@ from tests.plugins.attacks.classifiers import Holed, Linear, Undefined, inner_im
 from advbench.api import Budget, ContractError, ParameterError
 from advbench_attacks.black_box.square import SquareAttack
 from advbench_attacks.black_box.square_search import pixel_share
-from advbench_attacks.gradient import apgd_search as ascent
+from advbench_attacks.gradient import apgd_search
 from advbench_attacks.gradient.apgd import AutoPgd, TargetedAutoPgd
 from advbench_attacks.gradient.fgsm import FastGradientSign
 from advbench_attacks.gradient.pgd import ProjectedGradientDescent
-from advbench_attacks.input_gradients import logsumexp_margin
-from advbench_attacks.logit_differences import logit_ratio, margin, targeted_logit_ratio
+from advbench_attacks.losses import dlr_loss, logsumexp_margin, margin, targeted_dlr_loss
 
 NORMS = ("linf", "l2")
 ASCENTS = [
@@ -138,7 +137,7 @@ def _by_hand(network, image, label, start, norm, eps, steps):
         rises += loss > old
         if loss > best[0]:
             best = (loss, point, way)
-        if step in ascent.checkpoints(steps):
+        if step in apgd_search.checkpoints(steps):
             halved = rises < 0.75 * (step - last) or (not halved and best[0] == best_before[0])
             if halved:
                 size, halvings = size / 2, halvings + 1
@@ -167,15 +166,15 @@ def test_a_highest_loss_inside_the_ball_is_found(norm, streams):
     [(100, [22, 41, 57, 70, 80, 87, 93, 99]), (10, [3, 5, 6, 7, 8, 9]), (2, [1]), (1, [])],
 )
 def test_the_checkpoints_are_those_of_the_paper(steps, at):
-    assert ascent.checkpoints(steps) == at
+    assert apgd_search.checkpoints(steps) == at
 
 
 def test_the_ratios_of_logits_are_those_of_the_paper_whatever_the_logits_scale():
     logits, labels, targets = torch.tensor([[4.0, 1.0, 3.0, 0.0]] * 2), torch.tensor([0, 2]), torch.tensor([1, 1])
     for scale in (1e-3, 1.0, 1e3):
-        torch.testing.assert_close(logit_ratio(scale * logits, labels), torch.tensor([-1 / 3, 1 / 3]))
+        torch.testing.assert_close(dlr_loss(scale * logits, labels), torch.tensor([-1 / 3, 1 / 3]))
         torch.testing.assert_close(
-            targeted_logit_ratio(scale * logits, labels, targets), torch.tensor([-3 / 3.5, -2 / 3.5])
+            targeted_dlr_loss(scale * logits, labels, targets), torch.tensor([-3 / 3.5, -2 / 3.5])
         )
 
 

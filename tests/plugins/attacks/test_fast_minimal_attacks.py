@@ -10,7 +10,8 @@ from advbench_attacks.minimal.ddn import DecoupledDirectionAndNorm
 from advbench_attacks.minimal.deepfool import DeepFool
 from advbench_attacks.minimal.fab import TargetedFab
 from advbench_attacks.minimal.fmn import FastMinimumNorm
-from advbench_attacks.minimal_steps import NearestPoints, size
+from advbench_attacks.nearest_adversarials import NearestAdversarials
+from advbench_attacks.norms import lp_norm
 
 INFINITY = float("inf")
 ATTACKS = [DecoupledDirectionAndNorm(), *(FastMinimumNorm(norm=norm) for norm in ("linf", "l2", "l1"))]
@@ -180,7 +181,7 @@ def test_ddn_comes_nearly_as_near_as_cw_with_far_fewer_passes(network, many, str
         recorder = recorded(network)
         crafted = attack.run(recorder, *many, streams(range(100)))
         assert (network(crafted).argmax(dim=1) != many[1]).all()
-        sizes.append(size(crafted - many[0], "l2").median())
+        sizes.append(lp_norm(crafted - many[0], "l2").median())
         passes.append(sum(recorder.batches))
     assert sizes[0] <= 1.1 * sizes[1]
     assert passes[0] <= 0.4 * passes[1]
@@ -190,7 +191,7 @@ def test_fmn_is_nearest_in_the_norm_that_it_is_given(network, many, streams):
     norms = ("linf", "l2", "l1")
     found = {norm: FastMinimumNorm(norm=norm).run(network, *many, streams(range(100))) - many[0] for norm in norms}
     for norm in norms:
-        medians = {attacked: size(change, norm).median() for attacked, change in found.items()}
+        medians = {attacked: lp_norm(change, norm).median() for attacked, change in found.items()}
         assert min(medians, key=medians.__getitem__) == norm
         assert FastMinimumNorm(norm=norm).minimises() == norm
 
@@ -212,7 +213,7 @@ def test_fmn_is_nearest_in_the_norm_that_it_is_given(network, many, streams):
 def test_a_step_is_brought_back_to_the_nearest_point_of_the_ball(norm, eps, expected):
     changes = torch.tensor([3.0, -1.0, 0.5, 0.0]).reshape(1, 1, 2, 2)
     both = torch.cat((changes, changes / 100))  # the second lies inside every ball
-    projected = fmn._projected(both, torch.full((2,), eps), norm)
+    projected = fmn._project(both, torch.full((2,), eps), norm)
     torch.testing.assert_close(projected[0].flatten(), torch.tensor(expected))
     torch.testing.assert_close(projected[1], both[1])
 
@@ -333,14 +334,14 @@ def test_the_points_returned_fool_the_model_in_the_whole_batch(shift, pushed, in
     labels = torch.zeros(8, dtype=torch.int64)
     images = 0.5 + inner.sub(0.5).abs() * Plane().weight.sign().reshape(3, 4)  # all of the first class
     model = Rounding(shift).eval()
-    nearest = NearestPoints(images, labels, "l2")
+    nearest = NearestAdversarials(images, labels, "l2")
     rows = torch.arange(7)
     gap = model.plane(images)[:, 0] - model.plane(images)[:, 1]
     weight = model.plane.weight.reshape(3, 4)
     beyond = images - (1.0001 * gap / weight.square().sum()).reshape(-1, 1, 1, 1) * weight
-    assert nearest.note(rows, beyond[:7], model(beyond[:7])).all()
+    assert nearest.update(rows, beyond[:7], model(beyond[:7])).all()
     assert (model(torch.cat((beyond[:7], images[7:]))).argmax(dim=1) == labels).all(), "the batch must matter"
-    points = nearest.confirmed(model)
+    points = nearest.verified(model)
     assert (model(points).argmax(dim=1)[:7] != labels[:7]).all() == pushed
     assert torch.equal(points[7], images[7])
     if not pushed:
@@ -367,4 +368,4 @@ def test_ddn_finds_boundaries_that_are_nearer_than_its_norm_shrinks(distance, pl
     images = 0.5 + distance * torch.cat((normal, -normal))
     crafted = DecoupledDirectionAndNorm().run(plane, images, torch.tensor([0, 1]), streams(range(2)))
     assert plane(crafted).argmax(dim=1).tolist() == [1, 0]
-    assert (size(crafted - images, "l2") <= 1.02 * distance).all()
+    assert (lp_norm(crafted - images, "l2") <= 1.02 * distance).all()

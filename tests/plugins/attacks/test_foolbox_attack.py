@@ -73,7 +73,7 @@ def test_an_attack_of_the_catalogue_keeps_the_contract(name, network, images, la
 
 @pytest.mark.parametrize("name", [*REFUSED, *NEEDING_NUMBA])
 def test_an_attack_that_cannot_run_here_is_refused_with_the_reason(name):
-    reason = foolbox_catalogue.refusal(vars(foolbox_engine.load().attacks)[name])
+    reason = foolbox_catalogue.incompatibility(vars(foolbox_engine.load().attacks)[name])
     if reason is None:
         pytest.skip("numba is installed")
     assert REFUSED.get(name, "needs numba") in reason
@@ -220,7 +220,7 @@ def test_a_perturbation_of_more_pixels_than_an_l0_budget_is_none(images):
             return torch.where(pixels <= torch.arange(6)[:, None, None, None], 1 - x, x)
 
     wrong = torch.ones(6, dtype=torch.int64)
-    found = foolbox_engine.search(Growing(), Constant().eval(), images, wrong, eps=3.0, norm="l0")
+    found = foolbox_engine.find_adversarials(Growing(), Constant().eval(), images, wrong, eps=3.0, norm="l0")
     assert (found != images).flatten(1).sum(dim=1).tolist() == [1, 2, 3, 0, 0, 0]
 
 
