@@ -10,7 +10,7 @@ from PIL import Image
 from advbench.api import ContractError, SampleRandom
 from advbench_defenses import jpeg_mosaic
 from advbench_defenses.jpeg import JpegCompression
-from advbench_defenses.jpeg_mosaic import one_by_one, recompressed
+from advbench_defenses.jpeg_mosaic import recompress, recompress_individually
 
 RNG = SampleRandom(0, "defense", range(5))
 
@@ -63,28 +63,28 @@ def kinds(channels: int, height: int, width: int) -> np.ndarray:
 def test_many_images_at_once_equal_pillow_one_by_one(height: int, width: int, channels: int) -> None:
     pixels = kinds(channels, height, width)
     for quality in (1, 10, 50, 75, 90, 95, 100):
-        assert np.array_equal(recompressed(pixels, quality), one_by_one(pixels, quality)), quality
+        assert np.array_equal(recompress(pixels, quality), recompress_individually(pixels, quality)), quality
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_quality_equals_pillow_one_by_one(channels: int) -> None:
     pixels = kinds(channels, 19, 22)
     for quality in range(1, 101):
-        assert np.array_equal(recompressed(pixels, quality), one_by_one(pixels, quality)), quality
+        assert np.array_equal(recompress(pixels, quality), recompress_individually(pixels, quality)), quality
 
 
 def test_more_images_than_fit_into_one_picture_equal_pillow_one_by_one() -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (1100, 1, 60, 5), dtype=np.uint8)
-    assert np.array_equal(recompressed(pixels, 75), one_by_one(pixels, 75))
+    assert np.array_equal(recompress(pixels, 75), recompress_individually(pixels, 75))
 
 
 def test_with_another_codec_colours_go_through_pillow_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = kinds(3, 24, 24)
-    expected = one_by_one(pixels, 75)
-    monkeypatch.setattr(jpeg_mosaic, "_doubled", lambda planes, *size: np.zeros((len(planes), *size), np.int32))
+    expected = recompress_individually(pixels, 75)
+    monkeypatch.setattr(jpeg_mosaic, "_upsample", lambda planes, *size: np.zeros((len(planes), *size), np.int32))
     jpeg_mosaic._is_libjpeg_turbo.cache_clear()
     try:
-        assert np.array_equal(recompressed(pixels, 75), expected)
+        assert np.array_equal(recompress(pixels, 75), expected)
     finally:
         jpeg_mosaic._is_libjpeg_turbo.cache_clear()
 

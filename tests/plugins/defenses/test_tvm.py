@@ -175,8 +175,8 @@ def test_the_size_of_a_part_changes_nothing(
     images: torch.Tensor, most: int, least: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = TotalVariationMinimisation().apply(images, SampleRandom(0, "defense", range(5)))
-    monkeypatch.setattr(tvm, "_MOST", most)
-    monkeypatch.setattr(tvm, "_LEAST", least)
+    monkeypatch.setattr(tvm, "_MAX_VALUES", most)
+    monkeypatch.setattr(tvm, "_MIN_VALUES", least)
     assert torch.equal(TotalVariationMinimisation().apply(images, SampleRandom(0, "defense", range(5))), expected)
 
 

@@ -155,7 +155,7 @@ def test_a_training_is_not_resumed_with_other_noise(job_for: JobFor) -> None:
 
 def test_codebook_stays_in_use(job_for: JobFor, monkeypatch: pytest.MonkeyPatch) -> None:
     replacing = VqVae().train(job_for("mnist", epochs=12))["perplexity"]
-    monkeypatch.setattr(vqvae_training.VqVaeTraining, "_replace", lambda *_: None)
+    monkeypatch.setattr(vqvae_training.VqVaeTraining, "_replace_dead_words", lambda *_: None)
     assert replacing > 1.2 * VqVae().train(job_for("mnist", epochs=12))["perplexity"]
 
 
