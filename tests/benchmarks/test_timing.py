@@ -7,7 +7,7 @@ import torch
 from benchmarks.timing import CountingNetwork, time_interleaved
 
 
-def test_implementations_take_turns() -> None:
+def test_implementations_run_in_turn() -> None:
     order: list[str] = []
 
     def run(name: str):
@@ -19,14 +19,14 @@ def test_implementations_take_turns() -> None:
     assert [len(timings.seconds) for timings in timed.values()] == [3, 3]
 
 
-def test_waiting_takes_seconds_and_no_time_of_the_processor() -> None:
+def test_sleeping_takes_wall_time_and_no_cpu_time() -> None:
     (timings,) = time_interleaved({"sleep": lambda: time.sleep(0.05)}, 2).values()
     assert timings.median >= 0.05
     assert timings.cpu_median < 0.05
 
 
 @pytest.mark.parametrize("classes", [1, 3])
-def test_every_image_is_counted_forward_and_for_each_gradient_backward(classes: int) -> None:
+def test_forward_and_backward_images_are_counted(classes: int) -> None:
     network = CountingNetwork(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3)).requires_grad_(False))
     images = torch.rand(5, 1, 2, 2, requires_grad=True)
     logits = network(images)

@@ -20,7 +20,7 @@ def three_threads() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("three_threads")
-def test_blocks_are_computed_at_once_each_by_one_thread() -> None:
+def test_blocks_run_in_parallel_with_one_thread_each() -> None:
     together = threading.Barrier(3, timeout=30)  # passed only where three are under way
 
     def compute(block: int) -> tuple[int, int, bool]:
@@ -32,12 +32,12 @@ def test_blocks_are_computed_at_once_each_by_one_thread() -> None:
 
 
 @pytest.mark.usefixtures("three_threads")
-def test_an_error_goes_up_and_the_setting_back() -> None:
+def test_an_error_is_raised_and_the_thread_count_restored() -> None:
     with pytest.raises(ZeroDivisionError):
         map_in_threads(lambda block: 1 // block, [1, 0, 2])
     assert torch.get_num_threads() == 3
 
 
 @pytest.mark.usefixtures("three_threads")
-def test_a_single_block_keeps_all_threads() -> None:
+def test_a_single_block_uses_all_threads() -> None:
     assert map_in_threads(lambda _: torch.get_num_threads(), [1]) == [3]
