@@ -40,7 +40,7 @@ def decode_binary(content: bytes) -> Array:
         ValueError: The last record is incomplete.
     """
     if len(content) % (1 + PIXELS):
-        raise ValueError(f"its {len(content)} bytes are no whole number of records of {1 + PIXELS}")
+        raise ValueError(f"its {len(content)} bytes are not a whole number of records of {1 + PIXELS}")
     return np.frombuffer(content, dtype=np.uint8).reshape(-1, 1 + PIXELS)
 
 
@@ -105,7 +105,7 @@ class _Unpickler(pickle.Unpickler):
         """Returns the replacement of a name; rejects all names but NumPy's three."""
         replacement = REPLACEMENTS.get((module, name))
         if replacement is None:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+            raise pickle.UnpicklingError(f"it refers to {module}.{name}")
         return replacement
 
 

@@ -67,7 +67,7 @@ def find_classes(name: str, root: Path, classes: str | None) -> ClassFolders:
         else:
             folders.append(entry.name)
     if classes is None and len(folders) < 2:
-        raise DataError(f"{name}: {root} has {len(folders)} folders; expected one a class, at least two")
+        raise DataError(f"{name}: {root} has {len(folders)} folders; expected one per class, at least two")
     files_by_folder = {folder: _images(root, folder, skipped) for folder in folders}
     empty = [f"{folder}/" for folder in folders if not files_by_folder[folder]]
     if classes is not None:  # classes defines the classes, so empty folders do not count
@@ -161,7 +161,7 @@ def _read_class_list(name: str, file: str, folders: Sequence[str]) -> tuple[list
     if duplicate is not None:
         raise DataError(f"{name}: classes={file} has {duplicate!r} twice")
     if len(class_folders) < 2:
-        raise DataError(f"{name}: classes={file} has {len(class_folders)} line; expected one a class, at least two")
+        raise DataError(f"{name}: classes={file} has {len(class_folders)} line; expected one per class, at least two")
     if whole_lines:
         return class_folders, tuple(class_folders)
     return class_folders, tuple(

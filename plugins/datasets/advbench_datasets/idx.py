@@ -30,5 +30,5 @@ def decode_idx(content: bytes) -> Array:
     shape = [int(size) for size in np.frombuffer(content, dtype=">u4", count=dimensions, offset=4)]
     expected = header + math.prod(shape)
     if len(content) != expected:
-        raise ValueError(f"it has {len(content)} bytes where its header promises {expected}")
+        raise ValueError(f"it has {len(content)} bytes but its header says {expected}")
     return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape)

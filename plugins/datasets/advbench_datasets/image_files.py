@@ -82,7 +82,7 @@ class ReadOptions:
             raise
         except Exception as error:  # a damaged file can raise any exception
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise DataError(f"{self.name}: {file} cannot be read as an image ({reason}); mend or remove it") from error
+            raise DataError(f"{self.name}: {file} cannot be read as an image ({reason}); fix or remove it") from error
         pixels = np.asarray(self._cropped(file, self._resized(image)), dtype=np.uint8)
         return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
 
@@ -140,7 +140,7 @@ def _to_8_bit(name: str, file: Path, image: Any) -> Any:
         DataError: The file does not define the white value.
     """
     if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
-        raise DataError(f"{name}: {file} has pixels of 32 bits, of which white may be any; save 8 or 16 bits")
+        raise DataError(f"{name}: {file} has 32-bit pixels, whose white value is unknown; save 8 or 16 bits")
     if not image.mode.startswith("I"):
         return image
     from PIL import Image

@@ -102,7 +102,7 @@ def _file_state(name: str, file: Path) -> FileState:
     try:
         status = file.stat()
     except OSError as error:
-        raise DataError(f"{name}: {file} cannot be read ({error.strerror}); mend or remove it") from error
+        raise DataError(f"{name}: {file} cannot be read ({error.strerror}); fix or remove it") from error
     if not stat.S_ISREG(status.st_mode):  # such as a pipe, which would block
         raise DataError(f"{name}: {file} is no regular file; remove it")
     return file, (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)

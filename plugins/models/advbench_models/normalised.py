@@ -47,5 +47,5 @@ def channel_values(name: str, text: str, *, positive: bool = False) -> tuple[flo
         values = ()
     if not values or not all(value > 0 if positive else math.isfinite(value) for value in values):
         expected = "numbers above 0" if positive else "numbers"
-        raise ParameterError(f"{name}={text}: must be {expected}, one or one a channel with ':' between them")
+        raise ParameterError(f"{name}={text}: must be {expected}, one, or one per channel separated by ':'")
     return values

@@ -74,7 +74,7 @@ class TorchModule(Model):
         if self.args is not None:
             parse_arguments(self.args)
         if self.args is not None and self._torchscript_file is not None:
-            raise ParameterError(f"args={self.args}: {self.build} is a network already, which takes none")
+            raise ParameterError(f"args={self.args}: {self.build} is already a network and takes no arguments")
         if self.shape is not None and not _SHAPE.fullmatch(self.shape):
             raise ParameterError(f"shape={self.shape}: must be channels x height x width, as in 3x32x32")
 
@@ -145,8 +145,8 @@ class TorchModule(Model):
             raise WeightsError(f"model {self.name!r}: build={self.build}: {error}") from error
         if first != second:
             raise WeightsError(
-                f"model {self.name!r}: build={self.build} makes other weights each time; give weights=FILE, or let it "
-                "read or seed them"
+                f"model {self.name!r}: build={self.build} creates different weights each time; give weights=FILE, "
+                "or read or seed them"
             )
         return first
 
@@ -163,7 +163,7 @@ class TorchModule(Model):
             except (Exception, SystemExit) as error:
                 arguments = "" if self.args is None else f" with args={self.args}"
                 raise UsageError(
-                    f"model {self.name!r}: build={self.build}{arguments} raises {_one_line(error)}; mend that"
+                    f"model {self.name!r}: build={self.build}{arguments} raises {_one_line(error)}; fix that"
                 ) from error
         if not isinstance(network, nn.Module):
             raise UsageError(

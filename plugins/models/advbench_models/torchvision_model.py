@@ -56,7 +56,7 @@ class TorchvisionModel(Model):
         if self._file is None and self.classes not in (None, len(self._meta.meta["categories"])):
             count = len(self._meta.meta["categories"])
             raise ParameterError(
-                f"classes={self.classes}: weights={self.weights} are for {count}; give a file of yours"
+                f"classes={self.classes}: weights={self.weights} are for {count}; give a file of your own"
             )
 
     @property

@@ -21,8 +21,8 @@ def test_elements_are_in_row_major_order() -> None:
         (b"<html>", "not an IDX file"),
         (bytes([0, 0, 13]) + TWO_BY_THREE[3:], "not an IDX file of unsigned bytes"),
         (TWO_BY_THREE[:10], "truncated within the header"),
-        (TWO_BY_THREE[:-1], "17 bytes where its header promises 18"),
-        (TWO_BY_THREE + b"\0", "19 bytes where its header promises 18"),
+        (TWO_BY_THREE[:-1], "17 bytes but its header says 18"),
+        (TWO_BY_THREE + b"\0", "19 bytes but its header says 18"),
     ],
 )
 def test_incomplete_files_are_rejected(content: bytes, reason: str) -> None:

@@ -275,7 +275,7 @@ def test_an_unreadable_file_is_named(refused: Callable[..., str], folder: Path, 
 
 def test_a_broken_link_is_named(refused: Callable[..., str], folder: Path) -> None:
     (folder / "cat" / "z.png").symlink_to(folder / "gone.png")
-    assert "cat/z.png cannot be read (No such file or directory); mend or remove it" in refused()
+    assert "cat/z.png cannot be read (No such file or directory); fix or remove it" in refused()
 
 
 def test_a_truncated_file_is_named(refused: Callable[..., str], folder: Path) -> None:

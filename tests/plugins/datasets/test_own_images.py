@@ -80,12 +80,12 @@ def test_hidden_files_are_not_samples(folder: Path) -> None:
     ("change", "message"),
     [
         (lambda folder: folder / "none", "no such folder"),
-        (lambda folder: folder / "cat", "has 0 folders; expected one a class, at least two"),
+        (lambda folder: folder / "cat", "has 0 folders; expected one per class, at least two"),
         (lambda folder: (folder / "cat" / "0.BMP").write_bytes(b"BM") and folder, "0.BMP cannot be read as an image"),
         (lambda folder: [f.unlink() for f in folder.rglob("*.*")] and folder, "hold no image files"),
         (
             lambda folder: Image.fromarray(np.ones((8, 8), np.float32)).save(folder / "cat" / "f.tif") or folder,
-            "f.tif has pixels of 32 bits, of which white may be any; save 8 or 16 bits",
+            "f.tif has 32-bit pixels, whose white value is unknown; save 8 or 16 bits",
         ),
     ],
 )
@@ -130,7 +130,7 @@ def test_keys_and_number_of_classes_can_be_given(tmp_path: Path) -> None:
         ({"a": PIXELS, "b": np.arange(6)}, "", "has the arrays a, b; say which: images=KEY,labels=KEY"),
         ({"a": PIXELS, "b": np.arange(6)}, ",images=a,labels=c", "has no array 'c'; it has a, b"),
         ({"images": PIXELS, "labels": np.arange(6)}, ",images=a", "give both keys, or neither"),
-        ({"images": PIXELS, "labels": np.arange(6)}, ",classes=3", "has the label 5; with classes=3"),
+        ({"images": PIXELS, "labels": np.arange(6)}, ",classes=3", "has the label 5; classes=3"),
         ({"images": PIXELS, "labels": np.arange(5)}, "", "has 6 images and 5 labels"),
         ({"images": PIXELS * 0.999, "labels": np.arange(6)}, "", "expected [0, 1]: divide by the value of white"),
         ({"images": PIXELS // 16, "labels": np.arange(6), "x": PIXELS}, ",images=y,labels=labels", "has no array 'y'"),

@@ -275,7 +275,5 @@ def test_noise_without_shipped_weights_names_the_command_and_no_path(kind: str, 
     with pytest.raises(WeightsError) as caught:
         VqVae(noise=1.5, noise_kind=kind).weights_digest()
     message = str(caught.value)
-    assert message.startswith(
-        f"no weights for noise=1.5{suffix} come with advbench; 'advbench train vqvae:noise=1.5"
-    )
+    assert message.startswith(f"no weights for noise=1.5{suffix} come with advbench; 'advbench train vqvae:noise=1.5")
     assert str(vqvae.SHIPPED_FOLDER) not in message

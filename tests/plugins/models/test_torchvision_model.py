@@ -90,7 +90,7 @@ def test_cached_weights_are_checked_against_the_digest_in_their_name(
         ("arch=resnet5", "torchvision has no such classifier; did you mean 'resnet50'?"),
         (f"arch={ARCH},weights=V7", "has default, IMAGENET1K_V1; or give the path of a state dict"),
         (f"arch={ARCH},weights=nowhere.pth", "no such file"),
-        (f"arch={ARCH},classes=7", "weights=default are for 1000; give a file of yours"),
+        (f"arch={ARCH},classes=7", "weights=default are for 1000; give a file of your own"),
     ],
 )
 def test_unusable_input_is_a_one_line_error(call: Callable[..., Any], given: str, message: str) -> None:
