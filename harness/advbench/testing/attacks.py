@@ -35,8 +35,8 @@ def attack_rules(attack: Attack) -> Iterator[Rule]:
         "budget and norm", contract_of(attack, "budget"), trial.reports_budget, "a Budget or None, and a norm or None"
     )
     yield Rule("images in range and within the budget", run, trial.form, form)
-    yield Rule("inputs unchanged", run, trial.unchanged, "images and labels are not changed in place")
-    yield Rule("model unchanged", run, trial.model_unchanged, "the model keeps its weights and eval mode")
+    yield Rule("inputs unchanged", run, trial.unchanged, "images and labels that are not changed in place")
+    yield Rule("model unchanged", run, trial.model_unchanged, "a model with unchanged weights, in eval mode")
     yield Rule("same random numbers, same images", run, trial.reproducible)
     yield Rule("random numbers from rng alone", run, trial.no_global_randomness)
     yield Rule("independent of its batch", run, trial.batches)

@@ -27,7 +27,7 @@ def defense_rules(defense: Defense) -> Iterator[Rule]:
     form = "finite float32 images of the input's shape and device"
     yield Rule("images of the same form", apply, trial.form, form)
     yield Rule("pixels in about [0, 1]", apply, trial.range)
-    yield Rule("inputs unchanged", apply, trial.unchanged, "images are not changed in place")
+    yield Rule("inputs unchanged", apply, trial.unchanged, "images that are not changed in place")
     yield Rule("same random numbers, same images", apply, trial.reproducible)
     yield Rule("stochastic declared correctly", contract_of(defense, "stochastic"), trial.declares_randomness)
     yield Rule("random numbers from rng alone", apply, trial.no_global_randomness)
