@@ -104,7 +104,10 @@ AT_START = {
         plugin(field="sizes: list = []"),
         "mutable default <class 'list'> for field sizes is not allowed",
     ),
-    "parameter of a wrong type": (plugin(field="sizes: tuple = (1, 2)"), "a parameter is int, float, bool or str"),
+    "parameter of a wrong type": (
+        plugin(field="sizes: tuple = (1, 2)"),
+        "the type of a parameter must be int, float, bool or str",
+    ),
     "hook with an unknown argument": (
         "from advbench.api import hookimpl\n@hookimpl\ndef register_defenses(register, extra): pass",
         "extra",

@@ -70,7 +70,7 @@ BAD = {
     ),
     "has a parameter of no type": (
         GOOD.replace('name = "{name}"', 'name = "x"; sizes: tuple = ()'),
-        "a parameter is int, float, bool or str",
+        "the type of a parameter must be int, float, bool or str",
     ),
     "lacks the method": (GOOD.replace("def apply", "def applies").replace("{name}", "x"), "does not define apply"),
     "has a bad name": (GOOD.format(name="<img src=x>"), "must be text such as 'my-defense'"),

@@ -14,7 +14,7 @@ from collections.abc import Hashable, Iterator
 from importlib.machinery import EXTENSION_SUFFIXES, PathFinder, SourceFileLoader
 from pathlib import Path
 
-from advbench.api.neighbours import FOUND_AS, Folder, Source
+from advbench.api.neighbours import SOURCE_DIGEST, Folder, NeighbourLoader
 from advbench.errors import UsageError
 from advbench.process.libraries import is_installed
 
@@ -91,7 +91,9 @@ def _loaded(name: str) -> Located | None:
     if file is None and not folders:
         return None
     loader = getattr(module.__spec__, "loader", None)
-    return Located(name, Path(file) if file else None, folders, loader.folder if isinstance(loader, Source) else None)
+    return Located(
+        name, Path(file) if file else None, folders, loader.folder if isinstance(loader, NeighbourLoader) else None
+    )
 
 
 def _on_path(name: str) -> Located | None:
@@ -165,7 +167,7 @@ def check_loaded(located: Located, digest: str) -> None:
     module = (located.beside.modules.get(name) if located.beside else None) or sys.modules.get(name)
     if module is None or getattr(module, "__file__", None) != str(located.file):
         return
-    ran = vars(module).get(FOUND_AS)
+    ran = vars(module).get(SOURCE_DIGEST)
     if ran is None:
         made = getattr(module, "__spec__", None) or module  # which importlib.reload replaces
         was, ran = _first.get(name, (None, ""))

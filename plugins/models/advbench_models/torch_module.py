@@ -18,8 +18,8 @@ from advbench.api import (
     ParameterError,
     UsageError,
     WeightsError,
-    fill,
     find_object,
+    load_state,
     param,
     read_state_dict,
     sha256_file,
@@ -86,7 +86,7 @@ class TorchModule(Model):
         """Builds the network, fills it and puts the normalisation before it."""
         network = self._built()
         if self._path is not None:
-            fill(network, self._path)
+            load_state(network, self._path)
         normalisation = self._normalisation()
         return network if normalisation is None else Normalised(network, *normalisation)
 
