@@ -141,7 +141,7 @@ def test_the_data_is_a_copy(evaluate: Callable[[Any], advbench.Results]) -> None
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ((IMAGES * 2 - 1, LABELS), "expected [0, 1]: do not normalise the images; normalisation belongs inside the model"),
+        ((IMAGES * 2 - 1, LABELS), "[0, 1]: do not normalise the images; normalisation belongs inside the model"),
         (Pairs(lambda image: (image - 0.5) / 0.25), "the Pairs has pixels from -"),
         ((IMAGES * 255 * 0.999, LABELS), "expected [0, 1]: divide by the value of white, such as 255, or save uint8"),
         ((IMAGES / IMAGES.max() * 1.0000021, LABELS), "to 1.0000021; expected [0, 1]: clip them"),
