@@ -153,7 +153,7 @@ def test_a_markdown_file_of_somebodys_own_is_not_overwritten(refused: Callable[.
     [
         (["matirx"], "unknown 'matirx'; did you mean 'matrix'?"),
         (["list", "attack"], "unknown kind 'attack'; did you mean 'attacks'?"),
-        (["info", "jpge"], "nothing is named 'jpge'; did you mean 'jpeg'?"),
+        (["info", "jpge"], "no component is named 'jpge'; did you mean 'jpeg'?"),
         (["info", "pgd:eps=banana"], "eps=banana: must be a number"),
         (
             ["train", "jpeg"],
