@@ -29,9 +29,9 @@ class Component(abc.ABC):
         name: The name in specs: lower-case letters, digits, ``-``, ``_`` and ``.``; the first character is a letter.
         source: The publication of the method: authors, year, section. ``advbench info`` shows it.
         depends_on: Names of the distributions whose versions affect the results. The versions are part of every key.
-        self_contained: Whether the output of a model or defense depends only on its code, parameters and weights. For
-            other components, a few outputs are stored with the results, and stored results are reused only while the
-            component still gives these outputs. A subclass in another package does not inherit this attribute.
+        self_contained: Whether the output of a model, defense or attack depends only on its code, parameters and
+            weights. For other components, a few outputs are stored with the results, and stored results are reused only
+            while the component still gives these outputs. A subclass in another package does not inherit this attribute.
     """
 
     name: ClassVar[str]
