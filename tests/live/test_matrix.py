@@ -286,8 +286,8 @@ def test_seeds_show_their_spread(evaluate: Callable[..., advbench.Results]) -> N
         ({"defenses": ["toy-keep", dim, dim]}, "the name 'dim' is taken; give a dictionary with other names"),
         ({"defenses": {"toy-dim": dim}}, "the name 'toy-dim' is taken"),
         ({"defenses": {"Dim!": dim}}, "must be text such as 'my-defense'"),
-        ({"models": Dim()}, "models: Dim is no Model"),
-        ({"defenses": Dim()}, "the name 'toy-dim' of Dim is taken; give the class another"),
+        ({"models": Dim()}, "models: Dim is not a Model"),
+        ({"defenses": Dim()}, "the name 'toy-dim' of Dim is taken; rename the class attribute"),
         ({"models": Linear(1.0), "jobs": 2}, "'linear' lives in this process alone; give jobs=1"),
         (
             {"datasets": (np.zeros((3, 4)), np.zeros(3))},

@@ -31,7 +31,7 @@ class Component(abc.ABC):
         depends_on: Names of the distributions whose versions affect the results. The versions are part of every key.
         self_contained: Whether the output of a model, defense or attack depends only on its code, parameters and
             weights. For other components, a few outputs are stored with the results, and stored results are reused only
-            while the component still gives these outputs. A subclass in another package does not inherit this attribute.
+            while the component still gives these outputs. Subclasses in other packages do not inherit it.
     """
 
     name: ClassVar[str]
