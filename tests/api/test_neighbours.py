@@ -1,4 +1,4 @@
-"""A file of the user's imports what lies beside it, as when Python runs it."""
+"""A user's file imports the modules in its folder, as when Python runs it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def later():
 """
 
 
-def fill(folder: Path, name: str) -> Path:
+def write_files(folder: Path, name: str) -> Path:
     for path, text in {
         "net.py": FILE,
         "helper.py": "from inner import NAME",
@@ -40,40 +40,38 @@ def fill(folder: Path, name: str) -> Path:
     return folder / "net.py"
 
 
-def seen(module: Any) -> set[str]:
+def names_in(module: Any) -> set[str]:
     return {module.NAME, module.DEEP, module.package.other.NAME, *module.later()}
 
 
-def test_each_file_finds_its_own_neighbours(tmp_path: Path) -> None:
-    one, two = (fill(tmp_path / name, name) for name in ("one", "two"))
+def test_each_file_imports_from_its_own_folder(tmp_path: Path) -> None:
+    one, two = (write_files(tmp_path / name, name) for name in ("one", "two"))
     first = import_file(one)
-    assert seen(first) == {"one"}
+    assert names_in(first) == {"one"}
     second = import_file(two)
-    assert seen(second) == {"two"}
+    assert names_in(second) == {"two"}
     assert first.later()[:2] == ("one", "one")
     assert second.later() == ("two", "two", "two")
-    assert seen(import_file(one)) == {"one"}
+    assert names_in(import_file(one)) == {"one"}
 
 
 @pytest.mark.parametrize("name", ["inner.py", "lazy.py", "dynamic.py", "package/other.py", "folder/deep.py"])
-def test_a_neighbour_of_which_a_byte_changed_is_imported_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_a_changed_module_is_imported_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
-    file = fill(tmp_path, "aaa")
-    assert seen(import_file(file)) == {"aaa"}
+    file = write_files(tmp_path, "aaa")
+    assert names_in(import_file(file)) == {"aaa"}
     (tmp_path / name).write_text((tmp_path / name).read_text().replace("aaa", "bbb"))
-    assert seen(import_file(file)) == {"aaa", "bbb"}
-    assert not list(tmp_path.rglob("__pycache__")), "nothing is left beside the user's files"
+    assert names_in(import_file(file)) == {"aaa", "bbb"}
+    assert not list(tmp_path.rglob("__pycache__")), "no bytecode is written beside the user's files"
 
 
-def test_pythons_own_modules_and_loaded_libraries_stay_what_they_are(tmp_path: Path) -> None:
+def test_the_standard_library_and_loaded_libraries_are_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "json.py").write_text("raise RuntimeError('not this one')")
-    (tmp_path / "pluggy.py").write_text("MINE = True")
+    (tmp_path / "pluggy.py").write_text("IN_FOLDER = True")
     file = tmp_path / "net.py"
     file.write_text("import json\nimport pluggy\n")
     before = sys.modules["pluggy"]
     module = import_file(file)
     assert module.json is sys.modules["json"]
-    assert module.pluggy.MINE
+    assert module.pluggy.IN_FOLDER
     assert sys.modules["pluggy"] is before

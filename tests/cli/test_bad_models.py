@@ -55,12 +55,12 @@ CASES = {
     "features and logits": (
         "logits = (logits, logits.flip(1))",
         "fgsm",
-        "model 'bad-model' returned a tuple with tensors of shapes (8, 10) and (8, 10), of which either may be",
+        "model 'bad-model' returned a tuple with tensors of shapes (8, 10) and (8, 10), and either may be",
     ),
     "logits and more features": (
         "logits = (logits, images.flatten(1))",
         "fgsm",
-        "model 'bad-model' returned a tuple with tensors of shapes (8, 10) and (8, 784), of which either may be",
+        "model 'bad-model' returned a tuple with tensors of shapes (8, 10) and (8, 784), and either may be",
     ),
     "raises": ("raise KeyError('lost')", "fgsm", "KeyError: 'lost' (raised by model 'bad-model')"),
     "no gradient": (

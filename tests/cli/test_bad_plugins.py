@@ -71,11 +71,11 @@ AT_START = {
     ),
     "wrong API version": (
         plugin(before="API_VERSION = 0"),
-        "made for API version 0, this advbench has 1; upgrade the plugin",
+        "needs API version 0, this advbench has 1; upgrade the plugin",
     ),
     "later API version": (
         plugin(before="API_VERSION = 2"),
-        "made for API version 2, this advbench has 1; upgrade advbench",
+        "needs API version 2, this advbench has 1; upgrade advbench",
     ),
     "no API version": (plugin(before="API_VERSION = 'one'"), "API_VERSION = 'one' must be a whole number"),
     "default that is not allowed": (
@@ -85,20 +85,20 @@ AT_START = {
     "bound of a wrong type": (plugin(field="size: int = param(5, min='a', help='x')"), "TypeError: '<' not supported"),
     "parameter that hides an attribute": (
         plugin(field="source: str = param('x', help='x')"),
-        "the parameter 'source' hides what Defense has under that name",
+        "the parameter 'source' hides an attribute of Defense",
     ),
     "parameter that hides the name": (
         plugin().replace('name = "bad"', "name: str = param('bad', help='x')"),
-        "the parameter 'name' hides what Defense has under that name",
+        "the parameter 'name' hides an attribute of Defense",
     ),
     "equal whatever its parameters are": (
         plugin(field="size: int = 5").replace("frozen=True", "frozen=True, eq=False"),
-        "leave eq=False out of @dataclass",
+        "remove eq=False from @dataclass",
     ),
     "torch's default dtype": (
         plugin(before="import torch\ntorch.set_default_dtype(torch.float64)"),
-        "changed torch's default dtype (to torch.float64) for the whole process while it was loaded; that is put back, "
-        "and nothing of the plugin is used",
+        "changed torch's default dtype (to torch.float64) for the whole process while it was loaded; the change is "
+        "reverted, and no component of the plugin is used",
     ),
     "how float32 is computed": (
         plugin(before="import torch\ntorch.set_float32_matmul_precision('medium')"),
@@ -116,7 +116,10 @@ AT_START = {
         plugin(field="sizes: list = []"),
         "mutable default <class 'list'> for field sizes is not allowed",
     ),
-    "parameter of a wrong type": (plugin(field="sizes: tuple = (1, 2)"), "a parameter is int, float, bool or str"),
+    "parameter of a wrong type": (
+        plugin(field="sizes: tuple = (1, 2)"),
+        "the type of a parameter must be int, float, bool or str",
+    ),
     "hook with an unknown argument": (
         "from advbench.api import hookimpl\n@hookimpl\ndef register_defenses(register, extra): pass",
         "extra",

@@ -150,8 +150,8 @@ def test_a_network_may_compute_in_another_type(outcomes: Callable[..., Any], for
 @pytest.mark.parametrize(
     ("form", "message"),
     [
-        ("features", ", 5), of which either may be the logits"),
-        ("scores", "returned dict with 'scores', not a tensor of logits; return them alone, as the entry"),
+        ("features", ", 5), and either may be the logits"),
+        ("scores", "returned dict with 'scores', not a tensor of logits; return only the logits, or"),
         ("fewer", "returned shape (12, 3); expected (12, 5), or more classes"),
         ("softmax", "returned probabilities, which hide gradients from attacks"),
         ("softmax16", "returned probabilities, which hide gradients from attacks"),
@@ -224,7 +224,7 @@ def test_arguments_reach_what_builds(outcomes: Callable[..., Any], call: Callabl
         ("forms.py:sized,args=depth=1;2", "'2' has no name but follows one that has"),
         ("forms.py:sized,args=depth=1;depth=2", "depth is given twice"),
         ("forms.py:raises", "build=forms.py:raises raises KeyError: 'lost'; fix that"),
-        ("forms.py:lazy", "1.weight is of a lazy layer that has no shape yet"),
+        ("forms.py:lazy", "1.weight belongs to a lazy layer that has no shape yet"),
         ("nowhere.pt", "build=nowhere.pt: no such file"),
         ("state.pt", "build=state.pt is no file of torch.jit.save"),
         ("state.pt,args=3", "state.pt is already a network and takes no arguments"),

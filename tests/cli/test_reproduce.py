@@ -207,7 +207,7 @@ def test_an_interruption_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path
         (["--limit", "minst=3"], "--limit: minst=3: the dataset must be one of mnist, cifar10"),
         (["--cw-steps", "cifar10=0"], "--cw-steps: 0: must be a whole number of at least 1"),
         (["--limit", "0"], "--limit: 0: must be a whole number of at least 1"),
-        (["--output", "/no/such/r.md"], "--output /no/such/r.md: the folder /no/such does not exist; make it first"),
+        (["--output", "/no/such/r.md"], "--output /no/such/r.md: the folder /no/such does not exist; create it first"),
         (["--output", "r.csv"], "--output r.csv: no report has the suffix '.csv'; there are: .json, .md"),
     ],
 )
@@ -229,7 +229,7 @@ def test_a_markdown_file_of_somebodys_own_is_not_overwritten(run: Run, tmp_path:
     page.write_text("# Mine\n")
     called, _ = run("--output", page)
     assert called.code == 2
-    assert f"--output {page}: the file is there and has no block to update" in called.error_line()
+    assert f"--output {page}: the file exists and has no block to update" in called.error_line()
     page.write_text("# Mine\n\n<!-- advbench:begin paper -->\n<!-- advbench:end paper -->\n\nEnd.\n")
     assert run("--output", page, "--datasets", "mnist", "--limit", 5)[0].code == 0
     text = page.read_text()

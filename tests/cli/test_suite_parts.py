@@ -174,7 +174,7 @@ def test_flags_that_do_not_fit_a_suite_with_parts(run: Run, flags: list[str], me
         ("[[parts]]\n[[parts]]\nlimit = 3", "part 2: unknown key 'limit'; there are: datasets, models, attacks, "),
         ("[[parts]]\nlimit = 3", "the other keys are for the whole suite"),
         ('[[parts]]\nattacks = "toy-sign"', "part 1: attacks must be a list of specs"),
-        ("[parts]\nlimit = 3", "parts must be tables, each begun by a line [[parts]]"),
+        ("[parts]\nlimit = 3", "parts must be tables, each starting with a line [[parts]]"),
         ("parts = []", "parts must be tables"),
         ("[[parts]]\ndatasets = []", "suite 'toys', the part of no dataset: no datasets selected"),
         ("[[prats]]", "unknown key 'prats'; did you mean 'parts'?"),

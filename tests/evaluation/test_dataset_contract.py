@@ -37,7 +37,7 @@ def test_rounding_is_clipped_in_a_copy(value: float) -> None:
     [
         (1.0000021, "dataset 'toy' has pixels from 0.5 to 1.0000021; expected [0, 1]: clip them"),
         (-2e-6, "dataset 'toy' has pixels from -2e-06 to 0.5; expected [0, 1]: clip them"),
-        (-2.5, "expected [0, 1]: leave out the normalisation"),
+        (-2.5, "expected [0, 1]: do not normalise the images"),
         (255.0, "from 0.5 to 255; expected [0, 1]: divide by"),
         (float("nan"), "dataset 'toy' has 1 pixels that are NaN or infinite, the first at index (1, 0, 2, 3)"),
         (float("inf"), "1 pixels that are NaN or infinite"),

@@ -134,7 +134,7 @@ def test_a_median_that_differs_from_defense_to_defense_is_a_span(results: dict[s
 def test_a_minimal_attack_without_a_median_says_why(results: dict[str, Any]) -> None:
     for cell in results["cells"][3:]:
         cell["median_l2"] = None
-    assert make_boards(results)[0].columns[3].details == ("minimal", "nothing found")
+    assert make_boards(results)[0].columns[3].details == ("minimal", "none fooled")
     for cell in results["cells"][3:]:
         cell.update(status="skipped", error="not run", robust_accuracy=None)
     assert make_boards(results)[0].columns[3].details == ("minimal",)
@@ -311,7 +311,7 @@ def test_line_ends_links_and_modes_of_a_file_stay(results: dict[str, Any], tmp_p
 def test_markers_that_are_no_pairs_are_refused(results: dict[str, Any], tmp_path: Path, text: str) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(text)
-    with pytest.raises(UsageError, match="do not pair up"):
+    with pytest.raises(UsageError, match="do not match"):
         export(results, readme)
     assert readme.read_text() == text
 
@@ -321,7 +321,7 @@ def test_a_file_that_lost_its_block_during_the_run_is_left_as_it_is(results: dic
     readme.write_text("<!-- advbench:begin quickstart -->\n<!-- advbench:end quickstart -->\n")
     (planned,) = plan_exports(discover(["advbench.report.plugin"]), [str(readme)], "quickstart")
     readme.write_text("Something else entirely.\n")
-    with pytest.raises(UsageError, match="lost its block 'quickstart'"):
+    with pytest.raises(UsageError, match="the block 'quickstart' has disappeared"):
         write_export(planned, results)
     assert readme.read_text() == "Something else entirely.\n"
 

@@ -1,4 +1,4 @@
-"""All that a plugin author imports.
+"""Everything that plugin authors import.
 
 The smallest plugin is a module with one component and one hook::
 
@@ -12,7 +12,7 @@ The smallest plugin is a module with one component and one hook::
         \"\"\"Darkens the image.\"\"\"
 
         name = "dim"
-        factor: float = param(0.9, min=0, max=1, help="what every pixel is multiplied by")
+        factor: float = param(0.9, min=0, max=1, help="factor by which every pixel is multiplied")
 
         def apply(self, images, rng):
             return images * self.factor
@@ -27,8 +27,11 @@ and one line in its ``pyproject.toml``: ``[project.entry-points.advbench]`` ``di
 
 from __future__ import annotations
 
+import warnings
+from typing import TYPE_CHECKING, Any
+
 from advbench.api.attack import Access, Attack, Budget, Norm
-from advbench.api.checkpoints import fill, read_state_dict
+from advbench.api.checkpoints import load_state, read_state_dict
 from advbench.api.component import Component, closest
 from advbench.api.dataset import Dataset, DataSources, LabelledImages
 from advbench.api.defense import Defense
@@ -81,13 +84,13 @@ __all__ = [
     "bfloat16_helps",
     "clip_dust",
     "closest",
-    "fill",
     "find_object",
     "for_rows",
     "hookimpl",
     "import_file",
     "is_stochastic",
     "load_checkpoint",
+    "load_state",
     "load_weights",
     "one_cycle",
     "param",
@@ -103,3 +106,13 @@ __all__ = [
     "verified_digest",
     "write_atomically",
 ]
+
+if not TYPE_CHECKING:  # a module with __getattr__ has every name to a type checker
+
+    def __getattr__(name: str) -> Any:
+        """Returns a public name under its old name, with a warning."""
+        if name == "fill":
+            message = "advbench.api.fill is deprecated since advbench 0.2 and goes in 0.4; use advbench.api.load_state"
+            warnings.warn(message, DeprecationWarning, stacklevel=2)
+            return load_state
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

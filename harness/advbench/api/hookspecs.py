@@ -1,7 +1,7 @@
-"""What a plugin may implement.
+"""The hooks that a plugin may implement.
 
-An entry point of the group ``advbench`` names a module (or object) with any of these functions, each
-decorated with :data:`hookimpl` and calling ``register`` once a component class.
+An entry point of the group ``advbench`` names a module (or object) with any of these functions. Each
+is decorated with :data:`hookimpl` and calls ``register`` once for each component class.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from advbench.api.reporter import Reporter
 __all__ = ["API_VERSION", "PROJECT", "hookimpl", "hookspec"]
 
 API_VERSION = 1
-"""Version of these contracts. A plugin module may say ``API_VERSION = 1`` to be refused by an advbench of another."""
+"""Version of these contracts. A plugin module may set ``API_VERSION = 1``; an advbench with another API refuses it."""
 
 PROJECT = "advbench"
-"""Name of the entry-point group and of pluggy's project."""
+"""Name of the entry-point group and of the pluggy project."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)

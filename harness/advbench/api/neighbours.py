@@ -1,7 +1,7 @@
-"""Modules that lie beside a file of the user's: ``import helper`` finds them there, as when Python runs the file.
+"""Imports of modules in the folder of a user's file, so that ``import helper`` works as when Python runs the file.
 
-Two folders may have a ``helper`` each: every file gets its own, also from an ``import`` inside a function that runs
-later. What changed on disk since it was imported is imported anew with the next file of the folder.
+Two folders may each have a ``helper``: every file imports its own, even in an ``import`` statement inside a function
+that runs later. A module that has changed on disk is imported again with the next file of the folder.
 """
 
 from __future__ import annotations
@@ -25,22 +25,24 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-__all__ = ["FOUND_AS", "Folder", "Source", "folder_of"]
+__all__ = ["SOURCE_DIGEST", "Folder", "NeighbourLoader", "folder_of"]
 
-FOUND_AS = "__source_sha256__"
-"""The name in a module under which stands the SHA-256 of the source that it ran."""
+SOURCE_DIGEST = "__source_sha256__"
+"""Name of the module attribute that holds the SHA-256 of the source that was executed."""
 
 _lock = threading.RLock()
 _folders: dict[Path, Folder] = {}
 
 
-class Source(SourceFileLoader):
-    """Runs the source as it is: bytecode may be that of a file edited to the same size within the second.
+class NeighbourLoader(SourceFileLoader):
+    """Executes a module from its source, never from bytecode, and searches its folder first for its imports.
+
+    Cached bytecode is identified by size and time in seconds, so it may be out of date after a quick edit.
 
     Args:
-        folder: The folder of the user's file, in which imports of the module look first.
+        folder: The folder of the user's file.
         name: The module's name.
-        path: The source.
+        path: The source file.
     """
 
     def __init__(self, folder: Folder, name: str, path: str) -> None:
@@ -48,24 +50,24 @@ class Source(SourceFileLoader):
         self.folder = folder
 
     def path_stats(self, path: Any) -> Mapping[str, Any]:
-        """Refuses, which is how no bytecode is read or written."""
-        raise OSError(f"{path}: no bytecode is to be read or written")
+        """Raises OSError; the base class then neither reads nor writes bytecode."""
+        raise OSError(f"{path}: bytecode is not used")
 
     def get_data(self, path: Any) -> bytes:
-        """Reads the source, and keeps the digest of what it read."""
+        """Reads the source and remembers its digest."""
         content = super().get_data(path)
         self.digest = hashlib.sha256(content).hexdigest()
         return content
 
     def exec_module(self, module: ModuleType) -> None:
-        """Runs the source, whose imports look in the folder first."""
-        # An import statement asks the __import__ of the builtins that its module has.
+        """Executes the source with an ``__import__`` that searches the folder first."""
+        # An import statement calls __import__ of its module's own builtins.
         vars(module)["__builtins__"] = {**vars(builtins), "__import__": self.folder.import_module}
         super().exec_module(module)
-        vars(module)[FOUND_AS] = self.digest
+        vars(module)[SOURCE_DIGEST] = self.digest
 
     def is_current(self) -> bool:
-        """Whether the file still holds what was run."""
+        """Whether the file still has the content that was executed."""
         try:
             return hashlib.sha256(Path(self.path).read_bytes()).hexdigest() == getattr(self, "digest", "")
         except OSError:
@@ -73,46 +75,46 @@ class Source(SourceFileLoader):
 
 
 class Folder:
-    """A folder with a file of the user's.
+    """A folder with a user's file, whose modules that file can import.
 
     Attributes:
         path: The folder.
-        modules: The modules that were imported from it, by name.
+        modules: The modules imported from it, by name.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.modules: dict[str, ModuleType] = {}
-        self._has: dict[str, bool] = {}
+        self._known: dict[str, bool] = {}
 
     def has(self, top: str) -> bool:
-        """Whether a top-level name is that of a module in the folder; Python's own modules come first."""
-        if top not in self._has:
-            self._has[top] = top not in sys.stdlib_module_names and self._finds(top)
-        return self._has[top]
+        """Whether the folder has a module of this top-level name; the standard library takes precedence."""
+        if top not in self._known:
+            self._known[top] = top not in sys.stdlib_module_names and self._contains(top)
+        return self._known[top]
 
-    def _finds(self, top: str) -> bool:
+    def _contains(self, top: str) -> bool:
         spec = self._spec(top, str(self.path))
         if spec is None or spec.loader is not None:
             return spec is not None
-        # A folder without __init__.py comes after every installed module, as in Python.
+        # As in Python, a folder without __init__.py comes after every installed module.
         installed = PathFinder.find_spec(top)
         return installed is None or installed.origin is None
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: object = None) -> ModuleSpec | None:
-        """Finds a module of the folder, as every finder in ``sys.meta_path`` does."""
+        """Finds a module of the folder; the protocol of the finders in ``sys.meta_path``."""
         del target
         if not self.has(name.partition(".")[0]):
             return None
-        places = [str(self.path)] if path is None else path
-        return next((spec for place in places if (spec := self._spec(name, place)) is not None), None)
+        folders = [str(self.path)] if path is None else path
+        return next((spec for folder in folders if (spec := self._spec(name, folder)) is not None), None)
 
-    def _spec(self, name: str, place: str) -> ModuleSpec | None:
+    def _spec(self, name: str, folder: str) -> ModuleSpec | None:
         details = (
             (ExtensionFileLoader, EXTENSION_SUFFIXES),
-            (functools.partial(Source, self), [".py"]),
+            (functools.partial(NeighbourLoader, self), [".py"]),
         )
-        return FileFinder(place, *details).find_spec(name)  # type: ignore[arg-type]
+        return FileFinder(folder, *details).find_spec(name)  # type: ignore[arg-type]
 
     def import_module(
         self,
@@ -122,9 +124,9 @@ class Folder:
         fromlist: Sequence[str] = (),
         level: int = 0,
     ) -> ModuleType:
-        """What ``__import__`` does, looking into the folder first."""
-        whole = str((globals or {}).get("__package__") or "") if level else name
-        top = whole.partition(".")[0]
+        """Works as ``__import__``, but searches the folder first."""
+        absolute = str((globals or {}).get("__package__") or "") if level else name
+        top = absolute.partition(".")[0]
         if not top or not self.has(top):
             return builtins.__import__(name, globals, locals, fromlist, level)
         with _lock, self._first(top):
@@ -132,10 +134,10 @@ class Folder:
 
     @contextlib.contextmanager
     def _first(self, top: str) -> Iterator[None]:
-        """Lets the folder's own modules of a top-level name stand in ``sys.modules`` while the block runs."""
+        """Puts the folder's own modules of a top-level name into ``sys.modules`` while the block runs."""
         foreign: dict[str, ModuleType] = {}
         if _owner(sys.modules.get(top)) is not self:
-            others = _named(top)
+            others = _loaded(top)
             foreign = {name: module for name, module in others.items() if _owner(module) is None}
             for name in others:
                 del sys.modules[name]
@@ -145,20 +147,20 @@ class Folder:
             yield
         finally:
             sys.meta_path.remove(self)
-            found = _named(top)
-            self.modules.update(found)
+            imported = _loaded(top)
+            self.modules.update(imported)
             if foreign:
-                for name in found:
+                for name in imported:
                     del sys.modules[name]
                 sys.modules.update(foreign)
 
     def forget_changed(self) -> None:
-        """Forgets all modules of the folder where one is no longer what its file says."""
+        """Forgets all modules of the folder if the file of any of them has changed."""
         with _lock:
-            self._has.clear()
+            self._known.clear()
             self.modules.update({name: module for name, module in list(sys.modules.items()) if _owner(module) is self})
             loaders = [getattr(module.__spec__, "loader", None) for module in self.modules.values()]
-            if all(loader.is_current() for loader in loaders if isinstance(loader, Source)):
+            if all(loader.is_current() for loader in loaders if isinstance(loader, NeighbourLoader)):
                 return
             for name, module in self.modules.items():
                 if sys.modules.get(name) is module:
@@ -166,8 +168,11 @@ class Folder:
             self.modules.clear()
 
 
-class _Last:
-    """Finds what nothing else does in the folders, the one last used first: for ``importlib.import_module``."""
+class _FallbackFinder:
+    """Searches all folders, the last used first, for modules that no other finder finds.
+
+    It serves ``importlib.import_module``, which does not call the ``__import__`` of a module.
+    """
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: object = None) -> ModuleSpec | None:
         for folder in reversed(list(_folders.values())):
@@ -177,14 +182,14 @@ class _Last:
         return None
 
 
-_last = _Last()
+_fallback = _FallbackFinder()
 
 
 def folder_of(file: Path) -> Folder:
-    """The folder of a file of the user's, in which its imports look first.
+    """The folder of a user's file, which is searched first for the imports of the file.
 
-    What was found in other folders leaves ``sys.modules``, where ``importlib.import_module`` would take it for a
-    module of this one.
+    Modules of other folders are removed from ``sys.modules``; ``importlib.import_module`` would return them for modules
+    of this folder.
     """
     with _lock:
         folder = _folders.pop(file.parent, None) or Folder(file.parent)
@@ -194,12 +199,13 @@ def folder_of(file: Path) -> Folder:
             if owner is not None and owner is not folder:
                 owner.modules[name] = module
                 del sys.modules[name]
-        if _last not in sys.meta_path:
-            sys.meta_path.append(_last)
+        if _fallback not in sys.meta_path:
+            sys.meta_path.append(_fallback)
         return folder
 
 
-def _named(top: str) -> dict[str, ModuleType]:
+def _loaded(top: str) -> dict[str, ModuleType]:
+    """The modules in ``sys.modules`` of one top-level name."""
     return {name: module for name, module in list(sys.modules.items()) if name == top or name.startswith(f"{top}.")}
 
 
@@ -208,20 +214,20 @@ def _top(name: str) -> str:
 
 
 def _owner(module: object) -> Folder | None:
-    """The folder in which a module was found by an import; None of other modules, and of the user's file itself."""
+    """The folder from which an import took a module; None for other modules, and for the user's file itself."""
     spec = getattr(module, "__spec__", None)
     loader = getattr(spec, "loader", None)
-    if isinstance(loader, Source):
+    if isinstance(loader, NeighbourLoader):
         return None if loader.name.startswith("_advbench_file_") else loader.folder
-    for place in _places(spec):
+    for folder in _namespace_folders(spec):
         assert spec is not None
-        for parent in Path(place).parents:
+        for parent in Path(folder).parents:
             if parent in _folders and _folders[parent].has(_top(spec.name)):
                 return _folders[parent]
     return None
 
 
-def _places(spec: Any) -> list[str]:
+def _namespace_folders(spec: Any) -> list[str]:
     """The folders of a package without ``__init__.py``."""
     is_namespace = spec is not None and getattr(spec, "origin", None) is None
     return list(getattr(spec, "submodule_search_locations", None) or []) if is_namespace else []

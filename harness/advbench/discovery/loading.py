@@ -1,4 +1,4 @@
-"""Entry points and files to a registry; a broken plugin becomes a recorded problem."""
+"""Loading plugins from entry points and files into a registry. A broken plugin is recorded as a problem."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ from advbench.process.threads import threads_watched
 __all__ = ["DISABLE_VARIABLE", "FILES_VARIABLE", "discover", "named_files"]
 
 DISABLE_VARIABLE = "ADVBENCH_DISABLE_PLUGINS"
-"""Environment variable: entry points or distributions not to load, separated by commas; ``*`` for all."""
+"""Environment variable: entry points or distributions that are not loaded, separated by commas; ``*`` for all."""
 
 FILES_VARIABLE = "ADVBENCH_PLUGINS"
-"""Environment variable: Python files to load as plugins, separated as in ``PATH``."""
+"""Environment variable: Python files that are loaded as plugins, separated as in ``PATH``."""
 
 
 def named_files() -> list[Path]:
-    """The files that the environment names as plugins."""
+    """The plugin files named in the environment variable."""
     return [Path(file).expanduser() for file in os.environ.get(FILES_VARIABLE, "").split(os.pathsep) if file]
 
 
 def discover(
     core: Sequence[str] = (), files: Sequence[Path] = (), *, without: Sequence[str] = (), strict: bool = False
 ) -> Registry:
-    """Loads every plugin by itself and collects what they register.
+    """Loads all plugins, each independently of the others, and collects their components.
 
     Args:
         core: Modules of advbench itself that register components; they cannot be disabled.
         files: Single Python files to load as plugins.
-        without: Entry points or distributions not to load, beside those that the environment names.
-        strict: Whether the first problem is raised.
+        without: Entry points or distributions not to load, in addition to those named in the environment.
+        strict: Whether to raise the first problem.
 
     Raises:
-        PluginError: ``strict`` and a plugin has a problem.
+        PluginError: ``strict`` is set and a plugin has a problem.
         UsageError: A file of ``files`` does not exist.
     """
     registry = Registry()
@@ -77,17 +77,17 @@ def discover(
 
 
 def _entry_points(registry: Registry) -> list[tuple[Plugin, metadata.EntryPoint]]:
-    """The entry points of all distributions, by name; one whose metadata is broken becomes a problem."""
+    """The entry points of all distributions, sorted by name. Broken metadata is recorded as a problem."""
     found: dict[str, list[tuple[Plugin, metadata.EntryPoint]]] = {}
     for distribution in filter(_may_have_plugins, metadata.distributions()):
         name, version = "a distribution without a name", ""
         try:
-            told = distribution.metadata
-            name, version = told["Name"] or name, told["Version"] or ""
+            described = distribution.metadata
+            name, version = described["Name"] or name, described["Version"] or ""
             if name.lower() in found:
                 continue
-            # The first of that name on the path is the one that is imported, whether it has plugins or not.
-            first = metadata.distribution(name) if told["Name"] else distribution
+            # Python imports the first distribution of this name on the path, even if a later one has the plugins.
+            first = metadata.distribution(name) if described["Name"] else distribution
             version = first.metadata["Version"] or ""
             points = first.entry_points.select(group=hookspecs.PROJECT)
             found[name.lower()] = [(Plugin(point.name, name, version, point.value), point) for point in points]
@@ -97,9 +97,9 @@ def _entry_points(registry: Registry) -> list[tuple[Plugin, metadata.EntryPoint]
 
 
 def _may_have_plugins(distribution: metadata.Distribution) -> bool:
-    """Whether it has entry points of advbench's, or some that cannot be read.
+    """Whether a distribution has entry points for advbench, or some that cannot be read.
 
-    The metadata of all other distributions, a few hundred with the texts of their front pages, is not parsed.
+    This check is fast; parsing the metadata of several hundred distributions, with their long descriptions, is not.
     """
     try:
         return bool(distribution.entry_points.select(group=hookspecs.PROJECT))
@@ -113,11 +113,11 @@ def _disabled(plugin: Plugin, without: Sequence[str]) -> bool:
 
 
 def _load(registry: Registry, plugin: Plugin, load: Callable[[], Any]) -> None:
-    """Loads one plugin and lets it register; whatever it raises becomes a problem."""
+    """Loads one plugin and registers its components; any exception is recorded as a problem."""
     registry.plugins.append(plugin)
     before = ProcessState.now()
     try:
-        # What a plugin prints must not mix with the tables on stdout.
+        # Output of a plugin must not mix with the tables on stdout.
         with stdout_kept(), exits_refused(), threads_watched(partial(_report_thread, registry, plugin)):
             _register(registry, plugin, load())
     except KeyboardInterrupt:
@@ -131,13 +131,13 @@ def _load(registry: Registry, plugin: Plugin, load: Callable[[], Any]) -> None:
     variables = dict(os.environ)
     changed = before.put_back()
     if not changed:
-        os.environ.update(variables)  # a plugin may set those that a library of its own reads
+        os.environ.update(variables)  # a plugin may set environment variables for the libraries that it uses
     if changed:
-        told = f"changed {' and '.join(changed)} for the whole process while it was loaded"
-        registry.withdraw(plugin, told)
-        kept = "" if LASTING in told else "that is put back, and "
-        registry.report(plugin, f"{told}; {kept}nothing of the plugin is used")
-        taint_process(f"plugin {plugin.name!r} {told}")
+        reason = f"changed {' and '.join(changed)} for the whole process while it was loaded"
+        registry.withdraw(plugin, reason)
+        restored = "" if LASTING in reason else "the change is reverted, and "
+        registry.report(plugin, f"{reason}; {restored}no component of the plugin is used")
+        taint_process(f"plugin {plugin.name!r} {reason}")
 
 
 def _report_thread(registry: Registry, plugin: Plugin, error: BaseException) -> None:
@@ -152,7 +152,7 @@ def _register(registry: Registry, plugin: Plugin, module: Any) -> None:
         return
     if wanted != API_VERSION:
         older = "the plugin" if wanted < API_VERSION else "advbench"
-        registry.report(plugin, f"made for API version {wanted!r}, this advbench has {API_VERSION}; upgrade {older}")
+        registry.report(plugin, f"needs API version {wanted!r}, this advbench has {API_VERSION}; upgrade {older}")
         return
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)

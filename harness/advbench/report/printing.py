@@ -15,12 +15,12 @@ __all__ = ["print_leaderboards"]
 
 
 def print_leaderboards(console: Console, results: Mapping[str, Any], form: str) -> None:
-    """Prints every leaderboard.
+    """Prints all leaderboards.
 
     Args:
-        console: Where to.
-        results: All results.
-        form: ``table`` fits them to the console; ``plain`` and ``markdown`` are the same anywhere.
+        console: The console.
+        results: The results.
+        form: ``table`` fits the tables to the console; the output of ``plain`` and ``markdown`` does not depend on it.
     """
     if form == "table":
         print_results(console, results)

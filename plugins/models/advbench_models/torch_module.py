@@ -18,8 +18,8 @@ from advbench.api import (
     ParameterError,
     UsageError,
     WeightsError,
-    fill,
     find_object,
+    load_state,
     param,
     read_state_dict,
     sha256_file,
@@ -93,7 +93,7 @@ class TorchModule(Model):
         """Builds the network, loads its weights and adds the normalisation."""
         network = self._build_network()
         if self._path is not None:
-            fill(network, self._path)
+            load_state(network, self._path)
         normalisation = self._normalisation()
         return network if normalisation is None else Normalised(network, *normalisation)
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from advbench.api import Model, ParameterError, WeightsError, closest, fill, param, read_state_dict, sha256_file
+from advbench.api import Model, ParameterError, WeightsError, closest, load_state, param, read_state_dict, sha256_file
 from advbench_models.normalised import Normalised
 
 __all__ = ["TorchvisionModel"]
@@ -112,7 +112,7 @@ class TorchvisionModel(Model):
         extra = {}
         if self.arch in ("googlenet", "inception_v3"):
             extra["aux_logits"] = any("aux" in name.lower() for name in read_state_dict(file))
-        network = fill(self._network(self.num_classes, **extra), file)
+        network = load_state(self._network(self.num_classes, **extra), file)
         preprocessing = self._preprocessing
         return Normalised(network, preprocessing.mean, preprocessing.std)
 

@@ -135,7 +135,7 @@ def test_keys_and_number_of_classes_can_be_given(tmp_path: Path) -> None:
         ({"images": PIXELS * 0.999, "labels": np.arange(6)}, "", "expected [0, 1]: divide by the value of white"),
         ({"images": PIXELS // 16, "labels": np.arange(6), "x": PIXELS}, ",images=y,labels=labels", "has no array 'y'"),
         ({"images": PIXELS, "labels": np.arange(6) / 2}, "", "expected whole numbers from 0"),
-        ({"images": PIXELS[:, :3], "labels": np.arange(6)}, "", "of which either axis may be the channels"),
+        ({"images": PIXELS[:, :3], "labels": np.arange(6)}, "", "where axis 1 or 3 may be the channels"),
         ({"images": np.array([{}] * 6), "labels": np.arange(6)}, "", "of pickled objects, which could run code"),
     ],
 )
