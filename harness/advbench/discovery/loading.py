@@ -19,10 +19,10 @@ from advbench.api.executor import taint_process
 from advbench.api.modules import import_file
 from advbench.discovery.registry import KINDS, Plugin, Registry
 from advbench.errors import PluginError, UsageError, describe
-from advbench.process.attributes import LASTING, watch_attributes
+from advbench.process.attributes import PERMANENT, watch_attributes
 from advbench.process.state import ProcessState
-from advbench.process.stdout import stdout_kept
-from advbench.process.threads import threads_watched
+from advbench.process.stdout import stdout_to_stderr
+from advbench.process.threads import report_thread_errors
 
 __all__ = ["DISABLE_VARIABLE", "FILES_VARIABLE", "discover", "named_files"]
 
@@ -114,23 +114,23 @@ def _disabled(plugin: Plugin, without: Sequence[str]) -> bool:
 def _load(registry: Registry, plugin: Plugin, load: Callable[[], Any]) -> None:
     """Loads one plugin and lets it register; whatever it raises becomes a problem."""
     registry.plugins.append(plugin)
-    before = ProcessState.now()
+    before = ProcessState()
     try:
         # What a plugin prints must not mix with the tables on stdout.
-        with stdout_kept(), threads_watched(partial(_report_thread, registry, plugin)):
+        with stdout_to_stderr(), report_thread_errors(partial(_report_thread, registry, plugin)):
             _register(registry, plugin, load())
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         registry.report(plugin, describe(error), traceback.format_exc())
     variables = dict(os.environ)
-    changed = before.put_back()
+    changed = before.restore()
     if not changed:
         os.environ.update(variables)  # a plugin may set those that a library of its own reads
     if changed:
         told = f"changed {' and '.join(changed)} for the whole process while it was loaded"
         registry.withdraw(plugin, told)
-        kept = "" if LASTING in told else "that is put back, and "
+        kept = "" if PERMANENT in told else "that is put back, and "
         registry.report(plugin, f"{told}; {kept}nothing of the plugin is used")
         taint_process(f"plugin {plugin.name!r} {told}")
 

@@ -1,4 +1,4 @@
-"""The functions, classes and methods that results depend on: which of them have been replaced, and by what."""
+"""Detects and restores replaced functions, classes and methods on which results depend."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from advbench.process.function_bodies import Bodies
+from advbench.process.function_bodies import FunctionBodies
 from advbench.process.libraries import foreign_functions
 
-__all__ = ["LASTING", "Attributes", "watch_attributes", "watched_attributes"]
+__all__ = ["PERMANENT", "WatchedAttributes", "watch_attributes", "watched_attributes"]
 
 _MODULES = frozenset({
     "base64", "bisect", "collections", "contextlib", "copy", "dataclasses", "functools", "hashlib", "heapq", "inspect",
@@ -31,172 +31,171 @@ _MODULES = frozenset({
     "scipy", "scipy.fft", "scipy.linalg", "scipy.ndimage", "scipy.ndimage._filters", "scipy.ndimage._interpolation",
     "scipy.optimize", "scipy.signal", "scipy.special", "scipy.stats", "sklearn", "sklearn.base",
 })  # fmt: skip
-"""Modules whose attributes are watched by themselves."""
+"""Modules whose attributes are watched, without their submodules."""
 
 _PACKAGES = frozenset({
     "torch.nn", "torch.autograd", "torch.backends", "advbench", "torchvision", "PIL", "foolbox", "eagerpy", "skimage",
     "sklearn.cluster", "sklearn.decomposition",
 })  # fmt: skip
-"""Packages that are watched with all modules in them."""
+"""Packages whose attributes are watched, with all submodules."""
 
-LASTING = "(which cannot be put back)"
-"""What messages say of a change that stays."""
+PERMANENT = "(which cannot be undone)"
+"""How messages mark a change that stays."""
 
 _CONSTANTS = frozenset({"math", "numpy", "torch"})
-"""Modules whose numbers, such as pi, are watched, too."""
+"""Modules whose constants, such as pi, are watched as well."""
 
-_FREE = frozenset({("advbench.evaluation.work.execute", "_progress"), ("torch", "Storage")})
-"""What advbench itself replaces, and what torch does along with its default dtype."""
+_IGNORED = frozenset({("advbench.evaluation.work.execute", "_progress"), ("torch", "Storage")})
+"""An attribute that advbench itself sets, and one that torch changes with its default dtype."""
 
 _BUILTINS = vars(builtins)
-_KEPT = {
+_WATCHED_BUILTINS = {
     name: value
     for name, value in _BUILTINS.items()
     if not name.startswith("_") and name not in ("breakpoint", "display", "exit", "help", "input", "print", "quit")
 } | {"__import__": __import__, "__build_class__": __build_class__}
-"""The built-in functions and classes; the others are for people, and no result depends on them."""
+"""The built-in functions and classes, without those for interactive use."""
 
 _DESCRIPTORS = (classmethod, staticmethod, property)
-_SELF_MADE = ("torchvision", "PIL", "foolbox", "eagerpy", "skimage", "sklearn", "scipy")
-"""Libraries that may replace functions of their own by wrappers when parts of them are first used."""
+_SELF_WRAPPING = ("torchvision", "PIL", "foolbox", "eagerpy", "skimage", "sklearn", "scipy")
+"""Libraries that may wrap their own functions when parts of them are first used."""
 
 _WRAPPERS = ("_dynamo/", "_compile.py", "optim/optimizer.py")
-"""The files of torch that wrap functions, those of torch too, so that they compute the same: for torch.compile, and the
-steps of optimizers for the profiler."""
+"""Files of torch that wrap functions without changing their results: for torch.compile, and for the profiler the steps
+of optimizers."""
 
 _ORIGINALS = ("__wrapped__", "_torchdynamo_orig_callable")
 _MUTABLE_TYPE = 1 << 9
-"""The flag of types that Python code defines; attributes of others cannot be set."""
+"""The flag of types whose attributes can be set, which are those that Python code defines."""
 
 
-class _Space(NamedTuple):
+class _Namespace(NamedTuple):
     """One module or class.
 
     Attributes:
         name: What messages call it.
         owner: The module or class.
-        holds: Its attributes.
-        names: Of those that are watched, and of two at least.
-        take: Takes these from ``holds``.
-        values: What they were.
-        size: How many attributes it had in all.
+        members: Its attributes.
+        names: The names of the watched attributes; at least two.
+        get_values: Reads their values from ``members``.
+        values: Their original values.
+        size: The original number of all attributes.
     """
 
     name: str
     owner: Any
-    holds: Mapping[str, Any]
+    members: Mapping[str, Any]
     names: tuple[str, ...]
-    take: Callable[[Mapping[str, Any]], tuple[Any, ...]]
+    get_values: Callable[[Mapping[str, Any]], tuple[Any, ...]]
     values: tuple[Any, ...]
     size: int
 
 
 class _Change(NamedTuple):
-    """An attribute that was replaced, removed, or hidden by another, which was added."""
+    """An attribute that was replaced or removed, or one that was added and hides another."""
 
-    space: _Space
+    namespace: _Namespace
     name: str
     added: bool = False
 
 
-class Attributes:
-    """The callables of the watched modules and of the classes in them, as they are when this is made.
+class WatchedAttributes:
+    """The callables of the watched modules and of the classes in them, as they are when this object is created.
 
-    Attributes that are added later, as lazily imported parts of a library are, are no change, unless they hide a
-    method of a base class or a built-in function.
-
+    Attributes that are added later, such as lazily imported parts of a library, are no change unless they hide a method
+    of a base class or a built-in function.
     """
 
     def __init__(self) -> None:
         self._packages = _PACKAGES
         self._modules: dict[str, types.ModuleType] = {}
         self._classes: set[type] = set()
-        self._spaces: list[_Space] = []
-        self._bodies = Bodies()
-        self._loaded = 0
+        self._namespaces: list[_Namespace] = []
+        self._bodies = FunctionBodies()
+        self._module_count = 0
         self.extend()
 
-    def extend(self) -> list[_Space]:
-        """Watches what has been imported since, too; the modules and classes of it."""
-        if len(sys.modules) == self._loaded:
+    def extend(self) -> list[_Namespace]:
+        """Also watches the modules that have been imported since; returns these modules and their classes."""
+        if len(sys.modules) == self._module_count:
             return []
-        known = len(self._spaces)
-        self._loaded = len(sys.modules)
-        fresh = {
+        known = len(self._namespaces)
+        self._module_count = len(sys.modules)
+        new = {
             name: module
             for name, module in list(sys.modules.items())
             if name not in self._modules and isinstance(module, types.ModuleType) and self._is_watched(name)
         }
-        self._modules |= fresh
-        for name, module in fresh.items():
-            space = _space(name, module)
-            if space is not None:
-                self._add(space)
-                for value in space.values:
+        self._modules |= new
+        for name, module in new.items():
+            namespace = _namespace(name, module)
+            if namespace is not None:
+                self._add(namespace)
+                for value in namespace.values:
                     self._add_class(value)
         self._names = tuple(self._modules)
-        self._take, self._held = itemgetter(*self._names), tuple(self._modules.values())
-        return self._spaces[known:]
+        self._get_modules, self._module_values = itemgetter(*self._names), tuple(self._modules.values())
+        return self._namespaces[known:]
 
-    def _foreign(self, space: _Space) -> list[str]:
-        """The functions of a library that no library defines; the ones that they have replaced cannot be known."""
-        module = space.owner.__module__ if isinstance(space.owner, type) else space.name
+    def _foreign(self, namespace: _Namespace) -> list[str]:
+        """Functions of a library that are defined in no library; the functions that they replaced are unknown."""
+        module = namespace.owner.__module__ if isinstance(namespace.owner, type) else namespace.name
         top = module.partition(".")[0]
-        if top == "advbench" or top in self._packages - _PACKAGES:  # plugins may use functions of any file
+        if top == "advbench" or top in self._packages - _PACKAGES:  # plugins may be in any file
             return []
-        values = zip(space.names, space.values, strict=True)
-        return [f"{space.name}.{name} {LASTING}" for name in dict.fromkeys(foreign_functions(module, values))]
+        values = zip(namespace.names, namespace.values, strict=True)
+        return [f"{namespace.name}.{name} {PERMANENT}" for name in dict.fromkeys(foreign_functions(module, values))]
 
     def include(self, packages: frozenset[str]) -> None:
-        """Watches these packages, too."""
+        """Also watches these packages."""
         self._packages |= packages
-        self._loaded = 0
+        self._module_count = 0
         self.extend()
 
     def changed(self) -> list[_Change]:
-        """What is no longer as it was, but for built-in functions."""
-        found: list[_Change] = []
-        for place, space in enumerate(self._spaces):
+        """The changes since, except those of built-in functions."""
+        changes: list[_Change] = []
+        for index, namespace in enumerate(self._namespaces):
             try:
-                same = space.take(space.holds) == space.values
-            except Exception:  # one is missing, or two cannot be compared
+                same = namespace.get_values(namespace.members) == namespace.values
+            except Exception:  # an attribute is missing, or two cannot be compared
                 same = False
             if not same:
-                found += _replaced(space)
-            if len(space.holds) != space.size:
-                found += _hidden(space)
-                again = _space(space.name, space.owner)
-                if again is not None and not any(change.space is space for change in found):
-                    self._spaces[place] = again
-        return found
+                changes += _replaced(namespace)
+            if len(namespace.members) != namespace.size:
+                changes += _hidden(namespace)
+                updated = _namespace(namespace.name, namespace.owner)
+                if updated is not None and not any(change.namespace is namespace for change in changes):
+                    self._namespaces[index] = updated
+        return changes
 
-    def put_back(self) -> list[str]:
-        """Makes all of them what they were, where that is known; the names of those that were not."""
-        found = _put_builtins_back()  # first: what looks for the others needs them
-        found += self._bodies.put_back()
+    def restore(self) -> list[str]:
+        """Restores changed attributes if their original values are known; returns the names of changed attributes."""
+        names = _restore_builtins()  # first, since the following needs them
+        names += self._bodies.restore()
         changes = self.changed()
-        for space, name, added in changes:
+        for namespace, name, added in changes:
             if added:
-                delattr(space.owner, name)
+                delattr(namespace.owner, name)
             else:
-                setattr(space.owner, name, space.values[space.names.index(name)])
-        found += [f"{space.name}.{name}" for space, name, _ in changes]
-        found += self._put_modules_back()
-        if not found:
-            found += [name for space in self.extend() for name in self._foreign(space)]
-        return found
+                setattr(namespace.owner, name, namespace.values[namespace.names.index(name)])
+        names += [f"{namespace.name}.{name}" for namespace, name, _ in changes]
+        names += self._restore_modules()
+        if not names:
+            names += [name for namespace in self.extend() for name in self._foreign(namespace)]
+        return names
 
-    def _put_modules_back(self) -> list[str]:
-        """Lets the names of modules stand for what they did."""
+    def _restore_modules(self) -> list[str]:
+        """Restores replaced entries of ``sys.modules``."""
         try:
-            if self._take(sys.modules) == self._held:
+            if self._get_modules(sys.modules) == self._module_values:
                 return []
         except KeyError:
             pass
-        found = [name for name, module in self._modules.items() if sys.modules.get(name) is not module]
-        for name in found:
+        replaced = [name for name, module in self._modules.items() if sys.modules.get(name) is not module]
+        for name in replaced:
             sys.modules[name] = self._modules[name]
-        return [f"sys.modules[{name!r}]" for name in found]
+        return [f"sys.modules[{name!r}]" for name in replaced]
 
     def _is_watched(self, name: str) -> bool:
         if name in _MODULES or name in self._packages:
@@ -205,104 +204,105 @@ class Attributes:
         return any(".".join(parts[:end]) in self._packages for end in range(1, len(parts)))
 
     def _add_class(self, value: Any) -> None:
-        """Watches a class of a watched module, wherever it was found."""
+        """Watches a class of a watched module, whichever module refers to it."""
         if not isinstance(value, type) or value in self._classes or not value.__flags__ & _MUTABLE_TYPE:
             return
         if self._is_watched(value.__module__):
             self._classes.add(value)
-            space = _space(f"{value.__module__}.{value.__qualname__}", value)
-            if space is not None:
-                self._add(space)
+            namespace = _namespace(f"{value.__module__}.{value.__qualname__}", value)
+            if namespace is not None:
+                self._add(namespace)
 
-    def _add(self, space: _Space) -> None:
-        self._spaces.append(space)
-        self._bodies.add(space.values)
+    def _add(self, namespace: _Namespace) -> None:
+        self._namespaces.append(namespace)
+        self._bodies.add(namespace.values)
 
 
-def _space(name: str, owner: Any) -> _Space | None:
-    """A module or class with what is watched in it; None where that is nothing."""
-    holds = vars(owner)
-    names = tuple(key for key, value in list(holds.items()) if _counts(name, key, value))
+def _namespace(name: str, owner: Any) -> _Namespace | None:
+    """A module or class with its watched attributes; None if it has none."""
+    members = vars(owner)
+    names = tuple(key for key, value in list(members.items()) if _is_watched_attribute(name, key, value))
     if not names:
         return None
-    names = names if len(names) > 1 else names * 2  # of one name, itemgetter gives no tuple
-    take: Callable[[Mapping[str, Any]], tuple[Any, ...]] = itemgetter(*names)
-    return _Space(name, owner, holds, names, take, take(holds), len(holds))
+    names = names if len(names) > 1 else names * 2  # for a single name, itemgetter returns no tuple
+    get_values: Callable[[Mapping[str, Any]], tuple[Any, ...]] = itemgetter(*names)
+    return _Namespace(name, owner, members, names, get_values, get_values(members), len(members))
 
 
-def _counts(space: str, name: str, value: Any) -> bool:
-    if (space, name) in _FREE or name in ("__loader__", "__spec__", "__class__"):
+def _is_watched_attribute(namespace: str, name: str, value: Any) -> bool:
+    if (namespace, name) in _IGNORED or name in ("__loader__", "__spec__", "__class__"):
         return False
-    if isinstance(value, (*_DESCRIPTORS, torch.dtype)) or (type(value) is float and space in _CONSTANTS):
+    if isinstance(value, (*_DESCRIPTORS, torch.dtype)) or (type(value) is float and namespace in _CONSTANTS):
         return True
     return callable(value) and getattr(value, "__module__", "") != "typing"
 
 
-def _replaced(space: _Space) -> Iterator[_Change]:
+def _replaced(namespace: _Namespace) -> Iterator[_Change]:
+    """Attributes that were replaced or removed."""
     missing = object()
-    for name, before in dict(zip(space.names, space.values, strict=True)).items():
-        now = space.holds.get(name, missing)
-        if now is not before and not _is_of_its_own(space, before, now):
-            yield _Change(space, name)
+    for name, before in dict(zip(namespace.names, namespace.values, strict=True)).items():
+        now = namespace.members.get(name, missing)
+        if now is not before and not _is_harmless_wrapper(namespace, before, now):
+            yield _Change(namespace, name)
 
 
-def _hidden(space: _Space) -> Iterator[_Change]:
-    """What was added and hides something else of the same name."""
-    known = set(space.names)
-    if isinstance(space.owner, type):
-        for name, value in list(space.holds.items()):
+def _hidden(namespace: _Namespace) -> Iterator[_Change]:
+    """Attributes that were added and hide another one of the same name."""
+    known = set(namespace.names)
+    if isinstance(namespace.owner, type):
+        for name, value in list(namespace.members.items()):
             if name not in known and (callable(value) or hasattr(type(value), "__get__")):
-                hidden = next((vars(base)[name] for base in space.owner.__mro__[1:] if name in vars(base)), None)
-                if hidden is not None and not _is_of_its_own(space, hidden, value):
-                    yield _Change(space, name, added=True)
+                hidden = next((vars(base)[name] for base in namespace.owner.__mro__[1:] if name in vars(base)), None)
+                if hidden is not None and not _is_harmless_wrapper(namespace, hidden, value):
+                    yield _Change(namespace, name, added=True)
     else:
-        for name, value in list(space.holds.items()):
+        for name, value in list(namespace.members.items()):
             if name not in known and callable(value) and name in vars(builtins):
-                yield _Change(space, name, added=True)
+                yield _Change(namespace, name, added=True)
 
 
-def _is_of_its_own(space: _Space, before: Any, now: Any) -> bool:
-    """Whether a library has wrapped a function of its own, or torch any so that it computes the same."""
-    package = space.name.partition(".")[0]
-    places = [f"{_folder('torch')}{part}" for part in _WRAPPERS]
-    places += [_folder(package)] if package in _SELF_MADE else []
+def _is_harmless_wrapper(namespace: _Namespace, before: Any, now: Any) -> bool:
+    """Whether a library has wrapped its own function, or torch any function without changing its results."""
+    package = namespace.name.partition(".")[0]
+    prefixes = [f"{_folder('torch')}{part}" for part in _WRAPPERS]
+    prefixes += [_folder(package)] if package in _SELF_WRAPPING else []
     file = str(getattr(getattr(now, "__code__", None), "co_filename", ""))
-    if not any(file.startswith(place) for place in places):
+    if not any(file.startswith(prefix) for prefix in prefixes):
         return False
     wrapped = [getattr(now, attribute, None) for attribute in _ORIGINALS]
     for cell in getattr(now, "__closure__", None) or ():
-        with contextlib.suppress(ValueError):  # it is empty
+        with contextlib.suppress(ValueError):  # the cell is empty
             wrapped.append(cell.cell_contents)
     originals = (before, getattr(before, "__wrapped__", before))
-    return any(one is original for one in wrapped for original in originals)
+    return any(function is original for function in wrapped for original in originals)
 
 
 def _folder(package: str) -> str:
-    """Where the files of a package are, with the mark that ends folders; a name of none where that is not known."""
+    """The folder of a package with a separator at its end; a string that starts no path if it is unknown."""
     file = str(getattr(sys.modules.get(package), "__file__", None) or "")
     return file.rpartition("__init__.py")[0] or "\0"
 
 
-def _put_builtins_back() -> list[str]:
-    """Makes the built-in functions what they were, and uses none: any may have been replaced."""
-    found: list[str] = []
-    for name in _KEPT:
-        if name not in _BUILTINS or _BUILTINS[name] is not _KEPT[name]:
-            _BUILTINS[name] = _KEPT[name]
-            found += [f"builtins.{name}"]
-    return found
+def _restore_builtins() -> list[str]:
+    """Restores the built-in functions without calling any, since any may have been replaced."""
+    replaced: list[str] = []
+    for name in _WATCHED_BUILTINS:
+        if name not in _BUILTINS or _BUILTINS[name] is not _WATCHED_BUILTINS[name]:
+            _BUILTINS[name] = _WATCHED_BUILTINS[name]
+            replaced += [f"builtins.{name}"]
+    return replaced
 
 
-_watched: Attributes | None = None
+_watched: WatchedAttributes | None = None
 
 
-def watch_attributes() -> Attributes:
-    """Watches the attributes as they are now."""
-    global _watched  # noqa: PLW0603  what they are is a matter of the process
-    _watched = Attributes()
+def watch_attributes() -> WatchedAttributes:
+    """Starts to watch attributes, with their present values."""
+    global _watched  # noqa: PLW0603  the attributes belong to the process
+    _watched = WatchedAttributes()
     return _watched
 
 
-def watched_attributes() -> Attributes:
-    """The attributes that this process watches."""
+def watched_attributes() -> WatchedAttributes:
+    """The watched attributes of this process."""
     return _watched or watch_attributes()

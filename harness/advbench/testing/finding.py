@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 from advbench.api import Component
 from advbench.errors import ContractError, describe
-from advbench.process.state import process_kept
-from advbench.process.stdout import stdout_kept
+from advbench.process.state import isolated_process
+from advbench.process.stdout import stdout_to_stderr
 
 __all__ = ["Broken", "Finding", "Rule", "examine", "expect"]
 
@@ -79,9 +79,9 @@ def examine(rules: Iterator[Rule]) -> Iterator[Finding]:
     """Holds each rule against its component; whatever the component raises breaks the rule."""
     for rule in rules:
         try:
-            with stdout_kept(), process_kept() as process:
+            with stdout_to_stderr(), isolated_process() as process:
                 rule.check()
-                changed = process.put_back()
+                changed = process.restore()
             expect(not changed, "the settings of the process to stay", f"it changed {' and '.join(changed)}")
         except NotAsked as reason:  # noqa: PERF203  some dozen rules
             yield Finding(rule.name, None, seen=str(reason))
