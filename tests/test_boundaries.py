@@ -13,6 +13,7 @@ HARNESS = ROOT / "harness" / "advbench"
 PLUGINS = sorted((ROOT / "plugins").glob("*/advbench_*"))
 FLOORS = {
     "errors": 0,
+    "exits": 0,
     "streams": 0,
     "api": 1,
     "executors": 1,

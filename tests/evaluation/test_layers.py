@@ -12,7 +12,7 @@ HARNESS = Path(__file__).parents[2] / "harness" / "advbench"
 ALLOWED = {
     "process": ("process", "errors", "api.executor"),
     "contracts": ("contracts", "errors", "api"),
-    "executors": ("executors", "errors", "api"),
+    "executors": ("executors", "process", "errors", "api"),
     "evaluation/plan": ("evaluation.plan", "contracts", "discovery", "specs", "store", "errors", "api"),
     "evaluation/work": (
         "evaluation.plan",

@@ -19,10 +19,11 @@ from advbench.api.executor import taint_process
 from advbench.api.modules import import_file
 from advbench.discovery.registry import KINDS, Plugin, Registry
 from advbench.errors import PluginError, UsageError, describe
-from advbench.process.attributes import PERMANENT, watch_attributes
+from advbench.process.exits import ProcessExitError, exits_refused
 from advbench.process.state import ProcessState
 from advbench.process.stdout import stdout_to_stderr
 from advbench.process.threads import report_thread_errors
+from advbench.process.watching.attributes import PERMANENT, watch_attributes
 
 __all__ = ["DISABLE_VARIABLE", "FILES_VARIABLE", "discover", "named_files"]
 
@@ -117,10 +118,14 @@ def _load(registry: Registry, plugin: Plugin, load: Callable[[], Any]) -> None:
     before = ProcessState()
     try:
         # What a plugin prints must not mix with the tables on stdout.
-        with stdout_to_stderr(), report_thread_errors(partial(_report_thread, registry, plugin)):
+        with stdout_to_stderr(), exits_refused(), report_thread_errors(partial(_report_thread, registry, plugin)):
             _register(registry, plugin, load())
     except KeyboardInterrupt:
         raise
+    except ProcessExitError as error:
+        # Workers would end where they load it.
+        registry.withdraw(plugin, f"called a function that ends the process while it was loaded: {error}")
+        registry.report(plugin, f"{error} while it was loaded; nothing of the plugin is used", traceback.format_exc())
     except BaseException as error:
         registry.report(plugin, describe(error), traceback.format_exc())
     variables = dict(os.environ)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ import torch
 
 from advbench.api import Executor, UsageError, WorkerLostError, param, process_taint
 from advbench.executors.dask_local import LocalDaskPool
+from advbench.process.exits import end_process
 
 __all__ = ["Dask"]
 
@@ -262,7 +262,7 @@ def _run_with_worker_threads(function: Callable[..., Any], *args: Any, **kwargs:
 
 def _end_process() -> None:
     """Ends a worker's process after it has answered; its nanny, which is not notified, starts another."""
-    threading.Timer(_EXIT_DELAY, os._exit, (1,)).start()
+    threading.Timer(_EXIT_DELAY, end_process, (1,)).start()
 
 
 def _call_with_worker_threads(function: Callable[..., Any], args: tuple[Any, ...], dask_worker: Any = None) -> Any:

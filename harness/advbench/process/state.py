@@ -12,12 +12,12 @@ import numpy as np
 import torch
 
 from advbench.api.executor import taint_process
-from advbench.process.attributes import watched_attributes
 from advbench.process.float32 import exact_float32
 from advbench.process.forks import exit_if_forked_child, fork_count
 from advbench.process.settings.image_formats import image_format_setting
 from advbench.process.settings.system_settings import system_settings
 from advbench.process.settings.torch_settings import torch_settings
+from advbench.process.watching.attributes import watched_attributes
 
 __all__ = ["ProcessState", "is_user_interrupt", "isolated_process", "undo_process_changes"]
 
@@ -32,7 +32,7 @@ class ProcessState:
     """The state of this process on which results depend, when this object is created.
 
     Settings are compared with their values at that time; functions and classes with their values when
-    :func:`~advbench.process.attributes.watch_attributes` was last called, which is before plugins are loaded.
+    :func:`~advbench.process.watching.attributes.watch_attributes` was last called, which is before plugins are loaded.
 
     Attributes:
         restored: Whether the state has been restored, and no component has run since.

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Iterator
 from weakref import WeakKeyDictionary
 
+from advbench.process.exits import ProcessExitError
+
 __all__ = ["report_thread_errors"]
 
 _JOIN_SECONDS = 0.05
@@ -29,7 +31,8 @@ def report_thread_errors(report: Callable[[BaseException], None]) -> Iterator[No
         owner = _owners.get(raised.thread) if raised.thread is not None else None
         if owner is None and raised.thread is not None and raised.thread not in before:
             owner = report
-        if owner is not None and raised.exc_value is not None and not isinstance(raised.exc_value, SystemExit):
+        exited = isinstance(raised.exc_value, SystemExit) and not isinstance(raised.exc_value, ProcessExitError)
+        if owner is not None and raised.exc_value is not None and not exited:
             owner(raised.exc_value)
         else:
             previous(raised)

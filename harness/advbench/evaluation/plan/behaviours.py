@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from advbench.api import Component, Dataset, Defense, Model
+from advbench.api import Attack, Component, Dataset, Defense, Model
 
 __all__ = ["BehaviourIds", "is_self_contained"]
 
 
 class BehaviourIds(Protocol):
-    """Identifies how models and defenses behave, for their keys.
+    """Identifies how models, defenses and attacks behave, for their keys.
 
     Running a component needs torch and a store, which a plan does without:
     :class:`~advbench.evaluation.work.behaviour.stored.StoredBehaviours` implements this.
@@ -19,7 +19,7 @@ class BehaviourIds(Protocol):
 
     def id_of(
         self,
-        component: Model | Defense,
+        component: Model | Defense | Attack,
         identity: Mapping[str, Any],
         dataset: Dataset,
         dataset_identity: Mapping[str, Any],
@@ -27,7 +27,7 @@ class BehaviourIds(Protocol):
         """The id of a component's behaviour on a dataset.
 
         Args:
-            component: A model, or a defense of this session.
+            component: A model, defense or attack.
             identity: What keys hold of the component besides its behaviour.
             dataset: The dataset whose images it is run on.
             dataset_identity: What keys hold of the dataset.
@@ -40,10 +40,13 @@ class BehaviourIds(Protocol):
         dataset: Dataset,
         dataset_identity: Mapping[str, Any],
     ) -> str:
-        """The same for any defense; empty if its behaviour cannot be observed."""
+        """The same for a defense; empty if its behaviour cannot be observed."""
 
-    def observes(self, defense: Defense) -> bool:
-        """Whether the behaviour of a defense is a part of its keys."""
+    def id_of_attack(self, attack: Attack, identity: Mapping[str, Any], dataset: Dataset) -> str:
+        """The same for an attack on synthetic images of the dataset's shape; empty if it cannot be observed."""
+
+    def observes(self, component: Defense | Attack) -> bool:
+        """Whether the behaviour of a defense or attack is a part of its keys."""
 
 
 def is_self_contained(component: Component) -> bool:

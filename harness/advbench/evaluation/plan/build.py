@@ -108,8 +108,8 @@ def build_plan(
         parts: The axes of each part.
         sources: Where datasets may look.
         device: The device that computes the cells.
-        behaviours: Identifies the behaviour of models and defenses, which is a part of their keys; None to leave it
-            out, and load neither images nor weights.
+        behaviours: Identifies the behaviour of models, defenses and attacks, which is a part of their keys; None to
+            leave it out, and load neither images nor weights.
 
     Raises:
         DataError: A dataset's digest cannot be computed.

@@ -13,7 +13,7 @@ from advbench.contracts.budgets import check_budget, check_norm
 from advbench.errors import UsageError, describe
 from advbench.evaluation.plan.behaviours import BehaviourIds, is_self_contained
 from advbench.evaluation.plan.cells import CHUNK, AttackTarget, Axes, Cell, Chunk, short
-from advbench.evaluation.plan.keys import KeyContext, cell_key_inputs, defense_identity
+from advbench.evaluation.plan.keys import KeyContext, attack_identity, cell_key_inputs, defense_identity
 from advbench.evaluation.plan.threats import OBLIVIOUS, Threat
 from advbench.specs import Chain
 from advbench.store import digest_of
@@ -40,7 +40,7 @@ def build_cells(
         ids: The samples.
         sources: Where the dataset may look, to compute its digest.
         device: The device that computes the cells.
-        behaviours: Identifies the behaviour of models and defenses; None to leave it out of keys.
+        behaviours: Identifies the behaviour of components; None to leave it out of keys.
     """
     pair = _Pair(axes, dataset, model, ids)
     incompatible = _attempt(lambda: {"skipped": _incompatibility(dataset, model)})
@@ -74,6 +74,10 @@ def _key_contexts(
             result = _attempt(partial(_defense_behaviour, part, dataset, context, behaviours))
             if not isinstance(result, str):  # its own cells report what it raised
                 context = context.with_behaviour(part, result["id"])
+        for attack in axes.attacks:
+            result = _attempt(partial(_attack_behaviour, attack, dataset, behaviours))
+            if not isinstance(result, str):
+                context = context.with_behaviour(attack, result["id"])
         return context
 
     return context_of(model), None if axes.surrogate is None else context_of(axes.surrogate)
@@ -86,6 +90,13 @@ def _defense_behaviour(
     if not behaviours.observes(part) or _is_incompatible(part, dataset):
         return {"id": ""}
     return {"id": behaviours.id_of_defense(part, defense_identity(part), dataset, context.dataset)}
+
+
+def _attack_behaviour(attack: Attack, dataset: Dataset, behaviours: BehaviourIds) -> dict[str, str]:
+    """The same for an attack."""
+    if not behaviours.observes(attack):
+        return {"id": ""}
+    return {"id": behaviours.id_of_attack(attack, attack_identity(attack), dataset)}
 
 
 @dataclasses.dataclass(frozen=True)

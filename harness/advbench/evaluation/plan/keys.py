@@ -16,7 +16,7 @@ from advbench.evaluation.plan.threats import OBLIVIOUS
 from advbench.specs import FLOAT32, Chain
 from advbench.store import SCHEMA, ids_digest
 
-__all__ = ["KeyContext", "cell_key_inputs", "defense_identity"]
+__all__ = ["KeyContext", "attack_identity", "cell_key_inputs", "defense_identity"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +28,8 @@ class KeyContext:
         model: The identity of the model, with the digest of its weights.
         seed: The seed of all randomness.
         device: The type of the device, whose arithmetic shapes the last bits.
-        behaviours: Ids of the behaviour of the model and of defenses, except those whose code, parameters and weights
-            determine their outputs.
+        behaviours: Ids of the behaviour of the model, of defenses and of attacks, except those whose code, parameters
+            and weights determine their outputs.
     """
 
     dataset: dict[str, Any]
@@ -53,7 +53,7 @@ class KeyContext:
             device=device.partition(":")[0],
         )
 
-    def with_behaviour(self, component: Model | Defense, behaviour_id: str) -> KeyContext:
+    def with_behaviour(self, component: Model | Defense | Attack, behaviour_id: str) -> KeyContext:
         """A copy with the id of a component's behaviour; an empty id adds nothing."""
         if not behaviour_id:
             return self
@@ -82,7 +82,7 @@ class KeyContext:
         """
         return {
             **self._common("adversarial", ids),
-            "attack": _identity(attack),
+            "attack": self._with_behaviour_id(attack, attack_identity(attack)),
             "threat": threat,
             "defense": None if defense is None else self._chain(defense),
             **_draws_entry(draws),
@@ -94,11 +94,11 @@ class KeyContext:
         return {**self._common("clean", ids), "defense": self._chain(defense), **_draws_entry(draws)}
 
     def _chain(self, chain: Chain) -> list[dict[str, Any]]:
-        parts = []
-        for part in chain.parts:
-            behaviour_id = self.behaviours.get(part, "")
-            parts.append({**defense_identity(part), **({"answers": behaviour_id} if behaviour_id else {})})
-        return parts
+        return [self._with_behaviour_id(part, defense_identity(part)) for part in chain.parts]
+
+    def _with_behaviour_id(self, component: Component, identity: dict[str, Any]) -> dict[str, Any]:
+        behaviour_id = self.behaviours.get(component, "")
+        return {**identity, **({"answers": behaviour_id} if behaviour_id else {})}
 
     def _common(self, kind: str, ids: Sequence[int]) -> dict[str, Any]:
         import torch  # here, since plans are also built without torch
@@ -137,8 +137,13 @@ def _identity(component: Component) -> dict[str, Any]:
     }
 
 
+def attack_identity(attack: Attack) -> dict[str, Any]:
+    """The key inputs of an attack, without its behaviour."""
+    return _identity(attack)
+
+
 def defense_identity(part: Defense) -> dict[str, Any]:
-    """The key inputs of one part of a chain."""
+    """The key inputs of one part of a chain, without its behaviour."""
     return {**_identity(part), "weights": _weights(part)}
 
 

@@ -22,6 +22,7 @@ from advbench.evaluation.work.behaviour.verify import verify_key_inputs, verify_
 from advbench.evaluation.work.craft import craft, join
 from advbench.evaluation.work.score import predict_clean, score
 from advbench.evaluation.work.workspace import Environment, Workspace, get_workspace
+from advbench.process.exits import exits_refused
 from advbench.process.memory import free_memory, is_out_of_memory
 from advbench.process.state import is_user_interrupt, isolated_process
 from advbench.process.stdout import stdout_to_stderr
@@ -63,7 +64,7 @@ def execute(environment: Environment, task: Task, *, again: bool = False) -> Out
             return Outcome(0.0, busy=True)
         try:
             # What a component prints must not mix with the tables on stdout.
-            with stdout_to_stderr():
+            with stdout_to_stderr(), exits_refused():
                 workspace = get_workspace(environment)  # loading it does not count towards the task's time limit
                 if process_taint():
                     return Outcome(0.0, process_taint())

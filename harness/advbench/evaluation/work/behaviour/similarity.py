@@ -15,11 +15,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from advbench.api import SampleRandom
+from advbench.api import Attack, SampleRandom
+from advbench.evaluation.work.behaviour.attack_observation import run_attack
 
 __all__ = [
     "SAMPLES",
     "Behaviour",
+    "attack_function",
     "decode_array",
     "defense_function",
     "digest_of_outputs",
@@ -76,8 +78,10 @@ class Behaviour:
     precision: float = 0.0
 
 
-def observe_outputs(function: Function, samples: torch.Tensor, precision: float = 0.0) -> Behaviour:
-    """Runs a component twice on a dataset's images, and also on synthetic ones if it accepts these.
+def observe_outputs(
+    function: Function, samples: torch.Tensor, precision: float = 0.0, *, synthetic: bool = True
+) -> Behaviour:
+    """Runs a component twice on images, and also on synthetic ones if it accepts these.
 
     The global random generators have the same state before each first pass, and are restored afterwards.
 
@@ -85,6 +89,7 @@ def observe_outputs(function: Function, samples: torch.Tensor, precision: float 
         function: The component. An exception that it raises becomes a part of its behaviour.
         samples: float32, shape (n, channels, height, width).
         precision: The unit in the last place of its arithmetic.
+        synthetic: Whether it is also run on synthetic images.
     """
     devices = [samples.device] if samples.device.type == "cuda" else []
     with torch.random.fork_rng(devices), torch.no_grad():
@@ -98,13 +103,11 @@ def observe_outputs(function: Function, samples: torch.Tensor, precision: float 
         if first is None or second is None:
             return Behaviour(None, "answers by no numbers")
         try:
-            synthetic = [_values(function(_synthetic_images(samples))) for _ in range(2)]
+            more = [_values(function(_synthetic_images(samples))) for _ in range(2)] if synthetic else [None, None]
         except (Exception, SystemExit):  # it may reject images that are in no dataset
-            synthetic = [None, None]
-    if all(values is not None and values.shape[1:] == first.shape[1:] for values in synthetic):
-        first, second = (
-            np.concatenate([values, more]) for values, more in zip((first, second), synthetic, strict=True)
-        )
+            more = [None, None]
+    if all(values is not None and values.shape[1:] == first.shape[1:] for values in more):
+        first, second = (np.concatenate([values, other]) for values, other in zip((first, second), more, strict=True))
     if first.shape == second.shape and outputs_agree(first, second, precision):
         return Behaviour(first, precision=precision)
     return Behaviour(first, randomness=_relative_difference(first, second))
@@ -126,12 +129,22 @@ def defense_function(apply: Callable[[torch.Tensor, SampleRandom], torch.Tensor]
 
     def function(images: torch.Tensor) -> torch.Tensor:
         rng = SampleRandom(_SEED, "behaviour", range(len(images)), images.device)
-        flat = _as_float32(apply(images, rng)).flatten(1)
-        generator = torch.Generator().manual_seed(_SEED)
-        signs = torch.randint(0, 2, (flat.shape[1], _PROJECTIONS), generator=generator).float() * 2 - 1
-        return flat @ signs
+        return _projections(apply(images, rng))
 
     return function
+
+
+def attack_function(attack: Attack, classes: int) -> Function:
+    """An attack as a function: each of its output images as a few fixed sums of pixels."""
+    return lambda images: _projections(run_attack(attack, images, classes))
+
+
+def _projections(images: Any) -> torch.Tensor:
+    """A few fixed sums of each image's pixels."""
+    flat = _as_float32(images).flatten(1)
+    generator = torch.Generator().manual_seed(_SEED)
+    signs = torch.randint(0, 2, (flat.shape[1], _PROJECTIONS), generator=generator).float() * 2 - 1
+    return flat @ signs
 
 
 def _as_float32(output: Any) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Ids of how models and defenses behave, from the store.
+"""Ids of how models, defenses and attacks behave, from the store.
 
 For each network, known by its code, parameters and weights, and for each dataset, the store holds the outputs for a few
 fixed images. A network with the same outputs as before gets the same id, and finds its results. A network with other
@@ -20,13 +20,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from advbench.api import ContractError, Dataset, DataSources, Defense, Executor, LabelledImages, Model, WorkerLostError
+from advbench.api import (
+    Attack,
+    ContractError,
+    Dataset,
+    DataSources,
+    Defense,
+    Executor,
+    LabelledImages,
+    WorkerLostError,
+)
 from advbench.contracts.datasets import check_dataset
 from advbench.discovery.registry import Registry
 from advbench.errors import UsageError
 from advbench.evaluation.plan.behaviours import is_self_contained
 from advbench.evaluation.plan.cells import full, short
-from advbench.evaluation.work.behaviour.observe import kind_of, observe, observe_in_worker
+from advbench.evaluation.work.behaviour.attack_observation import attack_sample_images
+from advbench.evaluation.work.behaviour.observe import Observed, kind_of, observe, observe_in_worker
 from advbench.evaluation.work.behaviour.similarity import (
     SAMPLES,
     Behaviour,
@@ -96,7 +106,7 @@ class StoredBehaviours:
 
     def id_of(
         self,
-        component: Model | Defense,
+        component: Observed,
         identity: Mapping[str, Any],
         dataset: Dataset,
         dataset_identity: Mapping[str, Any],
@@ -113,12 +123,12 @@ class StoredBehaviours:
             self._ids[key] = self._identify(component, dataset, key, key_inputs)
         return self._ids[key]
 
-    def observes(self, defense: Defense) -> bool:
-        """Whether the behaviour of a defense is a part of its keys: not if its class is self-contained."""
-        return self.is_live(defense) or (self._can_run_defenses() and not is_self_contained(defense))
+    def observes(self, component: Defense | Attack) -> bool:
+        """Whether the behaviour of a defense or attack is a part of its keys: not if its class is self-contained."""
+        return self.is_live(component) or (self._can_run_safely() and not is_self_contained(component))
 
-    def _can_run_defenses(self) -> bool:
-        """Whether a defense that takes all memory or ends its process harms nothing else.
+    def _can_run_safely(self) -> bool:
+        """Whether a component that takes all memory or ends its process harms nothing else.
 
         It would end a cluster's workers. In this process it would exceed the memory limit.
         """
@@ -126,9 +136,9 @@ class StoredBehaviours:
             return not self._memory_limited
         return self.executor.name == "processes"
 
-    def is_live(self, defense: Defense) -> bool:
-        """Whether a defense was defined in this session, so that no other process has it."""
-        return self.registry.get("defenses", defense.name).plugin.module == "__main__"
+    def is_live(self, component: Defense | Attack) -> bool:
+        """Whether a component was defined in this session, so that no other process has it."""
+        return self.registry.get(f"{kind_of(component)}s", component.name).plugin.module == "__main__"
 
     def id_of_defense(
         self,
@@ -151,13 +161,25 @@ class StoredBehaviours:
             return ""
         return "" if behaviour_id.startswith(FAILS) else behaviour_id
 
-    def _identify(self, component: Model | Defense, dataset: Dataset, key: str, key_inputs: dict[str, Any]) -> str:
+    def id_of_attack(self, attack: Attack, identity: Mapping[str, Any], dataset: Dataset) -> str:
+        """The same for an attack on synthetic images of the dataset's shape; empty if it fails."""
+        form = {"shape": list(dataset.image_shape), "classes": dataset.num_classes}
+        try:
+            behaviour_id = self.id_of(attack, identity, dataset, form)
+        except (ContractError, LookupError):  # it changed the process, which is restored
+            return ""
+        return "" if behaviour_id.startswith(FAILS) else behaviour_id
+
+    def _identify(self, component: Observed, dataset: Dataset, key: str, key_inputs: dict[str, Any]) -> str:
         record = self._store.read_record(KIND, key)
         if record is None and self.read_only:
             return ""  # no results are stored for it
         self.keys.add(key)
-        images = self._sample_images(dataset) if record is None else stored_images(record)
-        behaviour = self._observe(component, images)
+        if isinstance(component, Attack):
+            images = attack_sample_images(dataset.image_shape)
+        else:
+            images = self._sample_images(dataset) if record is None else stored_images(record)
+        behaviour = self._observe(component, images, dataset.num_classes)
         label = f"{kind_of(component)} {short(component)!r}"
         if behaviour.outputs is None:
             return f"{FAILS}{behaviour.failure}"
@@ -185,16 +207,17 @@ class StoredBehaviours:
         self._new[key] = key_inputs, {"images": _encode_images(images), "behaviours": [entry]}
         return str(entry["id"])
 
-    def _observe(self, component: Model | Defense, images: torch.Tensor) -> Behaviour:
+    def _observe(self, component: Observed, images: torch.Tensor, classes: int) -> Behaviour:
         """Runs a component where tasks run, so that a component that ends its process or hangs ends no command."""
         if self.executor is None or self.executor.in_process:
             environment = self.environment
             if device_name(environment.device) is None:
                 environment = dataclasses.replace(environment, device="cpu")
-            return observe(Workspace(environment, self.registry), component, images)
+            return observe(Workspace(environment, self.registry), component, images, classes)
         if self._pool is None:
             self._pool = self.executor.open(1)
-        future = self._pool.submit(observe_in_worker, self.environment, kind_of(component), full(component), images)
+        arguments = kind_of(component), full(component), images, classes
+        future = self._pool.submit(observe_in_worker, self.environment, *arguments)
         try:
             return future.result(self.environment.timeout)
         except (WorkerLostError, BrokenExecutor):

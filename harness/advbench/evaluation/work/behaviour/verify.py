@@ -52,6 +52,7 @@ def verify_key_inputs(workspace: Workspace, task: CraftTask | CleanTask) -> None
         context = context.with_behaviour(component, behaviour_id)
     if isinstance(task, CraftTask):
         attack = workspace.attack(task.attack)
+        context = context.with_behaviour(attack, task.key_inputs["attack"].get("answers", ""))
         key_inputs = context.adversarial(task.ids, attack, task.threat, chain, task.draws, precision=task.precision)
     else:
         assert chain is not None
@@ -133,9 +134,9 @@ def verify_behaviour(
                 f"the outputs of {label} when the run was planned have gone from the store; run the command again"
             )
         images = stored_images(record)
-    behaviour = observe(
-        workspace, component, first_images(workspace.images(dataset_spec)) if images is None else images
-    )
+    if images is None:
+        images = first_images(workspace.images(dataset_spec))
+    behaviour = observe(workspace, component, images, 0)
     if behaviour.error is not None:
         with blamed(label):
             raise behaviour.error

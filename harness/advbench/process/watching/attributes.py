@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from advbench.process.function_bodies import FunctionBodies
+from advbench.process.exits import watch_exits
 from advbench.process.libraries import foreign_functions
+from advbench.process.watching.function_bodies import FunctionBodies
 
 __all__ = ["PERMANENT", "WatchedAttributes", "watch_attributes", "watched_attributes"]
 
@@ -299,6 +300,7 @@ _watched: WatchedAttributes | None = None
 def watch_attributes() -> WatchedAttributes:
     """Starts to watch attributes, with their present values."""
     global _watched  # noqa: PLW0603  the attributes belong to the process
+    watch_exits()  # first, so that what it replaces counts as original
     _watched = WatchedAttributes()
     return _watched
 
