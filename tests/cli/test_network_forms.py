@@ -155,7 +155,7 @@ def test_a_network_may_compute_in_another_type(outcomes: Callable[..., Any], for
         ("fewer", "returned shape (12, 3); expected (12, 5), or more classes"),
         ("softmax", "returned probabilities, which hide gradients from attacks"),
         ("softmax16", "returned probabilities, which hide gradients from attacks"),
-        ("onehot", "or use attacks that need labels alone"),
+        ("onehot", "or use attacks that only need labels"),
         ("counts", "returned torch.int64; logits are floating-point numbers"),
     ],
 )

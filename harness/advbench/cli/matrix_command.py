@@ -19,7 +19,7 @@ from advbench.cli.flags import (
     add_verbosity,
 )
 from advbench.cli.interruption import resumable
-from advbench.process.gc_tuning import importing
+from advbench.process.gc_tuning import gc_paused
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     """Runs the command; whenever it is interrupted, it says how to go on."""
 
     def body(stdout: TextIO) -> int:
-        with importing():
+        with gc_paused():
             from advbench.session.run import run_matrix
 
         return run_matrix(options, stdout)

@@ -16,7 +16,7 @@ from advbench.cli.parser import CommandParser
 from advbench.errors import UsageError
 from advbench.live.components import LiveObjects
 from advbench.live.results import Results
-from advbench.process.stdout import stdout_kept
+from advbench.process.stdout import stdout_to_stderr
 from advbench.session.run import MatrixRun, suites_by_seed
 from advbench.session.session import Session
 from advbench.session.suites import recipe, suite_of
@@ -92,7 +92,7 @@ def matrix(
     found = []
     for run in runs:
         run.announce()
-        with stdout_kept():  # what components print is no result
+        with stdout_to_stderr():  # what components print is no result
             found.append(run.results())
     return Results(combine_seeds(found, python or recipe(options)), runs[0].plan.cells, session.store)
 

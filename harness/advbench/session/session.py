@@ -12,9 +12,9 @@ import torch
 
 from advbench.api import Executor
 from advbench.errors import UsageError
-from advbench.evaluation.work.behaviour.ask import Answers
+from advbench.evaluation.work.behaviour.stored import StoredBehaviours
 from advbench.evaluation.work.workspace import THREAD_VARIABLES, Environment, pick_device
-from advbench.process.memory import memory_for_each
+from advbench.process.memory import memory_per_worker
 from advbench.session.opening import (
     CORE,
     data_sources,
@@ -64,15 +64,18 @@ class Session:
         self.gpus = self._gpus(device)
         self.environment = self._environment(device)
         self.live: list[str] = []
-        self._answers: Answers | None = None
+        self._answers: StoredBehaviours | None = None
 
-    def answers(self) -> Answers:
+    def answers(self) -> StoredBehaviours:
         """Who asks networks what they answer, and knows what they answered when stored results were made."""
         if self._answers is None:
-            peek = getattr(self.options, "dry_run", False)
-            holds_memory = getattr(self.options, "memory", None) is not None
-            self._answers = Answers(
-                self.environment, self.registry, self.sources, self.executor, peek=peek, holds_memory=holds_memory
+            self._answers = StoredBehaviours(
+                self.environment,
+                self.registry,
+                self.sources,
+                self.executor,
+                read_only=getattr(self.options, "dry_run", False),
+                memory_limited=getattr(self.options, "memory", None) is not None,
             )
         return self._answers
 
@@ -142,7 +145,7 @@ class Session:
             device=device,
             batch_size=options.batch_size,
             threads=_threads(options.jobs) if here else None,
-            memory=(options.memory or (memory_for_each(options.jobs) if here else None)) if device == "cpu" else None,
+            memory=(options.memory or (memory_per_worker(options.jobs) if here else None)) if device == "cpu" else None,
             timeout=options.cell_timeout,
             core=CORE,
             # What has changed this process while it was loaded is not loaded in others.

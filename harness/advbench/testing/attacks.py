@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from advbench.api import Attack, SampleRandom
-from advbench.contracts.attacks import check_adversarial, check_budget, check_norm, check_note
+from advbench.contracts.attacks import check_adversarial, check_note
+from advbench.contracts.budgets import check_budget, check_norm
 from advbench.contracts.images import check_unchanged
 from advbench.testing.common import common_rules, cuda
 from advbench.testing.finding import Rule, RuleSkipped, contract_of, expect

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 from advbench.api import Component
 from advbench.errors import ContractError, describe
-from advbench.process.state import process_kept
-from advbench.process.stdout import stdout_kept
+from advbench.process.state import isolated_process
+from advbench.process.stdout import stdout_to_stderr
 
 __all__ = ["Finding", "Rule", "RuleSkipped", "RuleViolated", "contract_of", "examine", "expect"]
 
@@ -79,9 +79,9 @@ def examine(rules: Iterator[Rule]) -> Iterator[Finding]:
     """Checks each rule; any exception of the component violates the rule."""
     for rule in rules:
         try:
-            with stdout_kept(), process_kept() as process:
+            with stdout_to_stderr(), isolated_process() as process:
                 rule.check()
-                changed = process.put_back()
+                changed = process.restore()
             expect(not changed, "unchanged settings of the process", f"it changed {' and '.join(changed)}")
         except RuleSkipped as reason:  # noqa: PERF203  some dozen rules
             yield Finding(rule.name, None, seen=str(reason))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from advbench.api import Component, Defense, ParameterError, SampleRandom
-from advbench.process.state import process_kept
+from advbench.process.state import isolated_process
 from advbench_defenses import plugin
 from advbench_defenses.gaussian import GaussianBlur
 from advbench_defenses.jpeg import JpegCompression
@@ -98,7 +98,7 @@ def test_the_gradient_of_the_blur_is_its_own(images: torch.Tensor) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @every
 def test_images_on_a_gpu_stay_there_and_give_the_same_result(defense: Defense, images: torch.Tensor) -> None:
-    with process_kept():
+    with isolated_process():
         on_cpu = defense.apply(images, SampleRandom(0, "defense", range(5)))
         on_gpu = defense.apply(images.cuda(), SampleRandom(0, "defense", range(5), device="cuda"))
     assert on_gpu.is_cuda

@@ -13,9 +13,9 @@ import pytest
 import torch
 from tests import hostile_plugin
 
-from advbench.process.attributes import watch_attributes
 from advbench.process.exits import ProcessExitError, exits_refused
-from advbench.process.state import ProcessState, process_kept
+from advbench.process.state import ProcessState, isolated_process
+from advbench.process.watching.attributes import watch_attributes
 
 IN_PROCESSES_OF_THEIR_OWN = ("core", "another", "files", "memory", "stdin", "stderr", "fork", "kernel", "warnings")
 
@@ -23,11 +23,11 @@ IN_PROCESSES_OF_THEIR_OWN = ("core", "another", "files", "memory", "stdin", "std
 @pytest.mark.parametrize("how", [how for how in hostile_plugin.HOW if how not in IN_PROCESSES_OF_THEIR_OWN])
 def test_a_change_is_named_and_put_back(how: str) -> None:
     watch_attributes()
-    with process_kept() as process:
+    with isolated_process() as process:
         hostile_plugin.change(how)
-        (told,) = process.put_back()
+        (told,) = process.restore()
         assert hostile_plugin.HOW[how][1] in told
-        assert process.put_back() == []
+        assert process.restore() == []
 
 
 def test_a_component_cannot_end_the_process_but_its_children_end_as_they_like() -> None:
@@ -50,26 +50,26 @@ def test_a_component_cannot_end_the_process_but_its_children_end_as_they_like() 
 
 def test_what_torch_replaces_itself_is_no_change() -> None:
     watch_attributes()
-    process = ProcessState.now()
+    process = ProcessState()
     network = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU())
     torch.compile(network, backend="eager")(torch.ones(1, 2))
     torch.optim.Adam(network.parameters()).step()
     torch.func.vmap(torch.func.grad(lambda x: (x**2).sum()))(torch.ones(2, 2))
-    assert process.put_back() == []
+    assert process.restore() == []
 
 
 def test_libraries_that_a_component_loads_itself_are_no_change() -> None:
     script = """
 from advbench.process.exits import ProcessExitError, exits_refused
 from advbench.process.state import ProcessState
-from advbench.process.attributes import watch_attributes
+from advbench.process.watching.attributes import watch_attributes
 watch_attributes()
-process = ProcessState.now()
+process = ProcessState()
 import torchvision.models, scipy.ndimage, scipy.optimize, PIL.Image, foolbox, skimage.restoration
 from sklearn.cluster import KMeans
 KMeans(2, n_init=1).fit([[0.0, 1.0], [1.0, 2.0], [3.0, 4.0]])
 PIL.Image.init()
-print(process.put_back(), process.put_back())
+print(process.restore(), process.restore())
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "[] []\n"
@@ -79,7 +79,7 @@ def test_the_global_generators_begin_each_time_where_the_seed_says() -> None:
     torch.manual_seed(5)
     found = []
     for seed in (1, 1, 2):
-        with process_kept(seed):
+        with isolated_process(seed):
             found.append((float(torch.rand(())), float(np.random.rand())))
             torch.manual_seed(9)
     assert found[0] == found[1] != found[2]
@@ -90,10 +90,10 @@ def test_the_global_generators_begin_each_time_where_the_seed_says() -> None:
 
 def test_it_is_quick() -> None:
     watch_attributes()
-    process = ProcessState.now()
+    process = ProcessState()
     taken = []
     for _ in range(20):
         began = time.perf_counter()
-        process.put_back()
+        process.restore()
         taken.append(time.perf_counter() - began)
     assert min(taken) < 0.05  # some 0.001 where nothing else runs

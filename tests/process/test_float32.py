@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from advbench.process.float32 import exact_float32, float32_settings, set_float32
-from advbench.process.state import process_kept
+from advbench.process.state import isolated_process
 
 CHANGES: dict[str, Callable[[], object]] = {
     "nothing": lambda: None,
@@ -48,9 +48,9 @@ def test_float32_is_exact_inside_and_what_it_was_after(change: Callable[[], obje
 
 
 def test_components_run_in_exact_float32() -> None:
-    with process_kept() as process:
+    with isolated_process() as process:
         assert not torch.backends.cudnn.allow_tf32
-        assert not process.put_back()
+        assert not process.restore()
 
 
 def test_the_choice_of_algorithms_is_what_it_was_after() -> None:

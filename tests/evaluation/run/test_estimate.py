@@ -1,4 +1,4 @@
-"""The forecast takes a small part of what it forecasts."""
+"""The estimate takes a small part of the time of the run."""
 
 from __future__ import annotations
 
@@ -25,35 +25,35 @@ Toy = Callable[..., tuple[Called, dict[str, Any]]]
     [(0.0, (), [1, 40, 40, 40]), (0.15, (), [1, 40]), (0.0, ("--limit", 7), [1, 7, 7, 7])],
     ids=["quick", "slow", "few samples"],
 )
-def test_a_network_is_tried_on_one_batch_and_a_slow_one_once(
+def test_a_network_is_timed_on_one_batch_and_a_slow_one_once(
     toy: Toy, monkeypatch: pytest.MonkeyPatch, seconds: float, flags: tuple[Any, ...], batches: list[int]
 ) -> None:
-    asked: list[int] = []
+    batch_sizes: list[int] = []
     load = Workspace.network
 
     def network(self: Workspace, spec: str) -> torch.nn.Module:
-        found = load(self, spec)
-        answer = type(found).forward
+        loaded = load(self, spec)
+        forward = type(loaded).forward
 
         def slow(images: torch.Tensor) -> torch.Tensor:
-            asked.append(len(images))
+            batch_sizes.append(len(images))
             time.sleep(seconds)
-            return answer(found, images)  # type: ignore[no-any-return]
+            return forward(loaded, images)  # type: ignore[no-any-return]
 
-        found.forward = slow
-        return found
+        loaded.forward = slow
+        return loaded
 
     monkeypatch.setattr(Workspace, "network", network)
     monkeypatch.setattr("advbench.session.run.run_schedule", lambda *_, **__: None)
     toy(*flags)
-    assert asked == batches
+    assert batch_sizes == batches
 
 
-def test_a_forecast_does_not_hold_up_the_run(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(import_module("advbench.evaluation.run.estimate"), "_ALL_IN", 0.0)
+def test_an_estimate_does_not_hold_up_the_run(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(import_module("advbench.evaluation.run.estimate"), "_TOTAL_SECONDS", 0.0)
     called, _ = toy("-v")
     assert called.code == 0
-    assert "the forecast leaves out what was not tried in 0 s" in called.err
+    assert "the estimate leaves out what was not measured in 0 s" in called.err
     assert "this will take at a guess" in called.err
 
 
@@ -61,8 +61,8 @@ def test_an_attack_that_knows_the_defense_takes_the_time_of_all_its_draws(
     toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken = {"pass": 0.03, "defense": 0.1}
-    trial = import_module("advbench.evaluation.run.estimate")._Trial
-    monkeypatch.setattr(trial, "_seconds", lambda _, thing: taken[thing[0]])
+    timer = import_module("advbench.evaluation.run.estimate")._Timer
+    monkeypatch.setattr(timer, "_seconds", lambda _, timing: taken[timing[0]])
     monkeypatch.setattr("advbench.session.run.run_schedule", lambda *_, **__: None)
     called, _ = toy("--threats", "adaptive", "--eot", 5, defenses=["toy-noise"])
     # 40 images: attacked with one pass of 5 draws each, then classified twice, clean and attacked.
@@ -71,13 +71,13 @@ def test_an_attack_that_knows_the_defense_takes_the_time_of_all_its_draws(
     assert "this will take about 10 s" in called.err, "40 * 0.03 + 2 * 40 * (0.03 / 3 + 0.1)"
 
 
-class BreaksAtTrials(FuturesExecutor):
-    """A pool that a trial breaks as a whole, and that takes nothing from then on."""
+class BreaksWhenTimed(FuturesExecutor):
+    """A pool that breaks when a defense is timed, and accepts no task afterwards."""
 
     opened = 0
 
     def __init__(self) -> None:
-        BreaksAtTrials.opened += 1
+        BreaksWhenTimed.opened += 1
         self.broken = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -92,12 +92,12 @@ class BreaksAtTrials(FuturesExecutor):
         return future
 
 
-def test_a_pool_that_a_trial_breaks_is_opened_anew(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Processes, "open", lambda *_: BreaksAtTrials())
+def test_a_pool_that_breaks_during_timing_is_reopened(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Processes, "open", lambda *_: BreaksWhenTimed())
     monkeypatch.setattr(Processes, "everywhere", Executor.everywhere)
     monkeypatch.setattr(Processes, "abandon", lambda *_: None)
-    monkeypatch.setattr(BreaksAtTrials, "opened", 0)
+    monkeypatch.setattr(BreaksWhenTimed, "opened", 0)
     called, results = toy("--executor", "processes")
     assert called.code == 0, called.err
     assert [cell["status"] for cell in results["cells"]] == ["ok", "ok"]
-    assert BreaksAtTrials.opened == 3, "one, and one more for each of two defenses"
+    assert BreaksWhenTimed.opened == 3, "one, and one more for each of two defenses"

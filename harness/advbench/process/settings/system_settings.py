@@ -12,12 +12,12 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from advbench.process.setting import Setting, never, nothing_told
+from advbench.process.settings.setting import Setting, describe_nothing, never_matters
 
 if sys.platform != "win32":
     import resource
 
-__all__ = ["settings_of_the_system"]
+__all__ = ["system_settings"]
 
 _VARIABLES = (
     "ADVBENCH_DISABLE_PLUGINS", "ADVBENCH_PLUGINS", "ATEN_CPU_CAPABILITY", "BLIS_NUM_THREADS",
@@ -27,7 +27,7 @@ _VARIABLES = (
     "OPENBLAS_NUM_THREADS", "PYTHONHASHSEED", "PYTHONHOME", "PYTHONPATH", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
     "VECLIB_MAXIMUM_THREADS",
 )  # fmt: skip
-"""Environment variables by which libraries choose how they compute, and new processes what they load."""
+"""Environment variables that change how libraries compute, or what new processes load."""
 
 _SIGNALS = [
     getattr(signal, name)
@@ -47,19 +47,19 @@ def _set_environment(before: dict[str, str]) -> None:
 
 
 def _variables_changed(before: dict[str, str], now: dict[str, str]) -> list[str]:
-    """Those that are a fault; a component reads the others itself, and they are put back."""
+    """The changed variables that matter; the others only affect the component itself, and are restored."""
     return [name for name in _VARIABLES if before.get(name) != now.get(name)]
 
 
-def _variables_told(before: dict[str, str], now: dict[str, str]) -> str:
+def _describe_variables(before: dict[str, str], now: dict[str, str]) -> str:
     changed = _variables_changed(before, now)
     return ", ".join(f"{name} to {now[name]}" if name in now else f"{name} removed" for name in changed)
 
 
 def _folder() -> str | None:
-    """The working folder; None where it has been removed."""
+    """The working directory; None if it has been removed."""
     try:
-        return os.getcwd()  # noqa: PTH109  as text, to be compared
+        return os.getcwd()  # noqa: PTH109  as text, for comparison
     except OSError:
         return None
 
@@ -70,7 +70,7 @@ def _enter(folder: str | None) -> None:
 
 
 def _in_main_thread() -> bool:
-    """Only the main thread may set what a signal does, so that no other can have changed it."""
+    """Only the main thread can set signal handlers, so that no other thread can have changed them."""
     return threading.current_thread() is threading.main_thread()
 
 
@@ -83,13 +83,13 @@ def _set_handler(number: int) -> Callable[[Any], object]:
 
 
 def _timers() -> tuple[bool, ...]:
-    """Whether each of the timers that send signals runs."""
+    """Whether each of the timers that send signals is running."""
     return tuple(signal.getitimer(timer)[0] > 0 for timer in _TIMERS)
 
 
-def _stop_timers(ran: tuple[bool, ...]) -> None:
-    for timer, before in zip(_TIMERS, ran, strict=True):
-        if not before:
+def _stop_timers(were_running: tuple[bool, ...]) -> None:
+    for timer, was_running in zip(_TIMERS, were_running, strict=True):
+        if not was_running:
             signal.setitimer(timer, 0)
 
 
@@ -104,40 +104,40 @@ def _set_limits(limits: tuple[tuple[int, int], ...]) -> None:
         if now != (soft, hard):
             try:
                 resource.setrlimit(number, (soft, hard))
-            except (ValueError, OSError):  # who has lowered a hard limit cannot raise it again
-                resource.setrlimit(number, (_least(soft, now[1]), now[1]))
+            except (ValueError, OSError):  # a lowered hard limit cannot be raised again
+                resource.setrlimit(number, (_lower(soft, now[1]), now[1]))
 
 
-def _least(one: int, other: int) -> int:
-    return min((one, other), key=_height)
+def _lower(one: int, other: int) -> int:
+    return min((one, other), key=_comparable)
 
 
-def _height(limit: int) -> float:
+def _comparable(limit: int) -> float:
     return float("inf") if limit == resource.RLIM_INFINITY else limit
 
 
-def _lowered(before: tuple[tuple[int, int], ...], now: tuple[tuple[int, int], ...]) -> list[str]:
-    """The limits that are lower, and that of memory where it is another at all; what raises others limits nobody."""
-    found = []
+def _changed_limits(before: tuple[tuple[int, int], ...], now: tuple[tuple[int, int], ...]) -> list[str]:
+    """Lowered limits, and the limit of memory if it has changed; raising other limits does no harm."""
+    changed = []
     for name, old, new in zip(_LIMITS, before, now, strict=True):
-        lower = any(_height(to) < _height(of) for of, to in zip(old, new, strict=True))
-        if lower or (name == "RLIMIT_DATA" and old != new):
-            found.append(f"{name} to {'no limit' if new[0] == resource.RLIM_INFINITY else new[0]}")
-    return found
+        lowered = any(_comparable(new_one) < _comparable(old_one) for old_one, new_one in zip(old, new, strict=True))
+        if lowered or (name == "RLIMIT_DATA" and old != new):
+            changed.append(f"{name} to {'no limit' if new[0] == resource.RLIM_INFINITY else new[0]}")
+    return changed
 
 
 def _umask() -> int:
-    mask = os.umask(0o077)  # nothing else tells it
+    mask = os.umask(0o077)  # there is no other way to read it
     os.umask(mask)
     return mask
 
 
-def _umask_told(_before: int, now: int) -> str:
+def _describe_umask(_before: int, now: int) -> str:
     return f"umask to {now:03o}"
 
 
 def _streams() -> tuple[tuple[int, int] | None, ...]:
-    """Which files stdin, stdout and stderr of the process are; None of one that is closed."""
+    """The files of stdin, stdout and stderr of the process; None if closed."""
     return tuple(map(_file, range(3)))
 
 
@@ -149,9 +149,9 @@ def _file(descriptor: int) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _streams_told(before: tuple[Any, ...], now: tuple[Any, ...]) -> str:
+def _describe_streams(before: tuple[Any, ...], now: tuple[Any, ...]) -> str:
     rows = zip(("stdin", "stdout", "stderr"), before, now, strict=True)
-    return ", ".join(f"{name} {'closed' if to is None else 'replaced'}" for name, of, to in rows if of != to)
+    return ", ".join(f"{name} {'closed' if new is None else 'replaced'}" for name, old, new in rows if old != new)
 
 
 def _python_streams() -> tuple[Any, ...]:
@@ -163,14 +163,14 @@ def _set_python_streams(streams: tuple[Any, ...]) -> None:
 
 
 def _strict_filters() -> list[Any]:
-    """The filters that make of a warning an exception."""
-    return [one for one in warnings.filters if one[0] == "error"]
+    """The filters that turn warnings into exceptions."""
+    return [entry for entry in warnings.filters if entry[0] == "error"]
 
 
 def _set_strict_filters(strict: list[Any]) -> None:
-    kept = [one for one in warnings.filters if one[0] != "error" or one in strict]
-    warnings.filters[:] = [one for one in strict if one not in kept] + kept  # type: ignore[index]
-    warnings.simplefilter("default", append=True)  # which lets Python see that the filters are others
+    kept = [entry for entry in warnings.filters if entry[0] != "error" or entry in strict]
+    warnings.filters[:] = [entry for entry in strict if entry not in kept] + kept  # type: ignore[index]
+    warnings.simplefilter("default", append=True)  # makes Python notice that the filters have changed
     del warnings.filters[-1]  # type: ignore[attr-defined]
 
 
@@ -178,37 +178,37 @@ def _set_path(before: list[str]) -> None:
     sys.path[:] = [*before, *(folder for folder in sys.path if folder not in before)]
 
 
-def _of_the_system() -> Iterator[Setting]:
+def _operating_system() -> Iterator[Setting]:
     yield Setting("the working folder", _folder, _enter)
-    yield Setting("what Ctrl-C does", _handler(signal.SIGINT), _set_handler(signal.SIGINT), told=nothing_told)
+    yield Setting("what Ctrl-C does", _handler(signal.SIGINT), _set_handler(signal.SIGINT), describe=describe_nothing)
     for number in _SIGNALS:
         name = signal.Signals(number).name
-        yield Setting(f"what {name} does", _handler(number), _set_handler(number), told=nothing_told)
+        yield Setting(f"what {name} does", _handler(number), _set_handler(number), describe=describe_nothing)
     if _TIMERS:
-        yield Setting("the timers that send signals", _timers, _stop_timers, told=nothing_told)
+        yield Setting("the timers that send signals", _timers, _stop_timers, describe=describe_nothing)
     if _LIMITS:
         yield Setting(
             "the limits of the process",
             _limits,
             _set_limits,
-            told=lambda before, now: ", ".join(_lowered(before, now)),
-            matters=lambda before, now: bool(_lowered(before, now)),
+            describe=lambda before, now: ", ".join(_changed_limits(before, now)),
+            matters=lambda before, now: bool(_changed_limits(before, now)),
         )
     yield Setting(
         "environment variables",
         os.environ.copy,
         _set_environment,
-        told=_variables_told,
+        describe=_describe_variables,
         matters=lambda before, now: bool(_variables_changed(before, now)),
     )
-    yield Setting("the mode of new files", _umask, os.umask, told=_umask_told)
+    yield Setting("the mode of new files", _umask, os.umask, describe=_describe_umask)
     yield Setting(
         "the locale", lambda: locale.setlocale(locale.LC_ALL), lambda old: locale.setlocale(locale.LC_ALL, old)
     )
-    yield Setting("the streams of the process", _streams, told=_streams_told)
+    yield Setting("the streams of the process", _streams, describe=_describe_streams)
 
 
-def _of_python() -> Iterator[Setting]:
+def _python() -> Iterator[Setting]:
     yield Setting(
         "how deep Python may recurse",
         sys.getrecursionlimit,
@@ -222,13 +222,13 @@ def _of_python() -> Iterator[Setting]:
         "sys.path",
         lambda: list(sys.path),
         _set_path,
-        told=lambda before, now: f"without {', '.join(folder for folder in before if folder not in now)}",
+        describe=lambda before, now: f"without {', '.join(folder for folder in before if folder not in now)}",
         matters=lambda before, now: not set(before) <= set(now),
     )
-    yield Setting("which warnings are errors", _strict_filters, _set_strict_filters, told=nothing_told)
-    yield Setting("sys.stdin, sys.stdout or sys.stderr", _python_streams, _set_python_streams, matters=never)
+    yield Setting("which warnings are errors", _strict_filters, _set_strict_filters, describe=describe_nothing)
+    yield Setting("sys.stdin, sys.stdout or sys.stderr", _python_streams, _set_python_streams, matters=never_matters)
 
 
-def settings_of_the_system() -> tuple[Setting, ...]:
-    """All of them."""
-    return *_of_python(), *_of_the_system()
+def system_settings() -> tuple[Setting, ...]:
+    """All settings of Python and of the operating system."""
+    return *_python(), *_operating_system()

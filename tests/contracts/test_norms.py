@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from advbench.api import Attack, Budget, ContractError, DataSources
-from advbench.contracts.attacks import check_norm
+from advbench.contracts.budgets import check_norm
 from advbench.discovery.loading import discover
 from advbench.evaluation.plan.build import build_plan, resolve_axes
 from advbench.specs import Suite

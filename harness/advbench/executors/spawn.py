@@ -1,4 +1,4 @@
-"""Fresh processes for workers: how they start, what they see, and how they ended."""
+"""Starts worker processes, and describes how they ended."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from typing import Any
 
 from advbench.api import WorkerLostError
 
-__all__ = ["FreshContext", "begin_work", "how_it_ended", "visible_gpus"]
+__all__ = ["CleanSpawnContext", "start_worker", "visible_gpus", "worker_lost_error"]
 
 
-class _Fresh(SpawnProcess):
-    """A fresh process that does not run the user's script: workers need nothing of it, and it would start them anew."""
+class _CleanSpawnProcess(SpawnProcess):
+    """A process that does not import the user's script: workers do not need it, and it might start workers again."""
 
     _starting = threading.Lock()
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:  # noqa: N802  multiprocessing's own name
-        with _Fresh._starting:
+        with _CleanSpawnProcess._starting:
             main: dict[str, Any] = vars(sys.modules["__main__"])
             hidden: dict[str, Any] = {name: main[name] for name in ("__file__", "__spec__") if name in main}
             main.pop("__file__", None)
             main["__spec__"] = None
             try:
-                with _ctrl_c_later():
+                with _ctrl_c_blocked():
                     return SpawnProcess._Popen(process_obj)
             finally:
                 main.update(hidden)
 
 
 @contextlib.contextmanager
-def _ctrl_c_later() -> Iterator[None]:
-    """Lets what is started in the block hear of Ctrl-C only when it says so; before, it could but tell a traceback."""
+def _ctrl_c_blocked() -> Iterator[None]:
+    """Starts processes with Ctrl-C blocked until they unblock it: before, Ctrl-C would only print a traceback."""
     if sys.platform == "win32":
         yield
         return
@@ -49,42 +49,42 @@ def _ctrl_c_later() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class FreshContext(SpawnContext):
-    """Starts such processes."""
+class CleanSpawnContext(SpawnContext):
+    """A context of multiprocessing that starts such processes."""
 
-    Process = _Fresh
+    Process = _CleanSpawnProcess
 
 
 def visible_gpus(number: int, gpus: int) -> dict[str, str]:
-    """The environment by which a worker sees one GPU of those that this process sees."""
+    """Environment variables that make one of the GPUs of this process visible to a worker."""
     if not gpus:
         return {}
-    known = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    devices = known.split(",") if known else [str(device) for device in range(gpus)]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    devices = visible.split(",") if visible else [str(device) for device in range(gpus)]
     return {"CUDA_VISIBLE_DEVICES": devices[number % gpus]}
 
 
-def begin_work(environment: dict[str, str]) -> None:
-    """What a worker process does first: it takes its environment, and ends with the driver."""
+def start_worker(environment: dict[str, str]) -> None:
+    """Prepares a worker process: sets its environment, and lets it end with the driver."""
     os.environ.update(environment)
-    # What components start, such as the workers of DataLoader, begins as it does in the driver.
+    # Processes of components, such as the workers of DataLoader, start as they do in the driver.
     multiprocessing.set_start_method(None, force=True)
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # ignored in background jobs: they go on after Ctrl-C
-        signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # it reaches workers, too; the driver reports it
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # background jobs ignore Ctrl-C and continue
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # workers also get Ctrl-C; the driver reports it
     if sys.platform != "win32":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    threading.Thread(target=_leave_with_driver, daemon=True).start()
+    threading.Thread(target=_exit_with_driver, daemon=True).start()
 
 
-def _leave_with_driver() -> None:
+def _exit_with_driver() -> None:
     driver = multiprocessing.parent_process()
     if driver is not None:
         driver.join()
         os._exit(1)
 
 
-def how_it_ended(code: int | None) -> WorkerLostError:
-    """How a process ended, for people."""
+def worker_lost_error(code: int | None) -> WorkerLostError:
+    """Describes how a process ended."""
     if code is None or code >= 0:
         return WorkerLostError(f"exit code {code}")
     try:

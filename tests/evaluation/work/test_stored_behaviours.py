@@ -1,4 +1,4 @@
-"""Stored results are used again only where a network still answers as it did when they were made."""
+"""Stored results are used again only if a network has the same outputs as when they were computed."""
 
 from __future__ import annotations
 
@@ -115,12 +115,12 @@ def test_what_shapes_answers_beside_code_and_weights_is_in_the_key(
     if how != "lazy":  # whose code is in the key
         name = "configured" if how == "config" else f"configured:how={how}"
         said = " ".join(called.err.split())
-        assert f"model '{name}' answers otherwise than when its stored results were made" in said
+        assert f"model '{name}' has other outputs than when its stored results were computed" in said
     change(how, "0", tmp_path, monkeypatch)
     called, again = run(how)
     assert clean(again) == clean(before)
     assert "all 1 cells come from the store" in called.err
-    assert "answers otherwise" not in called.err
+    assert "has other outputs" not in called.err
 
 
 def test_a_dry_run_tells_what_a_run_would_do_and_writes_nothing(
@@ -135,14 +135,14 @@ def test_a_dry_run_tells_what_a_run_would_do_and_writes_nothing(
     change("file", "99", tmp_path, monkeypatch)
     called, _ = run("file", "--dry-run")
     assert called.out[:5] == "to do"
-    assert "answers otherwise" in called.err
+    assert "has other outputs" in called.err
     assert before == {path: path.read_bytes() for path in (tmp_path / "store").rglob("*.json")}
 
 
 def test_a_network_that_answers_at_random_is_named_and_never_used_again(run: Run) -> None:
     for _ in range(2):
         called, _ = run("dropout")
-        assert "answers at random" in called.err
+        assert "is random: two passes" in called.err
         assert "0 in the store, 1 to do" in called.err
 
 
@@ -160,7 +160,7 @@ def test_a_network_that_ends_its_process_or_differs_there_fails_in_its_cell(run:
     assert "its worker process died" in results["cells"][0]["error"]
     called, results = run("process", "--jobs", 2)
     assert called.code == 1
-    assert "model 'configured:how=process' answers otherwise in a worker" in results["cells"][0]["error"]
+    assert "model 'configured:how=process' has other outputs in a worker" in results["cells"][0]["error"]
 
 
 def test_what_networks_answered_is_an_entry_of_the_store(
@@ -250,7 +250,7 @@ def test_what_shapes_a_plugins_defense_is_in_the_key(
     called, after = run("0")
     assert before[0] == after[0]
     assert after[1] < before[1]
-    assert "answers otherwise than when its stored results were made" in " ".join(called.err.split())
+    assert "has other outputs than when its stored results were computed" in " ".join(called.err.split())
     called, again = run("1")
     assert again == before
     assert "all 2 cells come from the store" in called.err
@@ -340,7 +340,7 @@ def test_what_shapes_a_plugins_attack_is_in_the_key(pulled: Pulled, how: str, jo
     called, after = pulled(how, "0.1", jobs)
     assert before[0]["robust_accuracy"] == after[0]["robust_accuracy"]
     assert before[1]["robust_accuracy"] < after[1]["robust_accuracy"]
-    assert f"attack 'pull{'' if how == 'variable' else ':how=file'}' answers otherwise" in " ".join(called.err.split())
+    assert f"attack 'pull{'' if how == 'variable' else ':how=file'}' has other outputs" in " ".join(called.err.split())
     called, again = pulled(how, jobs=jobs)
     assert again == before
     assert "all 2 cells come from the store" in called.err
@@ -349,7 +349,7 @@ def test_what_shapes_a_plugins_attack_is_in_the_key(pulled: Pulled, how: str, jo
 def test_an_attack_that_asks_very_often_is_known_by_what_it_asked(pulled: Pulled) -> None:
     pulled("long")
     assert "all 2 cells come from the store" in pulled("long")[0].err
-    assert "answers otherwise" in pulled("long", "0.8")[0].err
+    assert "has other outputs" in pulled("long", "0.8")[0].err
 
 
 def test_an_attack_that_draws_from_global_generators_is_found_again_and_one_of_its_own_is_not(pulled: Pulled) -> None:
@@ -358,7 +358,7 @@ def test_an_attack_that_draws_from_global_generators_is_found_again_and_one_of_i
     pulled("random")
     called, _ = pulled("random")
     assert "1 in the store, 1 to do" in called.err
-    assert "attack 'pull:how=random' answers at random" in called.err
+    assert "attack 'pull:how=random' is random: two passes" in called.err
 
 
 @pytest.mark.parametrize(

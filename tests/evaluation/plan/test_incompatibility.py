@@ -86,7 +86,7 @@ def test_when_nothing_fits_nothing_runs(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "message"), [("raises", "RuntimeError: cannot tell"), ('"is wrong"', "answers misfit() by 7")]
+    ("how", "message"), [("raises", "RuntimeError: cannot tell"), ('"is wrong"', "returned 7 from misfit()")]
 )
 def test_a_defense_that_cannot_answer_fails_its_own_cells(run: Run, how: str, message: str) -> None:
     called, results = run("toy-keep", f"picky:how={how}")

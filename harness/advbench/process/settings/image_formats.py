@@ -1,13 +1,13 @@
-"""The tables by which PIL finds the code that reads and writes each format of image files."""
+"""PIL's tables of functions that read and write each image format."""
 
 from __future__ import annotations
 
 import sys
 from typing import Any
 
-from advbench.process.setting import Setting
+from advbench.process.settings.setting import Setting
 
-__all__ = ["image_formats"]
+__all__ = ["image_format_setting"]
 
 _TABLES = ("OPEN", "SAVE", "SAVE_ALL", "DECODERS", "ENCODERS")
 
@@ -15,16 +15,16 @@ Tables = dict[str, dict[str, Any]]
 
 
 def _read() -> Tables:
-    """The entries of each table; none where PIL is not loaded."""
+    """The entries of each table; empty if PIL is not loaded."""
     image = sys.modules.get("PIL.Image")
     if image is None:
         return {}
-    image.preinit()  # the common formats, so that a component that registers them itself changes nothing
+    image.preinit()  # registers the common formats, so that a component that does so changes nothing
     return {name: dict(table) for name in _TABLES if isinstance(table := getattr(image, name, None), dict)}
 
 
 def _replaced(before: Tables, now: Tables) -> list[tuple[str, str]]:
-    """Tables and formats whose entry is another; formats that are added change nothing of the others."""
+    """Tables and formats with a replaced entry; added formats do not count."""
     return [
         (name, entry)
         for name, entries in before.items()
@@ -38,10 +38,12 @@ def _write(before: Tables) -> None:
         getattr(sys.modules["PIL.Image"], name)[entry] = before[name][entry]
 
 
-def _told(before: Tables, now: Tables) -> str:
+def _describe(before: Tables, now: Tables) -> str:
     return ", ".join(f"PIL.Image.{name}[{entry!r}]" for name, entry in _replaced(before, now)[:3])
 
 
-def image_formats() -> Setting:
-    """The setting that holds all tables."""
-    return Setting("the image formats of PIL", _read, _write, _told, lambda before, now: bool(_replaced(before, now)))
+def image_format_setting() -> Setting:
+    """One setting for all tables."""
+    return Setting(
+        "the image formats of PIL", _read, _write, _describe, lambda before, now: bool(_replaced(before, now))
+    )

@@ -13,9 +13,9 @@ import torch
 from torch.nn.modules import module as modules
 
 from advbench.process.float32 import float32_settings, set_float32
-from advbench.process.setting import Setting, nothing_told
+from advbench.process.settings.setting import Setting, describe_nothing
 
-__all__ = ["settings_of_torch"]
+__all__ = ["torch_settings"]
 
 _HOOKS = [name for name, value in vars(modules).items() if name.startswith("_global_") and isinstance(value, dict)]
 
@@ -25,7 +25,7 @@ def _raises(before: dict[str, str], now: dict[str, str]) -> bool:
 
 
 def _flushes() -> bool:
-    """Whether the processor takes the smallest numbers for zero, as ``torch.set_flush_denormal`` lets it."""
+    """Whether the processor flushes denormal numbers to zero; see ``torch.set_flush_denormal``."""
     smallest, two = sys.float_info.min, 2.0
     return smallest / two == 0
 
@@ -41,20 +41,20 @@ def _set_hooks(before: tuple[tuple[Any, ...], ...]) -> None:
             del hooks[key]
 
 
-_kernels_at: tuple[int, frozenset[str]] = (-1, frozenset())
+_known_kernels: tuple[int, frozenset[str]] = (-1, frozenset())
 
 
 def _kernels() -> frozenset[str]:
-    """The operators of torch's own that Python code has given another implementation."""
-    global _kernels_at  # noqa: PLW0603  there are thousands of other entries
+    """Operators of torch itself with an implementation in Python."""
+    global _known_kernels  # noqa: PLW0603  a cache, since there are thousands of other entries
     known: set[str] = getattr(torch.library, "_impls", set())
-    if len(known) != _kernels_at[0]:
+    if len(known) != _known_kernels[0]:
         ends = ("/CPU", "/CUDA", "/Autograd", "/AutogradCPU", "/AutogradCUDA", "/CompositeImplicitAutograd")
-        _kernels_at = len(known), frozenset(k for k in known if k.startswith("aten/") and k.endswith(ends))
-    return _kernels_at[1]
+        _known_kernels = len(known), frozenset(k for k in known if k.startswith("aten/") and k.endswith(ends))
+    return _known_kernels[1]
 
 
-def _kernels_told(before: frozenset[str], now: frozenset[str]) -> str:
+def _describe_kernels(before: frozenset[str], now: frozenset[str]) -> str:
     return ", ".join(sorted(before ^ now)[:3])
 
 
@@ -71,13 +71,13 @@ def _leave_inference(_: bool) -> None:
 
 
 def _backends() -> tuple[Any, ...]:
-    found: list[Any] = []
+    values: list[Any] = []
     for owner, name in _SWITCHES:
         with contextlib.suppress(RuntimeError):
-            found.append(getattr(owner, name))
+            values.append(getattr(owner, name))
             continue
-        found.append(None)
-    return tuple(found)
+        values.append(None)
+    return tuple(values)
 
 
 def _set_backends(before: tuple[Any, ...]) -> None:
@@ -86,10 +86,10 @@ def _set_backends(before: tuple[Any, ...]) -> None:
             setattr(owner, name, value)
 
 
-def _backends_told(before: tuple[Any, ...], now: tuple[Any, ...]) -> str:
+def _describe_backends(before: tuple[Any, ...], now: tuple[Any, ...]) -> str:
     rows = zip(_SWITCHES, before, now, strict=True)
-    named = [(f"{owner.__name__.removeprefix('torch.')}.{name}", of, to) for (owner, name), of, to in rows]
-    return ", ".join(f"{name} to {to}" for name, of, to in named if of != to)
+    named = [(f"{owner.__name__.removeprefix('torch.')}.{name}", old, new) for (owner, name), old, new in rows]
+    return ", ".join(f"{name} to {new}" for name, old, new in named if old != new)
 
 
 _SWITCHES = [
@@ -104,21 +104,21 @@ _SWITCHES = [
 ]
 
 
-def _float32_told(before: dict[str, Any], now: dict[str, Any]) -> str:
-    told = (f"{name} to {value}" for name, value in now.items() if before.get(name) != value)
-    return next(told, "its settings contradict one another")
+def _describe_float32(before: dict[str, Any], now: dict[str, Any]) -> str:
+    changes = (f"{name} to {value}" for name, value in now.items() if before.get(name) != value)
+    return next(changes, "its settings contradict one another")
 
 
 def _modes() -> Iterator[Setting]:
-    """Modes of torch that code may enter and not leave; those that this torch has."""
+    """Modes of torch that code may enter and not leave, as far as this version of torch has them."""
     c, autograd = torch._C, torch._C._autograd
     for name, length, pop in (
         ("function", getattr(c, "_len_torch_function_stack", None), getattr(c, "_pop_torch_function_stack", None)),
         ("dispatch", getattr(c, "_len_torch_dispatch_stack", None), lambda: c._pop_torch_dispatch_stack(None)),
     ):
         if length is not None and pop is not None:
-            told = f"which torch {name} modes are entered"
-            yield Setting(told, length, _pop(length, pop), lambda before, now: f"{now}, before {before}")
+            label = f"which torch {name} modes are entered"
+            yield Setting(label, length, _pop(length, pop), lambda before, now: f"{now}, before {before}")
     yield Setting("whether torch is in inference mode", torch.is_inference_mode_enabled, _leave_inference)
     anomalies: Callable[[], Any] = lambda: (torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled())  # noqa: E731
     yield Setting("anomaly detection", anomalies, lambda before: torch.set_anomaly_enabled(*before))
@@ -149,7 +149,7 @@ def _set_autocast(before: tuple[Any, ...]) -> None:
         torch.set_autocast_dtype(kind, dtype)
 
 
-def _of_arithmetic() -> Iterator[Setting]:
+def _arithmetic() -> Iterator[Setting]:
     yield Setting("torch's default dtype", torch.get_default_dtype, torch.set_default_dtype)
     yield Setting(
         "torch's default device",
@@ -162,16 +162,16 @@ def _of_arithmetic() -> Iterator[Setting]:
         torch.are_deterministic_algorithms_enabled,
         torch.use_deterministic_algorithms,
     )
-    yield Setting("how torch computes float32", float32_settings, set_float32, told=_float32_told)
-    yield Setting("torch's backends", _backends, _set_backends, told=_backends_told)
+    yield Setting("how torch computes float32", float32_settings, set_float32, describe=_describe_float32)
+    yield Setting("torch's backends", _backends, _set_backends, describe=_describe_backends)
     yield Setting("how many threads torch takes", torch.get_num_threads, torch.set_num_threads)
     yield Setting("how many threads torch takes between operators", torch.get_num_interop_threads)
     yield Setting("whether tiny numbers count as zero", _flushes, torch.set_flush_denormal)
     yield Setting("how numpy treats floating-point errors", np.geterr, lambda old: np.seterr(**old), matters=_raises)
-    yield Setting("hooks on all modules", _hooks, _set_hooks, told=nothing_told)
-    yield Setting("operators of torch", _kernels, told=_kernels_told)
+    yield Setting("hooks on all modules", _hooks, _set_hooks, describe=describe_nothing)
+    yield Setting("operators of torch", _kernels, describe=_describe_kernels)
 
 
-def settings_of_torch() -> tuple[Setting, ...]:
-    """All of them; modes come first, since they change what the others do."""
-    return *_modes(), *_of_arithmetic()
+def torch_settings() -> tuple[Setting, ...]:
+    """All settings of torch and numpy; modes come first, since they affect the others."""
+    return *_modes(), *_arithmetic()

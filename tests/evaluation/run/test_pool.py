@@ -1,4 +1,4 @@
-"""Workers are compared with the driver before any work, and pools of others are taken care of when they break."""
+"""Workers are compared with the driver before any work, and broken pools are reopened."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.conftest import TOY, Called
 from advbench.api import Executor
 from advbench.evaluation.run.scheduler import RETRIES
 from advbench.executors.processes import Processes
-from advbench.executors.workers import WorkerPool
+from advbench.executors.workers import ProcessPool
 
 Toy = Callable[..., tuple[Called, dict[str, Any]]]
 
 
 @pytest.mark.parametrize(
-    ("told", "message"),
+    ("differs", "message"),
     [
         ({"torch": "1.0"}, "worker far has another torch: 1.0, and not "),
         (
@@ -32,18 +32,18 @@ Toy = Callable[..., tuple[Called, dict[str, Any]]]
         ),
         ({"attack toy-sign": None}, "worker far has no attack toy-sign: it is older; install it there"),
         ({"store": "another"}, "worker far does not see the store"),
-        (OSError("no module"), "worker far cannot tell what it has: no module; is advbench"),
+        (OSError("no module"), "worker far cannot report its versions: no module; is advbench"),
     ],
     ids=["version", "code", "missing", "store", "nothing"],
 )
 def test_a_worker_that_has_something_else_is_refused_by_name(
-    call: Callable[..., Called], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, told: Any, message: str
+    call: Callable[..., Called], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, differs: Any, message: str
 ) -> None:
     def answers(self: Processes, pool: Any, function: Callable[..., Any], *args: Any) -> Mapping[str, Any]:
         answer = function(*args)
-        if not isinstance(told, dict):
-            return {"near": answer, "far": told}
-        changed = {**answer, **told}
+        if not isinstance(differs, dict):
+            return {"near": answer, "far": differs}
+        changed = {**answer, **differs}
         return {"near": answer, "far": {name: value for name, value in changed.items() if value is not None}}
 
     monkeypatch.setattr(Processes, "everywhere", answers)
@@ -60,7 +60,7 @@ class Breaking(FuturesExecutor):
     culprit: Any = None
 
     def __init__(self) -> None:
-        self.pool = WorkerPool(1)
+        self.pool = ProcessPool(1)
         self.count = 0
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -104,13 +104,13 @@ def test_a_pool_that_breaks_is_opened_anew_and_only_the_culprit_fails(
 
 
 def test_a_task_is_tried_as_often_as_the_guide_says() -> None:
-    guide = (Path(__file__).parents[2] / "docs" / "guides" / "many-machines.md").read_text()
+    guide = (Path(__file__).parents[3] / "docs" / "guides" / "many-machines.md").read_text()
     assert RETRIES == 2
     assert "is given to another worker, twice at most" in guide
 
 
 def test_gpus_are_dealt_out_to_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    from advbench.executors.fresh import visible_gpus
+    from advbench.executors.spawn import visible_gpus
 
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert [visible_gpus(number, 2) for number in range(3)] == [{"CUDA_VISIBLE_DEVICES": one} for one in "010"]
@@ -123,38 +123,38 @@ def test_a_worker_sees_the_gpu_that_was_dealt_to_it(monkeypatch: pytest.MonkeyPa
     import os
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
-    pool = WorkerPool(2, gpus=2)
+    pool = ProcessPool(2, gpus=2)
     seen = pool.everywhere(os.getenv, "CUDA_VISIBLE_DEVICES")
     pool.shutdown()
     assert seen == {"worker 0": "5", "worker 1": "7"}
 
 
-def test_a_task_whose_material_is_no_longer_that_of_its_key_is_not_stored(toy: Toy, tmp_path: Path) -> None:
+def test_a_task_whose_key_inputs_have_changed_is_not_stored(toy: Toy, tmp_path: Path) -> None:
     from advbench.evaluation.plan.tasks import CleanTask
     from advbench.evaluation.work import workspace as current
     from advbench.evaluation.work.execute import execute
     from advbench.store import Store
 
     toy(defenses=["toy-keep"])
-    place = current._current
-    assert place is not None
+    workspace = current._current
+    assert workspace is not None
     (path,) = (tmp_path / "store" / "clean").glob("*/*.json")
     key_inputs = Store(tmp_path / "store").read_key_inputs("clean", path.stem)
     assert key_inputs is not None
     ids = tuple(range(40))
     task = CleanTask({**key_inputs, "torch": "1.0"}, ids, "toy", "toy-linear", "toy-keep", 0)
-    outcome = execute(place.environment, task)
+    outcome = execute(workspace.environment, task)
     assert "torch changed on disk while the run was under way" in outcome.error
-    assert not execute(place.environment, dataclasses.replace(task, key_inputs=key_inputs)).error
+    assert not execute(workspace.environment, dataclasses.replace(task, key_inputs=key_inputs)).error
 
 
 DIES = """
 import os, sys
 from pathlib import Path
 from advbench.store import Store
-with Store(Path(sys.argv[1])).timeout_marker(sys.argv[2]) as note:
-    note.write(sys.argv[3])
-    note.flush()
+with Store(Path(sys.argv[1])).timeout_marker(sys.argv[2]) as marker:
+    marker.write(sys.argv[3])
+    marker.flush()
     os._exit(1)
 """
 
@@ -174,7 +174,7 @@ def test_a_worker_to_which_a_pool_gives_what_ended_others_says_what_the_driver_w
 ) -> None:
     from advbench.evaluation.plan.tasks import CleanTask
     from advbench.evaluation.work import workspace as current
-    from advbench.evaluation.work.execute import execute, note_of
+    from advbench.evaluation.work.execute import execute, timeout_marker_name
     from advbench.store import Store
 
     toy(defenses=["toy-keep"])
@@ -187,7 +187,7 @@ def test_a_worker_to_which_a_pool_gives_what_ended_others_says_what_the_driver_w
     ids = tuple(current._current.images("toy").ids.tolist())
     task = CleanTask(key_inputs, ids, "toy", "toy-linear", "toy-keep", 0)
     for text in written:
-        words = [sys.executable, "-c", DIES, str(tmp_path / "store"), note_of(environment, task), text]
+        words = [sys.executable, "-c", DIES, str(tmp_path / "store"), timeout_marker_name(environment, task), text]
         assert subprocess.run(words, check=False).returncode == 1
     assert execute(environment, task).error == error
     assert list((tmp_path / "store" / "tmp").iterdir()) == []
