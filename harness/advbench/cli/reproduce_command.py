@@ -7,8 +7,8 @@ from typing import TextIO
 
 from advbench.cli.flags import add_data_dir, add_how_to_run, add_plugin_flags, add_store, add_verbosity
 from advbench.cli.interruption import resumable
-from advbench.cli.parser import at_least
 from advbench.process.gc_tuning import gc_paused
+from advbench.session.values import at_least
 
 DATASETS = ("mnist", "cifar10")
 
