@@ -153,9 +153,7 @@ class Session:
             device=device,
             batch_size=options.batch_size,
             threads=_threads(options.jobs) if local else None,
-            memory=(options.memory or (memory_per_worker(options.jobs) if local else None))
-            if device == "cpu"
-            else None,
+            memory=(options.memory or default_memory) if device == "cpu" else None,
             timeout=options.cell_timeout,
             core=CORE,
             # Plugins that changed this process while they loaded are not loaded in workers.
