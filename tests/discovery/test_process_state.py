@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 from tests import hostile_plugin
 
 from advbench.discovery import ProcessState, process_kept
-from advbench.discovery.attributes import watch_attributes
+from advbench.discovery.attributes import Attributes, watch_attributes
 
 IN_PROCESSES_OF_THEIR_OWN = ("core", "another", "files", "memory", "stdin", "stderr", "fork", "kernel", "warnings")
 
@@ -40,7 +41,7 @@ def test_what_torch_replaces_itself_is_no_change() -> None:
 def test_libraries_that_a_component_loads_itself_are_no_change() -> None:
     script = """
 from advbench.discovery import ProcessState
-from advbench.discovery.attributes import watch_attributes
+from advbench.discovery.attributes import Attributes, watch_attributes
 watch_attributes()
 process = ProcessState.now()
 import torchvision.models, scipy.ndimage, scipy.optimize, PIL.Image, foolbox, skimage.restoration
@@ -51,6 +52,31 @@ print(process.put_back(), process.put_back())
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "[] []\n"
+
+
+def test_a_descriptor_that_a_class_had_from_the_start_is_no_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Computed:
+        def __get__(self, instance: object, owner: type) -> int:
+            return 2
+
+    class Base:
+        def size(self) -> int:
+            return 1
+
+    class Made(Base):
+        size = Computed()
+
+    module = types.ModuleType("made_plugin")
+    for made in (Base, Made):
+        made.__module__ = "made_plugin"
+        setattr(module, made.__name__, made)
+    monkeypatch.setitem(sys.modules, "made_plugin", module)
+    watched = Attributes()
+    watched.include(frozenset({"made_plugin"}))
+    Made.more = 1  # type: ignore[attr-defined]
+    assert watched.changed() == []
+    Made.size = Computed()
+    assert [change.name for change in watched.changed()] == ["size"]
 
 
 def test_the_global_generators_begin_each_time_where_the_seed_says() -> None:

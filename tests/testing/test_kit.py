@@ -60,7 +60,7 @@ BROKEN = {
         "labels": ("independent of other samples' labels", "images that differ by"),
         "weak": ("fools a model that must fall", "0 fooled"),
         "moves-failures": ("marks what it cannot fool", "5 of 5 images changed"),
-        "bad-norm": ("budget and norm", "minimises 'l7'"),
+        "bad-norm": ("budget and norm", "has the minimized_norm 'l7'"),
         "bad-passes": ("budget and norm", "'many'"),
         "shape": ("images in range and within the budget", r"returned shape \(4, 1, 28, 28\)"),
     },

@@ -96,18 +96,18 @@ class Summary(NamedTuple):
         return self.status == "ok"
 
 
-def summarise(record: Mapping[str, Any], minimises: str | None) -> Summary:
+def summarise(record: Mapping[str, Any], minimized_norm: str | None) -> Summary:
     """Sums up a record.
 
     Args:
         record: A cell of the store.
-        minimises: The norm that its attack keeps small; None of a budget attack, or where it is unknown.
+        minimized_norm: The norm that its attack keeps small; None of a budget attack, or where it is unknown.
     """
     coordinates = tuple(map(sys.intern, _coordinates(record)))
     if record["status"] != "ok":
         return Summary(coordinates, record["status"], record["error"], record["n"])
     n, draws = record["n"], withstood(record)
-    images = _of_images(minimises, n, *[_fixed(record.get(name)) for name in _OF_IMAGES])
+    images = _of_images(minimized_norm, n, *[_fixed(record.get(name)) for name in _OF_IMAGES])
     return Summary(
         coordinates,
         "ok",
@@ -192,7 +192,7 @@ def _array(fixed: Any) -> np.ndarray[Any, Any]:
 
 
 @functools.lru_cache(maxsize=4)
-def _of_images(minimises: str | None, n: int, *fixed: Any) -> _Images:
+def _of_images(minimized_norm: str | None, n: int, *fixed: Any) -> _Images:
     """Sums up what is of the images alone: cells of one attack through many defenses follow upon each other."""
     told = {name: _array(one) for name, one in zip(_OF_IMAGES, fixed, strict=True) if one is not None}
     labels = told["labels"]
@@ -210,7 +210,7 @@ def _of_images(minimises: str | None, n: int, *fixed: Any) -> _Images:
         thrown_away=_count(kept, told.get("seen")),
         rounded_off=_turned(turned, labels, told.get("attacked_rounded_predictions"), right=True),
         rounded_on=_turned(kept, labels, told.get("attacked_rounded_predictions"), right=False),
-        curve=accuracy_at({**told, "n": n}, minimises) if minimises in ("linf", "l2") else None,
+        curve=accuracy_at({**told, "n": n}, minimized_norm) if minimized_norm in ("linf", "l2") else None,
         broken_by=Counter(told["component"].tolist()) if "component" in told else None,
         held=as_number(kept),
         answers=clean_answers(labels, told["attacked_clean_predictions"]),

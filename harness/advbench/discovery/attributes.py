@@ -235,7 +235,14 @@ def _counts(space: str, name: str, value: Any) -> bool:
         return False
     if isinstance(value, (*_DESCRIPTORS, torch.dtype)) or (type(value) is float and space in _CONSTANTS):
         return True
-    return callable(value) and getattr(value, "__module__", "") != "typing"
+    if _is_slot(value):
+        return False
+    return (callable(value) or hasattr(type(value), "__get__")) and getattr(value, "__module__", "") != "typing"
+
+
+def _is_slot(value: Any) -> bool:
+    """Whether a class's attribute stands for a part of its instances in C, such as ``__dict__``."""
+    return isinstance(value, (types.GetSetDescriptorType, types.MemberDescriptorType))
 
 
 def _replaced(space: _Space) -> Iterator[_Change]:

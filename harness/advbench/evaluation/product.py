@@ -44,12 +44,12 @@ def cells_of(
         answers: Who asks networks what they answer; None to ask none.
     """
     pair = _Pair(axes, dataset, model, ids)
-    misfit = _attempt(lambda: {"skipped": _misfit(dataset, model)})
+    incompatible = _attempt(lambda: {"skipped": _incompatibility(dataset, model)})
     bases = _attempt(partial(_bases, axes, dataset, model, sources=sources, device=device, answers=answers))
-    if isinstance(misfit, str):
-        yield from pair.without_keys(failed=misfit)
-    elif misfit["skipped"]:
-        yield from pair.without_keys(**misfit)
+    if isinstance(incompatible, str):
+        yield from pair.without_keys(failed=incompatible)
+    elif incompatible["skipped"]:
+        yield from pair.without_keys(**incompatible)
     elif isinstance(bases, str):
         yield from pair.without_keys(failed=bases)
     else:
@@ -64,7 +64,7 @@ def _bases(
 
     def base_of(model: Model) -> Base:
         base = Base.of(dataset, digest, model, axes.seed, device)
-        if answers is None or _misfit(dataset, model):
+        if answers is None or _incompatibility(dataset, model):
             return base
         if not is_self_contained(model):
             base = base.told(model, answers.of(model, base.model, dataset, base.dataset))
@@ -159,7 +159,7 @@ class _Pair:
         assert self.axes.surrogate is not None
         if self.axes.surrogate == self.model:
             return f"the surrogate {short(self.model)} is the model itself, which is the threat 'oblivious'"
-        return _misfit(self.dataset, self.axes.surrogate)
+        return _incompatibility(self.dataset, self.axes.surrogate)
 
     def _cell(self, attack: Attack, threat: Threat, defense: Chain, **rest: Any) -> Cell:
         return Cell(self.dataset, self.model, attack, threat, defense, self.axes.seed, ids=self.ids, **rest)
@@ -203,7 +203,7 @@ def _chunks(base: Base, ids: tuple[int, ...], attack: Attack, aim: Aim) -> tuple
     )
 
 
-def _misfit(dataset: Dataset, model: Model) -> str:
+def _incompatibility(dataset: Dataset, model: Model) -> str:
     """Why a model cannot classify a dataset, or nothing."""
     if model.image_shape not in (None, dataset.image_shape):
         return f"{model.name} takes images of {model.image_shape}, {dataset.name} has {dataset.image_shape}"
@@ -214,16 +214,16 @@ def _misfit(dataset: Dataset, model: Model) -> str:
 
 def _refusal_of(part: Defense, dataset: Dataset) -> bool:
     """Whether a defense cannot take a dataset's images, or cannot say."""
-    answer = _attempt(lambda: (part.misfit(dataset.image_shape),))
+    answer = _attempt(lambda: (part.incompatibility(dataset.image_shape),))
     return isinstance(answer, str) or bool(answer[0])
 
 
 def _refusal(defense: Chain, image_shape: tuple[int, int, int]) -> dict[str, str]:
     """Why a defense cannot take images of a shape, as its cells' ``skipped`` or ``failed``; empty where it can."""
-    answer = _attempt(lambda: (defense.misfit(image_shape),))
+    answer = _attempt(lambda: (defense.incompatibility(image_shape),))
     if isinstance(answer, str):
         return {"failed": answer}
     if not isinstance(answer[0], str):
-        return {"failed": f"defense {short(defense)!r} answers misfit() by {answer[0]!r}; expected a text"}
+        return {"failed": f"defense {short(defense)!r} returned {answer[0]!r} from incompatibility(); expected a text"}
     reason = " ".join(answer[0].split())
     return {"skipped": reason} if reason else {}

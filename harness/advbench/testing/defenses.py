@@ -21,7 +21,7 @@ _NEAR = 1e-5
 def defense_rules(defense: Defense) -> Iterator[Rule]:
     """Shape, type, range, inputs, randomness, batches, gradients, device."""
     apply, approximation = origin(defense, "apply"), origin(defense, "approximation")
-    shapes = [shape for shape in SHAPES if not defense.misfit(shape)]
+    shapes = [shape for shape in SHAPES if not defense.incompatibility(shape)]
     trial = _Trial(defense, shapes)
     form = "float32 images of the shape and device that were given, finite"
     yield Rule("images of the same form", apply, trial.form, form)

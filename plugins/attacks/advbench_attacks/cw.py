@@ -69,7 +69,7 @@ class CarliniWagnerL2(Attack):
         )
         return foolbox_engine.minimise(attack, model, images, labels)
 
-    def minimises(self) -> Norm:
+    def minimized_norm(self) -> Norm:
         """L2."""
         return "l2"
 

@@ -46,7 +46,7 @@ class DecoupledDirectionAndNorm(Attack):
         del rng
         return shrink_norms(model, images, labels, steps=self.steps).confirmed(model)
 
-    def minimises(self) -> Norm:
+    def minimized_norm(self) -> Norm:
         """L2."""
         return "l2"
 

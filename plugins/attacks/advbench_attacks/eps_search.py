@@ -79,7 +79,7 @@ class EpsSearch(Attack):
         """The ball of radius eps in the norm, or None where the smallest eps is searched."""
         return None if self.search == "minimal" else Budget(cast(Norm, self.norm), self.eps)
 
-    def minimises(self) -> Norm:
+    def minimized_norm(self) -> Norm:
         """L∞, the norm of the search."""
         return "linf"
 

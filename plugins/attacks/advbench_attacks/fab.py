@@ -38,10 +38,10 @@ class TargetedFab(Attack):
         """Attacks one batch; see :meth:`advbench.api.Attack.run`."""
         del rng
         return AdaptiveBoundary(
-            model, images, labels, steps=self.steps, targets=self.targets, norm=self.minimises()
+            model, images, labels, steps=self.steps, targets=self.targets, norm=self.minimized_norm()
         ).run()
 
-    def minimises(self) -> Norm:
+    def minimized_norm(self) -> Norm:
         """The norm that is given."""
         return cast(Norm, self.norm)
 

@@ -60,9 +60,9 @@ class FastMinimumNorm(Attack):
     ) -> torch.Tensor:
         """Attacks one batch; see :meth:`advbench.api.Attack.run`."""
         del rng
-        nearest = NearestPoints(images, labels, self.minimises())
+        nearest = NearestPoints(images, labels, self.minimized_norm())
         rows = torch.arange(len(images), device=images.device)
-        first = to_first_boundary(for_rows(model, rows), images, labels, self.minimises(), steps=self.steps)
+        first = to_first_boundary(for_rows(model, rows), images, labels, self.minimized_norm(), steps=self.steps)
         rows = (first.logits.argmax(dim=1) == labels).nonzero().flatten()
         if not len(rows):
             return nearest.points
@@ -103,7 +103,7 @@ class FastMinimumNorm(Attack):
             points = (images + _projected(points - images + length * unit(gradient), eps, self.norm)).clamp(0, 1)
         nearest.look_at(model, rows, points)
 
-    def minimises(self) -> Norm:
+    def minimized_norm(self) -> Norm:
         """The norm that is given."""
         return cast(Norm, self.norm)
 

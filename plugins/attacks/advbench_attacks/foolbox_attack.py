@@ -114,7 +114,7 @@ class FoolboxAttack(Attack):
         norm = self._norm()
         return None if self.eps is None or norm is None else Budget(norm, self.eps)
 
-    def minimises(self) -> Norm | None:
+    def minimized_norm(self) -> Norm | None:
         """The attack's norm; None where its perturbations have none."""
         return self._norm()
 

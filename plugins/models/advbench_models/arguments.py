@@ -10,7 +10,7 @@ from typing import Any
 
 from advbench.api import ParameterError
 
-__all__ = ["misfit", "parse_arguments"]
+__all__ = ["argument_mismatch", "parse_arguments"]
 
 _NAMED = re.compile(r"\s*([A-Za-z_]\w*)\s*=(.*)", re.DOTALL)
 _FRACTION = re.compile(r"(-?\d+(?:\.\d+)?)/(\d+(?:\.\d+)?)")
@@ -44,7 +44,7 @@ def parse_arguments(text: str) -> tuple[list[Any], dict[str, Any]]:
     return placed, named
 
 
-def misfit(made: Callable[..., Any], placed: list[Any], named: dict[str, Any]) -> str:
+def argument_mismatch(made: Callable[..., Any], placed: list[Any], named: dict[str, Any]) -> str:
     """Why a callable does not take these arguments, or nothing; nothing, too, where Python does not know."""
     try:
         inspect.signature(made).bind(*placed, **named)

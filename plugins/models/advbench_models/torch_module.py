@@ -25,7 +25,7 @@ from advbench.api import (
     sha256_file,
     state_digest,
 )
-from advbench_models.arguments import misfit, parse_arguments
+from advbench_models.arguments import argument_mismatch, parse_arguments
 from advbench_models.normalised import Normalised, channel_values
 
 __all__ = ["TorchModule"]
@@ -115,7 +115,7 @@ class TorchModule(Model):
         elif not callable(found):
             raise UsageError(f"model {self.name!r}: build={self.build} is a {type(found).__name__}; expected a network")
         else:
-            reason = misfit(found, *self._arguments)
+            reason = argument_mismatch(found, *self._arguments)
         if reason:
             given = f"does not take args={self.args}" if self.args is not None else "needs args=…"
             raise UsageError(f"model {self.name!r}: build={self.build} {given} ({reason}); write args=3;width=16")

@@ -127,4 +127,4 @@ def test_in_python_too_a_value_that_would_not_be_heeded_is_refused():
 def test_an_attack_has_a_budget_or_says_which_norm_it_keeps_small(attack, budget, norm):
     assert attack.budget() == budget
     if budget is None:
-        assert attack.minimises() == norm
+        assert attack.minimized_norm() == norm

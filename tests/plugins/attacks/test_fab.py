@@ -147,7 +147,7 @@ def test_every_sample_is_fooled_and_the_inputs_stay_as_they_were(attack, network
     kept = images.clone()
     crafted = attack.run(network, images, labels, streams(range(100)))
     assert attack.budget() is None
-    assert attack.minimises() == attack.norm
+    assert attack.minimized_norm() == attack.norm
     assert (network(crafted).argmax(dim=1) != labels).all()
     assert crafted.min() >= 0
     assert crafted.max() <= 1

@@ -144,8 +144,8 @@ def test_the_boundary_with_another_class_than_the_likeliest_is_found_where_it_is
     planes = linear(weight, 0.03 * torch.randn(10, generator=generator) * weight.norm(dim=1) - 0.5 * weight.sum(dim=1))
     logits = planes(images)
     labels = logits.argmax(dim=1)
-    order = {"linf": INFINITY, "l2": 2.0, "l1": 1.0}[attack.minimises()]
-    dual = {"linf": 1.0, "l2": 2.0, "l1": INFINITY}[attack.minimises()]
+    order = {"linf": INFINITY, "l2": 2.0, "l1": 1.0}[attack.minimized_norm()]
+    dual = {"linf": 1.0, "l2": 2.0, "l1": INFINITY}[attack.minimized_norm()]
     widths = torch.linalg.vector_norm(weight[labels][:, None] - weight, dual, dim=2)
     distances = ((logits.gather(1, labels[:, None]) - logits) / widths).scatter(1, labels[:, None], INFINITY)
     assert (distances.argmin(dim=1) != logits.topk(2, dim=1).indices[:, 1]).any()
@@ -192,7 +192,7 @@ def test_fmn_is_nearest_in_the_norm_that_it_is_given(network, many, streams):
     for norm in norms:
         medians = {attacked: size(change, norm).median() for attacked, change in found.items()}
         assert min(medians, key=medians.__getitem__) == norm
-        assert FastMinimumNorm(norm=norm).minimises() == norm
+        assert FastMinimumNorm(norm=norm).minimized_norm() == norm
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def test_minimal_attacks_find_the_distance(classes, scale, dtype, streams):
     far = model.distances(images, labels, "l1") < 0.25  # a single pixel stays within [0, 1]
     off = 0.1 if dtype == torch.float16 else 0.02
     for attack in MINIMAL:
-        norm = attack.minimises()
+        norm = attack.minimized_norm()
         crafted = attack.run(model, images, labels, streams(range(len(images))))
         found = (crafted - images).double().flatten(1).norm(p=ORDERS[norm], dim=1)
         ratio = found / model.distances(images, labels, norm)
