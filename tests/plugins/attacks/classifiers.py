@@ -53,11 +53,26 @@ class Noisy(torch.nn.Module):
         return logits + self.rng.normal(logits.shape[1], std=0.05)
 
 
-class Undefined(torch.nn.Module):
-    """Five constant logits, whose gradients are no numbers."""
+class Constant(torch.nn.Module):
+    """Three logits that are the same for every image: the first class, whose gradients are zero."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        assert images.isfinite().all(), "asked about what is no image"
+        return images.flatten(1).sum(dim=1, keepdim=True) * 0 + torch.tensor([[1.0, 0.0, 0.0]])
+
+
+class Undefined(torch.nn.Module):
+    """Five constant logits, whose gradients are no numbers.
+
+    Args:
+        images_only: Whether an attack may ask about images alone, and not about pixels that are no numbers.
+    """
+
+    def __init__(self, *, images_only: bool = True) -> None:
+        super().__init__()
+        self.images_only = images_only
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        assert images.isfinite().all() or not self.images_only, "asked about what is no image"
         root = (images.flatten(1).sum(dim=1, keepdim=True) * 0).sqrt()  # its slope is 0 · ∞
         return root + torch.tensor([[0.0, 0.1, 0.2, 0.3, 1.0]])
 

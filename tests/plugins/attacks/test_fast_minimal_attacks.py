@@ -2,6 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.plugins.attacks.checks import (
+    check_clean_images_where_gradients_are_undefined,
+    check_clean_images_where_nothing_fools,
+    check_independence_of_the_batch,
+    some_mislabelled,
+)
 
 from advbench.api import Attack, ParameterError
 from advbench_attacks import fmn
@@ -80,9 +86,7 @@ def test_every_sample_is_fooled_and_the_inputs_stay_as_they_were(attack, network
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
 def test_a_samples_result_does_not_depend_on_its_batch(attack, network, images, labels, streams):
-    whole = attack.run(network, images, labels, streams(range(6)))
-    parts = [attack.run(network, images[i], labels[i], streams(i.tolist())) for i in torch.arange(6).split([1, 3, 2])]
-    torch.testing.assert_close(torch.cat(parts), whole, atol=1e-5, rtol=0)
+    check_independence_of_the_batch(attack, network, images, labels, streams, tolerance=1e-5)
 
 
 @pytest.fixture
@@ -227,8 +231,7 @@ def test_without_a_crossing_fmn_goes_beyond_its_estimate_of_the_boundary(plane, 
 def test_a_sample_that_is_misclassified_already_keeps_its_clean_image_and_costs_no_step(
     attack, network, images, labels, streams, recorded
 ):
-    wrong = torch.tensor([False, True, False, False, True, False])
-    labels = torch.where(wrong, (labels + 1) % 10, labels)
+    wrong, labels = some_mislabelled(labels)
     recorder = recorded(network)
     crafted = attack.run(recorder, images, labels, streams(range(6)))
     assert torch.equal(crafted[wrong], images[wrong])
@@ -249,7 +252,7 @@ def test_a_batch_without_anything_to_do_is_left_alone(attack, network, images, l
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
 def test_the_model_is_told_which_samples_it_is_asked_about(attack, network, images, labels, streams):
-    wrong = torch.tensor([False, True, False, False, True, False])
+    _, labels = some_mislabelled(labels)
     asked: list[list[int]] = []
 
     class Aware(torch.nn.Module):
@@ -261,29 +264,18 @@ def test_the_model_is_told_which_samples_it_is_asked_about(attack, network, imag
             assert len(x) == 6, "a part of the batch without its rows"
             return network(x)
 
-    attack.run(Aware().eval(), images, torch.where(wrong, (labels + 1) % 10, labels), streams(range(6)))
+    attack.run(Aware().eval(), images, labels, streams(range(6)))
     assert asked == [list(range(6)), *[[0, 2, 3, 5]] * (looks_before(attack) + 100 - 9 + 1)]
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
 def test_a_classifier_that_cannot_be_fooled_leaves_the_clean_images(attack, images, streams):
-    class Constant(torch.nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x.flatten(1).sum(dim=1, keepdim=True) * 0 + torch.tensor([[1.0, 0.0, 0.0]])
-
-    labels = torch.zeros(6, dtype=torch.int64)
-    assert torch.equal(attack.run(Constant().eval(), images, labels, streams(range(6))), images)
+    check_clean_images_where_nothing_fools(attack, images, streams)
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
 def test_gradients_that_are_not_numbers_leave_the_clean_images(attack, images, streams):
-    class Undefined(torch.nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            root = (x.flatten(1).sum(dim=1, keepdim=True) * 0).sqrt()  # its slope is 0 · ∞
-            return root * torch.tensor([[1.0, 2.0, 3.0]]) + torch.tensor([[0.0, 0.0, 1.0]])
-
-    labels = torch.full((6,), 2)  # not the first class, which torch finds the largest of logits that are no numbers
-    assert torch.equal(attack.run(Undefined().eval(), images, labels, streams(range(6))), images)
+    check_clean_images_where_gradients_are_undefined(attack, images, streams)
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)

@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from tests.plugins.attacks.classifiers import Constant
 
 from advbench.api import Budget, ParameterError
 from advbench_attacks import foolbox_catalogue, foolbox_engine
@@ -42,13 +43,6 @@ def fooled(network: torch.nn.Module, crafted: torch.Tensor, labels: torch.Tensor
     logits = network(crafted)
     true = logits.gather(1, labels[:, None])[:, 0]
     return logits.scatter(1, labels[:, None], float("-inf")).amax(dim=1) > true - 1e-5
-
-
-class Constant(torch.nn.Module):
-    """Gives every image the first class, whatever it looks like."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.flatten(1).sum(dim=1, keepdim=True) * 0 + torch.tensor([[1.0, 0.0, 0.0]])
 
 
 @pytest.mark.parametrize("name", OFFERED)

@@ -2,6 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.plugins.attacks.checks import (
+    check_clean_images_where_gradients_are_undefined,
+    check_clean_images_where_nothing_fools,
+    check_independence_of_the_batch,
+    check_misclassified_samples_keep_their_images,
+)
 
 from advbench.api import Attack, ParameterError
 from advbench_attacks import boundary_steps
@@ -258,39 +264,22 @@ def test_cw_equals_foolbox_without_its_early_abort_to_the_bit(network, images, l
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
 def test_a_samples_result_does_not_depend_on_its_batch(attack, network, images, labels, streams):
-    whole = attack.run(network, images, labels, streams(range(6)))
-    parts = [attack.run(network, images[i], labels[i], streams(i.tolist())) for i in torch.arange(6).split([1, 3, 2])]
-    torch.testing.assert_close(torch.cat(parts), whole, atol=1e-5, rtol=0)
+    check_independence_of_the_batch(attack, network, images, labels, streams, tolerance=1e-5)
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
 def test_a_sample_that_is_misclassified_already_keeps_its_clean_image(attack, network, images, labels, streams):
-    wrong = torch.tensor([False, True, False, False, True, False])
-    labels = torch.where(wrong, (labels + 1) % 10, labels)
-    crafted = attack.run(network, images, labels, streams(range(6)))
-    assert torch.equal(crafted[wrong], images[wrong])
-    assert (crafted[~wrong] != images[~wrong]).flatten(1).any(dim=1).all()
+    check_misclassified_samples_keep_their_images(attack, network, images, labels, streams)
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
 def test_a_classifier_that_cannot_be_fooled_leaves_the_clean_images(attack, images, streams):
-    class Constant(torch.nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x.flatten(1).sum(dim=1, keepdim=True) * 0 + torch.tensor([[1.0, 0.0, 0.0]])
-
-    labels = torch.zeros(6, dtype=torch.int64)
-    assert torch.equal(attack.run(Constant().eval(), images, labels, streams(range(6))), images)
+    check_clean_images_where_nothing_fools(attack, images, streams)
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
 def test_gradients_that_are_not_numbers_leave_the_clean_images(attack, images, streams):
-    class Undefined(torch.nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            root = (x.flatten(1).sum(dim=1, keepdim=True) * 0).sqrt()  # its slope is 0 · ∞
-            return root * torch.tensor([[1.0, 2.0, 3.0]]) + torch.tensor([[0.0, 0.0, 1.0]])
-
-    labels = torch.full((6,), 2)  # not the first class, which torch finds the largest of logits that are no numbers
-    assert torch.equal(attack.run(Undefined().eval(), images, labels, streams(range(6))), images)
+    check_clean_images_where_gradients_are_undefined(attack, images, streams, images_only=False)
 
 
 def test_a_search_of_cw_without_success_does_not_return_black_images(network, images, labels, streams):

@@ -6,6 +6,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from tests.plugins.attacks.checks import (
+    check_clean_images_where_gradients_are_undefined,
+    check_clean_images_where_nothing_fools,
+)
 
 from advbench.api import SampleRandom
 from advbench_attacks.fgsm import FastGradientSign
@@ -203,23 +207,12 @@ def test_what_fools_the_model_alone_but_not_in_the_whole_batch_is_pushed_until_i
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
 def test_a_classifier_that_cannot_be_fooled_leaves_the_clean_images(attack, images, streams):
-    class Constant(torch.nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x.flatten(1).sum(dim=1, keepdim=True) * 0 + torch.tensor([[1.0, 0.0, 0.0]])
-
-    labels = torch.zeros(6, dtype=torch.int64)
-    assert torch.equal(attack.run(Constant().eval(), images, labels, streams(range(6))), images)
+    check_clean_images_where_nothing_fools(attack, images, streams)
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
 def test_gradients_that_are_not_numbers_leave_the_clean_images(attack, images, streams):
-    class Undefined(torch.nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            root = (x.flatten(1).sum(dim=1, keepdim=True) * 0).sqrt()  # its slope is 0 · ∞
-            return root * torch.tensor([[1.0, 2.0, 3.0]]) + torch.tensor([[0.0, 0.0, 1.0]])
-
-    labels = torch.full((6,), 2)
-    assert torch.equal(attack.run(Undefined().eval(), images, labels, streams(range(6))), images)
+    check_clean_images_where_gradients_are_undefined(attack, images, streams)
 
 
 def test_few_steps_are_no_worse_than_the_same_few_at_a_fixed_eps(network, many, streams):
