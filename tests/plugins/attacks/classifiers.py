@@ -106,3 +106,8 @@ class Staircase(torch.nn.Module):
 def inner_images(count: int) -> torch.Tensor:
     """Images of 1×3×4 so far inside [0, 1] that the bounds keep no attack from a linear classifier's boundary."""
     return 0.5 + (torch.rand(count, 1, 3, 4, generator=torch.Generator().manual_seed(4)) - 0.5) * 0.4
+
+
+def sizes(changes: torch.Tensor, norm: str) -> torch.Tensor:
+    """The norms of changes of images, shape (batch,), float64."""
+    return torch.linalg.vector_norm(changes.double().flatten(1), {"linf": float("inf"), "l2": 2.0}[norm], dim=1)

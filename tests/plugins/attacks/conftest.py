@@ -59,6 +59,13 @@ def labels(network: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.fixture
+def many(network: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    """A hundred images and the network's own predictions."""
+    images = torch.rand(100, 1, 6, 6, generator=torch.Generator().manual_seed(8))
+    return images, network(images).argmax(dim=1)
+
+
+@pytest.fixture
 def streams() -> Callable[..., SampleRandom]:
     """Makes the random streams of some sample ids."""
 

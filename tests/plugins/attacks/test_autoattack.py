@@ -18,13 +18,6 @@ ATTACKS = [AutoAttack(eps=eps, norm=norm, **CHEAP) for norm, eps in EPS.items()]
 ATTACKS += [AutoAttack("rand", eps, norm, steps=5) for norm, eps in EPS.items()]
 
 
-@pytest.fixture
-def many(network) -> tuple[torch.Tensor, torch.Tensor]:
-    """A hundred images and the network's own predictions."""
-    images = torch.rand(100, 1, 6, 6, generator=torch.Generator().manual_seed(8))
-    return images, network(images).argmax(dim=1)
-
-
 def alone(attack: AutoAttack):
     """What the parts are as attacks of their own."""
     shared = {"eps": attack.eps, "norm": attack.norm, "steps": attack.steps, "early_stop": attack.early_stop}

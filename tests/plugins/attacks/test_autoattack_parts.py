@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.plugins.attacks.checks import check_independence_of_the_batch, check_misclassified_samples_keep_their_images
-from tests.plugins.attacks.classifiers import Holed, Linear, Undefined, inner_images
+from tests.plugins.attacks.classifiers import Holed, Linear, Undefined, inner_images, sizes
 
 from advbench.api import Budget, ContractError, ParameterError
 from advbench_attacks import ascent
@@ -21,18 +20,6 @@ ASCENTS = [
     *(TargetedAutoPgd(0.2, norm, 2, steps=20) for norm in NORMS),
 ]
 ATTACKS = [*ASCENTS, *(SquareAttack(0.2, norm, queries=60) for norm in NORMS)]
-ORDERS = {"linf": float("inf"), "l2": 2.0}
-
-
-def sizes(changes: torch.Tensor, norm: str) -> torch.Tensor:
-    return torch.linalg.vector_norm(changes.double().flatten(1), ORDERS[norm], dim=1)
-
-
-@pytest.fixture
-def many(network) -> tuple[torch.Tensor, torch.Tensor]:
-    """A hundred images and the network's own predictions."""
-    images = torch.rand(100, 1, 6, 6, generator=torch.Generator().manual_seed(8))
-    return images, network(images).argmax(dim=1)
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
@@ -184,17 +171,6 @@ def test_the_squares_shrink_as_in_the_paper_at_10000_queries_and_in_proportion_a
     assert [pixel_share(query, 10_000) for query in (1, 10, 11, 50, 51, 201)] == [0.8, 0.8, 0.4, 0.4, 0.2, 0.1]
     assert pixel_share(9999, 10_000) == 0.8 / 512
     assert [pixel_share(query, 1000) for query in (1, 2, 21, 999)] == [0.8, 0.4, 0.1, 0.8 / 512]
-
-
-@pytest.mark.parametrize("attack", ATTACKS, ids=str)
-def test_a_samples_result_does_not_depend_on_its_batch(attack, network, images, labels, streams):
-    # Of two points with the same loss, another batch's rounding may make either the higher.
-    check_independence_of_the_batch(attack, network, images, labels, streams)
-
-
-@pytest.mark.parametrize("attack", ATTACKS, ids=str)
-def test_a_sample_that_is_misclassified_already_keeps_its_clean_image(attack, network, images, labels, streams):
-    check_misclassified_samples_keep_their_images(attack, network, images, labels, streams)
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)

@@ -4,13 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import linprog
-from tests.plugins.attacks.checks import (
-    check_clean_images_where_gradients_are_undefined,
-    check_clean_images_where_nothing_fools,
-    check_independence_of_the_batch,
-    check_misclassified_samples_keep_their_images,
-)
-from tests.plugins.attacks.classifiers import Holed, Linear, inner_images
+from tests.plugins.attacks.classifiers import Holed, Linear, inner_images, sizes
 
 from advbench.api import ParameterError
 from advbench_attacks.adaptive_boundary import AdaptiveBoundary
@@ -19,18 +13,6 @@ from advbench_attacks.halfspaces import to_boundary
 
 NORMS = ("linf", "l2")
 ATTACKS = [TargetedFab(norm, targets=3, steps=20) for norm in NORMS]
-ORDERS = {"linf": float("inf"), "l2": 2.0}
-
-
-def sizes(changes: torch.Tensor, norm: str) -> torch.Tensor:
-    return torch.linalg.vector_norm(changes.double().flatten(1), ORDERS[norm], dim=1)
-
-
-@pytest.fixture
-def many(network) -> tuple[torch.Tensor, torch.Tensor]:
-    """A hundred images and the network's own predictions."""
-    images = torch.rand(100, 1, 6, 6, generator=torch.Generator().manual_seed(8))
-    return images, network(images).argmax(dim=1)
 
 
 @pytest.mark.parametrize("batch", [1, 3, 8])
@@ -209,26 +191,6 @@ def test_more_steps_come_nearer_on_a_bent_boundary(norm, many, network, streams)
     assert (few > 1.01 * more).sum() > 30
     assert (more <= 1.02 * few).all()
     assert (more > 1.01 * most).sum() < 10, "points that barely cross the boundary must not stay there"
-
-
-@pytest.mark.parametrize("attack", ATTACKS, ids=str)
-def test_a_samples_result_does_not_depend_on_its_batch(attack, network, images, labels, streams):
-    check_independence_of_the_batch(attack, network, images, labels, streams)
-
-
-@pytest.mark.parametrize("attack", ATTACKS, ids=str)
-def test_a_sample_that_is_misclassified_already_keeps_its_clean_image(attack, network, images, labels, streams):
-    check_misclassified_samples_keep_their_images(attack, network, images, labels, streams)
-
-
-@pytest.mark.parametrize("attack", ATTACKS, ids=str)
-def test_a_classifier_that_cannot_be_fooled_leaves_the_clean_images(attack, images, streams):
-    check_clean_images_where_nothing_fools(attack, images, streams)
-
-
-@pytest.mark.parametrize("attack", ATTACKS, ids=str)
-def test_gradients_that_are_not_numbers_leave_the_clean_images(attack, images, streams):
-    check_clean_images_where_gradients_are_undefined(attack, images, streams)
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)

@@ -2,12 +2,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.plugins.attacks.checks import (
-    check_clean_images_where_gradients_are_undefined,
-    check_clean_images_where_nothing_fools,
-    check_independence_of_the_batch,
-    check_misclassified_samples_keep_their_images,
-)
 
 from advbench.api import Attack, ParameterError
 from advbench_attacks import boundary_steps
@@ -149,13 +143,6 @@ def test_every_sample_is_fooled_and_the_inputs_stay_as_they_were(attack, network
     assert torch.equal(images, kept)
 
 
-@pytest.fixture
-def many(network) -> tuple[torch.Tensor, torch.Tensor]:
-    """A hundred images and the network's own predictions."""
-    images = torch.rand(100, 1, 6, 6, generator=torch.Generator().manual_seed(8))
-    return images, network(images).argmax(dim=1)
-
-
 @pytest.mark.parametrize("candidates", [3, 10])
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_both_engines_of_deepfool_find_the_same_images(norm, candidates, network, many, streams, monkeypatch):
@@ -260,26 +247,6 @@ def test_cw_equals_foolbox_without_its_early_abort_to_the_bit(network, images, l
         binary_search_steps=3, steps=50, stepsize=0.05, initial_const=1e-2, abort_early=False
     )
     assert torch.equal(ours, by_hand(theirs, network, images, labels, None))
-
-
-@pytest.mark.parametrize("attack", ATTACKS, ids=str)
-def test_a_samples_result_does_not_depend_on_its_batch(attack, network, images, labels, streams):
-    check_independence_of_the_batch(attack, network, images, labels, streams, tolerance=1e-5)
-
-
-@pytest.mark.parametrize("attack", ATTACKS, ids=str)
-def test_a_sample_that_is_misclassified_already_keeps_its_clean_image(attack, network, images, labels, streams):
-    check_misclassified_samples_keep_their_images(attack, network, images, labels, streams)
-
-
-@pytest.mark.parametrize("attack", ATTACKS, ids=str)
-def test_a_classifier_that_cannot_be_fooled_leaves_the_clean_images(attack, images, streams):
-    check_clean_images_where_nothing_fools(attack, images, streams)
-
-
-@pytest.mark.parametrize("attack", ATTACKS, ids=str)
-def test_gradients_that_are_not_numbers_leave_the_clean_images(attack, images, streams):
-    check_clean_images_where_gradients_are_undefined(attack, images, streams, images_only=False)
 
 
 def test_a_search_of_cw_without_success_does_not_return_black_images(network, images, labels, streams):

@@ -6,10 +6,6 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from tests.plugins.attacks.checks import (
-    check_clean_images_where_gradients_are_undefined,
-    check_clean_images_where_nothing_fools,
-)
 
 from advbench.api import SampleRandom
 from advbench_attacks.fgsm import FastGradientSign
@@ -203,16 +199,6 @@ def test_what_fools_the_model_alone_but_not_in_the_whole_batch_is_pushed_until_i
     assert 0 < ours.sum() < 8
     assert fooled(model, found, model_labels).all()
     assert (linf(found, inner) <= model.distance(inner) + 0.01).all()
-
-
-@pytest.mark.parametrize("attack", ATTACKS, ids=str)
-def test_a_classifier_that_cannot_be_fooled_leaves_the_clean_images(attack, images, streams):
-    check_clean_images_where_nothing_fools(attack, images, streams)
-
-
-@pytest.mark.parametrize("attack", ATTACKS, ids=str)
-def test_gradients_that_are_not_numbers_leave_the_clean_images(attack, images, streams):
-    check_clean_images_where_gradients_are_undefined(attack, images, streams)
 
 
 def test_few_steps_are_no_worse_than_the_same_few_at_a_fixed_eps(network, many, streams):
