@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from advbench.cli.flags import add_data_dir, add_plugin_flags, add_run, add_store
-from advbench.cli.parser import at_least, device
+from advbench.cli.flags import add_data_dir, add_device, add_plugin_flags, add_run, add_store
+from advbench.cli.parser import at_least
 
 KINDS = ("attacks", "reconstructions", "strips", "confusion", "eps", "sweep", "scatter")
 """The kinds of figures, with which their files' names begin."""
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS), help="which figures (default: all)")
     add_store(parser)
     add_data_dir(parser)
-    parser.add_argument("--device", type=device, default="auto", metavar="auto|cpu|cuda:N", help="where to compute")
+    add_device(parser)
     add_plugin_flags(parser)
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import platformdirs
 
-from advbench.cli.parser import at_least, device, existing_folder, folder, gibibytes, seconds
+from advbench.cli.parser import at_least, device, existing_folder, folder, gibibytes, seconds, suggest
 
 __all__ = [
     "PRECISIONS",
     "add_check_convergence",
     "add_data_dir",
+    "add_device",
     "add_export",
     "add_format",
     "add_how_to_run",
@@ -104,12 +105,13 @@ def add_check_convergence(parser: argparse._ActionsContainer) -> None:
 
 def add_how_to_run(parser: argparse._ActionsContainer) -> None:
     """Adds the flags that change where and how cells are computed, and none of their results."""
-    parser.add_argument("--device", type=device, default="auto", metavar="auto|cpu|cuda:N", help="where to compute")
+    add_device(parser)
     parser.add_argument("--batch-size", type=at_least(1), default=250, metavar="N", help="images at once")
     parser.add_argument("--jobs", type=at_least(1), default=1, metavar="N", help="tasks at a time")
-    parser.add_argument(
+    executor = parser.add_argument(
         "--executor", metavar="NAME", help="what runs the tasks: serial, processes (for --jobs above 1), or dask"
     )
+    suggest(executor, "serial", "processes", "dask")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="the Dask scheduler whose workers run the tasks")
     parser.add_argument(
         "--cell-timeout",
@@ -132,6 +134,14 @@ def add_how_to_run(parser: argparse._ActionsContainer) -> None:
     )
     parser.add_argument("--fail-fast", action="store_true", help="stop at the first cell that fails")
     parser.add_argument("--dry-run", action="store_true", help="say what would run, and stop")
+
+
+def add_device(parser: argparse._ActionsContainer) -> None:
+    """Adds ``--device``."""
+    flag = parser.add_argument(
+        "--device", type=device, default="auto", metavar="auto|cpu|cuda:N", help="where to compute"
+    )
+    suggest(flag, "auto", "cpu", "cuda")
 
 
 def add_export(parser: argparse._ActionsContainer) -> None:
@@ -157,13 +167,14 @@ def add_format(parser: argparse._ActionsContainer) -> None:
 
 def add_run(parser: argparse._ActionsContainer) -> None:
     """Adds the argument that names a run."""
-    parser.add_argument(
+    run = parser.add_argument(
         "run",
         nargs="?",
         default="latest",
         metavar="RUN",
         help="a run's id, its beginning, 'latest', or 'latest~1' for the one before",
     )
+    suggest(run, "latest")
 
 
 def add_store(parser: argparse._ActionsContainer) -> None:

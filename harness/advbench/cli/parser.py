@@ -11,7 +11,17 @@ from typing import NoReturn
 
 from advbench.errors import UsageError
 
-__all__ = ["CommandParser", "HelpFormatter", "at_least", "device", "existing_folder", "folder", "gibibytes", "seconds"]
+__all__ = [
+    "CommandParser",
+    "HelpFormatter",
+    "at_least",
+    "device",
+    "existing_folder",
+    "folder",
+    "gibibytes",
+    "seconds",
+    "suggest",
+]
 
 _UNRECOGNIZED = re.compile(r"unrecognized arguments: (\S+)")
 _INVALID_CHOICE = re.compile(r"argument (.+?): invalid choice: '(.*?)' \(choose from (.*)\)")
@@ -47,6 +57,11 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str | None:
         silent = action.default is None or isinstance(action.default, list) or action.nargs == 0
         return action.help if silent else super()._get_help_string(action)
+
+
+def suggest(action: argparse.Action, *words: str) -> None:
+    """Words that shell completion offers for an argument that takes other words, too."""
+    action.suggestions = words  # type: ignore[attr-defined]
 
 
 def at_least(lowest: int) -> Callable[[str], int]:

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from advbench.cli.flags import add_data_dir, add_plugin_flags
-from advbench.cli.parser import at_least, device
+from advbench.cli.flags import add_data_dir, add_device, add_plugin_flags
+from advbench.cli.parser import at_least
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace weights that are there")
     parser.add_argument("--epochs", type=at_least(1), metavar="N", help="default: the recipe's own number")
     parser.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="seed of weights and order")
-    parser.add_argument("--device", type=device, default="auto", metavar="auto|cpu|cuda:N", help="where to compute")
+    add_device(parser)
     add_data_dir(parser)
     add_plugin_flags(parser)
 
