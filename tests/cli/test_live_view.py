@@ -22,6 +22,8 @@ from advbench.cli import progress
 from advbench.cli.live_board import window
 from advbench.report.markdown import Markdown
 
+pytestmark = pytest.mark.slow(minutes=2)
+
 TMUX = shutil.which("tmux")
 TOY = Path(__file__).parents[1] / "toy_plugin.py"
 SLOW = """

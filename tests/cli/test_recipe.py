@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from tests.conftest import TOY, Called
 
+pytestmark = pytest.mark.slow
+
 Toy = Callable[..., tuple[Called, dict[str, Any]]]
 
 BOTH = ("--threats", "oblivious", "adaptive")

@@ -28,6 +28,7 @@ def test_a_change_is_named_and_put_back(how: str) -> None:
         assert process.put_back() == []
 
 
+@pytest.mark.slow
 def test_what_torch_replaces_itself_is_no_change() -> None:
     watch_attributes()
     process = ProcessState.now()
@@ -38,6 +39,7 @@ def test_what_torch_replaces_itself_is_no_change() -> None:
     assert process.put_back() == []
 
 
+@pytest.mark.slow
 def test_libraries_that_a_component_loads_itself_are_no_change() -> None:
     script = """
 from advbench.discovery import ProcessState
