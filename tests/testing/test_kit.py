@@ -16,6 +16,8 @@ from advbench.api import Defense, SampleRandom
 from advbench.discovery import discover
 from advbench.testing import assert_conforms, check
 
+pytestmark = pytest.mark.slow
+
 PLUGIN = Path(__file__).with_name("broken_plugin.py")
 REGISTRY = discover(files=[PLUGIN])
 

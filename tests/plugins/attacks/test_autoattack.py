@@ -11,6 +11,8 @@ from advbench_attacks.fab import TargetedFab
 from advbench_attacks.logit_differences import margin
 from advbench_attacks.square import SquareAttack
 
+pytestmark = pytest.mark.slow
+
 CHEAP = {"steps": 2, "targets": 3, "queries": 60}
 EPS = {"linf": 0.03, "l2": 0.15}
 ORDERS = {"linf": float("inf"), "l2": 2.0}

@@ -11,6 +11,8 @@ from advbench_attacks.adaptive_boundary import AdaptiveBoundary
 from advbench_attacks.fab import TargetedFab
 from advbench_attacks.halfspaces import to_boundary
 
+pytestmark = pytest.mark.slow
+
 NORMS = ("linf", "l2")
 ATTACKS = [TargetedFab(norm, targets=3, steps=20) for norm in NORMS]
 

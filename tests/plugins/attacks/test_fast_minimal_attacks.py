@@ -12,6 +12,8 @@ from advbench_attacks.fab import TargetedFab
 from advbench_attacks.fmn import FastMinimumNorm
 from advbench_attacks.minimal_steps import NearestPoints, size
 
+pytestmark = pytest.mark.slow
+
 INFINITY = float("inf")
 ATTACKS = [DecoupledDirectionAndNorm(), *(FastMinimumNorm(norm=norm) for norm in ("linf", "l2", "l1"))]
 

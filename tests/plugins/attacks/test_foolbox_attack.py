@@ -11,6 +11,8 @@ from advbench.api import Budget, ParameterError
 from advbench_attacks import foolbox_catalogue, foolbox_engine
 from advbench_attacks.foolbox_attack import FoolboxAttack
 
+pytestmark = pytest.mark.slow
+
 QUICK = {"steps": 10, "directions": 20, "max_gradient_eval_steps": 20, "random_steps": 5}
 EPS = {"linf": 0.2, "l2": 0.8, "l1": 3.0}
 ORDERS = {"linf": float("inf"), "l2": 2.0, "l1": 1.0}

@@ -19,6 +19,8 @@ from advbench_attacks.fmn import FastMinimumNorm
 from advbench_attacks.pgd import ProjectedGradientDescent
 from advbench_attacks.square import SquareAttack
 
+pytestmark = pytest.mark.slow
+
 COUNT = 200
 SHAPE = (1, 3, 4)
 ORDERS = {"linf": math.inf, "l2": 2.0, "l1": 1.0}

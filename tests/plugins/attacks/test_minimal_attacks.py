@@ -9,6 +9,8 @@ from advbench_attacks.cw import CarliniWagnerL2
 from advbench_attacks.deepfool import DeepFool
 from advbench_attacks.minimal_steps import size
 
+pytestmark = pytest.mark.slow
+
 ENGINES = ("native", "foolbox")
 ATTACKS = [
     attack

@@ -11,6 +11,8 @@ from advbench.api import SampleRandom
 from advbench_attacks.fgsm import FastGradientSign
 from advbench_attacks.pgd import ProjectedGradientDescent
 
+pytestmark = pytest.mark.slow
+
 Streams = Callable[..., SampleRandom]
 
 FGSM = FastGradientSign(search="minimal")

@@ -13,6 +13,8 @@ from tests.plugins.attacks import (
 )
 from tests.plugins.attacks.classifiers import Constant, Undefined
 
+pytestmark = pytest.mark.slow
+
 FAB, QUICK = test_fab.ATTACKS, test_fast_minimal_attacks.ATTACKS
 EXACT, SEARCHES, PARTS = test_minimal_attacks.ATTACKS, test_minimal_search.ATTACKS, test_autoattack_parts.ATTACKS
 

@@ -26,6 +26,8 @@ from advbench_defenses.vqvae import VqVae
 from advbench_defenses.vqvae_network import VectorQuantiser, VqVaeNetwork
 from advbench_defenses.vqvae_training import add_noise
 
+pytestmark = pytest.mark.slow
+
 HIDDEN, WORDS = 16, 24
 SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
 
