@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from tests.conftest import Called
 
+pytestmark = pytest.mark.slow
+
 CHEATS = Path(__file__).parents[1] / "cheating_plugin.py"
 BOTH = ("--threats", "oblivious", "adaptive")
 
@@ -92,7 +94,6 @@ def test_the_best_attack_says_what_is_impossible(found: Callable[..., set[str]])
     assert criteria == {"iterative-weaker-than-single-step"}
 
 
-@pytest.mark.slow
 def test_a_run_in_order_raises_nothing(found: Callable[..., set[str]]) -> None:
     attacks = ["toy-sign:eps={0.05,0.1,0.2,0.4}", "cheat-slow:eps=0.2,steps=20", "toy-minimal"]
     defenses = ["toy-keep", "toy-dim", "cheat-steady", "toy-noise:sigma=0.05"]

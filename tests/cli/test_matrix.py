@@ -13,6 +13,8 @@ from tests.conftest import TOY, Called
 
 from advbench.store import Store
 
+pytestmark = pytest.mark.slow
+
 Toy = Callable[..., tuple[Called, dict[str, Any]]]
 
 
@@ -62,7 +64,6 @@ def test_the_json_has_every_field_of_the_contract(toy: Toy) -> None:
         assert 0 <= low <= cell["robust_accuracy"] <= high <= 1
 
 
-@pytest.mark.slow
 def test_one_set_of_adversarial_images_serves_all_defenses(toy: Toy, log: Path) -> None:
     toy(attacks=["toy-sign", "toy-sign:eps=0.2"], defenses=["toy-keep", "toy-dim", "toy-noise", "toy-dim:factor=0.9"])
     assert lines(log) == ["0.1 40", "0.2 40"]
@@ -274,7 +275,6 @@ def test_samples_in_several_chunks_are_all_attacked_once(toy: Toy, log: Path) ->
     assert {cell["n"] for cell in results["cells"]} == {1100}
 
 
-@pytest.mark.slow
 def test_two_worker_processes_give_the_same_cells_as_one(toy: Toy) -> None:
     flags = {"attacks": ["toy-sign:jitter=true", "toy-minimal"], "defenses": ["toy-keep", "toy-noise"]}
     _, one = toy(**flags, store="a")
