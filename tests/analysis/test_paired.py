@@ -14,7 +14,7 @@ from advbench.analysis.paired import compare_records, holm, mcnemar, more_by_cha
 
 
 @pytest.mark.parametrize(
-    ("first", "second"), [(0, 0), (1, 0), (3, 3), (0, 6), (5, 12), (40, 70), (3, 400), (900, 1000), (4900, 5100)]
+    ("first", "second"), [(0, 0), (1, 0), (3, 3), (0, 6), (5, 12), (40, 70), (3, 400), (900, 1000)]
 )
 def test_mcnemars_test_is_the_exact_binomial_one(first: int, second: int) -> None:
     total = first + second

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from tests.conftest import Called
 
+pytestmark = pytest.mark.slow
+
 Call = Callable[..., Called]
 
 GOOD = """
@@ -154,7 +156,6 @@ def test_only_what_has_a_contract_can_be_checked(call: Call, tmp_path: Path) -> 
     assert "there is nothing to check" in called.error_line()
 
 
-@pytest.mark.slow
 def test_an_installed_plugin_is_checked_by_its_name(
     call: Call, install: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

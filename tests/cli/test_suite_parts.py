@@ -12,6 +12,8 @@ from tests.conftest import TOY, Called
 
 from advbench.specs import load_suite, shipped_suites
 
+pytestmark = pytest.mark.slow
+
 SUITE = """
 description = "Toys in two parts"
 models = ["toy-linear"]
@@ -105,7 +107,6 @@ defenses = ["toy-dim", "toy-noise"]
     assert called.out.count("worst case") == 2
 
 
-@pytest.mark.slow
 def test_the_run_is_shown_and_resumed_like_any_other(run: Run, call: Call, tmp_path: Path) -> None:
     first, results = run()
     again, _ = run()
@@ -116,7 +117,6 @@ def test_the_run_is_shown_and_resumed_like_any_other(run: Run, call: Call, tmp_p
     assert call(*words, "--store", tmp_path / "store").out == first.out
 
 
-@pytest.mark.slow
 def test_datasets_and_models_pick_the_parts_that_have_them(run: Run, call: Call, tmp_path: Path) -> None:
     _, results = run("--datasets", "toy:size=40")
     assert {row[0] for row in coordinates(results)} == {"toy"}, "the spec may be written in full"

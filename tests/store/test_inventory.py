@@ -244,6 +244,7 @@ def writer(store: Store) -> Iterator[subprocess.Popen[str]]:
         yield process
 
 
+@pytest.mark.slow
 def test_an_old_file_of_a_writer_that_lives_is_being_written(store: Store, writer: subprocess.Popen[str]) -> None:
     assert writer.stdout is not None
     path = store.root / "tmp" / writer.stdout.readline().strip()

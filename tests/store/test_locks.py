@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from advbench.store import Store
 
 HOLD = """
@@ -23,6 +25,7 @@ with store.claim("a"), store.locks.writing():
 """
 
 
+@pytest.mark.slow
 def test_what_another_process_has_claimed_is_its_own_until_it_dies(tmp_path: Path) -> None:
     store = Store(tmp_path)
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
@@ -90,6 +93,7 @@ def note(folder: Path, how: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_how_processes_ended_at_a_task_is_told_of_those_alone_that_have_ended(tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert store.ended_at("ab12", surely=True) == []

