@@ -12,6 +12,8 @@ ROOT = Path(__file__).parents[1]
 HARNESS = ROOT / "harness" / "advbench"
 PLUGINS = sorted((ROOT / "plugins").glob("*/advbench_*"))
 FLOORS = {
+    "_deprecated": 0,
+    "_version": 0,
     "errors": 0,
     "exits": 0,
     "streams": 0,

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow(minutes=1)
+
 GOOD = """
 from dataclasses import dataclass
 from advbench.api import Defense, hookimpl, param

@@ -20,6 +20,8 @@ from advbench.errors import UnknownNameError
 from advbench.evaluation.plan.build import resolve_axes
 from advbench.specs import load_suite
 
+pytestmark = pytest.mark.slow
+
 PAPER = Path(__file__).parents[1] / "paper_plugin.py"
 SUITES = ["paper", "paper-fixed", "paper-ablations", "paper-noise", "paper-full"]
 

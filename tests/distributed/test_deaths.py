@@ -17,6 +17,8 @@ from advbench.api import WorkerLostError
 from advbench.executors.dask import Dask, _Pool
 from advbench.executors.dask_local import LocalDaskPool
 
+pytestmark = pytest.mark.slow(minutes=2)
+
 DEADLY = Path(__file__).parents[1] / "deadly_plugin.py"
 Toy = Callable[..., tuple[Called, dict[str, Any]]]
 

@@ -18,6 +18,8 @@ from advbench import api
 from advbench.cli.main import COMMANDS
 from advbench.discovery.loading import discover
 
+pytestmark = pytest.mark.slow(minutes=1)
+
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ROOT = Path(__file__).parents[2]
 LOADED = re.compile(r"<(?:script|link|img|iframe|source|form)\b[^>]*\b(?:src|href|action)=[\"']?(?:https?:)?//[^>]*>")

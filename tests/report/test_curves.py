@@ -31,6 +31,7 @@ def cells(results: dict[str, Any]) -> Cells:
     }
 
 
+@pytest.mark.slow
 def test_minimal_attacks_have_one_curve_oblivious_and_one_a_defense_adaptive(
     results: dict[str, Any], cells: Cells
 ) -> None:

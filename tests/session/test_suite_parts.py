@@ -12,6 +12,8 @@ from tests.conftest import TOY, Called
 
 from advbench.specs import load_suite, shipped_suites
 
+pytestmark = pytest.mark.slow
+
 SUITE = """
 description = "Toys in two parts"
 models = ["toy-linear"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
 from advbench.cli.flags import add_data_dir, add_plugin_flags
@@ -49,7 +50,10 @@ def run(options: argparse.Namespace) -> int:
     from advbench.testing import check
 
     load = LoadOptions.of(vars(options))
-    registry = open_registry(load, fault=partial(_fault, words=options.components))
+    with warnings.catch_warnings():
+        # Python hides these warnings outside of tests and notebooks. Here the reader is the author of the plugin.
+        warnings.filterwarnings("default", ".* deprecated since advbench ", DeprecationWarning)
+        registry = open_registry(load, fault=partial(_fault, words=options.components))
     targets = _targets(registry, options.components)  # reports misspelt names before any work
     ready = [target for target in targets if not target.needs]
     console, sources = tables(), data_sources(load, messages())

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 from advbench.cli.flags import add_plugin_flags
+from advbench.cli.parser import suggest
 
 if TYPE_CHECKING:
     from advbench.discovery.registry import Registered
@@ -17,9 +18,10 @@ _USUAL = _KINDS[:4]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
-    parser.add_argument(
+    kinds = parser.add_argument(
         "kinds", nargs="*", metavar="KIND", help=f"one or more of {', '.join(_KINDS)} (default: the first four)"
     )
+    suggest(kinds, *_KINDS)
     parser.add_argument("--format", choices=("table", "json"), default="table", help="how to print")
     add_plugin_flags(parser)
 

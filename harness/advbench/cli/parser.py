@@ -9,7 +9,7 @@ from typing import NoReturn
 from advbench.errors import UsageError
 from advbench.session.values import nearest, unknown_choice
 
-__all__ = ["CommandParser", "HelpFormatter"]
+__all__ = ["CommandParser", "HelpFormatter", "suggest"]
 
 _UNRECOGNIZED = re.compile(r"unrecognized arguments: (\S+)")
 _INVALID_CHOICE = re.compile(r"argument (.+?): invalid choice: '(.*?)' \(choose from (.*)\)")
@@ -43,3 +43,8 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str | None:
         silent = action.default is None or isinstance(action.default, list) or action.nargs == 0
         return action.help if silent else super()._get_help_string(action)
+
+
+def suggest(action: argparse.Action, *words: str) -> None:
+    """Words that shell completion offers for an argument that takes other words, too."""
+    action.suggestions = words  # type: ignore[attr-defined]

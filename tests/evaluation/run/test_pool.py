@@ -19,6 +19,8 @@ from advbench.evaluation.run.scheduler import RETRIES
 from advbench.executors.processes import Processes
 from advbench.executors.workers import ProcessPool
 
+pytestmark = pytest.mark.slow
+
 Toy = Callable[..., tuple[Called, dict[str, Any]]]
 
 

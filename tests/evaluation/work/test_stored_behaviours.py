@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from tests.conftest import Called
 
+pytestmark = pytest.mark.slow(minutes=1)
+
 Run = Callable[..., tuple[Called, dict[str, Any]]]
 
 PLUGIN = """

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.backends import opt_einsum  # which torch 2.6 does not import by itself
 from torch.nn.modules import module as modules
 
 from advbench.process.float32 import float32_settings, set_float32
@@ -98,7 +99,7 @@ _SWITCHES = [
         (torch.backends.cudnn, "enabled"),
         (torch.backends.mkldnn, "enabled"),
         (torch.backends.mkldnn, "deterministic"),
-        (torch.backends.opt_einsum, "enabled"),
+        (opt_einsum, "enabled"),
     )
     if hasattr(owner, name)
 ]

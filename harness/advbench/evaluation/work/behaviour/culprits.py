@@ -151,7 +151,7 @@ def _planning_calls(component: Component, sources: DataSources) -> Iterator[Call
         yield component.weights_digest
     if isinstance(component, Defense):
         yield lambda: (component.identity, component.stochastic)
-        yield lambda: component.misfit((1, 28, 28))
+        yield lambda: component.incompatibility((1, 28, 28))
         yield component.weights_digest
     if isinstance(component, Attack):
         yield component.budget
