@@ -13,7 +13,7 @@ from typing import Any
 
 import pluggy
 
-from advbench import __version__
+from advbench import __version__, api
 from advbench.api import API_VERSION, Component, hookspecs
 from advbench.api.executor import taint_process
 from advbench.api.modules import import_file
@@ -55,6 +55,8 @@ def discover(
         UsageError: A file of ``files`` does not exist.
     """
     registry = Registry()
+    for name in api.__all__:  # what is imported on first use is there to be watched
+        getattr(api, name)
     watched = watch_attributes()
     for module in core:
         plugin = Plugin("core", "advbench", __version__, module)
