@@ -212,16 +212,16 @@ def check(store: Store, file: File) -> State:
         return "unreadable"
     try:
         if file.kind == _RUNS:
-            whole = store.read_manifest(file.key) is not None
+            valid = store.read_manifest(file.key) is not None
         elif file.kind == "adversarial":
-            whole = store.read_tensors(file.key, file.part) is not None
+            valid = store.read_tensors(file.key, file.part) is not None
         else:
-            whole = store.read_record(file.kind, file.key, arrays=True) is not None
+            valid = store.read_record(file.kind, file.key, arrays=True) is not None
     except MemoryError:
         raise
     except Exception:  # arbitrary content may raise anything
-        whole = False
-    return "whole" if whole else "damaged" if os.path.lexists(file.name) else "gone"
+        valid = False
+    return "whole" if valid else "damaged" if os.path.lexists(file.name) else "gone"
 
 
 def remove(store: Store, files: Iterable[File]) -> list[File]:
