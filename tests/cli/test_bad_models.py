@@ -66,7 +66,7 @@ CASES = {
     "no gradient": (
         "logits = logits.detach()",
         "fgsm",
-        "model 'bad-model' gives no gradient at its images, which attack 'fgsm' follows",
+        "model 'bad-model' has no gradient at its images, which attack 'fgsm' needs",
     ),
 }
 """What its forward pass does, an attack, and the message."""

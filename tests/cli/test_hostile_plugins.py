@@ -189,7 +189,7 @@ def test_a_plugin_that_patches_a_library_that_only_it_loads_is_not_used(tmp_path
     patch.write_text(PATCH.format(module="torchvision.models.resnet", name="ResNet.forward"))
     words = [sys.executable, "-m", "advbench", "list", "--plugin", str(patch)]
     told = run(words).stderr
-    name = "torchvision.models.resnet.ResNet.forward (which cannot be put back)"
+    name = "torchvision.models.resnet.ResNet.forward (which cannot be undone)"
     assert f"changed {name} for the whole process while it was loaded; no component of the plugin is used" in told
 
 

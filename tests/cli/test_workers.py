@@ -76,7 +76,7 @@ def test_where_memory_does_not_suffice_fewer_images_go_at_once(deadly: Toy, gib:
     assert called.code == 0, called.err
     one, other = results["cells"]
     assert one["robust_accuracy"] == other["robust_accuracy"]
-    assert re.search(r"through hungry:gib=0.05: memory suffices for (10|5|2) images at once", called.err)
+    assert re.search(r"through hungry:gib=0.05: memory suffices for batches of (10|5|2) images", called.err)
 
 
 @pytest.mark.parametrize(("times", "status"), [(2, "ok"), (3, "error")])
@@ -127,9 +127,9 @@ def test_an_address_that_is_none_is_one_line_even_when_all_is_thrown_away(tmp_pa
 
 
 def test_a_worker_that_died_with_nothing_to_do_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from advbench.executors.workers import WorkerPool
+    from advbench.executors.workers import ProcessPool
 
-    pool = WorkerPool(1)
+    pool = ProcessPool(1)
     first = pool.submit(os.getpid).result()
     os.kill(first, 9)
     time.sleep(0.5)

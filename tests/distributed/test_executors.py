@@ -66,7 +66,7 @@ def test_a_worker_with_another_plugin_is_refused_by_name(tmp_path: Path, cluster
     assert re.search(r"worker tcp://127.0.0.1:\d+ has another dataset toy: that of file toy_plugin.py, code", error), (
         error
     )
-    assert "install the same there, and start it anew" in error
+    assert "install the same there, and restart it" in error
 
 
 TINY = ("--datasets", "toy", "--models", "toy-linear", "--attacks", "toy-sign", "--defenses", "toy-keep")
@@ -133,7 +133,7 @@ def test_a_cluster_made_here_ends_with_the_run_on_ctrl_c(tmp_path: Path) -> None
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
-    assert "cells are done and kept" in err
+    assert "cells are finished and stored" in err
     assert "Traceback" not in err
     until = time.monotonic() + 15
     while time.monotonic() < until:

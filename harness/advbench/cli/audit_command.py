@@ -1,4 +1,4 @@
-"""``advbench audit``: what in a run says that its numbers are not to be believed."""
+"""``advbench audit``: checks a run for signs that its numbers cannot be trusted."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs the command; the exit code is 1 where there is a finding."""
+    """Runs the command; the exit code is 1 if there is a finding."""
     from advbench.report import print_audit, render_audit
     from advbench.session.opening import messages, open_store, set_up_logging, tables
+    from advbench.session.options import LoadOptions
     from advbench.session.stored_runs import find_run, read_results
 
     console = messages()
     set_up_logging(console, 0)
-    store = open_store(options)
+    store = open_store(LoadOptions.of(vars(options)))
     manifest = find_run(store, options.run)
     results, missing = read_results(store, manifest)
     if options.format == "json":
@@ -31,5 +32,5 @@ def run(options: argparse.Namespace) -> int:
         print_audit(tables(), results)
     if missing:
         total = sum(bool(cell["key"]) for cell in manifest["cells"])
-        console.print(f"{missing} of {total} cells have not been run, and were not looked at")
+        console.print(f"{missing} of {total} cells have not been run and were not checked")
     return int(bool(results["findings"]))

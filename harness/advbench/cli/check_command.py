@@ -1,4 +1,4 @@
-"""``advbench check``: holds components to their contracts."""
+"""``advbench check``: checks that components keep their contracts."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "components",
         nargs="*",
         metavar="SPEC|PLUGIN",
-        help="such as jpeg or pgd:eps=0.1, or an entry point or distribution for all that it registers (without any: "
-        "all of the files of --plugin, or else all that there is)",
+        help="such as jpeg or pgd:eps=0.1, or an entry point or distribution for all its components (default: the "
+        "components of the files of --plugin, or else all components)",
     )
-    parser.add_argument("--all-rules", action="store_true", help="also list the rules that are kept")
+    parser.add_argument("--all-rules", action="store_true", help="also list the rules that pass")
     add_data_dir(parser)
     add_plugin_flags(parser)
 
@@ -38,19 +38,21 @@ def run(options: argparse.Namespace) -> int:
     """Runs the command; the exit code is 1 where a component breaks its contract.
 
     Raises:
-        PluginError: A plugin that is to be checked does not load, registers nothing, or takes a name that there is.
+        PluginError: A plugin that is to be checked does not load, registers nothing, or registers a name that exists.
         UsageError: There is nothing to check, or a component needs parameters.
     """
     from functools import partial
 
     from advbench.errors import UsageError
     from advbench.session.opening import data_sources, messages, open_registry, tables
+    from advbench.session.options import LoadOptions
     from advbench.testing import check
 
-    registry = open_registry(options, partial(_fault, words=options.components))
-    targets = _targets(registry, options.components)  # whatever is misspelt is said before any work
+    load = LoadOptions.of(vars(options))
+    registry = open_registry(load, fault=partial(_fault, words=options.components))
+    targets = _targets(registry, options.components)  # reports misspelt names before any work
     ready = [target for target in targets if not target.needs]
-    console, sources = tables(), data_sources(options, messages())
+    console, sources = tables(), data_sources(load, messages())
     broken = 0
     for target in ready:
         findings = [target.unbuilt] if target.unbuilt else check(target.component, registry=registry, sources=sources)
@@ -70,10 +72,10 @@ class _Target(NamedTuple):
     """A component to check.
 
     Attributes:
-        label: What to call it: its spec, and its kind where components of other kinds have the same name.
-        component: The component, or its spec where it cannot be built.
-        needs: The parameters that must be given first, in words; or nothing.
-        unbuilt: What it raised when it was built from its defaults.
+        label: Its spec, and its kind if components of other kinds have the same name.
+        component: The component, or its spec if it cannot be built.
+        needs: A text on the parameters that must be given; empty if there are none.
+        unbuilt: The finding on the exception that was raised when it was built from its defaults.
     """
 
     label: str
@@ -83,9 +85,9 @@ class _Target(NamedTuple):
 
 
 def _fault(registry: Registry, words: Sequence[str]) -> str:
-    """What is wrong with the plugins that are to be checked, in one line, or nothing.
+    """The problems of the plugins that are to be checked, in one line; empty if there are none.
 
-    These are the files that the user gave and the plugins that are named; with neither, all that are installed.
+    These plugins are the files that the user gave and the plugins that are named; with neither, all installed ones.
     """
     plugins = _plugins(registry, words)
     whole = not plugins and not words
@@ -117,10 +119,10 @@ def _components(registry: Registry, plugins: Sequence[Plugin]) -> list[Registere
 
 
 def _targets(registry: Registry, words: Sequence[str]) -> list[_Target]:
-    """What is to be checked: what was named, or else all of the files, or else all that there is.
+    """The components to check: those named, or else those of the given files, or else all.
 
     Raises:
-        UsageError: That is nothing, or a word names neither a component with a contract nor a plugin.
+        UsageError: There are none, or a word names neither a component with a contract nor a plugin.
     """
     from advbench.errors import UsageError
     from advbench.testing import resolve_all
@@ -131,8 +133,9 @@ def _targets(registry: Registry, words: Sequence[str]) -> list[_Target]:
         if named:
             targets += [_at_defaults(registry, one) for one in _components(registry, named)]
             continue
-        found = resolve_all(registry, word)
-        targets += [_Target(f"{_kind(one)} {word}" if len(found) > 1 else word, one) for one in found]
+        components = resolve_all(registry, word)
+        several = len(components) > 1
+        targets += [_Target(f"{_kind(one)} {word}" if several else word, one) for one in components]
     if not words:
         plugins = _plugins(registry, ()) or registry.plugins
         targets = [_at_defaults(registry, one) for one in _components(registry, plugins)]
@@ -143,7 +146,7 @@ def _targets(registry: Registry, words: Sequence[str]) -> list[_Target]:
 
 
 def _at_defaults(registry: Registry, registered: Registered) -> _Target:
-    """A component with its defaults; one of several kinds with its name is called by its kind, too."""
+    """A component with its defaults; the label includes its kind if other kinds have a component of the same name."""
     from advbench.errors import UsageError
     from advbench.specs import resolve_one
     from advbench.testing import Finding
@@ -174,9 +177,9 @@ def _print(console: Console, spec: str, findings: list[Finding], *, whole: bool)
     kept = sum(finding.passed is True for finding in findings)
     failed = [finding for finding in findings if finding.passed is False]
     skipped = len(findings) - kept - len(failed)
-    told = f"{kept} rules kept" + (f", {skipped} not asked" if skipped else "")
+    counts = f"{kept} rules kept" + (f", {skipped} skipped" if skipped else "")
     mark = Text("FAIL ", "bold red") if failed else Text("ok   ", "bold green")
-    console.print(Text.assemble(mark, (spec, "bold"), f"  {told}", f", {len(failed)} broken" if failed else ""))
+    console.print(Text.assemble(mark, (spec, "bold"), f"  {counts}", f", {len(failed)} broken" if failed else ""))
     for finding in findings:
         if finding.passed is False:
             console.print(Text.assemble(("     ", ""), (finding.rule, "bold")), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""``advbench list``: the components there are."""
+"""``advbench list``: the registered components."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _USUAL = _KINDS[:4]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
     parser.add_argument(
-        "kinds", nargs="*", metavar="KIND", help=f"one or more of {', '.join(_KINDS)}; without: the first four"
+        "kinds", nargs="*", metavar="KIND", help=f"one or more of {', '.join(_KINDS)} (default: the first four)"
     )
     parser.add_argument("--format", choices=("table", "json"), default="table", help="how to print")
     add_plugin_flags(parser)
@@ -29,15 +29,16 @@ def run(options: argparse.Namespace) -> int:
     from advbench.api.component import closest
     from advbench.errors import UsageError
     from advbench.session.opening import open_registry, tables
+    from advbench.session.options import LoadOptions
 
     for kind in options.kinds:
         if kind not in _KINDS:
             hint = closest(kind, list(_KINDS)) or f"there are: {', '.join(_KINDS)}"
             raise UsageError(f"unknown kind {kind!r}; {hint}")
-    registry = open_registry(options)
-    found = [registered for kind in options.kinds or _USUAL for registered in registry.all(kind)]
+    registry = open_registry(LoadOptions.of(vars(options)))
+    components = [registered for kind in options.kinds or _USUAL for registered in registry.all(kind)]
     if options.format == "json":
-        print(json.dumps([_described(registered) for registered in found], indent=2, ensure_ascii=False))
+        print(json.dumps([_described(registered) for registered in components], indent=2, ensure_ascii=False))
         return 0
 
     from rich import box
@@ -46,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
 
     console = tables()
     for kind in options.kinds or _USUAL:
-        members = [registered for registered in found if registered.kind == kind]
+        members = [registered for registered in components if registered.kind == kind]
         if not members:
             console.print(f"no {kind}")
             continue

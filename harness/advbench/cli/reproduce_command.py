@@ -7,8 +7,8 @@ from typing import TextIO
 
 from advbench.cli.flags import add_data_dir, add_how_to_run, add_plugin_flags, add_store, add_verbosity
 from advbench.cli.interruption import resumable
-from advbench.cli.parser import at_least
-from advbench.process.gc_tuning import importing
+from advbench.process.gc_tuning import gc_paused
+from advbench.session.values import at_least
 
 DATASETS = ("mnist", "cifar10")
 
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
     """Runs the command; whenever it is interrupted, it says how to go on."""
 
     def body(stdout: TextIO) -> int:
-        with importing():
+        with gc_paused():
             from advbench.cli.reproduce_run import run_reproduction
 
         return run_reproduction(options, stdout)

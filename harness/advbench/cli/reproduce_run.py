@@ -14,10 +14,11 @@ from advbench.errors import UsageError, WeightsError
 from advbench.report import plan_outputs, write_export
 from advbench.report.paper import PaperJson, PaperMarkdown, print_reproduction
 from advbench.session.opening import tables
+from advbench.session.options import LoadOptions, RunOptions
 from advbench.session.run import MatrixRun
 from advbench.session.session import Session
 from advbench.session.suites import plugin_words, recipe
-from advbench.specs import AXES, Suite, load_suite, narrow
+from advbench.specs import Suite, load_suite, narrow
 
 __all__ = ["run_reproduction"]
 
@@ -37,7 +38,7 @@ def run_reproduction(options: argparse.Namespace, stdout: TextIO) -> int:
         UsageError: Anything that was asked for cannot be used; raised before any work.
         KeyboardInterrupt: The user interrupted; the message says what is kept.
     """
-    session = Session(options)
+    session = Session(RunOptions.of(vars(options), datasets=None, limit=None))  # the suites' own axes and limits
     outputs = plan_outputs([PaperMarkdown(), PaperJson()], options.output, "paper", "--output")
     runs, left_out = _plan(session, options)
     console = tables(stdout)
@@ -139,19 +140,19 @@ def _for(dataset: str, given: Sequence[tuple[str | None, int]]) -> int | None:
 
 def _narrowed(session: Session, suite: Suite, share: _Share, options: argparse.Namespace) -> tuple[Suite, str]:
     """The suite that the flags leave, with the ``advbench matrix`` command that runs it."""
-    plugins = {"plugin": options.plugin, "no_plugin": options.no_plugin}
-    typed = argparse.Namespace(**{**dict.fromkeys(AXES), "suite": suite.name, **plugins})
-    typed.limit, typed.seed = share.limit, options.seed
+    given = {"suite": suite.name, "limit": share.limit, "seed": options.seed}
+    asked = RunOptions.of({**given, "plugin": options.plugin, "no_plugin": options.no_plugin})
     if suite.parts and set(share.datasets) != {dataset for part in suite.parts for dataset in part.datasets}:
         suite = narrow(session.registry, suite, "datasets", share.datasets)
-        typed.datasets = list(share.datasets)
+        asked = dataclasses.replace(asked, datasets=share.datasets)
     if share.cw_steps is not None:
         (part,) = suite.products
-        typed.attacks = [f"cw:steps={share.cw_steps}" if attack == "cw" else attack for attack in part.attacks]
-        replaced = dataclasses.replace(part, attacks=tuple(typed.attacks))
+        attacks = tuple(f"cw:steps={share.cw_steps}" if attack == "cw" else attack for attack in part.attacks)
+        asked = dataclasses.replace(asked, attacks=attacks)
+        replaced = dataclasses.replace(part, attacks=attacks)
         suite = dataclasses.replace(suite, attacks=replaced.attacks, parts=(replaced,) if suite.parts else ())
-    given = {key: value for key in ("limit", "seed") if (value := getattr(typed, key)) is not None}
-    return dataclasses.replace(suite, **given), recipe(typed)
+    given = {key: value for key in ("limit", "seed") if (value := getattr(asked, key)) is not None}
+    return dataclasses.replace(suite, **given), recipe(asked)
 
 
 def _command(options: argparse.Namespace) -> str:
@@ -164,4 +165,4 @@ def _command(options: argparse.Namespace) -> str:
             words += [flag, *(f"{dataset}={number}" if dataset else str(number) for dataset, number in given)]
     if options.seed is not None:
         words += ["--seed", str(options.seed)]
-    return shlex.join([*words, *plugin_words(options)])
+    return shlex.join([*words, *plugin_words(LoadOptions.of(vars(options)))])

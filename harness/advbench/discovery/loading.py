@@ -19,11 +19,11 @@ from advbench.api.executor import taint_process
 from advbench.api.modules import import_file
 from advbench.discovery.registry import KINDS, Plugin, Registry
 from advbench.errors import PluginError, UsageError, describe
-from advbench.process.attributes import LASTING, watch_attributes
 from advbench.process.exits import ProcessExitError, exits_refused
 from advbench.process.state import ProcessState
-from advbench.process.stdout import stdout_kept
-from advbench.process.threads import threads_watched
+from advbench.process.stdout import stdout_to_stderr
+from advbench.process.threads import report_thread_errors
+from advbench.process.watching.attributes import PERMANENT, watch_attributes
 
 __all__ = ["DISABLE_VARIABLE", "FILES_VARIABLE", "discover", "named_files"]
 
@@ -117,10 +117,10 @@ def _disabled(plugin: Plugin, without: Sequence[str]) -> bool:
 def _load(registry: Registry, plugin: Plugin, load: Callable[[], Any]) -> None:
     """Loads one plugin and registers its components; any exception is recorded as a problem."""
     registry.plugins.append(plugin)
-    before = ProcessState.now()
+    before = ProcessState()
     try:
         # Output of a plugin must not mix with the tables on stdout.
-        with stdout_kept(), exits_refused(), threads_watched(partial(_report_thread, registry, plugin)):
+        with stdout_to_stderr(), exits_refused(), report_thread_errors(partial(_report_thread, registry, plugin)):
             _register(registry, plugin, load())
     except KeyboardInterrupt:
         raise
@@ -133,13 +133,13 @@ def _load(registry: Registry, plugin: Plugin, load: Callable[[], Any]) -> None:
     except BaseException as error:
         registry.report(plugin, describe(error), traceback.format_exc())
     variables = dict(os.environ)
-    changed = before.put_back()
+    changed = before.restore()
     if not changed:
         os.environ.update(variables)  # a plugin may set environment variables for the libraries that it uses
     if changed:
         reason = f"changed {' and '.join(changed)} for the whole process while it was loaded"
         registry.withdraw(plugin, reason)
-        restored = "" if LASTING in reason else "the change is reverted, and "
+        restored = "" if PERMANENT in reason else "the change is reverted, and "
         registry.report(plugin, f"{reason}; {restored}no component of the plugin is used")
         taint_process(f"plugin {plugin.name!r} {reason}")
 

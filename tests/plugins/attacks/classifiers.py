@@ -48,7 +48,7 @@ class Noisy(torch.nn.Module):
         return Noisy(self.network, self.rng[rows])
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        assert len(images) == len(self.rng), "asked without saying about which samples"
+        assert len(images) == len(self.rng), "called without the rows of its samples"
         logits = self.network(images)
         return logits + self.rng.normal(logits.shape[1], std=0.05)
 
@@ -57,7 +57,7 @@ class Undefined(torch.nn.Module):
     """Five constant logits, whose gradients are no numbers."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        assert images.isfinite().all(), "asked about what is no image"
+        assert images.isfinite().all(), "called with values that are not images"
         root = (images.flatten(1).sum(dim=1, keepdim=True) * 0).sqrt()  # its slope is 0 · ∞
         return root + torch.tensor([[0.0, 0.1, 0.2, 0.3, 1.0]])
 
@@ -71,7 +71,7 @@ class Holed(torch.nn.Module):
         self.images = images
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        assert images.isfinite().all(), "asked about what is no image"
+        assert images.isfinite().all(), "called with values that are not images"
         known = (images[:, None] == self.images).flatten(2).all(dim=2).any(dim=1, keepdim=True)
         return torch.where(known, self.network(images), float("nan"))
 

@@ -46,7 +46,7 @@ class Planes(torch.nn.Module):
         self.weight = torch.nn.Parameter((scale * weight / weight.norm(dim=1, keepdim=True)).to(dtype), False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        assert len(images), "asked about no image"
+        assert len(images), "called with an empty batch"
         return (images.to(self.weight.dtype).flatten(1) - 0.5) @ self.weight.T
 
     def exact_logits(self, images: torch.Tensor) -> torch.Tensor:

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from advbench.api import Attack, ParameterError
-from advbench_attacks.minimal import deepfool_search as boundary_steps
+from advbench_attacks.minimal import deepfool_search
 from advbench_attacks.minimal.cw import CarliniWagnerL2
 from advbench_attacks.minimal.deepfool import DeepFool
-from advbench_attacks.minimal_steps import size
+from advbench_attacks.norms import lp_norm
 
 ENGINES = ("native", "foolbox")
 ATTACKS = [
@@ -128,7 +128,7 @@ def test_a_deepfool_that_rounding_undoes_in_the_whole_batch_goes_a_little_farthe
     with torch.no_grad():
         assert (model(exact).argmax(dim=1) == labels).all(), "the rounding must matter"
         assert (model(crafted).argmax(dim=1) != labels).all()
-    assert (size(crafted - inner, norm) <= 1.01 * size(exact - inner, norm)).all()
+    assert (lp_norm(crafted - inner, norm) <= 1.01 * lp_norm(exact - inner, norm)).all()
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
@@ -154,14 +154,14 @@ def many(network) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_both_engines_of_deepfool_find_the_same_images(norm, candidates, network, many, streams, monkeypatch):
     nearer = DeepFool(norm=norm, candidates=candidates).run(network, *many, streams(range(100)))
-    monkeypatch.setattr(boundary_steps, "_BEYOND_SHARE", 1e9)  # always 1e-4, as Foolbox
+    monkeypatch.setattr(deepfool_search, "_EXTRA_SHARE", 1e9)  # always 1e-4, as Foolbox
     ours, theirs = (
         DeepFool(norm=norm, candidates=candidates, engine=engine).run(network, *many, streams(range(100)))
         for engine in ENGINES
     )
     assert not torch.equal(ours, many[0])
     torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=0)
-    before, after = size(theirs - many[0], norm), size(nearer - many[0], norm)
+    before, after = lp_norm(theirs - many[0], norm), lp_norm(nearer - many[0], norm)
     assert (after < before).sum() > 3 * (after > before).sum()  # a step less far may leave one more to take
 
 
@@ -231,8 +231,8 @@ def test_native_deepfool_passes_over_boundaries_that_are_not_the_nearest(
     images, passes, crafted = many[0], [], []
     network = Wavy(network).eval() if wavy else network
     labels = network(images).argmax(dim=1)
-    for steeper in (boundary_steps._STEEPER, 1e30):  # with the latter it looks at all of them every time
-        monkeypatch.setattr(boundary_steps, "_STEEPER", steeper)
+    for steeper in (deepfool_search._MAX_SLOPE_GROWTH, 1e30):  # with the latter it looks at all of them every time
+        monkeypatch.setattr(deepfool_search, "_MAX_SLOPE_GROWTH", steeper)
         counting = Backward(network).eval()
         crafted.append(DeepFool(norm=norm).run(counting, images, labels, streams(range(100))))
         passes.append(counting.images)
