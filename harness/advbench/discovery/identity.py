@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from advbench.api import Component
-from advbench.api.neighbours import Folder
+from advbench.api.local_imports import Folder
 from advbench.discovery.imports import imports_of
 from advbench.discovery.sources import (
     Located,
