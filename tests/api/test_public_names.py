@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from advbench import api
@@ -31,3 +36,30 @@ def test_the_public_names_are_these() -> None:
 def test_an_old_name_works_with_a_warning() -> None:
     with pytest.warns(DeprecationWarning, match=r"api\.fill is deprecated.*use advbench\.api\.load_state"):
         assert api.fill is api.load_state  # type: ignore[attr-defined]
+
+
+def test_every_name_is_imported_on_first_use_from_the_module_that_type_checkers_see() -> None:
+    source = ast.parse(Path(api.__file__).read_text("utf-8"))
+    blocks = (node for node in source.body if isinstance(node, ast.If) and isinstance(node.test, ast.Name))
+    seen = {
+        alias.name: line.module
+        for line in next(blocks).body
+        if isinstance(line, ast.ImportFrom)
+        for alias in line.names
+    }
+    assert set(seen) == PUBLIC
+    for name, module in seen.items():
+        assert module is not None
+        assert getattr(api, name) is getattr(sys.modules[module], name)
+    assert set(dir(api)) >= PUBLIC
+    with pytest.raises(AttributeError, match=r"has no attribute 'Atack'"):
+        getattr(api, "Atack")  # noqa: B009  the name is wrong on purpose
+
+
+def test_what_needs_no_torch_does_not_import_it() -> None:
+    program = (
+        "import sys\nimport advbench.api.component\nfrom advbench.api import Component, UsageError, hookimpl, param\n"
+        "assert not {'torch', 'numpy'} & sys.modules.keys()\n"
+        "from advbench.api import SampleRandom\nassert 'torch' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -55,7 +55,7 @@ AT_START = {
     "sys.exit": (plugin(before="import sys; sys.exit(3)"), "SystemExit: 3"),
     "os._exit": (
         plugin(before="import os; os._exit(0)"),
-        "os._exit(0) would have ended the whole process while it was loaded; nothing of the plugin is used",
+        "os._exit(0) would have ended the whole process while it was loaded; no component of the plugin is used",
     ),
     "another program": (
         plugin(before="import os; os.execl('/bin/true', 'true')"),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from advbench.discovery.identity import code_digests, look_again
+from advbench.discovery.identity import clear_digest_cache, code_digests
 from advbench.discovery.imports import imports_of
 from advbench.discovery.loading import discover
 from advbench.errors import UsageError
@@ -55,7 +55,7 @@ def forget() -> None:
 def digests() -> dict[str, str]:
     """The digests of the files on disk, as a new process would compute them."""
     forget()
-    look_again()
+    clear_digest_cache()
     importlib.import_module("keyed_package.plugin")
     return code_digests(importlib.import_module("keyed_package.one").One)
 
@@ -122,13 +122,13 @@ def test_a_file_changed_after_its_import_is_an_error(package: Path) -> None:
     (package / "far.py").write_text("X = 2\n")
     component = importlib.import_module("keyed_package.one").One
     code_digests(component)  # a run in progress is not affected
-    look_again()
+    clear_digest_cache()
     with pytest.raises(
         UsageError, match=r"far\.py differs from the code that this process has imported as keyed_package\.far"
     ):
         code_digests(component)
     importlib.reload(sys.modules["keyed_package.far"])
-    look_again()
+    clear_digest_cache()
     assert code_digests(component) == digests()
 
 
@@ -140,7 +140,7 @@ def test_outdated_bytecode_is_detected(package: Path, monkeypatch: pytest.Monkey
         os.utime(lazy, (1e9, 1e9))
         forget()
         importlib.import_module("keyed_package.lazy")
-    look_again()
+    clear_digest_cache()
     with pytest.raises(UsageError, match=r"lazy\.py differs from the code that this process has imported"):
         code_digests(importlib.import_module("keyed_package.one").One)
 

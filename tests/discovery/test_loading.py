@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from advbench.api import import_file
-from advbench.discovery.identity import code_digests, dependency_versions, look_again
+from advbench.discovery.identity import clear_digest_cache, code_digests, dependency_versions
 from advbench.discovery.loading import discover
 from advbench.errors import PluginError, UnknownNameError, UsageError
 
@@ -208,7 +208,7 @@ def test_code_digests_cover_helpers_and_data_files(tmp_path: Path, monkeypatch: 
         table.write_text(table_text)
         for name in ("my_package", "my_helper"):
             sys.modules.pop(name, None)
-        look_again()
+        clear_digest_cache()
         component = importlib.import_module("my_package").Good
         digests.append(code_digests(component))
     assert list(digests[0]) == ["my_helper", "my_package"]

@@ -25,7 +25,7 @@ from tests.store.stores import (
 )
 
 from advbench.store import Store, digest_of
-from advbench.store.inventory import KINDS, scan, size_of, take_stock
+from advbench.store.inventory import KINDS, read_contents, scan, total_size
 
 
 @pytest.fixture
@@ -41,18 +41,18 @@ def test_every_entry_is_listed_once_with_its_size(store: Store) -> None:
     }  # fmt: skip
     on_disk = [path for path in store.root.rglob("*") if path.is_file() and path.name != "lock"]
     assert sorted(file.path for file in files) == sorted(on_disk)
-    assert size_of(files) == sum(path.stat().st_size for path in on_disk)
+    assert total_size(files) == sum(path.stat().st_size for path in on_disk)
     assert inventory.foreign == inventory.left_behind == inventory.being_written == []
 
 
 def test_a_store_without_a_folder_is_empty_and_is_not_created(tmp_path: Path) -> None:
     assert scan(Store(tmp_path / "none")).files() == []
-    assert take_stock(Store(tmp_path / "none")).runs == []
+    assert read_contents(Store(tmp_path / "none")).runs == []
     assert not (tmp_path / "none").exists()
 
 
 def test_a_run_refers_to_the_entries_of_its_cells(store: Store) -> None:
-    second, first = take_stock(store).runs
+    second, first = read_contents(store).runs
     assert (second.name, first.name) == (SECOND, FIRST)
     assert first.references == {
         ("runs", FIRST),
@@ -69,15 +69,15 @@ def test_a_manifest_refers_to_entries_that_are_not_stored_yet(store: Store) -> N
     third, chunk = "c" * 12, digest_of(attack(0.3))
     store.write_tensors(attack(0.3), IMAGES, {}, (0, 4))
     missing = digest_of(cell(0.3, 50))
-    assert names(take_stock(store).unreferenced()) == {f"{chunk}.0-4.safetensors"}
+    assert names(read_contents(store).unreferenced()) == {f"{chunk}.0-4.safetensors"}
     store.write_manifest(
         third, {"run": third, "cells": [{"key": missing}], "entries": {"adversarial": [chunk], "clean": []}}
     )
-    stock = take_stock(store)
-    (run,) = (run for run in stock.runs if run.name == third)
+    contents = read_contents(store)
+    (run,) = (run for run in contents.runs if run.name == third)
     assert (run.stored, run.cells) == (0, 1)
-    assert stock.unreferenced() == []
-    assert names(stock.alone([run])) == {f"{chunk}.0-4.safetensors", f"{third}.json"}
+    assert contents.unreferenced() == []
+    assert names(contents.exclusive_files([run])) == {f"{chunk}.0-4.safetensors", f"{third}.json"}
 
 
 def test_a_run_refers_to_its_cells_with_doubled_steps(store: Store) -> None:
@@ -85,21 +85,21 @@ def test_a_run_refers_to_its_cells_with_doubled_steps(store: Store) -> None:
     manifest = {"run": FIRST, "cells": [{"key": digest_of(cell(0.1, 50))}]}
     store.write_manifest(FIRST, manifest)
     doubled = {f"{digest_of(cell(0.4, 75))}.json", f"{digest_of(attack(0.4))}.safetensors"}
-    assert doubled < names(take_stock(store).unreferenced())
+    assert doubled < names(read_contents(store).unreferenced())
     store.write_manifest(FIRST, {**manifest, "doubled": {"0": digest_of(cell(0.4, 75))}})
-    assert not doubled & names(take_stock(store).unreferenced())
+    assert not doubled & names(read_contents(store).unreferenced())
 
 
-def test_alone_lists_the_files_that_no_other_run_refers_to(store: Store) -> None:
-    stock = take_stock(store)
-    second, first = stock.runs
-    assert names(stock.alone([first])) == {
+def test_exclusive_files_are_those_that_no_other_run_refers_to(store: Store) -> None:
+    contents = read_contents(store)
+    second, first = contents.runs
+    assert names(contents.exclusive_files([first])) == {
         f"{FIRST}.json", f"{digest_of(cell(0.2, 50))}.json", f"{digest_of(attack(0.2))}.safetensors"
     }  # fmt: skip
-    assert names(stock.alone([second])) == {
+    assert names(contents.exclusive_files([second])) == {
         f"{SECOND}.json", f"{digest_of(cell(0.1, 75))}.json", f"{digest_of(clean(75))}.json"
     }  # fmt: skip
-    assert names(stock.alone([first, second])) == names(stock.inventory.files())
+    assert names(contents.exclusive_files([first, second])) == names(contents.inventory.files())
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "flipped", "no object", "no run", "odd cells"])
@@ -114,9 +114,9 @@ def test_a_damaged_manifest_is_not_listed_as_a_run(store: Store, damage: str) ->
         path.write_bytes(
             {"truncated": content[:-9], "empty": b"", "flipped": flipped, "no object": b"[1]"}.get(damage, b"")
         )
-    stock = take_stock(store)
-    assert [run.name for run in stock.runs] == [SECOND]
-    assert [file.key for file in stock.damaged] == [FIRST]
+    contents = read_contents(store)
+    assert [run.name for run in contents.runs] == [SECOND]
+    assert [file.key for file in contents.damaged] == [FIRST]
 
 
 FOREIGN = [
@@ -166,7 +166,7 @@ def test_broken_links_and_folders_with_the_name_of_an_entry_are_foreign(store: S
 
 TEMPORARY = [
     f"tmp/{NO_WRITER}.k3_x9a2b.tmp",
-    f"tmp/{NO_WRITER}.sign-{'0' * 16}.tmp",
+    f"tmp/{NO_WRITER}.marker-{'0' * 16}.tmp",
     ".probe-123",
     f"cells/ab/.{'ab' * 20}.k3_x9a2b.tmp",
     f"runs/.{FIRST}.json.k3_x9a2b.tmp",
@@ -194,7 +194,7 @@ import sys
 from pathlib import Path
 from advbench.store import Store
 store = Store(Path(sys.argv[1]))
-with store.sign() as token:
+with store.shared_marker() as token:
     print(token, flush=True)
     sys.stdin.read()
     if sys.argv[2] == "killed":
@@ -235,10 +235,10 @@ def test_a_run_that_refers_to_a_chunk_refers_to_its_parts(store: Store) -> None:
     chunk = store.root / "adversarial" / digest_of(attack(0.2))[:2] / f"{digest_of(attack(0.2))}.safetensors"
     part = part_of(store, 0.2, (0, 4))
     chunk.unlink()
-    stock = take_stock(store)
-    assert part.name in names(stock.alone([stock.runs[1]]))
-    assert part.name not in names(stock.alone([stock.runs[0]]))
-    assert stock.inventory.left_behind == []
+    contents = read_contents(store)
+    assert part.name in names(contents.exclusive_files([contents.runs[1]]))
+    assert part.name not in names(contents.exclusive_files([contents.runs[0]]))
+    assert contents.inventory.left_behind == []
 
 
 def test_parts_older_than_their_chunk_are_left_behind(store: Store) -> None:
@@ -258,7 +258,7 @@ def test_parts_newer_than_their_chunk_are_left_behind_after_a_day(store: Store) 
     assert names(scan(store).left_behind) == {part.name}
 
 
-def test_take_stock_does_not_read_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_contents_does_not_read_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "store"
     keys = [digest_of(number) for number in range(10_000)]
     for key in keys:
@@ -276,7 +276,7 @@ def test_take_stock_does_not_read_entries(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(store, "read_key_inputs", fail)
     began = time.process_time()  # other programs do not affect it
-    stock = take_stock(store)
+    contents = read_contents(store)
     assert time.process_time() - began < 5  # it takes a tenth of a second
-    assert [len(run.references) for run in stock.runs] == [3001] * 10
-    assert len(stock.unreferenced()) == 900
+    assert [len(run.references) for run in contents.runs] == [3001] * 10
+    assert len(contents.unreferenced()) == 900

@@ -9,7 +9,7 @@ from tests.store.stores import IMAGES, entry, part_of, two_runs
 
 from advbench.errors import StoreError
 from advbench.store import Store
-from advbench.store.inventory import KINDS, check, remove, scan, take_stock
+from advbench.store.inventory import KINDS, check, read_contents, remove, scan
 
 
 @pytest.fixture
@@ -98,4 +98,4 @@ def test_undeletable_and_unreadable_files_are_one_line_errors(store: Store, monk
         remove(store, [file])
     monkeypatch.setattr("os.scandir", refused)
     with pytest.raises(StoreError, match=f"store: {store.root} cannot be read: Permission denied"):
-        take_stock(store)
+        read_contents(store)

@@ -35,14 +35,14 @@ def test_a_claim_lasts_until_its_process_dies(tmp_path: Path) -> None:
     with store.claim("a") as acquired, store.claim("b") as free:
         assert (acquired, free) == (False, True)
     assert store.locks.writer_is_gone(writer) is False
-    store.sweep()
+    store.remove_leftovers()
     assert left.exists()
     process.kill()
     process.communicate()
     with store.claim("a") as acquired:
         assert acquired
     assert store.locks.writer_is_gone(writer) is True
-    store.sweep()
+    store.remove_leftovers()
     assert not left.exists()
 
 
@@ -68,7 +68,7 @@ def test_without_locks_every_claim_succeeds_and_only_old_files_are_removed(tmp_p
     for file in files:
         file.write_text("half")
     os.utime(files[1], (0, time.time() - 7200))
-    store.sweep()
+    store.remove_leftovers()
     assert [file.exists() for file in files] == [True, False]
 
 
@@ -94,19 +94,19 @@ def marker(folder: Path, how: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-def test_ended_at_reports_only_processes_that_have_died(tmp_path: Path) -> None:
+def test_ended_attempts_reports_only_processes_that_have_died(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    assert store.ended_at("ab12", surely=True) == []
+    assert store.ended_attempts("ab12", certain=True) == []
     for how in ("crash", "up"):
         with marker(tmp_path, how) as process:
             process.wait()
     with marker(tmp_path, "live") as process:
         assert process.stdout is not None
         process.stdout.readline()
-        assert sorted(store.ended_at("ab12")) == [False, True]
-        assert store.ended_at("cd34") == []
-        store.forget_ended("ab12")
-        assert store.ended_at("ab12") == []
+        assert sorted(store.ended_attempts("ab12")) == [False, True]
+        assert store.ended_attempts("cd34") == []
+        store.forget_attempts("ab12")
+        assert store.ended_attempts("ab12") == []
         assert len(list((tmp_path / "tmp").iterdir())) == 1, "the marker of the running process is kept"
         process.communicate()
     assert list((tmp_path / "tmp").iterdir()) == []

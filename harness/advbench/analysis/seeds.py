@@ -50,37 +50,37 @@ def combine_seeds(runs: Sequence[Mapping[str, Any]], command: str = "") -> dict[
 
 
 def _cell(cells: Sequence[Mapping[str, Any]], seeds: Sequence[str]) -> dict[str, Any]:
-    failed = [one for status in ("error", "skipped") for one in cells if one["status"] == status]
+    failed = [other for status in ("error", "skipped") for other in cells if other["status"] == status]
     cell = dict(failed[0] if failed else cells[0])
-    cell["findings"] = list(dict.fromkeys(name for one in cells for name in one["findings"]))
-    texts = _with_seeds([one["warnings"] for one in cells], seeds)
+    cell["findings"] = list(dict.fromkeys(name for other in cells for name in other["findings"]))
+    texts = _with_seeds([other["warnings"] for other in cells], seeds)
     cell["warnings"] = [_named(text, sources, cell["findings"]) for text, sources in texts]
     if failed:
-        errors = _with_seeds([[one["error"]] if one["status"] == cell["status"] else [] for one in cells], seeds)
+        errors = _with_seeds([[other["error"]] if other["status"] == cell["status"] else [] for other in cells], seeds)
         cell["error"] = "; ".join(text if text == "not run" else _named(text, sources, ()) for text, sources in errors)
         return cell
     for key in ("clean_accuracy", "robust_accuracy", *_KNOWN):
-        spread = _spread([one[key] for one in cells])
+        spread = _spread([other[key] for other in cells])
         cell[key], cell[f"{key}_seeds"] = spread["mean"], spread
     cell["robust_accuracy_ci95"] = list(wilson(cell["robust_accuracy"] * cell["n"], cell["n"]))
-    cell["robust_accuracy_draws"] = _draws([one["robust_accuracy_draws"] for one in cells])
-    cell["curve"] = mean_curve([one["curve"] for one in cells if one["curve"] is not None])
+    cell["robust_accuracy_draws"] = _draws([other["robust_accuracy_draws"] for other in cells])
+    cell["curve"] = mean_curve([other["curve"] for other in cells if other["curve"] is not None])
     if cell["broken_by"]:
-        counts = [one["broken_by"] for one in cells if one["broken_by"]]
-        cell["broken_by"] = {name: statistics.fmean(one[name] for one in counts) for name in cell["broken_by"]}
+        counts = [other["broken_by"] for other in cells if other["broken_by"]]
+        cell["broken_by"] = {name: statistics.fmean(count[name] for count in counts) for name in cell["broken_by"]}
     return cell
 
 
 def _draws(spreads: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | None:
     """The draws of all seeds: their number per seed, the minimum, the maximum, and the deviation within a seed."""
-    known = [one for one in spreads if one is not None]
+    known = [spread for spread in spreads if spread is not None]
     if not known:
         return None
     return {
         "n": known[0]["n"],
-        "min": min(one["min"] for one in known),
-        "max": max(one["max"] for one in known),
-        "std": math.sqrt(statistics.fmean(one["std"] ** 2 for one in known)),
+        "min": min(spread["min"] for spread in known),
+        "max": max(spread["max"] for spread in known),
+        "std": math.sqrt(statistics.fmean(spread["std"] ** 2 for spread in known)),
     }
 
 
@@ -88,19 +88,19 @@ def mean_curve(curves: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """The mean of curves, each of which is a step function of eps."""
     if not curves:
         return None
-    every = sorted({eps for curve in curves for eps in curve["eps"]})
-    steps = min(_CURVE_POINTS, len(every)) - 1
-    eps = [every[(len(every) - 1) * step // max(1, steps)] for step in range(steps + 1)]
+    all_eps = sorted({eps for curve in curves for eps in curve["eps"]})
+    steps = min(_CURVE_POINTS, len(all_eps)) - 1
+    eps = [all_eps[(len(all_eps) - 1) * step // max(1, steps)] for step in range(steps + 1)]
     accuracy = [
-        statistics.fmean(curve["accuracy"][bisect.bisect_right(curve["eps"], one) - 1] for curve in curves)
-        for one in eps
+        statistics.fmean(curve["accuracy"][bisect.bisect_right(curve["eps"], value) - 1] for curve in curves)
+        for value in eps
     ]
     return {"norm": curves[0]["norm"], "eps": eps, "accuracy": accuracy}
 
 
 def _findings(runs: Sequence[Sequence[Mapping[str, Any]]], seeds: Sequence[str]) -> list[dict[str, Any]]:
-    by_text = {str(one): one for run in runs for one in run}
-    texts = _with_seeds([[str(one) for one in run] for run in runs], seeds)
+    by_text = {str(finding): finding for run in runs for finding in run}
+    texts = _with_seeds([[str(finding) for finding in run] for run in runs], seeds)
     return [{**by_text[text], "message": _named(str(by_text[text]["message"]), sources, ())} for text, sources in texts]
 
 
@@ -110,7 +110,7 @@ def _with_seeds(runs: Sequence[Sequence[str]], seeds: Sequence[str]) -> list[tup
     for seed, texts in zip(seeds, runs, strict=True):
         for text in dict.fromkeys(texts):
             sources.setdefault(text, []).append(seed)
-    return [(text, "" if len(found) == len(seeds) else _words(found)) for text, found in sources.items()]
+    return [(text, "" if len(having) == len(seeds) else _words(having)) for text, having in sources.items()]
 
 
 def _words(seeds: Sequence[str]) -> str:
@@ -136,11 +136,11 @@ def _board(boards: Sequence[Mapping[str, Any]], run_n: Mapping[str, int]) -> dic
 
 def _row(rows: Sequence[Mapping[str, Any]], n: int) -> dict[str, Any]:
     row = dict(rows[0])
-    clean = [one["clean_accuracy"] for one in rows if one["clean_accuracy"] is not None]
+    clean = [other["clean_accuracy"] for other in rows if other["clean_accuracy"] is not None]
     row["clean_accuracy"] = statistics.fmean(clean) if clean else None
-    row["worst_case"] = _worst([one["worst_case"] for one in rows], n)
+    row["worst_case"] = _worst([other["worst_case"] for other in rows], n)
     row["worst_case_under"] = {
-        threat: _worst([one["worst_case_under"][threat] for one in rows], n) for threat in row["worst_case_under"]
+        threat: _worst([other["worst_case_under"][threat] for other in rows], n) for threat in row["worst_case_under"]
     }
     return row
 

@@ -30,27 +30,30 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from advbench.api.attack import Access, Attack, Budget, Norm
-from advbench.api.checkpoints import load_state, read_state_dict
-from advbench.api.component import Component, closest
-from advbench.api.dataset import Dataset, DataSources, LabelledImages
-from advbench.api.defense import Defense
-from advbench.api.executor import Executor, WorkerLostError, process_taint
-from advbench.api.files import replace_atomically, sha256_file, write_atomically
-from advbench.api.hookspecs import API_VERSION, hookimpl
-from advbench.api.model import Model
-from advbench.api.modules import find_object, import_file
-from advbench.api.networks import Float32Network
-from advbench.api.parameters import Parameter, Value, param
-from advbench.api.pixels import clip_dust, to_labels, to_pixels
-from advbench.api.randomness import SampleRandom
-from advbench.api.reporter import Reporter
-from advbench.api.rows import RowAware, for_rows, is_stochastic
-from advbench.api.state import state_digest
-from advbench.api.training import Trainable, TrainingJob, TrainingProgress, load_checkpoint, save_checkpoint
-from advbench.api.training_loop import TrainingLoop, bfloat16_helps, one_cycle
-from advbench.api.weights import load_weights, save_weights, verified_digest
-from advbench.errors import ContractError, DataError, ParameterError, UsageError, WeightsError
+from advbench._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from advbench.api.attack import Access, Attack, Budget, Norm
+    from advbench.api.checkpoints import load_state, read_state_dict
+    from advbench.api.component import Component, closest
+    from advbench.api.dataset import Dataset, DataSources, LabelledImages
+    from advbench.api.defense import Defense
+    from advbench.api.executor import Executor, WorkerLostError, process_taint
+    from advbench.api.files import replace_atomically, sha256_file, write_atomically
+    from advbench.api.hookspecs import API_VERSION, hookimpl
+    from advbench.api.model import Model
+    from advbench.api.modules import find_object, import_file
+    from advbench.api.networks import Float32Network
+    from advbench.api.parameters import Parameter, Value, param
+    from advbench.api.pixels import clip_dust, to_labels, to_pixels
+    from advbench.api.randomness import SampleRandom
+    from advbench.api.reporter import Reporter
+    from advbench.api.rows import RowAware, for_rows, is_stochastic
+    from advbench.api.state import state_digest
+    from advbench.api.training import Trainable, TrainingJob, TrainingProgress, load_checkpoint, save_checkpoint
+    from advbench.api.training_loop import TrainingLoop, bfloat16_helps, one_cycle
+    from advbench.api.weights import load_weights, save_weights, verified_digest
+    from advbench.errors import ContractError, DataError, ParameterError, UsageError, WeightsError
 
 __all__ = [
     "API_VERSION",
@@ -107,12 +110,99 @@ __all__ = [
     "write_atomically",
 ]
 
-if not TYPE_CHECKING:  # a module with __getattr__ has every name to a type checker
+if not TYPE_CHECKING:  # so that type checkers see the imports above alone
+    _lazy_name, __dir__ = lazy_names(
+        __name__,
+        {
+            "advbench.api.attack": (
+                "Access",
+                "Attack",
+                "Budget",
+                "Norm",
+            ),
+            "advbench.api.checkpoints": (
+                "load_state",
+                "read_state_dict",
+            ),
+            "advbench.api.component": (
+                "Component",
+                "closest",
+            ),
+            "advbench.api.dataset": (
+                "Dataset",
+                "DataSources",
+                "LabelledImages",
+            ),
+            "advbench.api.defense": ("Defense",),
+            "advbench.api.executor": (
+                "Executor",
+                "WorkerLostError",
+                "process_taint",
+            ),
+            "advbench.api.files": (
+                "replace_atomically",
+                "sha256_file",
+                "write_atomically",
+            ),
+            "advbench.api.hookspecs": (
+                "API_VERSION",
+                "hookimpl",
+            ),
+            "advbench.api.model": ("Model",),
+            "advbench.api.modules": (
+                "find_object",
+                "import_file",
+            ),
+            "advbench.api.networks": ("Float32Network",),
+            "advbench.api.parameters": (
+                "Parameter",
+                "Value",
+                "param",
+            ),
+            "advbench.api.pixels": (
+                "clip_dust",
+                "to_labels",
+                "to_pixels",
+            ),
+            "advbench.api.randomness": ("SampleRandom",),
+            "advbench.api.reporter": ("Reporter",),
+            "advbench.api.rows": (
+                "RowAware",
+                "for_rows",
+                "is_stochastic",
+            ),
+            "advbench.api.state": ("state_digest",),
+            "advbench.api.training": (
+                "Trainable",
+                "TrainingJob",
+                "TrainingProgress",
+                "load_checkpoint",
+                "save_checkpoint",
+            ),
+            "advbench.api.training_loop": (
+                "TrainingLoop",
+                "bfloat16_helps",
+                "one_cycle",
+            ),
+            "advbench.api.weights": (
+                "load_weights",
+                "save_weights",
+                "verified_digest",
+            ),
+            "advbench.errors": (
+                "ContractError",
+                "DataError",
+                "ParameterError",
+                "UsageError",
+                "WeightsError",
+            ),
+        },
+    )
 
     def __getattr__(name: str) -> Any:
-        """Returns a public name under its old name, with a warning."""
+        """Imports a public name, also under its old name, which causes a warning."""
         if name == "fill":
             message = "advbench.api.fill is deprecated since advbench 0.2 and goes in 0.4; use advbench.api.load_state"
             warnings.warn(message, DeprecationWarning, stacklevel=2)
-            return load_state
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            name = "load_state"
+        return _lazy_name(name)

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from advbench.api.names import match_names
+from advbench.api.state_dict_names import match_names
 from advbench.errors import WeightsError, describe
 
 __all__ = ["load_state", "read_state_dict"]

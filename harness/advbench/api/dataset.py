@@ -7,13 +7,13 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar
-
-import numpy as np
-import torch
+from typing import TYPE_CHECKING, ClassVar
 
 from advbench.api.component import Component
 from advbench.errors import DataError
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["DataSources", "Dataset", "LabelledImages"]
 
@@ -68,6 +68,8 @@ class LabelledImages:
         Raises:
             DataError: The dataset has no sample with one of the ids.
         """
+        import torch
+
         wanted = torch.as_tensor(list(ids), dtype=torch.int64)
         positions = torch.searchsorted(self.ids, wanted).clamp(max=max(len(self.ids) - 1, 0))
         if not torch.equal(self.ids[positions], wanted):
@@ -80,12 +82,16 @@ class LabelledImages:
 
     def without(self, others: LabelledImages) -> LabelledImages:
         """Removes the images that also occur in another set, by comparing pixels. The ids of the others are kept."""
+        import torch
+
         excluded = {image.tobytes() for image in others.images.numpy()}
         keep = torch.tensor([image.tobytes() not in excluded for image in self.images.numpy()], dtype=torch.bool)
         return LabelledImages(self.images[keep], self.labels[keep], self.ids[keep])
 
     def digest(self) -> str:
         """SHA-256 over images, labels and ids."""
+        import numpy as np
+
         sha = hashlib.sha256()
         for tensor in (self.images, self.labels, self.ids):
             array = tensor.contiguous().numpy()

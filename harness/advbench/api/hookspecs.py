@@ -6,16 +6,19 @@ is decorated with :data:`hookimpl` and calls ``register`` once for each componen
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pluggy
 
-from advbench.api.attack import Attack
-from advbench.api.dataset import Dataset
-from advbench.api.defense import Defense
-from advbench.api.executor import Executor
-from advbench.api.model import Model
-from advbench.api.reporter import Reporter
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from advbench.api.attack import Attack
+    from advbench.api.dataset import Dataset
+    from advbench.api.defense import Defense
+    from advbench.api.executor import Executor
+    from advbench.api.model import Model
+    from advbench.api.reporter import Reporter
 
 __all__ = ["API_VERSION", "PROJECT", "hookimpl", "hookspec"]
 

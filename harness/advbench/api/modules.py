@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from advbench.api.neighbours import NeighbourLoader, folder_of
+from advbench.api.local_imports import LocalLoader, folder_of
 from advbench.errors import UsageError, describe
 
 __all__ = ["find_object", "import_file"]
@@ -34,7 +34,7 @@ def import_file(file: Path) -> ModuleType:
     name = f"_advbench_file_{file.stem}_{digest}"
     folder = folder_of(file)
     folder.forget_changed()
-    spec = importlib.util.spec_from_file_location(name, file, loader=NeighbourLoader(folder, name, str(file)))
+    spec = importlib.util.spec_from_file_location(name, file, loader=LocalLoader(folder, name, str(file)))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -81,8 +81,8 @@ def to_labels(labels: _Array | torch.Tensor, count: int) -> tuple[torch.Tensor, 
     if wrong.any():
         first = int(wrong.argmax())
         raise ValueError(f"the label {array[first]} at index {first}; {expected}")
-    whole = array.astype(np.int64)
-    return torch.from_numpy(whole), int(whole.max()) + 1
+    integers = array.astype(np.int64)
+    return torch.from_numpy(integers), int(integers.max()) + 1
 
 
 def clip_dust(images: torch.Tensor) -> torch.Tensor:
@@ -153,13 +153,13 @@ def _channels_first(array: _Array, *, fixed: bool) -> _Array:
 def _scaled(array: _Array) -> torch.Tensor:
     """Converts values of other types than uint8, after detecting their scale."""
     low, high = float(array.min()), float(array.max())
-    whole = array.dtype.kind in "iu"
-    if not whole and (
+    is_integer = array.dtype.kind in "iu"
+    if not is_integer and (
         not np.isfinite(high) or -PIXEL_TOLERANCE <= low <= high <= 1 + PIXEL_TOLERANCE or low < 0 or high > 255
     ):
         check_range(array)
         return _converted(array, np.float32, 1.0).clamp_(0, 1)
-    if not whole and not is_integral(array):
+    if not is_integer and not is_integral(array):
         check_range(array)
     white = 65535 if array.dtype == np.uint16 and high > 255 else 255
     if low < 0 or not _BRIGHT[white] <= high <= white:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from advbench.api.dataset import LabelledImages
 from advbench.api.files import replace_atomically
 from advbench.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
+
+    from advbench.api.dataset import LabelledImages
 
 __all__ = [
     "Trainable",

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from advbench.api import Component
-from advbench.api.neighbours import Folder
+from advbench.api.local_imports import Folder
 from advbench.discovery.imports import imports_of
 from advbench.discovery.sources import (
     Located,
@@ -25,7 +25,7 @@ from advbench.discovery.sources import (
 )
 from advbench.process.libraries import is_installed
 
-__all__ = ["code_digests", "dependency_versions", "is_library", "look_again", "set_session_digest"]
+__all__ = ["clear_digest_cache", "code_digests", "dependency_versions", "is_library", "set_session_digest"]
 
 _USER_FILE_PREFIX = "_advbench_file_"
 """Prefix of the module names that single files of the user get."""
@@ -42,7 +42,7 @@ def code_digests(component: type[Component], more: Sequence[str] = ()) -> dict[s
     covered by their versions if the component names them in ``depends_on``, and advbench itself by the store's schema
     number.
 
-    Files are read once; after :func:`look_again`, the next call reads them again.
+    Files are read once; after :func:`clear_digest_cache`, the next call reads them again.
 
     Args:
         component: The class.
@@ -58,7 +58,7 @@ def code_digests(component: type[Component], more: Sequence[str] = ()) -> dict[s
     return dict(_code_digests(component, tuple(more)))
 
 
-def look_again() -> None:
+def clear_digest_cache() -> None:
     """Clears the cache of :func:`code_digests`, so that the next call reads files again."""
     _code_digests.cache_clear()
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pluggy
 
-from advbench import __version__
+from advbench import __version__, api
 from advbench.api import API_VERSION, Component, hookspecs
 from advbench.api.executor import taint_process
 from advbench.api.modules import import_file
@@ -55,6 +55,8 @@ def discover(
         UsageError: A file of ``files`` does not exist.
     """
     registry = Registry()
+    for name in api.__all__:  # what is imported on first use is there to be watched
+        getattr(api, name)
     watched = watch_attributes()
     for module in core:
         plugin = Plugin("core", "advbench", __version__, module)
@@ -78,22 +80,22 @@ def discover(
 
 def _entry_points(registry: Registry) -> list[tuple[Plugin, metadata.EntryPoint]]:
     """The entry points of all distributions, sorted by name. Broken metadata is recorded as a problem."""
-    found: dict[str, list[tuple[Plugin, metadata.EntryPoint]]] = {}
+    by_name: dict[str, list[tuple[Plugin, metadata.EntryPoint]]] = {}
     for distribution in filter(_may_have_plugins, metadata.distributions()):
         name, version = "a distribution without a name", ""
         try:
             described = distribution.metadata
             name, version = described["Name"] or name, described["Version"] or ""
-            if name.lower() in found:
+            if name.lower() in by_name:
                 continue
             # Python imports the first distribution of this name on the path, even if a later one has the plugins.
             first = metadata.distribution(name) if described["Name"] else distribution
             version = first.metadata["Version"] or ""
             points = first.entry_points.select(group=hookspecs.PROJECT)
-            found[name.lower()] = [(Plugin(point.name, name, version, point.value), point) for point in points]
+            by_name[name.lower()] = [(Plugin(point.name, name, version, point.value), point) for point in points]
         except Exception as error:
             registry.report(Plugin("(metadata)", name, version, ""), f"its metadata cannot be read: {describe(error)}")
-    return sorted((pair for pairs in found.values() for pair in pairs), key=lambda pair: pair[0].name)
+    return sorted((pair for pairs in by_name.values() for pair in pairs), key=lambda pair: pair[0].name)
 
 
 def _may_have_plugins(distribution: metadata.Distribution) -> bool:
@@ -123,9 +125,11 @@ def _load(registry: Registry, plugin: Plugin, load: Callable[[], Any]) -> None:
     except KeyboardInterrupt:
         raise
     except ProcessExitError as error:
-        # Workers would end where they load it.
+        # Worker processes that load it would end, too.
         registry.withdraw(plugin, f"called a function that ends the process while it was loaded: {error}")
-        registry.report(plugin, f"{error} while it was loaded; nothing of the plugin is used", traceback.format_exc())
+        registry.report(
+            plugin, f"{error} while it was loaded; no component of the plugin is used", traceback.format_exc()
+        )
     except BaseException as error:
         registry.report(plugin, describe(error), traceback.format_exc())
     variables = dict(os.environ)

@@ -14,7 +14,7 @@ from collections.abc import Hashable, Iterator
 from importlib.machinery import EXTENSION_SUFFIXES, PathFinder, SourceFileLoader
 from pathlib import Path
 
-from advbench.api.neighbours import SOURCE_DIGEST, Folder, NeighbourLoader
+from advbench.api.local_imports import SOURCE_DIGEST, Folder, LocalLoader
 from advbench.errors import UsageError
 from advbench.process.libraries import is_installed
 
@@ -95,7 +95,7 @@ def _loaded(name: str) -> Located | None:
         return None
     loader = getattr(module.__spec__, "loader", None)
     return Located(
-        name, Path(file) if file else None, folders, loader.folder if isinstance(loader, NeighbourLoader) else None
+        name, Path(file) if file else None, folders, loader.folder if isinstance(loader, LocalLoader) else None
     )
 
 

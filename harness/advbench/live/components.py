@@ -29,14 +29,14 @@ class LiveObjects:
 
     Attributes:
         names: The names of the registered objects.
-        unkept: Why results with some objects cannot be reused in another session, one sentence each.
+        not_reusable: Why results with some objects cannot be reused in another session, one sentence each.
     """
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
         self.plugin = Plugin("session", "this Python session", "", "__main__")
         self.names: list[str] = []
-        self.unkept: list[str] = []
+        self.not_reusable: list[str] = []
 
     def specs(self, axis: str, given: Any) -> list[str] | None:
         """Registers the arguments for an axis and returns their specs.
@@ -76,7 +76,7 @@ class LiveObjects:
             raise UsageError(f"{axis}: the name {name!r} is taken; give a dictionary with other names")
         self.names.append(name)
         if wrapper.unknown:
-            self.unkept.append(f"{axis[:-1]} {name!r}: {wrapper.unknown}")
+            self.not_reusable.append(f"{axis[:-1]} {name!r}: {wrapper.unknown}")
         self._register(axis, wrapper.component)
         return name
 
@@ -96,7 +96,7 @@ class LiveObjects:
         self.names.append(name)
         identity = fingerprint(component.__name__, component)
         if identity.unknown:
-            self.unkept.append(f"{axis[:-1]} {name!r}: {identity.unknown}")
+            self.not_reusable.append(f"{axis[:-1]} {name!r}: {identity.unknown}")
         # Two classes with the same name in the same file may still differ in the values that they use.
         set_session_digest(component, identity.digest)
         self._register(axis, component)

@@ -81,8 +81,8 @@ def matrix(
             f"jobs={options.jobs}: {live.names[0]!r} exists in this process only; use jobs=1 and no other executor"
         )
     session.live = live.names
-    if live.unkept:
-        _use_temporary_store(session, live.unkept)
+    if live.not_reusable:
+        _use_temporary_store(session, live.not_reusable)
     python = "advbench.matrix(…) from Python" if live.names else ""
     suites = suites_by_seed(suite_of(session.suite, options, session.registry), options)
     runs = [MatrixRun(session, one, python or command) for one, command in suites]

@@ -45,8 +45,8 @@ def print_comparison(
         table.add_row(*map(Text, line), style="bold" if row["p_holm"] < 0.05 else "")
     console.print(table)
     console.print(Text(NOTE, style="dim"))
-    for name, one, other in differing:
-        console.print(Text(f"{name}: {one} → {other}", style="yellow"))
+    for name, before, after in differing:
+        console.print(Text(f"{name}: {before} → {after}", style="yellow"))
 
 
 def comparison_markdown(
@@ -62,7 +62,7 @@ def comparison_markdown(
     table = tabulate(
         cells, [escape(text) for text in heading], tablefmt="pipe", colalign=alignment, disable_numparse=True
     )
-    others = [f"- {escape(f'{name}: {one} → {other}')}" for name, one, other in differing]
+    others = [f"- {escape(f'{name}: {before} → {after}')}" for name, before, after in differing]
     return "\n\n".join([table, NOTE, *(["\n".join(others)] if others else [])]) + "\n"
 
 

@@ -142,8 +142,8 @@ def _scatter_chart(board: Mapping[str, Any], names: Mapping[str, str], points: t
     )  # fmt: skip
 
 
-def _dominates(one: tuple[float, float], other: tuple[float, float]) -> bool:
-    return one != other and one[0] >= other[0] and one[1] >= other[1]
+def _dominates(first: tuple[float, float], second: tuple[float, float]) -> bool:
+    return first != second and first[0] >= second[0] and first[1] >= second[1]
 
 
 def _finished(cells: Sequence[Cell]) -> Iterator[Cell]:

@@ -19,7 +19,19 @@ from typing import Any, Literal
 from advbench.errors import StoreError
 from advbench.store.store import Part, Store
 
-__all__ = ["HOUR", "KINDS", "File", "Inventory", "Run", "Stock", "check", "remove", "scan", "size_of", "take_stock"]
+__all__ = [
+    "HOUR",
+    "KINDS",
+    "File",
+    "Inventory",
+    "Run",
+    "StoreContents",
+    "check",
+    "read_contents",
+    "remove",
+    "scan",
+    "total_size",
+]
 
 KINDS = ("adversarial", "clean", "cells", "networks", "runs")
 """The kinds of entries; each has a folder of the same name."""
@@ -116,30 +128,32 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Stock:
+class StoreContents:
     """The files of a store and the runs that refer to them.
 
     Attributes:
         inventory: The files.
         runs: The runs, the last written first.
         damaged: Manifests that are damaged or cannot be read.
-        holders: The number of runs that refer to each entry.
+        reference_counts: The number of runs that refer to each entry.
     """
 
     inventory: Inventory
     runs: list[Run]
     damaged: list[File]
-    holders: Counter[Reference]
+    reference_counts: Counter[Reference]
 
-    def alone(self, runs: Collection[Run]) -> list[File]:
+    def exclusive_files(self, runs: Collection[Run]) -> list[File]:
         """The files that only these runs refer to."""
         counts = Counter(reference for run in runs for reference in run.references)
-        return self.inventory.files(entry for entry, count in counts.items() if count == self.holders[entry])
+        return self.inventory.files(entry for entry, count in counts.items() if count == self.reference_counts[entry])
 
     def unreferenced(self) -> list[File]:
         """The files of entries that no run refers to."""
         entries = self.inventory.entries
-        return self.inventory.files(entry for entry in entries if entry[0] != _RUNS and entry not in self.holders)
+        return self.inventory.files(
+            entry for entry in entries if entry[0] != _RUNS and entry not in self.reference_counts
+        )
 
 
 def scan(store: Store, now: float | None = None) -> Inventory:
@@ -170,7 +184,7 @@ def scan(store: Store, now: float | None = None) -> Inventory:
     return inventory
 
 
-def take_stock(store: Store, now: float | None = None) -> Stock:
+def read_contents(store: Store, now: float | None = None) -> StoreContents:
     """Lists every file of a store and reads the manifests of all runs.
 
     Args:
@@ -193,7 +207,7 @@ def take_stock(store: Store, now: float | None = None) -> Stock:
             runs.append(run)
         elif os.path.lexists(file.name):
             damaged.append(file)
-    return Stock(inventory, runs, damaged, Counter(reference for run in runs for reference in run.references))
+    return StoreContents(inventory, runs, damaged, Counter(reference for run in runs for reference in run.references))
 
 
 def check(store: Store, file: File) -> State:
@@ -212,16 +226,16 @@ def check(store: Store, file: File) -> State:
         return "unreadable"
     try:
         if file.kind == _RUNS:
-            whole = store.read_manifest(file.key) is not None
+            valid = store.read_manifest(file.key) is not None
         elif file.kind == "adversarial":
-            whole = store.read_tensors(file.key, file.part) is not None
+            valid = store.read_tensors(file.key, file.part) is not None
         else:
-            whole = store.read_record(file.kind, file.key, arrays=True) is not None
+            valid = store.read_record(file.kind, file.key, arrays=True) is not None
     except MemoryError:
         raise
     except Exception:  # arbitrary content may raise anything
-        whole = False
-    return "whole" if whole else "damaged" if os.path.lexists(file.name) else "gone"
+        valid = False
+    return "whole" if valid else "damaged" if os.path.lexists(file.name) else "gone"
 
 
 def remove(store: Store, files: Iterable[File]) -> list[File]:
@@ -248,7 +262,7 @@ def remove(store: Store, files: Iterable[File]) -> list[File]:
     return removed
 
 
-def size_of(files: Iterable[File]) -> int:
+def total_size(files: Iterable[File]) -> int:
     """Total size of files, in bytes."""
     return sum(file.size for file in files)
 

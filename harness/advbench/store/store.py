@@ -93,7 +93,7 @@ class Store:
         """Claims the computation of an entry while the block runs; yields False if another process is computing it."""
         return self.locks.claim(key)
 
-    def sweep(self) -> None:
+    def remove_leftovers(self) -> None:
         """Removes the leftovers of killed writers: temporary files, and parts of finished chunks."""
         for path in (self.root / "tmp").glob("*.tmp"):
             match = _TEMPORARY.fullmatch(path.name)
@@ -109,13 +109,13 @@ class Store:
                     path.unlink()
 
     @contextmanager
-    def sign(self) -> Iterator[str]:
+    def shared_marker(self) -> Iterator[str]:
         """Creates a file in the folder while the block runs and yields its name.
 
-        Workers on other machines look for it with :meth:`sees_sign`, to check that they share the folder.
+        Workers on other machines look for it with :meth:`has_marker`, to check that they share the folder.
         """
         with self.locks.writing():
-            path = self.root / "tmp" / f"{self.locks.writer}.sign-{secrets.token_hex(8)}.tmp"
+            path = self.root / "tmp" / f"{self.locks.writer}.marker-{secrets.token_hex(8)}.tmp"
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(b"")
@@ -126,8 +126,8 @@ class Store:
             finally:
                 path.unlink(missing_ok=True)
 
-    def sees_sign(self, token: str) -> bool:
-        """Whether the file of :meth:`sign` exists in the folder."""
+    def has_marker(self, token: str) -> bool:
+        """Whether the file of :meth:`shared_marker` exists in the folder."""
         return (self.root / "tmp" / token).exists()
 
     @contextmanager
@@ -153,21 +153,21 @@ class Store:
                     with suppress(OSError):
                         path.unlink(missing_ok=True)
 
-    def ended_at(self, task: str, *, surely: bool = False) -> list[bool]:
+    def ended_attempts(self, task: str, *, certain: bool = False) -> list[bool]:
         """Finds the processes that died during a task, by their timeout markers.
 
         Args:
             task: The task, as in :meth:`timeout_marker`.
-            surely: Whether a process is known to have died. The method then waits up to 2 seconds for it to disappear,
+            certain: Whether a process is known to have died. The method then waits up to 2 seconds for it to disappear,
                 and if the file system has no locks, it assumes that all processes with a marker have died.
 
         Returns:
             For each process that died, whether it had written to its marker because its time was up.
         """
-        until = time.monotonic() + (_EXIT_SECONDS if surely else 0.0)
+        until = time.monotonic() + (_EXIT_SECONDS if certain else 0.0)
         while True:
             markers = list((self.root / "tmp").glob(f"*.time-{task}.tmp"))
-            alive = [path for path in markers if not self._is_gone(path, unknown=surely)]
+            alive = [path for path in markers if not self._is_gone(path, unknown=certain)]
             if not alive or len(alive) < len(markers) or time.monotonic() >= until:
                 break
             time.sleep(0.05)
@@ -178,7 +178,7 @@ class Store:
                     timed_out.append(path.stat().st_size > 0)
         return timed_out
 
-    def forget_ended(self, task: str) -> None:
+    def forget_attempts(self, task: str) -> None:
         """Removes the timeout markers of processes that died during a task."""
         for path in (self.root / "tmp").glob(f"*.time-{task}.tmp"):
             with suppress(OSError):

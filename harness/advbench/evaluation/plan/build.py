@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from advbench.api import Attack, Component, Dataset, DataSources, Model
-from advbench.discovery.identity import look_again
+from advbench.discovery.identity import clear_digest_cache
 from advbench.discovery.registry import Registry
 from advbench.errors import UsageError, describe
 from advbench.evaluation.plan.behaviours import BehaviourIds
@@ -115,7 +115,7 @@ def build_plan(
         DataError: A dataset's digest cannot be computed.
         WeightsError: A model's or defense's weights are missing.
     """
-    look_again()  # files may have changed since this process last planned
+    clear_digest_cache()  # files may have changed since this process last planned
     cells: dict[tuple[str, ...], Cell] = {}
     for axes in parts:
         for dataset in axes.datasets:

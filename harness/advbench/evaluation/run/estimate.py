@@ -140,7 +140,9 @@ def measure(environment: Environment, timing: Timing) -> Measurement:
     """Times one component in this process; 0 if it fails, or has ended another process."""
     workspace, limit = get_workspace(environment), environment.timeout
     name = digest_of(["trial", *timing])[:24]
-    if process_taint() or workspace.store.ended_at(name):  # the pool submits it again, and it would end more workers
+    if process_taint() or workspace.store.ended_attempts(
+        name
+    ):  # the pool submits it again, and it would end more workers
         return Measurement()
     seconds = None if limit is None else min(limit, _TIMEOUT)
     with workspace.store.timeout_marker(name) as marker, time_limit(seconds, marker):

@@ -61,7 +61,7 @@ class WorkerPool:
         self._pool: FuturesExecutor | None = None
 
     def __enter__(self) -> WorkerPool:
-        Store(self.environment.store).sweep()  # removes what killed runs have left
+        Store(self.environment.store).remove_leftovers()  # removes what killed runs have left
         self._open()
         return self
 
@@ -70,7 +70,7 @@ class WorkerPool:
             self._pool.shutdown()
         else:
             self._abandon()
-        Store(self.environment.store).sweep()  # removes what dead workers were writing
+        Store(self.environment.store).remove_leftovers()  # removes what dead workers were writing
 
     @property
     def in_process(self) -> bool:

@@ -167,8 +167,8 @@ class _Driver:
         limit, seconds, markers = self.environment.timeout, time.monotonic() - self.started[name], list[bool]()
         if limit is not None:
             marker = timeout_marker_name(self.environment, self.jobs[name].task)
-            markers = self.store.ended_at(marker, surely=True)
-            self.store.forget_ended(marker)
+            markers = self.store.ended_attempts(marker, certain=True)
+            self.store.forget_attempts(marker)
             if any(markers) and not error.killed:
                 self._ended(name, Outcome(seconds, timeout_message(limit)))
                 return

@@ -41,7 +41,7 @@ def check_workers(
     if executor.in_process:
         return {}
     components = _components(job.cell for job in jobs if job.cell is not None)
-    with Store(environment.store).sign() as token:
+    with Store(environment.store).shared_marker() as token:
         fingerprints = executor.everywhere(pool, fingerprint, environment, components, token)
     expected = fingerprint(environment, components, None)
     for worker, actual in fingerprints.items():
@@ -67,7 +67,7 @@ def fingerprint(environment: Environment, components: ComponentNames, token: str
     result = {"advbench": __version__, "python": ".".join(platform.python_version_tuple()[:2])}
     result["torch"] = torch.__version__
     if token is not None:
-        result[STORE] = "" if Store(environment.store).sees_sign(token) else "another"
+        result[STORE] = "" if Store(environment.store).has_marker(token) else "another"
         result[DEVICE] = device_name(environment.device) or ""
     try:
         registry = get_workspace(environment).registry

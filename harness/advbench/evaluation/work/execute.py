@@ -110,7 +110,7 @@ def _run_limited(workspace: Workspace, seconds: float, task: Task, again: bool) 
     A pool may give a task whose worker died to another worker itself. That worker finds here what the driver would.
     """
     name = timeout_marker_name(workspace.environment, task)
-    timed_out = workspace.store.ended_at(name)
+    timed_out = workspace.store.ended_attempts(name)
     try:
         if any(timed_out):
             return Outcome(0.0, timeout_message(seconds))
@@ -120,7 +120,7 @@ def _run_limited(workspace: Workspace, seconds: float, task: Task, again: bool) 
             return _run_claimed(workspace, task, again)
     finally:
         if timed_out:
-            workspace.store.forget_ended(name)
+            workspace.store.forget_attempts(name)
 
 
 def _run_claimed(workspace: Workspace, task: Task, again: bool) -> Outcome:

@@ -19,10 +19,10 @@ _MOST_BANDS = 6
 """With more lines, confidence bands would overlap too much and are omitted."""
 
 _LONGEST = 46
-"""How many signs of a legend's label stand in a line."""
+"""Largest number of characters in a line of a label in the legend."""
 
-_ROOM = 180.0
-"""Points that the labels of two columns of a legend have together, beside the markers."""
+_LABEL_SPACE = 180.0
+"""Width available for the labels of a legend with two columns, in points, without the markers."""
 
 
 def draw_chart(chart: Chart) -> Figure:
@@ -54,7 +54,7 @@ def draw_chart(chart: Chart) -> Figure:
 
 
 def _wrapped(name: str) -> str:
-    """A name for the legend, in lines that end after a comma, plus sign or blank where it is longer than the figure."""
+    """Wraps a name for the legend after commas, plus signs and blanks."""
     lines = [""]
     for piece in re.findall(r"[^,+ ]+[,+ ]*|[,+ ]+", name):
         if lines[-1] and len(lines[-1] + piece.rstrip()) > _LONGEST:
@@ -64,10 +64,10 @@ def _wrapped(name: str) -> str:
 
 
 def _columns(labels: Sequence[str]) -> int:
-    """How many columns the legend has: two where both together are no wider than the figure."""
+    """The number of columns of the legend: two if they fit into the figure."""
     rows = -(-len(labels) // 2)
     widths = [max(map(_width, column), default=0.0) for column in (labels[:rows], labels[rows:])]
-    return 2 if len(labels) > 1 and sum(widths) < _ROOM else 1
+    return 2 if len(labels) > 1 and sum(widths) < _LABEL_SPACE else 1
 
 
 def _width(label: str) -> float:
@@ -77,7 +77,7 @@ def _width(label: str) -> float:
 
 
 def _height(labels: Sequence[str], columns: int) -> int:
-    """How many lines of text the legend is high."""
+    """The height of the legend, in lines of text."""
     rows = -(-len(labels) // columns)
     lines = [label.count("\n") + 1 for label in labels]
     return max(sum(lines[:rows]), sum(lines[rows:])) if columns == 2 else sum(lines)

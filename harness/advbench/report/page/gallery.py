@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from advbench.analysis import CellExamples, Views
 
@@ -102,6 +101,8 @@ class Gallery:
 
 def data_uri(pixels: _Pixels) -> str:
     """Encodes an image, shape (channels, height, width), in [0, 1], as an 8-bit PNG in a data URI; scales down."""
+    from PIL import Image  # only needed when there are images
+
     levels = np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
     if len(levels) not in (1, 3):  # neither grey nor RGB: show the first channel
         levels = levels[:1]

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-__all__ = ["SOURCE_DIGEST", "Folder", "NeighbourLoader", "folder_of"]
+__all__ = ["SOURCE_DIGEST", "Folder", "LocalLoader", "folder_of"]
 
 SOURCE_DIGEST = "__source_sha256__"
 """Name of the module attribute that holds the SHA-256 of the source that was executed."""
@@ -34,7 +34,7 @@ _lock = threading.RLock()
 _folders: dict[Path, Folder] = {}
 
 
-class NeighbourLoader(SourceFileLoader):
+class LocalLoader(SourceFileLoader):
     """Executes a module from its source, never from bytecode, and searches its folder first for its imports.
 
     Cached bytecode is identified by size and time in seconds, so it may be out of date after a quick edit.
@@ -112,7 +112,7 @@ class Folder:
     def _spec(self, name: str, folder: str) -> ModuleSpec | None:
         details = (
             (ExtensionFileLoader, EXTENSION_SUFFIXES),
-            (functools.partial(NeighbourLoader, self), [".py"]),
+            (functools.partial(LocalLoader, self), [".py"]),
         )
         return FileFinder(folder, *details).find_spec(name)  # type: ignore[arg-type]
 
@@ -160,7 +160,7 @@ class Folder:
             self._known.clear()
             self.modules.update({name: module for name, module in list(sys.modules.items()) if _owner(module) is self})
             loaders = [getattr(module.__spec__, "loader", None) for module in self.modules.values()]
-            if all(loader.is_current() for loader in loaders if isinstance(loader, NeighbourLoader)):
+            if all(loader.is_current() for loader in loaders if isinstance(loader, LocalLoader)):
                 return
             for name, module in self.modules.items():
                 if sys.modules.get(name) is module:
@@ -217,7 +217,7 @@ def _owner(module: object) -> Folder | None:
     """The folder from which an import took a module; None for other modules, and for the user's file itself."""
     spec = getattr(module, "__spec__", None)
     loader = getattr(spec, "loader", None)
-    if isinstance(loader, NeighbourLoader):
+    if isinstance(loader, LocalLoader):
         return None if loader.name.startswith("_advbench_file_") else loader.folder
     for folder in _namespace_folders(spec):
         assert spec is not None
