@@ -32,7 +32,7 @@ def test_a_change_is_named_and_put_back(how: str) -> None:
 
 def test_a_component_cannot_end_the_process_but_its_children_end_as_they_like() -> None:
     watch_attributes()
-    process = ProcessState.now()
+    process = ProcessState()
     with exits_refused():
         for leave in (lambda: os._exit(0), os.abort, lambda: os.execl("/bin/true", "true")):
             with pytest.raises(ProcessExitError, match=r"os\.(_exit|abort|execv)\("):
@@ -45,7 +45,7 @@ def test_a_component_cannot_end_the_process_but_its_children_end_as_they_like() 
         spawned.start()
         spawned.join()
         assert spawned.exitcode == 8
-    assert process.put_back() == []
+    assert process.restore() == []
 
 
 def test_what_torch_replaces_itself_is_no_change() -> None:
