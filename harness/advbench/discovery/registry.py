@@ -10,6 +10,8 @@ from typing import Any
 
 from advbench.api import Attack, Component, Dataset, Defense, Executor, Model, Reporter
 from advbench.api.component import closest
+from advbench.discovery.plugins import Plugin, PluginLog, Problem
+from advbench.discovery.studies import Studies
 from advbench.errors import ParameterError, UnknownNameError, describe
 
 __all__ = ["KINDS", "Plugin", "Problem", "Registered", "Registry"]
@@ -29,52 +31,6 @@ _SUFFIX = re.compile(r"\.[A-Za-z0-9]+")
 
 
 @dataclasses.dataclass(frozen=True)
-class Problem:
-    """Something wrong with a plugin, which was left out or partly left out for it.
-
-    Attributes:
-        plugin: Name of the entry point or file.
-        distribution: The distribution that it comes from, with its version.
-        message: What is wrong and what to do, in one line.
-        traceback: The full traceback where an exception was raised; empty otherwise.
-    """
-
-    plugin: str
-    distribution: str
-    message: str
-    traceback: str = ""
-
-    def __str__(self) -> str:
-        return f"plugin {self.plugin!r} of {self.distribution}: {self.message}"
-
-
-@dataclasses.dataclass
-class Plugin:
-    """One entry point, file or core module that registers components.
-
-    Attributes:
-        name: Name of the entry point, or the file's path.
-        distribution: Name of the distribution that it comes from.
-        version: The distribution's version.
-        module: The module that was imported.
-        from_file: Whether it is a single file that the user named, and no entry point.
-        components: ``(kind, name)`` of all that it registered.
-    """
-
-    name: str
-    distribution: str
-    version: str
-    module: str
-    from_file: bool = False
-    components: list[tuple[str, str]] = dataclasses.field(default_factory=list)
-
-    @property
-    def provenance(self) -> str:
-        """Distribution and version in one text."""
-        return f"{self.distribution} {self.version}".strip()
-
-
-@dataclasses.dataclass(frozen=True)
 class Registered:
     """A component class with the plugin that registered it."""
 
@@ -83,22 +39,19 @@ class Registered:
     plugin: Plugin
 
 
-class Registry:
+class Registry(PluginLog):
     """All components by kind and name.
 
     A name that two plugins register for one kind belongs to neither: using it is an error that names both.
 
     Attributes:
-        plugins: All that were loaded, or tried.
-        left_out: Those that the user did not want loaded.
-        problems: What is wrong with any.
         withdrawn: Why plugins that were loaded are not used, by their names.
+        studies: The suites and commands that plugins register.
     """
 
     def __init__(self) -> None:
-        self.plugins: list[Plugin] = []
-        self.left_out: list[Plugin] = []
-        self.problems: list[Problem] = []
+        super().__init__()
+        self.studies = Studies(self)
         self.withdrawn: dict[str, str] = {}
         self._withdrawn: dict[tuple[str, str], Plugin] = {}
         self._components: dict[str, dict[str, list[Registered]]] = {kind: {} for kind in KINDS}
@@ -117,10 +70,6 @@ class Registry:
         if len(holders) > 1:
             self.report(plugin, self._ambiguity(kind, component.name))
 
-    def report(self, plugin: Plugin, message: str, traceback: str = "") -> None:
-        """Records a problem."""
-        self.problems.append(Problem(plugin.name, plugin.provenance, message, traceback))
-
     def withdraw(self, plugin: Plugin, reason: str) -> None:
         """Takes back all that a plugin has registered."""
         self.withdrawn[plugin.name] = reason
@@ -131,6 +80,7 @@ class Registry:
                 del holders[name]
                 self._withdrawn[kind, name] = plugin
         plugin.components.clear()
+        self.studies.withdraw(plugin)
 
     def packages(self) -> frozenset[str]:
         """The top-level packages, or single modules, that define components."""
@@ -174,10 +124,6 @@ class Registry:
                 f"nothing is named {name!r}; {closest(name, everything) or 'advbench list shows what there is'}"
             )
         return found
-
-    def problems_of(self, plugin: Plugin) -> list[Problem]:
-        """The problems of one plugin."""
-        return [p for p in self.problems if (p.plugin, p.distribution) == (plugin.name, plugin.provenance)]
 
     def _hint(self, kind: str, name: str) -> str:
         names = [registered.component.name for registered in self.all(kind)]

@@ -20,7 +20,7 @@ from advbench.cli.flags import cache_folder
 from advbench.discovery.loading import DISABLE_VARIABLE, discover, named_files
 from advbench.discovery.registry import Registry
 from advbench.errors import PluginError, UsageError
-from advbench.specs import load_suite
+from advbench.specs import Suite, load_suite, shipped_suites
 from advbench.store import Store
 
 __all__ = [
@@ -72,10 +72,22 @@ def open_registry(options: argparse.Namespace, fault: Callable[[Registry], str] 
     return registry
 
 
+def find_suite(name: str, options: argparse.Namespace) -> Suite:
+    """The suite of this name or file; those that plugins register are looked for only where the core has none.
+
+    Raises:
+        UsageError: There is no such suite, or its file is unreadable.
+    """
+    if name in shipped_suites() or Path(name).suffix == ".toml":
+        return load_suite(name)
+    files = tuple(file.resolve() for file in (*named_files(), *options.plugin))
+    return load_suite(name, discover((), files, without=options.no_plugin).studies)
+
+
 def plugin_files(options: argparse.Namespace) -> tuple[Path, ...]:
     """The single files that are plugins: those of the environment, the suite and the flags, none twice."""
     suite = getattr(options, "suite", None)
-    of_suite = load_suite(suite).plugins if suite else ()
+    of_suite = find_suite(suite, options).plugins if suite else ()
     return tuple(dict.fromkeys(file.resolve() for file in (*named_files(), *map(Path, of_suite), *options.plugin)))
 
 

@@ -30,7 +30,7 @@ def suite_of(options: argparse.Namespace, registry: Registry) -> Suite:
     Raises:
         UsageError: There is no such suite, its file is unreadable, or no part has what was picked.
     """
-    suite = load_suite(options.suite or DEFAULT_SUITE)
+    suite = load_suite(options.suite or DEFAULT_SUITE, registry.studies)
     given: dict[str, Any] = {axis: tuple(values) for axis in AXES if (values := getattr(options, axis)) is not None}
     if given and options.suite is None:
         # What flags leave out comes from the default suite's first part alone, as one product.

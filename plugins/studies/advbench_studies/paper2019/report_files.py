@@ -10,8 +10,8 @@ from typing import Any
 from tabulate import tabulate
 
 from advbench.api import Reporter
-from advbench.report.markdown import code, escape
-from advbench.report.paper.layout import (
+from advbench.results import code, escape
+from advbench_studies.paper2019.report_layout import (
     READING,
     Entry,
     accuracies,

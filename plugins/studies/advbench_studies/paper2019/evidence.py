@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from advbench.analysis.confusion import confusion_matrix
-from advbench.analysis.paper.setting import (
+from advbench.results import confusion_matrix
+from advbench_studies.paper2019.setting import (
     ATTACKS,
     DATASETS,
     FULL,
@@ -19,13 +19,13 @@ from advbench.analysis.paper.setting import (
     number,
     parameters,
 )
-from advbench.analysis.paper.verdict import Reading
+from advbench_studies.paper2019.verdict import Reading
 
-__all__ = ["Evidence", "Study", "View"]
+__all__ = ["Evidence", "SuiteResults", "View"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Study:
+class SuiteResults:
     """One suite's run.
 
     Attributes:
@@ -39,7 +39,7 @@ class Study:
     confusions: Mapping[tuple[str, ...], list[list[int]]]
 
     @classmethod
-    def of(cls, name: str, results: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> Study:
+    def of(cls, name: str, results: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> SuiteResults:
         """Collects it from results and the records that they were made of."""
         confusions = {_coordinates(record): confusion_matrix(record) for record in records if record["status"] == "ok"}
         return cls(name, results, confusions)
@@ -49,18 +49,18 @@ class Evidence:
     """All that was measured, each cell once.
 
     Args:
-        studies: The runs; that of the suite ``paper-full`` is kept apart, being of other images.
+        suites: The runs; that of the suite ``paper-full`` is kept apart, being of other images.
     """
 
-    def __init__(self, studies: Iterable[Study]) -> None:
+    def __init__(self, suites: Iterable[SuiteResults]) -> None:
         self.cells: dict[bool, dict[tuple[str, ...], Mapping[str, Any]]] = {False: {}, True: {}}
         self.confusions: dict[tuple[str, ...], list[list[int]]] = {}
-        for study in studies:
-            full = study.name == FULL
-            for cell in study.results["cells"]:
+        for suite in suites:
+            full = suite.name == FULL
+            for cell in suite.results["cells"]:
                 self.cells[full].setdefault(_coordinates(cell), cell)
             if not full:
-                self.confusions |= study.confusions
+                self.confusions |= suite.confusions
 
     def view(self, protocol: Protocol, *, full: bool = False) -> View:
         """What there is under a protocol; with ``full`` on all test images instead of 1,000."""

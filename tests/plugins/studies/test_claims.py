@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.analysis.paper_world import ATTACKS, CONCENTRATED, World
+from tests.plugins.studies.paper_world import ATTACKS, CONCENTRATED, World
 
 from advbench.analysis.confusion import confusion_matrix, error_spread, sum_matrices
-from advbench.analysis.paper import CLAIMS
+from advbench_studies.paper2019.claims import CLAIMS
 
 THREE = ("fgsm", "pgd", "cw")
 FIVE = ("jpeg", "gaussian", "kmeans", "tvm", "vqvae-0")

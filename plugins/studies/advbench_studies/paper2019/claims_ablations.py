@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from advbench.analysis.paper.claim import MNIST, MOST, claim
-from advbench.analysis.paper.evidence import View
-from advbench.analysis.paper.setting import ATTACKS, DATASETS, AttackSetting, DatasetSetting, number, parameters
-from advbench.analysis.paper.verdict import Check, at_least, check, per_cent, points
+from advbench_studies.paper2019.claim import MNIST, MOST, claim
+from advbench_studies.paper2019.evidence import View
+from advbench_studies.paper2019.setting import ATTACKS, DATASETS, AttackSetting, DatasetSetting, number, parameters
+from advbench_studies.paper2019.verdict import Check, at_least, check, per_cent, points
 
 __all__ = ["ABLATION_CLAIMS"]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from advbench.analysis.confusion import error_spread, sum_matrices
-from advbench.analysis.paper.claim import CIFAR10, MNIST, MOST, TITLES, claim, setting
-from advbench.analysis.paper.evidence import View
-from advbench.analysis.paper.setting import ATTACKS, DATASETS, DatasetSetting
-from advbench.analysis.paper.verdict import Check, Reading, at_least, check, per_cent
+from advbench.results import error_spread, sum_matrices
+from advbench_studies.paper2019.claim import CIFAR10, MNIST, MOST, TITLES, claim, setting
+from advbench_studies.paper2019.evidence import View
+from advbench_studies.paper2019.setting import ATTACKS, DATASETS, DatasetSetting
+from advbench_studies.paper2019.verdict import Check, Reading, at_least, check, per_cent
 
 __all__ = ["VQVAE_CLAIMS"]
 

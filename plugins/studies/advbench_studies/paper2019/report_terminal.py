@@ -10,7 +10,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from advbench.report.paper.layout import READING, accuracies, defense_titles, distortions, facts, problems, tally
+from advbench_studies.paper2019.report_layout import (
+    READING,
+    accuracies,
+    defense_titles,
+    distortions,
+    facts,
+    problems,
+    tally,
+)
 
 __all__ = ["print_reproduction"]
 

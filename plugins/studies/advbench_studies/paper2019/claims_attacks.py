@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from advbench.analysis.paper.claim import (
+from advbench_studies.paper2019.claim import (
     DEEPFOOL,
     DEFENDED,
     PGD,
@@ -12,9 +12,9 @@ from advbench.analysis.paper.claim import (
     robust,
     setting,
 )
-from advbench.analysis.paper.evidence import View
-from advbench.analysis.paper.setting import ATTACKS, DATASETS, AttackSetting, DatasetSetting
-from advbench.analysis.paper.verdict import Check, Reading, at_least, check, per_cent, points
+from advbench_studies.paper2019.evidence import View
+from advbench_studies.paper2019.setting import ATTACKS, DATASETS, AttackSetting, DatasetSetting
+from advbench_studies.paper2019.verdict import Check, Reading, at_least, check, per_cent, points
 
 __all__ = ["ATTACK_CLAIMS"]
 

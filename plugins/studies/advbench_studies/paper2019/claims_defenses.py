@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from advbench.analysis.paper.claim import (
+from advbench_studies.paper2019.claim import (
     ALL_BUT_DEEPFOOL,
     CIFAR10,
     DEFENDED,
@@ -15,9 +15,9 @@ from advbench.analysis.paper.claim import (
     claim,
     robust,
 )
-from advbench.analysis.paper.evidence import View
-from advbench.analysis.paper.setting import ATTACKS, DATASETS, AttackSetting, DatasetSetting
-from advbench.analysis.paper.verdict import Check, Reading, at_least, check, per_cent, points
+from advbench_studies.paper2019.evidence import View
+from advbench_studies.paper2019.setting import ATTACKS, DATASETS, AttackSetting, DatasetSetting
+from advbench_studies.paper2019.verdict import Check, Reading, at_least, check, per_cent, points
 
 __all__ = ["DEFENSE_CLAIMS"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from advbench.analysis.paper.evidence import View
-from advbench.analysis.paper.setting import ATTACKS, DATASETS, DEFENSES, AttackSetting, DatasetSetting
-from advbench.analysis.paper.verdict import Check, Reading
+from advbench_studies.paper2019.evidence import View
+from advbench_studies.paper2019.setting import ATTACKS, DATASETS, DEFENSES, AttackSetting, DatasetSetting
+from advbench_studies.paper2019.verdict import Check, Reading
 
 __all__ = [
     "ALL_BUT_DEEPFOOL",

@@ -7,11 +7,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from advbench.analysis.paper import FAILS, HOLDS
-from advbench.analysis.paper import NOT_RUN as NOT_JUDGED
-from advbench.api.parameters import format_value
-from advbench.report.board import FAILED, NOT_RUN, percent
-from advbench.report.footer import attack_settings, failures, provenance
+from advbench.results import FAILED, NOT_RUN, attack_settings, failures, format_value, percent, provenance
+from advbench_studies.paper2019.verdict import FAILS, HOLDS
+from advbench_studies.paper2019.verdict import NOT_RUN as NOT_JUDGED
 
 __all__ = ["READING", "Entry", "Line", "accuracies", "defense_titles", "distortions", "facts", "problems", "tally"]
 

@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from advbench.analysis.paper.claims import CLAIMS, Claim
-from advbench.analysis.paper.evidence import Evidence, Study, View
-from advbench.analysis.paper.setting import (
+from advbench_studies.paper2019.claims import CLAIMS, Claim
+from advbench_studies.paper2019.evidence import Evidence, SuiteResults, View
+from advbench_studies.paper2019.setting import (
     ATTACKS,
     DATASETS,
     DEFENSES,
@@ -18,7 +18,7 @@ from advbench.analysis.paper.setting import (
     DefenseSetting,
     Protocol,
 )
-from advbench.analysis.paper.verdict import NOT_RUN, Check, decide
+from advbench_studies.paper2019.verdict import NOT_RUN, Check, decide
 
 __all__ = ["REPRODUCTION_SCHEMA", "build_reproduction"]
 
@@ -32,12 +32,12 @@ _NAMED = 3
 
 
 def build_reproduction(
-    studies: Sequence[Study], command: str, left_out: Mapping[str, str] | None = None
+    suites: Sequence[SuiteResults], command: str, left_out: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
     """Computes tables and verdicts from what was run.
 
     Args:
-        studies: The runs of the paper's suites.
+        suites: The runs of the paper's suites.
         command: The command line that made them.
         left_out: Suites that were not run, with the reason.
 
@@ -47,14 +47,14 @@ def build_reproduction(
         in the paper), ``claims`` (``number``, ``text``, ``criterion``, and by protocol ``verdict``, ``measured``,
         ``missing``, ``checks``), ``left_out`` and ``suites`` (each as in results.json).
     """
-    evidence = Evidence(studies)
+    evidence = Evidence(suites)
     return {
         "schema": REPRODUCTION_SCHEMA,
         "command": command,
         "left_out": dict(left_out or {}),
         "protocols": [_protocol(evidence.view(protocol)) for protocol in PROTOCOLS],
         "claims": [_claim(claim, evidence, PROTOCOLS) for claim in CLAIMS],
-        "suites": {study.name: study.results for study in studies},
+        "suites": {suite.name: suite.results for suite in suites},
     }
 
 

@@ -20,7 +20,9 @@ from advbench.errors import UnknownNameError
 from advbench.evaluation.plan.build import resolve_axes
 from advbench.specs import load_suite
 
-PAPER = Path(__file__).parents[1] / "paper_plugin.py"
+PAPER = Path(__file__).with_name("paper_plugin.py")
+COMPONENTS = "attacks,datasets,defenses,models"
+"""The built-in plugins that the stand-ins replace."""
 SUITES = ["paper", "paper-fixed", "paper-ablations", "paper-noise", "paper-full"]
 
 Run = Callable[..., tuple[Called, dict[str, Any]]]
@@ -29,7 +31,7 @@ Run = Callable[..., tuple[Called, dict[str, Any]]]
 @pytest.fixture
 def run(call: Callable[..., Called], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs the command with the stand-ins; returns the call and the JSON report, if any."""
-    monkeypatch.setenv("ADVBENCH_DISABLE_PLUGINS", "*")
+    monkeypatch.setenv("ADVBENCH_DISABLE_PLUGINS", COMPONENTS)
     monkeypatch.setenv("TOY_LOG", str(tmp_path / "log"))
 
     def call_with(*flags: object) -> tuple[Called, dict[str, Any]]:
@@ -151,7 +153,7 @@ def test_weights_that_are_there_are_used(run: Run, monkeypatch: pytest.MonkeyPat
 def test_a_failed_cell_is_err_and_the_exit_code_says_so(
     call: Callable[..., Called], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ADVBENCH_DISABLE_PLUGINS", "*")
+    monkeypatch.setenv("ADVBENCH_DISABLE_PLUGINS", COMPONENTS)
     broken = tmp_path / "broken.py"
     source = PAPER.read_text().replace("    def levels(self):\n        return self.quality", "    levels = None")
     assert "levels = None" in source
@@ -177,7 +179,7 @@ def test_a_dry_run_lists_what_would_run_and_writes_nothing(run: Run, tmp_path: P
 
 def test_an_interruption_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path) -> None:
     environment = os.environ | {
-        "ADVBENCH_DISABLE_PLUGINS": "*", "XDG_CACHE_HOME": str(tmp_path / "cache"), "TOY_DELAY": "0.3",
+        "ADVBENCH_DISABLE_PLUGINS": COMPONENTS, "XDG_CACHE_HOME": str(tmp_path / "cache"), "TOY_DELAY": "0.3",
     }  # fmt: skip
     words = ["reproduce", "paper", "--plugin", str(PAPER), "--store", str(tmp_path / "store"), "--datasets", "mnist"]
     process = subprocess.Popen(
@@ -221,7 +223,7 @@ def test_bad_input(run: Run, tmp_path: Path, flags: list[str], message: str) -> 
 def test_another_paper(call: Callable[..., Called]) -> None:
     called = call("reproduce", "papre")
     assert called.code == 2
-    assert "unknown 'papre'; did you mean 'paper'?" in called.error_line()
+    assert "unknown study 'papre'; did you mean 'paper'?" in called.error_line()
 
 
 def test_a_markdown_file_of_somebodys_own_is_not_overwritten(run: Run, tmp_path: Path) -> None:
@@ -263,6 +265,6 @@ def test_the_built_in_components_are_what_the_suites_ask_for(name: str) -> None:
         pytest.skip("the VQ-VAE or the DenseNet is not registered")
     if "search" not in {parameter.name for parameter in registry.get("attacks", "pgd").component.parameters()}:
         pytest.skip("pgd has no minimal form")
-    for axes in resolve_axes(registry, load_suite(name)):
+    for axes in resolve_axes(registry, load_suite(name, registry.studies)):
         minimal = [attack.budget() is None for attack in axes.attacks]
         assert any(minimal)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from advbench.analysis.paper import FULL, PROTOCOLS, Study, build_reproduction
+from advbench_studies.paper2019.evidence import SuiteResults
+from advbench_studies.paper2019.reproduction import build_reproduction
+from advbench_studies.paper2019.setting import FULL, PROTOCOLS
 
 DATASETS = {"mnist": ("mnist:split=test", "mnist-cnn"), "cifar10": ("cifar10:split=test", "cifar10-densenet")}
 EPS = {"mnist": "0.3", "cifar10": "8/255"}
@@ -137,11 +139,11 @@ class World:
     def drop_dataset(self, dataset: str) -> None:
         self.cells = {key: cell for key, cell in self.cells.items() if key[1] != dataset}
 
-    def studies(self) -> list[Study]:
+    def suites(self) -> list[SuiteResults]:
         names = dict.fromkeys(suite for suite, *_ in self.cells)
-        return [self._study(name) for name in names]
+        return [self._suite(name) for name in names]
 
-    def _study(self, name: str) -> Study:
+    def _suite(self, name: str) -> SuiteResults:
         cells = [cell for (suite, *_), cell in self.cells.items() if suite == name]
         confusions = {
             (*DATASETS[dataset], spec, "oblivious", defense): matrix
@@ -152,10 +154,10 @@ class World:
             "created": "2026-01-02T03:04:05+00:00", "threads": 2, "versions": {"advbench": "0.1.0"},
             "weights": {"mnist-cnn": "0123456789abcdef0123"},
         }  # fmt: skip
-        return Study(name, {"schema": 1, "run": run, "cells": cells, "leaderboards": []}, confusions)
+        return SuiteResults(name, {"schema": 1, "run": run, "cells": cells, "leaderboards": []}, confusions)
 
     def reproduction(self) -> dict[str, Any]:
-        return build_reproduction(self.studies(), "advbench reproduce paper")
+        return build_reproduction(self.suites(), "advbench reproduce paper")
 
     def verdicts(self, protocol: str = "minimal") -> dict[int, str]:
         return {claim["number"]: claim[protocol]["verdict"] for claim in self.reproduction()["claims"]}
