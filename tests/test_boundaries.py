@@ -70,6 +70,13 @@ def test_a_plugin_imports_the_api_alone(package: Path) -> None:
                 assert module.partition(".")[0] == package.name, f"{file.name} imports another plugin, {module}"
 
 
+@pytest.mark.parametrize("package", ["session", "live"])
+def test_what_the_command_line_and_python_share_imports_no_command(package: str) -> None:
+    for file in (HARNESS / package).rglob("*.py"):
+        for module in imports(file):
+            assert module.split(".")[:2] != ["advbench", "cli"], f"{file.name} imports {module}"
+
+
 def test_files_stay_one_thing_each() -> None:
     long = {
         str(file.relative_to(ROOT)): lines

@@ -101,11 +101,11 @@ def read_run(run: str = "latest", store: str | Path | None = None) -> dict[str, 
     Raises:
         UsageError: There is no such run, or its manifest is damaged.
     """
-    from advbench.cli.flags import cache_folder
+    from advbench.session.options import default_store
     from advbench.session.stored_runs import find_run, read_results
     from advbench.store import Store
 
-    opened = Store(cache_folder() / "store" if store is None else Path(store))
+    opened = Store(default_store() if store is None else Path(store))
     return read_results(opened, find_run(opened, run))[0]
 
 

@@ -96,7 +96,7 @@ def test_a_stopped_run_ends_as_an_uninterrupted_one_and_repeats_no_cell(
     kept = modified(tmp_path / "stopped")
     assert 3 <= len(kept) < CELLS
     if number == signal.SIGINT:
-        assert f"interrupted; {len(kept)} of {CELLS} cells are done and kept. Go on with: advbench matrix" in err
+        assert f"interrupted; {len(kept)} of {CELLS} cells are finished and stored. Go on with: advbench matrix" in err
         assert "Traceback" not in err
 
     again = start("stopped", 0.3)
@@ -123,7 +123,7 @@ def test_an_interrupted_run_of_several_workers_does_not_wait_for_what_they_are_d
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert "0 of 6 cells are done and kept" in err
+    assert "0 of 6 cells are finished and stored" in err
     assert "Traceback" not in err
 
 

@@ -304,7 +304,7 @@ def test_the_manifest_is_written_before_anything_is_computed(
     monkeypatch.setattr("advbench.session.run.run_schedule", stop)
     called, _ = toy()
     assert called.code == 130
-    assert "0 of 2 cells are done and kept. Go on with: advbench matrix --datasets toy" in called.err
+    assert "0 of 2 cells are finished and stored. Go on with: advbench matrix --datasets toy" in called.err
     store = Store(tmp_path / "store")
     manifest = store.read_manifest(next(store.runs()))
     assert manifest is not None
@@ -314,12 +314,12 @@ def test_the_manifest_is_written_before_anything_is_computed(
 def test_a_run_says_at_once_how_long_it_will_take(toy: Toy) -> None:
     called, _ = toy()
     lines = called.err.splitlines()
-    forecast = next(place for place, line in enumerate(lines) if line.startswith("this will take"))
-    first_cell = next(place for place, line in enumerate(lines) if line.startswith("["))
+    forecast = next(index for index, line in enumerate(lines) if line.startswith("this will take"))
+    first_cell = next(index for index, line in enumerate(lines) if line.startswith("["))
     assert forecast < first_cell
-    assert "at a guess" not in lines[forecast]
+    assert "roughly" not in lines[forecast]
     called, _ = toy(attacks=["toy-minimal"])
-    assert "this will take at a guess" in called.err, "toy-minimal does not say how many passes it takes"
+    assert "this will take very roughly" in called.err, "toy-minimal does not say how many passes it takes"
     called, _ = toy()
     assert "this will take" not in called.err, "nothing is left to do"
 

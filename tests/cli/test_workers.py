@@ -76,7 +76,7 @@ def test_where_memory_does_not_suffice_fewer_images_go_at_once(deadly: Toy, gib:
     assert called.code == 0, called.err
     one, other = results["cells"]
     assert one["robust_accuracy"] == other["robust_accuracy"]
-    assert re.search(r"through hungry:gib=0.05: memory suffices for (10|5|2) images at once", called.err)
+    assert re.search(r"through hungry:gib=0.05: memory suffices for batches of (10|5|2) images", called.err)
 
 
 @pytest.mark.parametrize(("times", "status"), [(2, "ok"), (3, "error")])

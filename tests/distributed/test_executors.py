@@ -133,7 +133,7 @@ def test_a_cluster_made_here_ends_with_the_run_on_ctrl_c(tmp_path: Path) -> None
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
-    assert "cells are done and kept" in err
+    assert "cells are finished and stored" in err
     assert "Traceback" not in err
     until = time.monotonic() + 15
     while time.monotonic() < until:

@@ -257,9 +257,7 @@ def test_adversarial_images_of_a_cell(evaluate: Callable[..., advbench.Results])
     cell = next(cell for cell in results.data["cells"] if "eps=0.2" in cell["attack"] and cell["defense"] == "toy-keep")
     right = (made.clean_predictions == made.labels) & (made.predictions == made.labels)
     assert right.mean() == cell["robust_accuracy"]
-    with pytest.raises(
-        UsageError, match=r"leaves several sets of images; say more: attack toy-sign, toy-sign:eps=0\.2"
-    ):
+    with pytest.raises(UsageError, match=r"matches several sets of images; add: attack toy-sign, toy-sign:eps=0\.2"):
         results.adversarial()
     with pytest.raises(UsageError, match="no cell has attack='fgsm'"):
         results.adversarial(attack="fgsm")
@@ -275,9 +273,20 @@ def test_seeds_show_their_spread(evaluate: Callable[..., advbench.Results]) -> N
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"limit": 0}, "--limit: 0: must be a whole number of at least 1"),
-        ({"limmit": 3}, "unknown argument --limmit; did you mean --limit?"),
-        ({"export": "x.md"}, "has no 'export'"),
+        ({"limit": 0}, "limit: 0: must be a whole number of at least 1"),
+        ({"limmit": 3}, "matrix() has no argument 'limmit'; did you mean 'limit'?"),
+        ({"verbosity": 1}, "matrix() has no argument 'verbosity'; did you mean 'verbose'?"),
+        ({"export": "x.md"}, "matrix() has no argument 'export'; only the command 'advbench matrix' has --export"),
+        ({"dry_run": True}, "matrix() has no argument 'dry_run'"),
+        ({"seed": True}, "seed: True: must be a whole number of at least 0"),
+        ({"seeds": [1, -1]}, "seeds: -1: must be a whole number of at least 0"),
+        ({"seeds": []}, "seeds: is empty; give at least one"),
+        ({"device": "gpu"}, "device: gpu: must be auto, cpu or cuda:N"),
+        ({"rerun": "fail"}, "rerun: unknown 'fail'; did you mean 'failed'?"),
+        ({"precision": "fp16"}, "precision: unknown 'fp16'; did you mean"),
+        ({"memory": 0}, "memory: 0: must be a number of GiB above 0"),
+        ({"data_dir": "/no/such/folder"}, "data_dir: /no/such/folder: no such folder"),
+        ({"fail_fast": "yes"}, "fail_fast: 'yes': must be True or False"),
         ({"models": 3}, "models: an object of int cannot stand here; give a spec, a Model"),
         ({"attacks": dim}, "attacks: the function dim cannot stand here; give a spec or an Attack"),
         ({"models": Linear}, "models: Linear is a class; give an object of it"),
@@ -286,7 +295,7 @@ def test_seeds_show_their_spread(evaluate: Callable[..., advbench.Results]) -> N
         ({"defenses": {"Dim!": dim}}, "must be text such as 'my-defense'"),
         ({"models": Dim()}, "models: Dim is no Model"),
         ({"defenses": Dim()}, "the name 'toy-dim' of Dim is taken; give the class another"),
-        ({"models": Linear(1.0), "jobs": 2}, "'linear' lives in this process alone; give jobs=1"),
+        ({"models": Linear(1.0), "jobs": 2}, "'linear' exists in this process only; use jobs=1"),
         (
             {"datasets": (np.zeros((3, 4)), np.zeros(3))},
             "the data has images of shape (3, 4); expected (n, height, width)",

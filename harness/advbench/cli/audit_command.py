@@ -18,11 +18,12 @@ def run(options: argparse.Namespace) -> int:
     """Runs the command; the exit code is 1 where there is a finding."""
     from advbench.report import print_audit, render_audit
     from advbench.session.opening import messages, open_store, set_up_logging, tables
+    from advbench.session.options import LoadOptions
     from advbench.session.stored_runs import find_run, read_results
 
     console = messages()
     set_up_logging(console, 0)
-    store = open_store(options)
+    store = open_store(LoadOptions.of(vars(options)))
     manifest = find_run(store, options.run)
     results, missing = read_results(store, manifest)
     if options.format == "json":

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from advbench.errors import StoreError, UsageError
 from advbench.session.opening import messages, open_store, set_up_logging, tables
+from advbench.session.options import LoadOptions
 from advbench.session.stored_runs import find_id
 from advbench.store import SCHEMA, Store
 from advbench.store.inventory import HOUR, KINDS, File, Run, Stock, check, remove, scan, size_of, take_stock
@@ -174,7 +175,7 @@ def _opened(options: argparse.Namespace, verbosity: int) -> tuple[Store, bool]:
     Raises:
         StoreError: It is no folder.
     """
-    console, store = messages(), open_store(options)
+    console, store = messages(), open_store(LoadOptions.of(vars(options)))
     set_up_logging(console, verbosity)
     there = store.root.exists()
     if there and not store.root.is_dir():

@@ -45,12 +45,14 @@ def run(options: argparse.Namespace) -> int:
 
     from advbench.errors import UsageError
     from advbench.session.opening import data_sources, messages, open_registry, tables
+    from advbench.session.options import LoadOptions
     from advbench.testing import check
 
-    registry = open_registry(options, partial(_fault, words=options.components))
+    load = LoadOptions.of(vars(options))
+    registry = open_registry(load, fault=partial(_fault, words=options.components))
     targets = _targets(registry, options.components)  # whatever is misspelt is said before any work
     ready = [target for target in targets if not target.needs]
-    console, sources = tables(), data_sources(options, messages())
+    console, sources = tables(), data_sources(load, messages())
     broken = 0
     for target in ready:
         findings = [target.unbuilt] if target.unbuilt else check(target.component, registry=registry, sources=sources)

@@ -27,13 +27,14 @@ def run(options: argparse.Namespace) -> int:
     from advbench.errors import UsageError
     from advbench.report import comparison_markdown, print_comparison
     from advbench.session.opening import messages, open_store, set_up_logging, tables
+    from advbench.session.options import LoadOptions
     from advbench.session.stored_runs import find_run
 
     set_up_logging(messages(), 0)
     runs = options.runs or ["latest"]
     if len(runs) > 2 or (len(runs) == 2) == bool(options.defenses):
         raise UsageError("compare either two runs, or two defenses of one run: RUN_A RUN_B, or RUN --defenses A B")
-    store = open_store(options)
+    store = open_store(LoadOptions.of(vars(options)))
     manifests = [find_run(store, name) for name in runs]
     records = [_records(store, manifest) for manifest in manifests]
     differing: list[tuple[str, str, str]] = []

@@ -106,8 +106,10 @@ def _components(options: argparse.Namespace) -> Iterator[Finding]:
 
     from advbench.discovery.loading import discover
     from advbench.session.opening import CORE, data_sources, open_store, plugin_files
+    from advbench.session.options import LoadOptions
 
-    registry = discover(CORE, plugin_files(options), without=options.no_plugin, strict=options.strict_plugins)
+    load = LoadOptions.of(vars(options))
+    registry = discover(CORE, plugin_files(load.plugin), without=load.no_plugin, strict=load.strict_plugins)
     for plugin in registry.plugins:
         problems = registry.problems_of(plugin)
         if not problems:
@@ -115,7 +117,7 @@ def _components(options: argparse.Namespace) -> Iterator[Finding]:
         for problem in problems:
             mend = f"mend or uninstall it, or leave it out: --no-plugin {plugin.name}"
             yield Finding(f"plugin {plugin.name}", problem.message, mend, fails=True)
-    sources = data_sources(options, Console(stderr=True))
+    sources = data_sources(load, Console(stderr=True))
     for registered in registry.all("datasets"):
         yield from _of_defaults(registered, lambda dataset: _dataset(dataset, sources))
     for registered in registry.all("models"):
@@ -123,11 +125,11 @@ def _components(options: argparse.Namespace) -> Iterator[Finding]:
     for registered in registry.all("defenses"):
         yield from _of_defaults(registered, _defense)
     try:
-        open_store(options).check_writable()
+        open_store(load).check_writable()
     except StoreError as error:
         yield Finding("store", str(error), "give another with --store DIR", fails=True)
     else:
-        yield Finding("store", f"{open_store(options).root}, writable")
+        yield Finding("store", f"{open_store(load).root}, writable")
 
 
 def _of_defaults(registered: Registered, examine: Callable[[Any], Finding | None]) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from advbench.cli.flags import add_data_dir, add_plugin_flags, add_run, add_store
-from advbench.cli.parser import at_least, device
+from advbench.session.values import at_least, device
 
 KINDS = ("attacks", "reconstructions", "strips", "confusion", "eps", "sweep", "scatter")
 """The kinds of figures, with which their files' names begin."""

@@ -11,6 +11,7 @@ from advbench.errors import UsageError, describe
 from advbench.evaluation.work.example_images import ExampleImages
 from advbench.session.example_images import example_images_of
 from advbench.session.opening import messages, open_store, set_up_logging
+from advbench.session.options import LoadOptions
 from advbench.session.stored_runs import find_run, read_results
 from advbench.store import Store
 
@@ -30,9 +31,9 @@ def draw_figures(options: argparse.Namespace) -> int:
         from advbench.report import figures
     except ImportError as error:
         raise UsageError(f"figures need matplotlib: pip install 'advbench[figures]' ({describe(error)})") from error
-    console = messages()
+    console, load = messages(), LoadOptions.of(vars(options))
     set_up_logging(console, 0)
-    store, folder = open_store(options), options.output
+    store, folder = open_store(load), options.output
     manifest = find_run(store, options.run)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -43,7 +44,7 @@ def draw_figures(options: argparse.Namespace) -> int:
     details = _details(store, manifest)
     examples: dict[int, CellExamples] = {}
     if options.samples and IMAGES & set(options.only):
-        shown, notes = _example_images(example_images_of(options, console, manifest, options.samples), cells, details)
+        shown, notes = _example_images(example_images_of(load, console, manifest, options.samples), cells, details)
         examples |= shown
         for note in notes:
             console.print(note, markup=False, soft_wrap=True)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import platformdirs
-
-from advbench.cli.parser import at_least, device, existing_folder, folder, gibibytes, seconds
+from advbench.session.options import CHECKS, FORMATS, PRECISIONS, RERUNS, LoadOptions, RunOptions, default_store
 
 __all__ = [
-    "PRECISIONS",
     "add_check_convergence",
     "add_data_dir",
+    "add_device",
     "add_export",
     "add_format",
     "add_how_to_run",
@@ -23,17 +21,7 @@ __all__ = [
     "add_store",
     "add_threats",
     "add_verbosity",
-    "cache_folder",
 ]
-
-
-PRECISIONS = ("float32", "bf16")
-"""Those of :mod:`advbench.specs`, which loads torch."""
-
-
-def cache_folder() -> Path:
-    """The user's cache folder, in which the store and downloaded datasets lie by default."""
-    return Path(platformdirs.user_cache_dir("advbench"))
 
 
 def add_plugin_flags(parser: argparse._ActionsContainer) -> None:
@@ -58,28 +46,30 @@ def add_plugin_flags(parser: argparse._ActionsContainer) -> None:
 
 def add_samples(parser: argparse._ActionsContainer) -> None:
     """Adds ``--limit`` and ``--seed``."""
-    parser.add_argument("--limit", type=at_least(1), metavar="N", help="a random subset of N samples of each dataset")
-    parser.add_argument("--seed", type=at_least(0), metavar="N", help="seed of the subset and of all randomness")
+    parser.add_argument(
+        "--limit", type=CHECKS["limit"], metavar="N", help="a random subset of N samples of each dataset"
+    )
+    parser.add_argument("--seed", type=CHECKS["seed"], metavar="N", help="seed of the subset and of all randomness")
 
 
 def add_seeds(parser: argparse._ActionsContainer) -> None:
     """Adds ``--seeds``."""
     parser.add_argument(
-        "--seeds", nargs="+", type=at_least(0), metavar="N", help="repeat with each seed; show means and their spread"
+        "--seeds", nargs="+", type=CHECKS["seeds"], metavar="N", help="repeat with each seed; show means and spread"
     )
 
 
 def add_threats(parser: argparse._ActionsContainer) -> None:
-    """Adds the flags that say how threats are carried out."""
+    """Adds the flags that set how threats are evaluated."""
     parser.add_argument(
         "--eot",
-        type=at_least(1),
+        type=CHECKS["eot"],
         metavar="N",
         help="draws of a stochastic defense for each gradient of an adaptive attack (default: the suite's, else 10)",
     )
     parser.add_argument(
         "--score-draws",
-        type=at_least(1),
+        type=CHECKS["score_draws"],
         metavar="N",
         help="draws of a stochastic defense for the score (default: the suite's, else 1)",
     )
@@ -98,40 +88,49 @@ def add_check_convergence(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--check-convergence",
         action="store_true",
-        help="run every attack with twice the steps, too, and say which ones that makes stronger",
+        help="also run every attack with twice the steps, and report which attacks become stronger",
     )
 
 
 def add_how_to_run(parser: argparse._ActionsContainer) -> None:
-    """Adds the flags that change where and how cells are computed, and none of their results."""
-    parser.add_argument("--device", type=device, default="auto", metavar="auto|cpu|cuda:N", help="where to compute")
-    parser.add_argument("--batch-size", type=at_least(1), default=250, metavar="N", help="images at once")
-    parser.add_argument("--jobs", type=at_least(1), default=1, metavar="N", help="tasks at a time")
+    """Adds the flags that set where and how cells are computed and do not change their results."""
+    add_device(parser)
+    parser.add_argument(
+        "--batch-size",
+        type=CHECKS["batch_size"],
+        default=RunOptions.batch_size,
+        metavar="N",
+        help="number of images in a batch",
+    )
+    parser.add_argument(
+        "--jobs", type=CHECKS["jobs"], default=RunOptions.jobs, metavar="N", help="number of tasks that run in parallel"
+    )
     parser.add_argument(
         "--executor", metavar="NAME", help="what runs the tasks: serial, processes (for --jobs above 1), or dask"
     )
     parser.add_argument("--scheduler", metavar="ADDRESS", help="the Dask scheduler whose workers run the tasks")
     parser.add_argument(
         "--cell-timeout",
-        type=seconds,
+        type=CHECKS["cell_timeout"],
         metavar="SECONDS",
-        help="a cell is ERR if a step of it, such as an attack on a batch of images, takes longer; uses workers",
+        help="time limit for each step of a cell, such as an attack on one batch; a cell that exceeds it is ERR; uses "
+        "worker processes",
     )
     parser.add_argument(
         "--memory",
-        type=gibibytes,
+        type=CHECKS["memory"],
         metavar="GIB",
-        help="memory that each process may take, on a CPU: what needs more runs with fewer images at once (default: "
-        "nine tenths of what is free, shared by the workers)",
+        help="memory that each process may use on a CPU; tasks that need more run with smaller batches (default: nine "
+        "tenths of the free memory, shared by the workers)",
     )
     parser.add_argument(
         "--rerun",
-        choices=("none", "failed", "all"),
-        default="failed",
-        help="which stored cells to run again: none of them, the failed ones, all",
+        choices=RERUNS,
+        default=RunOptions.rerun,
+        help="which stored cells to run again",
     )
     parser.add_argument("--fail-fast", action="store_true", help="stop at the first cell that fails")
-    parser.add_argument("--dry-run", action="store_true", help="say what would run, and stop")
+    parser.add_argument("--dry-run", action="store_true", help="show what would run, and exit")
 
 
 def add_export(parser: argparse._ActionsContainer) -> None:
@@ -141,7 +140,7 @@ def add_export(parser: argparse._ActionsContainer) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="write the results; the suffix picks .md, .html, .tex, .csv or .json; repeatable",
+        help="write the results; the suffix sets the format: .md, .html, .tex, .csv or .json; repeatable",
     )
 
 
@@ -149,14 +148,14 @@ def add_format(parser: argparse._ActionsContainer) -> None:
     """Adds ``--format``."""
     parser.add_argument(
         "--format",
-        choices=("table", "plain", "markdown"),
-        default="table",
-        help="how to print the leaderboard: for a terminal, as plain columns for pipes, or as Markdown",
+        choices=FORMATS,
+        default=RunOptions.format,
+        help="how to print the leaderboard: as a table for terminals, as plain columns for pipes, or as Markdown",
     )
 
 
 def add_run(parser: argparse._ActionsContainer) -> None:
-    """Adds the argument that names a run."""
+    """Adds the argument that names a stored run."""
     parser.add_argument(
         "run",
         nargs="?",
@@ -166,23 +165,44 @@ def add_run(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def add_device(parser: argparse._ActionsContainer) -> None:
+    """Adds ``--device``."""
+    parser.add_argument(
+        "--device",
+        type=CHECKS["device"],
+        default=LoadOptions.device,
+        metavar="auto|cpu|cuda:N",
+        help="where to compute",
+    )
+
+
 def add_store(parser: argparse._ActionsContainer) -> None:
     """Adds ``--store``."""
     parser.add_argument(
-        "--store", type=folder, default=cache_folder() / "store", metavar="DIR", help="folder in which results are kept"
+        "--store",
+        type=CHECKS["store"],
+        default=default_store(),
+        metavar="DIR",
+        help="folder in which results are stored",
     )
 
 
 def add_data_dir(parser: argparse._ActionsContainer) -> None:
     """Adds ``--data-dir``."""
     parser.add_argument(
-        "--data-dir", type=existing_folder, metavar="DIR", help="your own folder of datasets, looked at first"
+        "--data-dir", type=CHECKS["data_dir"], metavar="DIR", help="your own folder of datasets, searched first"
     )
 
 
 def add_verbosity(parser: argparse._ActionsContainer) -> None:
     """Adds ``-q`` and ``-v``."""
     parser.add_argument(
-        "-q", "--quiet", dest="verbosity", action="store_const", const=-1, default=0, help="errors and the board alone"
+        "-q",
+        "--quiet",
+        dest="verbosity",
+        action="store_const",
+        const=-1,
+        default=0,
+        help="show errors and the leaderboard only",
     )
-    parser.add_argument("-v", "--verbose", dest="verbosity", action="store_const", const=1, help="more messages")
+    parser.add_argument("-v", "--verbose", dest="verbosity", action="store_const", const=1, help="show more messages")

@@ -24,9 +24,10 @@ def run(options: argparse.Namespace) -> int:
     """Runs the command."""
     from advbench.errors import SpecError
     from advbench.session.opening import open_registry, tables
+    from advbench.session.options import LoadOptions
     from advbench.specs import expand, parse_chain
 
-    registry = open_registry(options)
+    registry = open_registry(LoadOptions.of(vars(options)))
     terms = parse_chain(options.name)
     if len(terms) > 1:
         raise SpecError(f"{options.name!r}: one component at a time")

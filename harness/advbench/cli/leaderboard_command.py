@@ -20,18 +20,20 @@ def run(options: argparse.Namespace) -> int:
     """Runs the command."""
     from advbench.report import plan_exports, print_leaderboards, write_export
     from advbench.session.opening import messages, open_registry, open_store, set_up_logging, tables
-    from advbench.session.page_details import detailed
+    from advbench.session.options import LoadOptions
+    from advbench.session.page_details import with_page_details
     from advbench.session.stored_runs import find_run, read_results
 
     console = messages()
     set_up_logging(console, 0)
-    store = open_store(options)
+    load = LoadOptions.of(vars(options))
+    store = open_store(load)
     manifest = find_run(store, options.run)
-    exports = plan_exports(open_registry(options), options.export, manifest["name"]) if options.export else []
+    exports = plan_exports(open_registry(load), options.export, manifest["name"]) if options.export else []
     results, missing = read_results(store, manifest)
-    told = detailed(results, exports, store, manifest, None)
+    exported = with_page_details(results, exports, store, manifest, None)
     for export in exports:
-        write_export(export, told)
+        write_export(export, exported)
         console.print(f"wrote {export.path}", markup=False, soft_wrap=True)
     print_leaderboards(tables(), results, options.format)
     if missing:

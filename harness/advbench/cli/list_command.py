@@ -29,12 +29,13 @@ def run(options: argparse.Namespace) -> int:
     from advbench.api.component import closest
     from advbench.errors import UsageError
     from advbench.session.opening import open_registry, tables
+    from advbench.session.options import LoadOptions
 
     for kind in options.kinds:
         if kind not in _KINDS:
             hint = closest(kind, list(_KINDS)) or f"there are: {', '.join(_KINDS)}"
             raise UsageError(f"unknown kind {kind!r}; {hint}")
-    registry = open_registry(options)
+    registry = open_registry(LoadOptions.of(vars(options)))
     found = [registered for kind in options.kinds or _USUAL for registered in registry.all(kind)]
     if options.format == "json":
         print(json.dumps([_described(registered) for registered in found], indent=2, ensure_ascii=False))

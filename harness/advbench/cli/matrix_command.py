@@ -20,13 +20,14 @@ from advbench.cli.flags import (
 )
 from advbench.cli.interruption import resumable
 from advbench.process.gc_tuning import importing
+from advbench.session.options import RunOptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
     what = parser.add_argument_group("what to evaluate (without any: the suite 'quickstart')")
     what.add_argument(
-        "--suite", metavar="NAME|FILE", help="a shipped suite or a TOML file; other flags replace its parts"
+        "--suite", metavar="NAME|FILE", help="a shipped suite or a TOML file; other flags replace parts of it"
     )
     what.add_argument("--datasets", nargs="+", metavar="SPEC", help="such as mnist-5k")
     what.add_argument("--models", nargs="+", metavar="SPEC", help="such as mnist-cnn")
@@ -50,12 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs the command; whenever it is interrupted, it says how to go on."""
+    """Runs the command; if it is interrupted, shows how to resume."""
 
     def body(stdout: TextIO) -> int:
         with importing():
             from advbench.session.run import run_matrix
 
-        return run_matrix(options, stdout)
+        return run_matrix(RunOptions.of(vars(options)), stdout)
 
     return resumable(options, body)

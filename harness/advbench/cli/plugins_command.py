@@ -18,8 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Runs the command."""
     from advbench.session.opening import open_registry, tables
+    from advbench.session.options import LoadOptions
 
-    registry = open_registry(options)
+    registry = open_registry(LoadOptions.of(vars(options)))
     if options.format == "json":
         rows = [
             {

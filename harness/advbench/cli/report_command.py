@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from advbench.cli.flags import add_data_dir, add_plugin_flags, add_run, add_store
-from advbench.cli.parser import at_least, device
+from advbench.cli.flags import add_data_dir, add_device, add_plugin_flags, add_run, add_store
+from advbench.session.values import at_least
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_store(parser)
     add_data_dir(parser)
-    parser.add_argument("--device", type=device, default="auto", metavar="auto|cpu|cuda:N", help="where to compute")
+    add_device(parser)
     add_plugin_flags(parser)
 
 
@@ -29,16 +29,18 @@ def run(options: argparse.Namespace) -> int:
     from advbench.report import Html, plan_outputs, write_export
     from advbench.session.example_images import example_images_of
     from advbench.session.opening import messages, open_store, set_up_logging
+    from advbench.session.options import LoadOptions
     from advbench.session.page_details import page_details
     from advbench.session.stored_runs import find_run, read_results
 
     console = messages()
     set_up_logging(console, 0)
-    store = open_store(options)
+    load = LoadOptions.of(vars(options))
+    store = open_store(load)
     manifest = find_run(store, options.run)
     (export,) = plan_outputs([Html()], [str(options.output)], manifest["name"], "--output")
     results, missing = read_results(store, manifest)
-    examples = example_images_of(options, console, manifest, options.samples) if options.samples else None
+    examples = example_images_of(load, console, manifest, options.samples) if options.samples else None
     details = page_details(store, manifest, examples)
     write_export(export, {**results, "details": details})
     for note in details["notes"]:

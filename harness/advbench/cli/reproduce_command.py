@@ -10,11 +10,12 @@ from typing import TextIO
 from advbench.api.commands import StudyCommand
 from advbench.cli.flags import add_data_dir, add_how_to_run, add_plugin_flags, add_store, add_verbosity
 from advbench.cli.interruption import resumable
-from advbench.cli.parser import CommandParser, HelpFormatter, at_least
+from advbench.cli.parser import CommandParser, HelpFormatter
 from advbench.discovery.entry_points import named_files
 from advbench.discovery.studies import Studies, discover_studies
 from advbench.errors import UsageError
 from advbench.process.gc_tuning import importing
+from advbench.session.values import at_least
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from advbench.cli.flags import add_data_dir, add_plugin_flags
-from advbench.cli.parser import at_least, device
+from advbench.cli.flags import add_data_dir, add_device, add_plugin_flags
+from advbench.session.values import at_least
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace weights that are there")
     parser.add_argument("--epochs", type=at_least(1), metavar="N", help="default: the recipe's own number")
     parser.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="seed of weights and order")
-    parser.add_argument("--device", type=device, default="auto", metavar="auto|cpu|cuda:N", help="where to compute")
+    add_device(parser)
     add_data_dir(parser)
     add_plugin_flags(parser)
 
@@ -45,9 +45,11 @@ def run(options: argparse.Namespace) -> int:
     from advbench.api import TrainingJob, UsageError
     from advbench.evaluation.work.workspace import pick_device
     from advbench.session.opening import data_sources, messages, open_registry
+    from advbench.session.options import LoadOptions
 
     console = messages()
-    registry = open_registry(options)
+    load = LoadOptions.of(vars(options))
+    registry = open_registry(load)
     spec = options.name if options.noise is None else _with_parameter(options.name, "noise", options.noise)
     component, trainable = _trainable(registry, spec)
     recipe = _chosen(component.name, "--recipe", options.recipe, list(trainable.recipes), ask=False)
@@ -59,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"--output {output}: the folder {output.parent} does not exist; make it first")
     if output.exists() and not options.overwrite:
         raise UsageError(f"--output {output}: is there already; give another file, or --overwrite to replace it")
-    sources = data_sources(options, console)
+    sources = data_sources(load, console)
     bar = _Bar(console)
     where = torch.device(pick_device(options.device))
     job = TrainingJob(

@@ -1,4 +1,4 @@
-"""What an evaluation from Python gives back."""
+"""The results of an evaluation from Python."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _COORDINATES = ("dataset", "model", "attack", "threat", "defense")
 
 
 class AdversarialImages(NamedTuple):
-    """The adversarial images of a cell, as arrays with a row a sample.
+    """The adversarial images of a cell, as arrays with one row for each sample.
 
     Attributes:
         images: float32 in [0, 1], shape (n, channels, height, width).
         labels: The true labels, int64, shape (n,).
         ids: The sample ids in the dataset, int64, shape (n,).
-        clean_predictions: What the attacked classifier says of the clean images, int64, shape (n,).
-        predictions: What it says of these, int64, shape (n,).
+        clean_predictions: The attacked classifier's labels for the clean images, int64, shape (n,).
+        predictions: Its labels for the adversarial images, int64, shape (n,).
     """
 
     images: npt.NDArray[np.float32]
@@ -43,12 +43,12 @@ class AdversarialImages(NamedTuple):
 
 
 class Results:
-    """A run's results: print it for the leaderboard, or take rows, a DataFrame, or the adversarial images.
+    """The results of a run: print them for the leaderboard, or take rows, a DataFrame, or the adversarial images.
 
     Args:
         data: All results, with the keys of an exported results.json.
-        cells: The cells of the run, of the first seed where there are several.
-        store: Where the adversarial images lie.
+        cells: The cells of the run; with several seeds, those of the first.
+        store: The store that holds the adversarial images.
 
     Attributes:
         data: All results, with the keys of an exported results.json (docs/results-json.md).
@@ -65,7 +65,7 @@ class Results:
         return all(cell["status"] != "error" for cell in self.data["cells"])
 
     def rows(self) -> list[dict[str, Any]]:
-        """A dictionary a cell, with the columns of an exported CSV file; what was not measured is None."""
+        """One dictionary for each cell, with the columns of an exported CSV file; None for what was not measured."""
         return rows_of(self.data)
 
     def to_frame(self) -> pandas.DataFrame:
@@ -78,7 +78,7 @@ class Results:
             import pandas
         except ImportError as error:
             raise UsageError(
-                "to_frame() needs pandas: pip install pandas; rows() gives dictionaries without"
+                "to_frame() needs pandas: pip install pandas; rows() returns dictionaries without it"
             ) from error
         return pandas.DataFrame(self.rows())
 
@@ -86,31 +86,33 @@ class Results:
         """The adversarial images of one cell.
 
         Args:
-            **coordinates: ``attack``, ``defense``, ``threat``, ``model``, ``dataset``, as far as they are needed to
-                tell the cell from the others; specs as on the leaderboard, or in full. Images of a threat that does not
-                see the defense are the same for all defenses.
+            **coordinates: ``attack``, ``defense``, ``threat``, ``model``, ``dataset``, as many as identify the
+                cell; specs as on the leaderboard, or in full. If the threat does not see the defense, all defenses
+                share the same images.
 
         Raises:
-            UsageError: No cell, or cells with different images, are so described; or the cell has not run.
+            UsageError: No cell matches, the cells that match have different images, or the cell was not run.
         """
         for name in coordinates:
             if name not in _COORDINATES:
                 raise UsageError(f"adversarial(): unknown {name!r}; there are {', '.join(_COORDINATES)}")
-        found = [cell for cell in self._cells if all(spec in _specs(cell, name) for name, spec in coordinates.items())]
-        described = ", ".join(f"{name}={spec!r}" for name, spec in coordinates.items()) or "nothing said"
-        if not found:
+        matches = [
+            cell for cell in self._cells if all(spec in _specs(cell, name) for name, spec in coordinates.items())
+        ]
+        described = ", ".join(f"{name}={spec!r}" for name, spec in coordinates.items()) or "no coordinate"
+        if not matches:
             raise UsageError(f"adversarial(): no cell has {described}; there are: {_choices(self._cells)}")
-        sets = {tuple(chunk.key for chunk in cell.chunks) for cell in found}
+        sets = {tuple(chunk.key for chunk in cell.chunks) for cell in matches}
         if len(sets) > 1:
-            raise UsageError(f"adversarial(): {described} leaves several sets of images; say more: {_choices(found)}")
-        return self._read(found[0])
+            raise UsageError(f"adversarial(): {described} matches several sets of images; add: {_choices(matches)}")
+        return self._read(matches[0])
 
     def _read(self, cell: Cell) -> AdversarialImages:
         parts: dict[str, list[npt.NDArray[Any]]] = {}
         for chunk in cell.chunks:
             stored = self._store.read_tensors(chunk.key)
             if stored is None:
-                raise UsageError(f"adversarial(): {cell.label()} has no images in the store; its status tells why")
+                raise UsageError(f"adversarial(): {cell.label()} has no images in the store; its status says why")
             for name in ("images", "labels", "clean_predictions", "predictions"):
                 parts.setdefault(name, []).append(stored[0][name].numpy())
             parts.setdefault("ids", []).append(np.asarray(chunk.ids, dtype=np.int64))
@@ -137,11 +139,13 @@ class Results:
 
 
 def _specs(cell: Cell, name: str) -> tuple[str, ...]:
-    """What a cell's coordinate may be called."""
+    """The specs by which a coordinate of a cell may be named."""
     full = cell.specs()[name]
     return (full,) if name == "threat" else (full, short_spec(getattr(cell, name)))
 
 
 def _choices(cells: Sequence[Cell]) -> str:
-    told = {name: list(dict.fromkeys(_specs(cell, name)[-1] for cell in cells)) for name in _COORDINATES}
-    return "; ".join(f"{name} {', '.join(specs)}" for name, specs in told.items() if len(specs) > 1) or "one cell"
+    specs = {name: list(dict.fromkeys(_specs(cell, name)[-1] for cell in cells)) for name in _COORDINATES}
+    return (
+        "; ".join(f"{name} {', '.join(of_name)}" for name, of_name in specs.items() if len(of_name) > 1) or "one cell"
+    )

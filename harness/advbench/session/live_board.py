@@ -1,4 +1,4 @@
-"""The matrix as it fills in: what a terminal shows while a run goes on."""
+"""The leaderboard that a terminal shows during a run, filled in as cells finish."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ __all__ = ["LiveBoard", "window"]
 PENDING, WORKED_ON, SKIPPED, FAILED = "·", "…", "—", "ERR"
 
 _NARROWEST, _WIDEST = 5, 14
-"""An attack's column: from that of ``100.0`` to where headings are cut."""
+"""The width of an attack's column: at least that of ``100.0``; longer headings are cut."""
 
-_BETWEEN = 3
+_COLUMN_GAP = 3
 """Blanks between two columns."""
 
-_AROUND = 4
-"""Lines of a board beside its headings and rows: title, rule, what is left out, and a blank one."""
+_OTHER_LINES = 4
+"""Lines of a board besides its headings and rows: title, rule, the count of what is left out, and a blank line."""
 
 
 class Column(NamedTuple):
@@ -37,8 +37,8 @@ class Column(NamedTuple):
     attack: str
 
 
-class Place(NamedTuple):
-    """Where a cell is: on which board, and where there."""
+class Position(NamedTuple):
+    """Board, row and column of a cell."""
 
     board: tuple[str, str]
     row: str
@@ -46,88 +46,88 @@ class Place(NamedTuple):
 
 
 class LiveBoard:
-    """A table of the dataset and model that are worked on, of which it shows what fits.
+    """A table of the current dataset and model; shows the rows and columns that fit.
 
     Args:
-        cells: The plan's.
-        done: The cells that have ended, by key; others add to it.
+        cells: The cells of the plan.
+        done: The summaries of cells that have ended, by key; the caller adds to it.
     """
 
     def __init__(self, cells: Sequence[Cell], done: Mapping[str, Summary]) -> None:
         self._done = done
         self._working: dict[str, int] = {}
         self._boards: dict[tuple[str, str], _Grid] = {}
-        self._places: dict[str, Place] = {}
-        # Of many cells, what is the same is kept once.
+        self._positions: dict[str, Position] = {}
+        # Plans are large: equal specs and columns are computed and stored once.
         short, full, column_of = functools.cache(short_spec), functools.cache(full_spec), functools.cache(Column)
         defenses = {full(cell.defense): short(cell.defense) for cell in cells}
-        told = with_sweep_names({"defense": spec, "short": {"defense": name}} for spec, name in defenses.items())
-        names = {one["defense"]: one["short"]["defense"] for one in told}
+        named = with_sweep_names({"defense": spec, "short": {"defense": name}} for spec, name in defenses.items())
+        names = {one["defense"]: one["short"]["defense"] for one in named}
         for cell in cells:
             column = column_of(cell.threat.name, full(cell.attack))
-            place = Place((short(cell.dataset), short(cell.model)), names[full(cell.defense)], column)
-            self._boards.setdefault(place.board, _Grid()).cells[place.row, column] = cell
+            position = Position((short(cell.dataset), short(cell.model)), names[full(cell.defense)], column)
+            self._boards.setdefault(position.board, _Grid()).cells[position.row, column] = cell
             if cell.key:
-                self._places[cell.key] = place
-        left = (place for key, place in self._places.items() if key not in done)
-        self._shown = next(left, next(iter(self._places.values()), None))
+                self._positions[cell.key] = position
+        left = (position for key, position in self._positions.items() if key not in done)
+        self._shown = next(left, next(iter(self._positions.values()), None))
         self._view: tuple[object, range, range] = (None, range(0), range(0))
 
     def begin(self, keys: Iterable[str]) -> None:
-        """Work on these cells has begun; the board goes where the first of them is."""
-        for at, key in enumerate(keys):
+        """Marks cells as in work and shows the board of the first of them."""
+        for index, key in enumerate(keys):
             self._working[key] = self._working.get(key, 0) + 1
-            if at == 0:
-                self._shown = self._places.get(key, self._shown)
+            if index == 0:
+                self._shown = self._positions.get(key, self._shown)
 
     def end(self, keys: Iterable[str]) -> None:
-        """Work on these cells has ended, or pauses."""
+        """Marks cells as no longer in work."""
         for key in keys:
             left = self._working.pop(key, 0) - 1
             if left > 0:
                 self._working[key] = left
 
     def render(self, width: int, height: int) -> RenderableType:
-        """The board within so many columns and lines; nothing where there is no room for three rows."""
-        place = self._shown
-        if place is None:
+        """The board, at most this wide and high; empty if fewer than three rows fit."""
+        position = self._shown
+        if position is None:
             return Group()
-        grid = self._boards[place.board]
-        room = height - _AROUND - grid.heading_lines
-        if room < min(3, len(grid.rows)):
+        grid = self._boards[position.board]
+        lines = height - _OTHER_LINES - grid.heading_lines
+        if lines < min(3, len(grid.rows)):
             return Group()
         names = min(max(len("defense"), *map(len, grid.rows)), max(16, width // 3))
-        rows, columns = self._in_view(place, grid, width - names, room)
+        rows, columns = self._in_view(position, grid, width - names, lines)
         left_out = len(grid.rows) - len(rows), len(grid.columns) - len(columns)
-        return Group(self._title(place), self._table(place, grid, rows, columns, names), _more(*left_out), Text())
+        return Group(self._title(position), self._table(position, grid, rows, columns, names), _more(*left_out), Text())
 
-    def _in_view(self, place: Place, grid: _Grid, width: int, height: int) -> tuple[range, range]:
-        """The rows and columns to show: as long as work goes on among them, the same as last time."""
+    def _in_view(self, position: Position, grid: _Grid, width: int, height: int) -> tuple[range, range]:
+        """The rows and columns to show: those of last time as long as they include the current cell."""
         board, rows, columns = self._view
-        before = (rows.start, columns.start) if board == place.board else (0, 0)
-        rows = window([1] * len(grid.rows), grid.rows.index(place.row), before[0], height)
-        sizes = [grid.size(column) + _BETWEEN for column in grid.columns]
-        columns = window(sizes, grid.columns.index(place.column), before[1], width)
-        self._view = place.board, rows, columns
+        before = (rows.start, columns.start) if board == position.board else (0, 0)
+        rows = window([1] * len(grid.rows), grid.rows.index(position.row), before[0], height)
+        sizes = [grid.size(column) + _COLUMN_GAP for column in grid.columns]
+        columns = window(sizes, grid.columns.index(position.column), before[1], width)
+        self._view = position.board, rows, columns
         return rows, columns
 
-    def _title(self, place: Place) -> Text:
-        title = Text(" · ".join(place.board), style="bold", no_wrap=True, overflow="ellipsis")
-        number = list(self._boards).index(place.board) + 1
+    def _title(self, position: Position) -> Text:
+        title = Text(" · ".join(position.board), style="bold", no_wrap=True, overflow="ellipsis")
+        number = list(self._boards).index(position.board) + 1
         which = f"  board {number} of {len(self._boards)}" if len(self._boards) > 1 else ""
         return title.append(f"  robust accuracy in %{which}", style="not bold dim")
 
-    def _table(self, place: Place, grid: _Grid, rows: range, columns: range, names: int) -> Table:
+    def _table(self, position: Position, grid: _Grid, rows: range, columns: range, names: int) -> Table:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="")
         below = "\n" * (grid.heading_lines - 1)
         table.add_column(Text(f"defense{below}", style="bold"), width=names, no_wrap=True, overflow="ellipsis")
-        shown = [grid.columns[at] for at in columns]
+        shown = [grid.columns[index] for index in columns]
         for column in shown:
             heading = grid.heading(column)
             table.add_column(heading, width=grid.size(column), justify="right", no_wrap=True, overflow="ellipsis")
-        for row in (grid.rows[at] for at in rows):
+        for row in (grid.rows[index] for index in rows):
             cells = [self._cell(grid.cells.get((row, column))) for column in shown]
-            table.add_row(Text(_cut(row, names), style="cyan" if row == place.row else ""), *cells)
+            table.add_row(Text(_cut(row, names), style="cyan" if row == position.row else ""), *cells)
         return table
 
     def _cell(self, cell: Cell | None) -> Text:
@@ -154,12 +154,12 @@ class _Grid:
 
     @functools.cached_property
     def columns(self) -> list[Column]:
-        """The attacks, each under every threat, in the order of work."""
+        """The attacks under each threat, in the order of work."""
         return list(dict.fromkeys(column for _, column in self.cells))
 
     @functools.cached_property
     def headings(self) -> dict[Column, list[str]]:
-        """The lines of each heading: name, threat where there are several, and what tells it from its namesakes."""
+        """The lines of each heading: name, threat if there are several, parameters that differ among its namesakes."""
         several = len({column.threat for column in self.columns}) > 1
         terms = {column.attack: terms_of(column.attack)[0] for column in self.columns}
         values: dict[tuple[str, str], set[object]] = {}
@@ -170,56 +170,57 @@ class _Grid:
         headings = {}
         for column in self.columns:
             term = terms[column.attack]
-            telling = [f"{key}={value}" for key, (value,) in term.items if len(values[term.name, key]) > 1]
-            headings[column] = [term.name, *([column.threat] if several else []), *telling]
+            differing = [f"{key}={value}" for key, (value,) in term.items if len(values[term.name, key]) > 1]
+            headings[column] = [term.name, *([column.threat] if several else []), *differing]
         return headings
 
     @functools.cached_property
     def heading_lines(self) -> int:
-        """How many lines the tallest heading has."""
+        """The number of lines of the tallest heading."""
         return max(map(len, self.headings.values()))
 
     def size(self, column: Column) -> int:
-        """How wide a column is."""
+        """The width of a column."""
         return min(_WIDEST, max(_NARROWEST, *map(len, self.headings[column])))
 
     def heading(self, column: Column) -> Text:
-        """A column's heading, as tall as all, each line cut to the column."""
+        """The heading of a column, padded to the height of the tallest; long lines are cut."""
         name, *details = (_cut(line, _WIDEST) for line in self.headings[column])
         below = [*details, *[""] * (self.heading_lines - 1 - len(details))]
         return Text(name, style="bold").append("".join(f"\n{line}" for line in below), style="not bold dim")
 
 
-def window(sizes: Sequence[int], at: int, before: int, room: int) -> range:
-    """The items to show of a row of them.
+def window(sizes: Sequence[int], index: int, before: int, available: int) -> range:
+    """The items of a sequence to show where not all fit.
 
     Args:
-        sizes: How much room each takes.
-        at: The one that must be seen.
-        before: The first that was shown last time, which stays so as long as the one that must be seen is.
-        room: How much room there is; at least one item is shown, whatever its size.
+        sizes: How much space each item takes.
+        index: The item that must be shown.
+        before: The first item that was shown last time; the window moves only if ``index`` would not be shown.
+        available: How much space there is; at least one item is shown, whatever its size.
     """
     start = before
-    if not start <= at or sum(sizes[start : at + 1]) > room:
-        start = at
-        while start > 0 and sum(sizes[start - 1 : at]) <= room // 2 and sum(sizes[start - 1 : at + 1]) <= room:
+    if not start <= index or sum(sizes[start : index + 1]) > available:
+        start = index
+        half = available // 2
+        while start > 0 and sum(sizes[start - 1 : index]) <= half and sum(sizes[start - 1 : index + 1]) <= available:
             start -= 1
     end = start + 1
-    while end < len(sizes) and sum(sizes[start : end + 1]) <= room:
+    while end < len(sizes) and sum(sizes[start : end + 1]) <= available:
         end += 1
-    while start > 0 and sum(sizes[start - 1 : end]) <= room:
+    while start > 0 and sum(sizes[start - 1 : end]) <= available:
         start -= 1
-    return range(start, max(end, at + 1))
+    return range(start, max(end, index + 1))
 
 
 def _cut(text: str, width: int) -> str:
-    """Text of at most this width: its beginning and its end, where sweeps differ."""
+    """Cuts text in the middle, since the specs of a sweep differ at the end."""
     end = (width - 1) // 2
     return text if len(text) <= width else f"{text[: width - 1 - end]}…{text[-end:]}"
 
 
 def _more(rows: int, columns: int) -> Text:
-    """What there was no room for."""
+    """The counts of rows and columns that do not fit."""
     counts = ((columns, "attack"), (rows, "defense"))
-    told = [f"+{count} {word}{'' if count == 1 else 's'}" for count, word in counts if count]
-    return Text(", ".join(told), style="dim")
+    parts = [f"+{count} {word}{'' if count == 1 else 's'}" for count, word in counts if count]
+    return Text(", ".join(parts), style="dim")

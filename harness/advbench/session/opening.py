@@ -1,14 +1,13 @@
-"""What commands share: discovery with its warnings, consoles, folders."""
+"""Opens what commands and the Python API share: plugins, the store, datasets' folders, consoles and the log."""
 
 from __future__ import annotations
 
-import argparse
 import io
 import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO, TextIO, cast
 
@@ -16,16 +15,17 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from advbench.api import DataSources, closest
-from advbench.cli.flags import cache_folder
 from advbench.discovery.loading import DISABLE_VARIABLE, discover, named_files
 from advbench.discovery.registry import Registry
 from advbench.errors import PluginError, UsageError
+from advbench.session.options import LoadOptions, cache_folder
 from advbench.specs import Suite, load_suite, shipped_suites
 from advbench.store import Store
 
 __all__ = [
     "CORE",
     "data_sources",
+    "find_suite",
     "messages",
     "open_registry",
     "open_store",
@@ -41,26 +41,33 @@ _PIPE_WIDTH = 200
 _PADDING = re.compile(r"[ ]+\n")
 
 
-def open_registry(options: argparse.Namespace, fault: Callable[[Registry], str] | None = None) -> Registry:
-    """Discovers plugins and says in one line each what is wrong with any.
+def open_registry(
+    options: LoadOptions,
+    files: Sequence[Path] | None = None,
+    fault: Callable[[Registry], str] | None = None,
+) -> Registry:
+    """Loads all plugins and prints one line on stderr for each problem.
 
     Args:
-        options: What was typed.
-        fault: Tells what is wrong with plugins that the command cannot do without, or nothing.
+        options: Which plugins to load.
+        files: The single files that are plugins; without, those of the environment and of ``options``.
+        fault: Returns what is wrong with plugins that the command needs, or an empty text.
 
     Raises:
-        PluginError: There is such a fault; nothing else is said then.
+        PluginError: ``fault`` reports something; no other problem is printed then.
+        UsageError: ``--no-plugin`` names a plugin that does not exist.
     """
-    registry = discover(CORE, plugin_files(options), without=options.no_plugin, strict=options.strict_plugins)
+    files = plugin_files(options.plugin) if files is None else files
+    registry = discover(CORE, files, without=options.no_plugin, strict=options.strict_plugins)
     known = {word for plugin in registry.left_out for word in (plugin.name, plugin.distribution)} | {"*"}
     for name in options.no_plugin:
         if name not in known:
-            there = [plugin.name for plugin in registry.plugins if plugin.name != "core" and not plugin.from_file]
-            hint = closest(name, there) or f"there are: {', '.join(there)}"
+            names = [plugin.name for plugin in registry.plugins if plugin.name != "core" and not plugin.from_file]
+            hint = closest(name, names) or f"there are: {', '.join(names)}"
             raise UsageError(f"--no-plugin {name}: no plugin or distribution has this name; {hint}")
-    wrong = fault(registry) if fault else ""
-    if wrong:
-        raise PluginError(wrong)
+    problem_of_needed = fault(registry) if fault else ""
+    if problem_of_needed:
+        raise PluginError(problem_of_needed)
     for problem in registry.problems:
         print(f"advbench: warning: {problem}", file=sys.stderr)
     if not any(registry.all(kind) for kind in ("attacks", "defenses", "models", "datasets")):
@@ -72,47 +79,44 @@ def open_registry(options: argparse.Namespace, fault: Callable[[Registry], str] 
     return registry
 
 
-def find_suite(name: str, options: argparse.Namespace) -> Suite:
-    """The suite of this name or file; those that plugins register are looked for only where the core has none.
+def find_suite(name: str, options: LoadOptions) -> Suite:
+    """The suite of this name or file; plugins are loaded only where the core has no suite of this name.
 
     Raises:
         UsageError: There is no such suite, or its file is unreadable.
     """
     if name in shipped_suites() or Path(name).suffix == ".toml":
         return load_suite(name)
-    files = tuple(file.resolve() for file in (*named_files(), *options.plugin))
-    return load_suite(name, discover((), files, without=options.no_plugin).studies)
+    return load_suite(name, discover((), plugin_files(options.plugin), without=options.no_plugin).studies)
 
 
-def plugin_files(options: argparse.Namespace) -> tuple[Path, ...]:
-    """The single files that are plugins: those of the environment, the suite and the flags, none twice."""
-    suite = getattr(options, "suite", None)
-    of_suite = find_suite(suite, options).plugins if suite else ()
-    return tuple(dict.fromkeys(file.resolve() for file in (*named_files(), *map(Path, of_suite), *options.plugin)))
+def plugin_files(files: Iterable[str | Path]) -> tuple[Path, ...]:
+    """The single files that are plugins: those of the environment, then those given, without duplicates."""
+    return tuple(dict.fromkeys(file.resolve() for file in (*named_files(), *map(Path, files))))
 
 
-def open_store(options: argparse.Namespace) -> Store:
+def open_store(options: LoadOptions) -> Store:
     """The store of ``--store``."""
     try:
-        return Store(Path(options.store).expanduser())
+        return Store(options.store.expanduser())
     except RuntimeError as error:
         raise UsageError(f"--store {options.store}: {error}") from error
 
 
-def data_sources(options: argparse.Namespace, console: Console) -> DataSources:
-    """Where datasets may look, saying on stderr when something is downloaded."""
+def data_sources(options: LoadOptions, console: Console) -> DataSources:
+    """Where datasets are searched. The console shows a line for each download."""
     return DataSources(
         cache_folder() / "datasets", options.data_dir, announce=lambda line: console.print(line, markup=False)
     )
 
 
 def messages() -> Console:
-    """The console of progress and messages: stderr."""
+    """The console for progress and messages: stderr."""
     return Console(stderr=True, highlight=False)
 
 
 def tables(stream: TextIO | None = None) -> Console:
-    """The console of tables: stdout, or another stream; wide, plain and without padding where it is no terminal."""
+    """The console for tables: stdout or another stream. Output to a pipe is wide, plain, without trailing blanks."""
     stream = stream or sys.stdout
     if stream.isatty():
         return _Console(highlight=False, file=stream)
@@ -120,14 +124,14 @@ def tables(stream: TextIO | None = None) -> Console:
 
 
 class _Console(Console):
-    """A console that lets its caller decide what a reader that goes away means."""
+    """A console that raises BrokenPipeError, so that its caller decides what to do."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
 
 
 class _Unpadded(io.TextIOBase):
-    """Passes text on without the blanks that tables put at the ends of lines."""
+    """A stream that removes trailing blanks from the lines written to it."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -141,7 +145,7 @@ class _Unpadded(io.TextIOBase):
 
 
 def set_up_logging(console: Console, verbosity: int) -> None:
-    """Sends warnings of advbench's own to stderr; with ``-v`` what it does, with ``-q`` errors alone."""
+    """Sends the log of advbench to stderr: warnings; with ``-v`` also information, with ``-q`` only errors."""
     level = {-1: logging.ERROR, 0: logging.WARNING}.get(verbosity, logging.INFO)
     handler = RichHandler(console=console, show_time=False, show_path=False, markup=False)
     logger = logging.getLogger("advbench")

@@ -1,4 +1,4 @@
-"""What a page shows of a run's cells beyond their numbers, read from the store and computed anew."""
+"""Confusion matrices, histograms and samples for a run's HTML page, read from the store or computed again."""
 
 from __future__ import annotations
 
@@ -11,74 +11,74 @@ from advbench.evaluation.work.example_images import ExampleImages
 from advbench.report import Export, Gallery, Html
 from advbench.store import Store
 
-__all__ = ["MOST_DETAILED", "MOST_SHOWN", "SAMPLES", "detailed", "page_details"]
+__all__ = ["MOST_DETAILED", "MOST_SHOWN", "SAMPLES", "page_details", "with_page_details"]
 
 SAMPLES = 6
-"""So many samples of a cell are shown, unless another number is asked for."""
+"""Default number of samples that are shown for each cell."""
 
 MOST_DETAILED = 2000
-"""So many cells have confusion matrices and histograms on a page: beyond, browsers take their time."""
+"""At most this many cells have confusion matrices and histograms: larger pages are slow in browsers."""
 
 MOST_SHOWN = 400
-"""So many cells have samples."""
+"""At most this many cells have samples."""
 
 MOST_CHARACTERS = 6 * 2**20
-"""So much of a page may be images, so that it can be sent; cells have fewer samples where that does not suffice."""
+"""Size limit of all images on a page, so that it can be sent; cells have fewer samples if this does not suffice."""
 
 
-def detailed(
+def with_page_details(
     results: Mapping[str, Any],
     exports: Sequence[Export],
     store: Store,
     manifest: Mapping[str, Any],
     examples: ExampleImages | None,
 ) -> Mapping[str, Any]:
-    """The results with details where a page is among the exports; see :func:`page_details`."""
+    """The results, with details if an HTML page is among the exports; see :func:`page_details`."""
     if not any(isinstance(export.reporter, Html) for export in exports):
         return results
     return {**results, "details": page_details(store, manifest, examples)}
 
 
 def page_details(store: Store, manifest: Mapping[str, Any], examples: ExampleImages | None) -> dict[str, Any]:
-    """The details of a run's finished cells, as a page's reporter takes them.
+    """The details of a run's finished cells, as the reporter of the page expects them.
+
+    If samples cannot be shown, for example because a plugin is no longer installed, a note on the page says why.
 
     Args:
-        store: Where the run is.
-        manifest: The run's.
-        examples: Where samples come from; None for a page without.
-
-    What keeps samples from being shown, such as a plugin that is gone, is a note on the page and no failure.
+        store: The store of the run.
+        manifest: The manifest of the run.
+        examples: The source of samples; None for a page without samples.
     """
     gallery = Gallery()
     detailed = shown = without = 0
     last = min(MOST_SHOWN, sum(bool(described["key"]) for described in manifest["cells"]))
-    for place, described in enumerate(manifest["cells"]):
+    for index, described in enumerate(manifest["cells"]):
         record = store.read_record("cells", described["key"], arrays=True) if described["key"] else None
         if record is None or record["status"] != "ok":
             continue
         detailed += 1
         if detailed <= MOST_DETAILED:
-            gallery.add(place, cell_details(record, described.get("norm")))
+            gallery.add(index, cell_details(record, described.get("norm")))
         if examples is None:
             continue
         shown += 1
-        room = (MOST_CHARACTERS - gallery.size) / max(1, last + 1 - shown)
-        if shown <= MOST_SHOWN and room > 0:
-            _add_samples(gallery, place, described, examples, room)
-        without += shown <= MOST_SHOWN and room <= 0
+        space = (MOST_CHARACTERS - gallery.size) / max(1, last + 1 - shown)
+        if shown <= MOST_SHOWN and space > 0:
+            _add_samples(gallery, index, described, examples, space)
+        without += shown <= MOST_SHOWN and space <= 0
     for count, most, what in ((detailed, MOST_DETAILED, "Confusion matrices"), (shown, MOST_SHOWN, "Samples")):
         if count > most:
-            gallery.add_note(f"{what} are shown of the first {most:,} of {count:,} finished cells.")
+            gallery.add_note(f"{what} are shown for the first {most:,} of {count:,} finished cells.")
     if without:
-        gallery.add_note(f"Samples of {without:,} cells are left out, with which the page would become too large.")
+        gallery.add_note(f"Samples of {without:,} cells are left out, to limit the size of the page.")
     return gallery.details
 
 
 def _add_samples(
-    gallery: Gallery, place: int, described: Mapping[str, Any], examples: ExampleImages, room: float
+    gallery: Gallery, index: int, described: Mapping[str, Any], examples: ExampleImages, space: float
 ) -> None:
     try:
-        gallery.add_samples(place, examples.of(described), room)
+        gallery.add_samples(index, examples.of(described), space)
     except (Exception, SystemExit) as error:
         what = ", ".join(described["short"][name] for name in ("dataset", "model", "defense"))
         gallery.add_note(f"Samples of {what} are not shown: {describe(error)}")

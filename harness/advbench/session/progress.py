@@ -1,4 +1,4 @@
-"""Progress of a matrix on stderr: in a terminal it fills in, elsewhere a finished cell is a plain line."""
+"""Progress of a matrix on stderr: a live board in a terminal, elsewhere a line for each finished cell."""
 
 from __future__ import annotations
 
@@ -20,30 +20,31 @@ from advbench.evaluation.plan.tasks import Outcome
 from advbench.evaluation.run.estimate import Estimate
 from advbench.evaluation.run.schedule import Job, Schedule
 from advbench.session.live_board import LiveBoard
+from advbench.session.run_messages import duration
 
-__all__ = ["MatrixProgress", "in_words"]
+__all__ = ["MatrixProgress"]
 
-_DRAWING = 0.1
-"""What share of a core the drawing of a live view may take: that of a hundred thousand cells takes long."""
+_DRAWING_SHARE = 0.1
+"""The share of one core's time that drawing the live view may take. A board of 100,000 cells is slow to draw."""
 
-_STANDS = 1.0
-"""Seconds for which a view may stay as it is drawn, at most."""
+_LONGEST_PAUSE = 1.0
+"""Seconds after which the view is drawn again at the latest."""
 
-_AGAIN = 3
-"""How often a view is made again at most whose terminal has changed its size meanwhile."""
+_ATTEMPTS = 3
+"""How often a view is rendered at most while the terminal keeps changing its size."""
 
 
 class MatrixProgress:
-    """Watches a run.
+    """Shows the progress of a run and collects the summaries of its cells.
 
     Args:
         console: stderr.
         schedule: What is left to do.
         estimate: How long each job should take; the bar advances by it.
-        done: The cells that have ended, by key; this adds those that end.
-        cells: The cells of the plan, the stored ones included.
-        more: How many cells the run has beside them.
-        verbosity: -1 to show nothing; 1 to print a line a finished cell in a terminal, too.
+        done: The summaries of cells that have ended, by key; this object adds those of cells that end.
+        cells: The cells of the plan, including the stored ones.
+        more: How many cells the run has besides these.
+        verbosity: -1 to show nothing; 1 to print a line for each finished cell in a terminal, too.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class MatrixProgress:
         drawable = console.is_terminal and not console.is_dumb_terminal and console.file.isatty()
         in_terminal = drawable and verbosity >= 0
         self.board = LiveBoard(cells if in_terminal else (), done)
-        self.concerned = _concerned(schedule) if in_terminal else {}
+        self.cells_of_job = _cells_by_job(schedule) if in_terminal else {}
         self.view = _View(console, self._render)
         self.live = self._make_live() if in_terminal else None
         self.lines = verbosity > 0 or (verbosity == 0 and not in_terminal)
@@ -90,41 +91,42 @@ class MatrixProgress:
             self.live.stop()
 
     def job_started(self, job: Job) -> None:
-        """Shows the step."""
+        """Shows a bar for the job."""
         if self.live is not None and id(job) not in self.steps:
             self.steps[id(job)] = self.bars.add_task("step", total=job.samples, label=job.label, left="")
-            self.board.begin(self._concerned_by(job))
+            self.board.begin(self._cells_of(job))
 
     def job_advanced(self, job: Job, samples: int) -> None:
-        """Moves the step's bar, and the overall one by the step's share."""
+        """Advances the bar of the job, and the overall bar by the job's share."""
         if self.live is not None:
             self.bars.update(self.steps[id(job)], completed=samples)
             self._refresh(self.weights[id(job)] * samples / max(job.samples, 1))
 
     def job_waits(self, job: Job) -> None:
-        """Takes the step away for a while."""
+        """Removes the bar of a job that will be continued later."""
         self._remove_step(job)
 
     def job_ended(self, job: Job, outcome: Outcome) -> None:
-        """Takes the step away."""
+        """Removes the bar of the job."""
         self.done_weight += self.weights[id(job)]
         self._remove_step(job)
         if outcome.batch_size is not None and not self.quiet:
-            self._say(f"{job.label}: memory suffices for {outcome.batch_size} images at once, and no more")
+            self._say(f"{job.label}: memory suffices for batches of {outcome.batch_size} images only")
 
     def _remove_step(self, job: Job) -> None:
         if self.live is not None:
             step = self.steps.pop(id(job), None)
             if step is not None:
                 self.bars.remove_task(step)
-                self.board.end(self._concerned_by(job))
+                self.board.end(self._cells_of(job))
             self._refresh(0.0)
 
-    def _concerned_by(self, job: Job) -> list[str]:
-        return self.concerned[id(job)] if job.cell is None else [job.cell.key]
+    def _cells_of(self, job: Job) -> list[str]:
+        """The keys of the cells that a job computes or prepares."""
+        return self.cells_of_job[id(job)] if job.cell is None else [job.cell.key]
 
     def cell_ended(self, cell: Cell, summary: Summary) -> None:
-        """Keeps what the cell came to and prints its line."""
+        """Stores the summary of the cell and prints its line."""
         self.done[cell.key] = summary
         self.cells_done += 1
         if self.live is not None:
@@ -144,17 +146,17 @@ class MatrixProgress:
 
     def _say(self, line: Text | str) -> None:
         if self.live is not None and self.view.size != self.console.size:
-            self.live.refresh()  # what is printed above a view must find it where it is
+            self.live.refresh()  # else the line would be printed over a view that has moved
         self.console.print(line, soft_wrap=True, markup=False)
 
     def _refresh(self, in_step: float) -> None:
         done = self.done_weight + in_step
         elapsed = time.monotonic() - self.began
         share = done / self.all_weight
-        # Early on, the measured pace says less than the estimate.
+        # At the beginning, the estimate is more reliable than the measured pace.
         left = self.all_weight - done if share < 0.02 else elapsed * (1 - share) / share
         label = f"cells {self.cells_done}/{self.total}"
-        self.bars.update(self.overall, completed=done, label=label, left=f"{in_words(left)} left")
+        self.bars.update(self.overall, completed=done, label=label, left=f"{duration(left)} left")
 
     def _make_live(self) -> Live:
         return Live(
@@ -166,17 +168,17 @@ class MatrixProgress:
         )
 
     def _render(self, width: int, height: int) -> RenderableType:
-        """The board and below it the bars: that of all cells and, as there may be many workers, of the first steps."""
+        """The board, and below it the overall bar and those of the first jobs that fit."""
         tasks = self.bars.tasks[: max(2, height // 4)]
         return Group(self.board.render(width, height - len(tasks) - 1), self.bars.make_tasks_table(tasks))
 
 
 class _View:
-    """What a live view shows, kept in its place when the terminal changes its size.
+    """The content of a live view, which stays in position when the terminal changes its size.
 
     Args:
         console: Where it is shown.
-        render: Makes it for a width and a height.
+        render: Renders it for a width and a height.
     """
 
     def __init__(self, console: Console, render: Callable[[int, int], RenderableType]) -> None:
@@ -185,53 +187,53 @@ class _View:
         self.size = console.size
         self.lengths: list[int] = []
         self._drawn: SegmentLines | None = None
-        self._good_until = 0.0
+        self._valid_until = 0.0
 
     def draw(self) -> SegmentLines:
-        """The view as it is now.
+        """The current view.
 
-        A terminal that has become narrower has broken the lines of the last one, and a live view that knows nothing of
-        that would leave some of them; so what they have more is erased first. Asked again too soon for what it takes,
-        it is drawn as it was.
+        A terminal that became narrower has wrapped the lines of the previous view, and rich's live display would leave
+        some of them on the screen. The additional lines are erased first. If the view was drawn a short time ago and
+        takes long to draw, the previous drawing is returned.
         """
-        began = time.thread_time()  # on a busy machine much more time passes
-        if self._drawn is not None and self.size == self.console.size and time.monotonic() < self._good_until:
+        began = time.thread_time()  # CPU time, since more wall-clock time passes on a busy machine
+        if self._drawn is not None and self.size == self.console.size and time.monotonic() < self._valid_until:
             return self._drawn
-        for _ in range(_AGAIN):
+        for _ in range(_ATTEMPTS):
             self.size = self.console.size
             width, height = self.size
             lines = self.console.render_lines(self.render(width, height), pad=False)
-            if self.size == self.console.size:  # else what is erased would be that of another width
+            if self.size == self.console.size:  # else too many or too few lines would be erased
                 break
-        lines = [_stripped(line) for line in lines]
-        broken = sum((length - 1) // width for length in self.lengths if length)
-        if broken:
+        lines = [_without_trailing_blanks(line) for line in lines]
+        wrapped = sum((length - 1) // width for length in self.lengths if length)
+        if wrapped:
             erase = (ControlType.ERASE_IN_LINE, 2)
             self.console.control(
-                Control(ControlType.CARRIAGE_RETURN, erase, *[(ControlType.CURSOR_UP, 1), erase] * broken)
+                Control(ControlType.CARRIAGE_RETURN, erase, *[(ControlType.CURSOR_UP, 1), erase] * wrapped)
             )
         self.lengths = [Segment.get_line_length(line) for line in lines]
         self._drawn = SegmentLines(lines, new_lines=True)
-        self._good_until = time.monotonic() + min((time.thread_time() - began) / _DRAWING, _STANDS)
+        self._valid_until = time.monotonic() + min((time.thread_time() - began) / _DRAWING_SHARE, _LONGEST_PAUSE)
         return self._drawn
 
 
-def _stripped(line: list[Segment]) -> list[Segment]:
-    """A line without the blanks at its end."""
+def _without_trailing_blanks(line: list[Segment]) -> list[Segment]:
+    """A line without trailing blanks."""
     while line and not line[-1].text.strip():
         line = line[:-1]
     return [*line[:-1], Segment(line[-1].text.rstrip(), line[-1].style)] if line else []
 
 
-def _concerned(schedule: Schedule) -> dict[int, list[str]]:
-    """The keys of the cells that each job is for that makes none itself, by the job's id."""
-    found: dict[int, list[str]] = {id(job): [] for job in schedule.jobs.values() if job.cell is None}
+def _cells_by_job(schedule: Schedule) -> dict[int, list[str]]:
+    """The keys of the cells that need each job that is not a cell itself, by the job's id."""
+    cells: dict[int, list[str]] = {id(job): [] for job in schedule.jobs.values() if job.cell is None}
     for job in schedule.jobs.values():
         if job.cell is not None:
-            for name in {chunk.key for chunk in job.cell.chunks}.intersection(job.waits_for):
-                for one in (name, *schedule.jobs[name].waits_for):
-                    found[id(schedule.jobs[one])].append(job.cell.key)
-    return found
+            for chunk in {chunk.key for chunk in job.cell.chunks}.intersection(job.waits_for):
+                for name in (chunk, *schedule.jobs[chunk].waits_for):
+                    cells[id(schedule.jobs[name])].append(job.cell.key)
+    return cells
 
 
 def _make_bars(console: Console) -> Progress:
@@ -248,14 +250,3 @@ def _make_bars(console: Console) -> Progress:
         auto_refresh=False,
         expand=True,
     )
-
-
-def in_words(seconds: float) -> str:
-    """A duration for people: ``40 s``, ``3 min``, ``2.5 h``."""
-    if seconds < 1:
-        return "under 1 s"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

@@ -1,8 +1,7 @@
-"""What the runs of one command share: plugins, store, data, device, executor, messages."""
+"""What the runs of one command share: plugins, store, data, device, executor and messages."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import os
 from pathlib import Path
@@ -18,45 +17,53 @@ from advbench.process.memory import memory_for_each
 from advbench.session.opening import (
     CORE,
     data_sources,
+    find_suite,
     messages,
     open_registry,
     open_store,
     plugin_files,
     set_up_logging,
 )
+from advbench.session.options import RunOptions
+from advbench.specs import DEFAULT_SUITE
 from advbench.store import Store
 
 __all__ = ["Session"]
 
 
 class Session:
-    """Everything but the suite.
+    """What one command, or one call of the Python API, opens once and all its runs share.
 
     Args:
-        options: What was typed.
+        options: What the user asked for.
 
     Attributes:
+        options: What the user asked for.
         console: stderr.
         quiet: Whether messages are left out.
-        registry: The components there are.
-        store: Where results are kept.
-        sources: Where datasets may look.
+        suite: The suite of the options as its file has it, before other options replace parts of it.
+        plugin_files: The single files that are loaded as plugins.
+        registry: The registered components.
+        store: The store of results.
+        sources: Where datasets are searched.
         environment: Where and how tasks run.
-        executor: What runs them.
-        live: The names of components that are in this process alone, and in no plugin.
-        gpus: How many GPUs its workers share; 0 where they use none, or the one that was asked for.
+        executor: What runs the tasks.
+        live: Names of components that exist in this process only and that no plugin registers.
+        gpus: How many GPUs the workers share; 0 if they use none, or one that the user chose.
 
     Raises:
-        UsageError: Anything that was asked for cannot be used.
+        UsageError: An option cannot be used.
     """
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, options: RunOptions) -> None:
         self.options = options
         self.console = messages()
         self.quiet = options.verbosity < 0
-        self._said: set[str] = set()
+        self._shown_once: set[str] = set()
         set_up_logging(self.console, options.verbosity)
-        self.registry = open_registry(options)
+        self.suite = find_suite(options.suite or DEFAULT_SUITE, options)
+        self.plugin_files = plugin_files((*self.suite.plugins, *options.plugin))
+        self.registry = open_registry(options, self.plugin_files)
         self.store = open_store(options)
         self.sources = data_sources(options, self.console)
         self.executor = self._executor()
@@ -67,35 +74,38 @@ class Session:
         self._answers: Answers | None = None
 
     def answers(self) -> Answers:
-        """Who asks networks what they answer, and knows what they answered when stored results were made."""
+        """Asks networks for their answers and compares these with the answers behind stored results."""
         if self._answers is None:
-            peek = getattr(self.options, "dry_run", False)
-            holds_memory = getattr(self.options, "memory", None) is not None
             self._answers = Answers(
-                self.environment, self.registry, self.sources, self.executor, peek=peek, holds_memory=holds_memory
+                self.environment,
+                self.registry,
+                self.sources,
+                self.executor,
+                peek=self.options.dry_run,
+                holds_memory=self.options.memory is not None,
             )
         return self._answers
 
-    def tell_answers(self) -> None:
-        """Says which networks answer otherwise than they did, or at random; once."""
+    def report_answers(self) -> None:
+        """Reports, once, which networks answer differently from before or at random."""
         if self._answers is not None:
             for note in self._answers.notes:
                 self.say(note)
             self._answers.notes.clear()
 
     def say(self, line: str) -> None:
-        """A message on stderr, unless quiet."""
+        """Prints a message on stderr, unless quiet."""
         if not self.quiet:
             self.console.print(line, markup=False, soft_wrap=True)
 
     def say_once(self, line: str) -> None:
-        """A message that several runs of one command have in common."""
-        if line not in self._said:
-            self._said.add(line)
+        """Prints a message, unless an earlier run of the same command has printed it."""
+        if line not in self._shown_once:
+            self._shown_once.add(line)
             self.say(line)
 
     def keep_in(self, folder: Path) -> None:
-        """Keeps results in another folder than the one that was asked for."""
+        """Replaces the store by one in another folder."""
         self.store = Store(folder)
         self._answers = None
         self.environment = dataclasses.replace(self.environment, store=folder.absolute())
@@ -107,25 +117,25 @@ class Session:
         workers = options.jobs > 1 or options.cell_timeout is not None
         name = options.executor or ("dask" if options.scheduler else "processes" if workers else "serial")
         component = self.registry.get("executors", name).component
-        given: dict[str, Any] = {}
+        parameters: dict[str, Any] = {}
         if options.scheduler:
             if "scheduler" not in {parameter.name for parameter in component.parameters()}:
                 raise UsageError(f"--scheduler: the executor {name!r} has none; use --executor dask")
-            given["scheduler"] = options.scheduler
-        executor = component(**given)
+            parameters["scheduler"] = options.scheduler
+        executor = component(**parameters)
         assert isinstance(executor, Executor)
         if options.cell_timeout is not None and executor.in_process:
             raise UsageError(
-                f"--cell-timeout: the executor {name!r} runs tasks in this process, where nothing can end them; "
+                f"--cell-timeout: the executor {name!r} runs tasks in this process, where they cannot be stopped; "
                 "use --executor processes"
             )
         executor.check(options.jobs)
         return executor
 
     def _device(self) -> str:
-        """Where to compute; the GPUs of a cluster need not be here."""
+        """Where to compute. The GPUs of a cluster need not exist on this machine."""
         if self.options.scheduler and self.options.device.startswith("cuda"):
-            return "cuda:0" if self.options.device == "cuda" else str(self.options.device)
+            return "cuda:0" if self.options.device == "cuda" else self.options.device
         return pick_device(self.options.device)
 
     def _gpus(self, device: str) -> int:
@@ -134,27 +144,27 @@ class Session:
         return max(1, torch.cuda.device_count())
 
     def _environment(self, device: str) -> Environment:
-        options, here = self.options, not self.options.scheduler
+        options, local = self.options, not self.options.scheduler
         return Environment(
-            store=self.store.root.absolute(),  # workers may be in other folders
+            store=self.store.root.absolute(),  # workers may have another working directory
             cache_dir=self.sources.cache_dir.absolute(),
             data_dir=self.sources.data_dir and self.sources.data_dir.absolute(),
             device=device,
             batch_size=options.batch_size,
-            threads=_threads(options.jobs) if here else None,
-            memory=(options.memory or (memory_for_each(options.jobs) if here else None)) if device == "cpu" else None,
+            threads=_threads(options.jobs) if local else None,
+            memory=(options.memory or (memory_for_each(options.jobs) if local else None)) if device == "cpu" else None,
             timeout=options.cell_timeout,
             core=CORE,
-            # What has changed this process while it was loaded is not loaded in others.
-            plugin_files=tuple(file for file in plugin_files(options) if str(file) not in self.registry.withdrawn),
+            # Plugins that changed this process while they loaded are not loaded in workers.
+            plugin_files=tuple(file for file in self.plugin_files if str(file) not in self.registry.withdrawn),
             without=(*options.no_plugin, *self.registry.withdrawn),
         )
 
 
 def _threads(jobs: int) -> int | None:
-    """CPU threads of each of several workers, together no more than one process would have.
+    """CPU threads of each worker, so that all workers together use no more threads than one process would.
 
-    None leaves each process its own number: where there is one, and where the user's environment says it.
+    None leaves the number as it is: for a single job, and where the user's environment sets it.
     """
     if jobs == 1 or any(os.environ.get(name) for name in THREAD_VARIABLES):
         return None

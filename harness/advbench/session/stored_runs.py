@@ -1,4 +1,4 @@
-"""Earlier runs, as commands that show them name them."""
+"""Finds stored runs by the names that commands accept, and reads their results."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def find_id(store: Store, name: str) -> str:
     """The id of a run.
 
     Args:
-        store: Where runs are.
-        name: Its id, the beginning of its id, ``latest``, or ``latest~N`` for the one N before that.
+        store: The store of the runs.
+        name: The id of the run, the beginning of its id, ``latest``, or ``latest~N`` for the run N before that.
 
     Raises:
         UsageError: There is no such run, or more than one.
@@ -30,15 +30,19 @@ def find_id(store: Store, name: str) -> str:
         raise UsageError(f"the store {store.root} holds no run yet; 'advbench matrix' makes one")
     latest = _LATEST.fullmatch(name)
     back = int(latest["back"] or 0) if latest else 0
-    found = runs[back : back + 1] if latest else [run for run in runs if run.startswith(name)]
-    if len(found) != 1:
-        what = "is the beginning of several runs" if found else "names no run"
+    matches = runs[back : back + 1] if latest else [run for run in runs if run.startswith(name)]
+    if len(matches) != 1:
+        what = "is the beginning of several runs" if matches else "names no run"
         raise UsageError(f"{name!r} {what} in {store.root}; there are: {', '.join(runs[:5])}")
-    return found[0]
+    return matches[0]
 
 
 def find_run(store: Store, name: str) -> dict[str, Any]:
-    """The manifest of a run, named as for :func:`find_id`.
+    """The manifest of a run.
+
+    Args:
+        store: The store of the runs.
+        name: The run, as for :func:`find_id`.
 
     Raises:
         UsageError: There is no such run, or more than one, or its manifest is damaged.
@@ -51,21 +55,21 @@ def find_run(store: Store, name: str) -> dict[str, Any]:
 
 
 def read_results(store: Store, manifest: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
-    """A run's results as far as they are in the store, and how many of its cells are not."""
+    """The results of a run as far as the store has them, and how many of its cells are missing."""
     cells = {cell["key"]: cell for cell in manifest["cells"] if cell["key"]}
     stored = {key: summary for key, cell in cells.items() if (summary := _read(store, key, cell)) is not None}
     doubled = {
-        int(place): summary
-        for place, key in manifest.get("doubled", {}).items()
-        if (summary := _read(store, key, manifest["cells"][int(place)])) is not None and summary.ok
+        int(index): summary
+        for index, key in manifest.get("doubled", {}).items()
+        if (summary := _read(store, key, manifest["cells"][int(index)])) is not None and summary.ok
     }
     return build_results(manifest, stored, doubled), len(cells) - len(stored)
 
 
 def _read(store: Store, key: str, described: Mapping[str, Any]) -> Summary | None:
-    """A cell of the store, of an attack as the manifest describes it."""
+    """The summary of a stored cell; ``described`` is its entry in the manifest."""
     record = store.read_record("cells", key, arrays=True)
     if record is None:
         return None
     minimal = described["attack_kind"] == "minimal"
-    return summarise(record, described.get("norm") if minimal else None)  # earlier versions do not say the norm
+    return summarise(record, described.get("norm") if minimal else None)  # manifests of earlier versions have no norm

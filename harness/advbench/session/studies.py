@@ -15,12 +15,20 @@ from rich.console import Console
 from advbench.api import Reporter
 from advbench.report import Export, plan_outputs, write_export
 from advbench.session.opening import tables
+from advbench.session.options import LoadOptions, RunOptions
 from advbench.session.run import MatrixRun
 from advbench.session.session import Session
 from advbench.session.suites import plugin_words, recipe
-from advbench.specs import AXES, Suite, load_suite, narrow
+from advbench.specs import Suite, load_suite, narrow
 
 __all__ = ["StudySession", "SuiteRun"]
+
+_SHARED = (
+    *(field.name for field in dataclasses.fields(LoadOptions)),
+    *("batch_size", "jobs", "executor", "scheduler", "cell_timeout", "memory", "rerun", "fail_fast", "dry_run"),
+    "verbosity",
+)
+"""The flags of every study that say where and how to run."""
 
 
 class SuiteRun:
@@ -85,7 +93,9 @@ class StudySession:
     def __init__(self, options: argparse.Namespace, stdout: TextIO) -> None:
         self.options = options
         self._stdout = stdout
-        self._session = Session(options)
+        # The study's own flags, such as --limit, may have names that mean something else to a run.
+        self._load = LoadOptions.of(vars(options))
+        self._session = Session(RunOptions.of({name: vars(options)[name] for name in _SHARED}))
 
     @functools.cached_property
     def console(self) -> Console:
@@ -129,20 +139,21 @@ class StudySession:
             WeightsError: Weights of one of its components are missing.
         """
         suite = self.suite(name)
-        typed = argparse.Namespace(**{**dict.fromkeys(AXES), "suite": name, "limit": limit, "seed": self.options.seed})
-        typed.plugin, typed.no_plugin = self.options.plugin, self.options.no_plugin
+        asked = RunOptions(
+            suite=name, limit=limit, seed=self.options.seed, plugin=self._load.plugin, no_plugin=self._load.no_plugin
+        )
         own = {dataset for part in suite.products for dataset in part.datasets}
         if datasets is not None and suite.parts and set(datasets) != own:
             suite = narrow(self._session.registry, suite, "datasets", datasets)
-            typed.datasets = list(datasets)
+            asked = dataclasses.replace(asked, datasets=tuple(datasets))
         if attacks is not None:
             (part,) = suite.products
-            typed.attacks = list(attacks)
+            asked = dataclasses.replace(asked, attacks=tuple(attacks))
             replaced = dataclasses.replace(part, attacks=tuple(attacks))
             suite = dataclasses.replace(suite, attacks=replaced.attacks, parts=(replaced,) if suite.parts else ())
-        given = {key: value for key in ("limit", "seed") if (value := getattr(typed, key)) is not None}
+        given = {key: value for key in ("limit", "seed") if (value := getattr(asked, key)) is not None}
         suite = dataclasses.replace(suite, **given)
-        return SuiteRun(name if label is None else label, suite, MatrixRun(self._session, suite, recipe(typed)))
+        return SuiteRun(name if label is None else label, suite, MatrixRun(self._session, suite, recipe(asked)))
 
     def run(self, runs: Iterable[SuiteRun]) -> Iterator[tuple[SuiteRun, dict[str, Any]]]:
         """Runs suites one after another, and gives each with its results; after a failed cell stops at ``--fail-fast``.
@@ -188,7 +199,7 @@ class StudySession:
             *words: The study's own flags with their values.
         """
         seed = [] if self.options.seed is None else ["--seed", str(self.options.seed)]
-        return shlex.join(["advbench", "reproduce", self.options.study, *words, *seed, *plugin_words(self.options)])
+        return shlex.join(["advbench", "reproduce", self.options.study, *words, *seed, *plugin_words(self._load)])
 
     @staticmethod
     def exit_code(all_results: Iterable[Mapping[str, Any]]) -> int:

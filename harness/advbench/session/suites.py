@@ -1,45 +1,51 @@
-"""Flags and suite to one suite, and back to the command that makes it."""
+"""From options to the suite that is run, and back to the command that reproduces it."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import shlex
 from typing import Any
 
 from advbench.discovery.loading import named_files
 from advbench.discovery.registry import Registry
-from advbench.specs import AXES, DEFAULT_SUITE, Suite, load_suite, narrow
+from advbench.errors import UsageError
+from advbench.session.options import LoadOptions, RunOptions
+from advbench.specs import AXES, Suite, narrow
 
-__all__ = ["CUSTOM", "plugin_words", "recipe", "suite_of"]
+__all__ = ["CUSTOM", "plugin_words", "recipe", "suite_of", "suites_by_seed"]
 
 CUSTOM = "custom"
-"""Name of a run that flags make, without a suite."""
+"""Name of a run that options define without a suite."""
 
 SETTINGS = ("limit", "seed", "eot", "score_draws", "surrogate", "precision")
-"""What a suite, or a flag of the same name, says beside the axes."""
+"""What a suite, or the option of the same name, sets besides the axes."""
 
 
-def suite_of(options: argparse.Namespace, registry: Registry) -> Suite:
-    """The suite that the flags ask for.
+def suite_of(suite: Suite, options: RunOptions, registry: Registry) -> Suite:
+    """The suite that the options ask for.
 
-    Flags replace axes of the suite; without ``--suite`` those of the default one, whose limit is for its own
-    datasets: then with ``--datasets`` all samples count unless ``--limit`` says otherwise. Where a suite has
-    parts, ``--datasets`` and ``--models`` pick those that have them, and other flags replace an axis of each.
+    Options replace axes of the suite. Without ``options.suite`` they replace those of the default suite, whose limit is
+    meant for its own datasets: if datasets are given, all samples count unless ``options.limit`` is set. If the suite
+    has parts, ``datasets`` and ``models`` select the parts that have them, and other options replace an axis of each
+    part.
+
+    Args:
+        suite: The suite of ``options.suite``, or the default suite, as its file has it.
+        options: What the user asked for.
+        registry: The registered components.
 
     Raises:
-        UsageError: There is no such suite, its file is unreadable, or no part has what was picked.
+        UsageError: No part has what was selected.
     """
-    suite = load_suite(options.suite or DEFAULT_SUITE, registry.studies)
-    given: dict[str, Any] = {axis: tuple(values) for axis in AXES if (values := getattr(options, axis)) is not None}
+    given: dict[str, Any] = {axis: values for axis in AXES if (values := getattr(options, axis)) is not None}
     if given and options.suite is None:
-        # What flags leave out comes from the default suite's first part alone, as one product.
+        # Axes that the user leaves out come from the first part of the default suite only, as one product.
         first = suite.products[0]
         suite = dataclasses.replace(suite, **{axis: getattr(first, axis) for axis in AXES}, parts=())
         given["name"] = CUSTOM
         if "datasets" in given:
             given["limit"] = None
-    given |= {key: value for key in SETTINGS if (value := getattr(options, key, None)) is not None}
+    given |= {name: value for name in SETTINGS if (value := getattr(options, name)) is not None}
     for axis in ("datasets", "models"):
         if suite.parts and axis in given:
             suite = narrow(registry, suite, axis, given.pop(axis))
@@ -48,12 +54,28 @@ def suite_of(options: argparse.Namespace, registry: Registry) -> Suite:
     return dataclasses.replace(suite, **given, parts=parts)
 
 
-def recipe(options: argparse.Namespace, seed: int | None = None) -> str:
-    """The command that makes the same results anywhere: without flags that only say where and how to run.
+def suites_by_seed(suite: Suite, options: RunOptions) -> list[tuple[Suite, str]]:
+    """The suite with each requested seed, and the command that runs it with that seed.
+
+    Raises:
+        UsageError: A seed is given twice, or both ``seed`` and ``seeds`` are set.
+    """
+    if not options.seeds:
+        return [(suite, recipe(options))]
+    if options.seed is not None:
+        raise UsageError("--seed and --seeds: give only one of them")
+    repeated = [seed for seed in options.seeds if options.seeds.count(seed) > 1]
+    if repeated:
+        raise UsageError(f"--seeds: {repeated[0]} is given twice; remove one")
+    return [(dataclasses.replace(suite, seed=seed), recipe(options, seed)) for seed in options.seeds]
+
+
+def recipe(options: RunOptions, seed: int | None = None) -> str:
+    """The command that reproduces the results, without options that only say where and how to run.
 
     Args:
-        options: What was typed.
-        seed: The one of ``--seeds`` whose run it makes; None for all of them.
+        options: What the user asked for.
+        seed: The seed of ``options.seeds`` that the command runs; None for all of them.
     """
     words = ["advbench", "matrix"]
     if options.suite is not None:
@@ -62,33 +84,33 @@ def recipe(options: argparse.Namespace, seed: int | None = None) -> str:
         values = getattr(options, axis)
         if values is not None:
             words += [f"--{axis}", *values]
-    for key in SETTINGS:
-        if getattr(options, key, None) is not None:
-            words += [f"--{key.replace('_', '-')}", str(getattr(options, key))]
+    for name in SETTINGS:
+        value = getattr(options, name)
+        if value is not None:
+            words += [f"--{name.replace('_', '-')}", str(value)]
     if seed is not None:
         words += ["--seed", str(seed)]
-    elif getattr(options, "seeds", None):
+    elif options.seeds:
         words += ["--seeds", *map(str, options.seeds)]
-    if getattr(options, "check_convergence", False):
+    if options.check_convergence:
         words.append("--check-convergence")
-    return shlex.join([*words, *_place_words(options), *plugin_words(options)])
+    return shlex.join([*words, *_environment_words(options), *plugin_words(options)])
 
 
-def _place_words(options: argparse.Namespace) -> list[str]:
-    """Flags of where to run that shape the board all the same: which data, what kind of device, what is too slow."""
+def _environment_words(options: RunOptions) -> list[str]:
+    """Flags of where and how to run that affect the results: data, type of device, time limit."""
     words = []
-    device = str(getattr(options, "device", "auto"))
-    if device != "auto":
-        words += ["--device", device.partition(":")[0]]
-    for flag in ("data_dir", "cell_timeout"):
-        given = getattr(options, flag, None)
-        if given is not None:
-            words += [f"--{flag.replace('_', '-')}", f"{given:g}" if isinstance(given, float) else str(given)]
+    if options.device != "auto":
+        words += ["--device", options.device.partition(":")[0]]
+    if options.data_dir is not None:
+        words += ["--data-dir", str(options.data_dir)]
+    if options.cell_timeout is not None:
+        words += ["--cell-timeout", f"{options.cell_timeout:g}"]
     return words
 
 
-def plugin_words(options: argparse.Namespace) -> list[str]:
-    """The flags that load the same plugins, those of the environment included."""
+def plugin_words(options: LoadOptions) -> list[str]:
+    """The flags that load the same plugins, including those that the environment names."""
     words = []
     for file in dict.fromkeys([*named_files(), *options.plugin]):
         words += ["--plugin", str(file)]

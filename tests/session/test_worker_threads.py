@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 
 from advbench.evaluation.work import workspace as environment_module
 from advbench.evaluation.work.workspace import THREAD_VARIABLES, Environment
+from advbench.session.options import RunOptions
 from advbench.session.session import Session
 
 
@@ -22,19 +22,7 @@ def eight_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def threads(tmp_path: Path, jobs: int) -> int | None:
-    given = {
-        "store": tmp_path,
-        "data_dir": None,
-        "device": "cpu",
-        "batch_size": 1,
-        "executor": None,
-        "plugin": [],
-        "scheduler": None,
-        "cell_timeout": None,
-        "memory": None,
-    }
-    options = argparse.Namespace(**given, jobs=jobs, verbosity=0, strict_plugins=False, no_plugin=[])
-    return Session(options).environment.threads
+    return Session(RunOptions(store=tmp_path, device="cpu", jobs=jobs)).environment.threads
 
 
 @pytest.mark.parametrize(("jobs", "each"), [(1, None), (2, 4), (3, 2), (8, 1), (20, 1)])

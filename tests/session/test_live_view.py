@@ -213,7 +213,7 @@ def test_an_interrupt_leaves_the_terminal_clean(terminal: Callable[..., Terminal
     shown.wait_for(r"toy-keep .*\d\d\.\d.*·")
     shown.press("C-c")
     final = shown.wait_for(r"exit code 130", whole=True)
-    assert "cells are done and kept" in final
+    assert "cells are finished and stored" in final
     assert "robust accuracy in %" not in final
     assert "━" not in final
     shown.press("x", "y")

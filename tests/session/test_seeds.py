@@ -70,7 +70,7 @@ def test_a_cell_that_fails_with_any_seed_has_failed(toy: Toy) -> None:
     ("flags", "message"),
     [
         (["--seeds", "1", "1"], "--seeds: 1 is given twice; remove one"),
-        (["--seeds", "1", "--seed", "2"], "--seed and --seeds: give one of them"),
+        (["--seeds", "1", "--seed", "2"], "--seed and --seeds: give only one of them"),
         (["--seeds", "x"], "--seeds: x: must be a whole number of at least 0"),
     ],
 )

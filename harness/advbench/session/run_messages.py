@@ -1,0 +1,98 @@
+"""The messages of a run on stderr: its size, what is left to do, how long it will take."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from advbench.evaluation.plan.build import Plan
+from advbench.evaluation.plan.cells import Axes
+from advbench.evaluation.run.estimate import Estimate
+from advbench.evaluation.run.schedule import Schedule
+from advbench.specs import FLOAT32, short_spec
+
+__all__ = ["duration", "forecast", "nothing_to_do", "plan_size", "precision_warning"]
+
+
+def plan_size(plan: Plan, schedule: Schedule) -> str:
+    """How large a plan is and how much of it is in the store."""
+    counts = {cell.dataset: len(cell.ids) for cell in plan.cells if not cell.skipped}
+    images = ", ".join(f"{count:,} images of {short_spec(dataset)}" for dataset, count in counts.items())
+    skipped = sum(bool(cell.skipped) for cell in plan.cells)
+    failed = sum(bool(cell.failed) for cell in plan.cells)
+    to_do = len(plan.cells) - skipped - failed - len(schedule.cached)
+    states = f"{len(schedule.cached)} in the store, {to_do} to do" + (f", {skipped} skipped" if skipped else "")
+    states += f", {failed} cannot be run" if failed else ""
+    return f"{_product(plan)} = {len(plan.cells)} cells on {images}; {states}"
+
+
+def nothing_to_do(plan: Plan, schedule: Schedule, store: Path) -> str:
+    """Where the cells come from if none is left to compute. Some of them may be cells that cannot be run."""
+    total = len(plan.cells)
+    stored = sum(cell.key in schedule.cached for cell in plan.cells if cell.key)
+    if stored == total:
+        return f"all {total} cells come from the store {store}"
+    skipped, failed = (sum(bool(getattr(cell, state)) for cell in plan.cells) for state in ("skipped", "failed"))
+    states = ((stored, f"in the store {store}"), (failed, "cannot be run"), (skipped, "skipped"))
+    return f"nothing to compute of {total} cells: " + ", ".join(f"{count} {what}" for count, what in states if count)
+
+
+def forecast(estimate: Estimate, workers: int, device: str, threads: object) -> str:
+    """How long a run will take.
+
+    Args:
+        estimate: The work of all jobs.
+        workers: How many jobs run at the same time.
+        device: Where they run.
+        threads: CPU threads of each worker, shown for the CPU.
+    """
+    seconds = estimate.seconds / workers
+    accuracy = "very roughly " if estimate.rough else "about " if seconds >= 1 else ""
+    where = f"{threads} CPU threads" if device == "cpu" else device
+    each = f" in each of {workers} workers" if workers > 1 else ""
+    return f"this will take {accuracy}{duration(seconds)} on {where}{each}"
+
+
+def precision_warning(plan: Plan, precision: str) -> str:
+    """What a precision other than float32 means for a plan."""
+    line = f"the network is attacked in {precision}, and scored in {FLOAT32}"
+    minimal = dict.fromkeys(short_spec(cell.attack) for cell in plan.cells if cell.key and cell.budget is None)
+    if not minimal:
+        return line
+    attacks = ", ".join(minimal)
+    return f"{line}: minimal attacks ({attacks}) stop where the first is fooled, which may not fool the second"
+
+
+def duration(seconds: float) -> str:
+    """A duration for people: ``40 s``, ``3 min``, ``2.5 h``."""
+    if seconds < 1:
+        return "under 1 s"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _product(plan: Plan) -> str:
+    """The number of cells as a product, or for several parts as a sum."""
+    if len(plan.parts) == 1:
+        return " × ".join(_count(count, word) for word, count in _lengths(plan.parts[0]).items())
+    sizes = [math.prod(_lengths(axes).values()) for axes in plan.parts]
+    repeated = sum(sizes) - len(plan.cells)
+    less = f", less {repeated} that occur twice," if repeated else ""
+    return f"{len(sizes)} parts of {' + '.join(map(str, sizes))}{less}"
+
+
+def _lengths(axes: Axes) -> dict[str, int]:
+    return {
+        "dataset": len(axes.datasets),
+        "model": len(axes.models),
+        "attack": len(axes.attacks),
+        "defense": len(axes.defenses),
+        "threat": len(axes.threats),
+    }
+
+
+def _count(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"

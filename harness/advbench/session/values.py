@@ -1,0 +1,101 @@
+"""Parsers and checks of values that come from flags or Python arguments. Imports neither torch nor rich."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+__all__ = [
+    "at_least",
+    "device",
+    "existing_folder",
+    "folder",
+    "gibibytes",
+    "nearest",
+    "one_of",
+    "seconds",
+    "unknown_choice",
+]
+
+
+def at_least(lowest: int) -> Callable[[str], int]:
+    """A parser of whole numbers with a lower bound."""
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = lowest - 1
+        if number < lowest:
+            raise argparse.ArgumentTypeError(f"{text}: must be a whole number of at least {lowest}")
+        return number
+
+    return parse
+
+
+def seconds(text: str) -> float:
+    """Parses a duration."""
+    return _positive(text, "seconds")
+
+
+def gibibytes(text: str) -> int:
+    """Parses a number of GiB and returns it in bytes."""
+    return int(_positive(text, "GiB") * 2**30)
+
+
+def _positive(text: str, unit: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < 1e9:
+        raise argparse.ArgumentTypeError(f"{text}: must be a number of {unit} above 0")
+    return number
+
+
+def device(text: str) -> str:
+    """Checks the form of a device name. Whether the device exists is checked later, since that needs torch."""
+    if re.fullmatch(r"auto|cpu|cuda(:\d+)?", text) is None:
+        raise argparse.ArgumentTypeError(f"{text}: must be auto, cpu or cuda:N")
+    return text
+
+
+def folder(text: str) -> Path:
+    """Parses the path of a folder that need not exist. An empty path, as from an unset variable, is an error."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must be the name of a folder, and is empty")
+    return Path(text)
+
+
+def existing_folder(text: str) -> Path:
+    """Parses the path of a folder that must exist."""
+    path = Path(text)
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: no such folder")
+    return path
+
+
+def one_of(choices: Sequence[str]) -> Callable[[str], str]:
+    """A parser that accepts some words only."""
+
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise argparse.ArgumentTypeError(unknown_choice(text, choices))
+        return text
+
+    return parse
+
+
+def unknown_choice(word: str, choices: Sequence[str]) -> str:
+    """The message for a word that is none of the choices."""
+    near = nearest(word, choices)
+    hint = f"did you mean {near!r}?" if near else f"there are: {', '.join(choices)}"
+    return f"unknown {word!r}; {hint}"
+
+
+def nearest(word: str, choices: Sequence[str]) -> str:
+    """The choice that is most like a misspelt word; an empty text if none is similar."""
+    return next(iter(difflib.get_close_matches(word, choices, n=1, cutoff=0.5)), "")
