@@ -71,8 +71,8 @@ def _attacks(arguments: argparse.Namespace) -> Table:
                 )  # fmt: skip
 
     note = (
-        f"{arguments.model} on {arguments.dataset}, the same batches of {arguments.batch_size} for all; medians of "
-        f"{arguments.repeats} interleaved repetitions. Norms are medians, passes images through the network a sample."
+        f"{arguments.model} on {arguments.dataset}, batches of {arguments.batch_size}; medians of "
+        f"{arguments.repeats} interleaved repetitions. Passes are images through the network per sample."
     )
     return Table("Attacks", note, attacks.HEADERS, _shown(rows()))
 
@@ -81,7 +81,7 @@ def _defenses(arguments: argparse.Namespace) -> Table:
     rows = defenses.compare(
         min(arguments.limit, 200), repeats=arguments.repeats, seed=arguments.seed, data_dir=arguments.data_dir
     )
-    note = "Times of an image, medians; CPU ms is the time of all threads. The loop calls a library once an image."
+    note = "Median times per image; CPU ms is the time of all threads. The loop calls a library once per image."
     return Table("Defenses", note, defenses.HEADERS, _shown(rows))
 
 

@@ -50,16 +50,16 @@ def measure(arguments: argparse.Namespace) -> Table:
     defending = _defend(samples, crafted, arguments.seed)
     rows = [["advbench matrix", ours.seconds, 1.0, None, None]]
     for name, attack_seconds in (
-        ("(a) Foolbox anew for each defense", attacking * len(DEFENSES)),
+        ("(a) Foolbox again for each defense", attacking * len(DEFENSES)),
         ("(b) Foolbox once", attacking),
     ):
         seconds = attack_seconds + defending
         rows.append([name, seconds, ours.seconds / seconds, attack_seconds, defending])
     note = (
-        f"{limit} images, 4 minimal attacks x {len(DEFENSES)} defenses. advbench: the command with its start, checks, "
-        f"store and leaderboard. The scripts search the smallest eps of FGSM among 1,000 and of PGD among {PGD_GRID} "
-        "up to .3, coarser than advbench; their k-means, JPEG and Gaussian are the libraries' loops, their total "
-        "variation scikit-image's without a mask, their VQ-VAE advbench's."
+        f"{limit} images, 4 minimal attacks x {len(DEFENSES)} defenses. advbench: the command, with start, checks, "
+        "store and leaderboard. The scripts search for the smallest eps of FGSM among 1,000 values and of PGD among "
+        f"{PGD_GRID} values up to .3, which is coarser than advbench. They call the libraries once per image for "
+        "k-means, JPEG and Gaussian, use scikit-image without a mask for total variation, and advbench's VQ-VAE."
     )
     return Table("The paper's matrix", note, HEADERS, rows)
 

@@ -89,7 +89,7 @@ def measure(arguments: argparse.Namespace) -> Table:
         share = 100 * (1 - took["inside"] / took["total"])
         rows.append([limit, len(attacks) * len(defenses), took["total"], took["inside"], share, took["start"]])
     note = (
-        "`advbench matrix` with a cold store. Inside are attacks, defenses and networks, a call within another counted "
-        "once; the rest is start, planning, checks, digests, store and tables."
+        "`advbench matrix` with an empty store. Inside components: attacks, defenses and networks; nested calls are "
+        "counted once. The rest is start, planning, checks, digests, store and tables."
     )
     return Table("Overhead", note, HEADERS, rows)

@@ -45,7 +45,7 @@ def measure(arguments: argparse.Namespace) -> Table:
             rows.append([what, command.seconds, command.cpu_seconds, None, command.peak_mib])
     help_text = min((advbench(["--help"]) for _ in range(3)), key=lambda command: command.seconds)
     rows.append(["advbench --help", help_text.seconds, help_text.cpu_seconds, None, help_text.peak_mib])
-    note = "Each is a process of its own. The ratios are of CPU seconds, less those of a dry run."
+    note = "Each row is a separate process. The ratios are of CPU seconds, minus those of a dry run."
     return Table("Scaling", note, HEADERS, rows)
 
 

@@ -14,6 +14,7 @@ PLUGINS = sorted((ROOT / "plugins").glob("*/advbench_*"))
 FLOORS = {
     "_lazy": 0,
     "errors": 0,
+    "exits": 0,
     "streams": 0,
     "api": 1,
     "executors": 1,

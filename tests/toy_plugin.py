@@ -86,6 +86,7 @@ class ToySign(Attack):
     """One signed gradient step, with a random jitter that tests look for."""
 
     name = "toy-sign"
+    self_contained = True
     eps: float = param(0.1, min=0, help="L-infinity budget")
     jitter: bool = param(False, help="start from a random point")
     delay: float = param(0.0, min=0, help="seconds to wait a batch")
@@ -116,6 +117,7 @@ class ToyMinimal(Attack):
     """Fools every second sample by inverting it, and finds nothing for the others."""
 
     name = "toy-minimal"
+    self_contained = True
 
     def run(self, model, images, labels, rng):
         found = torch.tensor([i % 2 == 0 for i in rng.ids])

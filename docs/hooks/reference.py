@@ -36,9 +36,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def cli_page() -> str:
     """Every subcommand with its flags, as its parser has them."""
-    parts = ["# Command line", "", "Exit codes: 0 all well, 1 some cells failed, 2 usage error, 3 internal error,"]
+    parts = ["# Command line", "", "Exit codes: 0 success, 1 some cells failed, 2 usage error, 3 internal error,"]
     parts += ["4 plugin failure under `--strict-plugins`, 130 interrupted.", ""]
-    parts += ["Every command has `--help`; `advbench --version` tells the version.", ""]
+    parts += ["Every command has `--help`; `advbench --version` prints the version.", ""]
     for name, text in COMMANDS.items():
         parser = CommandParser(prog=f"advbench {name}", add_help=False)
         module = importlib.import_module(f"advbench.cli.{name.replace('-', '_')}_command")
@@ -87,7 +87,7 @@ def _usage(action: argparse.Action, flag: str) -> str:
 def components_page() -> str:
     """Every built-in component with its parameters, as the registry has them."""
     registry = discover()
-    parts = ["# Components", "", "What comes with advbench. `advbench list` shows what plugins of yours add to it.", ""]
+    parts = ["# Components", "", "The components of advbench. `advbench list` also shows those of your plugins.", ""]
     for kind, title in KINDS.items():
         parts += [f"## {title}", ""]
         for registered in registry.all(kind):

@@ -1,4 +1,4 @@
-"""A defense for advbench: the median of every pixel's neighbourhood."""
+"""A defense for advbench: a median filter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ API_VERSION = 1
 
 @dataclass(frozen=True)
 class MedianFilter(Defense):
-    """Replaces every pixel by the median of the square around it, channel by channel."""
+    """Replaces each pixel by the median of the square around it, separately for each channel."""
 
     name: ClassVar[str] = "median-filter"
     source: ClassVar[str] = (
@@ -24,13 +24,13 @@ class MedianFilter(Defense):
     size: int = param(3, min=1, max=15, help="side of the square in pixels; odd")
 
     def __post_init__(self) -> None:
-        """Checks that the square has a middle."""
+        """Checks that the size is odd."""
         super().__post_init__()
         if self.size % 2 == 0:
             raise ParameterError(f"size={self.size}: must be odd, so that the square has a middle pixel")
 
     def apply(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
-        """Filters a batch; beyond the edge, the image is mirrored."""
+        """Filters a batch. Images are mirrored at their edges."""
         del rng
         reach = self.size // 2
         if not reach:
@@ -41,7 +41,7 @@ class MedianFilter(Defense):
         return filtered
 
     def approximation(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
-        """For adaptive attacks: the mean of the same square, whose gradient goes to all its pixels alike."""
+        """Stand-in for adaptive attacks: the mean of the square. Its gradient is the same for all pixels of the square."""
         del rng
         reach = self.size // 2
         return torch.nn.functional.avg_pool2d(images, self.size, stride=1, padding=reach, count_include_pad=False)

@@ -51,6 +51,18 @@ AT_START = {
         "No module named 'no_such_module_anywhere'",
     ),
     "sys.exit": (plugin(before="import sys; sys.exit(3)"), "SystemExit: 3"),
+    "os._exit": (
+        plugin(before="import os; os._exit(0)"),
+        "os._exit(0) would have ended the whole process while it was loaded; nothing of the plugin is used",
+    ),
+    "another program": (
+        plugin(before="import os; os.execl('/bin/true', 'true')"),
+        "os.execv('/bin/true', ('true',)) would have ended the whole process while it was loaded",
+    ),
+    "thread that ends the process": (
+        plugin(before="import os\n" + THREAD.replace("raise OSError('in a thread')", "os._exit(0)") + START),
+        "a thread that it started raised ProcessExitError: os._exit(0) would have ended the whole process",
+    ),
     "duplicate name": (plugin(name="jpeg"), "the defense name 'jpeg' is registered by advbench"),
     "wrong base class": (
         "from advbench.api import Attack, hookimpl\nclass A(Attack):\n    name = 'a'\n"
@@ -123,6 +135,10 @@ AT_RUN = {
     "another scale": (plugin(body="return images * 255"), "returned pixels from 0 to 255; images stay in about [0, 1]"),
     "raises": (plugin(body="raise ValueError('no ink')"), "ValueError: no ink (raised by defense 'bad')"),
     "exits": (plugin(body="raise SystemExit(7)"), "SystemExit: 7"),
+    "ends the process": (
+        plugin(before="import os", body="os._exit(0)"),
+        "ProcessExitError: os._exit(0) would have ended the whole process (raised by defense 'bad')",
+    ),
     "digest that is no text": (
         plugin(method="def weights_digest(self): return {1, 2}"),
         "'bad' answers weights_digest() by set {1, 2}; expected a SHA-256 as text",

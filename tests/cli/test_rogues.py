@@ -118,6 +118,13 @@ def test_a_worker_that_dies_fails_its_own_cells(rogue: Toy) -> None:
     assert "its worker process died" in results["cells"][0]["error"]
 
 
+def test_what_would_end_the_driver_fails_its_own_cells(rogue: Toy) -> None:
+    called, results = rogue(attacks=["rogue-attack:how=die", "toy-sign"])
+    assert called.code == 1
+    assert by_attack(results) == {"rogue-attack": ["error"] * 2, "toy-sign": ["ok"] * 2}
+    assert "os._exit(9) would have ended the whole process (raised by attack 'rogue-a" in results["cells"][0]["error"]
+
+
 def test_a_plugin_edited_while_workers_start_is_never_stored_under_the_old_key(tmp_path: Path) -> None:
     plugin = tmp_path / "edited.py"
     plugin.write_text(TOY.read_text() + "\nVERSION = 1\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import subprocess
 import sys
 import time
@@ -12,6 +14,7 @@ import torch
 from tests import hostile_plugin
 
 from advbench.process.attributes import watch_attributes
+from advbench.process.exits import ProcessExitError, exits_refused
 from advbench.process.state import ProcessState, process_kept
 
 IN_PROCESSES_OF_THEIR_OWN = ("core", "another", "files", "memory", "stdin", "stderr", "fork", "kernel", "warnings")
@@ -27,6 +30,24 @@ def test_a_change_is_named_and_put_back(how: str) -> None:
         assert process.put_back() == []
 
 
+def test_a_component_cannot_end_the_process_but_its_children_end_as_they_like() -> None:
+    watch_attributes()
+    process = ProcessState.now()
+    with exits_refused():
+        for leave in (lambda: os._exit(0), os.abort, lambda: os.execl("/bin/true", "true")):
+            with pytest.raises(ProcessExitError, match=r"os\.(_exit|abort|execv)\("):
+                leave()
+        child = multiprocessing.get_context("fork").Process(target=os._exit, args=(7,))
+        child.start()
+        child.join()
+        assert child.exitcode == 7
+        spawned = multiprocessing.get_context("spawn").Process(target=os._exit, args=(8,))
+        spawned.start()
+        spawned.join()
+        assert spawned.exitcode == 8
+    assert process.put_back() == []
+
+
 def test_what_torch_replaces_itself_is_no_change() -> None:
     watch_attributes()
     process = ProcessState.now()
@@ -39,6 +60,7 @@ def test_what_torch_replaces_itself_is_no_change() -> None:
 
 def test_libraries_that_a_component_loads_itself_are_no_change() -> None:
     script = """
+from advbench.process.exits import ProcessExitError, exits_refused
 from advbench.process.state import ProcessState
 from advbench.process.attributes import watch_attributes
 watch_attributes()

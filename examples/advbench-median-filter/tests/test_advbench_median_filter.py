@@ -1,4 +1,4 @@
-"""What advbench relies upon, and that the defense does what it says."""
+"""Tests the contract with advbench, and the median against SciPy."""
 
 from __future__ import annotations
 

@@ -29,9 +29,9 @@ class Component(abc.ABC):
         name: What users write in a spec: lower case, digits, ``-``, ``_`` and ``.``, beginning with a letter.
         source: Where the method is published: authors, year, section; shown by ``advbench info``.
         depends_on: Distributions whose versions shape the outcome; they become part of every key.
-        self_contained: Whether a model's or a defense's answers follow from its code, parameters and weights alone. Of
-            others, a few answers are stored with the results, which are used again only where the component still
-            answers so. A class that another package derives does not inherit it.
+        self_contained: Whether the answers of a model, defense or attack follow from its code, parameters and weights
+            alone. Of others, a few answers are stored with the results, which are used again only where the component
+            still answers so. A class that another package derives does not inherit it.
     """
 
     name: ClassVar[str]

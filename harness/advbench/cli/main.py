@@ -13,6 +13,7 @@ from pathlib import Path
 from advbench import __version__
 from advbench.cli.parser import CommandParser, HelpFormatter
 from advbench.errors import PluginError, UsageError
+from advbench.process.exits import ProcessExitError, exits_refused
 from advbench.process.gc_tuning import tune_gc
 
 __all__ = ["COMMANDS", "main"]
@@ -101,7 +102,10 @@ def _run(words: list[str]) -> int:
         parser.print_help()
         return OK
     try:
-        return int(parsed.handler(parsed))
+        with exits_refused():
+            return int(parsed.handler(parsed))
+    except ProcessExitError as error:
+        raise RuntimeError(f"a component called {error}") from error
     except SystemExit as error:
         raise RuntimeError(f"a component left the program with sys.exit({error.code!r})") from error
 

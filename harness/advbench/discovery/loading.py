@@ -21,6 +21,7 @@ from advbench.discovery.studies import KINDS as STUDY_KINDS
 from advbench.discovery.studies import check_version, hook_manager
 from advbench.errors import PluginError, UsageError, describe
 from advbench.process.attributes import LASTING, watch_attributes
+from advbench.process.exits import ProcessExitError, exits_refused
 from advbench.process.state import ProcessState
 from advbench.process.stdout import stdout_kept
 from advbench.process.threads import threads_watched
@@ -73,10 +74,14 @@ def _load(registry: Registry, plugin: Plugin, load: Callable[[], Any]) -> None:
     before = ProcessState.now()
     try:
         # What a plugin prints must not mix with the tables on stdout.
-        with stdout_kept(), threads_watched(partial(_report_thread, registry, plugin)):
+        with stdout_kept(), exits_refused(), threads_watched(partial(_report_thread, registry, plugin)):
             _register(registry, plugin, load())
     except KeyboardInterrupt:
         raise
+    except ProcessExitError as error:
+        # Workers would end where they load it.
+        registry.withdraw(plugin, f"called a function that ends the process while it was loaded: {error}")
+        registry.report(plugin, f"{error} while it was loaded; nothing of the plugin is used", traceback.format_exc())
     except BaseException as error:
         registry.report(plugin, describe(error), traceback.format_exc())
     variables = dict(os.environ)

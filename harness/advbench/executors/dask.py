@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ import torch
 
 from advbench.api import Executor, UsageError, WorkerLostError, param, process_taint
 from advbench.executors.dask_here import ClusterHere
+from advbench.process.exits import end_process
 
 __all__ = ["Dask"]
 
@@ -255,7 +255,7 @@ def _with_its_threads(function: Callable[..., Any], *args: Any, **kwargs: Any) -
 
 def _end_process() -> None:
     """Ends a worker's process once it has answered; without notice to its nanny, which would not start another."""
-    threading.Timer(_ENDS_AFTER, os._exit, (1,)).start()
+    threading.Timer(_ENDS_AFTER, end_process, (1,)).start()
 
 
 def _told_its_threads(function: Callable[..., Any], args: tuple[Any, ...], dask_worker: Any = None) -> Any:

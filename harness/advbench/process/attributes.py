@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from advbench.process.exits import watch_exits
 from advbench.process.function_bodies import Bodies
 from advbench.process.libraries import foreign_functions
 
@@ -299,6 +300,7 @@ _watched: Attributes | None = None
 def watch_attributes() -> Attributes:
     """Watches the attributes as they are now."""
     global _watched  # noqa: PLW0603  what they are is a matter of the process
+    watch_exits()  # before: what it replaces is replaced by no component
     _watched = Attributes()
     return _watched
 

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Iterator
 from weakref import WeakKeyDictionary
 
+from advbench.process.exits import ProcessExitError
+
 __all__ = ["threads_watched"]
 
 _PATIENCE = 0.05
@@ -29,7 +31,8 @@ def threads_watched(tell: Callable[[BaseException], None]) -> Iterator[None]:
         owner = _owners.get(raised.thread) if raised.thread is not None else None
         if owner is None and raised.thread is not None and raised.thread not in before:
             owner = tell
-        if owner is not None and raised.exc_value is not None and not isinstance(raised.exc_value, SystemExit):
+        left = isinstance(raised.exc_value, SystemExit) and not isinstance(raised.exc_value, ProcessExitError)
+        if owner is not None and raised.exc_value is not None and not left:
             owner(raised.exc_value)
         else:
             usual(raised)

@@ -12,7 +12,7 @@ from advbench.api import Attack, Dataset, DataSources, Defense, Model
 from advbench.contracts.attacks import check_budget, check_norm
 from advbench.errors import UsageError, describe
 from advbench.evaluation.plan.cells import CHUNK, AttackTarget, Axes, Cell, Chunk, short
-from advbench.evaluation.plan.keys import KeyContext, cell_key_inputs, defense_identity
+from advbench.evaluation.plan.keys import KeyContext, attack_identity, cell_key_inputs, defense_identity
 from advbench.evaluation.plan.threats import OBLIVIOUS, Threat
 from advbench.evaluation.work.behaviour.ask import Answers
 from advbench.evaluation.work.behaviour.compare import is_self_contained
@@ -72,6 +72,10 @@ def _bases(
             told = _attempt(partial(_answers_of, part, dataset, base, answers))
             if not isinstance(told, str):  # what it raised, its own cells tell
                 base = base.told(part, told["answers"])
+        for attack in axes.attacks:
+            told = _attempt(partial(_answers_of_attack, attack, dataset, answers))
+            if not isinstance(told, str):
+                base = base.told(attack, told["answers"])
         return base
 
     return base_of(model), None if axes.surrogate is None else base_of(axes.surrogate)
@@ -82,6 +86,13 @@ def _answers_of(part: Defense, dataset: Dataset, base: KeyContext, answers: Answ
     if not answers.asks(part) or _refusal_of(part, dataset):
         return {"answers": ""}
     return {"answers": answers.of_defense(part, defense_identity(part), dataset, base.dataset)}
+
+
+def _answers_of_attack(attack: Attack, dataset: Dataset, answers: Answers) -> dict[str, str]:
+    """The same of an attack."""
+    if not answers.asks(attack):
+        return {"answers": ""}
+    return {"answers": answers.of_attack(attack, attack_identity(attack), dataset)}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ from advbench.evaluation.plan.threats import OBLIVIOUS
 from advbench.specs import FLOAT32, Chain
 from advbench.store import SCHEMA, ids_digest
 
-__all__ = ["KeyContext", "cell_key_inputs", "defense_identity"]
+__all__ = ["KeyContext", "attack_identity", "cell_key_inputs", "defense_identity"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class KeyContext:
         model: Identity of the model with the digest of its weights.
         seed: Seed of all randomness.
         device: Type of the device, since its arithmetic shapes the last bits.
-        behaviours: Identities of what the model, and defenses of this session, answered on a few fixed images; none of
+        behaviours: Identities of what the model, defenses and attacks answered on a few fixed images; none of
             components whose answers follow from their code, parameters and weights.
     """
 
@@ -55,7 +55,7 @@ class KeyContext:
             device=device.partition(":")[0],
         )
 
-    def told(self, component: Model | Defense, behaviour: str) -> KeyContext:
+    def told(self, component: Model | Defense | Attack, behaviour: str) -> KeyContext:
         """The same, where a component is known to have behaved so; nothing is added where that is empty."""
         if not behaviour:
             return self
@@ -84,7 +84,7 @@ class KeyContext:
         """
         return {
             **self._common("adversarial", ids),
-            "attack": _identity(attack),
+            "attack": self._told_of(attack, attack_identity(attack)),
             "threat": threat,
             "defense": None if defense is None else self._chain(defense),
             **_several(draws),
@@ -96,11 +96,11 @@ class KeyContext:
         return {**self._common("clean", ids), "defense": self._chain(defense), **_several(draws)}
 
     def _chain(self, chain: Chain) -> list[dict[str, Any]]:
-        parts = []
-        for part in chain.parts:
-            answers = self.behaviours.get(part, "")
-            parts.append({**defense_identity(part), **({"answers": answers} if answers else {})})
-        return parts
+        return [self._told_of(part, defense_identity(part)) for part in chain.parts]
+
+    def _told_of(self, component: Component, identity: dict[str, Any]) -> dict[str, Any]:
+        answers = self.behaviours.get(component, "")
+        return {**identity, **({"answers": answers} if answers else {})}
 
     def _common(self, kind: str, ids: Sequence[int]) -> dict[str, Any]:
         return {
@@ -135,6 +135,11 @@ def _identity(component: Component) -> dict[str, Any]:
         "code": code_digests(type(component), component.code_modules()),
         "versions": dependency_versions(type(component)),
     }
+
+
+def attack_identity(attack: Attack) -> dict[str, Any]:
+    """What keys hold of an attack, beside its answers."""
+    return _identity(attack)
 
 
 def defense_identity(part: Defense) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from advbench.evaluation.work.behaviour.blame import culprit_of
 from advbench.evaluation.work.craft import craft, join
 from advbench.evaluation.work.score import predict_clean, score
 from advbench.evaluation.work.workspace import Environment, Workspace, workspace
+from advbench.process.exits import exits_refused
 from advbench.process.memory import free_memory, is_shortage
 from advbench.process.state import is_interruption, process_kept
 from advbench.process.stdout import stdout_kept
@@ -65,7 +66,7 @@ def execute(environment: Environment, task: Task, *, again: bool = False) -> Out
             return Outcome(0.0, busy=True)
         try:
             # What a component prints must not mix with the tables on stdout.
-            with stdout_kept():
+            with stdout_kept(), exits_refused():
                 place = workspace(environment)  # which a fresh worker has to load, and takes no time of the task's
                 if process_taint():
                     return Outcome(0.0, process_taint())
@@ -269,6 +270,7 @@ def _check_material(place: Workspace, task: CraftTask | CleanTask) -> None:
         base = base.told(component, behaviour)
     if isinstance(task, CraftTask):
         attack = place.attack(task.attack)
+        base = base.told(attack, task.key_inputs["attack"].get("answers", ""))
         key_inputs = base.adversarial(task.ids, attack, task.threat, chain, task.draws, precision=task.precision)
     else:
         assert chain is not None

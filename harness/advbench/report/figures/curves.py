@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
 
 from advbench.report.curves import Chart, Line
-from advbench.report.figures.style import COLOURS, HALF, LINES, MARKERS, new_figure, shortened
+from advbench.report.figures.style import COLOURS, HALF, LINES, MARKERS, SETTINGS, new_figure, shortened
 
 __all__ = ["draw_chart"]
 
 _MOST_BANDS = 6
 """Bands of more lines than so many hide each other."""
 
+_LONGEST = 46
+"""How many signs of a legend's label stand in a line."""
+
+_ROOM = 180.0
+"""Points that the labels of two columns of a legend have together, beside the markers."""
+
 
 def draw_chart(chart: Chart) -> Figure:
     """A chart as wide as a column of text."""
     scattered = chart.kind == "scatter"
-    below = 0.0 if scattered else 0.13 * -(-len(chart.lines) // 2) + 0.1
+    labels = [] if scattered else [_wrapped(line.name) for line in chart.lines]
+    columns = _columns(labels)
+    below = 0.0 if scattered else 0.13 * _height(labels, columns) + 0.1
     figure = new_figure(HALF, 2.4 + below)
     axis = figure.subplots()
     if scattered:
         _scatter(axis, chart.lines[0])
     else:
         end = max(point.x for line in chart.lines for point in line.points) if chart.steps else None
-        for at, line in enumerate(chart.lines):
-            _line(axis, line, at, end=end, band=len(chart.lines) <= _MOST_BANDS)
-        figure.legend(loc="outside lower center", ncols=2, columnspacing=1.2, handlelength=2.4)
+        for at, (line, label) in enumerate(zip(chart.lines, labels, strict=True)):
+            _line(axis, line, at, label, end=end, band=len(chart.lines) <= _MOST_BANDS)
+        figure.legend(loc="outside lower center", ncols=columns, columnspacing=1.2, handlelength=2.4)
         axis.set_ylim(-2, 102)
     if chart.kind == "eps":
         axis.set_xlim(left=0)
@@ -42,12 +53,41 @@ def draw_chart(chart: Chart) -> Figure:
     return figure
 
 
-def _line(axis: Axes, line: Line, at: int, *, end: float | None, band: bool) -> None:
+def _wrapped(name: str) -> str:
+    """A name for the legend, in lines that end after a comma, plus sign or blank where it is longer than the figure."""
+    lines = [""]
+    for piece in re.findall(r"[^,+ ]+[,+ ]*|[,+ ]+", name):
+        if lines[-1] and len(lines[-1] + piece.rstrip()) > _LONGEST:
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(part for line in lines for part in textwrap.wrap(line, _LONGEST))
+
+
+def _columns(labels: Sequence[str]) -> int:
+    """How many columns the legend has: two where both together are no wider than the figure."""
+    rows = -(-len(labels) // 2)
+    widths = [max(map(_width, column), default=0.0) for column in (labels[:rows], labels[rows:])]
+    return 2 if len(labels) > 1 and sum(widths) < _ROOM else 1
+
+
+def _width(label: str) -> float:
+    """The width of a label in points."""
+    size = SETTINGS["legend.fontsize"]
+    return max(float(TextPath((0, 0), line, size=size).get_extents().width) for line in label.split("\n"))
+
+
+def _height(labels: Sequence[str], columns: int) -> int:
+    """How many lines of text the legend is high."""
+    rows = -(-len(labels) // columns)
+    lines = [label.count("\n") + 1 for label in labels]
+    return max(sum(lines[:rows]), sum(lines[rows:])) if columns == 2 else sum(lines)
+
+
+def _line(axis: Axes, line: Line, at: int, label: str, *, end: float | None, band: bool) -> None:
     """A line; one that has an end is a step function, which holds its last value until there."""
     across = [point.x for point in line.points]
     heights = [100 * point.y for point in line.points]
     colour, kind = COLOURS[at % len(COLOURS)], LINES[at // len(COLOURS) % len(LINES)]
-    label = shortened(line.name, 30)
     if end is not None:
         kind = LINES[at % len(LINES)]
         axis.plot(

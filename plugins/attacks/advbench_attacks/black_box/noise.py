@@ -30,6 +30,7 @@ class RandomNoise(Attack):
     """
 
     name: ClassVar[str] = "noise"
+    self_contained: ClassVar[bool] = True
     source: ClassVar[str] = (
         "Rauber, Brendel and Bethge 2017, Foolbox, decision-based attacks; for the direction drawn uniformly Fawzi, "
         "Moosavi-Dezfooli and Frossard 2016, Robustness of classifiers: from adversarial to random noise"

@@ -23,6 +23,7 @@ class SquareAttack(Attack):
     """
 
     name: ClassVar[str] = "square"
+    self_contained: ClassVar[bool] = True
     source: ClassVar[str] = (
         "Andriushchenko, Croce, Flammarion and Hein 2020, Square Attack: a query-efficient black-box adversarial "
         "attack via random search, algorithms 1 to 3"

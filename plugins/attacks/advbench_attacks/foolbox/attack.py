@@ -44,6 +44,7 @@ class FoolboxAttack(Attack):
     """
 
     name: ClassVar[str] = "foolbox"
+    self_contained: ClassVar[bool] = True
     source: ClassVar[str] = (
         "Rauber, Zimmermann, Bethge and Brendel 2020, Foolbox Native: Fast adversarial attacks to benchmark the "
         "robustness of machine learning models in PyTorch, TensorFlow, and JAX"

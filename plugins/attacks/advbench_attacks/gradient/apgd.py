@@ -50,6 +50,7 @@ class AutoPgd(Attack):
     """
 
     name: ClassVar[str] = "apgd"
+    self_contained: ClassVar[bool] = True
     source: ClassVar[str] = f"{_SOURCE}; the loss dlr: equation 6"
 
     eps: float = param(0.3, min=0, help="largest perturbation in the norm, images being in [0, 1]")
@@ -100,6 +101,7 @@ class TargetedAutoPgd(Attack):
     """
 
     name: ClassVar[str] = "apgd-t"
+    self_contained: ClassVar[bool] = True
     source: ClassVar[str] = f"{_SOURCE} and equation 8"
 
     eps: float = param(0.3, min=0, help="largest perturbation in the norm, images being in [0, 1]")

@@ -52,6 +52,7 @@ class AutoAttack(Attack):
     """
 
     name: ClassVar[str] = "autoattack"
+    self_contained: ClassVar[bool] = True
     source: ClassVar[str] = (
         "Croce and Hein 2020, Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free "
         "attacks, section 5"

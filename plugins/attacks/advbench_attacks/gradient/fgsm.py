@@ -35,6 +35,7 @@ class FastGradientSign(EpsSearch):
     """
 
     name: ClassVar[str] = "fgsm"
+    self_contained: ClassVar[bool] = True
     source: ClassVar[str] = (
         "Goodfellow, Shlens and Szegedy 2015, Explaining and Harnessing Adversarial Examples, section 4; loss=dlr: "
         "Croce and Hein 2020, Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free "

@@ -59,6 +59,7 @@ class ProjectedGradientDescent(EpsSearch):
     """
 
     name: ClassVar[str] = "pgd"
+    self_contained: ClassVar[bool] = True
     source: ClassVar[str] = (
         "Madry, Makelov, Schmidt, Tsipras and Vladu 2018, Towards Deep Learning Models Resistant to Adversarial "
         "Attacks, section 2.1; loss=dlr: Croce and Hein 2020, Reliable evaluation of adversarial robustness with an "

@@ -29,6 +29,7 @@ class CarliniWagnerL2(Attack):
     """
 
     name: ClassVar[str] = "cw"
+    self_contained: ClassVar[bool] = True
     source: ClassVar[str] = (
         "Carlini and Wagner 2017, Towards Evaluating the Robustness of Neural Networks, sections V and VI-A"
     )

@@ -32,6 +32,7 @@ class DecoupledDirectionAndNorm(Attack):
     """
 
     name: ClassVar[str] = "ddn"
+    self_contained: ClassVar[bool] = True
     source: ClassVar[str] = (
         "Rony, Hafemann, Oliveira, Ben Ayed, Sabourin and Granger 2019, Decoupling Direction and Norm for Efficient "
         "Gradient-Based L2 Adversarial Attacks and Defenses, algorithm 1"

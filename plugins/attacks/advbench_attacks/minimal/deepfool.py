@@ -25,6 +25,7 @@ class DeepFool(Attack):
     """
 
     name: ClassVar[str] = "deepfool"
+    self_contained: ClassVar[bool] = True
     source: ClassVar[str] = (
         "Moosavi-Dezfooli, Fawzi and Frossard 2016, DeepFool: a simple and accurate method to fool deep neural "
         "networks, algorithm 2; for L-infinity section 3.3"

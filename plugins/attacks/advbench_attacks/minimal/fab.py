@@ -23,6 +23,7 @@ class TargetedFab(Attack):
     """
 
     name: ClassVar[str] = "fab-t"
+    self_contained: ClassVar[bool] = True
     source: ClassVar[str] = (
         "Croce and Hein 2020, Minimally distorted adversarial examples with a fast adaptive boundary attack, "
         "algorithm 1; targeted as in their Reliable evaluation of adversarial robustness (2020)"

@@ -46,6 +46,7 @@ class FastMinimumNorm(Attack):
     """
 
     name: ClassVar[str] = "fmn"
+    self_contained: ClassVar[bool] = True
     source: ClassVar[str] = (
         "Pintor, Roli, Brendel and Biggio 2021, Fast Minimum-norm Adversarial Attacks through Adaptive Norm "
         "Constraints, algorithm 1; for L1 the projection of Duchi, Shalev-Shwartz, Singer and Chandra 2008, figure 1"

@@ -16,12 +16,13 @@ from collections.abc import Mapping
 from concurrent.futures import BrokenExecutor
 from concurrent.futures import Executor as FuturesExecutor
 from concurrent.futures import TimeoutError as FuturesTimeoutError
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 
 from advbench.api import (
+    Attack,
     ContractError,
     Dataset,
     DataSources,
@@ -37,6 +38,7 @@ from advbench.discovery.registry import Registry
 from advbench.errors import UsageError, blamed
 from advbench.evaluation.plan.cells import full, short
 from advbench.evaluation.work.behaviour import compare as behaviour
+from advbench.evaluation.work.behaviour.attack_probe import attacked_samples
 from advbench.evaluation.work.behaviour.compare import SAMPLES, Behaviour
 from advbench.evaluation.work.workspace import Environment, Workspace, device_name, workspace
 from advbench.process.memory import free_memory, is_shortage
@@ -53,6 +55,8 @@ KIND = "networks"
 
 _RANDOM, _FAILS = "random ", "fails "
 """How the identity of a behaviour begins that no stored one can be compared with."""
+
+_Asked: TypeAlias = "Model | Defense | Attack"
 
 _PATIENCE = 2.0
 """Seconds for which others who add to the same entry are waited for."""
@@ -98,13 +102,11 @@ class Answers:
         self._known: dict[str, str] = {}
         self._new: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
 
-    def of(
-        self, component: Model | Defense, identity: Mapping[str, Any], dataset: Dataset, data: Mapping[str, Any]
-    ) -> str:
+    def of(self, component: _Asked, identity: Mapping[str, Any], dataset: Dataset, data: Mapping[str, Any]) -> str:
         """The identity of a component's behaviour, for its keys.
 
         Args:
-            component: A model, or a defense of this session.
+            component: A model, defense or attack.
             identity: What its keys hold beside.
             dataset: The dataset whose images it is asked about.
             data: What keys hold of that.
@@ -119,9 +121,9 @@ class Answers:
             self._known[key] = self._ask(component, dataset, key, key_inputs)
         return self._known[key]
 
-    def asks(self, defense: Defense) -> bool:
-        """Whether a defense is asked, too: all but those whose class says that they are self-contained."""
-        return self.is_live(defense) or (self._can_be_lost() and not behaviour.is_self_contained(defense))
+    def asks(self, component: Defense | Attack) -> bool:
+        """Whether a defense or attack is asked, too: all but those whose class says that they are self-contained."""
+        return self.is_live(component) or (self._can_be_lost() and not behaviour.is_self_contained(component))
 
     def _can_be_lost(self) -> bool:
         """Whether a defense that takes all memory, or ends its process, costs nobody else anything when it is asked.
@@ -132,9 +134,9 @@ class Answers:
             return not self._holds_memory
         return self.executor.name == "processes"
 
-    def is_live(self, defense: Defense) -> bool:
-        """Whether a defense is one of this session, which no other process has."""
-        return self.registry.get("defenses", defense.name).plugin.module == "__main__"
+    def is_live(self, component: Defense | Attack) -> bool:
+        """Whether a defense or attack is one of this session, which no other process has."""
+        return self.registry.get(f"{_kind(component)}s", component.name).plugin.module == "__main__"
 
     def of_defense(
         self, defense: Defense, identity: Mapping[str, Any], dataset: Dataset, data: Mapping[str, Any]
@@ -153,13 +155,25 @@ class Answers:
             return ""
         return "" if told.startswith(_FAILS) else told
 
-    def _ask(self, component: Model | Defense, dataset: Dataset, key: str, key_inputs: dict[str, Any]) -> str:
+    def of_attack(self, attack: Attack, identity: Mapping[str, Any], dataset: Dataset) -> str:
+        """The same of an attack, which is asked about images of the dataset's form; empty where it cannot be asked."""
+        form = {"shape": list(dataset.image_shape), "classes": dataset.num_classes}
+        try:
+            told = self.of(attack, identity, dataset, form)
+        except (ContractError, LookupError):  # it changed the process, which is put back
+            return ""
+        return "" if told.startswith(_FAILS) else told
+
+    def _ask(self, component: _Asked, dataset: Dataset, key: str, key_inputs: dict[str, Any]) -> str:
         record = self._store.read_record(KIND, key)
         if record is None and self.peek:
             return ""  # nothing is stored of it
         self.keys.add(key)
-        images = self._samples(dataset) if record is None else _images(record)
-        found = self._behaviour(component, images)
+        if isinstance(component, Attack):
+            images = attacked_samples(dataset.image_shape)
+        else:
+            images = self._samples(dataset) if record is None else _images(record)
+        found = self._behaviour(component, images, dataset.num_classes)
         label = f"{_kind(component)} {short(component)!r}"
         if found.values is None:
             return f"{_FAILS}{found.fails}"
@@ -183,16 +197,17 @@ class Answers:
         self._new[key] = key_inputs, {"images": _packed(images), "behaviours": [made]}
         return str(made["id"])
 
-    def _behaviour(self, component: Model | Defense, images: torch.Tensor) -> Behaviour:
+    def _behaviour(self, component: _Asked, images: torch.Tensor, classes: int) -> Behaviour:
         """Asks where tasks are run, so that what ends its process, or is never done, ends no command."""
         if self.executor is None or self.executor.in_process:
             environment = self.environment
             if device_name(environment.device) is None:
                 environment = dataclasses.replace(environment, device="cpu")
-            return _behaviour(Workspace(environment, self.registry), component, images)
+            return _behaviour(Workspace(environment, self.registry), component, images, classes)
         if self._pool is None:
             self._pool = self.executor.open(1)
-        future = self._pool.submit(asked_in_worker, self.environment, _kind(component), full(component), images)
+        what = _kind(component), full(component), images, classes
+        future = self._pool.submit(asked_in_worker, self.environment, *what)
         try:
             return future.result(self.environment.timeout)
         except (WorkerLostError, BrokenExecutor):
@@ -289,7 +304,7 @@ def confirm(
         if known is None:
             raise LookupError(f"what {label} answered when the run was planned has gone from the store; run it again")
         images = _images(record)
-    found = _behaviour(place, component, _first(place.images(spec)) if images is None else images)
+    found = _behaviour(place, component, _first(place.images(spec)) if images is None else images, 0)
     if found.error is not None:
         with blamed(label):
             raise found.error
@@ -304,17 +319,17 @@ def confirm(
     done.add((key, told, id(thing)))
 
 
-def _behaviour(place: Workspace, component: Model | Defense, images: torch.Tensor) -> Behaviour:
+def _behaviour(place: Workspace, component: _Asked, images: torch.Tensor, classes: int) -> Behaviour:
     """Asks a component; the process is afterwards as it was.
 
     Raises:
         ContractError: The component changed it.
     """
     with stdout_kept(), process_kept() as before, threads_watched(lambda _: None):
-        found = _asked(place, component, images, place.batch_size)
+        found = _asked(place, component, images, place.batch_size, classes)
         if found.error is not None and is_shortage(found.error):
             free_memory()
-            found = _asked(place, component, images, 1)
+            found = _asked(place, component, images, 1, classes)
         changed = before.put_back()
     if changed:
         told = f"{_kind(component)} {short(component)!r} changed {' and '.join(changed)} for the whole process"
@@ -323,7 +338,9 @@ def _behaviour(place: Workspace, component: Model | Defense, images: torch.Tenso
     return found
 
 
-def _asked(place: Workspace, component: Model | Defense, images: torch.Tensor, batch_size: int) -> Behaviour:
+def _asked(place: Workspace, component: _Asked, images: torch.Tensor, batch_size: int, classes: int) -> Behaviour:
+    if isinstance(component, Attack):  # on the processor: devices round otherwise, and what it hides is the same there
+        return behaviour.ask(behaviour.attack_probe(component, classes), images, synthetic=False)
     try:
         if isinstance(component, Model):
             probe, coarse = behaviour.network_probe(place.network(full(component)), batch_size)
@@ -334,12 +351,16 @@ def _asked(place: Workspace, component: Model | Defense, images: torch.Tensor, b
     return behaviour.ask(probe, images.to(place.device), coarse)
 
 
-def asked_in_worker(environment: Environment, kind: str, spec: str, images: torch.Tensor) -> Behaviour:
-    """Asks a model or a defense in a worker process; what it raised stays there."""
+def asked_in_worker(environment: Environment, kind: str, spec: str, images: torch.Tensor, classes: int) -> Behaviour:
+    """Asks a component in a worker process; what it raised stays there."""
     place = workspace(environment)
-    component = place.model(spec) if kind == "model" else place.chain(spec).parts[0]
+    component: _Asked
+    if kind == "attack":
+        component = place.attack(spec)
+    else:
+        component = place.model(spec) if kind == "model" else place.chain(spec).parts[0]
     try:
-        return dataclasses.replace(_behaviour(place, component, images), error=None)
+        return dataclasses.replace(_behaviour(place, component, images, classes), error=None)
     except KeyboardInterrupt:  # nobody interrupts a worker but what it runs
         return Behaviour(None, "raises KeyboardInterrupt")
 
@@ -348,8 +369,8 @@ def _material(identity: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str,
     return {"schema": SCHEMA, "kind": KIND, "component": dict(identity), "dataset": dict(data)}
 
 
-def _kind(component: Model | Defense) -> str:
-    return "model" if isinstance(component, Model) else "defense"
+def _kind(component: _Asked) -> str:
+    return next(kind.__name__.lower() for kind in (Model, Defense, Attack) if isinstance(component, kind))
 
 
 def _first(data: LabelledImages) -> torch.Tensor:

@@ -12,13 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from advbench.api import Component, SampleRandom
+from advbench.api import Attack, Component, SampleRandom
+from advbench.evaluation.work.behaviour.attack_probe import attacked_points
 
 __all__ = [
     "SAMPLES",
     "Behaviour",
     "agree",
     "ask",
+    "attack_probe",
     "defense_probe",
     "identify",
     "is_self_contained",
@@ -87,7 +89,7 @@ def _package(component: type) -> str:
     return component.__module__.partition(".")[0]
 
 
-def ask(probe: Probe, samples: torch.Tensor, coarse: float = 0.0) -> Behaviour:
+def ask(probe: Probe, samples: torch.Tensor, coarse: float = 0.0, *, synthetic: bool = True) -> Behaviour:
     """Asks a component about a dataset's images and, unless it refuses these, about synthetic ones; twice.
 
     Global random numbers are the same at each first pass, and afterwards what they were.
@@ -96,6 +98,7 @@ def ask(probe: Probe, samples: torch.Tensor, coarse: float = 0.0) -> Behaviour:
         probe: What it answers, shape (images, k); what this raises becomes a part of the behaviour.
         samples: float32, shape (n, channels, height, width).
         coarse: The unit in the last place of its arithmetic.
+        synthetic: Whether it is asked about synthetic images beside.
     """
     devices = [samples.device] if samples.device.type == "cuda" else []
     with torch.random.fork_rng(devices), torch.no_grad():
@@ -109,7 +112,7 @@ def ask(probe: Probe, samples: torch.Tensor, coarse: float = 0.0) -> Behaviour:
         if first is None or second is None:
             return Behaviour(None, "answers by no numbers")
         try:
-            more = [_values(probe(_synthetic(samples))) for _ in range(2)]
+            more = [_values(probe(_synthetic(samples))) for _ in range(2)] if synthetic else [None, None]
         except (Exception, SystemExit):  # it may well refuse what is no image
             more = [None, None]
     if all(one is not None and one.shape[1:] == first.shape[1:] for one in more):
@@ -135,12 +138,22 @@ def defense_probe(apply: Callable[[torch.Tensor, SampleRandom], torch.Tensor]) -
 
     def probe(images: torch.Tensor) -> torch.Tensor:
         rng = SampleRandom(_SEED, "behaviour", range(len(images)), images.device)
-        flat = _numbers(apply(images, rng)).flatten(1)
-        generator = torch.Generator().manual_seed(_SEED)
-        signs = torch.randint(0, 2, (flat.shape[1], _PROJECTIONS), generator=generator).float() * 2 - 1
-        return flat @ signs
+        return _sums(apply(images, rng))
 
     return probe
+
+
+def attack_probe(attack: Attack, classes: int) -> Probe:
+    """How an attack is asked: its images, each as a few fixed sums of its pixels."""
+    return lambda images: _sums(attacked_points(attack, images, classes))
+
+
+def _sums(images: Any) -> torch.Tensor:
+    """A few fixed sums of each image's pixels."""
+    flat = _numbers(images).flatten(1)
+    generator = torch.Generator().manual_seed(_SEED)
+    signs = torch.randint(0, 2, (flat.shape[1], _PROJECTIONS), generator=generator).float() * 2 - 1
+    return flat @ signs
 
 
 def _numbers(answer: Any) -> torch.Tensor:
