@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HARNESS = ROOT / "harness" / "advbench"
+STUDIES = "advbench_studies"
 PLUGINS = sorted((ROOT / "plugins").glob("*/advbench_*"))
 FLOORS = {
     "_lazy": 0,
@@ -28,6 +29,7 @@ FLOORS = {
     "testing": 5,
     "cli": 6,
     "live": 7,
+    "results": 8,
     "__main__": 7,
     "__init__": 8,
 }
@@ -62,11 +64,12 @@ def test_the_core_imports_downwards_and_no_plugin(file: Path) -> None:
 
 
 @pytest.mark.parametrize("package", PLUGINS, ids=lambda package: package.name)
-def test_a_plugin_imports_the_api_alone(package: Path) -> None:
+def test_a_plugin_imports_the_api_alone_and_a_study_results_too(package: Path) -> None:
+    allowed = {"advbench.api", "advbench.results"} if package.name == STUDIES else {"advbench.api"}
     for file in package.rglob("*.py"):
         for module in imports(file):
             if module == "advbench" or module.startswith("advbench."):
-                assert module == "advbench.api", f"{file.name} imports {module}; plugins import advbench.api alone"
+                assert module in allowed, f"{file.name} imports {module}; it may import {' and '.join(sorted(allowed))}"
             if module.startswith("advbench_"):
                 assert module.partition(".")[0] == package.name, f"{file.name} imports another plugin, {module}"
 
@@ -76,6 +79,19 @@ def test_what_the_command_line_and_python_share_imports_no_command(package: str)
     for file in (HARNESS / package).rglob("*.py"):
         for module in imports(file):
             assert module.split(".")[:2] != ["advbench", "cli"], f"{file.name} imports {module}"
+
+
+def test_the_core_knows_no_study() -> None:
+    names = {
+        STUDIES,
+        *(folder.name for folder in (ROOT / "plugins" / "studies" / STUDIES).iterdir() if folder.is_dir()),
+    }
+    names -= {"__pycache__"}
+    assert len(names) > 1
+    for file in HARNESS.rglob("*"):
+        if file.suffix in (".py", ".toml", ".txt"):
+            assert not [name for name in names if name in file.read_text("utf-8")], file
+    assert {file.stem for file in (HARNESS / "specs" / "suites").iterdir()} == {"quickstart", "standard"}
 
 
 def test_files_stay_one_thing_each() -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
-
-    from advbench.results import StudySession
 
 __all__ = ["StudyCommand"]
 
@@ -24,12 +22,12 @@ class StudyCommand:
     Attributes:
         name: What follows ``advbench reproduce``: lower case, digits, ``-``, ``_`` and ``.``, beginning with a letter.
         help: What the study is, in one line.
-        run: Runs the study and returns the exit code: 0, or 1 where a cell failed. Its module is best imported
-            inside the function, so that ``--help`` answers without torch.
-        add_arguments: Adds the study's own flags to a parser.
+        run: Given an :class:`advbench.results.StudySession`, runs the study and returns the exit code: 0, or 1 where a
+            cell failed. It imports what it needs inside the function, so that ``--help`` answers without torch.
+        add_arguments: Adds the study's own flags to a parser, or to a group of one.
     """
 
     name: str
     help: str
-    run: Callable[[StudySession], int]
+    run: Callable[[Any], int]
     add_arguments: Callable[[argparse._ActionsContainer], None] | None = None

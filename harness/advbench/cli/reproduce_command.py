@@ -32,8 +32,8 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         UsageError: The study's name stands where another one was found.
     """
-    command: StudyCommand = options.study_command
-    if options.study != command.name:
+    command: StudyCommand | None = options.study_command
+    if command is None or options.study != command.name:
         raise UsageError(f"give the name of the study first: advbench reproduce {options.study} …")
 
     def body(stdout: TextIO) -> int:
