@@ -224,3 +224,41 @@ def test_advbenchs_own_studies_and_results_import_no_torch() -> None:
         "assert not [name for name in sys.modules if name.startswith('advbench_') and 'studies' not in name]\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_commands_show_what_studies_register(call: Call, study: Callable[..., Path]) -> None:
+    file = study("mine")
+    rows = {row["name"]: row for row in json.loads(call("plugins", "--format", "json").out)}
+    assert rows["study_mine"]["registers"] == ["suite mine-suite", "command reproduce mine"]
+    assert "suite paper-mnist" in rows["studies"]["registers"]
+    assert "commands: reproduce mine" in call("plugins").out
+    assert "1 suite, 1 command" in call("doctor").out
+    listed = {
+        (row["kind"], row["name"]): row for row in json.loads(call("list", "suites", "studies", "--format", "json").out)
+    }
+    assert listed["suites", "mine-suite"]["summary"] == "Two toys"
+    assert listed["suites", "mine-suite"]["distribution"] == "study_mine"
+    assert listed["suites", "quickstart"]["plugin"] == "core"
+    assert listed["studies", "paper"]["plugin"] == "studies"
+    assert "how well toys do" in call("list", "studies").out
+    shown = call("info", "mine-suite").out
+    assert "toy-keep, toy-dim" in shown
+    assert str(file.with_name("toys.toml")) in shown
+    assert "'advbench reproduce mine' runs it" in call("info", "mine").out
+
+
+def test_check_and_doctor_see_a_suite_that_cannot_run(call: Call, study: Callable[..., Path]) -> None:
+    file = study("mine")
+    assert call("check", "study_mine", "--plugin", TOY).code == 0
+    called = call("check", "study_mine")
+    assert called.code == 1
+    assert "unknown attack 'toy-sign'" in " ".join(called.out.split())
+    file.with_name("toys.toml").write_text("limit = 0\n")
+    assert "limit must be a whole number of at least 1" in call("check", "study_mine").out
+    called = call("doctor")
+    assert called.code == 1
+    assert "leave out its plugin: --no-plugin study_mine" in called.out
+
+
+def test_the_suites_of_advbench_keep_their_contract(call: Call) -> None:
+    assert call("check", "studies").code == 0

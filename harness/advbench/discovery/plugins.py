@@ -64,8 +64,9 @@ class Plugin:
 
     @property
     def registered(self) -> list[tuple[str, str]]:
-        """``(kind, name)`` of all that it registered."""
-        return [*self.components, *self.contributions]
+        """``(kind, name)`` of all that it registered; a command is named as it is typed."""
+        shown = [(kind, f"reproduce {name}" if kind == "commands" else name) for kind, name in self.contributions]
+        return [*self.components, *shown]
 
 
 class PluginLog:

@@ -111,6 +111,10 @@ class Registry(PluginLog):
         found = self._components[kind]
         return [found[name][0] for name in sorted(found) if len(found[name]) == 1]
 
+    def holds(self, name: str) -> bool:
+        """Whether there is a component of this name, of whatever kind."""
+        return any(name in known for known in self._components.values())
+
     def find(self, name: str) -> list[Registered]:
         """The components of this name, of whatever kind.
 
