@@ -35,6 +35,7 @@ from advbench._lazy import lazy_names
 if TYPE_CHECKING:
     from advbench.api.attack import Access, Attack, Budget, Norm
     from advbench.api.checkpoints import load_state, read_state_dict
+    from advbench.api.commands import StudyCommand
     from advbench.api.component import Component, closest
     from advbench.api.dataset import Dataset, DataSources, LabelledImages
     from advbench.api.defense import Defense
@@ -76,6 +77,7 @@ __all__ = [
     "Reporter",
     "RowAware",
     "SampleRandom",
+    "StudyCommand",
     "Trainable",
     "TrainingJob",
     "TrainingLoop",
@@ -124,6 +126,7 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
                 "load_state",
                 "read_state_dict",
             ),
+            "advbench.api.commands": ("StudyCommand",),
             "advbench.api.component": (
                 "Component",
                 "closest",
