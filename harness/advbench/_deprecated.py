@@ -136,7 +136,9 @@ def _warn_at(member: Any, cls: type, message: str) -> None:
     warnings.warn_explicit(message, DeprecationWarning, file, line, module=cls.__module__)
 
 
-def renamed_attributes(module: str, since: str, removed_in: str, **names: str) -> Callable[[str], Any]:
+def renamed_attributes(
+    module: str, since: str, removed_in: str, otherwise: Callable[[str], Any] | None = None, /, **names: str
+) -> Callable[[str], Any]:
     """The ``__getattr__`` of a module whose functions, classes or constants have new names.
 
     Assign it where type checkers do not look, or every name that the module lacks becomes ``Any`` to them::
@@ -148,6 +150,7 @@ def renamed_attributes(module: str, since: str, removed_in: str, **names: str) -
         module: The module's ``__name__``.
         since: The version that deprecates the old names.
         removed_in: The first version without them.
+        otherwise: The ``__getattr__`` for all other names; without one they do not exist.
         **names: New names by the old ones: of the same module, or as ``other.module:name``.
     """
     renames = {}
@@ -158,6 +161,8 @@ def renamed_attributes(module: str, since: str, removed_in: str, **names: str) -
 
     def __getattr__(name: str) -> Any:  # noqa: N807
         if name not in renames:
+            if otherwise is not None:
+                return otherwise(name)
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         warnings.warn(noted[name].message(), DeprecationWarning, stacklevel=2)
         place, new = renames[name]
