@@ -18,6 +18,9 @@ import advbench
 from advbench import _deprecated, api
 from advbench._deprecated import DEPRECATIONS, renamed_arguments, renamed_attributes, renamed_members
 
+for public_name in api.__all__:  # these are imported on first use, before a test looks at what is deprecated
+    getattr(api, public_name)
+
 PAGE = Path(__file__).parents[1] / "docs" / "deprecations.md"
 
 
@@ -227,8 +230,6 @@ def _overdue(version: str) -> list[str]:
 
 
 def test_every_old_name_is_listed_in_the_docs_and_none_is_overdue() -> None:
-    for name in api.__all__:  # names are imported on first use
-        getattr(api, name)
     core = Path(advbench.__file__).parent
     for file in core.rglob("*.py"):
         if "advbench._deprecated import" in file.read_text("utf-8"):
