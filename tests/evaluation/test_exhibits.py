@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from advbench.cli.main import main
 from advbench.cli.session import CORE
@@ -25,6 +26,7 @@ def test_places_come_one_of_each_class_and_then_another_of_each() -> None:
     assert by_turns([]) == []
 
 
+@pytest.mark.slow
 def test_images_of_several_chunks_are_those_of_their_samples(tmp_path: Path) -> None:
     assert main([*MATRIX, "--store", str(tmp_path)]) == 0
     logging.getLogger("advbench").handlers.clear()

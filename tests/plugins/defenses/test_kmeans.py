@@ -94,6 +94,7 @@ def test_colours_too_near_to_be_told_apart_are_no_reason_to_warn(kmeans: Make) -
     torch.testing.assert_close(apply(kmeans(4), image), image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clusters", [2, 5, 12])
 def test_native_comes_as_near_to_the_images_as_scikit_learn(clusters: int) -> None:
     generator = torch.Generator().manual_seed(6)

@@ -124,6 +124,7 @@ def test_a_pickle_is_refused_and_nothing_in_it_runs(
     assert not mark.exists()
 
 
+@pytest.mark.slow
 def test_what_code_and_weights_say_is_in_the_key(matrix: Callable[..., Any], net: Path, tmp_path: Path) -> None:
     file = tmp_path / "w.safetensors"
     save_file(state(1), file)
