@@ -11,6 +11,8 @@ import pytest
 from advbench.report.curves import eps_charts, scatter_charts, sweep_charts
 from advbench.report.sweeps import as_number, family, sweep_groups, with_sweep_names
 
+pytestmark = pytest.mark.slow
+
 Cells = dict[tuple[str, str, str], dict[str, Any]]
 
 
@@ -31,7 +33,6 @@ def cells(results: dict[str, Any]) -> Cells:
     }
 
 
-@pytest.mark.slow
 def test_minimal_attacks_have_one_curve_oblivious_and_one_a_defense_adaptive(
     results: dict[str, Any], cells: Cells
 ) -> None:
