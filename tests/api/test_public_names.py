@@ -16,7 +16,7 @@ PUBLIC = {
     "Attack", "Budget", "Component", "ContractError", "DataError", "DataSources", "Dataset", "Defense",
     "Executor", "Float32Network", "LabelledImages", "Model", "Norm", "Parameter", "ParameterError",
     "Reporter", "RowAware",
-    "SampleRandom",
+    "SampleRandom", "StudyCommand",
     "Trainable", "TrainingJob", "TrainingLoop", "TrainingProgress", "UsageError", "Value", "WeightsError",
     "WorkerLostError",
     "bfloat16_helps", "clip_dust", "closest", "find_object", "for_rows", "hookimpl", "import_file",

@@ -51,6 +51,7 @@ def test_eight_bit_weights_take_a_quarter_of_the_size_and_are_close(tmp_path: Pa
     assert torch.equal(load_weights(tmp_path / "again.safetensors", "")["kernel"], loaded["kernel"])
 
 
+@pytest.mark.slow
 def test_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "net.checkpoint"
     save_checkpoint(path, {"weight": torch.arange(9.0)}, {"recipe": {"epochs": 2}, "step": 5})
@@ -64,6 +65,7 @@ def test_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
     assert kept[1]["step"] == 5
 
 
+@pytest.mark.slow
 def test_full_disk_leaves_no_partial_weights(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     assert f"weights {path} cannot be written" in on_a_full_disk(

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from benchmarks.__main__ import main
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from tests.conftest import Called
 
+pytestmark = pytest.mark.slow
+
 CHEATS = Path(__file__).parents[1] / "cheating_plugin.py"
 BOTH = ("--threats", "oblivious", "adaptive")
 

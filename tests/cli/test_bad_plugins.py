@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow(minutes=1)
+
 GOOD = """
 from dataclasses import dataclass
 from advbench.api import Defense, hookimpl, param
@@ -102,15 +104,15 @@ AT_START = {
     ),
     "how float32 is computed": (
         plugin(before="import torch\ntorch.set_float32_matmul_precision('medium')"),
-        "changed how torch computes float32 (matmul precision to medium) for the whole process while it was loaded",
+        "changed torch's float32 precision (matmul precision to medium) for the whole process while it was loaded",
     ),
     "gradients switched off, another folder": (
         plugin(before="import os, torch\ntorch.set_grad_enabled(False)\nos.chdir('/')"),
-        "changed whether torch records gradients (to False) and the working folder (to /) for the whole process",
+        "changed torch's gradient mode (to False) and the working directory (to /) for the whole process",
     ),
-    "what Ctrl-C does": (
+    "the handler of Ctrl-C": (
         plugin(before="import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)"),
-        "changed what Ctrl-C does for the whole process",
+        "changed the handler of Ctrl-C for the whole process",
     ),
     "mutable default": (
         plugin(field="sizes: list = []"),
@@ -160,7 +162,7 @@ AT_RUN = {
     ),
     "how float32 is computed": (
         plugin(before="import torch", body="torch.backends.cudnn.allow_tf32 = True"),
-        "defense 'bad' changed how torch computes float32 (cudnn.allow_tf32 to True) for the whole process",
+        "defense 'bad' changed torch's float32 precision (cudnn.allow_tf32 to True) for the whole process",
     ),
     "thread that raises": (
         plugin(before=THREAD, body="started = threading.Thread(target=fail); started.start(); started.join()"),

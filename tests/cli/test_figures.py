@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.slow(minutes=1)
+
 pytest.importorskip("matplotlib")
 
 OF = "mnist-20-mnist-cnn"

@@ -15,6 +15,8 @@ from tests import hostile_plugin
 from tests.conftest import TOY
 from tests.distributed.helpers import bits, run
 
+pytestmark = pytest.mark.slow(minutes=2)
+
 HOSTILE = Path(__file__).parents[1] / "hostile_plugin.py"
 IN_WORKERS = (
     "argmax", "cross-entropy", "softmax", "relu", "clip", "round", "core", "another", "recursion", "memory", "stderr",

@@ -12,6 +12,8 @@ import pytest
 import torch
 from torch import nn
 
+pytestmark = pytest.mark.slow
+
 FORMS = """
 import collections, dataclasses, torch
 from torch import nn

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from tests.conftest import TOY, Called
 
+pytestmark = pytest.mark.slow
+
 Call = Callable[..., Called]
 
 MINE = """

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from tests.conftest import TOY, Called
 
+pytestmark = pytest.mark.slow(minutes=1)
+
 MATRIX = (sys.executable, "-m", "advbench", "matrix")
 ROGUE = Path(__file__).parents[1] / "rogue_plugin.py"
 Toy = Callable[..., tuple[Called, dict[str, Any]]]

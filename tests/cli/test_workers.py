@@ -14,6 +14,8 @@ import pytest
 from tests.conftest import TOY, Called
 from tests.distributed.helpers import command, leftovers, run
 
+pytestmark = pytest.mark.slow(minutes=3)
+
 DEADLY = Path(__file__).parents[1] / "deadly_plugin.py"
 Toy = Callable[..., tuple[Called, dict[str, Any]]]
 

@@ -30,7 +30,7 @@ class Stub(Attack):
     def budget(self) -> Any:
         return self._answers[0]
 
-    def minimises(self) -> Any:
+    def minimized_norm(self) -> Any:
         return self._answers[1]
 
 
@@ -44,7 +44,9 @@ def test_the_norm_is_the_budgets_or_that_of_the_minimal_attack(budget: Any, norm
 
 @pytest.mark.parametrize("norm", ["l7", 2, "L2"])
 def test_a_norm_that_is_none_is_refused(norm: Any) -> None:
-    with pytest.raises(ContractError, match=r"attack 'stub' minimises .*; expected one of linf, l2, l1, l0, or None"):
+    with pytest.raises(
+        ContractError, match=r"attack 'stub' has the minimized_norm .*; expected one of linf, l2, l1, l0, or None"
+    ):
         check_norm(Stub(None, norm))
 
 

@@ -17,6 +17,8 @@ from advbench.api import WorkerLostError
 from advbench.executors.dask import Dask, _Pool
 from advbench.executors.dask_local import LocalDaskPool
 
+pytestmark = pytest.mark.slow(minutes=2)
+
 DEADLY = Path(__file__).parents[1] / "deadly_plugin.py"
 Toy = Callable[..., tuple[Called, dict[str, Any]]]
 
@@ -70,7 +72,7 @@ def test_workers_are_seen_whatever_the_client_asks_meanwhile(cluster: Callable[.
         pool.client.loop.add_callback(asks_for_none)
         assert [len(pool._workers()) for _ in range(50)] == [1] * 50
     finally:
-        pool.leave(at_once=True)
+        pool.leave(wait=False)
 
 
 def test_a_forecast_costs_somebodys_cluster_one_worker_at_most(

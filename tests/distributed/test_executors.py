@@ -15,6 +15,8 @@ import pytest
 from tests.conftest import TOY
 from tests.distributed.helpers import bits, command, environment, leftovers, run
 
+pytestmark = pytest.mark.slow(minutes=2)
+
 REAL = (
     "--datasets", "mnist-5k", "--limit", 60, "--models", "mnist-cnn", "--batch-size", 25,
     "--attacks", "fgsm:eps=0.1", "pgd:eps=0.1,steps=5", "deepfool:steps=10",

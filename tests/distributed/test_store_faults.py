@@ -16,6 +16,8 @@ from tests.distributed.helpers import bits, command, environment, leftovers, run
 
 from advbench.store import Store
 
+pytestmark = pytest.mark.slow(minutes=2)
+
 SMALL = (
     "--datasets", "toy:size=1200", "--models", "toy-linear", "--attacks", "toy-sign:eps={0.1,0.2}", "--defenses",
     "toy-keep", "toy-noise", "--batch-size", "300",

@@ -24,6 +24,8 @@ from torch.utils.data import (
 import advbench
 from advbench.errors import UsageError
 
+pytestmark = pytest.mark.slow
+
 TOY = Path(__file__).parents[1] / "toy_plugin.py"
 IMAGES = torch.rand(12, 1, 4, 4, generator=torch.Generator().manual_seed(7))
 LABELS = Linear(1.0)(IMAGES).argmax(dim=1)

@@ -20,6 +20,8 @@ import advbench
 from advbench.api import Defense, SampleRandom, param
 from advbench.errors import UsageError
 
+pytestmark = pytest.mark.slow
+
 TOY = Path(__file__).parents[1] / "toy_plugin.py"
 SCALE = torch.tensor(0.5)
 SETTINGS = {"factor": 0.5}

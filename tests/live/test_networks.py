@@ -13,6 +13,8 @@ from torch import nn
 
 import advbench
 
+pytestmark = pytest.mark.slow
+
 IMAGES = torch.rand(8, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 
 

@@ -13,6 +13,8 @@ import torch
 import advbench
 from advbench.api import Defense, SampleRandom
 
+pytestmark = pytest.mark.slow
+
 TOY = Path(__file__).parents[1] / "toy_plugin.py"
 PLUGIN = """
 from dataclasses import dataclass

@@ -16,7 +16,7 @@ from tests.docs.following import follow
 
 from advbench.scaffold import KINDS, NewPackage
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.slow(minutes=3)
 
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "guides" / "write-a-defense.md"

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -15,13 +16,13 @@ from tests import hostile_plugin
 
 from advbench.process.exits import ProcessExitError, exits_refused
 from advbench.process.state import ProcessState, isolated_process
-from advbench.process.watching.attributes import watch_attributes
+from advbench.process.watching.attributes import Attributes, watch_attributes
 
 IN_PROCESSES_OF_THEIR_OWN = ("core", "another", "files", "memory", "stdin", "stderr", "fork", "kernel", "warnings")
 
 
 @pytest.mark.parametrize("how", [how for how in hostile_plugin.HOW if how not in IN_PROCESSES_OF_THEIR_OWN])
-def test_a_change_is_named_and_put_back(how: str) -> None:
+def test_a_change_is_named_and_restore(how: str) -> None:
     watch_attributes()
     with isolated_process() as process:
         hostile_plugin.change(how)
@@ -32,7 +33,7 @@ def test_a_change_is_named_and_put_back(how: str) -> None:
 
 def test_a_component_cannot_end_the_process_but_its_children_end_as_they_like() -> None:
     watch_attributes()
-    process = ProcessState.now()
+    process = ProcessState()
     with exits_refused():
         for leave in (lambda: os._exit(0), os.abort, lambda: os.execl("/bin/true", "true")):
             with pytest.raises(ProcessExitError, match=r"os\.(_exit|abort|execv)\("):
@@ -45,9 +46,10 @@ def test_a_component_cannot_end_the_process_but_its_children_end_as_they_like() 
         spawned.start()
         spawned.join()
         assert spawned.exitcode == 8
-    assert process.put_back() == []
+    assert process.restore() == []
 
 
+@pytest.mark.slow
 def test_what_torch_replaces_itself_is_no_change() -> None:
     watch_attributes()
     process = ProcessState()
@@ -58,11 +60,12 @@ def test_what_torch_replaces_itself_is_no_change() -> None:
     assert process.restore() == []
 
 
+@pytest.mark.slow
 def test_libraries_that_a_component_loads_itself_are_no_change() -> None:
     script = """
 from advbench.process.exits import ProcessExitError, exits_refused
 from advbench.process.state import ProcessState
-from advbench.process.watching.attributes import watch_attributes
+from advbench.process.watching.attributes import Attributes, watch_attributes
 watch_attributes()
 process = ProcessState()
 import torchvision.models, scipy.ndimage, scipy.optimize, PIL.Image, foolbox, skimage.restoration
@@ -73,6 +76,31 @@ print(process.restore(), process.restore())
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "[] []\n"
+
+
+def test_a_descriptor_that_a_class_had_from_the_start_is_no_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Computed:
+        def __get__(self, instance: object, owner: type) -> int:
+            return 2
+
+    class Base:
+        def size(self) -> int:
+            return 1
+
+    class Made(Base):
+        size = Computed()
+
+    module = types.ModuleType("made_plugin")
+    for made in (Base, Made):
+        made.__module__ = "made_plugin"
+        setattr(module, made.__name__, made)
+    monkeypatch.setitem(sys.modules, "made_plugin", module)
+    watched = Attributes()
+    watched.include(frozenset({"made_plugin"}))
+    Made.more = 1  # type: ignore[attr-defined]
+    assert watched.changed() == []
+    Made.size = Computed()
+    assert [change.name for change in watched.changed()] == ["size"]
 
 
 def test_the_global_generators_begin_each_time_where_the_seed_says() -> None:

@@ -14,6 +14,8 @@ import pytest
 
 from advbench.cli.main import main
 
+pytestmark = pytest.mark.slow
+
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 NAMES = (

@@ -31,6 +31,7 @@ def cells(results: dict[str, Any]) -> Cells:
     }
 
 
+@pytest.mark.slow
 def test_minimal_attacks_have_one_oblivious_curve_and_one_adaptive_curve_per_defense(
     results: dict[str, Any], cells: Cells
 ) -> None:

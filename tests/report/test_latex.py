@@ -14,6 +14,8 @@ import pytest
 
 from advbench.report.latex import Latex, escape
 
+pytestmark = pytest.mark.slow
+
 LATEX = shutil.which("pdflatex")
 AWKWARD = r"<img src=x onerror=alert(1)> \input{/etc/passwd} 50% $x$ a_b^c #1 & ~ -- ?` ''"
 FOREIGN = "naïve Größe 中文 🙂 \x07 ε λ"

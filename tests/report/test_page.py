@@ -19,6 +19,8 @@ from PIL import Image
 from advbench.analysis import CellExamples, Views
 from advbench.report import Gallery, Html
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "<img src=x onerror=alert(1)>"
 TEXTS = ("dataset", "model", "attack", "defense")
 

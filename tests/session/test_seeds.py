@@ -15,6 +15,8 @@ from tests.conftest import Called
 
 from advbench.analysis.seeds import mean_curve
 
+pytestmark = pytest.mark.slow
+
 CHEATS = Path(__file__).parents[1] / "cheating_plugin.py"
 
 Toy = Callable[..., tuple[Called, dict[str, Any]]]

@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 from tests.conftest import TOY, Called
 
+from advbench.discovery.studies import discover_studies
 from advbench.specs import load_suite, shipped_suites
+
+pytestmark = pytest.mark.slow
 
 SUITE = """
 description = "Toys in two parts"
@@ -187,8 +190,8 @@ def test_parts_that_cannot_be_read(run: Run, parts: str, message: str) -> None:
     assert message in called.error_line()
 
 
-@pytest.mark.parametrize("name", shipped_suites())
-def test_every_shipped_suite_can_be_read_and_says_what_it_is(name: str) -> None:
-    suite = load_suite(name)
+@pytest.mark.parametrize("name", [*shipped_suites(), *discover_studies().names("suites")])
+def test_every_suite_of_advbench_can_be_read_and_says_what_it_is(name: str) -> None:
+    suite = load_suite(name, discover_studies())
     assert suite.description
     assert all(getattr(part, axis) for part in suite.products for axis in ("datasets", "models", "attacks", "defenses"))

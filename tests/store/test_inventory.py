@@ -211,6 +211,7 @@ def writer(store: Store) -> Iterator[subprocess.Popen[str]]:
         yield process
 
 
+@pytest.mark.slow
 def test_an_old_file_of_a_running_writer_counts_as_being_written(store: Store, writer: subprocess.Popen[str]) -> None:
     assert writer.stdout is not None
     path = store.root / "tmp" / writer.stdout.readline().strip()

@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from advbench.store import Store
 
 HOLD = """
@@ -23,6 +25,7 @@ with store.claim("a"), store.locks.writing():
 """
 
 
+@pytest.mark.slow
 def test_a_claim_lasts_until_its_process_dies(tmp_path: Path) -> None:
     store = Store(tmp_path)
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
@@ -90,6 +93,7 @@ def marker(folder: Path, how: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_ended_attempts_reports_only_processes_that_have_died(tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert store.ended_attempts("ab12", certain=True) == []

@@ -27,14 +27,15 @@ and one line in its ``pyproject.toml``: ``[project.entry-points.advbench]`` ``di
 
 from __future__ import annotations
 
-import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from advbench._deprecated import renamed_attributes
 from advbench._lazy import lazy_names
 
 if TYPE_CHECKING:
     from advbench.api.attack import Access, Attack, Budget, Norm
     from advbench.api.checkpoints import load_state, read_state_dict
+    from advbench.api.commands import StudyCommand
     from advbench.api.component import Component, closest
     from advbench.api.dataset import Dataset, DataSources, LabelledImages
     from advbench.api.defense import Defense
@@ -76,6 +77,7 @@ __all__ = [
     "Reporter",
     "RowAware",
     "SampleRandom",
+    "StudyCommand",
     "Trainable",
     "TrainingJob",
     "TrainingLoop",
@@ -124,6 +126,7 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
                 "load_state",
                 "read_state_dict",
             ),
+            "advbench.api.commands": ("StudyCommand",),
             "advbench.api.component": (
                 "Component",
                 "closest",
@@ -198,11 +201,4 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
             ),
         },
     )
-
-    def __getattr__(name: str) -> Any:
-        """Imports a public name, also under its old name, which causes a warning."""
-        if name == "fill":
-            message = "advbench.api.fill is deprecated since advbench 0.2 and goes in 0.4; use advbench.api.load_state"
-            warnings.warn(message, DeprecationWarning, stacklevel=2)
-            name = "load_state"
-        return _lazy_name(name)
+    __getattr__ = renamed_attributes(__name__, "0.2", "0.4", otherwise=_lazy_name, fill="load_state")

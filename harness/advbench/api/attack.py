@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
+from advbench._deprecated import renamed_members
 from advbench.api.component import Component
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Budget(NamedTuple):
     eps: float
 
 
+@renamed_members("0.2", "0.4", minimises="minimized_norm")
 @dataclasses.dataclass(frozen=True)
 class Attack(Component):
     """Turns (model, images, labels) into adversarial images.
@@ -97,7 +99,7 @@ class Attack(Component):
         """The budget, or None for a minimal attack. The harness checks that every image respects it."""
         return None
 
-    def minimises(self) -> Norm | None:
+    def minimized_norm(self) -> Norm | None:
         """The norm that a minimal attack keeps small, in which leaderboards show its median distortion.
 
         None where it is another or unknown. A budget attack is not asked.

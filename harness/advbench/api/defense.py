@@ -6,6 +6,7 @@ import dataclasses
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
+from advbench._deprecated import renamed_members
 from advbench.api.component import Component
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Defense"]
 
 
+@renamed_members("0.2", "0.4", misfit="incompatibility")
 @dataclasses.dataclass(frozen=True)
 class Defense(Component):
     """Transforms images before the model classifies them.
@@ -61,7 +63,7 @@ class Defense(Component):
         del rng
         return images
 
-    def misfit(self, image_shape: tuple[int, int, int]) -> str:
+    def incompatibility(self, image_shape: tuple[int, int, int]) -> str:
         """Why images of this shape cannot be transformed.
 
         Asked before anything else; cells of a dataset whose images do not fit are skipped with this reason.

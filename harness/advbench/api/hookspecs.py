@@ -1,7 +1,9 @@
 """The hooks that a plugin may implement.
 
-An entry point of the group ``advbench`` names a module (or object) with any of these functions. Each
-is decorated with :data:`hookimpl` and calls ``register`` once for each component class.
+An entry point of the group ``advbench`` names a module (or object) with any of the functions that register
+components, each decorated with :data:`hookimpl` and calling ``register`` once for each class. An entry point of the
+group ``advbench.studies`` names a module with ``register_suites`` or ``register_commands``; such a module imports no
+torch, since it is loaded before anything runs.
 """
 
 from __future__ import annotations
@@ -12,8 +14,11 @@ import pluggy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from importlib.abc import Traversable
+    from pathlib import Path
 
     from advbench.api.attack import Attack
+    from advbench.api.commands import StudyCommand
     from advbench.api.dataset import Dataset
     from advbench.api.defense import Defense
     from advbench.api.executor import Executor
@@ -60,3 +65,13 @@ def register_executors(register: Callable[[type[Executor]], None]) -> None:
 @hookspec
 def register_reporters(register: Callable[[type[Reporter]], None]) -> None:
     """Registers reporters."""
+
+
+@hookspec
+def register_suites(register: Callable[[str, Path | Traversable], None]) -> None:
+    """Registers suites: ``register(name, file)``, with a TOML file as a ``Path`` or from ``importlib.resources``."""
+
+
+@hookspec
+def register_commands(register: Callable[[StudyCommand], None]) -> None:
+    """Registers studies that ``advbench reproduce NAME`` runs."""

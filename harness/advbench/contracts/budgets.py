@@ -32,8 +32,10 @@ def check_norm(attack: Attack) -> Norm | None:
         ContractError: There is no such norm, or the budget is invalid.
     """
     budget = check_budget(attack)
-    norm = attack.minimises() if budget is None else budget.norm
+    norm = attack.minimized_norm() if budget is None else budget.norm
     if norm is not None and norm not in get_args(Norm):
         expected = ", ".join(get_args(Norm))
-        raise ContractError(f"attack {attack.name!r} minimises {norm!r}; expected one of {expected}, or None")
+        raise ContractError(
+            f"attack {attack.name!r} has the minimized_norm {norm!r}; expected one of {expected}, or None"
+        )
     return norm

@@ -7,17 +7,18 @@ import os
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import pluggy
-
 from advbench import __version__, api
-from advbench.api import API_VERSION, Component, hookspecs
+from advbench.api import Component
 from advbench.api.executor import taint_process
 from advbench.api.modules import import_file
+from advbench.discovery.entry_points import DISABLE_VARIABLE, FILES_VARIABLE, entry_points, is_disabled, named_files
+from advbench.discovery.plugins import COMPONENTS, STUDIES
 from advbench.discovery.registry import KINDS, Plugin, Registry
+from advbench.discovery.studies import KINDS as STUDY_KINDS
+from advbench.discovery.studies import check_version, hook_manager
 from advbench.errors import PluginError, UsageError, describe
 from advbench.process.exits import ProcessExitError, exits_refused
 from advbench.process.state import ProcessState
@@ -26,17 +27,6 @@ from advbench.process.threads import report_thread_errors
 from advbench.process.watching.attributes import PERMANENT, watch_attributes
 
 __all__ = ["DISABLE_VARIABLE", "FILES_VARIABLE", "discover", "named_files"]
-
-DISABLE_VARIABLE = "ADVBENCH_DISABLE_PLUGINS"
-"""Environment variable: entry points or distributions that are not loaded, separated by commas; ``*`` for all."""
-
-FILES_VARIABLE = "ADVBENCH_PLUGINS"
-"""Environment variable: Python files that are loaded as plugins, separated as in ``PATH``."""
-
-
-def named_files() -> list[Path]:
-    """The plugin files named in the environment variable."""
-    return [Path(file).expanduser() for file in os.environ.get(FILES_VARIABLE, "").split(os.pathsep) if file]
 
 
 def discover(
@@ -61,8 +51,8 @@ def discover(
     for module in core:
         plugin = Plugin("core", "advbench", __version__, module)
         _load(registry, plugin, partial(importlib.import_module, module))
-    for plugin, entry_point in _entry_points(registry):
-        if _disabled(plugin, without):
+    for plugin, entry_point in entry_points([COMPONENTS, STUDIES], registry):
+        if is_disabled(plugin, without):
             registry.left_out.append(plugin)
         else:
             _load(registry, plugin, entry_point.load)
@@ -76,42 +66,6 @@ def discover(
     if strict and registry.problems:
         raise PluginError(str(registry.problems[0]))
     return registry
-
-
-def _entry_points(registry: Registry) -> list[tuple[Plugin, metadata.EntryPoint]]:
-    """The entry points of all distributions, sorted by name. Broken metadata is recorded as a problem."""
-    by_name: dict[str, list[tuple[Plugin, metadata.EntryPoint]]] = {}
-    for distribution in filter(_may_have_plugins, metadata.distributions()):
-        name, version = "a distribution without a name", ""
-        try:
-            described = distribution.metadata
-            name, version = described["Name"] or name, described["Version"] or ""
-            if name.lower() in by_name:
-                continue
-            # Python imports the first distribution of this name on the path, even if a later one has the plugins.
-            first = metadata.distribution(name) if described["Name"] else distribution
-            version = first.metadata["Version"] or ""
-            points = first.entry_points.select(group=hookspecs.PROJECT)
-            by_name[name.lower()] = [(Plugin(point.name, name, version, point.value), point) for point in points]
-        except Exception as error:
-            registry.report(Plugin("(metadata)", name, version, ""), f"its metadata cannot be read: {describe(error)}")
-    return sorted((pair for pairs in by_name.values() for pair in pairs), key=lambda pair: pair[0].name)
-
-
-def _may_have_plugins(distribution: metadata.Distribution) -> bool:
-    """Whether a distribution has entry points for advbench, or some that cannot be read.
-
-    This check is fast; parsing the metadata of several hundred distributions, with their long descriptions, is not.
-    """
-    try:
-        return bool(distribution.entry_points.select(group=hookspecs.PROJECT))
-    except Exception:
-        return True
-
-
-def _disabled(plugin: Plugin, without: Sequence[str]) -> bool:
-    names = {name.strip() for name in os.environ.get(DISABLE_VARIABLE, "").split(",")} | set(without)
-    return not names.isdisjoint({"*", plugin.name, plugin.distribution})
 
 
 def _load(registry: Registry, plugin: Plugin, load: Callable[[], Any]) -> None:
@@ -150,22 +104,26 @@ def _report_thread(registry: Registry, plugin: Plugin, error: BaseException) -> 
 
 
 def _register(registry: Registry, plugin: Plugin, module: Any) -> None:
-    wanted = getattr(module, "API_VERSION", API_VERSION)
-    if type(wanted) is not int:
-        registry.report(plugin, f"API_VERSION = {wanted!r} must be a whole number; this advbench has {API_VERSION}")
+    wrong = check_version(module)
+    if wrong:
+        registry.report(plugin, wrong)
         return
-    if wanted != API_VERSION:
-        older = "the plugin" if wanted < API_VERSION else "advbench"
-        registry.report(plugin, f"needs API version {wanted!r}, this advbench has {API_VERSION}; upgrade {older}")
-        return
-    manager = pluggy.PluginManager(hookspecs.PROJECT)
-    manager.add_hookspecs(hookspecs)
-    manager.register(module, plugin.name)
-    manager.check_pending()
-    callers = manager.get_hookcallers(module)
-    if not callers:
+    manager, hooks = hook_manager(module, plugin.name)
+    if not hooks:
         registry.report(plugin, f"{plugin.module} implements no register_… hook; decorate one with @hookimpl")
         return
-    for kind in KINDS:
-        register: Callable[[type[Component]], None] = partial(registry.register, kind, plugin=plugin)
-        getattr(manager.hook, f"register_{kind}")(register=register)
+    if plugin.group == COMPONENTS:
+        for kind in KINDS:
+            register: Callable[[type[Component]], None] = partial(registry.register, kind, plugin=plugin)
+            getattr(manager.hook, f"register_{kind}")(register=register)
+    if plugin.group == STUDIES or plugin.from_file:
+        registry.studies.register(manager, plugin)
+    others = STUDY_KINDS if plugin.group == COMPONENTS else KINDS
+    ignored = [] if plugin.from_file else sorted(hooks & {f"register_{kind}" for kind in others})
+    if ignored:
+        group = STUDIES if plugin.group == COMPONENTS else COMPONENTS
+        registry.report(
+            plugin,
+            f"{' and '.join(ignored)} of {plugin.module}: only modules of the entry-point group {group!r} may have it; "
+            "move it to a module that is named there",
+        )

@@ -15,6 +15,8 @@ from advbench.api.defense import Defense
 from advbench.api.executor import Executor
 from advbench.api.model import Model
 from advbench.api.reporter import Reporter
+from advbench.discovery.plugins import Plugin, PluginLog, Problem
+from advbench.discovery.studies import Studies
 from advbench.errors import ParameterError, UnknownNameError, describe
 
 __all__ = ["KINDS", "Plugin", "Problem", "Registered", "Registry"]
@@ -34,52 +36,6 @@ _SUFFIX = re.compile(r"\.[A-Za-z0-9]+")
 
 
 @dataclasses.dataclass(frozen=True)
-class Problem:
-    """A problem with a plugin, because of which some or all of its components are not used.
-
-    Attributes:
-        plugin: Name of the entry point or file.
-        distribution: The distribution of the plugin, with its version.
-        message: What is wrong and what to do, in one line.
-        traceback: The full traceback of an exception; empty if there is none.
-    """
-
-    plugin: str
-    distribution: str
-    message: str
-    traceback: str = ""
-
-    def __str__(self) -> str:
-        return f"plugin {self.plugin!r} of {self.distribution}: {self.message}"
-
-
-@dataclasses.dataclass
-class Plugin:
-    """One entry point, file or core module that registers components.
-
-    Attributes:
-        name: Name of the entry point, or the file's path.
-        distribution: Name of its distribution.
-        version: Version of its distribution.
-        module: The imported module.
-        from_file: Whether it is a single file named by the user instead of an entry point.
-        components: ``(kind, name)`` of its registered components.
-    """
-
-    name: str
-    distribution: str
-    version: str
-    module: str
-    from_file: bool = False
-    components: list[tuple[str, str]] = dataclasses.field(default_factory=list)
-
-    @property
-    def provenance(self) -> str:
-        """Distribution and version in one text."""
-        return f"{self.distribution} {self.version}".strip()
-
-
-@dataclasses.dataclass(frozen=True)
 class Registered:
     """A component class with the plugin that registered it."""
 
@@ -88,23 +44,20 @@ class Registered:
     plugin: Plugin
 
 
-class Registry:
+class Registry(PluginLog):
     """All components, by kind and name.
 
     If two plugins register the same name for one kind, neither component is used: looking up the name is an error that
     names both plugins.
 
     Attributes:
-        plugins: All plugins that were loaded, even if loading failed.
-        left_out: Plugins that the user has disabled.
-        problems: The problems of all plugins.
         withdrawn: Reasons why loaded plugins are not used, by their names.
+        studies: The suites and commands that plugins register.
     """
 
     def __init__(self) -> None:
-        self.plugins: list[Plugin] = []
-        self.left_out: list[Plugin] = []
-        self.problems: list[Problem] = []
+        super().__init__()
+        self.studies = Studies(self)
         self.withdrawn: dict[str, str] = {}
         self._withdrawn: dict[tuple[str, str], Plugin] = {}
         self._components: dict[str, dict[str, list[Registered]]] = {kind: {} for kind in KINDS}
@@ -123,10 +76,6 @@ class Registry:
         if len(candidates) > 1:
             self.report(plugin, self._ambiguity(kind, component.name))
 
-    def report(self, plugin: Plugin, message: str, traceback: str = "") -> None:
-        """Records a problem."""
-        self.problems.append(Problem(plugin.name, plugin.provenance, message, traceback))
-
     def withdraw(self, plugin: Plugin, reason: str) -> None:
         """Removes all components that a plugin has registered."""
         self.withdrawn[plugin.name] = reason
@@ -137,6 +86,7 @@ class Registry:
                 del candidates[name]
                 self._withdrawn[kind, name] = plugin
         plugin.components.clear()
+        self.studies.withdraw(plugin)
 
     def packages(self) -> frozenset[str]:
         """The top-level packages, or single modules, that define components."""
@@ -168,6 +118,10 @@ class Registry:
         components = self._components[kind]
         return [components[name][0] for name in sorted(components) if len(components[name]) == 1]
 
+    def holds(self, name: str) -> bool:
+        """Whether there is a component of this name, of whatever kind."""
+        return any(name in known for known in self._components.values())
+
     def find(self, name: str) -> list[Registered]:
         """The components of this name, of all kinds.
 
@@ -180,10 +134,6 @@ class Registry:
             hint = closest(name, known) or "'advbench list' shows all components"
             raise UnknownNameError(f"no component is named {name!r}; {hint}")
         return named
-
-    def problems_of(self, plugin: Plugin) -> list[Problem]:
-        """The problems of one plugin."""
-        return [p for p in self.problems if (p.plugin, p.distribution) == (plugin.name, plugin.provenance)]
 
     def _hint(self, kind: str, name: str) -> str:
         names = [registered.component.name for registered in self.all(kind)]

@@ -64,7 +64,7 @@ class ProcessState:
                     changed.append(f"{setting.name} ({details})" if details else setting.name)
         if fork_count() != self._forks:
             self._forks = fork_count()
-            changed.append("how many processes there are (by os.fork)")
+            changed.append("the number of processes (by os.fork)")
         return changed
 
 

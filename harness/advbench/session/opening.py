@@ -19,11 +19,13 @@ from advbench.discovery.loading import DISABLE_VARIABLE, discover, named_files
 from advbench.discovery.registry import Registry
 from advbench.errors import PluginError, UsageError
 from advbench.session.options import LoadOptions, cache_folder
+from advbench.specs import Suite, load_suite, shipped_suites
 from advbench.store import Store
 
 __all__ = [
     "CORE",
     "data_sources",
+    "find_suite",
     "messages",
     "open_registry",
     "open_store",
@@ -76,6 +78,17 @@ def open_registry(
             reason = f"{f'{DISABLE_VARIABLE}={disabled}' if disabled else '--no-plugin'} disables them"
         print(f"advbench: warning: no plugin registers any component: {reason}", file=sys.stderr)
     return registry
+
+
+def find_suite(name: str, options: LoadOptions) -> Suite:
+    """The suite of this name or file; plugins are loaded only where the core has no suite of this name.
+
+    Raises:
+        UsageError: There is no such suite, or its file is unreadable.
+    """
+    if name in shipped_suites() or Path(name).suffix == ".toml":
+        return load_suite(name)
+    return load_suite(name, discover((), plugin_files(options.plugin), without=options.no_plugin).studies)
 
 
 def plugin_files(files: Iterable[str | Path]) -> tuple[Path, ...]:

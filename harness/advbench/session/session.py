@@ -15,6 +15,7 @@ from advbench.process.memory import memory_per_worker
 from advbench.session.opening import (
     CORE,
     data_sources,
+    find_suite,
     messages,
     open_registry,
     open_store,
@@ -23,7 +24,7 @@ from advbench.session.opening import (
     set_up_logging,
 )
 from advbench.session.options import RunOptions
-from advbench.specs import DEFAULT_SUITE, load_suite
+from advbench.specs import DEFAULT_SUITE
 from advbench.store import Store
 
 __all__ = ["Session"]
@@ -59,7 +60,7 @@ class Session:
         self.quiet = options.verbosity < 0
         self._shown_once: set[str] = set()
         set_up_logging(self.console, options.verbosity)
-        self.suite = load_suite(options.suite or DEFAULT_SUITE)
+        self.suite = find_suite(options.suite or DEFAULT_SUITE, options)
         self.plugin_files = plugin_files((*self.suite.plugins, *options.plugin))
         self.registry = open_registry(options, self.plugin_files)
         self.store = open_store(options)

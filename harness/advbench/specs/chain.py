@@ -35,12 +35,12 @@ class Chain:
         """Whether every image is returned unchanged."""
         return all(part.identity for part in self.parts)
 
-    def misfit(self, image_shape: tuple[int, int, int]) -> str:
+    def incompatibility(self, image_shape: tuple[int, int, int]) -> str:
         """Why images of this shape (channels, height, width) cannot pass the chain, as its first part that cannot says.
 
         Defenses keep the shape, so each part is asked about the same one.
         """
-        return next((reason for part in self.parts if (reason := part.misfit(image_shape))), "")
+        return next((reason for part in self.parts if (reason := part.incompatibility(image_shape))), "")
 
     def streams(self, index: int, rng: SampleRandom) -> SampleRandom:
         """The random streams of the part at an index, from 0. Each part has its own, and every call restarts them."""

@@ -5,17 +5,21 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from advbench.api.component import closest
+from advbench.discovery.plugins import PluginLog
+from advbench.discovery.studies import Studies, core_suites
 from advbench.errors import UsageError
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+if TYPE_CHECKING:
+    from importlib.abc import Traversable
 
 __all__ = ["AXES", "DEFAULT_SUITE", "FLOAT32", "PRECISIONS", "Part", "Suite", "load_suite", "shipped_suites"]
 
@@ -100,40 +104,47 @@ class Suite:
 
 
 def shipped_suites() -> list[str]:
-    """Names of the suites that come with advbench."""
-    folder = resources.files("advbench.specs") / "suites"
-    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    """Names of the suites that the core ships; plugins register others."""
+    return sorted(core_suites())
 
 
-def load_suite(name_or_file: str) -> Suite:
-    """Reads a shipped suite by name, or a file by its path.
+def load_suite(name_or_file: str, studies: Studies | None = None) -> Suite:
+    """Reads a suite by name, or a file by its path.
+
+    Args:
+        name_or_file: The name of a shipped suite, the name of a suite of ``studies``, or the path of a TOML file.
+        studies: The suites that plugins register.
 
     Raises:
         UsageError: There is no such suite, or the file is unreadable, is not TOML or has an unknown key.
     """
     path = Path(name_or_file)
+    file: Path | Traversable = path
+    name, folder = path.stem, path.parent
     if name_or_file in shipped_suites():
-        content = (resources.files("advbench.specs") / "suites" / f"{name_or_file}.toml").read_text("utf-8")
-    elif path.suffix == ".toml" or path.exists():
-        try:
-            content = path.read_text("utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-            raise UsageError(f"suite file {name_or_file} cannot be read: {reason}") from error
-    else:
-        hint = closest(name_or_file, shipped_suites()) or f"there are: {', '.join(shipped_suites())}"
-        raise UsageError(f"unknown suite {name_or_file!r}; {hint}, or give the path of a .toml file")
+        name, file = name_or_file, core_suites()[name_or_file]
+    elif studies is not None and studies.holds("suites", name_or_file):
+        name, file = name_or_file, studies.suite(name_or_file).file
+        folder = file.parent if isinstance(file, Path) else folder
+    elif path.suffix != ".toml" and not path.exists():
+        message = (studies or Studies(PluginLog())).unknown("suites", name_or_file, shipped_suites())
+        raise UsageError(f"{message}, or give the path of a .toml file")
+    try:
+        content = file.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise UsageError(f"suite file {name_or_file} cannot be read: {reason}") from error
     try:
         table = tomllib.loads(content)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"suite file {name_or_file} is not valid TOML: {error}") from error
-    return _from_table(name_or_file, path, table)
+    return _from_table(f"suite file {name_or_file}", name, folder, table)
 
 
-def _from_table(file: str, path: Path, table: Mapping[str, Any]) -> Suite:
-    where = f"suite file {file}"
+def _from_table(where: str, name: str, folder: Path, table: Mapping[str, Any]) -> Suite:
+    """The suite that a table holds; its plugins are looked for from a folder."""
     _check_keys(where, table, [field.name for field in dataclasses.fields(Suite)])
-    values: dict[str, Any] = {"name": path.stem}
+    values: dict[str, Any] = {"name": name}
     for key, value in table.items():
         if key in ("name", "description", "surrogate"):
             _require(where, key, isinstance(value, str), "text")
@@ -141,7 +152,7 @@ def _from_table(file: str, path: Path, table: Mapping[str, Any]) -> Suite:
         elif key == "plugins":
             files = isinstance(value, list) and all(isinstance(item, str) for item in value)
             _require(where, key, files, "a list of paths of Python files, as text")
-            values[key] = tuple(str(path.parent / Path(item).expanduser()) for item in value)
+            values[key] = tuple(str(folder / Path(item).expanduser()) for item in value)
         elif key == "precision":
             _require(where, key, value in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
             values[key] = value

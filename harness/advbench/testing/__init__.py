@@ -14,5 +14,6 @@ from __future__ import annotations
 
 from advbench.testing.finding import Finding
 from advbench.testing.kit import assert_conforms, check, resolve_all
+from advbench.testing.suites import check_suite
 
-__all__ = ["Finding", "assert_conforms", "check", "resolve_all"]
+__all__ = ["Finding", "assert_conforms", "check", "check_suite", "resolve_all"]

@@ -22,7 +22,7 @@ _TOLERANCE = 1e-5
 def defense_rules(defense: Defense) -> Iterator[Rule]:
     """Yields the rules on shape, dtype, range, inputs, randomness, batches, gradients and devices."""
     apply, approximation = contract_of(defense, "apply"), contract_of(defense, "approximation")
-    shapes = [shape for shape in SHAPES if not defense.misfit(shape)]
+    shapes = [shape for shape in SHAPES if not defense.incompatibility(shape)]
     trial = _Trial(defense, shapes)
     form = "finite float32 images of the input's shape and device"
     yield Rule("images of the same form", apply, trial.form, form)

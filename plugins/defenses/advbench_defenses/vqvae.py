@@ -77,7 +77,7 @@ class VqVae(Defense, Trainable):
         if self.noise_kind == "salt-and-pepper" and self.noise > 1:
             raise ParameterError(f"noise={self.noise:g}: with noise_kind={self.noise_kind} it is a share, at most 1")
 
-    def misfit(self, image_shape: tuple[int, int, int]) -> str:
+    def incompatibility(self, image_shape: tuple[int, int, int]) -> str:
         """Returns why there are no weights for images of this shape, or an empty string."""
         if image_shape in self._files():
             return ""
@@ -148,7 +148,7 @@ class VqVae(Defense, Trainable):
     def _network(self, shape: tuple[int, int, int], device: torch.device) -> VqVaeNetwork:
         path = self._files().get(shape)
         if path is None:
-            raise WeightsError(self.misfit(shape))
+            raise WeightsError(self.incompatibility(shape))
         state = path.stat()
         return _load_network(path, (state.st_mtime_ns, state.st_size), shape[0], device, self._remedy(shape))
 

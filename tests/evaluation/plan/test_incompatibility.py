@@ -26,9 +26,9 @@ class Picky(Defense):
 
     name = "picky"
     width: int = param(4, min=1, help="the width")
-    how: str = param("answers", choices=("answers", "raises", "is wrong"), help="what misfit does")
+    how: str = param("answers", choices=("answers", "raises", "is wrong"), help="what incompatibility does")
 
-    def misfit(self, image_shape):
+    def incompatibility(self, image_shape):
         if self.how == "raises":
             raise RuntimeError("cannot tell")
         if self.how == "is wrong":
@@ -37,7 +37,7 @@ class Picky(Defense):
 
     def weights_digest(self):
         if self.width != 4:
-            raise WeightsError("no weights for this width: misfit was not asked first")
+            raise WeightsError("no weights for this width: incompatibility was not asked first")
         return "0" * 64
 
     def apply(self, images, rng):
@@ -86,7 +86,7 @@ def test_when_nothing_fits_nothing_runs(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "message"), [("raises", "RuntimeError: cannot tell"), ('"is wrong"', "returned 7 from misfit()")]
+    ("how", "message"), [("raises", "RuntimeError: cannot tell"), ('"is wrong"', "returned 7 from incompatibility()")]
 )
 def test_a_defense_that_cannot_answer_fails_its_own_cells(run: Run, how: str, message: str) -> None:
     called, results = run("toy-keep", f"picky:how={how}")
@@ -102,6 +102,6 @@ def test_a_defense_takes_every_shape_unless_it_says_otherwise() -> None:
         def apply(self, images: Any, rng: Any) -> Any:
             return images
 
-    assert Any_().misfit((7, 3, 1)) == ""
+    assert Any_().incompatibility((7, 3, 1)) == ""
     (chain,) = resolve_chain(discover(), "jpeg+gaussian")
-    assert chain.misfit((1, 28, 28)) == ""
+    assert chain.incompatibility((1, 28, 28)) == ""

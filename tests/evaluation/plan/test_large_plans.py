@@ -19,6 +19,8 @@ from advbench.report.board import Board, make_boards
 from advbench.specs import Suite
 from advbench.store import Store
 
+pytestmark = pytest.mark.slow
+
 ATTACKS, DEFENSES = 40, 100
 MEASURED: dict[str, Any] = {
     "clean_accuracy": 0.5,

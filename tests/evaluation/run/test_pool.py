@@ -19,6 +19,8 @@ from advbench.evaluation.run.scheduler import RETRIES
 from advbench.executors.processes import Processes
 from advbench.executors.workers import ProcessPool
 
+pytestmark = pytest.mark.slow
+
 Toy = Callable[..., tuple[Called, dict[str, Any]]]
 
 
@@ -107,26 +109,6 @@ def test_a_task_is_tried_as_often_as_the_guide_says() -> None:
     guide = (Path(__file__).parents[3] / "docs" / "guides" / "many-machines.md").read_text()
     assert RETRIES == 2
     assert "is given to another worker, twice at most" in guide
-
-
-def test_gpus_are_dealt_out_to_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    from advbench.executors.spawn import visible_gpus
-
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert [visible_gpus(number, 2) for number in range(3)] == [{"CUDA_VISIBLE_DEVICES": one} for one in "010"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")
-    assert visible_gpus(1, 2) == {"CUDA_VISIBLE_DEVICES": "GPU-b"}
-    assert visible_gpus(1, 0) == {}
-
-
-def test_a_worker_sees_the_gpu_that_was_dealt_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
-    pool = ProcessPool(2, gpus=2)
-    seen = pool.everywhere(os.getenv, "CUDA_VISIBLE_DEVICES")
-    pool.shutdown()
-    assert seen == {"worker 0": "5", "worker 1": "7"}
 
 
 def test_a_task_whose_key_inputs_have_changed_is_not_stored(toy: Toy, tmp_path: Path) -> None:

@@ -139,6 +139,7 @@ def test_without_a_stand_in_the_gradient_passes_as_it_is(images):
     assert torch.equal(gradient(defended(Rounding()), images), WEIGHTS.expand(3, 1, 2, 2))
 
 
+@pytest.mark.slow
 def test_a_differentiable_defense_has_its_own_gradient(images):
     torch.testing.assert_close(gradient(defended(Square()), images), 2 * images * WEIGHTS)
 

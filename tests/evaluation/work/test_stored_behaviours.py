@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from tests.conftest import Called
 
+pytestmark = pytest.mark.slow(minutes=1)
+
 Run = Callable[..., tuple[Called, dict[str, Any]]]
 
 PLUGIN = """
@@ -190,7 +192,7 @@ def test_runs_of_an_earlier_version_are_named(
     run: Run, call: Callable[..., Called], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        for module in ("evaluation.plan.keys", "evaluation.run.manifest", "evaluation.work.behaviour.ask"):
+        for module in ("evaluation.plan.keys", "evaluation.run.manifest", "evaluation.work.behaviour.stored"):
             patch.setattr(f"advbench.{module}.SCHEMA", 1)
         run("none")
     called, _ = run("none")

@@ -11,18 +11,13 @@ from advbench_attacks.gradient.autoattack import AutoAttack
 from advbench_attacks.losses import margin
 from advbench_attacks.minimal.fab import TargetedFab
 
+pytestmark = pytest.mark.slow
+
 CHEAP = {"steps": 2, "targets": 3, "queries": 60}
 EPS = {"linf": 0.03, "l2": 0.15}
 ORDERS = {"linf": float("inf"), "l2": 2.0}
 ATTACKS = [AutoAttack(eps=eps, norm=norm, **CHEAP) for norm, eps in EPS.items()]
 ATTACKS += [AutoAttack("rand", eps, norm, steps=5) for norm, eps in EPS.items()]
-
-
-@pytest.fixture
-def many(network) -> tuple[torch.Tensor, torch.Tensor]:
-    """A hundred images and the network's own predictions."""
-    images = torch.rand(100, 1, 6, 6, generator=torch.Generator().manual_seed(8))
-    return images, network(images).argmax(dim=1)
 
 
 def alone(attack: AutoAttack):

@@ -17,13 +17,6 @@ ATTACKS = [
 EARLY = ProjectedGradientDescent(0.1, early_stop=True)
 
 
-@pytest.fixture
-def many(network) -> tuple[torch.Tensor, torch.Tensor]:
-    """A hundred images and the network's own predictions."""
-    images = torch.rand(100, 1, 6, 6, generator=torch.Generator().manual_seed(8))
-    return images, network(images).argmax(dim=1)
-
-
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("eps", [0.0, 8 / 255, 0.3, 1.0])
 def test_fgsm_equals_foolbox_to_the_bit(eps, engine, network, images, labels, streams, foolbox, by_hand):

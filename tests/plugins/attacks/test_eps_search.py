@@ -127,4 +127,4 @@ def test_in_python_too_a_parameter_without_effect_is_rejected():
 def test_an_attack_has_a_budget_or_a_minimized_norm(attack, budget, norm):
     assert attack.budget() == budget
     if budget is None:
-        assert attack.minimises() == norm
+        assert attack.minimized_norm() == norm

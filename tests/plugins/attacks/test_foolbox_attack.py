@@ -5,11 +5,14 @@ import random
 import numpy as np
 import pytest
 import torch
+from tests.plugins.attacks.classifiers import Constant
 
 from advbench.api import Budget, ParameterError
 from advbench_attacks.foolbox import catalogue as foolbox_catalogue
 from advbench_attacks.foolbox import engine as foolbox_engine
 from advbench_attacks.foolbox.attack import FoolboxAttack
+
+pytestmark = pytest.mark.slow
 
 QUICK = {"steps": 10, "directions": 20, "max_gradient_eval_steps": 20, "random_steps": 5}
 EPS = {"linf": 0.2, "l2": 0.8, "l1": 3.0}
@@ -43,13 +46,6 @@ def misclassified(network: torch.nn.Module, crafted: torch.Tensor, labels: torch
     logits = network(crafted)
     true = logits.gather(1, labels[:, None])[:, 0]
     return logits.scatter(1, labels[:, None], float("-inf")).amax(dim=1) > true - 1e-5
-
-
-class Constant(torch.nn.Module):
-    """Gives every image the first class, whatever it looks like."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.flatten(1).sum(dim=1, keepdim=True) * 0 + torch.tensor([[1.0, 0.0, 0.0]])
 
 
 @pytest.mark.parametrize("name", OFFERED)

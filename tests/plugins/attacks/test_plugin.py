@@ -29,6 +29,7 @@ def test_the_plugin_registers_each_attack_under_its_own_name():
     ]
 
 
+@pytest.mark.slow
 def test_importing_the_plugin_does_not_import_foolbox():
     code = "import sys, advbench_attacks.plugin; sys.exit(any(m in sys.modules for m in ('foolbox', 'eagerpy')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -12,13 +12,6 @@ from advbench_attacks.gradient.pgd_steps import loss_values
 WEAK = {"eps": 0.05, "steps": 2, "step_size": 0.01}
 
 
-@pytest.fixture
-def many(network) -> tuple[torch.Tensor, torch.Tensor]:
-    """A hundred images and the network's own predictions."""
-    images = torch.rand(100, 1, 6, 6, generator=torch.Generator().manual_seed(8))
-    return images, network(images).argmax(dim=1)
-
-
 @pytest.mark.parametrize("loss", ["ce", "dlr", "margin"])
 def test_each_sample_gets_the_best_of_its_runs(loss, network, many, streams):
     images, labels = many

@@ -16,6 +16,8 @@ from advbench_attacks.minimal.deepfool import DeepFool
 from advbench_attacks.minimal.fab import TargetedFab
 from advbench_attacks.minimal.fmn import FastMinimumNorm
 
+pytestmark = pytest.mark.slow
+
 ATTACKS = [
     *(AutoPgd(0.2, norm, loss, steps=20) for norm in ("linf", "l2") for loss in ("ce", "dlr")),
     *(TargetedAutoPgd(0.2, norm, 2, steps=20) for norm in ("linf", "l2")),

@@ -7,6 +7,8 @@ import json
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 NETWORK = """
 import numpy as np, torch
 w = np.random.default_rng(0).normal(size=64)

@@ -93,6 +93,7 @@ def test_a_missing_package_is_reported_with_the_install_command(
         dataset.load(sources)
 
 
+@pytest.mark.slow
 def test_mlxtends_reader_is_used_if_the_file_is_elsewhere(
     sources: DataSources, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -20,6 +20,8 @@ from advbench.api import DataSources, ParameterError
 from advbench.discovery.loading import discover
 from advbench.specs import resolve_one
 
+pytestmark = pytest.mark.slow
+
 SOURCES = DataSources(Path("nowhere"))
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 20, 30, 3), dtype=np.uint8)
 

@@ -16,6 +16,8 @@ from advbench.api import DataSources
 from advbench.discovery.loading import discover
 from advbench.specs import resolve_one
 
+pytestmark = pytest.mark.slow
+
 SOURCES = DataSources(Path("nowhere"))
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
 PIXELS[0, 0, 0] = [0, 128, 255]

@@ -15,6 +15,8 @@ from advbench.api import DataError, DataSources
 from advbench.discovery.loading import discover
 from advbench.specs import resolve_one
 
+pytestmark = pytest.mark.slow
+
 SOURCES = DataSources(Path("nowhere"))
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
 

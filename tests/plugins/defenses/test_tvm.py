@@ -11,6 +11,8 @@ from advbench.api import SampleRandom
 from advbench_defenses import tvm
 from advbench_defenses.tvm import TotalVariationMinimisation
 
+pytestmark = pytest.mark.slow
+
 Plane = list[list[float]]
 
 

@@ -26,6 +26,8 @@ from advbench_defenses.vqvae import VqVae
 from advbench_defenses.vqvae_network import VectorQuantiser, VqVaeNetwork
 from advbench_defenses.vqvae_training import add_noise
 
+pytestmark = pytest.mark.slow
+
 HIDDEN, WORDS = 16, 24
 SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
 
@@ -210,8 +212,8 @@ def test_weights_of_other_noise_or_shape_are_rejected(job_for: JobFor) -> None:
     job = job_for("mnist")
     VqVae(noise=0.25).train(job)
     defense = VqVae(noise=0.25, weights=str(job.output))
-    assert defense.misfit((1, 28, 28)) == ""
-    assert "vqvae has weights for images of (1, 28, 28), not of (3, 32, 32)" in defense.misfit((3, 32, 32))
+    assert defense.incompatibility((1, 28, 28)) == ""
+    assert "vqvae has weights for images of (1, 28, 28), not of (3, 32, 32)" in defense.incompatibility((3, 32, 32))
     assert len(defense.weights_digest()) == 64
     with pytest.raises(ParameterError, match=re.escape(f"give vqvae:noise=0.25,weights={job.output}")):
         VqVae(weights=str(job.output)).weights_digest()
@@ -248,7 +250,7 @@ def test_noise_without_shipped_weights_names_the_command() -> None:
 def test_shipped_weights_are_good(dataset: str, noise: float) -> None:
     defense = VqVae(noise=noise)
     sidecar = json.loads((vqvae.SHIPPED_FOLDER / f"{defense.weights_name(dataset)}.json").read_text())
-    assert defense.misfit(SHAPES[dataset]) == ""
+    assert defense.incompatibility(SHAPES[dataset]) == ""
     assert sidecar["epochs"] >= 5
     assert sidecar["perplexity"] > 128
     assert abs(sidecar["classifier_accuracy"] - sidecar["float32"]["classifier_accuracy"]) <= 0.002

@@ -18,6 +18,8 @@ from advbench_models import cifar10_densenet, cifar10_training
 from advbench_models.cifar10_densenet import Cifar10DenseNet, DenseNetNetwork
 from advbench_models.cifar10_training import crop_and_mirror
 
+pytestmark = pytest.mark.slow
+
 BATCH = 16
 
 

@@ -27,6 +27,8 @@ from advbench_models import mnist_adversarial_training as recipe
 from advbench_models.mnist_cnn import MnistCnn
 from advbench_models.mnist_cnn_robust import MnistCnnRobust, MnistCnnRobustNetwork
 
+pytestmark = pytest.mark.slow
+
 SHIPPED = MnistCnnRobust.shipped_folder / "mnist-cnn-robust.safetensors"
 BATCHES = 3
 

@@ -17,6 +17,8 @@ from advbench_datasets.mnist_5k import Mnist5k
 from advbench_models.mnist_cnn import MnistCnn
 from advbench_models.mnist_training import without_held_out
 
+pytestmark = pytest.mark.slow
+
 BATCHES = 5
 TRAINING_SAMPLES = 64 * (BATCHES - 1) + 10
 HELD_OUT_SAMPLES = 7

@@ -15,6 +15,8 @@ from advbench.api import WeightsError
 from advbench.discovery.loading import discover
 from advbench.specs import resolve_one
 
+pytestmark = pytest.mark.slow
+
 ARCH = "squeezenet1_1"  # the smallest file
 
 

@@ -231,16 +231,16 @@ def _incompatibility(dataset: Dataset, model: Model) -> str:
 
 def _is_incompatible(part: Defense, dataset: Dataset) -> bool:
     """Whether a defense cannot take a dataset's images, or raises an exception when it is asked."""
-    answer = _attempt(lambda: (part.misfit(dataset.image_shape),))
+    answer = _attempt(lambda: (part.incompatibility(dataset.image_shape),))
     return isinstance(answer, str) or bool(answer[0])
 
 
 def _chain_incompatibility(defense: Chain, image_shape: tuple[int, int, int]) -> dict[str, str]:
     """Why a defense cannot take images of a shape, as its cells' ``skipped`` or ``failed``; empty if it can."""
-    answer = _attempt(lambda: (defense.misfit(image_shape),))
+    answer = _attempt(lambda: (defense.incompatibility(image_shape),))
     if isinstance(answer, str):
         return {"failed": answer}
     if not isinstance(answer[0], str):
-        return {"failed": f"defense {short(defense)!r} returned {answer[0]!r} from misfit(); expected a text"}
+        return {"failed": f"defense {short(defense)!r} returned {answer[0]!r} from incompatibility(); expected a text"}
     reason = " ".join(answer[0].split())
     return {"skipped": reason} if reason else {}

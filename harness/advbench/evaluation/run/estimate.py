@@ -8,9 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
-from typing import NamedTuple
-
-import torch
+from typing import TYPE_CHECKING, NamedTuple
 
 from advbench.api import SampleRandom, WorkerLostError, process_taint
 from advbench.api.executor import taint_process
@@ -23,6 +21,9 @@ from advbench.evaluation.work.workspace import Environment, Workspace, get_works
 from advbench.process.state import ProcessState, is_user_interrupt, isolated_process, undo_process_changes
 from advbench.process.threads import report_thread_errors
 from advbench.store import digest_of
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Estimate", "estimate"]
 
@@ -235,6 +236,8 @@ class _Timer:
 
     def _pass_seconds(self, model: str, dataset: str, count: int, precision: str) -> float:
         """Seconds for each image of a forward and backward pass over a batch of this size."""
+        import torch
+
         network = self.workspace.attacked_network(model, precision)
         images, _ = self._images(dataset, count)
 
@@ -259,6 +262,8 @@ class _Timer:
 
 def _time(run: Callable[[], object], device: torch.device, repeats: int = 3) -> float:
     """The fastest of some runs, in seconds; no further one starts after ``_TIMING_SECONDS``."""
+    import torch
+
     seconds: list[float] = []
     while len(seconds) < repeats and sum(seconds) < _TIMING_SECONDS:
         began = time.perf_counter()

@@ -9,8 +9,6 @@ from datetime import datetime, timezone
 from importlib import metadata
 from typing import Any, TypeVar
 
-import torch
-
 from advbench import __version__
 from advbench.api import Attack, Budget, Component, Dataset
 from advbench.discovery.identity import code_digests, dependency_versions
@@ -56,6 +54,8 @@ def make_manifest(
         networks: Keys of the behaviours that were observed for the plan.
     """
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    import torch  # here, since only runs need it
+
     threads = environment.threads or torch.get_num_threads()
     return {
         "schema": SCHEMA,

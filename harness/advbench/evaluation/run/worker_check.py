@@ -6,8 +6,6 @@ import platform
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor as FuturesExecutor
 
-import torch
-
 from advbench import __version__
 from advbench.api import Executor
 from advbench.discovery.identity import code_digests
@@ -64,6 +62,8 @@ def fingerprint(environment: Environment, components: ComponentNames, token: str
         components: The components.
         token: A token that the driver has left in the store, or None.
     """
+    import torch  # here, since only runs need it
+
     result = {"advbench": __version__, "python": ".".join(platform.python_version_tuple()[:2])}
     result["torch"] = torch.__version__
     if token is not None:

@@ -179,11 +179,13 @@ def _set_path(before: list[str]) -> None:
 
 
 def _operating_system() -> Iterator[Setting]:
-    yield Setting("the working folder", _folder, _enter)
-    yield Setting("what Ctrl-C does", _handler(signal.SIGINT), _set_handler(signal.SIGINT), describe=describe_nothing)
+    yield Setting("the working directory", _folder, _enter)
+    yield Setting(
+        "the handler of Ctrl-C", _handler(signal.SIGINT), _set_handler(signal.SIGINT), describe=describe_nothing
+    )
     for number in _SIGNALS:
         name = signal.Signals(number).name
-        yield Setting(f"what {name} does", _handler(number), _set_handler(number), describe=describe_nothing)
+        yield Setting(f"the handler of {name}", _handler(number), _set_handler(number), describe=describe_nothing)
     if _TIMERS:
         yield Setting("the timers that send signals", _timers, _stop_timers, describe=describe_nothing)
     if _LIMITS:
@@ -210,14 +212,12 @@ def _operating_system() -> Iterator[Setting]:
 
 def _python() -> Iterator[Setting]:
     yield Setting(
-        "how deep Python may recurse",
+        "the recursion limit",
         sys.getrecursionlimit,
         sys.setrecursionlimit,
         matters=lambda before, now: now < before,  # torch.compile raises it
     )
-    yield Setting(
-        "whether Python collects garbage", gc.isenabled, lambda before: gc.enable() if before else gc.disable()
-    )
+    yield Setting("garbage collection", gc.isenabled, lambda before: gc.enable() if before else gc.disable())
     yield Setting(
         "sys.path",
         lambda: list(sys.path),
@@ -225,7 +225,7 @@ def _python() -> Iterator[Setting]:
         describe=lambda before, now: f"without {', '.join(folder for folder in before if folder not in now)}",
         matters=lambda before, now: not set(before) <= set(now),
     )
-    yield Setting("which warnings are errors", _strict_filters, _set_strict_filters, describe=describe_nothing)
+    yield Setting("the warning filters", _strict_filters, _set_strict_filters, describe=describe_nothing)
     yield Setting("sys.stdin, sys.stdout or sys.stderr", _python_streams, _set_python_streams, matters=never_matters)
 
 

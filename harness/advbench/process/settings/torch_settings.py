@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.backends import opt_einsum  # which torch 2.6 does not import by itself
 from torch.nn.modules import module as modules
 
 from advbench.process.float32 import float32_settings, set_float32
@@ -98,7 +99,7 @@ _SWITCHES = [
         (torch.backends.cudnn, "enabled"),
         (torch.backends.mkldnn, "enabled"),
         (torch.backends.mkldnn, "deterministic"),
-        (torch.backends.opt_einsum, "enabled"),
+        (opt_einsum, "enabled"),
     )
     if hasattr(owner, name)
 ]
@@ -117,15 +118,15 @@ def _modes() -> Iterator[Setting]:
         ("dispatch", getattr(c, "_len_torch_dispatch_stack", None), lambda: c._pop_torch_dispatch_stack(None)),
     ):
         if length is not None and pop is not None:
-            label = f"which torch {name} modes are entered"
-            yield Setting(label, length, _pop(length, pop), lambda before, now: f"{now}, before {before}")
-    yield Setting("whether torch is in inference mode", torch.is_inference_mode_enabled, _leave_inference)
+            label = f"torch's {name} modes"
+            yield Setting(label, length, _pop(length, pop), lambda before, now: f"from {before} to {now}")
+    yield Setting("torch's inference mode", torch.is_inference_mode_enabled, _leave_inference)
     anomalies: Callable[[], Any] = lambda: (torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled())  # noqa: E731
     yield Setting("anomaly detection", anomalies, lambda before: torch.set_anomaly_enabled(*before))
     yield Setting("autocast", _autocast, _set_autocast)
     for name, read, write in (
         ("torch's profiler", getattr(autograd, "_profiler_enabled", None), None),
-        ("whether torch heeds __torch_function__", getattr(c, "_is_torch_function_enabled", None), None),
+        ("torch's handling of __torch_function__", getattr(c, "_is_torch_function_enabled", None), None),
         (
             "autograd's threads",
             getattr(c, "_is_multithreading_enabled", None),
@@ -156,19 +157,19 @@ def _arithmetic() -> Iterator[Setting]:
         torch.get_default_device,
         lambda before: torch.set_default_device(None if before.type == "cpu" else before),
     )
-    yield Setting("whether torch records gradients", torch.is_grad_enabled, torch.set_grad_enabled)
+    yield Setting("torch's gradient mode", torch.is_grad_enabled, torch.set_grad_enabled)
     yield Setting(
         "torch's choice of deterministic algorithms",
         torch.are_deterministic_algorithms_enabled,
         torch.use_deterministic_algorithms,
     )
-    yield Setting("how torch computes float32", float32_settings, set_float32, describe=_describe_float32)
+    yield Setting("torch's float32 precision", float32_settings, set_float32, describe=_describe_float32)
     yield Setting("torch's backends", _backends, _set_backends, describe=_describe_backends)
-    yield Setting("how many threads torch takes", torch.get_num_threads, torch.set_num_threads)
-    yield Setting("how many threads torch takes between operators", torch.get_num_interop_threads)
-    yield Setting("whether tiny numbers count as zero", _flushes, torch.set_flush_denormal)
-    yield Setting("how numpy treats floating-point errors", np.geterr, lambda old: np.seterr(**old), matters=_raises)
-    yield Setting("hooks on all modules", _hooks, _set_hooks, describe=describe_nothing)
+    yield Setting("torch's number of threads", torch.get_num_threads, torch.set_num_threads)
+    yield Setting("torch's number of inter-op threads", torch.get_num_interop_threads)
+    yield Setting("the flushing of denormal numbers", _flushes, torch.set_flush_denormal)
+    yield Setting("numpy's handling of floating-point errors", np.geterr, lambda old: np.seterr(**old), matters=_raises)
+    yield Setting("global module hooks", _hooks, _set_hooks, describe=describe_nothing)
     yield Setting("operators of torch", _kernels, describe=_describe_kernels)
 
 

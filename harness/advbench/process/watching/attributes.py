@@ -235,7 +235,9 @@ def _is_watched_attribute(namespace: str, name: str, value: Any) -> bool:
         return False
     if isinstance(value, (*_DESCRIPTORS, torch.dtype)) or (type(value) is float and namespace in _CONSTANTS):
         return True
-    return callable(value) and getattr(value, "__module__", "") != "typing"
+    if isinstance(value, (types.GetSetDescriptorType, types.MemberDescriptorType)):  # slots, such as ``__dict__``
+        return False
+    return (callable(value) or hasattr(type(value), "__get__")) and getattr(value, "__module__", "") != "typing"
 
 
 def _replaced(namespace: _Namespace) -> Iterator[_Change]:

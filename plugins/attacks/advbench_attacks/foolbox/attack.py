@@ -115,7 +115,7 @@ class FoolboxAttack(Attack):
         norm = self._norm()
         return None if self.eps is None or norm is None else Budget(norm, self.eps)
 
-    def minimises(self) -> Norm | None:
+    def minimized_norm(self) -> Norm | None:
         """Returns the attack's norm, or None if its perturbations have none."""
         return self._norm()
 

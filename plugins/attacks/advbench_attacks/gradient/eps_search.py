@@ -79,7 +79,7 @@ class EpsSearch(Attack):
         """Returns the ball of radius eps in the norm, or None for a search of the smallest eps."""
         return None if self.search == "minimal" else Budget(cast(Norm, self.norm), self.eps)
 
-    def minimises(self) -> Norm:
+    def minimized_norm(self) -> Norm:
         """Returns L∞, the norm of the search."""
         return "linf"
 

@@ -70,7 +70,7 @@ class CarliniWagnerL2(Attack):
         )
         return foolbox_engine.run_minimal(attack, model, images, labels)
 
-    def minimises(self) -> Norm:
+    def minimized_norm(self) -> Norm:
         """Returns L2."""
         return "l2"
 

@@ -51,7 +51,7 @@ class DecoupledDirectionAndNorm(Attack):
         del rng
         return run_ddn(model, images, labels, steps=self.steps).verified(model)
 
-    def minimises(self) -> Norm:
+    def minimized_norm(self) -> Norm:
         """Returns L2."""
         return "l2"
 

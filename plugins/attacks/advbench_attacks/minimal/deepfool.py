@@ -53,14 +53,14 @@ class DeepFool(Attack):
                 steps=self.steps,
                 candidates=self.candidates,
                 overshoot=self.overshoot,
-                norm=self.minimises(),
+                norm=self.minimized_norm(),
             ).run()
         attacks = foolbox_engine.load().attacks
         variant = {"l2": attacks.L2DeepFoolAttack, "linf": attacks.LinfDeepFoolAttack}[self.norm]
         attack = variant(steps=self.steps, candidates=self.candidates, overshoot=self.overshoot)
         return foolbox_engine.run_minimal(attack, model, images, labels)
 
-    def minimises(self) -> Norm:
+    def minimized_norm(self) -> Norm:
         """Returns the norm parameter."""
         return cast(Norm, self.norm)
 

@@ -37,9 +37,11 @@ class TargetedFab(Attack):
     ) -> torch.Tensor:
         """Attacks one batch; see :meth:`advbench.api.Attack.run`."""
         del rng
-        return FabSearch(model, images, labels, steps=self.steps, targets=self.targets, norm=self.minimises()).run()
+        return FabSearch(
+            model, images, labels, steps=self.steps, targets=self.targets, norm=self.minimized_norm()
+        ).run()
 
-    def minimises(self) -> Norm:
+    def minimized_norm(self) -> Norm:
         """Returns the norm parameter."""
         return cast(Norm, self.norm)
 

@@ -66,9 +66,9 @@ class FastMinimumNorm(Attack):
     ) -> torch.Tensor:
         """Attacks one batch; see :meth:`advbench.api.Attack.run`."""
         del rng
-        nearest = NearestAdversarials(images, labels, self.minimises())
+        nearest = NearestAdversarials(images, labels, self.minimized_norm())
         rows = torch.arange(len(images), device=images.device)
-        boundary = find_nearest_boundary(for_rows(model, rows), images, labels, self.minimises(), steps=self.steps)
+        boundary = find_nearest_boundary(for_rows(model, rows), images, labels, self.minimized_norm(), steps=self.steps)
         rows = (boundary.logits.argmax(dim=1) == labels).nonzero().flatten()
         if not len(rows):
             return nearest.points
@@ -117,7 +117,7 @@ class FastMinimumNorm(Attack):
             )
         nearest.query(model, rows, points)
 
-    def minimises(self) -> Norm:
+    def minimized_norm(self) -> Norm:
         """Returns the norm parameter."""
         return cast(Norm, self.norm)
 

@@ -65,7 +65,7 @@ def build_checked_plan(build: Callable[[], Plan], sources: DataSources) -> Plan:
         build: Builds the plan.
         sources: Where datasets may look.
     """
-    with undo_process_changes("a component that was asked for the plan") as changed:
+    with undo_process_changes("a component") as changed:
         plan = build()
         for attack in dict.fromkeys(attack for axes in plan.parts for attack in axes.attacks):
             with contextlib.suppress(Exception):  # its cells report what it raises
@@ -151,7 +151,7 @@ def _planning_calls(component: Component, sources: DataSources) -> Iterator[Call
         yield component.weights_digest
     if isinstance(component, Defense):
         yield lambda: (component.identity, component.stochastic)
-        yield lambda: component.misfit((1, 28, 28))
+        yield lambda: component.incompatibility((1, 28, 28))
         yield component.weights_digest
     if isinstance(component, Attack):
         yield component.budget
