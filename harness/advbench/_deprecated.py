@@ -155,8 +155,8 @@ def renamed_attributes(
     """
     renames = {}
     for old, new in names.items():
-        place, _, name = new.rpartition(":")
-        renames[old] = place or module, name
+        owner, _, name = new.rpartition(":")
+        renames[old] = owner or module, name
     noted = {old: _note(f"{module}.{old}", ".".join(renames[old]), since, removed_in) for old in names}
 
     def __getattr__(name: str) -> Any:  # noqa: N807
@@ -165,8 +165,8 @@ def renamed_attributes(
                 return otherwise(name)
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         warnings.warn(noted[name].message(), DeprecationWarning, stacklevel=2)
-        place, new = renames[name]
-        return getattr(importlib.import_module(place), new)
+        owner, new = renames[name]
+        return getattr(importlib.import_module(owner), new)
 
     return __getattr__
 
