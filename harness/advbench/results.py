@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from advbench.report.export import Export
     from advbench.report.footer import attack_settings, failures, provenance
     from advbench.report.markdown import Markdown, code, escape
-    from advbench.report.printing import print_leaderboards
+    from advbench.report.terminal import print_leaderboards
     from advbench.session.studies import StudySession, SuiteRun
     from advbench.specs.suite import Part, Suite
 
@@ -158,7 +158,7 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
                 "code",
                 "escape",
             ),
-            "advbench.report.printing": ("print_leaderboards",),
+            "advbench.report.terminal": ("print_leaderboards",),
             "advbench.session.studies": (
                 "StudySession",
                 "SuiteRun",

@@ -179,7 +179,7 @@ def test_other_commands(call: Call, words: list[str], message: str) -> None:
 def test_no_run_to_show(call: Call, tmp_path: Path) -> None:
     called = call("leaderboard", "--store", tmp_path / "empty")
     assert called.code == 2
-    assert "holds no run yet; 'advbench matrix' makes one" in called.error_line()
+    assert "holds no run yet; 'advbench matrix' creates one" in called.error_line()
 
 
 def test_weights_that_are_there_are_not_overwritten(call: Call, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_runs_are_listed_with_what_they_take(cache: Cache, two_runs: list[str], 
 def test_damage_is_found_told_and_collected(
     cache: Cache, two_runs: list[str], store: Path, kind: str, how: str
 ) -> None:
-    assert cache("verify").out.endswith("all are whole\n")
+    assert cache("verify").out.endswith("all are intact\n")
     path = sorted((store / kind).rglob("*.*"))[0]
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 8
@@ -117,7 +117,7 @@ def test_left_and_foreign_files_are_told_and_only_the_left_ones_deleted(
     assert not part.exists()
     assert not temporary.exists()
     assert foreign.read_text() == "mine"
-    assert f"foreign, left as it is: {foreign}" in called.out
+    assert f"foreign, not touched: {foreign}" in called.out
 
 
 def test_a_removed_run_takes_along_what_is_its_own_and_the_other_is_shown_as_before(
@@ -139,7 +139,7 @@ def test_a_removed_run_takes_along_what_is_its_own_and_the_other_is_shown_as_bef
 def test_where_there_is_no_store_one_line_says_so(cache: Cache, store: Path, action: str) -> None:
     called = cache(action)
     assert called.code == 0
-    assert called.error_line() == f"there is no store at {store} yet; 'advbench matrix' makes one"
+    assert called.error_line() == f"there is no store at {store} yet; 'advbench matrix' creates it"
     assert not store.exists()
 
 

@@ -96,7 +96,7 @@ def test_a_stopped_run_ends_as_an_uninterrupted_one_and_repeats_no_cell(
     kept = modified(tmp_path / "stopped")
     assert 3 <= len(kept) < CELLS
     if number == signal.SIGINT:
-        assert f"interrupted; {len(kept)} of {CELLS} cells are finished and stored. Go on with: advbench matrix" in err
+        assert f"interrupted; {len(kept)} of {CELLS} cells are finished and stored. Resume with: advbench matrix" in err
         assert "Traceback" not in err
 
     again = start("stopped", 0.3)

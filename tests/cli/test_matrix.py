@@ -304,7 +304,7 @@ def test_the_manifest_is_written_before_anything_is_computed(
     monkeypatch.setattr("advbench.session.run.run_schedule", stop)
     called, _ = toy()
     assert called.code == 130
-    assert "0 of 2 cells are finished and stored. Go on with: advbench matrix --datasets toy" in called.err
+    assert "0 of 2 cells are finished and stored. Resume with: advbench matrix --datasets toy" in called.err
     store = Store(tmp_path / "store")
     manifest = store.read_manifest(next(store.runs()))
     assert manifest is not None

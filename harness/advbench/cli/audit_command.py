@@ -1,4 +1,4 @@
-"""``advbench audit``: what in a run says that its numbers are not to be believed."""
+"""``advbench audit``: checks a run for signs that its numbers cannot be trusted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs the command; the exit code is 1 where there is a finding."""
+    """Runs the command; the exit code is 1 if there is a finding."""
     from advbench.report import print_audit, render_audit
     from advbench.session.opening import messages, open_store, set_up_logging, tables
     from advbench.session.options import LoadOptions
@@ -32,5 +32,5 @@ def run(options: argparse.Namespace) -> int:
         print_audit(tables(), results)
     if missing:
         total = sum(bool(cell["key"]) for cell in manifest["cells"])
-        console.print(f"{missing} of {total} cells have not been run, and were not looked at")
+        console.print(f"{missing} of {total} cells have not been run and were not checked")
     return int(bool(results["findings"]))

@@ -1,4 +1,4 @@
-"""``advbench check``: holds components to their contracts."""
+"""``advbench check``: checks that components keep their contracts."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "components",
         nargs="*",
         metavar="SPEC|PLUGIN",
-        help="such as jpeg or pgd:eps=0.1, or an entry point or distribution for all that it registers (without any: "
-        "all of the files of --plugin, or else all that there is)",
+        help="such as jpeg or pgd:eps=0.1, or an entry point or distribution for all its components (default: the "
+        "components of the files of --plugin, or else all components)",
     )
-    parser.add_argument("--all-rules", action="store_true", help="also list the rules that are kept")
+    parser.add_argument("--all-rules", action="store_true", help="also list the rules that pass")
     add_data_dir(parser)
     add_plugin_flags(parser)
 
@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     """Runs the command; the exit code is 1 where a component breaks its contract.
 
     Raises:
-        PluginError: A plugin that is to be checked does not load, registers nothing, or takes a name that there is.
+        PluginError: A plugin that is to be checked does not load, registers nothing, or registers a name that exists.
         UsageError: There is nothing to check, or a component needs parameters.
     """
     from functools import partial
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     load = LoadOptions.of(vars(options))
     registry = open_registry(load, fault=partial(_fault, words=options.components))
     suites = _suites(registry, options.components)
-    targets = _targets(registry, options.components, suites)  # whatever is misspelt is said before any work
+    targets = _targets(registry, options.components, suites)  # reports misspelt names first
     ready = [target for target in targets if not target.needs]
     console, sources = tables(), data_sources(load, messages())
     broken = 0
@@ -77,10 +77,10 @@ class _Target(NamedTuple):
     """A component to check.
 
     Attributes:
-        label: What to call it: its spec, and its kind where components of other kinds have the same name.
-        component: The component, or its spec where it cannot be built.
-        needs: The parameters that must be given first, in words; or nothing.
-        unbuilt: What it raised when it was built from its defaults.
+        label: Its spec, and its kind if components of other kinds have the same name.
+        component: The component, or its spec if it cannot be built.
+        needs: A text on the parameters that must be given; empty if there are none.
+        unbuilt: The finding on the exception that was raised when it was built from its defaults.
     """
 
     label: str
@@ -90,9 +90,9 @@ class _Target(NamedTuple):
 
 
 def _fault(registry: Registry, words: Sequence[str]) -> str:
-    """What is wrong with the plugins that are to be checked, in one line, or nothing.
+    """The problems of the plugins that are to be checked, in one line; empty if there are none.
 
-    These are the files that the user gave and the plugins that are named; with neither, all that are installed.
+    These plugins are the files that the user gave and the plugins that are named; with neither, all installed ones.
     """
     plugins = _plugins(registry, words)
     whole = not plugins and not words
@@ -124,14 +124,14 @@ def _components(registry: Registry, plugins: Sequence[Plugin]) -> list[Registere
 
 
 def _suites(registry: Registry, words: Sequence[str]) -> list[str]:
-    """The suites that the plugins to be checked register: those that were named, or else the files, or else all."""
+    """The suites to check: those of the named plugins, or else of the given files, or else all."""
     plugins = _plugins(registry, words) or ([] if words else registry.plugins)
     named = {name for plugin in plugins for kind, name in plugin.contributions if kind == "suites"}
     return [name for name in registry.studies.names("suites") if name in named]
 
 
 def _targets(registry: Registry, words: Sequence[str], suites: Sequence[str]) -> list[_Target]:
-    """The components to be checked: what was named, or else all of the files, or else all that there is.
+    """The components to check: those named, or else those of the given files, or else all.
 
     Raises:
         UsageError: There is nothing to check, suites included, or a word names neither a component with a contract nor
@@ -146,8 +146,9 @@ def _targets(registry: Registry, words: Sequence[str], suites: Sequence[str]) ->
         if named:
             targets += [_at_defaults(registry, one) for one in _components(registry, named)]
             continue
-        found = resolve_all(registry, word)
-        targets += [_Target(f"{_kind(one)} {word}" if len(found) > 1 else word, one) for one in found]
+        components = resolve_all(registry, word)
+        several = len(components) > 1
+        targets += [_Target(f"{_kind(one)} {word}" if several else word, one) for one in components]
     if not words:
         plugins = _plugins(registry, ()) or registry.plugins
         targets = [_at_defaults(registry, one) for one in _components(registry, plugins)]
@@ -158,7 +159,7 @@ def _targets(registry: Registry, words: Sequence[str], suites: Sequence[str]) ->
 
 
 def _at_defaults(registry: Registry, registered: Registered) -> _Target:
-    """A component with its defaults; one of several kinds with its name is called by its kind, too."""
+    """A component with its defaults; the label includes its kind if other kinds have a component of the same name."""
     from advbench.errors import UsageError
     from advbench.specs import resolve_one
     from advbench.testing import Finding
@@ -189,9 +190,9 @@ def _print(console: Console, spec: str, findings: list[Finding], *, whole: bool)
     kept = sum(finding.passed is True for finding in findings)
     failed = [finding for finding in findings if finding.passed is False]
     skipped = len(findings) - kept - len(failed)
-    told = f"{kept} rules kept" + (f", {skipped} not asked" if skipped else "")
+    counts = f"{kept} rules kept" + (f", {skipped} skipped" if skipped else "")
     mark = Text("FAIL ", "bold red") if failed else Text("ok   ", "bold green")
-    console.print(Text.assemble(mark, (spec, "bold"), f"  {told}", f", {len(failed)} broken" if failed else ""))
+    console.print(Text.assemble(mark, (spec, "bold"), f"  {counts}", f", {len(failed)} broken" if failed else ""))
     for finding in findings:
         if finding.passed is False:
             console.print(Text.assemble(("     ", ""), (finding.rule, "bold")), soft_wrap=True)

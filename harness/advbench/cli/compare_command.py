@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     set_up_logging(messages(), 0)
     runs = options.runs or ["latest"]
     if len(runs) > 2 or (len(runs) == 2) == bool(options.defenses):
-        raise UsageError("compare either two runs, or two defenses of one run: RUN_A RUN_B, or RUN --defenses A B")
+        raise UsageError("compare either two runs or two defenses of one run: RUN_A RUN_B, or RUN --defenses A B")
     store = open_store(LoadOptions.of(vars(options)))
     manifests = [find_run(store, name) for name in runs]
     records = [_records(store, manifest) for manifest in manifests]
@@ -63,25 +63,25 @@ def _records(store: Any, manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _defense(manifest: Mapping[str, Any], name: str) -> str:
-    """The full spec of a defense of a run, from its full spec, its short one, or as much of it as one alone has."""
+    """The full spec of a defense of a run, from its full spec, its short spec, or an unambiguous part of it."""
     from advbench.api.component import closest
     from advbench.errors import UsageError
     from advbench.report import with_sweep_names
 
     cells = manifest["cells"]
     known: dict[str, str] = {cell["defense"]: cell["short"]["defense"] for cell in cells}
-    found: Sequence[str] = [full for full, short in known.items() if name in (full, short)]
-    found = found or [full for full in known if _is_part(name, full)]
-    if len(found) != 1:
-        what = "is one of several" if found else "is not"
+    matches: Sequence[str] = [full for full, short in known.items() if name in (full, short)]
+    matches = matches or [full for full in known if _is_part(name, full)]
+    if len(matches) != 1:
+        what = "is one of several" if matches else "is not"
         shown = list(dict.fromkeys(cell["short"]["defense"] for cell in with_sweep_names(cells)))
-        there = (closest(name, shown) if not found else "") or f"there are: {', '.join(shown)}"
-        raise UsageError(f"--defenses {name}: {what} in run {manifest['run']}; {there}")
-    return found[0]
+        hint = (closest(name, shown) if not matches else "") or f"there are: {', '.join(shown)}"
+        raise UsageError(f"--defenses {name}: {what} in run {manifest['run']}; {hint}")
+    return matches[0]
 
 
 def _is_part(name: str, full: str) -> bool:
-    """Whether a full spec has the components of another one, and the parameters that are given there."""
+    """Whether a spec has the same components as a full spec, and parameters that occur there."""
     from advbench.errors import SpecError
     from advbench.specs import parse_chain
 

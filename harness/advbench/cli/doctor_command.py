@@ -1,4 +1,4 @@
-"""``advbench doctor``: checks the installation; each failing line says the mend."""
+"""``advbench doctor``: checks the installation; each failing check says how to fix it."""
 
 from __future__ import annotations
 
@@ -23,16 +23,23 @@ if TYPE_CHECKING:
 
 
 _WIDTH = 27
-"""Of what was looked at; the lines are printed as they come, and none is known before."""
+"""Width of the first column. Lines are printed as checks finish, so it cannot be computed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One line: what was looked at, what was seen, and the mend where it fails."""
+    """The outcome of one check.
+
+    Attributes:
+        what: What was checked.
+        seen: What was found.
+        fix: How to fix it, or what else may be done.
+        fails: Whether the check fails.
+    """
 
     what: str
     seen: str
-    mend: str = ""
+    fix: str = ""
     fails: bool = False
 
 
@@ -48,10 +55,10 @@ def run(options: argparse.Namespace) -> int:
     findings = []
     for finding in _examine(options):
         findings.append(finding)
-        mark = "FAIL" if finding.fails else "note" if finding.mend else "ok"
+        mark = "FAIL" if finding.fails else "note" if finding.fix else "ok"
         print(f"{mark:<5}{finding.what:<{_WIDTH}} {finding.seen}")
-        if finding.mend:
-            print(f"{'':<{_WIDTH + 6}}→ {finding.mend}")
+        if finding.fix:
+            print(f"{'':<{_WIDTH + 6}}→ {finding.fix}")
     failed = sum(finding.fails for finding in findings)
     print(f"\n{failed} of {len(findings)} checks fail" if failed else f"\nall {len(findings)} checks pass")
     return int(failed > 0)
@@ -82,7 +89,7 @@ def _distributions() -> Iterator[Finding]:
 
 def _torch() -> Iterator[Finding]:
     """Whether torch imports, whether torchvision was built for it, and which devices there are."""
-    together = f"install both anew, together: {sys.executable} -m pip install --force-reinstall torch torchvision"
+    together = f"reinstall both together: {sys.executable} -m pip install --force-reinstall torch torchvision"
     try:
         import torch
     except Exception as error:  # a broken build raises more than ImportError
@@ -117,8 +124,8 @@ def _components(options: argparse.Namespace) -> Iterator[Finding]:
         if not problems:
             yield Finding(f"plugin {plugin.name}", f"{plugin.provenance}, {_counts(plugin)}")
         for problem in problems:
-            mend = f"mend or uninstall it, or leave it out: --no-plugin {plugin.name}"
-            yield Finding(f"plugin {plugin.name}", problem.message, mend, fails=True)
+            fix = f"fix or uninstall it, or disable it: --no-plugin {plugin.name}"
+            yield Finding(f"plugin {plugin.name}", problem.message, fix, fails=True)
     yield from _suites(registry.studies)
     sources = data_sources(load, Console(stderr=True))
     for registered in registry.all("datasets"):
@@ -130,7 +137,7 @@ def _components(options: argparse.Namespace) -> Iterator[Finding]:
     try:
         open_store(load).check_writable()
     except StoreError as error:
-        yield Finding("store", str(error), "give another with --store DIR", fails=True)
+        yield Finding("store", str(error), "give another folder with --store DIR", fails=True)
     else:
         yield Finding("store", f"{open_store(load).root}, writable")
 
@@ -143,8 +150,8 @@ def _suites(studies: Studies) -> Iterator[Finding]:
         try:
             load_suite(name, studies)
         except UsageError as error:  # noqa: PERF203  some dozen suites
-            mend = f"mend the file, or leave out its plugin: --no-plugin {studies.plugin_of('suites', name).name}"
-            yield Finding(f"suite {name}", str(error), mend, fails=True)
+            fix = f"fix the file, or disable its plugin: --no-plugin {studies.plugin_of('suites', name).name}"
+            yield Finding(f"suite {name}", str(error), fix, fails=True)
 
 
 def _counts(plugin: Plugin) -> str:
@@ -157,16 +164,16 @@ def _counts(plugin: Plugin) -> str:
 
 
 def _of_defaults(registered: Registered, examine: Callable[[Any], Finding | None]) -> Iterator[Finding]:
-    """What is found of a component at its defaults, where it has defaults."""
+    """The check of a component with its default parameters; none if a parameter has no default."""
     component = registered.component
     if any(parameter.required for parameter in component.parameters()):
         return
     try:
-        made = component()
+        built = component()
     except (Exception, SystemExit) as error:
-        yield Finding(f"{registered.kind[:-1]} {component.name}", describe(error), "mend its defaults", fails=True)
+        yield Finding(f"{registered.kind[:-1]} {component.name}", describe(error), "fix its defaults", fails=True)
     else:
-        finding = examine(made)
+        finding = examine(built)
         if finding is not None:
             yield finding
 
@@ -181,7 +188,7 @@ def _dataset(dataset: Dataset, sources: DataSources) -> Finding:
         return Finding(what, location)
     npm = "npm is on the PATH" if shutil.which("npm") else "npm is not on the PATH"
     return Finding(
-        what, f"not here yet; downloaded when first used ({npm})", "or give your own copy with --data-dir DIR"
+        what, f"not downloaded yet; downloaded when first used ({npm})", "or give your own copy with --data-dir DIR"
     )
 
 
@@ -194,7 +201,7 @@ def _model(model: Model) -> Finding:
 
 
 def _defense(defense: Defense) -> Finding | None:
-    """Nothing for a defense without weights."""
+    """The check of the weights of a defense; None if it has none."""
     try:
         if defense.weights_digest() is None:
             return None

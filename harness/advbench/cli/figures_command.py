@@ -1,15 +1,25 @@
-"""``advbench figures``: figures of an earlier run, for print."""
+"""``advbench figures``: figures of a stored run, for print."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from advbench.cli.flags import add_data_dir, add_plugin_flags, add_run, add_store
-from advbench.session.values import at_least, device
+from advbench.cli.flags import add_data_dir, add_device, add_plugin_flags, add_run, add_store
+from advbench.session.values import at_least
+
+if TYPE_CHECKING:
+    from advbench.analysis import CellExamples
+    from advbench.evaluation.work.example_images import ExampleImages
+    from advbench.store import Store
 
 KINDS = ("attacks", "reconstructions", "strips", "confusion", "eps", "sweep", "scatter")
-"""The kinds of figures, with which their files' names begin."""
+"""The kinds of figures. The names of their files begin with these."""
+
+OF_IMAGES = {"attacks", "reconstructions", "strips"}
+"""The kinds of figures that show images, for which components are loaded."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,20 +27,97 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write to, made if missing")
     parser.add_argument(
-        "--format", nargs="+", choices=("png", "svg", "pdf"), default=["png"], help="in which formats (default: png)"
+        "--format", nargs="+", choices=("png", "svg", "pdf"), default=["png"], help="file formats (default: png)"
     )
     parser.add_argument(
-        "--samples", type=at_least(0), default=8, metavar="N", help="samples in figures of images; 0 draws none of them"
+        "--samples",
+        type=at_least(0),
+        default=8,
+        metavar="N",
+        help="samples in figures of images; 0 draws no such figure",
     )
     parser.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS), help="which figures (default: all)")
     add_store(parser)
     add_data_dir(parser)
-    parser.add_argument("--device", type=device, default="auto", metavar="auto|cpu|cuda:N", help="where to compute")
+    add_device(parser)
     add_plugin_flags(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs the command."""
-    from advbench.cli.figures_run import draw_figures
+    """Runs the command.
 
-    return draw_figures(options)
+    Raises:
+        UsageError: The run or the folder cannot be used, or matplotlib is missing.
+    """
+    from advbench.errors import UsageError, describe
+    from advbench.session.opening import messages, open_store, print_line, set_up_logging
+    from advbench.session.options import LoadOptions
+    from advbench.session.stored_runs import find_run, read_results
+
+    try:
+        from advbench.report import figures
+    except ImportError as error:
+        raise UsageError(f"figures need matplotlib: pip install 'advbench[figures]' ({describe(error)})") from error
+    console, load = messages(), LoadOptions.of(vars(options))
+    set_up_logging(console, 0)
+    store, folder = open_store(load), options.output
+    manifest = find_run(store, options.run)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--output {folder}: cannot be made: {error.strerror}") from error
+    results, _ = read_results(store, manifest)
+    cells = manifest["cells"]
+    details = _details(store, manifest)
+    examples: dict[int, CellExamples] = {}
+    if options.samples and OF_IMAGES & set(options.only):
+        from advbench.session.example_images import example_images_of
+
+        images = example_images_of(load, console, manifest, options.samples)
+        examples, notes = _example_images(images, cells, details)
+        for note in notes:
+            print_line(console, note)
+    drawings = (
+        *figures.draw_images(cells, examples, options.samples),
+        *figures.draw_confusions(cells, details, manifest.get("class_names", {})),
+        *figures.draw_charts(results),
+    )
+    selected = [drawing for drawing in figures.distinct(drawings) if drawing.name.partition("-")[0] in options.only]
+    for drawing in selected:
+        try:
+            paths = figures.save(drawing, folder, list(dict.fromkeys(options.format)))
+        except OSError as error:
+            raise UsageError(f"--output {folder}: {drawing.name} cannot be written: {error.strerror}") from error
+        for path in paths:
+            print_line(console, f"wrote {path}: {drawing.what}")
+    if not selected:
+        print_line(console, f"run {manifest['run']} has no data for these figures")
+    return 0
+
+
+def _details(store: Store, manifest: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+    """Confusion matrix and histograms of each finished cell, by its index in the manifest."""
+    from advbench.analysis import cell_details
+
+    details = {}
+    for index, described in enumerate(manifest["cells"]):
+        record = store.read_record("cells", described["key"], arrays=True) if described["key"] else None
+        if record is not None and record["status"] == "ok":
+            details[index] = cell_details(record, described.get("norm"))
+    return details
+
+
+def _example_images(
+    images: ExampleImages, cells: list[dict[str, Any]], finished: Mapping[int, Any]
+) -> tuple[dict[int, CellExamples], list[str]]:
+    """The samples of the finished cells, and notes on cells whose samples cannot be loaded."""
+    from advbench.errors import describe
+
+    examples, notes = {}, dict[str, None]()
+    for index in finished:
+        try:
+            examples[index] = images.of(cells[index])
+        except (Exception, SystemExit) as error:  # noqa: PERF203  an error in one cell leaves the others
+            what = ", ".join(cells[index]["short"][name] for name in ("dataset", "model", "defense"))
+            notes[f"no images of {what}: {describe(error)}"] = None
+    return examples, list(notes)

@@ -1,4 +1,4 @@
-"""``advbench info``: one component's parameters, plugin and source."""
+"""``advbench info``: the parameters, plugin and source of one component."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def run(options: argparse.Namespace) -> int:
         return 0
     terms = parse_chain(options.name)
     if len(terms) > 1:
-        raise SpecError(f"{options.name!r}: one component at a time")
+        raise SpecError(f"{options.name!r}: give one component at a time")
     name, given = next(expand(terms))[0]
     for registered in registry.find(name):
-        registered.component.parse(given)  # says what is wrong with what was given
+        registered.component.parse(given)  # raises an error if a parameter is wrong
         _print(tables(), registered, given)
     return 0
 

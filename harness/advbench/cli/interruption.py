@@ -1,4 +1,4 @@
-"""Long commands that are interrupted say what is kept and how to go on. Imports neither torch nor rich."""
+"""Long commands that are interrupted report what is stored and how to resume. Imports neither torch nor rich."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["resumable"]
 
 
 def resumable(options: argparse.Namespace, body: Callable[[TextIO], int]) -> int:
-    """Runs a command's body; whenever it is interrupted, says how to go on.
+    """Runs the body of a command; if it is interrupted, reports how to resume.
 
     Args:
-        options: What was typed.
-        body: Does the work and returns the exit code. It is given the real stdout, for tables; whatever
-            components print goes to stderr.
+        options: The parsed flags.
+        body: Does the work and returns the exit code. Its argument is the real stdout, for tables; what components
+            print goes to stderr.
 
     Returns:
         The body's exit code, or 130.
@@ -31,25 +31,25 @@ def resumable(options: argparse.Namespace, body: Callable[[TextIO], int]) -> int
         with stdout_kept() as stdout:
             return body(stdout)
     except KeyboardInterrupt as interruption:
-        kept = str(interruption) or "nothing was lost"
+        stored = str(interruption) or "no result is lost"
         command = _resuming_command(options.words)
-        print(f"advbench {options.command}: interrupted; {kept}. Go on with: {command}", file=sys.stderr)
+        print(f"advbench {options.command}: interrupted; {stored}. Resume with: {command}", file=sys.stderr)
         return 130
 
 
 def _resuming_command(words: Sequence[str]) -> str:
-    """The command as it was typed, but for ``--rerun all``, which would begin anew what is done."""
+    """The command as it was typed, without ``--rerun all``, which would repeat finished cells."""
     kept = list(words)
     if "--rerun=all" in kept:
         kept.remove("--rerun=all")
-    for place in range(len(kept) - 1):
-        if kept[place : place + 2] == ["--rerun", "all"]:
-            del kept[place : place + 2]
+    for index in range(len(kept) - 1):
+        if kept[index : index + 2] == ["--rerun", "all"]:
+            del kept[index : index + 2]
             break
     return shlex.join(["advbench", *kept])
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    """What asks the process to end counts as Ctrl-C."""
+    """Handles SIGTERM like Ctrl-C."""
     del number, frame
     raise KeyboardInterrupt

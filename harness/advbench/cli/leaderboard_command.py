@@ -1,4 +1,4 @@
-"""``advbench leaderboard``: shows the leaderboard of an earlier run again, computing nothing."""
+"""``advbench leaderboard``: shows the leaderboard of a stored run without computing anything."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Runs the command."""
     from advbench.report import plan_exports, print_leaderboards, write_export
-    from advbench.session.opening import messages, open_registry, open_store, set_up_logging, tables
+    from advbench.session.opening import messages, open_registry, open_store, print_line, set_up_logging, tables
     from advbench.session.options import LoadOptions
     from advbench.session.page_details import with_page_details
     from advbench.session.stored_runs import find_run, read_results
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     exported = with_page_details(results, exports, store, manifest, None)
     for export in exports:
         write_export(export, exported)
-        console.print(f"wrote {export.path}", markup=False, soft_wrap=True)
+        print_line(console, f"wrote {export.path}")
     print_leaderboards(tables(), results, options.format)
     if missing:
         total = sum(bool(cell["key"]) for cell in manifest["cells"])

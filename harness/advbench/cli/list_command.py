@@ -1,4 +1,4 @@
-"""``advbench list``: the components there are."""
+"""``advbench list``: the registered components."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ALL = (*_KINDS, *_NAMED)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
     parser.add_argument(
-        "kinds", nargs="*", metavar="KIND", help=f"one or more of {', '.join(_ALL)}; without: the first four"
+        "kinds", nargs="*", metavar="KIND", help=f"one or more of {', '.join(_ALL)} (default: the first four)"
     )
     parser.add_argument("--format", choices=("table", "json"), default="table", help="how to print")
     add_plugin_flags(parser)
@@ -42,9 +42,9 @@ def run(options: argparse.Namespace) -> int:
             raise UsageError(f"unknown kind {kind!r}; {hint}")
     registry = open_registry(LoadOptions.of(vars(options)))
     kinds = options.kinds or _USUAL
-    found = [registered for kind in kinds if kind in _KINDS for registered in registry.all(kind)]
+    components = [registered for kind in kinds if kind in _KINDS for registered in registry.all(kind)]
     if options.format == "json":
-        entries: list[Mapping[str, object]] = [_described(registered) for registered in found]
+        entries: list[Mapping[str, object]] = [_described(registered) for registered in components]
         entries += [entry for kind in kinds if kind in _NAMED for entry in _named(registry, kind)]
         print(json.dumps(entries, indent=2, ensure_ascii=False))
         return 0
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     for kind in kinds:
         rows = [
             (one.component.name, one.component.summary(), one.component.source or "—", one.plugin.provenance)
-            for one in found
+            for one in components
             if one.kind == kind
         ]
         if kind in _NAMED:

@@ -1,4 +1,4 @@
-"""The ``advbench`` command: finds the subcommand, runs it, turns what is raised into an exit code."""
+"""The ``advbench`` command: runs the subcommand and turns exceptions into exit codes."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ COMMANDS = {
     "matrix": "run every combination of attacks and defenses and show the leaderboard",
     "leaderboard": "show the leaderboard of an earlier run again",
     "report": "write an earlier run as one page for the browser",
-    "figures": "draw an earlier run's figures for print",
-    "audit": "look for what says that a run's numbers are not to be believed",
+    "figures": "draw the figures of an earlier run for print",
+    "audit": "check a run for signs that its numbers cannot be trusted",
     "compare": "compare two defenses of a run, or two runs, on the same samples",
-    "reproduce": "run a paper's experiments and say which of its claims hold",
-    "cache": "look after the store of results: what is in it, whether it is whole, what can go",
-    "train": "train a model's weights by its recipe",
-    "list": "list attacks, defenses, models, datasets",
-    "info": "show a component's parameters, plugin and source",
-    "plugins": "show what each plugin registers, and problems",
-    "check": "hold components to the contracts that plugins keep",
-    "new-plugin": "write a small complete package for a component of your own",
-    "doctor": "check the installation, and say how to mend what fails",
+    "reproduce": "run the experiments of a paper and report which of its claims hold",
+    "cache": "list, verify and clean the store of results",
+    "train": "train the weights of a component by its recipe",
+    "list": "list attacks, defenses, models and datasets",
+    "info": "show the parameters, plugin and source of a component",
+    "plugins": "list the plugins, what they register, and their problems",
+    "check": "check that components keep their contracts",
+    "new-plugin": "create a small complete package for a component of your own",
+    "doctor": "check the installation and say how to fix problems",
 }
-"""The subcommands, each in the module of its name, with what they do."""
+"""The subcommands with their help texts, each in the module of its name."""
 
 OK, SOME_FAILED, USAGE, INTERNAL, PLUGIN, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -43,10 +43,10 @@ OK, SOME_FAILED, USAGE, INTERNAL, PLUGIN, INTERRUPTED = 0, 1, 2, 3, 4, 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code.
 
-    0: all well; 1: some cells failed; 2: usage error; 3: internal error; 4: plugin failure under
+    0: success; 1: some cells failed; 2: usage error; 3: internal error; 4: plugin failure under
     ``--strict-plugins`` or in ``advbench check``; 130: interrupted.
     """
-    # Read when torch is first imported. Threads that spin while they wait make a busy machine several times slower.
+    # torch reads this when it is imported. Threads that wait actively make a busy machine several times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     words = list(sys.argv[1:] if arguments is None else arguments)
     command = next((word for word in words if not word.startswith("-")), "")
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{prog}: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has gone; keep the interpreter from flushing into the closed pipe.
+        # The reader of stdout is gone; this keeps the interpreter from flushing into the closed pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INTERRUPTED
     except OSError as error:
@@ -79,7 +79,7 @@ def _run(words: list[str]) -> int:
     parser = CommandParser(
         prog="advbench",
         description="A plugin-based benchmark for adversarial robustness: does this defense really work?",
-        epilog="'advbench COMMAND --help' tells more. 'advbench matrix' without arguments is a good beginning.",
+        epilog="'advbench COMMAND --help' shows the flags. Start with 'advbench matrix' without arguments.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"advbench {__version__}")
@@ -111,7 +111,7 @@ def _run(words: list[str]) -> int:
 
 
 def _prepare_streams() -> None:
-    """Lets output go nowhere where it is closed, and replaces what its encoding does not have."""
+    """Discards output to closed streams, and replaces characters that a stream cannot encode."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:

@@ -1,4 +1,4 @@
-"""``advbench new-plugin``: a small complete package to begin from."""
+"""``advbench new-plugin``: creates a small complete package to start from."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ def run(options: argparse.Namespace) -> int:
     package = NewPackage(options.folder, options.kind)
     for file in package.write():
         print(file)
-    print(f"\nIt is complete: 'pip install -e {options.folder}' registers the {package.kind} {package.name!r}, and")
-    print(f"'advbench check {package.name}' holds it to its contract. Now make {package.module}.py yours.")
+    print(
+        f"\nThe package is complete: 'pip install -e {options.folder}' registers the {package.kind} {package.name!r},"
+    )
+    print(f"and 'advbench check {package.name}' checks that it keeps its contract. Now edit {package.module}.py.")
     return 0

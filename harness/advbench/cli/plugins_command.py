@@ -1,4 +1,4 @@
-"""``advbench plugins``: what each plugin registers, and what is wrong with any."""
+"""``advbench plugins``: what each plugin registers, and its problems."""
 
 from __future__ import annotations
 

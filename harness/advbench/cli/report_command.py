@@ -1,4 +1,4 @@
-"""``advbench report``: an earlier run as one page for the browser."""
+"""``advbench report``: a stored run as one HTML page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", type=Path, default=Path("report.html"), metavar="FILE", help="the page to write, an .html file"
     )
     parser.add_argument(
-        "--samples", type=at_least(0), default=6, metavar="N", help="samples shown of each cell; 0 loads no component"
+        "--samples",
+        type=at_least(0),
+        default=6,
+        metavar="N",
+        help="samples shown for each cell; with 0 no component is loaded",
     )
     add_store(parser)
     add_data_dir(parser)
@@ -27,8 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Runs the command."""
     from advbench.report import Html, plan_outputs, write_export
-    from advbench.session.example_images import example_images_of
-    from advbench.session.opening import messages, open_store, set_up_logging
+    from advbench.session.opening import messages, open_store, print_line, set_up_logging
     from advbench.session.options import LoadOptions
     from advbench.session.page_details import page_details
     from advbench.session.stored_runs import find_run, read_results
@@ -40,12 +43,16 @@ def run(options: argparse.Namespace) -> int:
     manifest = find_run(store, options.run)
     (export,) = plan_outputs([Html()], [str(options.output)], manifest["name"], "--output")
     results, missing = read_results(store, manifest)
-    examples = example_images_of(load, console, manifest, options.samples) if options.samples else None
+    examples = None
+    if options.samples:
+        from advbench.session.example_images import example_images_of
+
+        examples = example_images_of(load, console, manifest, options.samples)
     details = page_details(store, manifest, examples)
     write_export(export, {**results, "details": details})
     for note in details["notes"]:
-        console.print(note, markup=False, soft_wrap=True)
-    console.print(f"wrote {export.path}", markup=False, soft_wrap=True)
+        print_line(console, note)
+    print_line(console, f"wrote {export.path}")
     if missing:
         total = sum(bool(cell["key"]) for cell in manifest["cells"])
         console.print(f"{missing} of {total} cells have not been run; repeat the command of the run to run them")

@@ -1,4 +1,4 @@
-"""``advbench train``: trains a component's weights by its recipe."""
+"""``advbench train``: trains the weights of a component by its recipe."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
     parser.add_argument("name", help="the model or defense to train, such as mnist-cnn or vqvae:noise=0.25")
     parser.add_argument("--recipe", metavar="NAME", help="one of the component's recipes; default: its first")
-    parser.add_argument("--dataset", metavar="NAME", help="what to train on, where the component leaves the choice")
+    parser.add_argument("--dataset", metavar="NAME", help="what to train on, if the component offers a choice")
     parser.add_argument(
         "--noise", metavar="X", help="strength of the noise on training images; the same as NAME:noise=X"
     )
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="where to write the weights; default: the component's name"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace weights that are there")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing weights")
     parser.add_argument("--epochs", type=at_least(1), metavar="N", help="default: the recipe's own number")
     parser.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="seed of weights and order")
     add_device(parser)
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     if not output.parent.is_dir():
         raise UsageError(f"--output {output}: the folder {output.parent} does not exist; make it first")
     if output.exists() and not options.overwrite:
-        raise UsageError(f"--output {output}: is there already; give another file, or --overwrite to replace it")
+        raise UsageError(f"--output {output}: exists already; give another file, or --overwrite to replace it")
     sources = data_sources(load, console)
     bar = _Bar(console)
     where = torch.device(pick_device(options.device))
@@ -76,14 +76,14 @@ def run(options: argparse.Namespace) -> int:
         report=bar.report,
     )
     if job.checkpoint.exists():
-        console.print(f"going on from {job.checkpoint}", markup=False, soft_wrap=True)
+        console.print(f"resuming from {job.checkpoint}", markup=False, soft_wrap=True)
     try:
         with bar:
             sidecar = trainable.train(job)
     except KeyboardInterrupt:
-        kept = f"what was trained is in {job.checkpoint}" if job.checkpoint.exists() else "nothing was kept yet"
+        kept = f"the checkpoint is {job.checkpoint}" if job.checkpoint.exists() else "there is no checkpoint yet"
         command = shlex.join(["advbench", *options.words])
-        print(f"advbench train: interrupted; {kept}. Go on with: {command}", file=sys.stderr)
+        print(f"advbench train: interrupted; {kept}. Resume with: {command}", file=sys.stderr)
         return 130
     console.print(f"wrote {output}", markup=False, soft_wrap=True)
     for key, value in sidecar.items():
@@ -94,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _chosen(name: str, flag: str, given: str | None, offered: list[str], *, ask: bool) -> str:
-    """What the user chose of what a component offers; the first where nothing was chosen and nothing must be."""
+    """The user's choice among what a component offers; without one the first, unless ``ask`` requires a choice."""
     from advbench.api import UsageError, closest
 
     there_are = f"{name} has: {', '.join(offered)}"
@@ -112,12 +112,12 @@ def _with_parameter(spec: str, key: str, value: str) -> str:
 
 
 def _trainable(registry: Registry, text: str) -> tuple[Component, Trainable]:
-    """The component of a spec, which must have a recipe."""
+    """The component of a spec, twice: as a component and as one with training recipes."""
     from advbench.api import Trainable, UsageError
     from advbench.specs import parse_chain, resolve_one
 
     name = parse_chain(text)[0].name
-    registered = [found for found in registry.find(name) if issubclass(found.component, Trainable)]
+    registered = [one for one in registry.find(name) if issubclass(one.component, Trainable)]
     if not registered:
         kinds = ("models", "defenses")
         names = [r.component.name for kind in kinds for r in registry.all(kind) if issubclass(r.component, Trainable)]
@@ -146,7 +146,7 @@ def _load_model(registry: Registry, spec: str, where: torch.device) -> torch.nn.
 
 
 class _Bar:
-    """A progress bar in a terminal; elsewhere one line an epoch."""
+    """A progress bar in a terminal; elsewhere one line for each epoch."""
 
     def __init__(self, console: Console) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn

@@ -38,12 +38,14 @@ class LiveObjects:
         self.names: list[str] = []
         self.unkept: list[str] = []
 
-    def specs(self, axis: str, given: Any) -> list[str]:
-        """The specs of what was given for an axis: one object, several, or a dictionary of names to objects.
+    def specs(self, axis: str, given: Any) -> list[str] | None:
+        """The specs of what was given for an axis: one thing, several, or a dictionary of names to things.
 
         Raises:
-            UsageError: An object cannot be used for this axis.
+            UsageError: A thing cannot stand there.
         """
+        if given is None:
+            return None
         if isinstance(given, Mapping):
             return [self._named(axis, str(name), thing) for name, thing in given.items()]
         several = isinstance(given, Sequence) and not isinstance(given, str) and not is_data(given)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import dataclasses
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from advbench.live.arguments import run_options
 from advbench.live.components import LiveObjects
 from advbench.live.results import Results
 from advbench.process.stdout import stdout_kept
+from advbench.session.options import RunOptions
 from advbench.session.run import MatrixRun
 from advbench.session.session import Session
 from advbench.session.suites import recipe, suite_of, suites_by_seed
@@ -74,10 +74,8 @@ def matrix(
     session = Session(options)
     live = LiveObjects(session.registry)
     objects = {"datasets": datasets, "models": models, "attacks": attacks, "defenses": defenses}
-    specs: dict[str, Any] = {
-        axis: tuple(live.specs(axis, given)) for axis, given in objects.items() if given is not None
-    }
-    options = dataclasses.replace(options, **specs)
+    given = {axis: specs for axis, value in objects.items() if (specs := live.specs(axis, value)) is not None}
+    options = RunOptions.of({**vars(options), **given})
     if live.names and not session.executor.in_process:
         raise UsageError(
             f"jobs={options.jobs}: {live.names[0]!r} exists in this process only; use jobs=1 and no other executor"

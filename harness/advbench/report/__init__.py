@@ -8,9 +8,8 @@ from advbench.report.data_files import rows_of
 from advbench.report.export import Export, plan_exports, plan_outputs, write_export
 from advbench.report.notebook import leaderboards_html
 from advbench.report.page import Gallery, Html
-from advbench.report.printing import print_leaderboards
 from advbench.report.sweeps import with_sweep_names
-from advbench.report.terminal import print_results
+from advbench.report.terminal import print_leaderboards, print_results
 
 __all__ = [
     "Export",

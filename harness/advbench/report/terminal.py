@@ -1,4 +1,4 @@
-"""Leaderboards in the terminal."""
+"""Leaderboards on a console: as tables that fit it, as plain columns, or as Markdown."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from rich.text import Text
 
 from advbench.report.board import Board, BoardCell, Column, make_boards
 from advbench.report.footer import READING, attack_settings, failures, provenance
+from advbench.report.markdown import Markdown
+from advbench.report.plain import plain_text
 
-__all__ = ["print_results"]
+__all__ = ["print_leaderboards", "print_results"]
 
 _PIECE = re.compile(r"[^ =,_:+]*[ =,_:+]?")
 """A part of a spec with the sign after which a line may end."""
@@ -31,6 +33,20 @@ _NAMES = 30
 
 _WORD = 30
 """Longer words, such as paths, are broken anywhere rather than make a column wider."""
+
+
+def print_leaderboards(console: Console, results: Mapping[str, Any], form: str) -> None:
+    """Prints every leaderboard.
+
+    Args:
+        console: Where to print.
+        results: All results.
+        form: ``table`` for tables that fit the console; ``plain`` or ``markdown`` for text of any width.
+    """
+    if form == "table":
+        print_results(console, results)
+    else:
+        console.file.write(plain_text(results) if form == "plain" else Markdown().render(results))
 
 
 def print_results(console: Console, results: Mapping[str, Any]) -> None:

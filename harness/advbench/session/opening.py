@@ -30,6 +30,7 @@ __all__ = [
     "open_registry",
     "open_store",
     "plugin_files",
+    "print_line",
     "set_up_logging",
     "tables",
 ]
@@ -121,6 +122,11 @@ def tables(stream: TextIO | None = None) -> Console:
     if stream.isatty():
         return _Console(highlight=False, file=stream)
     return _Console(highlight=False, width=_PIPE_WIDTH, file=cast("IO[str]", _Unpadded(stream)))
+
+
+def print_line(console: Console, line: str) -> None:
+    """Prints text as it is: without markup, and without line breaks that it does not have."""
+    console.print(line, markup=False, soft_wrap=True)
 
 
 class _Console(Console):

@@ -98,7 +98,7 @@ class LoadOptions:
         Args:
             flags: Values by name, such as ``vars()`` of an ``argparse.Namespace``. Other names are ignored, and missing
                 ones have their defaults.
-            **replaced: Values that take the place of those in ``flags``.
+            **replaced: Values that replace those in ``flags``.
         """
         names = {field.name for field in dataclasses.fields(cls)}
         values: dict[str, Any] = {name: value for name, value in {**flags, **replaced}.items() if name in names}

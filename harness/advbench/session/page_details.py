@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from advbench.analysis import cell_details
 from advbench.errors import describe
-from advbench.evaluation.work.example_images import ExampleImages
 from advbench.report import Export, Gallery, Html
 from advbench.store import Store
+
+if TYPE_CHECKING:  # it imports torch, which commands that show stored numbers only do not need
+    from advbench.evaluation.work.example_images import ExampleImages
 
 __all__ = ["MOST_DETAILED", "MOST_SHOWN", "SAMPLES", "page_details", "with_page_details"]
 

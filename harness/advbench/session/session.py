@@ -7,8 +7,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from advbench.api import Executor
 from advbench.errors import UsageError
 from advbench.evaluation.work.behaviour.ask import Answers
@@ -22,6 +20,7 @@ from advbench.session.opening import (
     open_registry,
     open_store,
     plugin_files,
+    print_line,
     set_up_logging,
 )
 from advbench.session.options import RunOptions
@@ -96,7 +95,7 @@ class Session:
     def say(self, line: str) -> None:
         """Prints a message on stderr, unless quiet."""
         if not self.quiet:
-            self.console.print(line, markup=False, soft_wrap=True)
+            print_line(self.console, line)
 
     def say_once(self, line: str) -> None:
         """Prints a message, unless an earlier run of the same command has printed it."""
@@ -141,6 +140,8 @@ class Session:
     def _gpus(self, device: str) -> int:
         if self.executor.in_process or device == "cpu" or self.options.device not in ("auto", "cuda"):
             return 0
+        import torch
+
         return max(1, torch.cuda.device_count())
 
     def _environment(self, device: str) -> Environment:
@@ -168,4 +169,6 @@ def _threads(jobs: int) -> int | None:
     """
     if jobs == 1 or any(os.environ.get(name) for name in THREAD_VARIABLES):
         return None
+    import torch
+
     return max(1, torch.get_num_threads() // jobs)

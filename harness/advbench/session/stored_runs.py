@@ -27,7 +27,7 @@ def find_id(store: Store, name: str) -> str:
     """
     runs = list(store.runs())
     if not runs:
-        raise UsageError(f"the store {store.root} holds no run yet; 'advbench matrix' makes one")
+        raise UsageError(f"the store {store.root} holds no run yet; 'advbench matrix' creates one")
     latest = _LATEST.fullmatch(name)
     back = int(latest["back"] or 0) if latest else 0
     matches = runs[back : back + 1] if latest else [run for run in runs if run.startswith(name)]

@@ -197,7 +197,7 @@ def test_an_interruption_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "advbench reproduce: interrupted; paper: " in err
-    assert "of 36 cells are finished and stored. Go on with: advbench reproduce paper --plugin" in err
+    assert "of 36 cells are finished and stored. Resume with: advbench reproduce paper --plugin" in err
     assert "--rerun" not in err
 
 

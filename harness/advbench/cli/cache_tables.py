@@ -1,0 +1,153 @@
+"""The tables and texts that ``advbench cache`` prints: runs, kinds of entries, sizes and counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from advbench.store import Store
+from advbench.store.inventory import HOUR, KINDS, File, Run, Stock, size_of
+
+__all__ = ["by_kind", "counted", "described", "freed", "kinds_table", "runs_table", "shown_path", "size_text"]
+
+_DAY = 24 * HOUR
+_LONGEST_NAME = 24
+_WORDS = {
+    "adversarial": ("adversarial", "adversarial"),
+    "clean": ("clean", "clean"),
+    "cells": ("cell", "cells"),
+    "networks": ("network's answers", "networks' answers"),
+    "runs": ("manifest", "manifests"),
+    "temporary": ("temporary file", "temporary files"),
+}
+"""The kinds of files, singular and plural."""
+
+
+def described(store: Store, stock: Stock) -> dict[str, Any]:
+    """The contents of a store as ``ls --format json`` prints them."""
+    inventory = stock.inventory
+    return {
+        "store": str(store.root),
+        "runs": [
+            {
+                "run": run.name,
+                "name": run.manifest.get("name"),
+                "command": run.manifest.get("command"),
+                "created": run.manifest.get("created"),
+                "updated": run.manifest.get("updated"),
+                "schema": run.manifest.get("schema"),
+                "cells": {"stored": run.stored, "all": run.cells},
+                "bytes": size_of(inventory.files(run.references)),
+                "bytes_alone": size_of(stock.alone([run])),
+            }
+            for run in stock.runs
+        ],
+        "totals": {what: {"files": len(files), "bytes": size_of(files)} for what, files in _totals(stock)},
+    }
+
+
+def runs_table(stock: Stock, now: float) -> Table:
+    """The runs with their ages and sizes.
+
+    Args:
+        stock: The contents of a store.
+        now: The current time, in seconds since the epoch.
+    """
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True)
+    for heading in ("run", "suite", "created", "used", "cells", "size", "alone"):
+        table.add_column(heading, no_wrap=True, justify="left" if heading in ("run", "suite") else "right")
+    table.add_column("command", no_wrap=True, overflow="ellipsis", ratio=1)  # takes the remaining width
+    for run in stock.runs:
+        table.add_row(*(Text(text) for text in _row(stock, run, now)))
+    return table
+
+
+def kinds_table(stock: Stock) -> Table:
+    """The number and size of the files of each kind."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("what", "files", "size"):
+        table.add_column(heading, no_wrap=True, justify="left" if heading == "what" else "right")
+    for what, files in _totals(stock):
+        if files or what in (*KINDS, "unreferenced", "left_behind"):
+            name = "no run refers to" if what == "unreferenced" else what.replace("_", " ")
+            table.add_row(name, f"{len(files):,}", size_text(size_of(files)))
+        if what == KINDS[-1]:
+            everything = stock.inventory.files()
+            table.add_row("all", f"{len(everything):,}", size_text(size_of(everything)), end_section=True)
+    return table
+
+
+def by_kind(files: Iterable[File]) -> str:
+    """The number of files of each kind, such as ``2 adversarial, 1 clean``."""
+    counts = Counter(file.kind for file in files)
+    return ", ".join(counted(counts[kind], *_WORDS[kind]) for kind in _WORDS if counts[kind])
+
+
+def freed(files: Collection[File], *, dry_run: bool) -> str:
+    """How much space the deletion of files frees."""
+    if not files:
+        return "there is nothing to delete"
+    verb = "would free" if dry_run else "freed"
+    return f"{verb} {size_text(size_of(files))} in {counted(len(files), 'file', 'files')}"
+
+
+def counted(count: float, one: str, several: str) -> str:
+    """A number with its noun in the singular or plural."""
+    number = f"{count:,}" if isinstance(count, int) else f"{count:g}"
+    return f"{number} {one if count == 1 else several}"
+
+
+def size_text(size: float) -> str:
+    """A number of bytes for people, such as ``1.5 MiB``."""
+    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
+        if size < 1024 or unit == "TiB":
+            break
+        size /= 1024
+    return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+
+
+def shown_path(file: File) -> str:
+    """The path of a file, with unprintable characters replaced."""
+    return "".join(character if character.isprintable() else "�" for character in file.name)
+
+
+def _totals(stock: Stock) -> Iterator[tuple[str, Sequence[File]]]:
+    """The files by kind, then those that need attention, by their state."""
+    files = stock.inventory.files()
+    for kind in KINDS:
+        yield kind, [file for file in files if file.kind == kind]
+    yield "unreferenced", stock.unreferenced()
+    yield "damaged_manifests", stock.damaged
+    yield "left_behind", stock.inventory.left_behind
+    yield "being_written", stock.inventory.being_written
+    yield "foreign", stock.inventory.foreign
+
+
+def _row(stock: Stock, run: Run, now: float) -> Iterator[str]:
+    name = str(run.manifest.get("name"))
+    yield run.name
+    yield name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+    yield _age(run.manifest, "created", now)
+    yield _age(run.manifest, "updated", now)
+    yield f"{run.stored}/{run.cells}"
+    yield size_text(size_of(stock.inventory.files(run.references)))
+    yield size_text(size_of(stock.alone([run])))
+    yield str(run.manifest.get("command"))
+
+
+def _age(manifest: Mapping[str, Any], field: str, now: float) -> str:
+    """The time since a date of a manifest, in a suitable unit."""
+    try:
+        seconds = now - datetime.fromisoformat(manifest[field]).timestamp()
+    except (KeyError, TypeError, ValueError):
+        return "—"
+    for unit, length, least in (("d", _DAY, 2 * _DAY), ("h", HOUR, HOUR), ("min", 60.0, 60.0)):
+        if seconds >= least:
+            return f"{seconds // length:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
