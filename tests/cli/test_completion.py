@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from advbench.evaluation.threat import THREATS
+from advbench.evaluation.plan.threats import THREATS
 from tests.conftest import Called
 
 from advbench.cli.completion import completion_script
