@@ -137,7 +137,7 @@ def _warn_at(member: Any, cls: type, message: str) -> None:
 
 
 def renamed_attributes(
-    module: str, since: str, removed_in: str, otherwise: Callable[[str], Any] | None = None, **names: str
+    module: str, since: str, removed_in: str, otherwise: Callable[[str], Any] | None = None, /, **names: str
 ) -> Callable[[str], Any]:
     """The ``__getattr__`` of a module whose functions, classes or constants have new names.
 
@@ -150,7 +150,7 @@ def renamed_attributes(
         module: The module's ``__name__``.
         since: The version that deprecates the old names.
         removed_in: The first version without them.
-        otherwise: The module's own ``__getattr__``, for all other names.
+        otherwise: The ``__getattr__`` for all other names; without one they do not exist.
         **names: New names by the old ones: of the same module, or as ``other.module:name``.
     """
     renames = {}

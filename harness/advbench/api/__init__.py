@@ -201,4 +201,4 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
             ),
         },
     )
-    __getattr__ = renamed_attributes(__name__, "0.2", "0.4", otherwise=_lazy_name, fill="load_state")
+    __getattr__ = renamed_attributes(__name__, "0.2", "0.4", _lazy_name, fill="load_state")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from advbench import __version__
+from advbench._version import __version__
 from advbench.cli.flags import add_data_dir, add_plugin_flags, add_store
 from advbench.errors import StoreError, UsageError, describe
 

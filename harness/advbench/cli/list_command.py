@@ -93,7 +93,7 @@ def _described(registered: Registered) -> dict[str, object]:
 
 def _named(registry: Registry, kind: str) -> list[dict[str, str]]:
     """The suites or studies there are, by name; a suite that cannot be read has the reason as its summary."""
-    from advbench import __version__
+    from advbench._version import __version__
     from advbench.errors import UsageError
     from advbench.specs import load_suite, shipped_suites
 

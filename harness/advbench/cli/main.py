@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from advbench import __version__
+from advbench._version import __version__
 from advbench.cli.parser import CommandParser, HelpFormatter
 from advbench.errors import PluginError, UsageError
 from advbench.process.exits import ProcessExitError, exits_refused

@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from advbench import __version__, api
+from advbench import api
+from advbench._version import __version__
 from advbench.api import Component
 from advbench.api.executor import taint_process
 from advbench.api.modules import import_file

@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
-from advbench import __version__
+from advbench._version import __version__
 from advbench.errors import UsageError
 
 __all__ = ["KINDS", "NewPackage"]

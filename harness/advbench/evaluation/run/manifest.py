@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from importlib import metadata
 from typing import Any, TypeVar
 
-from advbench import __version__
+from advbench._version import __version__
 from advbench.api import Attack, Budget, Component, Dataset
 from advbench.discovery.identity import code_digests, dependency_versions
 from advbench.discovery.registry import Registry

@@ -6,7 +6,7 @@ import platform
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor as FuturesExecutor
 
-from advbench import __version__
+from advbench._version import __version__
 from advbench.api import Executor
 from advbench.discovery.identity import code_digests
 from advbench.discovery.registry import Registry
