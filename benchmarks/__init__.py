@@ -2,5 +2,6 @@
 
 import os
 
-# Read when torch is first imported, for everyone alike: threads that spin while they wait are slow on a busy machine.
+# Read when torch is first imported, so set for all libraries alike: threads that spin while waiting slow down a busy
+# machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

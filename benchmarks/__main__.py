@@ -1,9 +1,9 @@
-"""advbench beside other libraries on the same work, in one process and one run.
+"""Compares advbench with other libraries on the same work, in one process and one run.
 
 Run from the root of the checkout::
 
-    python -m benchmarks                          # everything: hours, most of them the peers'
-    python -m benchmarks attacks --limit 100      # a part
+    python -m benchmarks                          # everything; takes hours, most of them in the peers
+    python -m benchmarks attacks --limit 100      # one part
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ from benchmarks.tables import Table, write
 __all__ = ["main"]
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Reads the command line, runs the parts, prints each table and writes the report."""
+def main(arguments_text: Sequence[str] | None = None) -> None:
+    """Parses the command line, runs the parts, prints each table and writes the report."""
     parser = _parser()
-    arguments = parser.parse_args(words)
-    known = {
+    arguments = parser.parse_args(arguments_text)
+    choices = {
         "parts": (arguments.parts, list(PARTS)),
-        "--attacks": (arguments.attacks.split(","), attacks.CONTESTS),
+        "--attacks": (arguments.attacks.split(","), attacks.COMPARISONS),
         "--peers": (arguments.peers.split(","), list(attacks.PEERS)),
     }
-    for where, (given, there) in known.items():
-        for name in given:
-            if name not in there:
-                parser.error(f"{where}: there is no {name!r}; there are {', '.join(there)}")
-    facts = _facts(arguments, sys.argv[1:] if words is None else list(words))
-    keep_freed_memory()  # as advbench does where it runs; the peers have the same of it
-    heading = "\n".join([f"# {facts['title']}", "", *(f"- {key}: {value}" for key, value in facts.items()), ""])
+    for option, (names, allowed) in choices.items():
+        for name in names:
+            if name not in allowed:
+                parser.error(f"{option}: there is no {name!r}; there are {', '.join(allowed)}")
+    metadata = _metadata(arguments, sys.argv[1:] if arguments_text is None else list(arguments_text))
+    keep_freed_memory()  # as advbench does in its own processes; the peers benefit equally
+    heading = "\n".join([f"# {metadata['title']}", "", *(f"- {key}: {value}" for key, value in metadata.items()), ""])
     tables = []
     for part in arguments.parts or PARTS:
         table = PARTS[part](arguments)
         print(table.markdown(), flush=True)
         tables.append(table)
         if arguments.output is not None:
-            write(tables, heading, arguments.output, facts)
+            write(tables, heading, arguments.output, metadata)
 
 
 def _attacks(arguments: argparse.Namespace) -> Table:
@@ -59,13 +59,13 @@ def _attacks(arguments: argparse.Namespace) -> Table:
         arguments.model, arguments.dataset, arguments.limit,
         seed=arguments.seed, device=arguments.device, data_dir=arguments.data_dir,
     )  # fmt: skip
-    wanted = arguments.attacks.split(",")
+    selected = arguments.attacks.split(",")
 
     def rows() -> Iterator[list[object]]:
-        for contest in attacks.contests(settings):
-            if contest.name in wanted:
-                yield from attacks.hold(
-                    contest, samples, settings, peers=arguments.peers.split(","),
+        for comparison in attacks.comparisons(settings):
+            if comparison.name in selected:
+                yield from attacks.run_comparison(
+                    comparison, samples, settings, peers=arguments.peers.split(","),
                     repeats=arguments.repeats, batch_size=arguments.batch_size, seed=arguments.seed,
                     capped=not arguments.no_cap,
                 )  # fmt: skip
@@ -74,7 +74,7 @@ def _attacks(arguments: argparse.Namespace) -> Table:
         f"{arguments.model} on {arguments.dataset}, batches of {arguments.batch_size}; medians of "
         f"{arguments.repeats} interleaved repetitions. Passes are images through the network per sample."
     )
-    return Table("Attacks", note, attacks.HEADERS, _shown(rows()))
+    return Table("Attacks", note, attacks.HEADERS, _echo_rows(rows()))
 
 
 def _defenses(arguments: argparse.Namespace) -> Table:
@@ -82,7 +82,7 @@ def _defenses(arguments: argparse.Namespace) -> Table:
         min(arguments.limit, 200), repeats=arguments.repeats, seed=arguments.seed, data_dir=arguments.data_dir
     )
     note = "Median times per image; CPU ms is the time of all threads. The loop calls a library once per image."
-    return Table("Defenses", note, defenses.HEADERS, _shown(rows))
+    return Table("Defenses", note, defenses.HEADERS, _echo_rows(rows))
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], Table]] = {
@@ -92,19 +92,19 @@ PARTS: dict[str, Callable[[argparse.Namespace], Table]] = {
     "overhead": overhead.measure,
     "scaling": scaling.measure,
 }
-"""The parts, in the order in which they run."""
+"""The parts, in the order they run."""
 
 
-def _shown(rows: Iterator[list[object]]) -> list[list[object]]:
-    """The rows, each also on stderr as soon as it is there."""
-    kept = []
+def _echo_rows(rows: Iterator[list[object]]) -> list[list[object]]:
+    """Returns the rows, and prints each on stderr as soon as it is available."""
+    collected = []
     for row in rows:
         print(*row, sep="  ", file=sys.stderr, flush=True)
-        kept.append(row)
-    return kept
+        collected.append(row)
+    return collected
 
 
-def _facts(arguments: argparse.Namespace, words: list[str]) -> dict[str, str]:
+def _metadata(arguments: argparse.Namespace, arguments_text: list[str]) -> dict[str, str]:
     libraries = (
         "torch",
         "foolbox",
@@ -116,7 +116,7 @@ def _facts(arguments: argparse.Namespace, words: list[str]) -> dict[str, str]:
     )
     return {
         "title": "advbench beside other libraries",
-        "command": " ".join(["python -m benchmarks", *words]),
+        "command": " ".join(["python -m benchmarks", *arguments_text]),
         "when": time.strftime("%Y-%m-%d"),
         "where": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads, {arguments.device}",
         "libraries": ", ".join(f"{name} {_version(name)}" for name in libraries),
@@ -139,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", default="mnist-cnn", help="the model that is attacked")
     parser.add_argument("--dataset", default="mnist-5k", help="its images")
     parser.add_argument("--data-dir", type=Path, help="folder with datasets")
-    parser.add_argument("--attacks", default=",".join(attacks.CONTESTS), help="which attacks, separated by commas")
+    parser.add_argument("--attacks", default=",".join(attacks.COMPARISONS), help="which attacks, separated by commas")
     parser.add_argument("--peers", default=",".join(attacks.PEERS), help="which libraries, separated by commas")
     parser.add_argument("--batch-size", type=int, default=250)
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""Each attack beside those of the peers: seconds, what they reach, and how much they ask of the network."""
+"""Compares attacks with those of the peers: time, success and passes through the network."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from advbench.discovery.loading import discover
 from advbench.specs import resolve_one
 from benchmarks.samples import Samples
 from benchmarks.settings import Run, Settings
-from benchmarks.timing import Counting, Timed, take_turns
+from benchmarks.timing import CountingNetwork, Timings, time_interleaved
 
-__all__ = ["CONTESTS", "HEADERS", "PEERS", "Contest", "contests", "hold"]
+__all__ = ["COMPARISONS", "HEADERS", "PEERS", "Comparison", "comparisons", "run_comparison"]
 
 PEERS = {
     "Foolbox": "benchmarks.peers.foolbox_peer",
@@ -33,19 +33,19 @@ HEADERS = (
     "attack", "implementation", "images", "seconds", "CPU seconds", "to the fastest peer", "to Foolbox",
     "robust accuracy %", "fooled", "median norm", "of those all fooled", "passes forward", "backward",
 )  # fmt: skip
-"""The columns; passes are images a sample."""
+"""The columns; passes are images per sample."""
 
 
 @dataclass(frozen=True)
-class Contest:
-    """One attack that several libraries have.
+class Comparison:
+    """One attack that several libraries implement.
 
     Attributes:
-        name: What the peers' modules call it.
-        norm: In which its changes are measured.
-        eps: Its budget, or None where it searches the smallest change.
+        name: Its name in the peers' modules.
+        norm: The norm that measures perturbations.
+        eps: Its budget; None for a minimal attack.
         specs: The attacks of advbench, by the name of the row.
-        limit: Most images, for a peer that would take hours, unless ``--no-cap`` is given; None takes all.
+        limit: Maximum number of images, for peers that would take hours, unless ``--no-cap`` is given; None for all.
     """
 
     name: str
@@ -55,19 +55,19 @@ class Contest:
     limit: int | None = None
 
 
-def contests(settings: Settings) -> tuple[Contest, ...]:
-    """All contests with these settings."""
+def comparisons(settings: Settings) -> tuple[Comparison, ...]:
+    """Returns all comparisons with these settings."""
     eps, steps = settings.eps, settings.steps
     pgd = f"pgd:eps={eps},steps={steps},step_size={settings.step_size}"
     cw = f"cw:search_steps={settings.search_steps},steps={settings.cw_steps},learning_rate=0.01,initial_const=0.01"
     return (
-        Contest("fgsm", "linf", eps, {"advbench": f"fgsm:eps={eps}"}),
-        Contest("pgd", "linf", eps, {"advbench": pgd, "advbench early_stop": f"{pgd},early_stop=true"}),
-        Contest("deepfool", "l2", None, {"advbench": f"deepfool:steps={settings.deepfool_steps}"}),
-        Contest("cw", "l2", None, {"advbench": cw}, limit=100),
-        Contest("ddn", "l2", None, {"advbench": f"ddn:steps={settings.ddn_steps}"}),
-        Contest("fgsm minimal", "linf", None, {"advbench": "fgsm:search=minimal"}, limit=100),
-        Contest(
+        Comparison("fgsm", "linf", eps, {"advbench": f"fgsm:eps={eps}"}),
+        Comparison("pgd", "linf", eps, {"advbench": pgd, "advbench early_stop": f"{pgd},early_stop=true"}),
+        Comparison("deepfool", "l2", None, {"advbench": f"deepfool:steps={settings.deepfool_steps}"}),
+        Comparison("cw", "l2", None, {"advbench": cw}, limit=100),
+        Comparison("ddn", "l2", None, {"advbench": f"ddn:steps={settings.ddn_steps}"}),
+        Comparison("fgsm minimal", "linf", None, {"advbench": "fgsm:search=minimal"}, limit=100),
+        Comparison(
             "pgd minimal",
             "linf",
             None,
@@ -77,12 +77,12 @@ def contests(settings: Settings) -> tuple[Contest, ...]:
     )
 
 
-CONTESTS = tuple(contest.name for contest in contests(Settings()))
-"""The names of all contests."""
+COMPARISONS = tuple(comparison.name for comparison in comparisons(Settings()))
+"""The names of all comparisons."""
 
 
-def hold(
-    contest: Contest,
+def run_comparison(
+    comparison: Comparison,
     samples: Samples,
     settings: Settings,
     *,
@@ -92,50 +92,50 @@ def hold(
     seed: int,
     capped: bool = True,
 ) -> Iterator[list[Any]]:
-    """Lets advbench and these peers take their turns at a contest; a row of :data:`HEADERS` each.
+    """Times advbench and these peers in turn on one attack; yields one row of :data:`HEADERS` each.
 
-    With ``capped`` a contest with a slow peer has at most its own number of images.
+    With ``capped``, a comparison with a slow peer has at most its own number of images.
     """
-    samples = samples if contest.limit is None or not capped else samples.first(contest.limit)
-    runs = _implementations(contest, settings, samples, peers, seed)
-    network = Counting(samples.network)
-    network(samples.images[:batch_size].clone().requires_grad_()).sum().backward()  # nobody pays for the first pass
-    timed = take_turns(
+    samples = samples if comparison.limit is None or not capped else samples.first(comparison.limit)
+    runs = _implementations(comparison, settings, samples, peers, seed)
+    network = CountingNetwork(samples.network)
+    network(samples.images[:batch_size].clone().requires_grad_()).sum().backward()  # warms up the network
+    timed = time_interleaved(
         {name: partial(_attack, run, network, samples, batch_size) for name, run in runs.items()},
         repeats,
         samples.images.device,
     )
     with torch.no_grad():
-        right = samples.network(samples.images).argmax(dim=1) == samples.labels
-        found = {name: _outcome(contest, samples, right, one) for name, one in timed.items()}
-    everyone = torch.stack([fooled for fooled, _ in found.values()]).all(dim=0)
-    others = [one.median for name, one in timed.items() if not name.startswith("advbench")]
-    for name, one in timed.items():
-        fooled, sizes = found[name]
-        assert one.result is not None
+        correct = samples.network(samples.images).argmax(dim=1) == samples.labels
+        outcomes = {name: _outcome(comparison, samples, correct, timings) for name, timings in timed.items()}
+    all_fooled = torch.stack([fooled for fooled, _ in outcomes.values()]).all(dim=0)
+    peer_medians = [timings.median for name, timings in timed.items() if not name.startswith("advbench")]
+    for name, timings in timed.items():
+        fooled, norms = outcomes[name]
+        assert timings.result is not None
         yield [
-            contest.name, name, len(samples.ids), one.median, one.cpu_median,
-            one.median / min(others) if others else None,
-            one.median / timed["Foolbox"].median if "Foolbox" in timed else None,
-            100 * float((right & ~fooled).float().mean()), int(fooled.sum()),
-            _median(sizes[fooled]), _median(sizes[everyone]), one.result[1], one.result[2],
+            comparison.name, name, len(samples.ids), timings.median, timings.cpu_median,
+            timings.median / min(peer_medians) if peer_medians else None,
+            timings.median / timed["Foolbox"].median if "Foolbox" in timed else None,
+            100 * float((correct & ~fooled).float().mean()), int(fooled.sum()),
+            _median(norms[fooled]), _median(norms[all_fooled]), timings.result[1], timings.result[2],
         ]  # fmt: skip
 
 
 def _implementations(
-    contest: Contest, settings: Settings, samples: Samples, peers: Sequence[str], seed: int
+    comparison: Comparison, settings: Settings, samples: Samples, peers: Sequence[str], seed: int
 ) -> dict[str, Run]:
-    """Everyone's run of a contest, advbench's first; peers that are not installed are named and left out."""
+    """Returns all implementations of an attack, advbench's first; reports and skips peers that are not installed."""
     registry, runs = discover(), {}
-    for name, spec in contest.specs.items():
+    for name, spec in comparison.specs.items():
         attack = resolve_one(registry, "attacks", spec)
         assert isinstance(attack, Attack)
-        runs[name] = _ours(attack, samples, seed)
+        runs[name] = _advbench_run(attack, samples, seed)
     for name in peers:
         try:
-            run = importlib.import_module(PEERS[name]).attacks(settings).get(contest.name)
+            run = importlib.import_module(PEERS[name]).attacks(settings).get(comparison.name)
         except ImportError as error:
-            _miss(name, str(error))
+            _report_missing_peer(name, str(error))
             continue
         if run is not None:
             runs[name] = run
@@ -143,25 +143,25 @@ def _implementations(
 
 
 @functools.cache
-def _miss(name: str, reason: str) -> None:
-    """Says once that a peer is left out."""
+def _report_missing_peer(name: str, reason: str) -> None:
+    """Reports a skipped peer, once."""
     print(f"{name} cannot be imported and is left out: {reason}", file=sys.stderr)
 
 
-def _ours(attack: Attack, samples: Samples, seed: int) -> Run:
-    """An attack of advbench, whose random streams go by the samples' ids."""
-    at = {image.data_ptr(): index for index, image in enumerate(samples.images)}
+def _advbench_run(attack: Attack, samples: Samples, seed: int) -> Run:
+    """Adapts an attack of advbench; its random streams depend on the samples' ids."""
+    offsets = {image.data_ptr(): index for index, image in enumerate(samples.images)}
 
     def run(network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        start = at[images.data_ptr()]
+        start = offsets[images.data_ptr()]
         ids = samples.ids[start : start + len(images)]
         return attack.run(network, images, labels, SampleRandom(seed, "attack", ids, images.device))
 
     return run
 
 
-def _attack(run: Run, network: Counting, samples: Samples, batch_size: int) -> tuple[torch.Tensor, float, float]:
-    """The adversarial images of all samples, and the passes forward and backward that a sample took."""
+def _attack(run: Run, network: CountingNetwork, samples: Samples, batch_size: int) -> tuple[torch.Tensor, float, float]:
+    """Returns the adversarial images of all samples, and the forward and backward passes per sample."""
     network.reset()
     torch.manual_seed(0)
     batches = zip(torch.split(samples.images, batch_size), torch.split(samples.labels, batch_size), strict=True)
@@ -171,17 +171,17 @@ def _attack(run: Run, network: Counting, samples: Samples, batch_size: int) -> t
 
 
 def _outcome(
-    contest: Contest, samples: Samples, right: torch.Tensor, timed: Timed[tuple[torch.Tensor, float, float]]
+    comparison: Comparison, samples: Samples, correct: torch.Tensor, timed: Timings[tuple[torch.Tensor, float, float]]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Which samples an attack turned wrong, within its budget if it has one, and how far it moved each."""
+    """Returns which samples an attack broke, within its budget if it has one, and all perturbations' norms."""
     assert timed.result is not None
     crafted = timed.result[0]
-    sizes = torch.linalg.vector_norm((crafted - samples.images).flatten(1), ORDERS[contest.norm], dim=1)
-    fooled = right & (samples.network(crafted).argmax(dim=1) != samples.labels)
-    if contest.eps is not None:
-        fooled &= sizes <= contest.eps * (1 + 1e-6) + 1e-6
-    return fooled, sizes
+    norms = torch.linalg.vector_norm((crafted - samples.images).flatten(1), ORDERS[comparison.norm], dim=1)
+    fooled = correct & (samples.network(crafted).argmax(dim=1) != samples.labels)
+    if comparison.eps is not None:
+        fooled &= norms <= comparison.eps * (1 + 1e-6) + 1e-6
+    return fooled, norms
 
 
-def _median(sizes: torch.Tensor) -> float | None:
-    return float(sizes.median()) if len(sizes) else None
+def _median(norms: torch.Tensor) -> float | None:
+    return float(norms.median()) if len(norms) else None

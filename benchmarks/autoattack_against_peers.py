@@ -1,12 +1,12 @@
-"""AutoAttack and its parts beside those of adv-lib and torchattacks: robust accuracy and seconds at equal settings.
+"""Compares AutoAttack and its parts with adv-lib's and torchattacks': robust accuracy and seconds at equal settings.
 
 Run from the root of the checkout::
 
     python -m benchmarks.autoattack_against_peers --model mnist-cnn --eps 0.1 --limit 1000
 
-Peers that are not installed are named and left out (``pip install adv-lib torchattacks``). Every implementation gets
-the same batches on the same device, one after another; compare seconds only within one run, and on a busy machine those
-of the CPU.
+Peers that are not installed are reported and skipped (``pip install adv-lib torchattacks``). All implementations attack
+the same batches on the same device, one after another. Compare seconds only within one run, and CPU seconds on a busy
+machine.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from advbench_attacks.gradient.autoattack import AutoAttack
 from advbench_attacks.minimal.fab import TargetedFab
 
 PARTS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "fab-t minimal", "square", "autoattack")
-"""What is compared; fab-t ends a sample that it has fooled within eps, its minimal form searches on."""
+"""The attacks to compare; fab-t stops at a sample's first success within eps, its minimal form searches on."""
 
 Run: TypeAlias = Callable[[torch.nn.Module, torch.Tensor, torch.Tensor, SampleRandom], torch.Tensor]
-"""A network, images, labels and the samples' random streams to adversarial images."""
+"""Takes a network, images, labels and the samples' random streams; returns adversarial images."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What all implementations are given; see ``--help``."""
+    """Settings of all implementations; see ``--help``."""
 
     eps: float
     norm: str
@@ -53,7 +53,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Samples:
-    """The network and what it is attacked on, with ids for the random streams."""
+    """A network and the labelled images to attack, with ids for the random streams."""
 
     network: torch.nn.Module
     images: torch.Tensor
@@ -62,22 +62,22 @@ class Samples:
 
 
 def advbench_attacks(settings: Settings) -> dict[str, Run]:
-    """The attacks of advbench."""
-    found = _advbench(settings, early_stop=False)
+    """Returns the attacks of advbench."""
+    attacks = _advbench(settings, early_stop=False)
     dlr = AutoPgd(settings.eps, settings.norm, "dlr", settings.steps)
     minimal = TargetedFab(settings.norm, settings.targets, settings.steps)
-    return {**found, "apgd-dlr": dlr.run, "fab-t minimal": minimal.run}
+    return {**attacks, "apgd-dlr": dlr.run, "fab-t minimal": minimal.run}
 
 
 def advbench_attacks_stopping(settings: Settings) -> dict[str, Run]:
-    """The same with early_stop, as adv-lib does it, where that makes a difference."""
-    found = _advbench(settings, early_stop=True)
+    """Returns the attacks of advbench with early_stop, as in adv-lib, where it makes a difference."""
+    attacks = _advbench(settings, early_stop=True)
     dlr = AutoPgd(settings.eps, settings.norm, "dlr", settings.steps, early_stop=True)
-    return {"apgd-dlr": dlr.run, **{name: found[name] for name in ("apgd-ce", "apgd-t", "autoattack")}}
+    return {"apgd-dlr": dlr.run, **{name: attacks[name] for name in ("apgd-ce", "apgd-t", "autoattack")}}
 
 
 def _advbench(settings: Settings, *, early_stop: bool) -> dict[str, Run]:
-    whole = AutoAttack(
+    autoattack = AutoAttack(
         eps=settings.eps,
         norm=settings.norm,
         steps=settings.steps,
@@ -85,11 +85,11 @@ def _advbench(settings: Settings, *, early_stop: bool) -> dict[str, Run]:
         queries=settings.queries,
         early_stop=early_stop,
     )
-    return {**whole.parts(), "autoattack": whole.run}
+    return {**autoattack.parts(), "autoattack": autoattack.run}
 
 
 def adv_lib_attacks(settings: Settings) -> dict[str, Run]:
-    """The attacks of adv-lib, which has no Square and so no AutoAttack.
+    """Returns the attacks of adv-lib, which has no Square and so no AutoAttack.
 
     Raises:
         ImportError: adv-lib is not installed.
@@ -100,19 +100,19 @@ def adv_lib_attacks(settings: Settings) -> dict[str, Run]:
     shared: dict[str, Any] = {"norm": order, "n_iter": settings.steps}
     budget = {"eps": settings.eps, **shared}
 
-    def adapted(attack: Callable[..., torch.Tensor], **given: Any) -> Run:
-        return lambda network, images, labels, _: attack(network, images, labels, **given)
+    def without_rng(attack: Callable[..., torch.Tensor], **keywords: Any) -> Run:
+        return lambda network, images, labels, _: attack(network, images, labels, **keywords)
 
     return {
-        "apgd-ce": adapted(apgd, loss_function="ce", **budget),
-        "apgd-dlr": adapted(apgd, loss_function="dlr", **budget),
-        "apgd-t": adapted(apgd_targeted, num_targets=settings.targets, **budget),
-        "fab-t minimal": adapted(fab, targeted_restarts=True, restarts=settings.targets, **shared),
+        "apgd-ce": without_rng(apgd, loss_function="ce", **budget),
+        "apgd-dlr": without_rng(apgd, loss_function="dlr", **budget),
+        "apgd-t": without_rng(apgd_targeted, num_targets=settings.targets, **budget),
+        "fab-t minimal": without_rng(fab, targeted_restarts=True, restarts=settings.targets, **shared),
     }
 
 
 def torchattacks_attacks(settings: Settings) -> dict[str, Run]:
-    """The attacks of torchattacks; AutoAttack from its parts, since its own takes 10 steps.
+    """Returns the attacks of torchattacks; AutoAttack consists of its parts, since torchattacks' own takes 10 steps.
 
     Raises:
         ImportError: torchattacks is not installed.
@@ -120,22 +120,22 @@ def torchattacks_attacks(settings: Settings) -> dict[str, Run]:
     import torchattacks  # type: ignore[import-not-found,unused-ignore]
 
     shared = {"norm": {"linf": "Linf", "l2": "L2"}[settings.norm], "eps": settings.eps, "seed": settings.seed}
-    stepping = {**shared, "steps": settings.steps}
-    towards = {**stepping, "n_classes": settings.targets + 1}
+    step_options = {**shared, "steps": settings.steps}
+    target_options = {**step_options, "n_classes": settings.targets + 1}
     makers: dict[str, Callable[[torch.nn.Module], Any]] = {
-        "apgd-ce": lambda network: torchattacks.APGD(network, loss="ce", **stepping),
-        "apgd-dlr": lambda network: torchattacks.APGD(network, loss="dlr", **stepping),
-        "apgd-t": lambda network: torchattacks.APGDT(network, **towards),
-        "fab-t": lambda network: torchattacks.FAB(network, multi_targeted=True, **towards),
+        "apgd-ce": lambda network: torchattacks.APGD(network, loss="ce", **step_options),
+        "apgd-dlr": lambda network: torchattacks.APGD(network, loss="dlr", **step_options),
+        "apgd-t": lambda network: torchattacks.APGDT(network, **target_options),
+        "fab-t": lambda network: torchattacks.FAB(network, multi_targeted=True, **target_options),
         "square": lambda network: torchattacks.Square(network, n_queries=settings.queries, **shared),
     }
     order = ("apgd-ce", "apgd-t", "fab-t", "square")
     makers["autoattack"] = lambda network: torchattacks.MultiAttack([makers[part](network) for part in order])
 
-    def adapted(maker: Callable[[torch.nn.Module], Any]) -> Run:
+    def without_rng(maker: Callable[[torch.nn.Module], Any]) -> Run:
         return lambda network, images, labels, _: maker(network)(images, labels)
 
-    return {name: adapted(maker) for name, maker in makers.items()}
+    return {name: without_rng(maker) for name, maker in makers.items()}
 
 
 IMPLEMENTATIONS: dict[str, Callable[[Settings], dict[str, Run]]] = {
@@ -144,15 +144,15 @@ IMPLEMENTATIONS: dict[str, Callable[[Settings], dict[str, Run]]] = {
     "adv-lib": adv_lib_attacks,
     "torchattacks": torchattacks_attacks,
 }
-"""Whose attacks are compared."""
+"""The implementations to compare."""
 
 
 def measure(run: Run, samples: Samples, settings: Settings, batch_size: int) -> tuple[float, float, float, float]:
-    """Runs an attack over all samples.
+    """Runs an attack on all samples.
 
     Returns:
-        The robust accuracy in percent, a point further than eps from its image counting as none; the median distance of
-        the points that fool the network, within eps or not; the seconds that the attack took; and those of the CPU.
+        The robust accuracy in percent, where points beyond eps do not count; the median distance of misclassified
+        points, within eps or not; the seconds of the attack; and its CPU seconds.
     """
     order = {"linf": float("inf"), "l2": 2.0}[settings.norm]
     robust, seconds, cpu_seconds, distances = 0, 0.0, 0.0, []
@@ -160,23 +160,23 @@ def measure(run: Run, samples: Samples, settings: Settings, batch_size: int) -> 
         batch = slice(start, start + batch_size)
         images, labels = samples.images[batch], samples.labels[batch]
         rng = SampleRandom(settings.seed, "attack", samples.ids[batch], images.device)
-        began, cpu_began = _now(images.device), time.process_time()
+        start_time, cpu_start = _now(images.device), time.process_time()
         crafted = run(samples.network, images.clone(), labels.clone(), rng).detach()
-        seconds += _now(images.device) - began
-        cpu_seconds += time.process_time() - cpu_began
+        seconds += _now(images.device) - start_time
+        cpu_seconds += time.process_time() - cpu_start
         with torch.no_grad():
-            right = samples.network(images).argmax(dim=1) == labels
-            fooled = samples.network(crafted).argmax(dim=1) != labels
-        away = torch.linalg.vector_norm((crafted - images).flatten(1), order, dim=1)
-        robust += int((right & ~(fooled & (away <= settings.eps * (1 + 1e-6) + 1e-6))).sum())
-        distances.append(away[right & fooled])
-    found = torch.cat(distances)
-    median = float(found.median()) if len(found) else float("nan")
+            correct = samples.network(images).argmax(dim=1) == labels
+            misclassified = samples.network(crafted).argmax(dim=1) != labels
+        norms = torch.linalg.vector_norm((crafted - images).flatten(1), order, dim=1)
+        robust += int((correct & ~(misclassified & (norms <= settings.eps * (1 + 1e-6) + 1e-6))).sum())
+        distances.append(norms[correct & misclassified])
+    all_distances = torch.cat(distances)
+    median = float(all_distances.median()) if len(all_distances) else float("nan")
     return 100 * robust / len(samples.ids), median, seconds, cpu_seconds
 
 
 def load(arguments: argparse.Namespace) -> Samples:
-    """The network and the samples that the command line asks for.
+    """Loads the network and samples that the command line names.
 
     Raises:
         UsageError: There is no such model, dataset or device, or it cannot be loaded.
@@ -193,7 +193,7 @@ def load(arguments: argparse.Namespace) -> Samples:
 
 
 def compare(samples: Samples, settings: Settings, batch_size: int, parts: list[str]) -> Iterator[list[object]]:
-    """A row of the table after each attack that has run."""
+    """Yields a row of the table after each attack."""
     attacks = {name: _available(name, settings) for name in IMPLEMENTATIONS}
     for part in parts:
         for name, runs in attacks.items():
@@ -210,7 +210,7 @@ def _available(name: str, settings: Settings) -> dict[str, Run]:
 
 
 def main() -> None:
-    """Reads the command line, runs everything and prints the table."""
+    """Parses the command line, runs everything and prints the table."""
     arguments = _parser().parse_args()
     settings = Settings(
         arguments.eps, arguments.norm, arguments.steps, arguments.targets, arguments.queries, arguments.seed
@@ -228,7 +228,7 @@ def main() -> None:
 
 
 def _now(device: torch.device) -> float:
-    """The time, when the device has done what it was given."""
+    """Returns the time, after the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

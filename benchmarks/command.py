@@ -15,12 +15,12 @@ __all__ = ["Command", "advbench"]
 
 @dataclass(frozen=True)
 class Command:
-    """What a command took.
+    """The resources that a command took.
 
     Attributes:
         seconds: Wall time.
-        cpu_seconds: Time of its threads and of the processes that it started.
-        peak_mib: Its largest resident memory in MiB.
+        cpu_seconds: CPU time of its threads and child processes.
+        peak_mib: Peak resident memory in MiB.
         output: Its standard output.
     """
 
@@ -49,19 +49,21 @@ sys.exit(code)
 
 
 def advbench(words: Sequence[object], **environment: str) -> Command:
-    """Runs ``advbench`` with these words.
+    """Runs ``advbench`` with these arguments.
 
     Raises:
-        RuntimeError: It did not end well.
+        RuntimeError: It failed.
     """
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    made = subprocess.run(
+    before, start_time = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    completed = subprocess.run(
         [sys.executable, "-c", _CHILD, *map(str, words)],
         env=os.environ | environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
-    output, _, peak = made.stdout.rpartition("\npeak ")
-    if made.returncode or not peak:
-        raise RuntimeError(f"advbench {' '.join(map(str, words))} ended with {made.returncode}:\n{made.stderr}")
+    seconds, after = time.perf_counter() - start_time, resource.getrusage(resource.RUSAGE_CHILDREN)
+    output, _, peak = completed.stdout.rpartition("\npeak ")
+    if completed.returncode or not peak:
+        raise RuntimeError(
+            f"advbench {' '.join(map(str, words))} ended with {completed.returncode}:\n{completed.stderr}"
+        )
     cpu = sum(getattr(after, name) - getattr(before, name) for name in ("ru_utime", "ru_stime"))
     return Command(seconds, cpu, int(peak) / 1024, output)

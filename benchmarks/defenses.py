@@ -1,4 +1,4 @@
-"""Each defense beside the loop over images that its library invites to: time an image, and whether they agree."""
+"""Compares defenses with a loop over images that calls a library: time per image, and agreement of results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from advbench.api import Defense, SampleRandom
 from advbench.discovery.loading import discover
 from advbench.specs import resolve_one
 from benchmarks.samples import load_images
-from benchmarks.timing import take_turns
+from benchmarks.timing import time_interleaved
 
 __all__ = ["HEADERS", "compare", "gaussian_loop", "jpeg_loop", "kmeans_loop", "tv_loop"]
 
@@ -24,11 +24,11 @@ Images: TypeAlias = "npt.NDArray[np.float32]"
 Loop: TypeAlias = Callable[[Images], Images]
 
 HEADERS = ("images", "defense", "ms", "CPU ms", "the loop", "its ms", "its CPU ms", "ratio", "agreement")
-"""The columns; times are of an image, and the ratio is of wall times."""
+"""The columns; times are per image, and the ratio is of wall times."""
 
 
 def jpeg_loop(quality: int) -> Loop:
-    """A JPEG file an image, written and read with Pillow."""
+    """Writes and reads one JPEG file per image with Pillow."""
 
     def run(images: Images) -> Images:
         from PIL import Image
@@ -36,13 +36,13 @@ def jpeg_loop(quality: int) -> Loop:
         out = np.empty_like(images)
         for image, result in zip(images, out, strict=True):
             pixels = np.rint(image * 255).clip(0, 255).astype(np.uint8)
-            picture = Image.fromarray(
+            encoded = Image.fromarray(
                 np.ascontiguousarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
             )
             file = io.BytesIO()
-            picture.save(file, "JPEG", quality=quality)
-            with Image.open(file) as read:
-                decoded = np.asarray(read).reshape(*image.shape[1:], -1).transpose(2, 0, 1)
+            encoded.save(file, "JPEG", quality=quality)
+            with Image.open(file) as decoded_file:
+                decoded = np.asarray(decoded_file).reshape(*image.shape[1:], -1).transpose(2, 0, 1)
             result[:] = decoded.astype(np.float32) / np.float32(255)
         return out
 
@@ -50,7 +50,7 @@ def jpeg_loop(quality: int) -> Loop:
 
 
 def kmeans_loop(clusters: int, iterations: int) -> Loop:
-    """scikit-learn's k-means of an image's pixels with its own defaults, from one start."""
+    """Clusters each image's pixels by scikit-learn's k-means with default settings, from one start."""
 
     def run(images: Images) -> Images:
         import warnings
@@ -73,7 +73,7 @@ def kmeans_loop(clusters: int, iterations: int) -> Loop:
 
 
 def gaussian_loop(sigma: float) -> Loop:
-    """SciPy's Gaussian filter, an image at a time."""
+    """Applies SciPy's Gaussian filter to each image."""
 
     def run(images: Images) -> Images:
         from scipy.ndimage import gaussian_filter  # type: ignore[attr-defined,unused-ignore]
@@ -84,21 +84,23 @@ def gaussian_loop(sigma: float) -> Loop:
 
 
 def tv_loop(weight: float) -> Loop:
-    """scikit-image's split Bregman, an image at a time; it is without a mask, and so another problem."""
+    """Applies scikit-image's split Bregman to each image; it has no mask, so it solves another problem."""
 
     def run(images: Images) -> Images:
         from skimage.restoration import denoise_tv_bregman
 
-        # A single channel comes back without its axis.
-        made = [denoise_tv_bregman(one, weight=2 / weight, channel_axis=0).reshape(one.shape) for one in images]
-        return np.stack(made).astype(np.float32)
+        # A single channel is returned without its axis.
+        outputs = [
+            denoise_tv_bregman(image, weight=2 / weight, channel_axis=0).reshape(image.shape) for image in images
+        ]
+        return np.stack(outputs).astype(np.float32)
 
     return run
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A defense, the loop beside it, and how well they agree."""
+    """A defense, the loop to compare it with, and the measure of agreement."""
 
     spec: str
     library: str
@@ -107,18 +109,18 @@ class Pair:
 
 
 def compare(limit: int, *, repeats: int, seed: int, data_dir: Path | None) -> Iterator[list[Any]]:
-    """A row of :data:`HEADERS` for each dataset and defense.
+    """Yields a row of :data:`HEADERS` for each dataset and defense.
 
-    The CIFAR-10 images are those that come with advbench, each several times with a little noise, so that nothing
+    The CIFAR-10 images are those bundled with advbench's dependencies, repeated with a little noise, so that nothing
     has to be downloaded.
     """
     grey = load_images("mnist-5k", limit, seed=seed, data_dir=data_dir)[0]
-    few = load_images("cifar10-20", limit, seed=seed, data_dir=data_dir)[0]
-    noise = torch.randn(limit, *few.shape[1:], generator=torch.Generator().manual_seed(seed))
-    colour = (few[torch.arange(limit) % len(few)] + 0.01 * noise).clamp(0, 1)
+    bundled = load_images("cifar10-20", limit, seed=seed, data_dir=data_dir)[0]
+    noise = torch.randn(limit, *bundled.shape[1:], generator=torch.Generator().manual_seed(seed))
+    colour = (bundled[torch.arange(limit) % len(bundled)] + 0.01 * noise).clamp(0, 1)
     for name, images, clusters in (("MNIST", grey, 16), ("CIFAR-10", colour, 50)):
         for pair in _pairs(clusters):
-            yield [name, *_compared(pair, images, repeats, seed)]
+            yield [name, *_compare_pair(pair, images, repeats, seed)]
 
 
 def _pairs(clusters: int) -> tuple[Pair, ...]:
@@ -130,18 +132,18 @@ def _pairs(clusters: int) -> tuple[Pair, ...]:
     )
 
 
-def _compared(pair: Pair, images: torch.Tensor, repeats: int, seed: int) -> list[Any]:
+def _compare_pair(pair: Pair, images: torch.Tensor, repeats: int, seed: int) -> list[Any]:
     defense = resolve_one(discover(), "defenses", pair.spec)
     assert isinstance(defense, Defense)
     plain, count = images.numpy(), len(images)
 
     def apply(images: torch.Tensor) -> Images:
-        made: Images = defense.apply(images, SampleRandom(seed, "defense", range(len(images)))).numpy()
-        return made
+        outputs: Images = defense.apply(images, SampleRandom(seed, "defense", range(len(images)))).numpy()
+        return outputs
 
     apply(images[:2])  # libraries are imported at first use
     pair.loop(plain[:2])
-    timed = take_turns({"advbench": lambda: apply(images), "loop": lambda: pair.loop(plain)}, repeats)
+    timed = time_interleaved({"advbench": lambda: apply(images), "loop": lambda: pair.loop(plain)}, repeats)
     ours, loop = timed["advbench"], timed["loop"]
     assert ours.result is not None
     assert loop.result is not None

@@ -1,4 +1,4 @@
-"""The paper's MNIST matrix beside two plain scripts that do the same with Foolbox and the libraries' loops."""
+"""Compares the paper's MNIST matrix with two scripts that do the same with Foolbox and loops over images."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["measure"]
 
 ATTACKS = ("fgsm minimal", "pgd minimal", "deepfool", "cw")
 PGD_GRID = 30
-"""Into how many parts the scripts divide eps .3 for PGD: far fewer than it would take to reach advbench's distances."""
+"""Number of parts into which the scripts divide eps .3 for PGD; matching advbench's distances would need far more."""
 
 DEFENSES = (
     "none", "jpeg:quality=90", "gaussian:sigma_x=0,sigma_y=0.3", "kmeans:clusters=16", "kmeans:clusters=50",
@@ -36,8 +36,8 @@ HEADERS = ("who", "seconds", "advbench's share", "of which attacks", "of which d
 def measure(arguments: argparse.Namespace) -> Table:
     """Times advbench, then the parts of the scripts.
 
-    Script (b) attacks once and scores the images behind every defense. Script (a) attacks anew for each defense, with
-    the same calls, so that its time is (b)'s with the attacks' times the number of defenses.
+    Script (b) attacks once and scores the images with every defense. Script (a) attacks again for each defense, with
+    the same calls, so its time is (b)'s with the attacks' part multiplied by the number of defenses.
     """
     limit = min(arguments.limit, 1000)
     with tempfile.TemporaryDirectory() as store:
@@ -46,15 +46,15 @@ def measure(arguments: argparse.Namespace) -> Table:
     samples = load_samples(
         "mnist-cnn", "mnist-5k", limit, seed=arguments.seed, device=arguments.device, data_dir=arguments.data_dir
     )
-    attacking, crafted = _attack(samples, arguments)
-    defending = _defend(samples, crafted, arguments.seed)
+    attack_seconds, crafted = _attack(samples, arguments)
+    defense_seconds = _defend(samples, crafted, arguments.seed)
     rows = [["advbench matrix", ours.seconds, 1.0, None, None]]
-    for name, attack_seconds in (
-        ("(a) Foolbox again for each defense", attacking * len(DEFENSES)),
-        ("(b) Foolbox once", attacking),
+    for name, script_attack_seconds in (
+        ("(a) Foolbox again for each defense", attack_seconds * len(DEFENSES)),
+        ("(b) Foolbox once", attack_seconds),
     ):
-        seconds = attack_seconds + defending
-        rows.append([name, seconds, ours.seconds / seconds, attack_seconds, defending])
+        seconds = script_attack_seconds + defense_seconds
+        rows.append([name, seconds, ours.seconds / seconds, script_attack_seconds, defense_seconds])
     note = (
         f"{limit} images, 4 minimal attacks x {len(DEFENSES)} defenses. advbench: the command, with start, checks, "
         "store and leaderboard. The scripts search for the smallest eps of FGSM among 1,000 values and of PGD among "
@@ -65,21 +65,21 @@ def measure(arguments: argparse.Namespace) -> Table:
 
 
 def _attack(samples: Samples, arguments: argparse.Namespace) -> tuple[float, list[torch.Tensor]]:
-    """Seconds of Foolbox's attacks, and their images."""
+    """Returns the seconds of Foolbox's attacks, and their images."""
     fine = foolbox_peer.attacks(Settings(deepfool_steps=100))
     coarse = foolbox_peer.attacks(Settings(grid=round(PGD_GRID / 0.3)))
-    began, crafted = time.perf_counter(), []
+    start_time, crafted = time.perf_counter(), []
     for name in ATTACKS:
         run = (coarse if name == "pgd minimal" else fine)[name]
         size = arguments.batch_size
         batches = zip(torch.split(samples.images, size), torch.split(samples.labels, size), strict=True)
         crafted.append(torch.cat([run(samples.network, *batch).detach() for batch in batches]))
-    return time.perf_counter() - began, crafted
+    return time.perf_counter() - start_time, crafted
 
 
 def _defend(samples: Samples, crafted: list[torch.Tensor], seed: int) -> float:
-    """Seconds that it takes to predict clean and crafted images behind all defenses, image by image."""
-    began = time.perf_counter()
+    """Returns the seconds to predict clean and adversarial images with all defenses, image by image."""
+    start_time = time.perf_counter()
     for images in (samples.images, *crafted):
         plain = images.cpu().numpy()
         for spec in DEFENSES:
@@ -87,11 +87,11 @@ def _defend(samples: Samples, crafted: list[torch.Tensor], seed: int) -> float:
             with torch.no_grad():
                 for batch in torch.split(defended, 250):
                     samples.network(batch).argmax(dim=1).tolist()
-    return time.perf_counter() - began
+    return time.perf_counter() - start_time
 
 
 def _loop(spec: str, seed: int) -> Callable[[Images], Images]:
-    """What a plain script does for a defense."""
+    """Returns what a simple script does for a defense."""
     kind = spec.partition(":")[0]
     if kind == "jpeg":
         return jpeg_loop(90)
@@ -106,7 +106,7 @@ def _loop(spec: str, seed: int) -> Callable[[Images], Images]:
 
     def run(images: Images) -> Images:
         rng = SampleRandom(seed, "defense", range(len(images)))
-        made: Images = defense.apply(torch.from_numpy(images), rng).cpu().numpy().astype(np.float32)
-        return made
+        outputs: Images = defense.apply(torch.from_numpy(images), rng).cpu().numpy().astype(np.float32)
+        return outputs
 
     return run

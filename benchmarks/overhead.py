@@ -1,4 +1,4 @@
-"""How much of a matrix's time is advbench's own, and not spent inside models, attacks and defenses."""
+"""Measures the share of a matrix's time spent outside models, attacks and defenses."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ sys.exit(code)
 
 
 def measure(arguments: argparse.Namespace) -> Table:
-    """Runs a matrix of four attacks and five defenses, with every call of a component timed from outside."""
+    """Runs a matrix of four attacks and five defenses, and times every call of a component."""
     attacks = ["fgsm", "pgd", "deepfool", f"cw:search_steps=3,steps={min(arguments.cw_steps, 200)}"]
     defenses = ["none", "jpeg", "gaussian", "kmeans:clusters=16", "tvm"]
     rows = []
@@ -76,18 +76,18 @@ def measure(arguments: argparse.Namespace) -> Table:
                 "--attacks", *attacks, "--defenses", *defenses,
                 "--store", store, "--device", arguments.device,
             ]  # fmt: skip
-            made = subprocess.run(
+            completed = subprocess.run(
                 [sys.executable, "-c", _CHILD, *words],
                 env=dict(os.environ),
                 capture_output=True,
                 text=True,
                 check=False,
             )
-        if made.returncode:
-            raise RuntimeError(f"advbench {' '.join(words)} ended with {made.returncode}:\n{made.stderr}")
-        took = json.loads(made.stderr.strip().splitlines()[-1])
-        share = 100 * (1 - took["inside"] / took["total"])
-        rows.append([limit, len(attacks) * len(defenses), took["total"], took["inside"], share, took["start"]])
+        if completed.returncode:
+            raise RuntimeError(f"advbench {' '.join(words)} ended with {completed.returncode}:\n{completed.stderr}")
+        times = json.loads(completed.stderr.strip().splitlines()[-1])
+        share = 100 * (1 - times["inside"] / times["total"])
+        rows.append([limit, len(attacks) * len(defenses), times["total"], times["inside"], share, times["start"]])
     note = (
         "`advbench matrix` with an empty store. Inside components: attacks, defenses and networks; nested calls are "
         "counted once. The rest is start, planning, checks, digests, store and tables."

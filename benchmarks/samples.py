@@ -1,4 +1,4 @@
-"""What is attacked and defended: a network and labelled images, as advbench itself loads and draws them."""
+"""The network and labelled images of a benchmark, loaded and drawn as advbench does."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ class Samples:
     ids: tuple[int, ...]
 
     def first(self, count: int) -> Samples:
-        """The first of these samples."""
+        """Returns the first samples."""
         return Samples(self.network, self.images[:count], self.labels[:count], self.ids[:count])
 
 
 def load_samples(model: str, dataset: str, limit: int, *, seed: int, device: str, data_dir: Path | None) -> Samples:
-    """The samples that specs name.
+    """Loads the samples that specs name.
 
     Raises:
         UsageError: There is no such model, dataset or device, or it cannot be loaded.
     """
-    where = torch.device(pick_device(device))
+    torch_device = torch.device(pick_device(device))
     images, labels, ids = load_images(dataset, limit, seed=seed, data_dir=data_dir)
-    found = resolve_one(discover(), "models", model)
-    assert isinstance(found, Model)
-    network = found.load().to(where).eval().requires_grad_(False)
-    return Samples(network, images.to(where), labels.to(where), ids)
+    component = resolve_one(discover(), "models", model)
+    assert isinstance(component, Model)
+    network = component.load().to(torch_device).eval().requires_grad_(False)
+    return Samples(network, images.to(torch_device), labels.to(torch_device), ids)
 
 
 def load_images(
     dataset: str, limit: int, *, seed: int, data_dir: Path | None
 ) -> tuple[torch.Tensor, torch.Tensor, tuple[int, ...]]:
-    """Random images of a dataset, their labels and ids; as many as there are where these are fewer."""
-    found = resolve_one(discover(), "datasets", dataset)
-    assert isinstance(found, Dataset)
-    ids = pick_ids(found, limit, seed)
+    """Returns random images of a dataset, their labels and ids; all images if there are fewer than ``limit``."""
+    component = resolve_one(discover(), "datasets", dataset)
+    assert isinstance(component, Dataset)
+    ids = pick_ids(component, limit, seed)
     sources = DataSources(Path(platformdirs.user_cache_dir("advbench")), data_dir)
-    images, labels = found.load(sources).take(ids)
+    images, labels = component.load(sources).take(ids)
     return images, labels, ids

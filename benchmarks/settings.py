@@ -1,4 +1,4 @@
-"""What every implementation is given alike."""
+"""Settings that all implementations share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 __all__ = ["Run", "Settings"]
 
 Run: TypeAlias = Callable[[torch.nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
-"""A network, images and labels to adversarial images."""
+"""Takes a network, images and labels; returns adversarial images."""
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,12 @@ class Settings:
     Attributes:
         eps: Budget of FGSM and PGD, in L∞.
         steps: Steps of PGD, each of eps/30 (Madry et al.'s, not advbench's default), from a random start.
-        deepfool_steps: Most steps of DeepFool, over 10 classes with an overshoot of .02.
-        search_steps: Constants that CW tries, beginning with .01.
-        cw_steps: Most steps of CW at each, at a learning rate of .01 and confidence 0.
+        deepfool_steps: Maximum steps of DeepFool, with 10 classes and an overshoot of .02.
+        search_steps: Number of constants of CW, starting with .01.
+        cw_steps: Maximum steps of CW per constant, at a learning rate of .01 and confidence 0.
         ddn_steps: Steps of DDN, without quantisation.
-        grid: Into how many equal parts 1 is divided where a minimal attack is replaced by one at every eps of a grid.
-        pgd_reach: The largest eps of that grid for PGD.
+        grid: Number of equal parts of 1, where a minimal attack is replaced by one at every eps of a grid.
+        pgd_max_eps: Largest eps of that grid for PGD.
     """
 
     eps: float = 0.3
@@ -36,9 +36,9 @@ class Settings:
     cw_steps: int = 1000
     ddn_steps: int = 100
     grid: int = 1000
-    pgd_reach: float = 0.3
+    pgd_max_eps: float = 0.3
 
     @property
     def step_size(self) -> float:
-        """PGD's step, Madry et al.'s .01 at eps .3."""
+        """PGD's step size; Madry et al.'s .01 at eps .3."""
         return self.eps / 30

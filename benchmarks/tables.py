@@ -1,4 +1,4 @@
-"""Tables of rows, for the terminal and for files."""
+"""Tables for the terminal and for files."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["Table", "write"]
 
 @dataclass(frozen=True)
 class Table:
-    """One part's result.
+    """The result of one part.
 
     Attributes:
         title: What was measured.
-        note: How to read it.
+        note: How to read the table.
         headers: Names of the columns.
-        rows: A value a column, None where there is none.
+        rows: One value per column; None for a missing one.
     """
 
     title: str
@@ -30,7 +30,7 @@ class Table:
     rows: Sequence[Sequence[Any]]
 
     def markdown(self) -> str:
-        """The table as GitHub renders it."""
+        """Returns the table in GitHub's Markdown."""
         rows = [[_text(value) for value in row] for row in self.rows]
         numbers = [
             "right" if all(isinstance(row[i], int | float | None) for row in self.rows) else "left"
@@ -40,13 +40,13 @@ class Table:
         return f"## {self.title}\n\n{self.note}\n\n{table}\n"
 
     def data(self) -> dict[str, Any]:
-        """The table as a structure of names and unrounded values."""
+        """Returns the table as a structure of names and unrounded values."""
         rows = [dict(zip(self.headers, row, strict=True)) for row in self.rows]
         return {"title": self.title, "note": self.note, "rows": rows}
 
 
 def write(tables: Sequence[Table], heading: str, folder: Path, facts: dict[str, Any]) -> None:
-    """Writes report.md and report.json into a folder, which is made."""
+    """Writes report.md and report.json to a folder, which is created."""
     folder.mkdir(parents=True, exist_ok=True)
     text = "\n".join([heading, *(table.markdown() for table in tables)])
     (folder / "report.md").write_text(text, "utf-8")
@@ -55,7 +55,7 @@ def write(tables: Sequence[Table], heading: str, folder: Path, facts: dict[str, 
 
 
 def _text(value: Any) -> str:
-    """A number with three significant digits, more where it is whole or large; a dash for none."""
+    """Formats a number with four decimals below 10, fewer if it is larger; a dash for None."""
     if value is None:
         return "—"
     if not isinstance(value, float):

@@ -1,4 +1,4 @@
-"""Timing: implementations take turns, and the network counts what goes through it."""
+"""Timing of implementations in turn, and a network that counts passes."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Generic, TypeVar
 
 import torch
 
-__all__ = ["Counting", "Timed", "take_turns"]
+__all__ = ["CountingNetwork", "Timings", "time_interleaved"]
 
 Result = TypeVar("Result")
 
 
 @dataclass
-class Timed(Generic[Result]):
-    """What one implementation took and returned.
+class Timings(Generic[Result]):
+    """Times and result of one implementation.
 
     Attributes:
         seconds: Wall time of each repetition.
-        cpu_seconds: Time of this process's threads in each.
-        result: What the last repetition returned.
+        cpu_seconds: CPU time of this process's threads in each.
+        result: Result of the last repetition.
     """
 
     seconds: list[float] = field(default_factory=list)
@@ -36,44 +36,44 @@ class Timed(Generic[Result]):
 
     @property
     def cpu_median(self) -> float:
-        """The median time of the threads."""
+        """The median CPU time."""
         return statistics.median(self.cpu_seconds)
 
 
-def take_turns(
+def time_interleaved(
     runs: Mapping[str, Callable[[], Result]], repeats: int, device: torch.device | None = None
-) -> dict[str, Timed[Result]]:
-    """Runs every implementation once, then every one again and so on, so that a machine that drifts does so for all.
+) -> dict[str, Timings[Result]]:
+    """Runs every implementation once, then all of them again, so that drifts of the machine affect all alike.
 
-    Each repetition begins with another one, since what ran before leaves its mark on caches and memory.
+    Each repetition starts with another implementation, since a run affects caches and memory for the next.
 
     Args:
         runs: Implementations by name.
-        repeats: How often each runs.
-        device: Where they compute; a GPU is waited for before and after each run.
+        repeats: Number of repetitions.
+        device: Device of the computation; a GPU is synchronised before and after each run.
 
     Returns:
-        What each took, by name, in the given order.
+        Timings by name, in the given order.
     """
-    timed: dict[str, Timed[Result]] = {name: Timed() for name in runs}
+    timed: dict[str, Timings[Result]] = {name: Timings() for name in runs}
     order = list(runs)
     for repeat in range(repeats):
         first = repeat % len(order) if order else 0
         for name in order[first:] + order[:first]:
             run = runs[name]
-            began, cpu_began = _now(device), time.process_time()
+            start_time, cpu_start = _now(device), time.process_time()
             timed[name].result = run()
-            timed[name].seconds.append(_now(device) - began)
-            timed[name].cpu_seconds.append(time.process_time() - cpu_began)
+            timed[name].seconds.append(_now(device) - start_time)
+            timed[name].cpu_seconds.append(time.process_time() - cpu_start)
     return timed
 
 
-class Counting(torch.nn.Module):
+class CountingNetwork(torch.nn.Module):
     """A network that counts the images that pass through it.
 
     Attributes:
-        forward_images: How many images were given to it.
-        backward_images: How many gradients of images' logits came back to it.
+        forward_images: Number of images passed forward.
+        backward_images: Number of images' logits whose gradient was computed.
     """
 
     def __init__(self, network: torch.nn.Module) -> None:
@@ -83,7 +83,7 @@ class Counting(torch.nn.Module):
         self.eval()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """The network's answer."""
+        """Returns the network's logits."""
         self.forward_images += len(images)
         logits: torch.Tensor = self.network(images)
         if logits.requires_grad:
@@ -91,7 +91,7 @@ class Counting(torch.nn.Module):
         return logits
 
     def reset(self) -> None:
-        """Begins to count at 0."""
+        """Resets the counts to 0."""
         self.forward_images = self.backward_images = 0
 
     def _count(self, gradient: torch.Tensor) -> None:
@@ -99,7 +99,7 @@ class Counting(torch.nn.Module):
 
 
 def _now(device: torch.device | None) -> float:
-    """The time, when the device has done what it was given."""
+    """Returns the time, after the device has finished its work."""
     if device is not None and device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

@@ -1,1 +1,1 @@
-"""Other libraries: each module gives their attacks by the names of the contests, with equal settings."""
+"""Other libraries: each module returns their attacks by the comparisons' names, with equal settings."""

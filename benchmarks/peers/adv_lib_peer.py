@@ -1,4 +1,4 @@
-"""The attacks of adv-lib."""
+"""Attacks of adv-lib."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ __all__ = ["attacks"]
 
 
 def attacks(settings: Settings) -> dict[str, Run]:
-    """The attacks of adv-lib by contest. Its CW ends the steps of a batch whose loss no longer falls.
+    """Returns the attacks of adv-lib by comparison. Its CW stops a batch whose loss no longer falls.
 
     Raises:
         ImportError: adv-lib is not installed.
     """
     from adv_lib.attacks import carlini_wagner_l2, ddn, df  # type: ignore[import-not-found,unused-ignore]
 
-    def given(attack: Callable[..., torch.Tensor], **keywords: Any) -> Run:
+    def make_run(attack: Callable[..., torch.Tensor], **keywords: Any) -> Run:
         return lambda network, images, labels: attack(network, images, labels, **keywords)
 
     return {
-        "deepfool": given(df, steps=settings.deepfool_steps, overshoot=0.02),
-        "cw": given(
+        "deepfool": make_run(df, steps=settings.deepfool_steps, overshoot=0.02),
+        "cw": make_run(
             carlini_wagner_l2, binary_search_steps=settings.search_steps, max_iterations=settings.cw_steps,
             learning_rate=0.01, initial_const=0.01, confidence=0,
         ),
-        "ddn": given(ddn, steps=settings.ddn_steps, levels=None),
+        "ddn": make_run(ddn, steps=settings.ddn_steps, levels=None),
     }  # fmt: skip

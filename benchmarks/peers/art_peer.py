@@ -1,4 +1,4 @@
-"""The attacks of the Adversarial Robustness Toolbox."""
+"""Attacks of the Adversarial Robustness Toolbox (ART)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["attacks"]
 
 
 def attacks(settings: Settings) -> dict[str, Run]:
-    """The toolbox's attacks by contest. Its CW takes one image at a time for hours and is left out.
+    """Returns the attacks of ART by comparison. Its CW takes hours, one image at a time, and is left out.
 
     Raises:
-        ImportError: The toolbox is not installed.
+        ImportError: ART is not installed.
     """
     from art.attacks.evasion import (  # type: ignore[import-not-found,unused-ignore]
         DeepFool,
@@ -24,7 +24,7 @@ def attacks(settings: Settings) -> dict[str, Run]:
     )
     from art.estimators.classification import PyTorchClassifier  # type: ignore[import-not-found,unused-ignore]
 
-    def made(kind: Any, **keywords: Any) -> Run:
+    def make_run(kind: Any, **keywords: Any) -> Run:
         def run(network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
             with torch.no_grad():
                 classes = network(images[:1]).shape[1]
@@ -33,14 +33,14 @@ def attacks(settings: Settings) -> dict[str, Run]:
                 device_type="gpu" if images.is_cuda else "cpu",
             )  # fmt: skip
             attack = kind(estimator, batch_size=len(images), **keywords)
-            found = attack.generate(images.cpu().numpy(), labels.cpu().numpy())
-            return torch.from_numpy(found).to(images.device, images.dtype)
+            adversarial = attack.generate(images.cpu().numpy(), labels.cpu().numpy())
+            return torch.from_numpy(adversarial).to(images.device, images.dtype)
 
         return run
 
-    stepping = {"eps": settings.eps, "eps_step": settings.step_size, "max_iter": settings.steps}
+    step_options = {"eps": settings.eps, "eps_step": settings.step_size, "max_iter": settings.steps}
     return {
-        "fgsm": made(FastGradientMethod, eps=settings.eps),
-        "pgd": made(ProjectedGradientDescentPyTorch, num_random_init=1, verbose=False, **stepping),
-        "deepfool": made(DeepFool, max_iter=settings.deepfool_steps, epsilon=0.02, nb_grads=10, verbose=False),
+        "fgsm": make_run(FastGradientMethod, eps=settings.eps),
+        "pgd": make_run(ProjectedGradientDescentPyTorch, num_random_init=1, verbose=False, **step_options),
+        "deepfool": make_run(DeepFool, max_iter=settings.deepfool_steps, epsilon=0.02, nb_grads=10, verbose=False),
     }

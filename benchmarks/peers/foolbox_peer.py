@@ -1,4 +1,4 @@
-"""Foolbox's attacks."""
+"""Attacks of Foolbox."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ __all__ = ["attacks"]
 
 
 def attacks(settings: Settings) -> dict[str, Run]:
-    """Foolbox's attacks by contest.
+    """Returns Foolbox's attacks by comparison.
 
-    CW stops no step early, since Foolbox decides that on the loss of the whole batch. A minimal FGSM or PGD is the
-    attack at every eps of a grid, of which each image keeps the first that fools the network: Foolbox 3 has no other.
+    CW runs without early abort, which would depend on the loss of the whole batch. Minimal FGSM and PGD run at every
+    eps of a grid, and each image keeps the first success: Foolbox 3 has no such search.
     """
     foolbox = foolbox_engine.load()
     fgsm = foolbox.attacks.LinfFastGradientAttack(random_start=False)
     pgd = foolbox.attacks.LinfPGD(abs_stepsize=settings.step_size, steps=settings.steps, random_start=True)
-    in_proportion = foolbox.attacks.LinfPGD(rel_stepsize=1 / 30, steps=settings.steps, random_start=True)
+    relative_pgd = foolbox.attacks.LinfPGD(rel_stepsize=1 / 30, steps=settings.steps, random_start=True)
     deepfool = foolbox.attacks.L2DeepFoolAttack(steps=settings.deepfool_steps, candidates=10, overshoot=0.02)
     cw = foolbox.attacks.L2CarliniWagnerAttack(
         binary_search_steps=settings.search_steps, steps=settings.cw_steps, stepsize=0.01, initial_const=0.01,
@@ -28,32 +28,32 @@ def attacks(settings: Settings) -> dict[str, Run]:
     ddn = foolbox.attacks.DDNAttack(steps=settings.ddn_steps)
     grid = [part / settings.grid for part in range(1, settings.grid + 1)]
 
-    def at(attack: object, epsilons: float | None) -> Run:
+    def run_at(attack: object, epsilons: float | None) -> Run:
         def run(network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
             model = foolbox.PyTorchModel(network, bounds=(0, 1), device=images.device)
-            found: torch.Tensor = attack(model, images, labels, epsilons=epsilons)[1]  # type: ignore[operator]
-            return found
+            adversarial: torch.Tensor = attack(model, images, labels, epsilons=epsilons)[1]  # type: ignore[operator]
+            return adversarial
 
         return run
 
-    def first(attack: object, epsilons: list[float]) -> Run:
+    def run_grid(attack: object, epsilons: list[float]) -> Run:
         def run(network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
             model = foolbox.PyTorchModel(network, bounds=(0, 1), device=images.device)
-            _, clipped, fooled = attack(model, images, labels, epsilons=epsilons)  # type: ignore[operator]
-            # Of those that never are, the clean image.
+            _, clipped, successes = attack(model, images, labels, epsilons=epsilons)  # type: ignore[operator]
+            # Without a success, the clean image remains.
             best = images.clone()
-            for points, hit in zip(reversed(clipped), reversed(fooled), strict=True):
-                best[hit] = points[hit]
+            for points, is_adv in zip(reversed(clipped), reversed(successes), strict=True):
+                best[is_adv] = points[is_adv]
             return best
 
         return run
 
     return {
-        "fgsm": at(fgsm, settings.eps),
-        "pgd": at(pgd, settings.eps),
-        "deepfool": at(deepfool, None),
-        "cw": at(cw, None),
-        "ddn": at(ddn, None),
-        "fgsm minimal": first(fgsm, grid),
-        "pgd minimal": first(in_proportion, [eps for eps in grid if eps <= settings.pgd_reach]),
+        "fgsm": run_at(fgsm, settings.eps),
+        "pgd": run_at(pgd, settings.eps),
+        "deepfool": run_at(deepfool, None),
+        "cw": run_at(cw, None),
+        "ddn": run_at(ddn, None),
+        "fgsm minimal": run_grid(fgsm, grid),
+        "pgd minimal": run_grid(relative_pgd, [eps for eps in grid if eps <= settings.pgd_max_eps]),
     }

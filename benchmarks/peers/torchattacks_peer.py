@@ -1,4 +1,4 @@
-"""The attacks of torchattacks."""
+"""Attacks of torchattacks."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ __all__ = ["attacks"]
 
 
 def attacks(settings: Settings) -> dict[str, Run]:
-    """The attacks of torchattacks by contest. Its CW tries one constant only and is left out.
+    """Returns the attacks of torchattacks by comparison. Its CW tries a single constant and is left out.
 
     Raises:
         ImportError: torchattacks is not installed.
     """
     import torchattacks  # type: ignore[import-not-found,unused-ignore]
 
-    def made(maker: Callable[[torch.nn.Module], Any]) -> Run:
-        return lambda network, images, labels: maker(network)(images, labels)
+    def make_run(build: Callable[[torch.nn.Module], Any]) -> Run:
+        return lambda network, images, labels: build(network)(images, labels)
 
     eps, step_size = settings.eps, settings.step_size
     return {
-        "fgsm": made(lambda network: torchattacks.FGSM(network, eps=eps)),
-        "pgd": made(lambda network: torchattacks.PGD(network, eps=eps, alpha=step_size, steps=settings.steps)),
-        "deepfool": made(lambda network: torchattacks.DeepFool(network, steps=settings.deepfool_steps, overshoot=0.02)),
+        "fgsm": make_run(lambda network: torchattacks.FGSM(network, eps=eps)),
+        "pgd": make_run(lambda network: torchattacks.PGD(network, eps=eps, alpha=step_size, steps=settings.steps)),
+        "deepfool": make_run(
+            lambda network: torchattacks.DeepFool(network, steps=settings.deepfool_steps, overshoot=0.02)
+        ),
     }

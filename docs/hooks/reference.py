@@ -38,7 +38,11 @@ def cli_page() -> str:
     """Every subcommand with its flags, as its parser has them."""
     parts = ["# Command line", "", "Exit codes: 0 success, 1 some cells failed, 2 usage error, 3 internal error,"]
     parts += ["4 plugin failure under `--strict-plugins`, 130 interrupted.", ""]
-    parts += ["Every command has `--help`; `advbench --version` prints the version.", ""]
+    parts += [
+        "Every command has `--help`. `advbench --version` prints the version, and `advbench --print-completion SHELL`",
+        "prints a script that completes commands and flags in `bash`, `zsh` or `fish`.",
+        "",
+    ]
     for name, text in COMMANDS.items():
         parser = CommandParser(prog=f"advbench {name}", add_help=False)
         module = importlib.import_module(f"advbench.cli.{name.replace('-', '_')}_command")

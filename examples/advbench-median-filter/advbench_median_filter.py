@@ -24,27 +24,31 @@ class MedianFilter(Defense):
     size: int = param(3, min=1, max=15, help="side of the square in pixels; odd")
 
     def __post_init__(self) -> None:
-        """Checks that the size is odd."""
+        """Validates the parameters.
+
+        Raises:
+            ParameterError: The size is even.
+        """
         super().__post_init__()
         if self.size % 2 == 0:
             raise ParameterError(f"size={self.size}: must be odd, so that the square has a middle pixel")
 
     def apply(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
-        """Filters a batch. Images are mirrored at their edges."""
+        """Filters a batch; images are mirrored at the edges."""
         del rng
-        reach = self.size // 2
-        if not reach:
+        radius = self.size // 2
+        if not radius:
             return images.clone()
-        padded = torch.nn.functional.pad(images, (reach, reach, reach, reach), mode="reflect")
+        padded = torch.nn.functional.pad(images, (radius, radius, radius, radius), mode="reflect")
         squares = padded.unfold(2, self.size, 1).unfold(3, self.size, 1)
         filtered: torch.Tensor = squares.flatten(4).median(dim=4).values
         return filtered
 
     def approximation(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
-        """Stand-in for adaptive attacks: the mean of the square. Its gradient is the same for all pixels of the square."""
+        """Replaces the median by the mean of the same square in adaptive attacks; its gradient reaches all pixels."""
         del rng
-        reach = self.size // 2
-        return torch.nn.functional.avg_pool2d(images, self.size, stride=1, padding=reach, count_include_pad=False)
+        radius = self.size // 2
+        return torch.nn.functional.avg_pool2d(images, self.size, stride=1, padding=radius, count_include_pad=False)
 
 
 @hookimpl

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from advbench._version import __version__
+
 if TYPE_CHECKING:
     from advbench.live import AdversarialImages, Results, matrix
 
 __all__ = ["AdversarialImages", "Results", "__version__", "matrix"]
-
-__version__ = "0.1.0"
 
 _LIVE = ("AdversarialImages", "Results", "matrix")
 

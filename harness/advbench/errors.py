@@ -3,19 +3,19 @@
 ::
 
     AdvbenchError
-    ├── UsageError          2  what the user gave cannot be used; one line, nothing was lost
+    ├── UsageError          2  the user's input cannot be used; a one-line message, and no results are lost
     │   ├── SpecError          a component's text is malformed
     │   ├── ParameterError     a parameter is unknown, of the wrong type or out of range
     │   ├── UnknownNameError   nothing is registered under that name
     │   ├── DataError          a dataset is missing or damaged
     │   ├── WeightsError       weights are missing, truncated or not the recorded ones
     │   └── StoreError         the store cannot be written or read
-    ├── ContractError          a component broke its contract while it ran: its cells become ``ERR``
-    │   └── ProcessChangedError  it changed the process for all others
+    ├── ContractError          a component violated its contract at run time: its cells become ``ERR``
+    │   └── ProcessChangedError  it changed global state of the process
     └── PluginError         4  a plugin could not be used, under ``--strict-plugins`` or in ``advbench check``
 
-Anything else that reaches the command line is an internal error (exit code 3).
-This module imports nothing, so that the command line can use it before torch is loaded.
+Any other exception that reaches the command line is an internal error (exit code 3).
+This module imports only the standard library, so that the command line can use it without loading torch.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ _BLAME = "raised by "
 
 
 class AdvbenchError(Exception):
-    """KeyContext of all errors that advbench raises on purpose."""
+    """Base class of all errors that advbench raises on purpose."""
 
 
 class UsageError(AdvbenchError):
-    """What the user gave cannot be used; the message names what, where and what to do."""
+    """The user's input cannot be used. The message says what is wrong, where, and what to do."""
 
 
 class SpecError(UsageError):
@@ -61,7 +61,7 @@ class ParameterError(UsageError):
 
 
 class UnknownNameError(UsageError):
-    """Nothing, or more than one thing, is registered under a name."""
+    """No component, or more than one, is registered under a name."""
 
 
 class DataError(UsageError):
@@ -77,14 +77,14 @@ class StoreError(UsageError):
 
 
 class ContractError(AdvbenchError):
-    """A component broke its contract while it ran."""
+    """A component violated its contract at run time."""
 
 
 class ProcessChangedError(ContractError):
-    """A component has changed the process for all others.
+    """A component has changed global state of the process, which affects all other components.
 
     Args:
-        changed: What, in words.
+        changed: What it changed, in words.
     """
 
     def __init__(self, changed: Sequence[str]) -> None:
@@ -98,18 +98,18 @@ class PluginError(AdvbenchError):
 
 @contextlib.contextmanager
 def blamed(component: str) -> Iterator[None]:
-    """QueryLog on an exception that leaves the block whose code raised it, unless one inside has done so.
+    """Adds a component's name to any exception that leaves the block, unless an inner block has added one.
 
     Args:
-        component: Its kind and name, such as ``defense 'jpeg'``.
+        component: Kind and name of the component, such as ``defense 'jpeg'``.
     """
     try:
         yield
     except AdvbenchError:
-        raise  # its message names the component
+        raise  # its message already names the component
     except BaseException as error:
         if not _culprit(error):
-            # As add_note() of Python 3.11, which 3.10 does not have.
+            # Does what add_note() does in Python 3.11.
             vars(error)["__notes__"] = [*getattr(error, "__notes__", ()), f"{_BLAME}{component}"]
         raise
 
@@ -120,13 +120,13 @@ def _culprit(error: BaseException) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """An exception as one line of printable text, cut where it is very long, with the component that raised it."""
+    """Formats an exception as one line of printable text, truncated if very long, with the component that raised it."""
     try:
         text = str(error)
     except Exception:
         text = "(its message cannot be read)"
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     line = line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
-    said = f"{type(error).__name__}: {line}" if line else type(error).__name__
+    text = f"{type(error).__name__}: {line}" if line else type(error).__name__
     culprit = _culprit(error)
-    return f"{said} ({culprit})" if culprit else said
+    return f"{text} ({culprit})" if culprit else text

@@ -1,4 +1,4 @@
-"""Findings that compare: raised where the samples say so, and not by chance; and those of clean answers and budgets."""
+"""Findings about comparisons of attacks, which must be significant; and about clean predictions and budgets."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from advbench.analysis import summarise
-from advbench.analysis.sanity import baseline, hygiene, strength
-from advbench.analysis.sanity.finding import Finding, Seen
+from advbench.analysis.sanity import baseline, gradients, lost_success, strength
+from advbench.analysis.sanity.finding import Finding, FinishedCell
 
 N = 200
 
 
 def cell(
-    place: int = 0,
+    index: int = 0,
     *,
     withstood: int | Sequence[int] = N,
     n: int = N,
@@ -26,9 +26,9 @@ def cell(
     labels: Any = None,
     predictions: Any = None,
     draws: Any = None,
-    **told: Any,
-) -> Seen:
-    """A cell whose classifier is right on its clean samples, and withstands the first so many of them, or these."""
+    **entries: Any,
+) -> FinishedCell:
+    """A cell whose classifier predicts all clean samples correctly, and withstands the given ones."""
     labels = np.arange(n) % 10 if labels is None else np.asarray(labels)
     predictions = labels if predictions is None else np.asarray(predictions)
     kept = np.isin(np.arange(n), np.arange(withstood) if isinstance(withstood, int) else withstood)
@@ -45,7 +45,7 @@ def cell(
         "identity": defense == "none",
         "stochastic": draws is not None,
         "image_shape": [1, 8, 8],
-        **told,
+        **entries,
     }
     record = {
         **coordinates,
@@ -63,7 +63,7 @@ def cell(
     }
     if draws is not None:
         record["robust_draws"] = draws
-    return Seen(place, described, summarise(record, None))
+    return FinishedCell(index, described, summarise(record, None))
 
 
 def single_step(weak: Any, strong: Any, **more: Any) -> list[Finding]:
@@ -95,45 +95,45 @@ def adaptive(weak: Any, strong: Any) -> list[Finding]:
 
 
 def convergence(weak: Any, strong: Any) -> list[Finding]:
-    return list(hygiene.not_converged([cell(0, withstood=weak)], {0: cell(0, withstood=strong)}))
+    return list(lost_success.not_converged([cell(0, withstood=weak)], {0: cell(0, withstood=strong)}))
 
 
 COMPARISONS = [single_step, not_monotone, less_access, transfer, adaptive, convergence]
 
 
 @pytest.mark.parametrize("criterion", COMPARISONS)
-def test_what_the_samples_say_is_found_with_both_numbers(criterion: Any) -> None:
+def test_a_significant_difference_is_a_finding_with_both_numbers(criterion: Any) -> None:
     (finding,) = criterion(range(110), range(100))
     assert "55.0%" in finding.message
     assert "50.0%" in finding.message
 
 
 @pytest.mark.parametrize("criterion", COMPARISONS)
-def test_as_large_a_difference_between_other_samples_is_chance(criterion: Any) -> None:
-    """Ten samples more again, but the two differ on ninety: the attacks are about as strong."""
+def test_an_equal_difference_on_more_varied_samples_is_not_significant(criterion: Any) -> None:
+    """Ten samples more, as above, but the two attacks differ on ninety samples."""
     assert criterion(range(50, 150), range(10, 100)) == []
 
 
 @pytest.mark.parametrize("criterion", COMPARISONS)
-def test_a_few_samples_are_chance(criterion: Any) -> None:
+def test_a_difference_of_few_samples_is_not_significant(criterion: Any) -> None:
     assert criterion(range(104), range(100)) == []
     assert criterion(range(100), range(100)) == []
     assert criterion(range(100), range(110)) == []
 
 
-def test_parts_without_gradients_that_fool_a_few_are_chance() -> None:
-    def found(count: int) -> list[Finding]:
-        one = cell(component_access=["gradients", "scores"], components=["apgd", "square"])
-        summary = one.summary._replace(broken_by={0: 50, 1: count})
-        return list(strength.less_access_wins([Seen(0, one.told, summary)]))
+def test_parts_without_gradients_must_fool_enough_samples() -> None:
+    def findings(count: int) -> list[Finding]:
+        ensemble = cell(component_access=["gradients", "scores"], components=["apgd", "square"])
+        summary = ensemble.summary._replace(broken_by={0: 50, 1: count})
+        return list(strength.less_access_wins([FinishedCell(0, ensemble.described, summary)]))
 
-    assert found(4) == []
-    (finding,) = found(6)
+    assert findings(4) == []
+    (finding,) = findings(6)
     assert "square, a part of some-attack without gradients, fools 6 of 200" in finding.message
 
 
-def test_of_many_comparisons_one_that_is_as_unlikely_is_none() -> None:
-    """Six samples more than 100 are p = .016 by themselves, and nothing beside twenty comparisons that are in order."""
+def test_significance_is_corrected_for_the_number_of_comparisons() -> None:
+    """Six more samples of 100 have p = .016 in a single comparison, which is not significant among twenty."""
     assert len(single_step(range(106), range(100))) == 1
     cells = []
     for number in range(20):
@@ -144,25 +144,25 @@ def test_of_many_comparisons_one_that_is_as_unlikely_is_none() -> None:
     assert list(strength.single_step_wins(cells)) == []
 
 
-def test_draws_of_a_stochastic_defense_are_tested_together_and_their_mean_is_quoted() -> None:
-    """Each draw by itself would be chance; ten of them, on the same samples, are not."""
+def test_draws_of_a_stochastic_defense_are_tested_together_and_their_mean_is_reported() -> None:
+    """A single draw would not be significant; ten draws on the same samples are."""
 
     def draws(count: int) -> list[np.ndarray[Any, Any]]:
         return [(np.arange(N) + shift) % N < count for shift in range(10)]
 
-    def found(weak: int, draw_count: int = 10) -> list[Finding]:
+    def findings(weak: int, draw_count: int = 10) -> list[Finding]:
         more = {"threat": "adaptive", "defense": "noise"}
         single = cell(0, attack="fgsm", attack_passes=1, draws=draws(100)[:draw_count], **more)
         return list(strength.single_step_wins([single, cell(1, draws=draws(weak)[:draw_count], **more)]))
 
-    assert found(104, 1) == []
-    (finding,) = found(104)
+    assert findings(104, 1) == []
+    (finding,) = findings(104)
     assert "52.0%" in finding.message
     assert "--eot 10" in finding.advice
-    assert found(100) == []
+    assert findings(100) == []
 
 
-def test_the_best_of_several_single_steps_is_the_one_to_beat() -> None:
+def test_the_best_of_several_single_steps_is_compared() -> None:
     cells = [
         cell(0, withstood=150, attack="fgsm", attack_passes=1),
         cell(1, withstood=90, attack="better-step", attack_passes=1),
@@ -182,7 +182,7 @@ def test_the_best_of_several_single_steps_is_the_one_to_beat() -> None:
         ({"steps": 100, "queries": 5000}, "autoattack:eps=0.3", "give it more steps or queries", "use autoattack"),
     ],
 )
-def test_advice_names_parameters_that_the_attack_has(
+def test_advice_names_only_parameters_of_the_attack(
     parameters: dict[str, int], attack: str, wanted: str, unwanted: str
 ) -> None:
     cells = [
@@ -199,7 +199,7 @@ LABELS = np.arange(N) % 10
 
 
 def mostly(answers: Any, share: float = 0.95) -> Any:
-    """These answers for that share of the samples, and answers that say nothing for the others."""
+    """These predictions for a share of the samples, and random ones for the others."""
     rng = np.random.default_rng(0)
     return np.where(rng.random(len(answers)) < share, answers, rng.integers(0, 10, len(answers)))
 
@@ -209,35 +209,35 @@ def swapped(labels: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("answers", "told"),
+    ("predictions", "expected"),
     [
         (mostly((LABELS + 1) % 10), "the label plus 1 for 18"),
         (mostly((LABELS - 1) % 10), "the label minus 1 for 18"),
-        (mostly(np.random.default_rng(5).permutation(10)[LABELS]), "classes by other numbers (label "),
-        (mostly(swapped(LABELS)), "of 2 classes by other numbers (label 3 by 5, 5 by 3)"),
-        (LABELS * 90 + 7, "classes by other numbers (label 0 by 7, 1 by 97, 2 by 187, …)"),
+        (mostly(np.random.default_rng(5).permutation(10)[LABELS]), "classes as other numbers (label "),
+        (mostly(swapped(LABELS)), "of 2 classes as other numbers (label 3 as 5, 5 as 3)"),
+        (LABELS * 90 + 7, "classes as other numbers (label 0 as 7, 1 as 97, 2 as 187, …)"),
     ],
     ids=["plus-one", "minus-one", "permuted", "two-swapped", "ids-of-another-set"],
 )
-def test_labels_that_the_model_numbers_otherwise_are_found(answers: Any, told: str) -> None:
-    (finding,) = baseline.labels_renumbered([cell(labels=LABELS, predictions=answers)])
-    assert told in finding.message
+def test_labels_that_the_model_numbers_differently_are_a_finding(predictions: Any, expected: str) -> None:
+    (finding,) = baseline.labels_renumbered([cell(labels=LABELS, predictions=predictions)])
+    assert expected in finding.message
 
 
-def test_weak_models_have_no_other_numbering() -> None:
+def test_errors_of_weak_models_are_not_another_numbering() -> None:
     rng = np.random.default_rng(0)
     for share in (0.0, 0.1, 0.3, 0.6):
         for n in (10, 30, 200):
             labels = rng.integers(0, 10, n)
             answers = np.where(rng.random(n) < share, labels, rng.integers(0, 10, n))
             assert list(baseline.labels_renumbered([cell(n=n, labels=labels, predictions=answers)])) == []
-    half = np.where(LABELS % 2 == 0, LABELS, (LABELS + 1) % 10)  # every odd class is taken for an even one
+    half = np.where(LABELS % 2 == 0, LABELS, (LABELS + 1) % 10)  # every odd class is predicted as an even one
     assert list(baseline.labels_renumbered([cell(labels=LABELS, predictions=half)])) == []
     assert list(baseline.labels_renumbered([cell(labels=np.zeros(N, int), predictions=np.ones(N, int))])) == []
 
 
 @pytest.mark.parametrize("defense", ["none", "jpeg"])
-def test_clean_accuracy_at_chance_is_found_behind_any_defense(defense: str) -> None:
+def test_clean_accuracy_at_chance_is_a_finding_with_any_defense(defense: str) -> None:
     answers = np.random.default_rng(1).integers(0, 10, N)
     (finding,) = baseline.no_better_than_chance([cell(labels=LABELS, predictions=answers, defense=defense)])
     assert f"clean accuracy of {defense} is {np.mean(answers == LABELS):.1%} of 200 samples" in finding.message
@@ -245,47 +245,48 @@ def test_clean_accuracy_at_chance_is_found_behind_any_defense(defense: str) -> N
 
 
 @pytest.mark.parametrize(("right", "n"), [(4, 10), (2, 10), (0, 9), (30, 100), (60, 200)])
-def test_clean_accuracy_that_chance_may_have_lowered_is_none(right: int, n: int) -> None:
+def test_a_low_clean_accuracy_of_few_samples_is_not_a_finding(right: int, n: int) -> None:
     labels = np.arange(n) % 10
     answers = np.where(np.arange(n) < right, labels, (labels + 1 + np.arange(n) // 10 % 3) % 10)
     assert list(baseline.no_better_than_chance([cell(n=n, labels=labels, predictions=answers)])) == []
 
 
-def test_a_frequent_class_is_what_counts_as_chance() -> None:
+def test_chance_is_the_share_of_the_most_frequent_class() -> None:
     labels = np.repeat([0, 1], [800, 200])
     (finding,) = baseline.no_better_than_chance([cell(n=1000, labels=labels, predictions=np.zeros(1000, int))])
     assert "80.0%" in finding.message
     assert list(baseline.no_better_than_chance([cell(labels=np.zeros(N, int))])) == []
 
 
-def test_one_answer_for_nearly_all_samples_is_found_and_a_frequent_class_is_not() -> None:
+def test_predicting_one_class_is_a_finding_unless_it_is_frequent() -> None:
     (finding,) = baseline.one_class_answered([cell(labels=LABELS, predictions=mostly(np.full(N, 8)))])
-    assert "answers class 8 for" in finding.message
+    assert "predicts class 8 for" in finding.message
     frequent = np.repeat([0, 1], [160, 40])
     assert len(list(baseline.one_class_answered([cell(labels=frequent, predictions=np.zeros(N, int))]))) == 1
-    few = np.where(np.arange(N) == N - 1, 1, 0)  # one of the forty is known, which a constant is not
+    few = np.where(np.arange(N) == N - 1, 1, 0)  # a constant classifier would not predict one of the forty
     assert list(baseline.one_class_answered([cell(labels=frequent, predictions=few)])) == []
     assert list(baseline.one_class_answered([cell(n=6, predictions=np.zeros(6, int))])) == []
 
 
 @pytest.mark.parametrize(
-    ("norm", "eps", "found"),
+    ("norm", "eps", "expected"),
     [
         *(("linf", 8.0, True), ("linf", 1.5, True), ("linf", 1.0, False), ("linf", 8 / 255, False)),
         *(("l2", 8.1, True), ("l2", 8.0, False), ("l2", 1.5, False), ("l1", 65.0, True), ("l1", 30.0, False)),
     ],
 )
-def test_a_budget_larger_than_any_distance_between_images_is_found(norm: str, eps: float, found: bool) -> None:
+def test_a_budget_larger_than_any_distance_is_a_finding(norm: str, eps: float, expected: bool) -> None:
     """Images of 8 × 8 pixels are at most 1 apart in L∞, 8 in L2 and 64 in L1."""
     findings = list(baseline.eps_beyond_images([cell(budget={"norm": norm, "eps": eps})]))
-    assert [one.criterion for one in findings] == ["eps-beyond-images"] * found
-    if norm == "linf" and found:
+    assert [finding.criterion for finding in findings] == ["eps-beyond-images"] * expected
+    if norm == "linf" and expected:
         assert f"eps={eps:g}/255" in findings[0].advice
 
 
-def test_a_gradient_that_is_zero_is_found_in_whichever_cell_of_the_classifier_it_was_seen() -> None:
-    seen, unseen = cell(0, attack="pgd"), cell(1, attack="apgd", withstood=0)
-    for cells in ([seen, unseen], [unseen, seen]):
-        vanished = [Seen(c.place, c.told, c.summary._replace(vanished=7 * (c is seen))) for c in cells]
-        (finding,) = hygiene.zero_gradients(vanished)
+def test_zero_gradients_in_any_cell_of_a_classifier_are_a_finding() -> None:
+    affected, other = cell(0, attack="pgd"), cell(1, attack="apgd", withstood=0)
+    for cells in ([affected, other], [other, affected]):
+        summaries = [c.summary._replace(zero_gradients=7 * (c is affected)) for c in cells]
+        changed = [FinishedCell(c.index, c.described, s) for c, s in zip(cells, summaries, strict=True)]
+        (finding,) = gradients.zero_gradients(changed)
         assert "zero for 7 of 200" in finding.message

@@ -1,4 +1,4 @@
-"""Every number is what its definition says, on records small enough to count by hand."""
+"""Measures are checked against their definitions, on records small enough to count by hand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from advbench.analysis.measures import accuracy_at
 
 
 def cell(clean: str, adversarial: str, **changes: Any) -> dict[str, Any]:
-    """A record from bits; by default the attacked classifier is the scored one."""
+    """A record from bits; by default the attacked classifier is the defended model."""
     n = len(clean)
     bits = {"clean_correct": [int(b) for b in clean], "adversarial_correct": [int(b) for b in adversarial]}
     attacked = {
@@ -23,50 +23,50 @@ def cell(clean: str, adversarial: str, **changes: Any) -> dict[str, Any]:
     return {"n": n, "labels": [0] * n, **bits, **attacked, **distances, **changes}
 
 
-def test_robust_accuracy_counts_samples_right_both_clean_and_attacked() -> None:
+def test_robust_accuracy_counts_samples_correct_both_clean_and_attacked() -> None:
     measured = measure_cell(cell("11110", "11001"))
     assert measured["clean_accuracy"] == 0.8
     assert measured["robust_accuracy"] == 0.4
     assert measured["attack_success_rate"] == 0.5
 
 
-def test_distortion_is_the_median_over_images_that_turned_the_attacked_classifier() -> None:
+def test_distortion_is_the_median_over_images_that_fooled_the_attacked_classifier() -> None:
     measured = measure_cell(cell("11110", "10010"))
     assert (measured["median_linf"], measured["median_l2"]) == (1.5, 15.0)
     assert measured["attack_failures"] == 2
 
 
-def test_what_cannot_be_measured_is_none_and_not_a_number() -> None:
+def test_measures_over_no_samples_are_none() -> None:
     assert measure_cell(cell("000", "000"))["attack_success_rate"] is None
     assert measure_cell(cell("111", "111"))["median_l2"] is None
 
 
-def test_the_worst_case_is_taken_per_sample_and_not_over_averages() -> None:
+def test_the_worst_case_is_the_minimum_per_sample() -> None:
     worst = worst_case([cell("1111", "1100"), cell("1111", "0011"), cell("1111", "1111")])
     assert worst["accuracy"] == 0.0
     assert worst_case([cell("1111", "1100"), cell("1111", "0111")])["accuracy"] == 0.25
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 10), (10, 10), (3, 10), (917, 1000), (1, 1)])
-def test_wilson_equals_scipys(successes: int, trials: int) -> None:
+def test_wilson_equals_scipy(successes: int, trials: int) -> None:
     reference = binomtest(successes, trials).proportion_ci(method="wilson")
     assert wilson(successes, trials) == pytest.approx((reference.low, reference.high), abs=1e-12)
 
 
-def test_an_impossible_proportion_is_refused() -> None:
+def test_an_impossible_proportion_is_an_error() -> None:
     for successes, trials in ((2, 1), (-1, 3), (0, 0)):
-        with pytest.raises(ValueError, match="no proportion"):
+        with pytest.raises(ValueError, match="not a proportion"):
             wilson(successes, trials)
 
 
 def test_a_minimal_attack_gives_accuracy_at_every_eps() -> None:
-    # Five samples, one wrong clean, one never fooled; the others turn at .1, .3 and .3.
+    # Five samples: one is predicted incorrectly, one is never fooled, the others are fooled at .1, .3 and .3.
     record = cell("11101", "00001", linf=[0.3, 0.1, 0.3, 0.0, 0.0])
     curve = accuracy_at(record, "linf")
     assert curve == {"norm": "linf", "eps": [0.0, 0.1, 0.3], "accuracy": [0.8, 0.6, 0.2]}
 
 
-def test_a_curve_has_no_more_than_a_hundred_steps_and_ends_where_all_are_fooled() -> None:
+def test_a_curve_has_at_most_a_hundred_steps_and_ends_at_the_largest_distance() -> None:
     record = cell("1" * 1000, "0" * 1000, l2=[i / 1000 for i in range(1, 1001)])
     curve = accuracy_at(record, "l2")
     assert len(curve["eps"]) == 101
@@ -74,12 +74,12 @@ def test_a_curve_has_no_more_than_a_hundred_steps_and_ends_where_all_are_fooled(
     assert all(share == pytest.approx(1 - eps) for eps, share in zip(curve["eps"], curve["accuracy"], strict=True))
 
 
-def test_nothing_fooled_is_a_curve_of_one_point() -> None:
+def test_without_fooled_samples_the_curve_has_one_point() -> None:
     assert accuracy_at(cell("110", "110"), "linf") == {"norm": "linf", "eps": [0.0], "accuracy": [pytest.approx(2 / 3)]}
 
 
 def drawn(clean: list[str], robust: list[str]) -> dict[str, Any]:
-    """A record of several draws."""
+    """A record with several draws."""
     bits = {
         "clean_correct_draws": [[int(b) for b in one] for one in clean],
         "robust_draws": [[int(b) for b in one] for one in robust],
@@ -87,7 +87,7 @@ def drawn(clean: list[str], robust: list[str]) -> dict[str, Any]:
     return cell(clean[0], robust[0], **bits)
 
 
-def test_several_draws_are_told_by_their_mean_and_spread() -> None:
+def test_several_draws_are_measured_by_mean_and_spread() -> None:
     measured = measure_cell(drawn(["1111", "1110"], ["1100", "0000"]))
     assert measured["clean_accuracy"] == pytest.approx(7 / 8)
     assert measured["robust_accuracy"] == 0.25
@@ -96,6 +96,6 @@ def test_several_draws_are_told_by_their_mean_and_spread() -> None:
     assert measured["attack_success_rate"] == pytest.approx((3.5 - 1) / 3.5)
 
 
-def test_the_worst_case_of_several_draws_is_taken_draw_by_draw() -> None:
+def test_the_worst_case_of_several_draws_is_the_mean_over_draws() -> None:
     first, second = drawn(["1111"] * 2, ["1100", "0011"]), drawn(["1111"] * 2, ["1010", "0111"])
     assert worst_case([first, second])["accuracy"] == pytest.approx((1 + 2) / 2 / 4)

@@ -1,4 +1,4 @@
-"""A summary says of a cell what its record says, sample by sample."""
+"""Summaries agree with the records that they are computed from."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from advbench.analysis import measure_cell, summarise, worst_case
-from advbench.analysis.measures import worst_case_of
-from advbench.analysis.summary import _of_images
+from advbench.analysis.measures import worst_case_from_bits
+from advbench.analysis.summary import _summarise_images
 
 COORDINATES = {"dataset": "d", "model": "m", "attack": "a", "threat": "oblivious", "defense": "x"}
 
 
 def record(**changes: Any) -> dict[str, Any]:
-    """Six samples: the attacked classifier has the last one wrong, and four of the others are fooled."""
+    """Six samples: the attacked classifier predicts the last one incorrectly; four of the others are fooled."""
     return {
         **COORDINATES,
         "status": "ok",
@@ -42,14 +42,14 @@ def as_arrays(given: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("form", [dict, as_arrays], ids=["lists", "arrays"])
-def test_every_number_is_counted_over_the_samples_that_it_is_of(form: Any) -> None:
+def test_every_number_is_counted_over_the_right_samples(form: Any) -> None:
     summary = summarise(form(record()), "linf")
     assert summary.ok
     assert summary.coordinates == tuple(COORDINATES.values())
     assert summary.measured == measure_cell(record())
-    assert (summary.robust, summary.attacked) == (2 / 6, 1 / 6)
-    assert (summary.right, summary.vanished, summary.lost_adversarials) == (5, 2, 1)
-    assert (summary.rounded_off, summary.rounded_on) == (2, 1)
+    assert (summary.robust, summary.attacked_accuracy) == (2 / 6, 1 / 6)
+    assert (summary.attacked_correct, summary.zero_gradients, summary.lost_adversarials) == (5, 2, 1)
+    assert (summary.lost_by_rounding, summary.gained_by_rounding) == (2, 1)
     assert summary.chance == 0.5
     assert summary.broken_by == {0: 3, -1: 2, 1: 1}
     assert summary.curve is not None
@@ -57,23 +57,23 @@ def test_every_number_is_counted_over_the_samples_that_it_is_of(form: Any) -> No
     assert summary.curve["accuracy"] == [pytest.approx(share / 6) for share in (5, 4, 3, 2, 1)]
 
 
-def test_what_was_not_noted_is_none_and_not_nothing() -> None:
+def test_values_that_were_not_recorded_are_none() -> None:
     given = record()
     for name in ("seen", "attacked_rounded_predictions", "vanished", "component"):
         del given[name]
     summary = summarise(given, None)
-    assert (summary.lost_adversarials, summary.rounded_off, summary.rounded_on) == (None,) * 3
+    assert (summary.lost_adversarials, summary.lost_by_rounding, summary.gained_by_rounding) == (None,) * 3
     assert (summary.broken_by, summary.curve) == (None, None)
-    assert summary.vanished == 0
+    assert summary.zero_gradients == 0
 
 
-def test_a_failure_is_summed_up_by_its_error() -> None:
+def test_the_summary_of_a_failed_cell_has_its_error() -> None:
     failed = {**COORDINATES, "status": "error", "error": "it broke", "n": 6}
     summary = summarise(failed, None)
     assert (summary.ok, summary.error, summary.n) == (False, "it broke", 6)
 
 
-def test_worst_cases_from_summaries_are_those_from_records() -> None:
+def test_worst_cases_from_summaries_equal_those_from_records() -> None:
     generator = np.random.default_rng(0)
     records = [
         record(
@@ -86,10 +86,10 @@ def test_worst_cases_from_summaries_are_those_from_records() -> None:
         )
         for _ in range(3)
     ]
-    by_hand = sum(all(bits) for bits in zip(*(one["adversarial_correct"] for one in records), strict=True))
-    summaries = [summarise(one, None) for one in records]
+    by_hand = sum(all(bits) for bits in zip(*(row["adversarial_correct"] for row in records), strict=True))
+    summaries = [summarise(row, None) for row in records]
     assert worst_case(records)["accuracy"] == by_hand / 101
-    assert worst_case_of([summary.withstood for summary in summaries], 101) == worst_case(records)
+    assert worst_case_from_bits([summary.withstood for summary in summaries], 101) == worst_case(records)
 
 
 OTHERS = {
@@ -107,23 +107,23 @@ OTHERS = {
 
 @pytest.mark.parametrize("form", [dict, as_arrays], ids=["lists", "arrays"])
 @pytest.mark.parametrize("changed", OTHERS)
-def test_what_cells_share_is_never_that_of_other_images(form: Any, changed: str) -> None:
-    """The part of a summary that is of the images alone is kept for the next cell."""
+def test_cells_with_other_images_do_not_share_the_cached_part(form: Any, changed: str) -> None:
+    """The part of a summary that depends only on the images is cached for the next cell."""
     first, other = form(record()), form(record(**{changed: OTHERS[changed]}))
-    _of_images.cache_clear()
-    alone = summarise(other, "linf")
-    _of_images.cache_clear()
+    _summarise_images.cache_clear()
+    expected = summarise(other, "linf")
+    _summarise_images.cache_clear()
     before = summarise(first, "linf")
-    assert summarise(other, "linf") == alone != before
+    assert summarise(other, "linf") == expected != before
     assert summarise(first, "linf") == before
     assert summarise(first, "l2").curve != before.curve
     assert summarise(first, None).curve is None
 
 
 def test_cells_of_one_attack_differ_by_their_defense() -> None:
-    through_one = summarise(record(), "linf")
-    through_other = summarise(record(defense="y", adversarial_correct=[1, 1, 1, 1, 0, 1], seconds=1.5), "linf")
-    assert (through_one.robust, through_other.robust) == (2 / 6, 5 / 6)
-    assert (through_one.seconds, through_other.seconds) == (0.5, 1.5)
-    assert through_other.measured["robust_accuracy"] == 5 / 6
-    assert through_one.measured["median_linf"] == through_other.measured["median_linf"]
+    first_defense = summarise(record(), "linf")
+    second_defense = summarise(record(defense="y", adversarial_correct=[1, 1, 1, 1, 0, 1], seconds=1.5), "linf")
+    assert (first_defense.robust, second_defense.robust) == (2 / 6, 5 / 6)
+    assert (first_defense.seconds, second_defense.seconds) == (0.5, 1.5)
+    assert second_defense.measured["robust_accuracy"] == 5 / 6
+    assert first_defense.measured["median_linf"] == second_defense.measured["median_linf"]

@@ -1,4 +1,4 @@
-"""The one way in which networks are called: float32 in and out, with a gradient, and never with no image."""
+"""Wrapped networks take and return float32, with a gradient, and are never called with 0 images."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def test_logits_and_gradients_are_float32(dtype: torch.dtype) -> None:
 
 
 class Counting(nn.Module):
-    """Remembers of how many images it was asked."""
+    """Records the batch size of each call."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: list[int] = []
+        self.calls: list[int] = []
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        self.asked.append(len(images))
+        self.calls.append(len(images))
         return images.reshape(len(images), -1)[:, :3]
 
 
 @pytest.mark.parametrize("before", [0, 2])
-def test_no_images_are_never_asked_about(before: int) -> None:
+def test_the_network_is_not_called_with_0_images(before: int) -> None:
     network = Counting()
     wrapped = Float32Network(network)
     if before:
@@ -51,10 +51,10 @@ def test_no_images_are_never_asked_about(before: int) -> None:
     logits = wrapped(points)
     (gradient,) = torch.autograd.grad(logits.sum(), points)
     assert (tuple(logits.shape), tuple(gradient.shape)) == ((0, 3), (0, 1, 2, 2))
-    assert network.asked == [before or 1]
+    assert network.calls == [before or 1]
 
 
-def test_float64_logits_that_float32_takes_for_equal_keep_their_order() -> None:
+def test_float64_logits_that_are_equal_in_float32_keep_their_order() -> None:
     class Near(nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return 1e9 + torch.tensor([[0.0, 1.0, 2.0]], dtype=torch.float64) * images[:, 0, 0, :1].double().sign()
@@ -63,24 +63,24 @@ def test_float64_logits_that_float32_takes_for_equal_keep_their_order() -> None:
     assert Float32Network(Near())(points).argmax(1).tolist() == [2, 2, 2, 2]
 
 
-def test_another_error_is_no_question_of_types() -> None:
+def test_other_errors_do_not_trigger_a_cast() -> None:
     class Broken(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.weight = nn.Parameter(torch.zeros(1, dtype=torch.float16))
-            self.asked: list[Any] = []
+            self.calls: list[Any] = []
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            self.asked.append(images.dtype)
+            self.calls.append(images.dtype)
             raise RuntimeError("lost")
 
     network = Broken()
     with pytest.raises(RuntimeError, match="lost"):
         Float32Network(network)(IMAGES)
-    assert network.asked == [torch.float32]
+    assert network.calls == [torch.float32]
 
 
-def test_an_auxiliary_head_of_the_same_width_is_no_second_answer() -> None:
+def test_an_auxiliary_head_of_the_same_width_is_ignored() -> None:
     class Headed(nn.Module):
         def forward(self, images: torch.Tensor) -> Any:
             logits = images.flatten(1)
@@ -90,10 +90,10 @@ def test_an_auxiliary_head_of_the_same_width_is_no_second_answer() -> None:
 
 
 @pytest.mark.parametrize("other", [IMAGES.flatten(1).flip(1), torch.zeros(4, 3), torch.zeros(4, 9)])
-def test_another_table_that_may_be_the_logits_is_refused(other: torch.Tensor) -> None:
+def test_ambiguous_logits_are_an_error(other: torch.Tensor) -> None:
     class Pair(nn.Module):
         def forward(self, images: torch.Tensor) -> Any:
             return [images.flatten(1), other]
 
-    with pytest.raises(ContractError, match=r"shapes \(4, 4\) and \(4, \d\), of which either may be the logits"):
+    with pytest.raises(ContractError, match=r"shapes \(4, 4\) and \(4, \d\), and either may be the logits"):
         Float32Network(Pair())(IMAGES)

@@ -45,13 +45,13 @@ def test_text_becomes_values_of_the_declared_types() -> None:
         ({"cuont": "3"}, "has no parameter 'cuont'; did you mean 'count'?"),
     ],
 )
-def test_what_is_not_allowed_is_named_with_what_is(given: dict[str, str], message: str) -> None:
+def test_errors_name_the_allowed_values(given: dict[str, str], message: str) -> None:
     with pytest.raises(ParameterError) as caught:
         Sample.from_text(given)
     assert message in str(caught.value)
 
 
-def test_python_callers_are_held_to_the_same_bounds() -> None:
+def test_the_constructor_checks_bounds_too() -> None:
     with pytest.raises(ParameterError, match="count=10"):
         Sample(count=10)
     with pytest.raises(ParameterError, match="rate"):
@@ -73,12 +73,12 @@ def test_numbers_are_written_so_that_they_are_read_back_exactly(value: float) ->
     assert Parameter("x", "float", 0.0).parse(format_value(value)) == value
 
 
-def test_pixel_steps_are_written_as_the_field_writes_them() -> None:
+def test_multiples_of_1_255_are_written_as_fractions() -> None:
     assert format_value(8 / 255) == "8/255"
     assert format_value(0.3) == "0.3"
 
 
-def test_a_field_of_another_type_is_refused() -> None:
+def test_a_field_of_another_type_is_an_error() -> None:
     @dataclass(frozen=True)
     class Listed(Component):
         name = "listed"

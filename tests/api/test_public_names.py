@@ -1,20 +1,27 @@
-"""What plugin authors import is fixed: a name leaves only with a new API version."""
+"""The public API is pinned: a name is removed only with a new API version."""
 
 from __future__ import annotations
 
-from advbench import api
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from advbench import api, results
 
 PUBLIC = {
     "API_VERSION", "Access",
     "Attack", "Budget", "Component", "ContractError", "DataError", "DataSources", "Dataset", "Defense",
     "Executor", "Float32Network", "LabelledImages", "Model", "Norm", "Parameter", "ParameterError",
     "Reporter", "RowAware",
-    "SampleRandom",
+    "SampleRandom", "StudyCommand",
     "Trainable", "TrainingJob", "TrainingLoop", "TrainingProgress", "UsageError", "Value", "WeightsError",
     "WorkerLostError",
-    "bfloat16_helps", "clip_dust", "closest", "fill", "find_object", "for_rows", "hookimpl", "import_file",
-    "is_stochastic", "load_checkpoint", "load_weights", "one_cycle", "param", "process_taint", "read_state_dict",
-    "replace_atomically",
+    "bfloat16_helps", "clip_dust", "closest", "find_object", "for_rows", "hookimpl", "import_file",
+    "is_stochastic", "load_checkpoint", "load_state", "load_weights", "one_cycle", "param", "process_taint",
+    "read_state_dict", "replace_atomically",
     "save_checkpoint", "save_weights", "sha256_file", "state_digest", "to_labels", "to_pixels",
     "verified_digest", "write_atomically",
 }  # fmt: skip
@@ -24,3 +31,50 @@ def test_the_public_names_are_these() -> None:
     assert set(api.__all__) == PUBLIC
     assert all(hasattr(api, name) for name in PUBLIC)
     assert api.API_VERSION == 1
+
+
+def test_an_old_name_works_with_a_warning() -> None:
+    with pytest.warns(DeprecationWarning, match=r"api\.fill is deprecated.*use advbench\.api\.load_state"):
+        assert api.fill is api.load_state  # type: ignore[attr-defined]
+
+
+def test_every_name_is_imported_on_first_use_from_the_module_that_type_checkers_see() -> None:
+    source = ast.parse(Path(api.__file__).read_text("utf-8"))
+    blocks = (node for node in source.body if isinstance(node, ast.If) and isinstance(node.test, ast.Name))
+    seen = {
+        alias.name: line.module
+        for line in next(blocks).body
+        if isinstance(line, ast.ImportFrom)
+        for alias in line.names
+    }
+    assert set(seen) == PUBLIC
+    for name, module in seen.items():
+        assert module is not None
+        assert getattr(api, name) is getattr(sys.modules[module], name)
+    assert set(dir(api)) >= PUBLIC
+    with pytest.raises(AttributeError, match=r"has no attribute 'Atack'"):
+        getattr(api, "Atack")  # noqa: B009  the name is wrong on purpose
+
+
+def test_what_needs_no_torch_does_not_import_it() -> None:
+    program = (
+        "import sys\nimport advbench.api.component\nfrom advbench.api import Component, UsageError, hookimpl, param\n"
+        "assert not {'torch', 'numpy'} & sys.modules.keys()\n"
+        "from advbench.api import SampleRandom\nassert 'torch' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_results_are_imported_on_first_use_from_the_module_that_type_checkers_see() -> None:
+    source = ast.parse(Path(results.__file__).read_text("utf-8"))
+    blocks = (node for node in source.body if isinstance(node, ast.If) and isinstance(node.test, ast.Name))
+    seen = {
+        alias.name: line.module
+        for line in next(blocks).body
+        if isinstance(line, ast.ImportFrom)
+        for alias in line.names
+    }
+    assert set(results.__all__) == {*seen, "read_run", "run_suite"}
+    for name, module in seen.items():
+        assert module is not None
+        assert getattr(results, name) is getattr(sys.modules[module], name)

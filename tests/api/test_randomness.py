@@ -20,21 +20,21 @@ def test_seed_purpose_and_sample_each_give_another_stream(other: tuple[int, str,
     assert not torch.equal(SampleRandom(5, "attack", [10]).uniform(8), SampleRandom(seed, purpose, [sample]).uniform(8))
 
 
-def test_draws_go_on_where_they_were_in_a_part_of_the_batch() -> None:
-    whole, reference = SampleRandom(0, "x", [1, 2, 3]), SampleRandom(0, "x", [3])
-    whole.uniform(4)
+def test_draws_continue_in_a_part_of_the_batch() -> None:
+    batch, reference = SampleRandom(0, "x", [1, 2, 3]), SampleRandom(0, "x", [3])
+    batch.uniform(4)
     reference.uniform(4)
-    assert torch.equal(whole[torch.tensor([False, False, True])].uniform(4), reference.uniform(4))
+    assert torch.equal(batch[torch.tensor([False, False, True])].uniform(4), reference.uniform(4))
 
 
-def test_derived_streams_do_not_depend_on_how_far_their_parent_is() -> None:
+def test_derived_streams_do_not_depend_on_the_position_of_their_parent() -> None:
     fresh, used = SampleRandom(0, "x", [1]), SampleRandom(0, "x", [1])
     used.uniform(100)
     assert torch.equal(fresh.derive("part").uniform(5), used.derive("part").uniform(5))
     assert not torch.equal(fresh.derive("part").uniform(5), fresh.derive("other").uniform(5))
 
 
-def test_draws_have_the_ranges_and_types_they_promise() -> None:
+def test_draws_have_the_documented_ranges_and_types() -> None:
     rng = SampleRandom(1, "x", range(50))
     uniform = rng.uniform(100, low=-2, high=3)
     assert uniform.dtype == torch.float32
@@ -46,15 +46,15 @@ def test_draws_have_the_ranges_and_types_they_promise() -> None:
     assert len(set(rng.seeds())) == 50
 
 
-def test_the_streams_are_the_ones_that_stored_results_were_made_with() -> None:
-    # If this fails the streams have changed: stored results are no longer what a run computes. Raise store.SCHEMA.
+def test_the_streams_have_not_changed_since_results_were_stored() -> None:
+    # If this fails, the streams have changed, and stored results differ from what a run computes. Raise store.SCHEMA.
     drawn = SampleRandom(0, "attack", [7]).uniform(3)
     assert drawn.tolist() == [[0.6775003671646118, 0.01084965467453003, 0.4498472213745117]]
 
 
-def test_spawned_streams_are_new_at_every_call_and_the_samples_own() -> None:
-    whole = SampleRandom(0, "test", [4, 7, 9])
-    first, second = whole.spawn().uniform(3), whole.spawn().uniform(3)
+def test_spawned_streams_are_new_at_every_call_and_depend_on_the_sample_alone() -> None:
+    batch = SampleRandom(0, "test", [4, 7, 9])
+    first, second = batch.spawn().uniform(3), batch.spawn().uniform(3)
     assert not torch.equal(first, second)
     alone = SampleRandom(0, "test", [7])
     assert torch.equal(
@@ -63,19 +63,19 @@ def test_spawned_streams_are_new_at_every_call_and_the_samples_own() -> None:
     assert torch.equal(alone.spawn().uniform(3)[0], second[1])
 
 
-def test_several_streams_at_once_are_those_of_several_calls() -> None:
+def test_spawning_several_streams_equals_several_calls() -> None:
     one_by_one, together = SampleRandom(0, "test", [4, 7]), SampleRandom(0, "test", [4, 7])
     expected = torch.cat([one_by_one.spawn().uniform(3) for _ in range(3)])
     assert torch.equal(together.spawn(3).uniform(3), expected)
     assert torch.equal(together.spawn().uniform(3), one_by_one.spawn().uniform(3))
 
 
-def test_a_sample_that_comes_twice_in_a_batch_has_two_spawned_streams() -> None:
+def test_a_sample_that_occurs_twice_in_a_batch_has_two_spawned_streams() -> None:
     twice = SampleRandom(0, "test", [4, 7])[torch.tensor([1, 0, 1])].spawn().uniform(3)
     assert not torch.equal(twice[0], twice[2])
 
 
-def test_streams_know_whether_a_number_was_drawn_from_them_or_from_what_was_derived_of_them() -> None:
+def test_streams_record_draws_from_themselves_and_from_derived_streams() -> None:
     for draw in (
         lambda rng: rng.uniform(2),
         lambda rng: rng.seeds(),

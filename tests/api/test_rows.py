@@ -6,7 +6,7 @@ from advbench.api import for_rows, is_stochastic
 
 
 class ByRow(torch.nn.Module):
-    """Answers by which samples it is asked about."""
+    """Its output depends on the rows of the images."""
 
     def __init__(self, rows: torch.Tensor) -> None:
         super().__init__()
@@ -19,17 +19,17 @@ class ByRow(torch.nn.Module):
         return images + self.rows[:, None]
 
 
-def test_a_row_aware_classifier_is_told_the_rows() -> None:
+def test_a_row_aware_classifier_gets_the_rows() -> None:
     part = for_rows(ByRow(torch.tensor([10.0, 20.0, 30.0])), torch.tensor([2, 0, 2]))
     assert part(torch.zeros(3, 1)).flatten().tolist() == [30, 10, 30]
 
 
-def test_any_other_model_is_itself() -> None:
+def test_any_other_model_is_returned_unchanged() -> None:
     model = torch.nn.Flatten()
     assert for_rows(model, torch.tensor([1])) is model
 
 
-def test_a_model_is_stochastic_where_it_says_so() -> None:
+def test_a_model_is_stochastic_if_it_declares_so() -> None:
     model = ByRow(torch.zeros(1))
     assert not is_stochastic(torch.nn.Flatten())
     assert not is_stochastic(model)

@@ -1,4 +1,4 @@
-"""What a network's state is: every kind of tensor and value counts, and the same state has the same digest."""
+"""The digest of a network's state covers every kind of tensor and value, and equal states have equal digests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from advbench.api import WeightsError, state_digest
 
 
 class Holder(nn.Module):
-    """A module with one tensor, and whatever extra state."""
+    """A module with one tensor and extra state."""
 
     def __init__(self, tensor: torch.Tensor, extra: object = None) -> None:
         super().__init__()
@@ -56,12 +56,12 @@ TENSORS: dict[str, Callable[[float], torch.Tensor]] = {
 
 @pytest.mark.filterwarnings("ignore:.*sparse.*:UserWarning", "ignore:Sparse CSR.*")
 @pytest.mark.parametrize("kind", TENSORS)
-def test_every_kind_of_tensor_counts(kind: str) -> None:
+def test_every_kind_of_tensor_changes_the_digest(kind: str) -> None:
     first, same, other = (state_digest(Holder(TENSORS[kind](value))) for value in (0.0, 0.0, 1.0))
     assert first == same != other
 
 
-def test_a_type_and_a_shape_count_beside_the_bytes() -> None:
+def test_type_and_shape_change_the_digest() -> None:
     zeros = [torch.zeros(4), torch.zeros(4, dtype=torch.int32), torch.zeros(2, 2)]
     assert len({state_digest(Holder(tensor)) for tensor in zeros}) == 3
 
@@ -73,7 +73,7 @@ def test_extra_state_may_be_any_value(make: Callable[[int], Any]) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*quant.*", "ignore:.*torch.ao.*")
-def test_quantised_layers_count() -> None:
+def test_quantised_layers_change_the_digest() -> None:
     from torch.ao.quantization import quantize_dynamic
 
     def quantised(bias: float) -> nn.Module:
@@ -88,7 +88,7 @@ def test_quantised_layers_count() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
-def test_what_freezing_makes_constants_counts() -> None:
+def test_constants_of_a_frozen_module_change_the_digest() -> None:
     def frozen(bias: float) -> nn.Module:
         network = nn.Sequential(nn.Linear(3, 2)).eval()
         for parameter in network.parameters():
@@ -100,6 +100,6 @@ def test_what_freezing_makes_constants_counts() -> None:
     assert first == same != other
 
 
-def test_a_lazy_layer_is_named() -> None:
-    with pytest.raises(WeightsError, match=r"1\.weight is of a lazy layer that has no shape yet"):
+def test_the_error_names_the_lazy_layer() -> None:
+    with pytest.raises(WeightsError, match=r"1\.weight belongs to a lazy layer that has no shape yet"):
         state_digest(nn.Sequential(nn.Flatten(), nn.LazyLinear(3)))

@@ -1,4 +1,4 @@
-"""A stream gives what a generator of its own would, whatever is drawn from others in between."""
+"""A stream draws the same numbers as a generator of its reference, whatever is drawn from other streams in between."""
 
 from __future__ import annotations
 
@@ -22,51 +22,51 @@ TAKES: list[Take] = [
 ]
 
 
-def own(name: str) -> np.random.Generator:
+def reference(name: str) -> np.random.Generator:
     """NumPy's generator with the stream's key."""
     key = np.frombuffer(hashlib.sha256(name.encode()).digest()[:16], dtype="<u8")
     return np.random.Generator(np.random.Philox(key=key))
 
 
-def test_streams_drawn_from_by_turns_are_generators_of_their_own() -> None:
+def test_interleaved_streams_equal_generators_of_their_own() -> None:
     names = [f"stream {number}" for number in range(4)]
-    streams, generators = [Stream(name) for name in names], [own(name) for name in names]
+    streams, generators = [Stream(name) for name in names], [reference(name) for name in names]
     for turn in range(12):
-        for place in range(turn % 3, 4):
-            take = TAKES[(turn + place) % len(TAKES)]
-            np.testing.assert_array_equal(streams[place].draw(take), take(generators[place]))
+        for index in range(turn % 3, 4):
+            take = TAKES[(turn + index) % len(TAKES)]
+            np.testing.assert_array_equal(streams[index].draw(take), take(generators[index]))
 
 
 def test_a_draw_that_fails_draws_nothing() -> None:
     stream = Stream("stream")
     with pytest.raises(ValueError, match="low"):
         stream.draw(lambda g: g.integers(3, 1))
-    assert [stream.draw(TAKES[1]) for _ in range(3)] == list(own("stream").integers(0, 2**63, 3))
+    assert [stream.draw(TAKES[1]) for _ in range(3)] == list(reference("stream").integers(0, 2**63, 3))
 
 
-def test_threads_do_not_draw_from_one_another() -> None:
+def test_threads_do_not_share_a_generator() -> None:
     def drawn(name: str) -> Any:
         stream = Stream(name)
         return [stream.draw(lambda g: g.random(1000)) for _ in range(3)]
 
     names = [f"stream {number}" for number in range(200)]
     with ThreadPoolExecutor(4) as threads:
-        found = list(threads.map(drawn, names))
-    expected = [[generator.random(1000) for _ in range(3)] for generator in map(own, names)]
-    np.testing.assert_array_equal(found, expected)
+        drawn_in_threads = list(threads.map(drawn, names))
+    expected = [[generator.random(1000) for _ in range(3)] for generator in map(reference, names)]
+    np.testing.assert_array_equal(drawn_in_threads, expected)
 
 
-def test_what_is_drawn_once_makes_no_generators(monkeypatch: pytest.MonkeyPatch) -> None:
-    SampleRandom(0, "test", [1]).uniform(2)  # the one that this thread shares is there
-    made, philox = [], np.random.Philox
+def test_a_stream_that_is_used_once_creates_no_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+    SampleRandom(0, "test", [1]).uniform(2)  # creates the generator that this thread shares
+    created, philox = [], np.random.Philox
 
     def counted(**given: Any) -> np.random.Philox:
-        made.append(given)
+        created.append(given)
         return philox(**given)
 
     monkeypatch.setattr(np.random, "Philox", counted)
     rng = SampleRandom(0, "test", range(50))
     rng.uniform(2)
-    assert not made
+    assert not created
     rng.uniform(2)
-    assert len(made) == 50
+    assert len(created) == 50

@@ -13,10 +13,10 @@ from advbench.api import UsageError, WeightsError, load_checkpoint, load_weights
 
 
 def on_a_full_disk(statement: str, path: Path) -> str:
-    """Runs a statement about ``path`` where no file may grow beyond 2,000 bytes; returns the error that it raises.
+    """Runs a statement about ``path`` while no file can grow beyond 2,000 bytes; returns the error message.
 
-    The limit is the system's own, which a full disk or a quota sets likewise; in a process of its own, since it
-    holds for all that a process writes.
+    The limit is set with setrlimit and causes the same error as a full disk or a quota. It applies to a whole process,
+    so the statement runs in a process of its own.
     """
     program = (
         "import resource, sys, torch\nfrom pathlib import Path\n"
@@ -30,7 +30,7 @@ def on_a_full_disk(statement: str, path: Path) -> str:
     return called.stdout
 
 
-def test_eight_bit_weights_are_a_quarter_and_near(tmp_path: Path) -> None:
+def test_eight_bit_weights_take_a_quarter_of_the_size_and_are_close(tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     kernel = torch.randn(64, 32, 3, 3, generator=generator) * torch.logspace(-4, 2, 64)[:, None, None, None]
     kernel[5] = 0
@@ -46,17 +46,18 @@ def test_eight_bit_weights_are_a_quarter_and_near(tmp_path: Path) -> None:
     largest = kernel.abs().amax(dim=(1, 2, 3), keepdim=True)
     assert bool(((loaded["kernel"] - kernel).abs() <= largest / 254 * 1.0001).all())
     assert json.loads(path.with_suffix(".json").read_text())["epochs"] == 3
-    # What was read and is written again is the same: nothing drifts.
+    # Saving the loaded weights again must not change them any further.
     save_weights(tmp_path / "again.safetensors", loaded, {}, eight_bit=["kernel"])
     assert torch.equal(load_weights(tmp_path / "again.safetensors", "")["kernel"], loaded["kernel"])
 
 
+@pytest.mark.slow
 def test_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "net.checkpoint"
     save_checkpoint(path, {"weight": torch.arange(9.0)}, {"recipe": {"epochs": 2}, "step": 5})
     error = on_a_full_disk('save_checkpoint(path, {"weight": torch.zeros(5000)}, {"recipe": {}, "step": 6})', path)
     assert f"checkpoint {path} cannot be written (" in error
-    assert "the one before it is whole: mend that and give the same command again" in error
+    assert "the previous one is intact; fix that and repeat the command" in error
     assert [entry.name for entry in tmp_path.iterdir()] == ["net.checkpoint"]
     kept = load_checkpoint(path, {"epochs": 2})
     assert kept is not None
@@ -64,7 +65,8 @@ def test_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
     assert kept[1]["step"] == 5
 
 
-def test_full_disk_writes_no_half_weights(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_full_disk_leaves_no_partial_weights(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     assert f"weights {path} cannot be written" in on_a_full_disk(
         "save_weights(path, {'w': torch.zeros(5000)}, {})", path
@@ -72,7 +74,7 @@ def test_full_disk_writes_no_half_weights(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_unreadable_checkpoint_says_what_to_remove(tmp_path: Path) -> None:
+def test_the_error_of_an_unreadable_checkpoint_says_what_to_remove(tmp_path: Path) -> None:
     path = tmp_path / "net.checkpoint"
     path.write_bytes(b"\0" * 50)
     with pytest.raises(
@@ -81,7 +83,7 @@ def test_unreadable_checkpoint_says_what_to_remove(tmp_path: Path) -> None:
         load_checkpoint(path, {})
 
 
-def test_weights_cut_short_are_refused(tmp_path: Path) -> None:
+def test_truncated_weights_are_an_error(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     save_weights(path, {"weight": torch.zeros(50)}, {})
     path.write_bytes(path.read_bytes()[:-4])

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from benchmarks.__main__ import main
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -21,7 +23,7 @@ def benchmarks(*words: str) -> subprocess.CompletedProcess[str]:
     return made
 
 
-def test_attacks_stand_beside_foolboxs_and_the_report_holds_what_was_printed(tmp_path: Path) -> None:
+def test_attacks_are_compared_with_foolbox_and_the_report_equals_the_output(tmp_path: Path) -> None:
     words = (
         "attacks",
         "--attacks",
@@ -50,7 +52,7 @@ def test_attacks_stand_beside_foolboxs_and_the_report_holds_what_was_printed(tmp
     assert (tmp_path / "report.md").read_text().endswith(made.stdout.strip() + "\n")
 
 
-def test_defenses_stand_beside_the_libraries_loops(tmp_path: Path) -> None:
+def test_defenses_are_compared_with_loops(tmp_path: Path) -> None:
     benchmarks("defenses", "--limit", "3", "--repeats", "1", "--output", str(tmp_path))
     (table,) = json.loads((tmp_path / "report.json").read_text())["tables"]
     assert len(table["rows"]) == 8
@@ -66,7 +68,7 @@ def test_defenses_stand_beside_the_libraries_loops(tmp_path: Path) -> None:
         (["--peers", "Clever"], "Foolbox"),
     ],
 )
-def test_what_is_not_there_is_a_usage_error(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_names_are_usage_errors(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         main(words)
     assert left.value.code == 2

@@ -8,7 +8,7 @@ from benchmarks.tables import Table, write
 TABLE = Table("Times", "In seconds.", ("who", "seconds", "ratio"), [["we", 0.123456, 1.0], ["they", 12345.6, None]])
 
 
-def test_numbers_are_short_and_a_missing_one_is_a_dash() -> None:
+def test_numbers_are_rounded_and_missing_values_are_dashes() -> None:
     lines = TABLE.markdown().splitlines()
     assert lines[0] == "## Times"
     assert lines[2] == "In seconds."
@@ -16,7 +16,7 @@ def test_numbers_are_short_and_a_missing_one_is_a_dash() -> None:
     assert [cell.strip() for cell in lines[7].strip("|").split("|")] == ["they", "12346", "—"]
 
 
-def test_the_files_hold_the_table_and_what_it_was_made_with(tmp_path: Path) -> None:
+def test_the_files_contain_the_table_and_the_command(tmp_path: Path) -> None:
     write([TABLE], "# Heading\n", tmp_path / "new", {"command": "python -m benchmarks"})
     content = json.loads((tmp_path / "new" / "report.json").read_text())
     assert content["command"] == "python -m benchmarks"

@@ -4,30 +4,30 @@ import time
 
 import pytest
 import torch
-from benchmarks.timing import Counting, take_turns
+from benchmarks.timing import CountingNetwork, time_interleaved
 
 
-def test_implementations_take_turns() -> None:
+def test_implementations_run_in_turn() -> None:
     order: list[str] = []
 
     def run(name: str):
         return lambda: order.append(name) or name
 
-    timed = take_turns({"a": run("a"), "b": run("b")}, 3)
+    timed = time_interleaved({"a": run("a"), "b": run("b")}, 3)
     assert order == ["a", "b", "b", "a", "a", "b"]
-    assert [one.result for one in timed.values()] == ["a", "b"]
-    assert [len(one.seconds) for one in timed.values()] == [3, 3]
+    assert [timings.result for timings in timed.values()] == ["a", "b"]
+    assert [len(timings.seconds) for timings in timed.values()] == [3, 3]
 
 
-def test_waiting_takes_seconds_and_no_time_of_the_processor() -> None:
-    (one,) = take_turns({"sleep": lambda: time.sleep(0.05)}, 2).values()
-    assert one.median >= 0.05
-    assert one.cpu_median < 0.05
+def test_sleeping_takes_wall_time_and_no_cpu_time() -> None:
+    (timings,) = time_interleaved({"sleep": lambda: time.sleep(0.05)}, 2).values()
+    assert timings.median >= 0.05
+    assert timings.cpu_median < 0.05
 
 
 @pytest.mark.parametrize("classes", [1, 3])
-def test_every_image_is_counted_forward_and_for_each_gradient_backward(classes: int) -> None:
-    network = Counting(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3)).requires_grad_(False))
+def test_forward_and_backward_images_are_counted(classes: int) -> None:
+    network = CountingNetwork(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3)).requires_grad_(False))
     images = torch.rand(5, 1, 2, 2, requires_grad=True)
     logits = network(images)
     for k in range(classes):

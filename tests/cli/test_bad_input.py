@@ -129,7 +129,7 @@ def test_a_read_only_store(call: Call, tmp_path: Path) -> None:
 
 def test_exports_that_cannot_be_written(refused: Callable[..., str], tmp_path: Path) -> None:
     missing = tmp_path / "missing"
-    assert f"the folder {missing} does not exist; make it first" in refused("--export", missing / "r.json")
+    assert f"the folder {missing} does not exist; create it first" in refused("--export", missing / "r.json")
     assert "no report has the suffix '.docx'; there are: .csv, .html, .json, .md, .tex" in refused(
         "--export", tmp_path / "r.docx"
     )
@@ -141,10 +141,10 @@ def test_a_markdown_file_of_somebodys_own_is_not_overwritten(refused: Callable[.
     readme.write_text("# Mine\n")
     assert "add the lines '<!-- advbench:begin quickstart -->'" in refused("--export", readme)
     readme.write_text("<!-- advbench:begin a -->\n")
-    assert "markers do not pair up" in refused("--export", readme)
+    assert "markers do not match" in refused("--export", readme)
     blocks = "".join(f"<!-- advbench:begin {name} -->\n<!-- advbench:end {name} -->\n" for name in "ab")
     readme.write_text(blocks)
-    assert f"has no block 'quickstart'; pick one with {readme}#NAME: a, b" in refused("--export", readme)
+    assert f"has no block 'quickstart'; select one with {readme}#NAME: a, b" in refused("--export", readme)
     assert readme.read_text() == blocks
 
 
@@ -153,7 +153,7 @@ def test_a_markdown_file_of_somebodys_own_is_not_overwritten(refused: Callable[.
     [
         (["matirx"], "unknown 'matirx'; did you mean 'matrix'?"),
         (["list", "attack"], "unknown kind 'attack'; did you mean 'attacks'?"),
-        (["info", "jpge"], "nothing is named 'jpge'; did you mean 'jpeg'?"),
+        (["info", "jpge"], "no component is named 'jpge'; did you mean 'jpeg'?"),
         (["info", "pgd:eps=banana"], "eps=banana: must be a number"),
         (
             ["train", "jpeg"],

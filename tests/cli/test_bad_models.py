@@ -55,18 +55,18 @@ CASES = {
     "features and logits": (
         "logits = (logits, logits.flip(1))",
         "fgsm",
-        "model 'bad-model' returned a tuple with tensors of shapes (8, 10) and (8, 10), of which either may be",
+        "model 'bad-model' returned a tuple with tensors of shapes (8, 10) and (8, 10), and either may be",
     ),
     "logits and more features": (
         "logits = (logits, images.flatten(1))",
         "fgsm",
-        "model 'bad-model' returned a tuple with tensors of shapes (8, 10) and (8, 784), of which either may be",
+        "model 'bad-model' returned a tuple with tensors of shapes (8, 10) and (8, 784), and either may be",
     ),
     "raises": ("raise KeyError('lost')", "fgsm", "KeyError: 'lost' (raised by model 'bad-model')"),
     "no gradient": (
         "logits = logits.detach()",
         "fgsm",
-        "model 'bad-model' gives no gradient at its images, which attack 'fgsm' follows",
+        "model 'bad-model' has no gradient at its images, which attack 'fgsm' needs",
     ),
 }
 """What its forward pass does, an attack, and the message."""

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from tests.conftest import Called
 
+pytestmark = pytest.mark.slow
+
 Call = Callable[..., Called]
 
 GOOD = """

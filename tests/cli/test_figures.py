@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.slow(minutes=1)
+
 pytest.importorskip("matplotlib")
 
 OF = "mnist-20-mnist-cnn"
@@ -149,9 +151,9 @@ def test_long_names_that_begin_alike_are_files_of_their_own(
 
 
 def test_names_that_differ_by_the_size_of_letters_alone_are_told_apart() -> None:
-    from advbench.report.figures import Drawn, distinct
+    from advbench.report.figures import Drawing, distinct
 
-    figures = [Drawn(name, "", lambda: None) for name in ("a", "A", "a-2", "b", "a")]  # type: ignore[arg-type,return-value]
+    figures = [Drawing(name, "", lambda: None) for name in ("a", "A", "a-2", "b", "a")]  # type: ignore[arg-type,return-value]
     assert [drawn.name for drawn in distinct(figures)] == ["a", "A-2", "a-2-2", "b", "a-3"]
 
 
@@ -202,7 +204,7 @@ def test_without_matplotlib_the_message_says_what_to_install(
 def test_a_figure_is_laid_out_once_and_drawn_once_a_format(tmp_path: Path) -> None:
     from matplotlib.figure import Figure
 
-    from advbench.report.figures.drawing import FORMATS, Drawn, save
+    from advbench.report.figures.drawing import FORMATS, Drawing, save
 
     class Counting(Figure):
         times = 0
@@ -214,5 +216,5 @@ def test_a_figure_is_laid_out_once_and_drawn_once_a_format(tmp_path: Path) -> No
     figure = Counting(figsize=(2, 1), layout="constrained")
     axis = figure.subplots()
     figure.colorbar(axis.imshow([[0, 1]]), ax=axis)
-    assert len(save(Drawn("name", "what", lambda: figure), tmp_path, FORMATS)) == len(FORMATS)
+    assert len(save(Drawing("name", "what", lambda: figure), tmp_path, FORMATS)) == len(FORMATS)
     assert figure.times == 1 + len(FORMATS)

@@ -15,6 +15,8 @@ from tests import hostile_plugin
 from tests.conftest import TOY
 from tests.distributed.helpers import bits, run
 
+pytestmark = pytest.mark.slow(minutes=2)
+
 HOSTILE = Path(__file__).parents[1] / "hostile_plugin.py"
 IN_WORKERS = (
     "argmax", "cross-entropy", "softmax", "relu", "clip", "round", "core", "another", "recursion", "memory", "stderr",
@@ -189,8 +191,8 @@ def test_a_plugin_that_patches_a_library_that_only_it_loads_is_not_used(tmp_path
     patch.write_text(PATCH.format(module="torchvision.models.resnet", name="ResNet.forward"))
     words = [sys.executable, "-m", "advbench", "list", "--plugin", str(patch)]
     told = run(words).stderr
-    name = "torchvision.models.resnet.ResNet.forward (which cannot be put back)"
-    assert f"changed {name} for the whole process while it was loaded; nothing of the plugin is used" in told
+    name = "torchvision.models.resnet.ResNet.forward (which cannot be undone)"
+    assert f"changed {name} for the whole process while it was loaded; no component of the plugin is used" in told
 
 
 def test_a_plugin_that_changes_the_process_when_it_is_loaded_is_not_used(
@@ -213,7 +215,7 @@ def test_a_plugin_that_changes_the_process_when_it_is_loaded_is_not_used(
     export = ("--store", tmp_path / "store", "--export", tmp_path / "run.json")
     called = call("matrix", *axes, *export, "--defenses", "toy-keep")
     assert called.code == 0, called.err
-    assert "changed torch.Tensor.argmax for the whole process while it was loaded; that is put back" in called.err
+    assert "changed torch.Tensor.argmax for the whole process while it was loaded; the change is reverted" in called.err
     assert cells(tmp_path, "run.json")["toy-keep"]["robust_accuracy"] == numbers(fresh, "run.json")[0][2]
     called = call("matrix", *axes, *export, "--defenses", "hostile")
     assert called.code == 2

@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 from tests.conftest import TOY
 
+pytestmark = pytest.mark.slow(minutes=1)
+
 ROOT = Path(__file__).parents[2]
 CELLS = 6
 

@@ -13,6 +13,8 @@ from tests.conftest import TOY, Called
 
 from advbench.store import Store
 
+pytestmark = pytest.mark.slow
+
 Toy = Callable[..., tuple[Called, dict[str, Any]]]
 
 

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from tests.conftest import Called
 
+pytestmark = pytest.mark.slow
+
 N, SIDE, EPS = 120, 8, 0.2
 
 NETWORKS = """

@@ -12,6 +12,8 @@ import pytest
 import torch
 from torch import nn
 
+pytestmark = pytest.mark.slow
+
 FORMS = """
 import collections, dataclasses, torch
 from torch import nn
@@ -150,12 +152,12 @@ def test_a_network_may_compute_in_another_type(outcomes: Callable[..., Any], for
 @pytest.mark.parametrize(
     ("form", "message"),
     [
-        ("features", ", 5), of which either may be the logits"),
-        ("scores", "returned dict with 'scores', not a tensor of logits; return them alone, as the entry"),
+        ("features", ", 5), and either may be the logits"),
+        ("scores", "returned dict with 'scores', not a tensor of logits; return only the logits, or"),
         ("fewer", "returned shape (12, 3); expected (12, 5), or more classes"),
         ("softmax", "returned probabilities, which hide gradients from attacks"),
         ("softmax16", "returned probabilities, which hide gradients from attacks"),
-        ("onehot", "or use attacks that need labels alone"),
+        ("onehot", "or use attacks that only need labels"),
         ("counts", "returned torch.int64; logits are floating-point numbers"),
     ],
 )
@@ -223,11 +225,11 @@ def test_arguments_reach_what_builds(outcomes: Callable[..., Any], call: Callabl
         ("forms.py:sized,args=1;;2", "has no value; write args=depth=3;width=16"),
         ("forms.py:sized,args=depth=1;2", "'2' has no name but follows one that has"),
         ("forms.py:sized,args=depth=1;depth=2", "depth is given twice"),
-        ("forms.py:raises", "build=forms.py:raises raises KeyError: 'lost'; mend that"),
-        ("forms.py:lazy", "1.weight is of a lazy layer that has no shape yet"),
+        ("forms.py:raises", "build=forms.py:raises raises KeyError: 'lost'; fix that"),
+        ("forms.py:lazy", "1.weight belongs to a lazy layer that has no shape yet"),
         ("nowhere.pt", "build=nowhere.pt: no such file"),
         ("state.pt", "build=state.pt is no file of torch.jit.save"),
-        ("state.pt,args=3", "state.pt is a network already, which takes none"),
+        ("state.pt,args=3", "state.pt is already a network and takes no arguments"),
     ],
 )
 def test_what_cannot_be_built_is_one_line(call: Callable[..., Any], folder: Path, given: str, message: str) -> None:

@@ -20,6 +20,8 @@ from advbench.specs import resolve_one
 from advbench.store import Store
 from advbench_attacks.foolbox import engine as foolbox_engine
 
+pytestmark = pytest.mark.slow
+
 foolbox = foolbox_engine.load()  # without the warnings that its own imports cause
 
 N = 60

@@ -11,6 +11,8 @@ import pytest
 import torch
 from tests.conftest import Called
 
+pytestmark = pytest.mark.slow(minutes=1)
+
 BROKEN = ("jpeg", "gaussian", "kmeans", "tvm")
 
 

@@ -14,6 +14,8 @@ import pytest
 from tests.conftest import TOY, Called
 from tests.distributed.helpers import command, leftovers, run
 
+pytestmark = pytest.mark.slow(minutes=3)
+
 DEADLY = Path(__file__).parents[1] / "deadly_plugin.py"
 Toy = Callable[..., tuple[Called, dict[str, Any]]]
 
@@ -127,9 +129,9 @@ def test_an_address_that_is_none_is_one_line_even_when_all_is_thrown_away(tmp_pa
 
 
 def test_a_worker_that_died_with_nothing_to_do_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from advbench.executors.workers import WorkerPool
+    from advbench.executors.workers import ProcessPool
 
-    pool = WorkerPool(1)
+    pool = ProcessPool(1)
     first = pool.submit(os.getpid).result()
     os.kill(first, 9)
     time.sleep(0.5)

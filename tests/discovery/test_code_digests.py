@@ -1,4 +1,4 @@
-"""What code a key holds: what a component imports and no more, unless only running it would tell."""
+"""Code digests cover what a component imports and nothing else, unless imports are only known at run time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from advbench.discovery.identity import code_digests, look_again
+from advbench.discovery.identity import clear_digest_cache, code_digests
 from advbench.discovery.imports import imports_of
 from advbench.discovery.loading import discover
 from advbench.errors import UsageError
@@ -34,7 +34,7 @@ PACKAGE = {
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A package of several modules, and a module beside it, on the path."""
+    """A package with several modules, and a module beside it, on the import path."""
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     folder = tmp_path / "keyed_package"
@@ -53,9 +53,9 @@ def forget() -> None:
 
 
 def digests() -> dict[str, str]:
-    """The digests of what is on disk, as a new process would tell them."""
+    """The digests of the files on disk, as a new process would compute them."""
     forget()
-    look_again()
+    clear_digest_cache()
     importlib.import_module("keyed_package.plugin")
     return code_digests(importlib.import_module("keyed_package.one").One)
 
@@ -69,7 +69,7 @@ def digests() -> dict[str, str]:
         ("../keyed_beside.py", True),
     ],
 )
-def test_an_edit_changes_the_digest_of_what_imports_it_and_of_nothing_else(
+def test_an_edit_changes_only_the_digests_of_components_that_import_the_file(
     package: Path, name: str, changes: bool
 ) -> None:
     before = digests()
@@ -90,7 +90,7 @@ def test_an_edit_changes_the_digest_of_what_imports_it_and_of_nothing_else(
         "def broken(:",
     ],
 )
-def test_where_imports_cannot_be_read_the_whole_package_counts(package: Path, line: str) -> None:
+def test_dynamic_imports_add_the_whole_package(package: Path, line: str) -> None:
     (package / "far.py").write_text(f"def never():\n    {line}\n" if "import *" not in line else line)
     before = None
     if "broken" in line:
@@ -101,7 +101,7 @@ def test_where_imports_cannot_be_read_the_whole_package_counts(package: Path, li
         before = digests()
 
 
-def test_a_constant_tells_what_is_imported(package: Path) -> None:
+def test_import_module_with_a_constant_is_followed(package: Path) -> None:
     (package / "far.py").write_text("import importlib\ndef f(): importlib.import_module('.lazy', __package__)\n")
     before = digests()
     (package / "other.py").write_text("# edited\n")
@@ -110,27 +110,29 @@ def test_a_constant_tells_what_is_imported(package: Path) -> None:
     assert "keyed_package.lazy" in imports_of((package / "far.py").read_bytes(), "keyed_package").names
 
 
-def test_built_in_components_profit() -> None:
+def test_built_in_components_have_digests_of_their_own() -> None:
     registry = discover()
-    found = {name: code_digests(registry.get("attacks", name).component) for name in ("fgsm", "square", "fab-t")}
-    assert {tuple(one) for one in found.values()} == {("advbench_attacks",)}
-    assert len({one["advbench_attacks"] for one in found.values()}) == 3
+    by_name = {name: code_digests(registry.get("attacks", name).component) for name in ("fgsm", "square", "fab-t")}
+    assert {tuple(packages) for packages in by_name.values()} == {("advbench_attacks",)}
+    assert len({packages["advbench_attacks"] for packages in by_name.values()}) == 3
 
 
-def test_what_a_process_runs_is_what_is_on_disk(package: Path) -> None:
+def test_a_file_changed_after_its_import_is_an_error(package: Path) -> None:
     digests()
     (package / "far.py").write_text("X = 2\n")
     component = importlib.import_module("keyed_package.one").One
-    code_digests(component)  # a run that is under way goes on
-    look_again()
-    with pytest.raises(UsageError, match=r"far\.py is not what this process runs as keyed_package\.far"):
+    code_digests(component)  # a run in progress is not affected
+    clear_digest_cache()
+    with pytest.raises(
+        UsageError, match=r"far\.py differs from the code that this process has imported as keyed_package\.far"
+    ):
         code_digests(component)
     importlib.reload(sys.modules["keyed_package.far"])
-    look_again()
+    clear_digest_cache()
     assert code_digests(component) == digests()
 
 
-def test_bytecode_of_an_earlier_edit_is_found_out(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outdated_bytecode_is_detected(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     lazy = package / "lazy.py"
     for number in (1, 2):
@@ -138,28 +140,28 @@ def test_bytecode_of_an_earlier_edit_is_found_out(package: Path, monkeypatch: py
         os.utime(lazy, (1e9, 1e9))
         forget()
         importlib.import_module("keyed_package.lazy")
-    look_again()
-    with pytest.raises(UsageError, match=r"lazy\.py is not what this process runs"):
+    clear_digest_cache()
+    with pytest.raises(UsageError, match=r"lazy\.py differs from the code that this process has imported"):
         code_digests(importlib.import_module("keyed_package.one").One)
 
 
 def test_a_files_digest_does_not_depend_on_its_folder(tmp_path: Path, plugin_source: Callable[[str], str]) -> None:
-    found = []
+    computed = []
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
-        file = tmp_path / folder / "mine.py"
-        file.write_text(plugin_source("mine"))
-        found.append(code_digests(discover(files=[file]).get("defenses", "mine").component))
-    assert found[0] == found[1]
-    assert list(found[0]) == ["mine.py"]
+        file = tmp_path / folder / "own.py"
+        file.write_text(plugin_source("own"))
+        computed.append(code_digests(discover(files=[file]).get("defenses", "own").component))
+    assert computed[0] == computed[1]
+    assert list(computed[0]) == ["own.py"]
 
 
 @pytest.fixture
 def plugin_source() -> Callable[[str], str]:
-    """The source of a defense of a name."""
+    """The source of a plugin with one defense, by the name of the defense."""
     return lambda name: (
         "from dataclasses import dataclass\nfrom advbench.api import Defense, hookimpl\n"
-        f"@dataclass(frozen=True)\nclass Mine(Defense):\n    name = '{name}'\n"
+        f"@dataclass(frozen=True)\nclass Own(Defense):\n    name = '{name}'\n"
         "    def apply(self, images, rng): return images\n"
-        "@hookimpl\ndef register_defenses(register): register(Mine)\n"
+        "@hookimpl\ndef register_defenses(register): register(Own)\n"
     )

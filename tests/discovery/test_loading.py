@@ -1,9 +1,10 @@
-"""A plugin is loaded by itself: whatever it does becomes a problem, and everything else goes on."""
+"""A broken plugin is recorded as a problem and does not affect other plugins."""
 
 from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable
 from importlib import metadata
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from advbench.api import import_file
-from advbench.discovery.identity import code_digests, dependency_versions, look_again
+from advbench.discovery.identity import clear_digest_cache, code_digests, dependency_versions
 from advbench.discovery.loading import discover
 from advbench.errors import PluginError, UnknownNameError, UsageError
 
@@ -37,7 +38,7 @@ BAD = {
     "misses a dependency": ("import no_such_module_anywhere", "No module named 'no_such_module_anywhere'"),
     "has a syntax error": ("def broken(:", "SyntaxError"),
     "leaves": ("import sys; sys.exit(3)", "SystemExit: 3"),
-    "is of another version": ("API_VERSION = 99", "made for API version 99, this advbench has 1; upgrade advbench"),
+    "is of another version": ("API_VERSION = 99", "needs API version 99, this advbench has 1; upgrade advbench"),
     "has no hook": ("x = 1", "implements no register_… hook"),
     "has an unknown hook": (
         "from advbench.api import hookimpl\n@hookimpl\ndef register_defences(register): pass",
@@ -70,7 +71,7 @@ BAD = {
     ),
     "has a parameter of no type": (
         GOOD.replace('name = "{name}"', 'name = "x"; sizes: tuple = ()'),
-        "a parameter is int, float, bool or str",
+        "the type of a parameter must be int, float, bool or str",
     ),
     "lacks the method": (GOOD.replace("def apply", "def applies").replace("{name}", "x"), "does not define apply"),
     "has a bad name": (GOOD.format(name="<img src=x>"), "must be text such as 'my-defense'"),
@@ -78,7 +79,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_bad_plugin_is_named_and_stops_no_other(case: str, install: Callable[..., None]) -> None:
+def test_a_bad_plugin_is_reported_and_does_not_affect_others(case: str, install: Callable[..., None]) -> None:
     source, message = BAD[case]
     install("aa-bad-plugin", source)
     install("zz-good-plugin", GOOD.format(name="good"))
@@ -90,7 +91,7 @@ def test_a_bad_plugin_is_named_and_stops_no_other(case: str, install: Callable[.
     assert registry.get("defenses", "jpeg").plugin.distribution == "advbench"
 
 
-def test_one_bad_component_leaves_the_plugins_others(install: Callable[..., None]) -> None:
+def test_a_bad_component_does_not_affect_others_of_the_plugin(install: Callable[..., None]) -> None:
     source = GOOD.format(name="good") + "\n    register(int)\n"
     install("half-good", source)
     registry = discover()
@@ -98,13 +99,14 @@ def test_one_bad_component_leaves_the_plugins_others(install: Callable[..., None
     assert "register_defenses was given <class 'int'>" in registry.problems[0].message
 
 
-def test_a_name_of_two_plugins_belongs_to_neither_and_names_both(install: Callable[..., None]) -> None:
+def test_a_name_that_two_plugins_register_is_an_error_that_names_both(install: Callable[..., None]) -> None:
     install("impostor", GOOD.format(name="jpeg"))
     registry = discover()
     (problem,) = registry.problems
-    assert "advbench 0.1.0" in problem.message
+    ours = f"advbench {metadata.version('advbench')}"
+    assert ours in problem.message
     assert "impostor 1.0" in problem.message
-    with pytest.raises(UnknownNameError, match=r"advbench 0\.1\.0 .* and impostor 1\.0"):
+    with pytest.raises(UnknownNameError, match=rf"{re.escape(ours)} .* and impostor 1\.0"):
         registry.get("defenses", "jpeg")
     assert "jpeg" not in [registered.component.name for registered in registry.all("defenses")]
     assert registry.get("defenses", "tvm").plugin.distribution == "advbench"
@@ -124,9 +126,7 @@ def test_plugins_can_be_disabled_by_entry_point_or_distribution(disabled: str, m
     assert not registry.problems
 
 
-def test_a_plugin_that_prints_does_not_print_among_the_tables(
-    install: Callable[..., None], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_output_of_a_plugin_goes_to_stderr(install: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
     install("chatty", "print('hello from the plugin')\n" + GOOD.format(name="chatty"))
     discover()
     captured = capsys.readouterr()
@@ -136,28 +136,26 @@ def test_a_plugin_that_prints_does_not_print_among_the_tables(
 
 def test_a_single_file_is_a_plugin(tmp_path: Path) -> None:
     file = tmp_path / "my defense.py"
-    file.write_text(GOOD.format(name="mine"))
+    file.write_text(GOOD.format(name="own"))
     registry = discover(files=[file])
-    assert registry.get("defenses", "mine").plugin.name == str(file)
+    assert registry.get("defenses", "own").plugin.name == str(file)
     with pytest.raises(UsageError, match="no such file"):
         discover(files=[tmp_path / "absent.py"])
 
 
-def test_a_file_edited_within_the_second_is_read_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_edited_within_one_second_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     file = tmp_path / "plugin.py"
-    found = []
+    numbers = []
     for number in (1, 2):
         file.write_text(f"NUMBER = {number}\n")
         os.utime(file, (0, 0))
-        found.append(import_file(file).NUMBER)
-    assert found == [1, 2]
-    assert [path.name for path in tmp_path.iterdir()] == ["plugin.py"], "nothing is left beside the user's files"
+        numbers.append(import_file(file).NUMBER)
+    assert numbers == [1, 2]
+    assert [path.name for path in tmp_path.iterdir()] == ["plugin.py"], "no bytecode is written beside the user's files"
 
 
-def test_a_distribution_with_broken_metadata_is_named_and_stops_no_other(
-    install: Callable[..., None], tmp_path: Path
-) -> None:
+def test_broken_metadata_is_reported_and_does_not_affect_others(install: Callable[..., None], tmp_path: Path) -> None:
     install("zz-good-plugin", GOOD.format(name="good"))
     broken = tmp_path / "site" / "broken-1.0.dist-info"
     broken.mkdir()
@@ -168,7 +166,7 @@ def test_a_distribution_with_broken_metadata_is_named_and_stops_no_other(
     assert any("broken" in str(problem) and "metadata" in problem.message for problem in registry.problems)
 
 
-def test_the_first_distribution_of_a_name_on_the_path_is_the_one_that_counts(
+def test_the_first_distribution_of_a_name_on_the_path_is_used(
     install: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install("twice-plugin", GOOD.format(name="good"))
@@ -189,18 +187,18 @@ def test_the_metadata_of_distributions_without_plugins_is_not_parsed(
     install("mine-plugin", GOOD.format(name="good"))
     parse, parsed = metadata.Distribution.metadata.fget, set()
 
-    def noted(distribution: metadata.Distribution) -> Any:
-        told = parse(distribution)
-        parsed.add(told["Name"])
-        return told
+    def recording(distribution: metadata.Distribution) -> Any:
+        described = parse(distribution)
+        parsed.add(described["Name"])
+        return described
 
-    monkeypatch.setattr(metadata.Distribution, "metadata", property(noted))
+    monkeypatch.setattr(metadata.Distribution, "metadata", property(recording))
     discover()
     assert "mine-plugin" in parsed
     assert "torch" not in parsed
 
 
-def test_helpers_and_data_files_are_part_of_a_components_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_digests_cover_helpers_and_data_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
     package = tmp_path / "my_package"
     package.mkdir()
@@ -212,7 +210,7 @@ def test_helpers_and_data_files_are_part_of_a_components_code(tmp_path: Path, mo
         table.write_text(table_text)
         for name in ("my_package", "my_helper"):
             sys.modules.pop(name, None)
-        look_again()
+        clear_digest_cache()
         component = importlib.import_module("my_package").Good
         digests.append(code_digests(component))
     assert list(digests[0]) == ["my_helper", "my_package"]
@@ -220,7 +218,7 @@ def test_helpers_and_data_files_are_part_of_a_components_code(tmp_path: Path, mo
     assert digests[1] != digests[0] != digests[2]
 
 
-def test_the_code_of_a_component_is_that_of_its_module_and_of_its_bases(
+def test_code_digests_cover_the_modules_of_a_component_and_its_bases(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digests = []

@@ -15,7 +15,9 @@ from tests.distributed.helpers import bits, leftovers
 
 from advbench.api import WorkerLostError
 from advbench.executors.dask import Dask, _Pool
-from advbench.executors.dask_here import ClusterHere
+from advbench.executors.dask_local import LocalDaskPool
+
+pytestmark = pytest.mark.slow(minutes=2)
 
 DEADLY = Path(__file__).parents[1] / "deadly_plugin.py"
 Toy = Callable[..., tuple[Called, dict[str, Any]]]
@@ -41,15 +43,15 @@ def test_a_worker_of_somebodys_cluster_that_takes_memory_time_or_dies_costs_its_
 def test_a_run_whose_workers_have_all_gone_ends_and_says_so(
     toy: Toy, tmp_path: Path, cluster: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("advbench.executors.dask._PATIENCE_FOR_NEXT", 5.0)
+    monkeypatch.setattr("advbench.executors.dask._NEXT_WORKER_TIMEOUT", 5.0)
     address = cluster(2, "--no-nanny", ADVBENCH_DISABLE_PLUGINS="*")  # so that nobody starts others
     flags = ("--plugin", DEADLY, "--executor", "dask", "--scheduler", address)
     called, results = toy(*flags, defenses=["toy-keep", "segfault"])
     assert called.code == 2
     assert results == {}
     last = called.err.strip().splitlines()[-1]
-    assert f"--scheduler {address}: all workers have gone, and none has come in 5 s" in last
-    assert "run the command again, which goes on from here" in last
+    assert f"--scheduler {address}: all workers have left, and none has come in 5 s" in last
+    assert "run the command again, which continues from here" in last
     assert "Traceback" not in called.err
     another = cluster(1, ADVBENCH_DISABLE_PLUGINS="*")
     called, _ = toy("--plugin", DEADLY, "--executor", "dask", "--scheduler", another, defenses=["toy-keep"])
@@ -70,7 +72,7 @@ def test_workers_are_seen_whatever_the_client_asks_meanwhile(cluster: Callable[.
         pool.client.loop.add_callback(asks_for_none)
         assert [len(pool._workers()) for _ in range(50)] == [1] * 50
     finally:
-        pool.leave(at_once=True)
+        pool.leave(wait=False)
 
 
 def test_a_forecast_costs_somebodys_cluster_one_worker_at_most(
@@ -85,7 +87,7 @@ def test_a_forecast_costs_somebodys_cluster_one_worker_at_most(
 
 
 def test_the_place_of_a_worker_that_died_is_taken_by_another(tmp_path: Path) -> None:
-    pool = ClusterHere(1)
+    pool = LocalDaskPool(1)
     try:
         first = pool.submit(os.getpid).result()
         with pytest.raises(WorkerLostError, match="exit code 3"):

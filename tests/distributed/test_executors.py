@@ -15,6 +15,8 @@ import pytest
 from tests.conftest import TOY
 from tests.distributed.helpers import bits, command, environment, leftovers, run
 
+pytestmark = pytest.mark.slow(minutes=2)
+
 REAL = (
     "--datasets", "mnist-5k", "--limit", 60, "--models", "mnist-cnn", "--batch-size", 25,
     "--attacks", "fgsm:eps=0.1", "pgd:eps=0.1,steps=5", "deepfool:steps=10",
@@ -66,7 +68,7 @@ def test_a_worker_with_another_plugin_is_refused_by_name(tmp_path: Path, cluster
     assert re.search(r"worker tcp://127.0.0.1:\d+ has another dataset toy: that of file toy_plugin.py, code", error), (
         error
     )
-    assert "install the same there, and start it anew" in error
+    assert "install the same there, and restart it" in error
 
 
 TINY = ("--datasets", "toy", "--models", "toy-linear", "--attacks", "toy-sign", "--defenses", "toy-keep")

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
 from safetensors import safe_open
 from tests.distributed.helpers import bits, command, environment, leftovers, run
 from tests.distributed.soak import soak
@@ -16,6 +17,8 @@ from advbench.evaluation.plan.tasks import JoinTask
 from advbench.evaluation.work.execute import execute
 from advbench.evaluation.work.workspace import Environment
 from advbench.store import Store
+
+pytestmark = pytest.mark.slow(minutes=1)
 
 
 def test_two_runs_at_once_end_right_and_attack_once(tmp_path: Path) -> None:

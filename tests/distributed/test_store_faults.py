@@ -16,6 +16,8 @@ from tests.distributed.helpers import bits, command, environment, leftovers, run
 
 from advbench.store import Store
 
+pytestmark = pytest.mark.slow(minutes=2)
+
 SMALL = (
     "--datasets", "toy:size=1200", "--models", "toy-linear", "--attacks", "toy-sign:eps={0.1,0.2}", "--defenses",
     "toy-keep", "toy-noise", "--batch-size", "300",
@@ -156,7 +158,7 @@ def test_parts_of_a_chunk_that_is_whole_are_swept_unless_it_is_being_made_again(
         os.utime(part, (chunk.stat().st_mtime + seconds,) * 2)
     of_none = chunk.with_name(f"{'0' * 40}.0-300.safetensors")  # its chunk is not whole: the next run goes on from it
     of_none.write_bytes(chunk.read_bytes())
-    store.sweep()
+    store.remove_leftovers()
     assert not older.exists()
     assert newer.exists()
     assert of_none.exists()

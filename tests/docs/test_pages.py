@@ -16,7 +16,7 @@ SCRIPTS = ROOT / "docs" / "guides" / "from-python.md"
 INSTALLED = ROOT / "docs" / "guides" / "write-a-defense.md"
 """The page that installs a package is followed in an environment of its own."""
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.slow(minutes=3)
 
 
 @pytest.mark.parametrize(

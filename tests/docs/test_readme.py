@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.docs.following import blocks, follow
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.slow(minutes=2)
 
 ROOT = Path(__file__).parents[2]
 OF_CI = ("pip install -e . && advbench matrix", 'pip install -e ".[test]" && pytest')

@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.docs.following import Block, blocks
+from tests.docs.following import blocks
 
-from advbench import api
+from advbench import api, results
 from advbench.cli.main import COMMANDS
 from advbench.discovery.loading import discover
+
+pytestmark = pytest.mark.slow(minutes=1)
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ROOT = Path(__file__).parents[2]
@@ -61,6 +63,7 @@ def test_every_command_and_component_is_in_the_reference(site: Path) -> None:
 def test_public_names_are_in_the_python_reference(site: Path) -> None:
     page = (site / "reference" / "python.html").read_text()
     assert [name for name in api.__all__ if f'id="advbench.api.{name}"' not in page] == []
+    assert [name for name in results.__all__ if f'id="advbench.results.{name}"' not in page] == []
     assert [name for name in ("live.Results", "testing.assert_conforms") if f'id="advbench.{name}"' not in page] == []
     assert "Transforms images before the model sees them" in page
 
@@ -97,13 +100,20 @@ def test_the_pages_open_in_a_browser_without_a_message_on_its_console(site: Path
 
 def test_the_guides_have_a_plugin_of_each_kind() -> None:
     hooks = {hook for block in PLUGINS.values() for hook in re.findall(r"def (register_\w+)", block.content)}
-    assert hooks == {"register_attacks", "register_defenses", "register_models", "register_datasets"}
+    kinds = {"attacks", "defenses", "models", "datasets", "suites", "commands"}
+    assert hooks == {f"register_{kind}" for kind in kinds}
 
 
-@pytest.mark.parametrize("block", PLUGINS.values(), ids=[" ".join(place) for place in PLUGINS])
-def test_a_plugin_of_the_guides_loads_and_runs(block: Block, tmp_path: Path, call: Callable[..., Any]) -> None:
-    file = tmp_path / block.title
-    file.write_text(block.content)
+@pytest.mark.parametrize("where", PLUGINS, ids=" ".join)
+def test_a_plugin_of_the_guides_loads_and_runs(
+    where: tuple[str, str], tmp_path: Path, call: Callable[..., Any]
+) -> None:
+    page = ROOT / "docs" / "guides" / f"{where[0]}.md"
+    for beside in blocks(page):
+        if beside.language == "toml":
+            (tmp_path / beside.title).write_text(beside.content)
+    file = tmp_path / where[1]
+    file.write_text(PLUGINS[where].content)
     registry = discover(files=[file])
     assert registry.problems == []
     axes = {"datasets": ["mnist-20"], "models": ["mnist-cnn"], "attacks": ["fgsm:eps=0.1"], "defenses": ["none"]}

@@ -1,4 +1,4 @@
-"""Data of the session: arrays of the usual forms, and torch's loaders and datasets."""
+"""Live data: arrays of common formats, and torch's loaders and datasets."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from torch.utils.data import (
 import advbench
 from advbench.errors import UsageError
 
+pytestmark = pytest.mark.slow
+
 TOY = Path(__file__).parents[1] / "toy_plugin.py"
 IMAGES = torch.rand(12, 1, 4, 4, generator=torch.Generator().manual_seed(7))
 LABELS = Linear(1.0)(IMAGES).argmax(dim=1)
@@ -31,7 +33,7 @@ LABELS[-1] = 2
 
 
 class Pairs(Dataset[Any]):
-    """Images by index, as a dataset of torchvision's gives them."""
+    """Images by index, like a dataset of torchvision."""
 
     def __init__(self, transform: Callable[[torch.Tensor], Any] = lambda image: image) -> None:
         self.transform = transform
@@ -40,12 +42,12 @@ class Pairs(Dataset[Any]):
     def __len__(self) -> int:
         return len(LABELS)
 
-    def __getitem__(self, place: int) -> tuple[Any, int]:
-        return self.transform(IMAGES[place]), int(LABELS[place])
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        return self.transform(IMAGES[index]), int(LABELS[index])
 
 
 class Stream(IterableDataset[Any]):
-    """Images without end."""
+    """An endless stream of images."""
 
     def __iter__(self) -> Iterator[Any]:
         while True:
@@ -54,7 +56,7 @@ class Stream(IterableDataset[Any]):
 
 @pytest.fixture
 def evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], advbench.Results]:
-    """Evaluates the toy model on data, every built-in plugin disabled."""
+    """Evaluates the toy model on data, with all built-in plugins disabled."""
     monkeypatch.setenv("ADVBENCH_DISABLE_PLUGINS", "*")
     where: dict[str, Any] = {"plugin": [TOY], "store": tmp_path / "store", "quiet": True}
     return lambda data: advbench.matrix(data, "toy-linear", "toy-sign", "toy-keep", **where)
@@ -91,11 +93,13 @@ def measured(results: advbench.Results) -> tuple[Any, ...]:
     ],
     ids=lambda data: type(data).__name__,
 )
-def test_data_of_every_usual_form_is_the_same_data(evaluate: Callable[[Any], advbench.Results], data: Any) -> None:
+def test_data_of_every_common_format_gives_the_same_results(
+    evaluate: Callable[[Any], advbench.Results], data: Any
+) -> None:
     assert measured(evaluate(data)) == pytest.approx(measured(evaluate((IMAGES, LABELS))), abs=1e-5)
 
 
-def test_images_of_8_bits_are_read_from_tensors_and_from_pillow(evaluate: Callable[[Any], advbench.Results]) -> None:
+def test_8_bit_images_are_read_from_tensors_and_from_pillow(evaluate: Callable[[Any], advbench.Results]) -> None:
     levels = (IMAGES * 255).round()
     expected = measured(evaluate((levels.to(torch.uint8), LABELS)))
     for data in (Pairs(eight_bits), (levels.to(torch.int64), LABELS), (levels.numpy(), LABELS.numpy())):
@@ -104,12 +108,12 @@ def test_images_of_8_bits_are_read_from_tensors_and_from_pillow(evaluate: Callab
 
 def test_a_loader_is_read_in_the_order_of_its_dataset(evaluate: Callable[[Any], advbench.Results]) -> None:
     shuffled = evaluate(DataLoader(TensorDataset(IMAGES, LABELS), batch_size=5, shuffle=True))
-    made = shuffled.adversarial()
-    assert made.labels.tolist() == LABELS.tolist()
-    assert made.ids.tolist() == list(range(12))
+    adversarial = shuffled.adversarial()
+    assert adversarial.labels.tolist() == LABELS.tolist()
+    assert adversarial.ids.tolist() == list(range(12))
 
 
-def test_results_are_found_again_by_the_content(
+def test_results_are_reused_for_the_same_content(
     evaluate: Callable[[Any], advbench.Results], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     evaluate(TensorDataset(IMAGES, LABELS))
@@ -125,7 +129,7 @@ def test_results_are_found_again_by_the_content(
     assert not cached((IMAGES * 0.99, LABELS))
 
 
-def test_classes_have_the_names_that_torchvision_gives_them(evaluate: Callable[[Any], advbench.Results]) -> None:
+def test_class_names_are_taken_from_torchvision_datasets(evaluate: Callable[[Any], advbench.Results]) -> None:
     for data in (Pairs(), Subset(Pairs(), range(12)), DataLoader(Pairs())):
         assert evaluate(data).data["run"]["class_names"] == {"data": ["ant", "bee", "cow"]}
     assert "class_names" not in evaluate((IMAGES, LABELS)).data["run"]
@@ -141,7 +145,7 @@ def test_the_data_is_a_copy(evaluate: Callable[[Any], advbench.Results]) -> None
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ((IMAGES * 2 - 1, LABELS), "expected [0, 1]: leave out the normalisation, which belongs inside the model"),
+        ((IMAGES * 2 - 1, LABELS), "[0, 1]: do not normalise the images; normalisation belongs inside the model"),
         (Pairs(lambda image: (image - 0.5) / 0.25), "the Pairs has pixels from -"),
         ((IMAGES * 255 * 0.999, LABELS), "expected [0, 1]: divide by the value of white, such as 255, or save uint8"),
         ((IMAGES / IMAGES.max() * 1.0000021, LABELS), "to 1.0000021; expected [0, 1]: clip them"),
@@ -150,22 +154,22 @@ def test_the_data_is_a_copy(evaluate: Callable[[Any], advbench.Results]) -> None
         ((IMAGES, LABELS - 1), "has the label -1 at index"),
         ((IMAGES, LABELS / 2), "has the label 0.5 at index"),
         ((IMAGES[:0], LABELS[:0]), "has images of shape (0, 1, 4, 4): none"),
-        (TensorDataset(IMAGES), "the TensorDataset gives 1 things a sample; expected (image, label)"),
-        (DataLoader([{"image": 1}]), "the DataLoader gives a dict a sample; expected (image, label)"),  # type: ignore[arg-type]
+        (TensorDataset(IMAGES), "the TensorDataset returns 1 values per sample; expected (image, label)"),
+        (DataLoader([{"image": 1}]), "the DataLoader returns a dict per sample; expected (image, label)"),  # type: ignore[arg-type]
         (DataLoader(Pairs(eight_bits)), "the DataLoader cannot be read: TypeError: default_collate"),
-        (Stream(), "the Stream is a stream, without order and length; give a dataset with an index"),
-        (DataLoader(Pairs(), sampler=SubsetRandomSampler([1, 2])), "picks its samples by a SubsetRandomSampler"),
-        (DataLoader(Pairs(), sampler=WeightedRandomSampler([1.0] * 12, 12)), "by a WeightedRandomSampler"),
-        (Pairs(torch.rand_like), "the Pairs gives another image at each reading of sample 0; leave out random"),
-        (DataLoader(Pairs(torch.rand_like)), "the DataLoader gives another image at each reading of sample 0"),
-        (Pairs(lambda image: eight_bits(image).convert("CMYK")), "gives images of the mode CMYK; convert them with"),
-        (Pairs(lambda image: image[None]), "the Pairs gives images as Tensor of shape (1, 1, 4, 4); expected a tensor"),
-        ([(IMAGES[0], 0), (IMAGES[0, :, :2], 1)], "the data has images of shape (1, 4, 4) and (1, 2, 4); bring all to"),
+        (Stream(), "the Stream is a stream, without order and length; give a dataset with __getitem__"),
+        (DataLoader(Pairs(), sampler=SubsetRandomSampler([1, 2])), "selects its samples with a SubsetRandomSampler"),
+        (DataLoader(Pairs(), sampler=WeightedRandomSampler([1.0] * 12, 12)), "with a WeightedRandomSampler"),
+        (Pairs(torch.rand_like), "the Pairs returns another image each time sample 0 is read; remove random"),
+        (DataLoader(Pairs(torch.rand_like)), "the DataLoader returns another image each time sample 0 is read"),
+        (Pairs(lambda image: eight_bits(image).convert("CMYK")), "returns images of mode CMYK; convert them with"),
+        (Pairs(lambda image: image[None]), "Pairs returns images as Tensor of shape (1, 1, 4, 4); expected a tensor"),
+        ([(IMAGES[0], 0), (IMAGES[0, :, :2], 1)], "has images of shape (1, 4, 4) and (1, 2, 4); resize them"),
         (TensorDataset(IMAGES[:0], LABELS[:0]), "the TensorDataset is empty"),
-        (Linear(1.0), "is no dataset; give a spec, (images, labels), a TensorDataset, a DataLoader, or a torch"),
+        (Linear(1.0), "is not a dataset; give a spec, (images, labels), a TensorDataset, a DataLoader, or a torch"),
     ],
 )  # fmt: skip
-def test_data_that_cannot_be_used_is_refused_in_one_line(
+def test_unusable_data_is_a_one_line_error(
     evaluate: Callable[[Any], advbench.Results], tmp_path: Path, data: Any, message: str
 ) -> None:
     with pytest.raises(UsageError) as raised:
@@ -175,14 +179,14 @@ def test_data_that_cannot_be_used_is_refused_in_one_line(
     assert not (tmp_path / "store").exists()
 
 
-def test_a_transformed_dataset_of_torchvisions(evaluate: Callable[[Any], advbench.Results], tmp_path: Path) -> None:
+def test_a_torchvision_dataset_with_transforms(evaluate: Callable[[Any], advbench.Results], tmp_path: Path) -> None:
     from torchvision.datasets import ImageFolder
     from torchvision.transforms import Compose, Grayscale, ToTensor
 
-    for place, pixels in enumerate((IMAGES * 255).round().to(torch.uint8).numpy()):
-        folder = tmp_path / "photos" / "abc"[int(LABELS[place])]
+    for index, pixels in enumerate((IMAGES * 255).round().to(torch.uint8).numpy()):
+        folder = tmp_path / "photos" / "abc"[int(LABELS[index])]
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels[0]).save(folder / f"{place}.png")
+        Image.fromarray(pixels[0]).save(folder / f"{index}.png")
     order = np.argsort(LABELS.numpy(), kind="stable")
     photos = ImageFolder(str(tmp_path / "photos"), transform=Compose([Grayscale(), ToTensor()]))
     assert [int(Path(file).stem) for file, _ in photos.samples[:2]] == sorted(order[:2].tolist(), key=str)

@@ -1,4 +1,4 @@
-"""Two live things that may answer otherwise have two digests; one thing has one."""
+"""Live objects that may behave differently have different digests, and equal objects have equal digests."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def defense_of(value: float) -> type[Defense]:
     return Mine
 
 
-def made(source: str) -> Any:
-    """A function of a source, all of them of one name."""
+def compiled(source: str) -> Any:
+    """The function ``f`` that a source defines."""
     space: dict[str, Any] = {"np": np, "torch": torch, "__name__": __name__}
     exec(source, space)
     return space["f"]
@@ -129,28 +129,28 @@ THINGS: dict[str, Callable[[], tuple[Any, Any]]] = {
 }
 
 
-def told(thing: Any) -> str:
-    found = fingerprint("thing", thing)
-    assert not found.unknown
-    return found.digest
+def digest_of(thing: Any) -> str:
+    result = fingerprint("thing", thing)
+    assert not result.unknown
+    return result.digest
 
 
 @pytest.mark.parametrize("kind", THINGS)
-def test_what_a_thing_holds_is_in_its_digest(kind: str) -> None:
+def test_the_digest_covers_the_values_of_an_object(kind: str) -> None:
     one, other = THINGS[kind]()
     again, _ = THINGS[kind]()
-    assert told(one) != told(other)
-    assert told(one) == told(one) == told(again)
+    assert digest_of(one) != digest_of(other)
+    assert digest_of(one) == digest_of(one) == digest_of(again)
 
 
 @pytest.mark.parametrize("kind", SOURCES)
-def test_what_code_says_is_in_its_digest(kind: str) -> None:
-    one, other = (made(source) for source in SOURCES[kind])
-    assert told(one) != told(other)
-    assert told(one) == told(made(SOURCES[kind][0]))
+def test_the_digest_covers_code(kind: str) -> None:
+    one, other = (compiled(source) for source in SOURCES[kind])
+    assert digest_of(one) != digest_of(other)
+    assert digest_of(one) == digest_of(compiled(SOURCES[kind][0]))
 
 
-def test_what_code_looks_up_is_in_its_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_digest_covers_globals_and_attributes_that_code_uses(monkeypatch: pytest.MonkeyPatch) -> None:
     module = types.ModuleType("tests.made_up")
     module.__file__ = __file__
     monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -166,27 +166,27 @@ def test_what_code_looks_up_is_in_its_digest(monkeypatch: pytest.MonkeyPatch) ->
         (through_modules, toy_plugin.__dict__, "SHAPE"),
         (through_modules, module.__dict__, "VALUE"),
     ):
-        before = told(function)
+        before = digest_of(function)
         monkeypatch.setitem(holder, name, (3.0,))
-        assert told(function) != before, name
-    before = told(scaler.scale)
+        assert digest_of(function) != before, name
+    before = digest_of(scaler.scale)
     monkeypatch.setattr(Scaler, "unit", 2)
-    assert told(scaler.scale) != before
+    assert digest_of(scaler.scale) != before
 
 
-def test_things_that_hold_themselves_have_a_digest() -> None:
+def test_objects_that_contain_themselves_have_a_digest() -> None:
     endless: list[Any] = [1]
     endless.append(endless)
 
     def calls_itself(x: Any) -> Any:
         return calls_itself(x)
 
-    assert len({told(closing_over(endless)), told(calls_itself)}) == 2
+    assert len({digest_of(closing_over(endless)), digest_of(calls_itself)}) == 2
 
 
-def test_no_two_of_many_lambdas_share_a_digest() -> None:
+def test_different_lambdas_have_different_digests() -> None:
     sources = [f"f = lambda x: x {sign} {value}" for sign, value in itertools.product("+-*/", (1, 2, 1.0, "x"))]
-    assert len({told(made(source)) for source in sources}) == len(sources)
+    assert len({digest_of(compiled(source)) for source in sources}) == len(sources)
 
 
 class Items(list):  # type: ignore[type-arg]
@@ -204,14 +204,14 @@ class Holder:
         self.part = part
 
 
-def held(kind: str, number: float) -> object:
-    """A thing that differs by a number where it is easily overlooked."""
+def overlooked(kind: str, number: float) -> object:
+    """An object that differs by a number in a part that a digest can easily miss."""
     if kind == "lru_cache":
         return functools.lru_cache(lambda: number)
     if kind in ("list", "dict"):
-        made = Items([1]) if kind == "list" else Entries(a=1)
-        made.number = number  # type: ignore[union-attr]
-        return made
+        container = Items([1]) if kind == "list" else Entries(a=1)
+        container.number = number  # type: ignore[union-attr]
+        return container
     if kind == "training":
         return Holder(torch.nn.Dropout(0.5).train(bool(number)))
     values = torch.tensor([[1.0, number], [0.0, 2.0]])
@@ -226,18 +226,18 @@ def held(kind: str, number: float) -> object:
 
 @pytest.mark.filterwarnings("ignore:.*(Sparse CSR|nested tensors).*:UserWarning")
 @pytest.mark.parametrize("kind", ["lru_cache", "list", "dict", "training", "sparse", "csr", "nested", "conjugate"])
-def test_what_is_easily_overlooked_is_in_the_digest(kind: str) -> None:
-    one, same, other = (fingerprint("thing", held(kind, number)) for number in (0.0, 0.0, 1.0))
+def test_the_digest_covers_parts_that_are_easily_missed(kind: str) -> None:
+    one, same, other = (fingerprint("thing", overlooked(kind, number)) for number in (0.0, 0.0, 1.0))
     assert one.digest == same.digest
     assert one.digest != other.digest
 
 
-def test_a_lazy_layer_without_a_shape_is_refused_in_one_line() -> None:
-    with pytest.raises(UsageError, match="is of a lazy layer that has no shape yet"):
+def test_a_lazy_layer_without_a_shape_is_an_error() -> None:
+    with pytest.raises(UsageError, match="belongs to a lazy layer that has no shape yet"):
         fingerprint("net", torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(3)))
 
 
-def test_a_network_itself_is_the_same_in_training_mode() -> None:
+def test_the_mode_of_the_live_network_itself_does_not_count() -> None:
     network = torch.nn.Sequential(torch.nn.Dropout(0.5))
     before = fingerprint("net", network).digest
     assert fingerprint("net", network.eval()).digest == before

@@ -20,6 +20,8 @@ import advbench
 from advbench.api import Defense, SampleRandom, param
 from advbench.errors import UsageError
 
+pytestmark = pytest.mark.slow
+
 TOY = Path(__file__).parents[1] / "toy_plugin.py"
 SCALE = torch.tensor(0.5)
 SETTINGS = {"factor": 0.5}
@@ -164,7 +166,7 @@ def test_what_no_digest_can_be_made_of_is_kept_for_the_session_and_said_so(
         reason = "linear has hooks"
     else:
         network.generator = torch.Generator()
-        reason = "linear.generator is a Generator, whose state cannot be told"
+        reason = "linear.generator is a Generator, whose state cannot be determined"
     results = evaluate(models=network, quiet=False)
     assert f"model 'linear': {reason}; the results are kept for this session alone" in " ".join(
         capsys.readouterr().err.split()
@@ -182,7 +184,9 @@ results = advbench.matrix("toy", "toy-linear", "toy-sign", ["toy-keep", dim], pl
 print(results)
 """
     made = subprocess.run([sys.executable, "-"], input=script, capture_output=True, text=True, cwd=tmp_path, check=True)
-    assert "the code of dim is in no file; the results are kept for this session alone" in " ".join(made.stderr.split())
+    assert "the code of dim is not in a file; the results are kept for this session alone" in " ".join(
+        made.stderr.split()
+    )
     assert "worst case" in made.stdout
     assert not (tmp_path / "store").exists()
 
@@ -287,14 +291,14 @@ def test_seeds_show_their_spread(evaluate: Callable[..., advbench.Results]) -> N
         ({"memory": 0}, "memory: 0: must be a number of GiB above 0"),
         ({"data_dir": "/no/such/folder"}, "data_dir: /no/such/folder: no such folder"),
         ({"fail_fast": "yes"}, "fail_fast: 'yes': must be True or False"),
-        ({"models": 3}, "models: an object of int cannot stand here; give a spec, a Model"),
-        ({"attacks": dim}, "attacks: the function dim cannot stand here; give a spec or an Attack"),
-        ({"models": Linear}, "models: Linear is a class; give an object of it"),
+        ({"models": 3}, "models: an object of int cannot be used here; give a spec, a Model"),
+        ({"attacks": dim}, "attacks: the function dim cannot be used here; give a spec or an Attack"),
+        ({"models": Linear}, "models: Linear is a class; give an instance of it"),
         ({"defenses": ["toy-keep", dim, dim]}, "the name 'dim' is taken; give a dictionary with other names"),
         ({"defenses": {"toy-dim": dim}}, "the name 'toy-dim' is taken"),
         ({"defenses": {"Dim!": dim}}, "must be text such as 'my-defense'"),
-        ({"models": Dim()}, "models: Dim is no Model"),
-        ({"defenses": Dim()}, "the name 'toy-dim' of Dim is taken; give the class another"),
+        ({"models": Dim()}, "models: Dim is not a Model"),
+        ({"defenses": Dim()}, "the name 'toy-dim' of Dim is taken; rename the class attribute"),
         ({"models": Linear(1.0), "jobs": 2}, "'linear' exists in this process only; use jobs=1"),
         (
             {"datasets": (np.zeros((3, 4)), np.zeros(3))},

@@ -1,4 +1,4 @@
-"""Networks and functions from Python, in whatever form: the numbers are those of the plain network."""
+"""Live networks and functions of every kind give the same results as the plain network."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from torch import nn
 
 import advbench
 
+pytestmark = pytest.mark.slow
+
 IMAGES = torch.rand(8, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 
 
@@ -23,12 +25,12 @@ def plain() -> nn.Module:
 
 def normalised() -> nn.Module:
     network = nn.Sequential(plain(), nn.utils.weight_norm(nn.Linear(3, 3)))
-    network(IMAGES)  # which leaves what weight_norm computed
+    network(IMAGES)  # weight_norm then holds a computed tensor
     return network
 
 
 class Mapped(nn.Module):
-    """As classifiers of Hugging Face answer."""
+    """Returns a mapping, like a Hugging Face classifier."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,7 +40,7 @@ class Mapped(nn.Module):
         return {"logits": self.network(images)}
 
 
-def with_nothing_beside(network: nn.Module) -> Callable[[torch.Tensor], Any]:
+def returning_a_tuple(network: nn.Module) -> Callable[[torch.Tensor], Any]:
     return lambda images: (network(images), None)
 
 
@@ -48,7 +50,7 @@ FORMS: dict[str, Callable[[], Any]] = {
     "trace": lambda: torch.jit.trace(plain(), IMAGES),
     "compiled": lambda: torch.compile(plain(), backend="eager"),
     "mapping": Mapped,
-    "lambda": lambda: with_nothing_beside(plain()),
+    "lambda": lambda: returning_a_tuple(plain()),
 }
 
 
@@ -60,8 +62,8 @@ def outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], 
 
     def run(network: Any) -> list[dict[str, Any]]:
         axes: dict[str, Any] = {"datasets": (IMAGES, labels), "attacks": "toy-sign", "defenses": "toy-keep"}
-        made = advbench.matrix(models={"mine": network}, **axes, plugin=[TOY], store=tmp_path / "store", quiet=True)
-        rows: list[dict[str, Any]] = made.rows()
+        results = advbench.matrix(models={"own": network}, **axes, plugin=[TOY], store=tmp_path / "store", quiet=True)
+        rows: list[dict[str, Any]] = results.rows()
         return rows
 
     return run
@@ -69,22 +71,24 @@ def outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_gives_the_plain_networks_numbers(outcome: Callable[[Any], list[dict[str, Any]]], form: str) -> None:
-    (ours,), (expected,) = outcome(FORMS[form]()), outcome(plain())
-    assert ours["status"] == "ok", ours["error"]
-    assert (ours["clean_accuracy"], ours["robust_accuracy"]) == (
+def test_every_kind_of_network_gives_the_same_results(
+    outcome: Callable[[Any], list[dict[str, Any]]], form: str
+) -> None:
+    (actual,), (expected,) = outcome(FORMS[form]()), outcome(plain())
+    assert actual["status"] == "ok", actual["error"]
+    assert (actual["clean_accuracy"], actual["robust_accuracy"]) == (
         expected["clean_accuracy"],
         expected["robust_accuracy"],
     )
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*")
-def test_a_network_that_keeps_what_it_computed_is_copied(outcome: Callable[[Any], list[dict[str, Any]]]) -> None:
+def test_a_network_that_holds_computed_tensors_is_copied(outcome: Callable[[Any], list[dict[str, Any]]]) -> None:
     (row,) = outcome(normalised())
     assert row["status"] == "ok", row["error"]
 
 
-def test_arrays_are_no_logits(outcome: Callable[[Any], list[dict[str, Any]]]) -> None:
+def test_arrays_are_not_accepted_as_logits(outcome: Callable[[Any], list[dict[str, Any]]]) -> None:
     network = plain()
     (row,) = outcome(lambda images: network(images).detach().numpy())
-    assert "model 'mine' returned ndarray, not a tensor of logits" in row["error"]
+    assert "model 'own' returned ndarray, not a tensor of logits" in row["error"]

@@ -16,7 +16,7 @@ from tests.docs.following import follow
 
 from advbench.scaffold import KINDS, NewPackage
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.slow(minutes=3)
 
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "guides" / "write-a-defense.md"
@@ -146,7 +146,7 @@ def test_what_is_there_is_not_overwritten(call: Callable[..., object], tmp_path:
     (tmp_path / "there" / "file").write_text("mine")
     called: object = call("new-plugin", tmp_path / "there")
     assert called.code == 2  # type: ignore[attr-defined]
-    assert "is there already and not empty" in called.error_line()  # type: ignore[attr-defined]
+    assert "exists and is not empty" in called.error_line()  # type: ignore[attr-defined]
     called = call("new-plugin", tmp_path / "1 2")
     assert "the folder's name is the package's" in called.error_line()  # type: ignore[attr-defined]
     assert (tmp_path / "there" / "file").read_text() == "mine"

@@ -18,7 +18,7 @@ SUFFIXES = (".json", ".csv", ".md", ".tex")
 
 
 def run_for_reports(folder: Path) -> None:
-    """Runs it with the store ``store`` in the folder, and exports ``board`` with each suffix."""
+    """Runs it with the store ``store`` in the folder, and exports ``board`` in every format."""
     exports = [word for suffix in SUFFIXES for word in ("--export", folder / f"board{suffix}")]
     code = main([str(word) for word in (*MATRIX, "--store", folder / "store", *exports, "-q")])
     logging.getLogger("advbench").handlers.clear()

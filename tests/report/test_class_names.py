@@ -1,4 +1,4 @@
-"""Pages and figures call classes by their names, whatever is in them, and stay as wide as they are."""
+"""Pages and figures show class names with any characters, without changing their width."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ import pytest
 
 from advbench.cli.main import main
 
+pytestmark = pytest.mark.slow
+
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 NAMES = (
@@ -24,7 +26,7 @@ NAMES = (
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on images whose classes have odd names, with its page."""
+    """A run on images whose classes have unusual names, with its page."""
     folder = tmp_path_factory.mktemp("named")
     images = np.random.default_rng(0).integers(0, 256, (20, 28, 28), dtype=np.uint8)
     labels = np.arange(20) % 10
@@ -39,28 +41,28 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def shown(folder: Path) -> Any:
-    """Opens a cell of the page in a window of some width; sees that nothing is run and the dialog is not wider."""
+    """Opens a cell of the page in a window of some width; checks that no script runs and that the dialog fits."""
     if BROWSER is None:
         pytest.skip("needs chromium on the PATH")
     api = pytest.importorskip("playwright.sync_api")
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        said: list[str] = []
+        messages: list[str] = []
 
         def open_cell(width: int) -> Any:
             page = browser.new_page(viewport={"width": width, "height": 900})
-            page.on("console", lambda message: said.append(message.text))
-            page.on("dialog", lambda dialog: said.append(dialog.message))
-            page.on("pageerror", lambda error: said.append(str(error)))
+            page.on("console", lambda message: messages.append(message.text))
+            page.on("dialog", lambda dialog: messages.append(dialog.message))
+            page.on("pageerror", lambda error: messages.append(str(error)))
             page.goto(f"{(folder / 'page.html').as_uri()}#cell-0")
             return page
 
         yield open_cell
-        assert said == []
+        assert messages == []
         browser.close()
 
 
-def test_results_have_the_names_in_one_line_each(folder: Path) -> None:
+def test_results_have_each_class_name_on_one_line(folder: Path) -> None:
     run = json.loads((folder / "board.json").read_text())["run"]
     ((_, names),) = run["class_names"].items()
     assert names[0] == "cat"
@@ -69,7 +71,7 @@ def test_results_have_the_names_in_one_line_each(folder: Path) -> None:
     assert all(name.isprintable() for name in names)
 
 
-def test_the_page_is_no_markup_of_theirs(folder: Path) -> None:
+def test_class_names_are_escaped_in_the_page(folder: Path) -> None:
     page = (folder / "page.html").read_text()
     assert "<img src=x" not in page
     assert "<script>alert" not in page
@@ -88,9 +90,9 @@ def test_confusion_matrices_and_samples_show_the_names(shown: Callable[[int], An
     assert page.locator(".confusion").first.locator("thead th bdi").nth(1).bounding_box()["height"] <= 130
     assert page.locator(".confusion").first.bounding_box()["width"] <= min(460, width - 20)
     assert page.evaluate("document.getElementById('cell').scrollWidth <= window.innerWidth")
-    said = page.locator(".samples .said bdi").all_text_contents()
-    assert said
-    assert set(said) <= {*texts}
+    labels = page.locator(".samples .prediction bdi").all_text_contents()
+    assert labels
+    assert set(labels) <= {*texts}
 
 
 def test_figures_show_the_names(folder: Path, call: Callable[..., Any]) -> None:
@@ -100,7 +102,7 @@ def test_figures_show_the_names(folder: Path, call: Callable[..., Any]) -> None:
     assert list((folder / "figures").glob("confusion-*.svg"))
 
 
-def test_labels_of_figures_are_the_names_cut_short() -> None:
+def test_labels_of_figures_are_truncated_names() -> None:
     pytest.importorskip("matplotlib")
     from advbench.report.figures.confusions import Pair, confusion_pairs
 
@@ -117,7 +119,7 @@ def test_labels_of_figures_are_the_names_cut_short() -> None:
         assert [label.get_text() for label in axis.get_xticklabels()] == expected
 
 
-def test_strips_say_the_name_of_what_an_image_is_taken_for() -> None:
+def test_strips_show_the_name_of_the_predicted_class() -> None:
     pytest.importorskip("matplotlib")
     from advbench.analysis import CellExamples, Views
     from advbench.report.figures.strips import Named, attack_examples

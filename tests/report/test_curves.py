@@ -1,4 +1,4 @@
-"""Charts as plain data say what the results say."""
+"""Charts as plain data agree with the results."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ import pytest
 from advbench.report.curves import eps_charts, scatter_charts, sweep_charts
 from advbench.report.sweeps import as_number, family, sweep_groups, with_sweep_names
 
+pytestmark = pytest.mark.slow
+
 Cells = dict[tuple[str, str, str], dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
 def results(real_run: Path) -> dict[str, Any]:
     """Results of a real run."""
-    found: dict[str, Any] = json.loads((real_run / "board.json").read_text())
-    return found
+    loaded: dict[str, Any] = json.loads((real_run / "board.json").read_text())
+    return loaded
 
 
 @pytest.fixture
 def cells(results: dict[str, Any]) -> Cells:
-    """Its cells by threat, attack and defense, in short; a sweep's with what is swept."""
+    """Its cells by the short specs of threat, attack and defense, with the parameters of sweeps."""
     named = {"jpeg": "jpeg:quality=75"}
     return {
         (cell["threat"], cell["short"]["attack"], named.get(name := cell["short"]["defense"], name)): cell
@@ -31,7 +33,8 @@ def cells(results: dict[str, Any]) -> Cells:
     }
 
 
-def test_minimal_attacks_have_one_curve_oblivious_and_one_a_defense_adaptive(
+@pytest.mark.slow
+def test_minimal_attacks_have_one_oblivious_curve_and_one_adaptive_curve_per_defense(
     results: dict[str, Any], cells: Cells
 ) -> None:
     charts = {chart.title: chart for chart in eps_charts(results) if chart.steps}
@@ -46,7 +49,7 @@ def test_minimal_attacks_have_one_curve_oblivious_and_one_a_defense_adaptive(
 
 
 @pytest.mark.parametrize("threat", ["oblivious", "adaptive"])
-def test_a_swept_attack_is_one_curve_a_defense(results: dict[str, Any], cells: Cells, threat: str) -> None:
+def test_a_swept_attack_gives_one_curve_per_defense(results: dict[str, Any], cells: Cells, threat: str) -> None:
     chart = next(c for c in eps_charts(results) if c.title == f"Robust accuracy by L∞ eps: pgd:steps=5, {threat}")
     for line in chart.lines:
         first, *rest = line.points
@@ -57,7 +60,9 @@ def test_a_swept_attack_is_one_curve_a_defense(results: dict[str, Any], cells: C
         ]
 
 
-def test_a_swept_defense_is_one_chart_a_threat_with_a_line_an_attack(results: dict[str, Any], cells: Cells) -> None:
+def test_a_swept_defense_has_one_chart_per_threat_with_one_line_per_attack(
+    results: dict[str, Any], cells: Cells
+) -> None:
     charts = {chart.title: chart for chart in sweep_charts(results)}
     assert set(charts) == {"jpeg by quality, oblivious", "jpeg by quality, adaptive"}
     chart = charts["jpeg by quality, adaptive"]
@@ -67,7 +72,7 @@ def test_a_swept_defense_is_one_chart_a_threat_with_a_line_an_attack(results: di
     assert last.y == cells["adaptive", "deepfool", "jpeg:quality=75"]["robust_accuracy"]
 
 
-def test_two_parameters_swept_around_one_point_are_two_charts(results: dict[str, Any]) -> None:
+def test_two_parameters_swept_around_one_point_give_two_charts(results: dict[str, Any]) -> None:
     text = json.dumps(results)
     specs = {row["defense"] for row in results["leaderboards"][0]["rows"]}
     tvm = next(spec for spec in specs if spec.startswith("tvm"))
@@ -78,7 +83,7 @@ def test_two_parameters_swept_around_one_point_are_two_charts(results: dict[str,
     assert titles == {"tvm by weight at drop=0.5, oblivious", "tvm by drop at weight=0.03, oblivious"}
 
 
-def test_the_front_has_what_nothing_beats_in_both(results: dict[str, Any]) -> None:
+def test_the_pareto_front_has_the_defenses_that_no_other_dominates(results: dict[str, Any]) -> None:
     (chart,) = scatter_charts(results)
     points = chart.lines[0].points
     assert len(points) == 4
@@ -89,7 +94,7 @@ def test_the_front_has_what_nothing_beats_in_both(results: dict[str, Any]) -> No
         assert point.best != beaten
 
 
-def test_a_group_stands_where_its_best_row_does_and_goes_by_its_parameters() -> None:
+def test_a_group_is_placed_by_its_best_row_and_sorted_by_parameters() -> None:
     specs = ["jpeg:quality=90", "tvm:drop=0.5", "jpeg:quality=8/255", "none", "jpeg:quality=100"]
     groups = sweep_groups([{"defense": spec} for spec in specs])
     assert [[row["defense"] for row in group] for group in groups] == [
@@ -102,7 +107,7 @@ def test_families_are_names_without_parameters() -> None:
     assert family("<no spec>") == "<no spec>"
 
 
-def test_names_of_a_sweep_are_specs_and_stay_when_they_are_given_again() -> None:
+def test_sweep_names_are_specs_and_do_not_change_when_applied_twice() -> None:
     full = [f'tint:label="a,+b",k={k}' for k in (1, 2)]
     short = ['tint:label="a,+b"', full[1]]
     cells = [{"defense": spec, "short": {"defense": name}} for spec, name in zip(full, short, strict=True)]

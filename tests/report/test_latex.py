@@ -1,4 +1,4 @@
-"""Tables for papers: they compile, say what the results say, and take nothing from plugins for a command."""
+"""LaTeX tables compile, agree with the results, and escape text from plugins."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ import pytest
 
 from advbench.report.latex import Latex, escape
 
+pytestmark = pytest.mark.slow
+
 LATEX = shutil.which("pdflatex")
 AWKWARD = r"<img src=x onerror=alert(1)> \input{/etc/passwd} 50% $x$ a_b^c #1 & ~ -- ?` ''"
 FOREIGN = "naïve Größe 中文 🙂 \x07 ε λ"
@@ -24,18 +26,18 @@ compiles = pytest.mark.skipif(LATEX is None, reason="needs pdflatex on the PATH"
 @pytest.fixture(scope="module")
 def results(real_run: Path) -> dict[str, Any]:
     """Results of a real run."""
-    found: dict[str, Any] = json.loads((real_run / "board.json").read_text())
-    assert (real_run / "board.tex").read_text() == Latex().render(found)
-    return found
+    loaded: dict[str, Any] = json.loads((real_run / "board.json").read_text())
+    assert (real_run / "board.tex").read_text() == Latex().render(loaded)
+    return loaded
 
 
 @pytest.fixture
 def awkward(results: dict[str, Any]) -> dict[str, Any]:
-    """The same with names and messages that mean something to LaTeX."""
+    """The same results with names and messages that contain LaTeX commands."""
     text = json.dumps(results).replace("jpeg", "JPEG-NAME")
-    found: dict[str, Any] = json.loads(text.replace("JPEG-NAME", json.dumps(AWKWARD)[1:-1]))
-    found["cells"][0].update(status="error", error=f"{AWKWARD} {FOREIGN}", robust_accuracy=None)
-    return found
+    loaded: dict[str, Any] = json.loads(text.replace("JPEG-NAME", json.dumps(AWKWARD)[1:-1]))
+    loaded["cells"][0].update(status="error", error=f"{AWKWARD} {FOREIGN}", robust_accuracy=None)
+    return loaded
 
 
 def compile_tex(folder: Path, name: str) -> str:
@@ -49,12 +51,12 @@ def compile_tex(folder: Path, name: str) -> str:
 
 
 def rows(text: str) -> list[list[str]]:
-    """The cells of the tables' rows, as they stand."""
+    """The cells of the rows of all tables, in order."""
     lines = [line for line in text.splitlines() if line.endswith(r" \\") and not line.startswith(r"\begin")]
     return [line.removesuffix(r" \\").split(" & ") for line in lines]
 
 
-def test_every_number_is_the_results(results: dict[str, Any]) -> None:
+def test_every_number_equals_the_results(results: dict[str, Any]) -> None:
     (board,) = results["leaderboards"]
     cells = {(cell["defense"], cell["threat"], cell["attack"]): cell for cell in results["cells"]}
     names = {row["defense"]: row for row in board["rows"]}
@@ -83,7 +85,7 @@ def test_the_best_of_a_column_is_bold(results: dict[str, Any]) -> None:
     assert len(bold) == sum(row["clean_accuracy"] == best for row in board["rows"])
 
 
-def test_rows_of_a_sweep_stand_apart(results: dict[str, Any]) -> None:
+def test_rows_of_a_sweep_are_separated(results: dict[str, Any]) -> None:
     text = Latex().render(results)
     assert text.count(r"\addlinespace") == 2, "none, two of jpeg, tvm"
 
@@ -101,11 +103,11 @@ def test_rows_of_a_sweep_stand_apart(results: dict[str, Any]) -> None:
         ("a\\\n", r"a\textbackslash{}"),
     ],
 )
-def test_escape_leaves_nothing_that_acts(text: str, expected: str) -> None:
+def test_escape_leaves_no_commands(text: str, expected: str) -> None:
     assert escape(text) == expected
 
 
-def test_names_from_plugins_act_nowhere(awkward: dict[str, Any]) -> None:
+def test_names_from_plugins_are_escaped(awkward: dict[str, Any]) -> None:
     text = Latex().render(awkward)
     assert "<img" not in text
     assert r"\input{/etc" not in text
@@ -114,16 +116,16 @@ def test_names_from_plugins_act_nowhere(awkward: dict[str, Any]) -> None:
 
 @compiles
 @pytest.mark.parametrize("kind", ["results", "awkward"])
-def test_the_file_compiles_by_itself(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_the_file_compiles_on_its_own(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     (tmp_path / "board.tex").write_text(Latex().render(request.getfixturevalue(kind)))
     log = compile_tex(tmp_path, "board.tex")
-    wide = [float(found) for found in re.findall(r"Overfull \\hbox \(([\d.]+)pt too wide\)", log)]
+    wide = [float(width) for width in re.findall(r"Overfull \\hbox \(([\d.]+)pt too wide\)", log)]
     assert not [points for points in wide if points > 5], log
 
 
 @compiles
 @pytest.mark.parametrize("intervals", [True, False])
-def test_a_document_takes_it_in(results: dict[str, Any], tmp_path: Path, intervals: bool) -> None:
+def test_a_document_can_include_the_file(results: dict[str, Any], tmp_path: Path, intervals: bool) -> None:
     (tmp_path / "board.tex").write_text(Latex().render(copy.deepcopy(results)))
     off = "" if intervals else r"\newcommand{\advbenchci}[2]{}"
     (tmp_path / "paper.tex").write_text(
@@ -141,7 +143,7 @@ def test_a_document_takes_it_in(results: dict[str, Any], tmp_path: Path, interva
         assert ("[0.0, 16.1]" in printed) == intervals
 
 
-def test_only_packages_that_every_installation_has_are_asked_for(results: dict[str, Any]) -> None:
+def test_only_standard_packages_are_used(results: dict[str, Any]) -> None:
     lines = [line.strip() for line in Latex().render(results).splitlines() if not line.startswith("%")]
     asked = [
         re.findall(r"\\usepackage(?:\[.*?\])?\{(.*?)\}", line) for line in lines if line.startswith("\\usepackage")

@@ -1,4 +1,4 @@
-"""Legends of charts for print: every name in full, within the figure."""
+"""Legends of printed charts show every name in full, inside the figure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_names_are_in_full_and_inside_the_figure(names: tuple[str, ...], kind: s
     for box in boxes:
         assert page.x0 <= box.x0 <= box.x1 <= page.x1
         assert page.y0 <= box.y0 <= box.y1 <= page.y1
-    told = [text.get_text().replace("\n", "").replace(" ", "") for text in legend.get_texts()]
-    assert told == [name.replace(" ", "") for name in names]
+    labels = [text.get_text().replace("\n", "").replace(" ", "") for text in legend.get_texts()]
+    assert labels == [name.replace(" ", "") for name in names]
     assert figure.axes[0].get_window_extent().height > figure.dpi, "an inch is left for the lines"
     assert legend._ncols == (2 if names == SHORT else 1)

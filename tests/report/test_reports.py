@@ -1,4 +1,4 @@
-"""Reports show what the results say, and nothing that misleads."""
+"""Reports agree with the results and are not misleading."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROBUST = {"none": (0.1, 0.0), "jpeg:quality=75": (0.15, 0.9), "tvm:drop=0.5": (0
 def results() -> dict[str, Any]:
     """Results of two attacks on three defenses."""
     cells, rows = [], []
-    for place, (attack, kind) in enumerate(ATTACKS.items()):
+    for index, (attack, kind) in enumerate(ATTACKS.items()):
         for defense, robust in ROBUST.items():
             cells.append(
                 {
@@ -38,7 +38,7 @@ def results() -> dict[str, Any]:
                     "attack_kind": kind, "budget": {"norm": "linf", "eps": 0.3} if kind == "budget" else None,
                     "status": "ok", "error": None, "n": 1000,
                     "clean_accuracy": 0.987 if defense != "tvm:drop=0.5" else 0.82,
-                    "robust_accuracy": robust[place], "robust_accuracy_ci95": [robust[place] - 0.01, 0.95],
+                    "robust_accuracy": robust[index], "robust_accuracy_ci95": [robust[index] - 0.01, 0.95],
                     "attack_success_rate": 0.5, "norm": "linf" if kind == "budget" else "l2",
                     "median_linf": 0.25, "median_l2": 1.913, "seconds": 1.0,
                     "craft_seconds": 2.0, "warnings": [],
@@ -72,7 +72,7 @@ def shown(results: dict[str, Any], width: int = 120) -> str:
     return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
 
 
-def test_a_board_has_a_row_a_defense_and_the_columns_in_order(results: dict[str, Any]) -> None:
+def test_a_board_has_one_row_per_defense_and_ordered_columns(results: dict[str, Any]) -> None:
     (board,) = make_boards(results)
     assert [column.title for column in board.columns] == [
         "defense", "clean", "fgsm", "deepfool", "worst case", "95 % interval",
@@ -84,14 +84,14 @@ def test_a_board_has_a_row_a_defense_and_the_columns_in_order(results: dict[str,
     ]
 
 
-def test_the_heading_says_the_kind_of_attack_and_how_far_a_minimal_one_went(results: dict[str, Any]) -> None:
+def test_the_heading_shows_the_kind_of_attack_and_the_median_distortion(results: dict[str, Any]) -> None:
     (board,) = make_boards(results)
     assert [column.details for column in board.columns[2:4]] == [
         ("budget", "L∞ ≤ 0.3"), ("minimal", "median L2 1.91"),
     ]  # fmt: skip
 
 
-def test_the_heading_shows_the_parameters_that_are_not_at_their_defaults(results: dict[str, Any]) -> None:
+def test_the_heading_shows_parameters_that_differ_from_defaults(results: dict[str, Any]) -> None:
     for cell in results["cells"][:3]:
         cell["short"]["attack"] = "fgsm:eps=8/255,steps=3"
         cell["budget"]["eps"] = 8 / 255
@@ -108,7 +108,7 @@ def test_the_heading_shows_the_parameters_that_are_not_at_their_defaults(results
         (None, ["median L∞ 0.250", "median L2 1.91"]),
     ],
 )
-def test_a_minimal_attack_shows_its_median_in_its_own_norm(
+def test_a_minimal_attack_shows_the_median_in_its_norm(
     results: dict[str, Any], norm: str | None, medians: list[str]
 ) -> None:
     for cell in results["cells"][3:]:
@@ -119,29 +119,29 @@ def test_a_minimal_attack_shows_its_median_in_its_own_norm(
     assert f" pgd<br>minimal<br>{'<br>'.join(medians)}<br>steps=10 |" in Markdown().render(results)
 
 
-def test_results_that_do_not_say_the_norm_show_both(results: dict[str, Any]) -> None:
+def test_results_without_a_norm_show_both_medians(results: dict[str, Any]) -> None:
     for cell in results["cells"]:
         del cell["norm"]
     assert make_boards(results)[0].columns[3].details == ("minimal", "median L∞ 0.250", "median L2 1.91")
 
 
-def test_a_median_that_differs_from_defense_to_defense_is_a_span(results: dict[str, Any]) -> None:
+def test_medians_that_differ_between_defenses_are_shown_as_a_range(results: dict[str, Any]) -> None:
     for cell, median in zip(results["cells"][3:], (0.00521, None, 12.34), strict=True):
         cell["median_l2"] = median
     assert make_boards(results)[0].columns[3].details == ("minimal", "median L2 0.00521–12.3")
 
 
-def test_a_minimal_attack_without_a_median_says_why(results: dict[str, Any]) -> None:
+def test_a_minimal_attack_without_a_median_shows_why(results: dict[str, Any]) -> None:
     for cell in results["cells"][3:]:
         cell["median_l2"] = None
-    assert make_boards(results)[0].columns[3].details == ("minimal", "nothing found")
+    assert make_boards(results)[0].columns[3].details == ("minimal", "none fooled")
     for cell in results["cells"][3:]:
         cell.update(status="skipped", error="not run", robust_accuracy=None)
     assert make_boards(results)[0].columns[3].details == ("minimal",)
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 120])
-def test_many_attacks_fill_several_tables_in_which_no_number_or_word_is_broken(
+def test_many_attacks_are_split_into_tables_without_broken_numbers_or_words(
     results: dict[str, Any], width: int
 ) -> None:
     (line,) = results["leaderboards"]
@@ -167,7 +167,7 @@ def test_many_attacks_fill_several_tables_in_which_no_number_or_word_is_broken(
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_a_name_without_any_place_to_fold_breaks_no_number(results: dict[str, Any], width: int) -> None:
+def test_a_long_name_without_break_points_breaks_no_number(results: dict[str, Any], width: int) -> None:
     for cell in results["cells"]:
         if cell["defense"] == "none":
             cell["short"]["defense"] = "n" * 3000
@@ -179,7 +179,7 @@ def test_a_name_without_any_place_to_fold_breaks_no_number(results: dict[str, An
         assert re.search(rf"(^|\s){number}(\s|$)", text), number
 
 
-def test_the_best_of_each_column_is_marked_and_ties_all_are(results: dict[str, Any]) -> None:
+def test_the_best_of_each_column_is_marked_including_ties(results: dict[str, Any]) -> None:
     (board,) = make_boards(results)
     best = [[board.rows[row][column].best for row in range(3)] for column in range(6)]
     assert best == [
@@ -187,7 +187,7 @@ def test_the_best_of_each_column_is_marked_and_ties_all_are(results: dict[str, A
     ]  # fmt: skip
 
 
-def test_nothing_is_marked_where_all_are_alike(results: dict[str, Any]) -> None:
+def test_nothing_is_marked_if_all_are_equal(results: dict[str, Any]) -> None:
     for cell in results["cells"]:
         cell["robust_accuracy"] = 0.0
     (board,) = make_boards(results)
@@ -210,7 +210,7 @@ def test_failed_and_missing_cells_are_never_numbers(results: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_the_terminal_shows_numbers_provenance_and_what_the_threat_does_not_prove(
+def test_the_terminal_shows_numbers_provenance_and_the_caveat_of_the_threat(
     results: dict[str, Any], width: int
 ) -> None:
     text = shown(results, width)
@@ -219,19 +219,19 @@ def test_the_terminal_shows_numbers_provenance_and_what_the_threat_does_not_prov
     assert max(len(line.rstrip()) for line in text.splitlines()) <= width
 
 
-def test_markdown_numbers_equal_the_jsons(results: dict[str, Any]) -> None:
+def test_markdown_numbers_equal_the_json(results: dict[str, Any]) -> None:
     parsed = json.loads(Json().render(results))
     assert parsed == results
     text = Markdown().render(results)
     table = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")][2:]
     rows = {cells[0].strip(): [cell.strip(" *") for cell in cells[1:4]] for cells in table}
     for cell in parsed["cells"]:
-        place = 1 + list(ATTACKS).index(cell["attack"])
-        assert rows[cell["short"]["defense"]][place] == f"{100 * cell['robust_accuracy']:.1f}"
+        index = 1 + list(ATTACKS).index(cell["attack"])
+        assert rows[cell["short"]["defense"]][index] == f"{100 * cell['robust_accuracy']:.1f}"
         assert rows[cell["short"]["defense"]][0] == f"{100 * cell['clean_accuracy']:.1f}"
 
 
-def test_csv_has_a_row_a_cell_and_equals_the_json(results: dict[str, Any]) -> None:
+def test_csv_has_one_row_per_cell_and_equals_the_json(results: dict[str, Any]) -> None:
     rows = list(csv.DictReader(io.StringIO(Csv().render(results))))
     assert len(rows) == 6
     for row, cell in zip(rows, results["cells"], strict=True):
@@ -286,7 +286,7 @@ def export(results: dict[str, Any], target: Path | str) -> None:
     write_export(planned, results)
 
 
-def test_line_ends_links_and_modes_of_a_file_stay(results: dict[str, Any], tmp_path: Path) -> None:
+def test_line_endings_links_and_modes_of_a_file_are_kept(results: dict[str, Any], tmp_path: Path) -> None:
     real, link = tmp_path / "real.md", tmp_path / "link.md"
     real.write_bytes(b"# Mine\r\n<!-- advbench:begin a -->\r\n<!-- advbench:end a -->\r\n")
     real.chmod(0o640)
@@ -308,25 +308,25 @@ def test_line_ends_links_and_modes_of_a_file_stay(results: dict[str, Any], tmp_p
     ],
     ids=["reversed", "overlapping", "twice"],
 )
-def test_markers_that_are_no_pairs_are_refused(results: dict[str, Any], tmp_path: Path, text: str) -> None:
+def test_markers_that_do_not_match_are_an_error(results: dict[str, Any], tmp_path: Path, text: str) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(text)
-    with pytest.raises(UsageError, match="do not pair up"):
+    with pytest.raises(UsageError, match="do not match"):
         export(results, readme)
     assert readme.read_text() == text
 
 
-def test_a_file_that_lost_its_block_during_the_run_is_left_as_it_is(results: dict[str, Any], tmp_path: Path) -> None:
+def test_a_file_whose_block_has_disappeared_is_not_changed(results: dict[str, Any], tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text("<!-- advbench:begin quickstart -->\n<!-- advbench:end quickstart -->\n")
     (planned,) = plan_exports(discover(["advbench.report.plugin"]), [str(readme)], "quickstart")
     readme.write_text("Something else entirely.\n")
-    with pytest.raises(UsageError, match="lost its block 'quickstart'"):
+    with pytest.raises(UsageError, match="the block 'quickstart' has disappeared"):
         write_export(planned, results)
     assert readme.read_text() == "Something else entirely.\n"
 
 
-def test_a_suites_odd_name_makes_a_block_that_is_found_again(results: dict[str, Any], tmp_path: Path) -> None:
+def test_an_unusual_suite_name_gives_a_block_that_can_be_updated(results: dict[str, Any], tmp_path: Path) -> None:
     target = tmp_path / "r.md"
     for _ in range(2):
         (planned,) = plan_exports(discover(["advbench.report.plugin"]), [str(target)], "my suite --> v2")
@@ -336,7 +336,7 @@ def test_a_suites_odd_name_makes_a_block_that_is_found_again(results: dict[str, 
         plan_exports(discover(["advbench.report.plugin"]), [f"{target}#my block"], "x")
 
 
-def test_a_board_of_two_threats_has_the_columns_of_both_under_their_names(results: dict[str, Any]) -> None:
+def test_a_board_of_two_threats_has_named_columns_for_both(results: dict[str, Any]) -> None:
     (line,) = results["leaderboards"]
     line["threats"].append("adaptive")
     line["columns"].append({"threat": "adaptive", "attack": "fgsm:eps=0.3"})
@@ -353,7 +353,7 @@ def test_a_board_of_two_threats_has_the_columns_of_both_under_their_names(result
     assert "Threat adaptive: knows both (4 draws a gradient); may still fall." in board.notes
 
 
-def test_json_has_a_cell_on_a_line_and_the_whole_structure(results: dict[str, Any]) -> None:
+def test_json_has_the_complete_structure_with_one_cell_per_line(results: dict[str, Any]) -> None:
     results["empty"], results["none"] = [], None
     text = Json().render(results)
     assert json.loads(text) == results
@@ -364,8 +364,8 @@ def test_json_has_a_cell_on_a_line_and_the_whole_structure(results: dict[str, An
         Json().render({"cells": [float("nan")]})
 
 
-@pytest.mark.parametrize(("precision", "said"), [("bf16", True), ("float32", False), (None, False)])
-def test_the_footer_tells_of_another_precision(results: dict[str, Any], precision: str | None, said: bool) -> None:
+@pytest.mark.parametrize(("precision", "shown"), [("bf16", True), ("float32", False), (None, False)])
+def test_the_footer_shows_another_precision(results: dict[str, Any], precision: str | None, shown: bool) -> None:
     if precision:
         results["run"]["precision"] = precision
-    assert ("2 threads, attacked in bf16 and scored in float32" in Markdown().render(results)) is said
+    assert ("2 threads, attacked in bf16 and scored in float32" in Markdown().render(results)) is shown

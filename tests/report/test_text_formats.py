@@ -1,4 +1,4 @@
-"""Markdown, plain text and CSV of a real run say what its JSON says, read back as others read them."""
+"""Markdown, plain text and CSV of a real run agree with its JSON when parsed."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from markdown_it import MarkdownIt
 from advbench.report.markdown import Markdown
 from advbench.report.plain import plain_text
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "<img src=x onerror=alert(1)>"
 MEASURES = ("n", "clean_accuracy", "robust_accuracy", "attack_success_rate", "median_linf", "median_l2", "seconds")
 
 
 @pytest.fixture(scope="module")
 def results(real_run: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((real_run / "board.json").read_text())
-    return found
+    loaded: dict[str, Any] = json.loads((real_run / "board.json").read_text())
+    return loaded
 
 
 def expected_rows(results: dict[str, Any]) -> dict[str, list[str]]:
-    """What a leaderboard has to show of each defense, from the JSON alone."""
+    """The values that a leaderboard must show for each defense, from the JSON."""
     (board,) = results["leaderboards"]
     cells = {(cell["defense"], cell["threat"], cell["attack"]): cell for cell in results["cells"]}
     rows = {}
@@ -39,26 +41,26 @@ def expected_rows(results: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def named(expected: dict[str, list[str]], shown: str) -> list[str]:
-    """The one defense that a row's name stands for: the beginning of its full spec."""
-    (found,) = [spec for spec in expected if re.fullmatch(f"{re.escape(shown)}([:,].*)?", spec)]
-    return expected.pop(found)
+    """The defense whose full spec starts with the name of a row."""
+    (full_spec,) = [spec for spec in expected if re.fullmatch(f"{re.escape(shown)}([:,].*)?", spec)]
+    return expected.pop(full_spec)
 
 
 def parsed_table(text: str) -> list[list[str]]:
-    """The rows of a Markdown table, as its readers see them."""
+    """The rows of a Markdown table, unescaped."""
     html = MarkdownIt("commonmark").enable("table").render(text)
     lines = re.findall(r"<tr>(.*?)</tr>", html, re.DOTALL)[1:]
     return [[re.sub("<.*?>", "", cell) for cell in re.findall(r"<td.*?>(.*?)</td>", line)] for line in lines]
 
 
-def test_every_number_of_the_markdown_file_is_the_jsons(real_run: Path, results: dict[str, Any]) -> None:
+def test_every_number_of_the_markdown_file_equals_the_json(real_run: Path, results: dict[str, Any]) -> None:
     expected = expected_rows(results)
     for name, *numbers in parsed_table((real_run / "board.md").read_text()):
         assert numbers == named(expected, name)
     assert not expected
 
 
-def test_every_number_of_the_plain_text_is_the_jsons(results: dict[str, Any]) -> None:
+def test_every_number_of_the_plain_text_equals_the_json(results: dict[str, Any]) -> None:
     expected = expected_rows(results)
     text = plain_text(results)
     assert text.isascii()
@@ -68,7 +70,7 @@ def test_every_number_of_the_plain_text_is_the_jsons(results: dict[str, Any]) ->
     assert not expected
 
 
-def test_every_value_of_the_csv_file_is_the_jsons(real_run: Path, results: dict[str, Any]) -> None:
+def test_every_value_of_the_csv_file_equals_the_json(real_run: Path, results: dict[str, Any]) -> None:
     rows = list(csv.DictReader(io.StringIO((real_run / "board.csv").read_text())))
     assert len(rows) == len(results["cells"]) == 24
     for row, cell in zip(rows, results["cells"], strict=True):
@@ -81,7 +83,7 @@ def test_every_value_of_the_csv_file_is_the_jsons(real_run: Path, results: dict[
         assert row["stochastic"] == str(cell["stochastic"])
 
 
-def test_names_and_messages_from_plugins_are_no_markup_in_markdown(results: dict[str, Any]) -> None:
+def test_names_and_messages_from_plugins_are_escaped_in_markdown(results: dict[str, Any]) -> None:
     text = json.dumps(results, ensure_ascii=False)
     for word in ("jpeg", "deepfool", "mnist-20"):
         text = text.replace(word, HOSTILE)

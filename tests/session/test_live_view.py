@@ -22,6 +22,8 @@ from advbench.report.markdown import Markdown
 from advbench.session import progress
 from advbench.session.live_board import window
 
+pytestmark = pytest.mark.slow(minutes=2)
+
 TMUX = shutil.which("tmux")
 TOY = Path(__file__).parents[1] / "toy_plugin.py"
 SLOW = """

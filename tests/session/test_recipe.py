@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from tests.conftest import TOY, Called
 
+pytestmark = pytest.mark.slow
+
 Toy = Callable[..., tuple[Called, dict[str, Any]]]
 
 BOTH = ("--threats", "oblivious", "adaptive")
@@ -46,7 +48,7 @@ def test_where_nothing_can_be_run_nothing_is_said_to_come_from_the_store(toy: To
     file.write_text(
         "from dataclasses import dataclass\nfrom advbench.api import Defense, hookimpl\n"
         "@dataclass(frozen=True)\nclass Odd(Defense):\n    name = 'odd'\n"
-        "    def misfit(self, image_shape):\n        raise OSError('nothing is known of shapes')\n"
+        "    def incompatibility(self, image_shape):\n        raise OSError('nothing is known of shapes')\n"
         "    def apply(self, images, rng):\n        return images\n"
         "@hookimpl\ndef register_defenses(register):\n    register(Odd)\n"
     )

@@ -15,6 +15,8 @@ from tests.conftest import Called
 
 from advbench.analysis.seeds import mean_curve
 
+pytestmark = pytest.mark.slow
+
 CHEATS = Path(__file__).parents[1] / "cheating_plugin.py"
 
 Toy = Callable[..., tuple[Called, dict[str, Any]]]
@@ -135,7 +137,7 @@ def test_every_format_says_what_is_a_mean_and_what_is_of_the_first_seed(toy: Toy
         if cell["median_l2"] is not None:
             assert facts["median L2"] == f"{cell['median_l2']:.4g}"
     script = text["html"]
-    for heading in ("Samples${of}", "takes images for${of}", "turned the attacked classifier wrong${of}"):
+    for heading in ("Samples${of}", "Predictions of the defended model${of}", "fooled the attacked classifier${of}"):
         assert heading in script
     rows = list(csv.DictReader(text["csv"].splitlines()))
     assert {row["seeds"] for row in rows} == {"5 7"}

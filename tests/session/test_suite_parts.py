@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 from tests.conftest import TOY, Called
 
+from advbench.discovery.studies import discover_studies
 from advbench.specs import load_suite, shipped_suites
+
+pytestmark = pytest.mark.slow
 
 SUITE = """
 description = "Toys in two parts"
@@ -174,7 +177,7 @@ def test_flags_that_do_not_fit_a_suite_with_parts(run: Run, flags: list[str], me
         ("[[parts]]\n[[parts]]\nlimit = 3", "part 2: unknown key 'limit'; there are: datasets, models, attacks, "),
         ("[[parts]]\nlimit = 3", "the other keys are for the whole suite"),
         ('[[parts]]\nattacks = "toy-sign"', "part 1: attacks must be a list of specs"),
-        ("[parts]\nlimit = 3", "parts must be tables, each begun by a line [[parts]]"),
+        ("[parts]\nlimit = 3", "parts must be tables, each starting with a line [[parts]]"),
         ("parts = []", "parts must be tables"),
         ("[[parts]]\ndatasets = []", "suite 'toys', the part of no dataset: no datasets selected"),
         ("[[prats]]", "unknown key 'prats'; did you mean 'parts'?"),
@@ -187,8 +190,8 @@ def test_parts_that_cannot_be_read(run: Run, parts: str, message: str) -> None:
     assert message in called.error_line()
 
 
-@pytest.mark.parametrize("name", shipped_suites())
-def test_every_shipped_suite_can_be_read_and_says_what_it_is(name: str) -> None:
-    suite = load_suite(name)
+@pytest.mark.parametrize("name", [*shipped_suites(), *discover_studies().names("suites")])
+def test_every_suite_of_advbench_can_be_read_and_says_what_it_is(name: str) -> None:
+    suite = load_suite(name, discover_studies())
     assert suite.description
     assert all(getattr(part, axis) for part in suite.products for axis in ("datasets", "models", "attacks", "defenses"))

@@ -42,6 +42,6 @@ def test_a_worker_takes_no_more_threads_than_its_share(tmp_path: Path, monkeypat
     monkeypatch.setattr(environment_module, "_current", None)
     for name in THREAD_VARIABLES:
         monkeypatch.setenv(name, "")  # so that it is as before afterwards
-    environment_module.workspace(Environment(tmp_path, tmp_path, None, "cpu", 1, threads=3))
+    environment_module.get_workspace(Environment(tmp_path, tmp_path, None, "cpu", 1, threads=3))
     assert taken == [3]
     assert {os.environ[name] for name in THREAD_VARIABLES} == {"3"}

@@ -1,4 +1,4 @@
-"""Which specs of two runs stand for the same thing."""
+"""Matching the specs of two runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from advbench.specs import changed_parameters, counterparts
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "found"),
+    ("first", "second", "expected"),
     [
         (["a:x=1"], ["a:x=1"], {"a:x=1": "a:x=1"}),
         (["a:x=1"], ["a:x=2"], {"a:x=1": "a:x=2"}),
@@ -23,12 +23,14 @@ from advbench.specs import changed_parameters, counterparts
     ],
     ids=["same", "changed", "another", "sweep", "either", "swept", "chain", "newer", "no spec", "no specs"],
 )
-def test_a_counterpart_is_the_nearest_and_no_guess(first: list[str], second: list[str], found: dict[str, str]) -> None:
-    assert counterparts(first, second) == found
-    assert counterparts(second, first) == {other: one for one, other in found.items()}
+def test_the_counterpart_is_the_unique_nearest_spec(
+    first: list[str], second: list[str], expected: dict[str, str]
+) -> None:
+    assert counterparts(first, second) == expected
+    assert counterparts(second, first) == {other: spec for spec, other in expected.items()}
 
 
-def test_what_changed_is_told_with_both_values() -> None:
+def test_changed_parameters_have_both_values() -> None:
     assert changed_parameters("a:x=1,y=2+b:x=1", "a:x=1,y=3+b:x=2,z=4") == [
         ("y", "2", "3"),
         ("x", "1", "2"),

@@ -1,4 +1,4 @@
-"""Specs are read as written and written as read."""
+"""Parsing, expanding and formatting specs."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ def registry() -> Registry:
     return discover()
 
 
-def test_a_chain_is_read_left_to_right() -> None:
+def test_a_chain_is_parsed_from_left_to_right() -> None:
     assert [term.name for term in parse_chain("jpeg:quality=75+tvm+kmeans:clusters=4")] == ["jpeg", "tvm", "kmeans"]
 
 
-def test_a_plus_in_an_exponent_is_no_chain() -> None:
+def test_a_plus_in_an_exponent_does_not_start_a_chain() -> None:
     terms = parse_chain("a:x=1e+3,y=2+b")
     assert [(term.name, term.items) for term in terms] == [("a", (("x", ("1e+3",)), ("y", ("2",)))), ("b", ())]
 
 
-def test_sweeps_multiply_the_last_varying_fastest() -> None:
+def test_sweeps_are_combined_with_the_last_varying_fastest() -> None:
     combinations = [tuple(given.values()) for ((_, given),) in expand(parse_chain("pgd:eps={0.1,8/255},steps={5,10}"))]
     assert combinations == [("0.1", "5"), ("0.1", "10"), ("8/255", "5"), ("8/255", "10")]
 
 
-def test_quoted_values_may_hold_anything() -> None:
+def test_quoted_values_may_contain_any_character() -> None:
     assert parse_chain(r'm:weights="a,b{c}+\"d\"\\e"')[0].items == (("weights", (r'a,b{c}+"d"\e',)),)
 
 
@@ -38,7 +38,7 @@ def test_quoted_values_may_hold_anything() -> None:
     ["", "jpeg:", "jpeg:quality", "jpeg:quality=", "jpeg:quality=1,", "jpeg:quality={1,2", "jpeg+", "+jpeg",
      "jpeg:quality=1,quality=2", "jpeg quality=3", "8jpeg", "jpeg:quality={}", 'jpeg:quality="a'],
 )  # fmt: skip
-def test_malformed_specs_are_refused_in_one_line_that_quotes_them(text: str) -> None:
+def test_the_error_of_a_malformed_spec_quotes_it_in_one_line(text: str) -> None:
     with pytest.raises(SpecError) as caught:
         parse_chain(text)
     assert repr(text) in str(caught.value)
@@ -56,7 +56,7 @@ def test_malformed_specs_are_refused_in_one_line_that_quotes_them(text: str) -> 
         ("datasets", "mnist:split=all"),
     ],
 )
-def test_full_and_short_specs_give_the_component_back(registry: Registry, kind: str, text: str) -> None:
+def test_parsing_full_and_short_specs_gives_the_same_component(registry: Registry, kind: str, text: str) -> None:
     component = resolve_one(registry, kind, text)
     assert resolve_one(registry, kind, full_spec(component)) == component
     assert resolve_one(registry, kind, short_spec(component)) == component
@@ -68,17 +68,17 @@ def test_a_chain_with_a_sweep_becomes_several_chains(registry: Registry) -> None
     assert resolve_chain(registry, full_spec(chains[0])) == [chains[0]]
 
 
-def test_only_defenses_chain(registry: Registry) -> None:
+def test_only_defenses_can_be_chained(registry: Registry) -> None:
     with pytest.raises(SpecError, match="only defenses"):
         resolve(registry, "attacks", "fgsm+pgd")
 
 
-def test_an_unknown_name_brings_the_nearest(registry: Registry) -> None:
+def test_the_error_of_an_unknown_name_suggests_the_nearest(registry: Registry) -> None:
     with pytest.raises(UnknownNameError, match="unknown defense 'jpg'; did you mean 'jpeg'"):
         resolve_chain(registry, "none+jpg")
 
 
-def test_two_specs_that_are_equal_after_defaults_are_refused(registry: Registry) -> None:
+def test_two_specs_that_are_equal_after_defaults_are_an_error(registry: Registry) -> None:
     same = r"'fgsm' and 'fgsm:eps=3e-1' are the same after defaults \(fgsm:eps=0.3,search=none,engine=native,norm="
     with pytest.raises(UsageError, match=same):
         select(registry, "attacks", ["fgsm", "pgd", "fgsm:eps=3e-1"])

@@ -1,4 +1,4 @@
-"""What the store packs comes back as it was, and takes less room."""
+"""Packed data is restored exactly and takes less space."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from advbench.store import Store, canonical_json, digest_of
-from advbench.store.packing import LONG
+from advbench.store.packing import PACK_LENGTH as LENGTH
 
-MATERIAL = {"kind": "cell"}
-KEY = digest_of(MATERIAL)
+KEY_INPUTS = {"kind": "cell"}
+KEY = digest_of(KEY_INPUTS)
 
 
 @pytest.fixture
@@ -31,18 +31,18 @@ def on_disk(store: Store) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "values",
     [
-        [True, False] * LONG,
-        [0, 1] * LONG,
-        [-128, 127] * LONG,
-        [0, 128] * LONG,
-        [-(2**31), 2**31 - 1] * LONG,
-        [0, 2**63 - 1] * LONG,
-        [0.1, 1e-300, -0.0, 1 / 3] * LONG,
+        [True, False] * LENGTH,
+        [0, 1] * LENGTH,
+        [-128, 127] * LENGTH,
+        [0, 128] * LENGTH,
+        [-(2**31), 2**31 - 1] * LENGTH,
+        [0, 2**63 - 1] * LENGTH,
+        [0.1, 1e-300, -0.0, 1 / 3] * LENGTH,
     ],
     ids=["bool", "bits", "8 bits", "9 bits", "32 bits", "64 bits", "floats"],
 )
-def test_long_lists_of_numbers_are_text_on_disk_and_the_same_numbers_after(store: Store, values: list[Any]) -> None:
-    store.write_record("cells", MATERIAL, {"values": values, "draws": [values, values]})
+def test_long_lists_of_numbers_are_packed_on_disk_and_restored_exactly(store: Store, values: list[Any]) -> None:
+    store.write_record("cells", KEY_INPUTS, {"values": values, "draws": [values, values]})
     assert set(on_disk(store)["values"]) == {"packed", "base64"}
     for record in (store.read_record("cells", KEY), store.read_record("cells", KEY, arrays=True)):
         assert record is not None
@@ -51,8 +51,8 @@ def test_long_lists_of_numbers_are_text_on_disk_and_the_same_numbers_after(store
             assert [repr(value) for value in as_list] == [repr(value) for value in values]
 
 
-def test_asked_for_arrays_the_store_gives_arrays(store: Store) -> None:
-    store.write_record("cells", MATERIAL, {"values": [0.5] * LONG})
+def test_packed_lists_can_be_read_as_arrays(store: Store) -> None:
+    store.write_record("cells", KEY_INPUTS, {"values": [0.5] * LENGTH})
     record = store.read_record("cells", KEY, arrays=True)
     assert record is not None
     assert isinstance(record["values"], np.ndarray)
@@ -60,25 +60,34 @@ def test_asked_for_arrays_the_store_gives_arrays(store: Store) -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [[1] * (LONG - 1), [1, 2.0] * LONG, [1, True] * LONG, ["a"] * LONG, [None] * LONG, [2**63] * LONG, [], [[]]],
+    [
+        [1] * (LENGTH - 1),
+        [1, 2.0] * LENGTH,
+        [1, True] * LENGTH,
+        ["a"] * LENGTH,
+        [None] * LENGTH,
+        [2**63] * LENGTH,
+        [],
+        [[]],
+    ],
     ids=["short", "mixed", "bits and bools", "texts", "nothing", "too large", "empty", "empty in a list"],
 )
-def test_other_lists_stay_as_they_are(store: Store, values: list[Any]) -> None:
-    store.write_record("cells", MATERIAL, {"values": values})
+def test_other_lists_are_not_packed(store: Store, values: list[Any]) -> None:
+    store.write_record("cells", KEY_INPUTS, {"values": values})
     assert on_disk(store)["values"] == values
     assert repr(store.read_record("cells", KEY)) == repr({"values": values})
 
 
-def test_numbers_that_are_none_are_refused_in_long_lists_too(store: Store) -> None:
+def test_nan_is_an_error_in_long_lists_too(store: Store) -> None:
     with pytest.raises(ValueError, match="JSON"):
-        store.write_record("cells", MATERIAL, {"values": [0.5, float("nan")] * LONG})
+        store.write_record("cells", KEY_INPUTS, {"values": [0.5, float("nan")] * LENGTH})
 
 
 def test_records_of_earlier_versions_are_read(store: Store) -> None:
-    record = {"values": list(range(3 * LONG)), "status": "ok"}
-    store.write_record("cells", MATERIAL, {})
+    record = {"values": list(range(3 * LENGTH)), "status": "ok"}
+    store.write_record("cells", KEY_INPUTS, {})
     (path,) = store.root.rglob("*.json")
-    path.write_bytes(canonical_json({"sha256": digest_of(record), "material": MATERIAL, "record": record}))
+    path.write_bytes(canonical_json({"sha256": digest_of(record), "material": KEY_INPUTS, "record": record}))
     assert store.read_record("cells", KEY) == record
 
 
@@ -93,25 +102,25 @@ def test_records_of_earlier_versions_are_read(store: Store) -> None:
     ],
     ids=["no base64", "half a number", "no type", "objects", "numbers"],
 )
-def test_what_cannot_be_unpacked_is_a_miss_with_a_warning(
+def test_a_damaged_packed_list_is_a_miss_with_a_warning(
     store: Store, packed: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    store.write_record("cells", MATERIAL, {"values": packed})
+    store.write_record("cells", KEY_INPUTS, {"values": packed})
     with caplog.at_level(logging.WARNING):
         assert store.read_record("cells", KEY) is None
     assert "is damaged" in caplog.text
 
 
 def stored(store: Store, images: torch.Tensor) -> tuple[torch.Tensor, int]:
-    """Images as they come back, and the size of their file."""
-    store.write_tensors(MATERIAL, {"images": images}, {})
+    """Writes and reads images; returns them and the size of their file."""
+    store.write_tensors(KEY_INPUTS, {"images": images}, {})
     read = store.read_tensors(KEY)
     assert read is not None
     (path,) = store.root.rglob("*.safetensors")
     return read[0]["images"], path.stat().st_size
 
 
-def test_images_of_8_bits_take_a_byte_a_pixel_and_come_back_to_the_bit(store: Store) -> None:
+def test_8_bit_images_take_one_byte_per_pixel_and_are_restored_exactly(store: Store) -> None:
     images = torch.arange(256, dtype=torch.uint8).repeat(40).reshape(10, 1, 32, 32).float() / 255
     read, size = stored(store, images)
     assert read.dtype == torch.float32
@@ -120,7 +129,7 @@ def test_images_of_8_bits_take_a_byte_a_pixel_and_come_back_to_the_bit(store: St
 
 
 @pytest.mark.parametrize("shift", [1e-7, -1e-7, 0.3], ids=["above", "below", "between"])
-def test_images_between_two_levels_are_kept_to_the_bit(store: Store, shift: float) -> None:
+def test_images_with_other_levels_are_restored_exactly(store: Store, shift: float) -> None:
     images = torch.full((10, 1, 32, 32), 100 / 255)
     images[3, 0, 2, 1] += shift
     assert images[3, 0, 2, 1] != images[0, 0, 0, 0]

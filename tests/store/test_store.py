@@ -1,4 +1,4 @@
-"""The store gives back what was put in, or nothing; never something else."""
+"""The store returns what was written, or nothing; never anything else."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import torch
 from advbench.errors import StoreError
 from advbench.store import Store, canonical_json, digest_of
 
-MATERIAL = {"kind": "cell", "eps": 0.3}
+KEY_INPUTS = {"kind": "cell", "eps": 0.3}
 RECORD = {"status": "ok", "bits": [1, 0, 1]}
 TENSORS = {"images": torch.rand(3, 1, 4, 4), "labels": torch.arange(3)}
-KEY = digest_of(MATERIAL)
+KEY = digest_of(KEY_INPUTS)
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     store = Store(tmp_path / "store")
-    store.write_record("cells", MATERIAL, RECORD)
-    store.write_tensors(MATERIAL, TENSORS, {"seconds": 1.5})
+    store.write_record("cells", KEY_INPUTS, RECORD)
+    store.write_tensors(KEY_INPUTS, TENSORS, {"seconds": 1.5})
     return store
 
 
@@ -32,7 +32,7 @@ def entry(store: Store, suffix: str) -> Path:
     return path
 
 
-def test_what_was_written_is_read_back(store: Store) -> None:
+def test_written_entries_are_read_back(store: Store) -> None:
     assert store.read_record("cells", KEY) == RECORD
     stored = store.read_tensors(KEY)
     assert stored is not None
@@ -40,7 +40,7 @@ def test_what_was_written_is_read_back(store: Store) -> None:
     assert all(torch.equal(stored[0][name], tensor) for name, tensor in TENSORS.items())
 
 
-def test_what_was_not_written_is_a_silent_miss(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_entry_causes_no_warning(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     assert store.read_record("cells", "0" * 64) is None
     assert store.read_tensors("0" * 64) is None
     assert not caplog.records
@@ -67,12 +67,12 @@ def test_a_damaged_entry_is_a_miss_with_a_warning(
     assert str(path) in caplog.text
 
 
-def test_every_byte_of_an_entry_is_under_the_checksum(store: Store) -> None:
+def test_the_checksum_covers_every_byte_of_an_entry(store: Store) -> None:
     path = entry(store, ".safetensors")
     content = path.read_bytes()
-    for place in range(0, len(content), 5):
+    for offset in range(0, len(content), 5):
         changed = bytearray(content)
-        changed[place] ^= 4
+        changed[offset] ^= 4
         path.write_bytes(changed)
         stored = store.read_tensors(KEY)
         if stored is not None:
@@ -80,14 +80,14 @@ def test_every_byte_of_an_entry_is_under_the_checksum(store: Store) -> None:
             assert torch.equal(stored[0]["labels"], TENSORS["labels"])
 
 
-def test_material_and_records_that_look_like_the_seams_of_an_entry_are_read_back(store: Store) -> None:
+def test_values_that_look_like_the_structure_of_an_entry_are_read_back(store: Store) -> None:
     tricky = {"name": '","record":{"a":1},"sha256":"', "nested": {"before": 1, "record": {"sha256": "0" * 64}}}
-    store.write_record("cells", tricky, {"status": "ok", "told": tricky})
-    assert store.read_record("cells", digest_of(tricky)) == {"status": "ok", "told": tricky}
+    store.write_record("cells", tricky, {"status": "ok", "value": tricky})
+    assert store.read_record("cells", digest_of(tricky)) == {"status": "ok", "value": tricky}
 
 
 @pytest.mark.parametrize("after", [b"", b" ", b"0", b'{"status":"ok"}'])
-def test_a_record_is_all_that_its_checksum_is_of(store: Store, after: bytes) -> None:
+def test_a_record_with_trailing_content_is_a_miss(store: Store, after: bytes) -> None:
     path = entry(store, ".json")
     text = b'{"status":"error"}' + after
     written = json.dumps({"sha256": hashlib.sha256(text).hexdigest()}, separators=(",", ":")).encode()
@@ -97,13 +97,13 @@ def test_a_record_is_all_that_its_checksum_is_of(store: Store, after: bytes) -> 
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"material":{},"record":{},"sha256":""}', b"[" * 5000])
-def test_what_is_no_entry_is_a_miss(store: Store, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
+def test_content_that_is_not_an_entry_is_a_miss(store: Store, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
     entry(store, ".json").write_bytes(content)
     assert store.read_record("cells", KEY) is None
     assert "is damaged and is not used" in caplog.text
 
 
-def test_an_entry_under_anothers_name_is_a_miss(store: Store) -> None:
+def test_an_entry_under_the_name_of_another_is_a_miss(store: Store) -> None:
     other = digest_of({"kind": "cell", "eps": 0.1})
     for suffix in (".json", ".safetensors"):
         path = entry(store, suffix)
@@ -114,7 +114,7 @@ def test_an_entry_under_anothers_name_is_a_miss(store: Store) -> None:
     assert store.read_tensors(other) is None
 
 
-def test_a_failed_write_leaves_the_entry_before_it_and_no_temporary_file(
+def test_a_failed_write_keeps_the_old_entry_and_leaves_no_temporary_file(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_space(*_: object) -> None:
@@ -122,18 +122,18 @@ def test_a_failed_write_leaves_the_entry_before_it_and_no_temporary_file(
 
     monkeypatch.setattr("os.fsync", no_space)
     with pytest.raises(StoreError, match="No space left on device"):
-        store.write_record("cells", MATERIAL, {"status": "changed"})
+        store.write_record("cells", KEY_INPUTS, {"status": "changed"})
     assert store.read_record("cells", KEY) == RECORD
     assert not list(store.root.rglob("*.tmp"))
 
 
-def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+def test_an_unwritable_store_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(StoreError, match="--store DIR"):
         Store(tmp_path / "file" / "store").check_writable()
 
 
-def test_the_run_written_last_comes_first(store: Store) -> None:
+def test_runs_are_listed_from_the_last_written(store: Store) -> None:
     first, second = "a" * 12, "b" * 12
     for run in (first, second, first):
         store.write_manifest(run, {"run": run, "cells": []})
@@ -159,7 +159,7 @@ def test_a_damaged_manifest_is_a_miss(store: Store, damage: str) -> None:
     assert store.read_manifest(run) is None
 
 
-def test_canonical_json_is_one_text_for_equal_values() -> None:
+def test_canonical_json_sorts_keys_and_rejects_nan() -> None:
     assert canonical_json({"b": 1, "a": [1.0, None]}) == b'{"a":[1.0,null],"b":1}'
     with pytest.raises(ValueError, match="JSON"):
         canonical_json({"x": float("nan")})

@@ -105,7 +105,7 @@ class BrokenAttack(Attack):
     def budget(self):
         return None if self.how in ("moves-failures", "bad-norm") else Budget("linf", 0.1)
 
-    def minimises(self):
+    def minimized_norm(self):
         return "l7" if self.how == "bad-norm" else "linf"
 
     def passes(self):

@@ -1,4 +1,4 @@
-"""Tests the contract with advbench, and the median against SciPy."""
+"""Tests that the defense keeps advbench's contract and equals SciPy's median filter."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def test_it_keeps_the_contract() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 3, 5])
-def test_it_is_scipys_median(size: int) -> None:
+def test_it_equals_scipys_median_filter(size: int) -> None:
     images = torch.rand(2, 3, 12, 10, generator=torch.Generator().manual_seed(0))
     expected = median_filter(images.numpy(), size=(1, 1, size, size), mode="mirror")
     assert np.array_equal(MedianFilter(size).apply(images, SampleRandom(0, "test", range(2))).numpy(), expected)
 
 
-def test_an_even_square_is_refused() -> None:
+def test_an_even_size_is_rejected() -> None:
     with pytest.raises(ParameterError, match="size=4: must be odd"):
         MedianFilter(4)
 

@@ -1,4 +1,4 @@
-"""Analysis: pure functions of stored results."""
+"""Analysis of stored results, as pure functions."""
 
 from __future__ import annotations
 

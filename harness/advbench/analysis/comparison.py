@@ -1,4 +1,4 @@
-"""What two defenses of a run, or two runs, have in common and where they differ."""
+"""Comparing two defenses of a run, or two runs, sample by sample."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SETTINGS = (
 )
 
 _ADAPTABLE = ("model", "attack", "defense")
-"""Components that may have other parameters; other data are other samples."""
+"""Components that can be compared if their parameters differ; with another dataset, the samples would differ."""
 
 ABSENT = "—"
 
@@ -36,17 +36,17 @@ Described = Mapping[str, Any]
 
 
 def compare_defenses(manifest: Described, records: Records, first: str, second: str) -> list[dict[str, Any]]:
-    """Compares two defenses of a run, attack by attack and in the worst case.
+    """Compares two defenses of a run, for each attack and in the worst case.
 
     Args:
-        manifest: The run's.
-        records: Its cells by key.
-        first: The one's full spec.
-        second: The other's.
+        manifest: The manifest of the run.
+        records: The records of its cells by key.
+        first: Full spec of the first defense.
+        second: Full spec of the second defense.
 
     Returns:
-        A row for each dataset, model, threat and attack on which both have a result, and one for each worst case over
-        those; see :func:`compare_runs`.
+        One row for each dataset, model, threat and attack for which both have results, and one for each worst case over
+        these; see :func:`compare_runs`.
     """
     return _rows(
         _Side(manifest, records, first), _Side(manifest, records, second), ("dataset", "model", "threat", "attack")
@@ -56,53 +56,59 @@ def compare_defenses(manifest: Described, records: Records, first: str, second: 
 def compare_runs(
     first: Described, first_records: Records, second: Described, second_records: Records
 ) -> list[dict[str, Any]]:
-    """Compares the cells that two runs have in common, and their worst cases over those.
+    """Compares the cells that two runs have in common, and their worst cases over these cells.
 
-    A component that the runs have with other parameters is held to its counterpart
+    A component whose parameters differ between the runs is compared with its counterpart
     (:func:`advbench.specs.counterparts`).
+
+    Args:
+        first: The manifest of the first run.
+        first_records: The records of its cells by key.
+        second: The manifest of the second run.
+        second_records: The records of its cells by key.
 
     Returns:
         Rows with ``dataset``, ``model``, ``threat``, ``attack`` (or ``worst case``), ``defense``, ``short``, ``n``,
         ``first`` and ``second`` (robust accuracies), ``difference``, ``only_first``, ``only_second``, ``p`` (McNemar's
-        exact test) and ``p_holm`` (corrected for the number of rows); where the second run has other parameters,
-        ``counterparts`` has its specs. Cells on other samples are left out.
+        exact test) and ``p_holm`` (corrected for the number of rows). If the second run has other parameters,
+        ``counterparts`` has its specs. Cells with different samples are skipped.
     """
     sides = _Side(first, first_records), _Side(second, second_records)
     return _rows(*sides, ("dataset", "model", "threat", "attack", "defense"))
 
 
 def settings_that_differ(first: Described, second: Described) -> list[tuple[str, str, str]]:
-    """What else differs between two runs: components and their parameters, settings, versions, plugins' code, weights.
+    """Lists the differences between two runs: components and parameters, settings, versions, plugins' code, weights.
 
     Returns:
-        Name and both values of each.
+        Name, value in the first run and value in the second run of each difference.
     """
-    found = [difference for axis in ("dataset", *_ADAPTABLE) for difference in _differing_specs(axis, first, second)]
-    found += [
+    differences = [item for axis in ("dataset", *_ADAPTABLE) for item in _differing_specs(axis, first, second)]
+    differences += [
         (key, str(first.get(key)), str(second.get(key))) for key in _SETTINGS if first.get(key) != second.get(key)
     ]
     for part in ("versions", "weights"):
-        one, other = first.get(part, {}), second.get(part, {})
-        found += [
-            (f"{part}: {key}", str(one.get(key, "—"))[:16], str(other.get(key, "—"))[:16])
-            for key in dict.fromkeys((*one, *other))
-            if one.get(key) != other.get(key)
+        before, after = first.get(part, {}), second.get(part, {})
+        differences += [
+            (f"{part}: {key}", str(before.get(key, ABSENT))[:16], str(after.get(key, ABSENT))[:16])
+            for key in dict.fromkeys((*before, *after))
+            if before.get(key) != after.get(key)
         ]
     codes = [{plugin["name"]: str(plugin["code"]) for plugin in run.get("plugins", ())} for run in (first, second)]
     changed = [name for name, code in codes[0].items() if codes[1].get(name, code) != code]
-    return found + [(f"plugin {name}", "its code", "other code") for name in changed]
+    return differences + [(f"plugin {name}", "its code", "other code") for name in changed]
 
 
 def _differing_specs(axis: str, first: Described, second: Described) -> Iterator[tuple[str, str, str]]:
-    """Parameters of components that both runs have, and components that only one has."""
+    """Differing parameters of components that both runs have, and components that only one run has."""
     specs = [{cell[axis]: cell["short"][axis] for cell in run["cells"]} for run in (first, second)]
     known = (
         {spec: spec for spec in specs[0] if spec in specs[1]} if axis == "dataset" else counterparts(*map(list, specs))
     )
     changes = [
-        (f"{axis} {specs[0][one].partition(':')[0]}: {name}", before, after)
-        for one, other in known.items()
-        for name, before, after in changed_parameters(one, other)
+        (f"{axis} {specs[0][spec].partition(':')[0]}: {name}", before, after)
+        for spec, other in known.items()
+        for name, before, after in changed_parameters(spec, other)
     ]
     yield from dict.fromkeys(changes)
     yield from ((axis, short, ABSENT) for spec, short in specs[0].items() if spec not in known)
@@ -118,19 +124,19 @@ class _Side:
     defense: str | None = None
 
     def finished(self) -> Iterator[tuple[Described, Mapping[str, Any]]]:
-        """What the manifest says of each finished cell, and its record."""
+        """The manifest entry and the record of each finished cell."""
         for cell in self.manifest["cells"]:
             record = self.records.get(cell["key"])
             if record is not None and record["status"] == "ok" and self.defense in (None, cell["defense"]):
                 yield cell, record
 
     def samples(self, dataset: str) -> Any:
-        """The sample ids."""
+        """The sample ids of a dataset."""
         return self.manifest["samples"].get(dataset)
 
 
 def _rows(first: _Side, second: _Side, coordinates: Sequence[str]) -> list[dict[str, Any]]:
-    """A row for each pair of cells with the same coordinates on the same samples, and for each worst case over them."""
+    """One row for each pair of cells with the same coordinates and samples, and one for each worst case over them."""
     others = {tuple(cell[key] for key in coordinates): record for cell, record in second.finished()}
     adapted = {
         axis: counterparts([cell[axis] for cell, _ in first.finished()], [cell[axis] for cell, _ in second.finished()])
@@ -139,28 +145,28 @@ def _rows(first: _Side, second: _Side, coordinates: Sequence[str]) -> list[dict[
     rows: list[dict[str, Any]] = []
     groups: dict[tuple[str, ...], list[tuple[dict[str, Any], Any, Any]]] = {}
     for cell, record in first.finished():
-        there = {key: adapted[key].get(cell[key], "") if key in adapted else cell[key] for key in coordinates}
-        other = others.get(tuple(there.values()))
+        wanted = {key: adapted[key].get(cell[key], "") if key in adapted else cell[key] for key in coordinates}
+        other = others.get(tuple(wanted.values()))
         if other is None or first.samples(cell["dataset"]) != second.samples(cell["dataset"]):
             continue
-        place = {key: cell[key] for key in ("dataset", "model", "threat", "attack")}
-        place["short"] = {key: cell["short"][key] for key in ("dataset", "model", "attack")}
+        names = {key: cell[key] for key in ("dataset", "model", "threat", "attack")}
+        names["short"] = {key: cell["short"][key] for key in ("dataset", "model", "attack")}
         if "defense" in coordinates:
-            place["defense"], place["short"]["defense"] = cell["defense"], cell["short"]["defense"]
-        changed = {axis: spec for axis, spec in there.items() if spec != cell[axis]}
+            names["defense"], names["short"]["defense"] = cell["defense"], cell["short"]["defense"]
+        changed = {axis: spec for axis, spec in wanted.items() if spec != cell[axis]}
         if changed:
-            place["counterparts"] = changed
-            place["short"] |= {axis: _arrow(cell, axis, spec) for axis, spec in changed.items()}
-        rows.append({**place, **_numbers([record], [other])})
-        groups.setdefault((cell["dataset"], cell["model"], place.get("defense", "")), []).append((place, record, other))
+            names["counterparts"] = changed
+            names["short"] |= {axis: _arrow(cell, axis, spec) for axis, spec in changed.items()}
+        rows.append({**names, **_numbers([record], [other])})
+        groups.setdefault((cell["dataset"], cell["model"], names.get("defense", "")), []).append((names, record, other))
     threats = list(first.manifest["threats"])
     rows.sort(key=lambda row: (row["dataset"], row["model"], threats.index(row["threat"])))
     for triples in groups.values():
         if len(triples) > 1:
-            place = {**triples[0][0]}
-            if changed := {axis: spec for axis, spec in place.pop("counterparts", {}).items() if axis != "attack"}:
-                place["counterparts"] = changed
-            worst = {**place, "threat": "", "attack": WORST, "short": {**place["short"], "attack": WORST}}
+            names = {**triples[0][0]}
+            if changed := {axis: spec for axis, spec in names.pop("counterparts", {}).items() if axis != "attack"}:
+                names["counterparts"] = changed
+            worst = {**names, "threat": "", "attack": WORST, "short": {**names["short"], "attack": WORST}}
             numbers = _numbers([record for _, record, _ in triples], [other for _, _, other in triples])
             rows.append({**worst, **numbers})
     for row, corrected in zip(rows, holm([row["p"] for row in rows]), strict=True):
@@ -169,19 +175,19 @@ def _rows(first: _Side, second: _Side, coordinates: Sequence[str]) -> list[dict[
 
 
 def _arrow(cell: Described, axis: str, other: str) -> str:
-    """A component's short spec, and what its counterpart has otherwise."""
+    """A component's short spec and the parameters that differ in its counterpart."""
     changes = ",".join(f"{name}={after}" for name, _, after in changed_parameters(cell[axis], other))
     return f"{cell['short'][axis]} → {changes}"
 
 
 def _numbers(first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    found = compare_records(first, second)
+    compared = compare_records(first, second)
     return {
-        "n": found.n,
-        "first": found.first,
-        "second": found.second,
-        "difference": found.second - found.first,
-        "only_first": found.only_first,
-        "only_second": found.only_second,
-        "p": found.p,
+        "n": compared.n,
+        "first": compared.first,
+        "second": compared.second,
+        "difference": compared.second - compared.first,
+        "only_first": compared.only_first,
+        "only_second": compared.only_second,
+        "p": compared.p,
     }

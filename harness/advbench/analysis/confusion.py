@@ -1,4 +1,4 @@
-"""What a defended model takes adversarial images for: confusion matrices and how spread their errors are."""
+"""Confusion matrices of defended models, and how evenly their errors are spread."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ __all__ = ["confusion_matrix", "error_spread", "sum_matrices"]
 def confusion_matrix(
     record: Mapping[str, Any], predictions: str = "adversarial_predictions", classes: int = 0
 ) -> list[list[int]]:
-    """Counts of (label, prediction).
+    """Counts the pairs of label and prediction.
 
     Args:
         record: A cell of the store with status ``ok``.
-        predictions: Which of its predictions: on the adversarial images, or ``clean_predictions``.
-        classes: The least number of classes.
+        predictions: The predictions to count: ``adversarial_predictions`` or ``clean_predictions``.
+        classes: The smallest number of classes.
 
     Returns:
-        A square matrix, a row a label and a column a prediction, as large as the largest class seen.
+        A square matrix with one row per label and one column per prediction, up to the largest class that occurs.
     """
-    pairs = [(int(label), int(said)) for label, said in zip(record["labels"], record[predictions], strict=True)]
+    pairs = [
+        (int(label), int(prediction)) for label, prediction in zip(record["labels"], record[predictions], strict=True)
+    ]
     size = max(classes, 1 + max(max(pair) for pair in pairs))
     matrix = [[0] * size for _ in range(size)]
     for label, prediction in pairs:
@@ -31,7 +33,7 @@ def confusion_matrix(
 
 
 def sum_matrices(matrices: Sequence[Sequence[Sequence[int]]]) -> list[list[int]]:
-    """The sum of square matrices, of which smaller ones are taken to go on with zeros."""
+    """The sum of square matrices; smaller ones are padded with zeros."""
     size = max(len(matrix) for matrix in matrices)
     total = [[0] * size for _ in range(size)]
     for matrix in matrices:
@@ -42,15 +44,15 @@ def sum_matrices(matrices: Sequence[Sequence[Sequence[int]]]) -> list[list[int]]
 
 
 def error_spread(matrix: Sequence[Sequence[int]]) -> tuple[float, int]:
-    """How evenly the errors are spread over the pairs of (label, wrong prediction).
+    """Measures how evenly the errors are spread over the pairs of (label, wrong prediction).
 
     Args:
         matrix: A confusion matrix.
 
     Returns:
-        The entropy of the matrix off its diagonal over the largest that so many errors can have over so many
-        pairs, from 0 (all errors of one pair) to 1 (as even as can be), and the number of errors. It is 0 where
-        there are fewer than two errors or two pairs.
+        The entropy of the off-diagonal entries, divided by the largest entropy possible for this number of errors and
+        pairs: from 0 (all errors in one pair) to 1 (as even as possible). It is 0 if there are fewer than two errors or
+        two pairs. And the number of errors.
     """
     counts = [count for row, line in enumerate(matrix) for column, count in enumerate(line) if row != column]
     errors = sum(counts)

@@ -1,4 +1,4 @@
-"""ExampleImages: a few samples of a cell as images, with what the model says of each, for people to look at."""
+"""Example images: a few samples of a cell with the model's predictions, for figures and reports."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["CellExamples", "Views"]
 
 @dataclasses.dataclass(frozen=True)
 class Views:
-    """Images, and what the model says of each.
+    """Images with the model's predictions.
 
     Attributes:
         images: float32 in [0, 1], shape (n, channels, height, width).
-        predictions: The classes, int64, shape (n,).
-        confidences: The softmax probability of each of them, float32, shape (n,).
+        predictions: The predicted classes, int64, shape (n,).
+        confidences: The softmax probabilities of these classes, float32, shape (n,).
     """
 
     images: npt.NDArray[np.float32]
@@ -27,16 +27,16 @@ class Views:
 
 @dataclasses.dataclass(frozen=True)
 class CellExamples:
-    """The same samples in four states; the model says what it does of the image as it stands, behind no other defense.
+    """The same samples in four states, with the undefended model's predictions of each state.
 
     Attributes:
         ids: The sample ids.
         labels: The true labels, int64, shape (n,).
-        clean: As they are.
-        adversarial: As the attack left them.
-        defended: The adversarial ones after the defense, in the draw that the cell was scored with.
-        defended_clean: The clean ones after the defense, in the same draw.
-        class_names: The names of the classes, where they have some.
+        clean: The clean images.
+        adversarial: The adversarial images.
+        defended: The adversarial images after the defense, with the draw that the cell was scored with.
+        defended_clean: The clean images after the defense, with the same draw.
+        class_names: The names of the classes; empty if they have none.
     """
 
     ids: tuple[int, ...]
@@ -48,5 +48,5 @@ class CellExamples:
     class_names: tuple[str, ...] = ()
 
     def class_name(self, number: int) -> str:
-        """What a class is called: its name, or its number where it has none."""
+        """The name of a class, or its number if it has none."""
         return (self.class_names[number] if number < len(self.class_names) else "") or str(number)

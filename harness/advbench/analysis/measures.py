@@ -1,4 +1,4 @@
-"""What is measured of a cell: accuracies, success, distortion; pure functions of per-sample records."""
+"""The measures of a cell: accuracies, attack success and distortion, as pure functions of its record."""
 
 from __future__ import annotations
 
@@ -15,78 +15,77 @@ from advbench.analysis.intervals import wilson
 
 __all__ = [
     "accuracy_at",
-    "as_number",
+    "attack_succeeded",
+    "bits_to_int",
+    "combine_measures",
     "measure_cell",
     "measure_images",
-    "measured_of",
-    "moved",
     "robust_bits",
     "withstood",
     "worst_case",
-    "worst_case_of",
+    "worst_case_from_bits",
 ]
 
 _Bits: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
 
 
 def robust_bits(record: Mapping[str, Any]) -> list[bool]:
-    """Per sample, whether the defended model is right both on the clean and on the adversarial image."""
+    """For each sample, whether the defended model predicts the clean and the adversarial image correctly."""
     return [bool(bit) for bit in _robust(record)]
 
 
 def withstood(record: Mapping[str, Any]) -> tuple[int, ...]:
-    """Per draw of a stochastic defense, the samples that it withstands: one bit each, as a whole number.
+    """For each draw of a stochastic defense, the samples that withstand the attack, as bits of an integer.
 
-    It is one draw where the defense was scored once.
+    A defense that was scored once has one draw.
     """
     draws = record.get("robust_draws")
     if not draws:
-        return (as_number(_robust(record)),)
-    return tuple(as_number(np.asarray(bits, dtype=bool)) for bits in draws)
+        return (bits_to_int(_robust(record)),)
+    return tuple(bits_to_int(np.asarray(bits, dtype=bool)) for bits in draws)
 
 
 def measure_cell(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The numbers of a finished cell.
+    """Computes the measures of a finished cell.
 
     Args:
         record: A cell of the store with status ``ok``.
 
     Returns:
         ``clean_accuracy``, ``robust_accuracy`` and ``robust_accuracy_ci95`` (Wilson), each the mean over the draws of
-        a stochastic defense; ``robust_accuracy_draws`` (how many, the smallest, the largest and the standard
-        deviation; None for one draw); ``attack_success_rate`` (over the samples that the defended model has right
-        clean; None where there are none); ``median_linf`` and ``median_l2`` over the images that turned the attacked
-        classifier from right to wrong (None where none did); ``attack_failures`` (samples that the attacked
-        classifier still has right).
+        a stochastic defense; ``robust_accuracy_draws`` (number, minimum, maximum and standard deviation; None for one
+        draw); ``attack_success_rate`` (among the samples that the defended model predicts correctly clean; None if
+        there are none); ``median_linf`` and ``median_l2`` of the images that fooled the attacked classifier (None if
+        there are none); ``attack_failures`` (samples that the attacked classifier still predicts correctly).
     """
-    return measured_of(record, withstood(record), measure_images(record, *_attacked(record)))
+    return combine_measures(record, withstood(record), measure_images(record, *_attacked(record)))
 
 
-def measure_images(distances: Mapping[str, Any], right: _Bits, turned: _Bits) -> dict[str, Any]:
-    """What :func:`measure_cell` tells of the adversarial images and the attacked classifier.
+def measure_images(distances: Mapping[str, Any], correct: _Bits, fooled: _Bits) -> dict[str, Any]:
+    """The measures of :func:`measure_cell` that depend only on the adversarial images and the attacked classifier.
 
     Args:
-        distances: Per sample, its ``linf`` and ``l2``.
-        right: Per sample, whether the attacked classifier has it right clean.
-        turned: Per sample, whether the attack then turned it wrong.
+        distances: The distances ``linf`` and ``l2`` of each sample.
+        correct: For each sample, whether the attacked classifier predicts the clean image correctly.
+        fooled: For each sample, whether the attack then changed a correct prediction to a wrong one.
     """
     return {
-        "median_linf": _median(distances["linf"], turned),
-        "median_l2": _median(distances["l2"], turned),
-        "attack_failures": int(np.count_nonzero(right) - np.count_nonzero(turned)),
+        "median_linf": _median(distances["linf"], fooled),
+        "median_l2": _median(distances["l2"], fooled),
+        "attack_failures": int(np.count_nonzero(correct) - np.count_nonzero(fooled)),
     }
 
 
-def measured_of(record: Mapping[str, Any], bits: Sequence[int], images: Mapping[str, Any]) -> dict[str, Any]:
-    """What :func:`measure_cell` gives, from what is known of the record already.
+def combine_measures(record: Mapping[str, Any], bits: Sequence[int], images: Mapping[str, Any]) -> dict[str, Any]:
+    """Computes the result of :func:`measure_cell` from parts that have been computed already.
 
     Args:
         record: A cell of the store with status ``ok``.
-        bits: What :func:`withstood` gives of it.
-        images: What :func:`measure_images` gives of it.
+        bits: The result of :func:`withstood`.
+        images: The result of :func:`measure_images`.
     """
     n = record["n"]
-    draws = [each.bit_count() for each in bits]
+    draws = [withstood_bits.bit_count() for withstood_bits in bits]
     robust = sum(draws) / len(draws)
     clean_draws = record.get("clean_correct_draws", [record["clean_correct"]])
     clean = sum(map(_count, clean_draws)) / len(clean_draws)
@@ -101,55 +100,55 @@ def measured_of(record: Mapping[str, Any], bits: Sequence[int], images: Mapping[
 
 
 def accuracy_at(record: Mapping[str, Any], norm: str) -> dict[str, Any]:
-    """Robust accuracy as a function of eps, from a minimal attack's distances.
+    """Robust accuracy as a function of eps, from the distances of a minimal attack.
 
     Args:
         record: A finished cell of a minimal attack.
         norm: ``linf`` or ``l2``.
 
     Returns:
-        ``norm``, ``eps`` (ascending, from 0, at most 101) and ``accuracy``: of the attacked classifier, the share of
-        all samples that it has right and that the attack moved by more than eps, or could not turn wrong.
+        ``norm``; ``eps`` (ascending, from 0, at most 101 values); and ``accuracy``, the share of all samples that the
+        attacked classifier predicts correctly and that the attack could not fool, or only at a distance above eps.
     """
-    right, turned = _attacked(record)
-    found = np.sort(np.asarray(record[norm])[turned]).tolist()
-    steps = min(100, len(found))
-    eps = [0.0, *dict.fromkeys(found[(len(found) * step - 1) // steps] for step in range(1, steps + 1))]
-    total = int(right.sum())
-    left = [total - bisect.bisect_right(found, one) for one in eps]
-    return {"norm": norm, "eps": eps, "accuracy": [count / record["n"] for count in left]}
+    correct, fooled = _attacked(record)
+    distances = np.sort(np.asarray(record[norm])[fooled]).tolist()
+    steps = min(100, len(distances))
+    eps = [0.0, *dict.fromkeys(distances[(len(distances) * step - 1) // steps] for step in range(1, steps + 1))]
+    total = int(correct.sum())
+    counts = [total - bisect.bisect_right(distances, value) for value in eps]
+    return {"norm": norm, "eps": eps, "accuracy": [count / record["n"] for count in counts]}
 
 
 def worst_case(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Robust accuracy against the best attack for each sample: the per-sample minimum over attacks.
+    """Robust accuracy against the best attack for each sample: the minimum over attacks, sample by sample.
+
+    If a stochastic defense was drawn several times, this is the mean of the worst cases of the draws.
 
     Args:
         records: Finished cells of one (dataset, model, defense) on the same samples.
-
-    Where a stochastic defense was drawn several times, the worst case of each draw is taken, and then their mean.
     """
-    return worst_case_of([withstood(record) for record in records], records[0]["n"])
+    return worst_case_from_bits([withstood(record) for record in records], records[0]["n"])
 
 
-def worst_case_of(cells: Sequence[Sequence[int]], n: int) -> dict[str, Any]:
-    """What :func:`worst_case` gives, from what :func:`withstood` gives of each cell, on ``n`` samples."""
+def worst_case_from_bits(cells: Sequence[Sequence[int]], n: int) -> dict[str, Any]:
+    """Computes the result of :func:`worst_case` from that of :func:`withstood` for each cell, on ``n`` samples."""
     draws = [functools.reduce(operator.and_, together).bit_count() for together in zip(*cells, strict=False)]
     survived = sum(draws) / len(draws)
     return {"accuracy": survived / n, "ci95": list(wilson(survived, n))}
 
 
-def moved(record: Mapping[str, Any]) -> _Bits:
-    """Per sample, whether the attack turned the attacked classifier from right to wrong."""
+def attack_succeeded(record: Mapping[str, Any]) -> _Bits:
+    """For each sample, whether the attack changed a correct prediction of the attacked classifier to a wrong one."""
     return _attacked(record)[1]
 
 
 def _count(bits: Any) -> int:
-    """How many of these bits are set; NumPy takes ten times as long to look at a short list."""
+    """Number of set bits. For a short list, NumPy is ten times slower than ``sum``."""
     return sum(bits) if type(bits) is list else int(np.count_nonzero(bits))
 
 
-def as_number(bits: _Bits) -> int:
-    """Bits as a whole number, the first of them the most significant."""
+def bits_to_int(bits: _Bits) -> int:
+    """Packs bits into an integer; the first is the most significant."""
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
@@ -160,21 +159,21 @@ def _robust(record: Mapping[str, Any]) -> _Bits:
 
 
 def _attacked(record: Mapping[str, Any]) -> tuple[_Bits, _Bits]:
-    """Per sample, whether the attacked classifier has it right clean, and whether the attack then turned it wrong."""
+    """For each sample, whether the attacked classifier predicts it correctly, and whether the attack then fooled it."""
     labels = np.asarray(record["labels"])
-    right = np.asarray(record["attacked_clean_predictions"]) == labels
-    return right, right & (np.asarray(record["attacked_predictions"]) != labels)
+    correct = np.asarray(record["attacked_clean_predictions"]) == labels
+    return correct, correct & (np.asarray(record["attacked_predictions"]) != labels)
 
 
 def _median(distances: Any, chosen: _Bits) -> float | None:
-    """The median over the chosen samples; None where there are none."""
+    """The median over the chosen samples; None if there are none."""
     values = np.sort(np.asarray(distances)[chosen])  # np.median takes three times as long
     middle = len(values) // 2
     return float((values[middle] + values[~middle]) / 2) if len(values) else None
 
 
 def _spread(accuracies: Sequence[float]) -> dict[str, Any] | None:
-    """How far apart the draws are; None where there is one."""
+    """Number, minimum, maximum and standard deviation over the draws; None for one draw."""
     if len(accuracies) == 1:
         return None
     return {

@@ -1,6 +1,6 @@
-"""Results: one plain structure that holds all that any report shows.
+"""Results: one structure of plain data with everything that reports show.
 
-It is what ``results.json`` contains, and every leaderboard, in the terminal or in a file, is rendered from it.
+It is the content of ``results.json``. Every leaderboard, in the terminal or in a file, is rendered from it.
 """
 
 from __future__ import annotations
@@ -8,17 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from advbench.analysis.measures import worst_case_of
+from advbench.analysis.measures import worst_case_from_bits
 from advbench.analysis.sanity import examine, unexamined
 from advbench.analysis.summary import COORDINATES, Summary
 
 __all__ = ["NOT_ADAPTIVE", "RESULTS_SCHEMA", "build_results", "rank"]
 
 RESULTS_SCHEMA = 1
-"""Version of the form of results.json."""
+"""Version of the format of results.json."""
 
 NOT_ADAPTIVE = "not adaptively attacked"
-"""The mark of a defense that no attacker who knows it has tried."""
+"""The mark of a defense that was not attacked adaptively."""
 
 _MEASURES = (
     "clean_accuracy",
@@ -31,8 +31,8 @@ _MEASURES = (
 )
 
 
-_NOT_TOLD = ("cells", "schema", "samples", "doubled", "entries")
-"""What of a manifest is for the store alone, or told elsewhere."""
+_OMITTED = ("cells", "schema", "samples", "doubled", "entries")
+"""Entries of a manifest that only the store needs, or that stand elsewhere in the results."""
 
 
 def build_results(
@@ -40,12 +40,12 @@ def build_results(
     stored: Mapping[str, Summary],
     doubled: Mapping[int, Summary] | None = None,
 ) -> dict[str, Any]:
-    """Computes results from what is stored.
+    """Computes the results of a run.
 
     Args:
-        manifest: A run's manifest.
-        stored: Its cells by key; cells without one count as not run.
-        doubled: The same cells with twice the steps of the attack, by position, where they were run.
+        manifest: The manifest of the run.
+        stored: Summaries of its cells by key; cells without a summary count as not run.
+        doubled: Summaries of the same cells with twice the steps of the attack, by index, if they were run.
     """
     stored = {
         described["key"]: summary
@@ -56,10 +56,10 @@ def build_results(
     cells = [_cell(described, stored.get(described["key"])) for described in manifest["cells"]]
     findings = examine(manifest["cells"], stored, doubled)
     for finding in findings:
-        for place in finding.cells:
-            cells[place]["findings"].append(finding.criterion)
-            cells[place]["warnings"].append(f"{finding.criterion}: {finding.message}; {finding.advice}")
-    run = {key: value for key, value in manifest.items() if key not in _NOT_TOLD}
+        for index in finding.cells:
+            cells[index]["findings"].append(finding.criterion)
+            cells[index]["warnings"].append(f"{finding.criterion}: {finding.message}; {finding.advice}")
+    run = {key: value for key, value in manifest.items() if key not in _OMITTED}
     return {
         "schema": RESULTS_SCHEMA,
         "run": {**run, "n": {dataset: len(ids) for dataset, ids in manifest["samples"].items()}},
@@ -78,7 +78,7 @@ def _cell(described: Mapping[str, Any], summary: Summary | None) -> dict[str, An
         "short": described["short"],
         "attack_kind": described["attack_kind"],
         "budget": described["budget"],
-        "norm": described.get("norm"),  # manifests of earlier versions do not say
+        "norm": described.get("norm"),  # missing in manifests of earlier versions
         "stochastic": described["stochastic"],
         "status": status,
         "error": error,
@@ -103,11 +103,11 @@ def _state(described: Mapping[str, Any], summary: Summary | None) -> tuple[str, 
 
 
 def _broken_by(described: Mapping[str, Any], summary: Summary) -> dict[str, int] | None:
-    """How many samples each component of the attack fooled, where it has several."""
+    """Number of samples that each attack of an ensemble fooled; None for a single attack."""
     names = described.get("components")
     if not names or summary.broken_by is None:
         return None
-    return {name: summary.broken_by.get(place, 0) for place, name in enumerate(names)}
+    return {name: summary.broken_by.get(index, 0) for index, name in enumerate(names)}
 
 
 def _warnings(described: Mapping[str, Any], failures: int, n: int) -> list[str]:
@@ -122,10 +122,10 @@ def _warnings(described: Mapping[str, Any], failures: int, n: int) -> list[str]:
 def _leaderboards(
     described: Sequence[Mapping[str, Any]], stored: Mapping[str, Summary], threats: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """One a dataset, model and set of attacks under their threats, with a row a defense, the best worst case first.
+    """One leaderboard for each dataset, model and set of attacks, with one row per defense, sorted by worst case.
 
-    Only in a suite with parts do defenses of one dataset and model meet different attacks; their worst cases are
-    over different things and do not stand on one board.
+    In a suite with parts, the defenses of one dataset and model may be attacked with different attacks. Their worst
+    cases cannot be compared, so they are on different leaderboards.
     """
     rows: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for cell in described:
@@ -151,9 +151,9 @@ def _leaderboards(
 
 
 def _row(cells: Sequence[Mapping[str, Any]], stored: Mapping[str, Summary]) -> dict[str, Any]:
-    """A defense's row: its clean accuracy and its worst case, over all threats and under each.
+    """The row of a defense: its clean accuracy, and its worst case over all threats and for each threat.
 
-    The worst case over fewer attacks than the board has is an upper bound, and says so by ``complete``.
+    If results of some attacks are missing, ``complete`` is False and the worst case is an upper bound.
     """
     threats: dict[str, list[Mapping[str, Any]]] = {}
     for cell in cells:
@@ -164,7 +164,7 @@ def _row(cells: Sequence[Mapping[str, Any]], stored: Mapping[str, Summary]) -> d
         "clean_accuracy": done[0].measured["clean_accuracy"] if done else None,
         "worst_case": _worst(cells, stored),
         "marks": [] if cells[0].get("identity") or "adaptive" in threats else [NOT_ADAPTIVE],
-        "worst_case_under": {threat: _worst(some, stored) for threat, some in threats.items()},
+        "worst_case_under": {threat: _worst(under, stored) for threat, under in threats.items()},
     }
 
 
@@ -176,12 +176,12 @@ def _worst(cells: Sequence[Mapping[str, Any]], stored: Mapping[str, Summary]) ->
     done = _done(cells, stored)
     if not done:
         return None
-    worst = worst_case_of([summary.withstood for summary in done], done[0].n)
+    worst = worst_case_from_bits([summary.withstood for summary in done], done[0].n)
     return {**worst, "complete": len(done) == len(cells)}
 
 
 def rank(row: Mapping[str, Any]) -> tuple[bool, float, float]:
-    """Complete rows by worst case, then by clean accuracy; rows with failed or missing attacks after them."""
+    """Sort key of rows: complete rows by worst case, then by clean accuracy; then rows with missing results."""
     worst = row["worst_case"]
     if worst is None:
         return True, 0.0, 0.0

@@ -1,4 +1,4 @@
-"""The same matrix with several seeds: means, and how far apart the seeds are."""
+"""Combining the results of one matrix with several seeds: means and deviations."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ __all__ = ["combine_seeds", "mean_curve"]
 
 
 _KNOWN = ("attack_success_rate", "median_linf", "median_l2", "seconds", "craft_seconds")
-"""What of a cell is a mean over the seeds that have it, beside the accuracies, which all have."""
+"""Numbers of a cell that are averaged over the seeds that have them; all seeds have accuracies."""
 
-_KNOTS = 101
-"""At how many eps a curve stands at most, as one of a single seed does."""
+_CURVE_POINTS = 101
+"""Largest number of points of a curve, the same as for a single seed."""
 
 
 def combine_seeds(runs: Sequence[Mapping[str, Any]], command: str = "") -> dict[str, Any]:
-    """One set of results from those of several seeds.
+    """Combines the results of several seeds.
 
     Args:
-        runs: Results of the same matrix, one a seed, each with its seed in ``run``.
-        command: The command that makes all of them; without one, that of the first.
+        runs: Results of the same matrix, one per seed, each with its seed in ``run``.
+        command: The command that runs all seeds; by default that of the first.
 
     Returns:
-        Results in the form of the first, in which accuracies, success rates, medians, seconds, curves and worst cases
-        are means over the seeds, accuracies with Wilson's interval for the samples of one seed; beside each number
-        stands its ``…_seeds``: ``values``, ``mean`` and ``std`` (None of one seed). Draws of a stochastic defense are
-        those of all seeds, with the standard deviation within a seed. A cell that failed with one seed has failed;
-        warnings and findings are those of any seed and name it, unless all seeds have them alike.
+        Results in the format of a single seed. Accuracies, success rates, medians, seconds, curves and worst cases are
+        means over the seeds; accuracies have Wilson's interval for the samples of one seed. Next to each number is an
+        entry ``…_seeds`` with ``values``, ``mean`` and ``std`` (None for one seed). Draws of a stochastic defense are
+        pooled over the seeds, with the standard deviation within a seed. A cell has failed if it failed with any seed.
+        Warnings and findings of any seed are included; they name the seeds unless all seeds have them.
     """
     first = dict(runs[0])
     if len(runs) == 1:
@@ -50,83 +50,83 @@ def combine_seeds(runs: Sequence[Mapping[str, Any]], command: str = "") -> dict[
 
 
 def _cell(cells: Sequence[Mapping[str, Any]], seeds: Sequence[str]) -> dict[str, Any]:
-    failed = [one for status in ("error", "skipped") for one in cells if one["status"] == status]
+    failed = [other for status in ("error", "skipped") for other in cells if other["status"] == status]
     cell = dict(failed[0] if failed else cells[0])
-    cell["findings"] = list(dict.fromkeys(name for one in cells for name in one["findings"]))
-    texts = _with_seeds([one["warnings"] for one in cells], seeds)
-    cell["warnings"] = [_named(text, whose, cell["findings"]) for text, whose in texts]
+    cell["findings"] = list(dict.fromkeys(name for other in cells for name in other["findings"]))
+    texts = _with_seeds([other["warnings"] for other in cells], seeds)
+    cell["warnings"] = [_named(text, sources, cell["findings"]) for text, sources in texts]
     if failed:
-        errors = _with_seeds([[one["error"]] if one["status"] == cell["status"] else [] for one in cells], seeds)
-        cell["error"] = "; ".join(text if text == "not run" else _named(text, whose, ()) for text, whose in errors)
+        errors = _with_seeds([[other["error"]] if other["status"] == cell["status"] else [] for other in cells], seeds)
+        cell["error"] = "; ".join(text if text == "not run" else _named(text, sources, ()) for text, sources in errors)
         return cell
     for key in ("clean_accuracy", "robust_accuracy", *_KNOWN):
-        spread = _spread([one[key] for one in cells])
+        spread = _spread([other[key] for other in cells])
         cell[key], cell[f"{key}_seeds"] = spread["mean"], spread
     cell["robust_accuracy_ci95"] = list(wilson(cell["robust_accuracy"] * cell["n"], cell["n"]))
-    cell["robust_accuracy_draws"] = _draws([one["robust_accuracy_draws"] for one in cells])
-    cell["curve"] = mean_curve([one["curve"] for one in cells if one["curve"] is not None])
+    cell["robust_accuracy_draws"] = _draws([other["robust_accuracy_draws"] for other in cells])
+    cell["curve"] = mean_curve([other["curve"] for other in cells if other["curve"] is not None])
     if cell["broken_by"]:
-        counts = [one["broken_by"] for one in cells if one["broken_by"]]
-        cell["broken_by"] = {name: statistics.fmean(one[name] for one in counts) for name in cell["broken_by"]}
+        counts = [other["broken_by"] for other in cells if other["broken_by"]]
+        cell["broken_by"] = {name: statistics.fmean(count[name] for count in counts) for name in cell["broken_by"]}
     return cell
 
 
 def _draws(spreads: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | None:
-    """The draws of all seeds: so many a seed, the smallest and the largest, the deviation within a seed."""
-    known = [one for one in spreads if one is not None]
+    """The draws of all seeds: their number per seed, the minimum, the maximum, and the deviation within a seed."""
+    known = [spread for spread in spreads if spread is not None]
     if not known:
         return None
     return {
         "n": known[0]["n"],
-        "min": min(one["min"] for one in known),
-        "max": max(one["max"] for one in known),
-        "std": math.sqrt(statistics.fmean(one["std"] ** 2 for one in known)),
+        "min": min(spread["min"] for spread in known),
+        "max": max(spread["max"] for spread in known),
+        "std": math.sqrt(statistics.fmean(spread["std"] ** 2 for spread in known)),
     }
 
 
 def mean_curve(curves: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The mean of step functions, each of which holds a value until its next eps."""
+    """The mean of curves, each of which is a step function of eps."""
     if not curves:
         return None
-    every = sorted({eps for curve in curves for eps in curve["eps"]})
-    steps = min(_KNOTS, len(every)) - 1
-    eps = [every[(len(every) - 1) * step // max(1, steps)] for step in range(steps + 1)]
+    all_eps = sorted({eps for curve in curves for eps in curve["eps"]})
+    steps = min(_CURVE_POINTS, len(all_eps)) - 1
+    eps = [all_eps[(len(all_eps) - 1) * step // max(1, steps)] for step in range(steps + 1)]
     accuracy = [
-        statistics.fmean(curve["accuracy"][bisect.bisect_right(curve["eps"], one) - 1] for curve in curves)
-        for one in eps
+        statistics.fmean(curve["accuracy"][bisect.bisect_right(curve["eps"], value) - 1] for curve in curves)
+        for value in eps
     ]
     return {"norm": curves[0]["norm"], "eps": eps, "accuracy": accuracy}
 
 
 def _findings(runs: Sequence[Sequence[Mapping[str, Any]]], seeds: Sequence[str]) -> list[dict[str, Any]]:
-    by_text = {str(one): one for run in runs for one in run}
-    texts = _with_seeds([[str(one) for one in run] for run in runs], seeds)
-    return [{**by_text[text], "message": _named(str(by_text[text]["message"]), whose, ())} for text, whose in texts]
+    by_text = {str(finding): finding for run in runs for finding in run}
+    texts = _with_seeds([[str(finding) for finding in run] for run in runs], seeds)
+    return [{**by_text[text], "message": _named(str(by_text[text]["message"]), sources, ())} for text, sources in texts]
 
 
 def _with_seeds(runs: Sequence[Sequence[str]], seeds: Sequence[str]) -> list[tuple[str, str]]:
-    """Texts once each, with the seeds whose runs have them; with nothing where all have."""
-    whose: dict[str, list[str]] = {}
+    """The distinct texts, each with the seeds that have it; with an empty text if all seeds have it."""
+    sources: dict[str, list[str]] = {}
     for seed, texts in zip(seeds, runs, strict=True):
         for text in dict.fromkeys(texts):
-            whose.setdefault(text, []).append(seed)
-    return [(text, "" if len(some) == len(seeds) else _words(some)) for text, some in whose.items()]
+            sources.setdefault(text, []).append(seed)
+    return [(text, "" if len(having) == len(seeds) else _words(having)) for text, having in sources.items()]
 
 
 def _words(seeds: Sequence[str]) -> str:
     return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(seeds[:-1])} and {seeds[-1]}"
 
 
-def _named(text: str, whose: str, criteria: Sequence[str]) -> str:
-    """A text with the seeds that it is of, after the name of its criterion where it begins with one."""
-    if not whose:
+def _named(text: str, sources: str, criteria: Sequence[str]) -> str:
+    """A text with its seeds, inserted after the name of its criterion if the text starts with one."""
+    if not sources:
         return text
-    begun = next((f"{name}: " for name in criteria if text.startswith(f"{name}: ")), "")
-    return f"{begun}{whose}: {text.removeprefix(begun)}"
+    prefix = next((f"{name}: " for name in criteria if text.startswith(f"{name}: ")), "")
+    return f"{prefix}{sources}: {text.removeprefix(prefix)}"
 
 
 def _board(boards: Sequence[Mapping[str, Any]], run_n: Mapping[str, int]) -> dict[str, Any]:
-    """The first's board with the means of all; its rows are ordered anew by their worst cases."""
+    """The leaderboard with the means over all seeds, sorted again by worst case."""
     n = run_n[boards[0]["dataset"]]
     by_defense = [{row["defense"]: row for row in board["rows"]} for board in boards]
     rows = [_row([rows[defense] for rows in by_defense], n) for defense in by_defense[0]]
@@ -136,11 +136,11 @@ def _board(boards: Sequence[Mapping[str, Any]], run_n: Mapping[str, int]) -> dic
 
 def _row(rows: Sequence[Mapping[str, Any]], n: int) -> dict[str, Any]:
     row = dict(rows[0])
-    clean = [one["clean_accuracy"] for one in rows if one["clean_accuracy"] is not None]
+    clean = [other["clean_accuracy"] for other in rows if other["clean_accuracy"] is not None]
     row["clean_accuracy"] = statistics.fmean(clean) if clean else None
-    row["worst_case"] = _worst([one["worst_case"] for one in rows], n)
+    row["worst_case"] = _worst([other["worst_case"] for other in rows], n)
     row["worst_case_under"] = {
-        threat: _worst([one["worst_case_under"][threat] for one in rows], n) for threat in row["worst_case_under"]
+        threat: _worst([other["worst_case_under"][threat] for other in rows], n) for threat in row["worst_case_under"]
     }
     return row
 
@@ -159,7 +159,7 @@ def _worst(cases: Sequence[Mapping[str, Any] | None], n: int) -> dict[str, Any] 
 
 
 def _spread(values: Sequence[float | None]) -> dict[str, Any]:
-    """Values of each seed with mean and deviation of those that are known."""
+    """The values of all seeds, with the mean and deviation of those that are known."""
     known = [value for value in values if value is not None]
     return {
         "values": list(values),

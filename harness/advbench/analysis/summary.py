@@ -1,7 +1,7 @@
-"""What the results of a run keep of each cell: numbers, and which samples it withstood, a bit each.
+"""Summaries of cells: the numbers that results need, and one bit per sample that says whether it was withstood.
 
-A cell's record has a dozen numbers a sample. Runs have thousands of cells, so that records are read one after another
-and only this stays in memory.
+A cell's record has a dozen numbers per sample, and a run may have thousands of cells. So records are read one after
+another, and only their summaries stay in memory.
 """
 
 from __future__ import annotations
@@ -16,47 +16,49 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from advbench.analysis.answers import Answers, clean_answers
-from advbench.analysis.measures import accuracy_at, as_number, measure_images, measured_of, withstood
+from advbench.analysis.clean_predictions import CleanPredictions, summarise_predictions
+from advbench.analysis.measures import accuracy_at, bits_to_int, combine_measures, measure_images, withstood
 
 __all__ = ["COORDINATES", "Summary", "summarise"]
 
 COORDINATES = ("dataset", "model", "attack", "threat", "defense")
-"""What tells a cell from the others of its run."""
+"""The entries that identify a cell in its run."""
 
 _coordinates = operator.itemgetter(*COORDINATES)
 
 
 class Summary(NamedTuple):
-    """A stored cell, without its samples. Where it failed, all beyond ``error`` is unset.
+    """A stored cell, without its samples. If the cell failed, all attributes after ``error`` and ``n`` are unset.
+
+    "Correct" samples are those whose clean image the attacked classifier predicts correctly.
 
     Attributes:
         coordinates: Full specs of dataset, model, attack, threat and defense.
         status: ``ok`` or ``error``.
         error: Why it failed, in one line; empty otherwise.
-        n: How many samples.
-        measured: Its numbers, as :func:`~advbench.analysis.measures.measure_cell` gives them.
-        withstood: Per draw of the defense, the samples that are right clean and attacked, as bits of a whole number.
-        attacked: Share of the samples that the attacked classifier has right clean and attacked.
-        right: How many the attacked classifier has right clean.
+        n: Number of samples.
+        measured: The numbers of :func:`~advbench.analysis.measures.measure_cell`.
+        withstood: For each draw of the defense, the samples that are predicted correctly both clean and attacked, as
+            bits of an integer.
+        attacked_accuracy: Accuracy of the attacked classifier under the attack.
+        attacked_correct: Number of correct samples.
         chance: Share of the most frequent label.
-        vanished: Of those that are right clean, how many have a gradient of zero.
-        no_number: Of those, how many have a gradient that holds a NaN or an infinity.
-        flat_at_bounds: Of those, how many have a gradient of exactly zero at the pixels that are 0 or 1 alone.
-        without_slope: Of those that are right attacked, too, for how many the attack's loss was flat all the time.
-        lost_adversarials: How many of those were fooled on the way and are not in the end; None where it was not noted.
-        rounded_off: How many of those that are fooled rounding to 8 bits makes right again; None where it was not
-            measured.
-        rounded_on: How many of those that are not fooled rounding makes wrong; None likewise.
-        gradient_error: What asking for a gradient raised, or nothing.
-        probes: What the defended model answered when it was probed.
-        curve: Robust accuracy of the attacked classifier by eps, of a minimal attack.
-        broken_by: How many samples each component of the attack fooled, by its place.
+        zero_gradients: Number of correct samples with a gradient of zero.
+        nan_gradients: Number of correct samples whose gradient contains NaN or infinity.
+        flat_at_bounds: Number of correct samples whose gradient is exactly zero only at pixels that are 0 or 1.
+        flat_loss: Number of samples that withstand the attack and whose loss was flat at every step.
+        lost_adversarials: Number of samples that were fooled during the attack but not at its end; None if unknown.
+        lost_by_rounding: Number of fooled samples that rounding to 8 bits makes correct again; None if not measured.
+        gained_by_rounding: Number of samples not fooled that rounding makes wrong; None if not measured.
+        gradient_error: The exception raised when computing a gradient, as text; empty if there was none.
+        probes: Differences of the defended model's logits when it was tested for randomness.
+        curve: For a minimal attack, robust accuracy of the attacked classifier as a function of eps.
+        broken_by: Number of samples that each attack of an ensemble fooled, by its index.
         seconds: Time of defense and prediction.
         craft_seconds: Time of the attack.
-        held: The samples that the attacked classifier has right clean and attacked, as bits of a whole number in the
-            order of ``withstood``.
-        answers: What the attacked classifier answers on clean images.
+        attacked_withstood: The samples that the attacked classifier predicts correctly both clean and attacked, as bits
+            of an integer in the order of ``withstood``.
+        clean_predictions: The attacked classifier's predictions on clean images.
     """
 
     coordinates: tuple[str, ...]
@@ -65,78 +67,80 @@ class Summary(NamedTuple):
     n: int
     measured: Mapping[str, Any] = MappingProxyType({})
     withstood: tuple[int, ...] = ()
-    attacked: float = 0.0
-    right: int = 0
+    attacked_accuracy: float = 0.0
+    attacked_correct: int = 0
     chance: float = 0.0
-    vanished: int = 0
-    no_number: int = 0
+    zero_gradients: int = 0
+    nan_gradients: int = 0
     flat_at_bounds: int = 0
-    without_slope: int = 0
+    flat_loss: int = 0
     lost_adversarials: int | None = None
-    rounded_off: int | None = None
-    rounded_on: int | None = None
+    lost_by_rounding: int | None = None
+    gained_by_rounding: int | None = None
     gradient_error: str = ""
     probes: Mapping[str, float] = MappingProxyType({})
     curve: Mapping[str, Any] | None = None
     broken_by: Mapping[int, int] | None = None
     seconds: float = 0.0
     craft_seconds: float = 0.0
-    held: int = 0
-    answers: Answers | None = None
+    attacked_withstood: int = 0
+    clean_predictions: CleanPredictions | None = None
 
     @property
     def robust(self) -> float:
-        """Share of the samples that the defended model withstands, the mean over the draws."""
+        """Robust accuracy of the defended model, the mean over the draws."""
         share: float = self.measured["robust_accuracy"]
         return share
 
     @property
     def ok(self) -> bool:
-        """Whether it was measured."""
+        """Whether the cell has results."""
         return self.status == "ok"
 
 
-def summarise(record: Mapping[str, Any], minimises: str | None) -> Summary:
-    """Sums up a record.
+def summarise(record: Mapping[str, Any], minimized_norm: str | None) -> Summary:
+    """Summarises a record.
 
     Args:
         record: A cell of the store.
-        minimises: The norm that its attack keeps small; None of a budget attack, or where it is unknown.
+        minimized_norm: The norm that its attack minimises; None for a budget attack, or if it is unknown.
     """
     coordinates = tuple(map(sys.intern, _coordinates(record)))
     if record["status"] != "ok":
         return Summary(coordinates, record["status"], record["error"], record["n"])
     n, draws = record["n"], withstood(record)
-    images = _of_images(minimises, n, *[_fixed(record.get(name)) for name in _OF_IMAGES])
+    images = _summarise_images(minimized_norm, n, *[_hashable(record.get(name)) for name in _IMAGE_FIELDS])
+    # Equal integers of many bits share one object.
+    attacked_withstood = draws[0] if draws[0] == images.attacked_withstood else images.attacked_withstood
     return Summary(
         coordinates,
         "ok",
         "",
         n,
-        measured=measured_of(record, draws, images.measured),
+        measured=combine_measures(record, draws, images.measured),
         withstood=draws,
-        attacked=images.attacked,
-        right=images.right,
+        attacked_accuracy=images.attacked_accuracy,
+        attacked_correct=images.attacked_correct,
         chance=images.chance,
-        vanished=images.vanished,
-        no_number=images.no_number,
+        zero_gradients=images.zero_gradients,
+        nan_gradients=images.nan_gradients,
         flat_at_bounds=images.flat_at_bounds,
-        without_slope=images.without_slope,
+        flat_loss=images.flat_loss,
         lost_adversarials=images.lost_adversarials,
-        rounded_off=images.rounded_off,
-        rounded_on=images.rounded_on,
+        lost_by_rounding=images.lost_by_rounding,
+        gained_by_rounding=images.gained_by_rounding,
         gradient_error=record.get("gradient_error") or "",
         probes=_shared(tuple((record.get("probes") or {}).items())),
         curve=images.curve,
         broken_by=images.broken_by,
         seconds=record["seconds"],
         craft_seconds=record["craft_seconds"],
-        held=draws[0] if draws[0] == images.held else images.held,  # one object where the two are the same
-        answers=images.answers,
+        attacked_withstood=attacked_withstood,
+        clean_predictions=images.clean_predictions,
     )
 
 
-_OF_IMAGES = (
+_IMAGE_FIELDS = (
     "labels",
     "attacked_clean_predictions",
     "attacked_predictions",
@@ -150,84 +154,80 @@ _OF_IMAGES = (
     "attacked_rounded_predictions",
     "component",
 )
-"""What a record tells of its adversarial images and of the classifier that was attacked."""
+"""The entries of a record that describe its adversarial images and the attacked classifier."""
 
 
-class _Images(NamedTuple):
-    """What a summary tells of these; see :class:`Summary`."""
+class _ImageSummary(NamedTuple):
+    """The part of a summary that depends only on these entries; see :class:`Summary`."""
 
     measured: Mapping[str, Any]
-    attacked: float
-    right: int
+    attacked_accuracy: float
+    attacked_correct: int
     chance: float
-    vanished: int
-    no_number: int
+    zero_gradients: int
+    nan_gradients: int
     flat_at_bounds: int
-    without_slope: int
+    flat_loss: int
     lost_adversarials: int | None
-    rounded_off: int | None
-    rounded_on: int | None
+    lost_by_rounding: int | None
+    gained_by_rounding: int | None
     curve: Mapping[str, Any] | None
     broken_by: Mapping[int, int] | None
-    held: int
-    answers: Answers
+    attacked_withstood: int
+    clean_predictions: CleanPredictions
 
 
-class _Packed(NamedTuple):
-    """An array as what it can be told from another by."""
+class _HashableArray(NamedTuple):
+    """An array in a hashable form."""
 
     kind: str
     content: bytes
 
 
-def _fixed(values: Any) -> Any:
-    """A list or an array of numbers that does not change; None stays None."""
+def _hashable(values: Any) -> Any:
+    """A list or array of numbers in a hashable form; None stays None."""
     if isinstance(values, np.ndarray):
-        return _Packed(values.dtype.str, values.tobytes())
+        return _HashableArray(values.dtype.str, values.tobytes())
     return None if values is None else tuple(values)
 
 
-def _array(fixed: Any) -> np.ndarray[Any, Any]:
-    return np.frombuffer(fixed.content, fixed.kind) if isinstance(fixed, _Packed) else np.asarray(fixed)
+def _array(values: Any) -> np.ndarray[Any, Any]:
+    return np.frombuffer(values.content, values.kind) if isinstance(values, _HashableArray) else np.asarray(values)
 
 
 @functools.lru_cache(maxsize=4)
-def _of_images(minimises: str | None, n: int, *fixed: Any) -> _Images:
-    """Sums up what is of the images alone: cells of one attack through many defenses follow upon each other."""
-    told = {name: _array(one) for name, one in zip(_OF_IMAGES, fixed, strict=True) if one is not None}
-    labels = told["labels"]
-    right, held = told["attacked_clean_predictions"] == labels, told["attacked_predictions"] == labels
-    kept, turned = right & held, right & ~held
-    return _Images(
-        measured=measure_images(told, right, turned),
-        attacked=int(np.count_nonzero(kept)) / n,
-        right=int(np.count_nonzero(right)),
+def _summarise_images(minimized_norm: str | None, n: int, *fields: Any) -> _ImageSummary:
+    """Summarises adversarial images. Cached, because the cells of one attack with many defenses share their images."""
+    values = {name: _array(field) for name, field in zip(_IMAGE_FIELDS, fields, strict=True) if field is not None}
+    labels = values["labels"]
+    correct, correct_attacked = values["attacked_clean_predictions"] == labels, values["attacked_predictions"] == labels
+    kept, fooled = correct & correct_attacked, correct & ~correct_attacked
+    rounded = values.get("attacked_rounded_predictions")
+    return _ImageSummary(
+        measured=measure_images(values, correct, fooled),
+        attacked_accuracy=int(np.count_nonzero(kept)) / n,
+        attacked_correct=int(np.count_nonzero(correct)),
         chance=int(np.bincount(labels).max()) / n,
-        vanished=_count(right, told.get("vanished")) or 0,
-        no_number=_count(right, told.get("nan_gradient")) or 0,
-        flat_at_bounds=_count(right, told.get("flat_at_bounds")) or 0,
-        without_slope=_count(kept, told.get("loss_without_slope")) or 0,
-        lost_adversarials=_count(kept, told.get("seen")),
-        rounded_off=_turned(turned, labels, told.get("attacked_rounded_predictions"), right=True),
-        rounded_on=_turned(kept, labels, told.get("attacked_rounded_predictions"), right=False),
-        curve=accuracy_at({**told, "n": n}, minimises) if minimises in ("linf", "l2") else None,
-        broken_by=Counter(told["component"].tolist()) if "component" in told else None,
-        held=as_number(kept),
-        answers=clean_answers(labels, told["attacked_clean_predictions"]),
+        zero_gradients=_count(correct, values.get("vanished")) or 0,
+        nan_gradients=_count(correct, values.get("nan_gradient")) or 0,
+        flat_at_bounds=_count(correct, values.get("flat_at_bounds")) or 0,
+        flat_loss=_count(kept, values.get("loss_without_slope")) or 0,
+        lost_adversarials=_count(kept, values.get("seen")),
+        lost_by_rounding=None if rounded is None else _count(fooled, rounded == labels),
+        gained_by_rounding=None if rounded is None else _count(kept, rounded != labels),
+        curve=accuracy_at({**values, "n": n}, minimized_norm) if minimized_norm in ("linf", "l2") else None,
+        broken_by=Counter(values["component"].tolist()) if "component" in values else None,
+        attacked_withstood=bits_to_int(kept),
+        clean_predictions=summarise_predictions(labels, values["attacked_clean_predictions"]),
     )
 
 
 @functools.lru_cache(maxsize=4096)
 def _shared(probes: tuple[tuple[str, float], ...]) -> Mapping[str, float]:
-    """The same object for cells of one defended model."""
+    """One object for all cells of a defended model."""
     return dict(probes)
 
 
 def _count(among: np.ndarray[Any, Any], bits: Any) -> int | None:
-    """How many of some samples have a bit set; None where there are no bits, as in records of earlier versions."""
+    """Number of the selected samples whose bit is set; None without bits, as in records of earlier versions."""
     return None if bits is None else int(np.count_nonzero(among & np.asarray(bits, dtype=bool)))
-
-
-def _turned(among: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], rounded: Any, *, right: bool) -> int | None:
-    """How many of some samples are right, or wrong, once they are rounded; None where that was not measured."""
-    return None if rounded is None else int(np.count_nonzero(among & ((np.asarray(rounded) == labels) == right)))

@@ -1,4 +1,4 @@
-"""All that a plugin author imports.
+"""Everything that plugin authors import.
 
 The smallest plugin is a module with one component and one hook::
 
@@ -12,7 +12,7 @@ The smallest plugin is a module with one component and one hook::
         \"\"\"Darkens the image.\"\"\"
 
         name = "dim"
-        factor: float = param(0.9, min=0, max=1, help="what every pixel is multiplied by")
+        factor: float = param(0.9, min=0, max=1, help="factor by which every pixel is multiplied")
 
         def apply(self, images, rng):
             return images * self.factor
@@ -27,27 +27,34 @@ and one line in its ``pyproject.toml``: ``[project.entry-points.advbench]`` ``di
 
 from __future__ import annotations
 
-from advbench.api.attack import Access, Attack, Budget, Norm
-from advbench.api.checkpoints import fill, read_state_dict
-from advbench.api.component import Component, closest
-from advbench.api.dataset import Dataset, DataSources, LabelledImages
-from advbench.api.defense import Defense
-from advbench.api.executor import Executor, WorkerLostError, process_taint
-from advbench.api.files import replace_atomically, sha256_file, write_atomically
-from advbench.api.hookspecs import API_VERSION, hookimpl
-from advbench.api.model import Model
-from advbench.api.modules import find_object, import_file
-from advbench.api.networks import Float32Network
-from advbench.api.parameters import Parameter, Value, param
-from advbench.api.pixels import clip_dust, to_labels, to_pixels
-from advbench.api.randomness import SampleRandom
-from advbench.api.reporter import Reporter
-from advbench.api.rows import RowAware, for_rows, is_stochastic
-from advbench.api.state import state_digest
-from advbench.api.training import Trainable, TrainingJob, TrainingProgress, load_checkpoint, save_checkpoint
-from advbench.api.training_loop import TrainingLoop, bfloat16_helps, one_cycle
-from advbench.api.weights import load_weights, save_weights, verified_digest
-from advbench.errors import ContractError, DataError, ParameterError, UsageError, WeightsError
+from typing import TYPE_CHECKING
+
+from advbench._deprecated import renamed_attributes
+from advbench._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from advbench.api.attack import Access, Attack, Budget, Norm
+    from advbench.api.checkpoints import load_state, read_state_dict
+    from advbench.api.commands import StudyCommand
+    from advbench.api.component import Component, closest
+    from advbench.api.dataset import Dataset, DataSources, LabelledImages
+    from advbench.api.defense import Defense
+    from advbench.api.executor import Executor, WorkerLostError, process_taint
+    from advbench.api.files import replace_atomically, sha256_file, write_atomically
+    from advbench.api.hookspecs import API_VERSION, hookimpl
+    from advbench.api.model import Model
+    from advbench.api.modules import find_object, import_file
+    from advbench.api.networks import Float32Network
+    from advbench.api.parameters import Parameter, Value, param
+    from advbench.api.pixels import clip_dust, to_labels, to_pixels
+    from advbench.api.randomness import SampleRandom
+    from advbench.api.reporter import Reporter
+    from advbench.api.rows import RowAware, for_rows, is_stochastic
+    from advbench.api.state import state_digest
+    from advbench.api.training import Trainable, TrainingJob, TrainingProgress, load_checkpoint, save_checkpoint
+    from advbench.api.training_loop import TrainingLoop, bfloat16_helps, one_cycle
+    from advbench.api.weights import load_weights, save_weights, verified_digest
+    from advbench.errors import ContractError, DataError, ParameterError, UsageError, WeightsError
 
 __all__ = [
     "API_VERSION",
@@ -70,6 +77,7 @@ __all__ = [
     "Reporter",
     "RowAware",
     "SampleRandom",
+    "StudyCommand",
     "Trainable",
     "TrainingJob",
     "TrainingLoop",
@@ -81,13 +89,13 @@ __all__ = [
     "bfloat16_helps",
     "clip_dust",
     "closest",
-    "fill",
     "find_object",
     "for_rows",
     "hookimpl",
     "import_file",
     "is_stochastic",
     "load_checkpoint",
+    "load_state",
     "load_weights",
     "one_cycle",
     "param",
@@ -103,3 +111,94 @@ __all__ = [
     "verified_digest",
     "write_atomically",
 ]
+
+if not TYPE_CHECKING:  # so that type checkers see the imports above alone
+    _lazy_name, __dir__ = lazy_names(
+        __name__,
+        {
+            "advbench.api.attack": (
+                "Access",
+                "Attack",
+                "Budget",
+                "Norm",
+            ),
+            "advbench.api.checkpoints": (
+                "load_state",
+                "read_state_dict",
+            ),
+            "advbench.api.commands": ("StudyCommand",),
+            "advbench.api.component": (
+                "Component",
+                "closest",
+            ),
+            "advbench.api.dataset": (
+                "Dataset",
+                "DataSources",
+                "LabelledImages",
+            ),
+            "advbench.api.defense": ("Defense",),
+            "advbench.api.executor": (
+                "Executor",
+                "WorkerLostError",
+                "process_taint",
+            ),
+            "advbench.api.files": (
+                "replace_atomically",
+                "sha256_file",
+                "write_atomically",
+            ),
+            "advbench.api.hookspecs": (
+                "API_VERSION",
+                "hookimpl",
+            ),
+            "advbench.api.model": ("Model",),
+            "advbench.api.modules": (
+                "find_object",
+                "import_file",
+            ),
+            "advbench.api.networks": ("Float32Network",),
+            "advbench.api.parameters": (
+                "Parameter",
+                "Value",
+                "param",
+            ),
+            "advbench.api.pixels": (
+                "clip_dust",
+                "to_labels",
+                "to_pixels",
+            ),
+            "advbench.api.randomness": ("SampleRandom",),
+            "advbench.api.reporter": ("Reporter",),
+            "advbench.api.rows": (
+                "RowAware",
+                "for_rows",
+                "is_stochastic",
+            ),
+            "advbench.api.state": ("state_digest",),
+            "advbench.api.training": (
+                "Trainable",
+                "TrainingJob",
+                "TrainingProgress",
+                "load_checkpoint",
+                "save_checkpoint",
+            ),
+            "advbench.api.training_loop": (
+                "TrainingLoop",
+                "bfloat16_helps",
+                "one_cycle",
+            ),
+            "advbench.api.weights": (
+                "load_weights",
+                "save_weights",
+                "verified_digest",
+            ),
+            "advbench.errors": (
+                "ContractError",
+                "DataError",
+                "ParameterError",
+                "UsageError",
+                "WeightsError",
+            ),
+        },
+    )
+    __getattr__ = renamed_attributes(__name__, "0.2", "0.4", _lazy_name, fill="load_state")

@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
+from advbench._deprecated import renamed_members
 from advbench.api.component import Component
 
 if TYPE_CHECKING:
@@ -26,26 +27,27 @@ class Budget(NamedTuple):
     """The largest perturbation that a budget attack may make.
 
     Attributes:
-        norm: The norm it is measured in, over all pixels and channels of one image.
-        eps: Its size, images being in [0, 1].
+        norm: The norm of the perturbation, over all pixels and channels of one image.
+        eps: The largest norm allowed, for images in [0, 1].
     """
 
     norm: Norm
     eps: float
 
 
+@renamed_members("0.2", "0.4", minimises="minimized_norm")
 @dataclasses.dataclass(frozen=True)
 class Attack(Component):
     """Turns (model, images, labels) into adversarial images.
 
-    A *budget* attack maximises the loss within :meth:`budget`; a *minimal* attack, whose budget is None,
-    searches the smallest perturbation that fools the model.
+    A *budget* attack maximises the loss within :meth:`budget`. A *minimal* attack, whose budget is None,
+    searches for the smallest perturbation that fools the model.
 
     Attributes:
-        access: What it needs of the model: its ``gradients``, its ``scores`` (logits), its ``labels`` alone (the class
-            of the largest logit), or ``nothing``, such as random noise; a property where it depends on the parameters.
-            An attack with less access that does better than those with more tells of masked gradients. Attacks that
-            need no more than labels run on models that give probabilities, or labels in one-hot form.
+        access: What the attack needs from the model: ``gradients``, ``scores`` (logits), ``labels`` (only the class of
+            the largest logit), or ``nothing``, such as random noise. Make it a property if it depends on the
+            parameters. If an attack with less access beats those with more, gradients are probably masked. Attacks that
+            need only labels also run on models that return probabilities or one-hot labels.
     """
 
     access: ClassVar[Access] = "gradients"
@@ -59,42 +61,45 @@ class Attack(Component):
         Args:
             model: Classifier in eval mode, images in [0, 1] to logits of shape (batch, classes). Its
                 parameters need no gradient; its inputs may.
-            images: Clean images, float32 in [0, 1], shape (batch, channels, height, width). Not to be changed.
+            images: Clean images, float32 in [0, 1], shape (batch, channels, height, width). Do not change them.
             labels: True labels, int64, shape (batch,).
             rng: The samples' random streams; the only source of randomness an attack may use.
 
         Returns:
-            Adversarial images, of the images' shape and dtype, finite and in [0, 1], within the budget
-            where there is one. A minimal attack returns the clean image where it found nothing: the
-            harness counts that sample as not fooled.
+            Adversarial images, of the images' shape and dtype, finite and in [0, 1], and within the budget
+            if there is one. A minimal attack that fails on a sample returns its clean image; the harness
+            counts that sample as not fooled.
         """
 
     def run_with_notes(
         self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
     ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
-        """Attacks one batch and tells what it knows of each sample; what the harness calls.
+        """Attacks one batch and reports details of each sample. The harness calls this method.
 
-        An attack that consists of several overrides it, to tell which of them fooled each sample.
+        An ensemble of attacks overrides it, to report which of its attacks fooled each sample.
 
         Returns:
-            What :meth:`run` returns; and notes, each of shape (batch,): ``component``, the place in
-            :meth:`component_names` of the one that fooled the sample, int8, -1 where none did.
+            The adversarial images of :meth:`run`, and a mapping of notes, each of shape (batch,). ``component`` is
+            the index in :meth:`component_names` of the attack that fooled the sample, int8, or -1 if none did.
         """
         return self.run(model, images, labels, rng), {}
 
     def component_names(self) -> tuple[str, ...]:
-        """The names of the attacks that this one consists of; empty where it is one."""
+        """Names of the attacks in this ensemble; empty for a single attack."""
         return ()
 
     def component_access(self) -> tuple[Access, ...]:
-        """What each of them needs of the model, in the order of :meth:`component_names`; see :attr:`access`."""
+        """What each attack of the ensemble needs from the model, in the order of :meth:`component_names`.
+
+        See :attr:`access`.
+        """
         return (self.access,) * len(self.component_names())
 
     def budget(self) -> Budget | None:
-        """The budget, or None for a minimal attack. The harness checks every image against it."""
+        """The budget, or None for a minimal attack. The harness checks that every image respects it."""
         return None
 
-    def minimises(self) -> Norm | None:
+    def minimized_norm(self) -> Norm | None:
         """The norm that a minimal attack keeps small, in which leaderboards show its median distortion.
 
         None where it is another or unknown. A budget attack is not asked.
@@ -102,5 +107,5 @@ class Attack(Component):
         return None
 
     def passes(self) -> int | None:
-        """About how many forward-and-backward passes an image takes, for the forecast; None where unknown."""
+        """Approximate number of forward and backward passes per image, for the time estimate; None if unknown."""
         return None

@@ -1,4 +1,4 @@
-"""State dicts from files of the user's own, of which nothing is ever run."""
+"""Reading state dicts from the user's own files, without running any code in them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from advbench.api.names import fitted
+from advbench.api.state_dict_names import match_names
 from advbench.errors import WeightsError, describe
 
-__all__ = ["fill", "read_state_dict"]
+__all__ = ["load_state", "read_state_dict"]
 
 _WRAPPERS = (
     "state_dict",
@@ -31,27 +31,27 @@ _WRAPPERS = (
     "ema_state_dict",
     "ema",
 )
-"""Under which keys training scripts put the weights, beside optimisers and epochs; the first that is there counts."""
+"""Keys under which training scripts store the weights, beside optimisers and epochs; the first one present is used."""
 
 _VALUES = ("_extra_state", "_packed_params", ".dtype")
-"""How the names of entries end that may be no tensors: extra state, and what quantised layers keep."""
+"""Name endings of entries that need not be tensors: extra state, and the values that quantised layers store."""
 
 
 def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
-    """Reads the weights in a ``.safetensors`` file, or in what ``torch.save`` made of a state dict.
+    """Reads the weights in a ``.safetensors`` file, or in a state dict saved by ``torch.save``.
 
-    A state dict under one of the usual keys of a training checkpoint is found, and the names that
-    ``torch.nn.DataParallel`` and ``torch.compile`` give lose their beginning.
+    The state dict may stand under one of the usual keys of a training checkpoint. The prefixes that
+    ``torch.nn.DataParallel`` and ``torch.compile`` add to names are removed.
 
     Args:
         path: The file.
 
     Returns:
-        The tensors by name, on the CPU; of quantised layers plain values, too.
+        The tensors by name, on the CPU; for quantised layers also plain values.
 
     Raises:
-        WeightsError: There is no such file, it is damaged, or holds anything but tensors and plain values: a pickle
-            could run code, and nothing of it is run.
+        WeightsError: The file is missing or damaged, or holds anything but tensors and plain values. A pickle could
+            run code, so it is read without running any.
     """
     state = _read(path)
     plain = {name.replace("_orig_mod.", ""): tensor for name, tensor in state.items()}
@@ -61,7 +61,7 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    """The state dict under the names that it has."""
+    """Reads the state dict with the names that the file gives."""
     if not path.is_file():
         raise WeightsError(f"weights {path}: no such file; give the path of a state dict")
     content = _safetensors(path) if path.suffix == ".safetensors" else _saved(path)
@@ -71,29 +71,37 @@ def _read(path: Path) -> Mapping[str, Any]:
             break
         content = inner[0]
     if not isinstance(content, Mapping) or not content:
-        raise WeightsError(f"weights {path} hold {type(content).__name__}, no state dict; {_REMEDY}")
+        raise WeightsError(f"weights {path} hold {type(content).__name__}, not a state dict; {_REMEDY}")
     for name, value in content.items():
         known = isinstance(value, torch.Tensor) or str(name).endswith(_VALUES)
         if not isinstance(name, str) or not known:
-            raise WeightsError(f"weights {path}: {name!r} is no tensor, so that this is no state dict; {_REMEDY}")
+            raise WeightsError(f"weights {path}: {name!r} is not a tensor, so this is not a state dict; {_REMEDY}")
     return content
 
 
 _REMEDY = "save torch.save(network.state_dict(), FILE), or a .safetensors file"
 
 
-def fill(network: torch.nn.Module, path: Path) -> torch.nn.Module:
-    """Gives a network the weights of a file; takes and raises as :func:`read_state_dict`.
+def load_state(network: torch.nn.Module, path: Path) -> torch.nn.Module:
+    """Loads the weights of a file into a network.
 
-    Names may differ from the network's by what wrappers put before them, such as ``module.`` or ``model.``.
+    Takes the same files as :func:`read_state_dict`. Names may differ from the network's by the prefix of a wrapper,
+    such as ``module.`` or ``model.``.
+
+    Args:
+        network: The network; its weights are replaced.
+        path: The file.
+
+    Returns:
+        The same network.
 
     Raises:
-        WeightsError: The weights are another network's, too.
+        WeightsError: As for :func:`read_state_dict`, or the weights belong to another network.
     """
     state = _read(path)
-    named: Mapping[str, Any] = fitted(state, network)
+    named: Mapping[str, Any] = match_names(state, network)
     if named.keys() == state.keys():
-        named = state  # with the versions of its layers, by which old ones are read
+        named = state  # unlike a copy, it carries the layers' versions, which torch needs to read old state dicts
     try:
         network.load_state_dict(named)
     except Exception as error:
@@ -112,18 +120,18 @@ def _safetensors(path: Path) -> dict[str, torch.Tensor]:
 
 def _saved(path: Path) -> Any:
     try:
-        with warnings.catch_warnings():  # of old pickles, which are refused anyway
+        with warnings.catch_warnings():  # torch warns about old pickles, which are refused anyway
             warnings.simplefilter("ignore", UserWarning)
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
-            f"weights {path} hold more than tensors, or no torch.save file at all; loading them could run code, so "
-            f"nothing of them was run; {_REMEDY}"
+            f"weights {path} hold more than tensors, or are not a torch.save file; loading them could run code, so "
+            f"they were not loaded; {_REMEDY}"
         ) from error
     except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         if "TorchScript" in str(error):
             raise WeightsError(
-                f"weights {path} are a whole network of torch.jit.save, whose program is not run as weights; "
+                f"weights {path} are a whole network saved by torch.jit.save, not a state dict; "
                 f"give it as torch-module:build={path}, or {_REMEDY}"
             ) from error
         raise WeightsError(f"weights {path} cannot be read ({describe(error)}); {_REMEDY}") from error

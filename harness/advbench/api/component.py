@@ -19,19 +19,19 @@ __all__ = ["Component", "closest"]
 
 @dataclasses.dataclass(frozen=True)
 class Component(abc.ABC):
-    """What attacks, defenses, models, datasets, executors and reporters have in common.
+    """Base class of attacks, defenses, models, datasets, executors and reporters.
 
-    Subclasses are decorated with ``@dataclass(frozen=True)``; each of their fields, declared with
-    :func:`~advbench.api.param`, is a parameter. Two components are equal when their class and
-    parameters are.
+    Decorate subclasses with ``@dataclass(frozen=True)``. Each field declared with
+    :func:`~advbench.api.param` is a parameter. Two components are equal if their class and
+    parameters are equal.
 
     Attributes:
-        name: What users write in a spec: lower case, digits, ``-``, ``_`` and ``.``, beginning with a letter.
-        source: Where the method is published: authors, year, section; shown by ``advbench info``.
-        depends_on: Distributions whose versions shape the outcome; they become part of every key.
-        self_contained: Whether the answers of a model, defense or attack follow from its code, parameters and weights
-            alone. Of others, a few answers are stored with the results, which are used again only where the component
-            still answers so. A class that another package derives does not inherit it.
+        name: The name in specs: lower-case letters, digits, ``-``, ``_`` and ``.``; the first character is a letter.
+        source: The publication of the method: authors, year, section. ``advbench info`` shows it.
+        depends_on: Names of the distributions whose versions affect the results. The versions are part of every key.
+        self_contained: Whether the output of a model, defense or attack depends only on its code, parameters and
+            weights. For other components, a few outputs are stored with the results, and stored results are reused only
+            while the component still gives these outputs. Subclasses in other packages do not inherit it.
     """
 
     name: ClassVar[str]
@@ -40,7 +40,7 @@ class Component(abc.ABC):
     self_contained: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        """Checks every parameter; a subclass that adds checks across parameters calls this first."""
+        """Checks every parameter. A subclass that checks parameters against each other calls this method first."""
         for parameter in field_parameters(type(self)):
             value = parameter.check(getattr(self, parameter.name))
             object.__setattr__(self, parameter.name, value)
@@ -50,14 +50,14 @@ class Component(abc.ABC):
         """The parameters that this component takes.
 
         Args:
-            given: What the user gave, as text. Only a component whose parameters depend on it looks.
+            given: The user's parameters, as text; for components whose set of parameters depends on them.
         """
         del given
         return field_parameters(cls)
 
     @classmethod
     def from_text(cls, given: Mapping[str, str]) -> Self:
-        """Builds the component from parameters as a spec writes them.
+        """Builds the component from parameters as written in a spec.
 
         Raises:
             ParameterError: A parameter is unknown, malformed, out of range or missing.
@@ -70,7 +70,7 @@ class Component(abc.ABC):
 
     @classmethod
     def parse(cls, given: Mapping[str, str]) -> dict[str, Value]:
-        """Reads parameters as a spec writes them.
+        """Converts parameters as written in a spec to values.
 
         Raises:
             ParameterError: A parameter is unknown, malformed or out of range.
@@ -89,16 +89,17 @@ class Component(abc.ABC):
         return cls(**values)
 
     def values(self) -> dict[str, Value]:
-        """All parameters with their values, defaults included: what keys and full specs are made of."""
+        """All parameters with their values, including defaults. Keys and full specs are made from them."""
         return {parameter.name: getattr(self, parameter.name) for parameter in field_parameters(type(self))}
 
     def code_modules(self) -> tuple[str, ...]:
-        """Names of imported modules whose code shapes the outcome, beside those of its class; keys cover them.
+        """Names of further imported modules whose code affects the results and so belongs to the keys.
 
-        A component that calls code of the user's, such as a network of a file that a parameter names, tells them.
+        The modules of the component's class need not be named. Override this method in a component that calls the
+        user's code, such as a network defined in a file that a parameter names.
 
         Raises:
-            UsageError: What the parameters name cannot be used.
+            UsageError: The file or module that a parameter names cannot be used.
         """
         return ()
 
@@ -106,11 +107,11 @@ class Component(abc.ABC):
     def summary(cls) -> str:
         """The first line of the class's docstring."""
         doc = cls.__dict__.get("__doc__") or ""
-        # A dataclass without a docstring is given its signature as one.
+        # dataclass gives a class without a docstring its signature as docstring.
         return "" if doc.startswith(f"{cls.__name__}(") else doc.strip().partition("\n")[0]
 
 
 def closest(name: str, names: Mapping[str, object] | list[str]) -> str:
-    """A suggestion such as ``did you mean 'jpeg'?``, or nothing where no name is near."""
-    near = difflib.get_close_matches(name.lower(), list(names), n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else ""
+    """A suggestion such as ``did you mean 'jpeg'?``, or an empty text if no name is similar."""
+    matches = difflib.get_close_matches(name.lower(), list(names), n=1, cutoff=0.5)
+    return f"did you mean {matches[0]!r}?" if matches else ""

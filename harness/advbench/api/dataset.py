@@ -7,30 +7,30 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar
-
-import numpy as np
-import torch
+from typing import TYPE_CHECKING, ClassVar
 
 from advbench.api.component import Component
 from advbench.errors import DataError
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["DataSources", "Dataset", "LabelledImages"]
 
 
 def _silent(message: str) -> None:
-    """Drops a message."""
+    """Ignores a message."""
 
 
 @dataclasses.dataclass(frozen=True)
 class DataSources:
-    """Where datasets may look for their files.
+    """Where datasets look for their files.
 
     Attributes:
-        cache_dir: Folder for what was downloaded and decoded; created when first written to.
-        data_dir: The user's own folder (``--data-dir``), looked at first; None where not given.
-        download: Whether anything may be downloaded.
-        announce: Called with one line before anything slow, such as a download.
+        cache_dir: Folder for downloaded and decoded files; created at the first write.
+        data_dir: The user's own folder (``--data-dir``), searched first; None if not given.
+        download: Whether downloads are allowed.
+        announce: Called with a one-line message before slow work, such as a download.
     """
 
     cache_dir: Path
@@ -41,12 +41,12 @@ class DataSources:
 
 @dataclasses.dataclass(frozen=True)
 class LabelledImages:
-    """Labelled images with their stable sample ids.
+    """Images with labels and stable sample ids.
 
     Attributes:
         images: uint8 in [0, 255] or float32 in [0, 1], shape (n, channels, height, width).
         labels: int64, shape (n,).
-        ids: int64, shape (n,), ascending, no two equal.
+        ids: int64, shape (n,), ascending and unique.
     """
 
     images: torch.Tensor
@@ -57,11 +57,19 @@ class LabelledImages:
         return len(self.ids)
 
     def take(self, ids: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The images (float32 in [0, 1]) and labels of these sample ids, in this order.
+        """Selects samples by id.
+
+        Args:
+            ids: Sample ids, in any order.
+
+        Returns:
+            Images, float32 in [0, 1], and labels, in the order of the ids.
 
         Raises:
-            DataError: An id is not there.
+            DataError: The dataset has no sample with one of the ids.
         """
+        import torch
+
         wanted = torch.as_tensor(list(ids), dtype=torch.int64)
         positions = torch.searchsorted(self.ids, wanted).clamp(max=max(len(self.ids) - 1, 0))
         if not torch.equal(self.ids[positions], wanted):
@@ -73,13 +81,17 @@ class LabelledImages:
         return images, self.labels[positions]
 
     def without(self, others: LabelledImages) -> LabelledImages:
-        """These without the images that are also among the others, found by their pixels; ids are kept."""
+        """Removes the images that also occur in another set, by comparing pixels. The ids of the others are kept."""
+        import torch
+
         excluded = {image.tobytes() for image in others.images.numpy()}
         keep = torch.tensor([image.tobytes() not in excluded for image in self.images.numpy()], dtype=torch.bool)
         return LabelledImages(self.images[keep], self.labels[keep], self.ids[keep])
 
     def digest(self) -> str:
         """SHA-256 over images, labels and ids."""
+        import numpy as np
+
         sha = hashlib.sha256()
         for tensor in (self.images, self.labels, self.ids):
             array = tensor.contiguous().numpy()
@@ -93,9 +105,9 @@ class Dataset(Component):
     """Labelled images; every image has a stable integer sample id.
 
     Attributes:
-        image_shape: (channels, height, width); a property where it depends on the parameters.
-        num_classes: How many classes; labels run from 0; as above.
-        class_names: What reports call the classes, a text each in the order of the labels, or None; as above.
+        image_shape: (channels, height, width). A property if it depends on the parameters.
+        num_classes: Number of classes; labels are 0 to num_classes - 1. May be a property.
+        class_names: Names of the classes in reports, in the order of the labels, or None. May be a property.
     """
 
     image_shape: ClassVar[tuple[int, int, int]]
@@ -104,32 +116,32 @@ class Dataset(Component):
 
     @abstractmethod
     def ids(self) -> Sequence[int]:
-        """The sample ids, ascending, known without reading the images."""
+        """The sample ids, ascending. Must not need to read the images."""
 
     @abstractmethod
     def load(self, sources: DataSources) -> LabelledImages:
-        """Reads the dataset, downloading it first where it must and may.
+        """Reads the dataset. Downloads it first if it is not there and downloads are allowed.
 
         Raises:
-            DataError: It is nowhere to be had, or what is there is damaged; the message says what to do.
+            DataError: The dataset is not available or is damaged; the message says what to do.
         """
 
     def digest(self, sources: DataSources) -> str:
-        """SHA-256 that stands for the content; a part of every key.
+        """SHA-256 of the content; a part of every key.
 
-        A dataset whose content is fixed returns a recorded digest, which its :meth:`load` verifies, so
-        that stored results are found without reading it. By default the dataset is read.
+        By default this reads the dataset. A dataset with fixed content should return a recorded digest, which its
+        :meth:`load` verifies, so that stored results can be looked up without reading the data.
         """
         return self.load(sources).digest()
 
     def notes(self) -> Sequence[str]:
-        """What users should know of the data, such as files that were left out: sentences of one line each.
+        """Remarks for users, such as which files were skipped; one line each.
 
-        They stand on stderr when a run begins, and in its results.
+        They are printed on stderr at the start of a run and stored in its results.
         """
         return ()
 
     def location(self, sources: DataSources) -> str | None:
-        """Where the dataset lies without any download, in words; None where it must be downloaded."""
+        """Where the dataset is available without a download, in words; None if it must be downloaded."""
         del sources
         return f"read by {type(self).__name__}"

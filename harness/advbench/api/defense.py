@@ -6,6 +6,7 @@ import dataclasses
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
+from advbench._deprecated import renamed_members
 from advbench.api.component import Component
 
 if TYPE_CHECKING:
@@ -16,14 +17,15 @@ if TYPE_CHECKING:
 __all__ = ["Defense"]
 
 
+@renamed_members("0.2", "0.4", misfit="incompatibility")
 @dataclasses.dataclass(frozen=True)
 class Defense(Component):
-    """Transforms images before the model sees them.
+    """Transforms images before the model classifies them.
 
     Attributes:
-        identity: Whether it leaves every image as it is: the undefended baseline.
-        differentiable: Whether autograd can go through :meth:`apply` itself. Adaptive attacks then do, and
-            :meth:`approximation` is not asked.
+        identity: Whether the defense returns every image unchanged, as the undefended baseline does.
+        differentiable: Whether autograd can differentiate :meth:`apply`. Adaptive attacks then use its gradient and do
+            not call :meth:`approximation`.
     """
 
     identity: ClassVar[bool] = False
@@ -34,33 +36,34 @@ class Defense(Component):
         """Transforms one batch.
 
         Args:
-            images: float32 in [0, 1], shape (batch, channels, height, width), on any device. Not to be changed.
+            images: float32 in [0, 1], shape (batch, channels, height, width), on any device. Do not change them.
             rng: The samples' random streams; the only source of randomness a defense may use.
 
         Returns:
-            Images of the same shape, dtype and device, finite, and of the same scale: in about [0, 1]. The
-            model is given them as they are; more than .5 outside, or 20 where it is stochastic, is an error.
+            Images of the same shape, dtype and device, finite, and approximately in [0, 1]. They are passed to the
+            model without clipping. A pixel more than 0.5 outside [0, 1] is an error; for stochastic defenses, more
+            than 20.
         """
 
     def approximation(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
-        """A differentiable stand-in for :meth:`apply`, whose gradient adaptive attacks take for its own (BPDA).
+        """A differentiable approximation of :meth:`apply`, for the backward pass of adaptive attacks (BPDA).
 
-        The forward pass of an adaptive attack is always ``apply``. The identity, which this is unless a defense
-        knows better, serves wherever the transformed image is near the image.
+        The forward pass of an adaptive attack is always ``apply``. The default is the identity, which is adequate
+        where the transformed image is close to the original.
 
         Args:
-            images: As for :meth:`apply`; a gradient may be asked through them.
-            rng: Streams that draw the same numbers as those that ``apply`` is given.
+            images: As for :meth:`apply`; they may require a gradient.
+            rng: Streams that draw the same numbers as those passed to ``apply``.
 
         Returns:
-            Images of the same shape, dtype and device, through which autograd finds its way to ``images``.
+            Images of the same shape, dtype and device, connected to ``images`` in the autograd graph.
 
         Source: Athalye, Carlini and Wagner 2018, Obfuscated Gradients Give a False Sense of Security, section 4.1.
         """
         del rng
         return images
 
-    def misfit(self, image_shape: tuple[int, int, int]) -> str:
+    def incompatibility(self, image_shape: tuple[int, int, int]) -> str:
         """Why images of this shape cannot be transformed.
 
         Asked before anything else; cells of a dataset whose images do not fit are skipped with this reason.
@@ -76,13 +79,13 @@ class Defense(Component):
 
     @property
     def stochastic(self) -> bool:
-        """Whether two applications to the same image may differ in anything but their streams."""
+        """Whether the output depends on random numbers, so that two calls on one image may differ."""
         return False
 
     def weights_digest(self) -> str | None:
-        """SHA-256 of trained weights that the defense uses, or None; a part of every key.
+        """SHA-256 of the trained weights that the defense uses, or None; a part of every key.
 
         Raises:
-            WeightsError: The weights are missing or damaged; the message names the command that makes them.
+            WeightsError: The weights are missing or damaged; the message names the command that creates them.
         """
         return None

@@ -1,4 +1,4 @@
-"""The contract of executors: where and how many at a time the tasks of a matrix run."""
+"""The contract of executors, which run the tasks of a matrix in this process, in others or on a cluster."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ _taint = ""
 
 
 def process_taint() -> str:
-    """What a component has changed for this whole process; empty where none has.
+    """What a component has changed in this process, in words; empty if nothing.
 
-    A worker process that is tainted computes nothing else. An executor looks after each task and takes a fresh process
-    in its place, once it has what the task returned; where it does not, the worker puts off all further tasks.
+    A tainted worker process must not compute anything else. An executor should check this after each task and, when it
+    has the task's result, replace the process. If the executor does not, the worker refuses all further tasks.
     """
     return _taint
 
 
 def taint_process(reason: str) -> None:
-    """QueryLog that this process must not compute anything else; the first reason stays."""
-    global _taint  # noqa: PLW0603  it is a matter of the process
+    """Records that this process must not compute anything else; the first reason is kept."""
+    global _taint  # noqa: PLW0603  the process itself is tainted
     _taint = _taint or reason
 
 
 class WorkerLostError(Exception):
-    """What the future of a task holds whose worker died; the pool goes on with other workers.
+    """The exception in the future of a task whose worker died; the pool continues with other workers.
 
     Args:
-        message: How it died.
+        message: How the worker died.
         killed: Whether another process killed it.
-        final: Whether the pool has tried other workers itself, and there is no use in trying yet another.
+        final: Whether the pool has already retried the task on other workers, so that the caller should not retry it.
     """
 
     def __init__(self, message: str, *, killed: bool = False, final: bool = False) -> None:
@@ -49,17 +49,21 @@ class WorkerLostError(Exception):
 class Executor(Component):
     """Opens a pool that runs the tasks of a matrix.
 
-    A task is a module-level function with plain data in and plain data out; workers load plugins
+    A task is a module-level function whose arguments and result are plain data. Workers load plugins
     themselves and write to the store. A worker runs one task at a time.
 
     Attributes:
-        in_process: Whether tasks run in this process, so that none can be ended but with it.
+        in_process: Whether tasks run in this process, so that a task cannot be stopped on its own.
     """
 
     in_process: ClassVar[bool] = False
 
     def check(self, jobs: int) -> None:
-        """Raises UsageError when it cannot run so many tasks at a time; called before any work."""
+        """Checks that the executor can run this many tasks at a time; called before any work.
+
+        Raises:
+            UsageError: It cannot.
+        """
         del jobs
 
     @abstractmethod
@@ -67,27 +71,28 @@ class Executor(Component):
         """Opens a pool for this many tasks at a time; the harness shuts it down.
 
         Args:
-            jobs: How many tasks.
-            gpus: How many GPUs the workers share; each is to see one of them, as its only device. 0 where tasks
-                need none, or are told which to use.
+            jobs: Number of tasks at a time.
+            gpus: Number of GPUs that the workers share; each worker must see one of them as its only device. 0 if
+                tasks need no GPU, or specify which one they use.
 
         Raises:
-            UsageError: There can be no such pool, such as of a scheduler that is not there.
+            UsageError: The pool cannot be opened, for example because the scheduler is not reachable.
         """
 
     def slots(self, pool: FuturesExecutor, jobs: int) -> int:
-        """How many tasks the pool runs at a time now; of the pool of a cluster that may change."""
+        """How many tasks the pool can run at a time now. For the pool of a cluster this may change."""
         del pool
         return jobs
 
     def everywhere(self, pool: FuturesExecutor, function: Callable[..., Any], *args: Any) -> Mapping[str, Any]:
-        """Calls a module-level function in every worker of the pool; what each returns, by the worker's name.
+        """Calls a module-level function in every worker of the pool.
 
-        Empty where there are no workers but this process.
+        Returns:
+            The results by the worker's name; empty if this process is the only worker.
         """
         del pool, function, args
         return {}
 
     def abandon(self, pool: FuturesExecutor) -> None:
-        """Gives up what the pool is doing, as when the user interrupts; must not wait for running tasks."""
+        """Cancels all work of the pool, for example when the user interrupts. Must not wait for running tasks."""
         pool.shutdown(wait=False, cancel_futures=True)

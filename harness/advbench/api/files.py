@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Writing files atomically: a file is either complete or unchanged."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ __all__ = ["replace_atomically", "sha256_file", "write_atomically"]
 
 @contextlib.contextmanager
 def replace_atomically(path: Path, *, temporary: Path | None = None) -> Iterator[Path]:
-    """Gives a temporary path to write to; on success it becomes ``path``.
+    """Yields a temporary path to write to, which is renamed to ``path`` on success.
 
-    The new content reaches the disk before it takes the name, and an error, a full disk or a kill leaves
-    what was at ``path`` before.
+    The content is synced to disk before the rename. After an error, a full disk or a kill, the old content of ``path``
+    is still there.
 
     Args:
         path: The file.
-        temporary: With what the temporary path begins, on the same file system; else it is beside ``path``.
+        temporary: Prefix of the temporary path, on the same file system; by default in the folder of ``path``.
     """
-    path = path.resolve()  # a link stays a link, to the new content
+    path = path.resolve()  # a symbolic link remains, and its target gets the new content
     path.parent.mkdir(parents=True, exist_ok=True)
     mode = path.stat().st_mode & 0o7777 if path.exists() else 0o666 & ~_umask()
     folder, prefix = (path.parent, f".{path.name[:40]}.") if temporary is None else (temporary.parent, temporary.name)
     folder.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=folder, prefix=prefix, suffix=".tmp")
     os.close(descriptor)
-    made = Path(name)
+    written = Path(name)
     try:
-        yield made
-        with made.open("rb") as file:
+        yield written
+        with written.open("rb") as file:
             os.fsync(file.fileno())
-        made.chmod(mode)
-        made.replace(path)
+        written.chmod(mode)
+        written.replace(path)
         _sync_folder(path.parent)
     except BaseException:
-        made.unlink(missing_ok=True)
+        written.unlink(missing_ok=True)
         raise
 
 
 def write_atomically(path: Path, content: bytes, *, temporary: Path | None = None) -> None:
-    """Writes a whole file, or leaves what was there before; see :func:`replace_atomically`."""
-    with replace_atomically(path, temporary=temporary) as made:
-        made.write_bytes(content)
+    """Writes a complete file, or leaves the old one on error; see :func:`replace_atomically`."""
+    with replace_atomically(path, temporary=temporary) as written:
+        written.write_bytes(content)
 
 
 def sha256_file(path: Path) -> str:
@@ -59,14 +59,14 @@ def sha256_file(path: Path) -> str:
 
 
 def _umask() -> int:
-    """The process's umask, which mkstemp's private mode leaves out of account."""
+    """The umask of the process, which mkstemp ignores."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes a rename durable where the system lets folders be synced."""
+    """Makes a rename durable, on systems that can sync folders."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

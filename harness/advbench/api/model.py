@@ -16,12 +16,12 @@ __all__ = ["Model"]
 
 @dataclasses.dataclass(frozen=True)
 class Model(Component):
-    """A classifier: images in [0, 1] to logits, its normalisation inside it.
+    """A classifier that maps images in [0, 1] to logits. Normalisation of the input belongs inside the model.
 
     Attributes:
-        image_shape: (channels, height, width) that it takes, or None where it takes any; a property where it depends on
-            the parameters.
-        num_classes: How many logits it gives, or None where at least as many as the dataset has classes; as above.
+        image_shape: The (channels, height, width) that it accepts, or None for any. A property if it depends on the
+            parameters.
+        num_classes: Number of logits, or None for at least as many as the dataset has classes. May be a property.
     """
 
     image_shape: ClassVar[tuple[int, int, int] | None]
@@ -33,16 +33,16 @@ class Model(Component):
 
         Returns:
             A module that maps float32 images in [0, 1], shape (batch, *image_shape), to logits, shape
-            (batch, num_classes), as :class:`advbench.api.Float32Network` finds them. The harness moves it to the
-            device, puts it in eval mode and freezes it.
+            (batch, num_classes), or to an output in which :class:`advbench.api.Float32Network` finds the logits. The
+            harness moves the module to the device, sets it to eval mode and freezes it.
 
         Raises:
-            WeightsError: The weights are missing or damaged; the message names the command that makes them.
+            WeightsError: The weights are missing or damaged; the message names the command that creates them.
         """
 
     @abstractmethod
     def weights_digest(self) -> str:
-        """SHA-256 of the weights that :meth:`load` uses, without building the network; a part of every key.
+        """SHA-256 of the weights that :meth:`load` uses; a part of every key. Should not build the network.
 
         Raises:
             WeightsError: The weights are missing or damaged.

@@ -1,4 +1,4 @@
-"""Python files and import paths of the user's own, to modules and what is in them."""
+"""Importing the user's own Python files and objects by path."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from advbench.api.neighbours import Source, folder_of
+from advbench.api.local_imports import LocalLoader, folder_of
 from advbench.errors import UsageError, describe
 
 __all__ = ["find_object", "import_file"]
 
 
 def import_file(file: Path) -> ModuleType:
-    """Imports a single Python file under a name that no installed module has; whatever it raises goes up.
+    """Imports a single Python file under a name that no installed module has.
 
-    The file is read anew where it was imported before. What it imports is looked for beside it first, as Python does
-    for a file that it runs; modules that were found there and have changed since are imported anew, too.
+    The file is read again if it was imported before. Its imports are searched for in its folder first, as when Python
+    runs the file. Modules of that folder that have changed since their import are imported again, too.
 
     Raises:
         UsageError: There is no such file, or its name does not end in ``.py``.
+        Exception: Whatever the file raises.
     """
     file = file.resolve()
     if not file.is_file() or file.suffix != ".py":
@@ -33,7 +34,7 @@ def import_file(file: Path) -> ModuleType:
     name = f"_advbench_file_{file.stem}_{digest}"
     folder = folder_of(file)
     folder.forget_changed()
-    spec = importlib.util.spec_from_file_location(name, file, loader=Source(folder, name, str(file)))
+    spec = importlib.util.spec_from_file_location(name, file, loader=LocalLoader(folder, name, str(file)))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -43,21 +44,24 @@ def import_file(file: Path) -> ModuleType:
 
 
 def find_object(path: str) -> tuple[Any, str]:
-    """What ``FILE.py:NAME`` or ``package.module:NAME`` stands for, and the name of the module that it is in.
+    """Imports the object that ``FILE.py:NAME`` or ``package.module:NAME`` names.
+
+    Returns:
+        The object, and the name of its module.
 
     Raises:
-        UsageError: The text has another form, there is no such file or module, importing it raises, or it has no such
-            name; in one line.
+        UsageError: The text has another form, there is no such file or module, importing it raises, or the module has
+            no such name.
     """
-    place, _, name = path.rpartition(":")
-    if not place or not name.isidentifier():
+    source, _, name = path.rpartition(":")
+    if not source or not name.isidentifier():
         raise UsageError(f"{path}: must be FILE.py:NAME or package.module:NAME")
     try:
-        module = import_file(Path(place).expanduser()) if place.endswith(".py") else importlib.import_module(place)
+        module = import_file(Path(source).expanduser()) if source.endswith(".py") else importlib.import_module(source)
     except UsageError:
         raise
     except (Exception, SystemExit) as error:
-        raise UsageError(f"{path}: importing {place} raises {describe(error)}; mend that") from error
+        raise UsageError(f"{path}: importing {source} raises {describe(error)}; fix that") from error
     if not hasattr(module, name):
-        raise UsageError(f"{path}: {place} defines no {name!r}")
+        raise UsageError(f"{path}: {source} defines no {name!r}")
     return getattr(module, name), module.__name__

@@ -1,6 +1,6 @@
-"""Parameters: what a component's dataclass fields say about themselves.
+"""Parameters of components, declared as dataclass fields.
 
-A field declared with :func:`param` carries its help, bounds and choices. The command line's syntax, the
+A field declared with :func:`param` carries its help text, bounds and choices. The syntax of specs, the
 checks, ``advbench info`` and every key of the store are derived from it.
 """
 
@@ -17,7 +17,7 @@ from advbench.errors import ParameterError
 __all__ = ["Parameter", "Value", "field_parameters", "format_value", "param"]
 
 Value: TypeAlias = "int | float | bool | str | None"
-"""What a parameter may hold."""
+"""Types of a parameter's value."""
 
 T = TypeVar("T")
 
@@ -59,16 +59,16 @@ def param(
     below: float | None = None,
     choices: tuple[Value, ...] | None = None,
 ) -> Any:
-    """Declares a component's parameter, in place of a dataclass field's default.
+    """Declares a parameter of a component. Use it as the default of a dataclass field.
 
     Args:
-        default: The value when the user gives none; without it, the user has to give one. Its type is the field's
-            annotation: ``int``, ``float``, ``bool`` or ``str``, each optionally ``| None``.
+        default: The default value. Without it, users must give a value. The field's annotation sets the type:
+            ``int``, ``float``, ``bool`` or ``str``, each optionally ``| None``.
         help: One line that says what the parameter does, with its unit.
-        min: Smallest value allowed, itself included.
-        max: Largest value allowed, itself included.
-        above: Value that must be exceeded.
-        below: Value that must not be reached.
+        min: Smallest value allowed (inclusive).
+        max: Largest value allowed (inclusive).
+        above: Exclusive lower bound.
+        below: Exclusive upper bound.
         choices: The only values allowed.
 
     Returns:
@@ -83,17 +83,17 @@ class Parameter:
     """One parameter of one component.
 
     Attributes:
-        name: Field name, the key in a spec.
+        name: Name of the field, and the key in a spec.
         type: ``int``, ``float``, ``bool`` or ``str``.
         optional: Whether ``none`` is allowed.
-        default: Value when none is given.
-        help: One line for people.
+        default: Default value.
+        help: One line that says what the parameter does.
         min: Smallest value allowed, or None.
         max: Largest value allowed, or None.
         above: Exclusive lower bound, or None.
         below: Exclusive upper bound, or None.
         choices: The only values allowed, or None.
-        required: Whether a value must be given, the default being none at all.
+        required: Whether users must give a value because there is no default.
     """
 
     name: str
@@ -109,12 +109,12 @@ class Parameter:
     required: bool = False
 
     def parse(self, text: str) -> Value:
-        """Turns a spec's text into a value of this parameter's type.
+        """Converts text from a spec to a value of this parameter's type.
 
-        Numbers may be fractions (``8/255``) or in scientific notation; ``none`` is the absent value.
+        Numbers may be fractions (``8/255``) or use scientific notation. ``none`` stands for None.
 
         Raises:
-            ParameterError: The text is not of the type, or the value not allowed.
+            ParameterError: The text is not of the type, or the value is not allowed.
         """
         lowered = text.lower()
         if self.optional and lowered == "none":
@@ -132,7 +132,7 @@ class Parameter:
         return self.check(number)
 
     def check(self, value: object) -> Value:
-        """Checks a value and returns it in its canonical type (a whole number as float for a float).
+        """Checks a value and returns it in its canonical type; for example, 1 becomes 1.0 for a float parameter.
 
         Raises:
             ParameterError: The value has the wrong type or is not allowed.
@@ -149,14 +149,14 @@ class Parameter:
         return converted
 
     def _convert(self, value: object) -> int | float | bool | str:
-        """The value in this parameter's own type; a whole float serves as an int and an int as a float."""
+        """Converts a value to this parameter's type: an integral float to int, and an int to float."""
         wanted = _TYPES[self.type]
         if isinstance(value, (bool, str)):
             if type(value) is wanted:
                 return value
-        elif isinstance(value, (int, float)) and abs(value) < _HUGE:  # NaN is not
+        elif isinstance(value, (int, float)) and abs(value) < _HUGE:  # False for NaN
             if wanted is float:
-                return float(value) + 0.0  # -0.0 is 0.0
+                return float(value) + 0.0  # -0.0 becomes 0.0
             if wanted is int and float(value).is_integer():
                 return int(value)
         raise self._error(value)
@@ -170,7 +170,7 @@ class Parameter:
         )
 
     def allowed(self) -> str:
-        """What the parameter takes, in words: ``a whole number from 1 to 100``."""
+        """The allowed values, in words, such as ``a whole number from 1 to 100``."""
         if self.choices is not None:
             text = "one of " + ", ".join(format_value(choice) for choice in self.choices)
         else:
@@ -178,7 +178,7 @@ class Parameter:
         return f"{text}, or none" if self.optional else text
 
     def bounds(self) -> str:
-        """The bounds alone, in words; empty where there are none."""
+        """The bounds, in words, such as ``from 1 to 100``; empty if there are none."""
         low, high = self.min, self.max
         if low is not None and high is not None:
             return f"from {low:g} to {high:g}"
@@ -213,10 +213,9 @@ def _parse_number(text: str) -> int | float:
 
 
 def format_value(value: Value) -> str:
-    """Writes a value so that parsing it gives the same value back.
+    """Formats a value so that parsing the text gives the same value back.
 
-    A float that is k/255 and has no short decimal form is written as that fraction, since that is what
-    the field writes.
+    A float that equals k/255 and has no short decimal form is written as that fraction, as is usual in papers.
     """
     if value is None:
         return "none"
@@ -238,10 +237,10 @@ def format_value(value: Value) -> str:
 
 @functools.cache
 def field_parameters(cls: type) -> tuple[Parameter, ...]:
-    """The parameters that a dataclass's fields declare, in order.
+    """The parameters that the fields of a dataclass declare, in order.
 
     Raises:
-        TypeError: A field's annotation is not one of the types that a parameter may have.
+        TypeError: The annotation of a field is not an allowed type of a parameter.
     """
     return tuple(_from_field(cls, field) for field in dataclasses.fields(cls) if field.init)
 
@@ -250,7 +249,7 @@ def _from_field(cls: type, field: dataclasses.Field[Any]) -> Parameter:
     kind, optional = _annotated_type(field.type)
     if kind not in _TYPES:
         raise TypeError(
-            f"{cls.__name__}.{field.name}: a parameter is int, float, bool or str, each optionally "
+            f"{cls.__name__}.{field.name}: the type of a parameter must be int, float, bool or str, each optionally "
             f"'| None', not {field.type!r}"
         )
     required = field.default is dataclasses.MISSING
@@ -260,7 +259,7 @@ def _from_field(cls: type, field: dataclasses.Field[Any]) -> Parameter:
 
 
 def _annotated_type(annotation: object) -> tuple[str, bool]:
-    """The type's name and whether None is allowed, from an annotation or its text."""
+    """The name of the type, and whether None is allowed, from an annotation or its text."""
     text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
     text = text.replace("typing.", "").replace("Optional[", "None | ").replace("]", "")
     parts = [part.strip() for part in text.split("|")]

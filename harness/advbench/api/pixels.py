@@ -1,4 +1,4 @@
-"""Images of the usual forms as what the benchmark works with: uint8, or float32 in [0, 1], channels first."""
+"""Converting images and labels to the benchmark's format: uint8, or float32 in [0, 1], channels first."""
 
 from __future__ import annotations
 
@@ -8,33 +8,36 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-__all__ = ["DUST", "clip_dust", "to_labels", "to_pixels", "whole_numbers"]
+__all__ = ["PIXEL_TOLERANCE", "clip_dust", "is_integral", "to_labels", "to_pixels"]
 
-DUST = 1e-6
-"""How far outside [0, 1] arithmetic in float32 may carry a pixel; such pixels are clipped, others are an error."""
+PIXEL_TOLERANCE = 1e-6
+"""How far outside [0, 1] a pixel may be because of float32 rounding. It is then clipped; beyond that it is an error."""
 
 _CHANNELS = (1, 3)
 _BRIGHT = {255: 128, 65535: 32768}
-"""From which brightest value on whole numbers are taken to be of 8 or 16 bits; below, white may be something else."""
+"""The smallest maximum at which integers are taken as 8-bit or 16-bit pixels. If it is lower, white is ambiguous."""
 
-_STEP = 2**24
-"""So many values are converted at once, so that a large array needs little memory beside the result."""
+_CHUNK = 2**24
+"""Number of values converted at a time, so that converting a large array needs little extra memory."""
 
 _Array = npt.NDArray[Any]
 
 
 def to_pixels(images: _Array | torch.Tensor, *, channels_first: bool = False) -> torch.Tensor:
-    """Images of a usual form as uint8 or float32, shape (n, channels, height, width).
+    """Converts images of a common format to uint8 or float32, shape (n, channels, height, width).
 
     Args:
-        images: Of shape (n, height, width), (n, channels, height, width) or (n, height, width, channels), the latter
-            with 1 or 3 channels. Floating-point in [0, 1]; uint8; booleans; or whole numbers of another type,
-            floating-point ones included, whose brightest is 128 to 255, or in uint16 32768 to 65535. Values up to
-            1e-6 outside [0, 1] are clipped.
-        channels_first: Whether four axes are always (n, channels, height, width), with any number of channels.
+        images: Shape (n, height, width), (n, channels, height, width) or (n, height, width, channels), the last two
+            with 1 or 3 channels. Values are floats in [0, 1], uint8, bool, or integers of another type (also stored as
+            floats) whose maximum is 128 to 255, or 32768 to 65535 for uint16. Values up to 1e-6 outside [0, 1] are
+            clipped.
+        channels_first: Whether four axes always mean (n, channels, height, width), with any number of channels.
+
+    Returns:
+        uint8 in [0, 255] or float32 in [0, 1], shape (n, channels, height, width).
 
     Raises:
-        ValueError: They are something else, or may be either of two things; the message goes on after "has".
+        ValueError: The format is another one or is ambiguous. The message completes a sentence such as "X.npz has …".
     """
     array = _as_array(images)
     if array.dtype.kind not in "biuf":
@@ -50,14 +53,17 @@ def to_pixels(images: _Array | torch.Tensor, *, channels_first: bool = False) ->
 
 
 def to_labels(labels: _Array | torch.Tensor, count: int) -> tuple[torch.Tensor, int]:
-    """Labels of a usual form as int64, shape (n,), and how many classes they are of at least.
+    """Converts labels of a common format to int64.
 
     Args:
-        labels: Whole numbers from 0 of shape (n,) or (n, 1), in any type, or one-hot rows of shape (n, classes).
-        count: How many images there are.
+        labels: Whole numbers from 0, shape (n,) or (n, 1), of any type; or one-hot rows, shape (n, classes).
+        count: The number of images.
+
+    Returns:
+        Labels, int64, shape (n,); and the number of classes, which is a lower bound unless the labels are one-hot.
 
     Raises:
-        ValueError: They are something else; the message goes on after "has".
+        ValueError: The format is another one. The message completes a sentence such as "X.npz has …".
     """
     array = _as_array(labels)
     expected = "expected whole numbers from 0, shape (n,), or one-hot rows"
@@ -75,39 +81,46 @@ def to_labels(labels: _Array | torch.Tensor, count: int) -> tuple[torch.Tensor, 
     if wrong.any():
         first = int(wrong.argmax())
         raise ValueError(f"the label {array[first]} at index {first}; {expected}")
-    whole = array.astype(np.int64)
-    return torch.from_numpy(whole), int(whole.max()) + 1
+    integers = array.astype(np.int64)
+    return torch.from_numpy(integers), int(integers.max()) + 1
 
 
 def clip_dust(images: torch.Tensor) -> torch.Tensor:
-    """Floating-point images held to [0, 1]; pixels within 1e-6 of it are clipped in a copy.
+    """Clips floating-point pixels that are at most 1e-6 outside [0, 1], as rounding leaves them.
+
+    Args:
+        images: Floating-point images of any shape, on the CPU.
+
+    Returns:
+        The images themselves if all pixels are in [0, 1], otherwise a clipped copy.
 
     Raises:
-        ValueError: Pixels are NaN, infinite or further outside; the message goes on after "has".
+        ValueError: Pixels are NaN, infinite or further outside. The message completes a sentence such as "X.npz has …".
     """
     low, high = check_range(images.numpy())
     return images.clamp(0, 1) if low < 0 or high > 1 else images
 
 
 def check_range(array: _Array) -> tuple[float, float]:
-    """The least and the largest pixel.
+    """Returns the smallest and the largest pixel.
 
     Raises:
-        ValueError: Pixels are NaN, infinite or more than 1e-6 outside [0, 1]; the message goes on after "has".
+        ValueError: Pixels are NaN, infinite or more than 1e-6 outside [0, 1]. The message completes a sentence such as
+            "X.npz has …".
     """
     if not array.size:
         return 0.0, 0.0
     low, high = float(array.min()), float(array.max())
     if not np.isfinite(low) or not np.isfinite(high):
         wrong = ~np.isfinite(array)
-        first = tuple(int(place) for place in np.unravel_index(int(wrong.argmax()), array.shape))
+        first = tuple(int(index) for index in np.unravel_index(int(wrong.argmax()), array.shape))
         raise ValueError(f"{int(wrong.sum()):,} pixels that are NaN or infinite, the first at index {first}")
-    if low < -DUST or high > 1 + DUST:
+    if low < -PIXEL_TOLERANCE or high > 1 + PIXEL_TOLERANCE:
         raise ValueError(f"pixels from {low:.8g} to {high:.8g}; expected [0, 1]: {_advice(low, high)}")
     return low, high
 
 
-def whole_numbers(array: _Array) -> bool:
+def is_integral(array: _Array) -> bool:
     """Whether all values are whole numbers."""
     flat = array.reshape(-1) if array.flags.c_contiguous else array.ravel(order="K")
     return all(bool((part == np.floor(part)).all()) for part in _parts(flat))
@@ -125,7 +138,7 @@ def _channels_first(array: _Array, *, fixed: bool) -> _Array:
     if array.ndim == 3:
         return array[:, None]
     if array.ndim != 4:
-        raise ValueError(f"images of shape {array.shape}; expected (n, height, width), or with 1 or 3 channels beside")
+        raise ValueError(f"images of shape {array.shape}; expected (n, height, width), or that with 1 or 3 channels")
     first, last = array.shape[1] in _CHANNELS, array.shape[3] in _CHANNELS
     if fixed or (first and not last):
         return array
@@ -133,31 +146,33 @@ def _channels_first(array: _Array, *, fixed: bool) -> _Array:
         moved: _Array = array.transpose(0, 3, 1, 2)
         return moved
     if first:
-        raise ValueError(f"images of shape {array.shape}, of which either axis may be the channels; save another form")
-    raise ValueError(f"images of shape {array.shape}; expected (n, height, width) or one with 1 or 3 channels")
+        raise ValueError(f"images of shape {array.shape}, where axis 1 or 3 may be the channels; save another form")
+    raise ValueError(f"images of shape {array.shape}; expected (n, height, width), or that with 1 or 3 channels")
 
 
 def _scaled(array: _Array) -> torch.Tensor:
-    """Numbers other than uint8 on the scale that they are on."""
+    """Converts values of other types than uint8, after detecting their scale."""
     low, high = float(array.min()), float(array.max())
-    whole = array.dtype.kind in "iu"
-    if not whole and (not np.isfinite(high) or -DUST <= low <= high <= 1 + DUST or low < 0 or high > 255):
+    is_integer = array.dtype.kind in "iu"
+    if not is_integer and (
+        not np.isfinite(high) or -PIXEL_TOLERANCE <= low <= high <= 1 + PIXEL_TOLERANCE or low < 0 or high > 255
+    ):
         check_range(array)
         return _converted(array, np.float32, 1.0).clamp_(0, 1)
-    if not whole and not whole_numbers(array):
+    if not is_integer and not is_integral(array):
         check_range(array)
     white = 65535 if array.dtype == np.uint16 and high > 255 else 255
     if low < 0 or not _BRIGHT[white] <= high <= white:
         raise ValueError(
-            f"images of {array.dtype} from {low:.8g} to {high:.8g}, of which white may be any; save uint8 of 0 to 255, "
-            "or floating-point in [0, 1]"
+            f"images of {array.dtype} from {low:.8g} to {high:.8g}, and the value of white is unknown; save uint8 from "
+            "0 to 255, or floating-point in [0, 1]"
         )
     return _converted(array, np.uint8, 1.0) if white == 255 else _converted(array, np.float32, 1 / white)
 
 
 def _converted(array: _Array, dtype: type[np.number[Any]], factor: float) -> torch.Tensor:
     result = np.empty(array.shape, dtype)
-    rows = max(1, _STEP // max(1, array[0].size))
+    rows = max(1, _CHUNK // max(1, array[0].size))
     for start in range(0, len(array), rows):
         part = array[start : start + rows]
         result[start : start + rows] = part if factor == 1.0 else part.astype(np.float64) * factor
@@ -165,14 +180,14 @@ def _converted(array: _Array, dtype: type[np.number[Any]], factor: float) -> tor
 
 
 def _parts(flat: _Array) -> list[_Array]:
-    return [flat[start : start + _STEP] for start in range(0, len(flat), _STEP)]
+    return [flat[start : start + _CHUNK] for start in range(0, len(flat), _CHUNK)]
 
 
 def _advice(low: float, high: float) -> str:
     if low >= -0.01 and high <= 1.01:
-        return "clip them where that is but rounding"
-    if low < -DUST:
-        return "leave out the normalisation, which belongs inside the model"
+        return "clip them if the difference is only rounding"
+    if low < -PIXEL_TOLERANCE:
+        return "do not normalise the images; normalisation belongs inside the model"
     if high <= 255:
         return "divide by the value of white, such as 255, or save uint8"
     return "divide by the value of white"

@@ -1,7 +1,7 @@
-"""Randomness per sample.
+"""Random numbers per sample.
 
-Every sample has its own stream, determined by (seed, purpose, sample id) alone. Batch size, the order of
-the batches, the number of jobs and the device never change which random numbers a sample gets.
+Every sample has its own stream, which depends only on (seed, purpose, sample id). Batch size, the order of
+the batches, the number of jobs and the device never change the random numbers of a sample.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ __all__ = ["SampleRandom"]
 
 
 class SampleRandom:
-    """The random streams of a batch of samples, one each.
+    """The random streams of a batch of samples, one stream per sample.
 
     Every draw returns a tensor whose first dimension runs over the samples of the batch, in order, and
-    advances each sample's own stream.
+    advances the stream of each sample.
 
     Args:
-        seed: The run's seed.
-        purpose: What the numbers are for; different purposes have independent streams.
-        ids: The samples' stable ids.
-        device: Where the drawn tensors are put. The numbers are the same on every device.
+        seed: The seed of the run.
+        purpose: What the numbers are used for; different purposes have independent streams.
+        ids: The stable ids of the samples.
+        device: Device of the drawn tensors. The numbers are the same on every device.
     """
 
     def __init__(
@@ -49,14 +49,14 @@ class SampleRandom:
 
     @property
     def drawn(self) -> bool:
-        """Whether a number has been drawn from these streams, or from any that were derived from them."""
+        """Whether a number has been drawn from these streams or from any stream derived from them."""
         return self._drawn
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, index: torch.Tensor | Sequence[int] | slice) -> SampleRandom:
-        """The streams of some of the samples, by mask, indices or slice; they go on where they are."""
+        """The streams of some of the samples, selected by mask, indices or slice. They keep their current position."""
         positions = torch.arange(len(self.ids))
         chosen = positions[index.cpu() if isinstance(index, torch.Tensor) else index].tolist()
         part = SampleRandom(self.seed, self.purpose, [self.ids[i] for i in chosen], self.device)
@@ -66,59 +66,59 @@ class SampleRandom:
         return part
 
     def derive(self, purpose: str) -> SampleRandom:
-        """Fresh streams for a part of this purpose, independent of how far these have advanced."""
+        """Fresh streams for a part of this purpose. They do not depend on how far these streams have advanced."""
         derived = SampleRandom(self.seed, f"{self.purpose}/{purpose}", self.ids, self.device)
         derived._salts = list(self._salts)
         derived._origin = self
         return derived
 
     def spawn(self, times: int = 1) -> SampleRandom:
-        """Fresh streams, other ones at every call: each begins at a number drawn from its sample's own stream.
+        """Fresh streams that differ at every call, each seeded with a number drawn from the stream of its sample.
 
         Args:
-            times: How many streams each sample gets: those of the first of as many calls come first, in the order of
-                the samples, then those of the second.
+            times: Number of new streams per sample. ``spawn(2)`` gives the streams of two calls, one after the other:
+                first one stream for every sample, in order, then a second one for every sample.
         """
         spawned = SampleRandom(self.seed, self.purpose, self.ids * times, self.device)
-        self._note()
+        self._mark_drawn()
         numbers = [self._stream(i).draw(_number) for i in [*range(len(self.ids))] * times]
         spawned._salts = [f"{salt}\0{number}" for salt, number in zip(self._salts * times, numbers, strict=True)]
         return spawned
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> torch.Tensor:
-        """Uniform float32 numbers in [low, high), of shape (samples, *shape)."""
+        """Uniform float32 numbers in [low, high), shape (samples, *shape)."""
         drawn = self._draw(shape, lambda g: g.random(shape, dtype=np.float32), np.float32)
         return drawn.mul_(high - low).add_(low)
 
     def normal(self, *shape: int, mean: float = 0.0, std: float = 1.0) -> torch.Tensor:
-        """Normal float32 numbers, of shape (samples, *shape)."""
+        """Normally distributed float32 numbers, shape (samples, *shape)."""
         drawn = self._draw(shape, lambda g: g.standard_normal(shape, dtype=np.float32), np.float32)
         return drawn.mul_(std).add_(mean)
 
     def bernoulli(self, probability: float, *shape: int) -> torch.Tensor:
-        """True with the given probability: bool, of shape (samples, *shape)."""
+        """True with the given probability; bool, shape (samples, *shape)."""
         return self.uniform(*shape) < probability
 
     def integers(self, low: int, high: int, *shape: int) -> torch.Tensor:
-        """Uniform int64 numbers in [low, high), of shape (samples, *shape)."""
+        """Uniform int64 numbers in [low, high), shape (samples, *shape)."""
         return self._draw(shape, lambda g: g.integers(low, high, shape), np.int64)
 
     def seeds(self) -> list[int]:
-        """One 32-bit seed a sample, for libraries that take a seed and not a generator."""
-        self._note()
+        """One 32-bit seed per sample, for libraries that take a seed instead of a generator."""
+        self._mark_drawn()
         return [self._stream(i).draw(_seed) for i in range(len(self.ids))]
 
     def _draw(
         self, shape: tuple[int, ...], draw: Callable[[np.random.Generator], Any], dtype: type[Any]
     ) -> torch.Tensor:
-        self._note()
+        self._mark_drawn()
         out: npt.NDArray[Any] = np.empty((len(self.ids), *shape), dtype=dtype)
         for i in range(len(self.ids)):
             out[i] = self._stream(i).draw(draw)
         return torch.from_numpy(out).to(self.device)
 
-    def _note(self) -> None:
-        """QueryLog a draw, here and where these streams come from."""
+    def _mark_drawn(self) -> None:
+        """Marks these streams, and those that they are derived from, as drawn from."""
         streams: SampleRandom | None = self
         while streams is not None and not streams._drawn:
             streams._drawn = True

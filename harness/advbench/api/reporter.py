@@ -1,4 +1,4 @@
-"""The contract of reporters: what ``--export FILE`` writes for a suffix."""
+"""The contract of reporters, which write the file formats of ``--export FILE``."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ class Reporter(Component):
     """Renders results as a file.
 
     Attributes:
-        suffix: The file suffix that picks this reporter, such as ``.json``.
+        suffix: The file suffix that selects this reporter, such as ``.json``.
     """
 
     suffix: ClassVar[str]
 
     @abstractmethod
     def render(self, results: Mapping[str, Any]) -> str:
-        """Renders the whole file.
+        """Renders the complete file.
 
         Args:
-            results: What ``results.json`` holds (see the reference of its schema). Every number shown must
-                come from it.
+            results: The content of ``results.json`` (see its documentation). Every number shown must come from it.
         """

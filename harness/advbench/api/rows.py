@@ -1,4 +1,4 @@
-"""Which samples of its batch an attack asks a model about."""
+"""Telling a classifier which samples of the batch its images belong to, for randomised defenses."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ __all__ = ["RowAware", "for_rows", "is_stochastic"]
 
 @runtime_checkable
 class RowAware(Protocol):
-    """A classifier whose answer depends on which sample an image belongs to: it has random streams for each."""
+    """A classifier with random streams per sample, whose output depends on which sample an image belongs to."""
 
     def for_rows(self, rows: torch.Tensor) -> torch.nn.Module:
-        """This classifier, for images that belong to these rows; see :func:`for_rows`."""
+        """This classifier for images of these rows of the batch; see :func:`for_rows`."""
 
 
 def for_rows(model: torch.nn.Module, rows: torch.Tensor) -> torch.nn.Module:
-    """The model, for a batch made of some of the samples that the attack was given.
+    """The model, for images of selected samples of the attack's batch.
 
-    An attack whose solved samples leave the batch, or that looks at several points of a sample at once, asks
+    An attack that removes solved samples from the batch, or evaluates several points of one sample at once, calls
     ``for_rows(model, rows)(images)`` instead of ``model(images)``. A classifier behind a randomised defense then
-    draws from those samples' own streams, so that no sample's result depends on its batch. Any other model is
-    returned as it is.
+    draws from the streams of these samples, so that the result of a sample does not depend on its batch. Any other
+    model is returned unchanged.
 
     Args:
-        model: The classifier that the attack was given.
-        rows: Which sample each image belongs to: positions in the attack's batch, int64, shape (images,); one may
-            come several times.
+        model: The classifier passed to the attack.
+        rows: The sample of each image, as indices into the attack's batch, int64, shape (images,). Indices may
+            repeat.
     """
-    # Attacks ask at every step; isinstance with a protocol takes many times as long.
+    # Attacks call this at every step, and isinstance with a protocol is many times slower than hasattr.
     return cast(RowAware, model).for_rows(rows) if hasattr(model, "for_rows") else model
 
 
 def is_stochastic(model: torch.nn.Module) -> bool:
-    """Whether the model stands behind a stochastic defense, so that asking twice about an image may give two answers.
+    """Whether the model is behind a stochastic defense, so that two calls on one image may give different outputs.
 
-    How often an attack asks such a model about a sample must not depend on the other samples of its batch. A
-    wrapper with ``for_rows`` says so by an attribute ``stochastic``.
+    The number of times that an attack queries such a model about a sample must not depend on the other samples of the
+    batch. A wrapper that defines ``for_rows`` declares this with an attribute ``stochastic``.
     """
     return bool(getattr(model, "stochastic", False))

@@ -1,4 +1,4 @@
-"""A stream of random numbers that costs little where it is used once, as most are."""
+"""A stream of random numbers that is cheap to use once, as most streams are."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _ZEROS = np.zeros(4, dtype=np.uint64)
 
 
 class Stream:
-    """Random numbers from Philox with a key of its own.
+    """Random numbers from a Philox generator whose key is derived from a name.
 
-    To make a generator takes NumPy several times as long as to draw an image's worth of numbers. So the first draw is
-    one generator's that all streams of a thread share, set to where this stream begins; a stream that is drawn from
-    again gets its own, on which the first draw is repeated.
+    Creating a NumPy generator takes several times as long as drawing the numbers for an image. So all streams of a
+    thread share one generator for their first draw, which is set to the start of the stream. At its second draw, a
+    stream gets a generator of its own, and repeats the first draw on it.
 
     Args:
-        name: What the numbers are determined by.
+        name: The name that determines the numbers.
     """
 
     __slots__ = ("_first", "_generator", "_name")
@@ -35,13 +35,15 @@ class Stream:
         self._generator: np.random.Generator | None = None
 
     def draw(self, take: Callable[[np.random.Generator], Drawn]) -> Drawn:
-        """What a function takes from the generator, which goes on from there the next time.
+        """Calls a function with the generator, which continues from there at the next call.
 
-        The function takes as much whenever it is called; it may be called once more than its answers are used.
+        Args:
+            take: Draws from the generator and returns what it drew. It must draw equally much at every call, and may
+                be called once more than its result is used.
         """
         if self._first is None:
             drawn = take(self._begin(_shared.generator))
-            self._first = take  # not where it raised
+            self._first = take  # set only if take did not raise
             return drawn
         if self._generator is None:
             self._generator = self._begin(_generator())
@@ -49,12 +51,12 @@ class Stream:
         return take(self._generator)
 
     def _begin(self, generator: np.random.Generator) -> np.random.Generator:
-        """Sets a generator to where this stream begins."""
-        generator.bit_generator.state = self._beginning()
+        """Sets a generator to the start of this stream."""
+        generator.bit_generator.state = self._initial_state()
         return generator
 
-    def _beginning(self) -> dict[str, Any]:
-        """The state of a Philox that has drawn nothing yet."""
+    def _initial_state(self) -> dict[str, Any]:
+        """The state of a Philox generator that has drawn nothing yet."""
         digest = hashlib.sha256(self._name.encode()).digest()
         state = {"counter": _ZEROS, "key": np.frombuffer(digest[:16], dtype="<u8")}
         return {
@@ -72,7 +74,7 @@ def _generator() -> np.random.Generator:
 
 
 class _Shared(threading.local):
-    """A generator for each thread."""
+    """One generator per thread."""
 
     def __init__(self) -> None:
         self.generator = _generator()

@@ -1,4 +1,4 @@
-"""The contract of components that ``advbench train`` can train, and checkpoints that resume exactly."""
+"""The contract of components that ``advbench train`` can train, and checkpoints for resuming a training exactly."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from advbench.api.dataset import LabelledImages
 from advbench.api.files import replace_atomically
 from advbench.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
+
+    from advbench.api.dataset import LabelledImages
 
 __all__ = [
     "Trainable",
@@ -30,14 +31,14 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class TrainingProgress:
-    """How far a training is.
+    """The progress of a training.
 
     Attributes:
         step: Batches done, over all epochs.
-        steps: Batches in all.
-        epoch: The epoch under way, from 1.
-        epochs: Epochs in all.
-        figures: What to show beside the bar, such as ``{"loss": 0.07, "accuracy": 0.98}``.
+        steps: Total number of batches.
+        epoch: The current epoch, from 1.
+        epochs: Total number of epochs.
+        figures: Metrics to show beside the progress bar, such as ``{"loss": 0.07, "accuracy": 0.98}``.
     """
 
     step: int
@@ -49,20 +50,20 @@ class TrainingProgress:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingJob:
-    """One training as the command line asks for it.
+    """One training, as requested on the command line.
 
     Attributes:
-        output: The ``.safetensors`` file to write; the sidecar and the checkpoint stand beside it.
-        load_dataset: Reads a dataset by its spec, such as ``mnist:split=train``. Recipes get their data through it,
-            so that a plugin of models needs no other plugin's code; raises a UsageError where it cannot be had.
+        output: The ``.safetensors`` file to write; the sidecar and the checkpoint are written beside it.
+        load_dataset: Loads a dataset by its spec, such as ``mnist:split=train``. Recipes get their data through it,
+            so that a plugin of models does not import another plugin. Raises UsageError if it is not available.
         load_model: Builds a model by its spec, such as ``mnist-cnn``, ready to classify on the device; for recipes that
-            report what a classifier makes of their images. Raises a UsageError where it cannot be had.
-        device: Where to compute.
+            report how a classifier rates their images. Raises UsageError if it is not available.
+        device: The device to compute on.
         seed: Seed of the initial weights and of the order of the samples.
-        epochs: Number of epochs, or None for the recipe's own.
-        recipe: Which of the component's :attr:`Trainable.recipes`.
-        dataset: Which of the component's :attr:`Trainable.training_sets`.
-        report: Called after every few batches.
+        epochs: Number of epochs, or None for the recipe's default.
+        recipe: One of the component's :attr:`Trainable.recipes`.
+        dataset: One of the component's :attr:`Trainable.training_sets`.
+        report: Called every few batches.
     """
 
     output: Path
@@ -77,7 +78,7 @@ class TrainingJob:
 
     @property
     def checkpoint(self) -> Path:
-        """Where the interrupted training is kept; removed when it has ended."""
+        """The file with the state of an interrupted training; removed at the end of the training."""
         return self.output.with_suffix(".checkpoint")
 
 
@@ -85,28 +86,28 @@ class Trainable:
     """A model or defense that ``advbench train`` can train.
 
     Attributes:
-        recipes: Names of the recipes (``--recipe``) with one line on each; the first is the default.
-        training_sets: Names of the datasets that it can be trained on (``--dataset``); where there are several,
-            the user must choose.
+        recipes: Names of the recipes (``--recipe``), each with a one-line description; the first is the default.
+        training_sets: Names of the datasets that it can be trained on (``--dataset``). If there are several,
+            users must choose one.
     """
 
     recipes: ClassVar[Mapping[str, str]]
     training_sets: ClassVar[tuple[str, ...]]
 
     def weights_name(self, dataset: str) -> str:
-        """What a weights file is called where the user does not say, without its suffix."""
+        """Default name of the weights file, without its suffix."""
         del dataset
         return str(getattr(self, "name", type(self).__name__))
 
     @abstractmethod
     def train(self, job: TrainingJob) -> Mapping[str, Any]:
-        """Trains by the component's recipe and writes weights and sidecar.
+        """Trains with the chosen recipe and writes the weights and their sidecar.
 
-        An interrupted training with the same recipe, seed and data goes on from ``job.checkpoint`` and ends with
-        the weights that it would have had without the interruption.
+        An interrupted training with the same recipe, seed and data continues from ``job.checkpoint`` and ends with
+        the same weights as without the interruption.
 
         Returns:
-            What the sidecar says.
+            The content of the sidecar.
 
         Raises:
             UsageError: ``job.checkpoint`` belongs to another recipe, seed or data.
@@ -114,15 +115,15 @@ class Trainable:
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> None:
-    """Writes a checkpoint atomically, so that an interruption or a full disk leaves the one before.
+    """Writes a checkpoint atomically. After an interruption or on a full disk, the previous one is still there.
 
     Args:
         path: The checkpoint file.
-        tensors: Weights and optimiser state under names of the recipe's choosing.
-        state: JSON-able rest; what is under ``"recipe"`` must be the same when the training is resumed.
+        tensors: Weights and optimiser state, under names that the recipe chooses.
+        state: Other state, JSON-able. The entry ``"recipe"`` must be the same when the training is resumed.
 
     Raises:
-        UsageError: It cannot be written.
+        UsageError: The checkpoint cannot be written.
     """
     cpu = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     try:
@@ -130,24 +131,24 @@ def save_checkpoint(path: Path, tensors: Mapping[str, torch.Tensor], state: Mapp
             save_file(cpu, temporary, metadata={"state": json.dumps(dict(state))})
     except (OSError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        kept = "the one before it is whole" if path.exists() else "there is none before it"
+        kept = "the previous one is intact" if path.exists() else "there is no earlier one"
         raise UsageError(
-            f"checkpoint {path} cannot be written ({reason}); {kept}: mend that and give the same command again"
+            f"checkpoint {path} cannot be written ({reason}); {kept}; fix that and repeat the command"
         ) from error
 
 
 def load_checkpoint(path: Path, recipe: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-    """Reads a checkpoint back.
+    """Reads a checkpoint.
 
     Args:
         path: The checkpoint file.
-        recipe: What the resumed training will do; must equal what the checkpoint's ``state["recipe"]`` says.
+        recipe: The recipe of the resumed training; must equal the checkpoint's ``state["recipe"]``.
 
     Returns:
-        Tensors and state, or None where there is no checkpoint.
+        Tensors and state, or None if there is no checkpoint.
 
     Raises:
-        UsageError: It is unreadable, or belongs to another recipe.
+        UsageError: The checkpoint is unreadable or belongs to another recipe.
     """
     if not path.exists():
         return None

@@ -1,4 +1,4 @@
-"""Epochs of batches, with checkpoints from which an interrupted training goes on as if nothing had happened."""
+"""A training loop over epochs and batches, with checkpoints for resuming an interrupted training exactly."""
 
 from __future__ import annotations
 
@@ -20,22 +20,23 @@ __all__ = ["TrainingLoop", "bfloat16_helps", "one_cycle"]
 
 
 class TrainingLoop(ABC):
-    """One training, from its beginning or from its checkpoint.
+    """One training, from the start or from its checkpoint.
 
-    All that a step does must follow from the network, the optimiser, the samples of its batch and its number:
-    random numbers come from :meth:`generator`, schedules are functions of the step. Then, on the CPU, the same
-    job with the same number of threads gives the same weights, whether or not it was interrupted.
+    A step must depend only on the network, the optimiser, the samples of its batch and its number. Draw random
+    numbers from :meth:`generator`, and compute schedules from the step. Then, on the CPU, the same job with the
+    same number of threads gives the same weights, whether or not it was interrupted.
 
     Attributes:
-        CHECKPOINT_SECONDS: How much work an interruption may cost; the end of an epoch is kept besides.
-        REPORT_SECONDS: How often to report within an epoch.
+        CHECKPOINT_SECONDS: Seconds between checkpoints, and so the most work that an interruption can lose. There is
+            also a checkpoint at the end of each epoch.
+        REPORT_SECONDS: Seconds between reports within an epoch.
 
     Args:
-        job: What the command line asks for.
-        recipe: All that decides the outcome, JSON-able; a checkpoint is of use to the same recipe alone. Must hold
-            ``epochs`` and ``batch_size``.
-        samples: How many samples an epoch goes through.
-        network: Holds, with its buffers, all that is trained.
+        job: The request of the command line.
+        recipe: All settings that determine the result, JSON-able. A checkpoint can only be resumed with the same
+            recipe. Must contain ``epochs`` and ``batch_size``.
+        samples: Number of samples per epoch.
+        network: The network, which holds everything that is trained, including buffers.
         optimizer: Updates the network's parameters.
     """
 
@@ -61,27 +62,30 @@ class TrainingLoop(ABC):
 
     @property
     def steps(self) -> int:
-        """How many steps the whole training has."""
+        """Total number of steps of the training."""
         return self.epochs * self.batches
 
     @abstractmethod
     def step(self, number: int, chosen: torch.Tensor) -> Mapping[str, torch.Tensor]:
-        """Does one step of optimisation.
+        """Does one optimisation step.
 
         Args:
             number: The step, from 0, over all epochs.
-            chosen: Positions of the batch's samples, int64, shape (batch,), on the job's device.
+            chosen: Indices of the batch's samples, int64, shape (batch,), on the job's device.
 
         Returns:
-            Figures to report, each a tensor of one number without a gradient.
+            Metrics to report, each a tensor with one number and without a gradient.
         """
 
     @abstractmethod
     def evaluate(self) -> Mapping[str, float]:
-        """Figures that tell how good the network is, after each epoch; must leave the network as it is."""
+        """Evaluates the network after each epoch and returns metrics; must not change the network."""
 
     def run(self) -> Mapping[str, float]:
-        """Trains what is left to train and returns the last evaluation's figures.
+        """Trains until the last epoch, from the checkpoint if there is one.
+
+        Returns:
+            The metrics of the last evaluation.
 
         Raises:
             UsageError: The checkpoint belongs to another recipe, or cannot be written.
@@ -100,15 +104,15 @@ class TrainingLoop(ABC):
         return figures
 
     def order(self, epoch: int) -> torch.Tensor:
-        """The order in which an epoch, counted from 1, goes through the samples: a permutation, int64."""
+        """The order of the samples in an epoch, which is counted from 1: a permutation, int64, shape (samples,)."""
         return torch.randperm(self.samples, generator=self._seeded("training order", epoch))
 
     def generator(self, purpose: str, step: int) -> torch.Generator:
-        """Random numbers for one purpose of one step; a resumed training draws the same. On the CPU."""
+        """A CPU generator of random numbers for one purpose in one step; a resumed training draws the same numbers."""
         return self._seeded(purpose, step)
 
     def provenance(self) -> dict[str, Any]:
-        """What a sidecar says of every training: the recipe, where it ran, with what, when."""
+        """The sidecar entries common to all trainings: recipe, device, threads, versions and date."""
         distributions = ("torch", "advbench")
         return {
             **self.recipe,
@@ -125,7 +129,7 @@ class TrainingLoop(ABC):
         return torch.Generator().manual_seed(SampleRandom(self.job.seed, purpose, [number]).seeds()[0])
 
     def _epoch(self, done: int) -> tuple[int, dict[str, float]]:
-        """Does what is left of the epoch under way; returns the steps done, and the figures of the latest of them."""
+        """Finishes the current epoch; returns the number of steps done, and the metrics since the last report."""
         self.network.train()
         latest = _Means()
         saved = reported = time.monotonic()
@@ -144,9 +148,9 @@ class TrainingLoop(ABC):
         return done, latest.take()
 
     def _batches_left(self, done: int) -> Iterator[tuple[int, torch.Tensor]]:
-        epoch, behind = divmod(done, self.batches)
+        epoch, done_in_epoch = divmod(done, self.batches)
         order = self.order(epoch + 1).to(self.job.device)
-        batches = torch.split(order, self.batch_size)[behind:]
+        batches = torch.split(order, self.batch_size)[done_in_epoch:]
         return enumerate(batches, start=done)
 
     def _report(self, done: int, figures: Mapping[str, float]) -> None:
@@ -165,7 +169,7 @@ class TrainingLoop(ABC):
         save_checkpoint(self.job.checkpoint, tensors, {"recipe": self.recipe, "step": done, "optimizer": numbers})
 
     def _restore(self) -> int:
-        """Goes back to the checkpoint; returns how many steps it has behind it, 0 where there is none."""
+        """Restores the checkpoint; returns the number of steps done, 0 if there is no checkpoint."""
         checkpoint = load_checkpoint(self.job.checkpoint, self.recipe)
         if checkpoint is None:
             return 0
@@ -183,7 +187,7 @@ class TrainingLoop(ABC):
 
 
 class _Means:
-    """Means of figures since they were last taken; summed where they are, so that no step waits for a device."""
+    """Means of metrics since the last call of :meth:`take`; summed on their device, so that no step waits for it."""
 
     def __init__(self) -> None:
         self.sums: dict[str, torch.Tensor] = {}
@@ -201,22 +205,22 @@ class _Means:
 
 
 def one_cycle(step: int, steps: int, highest: float, rise: float = 0.25) -> float:
-    """The learning rate of a step: straight up to the highest, then straight down, nearly to 0.
+    """Learning rate of a one-cycle schedule: linear warm-up to the highest rate, then linear decay to nearly 0.
 
-    Smith and Topin 2019, Super-Convergence, in its simplest form.
+    Source: Smith and Topin 2019, Super-Convergence, in its simplest form.
 
     Args:
         step: The step, from 0.
-        steps: How many there are.
-        highest: The learning rate at the top.
-        rise: The share of the steps that lead up to it.
+        steps: Total number of steps.
+        highest: The highest learning rate.
+        rise: Fraction of the steps that are warm-up.
     """
     top = max(1, round(rise * steps))
     return highest * min((step + 1) / top, (steps - step) / max(1, steps - top))
 
 
 def bfloat16_helps(device: torch.device) -> bool:
-    """Whether a device computes faster in bfloat16: without instructions for it, it is slower than float32."""
+    """Whether a device computes faster in bfloat16. Without hardware support, bfloat16 is slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     has = getattr(torch.cpu, "_is_avx512_bf16_supported", None)

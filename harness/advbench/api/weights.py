@@ -1,10 +1,10 @@
-"""Trained weights on disk: safetensors, with a sidecar JSON that says where they come from.
+"""Trained weights on disk: safetensors, with a sidecar JSON that records their origin.
 
-The sidecar stands beside the weights under the same name with ``.json``. It records the SHA-256 of the
-weights file, which is checked each time they are read. Nothing is ever unpickled.
+The sidecar has the name of the weights file with the suffix ``.json``. It records the SHA-256 of the
+weights file, which is checked each time the weights are read. Nothing is ever unpickled.
 
-A tensor may be stored in 8 bits: as whole numbers from -127 to 127, and one factor for each index of its first
-dimension, under its name with ``:scale`` behind it.
+A tensor may be stored in 8 bits: as integers from -127 to 127, with one scale for each index of the first
+dimension in an entry whose name ends in ``:scale``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SCALE = ":scale"
 
 
 def sidecar_path(weights: Path) -> Path:
-    """The sidecar's path: ``mnist-cnn.safetensors`` has ``mnist-cnn.json``."""
+    """Path of the sidecar: ``mnist-cnn.json`` for ``mnist-cnn.safetensors``."""
     return weights.with_suffix(".json")
 
 
@@ -42,28 +42,28 @@ def save_weights(
     """Writes weights and their sidecar, each atomically.
 
     Args:
-        path: Where to, ending in ``.safetensors``.
+        path: The file, ending in ``.safetensors``.
         tensors: A state dict.
-        provenance: What the sidecar says beside the digest: recipe, seed, data digest, accuracy, versions.
-        eight_bit: Names of the tensors to store in 8 bits, floating-point ones; a quarter of the size, and no value
-            further from what it was than 1/254 of the largest under the same index.
+        provenance: Further entries of the sidecar, such as recipe, seed, data digest, accuracy and versions.
+        eight_bit: Names of floating-point tensors to store in 8 bits, which takes a quarter of the size. The error of a
+            value is at most 1/254 of the largest absolute value at the same index of the first dimension.
 
     Returns:
         SHA-256 of the weights file.
 
     Raises:
-        UsageError: They cannot be written.
+        UsageError: The files cannot be written.
     """
     stored: dict[str, torch.Tensor] = {}
     for key, value in tensors.items():
-        whole = value.detach().cpu().contiguous()
-        stored |= _in_eight_bits(key, whole) if key in eight_bit else {key: whole}
+        tensor = value.detach().cpu().contiguous()
+        stored |= _quantise(key, tensor) if key in eight_bit else {key: tensor}
     try:
         with replace_atomically(path) as temporary:
             save_file(stored, temporary)
     except (OSError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise UsageError(f"weights {path} cannot be written ({reason}); mend that and give the same command") from error
+        raise UsageError(f"weights {path} cannot be written ({reason}); fix that and repeat the command") from error
     digest = sha256_file(path)
     sidecar = {"sha256": digest, **provenance}
     write_atomically(sidecar_path(path), (json.dumps(sidecar, indent=2) + "\n").encode())
@@ -71,11 +71,11 @@ def save_weights(
 
 
 def verified_digest(path: Path, remedy: str) -> str:
-    """The weights' SHA-256, after checking the file against its sidecar.
+    """Checks a weights file against its sidecar and returns its SHA-256.
 
     Args:
         path: The weights file.
-        remedy: What to do when they are missing or damaged, such as the command that trains them.
+        remedy: What to do if the weights are missing or damaged, such as the command that trains them.
 
     Raises:
         WeightsError: The weights are missing, truncated or not the recorded ones.
@@ -84,22 +84,33 @@ def verified_digest(path: Path, remedy: str) -> str:
 
 
 def load_weights(path: Path, remedy: str) -> dict[str, torch.Tensor]:
-    """Reads a state dict after checking the file against its sidecar; takes and raises as :func:`verified_digest`."""
+    """Checks a weights file against its sidecar and reads the state dict.
+
+    Args:
+        path: The weights file.
+        remedy: As for :func:`verified_digest`.
+
+    Returns:
+        The tensors by name, on the CPU, in their original type.
+
+    Raises:
+        WeightsError: As for :func:`verified_digest`.
+    """
     content, _ = _verified(path, remedy)
     try:
-        return _in_full(load(content))
+        return _dequantise(load(content))
     except SafetensorError as error:
         raise WeightsError(f"weights {path} are not readable as safetensors ({error}); {remedy}") from error
 
 
-def _in_eight_bits(key: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
+def _quantise(key: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
     rows = tensor.flatten(1)
     scale = (rows.abs().amax(dim=1) / 127).clamp(min=torch.finfo(tensor.dtype).tiny)
-    whole = (rows / scale[:, None]).round().to(torch.int8)
-    return {key: whole.reshape(tensor.shape), key + _SCALE: scale}
+    quantised = (rows / scale[:, None]).round().to(torch.int8)
+    return {key: quantised.reshape(tensor.shape), key + _SCALE: scale}
 
 
-def _in_full(stored: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _dequantise(stored: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     tensors = {}
     for key, value in stored.items():
         scale = stored.get(key + _SCALE)
@@ -111,7 +122,7 @@ def _in_full(stored: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _verified(path: Path, remedy: str) -> tuple[bytes, str]:
-    """The file's content and its SHA-256, which is the recorded one."""
+    """Returns the content of the file and its SHA-256, after comparing it with the recorded one."""
     if not path.is_file():
         raise WeightsError(f"weights {path} are missing; {remedy}")
     recorded = _recorded(sidecar_path(path), remedy)
@@ -127,7 +138,7 @@ def _recorded(sidecar: Path, remedy: str) -> str:
     try:
         record = json.loads(sidecar.read_text())
     except FileNotFoundError:
-        raise WeightsError(f"{sidecar}, which records the weights' digest, is missing; {remedy}") from None
+        raise WeightsError(f"{sidecar}, which records the digest of the weights, is missing; {remedy}") from None
     except (OSError, ValueError) as error:
         raise WeightsError(f"{sidecar} is not readable ({error}); {remedy}") from error
     if not isinstance(record, dict) or not isinstance(record.get("sha256"), str):

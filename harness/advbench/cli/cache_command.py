@@ -12,7 +12,7 @@ from advbench.cli.parser import CommandParser, HelpFormatter
 
 if TYPE_CHECKING:
     from advbench.store import Store
-    from advbench.store.inventory import File, Stock
+    from advbench.store.inventory import File, StoreContents
 
 ACTIONS = {
     "ls": "list the runs with their sizes, and entries that no run refers to",
@@ -90,26 +90,26 @@ def _list_runs(options: argparse.Namespace) -> int:
     from advbench.cli.cache_tables import described, kinds_table, runs_table
     from advbench.session.opening import print_line, tables
     from advbench.store import SCHEMA
-    from advbench.store.inventory import take_stock
+    from advbench.store.inventory import read_contents
 
     store, exists = _open(options, 0)
-    stock = take_stock(store)
+    contents = read_contents(store)
     if options.format == "json":
-        print(json.dumps(described(store, stock), indent=2))
+        print(json.dumps(described(store, contents), indent=2))
         return 0
     if not exists:
         return 0
     console = tables()
-    if stock.runs:
-        console.print(runs_table(stock, time.time()))
+    if contents.runs:
+        console.print(runs_table(contents, time.time()))
     else:
         console.print("no runs")
-    console.print(kinds_table(stock))
-    older = [run.name for run in stock.runs if run.manifest.get("schema") != SCHEMA]
+    console.print(kinds_table(contents))
+    older = [run.name for run in contents.runs if run.manifest.get("schema") != SCHEMA]
     if older:
         print_line(console, f"of an earlier advbench, whose results are shown but not used again: {', '.join(older)}")
         print_line(console, "  'advbench cache rm RUN …' deletes them")
-    if stock.unreferenced() or stock.inventory.left_behind:
+    if contents.unreferenced() or contents.inventory.left_behind:
         print_line(console, "'advbench cache gc' deletes entries that no run refers to and files that are left behind")
     return 0
 
@@ -118,7 +118,7 @@ def _verify(options: argparse.Namespace) -> int:
     """Reads every entry; the exit code is 1 if an entry is damaged or a file should not be there."""
     from advbench.cli.cache_tables import counted, shown_path, size_text
     from advbench.session.opening import print_line, tables
-    from advbench.store.inventory import scan, size_of
+    from advbench.store.inventory import scan, total_size
 
     store, exists = _open(options, -1)
     if not exists:
@@ -131,7 +131,7 @@ def _verify(options: argparse.Namespace) -> int:
     for state, file in [*problems, *(("being written", file) for file in inventory.being_written)]:
         print_line(console, f"{state}: {shown_path(file)}")
         print_line(console, f"  → {_ADVICE[state].format(key=file.key)}")
-    total = f"{counted(len(files), 'entry', 'entries')}, {size_text(size_of(files))}"
+    total = f"{counted(len(files), 'entry', 'entries')}, {size_text(total_size(files))}"
     if not problems:
         print_line(console, f"{total}: all are intact")
         return 0
@@ -156,42 +156,42 @@ def _collect(options: argparse.Namespace) -> int:
     """Deletes what no run refers to, what is damaged, and what is left behind."""
     from advbench.cli.cache_tables import by_kind, counted, freed, shown_path, size_text
     from advbench.session.opening import print_line, tables
-    from advbench.store.inventory import HOUR, check, remove, size_of, take_stock
+    from advbench.store.inventory import HOUR, check, read_contents, remove, total_size
 
     store, exists = _open(options, -1)
     if not exists:
         return 0
     console, least_age = tables(), HOUR if options.older_than is None else options.older_than * _DAY
-    before = take_stock(store)
+    before = read_contents(store)
     unreferenced = set(_unreferenced(before, least_age))
     others = [file for file in before.inventory.files() if file.kind != "runs" and file not in unreferenced]
     damaged = {file for file in _with_progress(others) if check(store, file) == "damaged"}
     # Reading takes a while: meanwhile runs may have started, and entries may have been computed again.
-    stock = take_stock(store)
-    unreferenced = set(_unreferenced(stock, least_age))
+    contents = read_contents(store)
+    unreferenced = set(_unreferenced(contents, least_age))
     groups = {
-        "no run refers to": [file for file in stock.inventory.files() if file in unreferenced],
-        "damaged": [file for file in stock.inventory.files() if file in damaged and file not in unreferenced],
-        "left behind": stock.inventory.left_behind,
+        "no run refers to": [file for file in contents.inventory.files() if file in unreferenced],
+        "damaged": [file for file in contents.inventory.files() if file in damaged and file not in unreferenced],
+        "left behind": contents.inventory.left_behind,
     }
     files = [file for group in groups.values() for file in group]
     deleted = set(files if options.dry_run else remove(store, files))
     for state, group in groups.items():
         if group := [file for file in group if file in deleted]:
-            print_line(console, f"{state}: {by_kind(group)}, {size_text(size_of(group))}")
+            print_line(console, f"{state}: {by_kind(group)}, {size_text(total_size(group))}")
     print_line(console, freed(deleted, dry_run=options.dry_run))
-    for manifest in stock.damaged:
+    for manifest in contents.damaged:
         print_line(
             console, f"kept: {shown_path(manifest)} is damaged, so the entries of its run are unknown; until you"
         )
         print_line(
             console, f"  repeat its command or 'advbench cache rm {manifest.key}', unreferenced entries are kept"
         )
-    recent = [file for file in stock.unreferenced() if file not in deleted]
-    if recent and not stock.damaged:
+    recent = [file for file in contents.unreferenced() if file not in deleted]
+    if recent and not contents.damaged:
         age = "an hour" if options.older_than is None else counted(options.older_than, "day", "days")
         print_line(console, f"kept: {by_kind(recent)} that no run refers to, less than {age} old; see --older-than")
-    for file in stock.inventory.foreign:
+    for file in contents.inventory.foreign:
         print_line(console, f"foreign, not touched: {shown_path(file)}")
     return 0
 
@@ -207,28 +207,28 @@ def _remove_runs(options: argparse.Namespace) -> int:
     from advbench.errors import UsageError
     from advbench.session.opening import print_line, tables
     from advbench.session.stored_runs import find_id
-    from advbench.store.inventory import remove, take_stock
+    from advbench.store.inventory import read_contents, remove
 
     store, _ = _open(options, -1)
     if not all(options.runs):
         raise UsageError("RUN is empty; 'advbench cache ls' lists the runs")
     names = list(dict.fromkeys(find_id(store, name) for name in options.runs))
-    stock = take_stock(store)
-    unknown = [file.key for file in stock.damaged if file.key not in names]
+    contents = read_contents(store)
+    unknown = [file.key for file in contents.damaged if file.key not in names]
     if unknown:
         raise UsageError(
             f"the manifest of run {unknown[0]} is damaged, so the entries that it shares with others are unknown; "
             f"repeat its command first, or delete it, too: advbench cache rm {' '.join([*names, unknown[0]])}"
         )
-    runs = [run for run in stock.runs if run.name in names]
+    runs = [run for run in contents.runs if run.name in names]
     console = tables()
-    entries = [file for file in stock.alone(runs) if file.kind != "runs"]
-    manifests = stock.inventory.files(("runs", name) for name in names)
+    entries = [file for file in contents.exclusive_files(runs) if file.kind != "runs"]
+    manifests = contents.inventory.files(("runs", name) for name in names)
     if options.dry_run:
         deleted = [*manifests, *entries]
     else:
         deleted = remove(store, manifests)  # first, so that no run lacks entries if the rest fails
-        held = take_stock(store).holders  # again, for runs that have started meanwhile
+        held = read_contents(store).reference_counts  # again, for runs that have started meanwhile
         deleted += remove(store, [file for file in entries if (file.kind, file.key) not in held])
     print_line(console, f"{', '.join(names)}, and entries that no other run refers to: {by_kind(deleted)}")
     print_line(console, freed(deleted, dry_run=options.dry_run))
@@ -257,12 +257,12 @@ def _open(options: argparse.Namespace, verbosity: int) -> tuple[Store, bool]:
     return store, exists
 
 
-def _unreferenced(stock: Stock, least_age: float) -> list[File]:
+def _unreferenced(contents: StoreContents, least_age: float) -> list[File]:
     """The unreferenced files that are old enough; none while a manifest is damaged and its references are unknown."""
     import time
 
     now = time.time()
-    return [] if stock.damaged else [file for file in stock.unreferenced() if file.age(now) >= least_age]
+    return [] if contents.damaged else [file for file in contents.unreferenced() if file.age(now) >= least_age]
 
 
 def _with_progress(files: list[File]) -> Iterable[File]:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from advbench.store import Store
-from advbench.store.inventory import HOUR, KINDS, File, Run, Stock, size_of
+from advbench.store.inventory import HOUR, KINDS, File, Run, StoreContents, total_size
 
 __all__ = ["by_kind", "counted", "described", "freed", "kinds_table", "runs_table", "shown_path", "size_text"]
 
@@ -29,9 +29,9 @@ _WORDS = {
 """The kinds of files, singular and plural."""
 
 
-def described(store: Store, stock: Stock) -> dict[str, Any]:
+def described(store: Store, contents: StoreContents) -> dict[str, Any]:
     """The contents of a store as ``ls --format json`` prints them."""
-    inventory = stock.inventory
+    inventory = contents.inventory
     return {
         "store": str(store.root),
         "runs": [
@@ -43,43 +43,43 @@ def described(store: Store, stock: Stock) -> dict[str, Any]:
                 "updated": run.manifest.get("updated"),
                 "schema": run.manifest.get("schema"),
                 "cells": {"stored": run.stored, "all": run.cells},
-                "bytes": size_of(inventory.files(run.references)),
-                "bytes_alone": size_of(stock.alone([run])),
+                "bytes": total_size(inventory.files(run.references)),
+                "bytes_alone": total_size(contents.exclusive_files([run])),
             }
-            for run in stock.runs
+            for run in contents.runs
         ],
-        "totals": {what: {"files": len(files), "bytes": size_of(files)} for what, files in _totals(stock)},
+        "totals": {what: {"files": len(files), "bytes": total_size(files)} for what, files in _totals(contents)},
     }
 
 
-def runs_table(stock: Stock, now: float) -> Table:
+def runs_table(contents: StoreContents, now: float) -> Table:
     """The runs with their ages and sizes.
 
     Args:
-        stock: The contents of a store.
+        contents: The contents of a store.
         now: The current time, in seconds since the epoch.
     """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True)
     for heading in ("run", "suite", "created", "used", "cells", "size", "alone"):
         table.add_column(heading, no_wrap=True, justify="left" if heading in ("run", "suite") else "right")
     table.add_column("command", no_wrap=True, overflow="ellipsis", ratio=1)  # takes the remaining width
-    for run in stock.runs:
-        table.add_row(*(Text(text) for text in _row(stock, run, now)))
+    for run in contents.runs:
+        table.add_row(*(Text(text) for text in _row(contents, run, now)))
     return table
 
 
-def kinds_table(stock: Stock) -> Table:
+def kinds_table(contents: StoreContents) -> Table:
     """The number and size of the files of each kind."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("what", "files", "size"):
         table.add_column(heading, no_wrap=True, justify="left" if heading == "what" else "right")
-    for what, files in _totals(stock):
+    for what, files in _totals(contents):
         if files or what in (*KINDS, "unreferenced", "left_behind"):
             name = "no run refers to" if what == "unreferenced" else what.replace("_", " ")
-            table.add_row(name, f"{len(files):,}", size_text(size_of(files)))
+            table.add_row(name, f"{len(files):,}", size_text(total_size(files)))
         if what == KINDS[-1]:
-            everything = stock.inventory.files()
-            table.add_row("all", f"{len(everything):,}", size_text(size_of(everything)), end_section=True)
+            everything = contents.inventory.files()
+            table.add_row("all", f"{len(everything):,}", size_text(total_size(everything)), end_section=True)
     return table
 
 
@@ -94,7 +94,7 @@ def freed(files: Collection[File], *, dry_run: bool) -> str:
     if not files:
         return "there is nothing to delete"
     verb = "would free" if dry_run else "freed"
-    return f"{verb} {size_text(size_of(files))} in {counted(len(files), 'file', 'files')}"
+    return f"{verb} {size_text(total_size(files))} in {counted(len(files), 'file', 'files')}"
 
 
 def counted(count: float, one: str, several: str) -> str:
@@ -117,27 +117,27 @@ def shown_path(file: File) -> str:
     return "".join(character if character.isprintable() else "�" for character in file.name)
 
 
-def _totals(stock: Stock) -> Iterator[tuple[str, Sequence[File]]]:
+def _totals(contents: StoreContents) -> Iterator[tuple[str, Sequence[File]]]:
     """The files by kind, then those that need attention, by their state."""
-    files = stock.inventory.files()
+    files = contents.inventory.files()
     for kind in KINDS:
         yield kind, [file for file in files if file.kind == kind]
-    yield "unreferenced", stock.unreferenced()
-    yield "damaged_manifests", stock.damaged
-    yield "left_behind", stock.inventory.left_behind
-    yield "being_written", stock.inventory.being_written
-    yield "foreign", stock.inventory.foreign
+    yield "unreferenced", contents.unreferenced()
+    yield "damaged_manifests", contents.damaged
+    yield "left_behind", contents.inventory.left_behind
+    yield "being_written", contents.inventory.being_written
+    yield "foreign", contents.inventory.foreign
 
 
-def _row(stock: Stock, run: Run, now: float) -> Iterator[str]:
+def _row(contents: StoreContents, run: Run, now: float) -> Iterator[str]:
     name = str(run.manifest.get("name"))
     yield run.name
     yield name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
     yield _age(run.manifest, "created", now)
     yield _age(run.manifest, "updated", now)
     yield f"{run.stored}/{run.cells}"
-    yield size_text(size_of(stock.inventory.files(run.references)))
-    yield size_text(size_of(stock.alone([run])))
+    yield size_text(total_size(contents.inventory.files(run.references)))
+    yield size_text(total_size(contents.exclusive_files([run])))
     yield str(run.manifest.get("command"))
 
 

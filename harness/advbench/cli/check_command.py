@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
 from advbench.cli.flags import add_data_dir, add_plugin_flags
@@ -46,11 +47,15 @@ def run(options: argparse.Namespace) -> int:
     from advbench.errors import UsageError
     from advbench.session.opening import data_sources, messages, open_registry, tables
     from advbench.session.options import LoadOptions
-    from advbench.testing import check
+    from advbench.testing import check, check_suite
 
     load = LoadOptions.of(vars(options))
-    registry = open_registry(load, fault=partial(_fault, words=options.components))
-    targets = _targets(registry, options.components)  # reports misspelt names before any work
+    with warnings.catch_warnings():
+        # Python hides these warnings outside of tests and notebooks. Here the reader is the author of the plugin.
+        warnings.filterwarnings("default", ".* deprecated since advbench ", DeprecationWarning)
+        registry = open_registry(load, fault=partial(_fault, words=options.components))
+    suites = _suites(registry, options.components)
+    targets = _targets(registry, options.components, suites)  # reports misspelt names before any work
     ready = [target for target in targets if not target.needs]
     console, sources = tables(), data_sources(load, messages())
     broken = 0
@@ -58,10 +63,14 @@ def run(options: argparse.Namespace) -> int:
         findings = [target.unbuilt] if target.unbuilt else check(target.component, registry=registry, sources=sources)
         broken += any(finding.passed is False for finding in findings)
         _print(console, target.label, findings, whole=options.all_rules)
-    if ready:
-        console.print(_verdict(broken, len(ready)))
+    for name in suites:
+        findings = check_suite(registry, name)
+        broken += any(finding.passed is False for finding in findings)
+        _print(console, f"suite {name}", findings, whole=options.all_rules)
+    if ready or suites:
+        console.print(_verdict(broken, len(ready) + len(suites)))
     missing = [f"{target.label} {target.needs}" for target in targets if target.needs]
-    if missing and not broken and (not ready or _plugins(registry, options.components)):
+    if missing and not broken and (not (ready or suites) or _plugins(registry, options.components)):
         raise UsageError(f"not checked: {missing[0]}" + (f" (and {len(missing) - 1} more)" if missing[1:] else ""))
     for line in missing:
         console.print(f"not checked: {line}", markup=False, soft_wrap=True)
@@ -94,7 +103,7 @@ def _fault(registry: Registry, words: Sequence[str]) -> str:
     faults = [str(p) for p in registry.problems if whole or any(p in registry.problems_of(one) for one in plugins)]
     for plugin in plugins:
         name = f"plugin {plugin.name!r} of {plugin.provenance}"
-        if not plugin.components and not registry.problems_of(plugin):
+        if not plugin.registered and not registry.problems_of(plugin):
             faults.append(f"{name}: registers nothing; call register(…) with each component in its register_… hook")
         for registered in _components(registry, [plugin]):
             component = registered.component
@@ -118,11 +127,18 @@ def _components(registry: Registry, plugins: Sequence[Plugin]) -> list[Registere
     return [one for kind in KINDS for one in registry.all(kind) if any(one.plugin is plugin for plugin in plugins)]
 
 
-def _targets(registry: Registry, words: Sequence[str]) -> list[_Target]:
+def _suites(registry: Registry, words: Sequence[str]) -> list[str]:
+    """The suites to check: those of the named plugins, or else of the given files, or else all."""
+    plugins = _plugins(registry, words) or ([] if words else registry.plugins)
+    named = {name for plugin in plugins for kind, name in plugin.contributions if kind == "suites"}
+    return [name for name in registry.studies.names("suites") if name in named]
+
+
+def _targets(registry: Registry, words: Sequence[str], suites: Sequence[str]) -> list[_Target]:
     """The components to check: those named, or else those of the given files, or else all.
 
     Raises:
-        UsageError: There are none, or a word names neither a component with a contract nor a plugin.
+        UsageError: There are none, and no suites, or a word names neither a component with a contract nor a plugin.
     """
     from advbench.errors import UsageError
     from advbench.testing import resolve_all
@@ -139,7 +155,7 @@ def _targets(registry: Registry, words: Sequence[str]) -> list[_Target]:
     if not words:
         plugins = _plugins(registry, ()) or registry.plugins
         targets = [_at_defaults(registry, one) for one in _components(registry, plugins)]
-    if not targets:
+    if not targets and not suites:
         kinds = "attack, defense, model or dataset"
         raise UsageError(f"there is nothing to check: no {kinds} is registered; give a SPEC or --plugin FILE")
     return targets

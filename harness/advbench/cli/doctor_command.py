@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from advbench import __version__
+from advbench._version import __version__
 from advbench.cli.flags import add_data_dir, add_plugin_flags, add_store
-from advbench.errors import StoreError, describe
+from advbench.errors import StoreError, UsageError, describe
 
 if TYPE_CHECKING:
     from advbench.api import Dataset, DataSources, Defense, Model
+    from advbench.discovery.plugins import Plugin
     from advbench.discovery.registry import Registered
+    from advbench.discovery.studies import Studies
 
 
 _WIDTH = 27
@@ -120,10 +122,11 @@ def _components(options: argparse.Namespace) -> Iterator[Finding]:
     for plugin in registry.plugins:
         problems = registry.problems_of(plugin)
         if not problems:
-            yield Finding(f"plugin {plugin.name}", f"{plugin.provenance}, {len(plugin.components)} components")
+            yield Finding(f"plugin {plugin.name}", f"{plugin.provenance}, {_counts(plugin)}")
         for problem in problems:
             fix = f"fix or uninstall it, or disable it: --no-plugin {plugin.name}"
             yield Finding(f"plugin {plugin.name}", problem.message, fix, fails=True)
+    yield from _suites(registry.studies)
     sources = data_sources(load, Console(stderr=True))
     for registered in registry.all("datasets"):
         yield from _of_defaults(registered, lambda dataset: _dataset(dataset, sources))
@@ -137,6 +140,27 @@ def _components(options: argparse.Namespace) -> Iterator[Finding]:
         yield Finding("store", str(error), "give another folder with --store DIR", fails=True)
     else:
         yield Finding("store", f"{open_store(load).root}, writable")
+
+
+def _suites(studies: Studies) -> Iterator[Finding]:
+    """A line for each suite of a plugin that cannot be read."""
+    from advbench.specs import load_suite
+
+    for name in studies.names("suites"):
+        try:
+            load_suite(name, studies)
+        except UsageError as error:  # noqa: PERF203  some dozen suites
+            fix = f"fix the file, or disable its plugin: --no-plugin {studies.plugin_of('suites', name).name}"
+            yield Finding(f"suite {name}", str(error), fix, fails=True)
+
+
+def _counts(plugin: Plugin) -> str:
+    """How many components, or suites and commands, a plugin registers."""
+    if not plugin.contributions:
+        return f"{len(plugin.components)} components"
+    kinds = [kind for kind, _ in plugin.registered]
+    counts = {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)}
+    return ", ".join(f"{count} {kind if count > 1 else kind[:-1]}" for kind, count in counts.items())
 
 
 def _of_defaults(registered: Registered, examine: Callable[[Any], Finding | None]) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from advbench.cli.parser import suggest
 from advbench.session.options import CHECKS, FORMATS, PRECISIONS, RERUNS, LoadOptions, RunOptions, default_store
 
 __all__ = [
@@ -105,9 +106,10 @@ def add_how_to_run(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--jobs", type=CHECKS["jobs"], default=RunOptions.jobs, metavar="N", help="number of tasks that run in parallel"
     )
-    parser.add_argument(
+    executor = parser.add_argument(
         "--executor", metavar="NAME", help="what runs the tasks: serial, processes (for --jobs above 1), or dask"
     )
+    suggest(executor, "serial", "processes", "dask")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="the Dask scheduler whose workers run the tasks")
     parser.add_argument(
         "--cell-timeout",
@@ -156,24 +158,26 @@ def add_format(parser: argparse._ActionsContainer) -> None:
 
 def add_run(parser: argparse._ActionsContainer) -> None:
     """Adds the argument that names a stored run."""
-    parser.add_argument(
+    run = parser.add_argument(
         "run",
         nargs="?",
         default="latest",
         metavar="RUN",
         help="a run's id, its beginning, 'latest', or 'latest~1' for the one before",
     )
+    suggest(run, "latest")
 
 
 def add_device(parser: argparse._ActionsContainer) -> None:
     """Adds ``--device``."""
-    parser.add_argument(
+    flag = parser.add_argument(
         "--device",
         type=CHECKS["device"],
         default=LoadOptions.device,
         metavar="auto|cpu|cuda:N",
         help="where to compute",
     )
+    suggest(flag, "auto", "cpu", "cuda")
 
 
 def add_store(parser: argparse._ActionsContainer) -> None:

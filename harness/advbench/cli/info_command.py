@@ -11,12 +11,14 @@ from advbench.cli.flags import add_plugin_flags
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from advbench.discovery.registry import Registered
+    from advbench.discovery.registry import Registered, Registry
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
-    parser.add_argument("name", help="such as pgd, or foolbox:attack=L2PGD, whose parameters depend on the attack")
+    parser.add_argument(
+        "name", help="such as pgd; foolbox:attack=L2PGD, whose parameters depend on the attack; or a suite"
+    )
     add_plugin_flags(parser)
 
 
@@ -28,6 +30,8 @@ def run(options: argparse.Namespace) -> int:
     from advbench.specs import expand, parse_chain
 
     registry = open_registry(LoadOptions.of(vars(options)))
+    if _print_named(tables(), registry, options.name):
+        return 0
     terms = parse_chain(options.name)
     if len(terms) > 1:
         raise SpecError(f"{options.name!r}: give one component at a time")
@@ -36,6 +40,45 @@ def run(options: argparse.Namespace) -> int:
         registered.component.parse(given)  # raises an error if a parameter is wrong
         _print(tables(), registered, given)
     return 0
+
+
+def _print_named(console: Console, registry: Registry, name: str) -> bool:
+    """Shows the suite or study of this name, where no component has it; returns whether there is one."""
+    from rich.text import Text
+
+    from advbench.specs import shipped_suites
+
+    if registry.holds(name):
+        return False
+    studies = registry.studies
+    a_suite, a_study = name in shipped_suites() or studies.holds("suites", name), studies.holds("commands", name)
+    if a_suite:
+        _print_suite(console, registry, name)
+    if a_study:
+        console.print(Text.assemble("\n" if a_suite else "", (name, "bold"), "  study"))
+        console.print(Text(studies.command(name).help))
+        console.print(Text(f"'advbench reproduce {name}' runs it"))
+        plugin = studies.plugin_of("commands", name)
+        console.print(Text.assemble((f"{'plugin':<9}", "dim"), f"{plugin.name} of {plugin.provenance}"), soft_wrap=True)
+    return a_suite or a_study
+
+
+def _print_suite(console: Console, registry: Registry, name: str) -> None:
+    from rich.text import Text
+
+    from advbench.specs import AXES, load_suite
+
+    studies, suite = registry.studies, load_suite(name, registry.studies)
+    console.print(Text.assemble((name, "bold"), "  suite"))
+    console.print(Text(suite.description or "(no description)"))
+    facts = {axis: dict.fromkeys(spec for part in suite.products for spec in getattr(part, axis)) for axis in AXES}
+    texts = {axis: ", ".join(specs) for axis, specs in facts.items()}
+    texts["samples"] = f"{'all' if suite.limit is None else f'{suite.limit:,}'} of each dataset, seed {suite.seed}"
+    if studies.holds("suites", name):
+        plugin = studies.plugin_of("suites", name)
+        texts |= {"plugin": f"{plugin.name} of {plugin.provenance}", "file": str(studies.suite(name).file)}
+    for label, text in texts.items():
+        console.print(Text.assemble((f"{label:<9}", "dim"), text), soft_wrap=True)
 
 
 def _print(console: Console, registered: Registered, given: dict[str, str]) -> None:

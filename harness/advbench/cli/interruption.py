@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn, TextIO
 
-from advbench.process.stdout import stdout_kept
+from advbench.process.stdout import stdout_to_stderr
 
 __all__ = ["resumable"]
 
@@ -28,7 +28,7 @@ def resumable(options: argparse.Namespace, body: Callable[[TextIO], int]) -> int
     """
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with stdout_kept() as stdout:
+        with stdout_to_stderr() as stdout:
             return body(stdout)
     except KeyboardInterrupt as interruption:
         stored = str(interruption) or "no result is lost"

@@ -7,19 +7,26 @@ import json
 from typing import TYPE_CHECKING
 
 from advbench.cli.flags import add_plugin_flags
+from advbench.cli.parser import suggest
 
 if TYPE_CHECKING:
-    from advbench.discovery.registry import Registered
+    from collections.abc import Mapping
+
+    from advbench.discovery.registry import Registered, Registry
 
 _KINDS = ("attacks", "defenses", "models", "datasets", "executors", "reporters")
 _USUAL = _KINDS[:4]
+_NAMED = ("suites", "studies")
+"""What else plugins register, and no component."""
+_ALL = (*_KINDS, *_NAMED)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
-    parser.add_argument(
-        "kinds", nargs="*", metavar="KIND", help=f"one or more of {', '.join(_KINDS)} (default: the first four)"
+    kinds = parser.add_argument(
+        "kinds", nargs="*", metavar="KIND", help=f"one or more of {', '.join(_ALL)} (default: the first four)"
     )
+    suggest(kinds, *_ALL)
     parser.add_argument("--format", choices=("table", "json"), default="table", help="how to print")
     add_plugin_flags(parser)
 
@@ -32,13 +39,16 @@ def run(options: argparse.Namespace) -> int:
     from advbench.session.options import LoadOptions
 
     for kind in options.kinds:
-        if kind not in _KINDS:
-            hint = closest(kind, list(_KINDS)) or f"there are: {', '.join(_KINDS)}"
+        if kind not in _ALL:
+            hint = closest(kind, list(_ALL)) or f"there are: {', '.join(_ALL)}"
             raise UsageError(f"unknown kind {kind!r}; {hint}")
     registry = open_registry(LoadOptions.of(vars(options)))
-    components = [registered for kind in options.kinds or _USUAL for registered in registry.all(kind)]
+    kinds = options.kinds or _USUAL
+    components = [registered for kind in kinds if kind in _KINDS for registered in registry.all(kind)]
     if options.format == "json":
-        print(json.dumps([_described(registered) for registered in components], indent=2, ensure_ascii=False))
+        entries: list[Mapping[str, object]] = [_described(registered) for registered in components]
+        entries += [entry for kind in kinds if kind in _NAMED for entry in _named(registry, kind)]
+        print(json.dumps(entries, indent=2, ensure_ascii=False))
         return 0
 
     from rich import box
@@ -46,17 +56,22 @@ def run(options: argparse.Namespace) -> int:
     from rich.text import Text
 
     console = tables()
-    for kind in options.kinds or _USUAL:
-        members = [registered for registered in components if registered.kind == kind]
-        if not members:
+    for kind in kinds:
+        rows = [
+            (one.component.name, one.component.summary(), one.component.source or "—", one.plugin.provenance)
+            for one in components
+            if one.kind == kind
+        ]
+        if kind in _NAMED:
+            named = _named(registry, kind)
+            rows = [(one["name"], one["summary"], "—", f"{one['distribution']} {one['version']}") for one in named]
+        if not rows:
             console.print(f"no {kind}")
             continue
         table = Table(title=Text(kind, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for heading in ("name", "what it is", "source", "plugin"):
             table.add_column(heading, no_wrap=heading == "name", overflow="fold")
-        for registered in members:
-            component = registered.component
-            texts = (component.name, component.summary(), component.source or "—", registered.plugin.provenance)
+        for texts in rows:
             table.add_row(*(Text(text) for text in texts))
         console.print(table)
     return 0
@@ -74,3 +89,31 @@ def _described(registered: Registered) -> dict[str, object]:
         "source": component.source,
         "parameters": {parameter.name: parameter.default for parameter in component.parameters()},
     }
+
+
+def _named(registry: Registry, kind: str) -> list[dict[str, str]]:
+    """The suites or studies there are, by name; a suite that cannot be read has the reason as its summary."""
+    from advbench._version import __version__
+    from advbench.errors import UsageError
+    from advbench.specs import load_suite, shipped_suites
+
+    studies, held = registry.studies, "commands" if kind == "studies" else kind
+    core = shipped_suites() if kind == "suites" else []
+    entries = []
+    for name in sorted([*core, *studies.names(held)]):
+        try:
+            summary = load_suite(name, studies).description if kind == "suites" else studies.command(name).help
+        except UsageError as error:
+            summary = f"(cannot be read: {error})"
+        plugin = None if name in core else studies.plugin_of(held, name)
+        entries.append(
+            {
+                "kind": kind,
+                "name": name,
+                "plugin": plugin.name if plugin else "core",
+                "distribution": plugin.distribution if plugin else "advbench",
+                "version": plugin.version if plugin else __version__,
+                "summary": summary,
+            }
+        )
+    return entries

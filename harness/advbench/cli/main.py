@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import io
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from advbench import __version__
+from advbench._version import __version__
 from advbench.cli.parser import CommandParser, HelpFormatter
 from advbench.errors import PluginError, UsageError
 from advbench.process.exits import ProcessExitError, exits_refused
 from advbench.process.gc_tuning import tune_gc
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "SHELLS", "main"]
 
 COMMANDS = {
     "matrix": "run every combination of attacks and defenses and show the leaderboard",
@@ -37,6 +38,9 @@ COMMANDS = {
 }
 """The subcommands with their help texts, each in the module of its name."""
 
+SHELLS = ("bash", "zsh", "fish")
+"""Shells for which ``--print-completion`` has a script."""
+
 OK, SOME_FAILED, USAGE, INTERNAL, PLUGIN, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 
@@ -49,8 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # torch reads this when it is imported. Threads that wait actively make a busy machine several times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     words = list(sys.argv[1:] if arguments is None else arguments)
-    command = next((word for word in words if not word.startswith("-")), "")
-    prog = f"advbench {command}".strip()
+    prog = f"advbench {_command(words)}".strip()
     _prepare_streams()
     tune_gc()
     try:
@@ -76,31 +79,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
-    parser = CommandParser(
-        prog="advbench",
-        description="A plugin-based benchmark for adversarial robustness: does this defense really work?",
-        epilog="'advbench COMMAND --help' shows the flags. Start with 'advbench matrix' without arguments.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"advbench {__version__}")
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=CommandParser)
-    chosen = next((word for word in words if not word.startswith("-")), None)
-    for name, help_text in COMMANDS.items():
-        subparser = subparsers.add_parser(
-            name, help=help_text, description=_sentence(help_text), allow_abbrev=False, formatter_class=HelpFormatter
-        )
-        if name == chosen:
-            module = importlib.import_module(f"advbench.cli.{name.replace('-', '_')}_command")
-            module.add_arguments(subparser)
-            subparser.set_defaults(handler=module.run, words=words)
+    parser, subparsers = _parsers([_command(words)])
     parsed, unknown = parser.parse_known_args(words)
     if unknown:
         (subparsers.choices[parsed.command] if parsed.command else parser).error(
             f"unrecognized arguments: {unknown[0]}"
         )
+    if parsed.print_completion is not None:
+        from advbench.cli.completion import completion_script
+
+        print(completion_script(_parsers(COMMANDS)[0], parsed.print_completion))
+        return OK
     if parsed.command is None:
         parser.print_help()
         return OK
+    parsed.words = words
     try:
         with exits_refused():
             return int(parsed.handler(parsed))
@@ -108,6 +101,43 @@ def _run(words: list[str]) -> int:
         raise RuntimeError(f"a component called {error}") from error
     except SystemExit as error:
         raise RuntimeError(f"a component left the program with sys.exit({error.code!r})") from error
+
+
+def _command(words: list[str]) -> str:
+    """The command among the words of the command line, as the user spells it; nothing where there is none."""
+    if words[:1] == ["--print-completion"]:
+        return ""
+    return next((word for word in words if not word.startswith("-")), "")
+
+
+def _parsers(
+    with_arguments: Iterable[str],
+) -> tuple[CommandParser, argparse._SubParsersAction[CommandParser]]:
+    """The parser of the command line, and those of its commands.
+
+    Args:
+        with_arguments: The commands whose modules are imported, so that they declare their arguments.
+    """
+    parser = CommandParser(
+        prog="advbench",
+        description="A plugin-based benchmark for adversarial robustness: does this defense really work?",
+        epilog="'advbench COMMAND --help' shows the flags. Start with 'advbench matrix' without arguments.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"advbench {__version__}")
+    parser.add_argument(
+        "--print-completion", choices=SHELLS, help="print a script that completes commands and flags in this shell"
+    )
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=CommandParser)
+    for name, help_text in COMMANDS.items():
+        subparser = subparsers.add_parser(
+            name, help=help_text, description=_sentence(help_text), allow_abbrev=False, formatter_class=HelpFormatter
+        )
+        if name in with_arguments:
+            module = importlib.import_module(f"advbench.cli.{name.replace('-', '_')}_command")
+            module.add_arguments(subparser)
+            subparser.set_defaults(handler=module.run)
+    return parser, subparsers
 
 
 def _prepare_streams() -> None:

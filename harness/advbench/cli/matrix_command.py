@@ -19,7 +19,8 @@ from advbench.cli.flags import (
     add_verbosity,
 )
 from advbench.cli.interruption import resumable
-from advbench.process.gc_tuning import importing
+from advbench.cli.parser import suggest
+from advbench.process.gc_tuning import gc_paused
 from advbench.session.options import RunOptions
 
 
@@ -33,9 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--models", nargs="+", metavar="SPEC", help="such as mnist-cnn")
     what.add_argument("--attacks", nargs="+", metavar="SPEC", help="such as fgsm:eps=8/255 or 'pgd:eps={0.1,0.2}'")
     what.add_argument("--defenses", nargs="+", metavar="SPEC", help="such as none, jpeg:quality=50 or a chain jpeg+tvm")
-    what.add_argument(
+    threats = what.add_argument(
         "--threats", nargs="+", metavar="NAME", help="what the attacker knows: oblivious, adaptive, transfer"
     )
+    suggest(threats, "oblivious", "adaptive", "transfer")
     add_threats(what)
     add_samples(what)
     add_seeds(what)
@@ -54,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
     """Runs the command; if it is interrupted, shows how to resume."""
 
     def body(stdout: TextIO) -> int:
-        with importing():
+        with gc_paused():
             from advbench.session.run import run_matrix
 
         return run_matrix(RunOptions.of(vars(options)), stdout)

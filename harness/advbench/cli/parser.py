@@ -4,19 +4,34 @@ from __future__ import annotations
 
 import argparse
 import re
-from typing import NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from advbench.errors import UsageError
 from advbench.session.values import nearest, unknown_choice
 
-__all__ = ["CommandParser", "HelpFormatter"]
+__all__ = ["CommandParser", "HelpFormatter", "suggest"]
 
 _UNRECOGNIZED = re.compile(r"unrecognized arguments: (\S+)")
 _INVALID_CHOICE = re.compile(r"argument (.+?): invalid choice: '(.*?)' \(choose from (.*)\)")
 
 
 class CommandParser(argparse.ArgumentParser):
-    """An argument parser that raises :class:`UsageError` instead of printing its usage and exiting."""
+    """An argument parser that raises :class:`UsageError` instead of printing its usage and exiting.
+
+    Attributes:
+        delegate: Given the words, makes the parser that parses them in place of this one; None where it does itself.
+    """
+
+    delegate: Callable[[Sequence[str]], CommandParser] | None = None
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parses the words, or lets the delegate do it, with the defaults of this parser beside its own."""
+        if self.delegate is None:
+            return super().parse_known_args(args, namespace)
+        other = self.delegate(args)
+        other.set_defaults(**{**self._defaults, **other._defaults})
+        return other.parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Raises the error with the nearest valid flag or choice."""
@@ -43,3 +58,8 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str | None:
         silent = action.default is None or isinstance(action.default, list) or action.nargs == 0
         return action.help if silent else super()._get_help_string(action)
+
+
+def suggest(action: argparse.Action, *words: str) -> None:
+    """Words that shell completion offers for an argument that takes other words, too."""
+    action.suggestions = words  # type: ignore[attr-defined]

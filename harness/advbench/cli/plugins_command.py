@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
                 "distribution": plugin.distribution,
                 "version": plugin.version,
                 "module": plugin.module,
-                "registers": [f"{kind[:-1]} {name}" for kind, name in plugin.components],
+                "registers": [f"{kind[:-1]} {name}" for kind, name in plugin.registered],
                 "problems": [p.message for p in registry.problems_of(plugin)],
             }
             for plugin in registry.plugins
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
         table.add_column(heading, overflow="fold")
     for plugin in registry.plugins:
         by_kind: dict[str, list[str]] = {}
-        for kind, name in plugin.components:
+        for kind, name in plugin.registered:
             by_kind.setdefault(kind, []).append(name)
         registers = "\n".join(f"{kind}: {', '.join(names)}" for kind, names in by_kind.items())
         problems = registry.problems_of(plugin)

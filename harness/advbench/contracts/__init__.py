@@ -1,1 +1,1 @@
-"""The contracts of components, as checks that the evaluation and the conformance kit share."""
+"""Checks that hold components to their contracts; the evaluation and the conformance kit share them."""

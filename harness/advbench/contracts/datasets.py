@@ -1,4 +1,4 @@
-"""What datasets load, held to its contract."""
+"""Checks of what datasets load."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["check_dataset"]
 
 
 def check_dataset(dataset: Dataset, images: object) -> LabelledImages:
-    """Holds what a dataset loads to its contract: forms, values, labels and ids.
+    """Checks the shapes, values, labels and ids of what a dataset loads.
 
     Returns:
         The images, with pixels that are up to 1e-6 outside [0, 1] clipped.
 
     Raises:
-        ContractError: It breaks it; the message names the dataset, what was expected and what was seen.
+        ContractError: A check failed; the message names the dataset, what was expected and what it loaded.
     """
     label = f"dataset {dataset.name!r}"
     if not isinstance(images, LabelledImages):
@@ -41,5 +41,5 @@ def check_dataset(dataset: Dataset, images: object) -> LabelledImages:
     if n and not 0 <= int(labels.min()) <= int(labels.max()) < dataset.num_classes:
         raise ContractError(f"{label} has labels outside 0 to {dataset.num_classes - 1}")
     if ids.tolist() != list(dataset.ids()) or bool((ids[1:] <= ids[:-1]).any()):
-        raise ContractError(f"{label} loads sample ids that are not ascending, or not those that its ids() tells")
+        raise ContractError(f"{label} loads sample ids that are not ascending, or not those that its ids() returns")
     return images

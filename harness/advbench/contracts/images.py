@@ -1,4 +1,4 @@
-"""What holds for any images: form, range, unchanged inputs, distances."""
+"""Checks of any images: form, unchanged inputs, distances."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from advbench.api import Budget, ContractError
 __all__ = ["TOLERANCE", "check_form", "check_unchanged", "distances"]
 
 TOLERANCE = 1e-6
-"""How far float32 arithmetic may carry an image beyond its range or its budget."""
+"""How far an image may exceed its range or its budget by float32 rounding."""
 
 
 def check_form(label: str, reference: torch.Tensor, images: object) -> torch.Tensor:
-    """Holds images to a reference's form, a finite float32 tensor of its shape and device; returns them detached.
+    """Checks that images are a finite float32 tensor with a reference's shape and device.
+
+    Returns:
+        The images, detached.
 
     Raises:
-        ContractError: They break it; the message begins with the label.
+        ContractError: They are not; the message begins with the label.
     """
     if not isinstance(images, torch.Tensor):
         raise ContractError(f"{label} returned {type(images).__name__}, not a tensor")
@@ -33,7 +36,7 @@ def check_form(label: str, reference: torch.Tensor, images: object) -> torch.Ten
 
 
 def check_unchanged(label: str, what: str, before: torch.Tensor, after: torch.Tensor) -> None:
-    """Raises ContractError when a component changed its input."""
+    """Raises ContractError if a component changed its input."""
     if not torch.equal(before, after):
         raise ContractError(f"{label} changed its input {what} in place; components work on a copy")
 

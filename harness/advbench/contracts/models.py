@@ -1,4 +1,4 @@
-"""What models return, held to its contract."""
+"""Checks of what models return."""
 
 from __future__ import annotations
 
@@ -9,30 +9,31 @@ from advbench.api import ContractError
 __all__ = ["are_probabilities", "check_logits"]
 
 _SUMS = ((8, 1e-2), (2, 1e-4), (1, 2e-6), (0, 0.0))
-"""By how many images at least, how near to 1 in sum are numbers of at least 0 that are taken for probabilities.
+"""Pairs of a minimum number of images and a tolerance: rows that sum to 1 within it are taken for probabilities.
 
-Those of a softmax in bfloat16 add up to 1 within 4e-3; a single image's logits may do so nearly by chance.
+The rows of a softmax in bfloat16 sum to 1 within 4e-3. With few images the tolerance is small, since the logits of a
+single image may sum to about 1 by chance.
 """
 
 
 def check_logits(
     name: str, logits: object, count: int, classes: int, *, more: bool = False, labels_only: bool = False
 ) -> torch.Tensor:
-    """Holds a model's output to its contract: finite logits of shape (batch, classes), and no probabilities.
+    """Checks that a model's output is finite logits of shape (batch, classes), and no probabilities.
 
     Args:
         name: The model's name.
-        logits: What it returned.
+        logits: The model's output.
         count: How many images it was given.
-        classes: How many classes it knows.
-        more: Whether there may be more of them.
-        labels_only: Whether the largest of each row is all that counts, so that whole numbers and probabilities serve.
+        classes: How many classes it has.
+        more: Whether it may have more classes.
+        labels_only: Whether only the largest entry of each row matters, so that integers and probabilities are allowed.
 
     Returns:
         Floating-point numbers, shape (batch, classes).
 
     Raises:
-        ContractError: It breaks it.
+        ContractError: A check failed.
     """
     label = f"model {name!r}"
     if not isinstance(logits, torch.Tensor):
@@ -49,14 +50,14 @@ def check_logits(
         return logits if logits.is_floating_point() else logits.to(torch.float32)
     if are_probabilities(logits):
         raise ContractError(
-            f"{label} returned probabilities, which hide gradients from attacks; the contract is logits: "
-            "leave the softmax out, or use attacks that need labels alone, such as noise or "
+            f"{label} returned probabilities, which hide gradients from attacks; return logits instead: "
+            "leave the softmax out, or use attacks that only need labels, such as noise or "
             "foolbox:attack=HopSkipJumpAttack"
         )
     return logits
 
 
 def are_probabilities(logits: torch.Tensor) -> bool:
-    """Whether numbers of shape (batch, classes) are at least 0 and add up to 1, as labels in one-hot form do, too."""
-    near = next(error for least, error in _SUMS if len(logits) >= least)
-    return bool((logits >= 0).all() & ((logits.sum(dim=1) - 1).abs() < near).all())
+    """Whether rows of shape (batch, classes) are at least 0 and sum to 1; one-hot labels are included."""
+    tolerance = next(tolerance for minimum, tolerance in _SUMS if len(logits) >= minimum)
+    return bool((logits >= 0).all() & ((logits.sum(dim=1) - 1).abs() < tolerance).all())

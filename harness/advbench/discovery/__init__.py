@@ -1,1 +1,1 @@
-"""Discovery: entry points to a registry of components, and code to digests."""
+"""Discovery: loading plugins into a registry of components, and computing digests of their code."""

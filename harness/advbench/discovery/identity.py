@@ -1,4 +1,4 @@
-"""What code a component is made of, as digests for the keys of the store."""
+"""Digests of the code of components, for the keys of the store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from advbench.api import Component
-from advbench.api.neighbours import Folder
+from advbench.api.local_imports import Folder
 from advbench.discovery.imports import imports_of
 from advbench.discovery.sources import (
     Located,
@@ -25,52 +25,56 @@ from advbench.discovery.sources import (
 )
 from advbench.process.libraries import is_installed
 
-__all__ = ["code_digests", "dependency_versions", "is_library", "look_again", "note_state"]
+__all__ = ["clear_digest_cache", "code_digests", "dependency_versions", "is_library", "set_session_digest"]
 
-_OF_FILE = "_advbench_file_"
-"""How the names of modules begin that are single files of the user's."""
+_USER_FILE_PREFIX = "_advbench_file_"
+"""Prefix of the module names that single files of the user get."""
 
-_states: weakref.WeakKeyDictionary[type[Component], str] = weakref.WeakKeyDictionary()
+_session_digests: weakref.WeakKeyDictionary[type[Component], str] = weakref.WeakKeyDictionary()
 
 
 def code_digests(component: type[Component], more: Sequence[str] = ()) -> dict[str, str]:
-    """SHA-256 of the files that the component is made of, by the package that they are in.
+    """SHA-256 of the files that affect a component, for each package.
 
-    That is the modules that define the component and its base classes, and what these import, at the top or inside
-    functions, as their sources say; with all data files of the packages, since a component may read any of them. Where
-    a source imports what only running it would tell, the whole package counts. Installed libraries count by their
-    versions where the component names them in ``depends_on``, and advbench itself by the store's schema number.
+    These are the modules that define the component and its base classes, the modules that these import (at the top or
+    inside functions, according to their source), and all data files of the packages, since a component may read them.
+    If a source has imports that are only known when it runs, the whole package is included. Installed libraries are
+    covered by their versions if the component names them in ``depends_on``, and advbench itself by the store's schema
+    number.
 
-    Files are read once; :func:`look_again` lets the next call read them anew.
+    Files are read once; after :func:`clear_digest_cache`, the next call reads them again.
 
     Args:
         component: The class.
-        more: Names of further modules that count as well; an installed library's by its version.
+        more: Names of further modules to include; an installed library is included by its version.
+
+    Returns:
+        Digests by the name of the package, and versions by the name of the library.
 
     Raises:
-        UsageError: This process runs other code than is on disk.
-        LookupError: A module has no source.
+        UsageError: A file has changed on disk since this process imported it.
+        LookupError: A module has no source file.
     """
     return dict(_code_digests(component, tuple(more)))
 
 
-def look_again() -> None:
-    """Lets files be read anew that may have changed."""
+def clear_digest_cache() -> None:
+    """Clears the cache of :func:`code_digests`, so that the next call reads files again."""
     _code_digests.cache_clear()
 
 
-def note_state(component: type[Component], digest: str) -> None:
-    """Lets a digest count as a part of a class's code: what a class that lives in this session alone is made of."""
-    _states[component] = digest
+def set_session_digest(component: type[Component], digest: str) -> None:
+    """Adds a digest to the code of a class that is defined in this Python session, such as in a notebook cell."""
+    _session_digests[component] = digest
 
 
 def dependency_versions(component: type[Component]) -> dict[str, str]:
-    """Versions of the distributions that the component declares to shape its outcome."""
+    """Versions of the distributions in the component's ``depends_on``, by name."""
     return {name: _version(name) for name in sorted(component.depends_on)}
 
 
 def is_library(module: str) -> bool:
-    """Whether a module is advbench's, Python's or an installed library's, so that its files are not looked at."""
+    """Whether a module belongs to advbench, Python or an installed library, whose files are not read."""
     file = getattr(sys.modules.get(module), "__file__", None)
     return file is None or is_own(module) or is_installed(Path(file))
 
@@ -78,48 +82,48 @@ def is_library(module: str) -> bool:
 @functools.cache
 def _code_digests(component: type[Component], more: tuple[str, ...]) -> dict[str, str]:
     own = [base.__module__ for base in component.__mro__ if not is_own(base.__module__)]
-    made_of = _Closure({name.partition(".")[0] for name in own})
+    closure = _Closure({name.partition(".")[0] for name in own})
     for module in (*own, *(name for name in more if not is_library(name))):
-        # What a notebook's cell defines is in no file; its digest says what it is.
-        if component not in _states or locate(module) is not None:
-            made_of.add(module)
+        # A class of a notebook cell is in no file; its session digest identifies it.
+        if component not in _session_digests or locate(module) is not None:
+            closure.add(module)
     libraries = {name.partition(".")[0] for name in more if is_library(name)}
     versions = {name: version for name in sorted(libraries) for version in _versions_of(name)}
-    state = {"session": _states[component]} if component in _states else {}
-    return made_of.digests() | versions | state
+    state = {"session": _session_digests[component]} if component in _session_digests else {}
+    return closure.digests() | versions | state
 
 
 @dataclasses.dataclass
 class _Package:
-    """The files of one package, or of one module outside of any, that count.
+    """The files of a package, or of a module outside of packages, that belong to the digest.
 
     Attributes:
-        root: Its folder, or the folder of the module.
-        whole: Whether the folder is its own, so that data files in it count.
-        files: The sources that count.
+        root: The folder of the package or module.
+        has_folder: Whether it has a folder of its own, whose data files belong to the digest.
+        files: The source files that belong to the digest.
     """
 
     root: Path
-    whole: bool
+    has_folder: bool
     files: set[Path] = dataclasses.field(default_factory=set)
 
     def all_files(self) -> set[Path]:
-        """What counts."""
-        data = {file for file in package_files(self.root) if file.suffix != ".py"} if self.whole else set()
+        """All files that belong to the digest."""
+        data = {file for file in package_files(self.root) if file.suffix != ".py"} if self.has_folder else set()
         return self.files | data
 
     def sources(self) -> set[Path]:
-        """Every source that the package has; of a module outside of packages, every one beside it."""
-        if self.whole:
+        """All source files of the package; for a module outside of packages, all in its folder."""
+        if self.has_folder:
             return {file for file in package_files(self.root) if file.suffix == ".py"}
         return {file for file in self.root.glob("*.py") if file.is_file()}
 
 
 class _Closure:
-    """Modules with all that they import from outside the installed libraries.
+    """Modules and everything that they import, except for installed libraries.
 
     Args:
-        own: Top-level names of the component's own packages, which count where they are installed, too.
+        own: Top-level names of the component's own packages, which are included even if they are installed.
     """
 
     def __init__(self, own: set[str]) -> None:
@@ -130,97 +134,97 @@ class _Closure:
         self._waiting: list[Located] = []
 
     def add(self, module: str) -> None:
-        """Adds an imported module.
+        """Adds an imported module and everything that it imports.
 
         Raises:
-            LookupError: It has no source.
+            LookupError: The module has no source file.
         """
-        found = locate(module)
-        if found is None or found.file is None:
-            raise LookupError(f"module {module} has no source file, so that results with it cannot be keyed")
-        self._add(found)
+        located = locate(module)
+        if located is None or located.file is None:
+            raise LookupError(f"module {module} has no source file, so results with it cannot get a key")
+        self._add(located)
         while self._waiting:
             self._follow(self._waiting.pop())
 
-    def _add(self, found: Located | None) -> None:
-        if found is None or (found.name, found.file) in self._seen or is_own(found.name):
+    def _add(self, located: Located | None) -> None:
+        if located is None or (located.name, located.file) in self._seen or is_own(located.name):
             return
-        if found.file is not None and is_installed(found.file) and found.name.partition(".")[0] not in self.own:
+        if located.file is not None and is_installed(located.file) and located.name.partition(".")[0] not in self.own:
             return
-        self._seen.add((found.name, found.file))
-        if found.file is not None:
-            self._waiting.append(found)
+        self._seen.add((located.name, located.file))
+        if located.file is not None:
+            self._waiting.append(located)
 
-    def _follow(self, found: Located) -> None:
-        """Counts a module's file and looks at what it imports."""
-        assert found.file is not None
-        package = self._package(found)
-        package.files.add(found.file)
-        self.contents[found.file] = content_digest(found.file)
-        check_loaded(found, self.contents[found.file])
-        parent = found.name.rpartition(".")[0]
-        if parent:  # whose __init__ runs first
-            self._add(locate(parent, found.beside))
-        for name in _globals_of(found.name):
-            self._add(locate(name, found.beside))
-        if found.file.suffix != ".py":
+    def _follow(self, located: Located) -> None:
+        """Adds the file of a module, and queues the modules that it imports."""
+        assert located.file is not None
+        package = self._package(located)
+        package.files.add(located.file)
+        self.contents[located.file] = content_digest(located.file)
+        check_loaded(located, self.contents[located.file])
+        parent = located.name.rpartition(".")[0]
+        if parent:  # importing a module runs the __init__.py of its package first
+            self._add(locate(parent, located.beside))
+        for name in _globals_of(located.name):
+            self._add(locate(name, located.beside))
+        if located.file.suffix != ".py":
             return
-        told = imports_of(found.file.read_bytes(), found.package)
-        for name in told.names:
-            self._add_named(name, found.beside)
-        stars = [locate(name, found.beside) for name in told.stars]
-        if not told.readable or any(star is not None and star.folders for star in stars):
-            self._add_all(found, package)
+        imports = imports_of(located.file.read_bytes(), located.package)
+        for name in imports.names:
+            self._add_named(name, located.beside)
+        stars = [locate(name, located.beside) for name in imports.stars]
+        if not imports.readable or any(star is not None and star.folders for star in stars):
+            self._add_all(located, package)
 
     def _add_named(self, name: str, beside: Folder | None) -> None:
-        """Adds whatever modules there are of ``a``, ``a.b`` and ``a.b.c``."""
+        """Adds those of the modules ``a``, ``a.b`` and ``a.b.c`` that exist, for the name ``a.b.c``."""
         parts = name.split(".")
         if is_own(parts[0]):
             return
         for end in range(1, len(parts) + 1):
-            found = locate(".".join(parts[:end]), beside)
-            self._add(found)
-            if found is None:
+            located = locate(".".join(parts[:end]), beside)
+            self._add(located)
+            if located is None:
                 return
 
-    def _add_all(self, found: Located, package: _Package) -> None:
-        """Adds every source of a module's package."""
+    def _add_all(self, located: Located, package: _Package) -> None:
+        """Adds every source file of a module's package."""
         for file in package.sources() - package.files:
             inside = file.relative_to(package.root).with_suffix("").parts
-            top = [found.name.partition(".")[0]] if package.whole and inside else []
+            top = [located.name.partition(".")[0]] if package.has_folder and inside else []
             parts = [part for part in (*top, *inside) if part != "__init__"]
             folders = (file.parent,) if file.stem == "__init__" else ()
-            self._add(Located(".".join(parts), file, folders, found.beside))
+            self._add(Located(".".join(parts), file, folders, located.beside))
 
-    def _package(self, found: Located) -> _Package:
-        """The package of a module; two folders of a package without ``__init__.py`` are two."""
-        assert found.file is not None
-        top = found.name.partition(".")[0]
-        if "." not in found.name and not found.folders:
-            name = f"{found.file.name}" if top.startswith(_OF_FILE) else top
-            return self.packages.setdefault(name, _Package(found.file.parent, whole=False))
-        outer = found if "." not in found.name else locate(top, found.beside)
+    def _package(self, located: Located) -> _Package:
+        """The package of a module; each folder of a package without ``__init__.py`` is a package of its own."""
+        assert located.file is not None
+        top = located.name.partition(".")[0]
+        if "." not in located.name and not located.folders:
+            name = f"{located.file.name}" if top.startswith(_USER_FILE_PREFIX) else top
+            return self.packages.setdefault(name, _Package(located.file.parent, has_folder=False))
+        outer = located if "." not in located.name else locate(top, located.beside)
         if outer is not None and outer.file is not None and outer.folders:
-            return self.packages.setdefault(top, _Package(outer.file.parent, whole=True))
-        name = found.name if found.folders else found.name.rpartition(".")[0]
-        return self.packages.setdefault(name, _Package(found.file.parent, whole=True))
+            return self.packages.setdefault(top, _Package(outer.file.parent, has_folder=True))
+        name = located.name if located.folders else located.name.rpartition(".")[0]
+        return self.packages.setdefault(name, _Package(located.file.parent, has_folder=True))
 
     def digests(self) -> dict[str, str]:
-        """SHA-256 of each package's files."""
-        found = {}
+        """SHA-256 of the files of each package."""
+        digests = {}
         for name, package in sorted(self.packages.items()):
             sha = hashlib.sha256()
             named = {file.relative_to(package.root).as_posix(): file for file in package.all_files()}
             for path, file in sorted(named.items()):
                 sha.update(f"{path}\0{self.contents.get(file) or content_digest(file)}\0".encode())
-            found[name] = sha.hexdigest()
-        return found
+            digests[name] = sha.hexdigest()
+        return digests
 
 
 def _globals_of(module: str) -> Iterable[str]:
-    """Names of the modules that an imported module's globals are, or come from, those of its own package aside.
+    """Names of the modules that the globals of an imported module are, or are defined in.
 
-    Its own package puts every submodule that anybody has imported among its globals.
+    Modules of its own package are left out: a package has every imported submodule among its globals.
     """
     loaded = sys.modules.get(module)
     if loaded is None:
@@ -234,7 +238,7 @@ def _globals_of(module: str) -> Iterable[str]:
 
 
 def _module_of(value: object) -> object:
-    """What a thing says of where it was defined; nothing where it does not stand the question."""
+    """The module in which a value says that it is defined; None if asking raises."""
     try:
         return getattr(value, "__module__", None)
     except Exception:
@@ -242,7 +246,7 @@ def _module_of(value: object) -> object:
 
 
 def _versions_of(package: str) -> list[str]:
-    """The versions of the distributions that a package is part of, in one text; none for Python's own."""
+    """The versions of the distributions that provide a package, as one text; none for the standard library."""
     distributions = sorted(set(_distributions().get(package, ())))
     return [", ".join(f"{name} {_version(name)}" for name in distributions)] if distributions else []
 

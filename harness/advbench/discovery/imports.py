@@ -1,4 +1,4 @@
-"""What a Python source imports, read from its text, so that imports inside functions that never ran count, too."""
+"""Finding the imports of a Python source by parsing it, including imports inside functions that have not run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import functools
 __all__ = ["Imports", "imports_of"]
 
 _LOADERS = frozenset({"import_module", "__import__"})
-"""Functions whose first argument, where it is a constant, says what they import."""
+"""Functions that import the module named by their first argument."""
 
 _DYNAMIC = frozenset(
     {
@@ -17,20 +17,20 @@ _DYNAMIC = frozenset(
         *("spec_from_file_location", "walk_packages"),
     }
 )
-"""Names by which code imports what only running it would tell."""
+"""Functions that import modules whose names are only known at run time."""
 
 _RUNNERS = frozenset({"compile", "eval", "exec"})
-"""Built-in functions that run text; as methods, such as a network's ``eval``, the names mean something else."""
+"""Built-in functions that run code given as text. As methods, such as a network's ``eval``, they are harmless."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Imports:
-    """What a source imports.
+    """The imports of a source.
 
     Attributes:
-        names: Absolute dotted names, each of a module or of something in one.
-        stars: Modules of which everything is imported.
-        readable: Whether that is all; not where it imports what only running it would tell.
+        names: Absolute dotted names of modules, or of objects in modules.
+        stars: Modules from which ``*`` is imported.
+        readable: Whether the list is complete; False if some imports are only known at run time.
     """
 
     names: tuple[str, ...]
@@ -40,22 +40,22 @@ class Imports:
 
 @functools.lru_cache(maxsize=4096)
 def imports_of(source: bytes, package: str) -> Imports:
-    """Reads a source.
+    """Finds the imports of a source.
 
     Args:
-        source: The text of the file.
-        package: The package in which relative imports begin; empty outside of packages.
+        source: The content of the file.
+        package: The package to which relative imports refer; empty outside of packages.
     """
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):
         return Imports((), (), readable=False)
-    found = _Found(package)
-    found.visit(tree)
-    return Imports(tuple(dict.fromkeys(found.names)), tuple(dict.fromkeys(found.stars)), found.readable)
+    collector = _ImportCollector(package)
+    collector.visit(tree)
+    return Imports(tuple(dict.fromkeys(collector.names)), tuple(dict.fromkeys(collector.stars)), collector.readable)
 
 
-class _Found(ast.NodeVisitor):
+class _ImportCollector(ast.NodeVisitor):
     def __init__(self, package: str) -> None:
         self.package = package
         self.names: list[str] = []
@@ -72,7 +72,7 @@ class _Found(ast.NodeVisitor):
             parts = self.package.split(".") if self.package else []
             kept = parts[: len(parts) - node.level + 1]
             if not kept:
-                return  # beyond the top, which raises where it runs
+                return  # beyond the top-level package: this raises ImportError at run time
             base = ".".join([*kept, *([node.module] if node.module else [])])
         self.names.append(base)
         for alias in node.names:
@@ -88,18 +88,18 @@ class _Found(ast.NodeVisitor):
     def visit_Call(self, node: ast.Call) -> None:
         name = _name_of(node.func)
         if name in self.loaders:
-            told = self._told(node)
-            if told is None:
+            imported = self._imported_name(node)
+            if imported is None:
                 self.readable = False
             else:
-                self.names.append(told)
+                self.names.append(imported)
                 for child in (*node.args, *node.keywords):
                     self.visit(child)
                 return
         self.generic_visit(node)
 
-    def _told(self, node: ast.Call) -> str | None:
-        """What such a call imports, where it says it."""
+    def _imported_name(self, node: ast.Call) -> str | None:
+        """The absolute name that such a call imports; None if it is not a constant."""
         first = node.args[0] if node.args else None
         if not isinstance(first, ast.Constant) or not isinstance(first.value, str):
             return None

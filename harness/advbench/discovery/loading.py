@@ -1,4 +1,4 @@
-"""Entry points and files to a registry; a broken plugin becomes a recorded problem."""
+"""Loading plugins from entry points and files into a registry. A broken plugin is recorded as a problem."""
 
 from __future__ import annotations
 
@@ -7,60 +7,53 @@ import os
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import pluggy
-
-from advbench import __version__
-from advbench.api import API_VERSION, Component, hookspecs
+from advbench import api
+from advbench._version import __version__
+from advbench.api import Component
 from advbench.api.executor import taint_process
 from advbench.api.modules import import_file
+from advbench.discovery.entry_points import DISABLE_VARIABLE, FILES_VARIABLE, entry_points, is_disabled, named_files
+from advbench.discovery.plugins import COMPONENTS, STUDIES
 from advbench.discovery.registry import KINDS, Plugin, Registry
+from advbench.discovery.studies import KINDS as STUDY_KINDS
+from advbench.discovery.studies import check_version, hook_manager
 from advbench.errors import PluginError, UsageError, describe
-from advbench.process.attributes import LASTING, watch_attributes
 from advbench.process.exits import ProcessExitError, exits_refused
 from advbench.process.state import ProcessState
-from advbench.process.stdout import stdout_kept
-from advbench.process.threads import threads_watched
+from advbench.process.stdout import stdout_to_stderr
+from advbench.process.threads import report_thread_errors
+from advbench.process.watching.attributes import PERMANENT, watch_attributes
 
 __all__ = ["DISABLE_VARIABLE", "FILES_VARIABLE", "discover", "named_files"]
-
-DISABLE_VARIABLE = "ADVBENCH_DISABLE_PLUGINS"
-"""Environment variable: entry points or distributions not to load, separated by commas; ``*`` for all."""
-
-FILES_VARIABLE = "ADVBENCH_PLUGINS"
-"""Environment variable: Python files to load as plugins, separated as in ``PATH``."""
-
-
-def named_files() -> list[Path]:
-    """The files that the environment names as plugins."""
-    return [Path(file).expanduser() for file in os.environ.get(FILES_VARIABLE, "").split(os.pathsep) if file]
 
 
 def discover(
     core: Sequence[str] = (), files: Sequence[Path] = (), *, without: Sequence[str] = (), strict: bool = False
 ) -> Registry:
-    """Loads every plugin by itself and collects what they register.
+    """Loads all plugins, each independently of the others, and collects their components.
 
     Args:
         core: Modules of advbench itself that register components; they cannot be disabled.
         files: Single Python files to load as plugins.
-        without: Entry points or distributions not to load, beside those that the environment names.
-        strict: Whether the first problem is raised.
+        without: Entry points or distributions not to load, in addition to those named in the environment.
+        strict: Whether to raise the first problem.
 
     Raises:
-        PluginError: ``strict`` and a plugin has a problem.
+        PluginError: ``strict`` is set and a plugin has a problem.
         UsageError: A file of ``files`` does not exist.
     """
     registry = Registry()
+    for name in api.__all__:  # what is imported on first use is there to be watched
+        getattr(api, name)
     watched = watch_attributes()
     for module in core:
         plugin = Plugin("core", "advbench", __version__, module)
         _load(registry, plugin, partial(importlib.import_module, module))
-    for plugin, entry_point in _entry_points(registry):
-        if _disabled(plugin, without):
+    for plugin, entry_point in entry_points([COMPONENTS, STUDIES], registry):
+        if is_disabled(plugin, without):
             registry.left_out.append(plugin)
         else:
             _load(registry, plugin, entry_point.load)
@@ -76,68 +69,34 @@ def discover(
     return registry
 
 
-def _entry_points(registry: Registry) -> list[tuple[Plugin, metadata.EntryPoint]]:
-    """The entry points of all distributions, by name; one whose metadata is broken becomes a problem."""
-    found: dict[str, list[tuple[Plugin, metadata.EntryPoint]]] = {}
-    for distribution in filter(_may_have_plugins, metadata.distributions()):
-        name, version = "a distribution without a name", ""
-        try:
-            told = distribution.metadata
-            name, version = told["Name"] or name, told["Version"] or ""
-            if name.lower() in found:
-                continue
-            # The first of that name on the path is the one that is imported, whether it has plugins or not.
-            first = metadata.distribution(name) if told["Name"] else distribution
-            version = first.metadata["Version"] or ""
-            points = first.entry_points.select(group=hookspecs.PROJECT)
-            found[name.lower()] = [(Plugin(point.name, name, version, point.value), point) for point in points]
-        except Exception as error:
-            registry.report(Plugin("(metadata)", name, version, ""), f"its metadata cannot be read: {describe(error)}")
-    return sorted((pair for pairs in found.values() for pair in pairs), key=lambda pair: pair[0].name)
-
-
-def _may_have_plugins(distribution: metadata.Distribution) -> bool:
-    """Whether it has entry points of advbench's, or some that cannot be read.
-
-    The metadata of all other distributions, a few hundred with the texts of their front pages, is not parsed.
-    """
-    try:
-        return bool(distribution.entry_points.select(group=hookspecs.PROJECT))
-    except Exception:
-        return True
-
-
-def _disabled(plugin: Plugin, without: Sequence[str]) -> bool:
-    names = {name.strip() for name in os.environ.get(DISABLE_VARIABLE, "").split(",")} | set(without)
-    return not names.isdisjoint({"*", plugin.name, plugin.distribution})
-
-
 def _load(registry: Registry, plugin: Plugin, load: Callable[[], Any]) -> None:
-    """Loads one plugin and lets it register; whatever it raises becomes a problem."""
+    """Loads one plugin and registers its components; any exception is recorded as a problem."""
     registry.plugins.append(plugin)
-    before = ProcessState.now()
+    before = ProcessState()
     try:
-        # What a plugin prints must not mix with the tables on stdout.
-        with stdout_kept(), exits_refused(), threads_watched(partial(_report_thread, registry, plugin)):
+        # Output of a plugin must not mix with the tables on stdout.
+        with stdout_to_stderr(), exits_refused(), report_thread_errors(partial(_report_thread, registry, plugin)):
             _register(registry, plugin, load())
     except KeyboardInterrupt:
         raise
     except ProcessExitError as error:
-        # Workers would end where they load it.
+        # Worker processes that load it would end, too.
         registry.withdraw(plugin, f"called a function that ends the process while it was loaded: {error}")
-        registry.report(plugin, f"{error} while it was loaded; nothing of the plugin is used", traceback.format_exc())
+        registry.report(
+            plugin, f"{error} while it was loaded; no component of the plugin is used", traceback.format_exc()
+        )
     except BaseException as error:
         registry.report(plugin, describe(error), traceback.format_exc())
     variables = dict(os.environ)
-    changed = before.put_back()
+    changed = before.restore()
     if not changed:
-        os.environ.update(variables)  # a plugin may set those that a library of its own reads
+        os.environ.update(variables)  # a plugin may set environment variables for the libraries that it uses
     if changed:
-        told = f"changed {' and '.join(changed)} for the whole process while it was loaded"
-        registry.withdraw(plugin, told)
-        kept = "" if LASTING in told else "that is put back, and "
-        registry.report(plugin, f"{told}; {kept}nothing of the plugin is used")
-        taint_process(f"plugin {plugin.name!r} {told}")
+        reason = f"changed {' and '.join(changed)} for the whole process while it was loaded"
+        registry.withdraw(plugin, reason)
+        restored = "" if PERMANENT in reason else "the change is reverted, and "
+        registry.report(plugin, f"{reason}; {restored}no component of the plugin is used")
+        taint_process(f"plugin {plugin.name!r} {reason}")
 
 
 def _report_thread(registry: Registry, plugin: Plugin, error: BaseException) -> None:
@@ -146,22 +105,26 @@ def _report_thread(registry: Registry, plugin: Plugin, error: BaseException) -> 
 
 
 def _register(registry: Registry, plugin: Plugin, module: Any) -> None:
-    wanted = getattr(module, "API_VERSION", API_VERSION)
-    if type(wanted) is not int:
-        registry.report(plugin, f"API_VERSION = {wanted!r} must be a whole number; this advbench has {API_VERSION}")
+    wrong = check_version(module)
+    if wrong:
+        registry.report(plugin, wrong)
         return
-    if wanted != API_VERSION:
-        older = "the plugin" if wanted < API_VERSION else "advbench"
-        registry.report(plugin, f"made for API version {wanted!r}, this advbench has {API_VERSION}; upgrade {older}")
-        return
-    manager = pluggy.PluginManager(hookspecs.PROJECT)
-    manager.add_hookspecs(hookspecs)
-    manager.register(module, plugin.name)
-    manager.check_pending()
-    callers = manager.get_hookcallers(module)
-    if not callers:
+    manager, hooks = hook_manager(module, plugin.name)
+    if not hooks:
         registry.report(plugin, f"{plugin.module} implements no register_… hook; decorate one with @hookimpl")
         return
-    for kind in KINDS:
-        register: Callable[[type[Component]], None] = partial(registry.register, kind, plugin=plugin)
-        getattr(manager.hook, f"register_{kind}")(register=register)
+    if plugin.group == COMPONENTS:
+        for kind in KINDS:
+            register: Callable[[type[Component]], None] = partial(registry.register, kind, plugin=plugin)
+            getattr(manager.hook, f"register_{kind}")(register=register)
+    if plugin.group == STUDIES or plugin.from_file:
+        registry.studies.register(manager, plugin)
+    others = STUDY_KINDS if plugin.group == COMPONENTS else KINDS
+    ignored = [] if plugin.from_file else sorted(hooks & {f"register_{kind}" for kind in others})
+    if ignored:
+        group = STUDIES if plugin.group == COMPONENTS else COMPONENTS
+        registry.report(
+            plugin,
+            f"{' and '.join(ignored)} of {plugin.module}: only modules of the entry-point group {group!r} may have it; "
+            "move it to a module that is named there",
+        )

@@ -1,4 +1,4 @@
-"""The registry: which components there are, and which plugin each comes from."""
+"""The registry of components and of the plugins that they come from."""
 
 from __future__ import annotations
 
@@ -8,8 +8,15 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from advbench.api import Attack, Component, Dataset, Defense, Executor, Model, Reporter
-from advbench.api.component import closest
+from advbench.api.attack import Attack
+from advbench.api.component import Component, closest
+from advbench.api.dataset import Dataset
+from advbench.api.defense import Defense
+from advbench.api.executor import Executor
+from advbench.api.model import Model
+from advbench.api.reporter import Reporter
+from advbench.discovery.plugins import Plugin, PluginLog, Problem
+from advbench.discovery.studies import Studies
 from advbench.errors import ParameterError, UnknownNameError, describe
 
 __all__ = ["KINDS", "Plugin", "Problem", "Registered", "Registry"]
@@ -29,52 +36,6 @@ _SUFFIX = re.compile(r"\.[A-Za-z0-9]+")
 
 
 @dataclasses.dataclass(frozen=True)
-class Problem:
-    """Something wrong with a plugin, which was left out or partly left out for it.
-
-    Attributes:
-        plugin: Name of the entry point or file.
-        distribution: The distribution that it comes from, with its version.
-        message: What is wrong and what to do, in one line.
-        traceback: The full traceback where an exception was raised; empty otherwise.
-    """
-
-    plugin: str
-    distribution: str
-    message: str
-    traceback: str = ""
-
-    def __str__(self) -> str:
-        return f"plugin {self.plugin!r} of {self.distribution}: {self.message}"
-
-
-@dataclasses.dataclass
-class Plugin:
-    """One entry point, file or core module that registers components.
-
-    Attributes:
-        name: Name of the entry point, or the file's path.
-        distribution: Name of the distribution that it comes from.
-        version: The distribution's version.
-        module: The module that was imported.
-        from_file: Whether it is a single file that the user named, and no entry point.
-        components: ``(kind, name)`` of all that it registered.
-    """
-
-    name: str
-    distribution: str
-    version: str
-    module: str
-    from_file: bool = False
-    components: list[tuple[str, str]] = dataclasses.field(default_factory=list)
-
-    @property
-    def provenance(self) -> str:
-        """Distribution and version in one text."""
-        return f"{self.distribution} {self.version}".strip()
-
-
-@dataclasses.dataclass(frozen=True)
 class Registered:
     """A component class with the plugin that registered it."""
 
@@ -83,59 +44,55 @@ class Registered:
     plugin: Plugin
 
 
-class Registry:
-    """All components by kind and name.
+class Registry(PluginLog):
+    """All components, by kind and name.
 
-    A name that two plugins register for one kind belongs to neither: using it is an error that names both.
+    If two plugins register the same name for one kind, neither component is used: looking up the name is an error that
+    names both plugins.
 
     Attributes:
-        plugins: All that were loaded, or tried.
-        left_out: Those that the user did not want loaded.
-        problems: What is wrong with any.
-        withdrawn: Why plugins that were loaded are not used, by their names.
+        withdrawn: Reasons why loaded plugins are not used, by their names.
+        studies: The suites and commands that plugins register.
     """
 
     def __init__(self) -> None:
-        self.plugins: list[Plugin] = []
-        self.left_out: list[Plugin] = []
-        self.problems: list[Problem] = []
+        super().__init__()
+        self.studies = Studies(self)
         self.withdrawn: dict[str, str] = {}
         self._withdrawn: dict[tuple[str, str], Plugin] = {}
         self._components: dict[str, dict[str, list[Registered]]] = {kind: {} for kind in KINDS}
 
     def register(self, kind: str, component: type[Component], plugin: Plugin) -> None:
-        """Adds a component; what is wrong with it becomes a problem of the plugin."""
+        """Adds a component; if it is invalid, records a problem of the plugin instead."""
         fault = _fault(kind, component)
         if fault is not None:
             self.report(plugin, fault)
             return
-        holders = self._components[kind].setdefault(component.name, [])
-        if any(holder.component is component for holder in holders):
+        candidates = self._components[kind].setdefault(component.name, [])
+        if any(candidate.component is component for candidate in candidates):
             return
-        holders.append(Registered(kind, component, plugin))
+        candidates.append(Registered(kind, component, plugin))
         plugin.components.append((kind, component.name))
-        if len(holders) > 1:
+        if len(candidates) > 1:
             self.report(plugin, self._ambiguity(kind, component.name))
 
-    def report(self, plugin: Plugin, message: str, traceback: str = "") -> None:
-        """Records a problem."""
-        self.problems.append(Problem(plugin.name, plugin.provenance, message, traceback))
-
     def withdraw(self, plugin: Plugin, reason: str) -> None:
-        """Takes back all that a plugin has registered."""
+        """Removes all components that a plugin has registered."""
         self.withdrawn[plugin.name] = reason
         for kind, name in plugin.components:
-            holders = self._components[kind]
-            holders[name] = [holder for holder in holders[name] if holder.plugin is not plugin]
-            if not holders[name]:
-                del holders[name]
+            candidates = self._components[kind]
+            candidates[name] = [candidate for candidate in candidates[name] if candidate.plugin is not plugin]
+            if not candidates[name]:
+                del candidates[name]
                 self._withdrawn[kind, name] = plugin
         plugin.components.clear()
+        self.studies.withdraw(plugin)
 
     def packages(self) -> frozenset[str]:
         """The top-level packages, or single modules, that define components."""
-        everything = [holder for found in self._components.values() for holders in found.values() for holder in holders]
-        return frozenset(holder.component.__module__.partition(".")[0] for holder in everything)
+        by_name = [candidates for names in self._components.values() for candidates in names.values()]
+        modules = [candidate.component.__module__ for candidates in by_name for candidate in candidates]
+        return frozenset(module.partition(".")[0] for module in modules)
 
     def get(self, kind: str, name: str) -> Registered:
         """The component of this kind and name.
@@ -143,66 +100,62 @@ class Registry:
         Raises:
             UnknownNameError: There is none, or more than one.
         """
-        holders = self._components[kind].get(name, [])
-        if len(holders) == 1:
-            return holders[0]
-        if holders:
+        candidates = self._components[kind].get(name, [])
+        if len(candidates) == 1:
+            return candidates[0]
+        if candidates:
             raise UnknownNameError(self._ambiguity(kind, name))
         if (kind, name) in self._withdrawn:
             plugin = self._withdrawn[kind, name]
             raise UnknownNameError(
                 f"the {kind[:-1]} {name!r} is not used: plugin {plugin.name!r}, which registers it, "
-                f"{self.withdrawn[plugin.name]}; mend the plugin"
+                f"{self.withdrawn[plugin.name]}; fix the plugin"
             )
         raise UnknownNameError(f"unknown {kind[:-1]} {name!r}; {self._hint(kind, name)}")
 
     def all(self, kind: str) -> list[Registered]:
-        """All usable components of a kind, by name."""
-        found = self._components[kind]
-        return [found[name][0] for name in sorted(found) if len(found[name]) == 1]
+        """All usable components of a kind, sorted by name."""
+        components = self._components[kind]
+        return [components[name][0] for name in sorted(components) if len(components[name]) == 1]
+
+    def holds(self, name: str) -> bool:
+        """Whether there is a component of this name, of whatever kind."""
+        return any(name in known for known in self._components.values())
 
     def find(self, name: str) -> list[Registered]:
-        """The components of this name, of whatever kind.
+        """The components of this name, of all kinds.
 
         Raises:
             UnknownNameError: There is none.
         """
-        found = [self.get(kind, name) for kind in KINDS if name in self._components[kind]]
-        if not found:
-            everything = [known for names in self._components.values() for known in names]
-            raise UnknownNameError(
-                f"nothing is named {name!r}; {closest(name, everything) or 'advbench list shows what there is'}"
-            )
-        return found
-
-    def problems_of(self, plugin: Plugin) -> list[Problem]:
-        """The problems of one plugin."""
-        return [p for p in self.problems if (p.plugin, p.distribution) == (plugin.name, plugin.provenance)]
+        named = [self.get(kind, name) for kind in KINDS if name in self._components[kind]]
+        if not named:
+            known = [other for names in self._components.values() for other in names]
+            hint = closest(name, known) or "'advbench list' shows all components"
+            raise UnknownNameError(f"no component is named {name!r}; {hint}")
+        return named
 
     def _hint(self, kind: str, name: str) -> str:
         names = [registered.component.name for registered in self.all(kind)]
         if not names:
-            return f"no plugin registers any {kind}; 'advbench plugins' shows what was found"
+            return f"no plugin registers any {kind}; 'advbench plugins' lists the plugins"
         return closest(name, names) or f"there are: {', '.join(names)}"
 
     def _ambiguity(self, kind: str, name: str) -> str:
-        holders = [holder.plugin for holder in self._components[kind][name]]
-        places = " and ".join(f"{plugin.provenance} (plugin {plugin.name!r})" for plugin in holders)
-        last = holders[-1]
-        without = f"leave out --plugin {last.name}" if last.from_file else f"give --no-plugin {last.name}"
-        return (
-            f"the {kind[:-1]} name {name!r} is registered by {places}, so it is used from neither; rename one, "
-            f"or {without}"
-        )
+        plugins = [candidate.plugin for candidate in self._components[kind][name]]
+        named = " and ".join(f"{plugin.provenance} (plugin {plugin.name!r})" for plugin in plugins)
+        last = plugins[-1]
+        without = f"omit --plugin {last.name}" if last.from_file else f"use --no-plugin {last.name}"
+        return f"the {kind[:-1]} name {name!r} is registered by {named}, so neither is used; rename one, or {without}"
 
 
-def _shown(thing: object) -> str:
-    """A thing on one line, cut where it is long."""
-    return " ".join(repr(thing).split())[:200]
+def _shown(value: object) -> str:
+    """The repr of a value on one line, truncated if it is long."""
+    return " ".join(repr(value).split())[:200]
 
 
 def _fault(kind: str, component: Any) -> str | None:
-    """What makes a class unfit to be a component of this kind, or None."""
+    """Why a class is not a valid component of this kind, or None if it is."""
     base = KINDS[kind]
     if not (isinstance(component, type) and issubclass(component, base)):
         return f"register_{kind} was given {_shown(component)}, which is not a subclass of advbench.api.{base.__name__}"
@@ -212,11 +165,11 @@ def _fault(kind: str, component: Any) -> str | None:
         return f"{where}: name = {name!r} must be text such as 'my-{kind[:-1]}': lower case, digits, '-', '_', '.'"
     own = {key for key in inspect.get_annotations(component) if not key.startswith("_")}
     if own and "__dataclass_params__" not in component.__dict__:
-        return f"{where}: decorate it with @dataclass(frozen=True), its fields being its parameters"
+        return f"{where}: decorate it with @dataclass(frozen=True); its fields are its parameters"
     if not component.__dataclass_params__.eq:  # type: ignore[attr-defined]
-        return f"{where}: components are equal when their parameters are; leave eq=False out of @dataclass"
+        return f"{where}: components must be equal if their parameters are; remove eq=False from @dataclass"
     if not component.__dataclass_params__.frozen:  # type: ignore[attr-defined]
-        return f"{where}: components are frozen; decorate it with @dataclass(frozen=True)"
+        return f"{where}: components must be frozen; decorate it with @dataclass(frozen=True)"
     missing = sorted(getattr(component, "__abstractmethods__", ()))
     if missing:
         return f"{where}: does not define {', '.join(missing)}"
@@ -235,10 +188,10 @@ def _fault(kind: str, component: Any) -> str | None:
 
 
 def _wrong_parameter(base: type[Component], component: type[Component]) -> str:
-    """What is wrong with the first wrong one of a component's parameters, or nothing."""
+    """What is wrong with the first invalid parameter of a component; empty if all are valid."""
     for parameter in component.parameters():
         if parameter.name == "name" or hasattr(base, parameter.name):
-            return f"the parameter {parameter.name!r} hides what {base.__name__} has under that name; rename it"
+            return f"the parameter {parameter.name!r} hides an attribute of {base.__name__}; rename it"
         if not parameter.required:
             try:
                 parameter.check(parameter.default)
@@ -248,7 +201,7 @@ def _wrong_parameter(base: type[Component], component: type[Component]) -> str:
 
 
 def _attributes(kind: str, component: Any) -> Iterator[tuple[str, str, bool]]:
-    """The attributes that a component must have beside its methods: name, what it must be, whether it is."""
+    """The class attributes that a component must have: name, description of valid values, and whether it is valid."""
     source, depends_on = component.source, component.depends_on
     yield "source", "text", isinstance(source, str)
     named = isinstance(depends_on, tuple) and all(isinstance(name, str) for name in depends_on)
@@ -257,7 +210,7 @@ def _attributes(kind: str, component: Any) -> Iterator[tuple[str, str, bool]]:
         shape, classes = getattr(component, "image_shape", ()), getattr(component, "num_classes", 0)
         sized = isinstance(shape, tuple) and len(shape) == 3 and all(isinstance(size, int) for size in shape)
         counted = isinstance(classes, int) and classes > 1
-        # A property tells it of each instance, and a model may take any dataset's.
+        # It may be a property that depends on the parameters; a model may also accept any dataset and have None.
         yield "image_shape", "a tuple (channels, height, width)", sized or _left_open(kind, shape)
         yield "num_classes", "a whole number", counted or _left_open(kind, classes)
     if kind == "reporters":

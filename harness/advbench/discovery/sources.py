@@ -1,4 +1,4 @@
-"""Where the source of a module lies, and what is in files: also of modules that nothing has imported yet."""
+"""Locating the source files of modules, including modules that are not imported yet, and computing their digests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from collections.abc import Hashable, Iterator
 from importlib.machinery import EXTENSION_SUFFIXES, PathFinder, SourceFileLoader
 from pathlib import Path
 
-from advbench.api.neighbours import FOUND_AS, Folder, Source
+from advbench.api.local_imports import SOURCE_DIGEST, Folder, LocalLoader
 from advbench.errors import UsageError
 from advbench.process.libraries import is_installed
 
@@ -22,26 +22,26 @@ __all__ = ["Located", "check_loaded", "content_digest", "is_own", "locate", "pac
 
 _SKIPPED_FOLDERS = frozenset({"__pycache__", ".git", ".hg", ".mypy_cache", ".pytest_cache", ".ruff_cache"})
 _SKIPPED_SUFFIXES = frozenset({".pyc", ".pyo", ".safetensors"})
-"""What is no code; weights are in every key by a digest of their own."""
+"""Files that are not code, or that have a digest of their own in every key, such as weights."""
 
 _LARGE = 64 * 1024 * 1024
-"""Files larger than this count by size and time of change, since reading them would hold up every start."""
+"""Larger files are identified by size and modification time, because reading them would delay every start."""
 
-_SETTLED = 2.0
-"""Seconds after which a further change of a file is sure to show in its times."""
+_SETTLED_SECONDS = 2.0
+"""Seconds after which a further change of a file certainly changes its modification time."""
 
 _SUFFIXES = (".py", *EXTENSION_SUFFIXES)
 
 
 @dataclasses.dataclass(frozen=True)
 class Located:
-    """Where a module is.
+    """The location of a module.
 
     Attributes:
         name: Its name.
-        file: Its source, or compiled code; None of a package without ``__init__.py``.
-        folders: Where its submodules lie; empty where it is no package.
-        beside: The folder of the user's in which its imports look first, or None.
+        file: Its source file or extension module; None for a package without ``__init__.py``.
+        folders: The folders of its submodules; empty if it is not a package.
+        beside: The user's folder that is searched first for its imports, or None.
     """
 
     name: str
@@ -51,33 +51,36 @@ class Located:
 
     @property
     def package(self) -> str:
-        """The package in which its relative imports begin; empty outside of packages."""
+        """The package to which its relative imports refer; empty outside of packages."""
         return self.name if self.folders else self.name.rpartition(".")[0]
 
 
 def is_own(module: str) -> bool:
-    """Whether a module is advbench's or comes with Python."""
+    """Whether a module belongs to advbench or to the standard library."""
     top = module.partition(".")[0]
     return top == "advbench" or top in sys.stdlib_module_names
 
 
 def locate(name: str, beside: Folder | None = None) -> Located | None:
-    """Finds a module without importing it; None where there is none, such as for a class in a module.
+    """Locates a module without importing it.
 
     Args:
-        name: Its name.
-        beside: The folder of the user's in which whoever imports it looks first, or None.
+        name: The name of the module.
+        beside: The user's folder that is searched first for the imports of the importing module, or None.
+
+    Returns:
+        The location; None if there is no such module, for example because the name is that of a class in a module.
     """
-    mine = beside if beside is not None and beside.has(name.partition(".")[0]) else None
-    loaded = None if mine else _loaded(name)
+    folder = beside if beside is not None and beside.has(name.partition(".")[0]) else None
+    loaded = None if folder else _loaded(name)
     if loaded is not None:
         return loaded
     parent, _, leaf = name.rpartition(".")
     if parent:
         package = locate(parent, beside)
-        return None if package is None else _in_folders(name, leaf, package.folders, mine)
-    if mine is not None:
-        return _in_folders(name, name, (mine.path,), mine)
+        return None if package is None else _in_folders(name, leaf, package.folders, folder)
+    if folder is not None:
+        return _in_folders(name, name, (folder.path,), folder)
     return _on_path(name)
 
 
@@ -86,12 +89,14 @@ def _loaded(name: str) -> Located | None:
     if not isinstance(module, types.ModuleType):
         return None
     file = getattr(module, "__file__", None)
-    file = file if file and Path(file).is_file() else None  # of what is piped to Python it is a word
+    file = file if file and Path(file).is_file() else None  # it is "<stdin>" for piped code
     folders = tuple(Path(folder) for folder in getattr(module, "__path__", ()))
     if file is None and not folders:
         return None
     loader = getattr(module.__spec__, "loader", None)
-    return Located(name, Path(file) if file else None, folders, loader.folder if isinstance(loader, Source) else None)
+    return Located(
+        name, Path(file) if file else None, folders, loader.folder if isinstance(loader, LocalLoader) else None
+    )
 
 
 def _on_path(name: str) -> Located | None:
@@ -114,12 +119,12 @@ def _in_folders(name: str, leaf: str, folders: tuple[Path, ...], beside: Folder 
                 return Located(name, package, (package.parent,), beside)
             if module.is_file():
                 return Located(name, module, (), beside)
-    spaces = tuple(folder / leaf for folder in folders if (folder / leaf).is_dir())
-    return Located(name, None, spaces, beside) if spaces else None
+    namespace = tuple(folder / leaf for folder in folders if (folder / leaf).is_dir())
+    return Located(name, None, namespace, beside) if namespace else None
 
 
 def package_files(root: Path) -> Iterator[Path]:
-    """The files of a package, weights and caches aside."""
+    """The files of a package, without weights and caches."""
     for folder, folders, names in os.walk(root):
         folders[:] = [name for name in folders if name not in _SKIPPED_FOLDERS]
         paths = (Path(folder) / name for name in names)
@@ -127,14 +132,14 @@ def package_files(root: Path) -> Iterator[Path]:
 
 
 def content_digest(file: Path) -> str:
-    """SHA-256 of a file as it is now; of a very large one, of its size and time of change."""
+    """SHA-256 of the current content of a file; for a very large file, of its size and modification time."""
     status = file.stat()
     if status.st_size > _LARGE:
         return hashlib.sha256(f"{status.st_size}\0{status.st_mtime_ns}".encode()).hexdigest()
     known = (file, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-    # Edits within one tick of the clock leave size and times as they were.
-    settled = time.time() - max(status.st_mtime, status.st_ctime) > _SETTLED
-    return _remembered(*known) if settled else _digest(file)
+    # An edit within the same clock tick may change neither size nor times, so recently changed files are not cached.
+    settled = time.time() - max(status.st_mtime, status.st_ctime) > _SETTLED_SECONDS
+    return _cached_digest(*known) if settled else _digest(file)
 
 
 def _digest(file: Path) -> str:
@@ -142,64 +147,66 @@ def _digest(file: Path) -> str:
 
 
 @functools.lru_cache(maxsize=16384)
-def _remembered(file: Path, *times: int) -> str:
+def _cached_digest(file: Path, *times: int) -> str:
     del times
     return _digest(file)
 
 
-_first: dict[str, tuple[object, str]] = {}
-"""For each module, what it was and the digest of its file, when it was first looked at."""
+_first_seen: dict[str, tuple[object, str]] = {}
+"""For each module, its spec and the digest of its file when it was first checked."""
 
 
 def check_loaded(located: Located, digest: str) -> None:
-    """Makes sure that this process runs what is on disk.
+    """Checks that this process runs the code that is on disk.
 
     Args:
-        located: A module, which need not have been imported.
-        digest: That of its file now.
+        located: A module, imported or not.
+        digest: The current digest of its file.
 
     Raises:
-        UsageError: The process imported it before it changed, so that results would be stored as those of other code.
+        UsageError: The file has changed since it was imported, so results would be stored under the key of other code.
     """
     name = located.name
     module = (located.beside.modules.get(name) if located.beside else None) or sys.modules.get(name)
     if module is None or getattr(module, "__file__", None) != str(located.file):
         return
-    ran = vars(module).get(FOUND_AS)
-    if ran is None:
-        made = getattr(module, "__spec__", None) or module  # which importlib.reload replaces
-        was, ran = _first.get(name, (None, ""))
-        if was is not made:
-            ran = digest if _runs_what_is_there(module, located.file) else ""
-            _first[name] = made, ran
-    if ran != digest:
+    executed = vars(module).get(SOURCE_DIGEST)
+    if executed is None:
+        spec = getattr(module, "__spec__", None) or module  # importlib.reload replaces __spec__
+        seen, executed = _first_seen.get(name, (None, ""))
+        if seen is not spec:
+            executed = digest if _matches_file(module, located.file) else ""
+            _first_seen[name] = spec, executed
+    if executed != digest:
         raise UsageError(
-            f"{located.file} is not what this process runs as {name}: it has changed since, or within the second in "
-            "which Python compiled it; restart Python, and remove the __pycache__ beside the file if that does not help"
+            f"{located.file} differs from the code that this process has imported as {name}: it was changed after the "
+            "import, or within the second in which Python compiled it; restart Python, and remove the __pycache__ "
+            "folder beside the file if that does not help"
         )
 
 
-def _runs_what_is_there(module: types.ModuleType, file: Path | None) -> bool:
-    """Whether the functions of an imported module are those that its file holds; where nothing tells, they are."""
+def _matches_file(module: types.ModuleType, file: Path | None) -> bool:
+    """Whether the functions of an imported module equal those in its file; True if that cannot be checked."""
     loader = getattr(getattr(module, "__spec__", None), "loader", None)
-    if file is None or type(loader) is not SourceFileLoader or is_installed(file):  # others may change what they load
+    # Other loaders than Python's own may transform the source.
+    if file is None or type(loader) is not SourceFileLoader or is_installed(file):
         return True
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            there = compile(file.read_bytes(), str(file), "exec", dont_inherit=True)
+            compiled = compile(file.read_bytes(), str(file), "exec", dont_inherit=True)
     except (SyntaxError, ValueError):
         return False
-    known = set(_codes(there))
+    known = set(_codes(compiled))
     return all(_shape(code) in known for code in _loaded_codes(module, str(file)))
 
 
 def _loaded_codes(module: types.ModuleType, file: str) -> Iterator[types.CodeType]:
-    """The code of the module's functions, and of the methods of its classes."""
+    """The code of the functions of a module, and of the methods of its classes."""
     for value in list(vars(module).values()):
         of_class = isinstance(value, type) and value.__module__ == module.__name__
         for function in list(vars(value).values()) if of_class else [value]:
-            function = getattr(function, "__func__", function)  # noqa: PLW2901  of static and class methods
+            function = getattr(function, "__func__", function)  # noqa: PLW2901  unwraps static and class methods
             if isinstance(function, types.FunctionType) and function.__code__.co_filename == file:
                 yield function.__code__
 
@@ -212,10 +219,10 @@ def _codes(code: types.CodeType) -> Iterator[Hashable]:
 
 
 def _shape(code: types.CodeType) -> Hashable:
-    """What code does, where it stands."""
+    """Everything that code does, and its line, as a hashable value."""
     return (
         *(code.co_name, code.co_firstlineno, code.co_code, code.co_names, code.co_varnames),
-        tuple(_constant(one) for one in code.co_consts),
+        tuple(_constant(constant) for constant in code.co_consts),
     )
 
 
@@ -223,5 +230,5 @@ def _constant(value: object) -> Hashable:
     if isinstance(value, types.CodeType):
         return _shape(value)
     if isinstance(value, tuple):
-        return tuple(_constant(one) for one in value)
+        return tuple(_constant(item) for item in value)
     return "".join(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)

@@ -19,31 +19,31 @@ from typing import Any
 import torch
 
 from advbench.api import Executor, UsageError, WorkerLostError, param, process_taint
-from advbench.executors.dask_here import ClusterHere
+from advbench.executors.dask_local import LocalDaskPool
 from advbench.process.exits import end_process
 
 __all__ = ["Dask"]
 
-_ANSWERS_IN = 10
-"""Seconds in which a scheduler has to answer."""
+_CONNECT_TIMEOUT = 10
+"""Seconds to wait for a scheduler to answer."""
 
-_PATIENCE = 60.0
+_WORKER_TIMEOUT = 60.0
 """Seconds to wait for a scheduler's first worker."""
 
-_PATIENCE_FOR_GPU = 10.0
-"""Seconds to wait for a worker with a GPU, where there are workers without."""
+_GPU_WORKER_TIMEOUT = 10.0
+"""Seconds to wait for a worker with a GPU, if there are workers without one."""
 
-_PATIENCE_FOR_NEXT = 300.0
-"""Seconds to wait for another worker where all have gone."""
+_NEXT_WORKER_TIMEOUT = 300.0
+"""Seconds to wait for another worker after all have left."""
 
-_COUNTED_FOR = 2.0
-"""Seconds for which a count of the workers holds."""
+_COUNT_INTERVAL = 2.0
+"""Seconds between counts of the workers."""
 
-_ENDS_AFTER = 0.2
-"""Seconds after which a worker ends that has been asked to."""
+_EXIT_DELAY = 0.2
+"""Seconds between the request to end a worker and its end."""
 
-_ASKS = 3
-"""How often workers are asked that do not answer; those that have left are not missed."""
+_ATTEMPTS = 3
+"""How often a function is sent to workers that do not answer; workers that have left do not count."""
 
 _log = logging.getLogger("advbench.executors")
 
@@ -55,10 +55,12 @@ class Dask(Executor):
     name = "dask"
     source = "https://distributed.dask.org"
 
-    scheduler: str = param("", help="address of the scheduler, such as tcp://host:8786; none for a cluster made here")
+    scheduler: str = param(
+        "", help="address of the scheduler, such as tcp://host:8786; empty for a cluster on this machine"
+    )
 
     def check(self, jobs: int) -> None:
-        """Raises UsageError where Dask is not installed."""
+        """Raises UsageError if Dask is not installed."""
         del jobs
         if find_spec("distributed") is None:
             raise UsageError("the executor 'dask' needs Dask; install it with: pip install 'advbench[dask]'")
@@ -67,13 +69,13 @@ class Dask(Executor):
         """Connects to the scheduler, or starts one with this many workers.
 
         Raises:
-            UsageError: No scheduler answers at the address, or it has no workers, or no such as tasks need.
+            UsageError: No scheduler answers at the address, or it has no workers, or none with a GPU if tasks need one.
         """
         if not self.scheduler:
-            return ClusterHere(jobs, gpus)
-        pool = _Pool(_connected(self.scheduler), self.scheduler, gpu=gpus > 0)
-        if not pool.comes(_PATIENCE_FOR_GPU):
-            pool.leave(at_once=True)
+            return LocalDaskPool(jobs, gpus)
+        pool = _Pool(_connect(self.scheduler), self.scheduler, gpu=gpus > 0)
+        if not pool.wait_for_worker(_GPU_WORKER_TIMEOUT):
+            pool.leave(wait=False)
             raise UsageError(
                 f"--scheduler {self.scheduler}: none of its workers offers a GPU; start them with 'dask worker "
                 f'{self.scheduler} --resources "GPU=1"\', or give --device cpu'
@@ -81,28 +83,28 @@ class Dask(Executor):
         return pool
 
     def slots(self, pool: FuturesExecutor, jobs: int) -> int:
-        """How many workers there are now: each runs one task at a time, with all of its threads."""
+        """The number of workers now: each runs one task at a time, with all of its threads."""
         return pool.count() if isinstance(pool, _Pool) else jobs
 
     def everywhere(self, pool: FuturesExecutor, function: Callable[..., Any], *args: Any) -> Mapping[str, Any]:
         """Calls a function in every worker that may get a task."""
-        assert isinstance(pool, (_Pool, ClusterHere))
+        assert isinstance(pool, (_Pool, LocalDaskPool))
         return pool.everywhere(function, *args)
 
     def abandon(self, pool: FuturesExecutor) -> None:
-        """Cancels what waits and leaves the cluster; one that was made here ends with all that it does."""
+        """Cancels waiting tasks and leaves the cluster; a cluster on this machine is ended."""
         if isinstance(pool, _Pool):
-            pool.leave(at_once=True)
-        elif isinstance(pool, ClusterHere):
+            pool.leave(wait=False)
+        elif isinstance(pool, LocalDaskPool):
             pool.abandon()
 
 
 class _Pool(FuturesExecutor):
-    """The workers of somebody's cluster: tasks as Dask's futures, and these as those of :mod:`concurrent.futures`.
+    """The workers of a cluster, as a pool of :mod:`concurrent.futures`.
 
     Args:
-        client: Dask's.
-        scheduler: Its address, for messages.
+        client: The client of Dask.
+        scheduler: The address of the scheduler, for messages.
         gpu: Whether each task needs a worker with a GPU.
     """
 
@@ -111,141 +113,146 @@ class _Pool(FuturesExecutor):
         self._scheduler = scheduler
         self._gpu = gpu
         self._executor = client.get_executor(pure=False, retries=0, **({"resources": {"GPU": 1}} if gpu else {}))
-        self._counted = (0, 0.0)
-        self._waited_for: set[Future[Any]] = set()
+        self._count = (0, 0.0)
+        self._pending: set[Future[Any]] = set()
         self._left = threading.Event()
         threading.Thread(target=self._watch, name="workers of the cluster", daemon=True).start()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Runs a task on the next worker that is free."""
+        """Runs a task on the next free worker."""
         outer: Future[Any] = Future()
         outer.set_running_or_notify_cancel()
-        self._waited_for.add(outer)
-        outer.add_done_callback(self._waited_for.discard)
-        inner = self._executor.submit(_with_its_threads, fn, *args, **kwargs)
-        inner.add_done_callback(partial(_pass_on, outer, self._replace))
+        self._pending.add(outer)
+        outer.add_done_callback(self._pending.discard)
+        inner = self._executor.submit(_run_with_worker_threads, fn, *args, **kwargs)
+        inner.add_done_callback(partial(_copy_result, outer, self._replace))
         return outer
 
     def _replace(self, address: str) -> None:
-        """Ends a worker that a component has changed: its nanny starts another."""
-        with contextlib.suppress(Exception):  # it has gone already
+        """Ends a worker that a component has changed; its nanny starts another."""
+        with contextlib.suppress(Exception):  # the worker has left already
             self.client.run(_end_process, workers=[address], wait=False, on_error="ignore")
 
     def everywhere(self, fn: Callable[..., Any], /, *args: Any) -> dict[str, Any]:
-        """Runs a function in every worker that may get a task, and waits for all but those that leave meanwhile."""
-        found: dict[str, Any] = {}
-        for tries_left in reversed(range(_ASKS)):
-            left = [address for address in self._workers() if address not in found]
-            told = self.client.run(_told_its_threads, fn, args, workers=left, on_error="return") if left else {}
-            lost = [address for address, answer in told.items() if isinstance(answer, OSError) and tries_left]
-            found |= {address: answer for address, answer in told.items() if address not in lost}
+        """Runs a function in every worker that may get a task, and waits for all except those that leave meanwhile."""
+        results: dict[str, Any] = {}
+        for attempts_left in reversed(range(_ATTEMPTS)):
+            pending = [address for address in self._workers() if address not in results]
+            if not pending:
+                break
+            new = self.client.run(_call_with_worker_threads, fn, args, workers=pending, on_error="return")
+            lost = [address for address, result in new.items() if isinstance(result, OSError) and attempts_left]
+            results |= {address: result for address, result in new.items() if address not in lost}
             if not lost:
                 break
-            time.sleep(_COUNTED_FOR)
+            time.sleep(_COUNT_INTERVAL)
+        return results
+
+    def wait_for_worker(self, seconds: float) -> bool:
+        """Whether there is a worker that may get a task within this time."""
+        deadline = time.monotonic() + seconds
+        while not (found := bool(self._workers())) and time.monotonic() < deadline:
+            time.sleep(0.2)
         return found
 
-    def comes(self, seconds: float) -> bool:
-        """Whether there is a worker that may get a task, or comes within this time."""
-        until = time.monotonic() + seconds
-        while not (there := bool(self._workers())) and time.monotonic() < until:
-            time.sleep(0.2)
-        return there
-
     def count(self) -> int:
-        """How many workers there are; at least one, so that tasks wait for the next where all have gone."""
-        count, at = self._counted
-        if time.monotonic() - at > _COUNTED_FOR:
+        """The number of workers; at least one, so that tasks wait for the next one if all have left."""
+        count, at = self._count
+        if time.monotonic() - at > _COUNT_INTERVAL:
             count = max(1, len(self._workers()))
-            self._counted = count, time.monotonic()
+            self._count = count, time.monotonic()
         return count
 
-    def leave(self, *, at_once: bool = False) -> None:
+    def leave(self, *, wait: bool = True) -> None:
         """Leaves the cluster."""
         self._left.set()
-        with contextlib.suppress(Exception):  # it may be gone already
-            self._executor.shutdown(wait=not at_once)
+        with contextlib.suppress(Exception):  # it may have ended already
+            self._executor.shutdown(wait=wait)
         with contextlib.suppress(Exception):
             self.client.close(timeout=5)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Leaves the cluster once all is done."""
-        self.leave(at_once=not wait or cancel_futures)
+        """Leaves the cluster when all tasks are done."""
+        self.leave(wait=wait and not cancel_futures)
 
     def _workers(self) -> list[str]:
         """Addresses of the workers that may get a task."""
-        # The client's own scheduler_info() gives what its periodic call, which asks for no workers, may just have left.
-        known = self.client.sync(self.client.scheduler.identity)["workers"]
-        return [address for address, worker in known.items() if not self._gpu or worker["resources"].get("GPU", 0) >= 1]
+        # Not client.scheduler_info(): its periodic update leaves the workers out.
+        info = self.client.sync(self.client.scheduler.identity)["workers"]
+        return [address for address, worker in info.items() if not self._gpu or worker["resources"].get("GPU", 0) >= 1]
 
     def _watch(self) -> None:
-        """Sees to it that tasks do not wait for ever where all workers have gone."""
-        gone, told = 0.0, False  # since when
-        while not self._left.wait(_COUNTED_FOR):
+        """Fails the tasks if all workers have left and none comes, so that they do not wait for ever."""
+        gone_since, warned = 0.0, False
+        while not self._left.wait(_COUNT_INTERVAL):
             try:
-                there = bool(self._workers())
-            except Exception:  # the scheduler's: the tasks tell
-                there = True
+                has_workers = bool(self._workers())
+            except Exception:  # of the scheduler, which the tasks report
+                has_workers = True
             now = time.monotonic()
-            if there or not self._waited_for:
-                gone, told = 0.0, False
+            if has_workers or not self._pending:
+                gone_since, warned = 0.0, False
                 continue
-            gone = gone or now
-            if now - gone > _PATIENCE_FOR_NEXT:
-                self._give_up()
-            elif now - gone > _PATIENCE_FOR_NEXT / 10 and not told:
-                told = True
+            gone_since = gone_since or now
+            if now - gone_since > _NEXT_WORKER_TIMEOUT:
+                self._fail_pending()
+            elif now - gone_since > _NEXT_WORKER_TIMEOUT / 10 and not warned:
+                warned = True
                 _log.warning(
                     "no worker is left at %s; waiting %.0f s for others: dask worker %s",
-                    *(self._scheduler, _PATIENCE_FOR_NEXT, self._scheduler),
+                    *(self._scheduler, _NEXT_WORKER_TIMEOUT, self._scheduler),
                 )
 
-    def _give_up(self) -> None:
+    def _fail_pending(self) -> None:
         error = UsageError(
-            f"--scheduler {self._scheduler}: all workers have gone, and none has come in {_PATIENCE_FOR_NEXT:.0f} s; "
-            f"start some with 'dask worker {self._scheduler}', and run the command again, which goes on from here"
+            f"--scheduler {self._scheduler}: all workers have left, and none has come in {_NEXT_WORKER_TIMEOUT:.0f} s; "
+            f"start some with 'dask worker {self._scheduler}', and run the command again, which continues from here"
         )
-        for outer in list(self._waited_for):
+        for outer in list(self._pending):
             with contextlib.suppress(InvalidStateError):
                 outer.set_exception(error)
 
 
-def _connected(address: str) -> Any:
+def _connect(address: str) -> Any:
     """A client of a scheduler that has at least one worker."""
     distributed = import_module("distributed")
     try:
-        asyncio.run(_reach(address))  # first: a client that finds nobody tells of it again when it is thrown away
-        client = distributed.Client(address, timeout=_ANSWERS_IN, set_as_default=False)
-    except Exception as error:  # what an address may be, and raise, depends on the protocols that there are
+        asyncio.run(_reach(address))  # first, since a client that cannot connect reports it again when it is deleted
+        client = distributed.Client(address, timeout=_CONNECT_TIMEOUT, set_as_default=False)
+    except Exception as error:  # the exceptions depend on the protocol of the address
         reason = " ".join(str(error).split()) or "it does not answer"
         raise UsageError(
             f"--scheduler {address}: {reason}; start one with 'dask scheduler', and give the address that it prints"
         ) from error
     try:
-        client.wait_for_workers(1, timeout=_PATIENCE)
+        client.wait_for_workers(1, timeout=_WORKER_TIMEOUT)
     except TimeoutError as error:
         client.close()
         raise UsageError(
-            f"--scheduler {address}: no worker has come in {_PATIENCE:.0f} s; start some with 'dask worker {address}'"
+            f"--scheduler {address}: no worker has come in {_WORKER_TIMEOUT:.0f} s; start some with "
+            f"'dask worker {address}'"
         ) from error
     return client
 
 
 async def _reach(address: str) -> None:
-    """Greets the scheduler; raises what stands in the way."""
+    """Connects to the scheduler once; raises the error if that fails."""
     distributed, comm = import_module("distributed"), import_module("distributed.comm")
     security = distributed.Security().get_connection_args("client")
-    greeting = await asyncio.wait_for(comm.connect(address, timeout=_ANSWERS_IN, **security), _ANSWERS_IN + 1)
-    await greeting.close()
+    connection = await asyncio.wait_for(
+        comm.connect(address, timeout=_CONNECT_TIMEOUT, **security), _CONNECT_TIMEOUT + 1
+    )
+    await connection.close()
 
 
-def _with_its_threads(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, str]:
-    """Runs in a worker, whose threads are there for the one task that it runs at a time.
+def _run_with_worker_threads(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, str]:
+    """Runs a task in a worker with all threads of the worker, which runs one task at a time.
 
     Returns:
-        What the function returned, and the address of the worker where a component has changed it.
+        The result of the function, and the address of the worker if a component has changed it.
     """
     address = ""
-    with contextlib.suppress(ValueError):  # there is no worker, as in a test
+    with contextlib.suppress(ValueError):  # not in a worker, as in a test
         worker = import_module("distributed").get_worker()
         torch.set_num_threads(max(1, worker.state.nthreads))
         address = worker.address
@@ -254,19 +261,19 @@ def _with_its_threads(function: Callable[..., Any], *args: Any, **kwargs: Any) -
 
 
 def _end_process() -> None:
-    """Ends a worker's process once it has answered; without notice to its nanny, which would not start another."""
-    threading.Timer(_ENDS_AFTER, end_process, (1,)).start()
+    """Ends a worker's process after it has answered; its nanny, which is not notified, starts another."""
+    threading.Timer(_EXIT_DELAY, end_process, (1,)).start()
 
 
-def _told_its_threads(function: Callable[..., Any], args: tuple[Any, ...], dask_worker: Any = None) -> Any:
-    """What a function returns in a worker, with as many threads as its tasks have; Dask gives the worker."""
+def _call_with_worker_threads(function: Callable[..., Any], args: tuple[Any, ...], dask_worker: Any = None) -> Any:
+    """Calls a function in a worker with as many threads as its tasks have; Dask passes the worker."""
     torch.set_num_threads(max(1, dask_worker.state.nthreads))
     return function(*args)
 
 
-def _pass_on(outer: Future[Any], replace: Callable[[str], None], inner: Future[Any]) -> None:
-    """Gives what a task came to to the future that the driver waits for, and has a worker replaced that was changed."""
-    with contextlib.suppress(InvalidStateError):  # it was given up
+def _copy_result(outer: Future[Any], replace: Callable[[str], None], inner: Future[Any]) -> None:
+    """Copies the result of a task to the future that the driver waits for, and replaces a changed worker."""
+    with contextlib.suppress(InvalidStateError):  # it has failed before
         error = BrokenExecutor("the Dask scheduler has gone") if inner.cancelled() else inner.exception()
         if error is None:
             result, tainted = inner.result()
@@ -274,11 +281,11 @@ def _pass_on(outer: Future[Any], replace: Callable[[str], None], inner: Future[A
                 replace(tainted)
             outer.set_result(result)
         else:
-            outer.set_exception(_told_of(error))
+            outer.set_exception(_driver_error(error))
 
 
-def _told_of(error: BaseException) -> BaseException:
-    """What the driver is told of what a task came to."""
+def _driver_error(error: BaseException) -> BaseException:
+    """Turns an exception of Dask into one that the driver understands."""
     if isinstance(error, import_module("distributed").KilledWorker):
         workers = error.allowed_failures + 1
         return WorkerLostError(f"Dask gave up after {workers} of them", final=workers > 1)

@@ -8,7 +8,7 @@ from concurrent.futures import Executor as FuturesExecutor
 from typing import Any
 
 from advbench.api import Executor
-from advbench.executors.workers import WorkerPool
+from advbench.executors.workers import ProcessPool
 
 __all__ = ["Processes"]
 
@@ -20,15 +20,15 @@ class Processes(Executor):
     name = "processes"
 
     def open(self, jobs: int, gpus: int = 0) -> FuturesExecutor:
-        """Opens a pool of fresh processes: a forked one would inherit torch's threads in an unknown state."""
-        return WorkerPool(jobs, gpus)
+        """Opens a pool of spawned processes: forked ones would inherit torch's threads in an unknown state."""
+        return ProcessPool(jobs, gpus)
 
     def everywhere(self, pool: FuturesExecutor, function: Callable[..., Any], *args: Any) -> Mapping[str, Any]:
         """Calls a function in every worker."""
-        assert isinstance(pool, WorkerPool)
+        assert isinstance(pool, ProcessPool)
         return pool.everywhere(function, *args)
 
     def abandon(self, pool: FuturesExecutor) -> None:
-        """Ends the workers in the middle of what they do; what they had written is whole or not there."""
-        assert isinstance(pool, WorkerPool)
+        """Kills the workers; entries of the store are complete or absent."""
+        assert isinstance(pool, ProcessPool)
         pool.abandon()

@@ -26,7 +26,7 @@ class Serial(Executor):
             raise UsageError(f"--jobs {jobs}: the executor 'serial' runs one task at a time; use --executor processes")
 
     def open(self, jobs: int, gpus: int = 0) -> FuturesExecutor:
-        """Opens the pool of this process alone."""
+        """Opens a pool that consists of this process."""
         del jobs, gpus
         return _InThisProcess()
 

@@ -1,4 +1,4 @@
-"""Worker processes, each with a pipe of its own: the death of one is the loss of its task and of nothing else."""
+"""A pool of worker processes with a pipe for each, so that a worker that dies loses only its current task."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, NamedTuple
 
 from advbench.api import WorkerLostError, process_taint
-from advbench.executors.fresh import FreshContext, begin_work, how_it_ended, visible_gpus
+from advbench.executors.spawn import CleanSpawnContext, start_worker, visible_gpus, worker_lost_error
 
-__all__ = ["Worker", "WorkerPool", "answered"]
+__all__ = ["ProcessPool", "Worker", "run_message"]
 
-_GRACE = 5.0
-"""Seconds that a worker has to end by itself, once there is nothing left to do, and that one has to be gone once it
-is killed."""
+_EXIT_SECONDS = 5.0
+"""Seconds to wait for a worker to exit, before and after it is killed."""
 
 
 class Call(NamedTuple):
@@ -30,17 +29,17 @@ class Call(NamedTuple):
     message: bytes
 
 
-class WorkerPool(FuturesExecutor):
-    """As many processes as tasks may run at a time.
+class ProcessPool(FuturesExecutor):
+    """A pool of worker processes, which replaces those that die.
 
     Args:
-        jobs: How many.
-        gpus: Among how many GPUs they are dealt out, each of which sees its own alone; 0 changes nothing.
+        jobs: How many workers.
+        gpus: How many GPUs the workers share, each seeing one of them; 0 changes nothing.
     """
 
     def __init__(self, jobs: int, gpus: int = 0) -> None:
         self._waiting: deque[Call] = deque()
-        self._changed = threading.Condition()
+        self._condition = threading.Condition()
         self._closed = False
         self._workers = [self._worker(number, visible_gpus(number, gpus)) for number in range(jobs)]
         self._threads = [
@@ -51,68 +50,68 @@ class WorkerPool(FuturesExecutor):
             thread.start()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Runs a task in the next worker that is free."""
+        """Runs a task in the next free worker."""
         call = _call(fn, args, kwargs)
-        with self._changed:
+        with self._condition:
             if self._closed:
                 raise RuntimeError("the pool is closed")
             self._waiting.append(call)
-            self._changed.notify_all()
+            self._condition.notify_all()
         return call.future
 
     def everywhere(self, fn: Callable[..., Any], /, *args: Any) -> dict[str, Any]:
-        """Runs a task in every worker, and waits for all; of one that dies again and again, what it died of."""
-        found: dict[str, Any] = {}
-        left = self._workers
+        """Runs a function in every worker, and waits for all; the result of one that dies three times is its error."""
+        results: dict[str, Any] = {}
+        pending = self._workers
         for last in (False, False, True):
-            calls = [(worker, _call(fn, args, {})) for worker in left]
-            with self._changed:
+            calls = [(worker, _call(fn, args, {})) for worker in pending]
+            with self._condition:
                 for worker, call in calls:
-                    worker.own.append(call)
-                self._changed.notify_all()
-            left = []
+                    worker.own_calls.append(call)
+                self._condition.notify_all()
+            pending = []
             for worker, call in calls:
                 error = call.future.exception()
                 if isinstance(error, WorkerLostError) and not last:
-                    left.append(worker)
+                    pending.append(worker)
                 else:
-                    found[f"worker {worker.number}"] = error or call.future.result()
-        return found
+                    results[f"worker {worker.number}"] = error or call.future.result()
+        return results
 
     def abandon(self) -> None:
-        """Ends every worker at once, whatever it does, and returns when they are gone."""
+        """Kills every worker at once, and returns when they have ended."""
         self._close(cancel=True)
         for worker in self._workers:
             worker.kill()
-        until = time.monotonic() + _GRACE
+        deadline = time.monotonic() + _EXIT_SECONDS
         for thread in self._threads:
-            thread.join(max(0.0, until - time.monotonic()))
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Lets the workers end once they have done what waits."""
+        """Ends the workers when they have done all submitted tasks."""
         self._close(cancel=cancel_futures)
         if wait:
             for thread in self._threads:
                 thread.join()
 
     def _worker(self, number: int, environment: dict[str, str]) -> Worker:
-        """One of the workers, which needs no process yet."""
+        """Makes one of the workers; its process starts with its first task."""
         return Worker(number, environment)
 
     def _close(self, *, cancel: bool) -> None:
-        with self._changed:
+        with self._condition:
             self._closed = True
             while cancel and self._waiting:
                 self._waiting.pop().future.cancel()
-            self._changed.notify_all()
+            self._condition.notify_all()
 
     def _serve(self, worker: Worker) -> None:
-        """Gives one worker its tasks, one after another; a new process takes the place of one that died."""
+        """Gives one worker its tasks, one after another; a process that died is replaced."""
         while (call := self._next(worker)) is not None:
             if not call.future.set_running_or_notify_cancel():
                 continue
             try:
-                succeeded, result = worker.ask(call.message)
+                succeeded, result = worker.run(call.message)
             except Exception as error:
                 succeeded, result = False, error
             if succeeded:
@@ -122,71 +121,73 @@ class WorkerPool(FuturesExecutor):
         worker.end()
 
     def _next(self, worker: Worker) -> Call | None:
-        with self._changed:
-            while not (worker.own or self._waiting or self._closed):
-                self._changed.wait()
-            return worker.own.popleft() if worker.own else self._waiting.popleft() if self._waiting else None
+        with self._condition:
+            while not (worker.own_calls or self._waiting or self._closed):
+                self._condition.wait()
+            return (
+                worker.own_calls.popleft() if worker.own_calls else self._waiting.popleft() if self._waiting else None
+            )
 
 
 class Worker:
-    """One process at a time, which is started when it is first asked.
+    """One process at a time, which starts with the first task.
 
     Args:
-        number: Which of the pool's it is, from 0.
+        number: Its number in the pool, from 0.
         environment: Environment variables of the process.
 
     Attributes:
-        own: Tasks for it alone.
+        own_calls: Tasks for this worker only.
     """
 
     def __init__(self, number: int, environment: dict[str, str]) -> None:
         self.number = number
-        self.own: deque[Call] = deque()
+        self.own_calls: deque[Call] = deque()
         self._environment = environment
         self._process: SpawnProcess | None = None
         self._pipe: Connection | None = None
-        self._given_up = False
+        self._killed = False
 
-    def ask(self, message: bytes) -> tuple[bool, Any]:
-        """Whether a task succeeded, and what it returned or raised.
+    def run(self, message: bytes) -> tuple[bool, Any]:
+        """Runs a task; returns whether it succeeded, and its result or exception.
 
         Raises:
             WorkerLostError: The process died.
         """
         process, pipe = self._started()
-        sent = self._exchange(process, pipe, message)
-        if sent is None:
+        answer = self._exchange(process, pipe, message)
+        if answer is None:
             self._discard(process, pipe)
-            raise how_it_ended(process.exitcode)
-        succeeded, result, tainted = pickle.loads(sent)  # from our own process
-        if tainted:  # another takes its place at the next task
+            raise worker_lost_error(process.exitcode)
+        succeeded, result, tainted = pickle.loads(answer)  # from our own process
+        if tainted:  # another process replaces it at the next task
             self._discard(process, pipe)
         return succeeded, result
 
     def kill(self) -> None:
-        """Ends the process at once, whatever it does, and lets no other take its place."""
-        self._given_up = True
+        """Kills the process at once, and starts no other."""
+        self._killed = True
         if self._process is not None:
             self._process.kill()
 
     def end(self) -> None:
-        """Ends the process, which has nothing left to do."""
+        """Ends the idle process."""
         if self._process is not None and self._pipe is not None:
             self._pipe.close()
-            self._process.join(_GRACE)
+            self._process.join(_EXIT_SECONDS)
             self._process.kill()
             self._process.join()
             self._process = self._pipe = None
 
     def _discard(self, process: SpawnProcess, pipe: Connection) -> None:
-        """Ends a process that is dead, or must not be used again."""
+        """Kills a process that is dead or must not be used again."""
         process.kill()
         process.join()
         pipe.close()
         self._process = self._pipe = None
 
     def _exchange(self, process: SpawnProcess, pipe: Connection, message: bytes) -> bytes | None:
-        """What a process answers, or None where it died."""
+        """Sends a message; returns the answer, or None if the process died."""
         try:
             pipe.send_bytes(message)
             wait([pipe, process.sentinel])
@@ -197,19 +198,19 @@ class Worker:
         return None
 
     def _process_of(self, pipe: Connection) -> SpawnProcess:
-        """A process that is not started yet; it ends when the pipe is closed."""
-        return FreshContext().Process(target=_work, args=(pipe, self._environment))
+        """Makes a process, without starting it; it ends when the pipe is closed."""
+        return CleanSpawnContext().Process(target=_run_tasks, args=(pipe, self._environment))
 
     def _started(self) -> tuple[SpawnProcess, Connection]:
-        if self._process is not None and not self._process.is_alive():  # it died while it had nothing to do
+        if self._process is not None and not self._process.is_alive():  # it died while idle
             self.end()
         if self._process is None or self._pipe is None:
-            ours, theirs = FreshContext().Pipe()
+            ours, theirs = CleanSpawnContext().Pipe()
             process = self._process_of(theirs)
             process.start()
             self._process, self._pipe = process, ours
             theirs.close()
-            if self._given_up:  # while it started
+            if self._killed:  # while the process was starting
                 process.kill()
         return self._process, self._pipe
 
@@ -218,19 +219,19 @@ def _call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any])
     return Call(Future(), pickle.dumps((fn, args, kwargs)))
 
 
-def _work(pipe: Connection, environment: dict[str, str]) -> None:
-    """What a worker process does: tasks, one after another, until the pipe is closed."""
-    begin_work(environment)
+def _run_tasks(pipe: Connection, environment: dict[str, str]) -> None:
+    """Runs tasks one after another in this worker process, until the pipe is closed."""
+    start_worker(environment)
     while True:
         try:
             message = pipe.recv_bytes()
         except (EOFError, OSError):
             return
-        pipe.send_bytes(answered(message))
+        pipe.send_bytes(run_message(message))
 
 
-def answered(message: bytes) -> bytes:
-    """Runs a task in a worker; whether it succeeded, what it came to, and whether the process is tainted, as bytes."""
+def run_message(message: bytes) -> bytes:
+    """Runs a pickled task; returns whether it succeeded, its result, and whether the process is tainted, as bytes."""
     answer: tuple[bool, Any]
     try:
         fn, args, kwargs = pickle.loads(message)
@@ -239,8 +240,8 @@ def answered(message: bytes) -> bytes:
         answer = False, error
     tainted = bool(process_taint())
     try:
-        sent = pickle.dumps((*answer, tainted))
-        pickle.loads(sent)  # some exceptions can be written and not read
+        content = pickle.dumps((*answer, tainted))
+        pickle.loads(content)  # some exceptions can be pickled but not unpickled
     except Exception as error:
-        sent = pickle.dumps((False, RuntimeError(f"{answer[1]!r} cannot be sent to the driver: {error!r}"), tainted))
-    return sent
+        content = pickle.dumps((False, RuntimeError(f"{answer[1]!r} cannot be sent to the driver: {error!r}"), tainted))
+    return content

@@ -1,4 +1,4 @@
-"""Live objects as components: what the user holds in memory takes its place in the matrix beside what plugins have."""
+"""Using live Python objects as components: models, defenses and data that the user holds in memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 
 from advbench.api import Component, Defense, Model, SampleRandom
-from advbench.discovery.identity import note_state
+from advbench.discovery.identity import set_session_digest
 from advbench.discovery.registry import KINDS, Plugin, Registry
 from advbench.errors import UnknownNameError, UsageError
 from advbench.live.data import EXPECTED, is_data, live_dataset
@@ -22,64 +22,68 @@ __all__ = ["LiveObjects"]
 
 
 class LiveObjects:
-    """Registers live objects in a registry and gives each a spec.
+    """Registers live objects in a registry and returns a spec for each.
 
     Args:
-        registry: Where they are registered, beside what plugins have.
+        registry: The registry, which also holds the components of plugins.
 
     Attributes:
-        names: The names under which they are.
-        unkept: Why results with some cannot be kept for another session, a sentence each.
+        names: The names of the registered objects.
+        not_reusable: Why results with some objects cannot be reused in another session, one sentence each.
     """
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
         self.plugin = Plugin("session", "this Python session", "", "__main__")
         self.names: list[str] = []
-        self.unkept: list[str] = []
+        self.not_reusable: list[str] = []
 
     def specs(self, axis: str, given: Any) -> list[str] | None:
-        """The specs of what was given for an axis: one thing, several, or a dictionary of names to things.
+        """Registers the arguments for an axis and returns their specs.
+
+        Args:
+            axis: The axis, such as ``models``.
+            given: One object, a sequence of objects, or a dictionary of names to objects; None for none.
 
         Raises:
-            UsageError: A thing cannot stand there.
+            UsageError: An object cannot be used on this axis.
         """
         if given is None:
             return None
         if isinstance(given, Mapping):
-            return [self._named(axis, str(name), thing) for name, thing in given.items()]
+            return [self._named(axis, str(name), value) for name, value in given.items()]
         several = isinstance(given, Sequence) and not isinstance(given, str) and not is_data(given)
-        return [self._spec(axis, thing) for thing in (given if several else [given])]
+        return [self._spec(axis, value) for value in (given if several else [given])]
 
-    def _spec(self, axis: str, thing: Any) -> str:
-        if isinstance(thing, str):
-            return thing
-        if isinstance(thing, type) and issubclass(thing, Component):
-            self._register_class(axis, thing)
-            return thing.name
-        if isinstance(thing, Component):
-            self._register_class(axis, type(thing))
-            return short_spec(thing)
-        name = getattr(thing, "__name__", None) or type(thing).__name__
-        return self._named(axis, "data" if axis == "datasets" and is_data(thing) else _slug(name), thing)
+    def _spec(self, axis: str, value: Any) -> str:
+        if isinstance(value, str):
+            return value
+        if isinstance(value, type) and issubclass(value, Component):
+            self._register_class(axis, value)
+            return value.name
+        if isinstance(value, Component):
+            self._register_class(axis, type(value))
+            return short_spec(value)
+        name = getattr(value, "__name__", None) or type(value).__name__
+        return self._named(axis, "data" if axis == "datasets" and is_data(value) else _slug(name), value)
 
-    def _named(self, axis: str, name: str, thing: Any) -> str:
-        """Registers a thing that is no component under a name."""
-        if isinstance(thing, (str, Component)):
-            raise UsageError(f"{axis}={{{name!r}: …}}: {thing!r} has a name of its own; give it without another")
-        made = _component(axis, name, thing)
+    def _named(self, axis: str, name: str, value: Any) -> str:
+        """Registers an object that is not a component under a name."""
+        if isinstance(value, (str, Component)):
+            raise UsageError(f"{axis}={{{name!r}: …}}: {value!r} already has a name; pass it without a dictionary")
+        wrapper = _wrap(axis, name, value)
         if name in self.names or self._is_taken(axis, name):
             raise UsageError(f"{axis}: the name {name!r} is taken; give a dictionary with other names")
         self.names.append(name)
-        if made.unknown:
-            self.unkept.append(f"{axis[:-1]} {name!r}: {made.unknown}")
-        self._register(axis, made.component)
+        if wrapper.unknown:
+            self.not_reusable.append(f"{axis[:-1]} {name!r}: {wrapper.unknown}")
+        self._register(axis, wrapper.component)
         return name
 
     def _register_class(self, axis: str, component: type[Component]) -> None:
-        """Registers a component's class, unless a plugin did."""
+        """Registers a component class, unless a plugin has registered it."""
         if not issubclass(component, KINDS[axis]):
-            raise UsageError(f"{axis}: {component.__name__} is no {KINDS[axis].__name__}")
+            raise UsageError(f"{axis}: {component.__name__} is not a {KINDS[axis].__name__}")
         name = getattr(component, "name", "")
         try:
             known = self.registry.get(axis, name).component
@@ -88,12 +92,13 @@ class LiveObjects:
         if known is component:
             return
         if known is not None:
-            raise UsageError(f"{axis}: the name {name!r} of {component.__name__} is taken; give the class another")
+            raise UsageError(f"{axis}: the name {name!r} of {component.__name__} is taken; rename the class attribute")
         self.names.append(name)
-        made = fingerprint(component.__name__, component)
-        if made.unknown:
-            self.unkept.append(f"{axis[:-1]} {name!r}: {made.unknown}")
-        note_state(component, made.digest)  # two classes of one file may have one name, and other values
+        identity = fingerprint(component.__name__, component)
+        if identity.unknown:
+            self.not_reusable.append(f"{axis[:-1]} {name!r}: {identity.unknown}")
+        # Two classes with the same name in the same file may still differ in the values that they use.
+        set_session_digest(component, identity.digest)
         self._register(axis, component)
 
     def _register(self, axis: str, component: type[Component]) -> None:
@@ -109,36 +114,39 @@ class LiveObjects:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Made:
+class _Wrapper:
+    """A component class that wraps an object, and why results with it cannot be reused; empty if they can."""
+
     component: type[Component]
     unknown: str = ""
 
 
-def _component(axis: str, name: str, thing: Any) -> _Made:
-    """A component class, without parameters, that stands for a thing."""
+def _wrap(axis: str, name: str, value: Any) -> _Wrapper:
+    """Makes a component class, without parameters, that wraps an object."""
     if axis == "datasets":
-        if not is_data(thing):
-            raise UsageError(f"datasets: {_kind(thing)} is no dataset; give {EXPECTED}")
-        return _Made(live_dataset(name, thing))
-    if isinstance(thing, type):
-        raise UsageError(f"{axis}: {thing.__name__} is a class; give an object of it")
-    if axis == "models" and (isinstance(thing, torch.nn.Module) or callable(thing)):
-        made = fingerprint(name, thing)
-        return _Made(_live(name, LiveModel, thing, made), made.unknown)
-    if axis == "defenses" and callable(thing):
-        made = fingerprint(name, thing)
-        return _Made(_live(name, LiveDefense, thing, made), made.unknown)
+        if not is_data(value):
+            raise UsageError(f"datasets: {_kind(value)} is not a dataset; give {EXPECTED}")
+        return _Wrapper(live_dataset(name, value))
+    if isinstance(value, type):
+        raise UsageError(f"{axis}: {value.__name__} is a class; give an instance of it")
+    if axis == "models" and (isinstance(value, torch.nn.Module) or callable(value)):
+        identity = fingerprint(name, value)
+        return _Wrapper(_live(name, LiveModel, value, identity), identity.unknown)
+    if axis == "defenses" and callable(value):
+        identity = fingerprint(name, value)
+        return _Wrapper(_live(name, LiveDefense, value, identity), identity.unknown)
     wanted = {
         "models": "a spec, a Model, an nn.Module, or a function of images to logits",
         "defenses": "a spec, a Defense, or a function of images to images",
         "attacks": "a spec or an Attack",
     }[axis]
-    raise UsageError(f"{axis}: {_kind(thing)} cannot stand here; give {wanted}")
+    raise UsageError(f"{axis}: {_kind(value)} cannot be used here; give {wanted}")
 
 
-def _live(name: str, base: type[Component], thing: Any, made: Fingerprint) -> type[Component]:
-    body = {"name": name, "thing": staticmethod(thing), "digest": made.digest, "modules": tuple(sorted(made.modules))}
-    return type(f"Live{name.title()}", (base,), {"__doc__": f"{_kind(thing)} of this session.", **body})
+def _live(name: str, base: type[Component], value: Any, identity: Fingerprint) -> type[Component]:
+    modules = tuple(sorted(identity.modules))
+    body = {"name": name, "wrapped": staticmethod(value), "digest": identity.digest, "modules": modules}
+    return type(f"Live{name.title()}", (base,), {"__doc__": f"{_kind(value)} of this session.", **body})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,14 +155,14 @@ class LiveModel(Model):
 
     image_shape: ClassVar[None] = None
     num_classes: ClassVar[None] = None
-    thing: ClassVar[Any]
+    wrapped: ClassVar[Any]
     digest: ClassVar[str]
     modules: ClassVar[tuple[str, ...]]
 
     def load(self) -> torch.nn.Module:
-        """A copy, so that the user's own network keeps its mode, device and gradients."""
-        thing = self.thing
-        return _copied(thing) if isinstance(thing, torch.nn.Module) else _Function(thing)
+        """Returns a copy, so that the user's network keeps its mode, device and gradients."""
+        wrapped = self.wrapped
+        return _copied(wrapped) if isinstance(wrapped, torch.nn.Module) else _Function(wrapped)
 
     def weights_digest(self) -> str:
         """The digest of its weights and values."""
@@ -169,7 +177,7 @@ class LiveModel(Model):
 class LiveDefense(Defense):
     """A function of images to images that the user holds in memory."""
 
-    thing: ClassVar[Any]
+    wrapped: ClassVar[Any]
     digest: ClassVar[str]
     modules: ClassVar[tuple[str, ...]]
 
@@ -177,11 +185,11 @@ class LiveDefense(Defense):
         """Calls the function."""
         del rng
         with torch.no_grad():
-            defended: torch.Tensor = self.thing(images)
+            defended: torch.Tensor = self.wrapped(images)
         return defended
 
     def weights_digest(self) -> str:
-        """The digest of what it uses."""
+        """The digest of the values that it uses."""
         return self.digest
 
     def code_modules(self) -> tuple[str, ...]:
@@ -190,16 +198,16 @@ class LiveDefense(Defense):
 
 
 def _copied(network: torch.nn.Module) -> torch.nn.Module:
-    """A deep copy, also of networks that keep what they computed last, as ``torch.nn.utils.weight_norm`` lets them."""
+    """A deep copy, also of networks that hold computed tensors, such as those of ``torch.nn.utils.weight_norm``."""
     kept = (value for part in network.modules() for value in vars(part).values())
     computed = (value for value in kept if isinstance(value, torch.Tensor) and not value.is_leaf)
     memo: dict[int, Any] = {id(value): value.detach().clone() for value in computed}
-    with torch.no_grad():  # else the parameters of a ScriptModule's copy are no leaves
+    with torch.no_grad():  # otherwise the parameters of a copied ScriptModule are not leaves of the graph
         return copy.deepcopy(network, memo)
 
 
 class _Function(torch.nn.Module):
-    """A function as a network."""
+    """A function wrapped as a network."""
 
     def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
         super().__init__()
@@ -210,11 +218,11 @@ class _Function(torch.nn.Module):
 
 
 def _slug(name: str) -> str:
-    """A class's or function's name as components have them: ``MyNet`` is ``my-net``."""
+    """Converts the name of a class or function to a component's name: ``MyNet`` becomes ``my-net``."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()
     return re.sub(r"[^a-z0-9._-]+", "-", words).strip("-._0123456789") or "live"
 
 
-def _kind(thing: Any) -> str:
-    name = getattr(thing, "__name__", type(thing).__name__)
-    return f"the function {name}" if hasattr(thing, "__code__") else f"an object of {type(thing).__name__}"
+def _kind(value: Any) -> str:
+    name = getattr(value, "__name__", type(value).__name__)
+    return f"the function {name}" if hasattr(value, "__code__") else f"an object of {type(value).__name__}"

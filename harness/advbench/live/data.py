@@ -1,4 +1,4 @@
-"""Data of this session as a dataset: arrays, and what torch's own loaders and datasets hold."""
+"""Live data as a dataset: arrays, and torch's loaders and datasets."""
 
 from __future__ import annotations
 
@@ -16,38 +16,43 @@ from advbench.errors import UsageError, describe
 __all__ = ["EXPECTED", "is_data", "live_dataset"]
 
 EXPECTED = "a spec, (images, labels), a TensorDataset, a DataLoader, or a torch Dataset of (image, label) pairs"
-"""What may stand for a dataset, for messages."""
+"""The kinds of data that can be used as a dataset, for messages."""
 
-_TRIED = 4
-"""So many samples are read twice, to see whether they are the same both times."""
+_PROBED = 4
+"""Number of samples that are read twice, to detect random transforms."""
 
 
-def is_data(thing: Any) -> bool:
-    """Whether a thing is one dataset, rather than several or none."""
-    if isinstance(thing, (torch_data.Dataset, torch_data.DataLoader)):
+def is_data(data: Any) -> bool:
+    """Whether an object is a single dataset, rather than a sequence of datasets or something else."""
+    if isinstance(data, (torch_data.Dataset, torch_data.DataLoader)):
         return True
-    if isinstance(thing, tuple) and len(thing) == 2 and all(_is_array(x) for x in thing):
-        return np.ndim(thing[1]) > 0
-    return isinstance(thing, (list, tuple)) and bool(thing) and all(_is_pair(one) for one in thing)
+    if isinstance(data, tuple) and len(data) == 2 and all(_is_array(x) for x in data):
+        return np.ndim(data[1]) > 0
+    return isinstance(data, (list, tuple)) and bool(data) and all(_is_pair(item) for item in data)
 
 
-def live_dataset(name: str, thing: Any) -> type[Dataset]:
-    """A dataset's class, without parameters, that stands for a thing.
+def live_dataset(name: str, data: Any) -> type[Dataset]:
+    """Makes a dataset class, without parameters, from live data.
+
+    Args:
+        name: The name of the dataset.
+        data: One of :data:`EXPECTED`, except for a spec.
 
     Raises:
-        UsageError: It has no images and labels that can be used.
+        UsageError: The data has no usable images and labels.
     """
-    if isinstance(thing, tuple) and len(thing) == 2 and _is_array(thing[0]):
-        images, labels = thing
+    if isinstance(data, tuple) and len(data) == 2 and _is_array(data[0]):
+        images, labels = data
     else:
-        images, labels = _stacked(thing)
+        images, labels = _read_dataset(data)
     try:
-        pixels = to_pixels(images, channels_first=_says_channels(images))
+        pixels = to_pixels(images, channels_first=_is_channels_first(images))
         classes, count = to_labels(labels, len(pixels))
     except ValueError as error:
-        raise UsageError(f"datasets: {_called(thing)} has {error}") from error
-    names = _class_names(thing, count)
-    found = LabelledImages(pixels.clone(), classes.clone(), torch.arange(len(classes)))  # the user may change theirs
+        raise UsageError(f"datasets: {_called(data)} has {error}") from error
+    names = _class_names(data, count)
+    # Cloned, because the user may change the originals.
+    samples = LabelledImages(pixels.clone(), classes.clone(), torch.arange(len(classes)))
     shape = (int(pixels.shape[1]), int(pixels.shape[2]), int(pixels.shape[3]))
 
     class LiveDataset(Dataset):
@@ -58,89 +63,91 @@ def live_dataset(name: str, thing: Any) -> type[Dataset]:
         class_names = names
 
         def ids(self) -> Sequence[int]:
-            return range(len(found))
+            return range(len(samples))
 
         def load(self, sources: DataSources) -> LabelledImages:
             del sources
-            return found
+            return samples
 
         def digest(self, sources: DataSources) -> str:
             del sources
-            return hashlib.sha256(f"{self.num_classes} {found.digest()}".encode()).hexdigest()
+            return hashlib.sha256(f"{self.num_classes} {samples.digest()}".encode()).hexdigest()
 
     LiveDataset.name = name
     return LiveDataset
 
 
-def _is_array(thing: Any) -> bool:
-    return isinstance(thing, (torch.Tensor, np.ndarray))
+def _is_array(data: Any) -> bool:
+    return isinstance(data, (torch.Tensor, np.ndarray))
 
 
-def _is_pair(thing: Any) -> bool:
-    """Whether a thing is one image with its label."""
-    if not isinstance(thing, (tuple, list)) or len(thing) != 2:
+def _is_pair(data: Any) -> bool:
+    """Whether an object is an image with its label."""
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
         return False
-    image, label = thing
+    image, label = data
     return (_is_image(image) or (_is_array(image) and image.ndim in (2, 3))) and _is_label(label)
 
 
-def _is_image(thing: Any) -> bool:
-    """Whether a thing is an image of Pillow's, which need not be imported to find out."""
-    return any(base.__module__ == "PIL.Image" and base.__name__ == "Image" for base in type(thing).__mro__)
+def _is_image(data: Any) -> bool:
+    """Whether an object is a Pillow image; does not import Pillow."""
+    return any(base.__module__ == "PIL.Image" and base.__name__ == "Image" for base in type(data).__mro__)
 
 
-def _is_label(thing: Any) -> bool:
-    return isinstance(thing, (int, np.integer)) or (_is_array(thing) and np.size(thing) == 1)
+def _is_label(data: Any) -> bool:
+    return isinstance(data, (int, np.integer)) or (_is_array(data) and np.size(data) == 1)
 
 
-def _says_channels(images: Any) -> bool:
-    """Whether images are channels first by convention: torch's always, NumPy's where they may be either."""
+def _is_channels_first(images: Any) -> bool:
+    """Whether images are channels first by convention: always for torch, and for NumPy if they are ambiguous."""
     if isinstance(images, torch.Tensor):
         return True
     return images.ndim == 4 and (images.shape[1] in (1, 3) or images.shape[3] not in (1, 3))
 
 
-def _called(thing: Any) -> str:
-    return "the data" if isinstance(thing, (tuple, list)) else f"the {type(thing).__name__}"
+def _called(data: Any) -> str:
+    return "the data" if isinstance(data, (tuple, list)) else f"the {type(data).__name__}"
 
 
-def _stacked(thing: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """All images and labels, in the order of the dataset."""
-    what = _called(thing)
-    source = thing.dataset if isinstance(thing, torch_data.DataLoader) else thing
+def _read_dataset(data: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Reads all images and labels, in the order of the dataset."""
+    what = _called(data)
+    source = data.dataset if isinstance(data, torch_data.DataLoader) else data
     if isinstance(source, torch_data.IterableDataset):
-        raise UsageError(f"datasets: {what} is a stream, without order and length; give a dataset with an index")
+        raise UsageError(f"datasets: {what} is a stream, without order and length; give a dataset with __getitem__")
     try:
-        _check_the_same_twice(what, source)
-        return _read(what, thing)
+        _check_deterministic(what, source)
+        return _read(what, data)
     except UsageError:
         raise
-    except Exception as error:  # what a user's dataset raises
+    except Exception as error:  # the user's dataset may raise anything
         raise UsageError(f"datasets: {what} cannot be read: {describe(error)}") from error
 
 
-def _read(what: str, thing: Any) -> tuple[torch.Tensor, torch.Tensor]:
+def _read(what: str, data: Any) -> tuple[torch.Tensor, torch.Tensor]:
     images: list[torch.Tensor] = []
     labels: list[torch.Tensor] = []
-    for some, told in _batches(what, thing):
-        if images and some.shape[1:] != images[0].shape[1:]:
+    for batch, batch_labels in _batches(what, data):
+        if images and batch.shape[1:] != images[0].shape[1:]:
             raise UsageError(
-                f"datasets: {what} has images of shape {tuple(images[0].shape[1:])} and {tuple(some.shape[1:])}; bring "
-                "all to one size"
+                f"datasets: {what} has images of shape {tuple(images[0].shape[1:])} and {tuple(batch.shape[1:])}; "
+                "resize them to one size"
             )
-        images.append(some)
-        labels.append(told)
+        images.append(batch)
+        labels.append(batch_labels)
     if not images:
         raise UsageError(f"datasets: {what} is empty")
     return torch.cat(images), torch.cat(labels)
 
 
-def _batches(what: str, thing: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    if not isinstance(thing, torch_data.DataLoader):
-        samples: Iterable[Any] = (thing[place] for place in range(_length(what, thing)))
+def _batches(what: str, data: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    if not isinstance(data, torch_data.DataLoader):
+        samples: Iterable[Any] = (data[index] for index in range(_length(what, data)))
     else:
-        samples = _ordered(what, thing)
-    if not isinstance(thing, torch_data.DataLoader) or thing.batch_sampler is None:  # batch_size=None: one at a time
+        samples = _ordered(what, data)
+    if (
+        not isinstance(data, torch_data.DataLoader) or data.batch_sampler is None
+    ):  # batch_size=None gives single samples
         for sample in samples:
             image, label = _pair(what, sample)
             yield _image(what, image)[None], torch.as_tensor(label).reshape(1, -1)
@@ -149,7 +156,7 @@ def _batches(what: str, thing: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor
         images, labels = _pair(what, batch)
         if not _is_array(images) or not _is_array(labels):
             raise UsageError(
-                f"datasets: {what} gives batches of {type(images).__name__} and {type(labels).__name__}; expected "
+                f"datasets: {what} returns batches of {type(images).__name__} and {type(labels).__name__}; expected "
                 "tensors of images and labels"
             )
         images, labels = torch.as_tensor(images), torch.as_tensor(labels)
@@ -157,61 +164,59 @@ def _batches(what: str, thing: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor
 
 
 def _ordered(what: str, loader: torch_data.DataLoader[Any]) -> Iterable[Any]:
-    """A loader's batches in the order of its dataset, which shuffling changes and nothing else."""
+    """The batches of a loader in the order of its dataset. Shuffling is undone; other samplers are an error."""
     sampler, plain = loader.sampler, type(loader.batch_sampler) in (torch_data.BatchSampler, type(None))
     if plain and isinstance(sampler, torch_data.SequentialSampler):
         return loader
-    every = isinstance(sampler, torch_data.RandomSampler) and not sampler.replacement
-    if plain and every and sampler.num_samples == _length(what, loader.dataset):  # type: ignore[attr-defined]
+    shuffled = isinstance(sampler, torch_data.RandomSampler) and not sampler.replacement
+    if plain and shuffled and sampler.num_samples == _length(what, loader.dataset):  # type: ignore[attr-defined]
         return torch_data.DataLoader(
             loader.dataset, batch_size=loader.batch_size, collate_fn=loader.collate_fn, num_workers=loader.num_workers
         )
-    picks = type(loader.batch_sampler if not plain else sampler).__name__
+    sampler_name = type(loader.batch_sampler if not plain else sampler).__name__
     raise UsageError(
-        f"datasets: {what} picks its samples by a {picks}, whose order may change; give a DataLoader of "
+        f"datasets: {what} selects its samples with a {sampler_name}, whose order may change; give a DataLoader of "
         "torch.utils.data.Subset(dataset, indices), without a sampler"
     )
 
 
-def _check_the_same_twice(what: str, thing: Any) -> None:
-    """Refuses random transforms: each run would be of other images."""
-    for place in range(min(_TRIED, _length(what, thing))):
-        if not _is_pair(thing[place]):
-            return  # a loader may make pairs of it
-        first, second = (_image(what, thing[place][0]) for _ in range(2))
+def _check_deterministic(what: str, data: Any) -> None:
+    """Raises UsageError for random transforms, because each run would use other images."""
+    for index in range(min(_PROBED, _length(what, data))):
+        if not _is_pair(data[index]):
+            return  # the collate function of a loader may turn it into a pair
+        first, second = (_image(what, data[index][0]) for _ in range(2))
         if not torch.equal(torch.nan_to_num(first.float()), torch.nan_to_num(second.float())):
             raise UsageError(
-                f"datasets: {what} gives another image at each reading of sample {place}; leave out random transforms"
+                f"datasets: {what} returns another image each time sample {index} is read; remove random transforms"
             )
 
 
-def _length(what: str, thing: Any) -> int:
+def _length(what: str, data: Any) -> int:
     try:
-        return len(thing)
+        return len(data)
     except TypeError as error:
-        raise UsageError(f"datasets: {what} does not say how many samples it has; give it a __len__") from error
+        raise UsageError(f"datasets: {what} has no length; define __len__") from error
 
 
 def _pair(what: str, given: Any) -> tuple[Any, Any]:
     if isinstance(given, (tuple, list)) and len(given) == 2:
         return given[0], given[1]
-    told = f"{len(given)} things" if isinstance(given, (tuple, list)) else f"a {type(given).__name__}"
-    raise UsageError(f"datasets: {what} gives {told} a sample; expected (image, label)")
+    returned = f"{len(given)} values" if isinstance(given, (tuple, list)) else f"a {type(given).__name__}"
+    raise UsageError(f"datasets: {what} returns {returned} per sample; expected (image, label)")
 
 
 def _image(what: str, image: Any) -> torch.Tensor:
-    """One image, shape (channels, height, width)."""
+    """Converts one image to a tensor of shape (channels, height, width)."""
     if _is_image(image):
         if image.mode not in ("L", "RGB"):
-            raise UsageError(
-                f"datasets: {what} gives images of the mode {image.mode}; convert them with .convert('RGB')"
-            )
+            raise UsageError(f"datasets: {what} returns images of mode {image.mode}; convert them with .convert('RGB')")
         pixels = np.array(image)
         return torch.from_numpy(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy())
     if not _is_array(image) or image.ndim not in (2, 3):
         shape = f" of shape {tuple(image.shape)}" if _is_array(image) else ""
         raise UsageError(
-            f"datasets: {what} gives images as {type(image).__name__}{shape}; expected a tensor of shape (channels, "
+            f"datasets: {what} returns images as {type(image).__name__}{shape}; expected a tensor of shape (channels, "
             "height, width)"
         )
     if image.ndim == 2:
@@ -221,14 +226,14 @@ def _image(what: str, image: Any) -> torch.Tensor:
     return torch.as_tensor(image)
 
 
-def _class_names(thing: Any, count: int) -> tuple[str, ...] | None:
-    """The names that torchvision's datasets have under ``classes``, also within a subset or loader."""
+def _class_names(data: Any, count: int) -> tuple[str, ...] | None:
+    """The class names in the attribute ``classes`` of torchvision's datasets, also within a subset or loader."""
     for _ in range(8):
-        names = getattr(thing, "classes", None)
+        names = getattr(data, "classes", None)
         if isinstance(names, (list, tuple)) and len(names) >= count:
-            told = [", ".join(name) if isinstance(name, tuple) else name for name in names]
-            return tuple(told) if all(isinstance(name, str) for name in told) else None
-        thing = getattr(thing, "dataset", None)
-        if thing is None:
+            texts = [", ".join(name) if isinstance(name, tuple) else name for name in names]
+            return tuple(texts) if all(isinstance(text, str) for text in texts) else None
+        data = getattr(data, "dataset", None)
+        if data is None:
             return None
     return None

@@ -14,7 +14,7 @@ from advbench.errors import UsageError
 from advbench.live.arguments import run_options
 from advbench.live.components import LiveObjects
 from advbench.live.results import Results
-from advbench.process.stdout import stdout_kept
+from advbench.process.stdout import stdout_to_stderr
 from advbench.session.options import RunOptions
 from advbench.session.run import MatrixRun
 from advbench.session.session import Session
@@ -81,7 +81,7 @@ def matrix(
     results_by_seed = []
     for run in runs:
         run.announce()
-        with stdout_kept():  # what components print is not part of the results
+        with stdout_to_stderr():  # what components print is not part of the results
             results_by_seed.append(run.results())
     return Results(combine_seeds(results_by_seed, python or recipe(options)), runs[0].plan.cells, session.store)
 
@@ -95,8 +95,8 @@ def _with_objects(session: Session, options: RunOptions, objects: Mapping[str, A
             f"jobs={options.jobs}: {live.names[0]!r} exists in this process only; use jobs=1 and no other executor"
         )
     session.live = live.names
-    if live.unkept:
-        _use_temporary_store(session, live.unkept)
+    if live.not_reusable:
+        _use_temporary_store(session, live.not_reusable)
     return RunOptions.of(vars(options), **given)
 
 

@@ -1,1 +1,4 @@
-"""All that touches the interpreter: its state, memory, threads, streams and garbage collection."""
+"""The interpreter and its process: state, memory, threads, standard output and garbage collection.
+
+Of advbench it imports ``errors`` and ``api.executor`` only.
+"""

@@ -1,6 +1,6 @@
-"""Calls that would end the process at once, with no message: components that make them in the driver are named.
+"""Refuses calls in the driver that would end the process at once without a message, so that the component is named.
 
-Imports nothing but the standard library.
+Imports only the standard library.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from typing import Any, NamedTuple
 __all__ = ["ProcessExitError", "end_process", "exits_refused", "watch_exits"]
 
 end_process = os._exit
-"""Ends the process at once, also where :func:`exits_refused` is in force."""
+"""Ends the process at once, also within :func:`exits_refused`."""
 
 _NAMES = ("_exit", "abort", "execv", "execve")
 """Functions of ``os`` that end the program of this process; ``os.execl`` and its kind call the last two."""
 
 
 class ProcessExitError(SystemExit):
-    """A component called a function that ends the process at once; the message names the call."""
+    """A component called a function that ends the process at once; the message contains the call."""
 
 
 class _Refusal(NamedTuple):
-    """Where calls are refused.
+    """The scope in which calls are refused.
 
     Attributes:
-        process: The process; its children end as they like.
-        others: The threads that were there before, other than the one that asked for this.
+        process: The process; its children may end.
+        exempt: The threads that were running before, except the one that entered the scope.
     """
 
     process: int
-    others: frozenset[int | None]
+    exempt: frozenset[int | None]
 
 
 _refusals: list[_Refusal] = []
@@ -42,19 +42,19 @@ _refusals: list[_Refusal] = []
 
 @contextlib.contextmanager
 def exits_refused() -> Iterator[None]:
-    """Lets calls of ``os._exit`` and its kind inside raise, in this thread and those that start inside.
+    """Makes ``os._exit`` and similar functions raise an exception, in this thread and in threads started in the block.
 
-    Worker processes end as components let them: the pool notices, and the driver reports it.
+    Worker processes may end: the pool notices that, and the driver reports it.
 
     Raises:
-        ProcessExitError: Such a function was called inside.
+        ProcessExitError: Such a function was called.
     """
     if multiprocessing.parent_process() is not None:
         yield
         return
     watch_exits()
-    others = frozenset(thread.ident for thread in threading.enumerate()) - {threading.get_ident()}
-    refusal = _Refusal(os.getpid(), others)
+    exempt = frozenset(thread.ident for thread in threading.enumerate()) - {threading.get_ident()}
+    refusal = _Refusal(os.getpid(), exempt)
     _refusals.append(refusal)
     try:
         yield
@@ -63,7 +63,7 @@ def exits_refused() -> Iterator[None]:
 
 
 def watch_exits() -> None:
-    """Replaces the functions by ones that do the same, but raise inside :func:`exits_refused`; done once."""
+    """Replaces these functions by wrappers that raise an exception within :func:`exits_refused`; does so once."""
     for name in _NAMES:
         function = getattr(os, name, None)
         if function is not None and not hasattr(function, "_refusable"):
@@ -71,14 +71,14 @@ def watch_exits() -> None:
 
 
 def _refusable(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    def called(*args: Any, **kwargs: Any) -> Any:
-        if any(one.process == os.getpid() and threading.get_ident() not in one.others for one in _refusals):
-            told = ", ".join(map(repr, args))
-            raise ProcessExitError(f"os.{name}({told[:80]}) would have ended the whole process")
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if any(refusal.process == os.getpid() and threading.get_ident() not in refusal.exempt for refusal in _refusals):
+            arguments = ", ".join(map(repr, args))
+            raise ProcessExitError(f"os.{name}({arguments[:80]}) would have ended the whole process")
         return function(*args, **kwargs)
 
-    called.__name__ = called.__qualname__ = name  # by which it is pickled
-    called.__module__ = "os"
-    called.__doc__ = function.__doc__
-    called._refusable = True  # type: ignore[attr-defined]
-    return called
+    wrapper.__name__ = wrapper.__qualname__ = name  # for pickling
+    wrapper.__module__ = "os"
+    wrapper.__doc__ = function.__doc__
+    wrapper._refusable = True  # type: ignore[attr-defined]
+    return wrapper

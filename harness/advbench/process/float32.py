@@ -1,4 +1,4 @@
-"""Whether float32 is computed as such: by default cuDNN rounds the factors of convolutions to ten bits (TF32)."""
+"""The precision of float32 arithmetic: by default cuDNN rounds the factors of convolutions to ten bits (TF32)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["exact_float32", "float32_settings", "set_float32"]
 
 _PRODUCTS = "matmul precision"
 _EXACT: Mapping[str, Any] = {
-    # What torch has always had, and looks at still; torch 2.9 and later set the others with it.
+    # The settings of all versions of torch; in torch 2.9 and later they also set the others.
     "cudnn.allow_tf32": False,
     _PRODUCTS: "highest",
-    # Of torch 2.9 and later, from the widest to the narrowest, which prevails; "none" leaves it to the wider one.
+    # Settings of torch 2.9 and later, from the widest to the narrowest, which prevails; "none" inherits the wider one.
     "fp32_precision": "none",
     "cudnn.fp32_precision": "none",
     "cudnn.conv.fp32_precision": "none",
@@ -29,30 +29,30 @@ _EXACT: Mapping[str, Any] = {
 
 
 def float32_settings() -> dict[str, Any]:
-    """What decides how float32 is computed, by its name below ``torch.backends``; without what torch cannot tell."""
-    found = {}
+    """The settings of float32 arithmetic that torch can read, by their names below ``torch.backends``."""
+    settings = {}
     for name in _names():
-        # torch 2.9 and later raise RuntimeError where an old setting no longer sums up the new ones.
+        # torch 2.9 and later raise RuntimeError if an old setting contradicts the new ones.
         with contextlib.suppress(RuntimeError):
-            found[name] = torch.get_float32_matmul_precision() if name == _PRODUCTS else getattr(*_place(name))
-    return found
+            settings[name] = torch.get_float32_matmul_precision() if name == _PRODUCTS else getattr(*_owner(name))
+    return settings
 
 
 def set_float32(settings: Mapping[str, Any]) -> None:
-    """Sets what :func:`float32_settings` told."""
+    """Restores settings that :func:`float32_settings` returned."""
     for name, value in settings.items():
         if name == _PRODUCTS:
             torch.set_float32_matmul_precision(value)
         else:
-            owner, last = _place(name)
-            setattr(owner, last, value)
+            owner, attribute = _owner(name)
+            setattr(owner, attribute, value)
 
 
 @contextlib.contextmanager
 def exact_float32() -> Iterator[None]:
-    """Lets float32 be computed in float32 within the block, and cuDNN choose what gives the same bits each time.
+    """Computes float32 in full precision within the block, with deterministic algorithms of cuDNN.
 
-    In TF32 logits are off by a thousandth, and of an image at a class boundary less than that decides.
+    TF32 changes logits by about a thousandth, which is enough to change the class of an image near a class boundary.
 
     Source: PyTorch's notes on numerical accuracy and on reproducibility.
     """
@@ -68,13 +68,13 @@ def exact_float32() -> Iterator[None]:
 
 
 def _names() -> list[str]:
-    """The settings that this torch has."""
+    """The settings that this version of torch has."""
     new = hasattr(torch.backends.cudnn, "conv")
     return [name for name in _EXACT if new or not name.endswith("fp32_precision")]
 
 
-def _place(name: str) -> tuple[Any, str]:
-    """What has a setting, and the setting's own name."""
+def _owner(name: str) -> tuple[Any, str]:
+    """The object that has a setting, and the name of the attribute."""
     owner: Any = torch.backends
     *parts, last = name.split(".")
     for part in parts:

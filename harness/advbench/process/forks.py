@@ -1,4 +1,4 @@
-"""Processes that a component forks off this one: where such a child comes back from the component, it ends."""
+"""Child processes that a component forks: a child ends when it returns from the component."""
 
 from __future__ import annotations
 
@@ -7,61 +7,61 @@ import sys
 from types import FrameType
 from typing import Any
 
-__all__ = ["end_if_forked", "forks"]
+__all__ = ["exit_if_forked_child", "fork_count"]
 
 _LIBRARIES = frozenset({"multiprocessing", "subprocess", "pty", "concurrent", "multiprocess", "joblib", "billiard"})
-"""Packages whose children run what they are given and end."""
+"""Packages that end the children which they fork."""
 
 _count = 0
 _is_child = False
 
 
-def forks() -> int:
-    """How often this process has been forked by other than libraries that see to their children."""
+def fork_count() -> int:
+    """How often components have forked this process, other than through libraries that end their children."""
     return _count
 
 
-def end_if_forked() -> None:
-    """Ends the process where it is such a child; without any clean-up, which is its parent's."""
+def exit_if_forked_child() -> None:
+    """Ends the process if it is such a child, without clean-up, which its parent does."""
     if _is_child:
         os._exit(1)
 
 
 def _caller() -> tuple[bool, FrameType | None]:
-    """Whether a library forks, which sees to its child; and the innermost call under way of a function of advbench's.
+    """Whether a library forks, which ends its child, and the innermost active call of a function of advbench.
 
-    Only what the component has called counts: advbench itself may run in a worker of such a library.
+    Only calls below that function count, since advbench itself may run in a worker of such a library.
     """
     frame: FrameType | None = sys._getframe(2)
-    by_a_library = False
+    by_library = False
     while frame is not None:
         package = str(frame.f_globals.get("__name__")).partition(".")[0]
         if package == "advbench":
             break
-        by_a_library = by_a_library or package in _LIBRARIES
+        by_library = by_library or package in _LIBRARIES
         frame = frame.f_back
-    return by_a_library, frame
+    return by_library, frame
 
 
 def _in_parent() -> None:
-    global _count  # noqa: PLW0603  it is a matter of the process
-    by_a_library, ours = _caller()
-    if ours is not None and not by_a_library:
+    global _count  # noqa: PLW0603  a count for the whole process
+    by_library, advbench_frame = _caller()
+    if advbench_frame is not None and not by_library:
         _count += 1
 
 
 def _in_child() -> None:
     global _is_child  # noqa: PLW0603
-    by_a_library, ours = _caller()
-    if ours is None or by_a_library:
+    by_library, advbench_frame = _caller()
+    if advbench_frame is None or by_library:
         return
     _is_child = True
 
-    def leave(frame: FrameType, event: str, _: Any) -> None:
-        if event == "return" and frame.f_back is ours:
+    def exit_on_return(frame: FrameType, event: str, _: Any) -> None:
+        if event == "return" and frame.f_back is advbench_frame:
             os._exit(1)
 
-    sys.setprofile(leave)
+    sys.setprofile(exit_on_return)
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,4 +1,4 @@
-"""When Python looks for garbage: seldom, not while a command imports torch to run a matrix, nor when it ends."""
+"""Makes garbage collection rare: few passes, none while torch is imported, and none at exit."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ import gc
 import sys
 from collections.abc import Iterator
 
-__all__ = ["importing", "tune_gc"]
+__all__ = ["gc_paused", "tune_gc"]
 
-_AT_A_TIME = 50_000
-"""So many new objects are looked through at a time: of the millions of a large plan none is garbage."""
+_THRESHOLD = 50_000
+"""A pass starts after so many new objects: of the millions of objects of a large plan none is garbage."""
 
 
 def tune_gc() -> None:
-    """Makes passes rare for the rest of the process, and spares it those over everything at its end.
+    """Makes garbage collection rare for the rest of the process, and skips the full passes at its exit.
 
-    Python looks through all there is when it ends, torch's million objects too, which takes a tenth of a command that
-    finds its results in the store. What is written at the end is written as before.
+    At exit Python visits all objects, including a million objects of torch. That takes a tenth of the time of a command
+    that finds its results in the store. Files are still written at exit as before.
     """
-    gc.set_threshold(_AT_A_TIME)
+    gc.set_threshold(_THRESHOLD)
     atexit.unregister(gc.freeze)
     atexit.register(gc.freeze)
 
 
 @contextlib.contextmanager
-def importing() -> Iterator[None]:
-    """Looks for no garbage while the block imports torch, and never for any among what the imports have made."""
+def gc_paused() -> Iterator[None]:
+    """Pauses garbage collection while the block imports torch, and excludes the imported objects from later passes."""
     if "torch" in sys.modules or not gc.isenabled():
         yield
         return

@@ -1,4 +1,4 @@
-"""Functions in a library's modules that come from no library: something has replaced what was there."""
+"""Detects functions in a library's modules that are defined outside any library, and so have been replaced."""
 
 from __future__ import annotations
 
@@ -13,38 +13,39 @@ from typing import Any
 __all__ = ["foreign_functions", "is_installed"]
 
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
-"""Folders in which installers put libraries: this environment's, the user's own, the system's."""
+"""Folders in which installers put libraries: of this environment, the user or the system."""
 
 
 def foreign_functions(module: str, values: Iterable[tuple[str, Any]]) -> list[str]:
-    """Which functions of a library are defined in a file that is neither the library's nor another library's.
+    """The functions in a module of a library that are defined in a file of no library.
 
-    It finds what was replaced in a library before anything knew what the library holds.
+    This detects replaced functions even if they were replaced before the module was first watched.
 
     Args:
         module: The name of the module of the library.
         values: The names and values of attributes of the module, or of a class in it.
     """
     package = module.partition(".")[0]
-    found = []
+    foreign = []
     for name, value in values:
         function = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
-        if isinstance(function, types.FunctionType) and not _is_of_a_library(function.__code__.co_filename, package):
-            found.append(name)
-    return found
+        if isinstance(function, types.FunctionType) and not _is_in_library(function.__code__.co_filename, package):
+            foreign.append(name)
+    return foreign
 
 
 @functools.lru_cache(maxsize=4096)
-def _is_of_a_library(file: str, package: str) -> bool:
-    if file.startswith("<") or not Path(file).is_absolute():  # made while it runs, as the methods of dataclasses are
+def _is_in_library(file: str, package: str) -> bool:
+    if file.startswith("<") or not Path(file).is_absolute():  # generated code, such as the methods of dataclasses
         return True
     path = Path(file)
-    places = [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), *map(_place, (package, "torch", "numpy"))]
-    return is_installed(path) or any(path.is_relative_to(place) for place in places if place)
+    packages = map(_package_folder, (package, "torch", "numpy"))
+    folders = [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), *packages]
+    return is_installed(path) or any(path.is_relative_to(folder) for folder in folders if folder)
 
 
-def _place(package: str) -> Path | None:
-    """The folder in which a package is installed, with others."""
+def _package_folder(package: str) -> Path | None:
+    """The folder in which a package is installed."""
     file = getattr(sys.modules.get(package), "__file__", None)
     if not file:
         return None
@@ -53,7 +54,7 @@ def _place(package: str) -> Path | None:
 
 @functools.lru_cache(maxsize=4096)
 def is_installed(file: Path) -> bool:
-    """Whether a file is where installers put libraries."""
+    """Whether a file is in a folder in which installers put libraries."""
     if not _INSTALLED.isdisjoint(file.parts):
         return True
     return any(file.is_relative_to(sysconfig.get_path(name)) for name in ("purelib", "platlib"))

@@ -1,4 +1,4 @@
-"""How much memory a process may take, and what a lack of it looks like."""
+"""Memory limits of processes, and errors that mean out of memory."""
 
 from __future__ import annotations
 
@@ -14,88 +14,90 @@ import torch
 if sys.platform != "win32":
     import resource
 
-__all__ = ["free_memory", "hold_memory", "is_shortage", "memory_for_each", "memory_held"]
+__all__ = ["free_memory", "is_out_of_memory", "limit_memory", "memory_limit", "memory_per_worker"]
 
-_SHARE = 0.9
-_LEAST = 4 * 2**30
-_OF_ALLOCATOR = re.compile(r"DefaultCPUAllocator|not enough memory|out of memory|std::bad_alloc", re.IGNORECASE)
+_USABLE_SHARE = 0.9
+_MINIMUM = 4 * 2**30
+_ALLOCATOR_ERROR = re.compile(r"DefaultCPUAllocator|not enough memory|out of memory|std::bad_alloc", re.IGNORECASE)
 
 
-def memory_for_each(jobs: int) -> int | None:
-    """How many bytes each of several workers may take beside what it takes when it begins.
+def memory_per_worker(jobs: int) -> int | None:
+    """How many bytes each of several workers may allocate after its start.
 
-    Together that is nine tenths of what is free now, except that each has 4 GiB of it. Without such a limit a component
-    that allocates without bound takes what all other processes of the machine need.
+    Together that is nine tenths of the free memory, but at least 4 GiB for each worker if so much is free. Without a
+    limit, a component that allocates without bound takes the memory of all other processes of the machine.
 
     Returns:
-        None where the system does not say what is free.
+        The number of bytes; None if the system does not report free memory.
     """
-    free = _free()
+    free = _free_bytes()
     if free is None:
         return None
-    usable = int(_SHARE * free)
-    return max(usable // jobs, min(_LEAST, usable))
+    usable = int(_USABLE_SHARE * free)
+    return max(usable // jobs, min(_MINIMUM, usable))
 
 
-def hold_memory(more: int) -> None:
-    """Lets this process take so many bytes more than now; what asks for yet more is refused."""
-    taken = _taken()
-    if sys.platform != "win32" and taken is not None:
-        _, most = resource.getrlimit(resource.RLIMIT_DATA)
-        limit = taken + more
-        resource.setrlimit(resource.RLIMIT_DATA, (limit if most == resource.RLIM_INFINITY else min(limit, most), most))
+def limit_memory(extra: int) -> None:
+    """Limits this process to so many bytes more than now; allocations beyond that fail."""
+    used = _used_bytes()
+    if sys.platform != "win32" and used is not None:
+        _, maximum = resource.getrlimit(resource.RLIMIT_DATA)
+        limit = used + extra
+        resource.setrlimit(
+            resource.RLIMIT_DATA, (limit if maximum == resource.RLIM_INFINITY else min(limit, maximum), maximum)
+        )
 
 
 @contextlib.contextmanager
-def memory_held(more: int | None) -> Iterator[None]:
-    """Holds this process to so many bytes more than now while the block runs; None changes nothing."""
-    if more is None or sys.platform == "win32":
+def memory_limit(extra: int | None) -> Iterator[None]:
+    """Limits this process to so many bytes more than now while the block runs; None sets no limit."""
+    if extra is None or sys.platform == "win32":
         yield
         return
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    hold_memory(more)
+    limit_memory(extra)
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
-def is_shortage(error: BaseException) -> bool:
-    """Whether an exception says that memory, of the processor or of a GPU, did not suffice."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception means that the memory of the machine or of a GPU ran out."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    return isinstance(error, RuntimeError) and _OF_ALLOCATOR.search(str(error)) is not None
+    return isinstance(error, RuntimeError) and _ALLOCATOR_ERROR.search(str(error)) is not None
 
 
 def free_memory() -> None:
-    """Gives back what nothing refers to any more."""
+    """Frees unreferenced objects, and the memory that torch caches on GPUs."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
-def _free() -> int | None:
-    """Bytes that are free on this machine, or within the limit of the container that this process is in."""
+def _free_bytes() -> int | None:
+    """The free memory of this machine, or within the limit of the container of this process."""
     try:
-        told = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+        match = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
     except OSError:
         return None
-    if told is None:
+    if match is None:
         return None
-    free = int(told[1]) * 1024
+    free = int(match[1]) * 1024
     group = Path("/sys/fs/cgroup")
     try:
-        most = int((group / "memory.max").read_text())
-        free = min(free, most - int((group / "memory.current").read_text()))
+        maximum = int((group / "memory.max").read_text())
+        free = min(free, maximum - int((group / "memory.current").read_text()))
     except (OSError, ValueError):  # there is no such limit
         pass
     return max(free, 0)
 
 
-def _taken() -> int | None:
-    """Bytes that count towards the limit now."""
+def _used_bytes() -> int | None:
+    """The memory of this process that counts towards the limit."""
     try:
-        told = re.search(r"VmData:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        match = re.search(r"VmData:\s+(\d+) kB", Path("/proc/self/status").read_text())
     except OSError:
         return None
-    return None if told is None else int(told[1]) * 1024
+    return None if match is None else int(match[1]) * 1024

@@ -1,4 +1,4 @@
-"""What a component may change for the whole process by mistake, and so for all others: noticed, and put back."""
+"""Detects and undoes changes that a component makes to the whole process, and so to all other components."""
 
 from __future__ import annotations
 
@@ -12,114 +12,111 @@ import numpy as np
 import torch
 
 from advbench.api.executor import taint_process
-from advbench.process.attributes import watched_attributes
 from advbench.process.float32 import exact_float32
-from advbench.process.forks import end_if_forked, forks
-from advbench.process.image_formats import image_formats
-from advbench.process.system_settings import settings_of_the_system
-from advbench.process.torch_settings import settings_of_torch
+from advbench.process.forks import exit_if_forked_child, fork_count
+from advbench.process.settings.image_formats import image_format_setting
+from advbench.process.settings.system_settings import system_settings
+from advbench.process.settings.torch_settings import torch_settings
+from advbench.process.watching.attributes import watched_attributes
 
-__all__ = ["ProcessState", "calls_watched", "is_interruption", "process_kept"]
+__all__ = ["ProcessState", "is_user_interrupt", "isolated_process", "undo_process_changes"]
 
-SETTINGS = (*settings_of_torch(), *settings_of_the_system(), image_formats())
-"""Settings of the process, in the order in which they are put back."""
+SETTINGS = (*torch_settings(), *system_settings(), image_format_setting())
+"""The settings of the process, in the order in which they are restored."""
 
-_MOST = 3
+_MAX_NAMES = 3
 """How many replaced functions a message names."""
 
 
 class ProcessState:
-    """What results, or the user, depend on in this process.
+    """The state of this process on which results depend, when this object is created.
 
-    Settings are compared with what they were when this was made; functions and classes with what they were when this
-    process last began to watch them, which it does before it loads plugins.
+    Settings are compared with their values at that time; functions and classes with their values when
+    :func:`~advbench.process.watching.attributes.watch_attributes` was last called, which is before plugins are loaded.
 
     Attributes:
-        settled: Whether nothing has run since all was put back that could have changed anything.
+        restored: Whether the state has been restored, and no component has run since.
     """
 
     def __init__(self) -> None:
         self._values = tuple(setting.read() for setting in SETTINGS)
-        self._forks = forks()
-        self.settled = False
+        self._forks = fork_count()
+        self.restored = False
 
-    @classmethod
-    def now(cls) -> ProcessState:
-        """The settings as they are."""
-        return cls()
+    def restore(self) -> list[str]:
+        """Restores the state; returns descriptions of what had been changed.
 
-    def put_back(self) -> list[str]:
-        """Makes all what it was; in words what had been changed.
-
-        A process that a component has forked off this one ends here.
+        A child process that a component has forked ends here.
         """
-        end_if_forked()
-        # What has been replaced comes first: it may be what the rest of this needs.
-        replaced = watched_attributes().put_back()
-        more = f" and {len(replaced) - _MOST} more" if len(replaced) > _MOST else ""
-        changed = [", ".join(replaced[:_MOST]) + more] if replaced else []
+        exit_if_forked_child()
+        # Replaced functions come first, since the following may call them.
+        replaced = watched_attributes().restore()
+        more = f" and {len(replaced) - _MAX_NAMES} more" if len(replaced) > _MAX_NAMES else ""
+        changed = [", ".join(replaced[:_MAX_NAMES]) + more] if replaced else []
         for setting, before in zip(SETTINGS, self._values, strict=True):
             now = setting.read()
             if now != before:
                 if setting.write is not None:
-                    with contextlib.suppress(Exception):  # what cannot be put back is reported all the same
+                    with contextlib.suppress(Exception):  # a change that cannot be undone is still reported
                         setting.write(before)
                 if setting.matters(before, now):
-                    told = setting.told(before, now)
-                    changed.append(f"{setting.name} ({told})" if told else setting.name)
-        if forks() != self._forks:
-            self._forks = forks()
-            changed.append("how many processes there are (by os.fork)")
+                    details = setting.describe(before, now)
+                    changed.append(f"{setting.name} ({details})" if details else setting.name)
+        if fork_count() != self._forks:
+            self._forks = fork_count()
+            changed.append("the number of processes (by os.fork)")
         return changed
 
 
 @contextlib.contextmanager
-def process_kept(seed: int = 0) -> Iterator[ProcessState]:
-    """Leaves the process as it was, so that nothing else runs otherwise for what a component did inside.
+def isolated_process(seed: int = 0) -> Iterator[ProcessState]:
+    """Runs components in a defined state of the process, and restores the previous state afterwards.
 
-    Inside float32 is computed as such, whatever the process had set, and the global random generators begin at the
-    same state each time, so that what draws from them does not depend on what ran before. Where a component has
-    changed the process, the process is tainted.
+    Within the block float32 has full precision, and the global random generators start from the same state each time,
+    so that results do not depend on what ran before. If a component changes the process, the process is tainted.
 
     Args:
-        seed: Of the global random generators, 0 or more.
+        seed: The seed of the global random generators, 0 or more.
+
+    Yields:
+        The state of the process at the start of the block.
     """
-    with _global_randomness_kept(seed), exact_float32():
-        before = ProcessState.now()
+    with _seeded_global_generators(seed), exact_float32():
+        state = ProcessState()
         try:
-            yield before
+            yield state
         finally:
-            if not before.settled and (changed := before.put_back()):
-                taint_process(f"a component changed {' and '.join(changed)} for the whole process")
+            if not state.restored and (changes := state.restore()):
+                taint_process(f"a component changed {' and '.join(changes)} for the whole process")
 
 
 @contextlib.contextmanager
-def calls_watched(who: str) -> Iterator[list[str]]:
-    """Puts back what calls of components in the driver have changed, which taints it.
+def undo_process_changes(label: str) -> Iterator[list[str]]:
+    """Undoes what calls of components in the driver change in the process, and taints the process.
 
     Args:
-        who: What messages call the components.
+        label: What messages call the components.
 
     Yields:
-        A list that holds in the end what was changed, in words.
+        A list that contains descriptions of the changes after the block.
     """
-    before, changed = ProcessState.now(), list[str]()
+    state, changes = ProcessState(), list[str]()
     try:
-        yield changed
+        yield changes
     finally:
-        changed += before.put_back()
-        if changed:
-            taint_process(f"{who} changed {' and '.join(changed)} for the whole process")
+        changes += state.restore()
+        if changes:
+            taint_process(f"{label} changed {' and '.join(changes)} for the whole process")
 
 
-def is_interruption(error: BaseException) -> bool:
-    """Whether an exception is the user's Ctrl-C: a worker process ends at once then, so that a component raised it."""
+def is_user_interrupt(error: BaseException) -> bool:
+    """Whether an exception is the user's Ctrl-C; in a worker process, which Ctrl-C ends, a component has raised it."""
     return isinstance(error, KeyboardInterrupt) and multiprocessing.parent_process() is None
 
 
 @contextlib.contextmanager
-def _global_randomness_kept(seed: int) -> Iterator[None]:
-    """Lets the global generators of Python, numpy and torch begin at a fixed state, and puts theirs back."""
+def _seeded_global_generators(seed: int) -> Iterator[None]:
+    """Seeds the global generators of Python, numpy and torch, and restores their state afterwards."""
     on_gpus = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     before: tuple[Any, ...] = random.getstate(), np.random.get_state(), torch.get_rng_state()
     of_gpus = torch.cuda.get_rng_state_all() if on_gpus else []

@@ -1,4 +1,4 @@
-"""Keeps stdout for results: whatever else is printed goes to stderr. Imports neither torch nor rich."""
+"""Keeps stdout for results by sending other output to stderr. Imports neither torch nor rich."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ import sys
 from collections.abc import Iterator
 from typing import TextIO
 
-__all__ = ["stdout_kept"]
+__all__ = ["stdout_to_stderr"]
 
 _STDOUT, _STDERR = 1, 2
 
 
 @contextlib.contextmanager
-def stdout_kept() -> Iterator[TextIO]:
-    """Sends to stderr what is printed inside, by C libraries and child processes too.
+def stdout_to_stderr() -> Iterator[TextIO]:
+    """Sends output within the block to stderr, including that of C libraries and child processes.
 
-    Closing stdout inside closes nothing.
+    Closing ``sys.stdout`` within the block has no effect.
 
     Yields:
         The real stdout, for results.
     """
-    usual = sys.stdout
+    original = sys.stdout
     with contextlib.ExitStack() as stack:
-        kept = stack.enter_context(_moved(usual)) if _is_the_process_s(usual) else usual
+        results = stack.enter_context(_redirected(original)) if _is_process_stdout(original) else original
         stack.enter_context(contextlib.redirect_stdout(_ToStderr()))
-        yield kept
+        yield results
 
 
 class _ToStderr(io.TextIOBase):
-    """Passes text on to stderr, whatever that is at the time."""
+    """Writes text to the current stderr."""
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -54,33 +54,33 @@ class _ToStderr(io.TextIOBase):
         return True
 
     def close(self) -> None:
-        """Does nothing: what a component closes is not its own."""
+        """Does nothing, since the stream does not belong to the component that closes it."""
 
 
-def _is_the_process_s(stream: TextIO) -> bool:
-    """Whether a stream writes to the process's own stdout, and the process has a stderr."""
+def _is_process_stdout(stream: TextIO) -> bool:
+    """Whether a stream writes to the stdout of the process, and the process has a stderr."""
     try:
         os.fstat(_STDERR)
         return stream.fileno() == _STDOUT
-    except (OSError, ValueError):  # closed, or no file at all
+    except (OSError, ValueError):  # closed, or not a file
         return False
 
 
 @contextlib.contextmanager
-def _moved(stream: TextIO) -> Iterator[TextIO]:
-    """Lets the process's stdout lead to stderr, and yields a stream to where it led before."""
+def _redirected(stream: TextIO) -> Iterator[TextIO]:
+    """Redirects the stdout of the process to stderr, and yields a stream to the original stdout."""
     stream.flush()
     before = os.dup(_STDOUT)
     os.dup2(_STDERR, _STDOUT)
-    kept = os.fdopen(before, "w", encoding=stream.encoding, errors=stream.errors or "replace", closefd=False)
+    original = os.fdopen(before, "w", encoding=stream.encoding, errors=stream.errors or "replace", closefd=False)
     try:
-        yield kept
+        yield original
     finally:
         with contextlib.suppress(ValueError):  # a component closed it
             stream.flush()
         try:
-            with contextlib.suppress(BrokenPipeError):  # whoever read it has gone
-                kept.flush()
+            with contextlib.suppress(BrokenPipeError):  # the reader has gone
+                original.flush()
         finally:
             os.dup2(before, _STDOUT)
             os.close(before)

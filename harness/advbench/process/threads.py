@@ -1,4 +1,4 @@
-"""Threads that plugins start: what one raises is the plugin's, and does not pass unseen."""
+"""Reports exceptions in threads that components start."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from weakref import WeakKeyDictionary
 
 from advbench.process.exits import ProcessExitError
 
-__all__ = ["threads_watched"]
+__all__ = ["report_thread_errors"]
 
-_PATIENCE = 0.05
-"""Seconds that a thread which was just started is given to fail at once."""
+_JOIN_SECONDS = 0.05
+"""Seconds to wait for a thread that has just started, in case it fails at once."""
 
 _owners: WeakKeyDictionary[threading.Thread, Callable[[BaseException], None]] = WeakKeyDictionary()
 
 
 @contextlib.contextmanager
-def threads_watched(tell: Callable[[BaseException], None]) -> Iterator[None]:
-    """Tells of exceptions that end threads which are started inside, also when that is later.
+def report_thread_errors(report: Callable[[BaseException], None]) -> Iterator[None]:
+    """Reports exceptions in threads that start within the block, even if they are raised later.
 
     Args:
-        tell: Called with what a thread raised, in that thread.
+        report: Called with the exception, in the thread that raised it.
     """
     before = set(threading.enumerate())
-    usual = threading.excepthook
+    previous = threading.excepthook
 
     def hook(raised: threading.ExceptHookArgs, /) -> None:
         owner = _owners.get(raised.thread) if raised.thread is not None else None
         if owner is None and raised.thread is not None and raised.thread not in before:
-            owner = tell
-        left = isinstance(raised.exc_value, SystemExit) and not isinstance(raised.exc_value, ProcessExitError)
-        if owner is not None and raised.exc_value is not None and not left:
+            owner = report
+        exited = isinstance(raised.exc_value, SystemExit) and not isinstance(raised.exc_value, ProcessExitError)
+        if owner is not None and raised.exc_value is not None and not exited:
             owner(raised.exc_value)
         else:
-            usual(raised)
+            previous(raised)
 
     threading.excepthook = hook
     try:
@@ -43,7 +43,7 @@ def threads_watched(tell: Callable[[BaseException], None]) -> Iterator[None]:
     finally:
         started = [thread for thread in threading.enumerate() if thread not in before]
         for thread in started:
-            _owners[thread] = tell
-            thread.join(_PATIENCE)
+            _owners[thread] = report
+            thread.join(_JOIN_SECONDS)
         if not any(thread.is_alive() for thread in started):
-            threading.excepthook = usual
+            threading.excepthook = previous

@@ -1,4 +1,4 @@
-"""Reports: results as leaderboards in the terminal and in files."""
+"""Reports: rendering results in the terminal and in files."""
 
 from __future__ import annotations
 

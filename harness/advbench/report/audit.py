@@ -1,4 +1,4 @@
-"""The findings of the sanity checks, for the terminal and as JSON."""
+"""Findings of the sanity checks, in the terminal and as JSON."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ __all__ = ["print_audit", "render_audit"]
 
 
 def render_audit(results: Mapping[str, Any]) -> str:
-    """The findings as a JSON array; a cell is told by its specs."""
+    """The findings as a JSON array, with cells given by their specs."""
     coordinates = ("dataset", "model", "attack", "threat", "defense")
     findings = [
-        {**finding, "cells": [{key: results["cells"][place][key] for key in coordinates} for place in finding["cells"]]}
+        {**finding, "cells": [{key: results["cells"][index][key] for key in coordinates} for index in finding["cells"]]}
         for finding in results["findings"]
     ]
     return json.dumps(findings, indent=2, ensure_ascii=False) + "\n"
 
 
 def print_audit(console: Console, results: Mapping[str, Any]) -> None:
-    """Prints each finding with its cells, defenses that no adaptive attack has tried, and what was not looked for."""
+    """Prints the findings with their cells, defenses without adaptive attacks, and criteria that were not checked."""
     run = results["run"]
     done = sum(cell["status"] == "ok" for cell in results["cells"])
     console.print(Text(f"run {run['run']}: {run['command']}", style="dim"))
@@ -35,27 +35,27 @@ def print_audit(console: Console, results: Mapping[str, Any]) -> None:
         for line in _cells(results, finding["cells"]):
             console.print(Text(f"  cell: {line}", style="dim"))
     short = {cell[kind]: cell["short"][kind] for cell in results["cells"] for kind in ("dataset", "model", "defense")}
-    untried = {
+    not_adaptive = {
         f"{short[row['defense']]} on {short[board['dataset']]}, {short[board['model']]}"
         for board in results["leaderboards"]
         for row in board["rows"]
         if row["marks"]
     }
-    for name in sorted(untried):
+    for name in sorted(not_adaptive):
         console.print()
         console.print(Text("not adaptively attacked", style="bold yellow"))
         console.print(Text(f"  {name}: next: run it with --threats oblivious adaptive"))
     for missing in results.get("not_looked_for", ()):
         console.print()
-        console.print(Text(f"not looked for: {missing['criterion']}", style="bold"))
+        console.print(Text(f"not checked: {missing['criterion']}", style="bold"))
         console.print(Text(f"  next: {missing['advice']}"))
     console.print()
     count = len(results["findings"])
     console.print(f"{count or 'no'} finding{'' if count == 1 else 's'} in {done} cell{'' if done == 1 else 's'}")
 
 
-def _cells(results: Mapping[str, Any], places: list[int]) -> Iterator[str]:
-    for place in places:
-        cell = results["cells"][place]
+def _cells(results: Mapping[str, Any], indices: list[int]) -> Iterator[str]:
+    for index in indices:
+        cell = results["cells"][index]
         short = cell["short"]
         yield f"{short['dataset']} {short['model']} {short['attack']} {cell['threat']} {short['defense']}"

@@ -1,4 +1,4 @@
-"""Boards: results as tables of text, which the terminal and the files render each in their own way."""
+"""Leaderboards as tables of text, which each output format renders in its own way."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Column:
     """A column's heading.
 
     Attributes:
-        title: What it is, such as an attack's name.
-        details: What must be known to read it, a few words each: an attack's parameters and kind.
+        title: The title, such as the name of an attack.
+        details: Further short lines, such as an attack's kind and parameters.
     """
 
     title: str
@@ -35,16 +35,16 @@ class Column:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BoardCell:
-    """What one place of a board shows.
+    """One cell of a leaderboard.
 
     Attributes:
         text: The text.
-        score: What the best of its column is told by; None where it does not compete.
+        score: The number by which the best of a column is found; None if the cell is not compared.
         best: Whether it is the best of its column.
-        failed: Whether it stands for a failure.
-        interval: The 95 % interval of what it shows, as fractions; None where it has none of its own.
-        place: For an attack's result, its place among the cells of the results.
-        stands_for: The full spec of what a row's first cell names.
+        failed: Whether it shows a failure.
+        interval: The 95 % interval of the number, as fractions, or None.
+        index: For the result of an attack, its index among the cells of the results.
+        full_spec: For the first cell of a row, the full spec of the defense.
     """
 
     text: str
@@ -52,8 +52,8 @@ class BoardCell:
     best: bool = False
     failed: bool = False
     interval: tuple[float, float] | None = None
-    place: int | None = None
-    stands_for: str = ""
+    index: int | None = None
+    full_spec: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,10 +63,10 @@ class Board:
     Attributes:
         title: Dataset, number of samples, model and threats.
         columns: Headings; the first column names the defense.
-        rows: One a defense, the best worst case first; those of a sweep stand together, at the place of their best
-            and in the order of their parameters.
-        notes: What must be known to read it, a sentence each.
-        groups: How many rows each group has, from the first: one, or those of a sweep.
+        rows: One per defense, sorted by worst case. The rows of a sweep stand together, where the best of them would
+            stand, in the order of their parameters.
+        notes: Notes for readers, one sentence each.
+        groups: Number of rows of each group, in order: one, or the rows of a sweep.
     """
 
     title: str
@@ -76,37 +76,40 @@ class Board:
     groups: tuple[int, ...] = ()
 
 
-class _Placed(NamedTuple):
-    """A cell of the results, and its place among them."""
+class _IndexedCell(NamedTuple):
+    """A cell of the results and its index."""
 
     cell: Mapping[str, Any]
-    place: int
+    number: int
 
 
 def make_boards(results: Mapping[str, Any]) -> list[Board]:
-    """Lays out every leaderboard of some results."""
-    lines: dict[tuple[str, ...], _Placed] = {}
-    for at, cell in enumerate(with_sweep_names(results["cells"])):
-        lines[tuple(cell[key] for key in ("dataset", "model", "defense", "threat", "attack"))] = _Placed(cell, at)
-    return [_board(results["run"], leaderboard, lines) for leaderboard in results["leaderboards"]]
+    """Lays out all leaderboards of some results."""
+    cells: dict[tuple[str, ...], _IndexedCell] = {}
+    for index, cell in enumerate(with_sweep_names(results["cells"])):
+        key = tuple(cell[name] for name in ("dataset", "model", "defense", "threat", "attack"))
+        cells[key] = _IndexedCell(cell, index)
+    return [_board(results["run"], leaderboard, cells) for leaderboard in results["leaderboards"]]
 
 
 def percent(share: float) -> str:
-    """A fraction in per cent with one decimal: ``0.985`` is ``98.5``."""
+    """Formats a fraction in per cent with one decimal: ``0.985`` becomes ``98.5``."""
     return f"{100 * share:.1f}"
 
 
-def _board(run: Mapping[str, Any], leaderboard: Mapping[str, Any], lines: Mapping[tuple[str, ...], _Placed]) -> Board:
+def _board(
+    run: Mapping[str, Any], leaderboard: Mapping[str, Any], lines: Mapping[tuple[str, ...], _IndexedCell]
+) -> Board:
     dataset, model, threats = (leaderboard[key] for key in ("dataset", "model", "threats"))
     heads = [(column["threat"], column["attack"]) for column in leaderboard["columns"]]
     groups = sweep_groups(leaderboard["rows"])
     rows = [row for group in groups for row in group]
-    placed = [[lines[dataset, model, row["defense"], threat, attack] for threat, attack in heads] for row in rows]
-    grid = [[one.cell for one in line] for line in placed]
+    indexed = [[lines[dataset, model, row["defense"], threat, attack] for threat, attack in heads] for row in rows]
+    grid = [[item.cell for item in line] for line in indexed]
     attacks, short = grid[0], grid[0][0]["short"]
-    several = len(threats) > 1
-    columns = [_attack_column([cells[place] for cells in grid], several) for place in range(len(attacks))]
-    shown = [_row(row, cells) for row, cells in zip(rows, placed, strict=True)]
+    has_threats = len(threats) > 1
+    columns = [_attack_column([cells[index] for cells in grid], has_threats) for index in range(len(attacks))]
+    shown = [_row(row, cells) for row, cells in zip(rows, indexed, strict=True)]
     return Board(
         title=f"{short['dataset']} · {short['model']} · {' and '.join(threats)} · n = {run['n'][dataset]:,}",
         columns=(Column("defense"), Column("clean"), *columns, Column("worst case"), Column("95 % interval")),
@@ -120,30 +123,30 @@ def _board(run: Mapping[str, Any], leaderboard: Mapping[str, Any], lines: Mappin
     )
 
 
-def _attack_column(cells: Sequence[Mapping[str, Any]], several: bool) -> Column:
-    """An attack's heading: its threat where the board has several, its kind, its parameters.
+def _attack_column(cells: Sequence[Mapping[str, Any]], has_threats: bool) -> Column:
+    """The heading of an attack: its threat if the board has several, its kind, and its parameters.
 
-    To the kind belongs its budget or, for a minimal attack, how far it went.
+    The kind includes the budget or, for a minimal attack, the median distortion.
     """
     (term,) = terms_of(cells[0]["short"]["attack"])
     known = next((cell for cell in cells if cell["attack_kind"] is not None), cells[0])
-    told: tuple[str, ...] = ()  # by the kind's own lines
+    omitted: tuple[str, ...] = ()  # parameters that the lines of the kind show already
     kind: tuple[str, ...] = ()
     if known["attack_kind"] == "budget":
-        told = ("eps",)
+        omitted = ("eps",)
         kind = ("budget", f"{NORMS[known['budget']['norm']]} ≤ {format_value(known['budget']['eps'])}")
     elif known["attack_kind"] == "minimal":
-        told = ("search",)
+        omitted = ("search",)
         kind = ("minimal", *_medians(known.get("norm"), cells))
-    parameters = tuple(f"{key}={value}" for key, (value,) in term.items if key not in told)
-    threat = (cells[0]["threat"],) if several else ()
+    parameters = tuple(f"{key}={value}" for key, (value,) in term.items if key not in omitted)
+    threat = (cells[0]["threat"],) if has_threats else ()
     return Column(term.name, (*threat, *kind, *parameters))
 
 
 def _medians(norm: str | None, cells: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The median distortion of a minimal attack in its own norm, or in both that are measured where it has neither.
+    """The median distortion of a minimal attack in its norm, or in L∞ and L2 if its norm is another.
 
-    It is from the smallest to the largest where the attacker sees the defense, and so differs from cell to cell.
+    For adaptive attacks it differs between defenses, so the smallest and the largest are shown.
     """
     measured = [cell for cell in cells if cell["status"] == "ok"]
     lines = []
@@ -152,38 +155,38 @@ def _medians(norm: str | None, cells: Sequence[Mapping[str, Any]]) -> list[str]:
         if medians:
             span = dict.fromkeys(f"{median:#.3g}".rstrip(".") for median in (min(medians), max(medians)))
             lines.append(f"median {NORMS[key]} {'–'.join(span)}")
-    return lines or ["nothing found"] * bool(measured)
+    return lines or ["none fooled"] * bool(measured)
 
 
-def _row(row: Mapping[str, Any], cells: Sequence[_Placed]) -> list[BoardCell]:
+def _row(row: Mapping[str, Any], cells: Sequence[_IndexedCell]) -> list[BoardCell]:
     clean = row["clean_accuracy"]
     marked = f" {DAGGER}" if NOT_ADAPTIVE in row.get("marks", ()) else ""
     return [
-        BoardCell(cells[0].cell["short"]["defense"] + marked, stands_for=row["defense"]),
+        BoardCell(cells[0].cell["short"]["defense"] + marked, full_spec=row["defense"]),
         BoardCell(NOT_RUN) if clean is None else BoardCell(percent(clean), clean),
-        *(_accuracy(cell, place) for cell, place in cells),
+        *(_accuracy(cell, index) for cell, index in cells),
         *_worst_case(row["worst_case"]),
     ]
 
 
-def _accuracy(cell: Mapping[str, Any], place: int) -> BoardCell:
+def _accuracy(cell: Mapping[str, Any], index: int) -> BoardCell:
     if cell["status"] == "ok":
         doubt = f"{DOUBTFUL} " if cell.get("findings") else ""
         spread = _spread(cell.get("robust_accuracy_seeds") or cell.get("robust_accuracy_draws"))
         low, high = cell["robust_accuracy_ci95"]
         text = doubt + percent(cell["robust_accuracy"]) + spread
-        return BoardCell(text, cell["robust_accuracy"], interval=(low, high), place=place)
+        return BoardCell(text, cell["robust_accuracy"], interval=(low, high), index=index)
     failed = cell["status"] == "error"
-    return BoardCell(FAILED if failed else NOT_RUN, failed=failed, place=place)
+    return BoardCell(FAILED if failed else NOT_RUN, failed=failed, index=index)
 
 
 def _spread(values: Mapping[str, Any] | None) -> str:
-    """The standard deviation over seeds or draws, where there are several."""
+    """The standard deviation over seeds or draws; empty if there is only one."""
     return "" if not values or values["std"] is None else f" ± {percent(values['std'])}"
 
 
 def _worst_case(worst: Mapping[str, Any] | None) -> tuple[BoardCell, BoardCell]:
-    """The worst case and its interval; over only some of the attacks it is no more than an upper bound."""
+    """The worst case and its interval. If results of some attacks are missing, it is only an upper bound."""
     if worst is None:
         return BoardCell(NOT_RUN), BoardCell(NOT_RUN)
     if not worst["complete"]:
@@ -195,7 +198,7 @@ def _worst_case(worst: Mapping[str, Any] | None) -> tuple[BoardCell, BoardCell]:
 
 
 def _mark_best(rows: Sequence[Sequence[BoardCell]]) -> tuple[tuple[BoardCell, ...], ...]:
-    """Marks the highest of each column, all of them where several tie, none where all are alike."""
+    """Marks the highest score of each column; all of them if several are equal, none if all are."""
     columns = []
     for column in zip(*rows, strict=True):
         scores = {cell.score for cell in column if cell.score is not None}
@@ -209,17 +212,17 @@ def _best(cell: BoardCell) -> BoardCell:
 
 
 def _seeds(seeds: Collection[str]) -> list[str]:
-    """What the numbers are where there are several seeds."""
+    """A note if the numbers are means over several seeds."""
     return [f"Accuracies and medians are means over the seeds {', '.join(seeds)}."] if len(seeds) > 1 else []
 
 
 def _marks(rows: Sequence[Mapping[str, Any]], grid: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:
-    """What the marks on a board mean, where it has any."""
+    """Explanations of the marks that the board has."""
     notes = []
     if any(NOT_ADAPTIVE in row.get("marks", ()) for row in rows):
         notes.append(
-            f"{DAGGER} {NOT_ADAPTIVE}: nothing here tells whether the defense withstands an attacker who knows it; "
-            "add --threats oblivious adaptive."
+            f"{DAGGER} {NOT_ADAPTIVE}: these results do not show whether the defense withstands an attacker who knows "
+            "it; add --threats oblivious adaptive."
         )
     cells = [cell for line in grid for cell in line]
     over = [
@@ -230,19 +233,19 @@ def _marks(rows: Sequence[Mapping[str, Any]], grid: Sequence[Sequence[Mapping[st
     if over:
         notes.append(f"± is the standard deviation over {over[0]}.")
     if any(cell.get("findings") for cell in cells):
-        notes.append(f"{DOUBTFUL} a sanity check speaks against this number: see below.")
+        notes.append(f"{DOUBTFUL} a sanity check questions this number: see below.")
     return notes
 
 
 def _notes(threats: Mapping[str, Mapping[str, str]], attacks: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What a reader of this board must know."""
+    """Explanations of the threats and of minimal attacks."""
     notes = []
     for name, threat in threats.items():
         how = f" ({threat['how']})" if threat.get("how") else ""
         notes.append(f"Threat {name}: {threat['meaning']}{how}; {threat['caveat']}.")
     if any(cell["attack_kind"] == "minimal" and cell["threat"] != "adaptive" for cell in attacks):
         notes.append(
-            "A minimal attack stops at the nearest image that fools the attacked model, so that almost any "
-            "transform may undo it; what is left after it is no measure of security."
+            "A minimal attack stops at the nearest image that fools the attacked model, so almost any transformation "
+            "may undo it; accuracy under it does not measure security."
         )
     return notes

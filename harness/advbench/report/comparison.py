@@ -1,4 +1,4 @@
-"""Comparisons in the terminal and as Markdown."""
+"""Comparisons of defenses or runs, in the terminal and as Markdown."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from advbench.report.markdown import escape
 __all__ = ["comparison_markdown", "print_comparison"]
 
 NOTE = (
-    "Robust accuracy in %. 'only' counts the samples that one alone withstands; p is McNemar's exact test on them, in "
-    "brackets corrected by Holm for the number of rows. Bold: significant at 5 % after the correction. The worst case "
-    "is over the rows that are shown."
+    "Robust accuracy in %. 'only' counts the samples that only one of the two withstands; p is McNemar's exact test on "
+    "them, in brackets with Holm's correction for the number of rows. Bold: significant at 5 % after the correction. "
+    "The worst case is over the rows shown."
 )
 
 
@@ -32,27 +32,27 @@ def print_comparison(
     """Prints a comparison.
 
     Args:
-        console: Where to.
-        names: What the two are called.
+        console: The console.
+        names: The names of the two defenses or runs.
         rows: From :mod:`advbench.analysis.comparison`.
-        differing: What else differs between two runs.
+        differing: Other differences between two runs: name and both values.
     """
     heading, lines = _lay_out(names, rows)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for place, text in enumerate(heading):
-        table.add_column(Text(text), justify="left" if place < len(heading) - 6 else "right", overflow="fold")
+    for index, text in enumerate(heading):
+        table.add_column(Text(text), justify="left" if index < len(heading) - 6 else "right", overflow="fold")
     for row, line in zip(rows, lines, strict=True):
         table.add_row(*map(Text, line), style="bold" if row["p_holm"] < 0.05 else "")
     console.print(table)
     console.print(Text(NOTE, style="dim"))
-    for name, one, other in differing:
-        console.print(Text(f"{name}: {one} → {other}", style="yellow"))
+    for name, before, after in differing:
+        console.print(Text(f"{name}: {before} → {after}", style="yellow"))
 
 
 def comparison_markdown(
     names: tuple[str, str], rows: Sequence[Mapping[str, Any]], differing: Sequence[tuple[str, str, str]]
 ) -> str:
-    """A comparison as Markdown."""
+    """A comparison as Markdown; takes the same arguments as :func:`print_comparison`."""
     heading, lines = _lay_out(names, rows)
     cells = [
         [f"**{escape(text)}**" if row["p_holm"] < 0.05 and text else escape(text) for text in line]
@@ -62,12 +62,12 @@ def comparison_markdown(
     table = tabulate(
         cells, [escape(text) for text in heading], tablefmt="pipe", colalign=alignment, disable_numparse=True
     )
-    others = [f"- {escape(f'{name}: {one} → {other}')}" for name, one, other in differing]
+    others = [f"- {escape(f'{name}: {before} → {after}')}" for name, before, after in differing]
     return "\n\n".join([table, NOTE, *(["\n".join(others)] if others else [])]) + "\n"
 
 
 def _lay_out(names: tuple[str, str], rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """The headings and the lines; coordinates that are the same throughout are left out."""
+    """The headings and the lines, without coordinates that are the same in all rows."""
     shown = [
         key
         for key in ("dataset", "model", "defense", "threat", "attack")

@@ -1,4 +1,4 @@
-"""Charts as plain data, which pages and figures draw each in their own way."""
+"""Charts as plain data, which HTML reports and printed figures draw in their own ways."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Cell = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """A point; accuracies are fractions.
+    """A point of a chart; accuracies are fractions.
 
     Attributes:
-        x: Where across.
-        y: How high.
-        low: Lower end of the 95 % interval of ``y``, or None.
-        high: Its upper end, or None.
-        name: What it stands for, where points of a line are different things.
+        x: Horizontal coordinate.
+        y: Vertical coordinate.
+        low: Lower bound of the 95 % interval of ``y``, or None.
+        high: Upper bound, or None.
+        name: The name of the point in a scatter chart; otherwise empty.
         best: Whether it is on the Pareto front.
     """
 
@@ -40,11 +40,11 @@ class Point:
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """Points that belong together, from left to right.
+    """A line of a chart.
 
     Attributes:
-        name: For the legend.
-        points: The points.
+        name: The entry in the legend.
+        points: The points, from left to right.
     """
 
     name: str
@@ -57,14 +57,14 @@ class Chart:
 
     Attributes:
         kind: ``eps``, ``sweep`` or ``scatter``.
-        dataset: Short spec.
-        model: Short spec.
-        title: What it shows, without dataset and model.
-        x_label: What is measured across.
-        y_label: What is measured upwards.
-        lines: The lines; of a scatter one, whose points are not joined.
-        steps: Whether lines are step functions, which hold a value until the next point.
-        note: What must be known to read it, or nothing.
+        dataset: Short spec of the dataset.
+        model: Short spec of the model.
+        title: The title, without dataset and model.
+        x_label: Label of the horizontal axis.
+        y_label: Label of the vertical axis.
+        lines: The lines; for a scatter chart a single one, whose points are not connected.
+        steps: Whether the lines are step functions that keep a value until the next point.
+        note: A note for readers; empty if there is none.
     """
 
     kind: str
@@ -79,13 +79,13 @@ class Chart:
 
 
 def eps_charts(results: Mapping[str, Any]) -> list[Chart]:
-    """Robust accuracy by eps: of minimal attacks from their distances, of budget attacks that were swept."""
+    """Robust accuracy by eps: for minimal attacks from their distances, for budget attacks from sweeps of eps."""
     cells = with_sweep_names(results["cells"])
-    return _of_seeds([*_of_minimal(cells), *_of_swept(cells)], results)
+    return _with_seeds([*_minimal_charts(cells), *_swept_charts(cells)], results)
 
 
 def sweep_charts(results: Mapping[str, Any]) -> list[Chart]:
-    """Accuracy by a defense's parameter, wherever defenses differ by one number alone."""
+    """Accuracy by a parameter of a defense, for defenses that differ only in one number."""
     groups: dict[tuple[Any, ...], list[tuple[float, Cell]]] = {}
     for cell in _finished(with_sweep_names(results["cells"])):
         given = parameters_of(cell["defense"])
@@ -93,15 +93,15 @@ def sweep_charts(results: Mapping[str, Any]) -> list[Chart]:
             value = as_number(text)
             if value is not None:
                 rest = tuple((other, known) for other, known in given.items() if other != key)
-                place = (cell["dataset"], cell["model"], cell["threat"], family(cell["defense"]), key, rest)
-                groups.setdefault(place, []).append((value, cell))
-    several = _that_vary(groups)
-    swept = [(place, pairs) for place, pairs in groups.items() if len({x for x, _ in pairs}) > 1]
-    return _of_seeds([_sweep_chart(place, pairs, several) for place, pairs in swept], results)
+                group = (cell["dataset"], cell["model"], cell["threat"], family(cell["defense"]), key, rest)
+                groups.setdefault(group, []).append((value, cell))
+    varying = _varying(groups)
+    swept = [(group, pairs) for group, pairs in groups.items() if len({x for x, _ in pairs}) > 1]
+    return _with_seeds([_sweep_chart(group, pairs, varying) for group, pairs in swept], results)
 
 
 def scatter_charts(results: Mapping[str, Any]) -> list[Chart]:
-    """A point a defense: clean accuracy and worst case, and which of them no other defense beats in both."""
+    """Clean accuracy and worst case of each defense as a point, with the Pareto front marked."""
     short = {
         (cell["dataset"], cell["model"], cell["defense"]): cell["short"] for cell in with_sweep_names(results["cells"])
     }
@@ -124,43 +124,43 @@ def scatter_charts(results: Mapping[str, Any]) -> list[Chart]:
             for row, (clean, worst) in zip(rows, pairs, strict=True)
         )
         charts.append(_scatter_chart(board, short[dataset, model, rows[0]["defense"]], points))
-    return _of_seeds(charts, results)
+    return _with_seeds(charts, results)
 
 
-def _of_seeds(charts: Sequence[Chart], results: Mapping[str, Any]) -> list[Chart]:
-    """The charts, which say so where their numbers are means over several seeds."""
+def _with_seeds(charts: Sequence[Chart], results: Mapping[str, Any]) -> list[Chart]:
+    """Adds a note to the charts if their numbers are means over several seeds."""
     seeds = results["run"].get("seeds", ())
-    told = f"Means over the seeds {', '.join(seeds)}." if len(seeds) > 1 else ""
-    return [dataclasses.replace(chart, note=f"{chart.note} {told}".strip()) for chart in charts]
+    seed_note = f"Means over the seeds {', '.join(seeds)}." if len(seeds) > 1 else ""
+    return [dataclasses.replace(chart, note=f"{chart.note} {seed_note}".strip()) for chart in charts]
 
 
 def _scatter_chart(board: Mapping[str, Any], names: Mapping[str, str], points: tuple[Point, ...]) -> Chart:
     return Chart(
         "scatter", names["dataset"], names["model"], f"Clean accuracy and worst case, {' and '.join(board['threats'])}",
         "clean accuracy", "worst-case robust accuracy", (Line("defenses", points),),
-        note="Filled: on the Pareto front, no other defense is at least as good in both and better in one.",
+        note="Filled: on the Pareto front; no other defense is at least as good in both and better in one.",
     )  # fmt: skip
 
 
-def _dominates(one: tuple[float, float], other: tuple[float, float]) -> bool:
-    return one != other and one[0] >= other[0] and one[1] >= other[1]
+def _dominates(first: tuple[float, float], second: tuple[float, float]) -> bool:
+    return first != second and first[0] >= second[0] and first[1] >= second[1]
 
 
 def _finished(cells: Sequence[Cell]) -> Iterator[Cell]:
     return (cell for cell in cells if cell["status"] == "ok")
 
 
-def _of_minimal(cells: Sequence[Cell]) -> Iterator[Chart]:
-    """One chart a dataset, model and norm for what attacks the bare model, and one an attack that sees the defense."""
+def _minimal_charts(cells: Sequence[Cell]) -> Iterator[Chart]:
+    """One chart per dataset, model and norm for attacks on the undefended model, and one per adaptive attack."""
     groups: dict[tuple[Any, ...], dict[str, Line]] = {}
     names: dict[tuple[Any, ...], Mapping[str, str]] = {}
     for cell in _finished(cells):
         curve = cell.get("curve")
         if curve is None:
             continue
-        sees = cell["threat"] == "adaptive"
-        key = cell["dataset"], cell["model"], cell["threat"], curve["norm"], cell["attack"] if sees else ""
-        line = cell["short"]["defense" if sees else "attack"]
+        adaptive = cell["threat"] == "adaptive"
+        key = cell["dataset"], cell["model"], cell["threat"], curve["norm"], cell["attack"] if adaptive else ""
+        line = cell["short"]["defense" if adaptive else "attack"]
         points = tuple(Point(x, y) for x, y in zip(curve["eps"], curve["accuracy"], strict=True))
         groups.setdefault(key, {}).setdefault(line, Line(line, points))
         names.setdefault(key, cell["short"])
@@ -172,13 +172,13 @@ def _of_minimal(cells: Sequence[Cell]) -> Iterator[Chart]:
         yield Chart(
             "eps", short["dataset"], short["model"], f"Robust accuracy by {NORMS[norm]} eps: {what}",
             f"eps ({NORMS[norm]})", "robust accuracy", tuple(lines.values()), steps=True,
-            note="" if attack else "Attacks that do not see a defense have one curve for all of them: that of the "
-            "model they attack.",
+            note="" if attack else "Attacks that do not know the defense have one curve for all defenses: that of the "
+            "model that they attack.",
         )  # fmt: skip
 
 
-def _of_swept(cells: Sequence[Cell]) -> Iterator[Chart]:
-    """One chart for each attack that was run with several eps, a line a defense."""
+def _swept_charts(cells: Sequence[Cell]) -> Iterator[Chart]:
+    """One chart for each attack that was run with several values of eps, with one line per defense."""
     groups: dict[tuple[str, ...], dict[str, list[Cell]]] = {}
     for cell in _finished(cells):
         if cell["attack_kind"] == "budget":
@@ -193,8 +193,8 @@ def _of_swept(cells: Sequence[Cell]) -> Iterator[Chart]:
         yield Chart(
             "eps", short["dataset"], short["model"],
             f"Robust accuracy by {NORMS[norm]} eps: {_without_eps(short['attack'])}, {threat}", f"eps ({NORMS[norm]})",
-            "robust accuracy", tuple(_by_eps(some) for some in lines.values()),
-            note="At eps 0 stands the clean accuracy.",
+            "robust accuracy", tuple(_by_eps(same_defense) for same_defense in lines.values()),
+            note="The value at eps 0 is the clean accuracy.",
         )  # fmt: skip
 
 
@@ -215,29 +215,29 @@ def _point(x: float, cell: Cell) -> Point:
     return Point(x, cell["robust_accuracy"], low, high)
 
 
-def _that_vary(groups: Mapping[tuple[Any, ...], Any]) -> set[tuple[Any, ...]]:
-    """The parameters, by dataset, model, threat and family, that have several values in a run."""
+def _varying(groups: Mapping[tuple[Any, ...], Any]) -> set[tuple[Any, ...]]:
+    """The parameters that have several values in a run, with their dataset, model, threat and family."""
     seen: dict[tuple[Any, ...], set[Any]] = {}
-    for (*place, key, rest), pairs in groups.items():
-        seen.setdefault((*place, key), set()).update(value for value, _ in pairs)
+    for (*group, key, rest), pairs in groups.items():
+        seen.setdefault((*group, key), set()).update(value for value, _ in pairs)
         for other, text in rest:
-            seen.setdefault((*place, other), set()).add(as_number(text) if as_number(text) is not None else text)
-    return {place for place, values in seen.items() if len(values) > 1}
+            seen.setdefault((*group, other), set()).add(as_number(text) if as_number(text) is not None else text)
+    return {parameter for parameter, values in seen.items() if len(values) > 1}
 
 
-def _sweep_chart(place: tuple[Any, ...], pairs: Sequence[tuple[float, Cell]], several: set[tuple[Any, ...]]) -> Chart:
-    dataset, model, threat, name, (part, key), rest = place
+def _sweep_chart(group: tuple[Any, ...], pairs: Sequence[tuple[float, Cell]], varying: set[tuple[Any, ...]]) -> Chart:
+    dataset, model, threat, name, (part, key), rest = group
     short = pairs[0][1]["short"]
     lines: dict[str, list[Point]] = {}
     clean: dict[float, float] = {}
     for value, cell in sorted(pairs, key=lambda pair: pair[0]):
         lines.setdefault(cell["short"]["attack"], []).append(_point(value, cell))
         clean[value] = cell["clean_accuracy"]
-    fixed = [f"{other}={text}" for (at, other), text in rest if (dataset, model, threat, name, (at, other)) in several]
-    which = f"{name.split('+')[part]}'s {key}" if "+" in name else key
-    held = f" at {', '.join(fixed)}" if fixed else ""
+    others = [f"{other}={text}" for (at, other), text in rest if (dataset, model, threat, name, (at, other)) in varying]
+    parameter = f"{name.split('+')[part]}'s {key}" if "+" in name else key
+    fixed = f" at {', '.join(others)}" if others else ""
     return Chart(
-        "sweep", short["dataset"], short["model"], f"{name} by {which}{held}, {threat}", which, "accuracy",
+        "sweep", short["dataset"], short["model"], f"{name} by {parameter}{fixed}, {threat}", parameter, "accuracy",
         (
             Line("clean", tuple(Point(x, y) for x, y in clean.items())),
             *(Line(attack, tuple(points)) for attack, points in lines.items()),

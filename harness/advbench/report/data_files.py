@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from advbench.api import Reporter
+from advbench.api.reporter import Reporter
 
 __all__ = ["Csv", "Json", "rows_of"]
 
@@ -52,8 +52,8 @@ class Json(Reporter):
     suffix = ".json"
 
     def render(self, results: Mapping[str, Any]) -> str:
-        """Renders the whole structure, each item of its lists and tables on a line."""
-        # Indentation throughout would take json's slow path: seconds for ten thousand cells.
+        """Renders the complete structure, with one line for each item of its lists and objects."""
+        # Full indentation would use the slow encoder of json, which takes seconds for ten thousand cells.
         members = ",\n".join(f"  {_text(key)}: {_lines(value)}" for key, value in results.items())
         return f"{{\n{members}\n}}\n"
 
@@ -72,13 +72,13 @@ def _text(value: Any) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Csv(Reporter):
-    """Cells in long form, a row each."""
+    """Cells in long format, one row each."""
 
     name = "csv"
     suffix = ".csv"
 
     def render(self, results: Mapping[str, Any]) -> str:
-        """Renders the cells; what was not measured is empty."""
+        """Renders the cells; missing values are empty."""
         text = io.StringIO()
         writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
         writer.writeheader()
@@ -87,7 +87,7 @@ class Csv(Reporter):
 
 
 def rows_of(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The cells in long form, a row each; what was not measured is None."""
+    """The cells in long format, one row each; missing values are None."""
     rows = []
     for cell in results["cells"]:
         low, high = cell["robust_accuracy_ci95"] or (None, None)
@@ -96,7 +96,7 @@ def rows_of(results: Mapping[str, Any]) -> list[dict[str, Any]]:
             "robust_accuracy_ci95_low": low,
             "robust_accuracy_ci95_high": high,
             "warnings": "; ".join(cell["warnings"]),
-            "norm": cell.get("norm"),  # results of earlier versions do not say these
+            "norm": cell.get("norm"),  # missing in results of earlier versions
             "eps": cell["budget"]["eps"] if cell["budget"] else None,
             "stochastic": cell.get("stochastic"),
             "seeds": " ".join(results["run"].get("seeds", ())) or None,

@@ -1,4 +1,4 @@
-"""What stands under every leaderboard: how to read it, and what made it."""
+"""The footer of leaderboards: how to read them, and the provenance of the results."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from advbench.specs import FLOAT32
 __all__ = ["READING", "attack_settings", "failures", "provenance"]
 
 READING = (
-    "Robust accuracy in % of all samples: right both on the clean and on the attacked image. Worst case: per sample, "
-    "the minimum over the attacks, with Wilson's 95 % interval."
+    "Robust accuracy in % of all samples: correct both on the clean and on the attacked image. Worst case: the minimum "
+    "over the attacks for each sample, with Wilson's 95 % interval."
 )
 
 
 def provenance(results: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Label and text of each fact about the run."""
+    """Labels and texts that describe the run: command, run, versions."""
     run = results["run"]
     seeds: Mapping[str, str] = run.get("seeds") or {str(run["seed"]): run["run"]}
     how = f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}, {run['device']}, {run['threads']} threads"
-    precision = run.get("precision", FLOAT32)  # earlier versions do not say it
+    precision = run.get("precision", FLOAT32)  # missing in results of earlier versions
     how += "" if precision == FLOAT32 else f", attacked in {precision} and scored in {FLOAT32}"
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     return [
@@ -31,30 +31,30 @@ def provenance(results: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def attack_settings(results: Mapping[str, Any]) -> list[str]:
-    """The attacks with all their parameters, in the order of the columns."""
+    """The full specs of the attacks, in the order of the columns."""
     return list(dict.fromkeys(cell["attack"] for cell in results["cells"]))
 
 
 def failures(results: Mapping[str, Any]) -> list[str]:
-    """A line for every distinct failure, skip or warning, with the first of the cells that it concerns."""
-    found: dict[str, list[str]] = {}
+    """One line for each distinct failure, skip or warning, with the first cell that it is about."""
+    messages: dict[str, list[str]] = {}
     for cell in results["cells"]:
         if cell["status"] == "ok" and not cell["warnings"]:
             continue
         short = cell["short"]
         model = f"{short['dataset']}, {short['model']}"
         if cell["status"] == "error":
-            found.setdefault(f"ERR {cell['error']}", []).append(f"{model}, {short['attack']}, {short['defense']}")
+            messages.setdefault(f"ERR {cell['error']}", []).append(f"{model}, {short['attack']}, {short['defense']}")
         elif cell["status"] == "skipped" and cell["error"] != "not run":
-            found.setdefault(f"skipped: {cell['error']}", [])
+            messages.setdefault(f"skipped: {cell['error']}", [])
         for warning in cell["warnings"]:
-            found.setdefault(f"{model}: {warning}", [])
-    return [_with_place(message, places) for message, places in found.items()]
+            messages.setdefault(f"{model}: {warning}", [])
+    return [_with_cells(message, cells) for message, cells in messages.items()]
 
 
-def _with_place(message: str, places: list[str]) -> str:
-    if not places:
+def _with_cells(message: str, cells: list[str]) -> str:
+    if not cells:
         return message
-    more = len(places) - 1
+    more = len(cells) - 1
     others = f" and {more} more cell{'' if more == 1 else 's'}" if more else ""
-    return f"{message} ({places[0]}{others})"
+    return f"{message} ({cells[0]}{others})"

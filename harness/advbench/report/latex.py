@@ -1,4 +1,4 @@
-"""Leaderboards in LaTeX, with booktabs."""
+"""Leaderboards in LaTeX, using booktabs."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from advbench.api import Reporter
+from advbench.api.reporter import Reporter
 from advbench.report.board import Board, BoardCell, Column, make_boards, percent
 from advbench.report.footer import READING, attack_settings, failures, provenance
 
 __all__ = ["Latex", "escape"]
 
-_HEAD = r"""% Leaderboards of advbench. \input this file where the tables are to stand, or compile it by itself.
-% A document that takes it in needs \usepackage{booktabs,graphicx}.
-% For tables without intervals, say \newcommand{\advbenchci}[2]{} before.
+_HEAD = r"""% Leaderboards of advbench. \input this file in a document, or compile it on its own.
+% A document that includes it needs \usepackage{booktabs,graphicx}.
+% For tables without intervals, put \newcommand{\advbenchci}[2]{} before it.
 \providecommand{\advbenchci}[2]{\,{\tiny[#1, #2]}}
 \makeatletter
 \ifx\@nodocument\relax\else
@@ -43,7 +43,7 @@ _SPECIAL = {
 }  # fmt: skip
 
 _LETTERS = "ßæøÆØ"
-"""Letters without an accent that LaTeX has in every encoding."""
+"""Non-ASCII letters without an accent that LaTeX has in every font encoding."""
 
 _BREAKS = re.compile(r"([,:=+/ ])")
 
@@ -56,13 +56,13 @@ class Latex(Reporter):
     suffix = ".tex"
 
     def render(self, results: Mapping[str, Any]) -> str:
-        """Renders every leaderboard with its notes; failures and what made it stand below."""
+        """Renders all leaderboards with their notes, followed by failures and provenance."""
         tables = [_table(board, number) for number, board in enumerate(make_boards(results), 1)]
         return "\n\n".join([_HEAD, *tables, _below(results), _TAIL]) + "\n"
 
 
 def escape(text: str) -> str:
-    """Text that LaTeX shows as it is; a character that its usual fonts lack is told by its number."""
+    """Escapes text for LaTeX. A character that the usual fonts lack is replaced by its code point."""
     return "".join(_SPECIAL.get(character) or _plain(character) for character in " ".join(text.split()))
 
 
@@ -97,17 +97,17 @@ def _table(board: Board, number: int) -> str:
 
 
 def _rows(board: Board) -> Iterator[str]:
-    """The lines of a table, with room between groups where any has several."""
-    apart = any(size > 1 for size in board.groups)
-    starts = {sum(board.groups[:place]) for place in range(1, len(board.groups))} if apart else set()
-    for at, row in enumerate(board.rows):
-        if at in starts:
+    """The lines of a table, with space between groups if any of them has several rows."""
+    spaced = any(size > 1 for size in board.groups)
+    starts = {sum(board.groups[:index]) for index in range(1, len(board.groups))} if spaced else set()
+    for index, row in enumerate(board.rows):
+        if index in starts:
             yield r"\addlinespace"
         yield rf"{' & '.join(_cell(cell) for cell in row)} \\"
 
 
 def _heading(column: Column) -> str:
-    """A heading, its lines one above the other."""
+    """A heading with several lines."""
     lines = r" \\ ".join([escape(column.title), *(rf"\scriptsize {escape(text)}" for text in column.details)])
     side = "l" if column.title == "defense" else "r"
     return rf"\begin{{tabular}}[b]{{@{{}}{side}@{{}}}}{lines}\end{{tabular}}"
@@ -116,14 +116,14 @@ def _heading(column: Column) -> str:
 def _cell(cell: BoardCell) -> str:
     text = escape(cell.text)
     shown = rf"\textbf{{{text}}}" if cell.best else text
-    if cell.interval is None or cell.place is None:  # the worst case's has a column
+    if cell.interval is None or cell.index is None:  # the interval of the worst case has its own column
         return shown
     low, high = cell.interval
     return rf"{shown}\advbenchci{{{percent(low)}}}{{{percent(high)}}}"
 
 
 def _below(results: Mapping[str, Any]) -> str:
-    """Failures, how to read the tables, and what made them."""
+    """Failures, an explanation of the tables, and the provenance of the results."""
     lines = [escape(line) for line in (*failures(results), READING)]
     facts = [*(("attack", spec) for spec in attack_settings(results)), *provenance(results)]
     lines += [rf"{escape(label)}: \texttt{{{_breakable(text)}}}" for label, text in facts]
@@ -132,7 +132,7 @@ def _below(results: Mapping[str, Any]) -> str:
 
 
 def _breakable(text: str) -> str:
-    """Escaped text of which a line may end after the signs between a spec's parts."""
+    """Escapes text and allows line breaks after the punctuation between the parts of a spec."""
     pieces = _BREAKS.split(" ".join(text.split()))
     return "".join(
         escape(piece) if not _BREAKS.fullmatch(piece) else " " if piece == " " else escape(piece) + r"\allowbreak{}"

@@ -1,4 +1,4 @@
-"""Leaderboards in Markdown, as GitHub renders it."""
+"""Leaderboards in GitHub-flavoured Markdown."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from advbench.api import Reporter
+from advbench.api.reporter import Reporter
 from advbench.report.board import Board, BoardCell, Column, make_boards
 from advbench.report.footer import READING, attack_settings, failures, provenance
 
@@ -27,7 +27,7 @@ class Markdown(Reporter):
     suffix = ".md"
 
     def render(self, results: Mapping[str, Any]) -> str:
-        """Renders every leaderboard with its notes, failures and footer."""
+        """Renders all leaderboards with notes, failures and footer."""
         blocks = [block for board in make_boards(results) for block in _render_board(board)]
         lines = failures(results)
         if lines:
@@ -39,7 +39,7 @@ class Markdown(Reporter):
 
 
 def escape(text: str) -> str:
-    """Text that Markdown shows as it is."""
+    """Escapes text for Markdown."""
     return _SPECIAL.sub(r"\\\1", html.escape(" ".join(text.split()), quote=False))
 
 
@@ -61,7 +61,7 @@ def _cell(cell: BoardCell) -> str:
 
 
 def code(text: str) -> str:
-    """Text as code, fenced by more backticks than it holds in a row; what could be taken for HTML is escaped."""
+    """Formats text as inline code, with enough backticks around it; text with ``<`` becomes a ``<code>`` element."""
     text = " ".join(text.split())
     if "<" in text:
         return f"<code>{escape(text)}</code>"

@@ -1,4 +1,4 @@
-"""Leaderboards as HTML tables for notebooks, which have styles of their own."""
+"""Leaderboards as HTML tables for notebooks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LEFT, _RIGHT = "text-align: left", "text-align: right"
 
 
 def leaderboards_html(results: Mapping[str, Any]) -> str:
-    """Every leaderboard with its notes and failures; text from plugins is escaped."""
+    """All leaderboards with notes and failures; text from plugins is escaped."""
     parts = [_table(board) for board in make_boards(results)]
     lines = [*failures(results), READING, *(f"{label}: {text}" for label, text in provenance(results))]
     return "\n".join([*parts, *(f"<p><small>{escape(line)}</small></p>" for line in lines)])
@@ -23,14 +23,14 @@ def leaderboards_html(results: Mapping[str, Any]) -> str:
 
 def _table(board: Board) -> str:
     heads = "".join(
-        f'<th style="{_aligned(place)}">'
+        f'<th style="{_aligned(index)}">'
         + "<br>".join([escape(column.title), *(f"<small>{escape(text)}</small>" for text in column.details)])
         + "</th>"
-        for place, column in enumerate(board.columns)
+        for index, column in enumerate(board.columns)
     )
     rows = "".join(
         "<tr>"
-        + "".join(f'<td style="{_aligned(place)}">{_cell(cell)}</td>' for place, cell in enumerate(row))
+        + "".join(f'<td style="{_aligned(index)}">{_cell(cell)}</td>' for index, cell in enumerate(row))
         + "</tr>"
         for row in board.rows
     )
@@ -39,8 +39,8 @@ def _table(board: Board) -> str:
     return f"{caption}<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>{notes}"
 
 
-def _aligned(place: int) -> str:
-    return _RIGHT if place else _LEFT
+def _aligned(index: int) -> str:
+    return _RIGHT if index else _LEFT
 
 
 def _cell(cell: BoardCell) -> str:

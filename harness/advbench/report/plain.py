@@ -1,4 +1,4 @@
-"""Leaderboards in plain text, for pipes."""
+"""Leaderboards as plain ASCII text, for pipes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ASCII = str.maketrans(
 
 
 def plain_text(results: Mapping[str, Any]) -> str:
-    """Every leaderboard as columns of text, one line a row however long, with its notes, failures and footer."""
+    """All leaderboards as columns of text, one line per row, with notes, failures and footer."""
     boards = make_boards(results)
     blocks = [block for board in boards for block in _blocks(board)]
     if any(cell.best for board in boards for row in board.rows for cell in row):
@@ -40,11 +40,11 @@ def _blocks(board: Board) -> list[str]:
 
 
 def _cell(cell: BoardCell) -> str:
-    """The mark of the best stands before the number, so that numbers stay below one another."""
+    """The text of a cell; the mark of the best is put before the number, so that numbers stay aligned."""
     return _BEST * cell.best + _line(cell.text)
 
 
 def _line(text: str) -> str:
-    """Text in one line, without control characters, and with words for the signs that ASCII lacks."""
+    """Text on one line, without control characters, and with ASCII replacements for symbols."""
     plain = " ".join(text.split()).translate(_ASCII)
     return "".join(character for character in plain if character.isprintable())

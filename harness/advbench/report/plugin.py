@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from advbench.api import Reporter, hookimpl
+from advbench.api.hookspecs import hookimpl
+from advbench.api.reporter import Reporter
 from advbench.report.data_files import Csv, Json
 from advbench.report.latex import Latex
 from advbench.report.markdown import Markdown

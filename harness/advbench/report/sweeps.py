@@ -1,4 +1,4 @@
-"""Sweeps: which rows of a leaderboard differ by their parameters alone."""
+"""Sweeps: groups of components that differ only in their parameters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["as_number", "family", "parameters_of", "sweep_groups", "terms_of", "
 
 
 def terms_of(spec: str) -> list[Term]:
-    """A spec's components; what is no spec is the name of one."""
+    """The components of a spec. Text that is not a spec is taken as the name of a component."""
     try:
         return parse_chain(spec)
     except SpecError:
@@ -20,17 +20,17 @@ def terms_of(spec: str) -> list[Term]:
 
 
 def family(spec: str) -> str:
-    """What a spec names, without its parameters: ``jpeg+tvm``."""
+    """The names in a spec without parameters, such as ``jpeg+tvm``."""
     return "+".join(term.name for term in terms_of(spec))
 
 
 def parameters_of(spec: str) -> dict[tuple[int, str], str]:
-    """A full spec's parameters as text, by the place of the component in the chain, from 0, and by name."""
-    return {(place, key): values[0] for place, term in enumerate(terms_of(spec)) for key, values in term.items}
+    """The parameters of a full spec as text, by the index of the component in the chain, from 0, and the name."""
+    return {(index, key): values[0] for index, term in enumerate(terms_of(spec)) for key, values in term.items}
 
 
 def as_number(text: str) -> float | None:
-    """The number that a parameter's text stands for, fractions included, or None."""
+    """Converts the text of a parameter to a number, including fractions; None if it is not a number."""
     numerator, _, denominator = text.partition("/")
     try:
         return float(numerator) / float(denominator or 1)
@@ -39,9 +39,9 @@ def as_number(text: str) -> float | None:
 
 
 def sweep_groups(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
-    """The rows of a leaderboard in groups: those that differ by their parameters alone are one.
+    """Groups the rows of a leaderboard whose defenses differ only in parameters.
 
-    A group stands where its best row would, and its rows are in the order of their parameters.
+    A group stands at the position of its best row; its rows are sorted by their parameters.
     """
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -50,9 +50,10 @@ def sweep_groups(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, An
 
 
 def with_sweep_names(cells: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Cells whose defense's short name tells the parameters of a sweep, too, where these are the default.
+    """Cells whose short defense names include the parameters of a sweep, even if they have default values.
 
-    Of ``jpeg:quality={50,75}`` the second is ``jpeg`` in short, and ``jpeg:quality=75`` beside the first.
+    The second defense of ``jpeg:quality={50,75}`` has the short spec ``jpeg``; in a sweep it is shown as
+    ``jpeg:quality=75``.
     """
     cells = list(cells)
     values: dict[str, dict[tuple[int, str], set[str]]] = {}
@@ -62,7 +63,7 @@ def with_sweep_names(cells: Iterable[Mapping[str, Any]]) -> list[Mapping[str, An
     swept = {name: {key for key, texts in known.items() if len(texts) > 1} for name, known in values.items()}
     short = {cell["defense"]: cell["short"]["defense"] for cell in cells}
     longer = {full: _named(full, text, swept[family(full)]) for full, text in short.items() if swept.get(family(full))}
-    names = {full: name for full, name in longer.items() if name != short[full]}  # copies of all would take much room
+    names = {full: name for full, name in longer.items() if name != short[full]}  # copies of all cells take memory
     return [
         {**cell, "short": {**cell["short"], "defense": names[cell["defense"]]}} if cell["defense"] in names else cell
         for cell in cells
@@ -70,16 +71,16 @@ def with_sweep_names(cells: Iterable[Mapping[str, Any]]) -> list[Mapping[str, An
 
 
 def _named(full: str, short: str, swept: Collection[tuple[int, str]]) -> str:
-    told = {*parameters_of(short), *swept}
+    shown = {*parameters_of(short), *swept}
     names = []
-    for place, term in enumerate(terms_of(full)):
-        items = [f"{key}={quote(values[0])}" for key, values in term.items if (place, key) in told]
+    for index, term in enumerate(terms_of(full)):
+        items = [f"{key}={quote(values[0])}" for key, values in term.items if (index, key) in shown]
         names.append(f"{term.name}:{','.join(items)}" if items else term.name)
     return "+".join(names)
 
 
 def _in_order(row: Mapping[str, Any]) -> list[tuple[bool, float, str]]:
-    """Numbers by their size, and before texts."""
+    """Sort key: numbers by value, before texts."""
     return [_sortable(value) for value in parameters_of(row["defense"]).values()]
 
 

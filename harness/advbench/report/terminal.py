@@ -20,19 +20,19 @@ from advbench.report.plain import plain_text
 __all__ = ["print_leaderboards", "print_results"]
 
 _PIECE = re.compile(r"[^ =,_:+]*[ =,_:+]?")
-"""A part of a spec with the sign after which a line may end."""
+"""A part of a spec with the punctuation after which a line may break."""
 
-_BETWEEN = 3
-"""Room between two columns."""
+_GAP = 3
+"""Space between two columns."""
 
 _Line: TypeAlias = tuple[str, str]
 """A line of a cell, and its style."""
 
-_NAMES = 30
-"""How wide the column of defenses is at least, where their names are so long."""
+_MIN_NAME_WIDTH = 30
+"""Smallest width of the column of defenses, if their names are that long."""
 
-_WORD = 30
-"""Longer words, such as paths, are broken anywhere rather than make a column wider."""
+_MAX_WORD_WIDTH = 30
+"""Longer words, such as paths, may be broken anywhere, so that they do not widen a column."""
 
 
 def print_leaderboards(console: Console, results: Mapping[str, Any], form: str) -> None:
@@ -50,12 +50,12 @@ def print_leaderboards(console: Console, results: Mapping[str, Any], form: str) 
 
 
 def print_results(console: Console, results: Mapping[str, Any]) -> None:
-    """Prints every leaderboard with its notes, failures and footer."""
+    """Prints all leaderboards with notes, failures and footer."""
     for board in make_boards(results):
         console.print()
         console.print(Text(board.title, style="bold"))
-        for places in _split(board, console.width):
-            for row in _table(board, places, console.width):
+        for indices in _split(board, console.width):
+            for row in _table(board, indices, console.width):
                 console.print(row, no_wrap=True, crop=False)
         for note in board.notes:
             console.print(Text(note, style="dim"))
@@ -67,30 +67,30 @@ def print_results(console: Console, results: Mapping[str, Any]) -> None:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
-    room = console.width - len("versions") - 2
-    specs = (line for spec in attack_settings(results) for line in _folded(spec, room))
+    space = console.width - len("versions") - 2
+    specs = (line for spec in attack_settings(results) for line in _folded(spec, space))
     grid.add_row("attacks", Text("\n".join(specs)))
     for label, text in provenance(results):
-        grid.add_row(label, Text("\n".join(_folded(text, room))))
+        grid.add_row(label, Text("\n".join(_folded(text, space))))
     console.print(grid)
 
 
-def _table(board: Board, places: Sequence[int], width: int) -> Iterator[Text]:
-    """Some of a board's columns, which fit into the width, line by line.
+def _table(board: Board, indices: Sequence[int], width: int) -> Iterator[Text]:
+    """The lines of a table with some columns of a board, which fit into the width.
 
-    A table of rich's own is as handsome, and of a hundred thousand cells takes a quarter of a minute.
+    A table of rich would look the same but take 15 seconds for a hundred thousand cells.
     """
-    sizes = _widths(board, places, width)
-    headings = [_heading(board.columns[place], size) for place, size in zip(places, sizes, strict=True)]
-    blank = Text(" " * (sum(sizes) + _BETWEEN * (len(sizes) - 1) + 2))
+    sizes = _widths(board, indices, width)
+    headings = [_heading(board.columns[index], size) for index, size in zip(indices, sizes, strict=True)]
+    blank = Text(" " * (sum(sizes) + _GAP * (len(sizes) - 1) + 2))
     yield blank
     yield from _row(headings, sizes)
     yield Text(f" {'─' * (len(blank) - 2)} ")
     ends = _ends(board.groups)
     for number, row in enumerate(board.rows, 1):
         cells = [
-            [(line, _style(row[place])) for line in _folded(row[place].text, size)]
-            for place, size in zip(places, sizes, strict=True)
+            [(line, _style(row[index])) for line in _folded(row[index].text, size)]
+            for index, size in zip(indices, sizes, strict=True)
         ]
         yield from _row(cells, sizes)
         if number in ends:
@@ -99,15 +99,15 @@ def _table(board: Board, places: Sequence[int], width: int) -> Iterator[Text]:
 
 
 def _row(cells: Sequence[Sequence[_Line]], sizes: Sequence[int]) -> Iterator[Text]:
-    """The lines of a row of cells, the first of which stands to the left of its column and all others to the right."""
+    """The lines of a row; the first cell is aligned to the left, all others to the right."""
     for lines in itertools.zip_longest(*cells, fillvalue=("", "")):
         text = Text(" ")
-        for place, ((line, style), size) in enumerate(zip(lines, sizes, strict=True)):
-            room = " " * (size - cell_len(line))
-            if place:
-                text.append(" " * _BETWEEN + room).append(line, style)
+        for index, ((line, style), size) in enumerate(zip(lines, sizes, strict=True)):
+            space = " " * (size - cell_len(line))
+            if index:
+                text.append(" " * _GAP + space).append(line, style)
             else:
-                text.append(line, style).append(room)
+                text.append(line, style).append(space)
         yield text.append(" ")
 
 
@@ -116,24 +116,24 @@ def _style(cell: BoardCell) -> str:
 
 
 def _heading(column: Column, width: int) -> list[_Line]:
-    """A column's heading line by line."""
+    """The lines of a column's heading."""
     details = [(line, "bold dim") for detail in column.details for line in _folded(detail, width)]
     return [*((line, "bold") for line in _folded(column.title, width)), *details]
 
 
 def _ends(groups: Sequence[int]) -> set[int]:
-    """After which rows room is left: between groups, one of which has several rows."""
+    """The rows after which there is a blank line: between two groups of which at least one has several rows."""
     lasts = itertools.accumulate(groups)
     return {last for last, pair in zip(lasts, itertools.pairwise(groups), strict=False) if max(pair) > 1}
 
 
 def _folded(text: str, width: int) -> list[str]:
-    """Text in lines of at most this width, which end between words or after the signs between a spec's parts.
+    """Wraps text to a width, at spaces and after the punctuation between the parts of a spec.
 
-    A word that is longer fills lines.
+    A word that is too long is broken anywhere.
     """
-    if cell_len(whole := text.rstrip()) <= width:
-        return [whole]
+    if cell_len(stripped := text.rstrip()) <= width:
+        return [stripped]
     lines = [""]
     for piece in _PIECE.findall(text):
         if cell_len(lines[-1] + piece.rstrip()) > width and lines[-1]:
@@ -144,53 +144,55 @@ def _folded(text: str, width: int) -> list[str]:
 
 
 def _split(board: Board, width: int) -> list[list[int]]:
-    """The columns of each table that a board needs in this width: the first column, and as many more as fit.
+    """Splits the columns of a board into tables that fit into the width; each starts with the first column.
 
-    The last two, worst case and interval, stay together.
+    The last two columns, worst case and interval, stay together.
     """
     end = len(board.columns) - 2
-    narrowest = [_narrowest(board, place) for place in range(len(board.columns))]
+    narrowest = [_narrowest(board, index) for index in range(len(board.columns))]
     tables = [[0]]
-    for places in (*([place] for place in range(1, end)), [end, end + 1]):
-        wider = [*tables[-1], *places]
-        if len(tables[-1]) > 1 and _total(narrowest[place] for place in wider) > width:
-            tables.append([0, *places])
+    for indices in (*([index] for index in range(1, end)), [end, end + 1]):
+        wider = [*tables[-1], *indices]
+        if len(tables[-1]) > 1 and _total(narrowest[index] for index in wider) > width:
+            tables.append([0, *indices])
         else:
             tables[-1] = wider
     return tables
 
 
-def _widths(board: Board, places: Sequence[int], width: int) -> list[int]:
-    """A width a column: what each needs, and what is left to all of those alike whose lines would fold."""
-    widths = [_narrowest(board, place) for place in places]
-    wanted = [max(cell_len(text) for text in _texts(board, place)) for place in places]
+def _widths(board: Board, indices: Sequence[int], width: int) -> list[int]:
+    """The widths of columns: the smallest widths, with the remaining space shared by columns that would be wrapped."""
+    widths = [_narrowest(board, index) for index in indices]
+    wanted = [max(cell_len(text) for text in _texts(board, index)) for index in indices]
     left = max(0, width - _total(widths))
     while (lacking := [at for at, size in enumerate(widths) if size < wanted[at]]) and len(lacking) <= left:
         for at in lacking:
             widths[at] += 1
         left -= len(lacking)
     return [
-        max(cell_len(line) for text in _texts(board, place) for line in _folded(text, size))
-        for place, size in zip(places, widths, strict=True)
+        max(cell_len(line) for text in _texts(board, index) for line in _folded(text, size))
+        for index, size in zip(indices, widths, strict=True)
     ]
 
 
-def _narrowest(board: Board, place: int) -> int:
-    """The width in which a column breaks no number, and other text only where :func:`_folded` does."""
+def _narrowest(board: Board, index: int) -> int:
+    """The smallest width in which no number is broken, and other text only at the points of :func:`_folded`."""
     pieces = max(
-        min(cell_len(piece.rstrip()), _WORD) for text in _texts(board, place) for piece in _PIECE.findall(text)
+        min(cell_len(piece.rstrip()), _MAX_WORD_WIDTH)
+        for text in _texts(board, index)
+        for piece in _PIECE.findall(text)
     )
-    longest = max((cell_len(row[place].text) for row in board.rows), default=0)
-    return max(pieces, longest if place else min(longest, _NAMES))
+    longest = max((cell_len(row[index].text) for row in board.rows), default=0)
+    return max(pieces, longest if index else min(longest, _MIN_NAME_WIDTH))
 
 
-def _texts(board: Board, place: int) -> list[str]:
-    """The texts of a column, each once."""
-    column = board.columns[place]
-    return list(dict.fromkeys([column.title, *column.details, *(row[place].text for row in board.rows)]))
+def _texts(board: Board, index: int) -> list[str]:
+    """The distinct texts of a column."""
+    column = board.columns[index]
+    return list(dict.fromkeys([column.title, *column.details, *(row[index].text for row in board.rows)]))
 
 
 def _total(widths: Iterable[int]) -> int:
-    """The width of a table, its rules and padding included."""
+    """The width of a table, including gaps and padding."""
     sizes = list(widths)
-    return sum(sizes) + _BETWEEN * (len(sizes) - 1) + 2
+    return sum(sizes) + _GAP * (len(sizes) - 1) + 2

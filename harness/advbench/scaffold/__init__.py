@@ -1,4 +1,4 @@
-"""Files for a new plugin."""
+"""Files of a new plugin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A new plugin's package, small and complete."""
+"""The package of a new plugin, small and complete."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
-from advbench import __version__
+from advbench._version import __version__
 from advbench.errors import UsageError
 
 __all__ = ["KINDS", "NewPackage"]
 
 KINDS = ("attack", "defense", "model", "dataset")
-"""What a package may hold."""
+"""Kinds of components that a package may contain."""
 
 _DESCRIPTIONS = {
     "attack": "An attack for advbench: a gradient method in an L2 ball.",
     "defense": "A defense for advbench: rounds pixels to a few levels.",
     "model": "A model for advbench: a small convolutional network.",
-    "dataset": "A dataset for advbench: bright squares, whose place is the class.",
+    "dataset": "A dataset for advbench: bright squares whose position is the class.",
 }
 _AXES: dict[str, dict[str, str | None]] = {
     "attack": {"attacks": "{name}", "datasets": "mnist-20", "models": "mnist-cnn", "defenses": "none"},
@@ -36,7 +36,7 @@ class NewPackage:
     """A package with one component.
 
     Attributes:
-        folder: Where it is written; its name is the distribution's.
+        folder: The package's folder; its name is that of the distribution.
         kind: One of :data:`KINDS`.
     """
 
@@ -47,30 +47,32 @@ class NewPackage:
         """Checks the folder's name.
 
         Raises:
-            UsageError: No names can be made of it.
+            UsageError: It cannot be turned into names of a distribution and a module.
         """
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9._-]*", self.distribution):
-            raise UsageError(f"{self.folder}: the folder's name is the package's: letters, digits, '-', '_' and '.'")
+            raise UsageError(
+                f"{self.folder}: its name is that of the package and may have letters, digits, '-', '_' and '.'"
+            )
 
     @property
     def distribution(self) -> str:
-        """What pip installs."""
+        """The name for pip."""
         return self.folder.resolve().name
 
     @property
     def module(self) -> str:
-        """What is imported."""
+        """The name for import."""
         return re.sub(r"[^a-z0-9]+", "_", self.distribution.lower()).strip("_")
 
     @property
     def name(self) -> str:
-        """The component's, in specs."""
+        """The component's name in specs."""
         name = re.sub(r"[^a-z0-9]+", "-", self.distribution.lower()).strip("-")
         return name.removeprefix(_PREFIX) or name
 
     def files(self) -> dict[str, str]:
-        """The files' contents by their paths in the folder."""
-        given = {
+        """Returns the files' contents by path, relative to the folder."""
+        values = {
             "distribution": self.distribution,
             "module": self.module,
             "name": self.name,
@@ -90,16 +92,19 @@ class NewPackage:
             f"tests/test_{self.module}.py": "test.py",
             ".github/workflows/test.yml": "test.yml",
         }
-        return {path: Template(_template(source)).substitute(given) for path, source in sources.items()}
+        return {path: Template(_template(source)).substitute(values) for path, source in sources.items()}
 
     def write(self) -> list[Path]:
         """Writes the files.
 
+        Returns:
+            The paths of the files.
+
         Raises:
-            UsageError: The folder is there already and not empty.
+            UsageError: The folder exists and is not empty.
         """
         if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
-            raise UsageError(f"{self.folder} is there already and not empty; give another folder")
+            raise UsageError(f"{self.folder} exists and is not empty; give another folder")
         written = []
         for path, content in self.files().items():
             file = self.folder / path

@@ -24,17 +24,17 @@ from advbench.evaluation.run.manifest import make_manifest
 from advbench.evaluation.run.pool import WorkerPool
 from advbench.evaluation.run.schedule import Schedule, build_schedule
 from advbench.evaluation.run.scheduler import run_schedule
-from advbench.evaluation.work.behaviour.blame import plan_kept
+from advbench.evaluation.work.behaviour.culprits import build_checked_plan
 from advbench.evaluation.work.example_images import ExampleImages
-from advbench.evaluation.work.workspace import Workspace, adopt, device_name
-from advbench.process.memory import memory_held
-from advbench.process.state import calls_watched
+from advbench.evaluation.work.workspace import Workspace, device_name, set_workspace
+from advbench.process.memory import memory_limit
+from advbench.process.state import undo_process_changes
 from advbench.report import plan_exports, print_leaderboards, write_export
 from advbench.session.opening import tables
 from advbench.session.options import RunOptions
 from advbench.session.page_details import SAMPLES, with_page_details
 from advbench.session.progress import MatrixProgress
-from advbench.session.run_messages import duration, forecast, nothing_to_do, plan_size, precision_warning
+from advbench.session.run_messages import duration, forecast, nothing_to_do, older_results, plan_size, precision_warning
 from advbench.session.session import Session
 from advbench.session.suites import CUSTOM, recipe, suite_of, suites_by_seed
 from advbench.specs import FLOAT32, Suite, full_spec
@@ -106,11 +106,11 @@ class MatrixRun:
         axes, device = resolve_axes(session.registry, suite), session.environment.device
         self.doubled, self.counterparts = Plan(axes, ()), dict[int, str]()
         with contextlib.closing(session.answers()) as answers:
-            self.plan = plan_kept(lambda: build_plan(axes, session.sources, device, answers), session.sources)
+            self.plan = build_checked_plan(lambda: build_plan(axes, session.sources, device, answers), session.sources)
             if all(cell.skipped for cell in self.plan.cells):
                 raise UsageError(f"no cell can be run: {self.plan.cells[0].skipped}")
             if session.options.check_convergence:
-                with calls_watched("an attack"):
+                with undo_process_changes("an attack"):
                     self.doubled, self.counterparts = double_steps(self.plan, session.sources, device, answers)
         self.done: dict[str, Summary] = {}
         self.manifest: dict[str, Any] = {}
@@ -123,6 +123,8 @@ class MatrixRun:
         if self.suite.description and self.suite.name != CUSTOM:
             self.session.say(f"{self.suite.name}: {self.suite.description}")
         self.session.say(plan_size(self.plan, self.schedule))
+        if self.schedule.jobs and (notice := older_results(store)):
+            self.session.say_once(notice)
         self.session.report_answers()
         for dataset in dict.fromkeys(cell.dataset for cell in self.plan.cells if cell.key):
             for note in dataset_notes(dataset):
@@ -199,7 +201,7 @@ class MatrixRun:
                 loaded[full_spec(dataset)] = known[full_spec(dataset)]
                 continue
             try:
-                with calls_watched(f"dataset {dataset.name!r}") as changed:
+                with undo_process_changes(f"dataset {dataset.name!r}") as changed:
                     images = check_dataset(dataset, dataset.load(self.session.sources))
                 if not changed:
                     loaded[full_spec(dataset)] = images
@@ -211,8 +213,8 @@ class MatrixRun:
 
     def _write_manifest(self) -> dict[str, Any]:
         store, answers = self.session.store, self.session.answers()
-        answers.keep()
-        with calls_watched("a component"):
+        answers.save()
+        with undo_process_changes("a component"):
             manifest = make_manifest(
                 self.plan,
                 self.session.registry,
@@ -231,14 +233,14 @@ class MatrixRun:
         """Runs the scheduled jobs and adds the cells that end to ``done``."""
         session, options = self.session, self.session.options
         check_disk_space(session.store.root, self.schedule.jobs.values())
-        adopt(session.environment, session.registry, images)
+        set_workspace(session.environment, session.registry, images)
         began = time.monotonic()
         total = len(self.plan.cells) + len(self.doubled.cells)
         held = session.environment.memory if session.executor.in_process else None
         jobs = self.schedule.jobs.values()
         workers = WorkerPool(session.executor, options.jobs, session.gpus, session.environment, jobs, live=session.live)
         try:
-            with memory_held(held), workers:
+            with memory_limit(held), workers:
                 self._note_workers(workers)
                 expected = estimate(self.schedule, workers)
                 threads = self.manifest["threads"]
@@ -269,6 +271,6 @@ class MatrixRun:
 
     def _note_workers(self, workers: WorkerPool) -> None:
         """Updates the manifest if the workers' device or threads differ from those of this process."""
-        if any(self.manifest[name] != value for name, value in workers.told.items()):
-            self.manifest |= workers.told
+        if any(self.manifest[name] != value for name, value in workers.worker_settings.items()):
+            self.manifest |= workers.worker_settings
             self.session.store.write_manifest(self.plan.run_id, self.manifest)

@@ -9,12 +9,13 @@ from typing import Any
 
 from advbench.api import Executor
 from advbench.errors import UsageError
-from advbench.evaluation.work.behaviour.ask import Answers
+from advbench.evaluation.work.behaviour.stored import StoredBehaviours
 from advbench.evaluation.work.workspace import THREAD_VARIABLES, Environment, pick_device
-from advbench.process.memory import memory_for_each
+from advbench.process.memory import memory_per_worker
 from advbench.session.opening import (
     CORE,
     data_sources,
+    find_suite,
     messages,
     open_registry,
     open_store,
@@ -23,7 +24,7 @@ from advbench.session.opening import (
     set_up_logging,
 )
 from advbench.session.options import RunOptions
-from advbench.specs import DEFAULT_SUITE, load_suite
+from advbench.specs import DEFAULT_SUITE
 from advbench.store import Store
 
 __all__ = ["Session"]
@@ -59,7 +60,7 @@ class Session:
         self.quiet = options.verbosity < 0
         self._shown_once: set[str] = set()
         set_up_logging(self.console, options.verbosity)
-        self.suite = load_suite(options.suite or DEFAULT_SUITE)
+        self.suite = find_suite(options.suite or DEFAULT_SUITE, options)
         self.plugin_files = plugin_files((*self.suite.plugins, *options.plugin))
         self.registry = open_registry(options, self.plugin_files)
         self.store = open_store(options)
@@ -69,18 +70,18 @@ class Session:
         self.gpus = self._gpus(device)
         self.environment = self._environment(device)
         self.live: list[str] = []
-        self._answers: Answers | None = None
+        self._answers: StoredBehaviours | None = None
 
-    def answers(self) -> Answers:
+    def answers(self) -> StoredBehaviours:
         """Asks networks for their answers and compares these with the answers behind stored results."""
         if self._answers is None:
-            self._answers = Answers(
+            self._answers = StoredBehaviours(
                 self.environment,
                 self.registry,
                 self.sources,
                 self.executor,
-                peek=self.options.dry_run,
-                holds_memory=self.options.memory is not None,
+                read_only=self.options.dry_run,
+                memory_limited=self.options.memory is not None,
             )
         return self._answers
 
@@ -145,6 +146,7 @@ class Session:
 
     def _environment(self, device: str) -> Environment:
         options, local = self.options, not self.options.scheduler
+        default_memory = memory_per_worker(options.jobs) if local else None
         return Environment(
             store=self.store.root.absolute(),  # workers may have another working directory
             cache_dir=self.sources.cache_dir.absolute(),
@@ -152,7 +154,7 @@ class Session:
             device=device,
             batch_size=options.batch_size,
             threads=_threads(options.jobs) if local else None,
-            memory=(options.memory or (memory_for_each(options.jobs) if local else None)) if device == "cpu" else None,
+            memory=(options.memory or default_memory) if device == "cpu" else None,
             timeout=options.cell_timeout,
             core=CORE,
             # Plugins that changed this process while they loaded are not loaded in workers.

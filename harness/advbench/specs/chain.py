@@ -3,47 +3,51 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
-import torch
+from advbench.api.defense import Defense
 
-from advbench.api import Defense, SampleRandom
+if TYPE_CHECKING:
+    import torch
+
+    from advbench.api.randomness import SampleRandom
 
 __all__ = ["Chain"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Chain:
-    """One defense or several in a row, such as ``jpeg+tvm``.
+    """One or several defenses in sequence, such as ``jpeg+tvm``.
 
     Attributes:
-        parts: The defenses, in the order in which the images pass them.
+        parts: The defenses, in the order in which they are applied.
     """
 
     parts: tuple[Defense, ...]
 
     @property
     def stochastic(self) -> bool:
-        """Whether any part is."""
+        """Whether any part is stochastic."""
         return any(part.stochastic for part in self.parts)
 
     @property
     def identity(self) -> bool:
-        """Whether it leaves every image as it is."""
+        """Whether every image is returned unchanged."""
         return all(part.identity for part in self.parts)
 
-    def misfit(self, image_shape: tuple[int, int, int]) -> str:
+    def incompatibility(self, image_shape: tuple[int, int, int]) -> str:
         """Why images of this shape (channels, height, width) cannot pass the chain, as its first part that cannot says.
 
         Defenses keep the shape, so each part is asked about the same one.
         """
-        return next((reason for part in self.parts if (reason := part.misfit(image_shape))), "")
+        return next((reason for part in self.parts if (reason := part.incompatibility(image_shape))), "")
 
-    def streams(self, place: int, rng: SampleRandom) -> SampleRandom:
-        """The random streams of the part at a place, from 0: each has its own, and at every call from their start."""
-        return rng.derive(f"{place}:{self.parts[place].name}")
+    def streams(self, index: int, rng: SampleRandom) -> SampleRandom:
+        """The random streams of the part at an index, from 0. Each part has its own, and every call restarts them."""
+        return rng.derive(f"{index}:{self.parts[index].name}")
 
     def apply(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
-        """Transforms a batch."""
-        for place, part in enumerate(self.parts):
-            images = part.apply(images, self.streams(place, rng))
+        """Applies all parts to a batch; see :meth:`advbench.api.Defense.apply`."""
+        for index, part in enumerate(self.parts):
+            images = part.apply(images, self.streams(index, rng))
         return images

@@ -1,4 +1,4 @@
-"""Specs of two runs that stand for the same thing, with other parameters."""
+"""Matching the components of two runs whose parameters differ."""
 
 from __future__ import annotations
 
@@ -15,26 +15,32 @@ _Parameters = dict[tuple[int, str], str]
 
 
 def counterparts(first: Sequence[str], second: Sequence[str]) -> dict[str, str]:
-    """Which of one run's full specs each of another's is to be held to.
+    """Matches the specs of one run with those of another, for comparing the runs.
+
+    A spec that both runs have matches itself. For components without a common spec, two specs match if each differs
+    from the other in fewer parameters than from any other spec.
 
     Args:
-        first: The one's, of one kind.
-        second: The other's.
+        first: Full specs of one kind in the first run.
+        second: Full specs of this kind in the second run.
 
     Returns:
-        For each of the first that has one, its counterpart: itself or, of components that have no spec in common, the
-        one of the second that differs from it in fewest parameters, where both have no other as near.
+        The matching spec of the second run for each spec of the first that has one.
     """
     common = set(first) & set(second)
     names = {_names(spec) for spec in common}
     left, right = ([spec for spec in dict.fromkeys(specs) if _names(spec) not in names] for specs in (first, second))
-    ahead, back = {one: _nearest(one, right) for one in left}, {one: _nearest(one, left) for one in right}
-    changed = {one: other for one, other in ahead.items() if other is not None and back[other] == one}
+    forward, backward = ({spec: _nearest(spec, b) for spec in a} for a, b in ((left, right), (right, left)))
+    changed = {spec: other for spec, other in forward.items() if other is not None and backward[other] == spec}
     return {spec: spec for spec in dict.fromkeys(first) if spec in common} | changed
 
 
 def changed_parameters(one: str, other: str) -> list[tuple[str, str, str]]:
-    """The parameters in which two specs of the same components differ: name and both values."""
+    """The parameters in which two specs of the same components differ.
+
+    Returns:
+        For each parameter its name and both values, ``—`` standing for a missing one.
+    """
     before, after = _parameters(one), _parameters(other)
     return [
         (key[1], before.get(key, ABSENT), after.get(key, ABSENT))
@@ -44,8 +50,8 @@ def changed_parameters(one: str, other: str) -> list[tuple[str, str, str]]:
 
 
 def _nearest(spec: str, others: Iterable[str]) -> str | None:
-    """The one that differs in fewest parameters, unless several do."""
-    ranked = sorted((len(changed_parameters(spec, one)), one) for one in others if _names(one) == _names(spec))
+    """The spec that differs in the fewest parameters; None if several do, or if there is none."""
+    ranked = sorted((len(changed_parameters(spec, other)), other) for other in others if _names(other) == _names(spec))
     return ranked[0][1] if len(ranked) == 1 or (ranked and ranked[0][0] < ranked[1][0]) else None
 
 
@@ -57,8 +63,8 @@ def _names(spec: str) -> tuple[str, ...]:
 
 
 def _parameters(spec: str) -> _Parameters:
-    """Parameters by the place of the component in the chain, and by name."""
+    """Parameters by the index of the component in the chain and the name."""
     try:
-        return {(at, key): values[0] for at, term in enumerate(parse_chain(spec)) for key, values in term.items}
+        return {(index, key): values[0] for index, term in enumerate(parse_chain(spec)) for key, values in term.items}
     except SpecError:
         return {}

@@ -1,8 +1,8 @@
-"""Components to text: full specs for records and keys, short ones for tables."""
+"""Formatting components as specs: full ones for records and keys, short ones for tables."""
 
 from __future__ import annotations
 
-from advbench.api import Component
+from advbench.api.component import Component
 from advbench.api.parameters import Value, format_value
 from advbench.specs.chain import Chain
 from advbench.specs.grammar import quote
@@ -11,14 +11,14 @@ __all__ = ["full_spec", "short_spec"]
 
 
 def full_spec(component: Component | Chain) -> str:
-    """The spec with every parameter, defaults included; parsing it gives the component back."""
+    """The spec with every parameter, including defaults. Parsing it gives the same component."""
     if isinstance(component, Chain):
         return "+".join(full_spec(part) for part in component.parts)
     return _join(component.name, component.values())
 
 
 def short_spec(component: Component | Chain) -> str:
-    """The spec with only those parameters that differ from their defaults."""
+    """The spec with only the parameters that differ from their defaults."""
     if isinstance(component, Chain):
         return "+".join(short_spec(part) for part in component.parts)
     values = component.values()

@@ -42,7 +42,7 @@ def parse_chain(text: str) -> list[Term]:
     """Parses a spec into the terms of its chain.
 
     Raises:
-        SpecError: The text does not follow the grammar; the message shows where.
+        SpecError: The text does not follow the grammar; the message shows the position.
     """
     return list(_Parser(text).chain())
 
@@ -56,7 +56,7 @@ def expand(terms: list[Term]) -> Iterator[list[tuple[str, dict[str, str]]]]:
 
 
 def quote(text: str) -> str:
-    """Writes a text value so that the grammar reads it back."""
+    """Quotes a text value if necessary, so that parsing gives it back."""
     if not _NEEDS_QUOTES.search(text):
         return text
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
@@ -68,11 +68,11 @@ class _Parser:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.at = 0
+        self.position = 0
 
     def chain(self) -> Iterator[Term]:
         yield self.term()
-        while self.at < len(self.text):
+        while self.position < len(self.text):
             self.expect("+")
             yield self.term()
 
@@ -100,26 +100,26 @@ class _Parser:
         return values
 
     def value(self) -> str:
-        quoted = _QUOTED.match(self.text, self.at)
+        quoted = _QUOTED.match(self.text, self.position)
         if quoted:
-            self.at = quoted.end()
+            self.position = quoted.end()
             return _ESCAPED.sub(r"\1", quoted.group(1))
-        number = _NUMBER.match(self.text, self.at)
+        number = _NUMBER.match(self.text, self.position)
         if number:
-            self.at = number.end()
+            self.position = number.end()
             return number.group()
         return self.match(_BARE, "a value").strip()
 
     def match(self, pattern: re.Pattern[str], wanted: str) -> str:
-        found = pattern.match(self.text, self.at)
-        if not found:
+        match = pattern.match(self.text, self.position)
+        if not match:
             raise self.error(wanted)
-        self.at = found.end()
-        return found.group()
+        self.position = match.end()
+        return match.group()
 
     def accept(self, character: str) -> bool:
-        if self.text.startswith(character, self.at):
-            self.at += 1
+        if self.text.startswith(character, self.position):
+            self.position += 1
             return True
         return False
 
@@ -128,6 +128,6 @@ class _Parser:
             raise self.error(repr(character))
 
     def error(self, wanted: str) -> SpecError:
-        rest = self.text[self.at :]
+        rest = self.text[self.position :]
         where = f"at {rest!r}" if rest else "at its end"
         return SpecError(f"{self.text!r}: expected {wanted} {where}; a spec is name:key=value,key=value")

@@ -1,29 +1,38 @@
-"""Specs to components, checked before anything runs."""
+"""Building components from specs, with all checks before anything runs."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from advbench.api import Component, Defense
-from advbench.discovery.registry import Registry
+from advbench.api.component import Component
+from advbench.api.defense import Defense
 from advbench.errors import ParameterError, SpecError, UsageError, describe
 from advbench.specs.chain import Chain
 from advbench.specs.formatting import full_spec, short_spec
 from advbench.specs.grammar import expand, parse_chain
 from advbench.specs.suite import Suite
 
+if TYPE_CHECKING:
+    from advbench.discovery.registry import Registry
+
 __all__ = ["narrow", "resolve", "resolve_chain", "resolve_one", "select", "select_chains"]
 
 
 def resolve(registry: Registry, kind: str, text: str) -> list[Component]:
-    """The components that one spec stands for: several where it has a sweep.
+    """Builds the components of one spec; several if it has a sweep.
+
+    Args:
+        registry: The registered components.
+        kind: The kind of component, such as ``attacks``.
+        text: The spec.
 
     Raises:
         SpecError: The text is malformed, or a chain.
-        UnknownNameError: Nothing of that kind has that name.
-        ParameterError: A parameter is unknown or not allowed.
+        UnknownNameError: No component of this kind has this name.
+        ParameterError: A parameter is unknown or its value is not allowed.
     """
     terms = parse_chain(text)
     if len(terms) > 1:
@@ -32,15 +41,15 @@ def resolve(registry: Registry, kind: str, text: str) -> list[Component]:
 
 
 def resolve_one(registry: Registry, kind: str, text: str) -> Component:
-    """The one component that a spec without a sweep stands for; raises as :func:`resolve` does."""
-    found = resolve(registry, kind, text)
-    if len(found) > 1:
+    """Builds the component of a spec without a sweep; takes and raises as :func:`resolve`."""
+    components = resolve(registry, kind, text)
+    if len(components) > 1:
         raise SpecError(f"{text!r}: a sweep cannot be used here")
-    return found[0]
+    return components[0]
 
 
 def resolve_chain(registry: Registry, text: str) -> list[Chain]:
-    """The chains of defenses that one spec stands for; raises as :func:`resolve` does."""
+    """Builds the chains of defenses of one spec; raises as :func:`resolve`."""
     chains = []
     for combination in expand(parse_chain(text)):
         parts = [_build(registry, "defenses", name, given) for name, given in combination]
@@ -49,47 +58,47 @@ def resolve_chain(registry: Registry, text: str) -> list[Chain]:
 
 
 def select(registry: Registry, kind: str, texts: Sequence[str]) -> list[Component]:
-    """The components of one axis of the matrix.
+    """Builds the components of one axis of the matrix.
 
     Raises:
         UsageError: The axis is empty, or two of its specs are the same after defaults.
     """
-    found = [(text, component) for text in texts for component in resolve(registry, kind, text)]
-    _check_axis(kind, [(text, full_spec(component)) for text, component in found])
-    return [component for _, component in found]
+    selected = [(text, component) for text in texts for component in resolve(registry, kind, text)]
+    _check_axis(kind, [(text, full_spec(component)) for text, component in selected])
+    return [component for _, component in selected]
 
 
 def select_chains(registry: Registry, texts: Sequence[str]) -> list[Chain]:
-    """The defenses of the matrix; raises as :func:`select` does."""
-    found = [(text, chain) for text in texts for chain in resolve_chain(registry, text)]
-    _check_axis("defenses", [(text, full_spec(chain)) for text, chain in found])
-    return [chain for _, chain in found]
+    """Builds the defenses of the matrix; raises as :func:`select`."""
+    selected = [(text, chain) for text in texts for chain in resolve_chain(registry, text)]
+    _check_axis("defenses", [(text, full_spec(chain)) for text, chain in selected])
+    return [chain for _, chain in selected]
 
 
 def narrow(registry: Registry, suite: Suite, axis: str, texts: Sequence[str]) -> Suite:
-    """The suite with only those parts that have some of these components, and there with these alone.
+    """Restricts a suite to some of its datasets or models. Parts without any of them are dropped.
 
     Args:
-        registry: Where components are found.
+        registry: The registered components.
         suite: A suite with parts.
         axis: ``datasets`` or ``models``.
-        texts: Specs of what is to be kept; it is the same component that counts, not how its spec is written.
+        texts: Specs of the components to keep. They may be written differently from the specs in the suite.
 
     Raises:
-        UsageError: A spec is wrong, or no part of the suite has its component; the message names what it has.
+        UsageError: A spec is invalid, or no part of the suite has the component; the message lists those it has.
     """
     wanted = [short_spec(component) for component in select(registry, axis, texts)]
-    parts, there = [], []
+    parts, available = [], []
     for part in suite.parts:
         own = [short_spec(component) for component in select(registry, axis, getattr(part, axis))]
-        there += own
+        available += own
         kept = tuple(spec for spec in own if spec in wanted)
         if kept:
             parts.append(dataclasses.replace(part, **{axis: kept}))
     for spec in wanted:
-        if spec not in there:
+        if spec not in available:
             datasets = ", ".join(dict.fromkeys(dataset for part in suite.parts for dataset in part.datasets))
-            known = f"it has: {', '.join(dict.fromkeys(there))}"
+            known = f"it has: {', '.join(dict.fromkeys(available))}"
             what = f"dataset {spec!r}" if axis == "datasets" else f"{axis[:-1]} {spec!r} for {datasets}"
             raise UsageError(f"--{axis}: suite {suite.name!r} has no {what}; {known}")
     return dataclasses.replace(suite, parts=tuple(parts))
@@ -99,7 +108,7 @@ def _build(registry: Registry, kind: str, name: str, given: dict[str, str]) -> C
     registered = registry.get(kind, name)
     try:
         component = registered.component.from_text(given)
-        _probe(component)
+        _check_usable(component)
     except KeyboardInterrupt:
         raise
     except ParameterError as error:
@@ -110,18 +119,18 @@ def _build(registry: Registry, kind: str, name: str, given: dict[str, str]) -> C
     return component
 
 
-def _probe(component: Component) -> None:
-    """Does what plans do with components all the time, so that one that cannot stand it is named here."""
+def _check_usable(component: Component) -> None:
+    """Hashes and compares a component, as plans do, so that one that fails is reported here."""
     hash(component)
     if component != copy.copy(component):
-        raise TypeError("it does not equal its own copy; leave __eq__ to dataclass")
+        raise TypeError("it does not equal its own copy; do not override the __eq__ of dataclass")
 
 
-def _check_axis(kind: str, found: list[tuple[str, str]]) -> None:
-    if not found:
-        raise UsageError(f"no {kind} selected; give at least one, 'advbench list {kind}' shows what there is")
+def _check_axis(kind: str, selected: list[tuple[str, str]]) -> None:
+    if not selected:
+        raise UsageError(f"no {kind} selected; give at least one ('advbench list {kind}' lists them)")
     seen: dict[str, str] = {}
-    for text, spec in found:
+    for text, spec in selected:
         if spec in seen:
             raise UsageError(f"--{kind}: {seen[spec]!r} and {text!r} are the same after defaults ({spec}); remove one")
         seen[spec] = text

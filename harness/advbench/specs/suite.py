@@ -1,21 +1,25 @@
-"""Suites: the axes of a matrix with their limits, as TOML."""
+"""Suites: the axes and settings of a matrix, in TOML files."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from advbench.api.component import closest
+from advbench.discovery.plugins import PluginLog
+from advbench.discovery.studies import Studies, core_suites
 from advbench.errors import UsageError
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+if TYPE_CHECKING:
+    from importlib.abc import Traversable
 
 __all__ = ["AXES", "DEFAULT_SUITE", "FLOAT32", "PRECISIONS", "Part", "Suite", "load_suite", "shipped_suites"]
 
@@ -24,21 +28,21 @@ DEFAULT_SUITE = "quickstart"
 
 
 AXES = ("datasets", "models", "attacks", "defenses", "threats")
-"""What a matrix is the product of; the keys of a suite, and of each of its parts, that hold specs."""
+"""The axes of a matrix, and the keys of a suite and of its parts that hold specs."""
 
 
 FLOAT32 = "float32"
 PRECISIONS = (FLOAT32, "bf16")
-"""In which arithmetic the network may answer while it is attacked."""
+"""The precisions in which the network can run while it is attacked."""
 
 
-_WHOLE = {"limit": 1, "seed": 0, "eot": 1, "score_draws": 1}
-"""The keys that hold a whole number, with the least that it may be."""
+_INTEGERS = {"limit": 1, "seed": 0, "eot": 1, "score_draws": 1}
+"""The keys that hold an integer, with its smallest value."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Axes of which every combination is evaluated.
+    """Axes whose combinations are all evaluated.
 
     Attributes:
         datasets: Specs of datasets.
@@ -57,24 +61,24 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
-    """What to evaluate: every combination of its axes, or where it has parts, of each part's.
+    """What to evaluate: all combinations of its axes, or, if it has parts, all combinations of the axes of each part.
 
     Attributes:
         name: Name of the run and of its block in Markdown files.
-        description: One line for people.
+        description: One line that describes the suite.
         datasets: Specs of datasets.
         models: Specs of models.
         attacks: Specs of attacks.
         defenses: Specs of defenses, chains and sweeps included.
         threats: Names of threats.
-        limit: How many random samples of each dataset; None for all.
-        seed: Seed of the subset and of all randomness.
-        eot: How often a stochastic defense is drawn for each gradient of an adaptive attack.
-        score_draws: How often a stochastic defense is drawn for the score.
+        limit: Number of random samples of each dataset; None for all.
+        seed: Seed of the choice of samples and of all random numbers.
+        eot: Number of draws of a stochastic defense for each gradient of an adaptive attack.
+        score_draws: Number of draws of a stochastic defense for the score.
         surrogate: Spec of the model that the transfer threat attacks.
-        precision: The network's arithmetic while it is attacked, one of ``PRECISIONS``; scores are always float32.
+        precision: Precision of the network while it is attacked, one of ``PRECISIONS``; scores are always float32.
         plugins: Paths of Python files that are loaded as plugins.
-        parts: The parts, each with all its axes; empty where the suite is a single product of its own axes.
+        parts: The parts, each with all its axes; empty if the suite is a single product of its own axes.
     """
 
     name: str
@@ -95,75 +99,82 @@ class Suite:
 
     @property
     def products(self) -> tuple[Part, ...]:
-        """The axes of each product that the suite is the union of: its parts, or its own axes alone."""
+        """The parts whose products make up the suite; its own axes as a single part if it has no parts."""
         return self.parts or (Part(**{axis: getattr(self, axis) for axis in AXES}),)
 
 
 def shipped_suites() -> list[str]:
-    """Names of the suites that come with advbench."""
-    folder = resources.files("advbench.specs") / "suites"
-    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    """Names of the suites that the core ships; plugins register others."""
+    return sorted(core_suites())
 
 
-def load_suite(name_or_file: str) -> Suite:
-    """Reads a shipped suite by name, or a file by its path.
+def load_suite(name_or_file: str, studies: Studies | None = None) -> Suite:
+    """Reads a suite by name, or a file by its path.
+
+    Args:
+        name_or_file: The name of a shipped suite, the name of a suite of ``studies``, or the path of a TOML file.
+        studies: The suites that plugins register.
 
     Raises:
-        UsageError: There is no such suite, or the file is unreadable, no TOML or has an unknown key.
+        UsageError: There is no such suite, or the file is unreadable, is not TOML or has an unknown key.
     """
     path = Path(name_or_file)
+    file: Path | Traversable = path
+    name, folder = path.stem, path.parent
     if name_or_file in shipped_suites():
-        content = (resources.files("advbench.specs") / "suites" / f"{name_or_file}.toml").read_text("utf-8")
-    elif path.suffix == ".toml" or path.exists():
-        try:
-            content = path.read_text("utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-            raise UsageError(f"suite file {name_or_file} cannot be read: {reason}") from error
-    else:
-        hint = closest(name_or_file, shipped_suites()) or f"there are: {', '.join(shipped_suites())}"
-        raise UsageError(f"unknown suite {name_or_file!r}; {hint}, or give the path of a .toml file")
+        name, file = name_or_file, core_suites()[name_or_file]
+    elif studies is not None and studies.holds("suites", name_or_file):
+        name, file = name_or_file, studies.suite(name_or_file).file
+        folder = file.parent if isinstance(file, Path) else folder
+    elif path.suffix != ".toml" and not path.exists():
+        message = (studies or Studies(PluginLog())).unknown("suites", name_or_file, shipped_suites())
+        raise UsageError(f"{message}, or give the path of a .toml file")
+    try:
+        content = file.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise UsageError(f"suite file {name_or_file} cannot be read: {reason}") from error
     try:
         table = tomllib.loads(content)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"suite file {name_or_file} is not valid TOML: {error}") from error
-    return _from_table(name_or_file, path, table)
+    return _from_table(f"suite file {name_or_file}", name, folder, table)
 
 
-def _from_table(file: str, path: Path, table: Mapping[str, Any]) -> Suite:
-    where = f"suite file {file}"
+def _from_table(where: str, name: str, folder: Path, table: Mapping[str, Any]) -> Suite:
+    """The suite that a table holds; its plugins are looked for from a folder."""
     _check_keys(where, table, [field.name for field in dataclasses.fields(Suite)])
-    values: dict[str, Any] = {"name": path.stem}
+    values: dict[str, Any] = {"name": name}
     for key, value in table.items():
         if key in ("name", "description", "surrogate"):
             _require(where, key, isinstance(value, str), "text")
             values[key] = value
         elif key == "plugins":
             files = isinstance(value, list) and all(isinstance(item, str) for item in value)
-            _require(where, key, files, "a list of paths of Python files, each a text")
-            values[key] = tuple(str(path.parent / Path(item).expanduser()) for item in value)
+            _require(where, key, files, "a list of paths of Python files, as text")
+            values[key] = tuple(str(folder / Path(item).expanduser()) for item in value)
         elif key == "precision":
             _require(where, key, value in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
             values[key] = value
-        elif key in _WHOLE:
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            _require(where, key, whole and value >= _WHOLE[key], f"a whole number of at least {_WHOLE[key]}")
+        elif key in _INTEGERS:
+            is_integer = isinstance(value, int) and not isinstance(value, bool)
+            _require(where, key, is_integer and value >= _INTEGERS[key], f"a whole number of at least {_INTEGERS[key]}")
             values[key] = value
     defaults = _axes(where, table)
     return Suite(**{**values, **defaults}, parts=_parts(where, table.get("parts"), defaults))
 
 
 def _parts(where: str, tables: Any, defaults: Mapping[str, tuple[str, ...]]) -> tuple[Part, ...]:
-    """The parts, each with the suite's own axes where it has none."""
+    """The parts; an axis that a part lacks is taken from the suite."""
     if tables is None:
         return ()
     valid = isinstance(tables, list) and len(tables) > 0 and all(isinstance(table, dict) for table in tables)
-    _require(where, "parts", valid, "tables, each begun by a line [[parts]]")
+    _require(where, "parts", valid, "tables, each starting with a line [[parts]]")
     parts = []
     for number, table in enumerate(tables, 1):
-        place = f"{where}, part {number}"
-        _check_keys(place, table, AXES, "; the other keys are for the whole suite")
-        parts.append(Part(**{**defaults, **_axes(place, table)}))
+        part = f"{where}, part {number}"
+        _check_keys(part, table, AXES, "; the other keys are for the whole suite")
+        parts.append(Part(**{**defaults, **_axes(part, table)}))
     return tuple(parts)
 
 
@@ -172,7 +183,7 @@ def _axes(where: str, table: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     given = {axis: table[axis] for axis in AXES if axis in table}
     for axis, value in given.items():
         specs = isinstance(value, list) and all(isinstance(item, str) for item in value)
-        _require(where, axis, specs, "a list of specs, each a text")
+        _require(where, axis, specs, "a list of specs, as text")
     return {axis: tuple(value) for axis, value in given.items()}
 
 

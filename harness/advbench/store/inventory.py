@@ -1,7 +1,7 @@
-"""What lies in a store, which run refers to what, what is whole, and what can go.
+"""An inventory of a store: its files, which runs refer to them, which are damaged, and which can be deleted.
 
-Whatever is not named as the store names its files is foreign: it is told of and never touched. What a damaged manifest
-refers to is not known, so that nothing counts as waste for want of a reference while there is one.
+Files whose names do not follow the store's scheme are foreign: they are reported but never deleted. The references of a
+damaged manifest are unknown, so unreferenced entries must not be deleted while there is a damaged manifest.
 """
 
 from __future__ import annotations
@@ -19,23 +19,35 @@ from typing import Any, Literal
 from advbench.errors import StoreError
 from advbench.store.store import Part, Store
 
-__all__ = ["HOUR", "KINDS", "File", "Inventory", "Run", "Stock", "check", "remove", "scan", "size_of", "take_stock"]
+__all__ = [
+    "HOUR",
+    "KINDS",
+    "File",
+    "Inventory",
+    "Run",
+    "StoreContents",
+    "check",
+    "read_contents",
+    "remove",
+    "scan",
+    "total_size",
+]
 
 KINDS = ("adversarial", "clean", "cells", "networks", "runs")
-"""The kinds of entries, each in the folder of its name."""
+"""The kinds of entries; each has a folder of the same name."""
 
 HOUR = 3600.0
-"""Seconds for which a file may be a part of something that is just being made."""
+"""Seconds for which a temporary file is assumed to be in use."""
 
 _DAY = 24 * HOUR
-_OF_RUNS = "runs"
+_RUNS = "runs"
 _FOLDER = re.compile(r"[0-9a-f]{2}")
 _RECORD = re.compile(r"([0-9a-f]{64})\.json")
 _TENSORS = re.compile(r"([0-9a-f]{64})(?:\.(0|[1-9][0-9]*)-([1-9][0-9]*))?\.safetensors")
 _MANIFEST = re.compile(r"([0-9a-f]{12})\.json")
 _TEMPORARY = re.compile(r"([0-9a-f]{15})\..*\.tmp")
-_BESIDE = re.compile(r"\.([0-9a-f]{40}|[0-9a-f]{12}\.json)\.[a-z0-9_]{8}\.tmp")
-"""How earlier versions named temporary files, which were beside what they became."""
+_OLD_TEMPORARY = re.compile(r"\.([0-9a-f]{40}|[0-9a-f]{12}\.json)\.[a-z0-9_]{8}\.tmp")
+"""Temporary files of earlier versions, which were written beside their final files."""
 _PROBE = re.compile(r"\.probe-[0-9]+")
 
 State = Literal["whole", "damaged", "unreadable", "gone"]
@@ -45,15 +57,15 @@ Reference = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file of a store, as it was when it was looked at.
+    """A file of a store at the time of the scan.
 
     Attributes:
         name: Its path.
         kind: One of :data:`KINDS`, ``temporary`` or ``foreign``.
-        key: The key of an entry, the id of a run, the writer of a temporary file where its name tells it.
-        part: Which part of a chunk it holds, where it holds one.
-        size: Its bytes.
-        modified: When it was written, in nanoseconds since the epoch.
+        key: The key of an entry, the id of a run, or the writer of a temporary file; empty if unknown.
+        part: The part of a chunk that it holds, or None.
+        size: Its size in bytes.
+        modified: Time of the last write, in nanoseconds since the epoch.
     """
 
     name: str
@@ -69,7 +81,7 @@ class File:
         return Path(self.name)
 
     def age(self, now: float) -> float:
-        """Seconds since it was written; none where clocks differ so that it has not been yet."""
+        """Seconds since the last write; 0 if it lies in the future because clocks differ."""
         return max(0.0, now - self.modified / 1e9)
 
 
@@ -78,10 +90,10 @@ class Inventory:
     """The files of a store.
 
     Attributes:
-        entries: Entries, the parts of unfinished chunks among them, by what refers to them.
-        being_written: Temporary files whose writer may be at work.
-        left_behind: Temporary files of killed writers, and parts of chunks that are finished.
-        foreign: What the store has not written.
+        entries: The files of entries, including parts of unfinished chunks, by kind and key.
+        being_written: Temporary files whose writer may still be running.
+        left_behind: Temporary files of killed writers, and parts of finished chunks.
+        foreign: Files that the store has not written.
     """
 
     entries: dict[Reference, list[File]] = field(default_factory=dict)
@@ -90,21 +102,22 @@ class Inventory:
     foreign: list[File] = field(default_factory=list)
 
     def files(self, references: Iterable[Reference] | None = None) -> list[File]:
-        """The files of all entries, or of those that are referred to and there."""
-        found = self.entries.values() if references is None else (self.entries.get(one, ()) for one in references)
-        return [file for files in found for file in files]
+        """The files of all entries, or of the referenced entries that exist."""
+        if references is None:
+            return [file for files in self.entries.values() for file in files]
+        return [file for reference in references for file in self.entries.get(reference, ())]
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run with a manifest that checks out.
+    """A run with a valid manifest.
 
     Attributes:
         name: Its id.
         manifest: Its manifest.
-        references: What it refers to, its manifest included.
-        stored: How many of its cells are in the store.
-        cells: How many it has, those aside that cannot be run.
+        references: The entries that it refers to, including its manifest.
+        stored: Number of its cells in the store.
+        cells: Number of its cells, without those that cannot be run.
     """
 
     name: str
@@ -115,62 +128,64 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Stock:
-    """The files of a store, and what refers to them.
+class StoreContents:
+    """The files of a store and the runs that refer to them.
 
     Attributes:
         inventory: The files.
-        runs: The runs, the one last written first.
-        damaged: Manifests that do not check out or cannot be read.
-        holders: How many runs refer to what.
+        runs: The runs, the last written first.
+        damaged: Manifests that are damaged or cannot be read.
+        reference_counts: The number of runs that refer to each entry.
     """
 
     inventory: Inventory
     runs: list[Run]
     damaged: list[File]
-    holders: Counter[Reference]
+    reference_counts: Counter[Reference]
 
-    def alone(self, runs: Collection[Run]) -> list[File]:
-        """The files to which these runs refer and no other."""
-        held = Counter(reference for run in runs for reference in run.references)
-        return self.inventory.files(one for one, count in held.items() if count == self.holders[one])
+    def exclusive_files(self, runs: Collection[Run]) -> list[File]:
+        """The files that only these runs refer to."""
+        counts = Counter(reference for run in runs for reference in run.references)
+        return self.inventory.files(entry for entry, count in counts.items() if count == self.reference_counts[entry])
 
     def unreferenced(self) -> list[File]:
         """The files of entries that no run refers to."""
-        known = self.holders
-        return self.inventory.files(one for one in self.inventory.entries if one[0] != _OF_RUNS and one not in known)
+        entries = self.inventory.entries
+        return self.inventory.files(
+            entry for entry in entries if entry[0] != _RUNS and entry not in self.reference_counts
+        )
 
 
 def scan(store: Store, now: float | None = None) -> Inventory:
-    """Looks at every file of a store, and into none.
+    """Lists every file of a store without reading any.
 
     Args:
-        store: The store; one without a folder has no files.
-        now: The time, in seconds since the epoch; by default that of the clock.
+        store: The store; if its folder does not exist, it has no files.
+        now: The time, in seconds since the epoch; by default the current time.
 
     Raises:
         StoreError: A folder cannot be read.
     """
-    now, found = time.time() if now is None else now, Inventory()
+    now, inventory = time.time() if now is None else now, Inventory()
     for file in _files(store.root):
         if file.kind == "foreign":
-            found.foreign.append(file)
+            inventory.foreign.append(file)
         elif file.kind == "temporary":
-            live = file.age(now) < HOUR or _writer_lives(store, file.key)
-            (found.being_written if live else found.left_behind).append(file)
+            in_use = file.age(now) < HOUR or _writer_is_running(store, file.key)
+            (inventory.being_written if in_use else inventory.left_behind).append(file)
         else:
-            found.entries.setdefault((file.kind, file.key), []).append(file)
-    for reference, files in found.entries.items():
-        whole = next((file for file in files if file.part is None), None)
-        if whole is not None and len(files) > 1:
-            left = [file for file in files if file.part and not _remade(file, whole, now)]
-            found.left_behind += left
-            found.entries[reference] = [file for file in files if file not in left]
-    return found
+            inventory.entries.setdefault((file.kind, file.key), []).append(file)
+    for reference, files in inventory.entries.items():
+        chunk = next((file for file in files if file.part is None), None)
+        if chunk is not None and len(files) > 1:
+            leftovers = [file for file in files if file.part and not _may_be_in_progress(file, chunk, now)]
+            inventory.left_behind += leftovers
+            inventory.entries[reference] = [file for file in files if file not in leftovers]
+    return inventory
 
 
-def take_stock(store: Store, now: float | None = None) -> Stock:
-    """Looks at every file of a store, and reads what each run refers to.
+def read_contents(store: Store, now: float | None = None) -> StoreContents:
+    """Lists every file of a store and reads the manifests of all runs.
 
     Args:
         store: The store.
@@ -180,27 +195,27 @@ def take_stock(store: Store, now: float | None = None) -> Stock:
         StoreError: A folder cannot be read.
     """
     inventory = scan(store, now)
-    manifests = [file for file in inventory.files() if file.kind == _OF_RUNS]
+    manifests = [file for file in inventory.files() if file.kind == _RUNS]
     runs, damaged, read = [], [], dict[str, frozenset[Reference]]()
     for file in sorted(manifests, key=lambda file: file.modified, reverse=True):
         try:
             manifest = store.read_manifest(file.key)
             run = None if manifest is None else _run(store, inventory, manifest, read)
-        except (AttributeError, KeyError, TypeError, ValueError):  # it is no such JSON
+        except (AttributeError, KeyError, TypeError, ValueError):  # the JSON is not a manifest
             run = None
         if run is not None:
             runs.append(run)
         elif os.path.lexists(file.name):
             damaged.append(file)
-    return Stock(inventory, runs, damaged, Counter(reference for run in runs for reference in run.references))
+    return StoreContents(inventory, runs, damaged, Counter(reference for run in runs for reference in run.references))
 
 
 def check(store: Store, file: File) -> State:
-    """Reads an entry as the store does.
+    """Reads an entry and verifies its checksums.
 
     Returns:
-        Whether it is whole or damaged; ``unreadable`` where the system does not let it be read, which says nothing of
-        its content; ``gone`` where it is no longer there.
+        ``whole`` or ``damaged``; ``unreadable`` if the system does not permit reading it, so that its content is
+        unknown; ``gone`` if it no longer exists.
     """
     try:
         with file.path.open("rb"):
@@ -210,33 +225,33 @@ def check(store: Store, file: File) -> State:
     except OSError:
         return "unreadable"
     try:
-        if file.kind == _OF_RUNS:
-            whole = store.read_manifest(file.key) is not None
+        if file.kind == _RUNS:
+            valid = store.read_manifest(file.key) is not None
         elif file.kind == "adversarial":
-            whole = store.read_tensors(file.key, file.part) is not None
+            valid = store.read_tensors(file.key, file.part) is not None
         else:
-            whole = store.read_record(file.kind, file.key, arrays=True) is not None
+            valid = store.read_record(file.kind, file.key, arrays=True) is not None
     except MemoryError:
         raise
-    except Exception:  # what is no entry at all may raise anything
-        whole = False
-    return "whole" if whole else "damaged" if os.path.lexists(file.name) else "gone"
+    except Exception:  # arbitrary content may raise anything
+        valid = False
+    return "whole" if valid else "damaged" if os.path.lexists(file.name) else "gone"
 
 
 def remove(store: Store, files: Iterable[File]) -> list[File]:
-    """Deletes files, in their order.
+    """Deletes files, in the given order.
 
     Returns:
-        Those that were there.
+        The files that existed.
 
     Raises:
-        StoreError: One cannot be deleted; those before it are.
+        StoreError: A file cannot be deleted; those before it have been.
     """
     removed = []
     for file in files:
         try:
             file.path.unlink()
-        except FileNotFoundError:  # somebody else has, at this moment
+        except FileNotFoundError:  # another process has deleted it meanwhile
             continue
         except OSError as error:
             reason = error.strerror or error
@@ -247,50 +262,52 @@ def remove(store: Store, files: Iterable[File]) -> list[File]:
     return removed
 
 
-def size_of(files: Iterable[File]) -> int:
-    """The bytes of files."""
+def total_size(files: Iterable[File]) -> int:
+    """Total size of files, in bytes."""
     return sum(file.size for file in files)
 
 
 def _files(root: Path) -> Iterator[File]:
-    for entry in _listed(root):
+    for entry in _list_folder(root):
         if entry.name in KINDS and entry.is_dir():
-            yield from _files_of(entry)
+            yield from _entries_in(entry)
         elif entry.name == "tmp" and entry.is_dir():
-            yield from _matched(entry, "temporary", _TEMPORARY)
+            yield from _matching(entry, "temporary", _TEMPORARY)
         elif entry.name != "lock" or not entry.is_file():
-            yield from _file(entry, "temporary", _PROBE.fullmatch(entry.name), keyed=False)
+            yield from _described(entry, "temporary", _PROBE.fullmatch(entry.name), keyed=False)
 
 
-def _files_of(folder: os.DirEntry[str]) -> Iterator[File]:
+def _entries_in(folder: os.DirEntry[str]) -> Iterator[File]:
     kind = folder.name
-    if kind == _OF_RUNS:
-        yield from _matched(folder, kind, _MANIFEST)
+    if kind == _RUNS:
+        yield from _matching(folder, kind, _MANIFEST)
         return
-    for entry in _listed(folder):
+    for entry in _list_folder(folder):
         if _FOLDER.fullmatch(entry.name) and entry.is_dir():
-            yield from _matched(entry, kind, _TENSORS if kind == "adversarial" else _RECORD, entry.name)
+            yield from _matching(entry, kind, _TENSORS if kind == "adversarial" else _RECORD, entry.name)
         else:
-            yield from _file(entry, kind, None)
+            yield from _described(entry, kind, None)
 
 
-def _matched(folder: os.DirEntry[str], kind: str, form: re.Pattern[str], beginning: str = "") -> Iterator[File]:
-    """The files of a folder; those whose names have the form and the beginning are of the kind."""
-    for entry in _listed(folder):
+def _matching(folder: os.DirEntry[str], kind: str, form: re.Pattern[str], beginning: str = "") -> Iterator[File]:
+    """The files of a folder; names that have the form and the beginning belong to the kind."""
+    for entry in _list_folder(folder):
         match = form.fullmatch(entry.name)
         if match is not None and entry.name.startswith(beginning):
-            yield from _file(entry, kind, match)
+            yield from _described(entry, kind, match)
         else:
-            yield from _file(entry, "temporary", _BESIDE.fullmatch(entry.name), keyed=False)
+            yield from _described(entry, "temporary", _OLD_TEMPORARY.fullmatch(entry.name), keyed=False)
 
 
-def _file(entry: os.DirEntry[str], kind: str, match: re.Match[str] | None, *, keyed: bool = True) -> Iterator[File]:
-    """A file of a kind, or foreign without a match or where it is no file; nothing where it has just gone."""
+def _described(
+    entry: os.DirEntry[str], kind: str, match: re.Match[str] | None, *, keyed: bool = True
+) -> Iterator[File]:
+    """Yields the file with its kind, or as foreign if it has no match or is not a file; nothing if it was deleted."""
     try:
         try:
             status = entry.stat()
         except FileNotFoundError:
-            status = entry.stat(follow_symlinks=False)  # a link to nowhere
+            status = entry.stat(follow_symlinks=False)  # a broken symbolic link
     except FileNotFoundError:
         return
     except OSError as error:
@@ -304,7 +321,7 @@ def _file(entry: os.DirEntry[str], kind: str, match: re.Match[str] | None, *, ke
     yield File(entry.path, kind, groups[0] if keyed else "", part, status.st_size, status.st_mtime_ns)
 
 
-def _listed(folder: Path | os.DirEntry[str]) -> list[os.DirEntry[str]]:
+def _list_folder(folder: Path | os.DirEntry[str]) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             return list(entries)
@@ -318,21 +335,21 @@ def _unreadable(path: str, error: OSError) -> StoreError:
     return StoreError(f"store: {path} cannot be read: {error.strerror or error}; choose another with --store DIR")
 
 
-def _writer_lives(store: Store, writer: str) -> bool:
-    """Whether the writer of a temporary file is known to be at work; asking makes no file of locks."""
+def _writer_is_running(store: Store, writer: str) -> bool:
+    """Whether the writer of a temporary file is known to be running; never creates the lock file."""
     return bool(writer) and store.locks.path.exists() and store.locks.writer_is_gone(writer) is False
 
 
-def _remade(part: File, whole: File, now: float) -> bool:
-    """Whether a part of a finished chunk may be one that a run with ``--rerun all`` is making anew."""
-    return part.modified > whole.modified and part.age(now) < _DAY
+def _may_be_in_progress(part: File, chunk: File, now: float) -> bool:
+    """Whether a part of a finished chunk may belong to a run with ``--rerun all`` that computes the chunk again."""
+    return part.modified > chunk.modified and part.age(now) < _DAY
 
 
 def _run(store: Store, inventory: Inventory, manifest: Mapping[str, Any], read: dict[str, frozenset[Reference]]) -> Run:
-    """A run of its manifest; ``read`` keeps what cells refer to, for runs that share them."""
+    """Makes a run of its manifest; ``read`` caches the references of cells that several runs share."""
     own = [cell["key"] for cell in manifest["cells"] if cell["key"]]
     cells = {*own, *manifest.get("doubled", {}).values()}
-    references = {(_OF_RUNS, manifest["run"]), *(("cells", key) for key in cells)}
+    references = {(_RUNS, manifest["run"]), *(("cells", key) for key in cells)}
     if "entries" in manifest:
         references |= {
             (kind, key) for kind in ("adversarial", "clean", "networks") for key in manifest["entries"].get(kind, ())
@@ -340,15 +357,15 @@ def _run(store: Store, inventory: Inventory, manifest: Mapping[str, Any], read: 
     else:
         for key in cells:
             if key not in read:
-                read[key] = _of_material(store, key) if ("cells", key) in inventory.entries else frozenset()
+                read[key] = _key_references(store, key) if ("cells", key) in inventory.entries else frozenset()
             references |= read[key]
     stored = sum(("cells", key) in inventory.entries for key in own)
     return Run(manifest["run"], manifest, frozenset(references), stored, len(own))
 
 
-def _of_material(store: Store, key: str) -> frozenset[Reference]:
-    """What a stored cell refers to."""
+def _key_references(store: Store, key: str) -> frozenset[Reference]:
+    """The entries that a stored cell refers to, according to its key inputs."""
     key_inputs = store.read_key_inputs("cells", key)
     if key_inputs is None:
         return frozenset()
-    return frozenset({("clean", key_inputs["clean"]), *(("adversarial", one) for one in key_inputs["adversarial"])})
+    return frozenset({("clean", key_inputs["clean"]), *(("adversarial", chunk) for chunk in key_inputs["adversarial"])})

@@ -14,7 +14,7 @@ _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=
 
 
 def canonical_json(key_inputs: Any) -> bytes:
-    """The one JSON text of a value: keys sorted, no blanks, no NaN; equal values give equal bytes."""
+    """JSON with sorted keys, without spaces and NaN, so that equal values give equal bytes."""
     return _ENCODER.encode(key_inputs).encode()
 
 
@@ -24,5 +24,5 @@ def digest_of(key_inputs: Any) -> str:
 
 
 def ids_digest(ids: Sequence[int]) -> str:
-    """SHA-256 of sample ids in their order."""
+    """SHA-256 of a sequence of sample ids."""
     return digest_of([int(sample_id) for sample_id in ids])

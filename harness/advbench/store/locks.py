@@ -1,8 +1,8 @@
-"""Who works on what in a store: locks that several processes and machines see, and that end with their process.
+"""Locks of a store, which other processes and machines see and which end with their process.
 
-All of them are bytes of one file, far apart, so that nothing is left behind: a process that is killed leaves no lock,
-and a lock leaves no file. Network file systems have such locks, too; where a file system has none, everyone is told
-that everything is free, and the worst that happens is work done twice.
+Each lock is a POSIX lock on one byte of a single file, at an offset derived from its name. So nothing has to be cleaned
+up: a killed process leaves no lock, and a lock leaves no file. Network file systems support such locks, too. On a file
+system without them, every lock appears free, and the worst that can happen is that work is done twice.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ __all__ = ["Locks", "locks_of"]
 
 _BITS = 60
 _BY_OTHERS = (errno.EACCES, errno.EAGAIN)
-_MINE, _TAKEN, _UNKNOWN = "mine", "taken", "unknown"
+_ACQUIRED, _TAKEN, _UNKNOWN = "acquired", "taken", "unknown"
 
 
 class Locks:
-    """The locks of one store, as this process sees them; see :func:`locks_of`.
+    """The locks of one store in this process; get them from :func:`locks_of`.
 
     Args:
-        path: The file of which they are bytes; made when the first is asked for.
+        path: The lock file; created when the first lock is taken.
 
     Attributes:
-        writer: What this process is called among those that write: 15 hexadecimal digits.
+        writer: Random id of this process as a writer: 15 hexadecimal digits.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,72 +46,72 @@ class Locks:
 
     @contextlib.contextmanager
     def claim(self, name: str) -> Iterator[bool]:
-        """Claims the work on something while the block runs; gives whether nobody else has."""
-        place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> (64 - _BITS)
-        mine = self._take(place) != _TAKEN
+        """Claims a piece of work while the block runs; yields False if somebody else has claimed it."""
+        offset = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> (64 - _BITS)
+        acquired = self._take(offset) != _TAKEN
         try:
-            yield mine
+            yield acquired
         finally:
-            if mine:
-                self._release(place)
+            if acquired:
+                self._release(offset)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Lets others see, while the block runs, that files with this process's name in theirs are being written."""
-        place = int(self.writer, 16)
-        self._take(place, again=True)
+        """Marks this process as writing while the block runs, so that others leave its temporary files alone."""
+        offset = int(self.writer, 16)
+        self._take(offset, reentrant=True)
         try:
             yield
         finally:
-            self._release(place)
+            self._release(offset)
 
     def writer_is_gone(self, writer: str) -> bool | None:
-        """Whether no process of this name writes any more; None where that cannot be told."""
-        place = int(writer, 16)
-        found = self._take(place)
-        if found != _TAKEN:
-            self._release(place)
-        return None if found == _UNKNOWN else found == _MINE
+        """Whether the writer with this id is no longer writing; None if the file system has no locks."""
+        offset = int(writer, 16)
+        status = self._take(offset)
+        if status != _TAKEN:
+            self._release(offset)
+        return None if status == _UNKNOWN else status == _ACQUIRED
 
-    def _take(self, place: int, *, again: bool = False) -> str:
-        """Takes a byte, which this process may hold several times with ``again``."""
+    def _take(self, offset: int, *, reentrant: bool = False) -> str:
+        """Locks a byte. With ``reentrant``, this process may lock it several times."""
         with self._guard:
-            if place in self._held:
-                if not again:
+            if offset in self._held:
+                if not reentrant:
                     return _TAKEN
-                self._held[place] += 1
-                return _MINE
-            found = self._lock(place)
-            if found != _TAKEN:
-                self._held[place] = 1
+                self._held[offset] += 1
+                return _ACQUIRED
+            status = self._lock(offset)
+            if status != _TAKEN:
+                self._held[offset] = 1
             self._close_if_idle()
-            return found
+            return status
 
-    def _release(self, place: int) -> None:
+    def _release(self, offset: int) -> None:
         with self._guard:
-            self._held[place] -= 1
-            if self._held[place]:
+            self._held[offset] -= 1
+            if self._held[offset]:
                 return
-            del self._held[place]
+            del self._held[offset]
             if sys.platform != "win32" and self._descriptor is not None:
                 with contextlib.suppress(OSError):
-                    fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, place)
+                    fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, offset)
             self._close_if_idle()
 
-    def _lock(self, place: int) -> str:
+    def _lock(self, offset: int) -> str:
         if sys.platform == "win32":
             return _UNKNOWN
         try:
             if self._descriptor is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
         except OSError as error:
             return _TAKEN if error.errno in _BY_OTHERS and self._descriptor is not None else _UNKNOWN
-        return _MINE
+        return _ACQUIRED
 
     def _close_if_idle(self) -> None:
-        """Closes the file, which would end every lock of this process, once there is none."""
+        """Closes the file if no lock is held; closing it earlier would release all locks of this process."""
         if self._descriptor is not None and not self._held:
             os.close(self._descriptor)
             self._descriptor = None
@@ -122,7 +122,7 @@ _known_guard = threading.Lock()
 
 
 def locks_of(path: Path) -> Locks:
-    """The locks in a file: the same object for all of this process."""
+    """The locks of a file; the same object for all callers in this process."""
     key = os.getpid(), path.absolute()
     with _known_guard:
         return _known.setdefault(key, Locks(path))

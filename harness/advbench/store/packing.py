@@ -1,37 +1,43 @@
-"""Stored forms that take less room or time than what they stand for, and give it back exactly.
+"""Lossless compact encodings of records and images.
 
-Long lists of numbers in JSON become text: reading a thousand numbers digit by digit takes some hundred times as long.
-Images of 8 bits, which attacks that move in whole steps of 1/255 leave, take a quarter of the room as such.
+Long lists of numbers in JSON are stored as base64, because parsing a thousand numbers digit by digit takes about a
+hundred times as long. Images whose pixels are all multiples of 1/255 are stored as 8 bits, a quarter of the size.
 """
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["as_bytes", "as_floats", "pack", "unpack"]
 
-LONG = 64
-"""Lists of at least so many numbers are packed; shorter ones stay what a person can read."""
+PACK_LENGTH = 64
+"""Lists of at least this many numbers are packed; shorter ones stay readable."""
 
 _TYPE, _CONTENT = "packed", "base64"
-_WHOLE = ("int8", "int16", "int32", "int64")
+_INTEGERS = ("int8", "int16", "int32", "int64")
 
 
 def pack(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record with every long list of numbers, and every such list in a list, as text.
+    """Packs every long list of numbers in a record, and every such list inside a list, as base64 text.
 
-    A list counts where its items are all bool, all int or all float, and finite.
+    A list is packed if its items are all bool, all int or all finite float.
     """
     return {name: _packed(value) for name, value in record.items()}
 
 
 def unpack(record: Mapping[str, Any], *, arrays: bool = False) -> dict[str, Any]:
-    """The record as it was packed; with ``arrays``, what was packed as NumPy arrays, not to be changed.
+    """Reverses :func:`pack`.
+
+    Args:
+        record: A packed record.
+        arrays: Whether to return packed lists as read-only NumPy arrays, which is faster.
 
     Raises:
         ValueError, TypeError, KeyError: A packed list is damaged.
@@ -44,7 +50,9 @@ def unpack(record: Mapping[str, Any], *, arrays: bool = False) -> dict[str, Any]
 
 
 def as_bytes(images: torch.Tensor) -> torch.Tensor | None:
-    """Images in [0, 1] as uint8, where :func:`as_floats` gives back the very same numbers; otherwise None."""
+    """Converts images in [0, 1] to uint8 if :func:`as_floats` restores them exactly; otherwise returns None."""
+    import torch
+
     if images.dtype != torch.float32:
         return None
     levels = (images * 255).round().to(torch.uint8)
@@ -52,7 +60,9 @@ def as_bytes(images: torch.Tensor) -> torch.Tensor | None:
 
 
 def as_floats(levels: torch.Tensor) -> torch.Tensor:
-    """8-bit images as float32 in [0, 1]."""
+    """Converts 8-bit images to float32 in [0, 1]."""
+    import torch
+
     return levels.to(torch.float32) / 255
 
 
@@ -61,11 +71,11 @@ def _packed(value: Any) -> Any:
         return value
     if isinstance(value[0], list):
         return [_packed(item) for item in value]
-    types = set(map(type, value)) if len(value) >= LONG else set()
+    types = set(map(type, value)) if len(value) >= PACK_LENGTH else set()
     if types == {bool}:
         array = np.array(value, dtype=np.bool_)
     elif types == {int}:
-        name = next((name for name in _WHOLE if _fits(value, name)), None)
+        name = next((name for name in _INTEGERS if _fits(value, name)), None)
         if name is None:
             return value
         array = np.array(value, dtype=_little_endian(name))

@@ -3,24 +3,24 @@
 ::
 
     STORE/adversarial/3f/3f9a….safetensors   adversarial images of one chunk of samples, with what was measured;
-                                             as 8 bits where these hold every pixel exactly
+                                             as 8 bits if these represent every pixel exactly
     STORE/clean/…/….json                     a defended model's predictions on clean images
     STORE/cells/…/….json                     cells: per-sample predictions and distances, or a failure
-    STORE/networks/…/….json                  what networks answered on a few fixed images when their results were made
-    STORE/runs/RUN.json                      manifests: what a run consists of
-    STORE/tmp/WRITER.….tmp                   what is being written, or a killed writer has left; and a note for each
-                                             task under way that has a limit of time, which tells when its time was up
-    STORE/lock                               who works on what; empty
+    STORE/networks/…/….json                  outputs of networks on a few fixed images, from which keys are made
+    STORE/runs/RUN.json                      manifests: the cells of a run
+    STORE/tmp/WRITER.….tmp                   files being written or left by a killed writer; and a marker for each
+                                             running task with a time limit, which records whether time ran out
+    STORE/lock                               an empty file with the locks of running processes
 
-While adversarial images of a chunk are being made, parts of it lie beside it, as ``KEY.START-STOP.safetensors``.
+While the adversarial images of a chunk are being computed, its finished parts are stored beside it, as
+``KEY.START-STOP.safetensors``.
 
-Every entry is written under a temporary name and renamed, holds the material that its key is the digest of,
-and a checksum of its content. What does not check out is a miss with a warning, never a wrong number.
+Every entry is written under a temporary name and renamed. It holds the inputs of its key, whose digest the key is, and
+a checksum of its content. A damaged entry counts as missing and causes a warning; it is never used.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -30,44 +30,36 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
-
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from typing import IO, TYPE_CHECKING, Any
 
 from advbench.api.files import replace_atomically, write_atomically
 from advbench.errors import StoreError
 from advbench.store.columns import from_columns, to_columns
+from advbench.store.entries import read_file, tensors_digest, verified_record
 from advbench.store.keys import canonical_json, digest_of
 from advbench.store.locks import locks_of
 from advbench.store.packing import as_bytes, as_floats, pack, unpack
 
+if TYPE_CHECKING:
+    import torch
+
 __all__ = ["SCHEMA", "Store"]
 
 SCHEMA = 2
-"""Version of the entries' form and of the meaning of keys. Raised whenever a stored result would no longer be
-what the same command computes, for a reason that no other part of the key shows."""
+"""Version of the file format and of the keys. Raise it whenever a stored result would differ from what the same command
+computes now, and no other part of the key shows why."""
 
 _RUN = re.compile(r"[0-9a-f]{12}")
 _TEMPORARY = re.compile(r"([0-9a-f]{15})\..*\.tmp")
 _IMAGES = "images"
-_STALE = 3600.0
-"""Seconds after which a temporary file is taken for left behind, where nothing tells whether its writer lives."""
+_STALE_SECONDS = 3600.0
+"""Seconds after which a temporary file counts as abandoned if it is unknown whether its writer is running."""
 
-_HEAD, _MIDDLE, _TAIL = b'{"material":', b',"record":', b',"sha256":"'
-"""What stands around the parts of a JSON entry: its keys in their order, as in all canonical JSON."""
-
-_DECODER = json.JSONDecoder()
-
-_PIECE = 1 << 20
-"""Bytes of a file that are read at once."""
-
-_ENDS_IN = 2.0
-"""Seconds for which a process that is known to have ended may still seem to live."""
+_EXIT_SECONDS = 2.0
+"""Seconds for which a process that is known to have ended may still appear to be running."""
 
 Part = tuple[int, int]
-"""Some samples of a chunk: the place of the first, and of the first after them."""
+"""A range of samples of a chunk: start (inclusive) and stop (exclusive)."""
 
 _log = logging.getLogger("advbench.store")
 
@@ -76,7 +68,7 @@ class Store:
     """Results under one folder.
 
     Args:
-        root: The folder; created when first written to.
+        root: The folder; created at the first write.
     """
 
     def __init__(self, root: Path) -> None:
@@ -84,10 +76,10 @@ class Store:
         self.locks = locks_of(root / "lock")
 
     def check_writable(self) -> None:
-        """Makes the folder and tries a write.
+        """Creates the folder and tries to write a file.
 
         Raises:
-            StoreError: It cannot be written.
+            StoreError: The folder is not writable.
         """
         probe = self.root / f".probe-{os.getpid()}"
         try:
@@ -98,28 +90,32 @@ class Store:
             raise self._unwritable(error) from error
 
     def claim(self, key: str) -> AbstractContextManager[bool]:
-        """Claims the making of an entry while the block runs; gives whether no other process makes it now."""
+        """Claims the computation of an entry while the block runs; yields False if another process is computing it."""
         return self.locks.claim(key)
 
-    def sweep(self) -> None:
-        """Removes what killed writers have left behind: what they were writing, and parts of chunks that are whole."""
+    def remove_leftovers(self) -> None:
+        """Removes the leftovers of killed writers: temporary files, and parts of finished chunks."""
         for path in (self.root / "tmp").glob("*.tmp"):
-            found = _TEMPORARY.fullmatch(path.name)
+            match = _TEMPORARY.fullmatch(path.name)
             with suppress(OSError):
-                gone = None if found is None else self.locks.writer_is_gone(found[1])
-                if gone or (gone is None and time.time() - path.stat().st_mtime > _STALE):
+                gone = None if match is None else self.locks.writer_is_gone(match[1])
+                if gone or (gone is None and time.time() - path.stat().st_mtime > _STALE_SECONDS):
                     path.unlink()
         for path in (self.root / "adversarial").glob("*/*.*-*.safetensors"):
-            whole = path.with_name(f"{path.name.partition('.')[0]}{path.suffix}")
+            chunk = path.with_name(f"{path.name.partition('.')[0]}{path.suffix}")
             with suppress(OSError):
-                if path.stat().st_mtime_ns <= whole.stat().st_mtime_ns:  # else it is of a run that makes it again
+                # A newer part belongs to a run that computes the chunk again.
+                if path.stat().st_mtime_ns <= chunk.stat().st_mtime_ns:
                     path.unlink()
 
     @contextmanager
-    def sign(self) -> Iterator[str]:
-        """Leaves a sign in the folder while the block runs, by which other machines see whether they share it."""
+    def shared_marker(self) -> Iterator[str]:
+        """Creates a file in the folder while the block runs and yields its name.
+
+        Workers on other machines look for it with :meth:`has_marker`, to check that they share the folder.
+        """
         with self.locks.writing():
-            path = self.root / "tmp" / f"{self.locks.writer}.sign-{secrets.token_hex(8)}.tmp"
+            path = self.root / "tmp" / f"{self.locks.writer}.marker-{secrets.token_hex(8)}.tmp"
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(b"")
@@ -130,16 +126,18 @@ class Store:
             finally:
                 path.unlink(missing_ok=True)
 
-    def sees_sign(self, token: str) -> bool:
-        """Whether such a sign is in the folder."""
+    def has_marker(self, token: str) -> bool:
+        """Whether the file of :meth:`shared_marker` exists in the folder."""
         return (self.root / "tmp" / token).exists()
 
     @contextmanager
     def timeout_marker(self, task: str) -> Iterator[IO[str]]:
-        """A file that goes with the block, and outlives a process that ends in it; the null device where there is none.
+        """Yields an open file that is removed after the block but remains if the process dies in it.
+
+        It is the null device if the folder is not writable.
 
         Args:
-            task: What is done meanwhile, a trial or a task, as letters and digits.
+            task: The name of the task, as letters and digits.
         """
         path = self.root / "tmp" / f"{self.locks.writer}.time-{task}.tmp"
         with self.locks.writing():
@@ -155,77 +153,90 @@ class Store:
                     with suppress(OSError):
                         path.unlink(missing_ok=True)
 
-    def ended_at(self, task: str, *, surely: bool = False) -> list[bool]:
-        """For each process that ended at a task, and so left its note of time, whether it had noted anything.
+    def ended_attempts(self, task: str, *, certain: bool = False) -> list[bool]:
+        """Finds the processes that died during a task, by their timeout markers.
 
         Args:
             task: The task, as in :meth:`timeout_marker`.
-            surely: Whether one is known to have ended: it is waited for where it still ends, and where nothing tells
-                who lives, all who left a note are taken to have ended.
+            certain: Whether a process is known to have died. The method then waits up to 2 seconds for it to disappear,
+                and if the file system has no locks, it assumes that all processes with a marker have died.
+
+        Returns:
+            For each process that died, whether it had written to its marker because its time was up.
         """
-        until = time.monotonic() + (_ENDS_IN if surely else 0.0)
+        until = time.monotonic() + (_EXIT_SECONDS if certain else 0.0)
         while True:
-            notes = list((self.root / "tmp").glob(f"*.time-{task}.tmp"))
-            alive = [path for path in notes if not self._is_gone(path, unknown=surely)]
-            if not alive or len(alive) < len(notes) or time.monotonic() >= until:
+            markers = list((self.root / "tmp").glob(f"*.time-{task}.tmp"))
+            alive = [path for path in markers if not self._is_gone(path, unknown=certain)]
+            if not alive or len(alive) < len(markers) or time.monotonic() >= until:
                 break
             time.sleep(0.05)
-        found = []
-        for path in notes:
+        timed_out = []
+        for path in markers:
             with suppress(OSError):
                 if path not in alive:
-                    found.append(path.stat().st_size > 0)
-        return found
+                    timed_out.append(path.stat().st_size > 0)
+        return timed_out
 
-    def forget_ended(self, task: str) -> None:
-        """Removes the notes of processes that ended at a task."""
+    def forget_attempts(self, task: str) -> None:
+        """Removes the timeout markers of processes that died during a task."""
         for path in (self.root / "tmp").glob(f"*.time-{task}.tmp"):
             with suppress(OSError):
                 if self._is_gone(path, unknown=False):
                     path.unlink()
 
     def _is_gone(self, temporary: Path, *, unknown: bool) -> bool:
-        """Whether the writer of a temporary file has ended; what is not known is taken to be ``unknown``."""
+        """Whether the writer of a temporary file has ended; ``unknown`` is returned if the file system has no locks."""
         gone = self.locks.writer_is_gone(temporary.name.partition(".")[0])
         return unknown if gone is None else gone
 
     def read_record(self, kind: str, key: str, *, arrays: bool = False) -> dict[str, Any] | None:
-        """A JSON entry's record, or None where there is none that checks out.
+        """Reads the record of a JSON entry.
 
         Args:
             kind: ``cells``, ``clean`` or ``networks``.
-            key: The digest of its material.
-            arrays: Whether its long lists of numbers come as arrays, which takes a fraction of the time.
+            key: The digest of the key inputs.
+            arrays: Whether to return long lists of numbers as NumPy arrays, which is much faster.
+
+        Returns:
+            The record, or None if there is no entry or it is damaged.
         """
         try:
-            content = _content(f"{self.root}/{kind}/{key[:2]}/{key}.json")
+            content = read_file(f"{self.root}/{kind}/{key[:2]}/{key}.json")
         except FileNotFoundError:
             return None
         except OSError:
             return self._corrupt(self._path(kind, key, ".json"))
         try:
-            record = _checked(content, key)
+            record = verified_record(content, key)
             if record is not None:
                 return unpack(record, arrays=arrays)
-        except (ValueError, TypeError, KeyError, AttributeError):  # it is no such JSON
+        except (ValueError, TypeError, KeyError, AttributeError):  # not the JSON of an entry
             pass
         return self._corrupt(self._path(kind, key, ".json"))
 
     def read_key_inputs(self, kind: str, key: str) -> dict[str, Any] | None:
-        """What a JSON entry's key is the digest of, or None where there is no such entry."""
+        """Reads the inputs of which a JSON entry's key is the digest; None if there is no such entry."""
         envelope = self._read_json(self._path(kind, key, ".json"))
         key_inputs = None if envelope is None else envelope.get("material")
         return key_inputs if isinstance(key_inputs, dict) and digest_of(key_inputs) == key else None
 
     def write_record(self, kind: str, key_inputs: Mapping[str, Any], record: Mapping[str, Any]) -> None:
-        """Writes a JSON entry under the digest of its material; long lists of numbers are packed."""
+        """Writes a JSON entry under the digest of its key inputs; long lists of numbers are packed."""
         packed = pack(record)
         envelope = {"sha256": digest_of(packed), "material": key_inputs, "record": packed}
         self._write(self._path(kind, digest_of(key_inputs), ".json"), canonical_json(envelope))
 
     def read_tensors(self, key: str, part: Part | None = None) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-        """Adversarial images of a chunk, or of a part of it, with their record, or None where none check out."""
-        path = self._tensors(key, part)
+        """Reads the adversarial images of a chunk, or of a part of it, and their record.
+
+        Returns:
+            Tensors by name, images as float32; and the record. None if there is no entry or it is damaged.
+        """
+        from safetensors import SafetensorError, safe_open
+        from torch import uint8
+
+        path = self._tensors_path(key, part)
         try:
             with safe_open(path, framework="pt") as file:
                 header = json.loads((file.metadata() or {})["advbench"])
@@ -235,12 +246,12 @@ class Store:
         except (SafetensorError, OSError, KeyError, ValueError):
             self._corrupt(path)
             return None
-        record, told = header.get("record"), header.get("part")
-        whole = digest_of(header.get("material")) == key and (told or None) == (part and list(part))
-        if not whole or header.get("sha256") != _tensors_digest(tensors, record):
+        record, stored_part = header.get("record"), header.get("part")
+        valid = digest_of(header.get("material")) == key and (stored_part or None) == (part and list(part))
+        if not valid or header.get("sha256") != tensors_digest(tensors, record):
             self._corrupt(path)
             return None
-        if _IMAGES in tensors and tensors[_IMAGES].dtype == torch.uint8:
+        if _IMAGES in tensors and tensors[_IMAGES].dtype == uint8:
             tensors[_IMAGES] = as_floats(tensors[_IMAGES])
         return tensors, record
 
@@ -251,13 +262,16 @@ class Store:
         record: Mapping[str, Any],
         part: Part | None = None,
     ) -> None:
-        """Writes adversarial images, float32, under the digest of their material; as 8 bits where these hold them."""
+        """Writes adversarial images, float32, under the digest of their key inputs; as 8 bits if that is exact."""
+        from safetensors import SafetensorError
+        from safetensors.torch import save_file
+
         levels = as_bytes(tensors[_IMAGES])
         kept = dict(tensors) if levels is None else {**tensors, _IMAGES: levels}
-        header: dict[str, Any] = {"sha256": _tensors_digest(kept, record), "material": key_inputs, "record": record}
+        header: dict[str, Any] = {"sha256": tensors_digest(kept, record), "material": key_inputs, "record": record}
         if part is not None:
             header["part"] = list(part)
-        path = self._tensors(digest_of(key_inputs), part)
+        path = self._tensors_path(digest_of(key_inputs), part)
         try:
             with self.locks.writing(), replace_atomically(path, temporary=self._temporary()) as temporary:
                 save_file(kept, temporary, metadata={"advbench": canonical_json(header).decode()})
@@ -265,14 +279,14 @@ class Store:
             raise self._unwritable(error) from error
 
     def remove_parts(self, key: str) -> None:
-        """Removes the parts of a chunk, which is whole now."""
+        """Removes the parts of a finished chunk."""
         for path in (self.root / "adversarial" / key[:2]).glob(f"{key}.*-*.safetensors"):
             with suppress(OSError):
                 path.unlink()
 
     def read_manifest(self, run: str) -> dict[str, Any] | None:
-        """A run's manifest, or None where there is none that checks out."""
-        path = self._manifest(run)
+        """Reads the manifest of a run; None if there is none or it is damaged."""
+        path = self._manifest_path(run)
         envelope = self._read_json(path)
         if envelope is None:
             return None
@@ -286,28 +300,28 @@ class Store:
         return manifest if manifest["run"] == run else self._corrupt(path)
 
     def write_manifest(self, run: str, manifest: Mapping[str, Any]) -> None:
-        """Writes a run's manifest."""
+        """Writes the manifest of a run."""
         packed = {**manifest, "cells": to_columns(manifest["cells"])}
         envelope = {"sha256": digest_of(packed), "manifest": packed}
-        # In the order in which boards show things, and without indentation, which takes json's slow path.
-        self._write(self._manifest(run), json.dumps(envelope, separators=(",", ":")).encode())
+        # Keys keep the order in which boards show them. Indentation would use the slow encoder of json.
+        self._write(self._manifest_path(run), json.dumps(envelope, separators=(",", ":")).encode())
 
     def runs(self) -> Iterator[str]:
-        """Ids of the runs in the store, the one last written first."""
+        """Ids of the runs in the store, the last written first."""
         manifests = sorted((self.root / "runs").glob("*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
         return (manifest.stem for manifest in manifests if _RUN.fullmatch(manifest.stem))
 
     def _path(self, kind: str, key: str, suffix: str) -> Path:
         return self.root / kind / key[:2] / f"{key}{suffix}"
 
-    def _tensors(self, key: str, part: Part | None) -> Path:
+    def _tensors_path(self, key: str, part: Part | None) -> Path:
         return self._path("adversarial", key, f".{part[0]}-{part[1]}.safetensors" if part else ".safetensors")
 
     def _temporary(self) -> Path:
-        """With what names of temporary files begin, so that others see whether their writer lives."""
+        """Prefix of temporary files, which contains the writer's id so that others see whether it is running."""
         return self.root / "tmp" / f"{self.locks.writer}."
 
-    def _manifest(self, run: str) -> Path:
+    def _manifest_path(self, run: str) -> Path:
         return self.root / "runs" / f"{run}.json"
 
     def _read_json(self, path: Path) -> dict[str, Any] | None:
@@ -320,7 +334,7 @@ class Store:
         return envelope if isinstance(envelope, dict) else self._corrupt(path)
 
     def _corrupt(self, path: Path) -> dict[str, Any] | None:
-        """Warns of a damaged entry, which counts as a miss."""
+        """Warns about a damaged entry, which counts as missing."""
         _log.warning("%s is damaged and is not used", path)
         return None
 
@@ -334,53 +348,3 @@ class Store:
     def _unwritable(self, error: Exception) -> StoreError:
         reason = getattr(error, "strerror", None) or str(error)
         return StoreError(f"store {self.root} cannot be written: {reason}; choose another with --store DIR")
-
-
-def _checked(content: bytes, key: str) -> dict[str, Any] | None:
-    """The record of an entry, or None where the entry is not what was written under the key.
-
-    What was written is the one JSON text of the entry, so that the digests are those of its bytes as they stand, and
-    nothing is parsed before it has been found to be what was written.
-    """
-    told = content[-len(_TAIL) - 66 :]
-    if not content.startswith(_HEAD) or not told.startswith(_TAIL) or not told.endswith(b'"}'):
-        return None
-    start = len(_HEAD)
-    while (end := content.find(_MIDDLE, start)) >= 0:  # what looks like the end of the material may be a part of it
-        if hashlib.sha256(content[len(_HEAD) : end]).hexdigest() == key:
-            text = content[end + len(_MIDDLE) : -len(told)]
-            return _parsed(text) if hashlib.sha256(text).hexdigest().encode() == told[len(_TAIL) : -2] else None
-        start = end + 1
-    return None
-
-
-def _parsed(text: bytes) -> dict[str, Any] | None:
-    """A record of this JSON text, or None where it is that of something else."""
-    written = text.decode()
-    record, end = _DECODER.raw_decode(written)
-    return record if isinstance(record, dict) and end == len(written) else None
-
-
-def _content(path: str) -> bytes:
-    """A whole file; of a hundred thousand small ones, objects of paths and files would take seconds.
-
-    Raises:
-        OSError: It is not there, or cannot be read.
-    """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-    try:
-        content = os.read(descriptor, _PIECE)
-        while piece := os.read(descriptor, _PIECE):
-            content += piece
-    finally:
-        os.close(descriptor)
-    return content
-
-
-def _tensors_digest(tensors: Mapping[str, torch.Tensor], record: Any) -> str:
-    sha = hashlib.sha256(canonical_json(record))
-    for name in sorted(tensors):
-        array = tensors[name].contiguous().numpy()
-        sha.update(f"{name}{array.dtype}{array.shape}".encode())
-        sha.update(array.data)
-    return sha.hexdigest()

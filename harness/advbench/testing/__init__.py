@@ -1,4 +1,4 @@
-"""The conformance kit: holds a component to the contract that the harness relies upon.
+"""The conformance kit: checks that a component keeps the contract that the harness relies on.
 
 A plugin's test in one line::
 
@@ -7,12 +7,13 @@ A plugin's test in one line::
     def test_it_keeps_the_contract():
         assert_conforms(MyDefense())
 
-``advbench check NAME`` does the same on the command line.
+``advbench check NAME`` runs the same checks on the command line.
 """
 
 from __future__ import annotations
 
 from advbench.testing.finding import Finding
 from advbench.testing.kit import assert_conforms, check, resolve_all
+from advbench.testing.suites import check_suite
 
-__all__ = ["Finding", "assert_conforms", "check", "resolve_all"]
+__all__ = ["Finding", "assert_conforms", "check", "check_suite", "resolve_all"]

@@ -1,4 +1,4 @@
-"""What all components have to keep, whatever their kind."""
+"""Contract rules of all kinds of components."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import torch
 
 from advbench.api import Component
 from advbench.specs import full_spec, parse_chain
-from advbench.testing.finding import NotAsked, Rule, expect, origin
+from advbench.testing.finding import Rule, RuleSkipped, contract_of, expect
 
 __all__ = ["common_rules", "cuda"]
 
 
 def common_rules(component: Component) -> Iterator[Rule]:
-    """Parameters that round-trip, no change after construction, pickling, a description."""
-    where = origin(component, "")
+    """Yields the rules on specs, immutability, pickling and descriptions."""
+    where = contract_of(component, "")
 
     def round_trip() -> None:
         text = full_spec(component)
         term = parse_chain(text)[0]
         again = type(component).from_text({key: values[0] for key, values in term.items})
-        expect(again == component, f"the spec {text!r} to give the component back", f"{again!r}")
+        expect(again == component, f"the spec {text!r} to restore the component", f"{again!r}")
 
     def frozen() -> None:
         for field in fields(component):
@@ -38,22 +38,22 @@ def common_rules(component: Component) -> Iterator[Rule]:
         expect(again == component, "pickling to give an equal component", f"{again!r}")
 
     def described() -> None:
-        expect(bool(type(component).summary()), "a docstring, whose first line lists show", "none")
+        expect(bool(type(component).summary()), "a docstring, whose first line is shown in lists", "none")
         for parameter in type(component).parameters({}):
             expect(bool(parameter.help), f"help for the parameter {parameter.name}, by param(…, help=…)", "none")
 
-    yield Rule("parameters round-trip", where, round_trip, "a spec that gives the component back")
+    yield Rule("parameters round-trip", where, round_trip, "a spec that restores the component")
     yield Rule("frozen", where, frozen)
-    yield Rule("picklable", where, picklable, "a component that pickle takes, for worker processes")
+    yield Rule("picklable", where, picklable, "a component that can be pickled, for worker processes")
     yield Rule("described", where, described)
 
 
 def cuda() -> torch.device:
-    """A CUDA device.
+    """Returns a CUDA device.
 
     Raises:
-        NotAsked: There is none.
+        RuleSkipped: There is none.
     """
     if not torch.cuda.is_available():
-        raise NotAsked("torch sees no CUDA device here")
+        raise RuleSkipped("torch finds no CUDA device")
     return torch.device("cuda")

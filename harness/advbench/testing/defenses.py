@@ -1,4 +1,4 @@
-"""The contract of defenses."""
+"""Contract rules of defenses."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from advbench.api import Defense, SampleRandom
 from advbench.contracts.defenses import RANGE_SLACK, check_defended
 from advbench.contracts.images import check_form, check_unchanged
 from advbench.testing.common import common_rules, cuda
-from advbench.testing.finding import NotAsked, Rule, expect, origin
-from advbench.testing.fixtures import SHAPES, global_generators_untouched, images_of
+from advbench.testing.finding import Rule, RuleSkipped, contract_of, expect
+from advbench.testing.fixtures import SHAPES, example_images, forbid_global_generators
 
 __all__ = ["defense_rules"]
 
-_NEAR = 1e-5
-"""How far rounding may carry a pixel."""
+_TOLERANCE = 1e-5
+"""Allowed difference of a pixel due to rounding."""
 
 
 def defense_rules(defense: Defense) -> Iterator[Rule]:
-    """Shape, type, range, inputs, randomness, batches, gradients, device."""
-    apply, approximation = origin(defense, "apply"), origin(defense, "approximation")
-    shapes = [shape for shape in SHAPES if not defense.misfit(shape)]
+    """Yields the rules on shape, dtype, range, inputs, randomness, batches, gradients and devices."""
+    apply, approximation = contract_of(defense, "apply"), contract_of(defense, "approximation")
+    shapes = [shape for shape in SHAPES if not defense.incompatibility(shape)]
     trial = _Trial(defense, shapes)
-    form = "float32 images of the shape and device that were given, finite"
+    form = "finite float32 images of the input's shape and device"
     yield Rule("images of the same form", apply, trial.form, form)
-    yield Rule("pixels stay near [0, 1]", apply, trial.range)
+    yield Rule("pixels in about [0, 1]", apply, trial.range)
     yield Rule("inputs unchanged", apply, trial.unchanged, "images that are not changed in place")
-    yield Rule("same random numbers, same images", apply, trial.repeats)
-    yield Rule("stochastic declared truthfully", origin(defense, "stochastic"), trial.declares_randomness)
-    yield Rule("random numbers from rng alone", apply, trial.own_randomness)
+    yield Rule("same random numbers, same images", apply, trial.reproducible)
+    yield Rule("stochastic declared correctly", contract_of(defense, "stochastic"), trial.declares_randomness)
+    yield Rule("random numbers from rng alone", apply, trial.no_global_randomness)
     yield Rule("independent of its batch", apply, trial.batches)
-    yield Rule("identity declared truthfully", origin(defense, "identity"), trial.declares_identity)
-    yield Rule("gradients are finite", approximation, trial.gradients, "finite gradients through the stand-in")
-    yield Rule("digest of the weights", origin(defense, "weights_digest"), trial.digest, "a SHA-256, or None")
+    yield Rule("identity declared correctly", contract_of(defense, "identity"), trial.declares_identity)
+    yield Rule("gradients are finite", approximation, trial.gradients, "finite gradients of apply or approximation")
+    yield Rule("digest of the weights", contract_of(defense, "weights_digest"), trial.digest, "a SHA-256, or None")
     yield Rule("on CUDA", apply, trial.on_cuda, form)
     yield from common_rules(defense)
 
@@ -46,11 +46,11 @@ class _Trial:
         self.defense = defense
         self.shapes = shapes
 
-    def batches_of(self) -> Iterator[torch.Tensor]:
+    def example_batches(self) -> Iterator[torch.Tensor]:
         if not self.shapes:
-            raise NotAsked(f"it takes none of the shapes {', '.join(map(str, SHAPES))}")
+            raise RuleSkipped(f"it accepts none of the shapes {', '.join(map(str, SHAPES))}")
         for shape in self.shapes:
-            yield images_of(shape)
+            yield example_images(shape)
 
     def apply(self, images: torch.Tensor, ids: Sequence[int], purpose: str = "check") -> torch.Tensor:
         given = images.clone()
@@ -58,12 +58,12 @@ class _Trial:
         return check_defended(self.defense.name, images, returned)
 
     def form(self) -> None:
-        for images in self.batches_of():
+        for images in self.example_batches():
             for count in (1, 2, len(images)):
                 self.apply(images[:count], range(count))
 
     def range(self) -> None:
-        for images in self.batches_of():
+        for images in self.example_batches():
             defended = self.apply(images, range(len(images)))
             low, high = float(defended.min()), float(defended.max())
             expect(
@@ -73,72 +73,82 @@ class _Trial:
             )
 
     def unchanged(self) -> None:
-        for images in self.batches_of():
+        for images in self.example_batches():
             given = images.clone()
             self.defense.apply(given, SampleRandom(0, "check", range(len(images)), images.device))
             check_unchanged(f"defense {self.defense.name!r}", "images", images, given)
 
-    def repeats(self) -> None:
-        for images in self.batches_of():
+    def reproducible(self) -> None:
+        for images in self.example_batches():
             first, second = (self.apply(images, range(len(images))) for _ in range(2))
             expect(torch.equal(first, second), "equal images from equal streams", _difference(first, second))
 
     def declares_randomness(self) -> None:
-        moved = False
-        for images in self.batches_of():
+        differs = False
+        for images in self.example_batches():
             first, second = (self.apply(images, range(len(images)), purpose) for purpose in ("check", "check again"))
-            moved |= not torch.equal(first, second)
+            differs |= not torch.equal(first, second)
         if self.defense.stochastic:
-            expect(moved, "stochastic is False, or other streams give other images", "stochastic is True, equal images")
+            expect(
+                differs,
+                "stochastic is False, or images that differ between streams",
+                "stochastic is True, equal images",
+            )
         else:
             expect(
-                not moved, "stochastic is True, so that attacks average over it", "stochastic is False, other images"
+                not differs,
+                "stochastic is True, so that attacks average over it",
+                "stochastic is False, different images",
             )
 
-    def own_randomness(self) -> None:
-        for images in self.batches_of():
-            with global_generators_untouched():
+    def no_global_randomness(self) -> None:
+        for images in self.example_batches():
+            with forbid_global_generators():
                 self.apply(images, range(len(images)))
 
     def batches(self) -> None:
-        for images in self.batches_of():
+        for images in self.example_batches():
             ids = list(range(len(images)))
             together = self.apply(images, ids)
             alone = torch.cat([self.apply(images[i : i + 1], [i]) for i in ids])
-            turned = self.apply(images.flip(0), ids[::-1]).flip(0)
-            for other, how in ((alone, "by itself"), (turned, "in another order")):
-                far = float((together - other).abs().max())
-                expect(far <= _NEAR, f"an image {how} to come out as in the batch", f"a difference of {far:g}")
+            reversed_order = self.apply(images.flip(0), ids[::-1]).flip(0)
+            for second, condition in ((alone, "by itself"), (reversed_order, "in another order")):
+                difference = float((together - second).abs().max())
+                expect(
+                    difference <= _TOLERANCE,
+                    f"an image {condition} to have the same result as in the batch",
+                    f"a difference of {difference:g}",
+                )
 
     def declares_identity(self) -> None:
         if not self.defense.identity:
             return
-        for images in self.batches_of():
+        for images in self.example_batches():
             defended = self.apply(images, range(len(images)))
             expect(torch.equal(images, defended), "identity is False", f"True, and {_difference(images, defended)}")
 
     def gradients(self) -> None:
-        for images in self.batches_of():
+        for images in self.example_batches():
             points = images.clone().requires_grad_()
-            stand_in = self.defense.apply if self.defense.differentiable else self.defense.approximation
+            differentiable = self.defense.apply if self.defense.differentiable else self.defense.approximation
             with torch.enable_grad():
-                made = stand_in(points, SampleRandom(0, "check", range(len(images)), images.device))
-                check_form(f"the stand-in of defense {self.defense.name!r}", images, made)
-                (gradient,) = torch.autograd.grad(made.square().sum(), points, allow_unused=True)
-            expect(gradient is not None, "a gradient at the images", "the stand-in does not depend on them")
+                defended = differentiable(points, SampleRandom(0, "check", range(len(images)), images.device))
+                check_form(f"the gradient of defense {self.defense.name!r}", images, defended)
+                (gradient,) = torch.autograd.grad(defended.square().sum(), points, allow_unused=True)
+            expect(gradient is not None, "a gradient at the images", "the result does not depend on them")
             expect(bool(torch.isfinite(gradient).all()), "finite gradients", "NaN or infinite ones")
             expect(bool(gradient.any()), "a gradient that is not zero throughout", "zero for every image")
 
     def digest(self) -> None:
         first, second = (self.defense.weights_digest() for _ in range(2))
         expect(first is None or (isinstance(first, str) and len(first) >= 32), "a SHA-256, or None", repr(first))
-        expect(first == second, "the same digest at every call", "another at the second")
+        expect(first == second, "the same digest at every call", "a different one at the second")
 
     def on_cuda(self) -> None:
         device = cuda()
-        for images in self.batches_of():
+        for images in self.example_batches():
             self.apply(images.to(device), range(len(images)))
 
 
-def _difference(one: torch.Tensor, other: torch.Tensor) -> str:
-    return f"pixels that differ by up to {float((one - other).abs().max()):.3g}"
+def _difference(first: torch.Tensor, second: torch.Tensor) -> str:
+    return f"pixels that differ by up to {float((first - second).abs().max()):.3g}"

@@ -1,4 +1,4 @@
-"""What the conformance kit finds of a component."""
+"""Rules of contracts, and the findings of checking them."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Callable, Iterator
 
 from advbench.api import Component
 from advbench.errors import ContractError, describe
-from advbench.process.state import process_kept
-from advbench.process.stdout import stdout_kept
+from advbench.process.state import isolated_process
+from advbench.process.stdout import stdout_to_stderr
 
-__all__ = ["Broken", "Finding", "Rule", "examine", "expect"]
+__all__ = ["Finding", "Rule", "RuleSkipped", "RuleViolated", "contract_of", "examine", "expect"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One rule held against a component.
+    """The result of checking one rule on a component.
 
     Attributes:
         rule: The rule, in a few words.
-        passed: Whether the component keeps it; None where it could not be asked, for the reason in ``seen``.
-        expected: What the contract asks for; empty where the rule is kept.
-        seen: What was seen instead; empty where the rule is kept.
-        contract: Where the contract is written.
+        passed: Whether the component keeps the rule; None if it could not be checked, for the reason in ``seen``.
+        expected: What the contract requires; empty if the rule is kept.
+        seen: What was observed instead; empty if the rule is kept.
+        contract: The API method that documents the rule.
     """
 
     rule: str
@@ -39,8 +39,8 @@ class Finding:
         return f"FAIL  {self.rule}: expected {self.expected}; seen: {self.seen} (contract: {self.contract})"
 
 
-class Broken(Exception):  # noqa: N818  it says what a component did, not that the kit failed
-    """A rule is broken: what was expected, and what was seen."""
+class RuleViolated(Exception):  # noqa: N818  it reports on a component, not an error of the kit
+    """A component violates a rule."""
 
     def __init__(self, expected: str, seen: str) -> None:
         super().__init__(f"expected {expected}; seen: {seen}")
@@ -48,19 +48,19 @@ class Broken(Exception):  # noqa: N818  it says what a component did, not that t
         self.seen = seen
 
 
-class NotAsked(Exception):  # noqa: N818
-    """A rule cannot be asked here, for this reason."""
+class RuleSkipped(Exception):  # noqa: N818
+    """A rule cannot be checked here; the message gives the reason."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """One part of a contract.
+    """One rule of a contract.
 
     Attributes:
         name: The rule, in a few words.
-        contract: Where it is written.
-        check: Raises :class:`Broken` or what the harness's own checks raise.
-        expected: What the contract asks for, where ``check`` lets the harness's own checks, or the component, raise.
+        contract: The API method that documents the rule.
+        check: Raises :class:`RuleViolated`, or any exception of the harness's own checks.
+        expected: What the contract requires, if ``check`` relies on exceptions of the harness or the component.
     """
 
     name: str
@@ -70,22 +70,22 @@ class Rule:
 
 
 def expect(holds: bool, expected: str, seen: str) -> None:
-    """Raises :class:`Broken` unless it holds."""
+    """Raises :class:`RuleViolated` unless ``holds``."""
     if not holds:
-        raise Broken(expected, seen)
+        raise RuleViolated(expected, seen)
 
 
 def examine(rules: Iterator[Rule]) -> Iterator[Finding]:
-    """Holds each rule against its component; whatever the component raises breaks the rule."""
+    """Checks each rule; any exception of the component violates the rule."""
     for rule in rules:
         try:
-            with stdout_kept(), process_kept() as process:
+            with stdout_to_stderr(), isolated_process() as process:
                 rule.check()
-                changed = process.put_back()
-            expect(not changed, "the settings of the process to stay", f"it changed {' and '.join(changed)}")
-        except NotAsked as reason:  # noqa: PERF203  some dozen rules
+                changed = process.restore()
+            expect(not changed, "unchanged settings of the process", f"it changed {' and '.join(changed)}")
+        except RuleSkipped as reason:  # noqa: PERF203  some dozen rules
             yield Finding(rule.name, None, seen=str(reason))
-        except Broken as broken:
+        except RuleViolated as broken:
             yield Finding(rule.name, False, broken.expected, broken.seen, rule.contract)
         except ContractError as error:
             yield Finding(rule.name, False, rule.expected, str(error), rule.contract)
@@ -97,8 +97,8 @@ def examine(rules: Iterator[Rule]) -> Iterator[Finding]:
             yield Finding(rule.name, True)
 
 
-def origin(component: Component, method: str) -> str:
-    """Where the contract of a component's method is written."""
+def contract_of(component: Component, method: str) -> str:
+    """Returns the API method that documents the contract of a component's method."""
     kinds = [base for base in type(component).__mro__ if base.__module__.startswith("advbench.api.")]
     base = next((kind for kind in kinds if method in vars(kind)), kinds[0])
     return f"advbench.api.{base.__name__}.{method}" if method else f"advbench.api.{base.__name__}"

@@ -1,4 +1,4 @@
-"""What components are tried on: images, and small classifiers of which everything is known."""
+"""Images, and small classifiers with known properties, to test components on."""
 
 from __future__ import annotations
 
@@ -12,17 +12,25 @@ import torch
 from advbench.api import Norm
 from advbench.testing.finding import expect
 
-__all__ = ["CLASSES", "SHAPES", "Linear", "Unfoolable", "global_generators_untouched", "greyish_images", "images_of"]
+__all__ = [
+    "CLASSES",
+    "SHAPES",
+    "ConstantClassifier",
+    "Linear",
+    "example_images",
+    "forbid_global_generators",
+    "near_grey_images",
+]
 
 CLASSES = 10
-"""Of the classifiers here."""
+"""Number of classes of the classifiers here."""
 
 SHAPES = ((1, 28, 28), (3, 32, 32))
-"""MNIST's and CIFAR-10's; what does not take the one is tried on the other."""
+"""Image shapes of MNIST and CIFAR-10; components that do not accept one are tested on the other."""
 
 
-def images_of(shape: tuple[int, int, int], count: int = 6) -> torch.Tensor:
-    """Smooth random images, one of noise, one black and one white: float32 in [0, 1], whole steps of 1/255."""
+def example_images(shape: tuple[int, int, int], count: int = 6) -> torch.Tensor:
+    """Returns smooth random images, one of noise, one black and one white: float32 in [0, 1], multiples of 1/255."""
     generator = torch.Generator().manual_seed(5)
     coarse = torch.rand(count, shape[0], 4, 4, generator=generator)
     images = torch.nn.functional.interpolate(coarse, shape[1:], mode="bilinear", align_corners=False)
@@ -32,11 +40,11 @@ def images_of(shape: tuple[int, int, int], count: int = 6) -> torch.Tensor:
 
 
 class Linear(torch.nn.Module):
-    """A linear classifier with random weights, of which every distance to a boundary is known.
+    """A linear classifier with random weights, for which distances to boundaries are known.
 
     Args:
-        shape: Of the images.
-        classes: How many logits.
+        shape: Shape of the images.
+        classes: Number of logits.
     """
 
     def __init__(self, shape: tuple[int, int, int], classes: int = CLASSES) -> None:
@@ -46,12 +54,12 @@ class Linear(torch.nn.Module):
         self.weights = torch.nn.Parameter(weights, requires_grad=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits, shape (batch, classes); all are 0 for a grey image."""
+        """Returns logits, shape (batch, classes); all are 0 for a uniformly grey image."""
         logits: torch.Tensor = (images.flatten(1) - 0.5) @ self.weights.T
         return logits
 
     def distances(self, images: torch.Tensor, norm: Norm) -> torch.Tensor:
-        """How far each image is from the nearest boundary, where clipping does not matter; shape (batch,)."""
+        """Returns each image's distance to the nearest boundary, ignoring clipping; shape (batch,)."""
         logits = self(images)
         label = logits.argmax(dim=1)
         gaps = logits.gather(1, label[:, None]) - logits
@@ -64,28 +72,28 @@ class Linear(torch.nn.Module):
         return nearest
 
 
-class Unfoolable(torch.nn.Module):
-    """Says the same of every image, whatever is done to it; its gradients are zero."""
+class ConstantClassifier(torch.nn.Module):
+    """Predicts the same class for every image; its gradients are zero."""
 
     logits: torch.Tensor
 
-    def __init__(self, answer: int, classes: int = CLASSES) -> None:
+    def __init__(self, predicted_class: int, classes: int = CLASSES) -> None:
         super().__init__()
-        self.register_buffer("logits", torch.nn.functional.one_hot(torch.tensor(answer), classes) * 4.0)
+        self.register_buffer("logits", torch.nn.functional.one_hot(torch.tensor(predicted_class), classes) * 4.0)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits, shape (batch, classes)."""
+        """Returns logits, shape (batch, classes)."""
         return self.logits + 0 * images.flatten(1).sum(dim=1, keepdim=True)
 
 
-def greyish_images(shape: tuple[int, int, int], count: int) -> torch.Tensor:
-    """Grey images with a little noise: near every boundary of :class:`Linear`, and far from black and white."""
+def near_grey_images(shape: tuple[int, int, int], count: int) -> torch.Tensor:
+    """Returns grey images with little noise: close to every boundary of :class:`Linear`, far from black and white."""
     return 0.5 + 0.02 * (torch.rand(count, *shape, generator=torch.Generator().manual_seed(5)) - 0.5)
 
 
 @contextlib.contextmanager
-def global_generators_untouched() -> Iterator[None]:
-    """Raises Broken when what happens inside draws from, or seeds, the generators that all code shares."""
+def forbid_global_generators() -> Iterator[None]:
+    """Raises RuleViolated if the code inside draws from or seeds a global random generator."""
     before = _states()
     yield
     for name, state in _states().items():

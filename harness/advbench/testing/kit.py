@@ -1,4 +1,4 @@
-"""Components held to the contracts that the harness relies upon."""
+"""Checks components against the contracts of their kinds."""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ from advbench.testing.models import model_rules
 
 __all__ = ["assert_conforms", "check", "resolve_all"]
 
-_WITH_CONTRACT = (Attack, Defense, Model, Dataset)
+_CHECKED_KINDS = (Attack, Defense, Model, Dataset)
 
 
 def check(
     component: Component | str, *, registry: Registry | None = None, sources: DataSources | None = None
 ) -> list[Finding]:
-    """Holds a component to its contract.
+    """Checks a component against its contract.
 
     Args:
-        component: An attack, defense, model or dataset; or its spec. Where components of several kinds have its name
-            and take its parameters, each of them is held to its contract, one after another.
-        registry: Where a spec is looked up, and a dataset for a model is found; without one, what is installed.
-        sources: Where datasets may look; without them, only what is bundled is at hand.
+        component: An attack, defense, model or dataset, or its spec. If components of several kinds match the spec, all
+            of them are checked.
+        registry: Registry to resolve specs and to find a dataset for a model; by default, that of installed plugins.
+        sources: Data sources of datasets; by default, bundled data only.
 
     Returns:
         A finding for each rule of the contract.
 
     Raises:
-        UsageError: The spec names nothing, or a kind that has no contract to check.
+        UsageError: The spec matches nothing, or a kind without a contract.
     """
     registry = discover() if registry is None else registry
-    sources = _nowhere() if sources is None else sources
+    sources = _no_sources() if sources is None else sources
     components = resolve_all(registry, component) if isinstance(component, str) else [component]
-    return [finding for one in components for finding in examine(_rules(one, registry, sources))]
+    return [finding for each in components for finding in examine(_rules(each, registry, sources))]
 
 
-def assert_conforms(component: Component | str, **more: Any) -> None:
-    """Raises AssertionError with every rule that a component breaks; a test in one line.
+def assert_conforms(component: Component | str, **options: Any) -> None:
+    """Raises AssertionError with every rule that a component violates; a test in one line.
 
     Args:
         component: As for :func:`check`.
-        **more: As for :func:`check`.
+        **options: As for :func:`check`.
     """
-    broken = [str(finding) for finding in check(component, **more) if finding.passed is False]
+    broken = [str(finding) for finding in check(component, **options) if finding.passed is False]
     name = component if isinstance(component, str) else component.name
     assert not broken, "\n".join([f"{name} breaks its contract:", *broken])
 
@@ -66,33 +66,33 @@ def _rules(component: Component, registry: Registry, sources: DataSources) -> It
     if isinstance(component, Model):
         data, classes = _data_for(component, registry, sources)
         return model_rules(component, data, classes)
-    raise UsageError(f"{component!r} is no attack, defense, model or dataset, and has no contract to check")
+    raise UsageError(f"{component!r} is no attack, defense, model or dataset; it has no contract to check")
 
 
 def resolve_all(registry: Registry, spec: str) -> list[Component]:
-    """The components of a spec, of whatever kind that has a contract, in the order of the kinds.
+    """Returns the components that match a spec, of all kinds with a contract, in the order of the kinds.
 
     Raises:
-        UsageError: Nothing that has a contract has that name, or none of that name takes these parameters.
+        UsageError: There is no component with a contract of this name, or none accepts these parameters.
     """
     components: list[Component] = []
     errors: list[UsageError] = []
     for registered in registry.find(spec.partition(":")[0]):
         try:
             components.append(resolve_one(registry, registered.kind, spec))
-        except UsageError as error:  # noqa: PERF203  one a kind
+        except UsageError as error:  # noqa: PERF203  one per kind
             errors.append(error)
-    checked: list[Component] = [component for component in components if isinstance(component, _WITH_CONTRACT)]
+    checkable: list[Component] = [component for component in components if isinstance(component, _CHECKED_KINDS)]
     if not components:
         raise errors[0]
-    if not checked:
-        _rules(components[0], registry, _nowhere())  # says that it has no contract
-    return checked
+    if not checkable:
+        _rules(components[0], registry, _no_sources())  # raises the error for a kind without a contract
+    return checkable
 
 
 def _data_for(model: Model, registry: Registry, sources: DataSources) -> tuple[LabelledImages | None, int | None]:
-    """Images of a dataset that the model is for, the largest that is at hand."""
-    found: list[tuple[LabelledImages, int]] = []
+    """Returns images and number of classes of the largest available dataset that fits the model."""
+    candidates: list[tuple[LabelledImages, int]] = []
     if model.image_shape is None:
         return None, model.num_classes
     for registered in registry.all("datasets"):
@@ -101,13 +101,13 @@ def _data_for(model: Model, registry: Registry, sources: DataSources) -> tuple[L
             continue
         dataset = kind()
         assert isinstance(dataset, Dataset)
-        fits = dataset.image_shape == model.image_shape and model.num_classes in (None, dataset.num_classes)
-        if fits and dataset.location(sources) is not None:
-            found.append((dataset.load(sources), dataset.num_classes))
-    return max(found, key=lambda one: len(one[0]), default=(None, model.num_classes))
+        compatible = dataset.image_shape == model.image_shape and model.num_classes in (None, dataset.num_classes)
+        if compatible and dataset.location(sources) is not None:
+            candidates.append((dataset.load(sources), dataset.num_classes))
+    return max(candidates, key=lambda candidate: len(candidate[0]), default=(None, model.num_classes))
 
 
-def _nowhere() -> DataSources:
+def _no_sources() -> DataSources:
     from pathlib import Path
 
     return DataSources(Path("/nonexistent"), download=False)

@@ -1,4 +1,4 @@
-"""The contract of models."""
+"""Contract rules of models."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ import torch
 from advbench.api import Float32Network, LabelledImages, Model, state_digest
 from advbench.contracts.models import check_logits
 from advbench.testing.common import common_rules, cuda
-from advbench.testing.finding import NotAsked, Rule, expect, origin
-from advbench.testing.fixtures import SHAPES, images_of
+from advbench.testing.finding import Rule, RuleSkipped, contract_of, expect
+from advbench.testing.fixtures import SHAPES, example_images
 
 __all__ = ["model_rules"]
 
-_NEAR = 1e-3
-"""By what share of the largest logit rounding may move one."""
+_TOLERANCE = 1e-3
+"""Allowed difference between logits due to rounding, as a share of the largest."""
 
 
 def model_rules(model: Model, data: LabelledImages | None, classes: int | None) -> Iterator[Rule]:
-    """Logits, class count, eval mode, gradients, normalisation, weights.
+    """Yields the rules on logits, number of classes, eval mode, gradients, normalisation and weights.
 
     Args:
         model: The model.
-        data: Images of a dataset that it is for, where one is at hand.
-        classes: How many classes that has.
+        data: Images of a dataset for the model, if available.
+        classes: Number of classes of that dataset.
     """
-    load = origin(model, "load")
+    load = contract_of(model, "load")
     trial = _Trial(model, data, classes)
-    yield Rule("load gives a network", load, trial.loads, "a torch.nn.Module")
-    yield Rule("logits of the right form", load, trial.logits, "finite logits of shape (batch, num_classes)")
-    yield Rule("the same in eval mode at every pass", load, trial.repeats)
+    yield Rule("load returns a network", load, trial.loads, "a torch.nn.Module")
+    yield Rule("form of the logits", load, trial.logits, "finite logits of shape (batch, num_classes)")
+    yield Rule("deterministic in eval mode", load, trial.reproducible)
     yield Rule("independent of its batch", load, trial.batches)
     yield Rule("inputs unchanged", load, trial.unchanged)
     yield Rule("gradients are finite", load, trial.gradients, "finite gradients at the images")
-    yield Rule("classifies its dataset, images being in [0, 1]", load, trial.accuracy)
+    yield Rule("classifies its dataset", load, trial.accuracy)
     yield Rule("the same weights at every load", load, trial.reloads)
-    yield Rule("digest of the weights", origin(model, "weights_digest"), trial.digest, "a SHA-256 of the weights")
+    yield Rule("digest of the weights", contract_of(model, "weights_digest"), trial.digest, "a SHA-256 of the weights")
     yield Rule("on CUDA", load, trial.on_cuda, "logits on the device of the images")
     yield from common_rules(model)
 
 
 class _Trial:
-    """A model on images that it takes."""
+    """Runs a model on images of its shape."""
 
     def __init__(self, model: Model, data: LabelledImages | None, classes: int | None) -> None:
         self.model = model
@@ -54,47 +54,56 @@ class _Trial:
 
     @functools.cached_property
     def network(self) -> torch.nn.Module:
-        return self._loaded()
+        return self._load_network()
 
     @functools.cached_property
     def images(self) -> torch.Tensor:
         if self.data is not None:
             return self.data.take(self.data.ids[:6].tolist())[0]
-        return images_of(self.model.image_shape or SHAPES[0])
+        return example_images(self.model.image_shape or SHAPES[0])
 
     @torch.no_grad()
-    def ask(self, images: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.network(images)
         return logits
 
     def loads(self) -> None:
-        self._loaded()
+        self._load_network()
 
     def logits(self) -> None:
         for count in (1, 2, len(self.images)):
-            answer = self.ask(self.images[:count])
-            classes = self.classes if self.classes is not None else int(answer.shape[-1])
-            check_logits(self.model.name, answer, count, classes)
+            logits = self.forward(self.images[:count])
+            classes = self.classes if self.classes is not None else int(logits.shape[-1])
+            check_logits(self.model.name, logits, count, classes)
 
-    def repeats(self) -> None:
-        first, second = (self.ask(self.images) for _ in range(2))
-        far = _apart(first, second)
-        expect(far <= _NEAR, "equal logits of equal images, as in eval mode", f"a difference of {far:.2g}, relatively")
-        expect(not any(part.training for part in self.network.modules()), "eval mode to stay", "training mode")
+    def reproducible(self) -> None:
+        first, second = (self.forward(self.images) for _ in range(2))
+        difference = _relative_difference(first, second)
+        expect(
+            difference <= _TOLERANCE,
+            "equal logits for equal images in eval mode",
+            f"a difference of {difference:.2g}, relatively",
+        )
+        expect(not any(part.training for part in self.network.modules()), "eval mode after a call", "training mode")
 
     def batches(self) -> None:
-        together = self.ask(self.images)
-        alone = torch.cat([self.ask(image[None]) for image in self.images])
-        far = _apart(together, alone)
-        expect(far <= _NEAR, "an image's logits to be the same in any batch", f"a difference of {far:.2g}, relatively")
+        together = self.forward(self.images)
+        alone = torch.cat([self.forward(image[None]) for image in self.images])
+        difference = _relative_difference(together, alone)
+        expect(
+            difference <= _TOLERANCE,
+            "the same logits for an image in any batch",
+            f"a difference of {difference:.2g}, relatively",
+        )
 
     def unchanged(self) -> None:
         given = self.images.clone()
         network = self.network.network if isinstance(self.network, Float32Network) else self.network
-        # The harness gives networks a copy. One that takes no float32 raises here and has changed nothing.
+        # The harness passes copies to networks. A network that does not accept float32 raises here, and has changed
+        # nothing.
         with torch.no_grad(), contextlib.suppress(RuntimeError):
             network(given)
-        expect(torch.equal(given, self.images), "images that are not changed in place", "changed ones")
+        expect(torch.equal(given, self.images), "images that are not changed in place", "changed images")
 
     def gradients(self) -> None:
         points = self.images.clone().requires_grad_()
@@ -108,31 +117,31 @@ class _Trial:
 
     def accuracy(self) -> None:
         if self.data is None or self.classes is None:
-            raise NotAsked("no dataset of its shape and classes is at hand")
+            raise RuleSkipped("no dataset of its shape and classes is available here")
         images, labels = self.data.take(self.data.ids[:: max(1, len(self.data) // 100)].tolist())
-        right = float((self.ask(images).argmax(dim=1) == labels).float().mean())
+        accuracy = float((self.forward(images).argmax(dim=1) == labels).float().mean())
         expect(
-            right >= 2 / self.classes,
+            accuracy >= 2 / self.classes,
             f"at least twice chance ({2 / self.classes:.0%}) on {len(images)} images in [0, 1], with the normalisation "
             "inside the model",
-            f"{right:.0%} right",
+            f"{accuracy:.0%} correct",
         )
 
     def reloads(self) -> None:
-        first, second = (state_digest(self._loaded()) for _ in range(2))
-        expect(first == second, "the same weights from every load()", "others from the second")
+        first, second = (state_digest(self._load_network()) for _ in range(2))
+        expect(first == second, "the same weights from every load()", "different ones from the second")
 
     def digest(self) -> None:
         first, second = (self.model.weights_digest() for _ in range(2))
         expect(isinstance(first, str) and len(first) >= 32, "a SHA-256", repr(first))
-        expect(first == second, "the same digest at every call", "another at the second")
+        expect(first == second, "the same digest at every call", "a different one at the second")
 
     def on_cuda(self) -> None:
         device = cuda()
-        answer: Any = self._loaded().to(device)(self.images.to(device))
-        expect(answer.device.type == "cuda", "logits on the device of the images", f"on {answer.device}")
+        logits: Any = self._load_network().to(device)(self.images.to(device))
+        expect(logits.device.type == "cuda", "logits on the device of the images", f"on {logits.device}")
 
-    def _loaded(self) -> torch.nn.Module:
+    def _load_network(self) -> torch.nn.Module:
         network: Any = self.model.load()
         expect(isinstance(network, torch.nn.Module), "a torch.nn.Module", f"a {type(network).__name__}")
         loaded: torch.nn.Module = network.eval()
@@ -141,5 +150,5 @@ class _Trial:
         return Float32Network(loaded, f"model {self.model.name!r}")
 
 
-def _apart(one: torch.Tensor, other: torch.Tensor) -> float:
-    return float((one - other).abs().max() / one.abs().max().clamp(min=torch.finfo(one.dtype).tiny))
+def _relative_difference(first: torch.Tensor, second: torch.Tensor) -> float:
+    return float((first - second).abs().max() / first.abs().max().clamp(min=torch.finfo(first.dtype).tiny))

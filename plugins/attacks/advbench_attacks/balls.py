@@ -1,4 +1,4 @@
-"""The ball around its clean image in which a budget attack moves each sample."""
+"""Lp balls around clean images, for attacks with a fixed budget."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from dataclasses import dataclass
 import torch
 
 from advbench.api import Norm, SampleRandom
-from advbench_attacks.input_gradients import each
-from advbench_attacks.minimal_steps import size, unit
+from advbench_attacks.norms import lp_norm, normalize_l2, per_image
 
 __all__ = ["Ball"]
 
 
 @dataclass(frozen=True)
 class Ball:
-    """All points within eps of an image, and within [0, 1].
+    """All points within eps of a clean image and within [0, 1].
 
     Attributes:
         norm: ``linf`` or ``l2``.
@@ -26,34 +25,37 @@ class Ball:
     eps: float
 
     def project(self, points: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        """Points brought back into the balls around these images, both of one shape.
+        """Projects points into the balls around these images, both of one shape.
 
-        In L2 they are first brought within eps, then clipped to [0, 1], which brings them no further from the image.
+        In L2, points are first scaled to within eps of the image and then clipped to [0, 1]; clipping never increases
+        the distance from the image.
         """
-        return self.at(points - images, images)
+        return self.perturb(points - images, images)
 
     def project_(self, points: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        """As :meth:`project`, but in L∞ in place, so that no memory is taken at a step."""
+        """Like :meth:`project`, but in place in L∞, so that a step allocates no memory."""
         if self.norm == "linf":
             return points.sub_(images).clamp_(-self.eps, self.eps).add_(images).clamp_(0, 1)  # rounds as Foolbox does
         return self.project(points, images)
 
-    def at(self, changes: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        """The images with these changes, brought back into the balls around them."""
+    def perturb(self, perturbations: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """Adds perturbations to the images and projects the results into the balls around them."""
         if self.norm == "linf":
-            changes = changes.clamp(-self.eps, self.eps)
+            perturbations = perturbations.clamp(-self.eps, self.eps)
         else:
-            tiny = torch.finfo(changes.dtype).tiny
-            changes = changes * each((self.eps / size(changes, "l2").clamp(min=tiny)).clamp(max=1))
-        return (images + changes).clamp(0, 1)
+            tiny = torch.finfo(perturbations.dtype).tiny
+            perturbations = perturbations * per_image(
+                (self.eps / lp_norm(perturbations, "l2").clamp(min=tiny)).clamp(max=1)
+            )
+        return (images + perturbations).clamp(0, 1)
 
-    def start(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
-        """Random points: in L∞ uniform in the ball, in L2 at distance eps in a uniform direction, clipped to [0, 1]."""
+    def random_start(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
+        """Draws points in the ball, clipped to [0, 1]: uniform in L∞, at distance eps in a random direction in L2."""
         shape = images.shape[1:]
         if self.norm == "linf":
-            return self.at(rng.uniform(*shape, low=-self.eps, high=self.eps).to(images), images)
-        return self.at(self.eps * unit(rng.normal(*shape).to(images)), images)
+            return self.perturb(rng.uniform(*shape, low=-self.eps, high=self.eps).to(images), images)
+        return self.perturb(self.eps * normalize_l2(rng.normal(*shape).to(images)), images)
 
-    def steepest(self, gradient: torch.Tensor) -> torch.Tensor:
-        """The step of size 1 along which a loss with this gradient rises most: its signs, or it at L2 norm 1."""
-        return gradient.sign() if self.norm == "linf" else unit(gradient)
+    def steepest_direction(self, gradient: torch.Tensor) -> torch.Tensor:
+        """Returns the direction of norm 1 of steepest ascent: the gradient's signs in L∞, the unit gradient in L2."""
+        return gradient.sign() if self.norm == "linf" else normalize_l2(gradient)

@@ -1,4 +1,4 @@
-"""The attacks that come with advbench."""
+"""Registers the attacks that are part of advbench."""
 
 from __future__ import annotations
 

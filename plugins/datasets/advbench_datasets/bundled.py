@@ -1,4 +1,4 @@
-"""What the datasets that come inside an installed package have in common."""
+"""Base class of datasets that are bundled with an installed package."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ __all__ = ["BundledDataset"]
 
 @dataclasses.dataclass(frozen=True)
 class BundledDataset(Dataset):
-    """Images that come with a package on which advbench depends; their sample ids run from 0.
+    """Images bundled with a dependency of advbench; sample ids count from 0.
 
     Attributes:
-        package: Its name, for import and for pip.
+        package: Name of the package, for import and pip.
         package_version: A version that is known to bundle the recorded images.
-        size: How many images.
+        size: Number of images.
         recorded_digest: SHA-256 of what :meth:`load` returns.
     """
 
@@ -37,20 +37,20 @@ class BundledDataset(Dataset):
 
     @abstractmethod
     def read(self, folder: Path) -> tuple[Array, Array]:
-        """Reads images, shape (n, channels, height, width), and labels out of the package's folder.
+        """Reads images, shape (n, channels, height, width), and labels from the package's folder.
 
-        May raise what reading a missing or damaged file raises.
+        May raise whatever reading a missing or damaged file raises.
         """
 
     def ids(self) -> Sequence[int]:
-        """The sample ids, in the package's order."""
+        """Returns the sample ids, in the package's order."""
         return range(self.size)
 
     def load(self, sources: DataSources) -> LabelledImages:
-        """Reads the images out of the installed package.
+        """Reads the images from the installed package.
 
         Raises:
-            DataError: The package is missing, or bundles something else.
+            DataError: The package is missing, or its images differ from the recorded ones.
         """
         del sources
         folder = self._folder()
@@ -73,17 +73,17 @@ class BundledDataset(Dataset):
         return data
 
     def digest(self, sources: DataSources) -> str:
-        """The recorded digest, to which :meth:`load` holds what it reads."""
+        """Returns the recorded digest, against which :meth:`load` checks the images."""
         del sources
         return self.recorded_digest
 
     def location(self, sources: DataSources) -> str | None:
-        """The installed package."""
+        """Returns the name of the package, or None if it is not installed."""
         del sources
         return f"bundled with {self.package}" if self._folder() else None
 
     def _folder(self) -> Path | None:
-        """Where the package lies, found without importing it."""
+        """Returns the package's folder, without importing the package."""
         spec = find_spec(self.package)
         folders = list(spec.submodule_search_locations or []) if spec else []
         return Path(folders[0]) if folders else None

@@ -29,7 +29,7 @@ DIGESTS: Mapping[str, str] = {
     "data_batch_5": "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
     "test_batch": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
 }
-"""SHA-256 of each batch's records, which is that of the file in the binary version."""
+"""SHA-256 of each batch's records, equal to that of the file of the binary version."""
 
 TRAIN = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5")
 TEST = ("test_batch",)
@@ -71,7 +71,7 @@ class Cifar10(DownloadableDataset):
     download_seconds = 1800
 
     def assemble(self, arrays: Arrays) -> tuple[Array, Array]:
-        """Parts the records into images and labels."""
+        """Splits the records into images and labels."""
         batches = list(arrays.values())
         images = np.concatenate([batch[:, 1:] for batch in batches])
         return images.reshape(-1, *self.image_shape), np.concatenate([batch[:, 0] for batch in batches])
@@ -79,7 +79,7 @@ class Cifar10(DownloadableDataset):
     def read_npm(self, package: NpmPackage) -> Arrays:
         """Decodes six sprites and two lists of labels."""
         pixels = {batch: decode_sprite(package.read(f"{batch}.png")) for batch in DIGESTS}
-        # Its author spells them so.
+        # The package spells the names like this.
         training = decode_labels(package.read("train_lables.json"))
         labels = {"test_batch": decode_labels(package.read("test_lables.json"))}
         for number, batch in enumerate(TRAIN):

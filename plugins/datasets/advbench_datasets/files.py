@@ -1,4 +1,4 @@
-"""The files in which a dataset is published, wherever they come from."""
+"""Published files of a dataset with their digests and decoders."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["UNDECODABLE", "Array", "Arrays", "PublishedFiles", "Unavailable"]
 Array: TypeAlias = npt.NDArray[np.uint8]
 
 Arrays: TypeAlias = Mapping[str, Array]
-"""Decoded files by their names."""
+"""Decoded files by name."""
 
 UNDECODABLE = (ValueError, OSError, EOFError, zlib.error)
-"""What decoding raises where a file is damaged or something else."""
+"""Exceptions of decoders for files that are damaged or of another kind."""
 
 
-class Unavailable(Exception):  # noqa: N818 - it says that the next source is to be tried, not that something is wrong
-    """A source does not have the files; the message names the source and says why."""
+class Unavailable(Exception):  # noqa: N818 - not an error: the next source is tried
+    """A source does not have the files; the message names the source and the reason."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,12 +34,11 @@ class PublishedFiles:
     """Files of known content, each of which decodes to one array.
 
     Attributes:
-        title: The dataset's name, for messages.
-        digests: By each file's name, without what may follow it: SHA-256 of the array's elements.
-        decoders: By what follows the name, the first preferred: how such a file is decoded. Each raises
-            one of ``UNDECODABLE`` where it cannot.
-        folders: Where the files may lie below the folder that is given; "." is that folder.
-        namesakes: What else uses the same file names, for the message; "" where nothing does.
+        title: Name of the dataset, for messages.
+        digests: SHA-256 of the array's elements by file name, without suffix.
+        decoders: Decoders by suffix, in order of preference; each may raise one of ``UNDECODABLE``.
+        folders: Folders that may contain the files, relative to a given folder; "." is that folder.
+        namesakes: Other datasets with the same file names, for messages; "" if there are none.
     """
 
     title: str
@@ -52,36 +51,36 @@ class PublishedFiles:
         """Finds these files, all in one folder.
 
         Raises:
-            Unavailable: Not all of them are there.
+            Unavailable: Some are missing.
         """
-        lacking = []
+        missing = []
         for folder in self.folders:
-            found = {name: self._find(root / folder, name) for name in names}
-            present = {name: path for name, path in found.items() if path}
-            if len(present) == len(found):
+            paths_or_none = {name: self._find(root / folder, name) for name in names}
+            present = {name: path for name, path in paths_or_none.items() if path}
+            if len(present) == len(paths_or_none):
                 return present
-            lacking.append([name for name in found if name not in present])
-        fewest = min(lacking, key=len)
-        raise Unavailable(f"{root} (no {', '.join(fewest)})")
+            missing.append([name for name in paths_or_none if name not in present])
+        fewest_missing = min(missing, key=len)
+        raise Unavailable(f"{root} (no {', '.join(fewest_missing)})")
 
     def read(self, paths: Mapping[str, Path]) -> Arrays:
-        """Reads and decodes the files that :meth:`locate` found, and holds them to their digests.
+        """Reads and decodes the files that :meth:`locate` returned, and checks their digests.
 
         Raises:
-            DataError: One is unreadable, damaged or something else; the message names it.
+            DataError: A file is unreadable, damaged or of other content; the message names it.
         """
-        return {name: self.verified(name, self._decode(name, path), path) for name, path in paths.items()}
+        return {name: self.verify(name, self._decode(name, path), path) for name, path in paths.items()}
 
-    def verified(self, name: str, array: Array, origin: object) -> Array:
-        """The array itself, once its content is known to be the recorded one.
+    def verify(self, name: str, array: Array, origin: object) -> Array:
+        """Returns the array if its content is the recorded one.
 
         Args:
-            name: Which file it was decoded from.
-            array: What was decoded.
-            origin: Where it came from, for the message.
+            name: Name of the file it was decoded from.
+            array: The decoded array.
+            origin: Its source, for the message.
 
         Raises:
-            DataError: It is something else.
+            DataError: The content is different.
         """
         if not self.is_recorded(name, array):
             hint = f" ({self.namesakes})" if self.namesakes else "; fetch it again"
@@ -89,7 +88,7 @@ class PublishedFiles:
         return array
 
     def is_recorded(self, name: str, array: Array) -> bool:
-        """Whether a decoded file holds what the published one holds."""
+        """Returns whether a decoded file has the published content."""
         return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest() == self.digests[name]
 
     def _find(self, folder: Path, name: str) -> Path | None:

@@ -1,4 +1,4 @@
-"""What the sets of 20 images that Foolbox bundles have in common."""
+"""Base class of the sets of 20 images that Foolbox bundles."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["Foolbox20"]
 
 @dataclasses.dataclass(frozen=True)
 class Foolbox20(BundledDataset):
-    """20 images, each a PNG named by dataset, number and label.
+    """20 images, each a PNG named by dataset, index and label.
 
     Attributes:
-        prefix: What the names of the files begin with.
+        prefix: Prefix of the file names.
     """
 
     prefix: ClassVar[str]

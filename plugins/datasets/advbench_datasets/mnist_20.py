@@ -11,7 +11,7 @@ __all__ = ["Mnist20"]
 
 @dataclasses.dataclass(frozen=True)
 class Mnist20(Foolbox20):
-    """The first 20 images of MNIST's test set, which come with Foolbox: for a first try, not for results."""
+    """The first 20 images of MNIST's test set, bundled with Foolbox: for a first try, not for results."""
 
     name = "mnist-20"
     source = "LeCun, Bottou, Bengio and Haffner 1998; bundled by Foolbox (Rauber et al. 2017)"

@@ -20,32 +20,36 @@ _PAIRS = (
     ("X", "y"), ("data", "labels"), ("data", "target"), ("data", "targets"), ("images", "targets"), ("images", "y"),
     ("x", "labels"), ("image", "label"), ("images", "target"), ("imgs", "labels"),
 )  # fmt: skip
-"""Under which keys images and labels usually are; the first pair that is there counts."""
+"""Usual keys of images and labels; the first pair that exists is used."""
 
-_NAMES = "class_names"
+_CLASS_NAMES_KEY = "class_names"
 
 
 @dataclasses.dataclass(frozen=True)
 class Npz(OwnImages):
     """Your own images as arrays: ``npz:path=FILE.npz``, as ``numpy.savez`` writes it.
 
-    Images are uint8, or floating-point in [0, 1], of shape (n, height, width), (n, channels, height, width) or
-    (n, height, width, channels) with 1 or 3 channels; numbers of other types are read where it is certain which is
-    white: booleans, whole numbers whose largest is 128 to 255, and uint16 whose largest is 32768 or more. Labels are
-    whole numbers from 0 of shape (n,) or (n, 1), or one-hot rows. An array class_names, of texts, names the classes.
+    Images are uint8, or floating-point in [0, 1], of shape (n, height, width), (n, channels, height, width) or (n,
+    height, width, channels), with 1 or 3 channels. Other dtypes are accepted if the white value is certain: booleans,
+    integers with a maximum of 128 to 255, and uint16 with a maximum of at least 32768. Labels are integers from 0, of
+    shape (n,) or (n, 1), or one-hot rows. An optional array class_names of strings names the classes.
     """
 
     name: ClassVar[str] = "npz"
 
-    path: str = param(help="the file")
+    path: str = param(help="path of the file")
     images: str | None = param(None, help="key of the images; none: a usual one, such as images, x_test, x or data")
     labels: str | None = param(None, help="key of the labels; none: a usual one, such as labels, y_test, y or target")
     classes: int | None = param(
-        None, min=2, help="how many classes; none: as many as class_names, or one more than the largest label"
+        None, min=2, help="number of classes; none: the length of class_names, or the largest label plus one"
     )
 
     def __post_init__(self) -> None:
-        """Checks that both keys are given, or neither."""
+        """Validates that both keys are given, or neither.
+
+        Raises:
+            ParameterError: Only one is given.
+        """
         super().__post_init__()
         if (self.images is None) != (self.labels is None):
             raise ParameterError("images and labels: give both keys, or neither")
@@ -54,7 +58,7 @@ class Npz(OwnImages):
         """Reads the arrays; nothing in the file is unpickled.
 
         Raises:
-            DataError: There is no such file, it is no such archive, or its arrays are not images and labels.
+            DataError: The file is missing or damaged, or its arrays are not images and labels.
         """
         path = Path(self.path).expanduser()
         try:
@@ -62,19 +66,21 @@ class Npz(OwnImages):
         except (OSError, ValueError) as error:
             raise DataError(f"{self.name}: path={self.path}: no such file") from error
         state = status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
-        found = _read(path, state, self.images, self.labels)
-        largest = int(found.images.labels.max())
+        contents = _read(path, state, self.images, self.labels)
+        largest = int(contents.images.labels.max())
         if self.classes is None:
-            return found
+            return contents
         if largest >= self.classes:
-            raise DataError(f"{self.name}: {path} has the label {largest}; with classes={self.classes} they end before")
-        names = found.class_names and found.class_names[: self.classes]  # shown by number beyond their end
-        return dataclasses.replace(found, num_classes=self.classes, class_names=names)
+            raise DataError(f"{self.name}: {path} has the label {largest}; classes={self.classes} is too small")
+        names = (
+            contents.class_names and contents.class_names[: self.classes]
+        )  # classes without a name are shown by number
+        return dataclasses.replace(contents, num_classes=self.classes, class_names=names)
 
 
 @functools.lru_cache(maxsize=2)
 def _read(path: Path, state: tuple[int, ...], images_key: str | None, labels_key: str | None) -> Contents:
-    """What is in the file, as long as it is what it was."""
+    """Reads the file; cached as long as it is unchanged."""
     del state
     with NpzArchive(path) as archive:
         images_key, labels_key = _keys(archive, images_key, labels_key)
@@ -89,31 +95,32 @@ def _read(path: Path, state: tuple[int, ...], images_key: str | None, labels_key
 
 
 def _keys(archive: NpzArchive, images_key: str | None, labels_key: str | None) -> tuple[str, str]:
-    there = archive.names
+    names = archive.names
     if images_key is not None and labels_key is not None:
         for key in (images_key, labels_key):
-            if key not in there:
-                archive.refuse(f"has no array {key!r}; it has {archive.listed()}")
+            if key not in names:
+                archive.fail(f"has no array {key!r}; it has {archive.format_names()}")
         return images_key, labels_key
-    found = [pair for pair in _PAIRS if pair[0] in there and pair[1] in there]
-    if not found:
-        archive.refuse(f"has the arrays {archive.listed()}; say which: images=KEY,labels=KEY")
-    return found[0]
+    pairs = [pair for pair in _PAIRS if pair[0] in names and pair[1] in names]
+    if not pairs:
+        archive.fail(f"has the arrays {archive.format_names()}; say which: images=KEY,labels=KEY")
+    return pairs[0]
 
 
 def _class_names(
     archive: NpzArchive, classes: int, keys: tuple[str, str]
 ) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
-    """The names of the classes, by their numbers, or why they are not shown: without them all else is as good."""
-    if _NAMES not in archive.names or _NAMES in keys:
+    """Returns the class names, or a note why they are not shown; they are optional."""
+    if _CLASS_NAMES_KEY not in archive.names or _CLASS_NAMES_KEY in keys:
         return None, ()
     try:
-        names = archive.read(_NAMES)
+        names = archive.read(_CLASS_NAMES_KEY)
     except DataError as error:
         return None, (f"{error}; classes are shown by their numbers",)
     if names.dtype.kind not in "US" or names.ndim != 1 or len(names) < max(classes, 2):
         problem = (
-            f"{_NAMES} of {names.dtype}, shape {names.shape}; expected a text for each of {max(classes, 2)} classes"
+            f"{_CLASS_NAMES_KEY} of {names.dtype}, shape {names.shape}; expected a text for each of {max(classes, 2)} "
+            "classes"
         )
         return None, (f"npz: {archive.path} has {problem}: they are shown by their numbers",)
     texts = (name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in names.tolist())

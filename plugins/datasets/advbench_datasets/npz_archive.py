@@ -1,4 +1,4 @@
-"""Arrays out of a NumPy archive, checked before memory is taken for them and without unpickling anything."""
+"""Reads arrays from a NumPy archive, without unpickling, and checks their size before allocating memory."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _UNREADABLE = (
     OSError, EOFError, KeyError, ValueError, SyntaxError, NotImplementedError, RuntimeError, OverflowError,
     zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError,
 )  # fmt: skip
-"""What reading a damaged archive raises."""
+"""Exceptions that reading a damaged archive raises."""
 
-_MOST_NAMES = 12
+_MAX_NAMES_SHOWN = 12
 
 
 class NpzArchive:
@@ -36,7 +36,7 @@ class NpzArchive:
         names: The keys of its members, in the order of the file.
 
     Raises:
-        DataError: It is no such file.
+        DataError: The file is damaged or of another kind.
     """
 
     def __init__(self, path: Path) -> None:
@@ -45,7 +45,7 @@ class NpzArchive:
             with path.open("rb") as file:
                 beginning = file.read(6)
             if beginning == b"\x93NUMPY" and path.stat().st_size > 10:
-                self.refuse("is a single array; save images and labels with numpy.savez(FILE, images=…, labels=…)")
+                self.fail("is a single array; save images and labels with numpy.savez(FILE, images=…, labels=…)")
             self._zip = zipfile.ZipFile(path)
         except _UNREADABLE as error:
             raise self._damaged(error) from error
@@ -58,61 +58,61 @@ class NpzArchive:
     def __exit__(self, *_: object) -> None:
         self._zip.close()
 
-    def listed(self) -> str:
-        """The keys for a message."""
-        shown = ", ".join(_printable(name) for name in self.names[:_MOST_NAMES])
-        more = len(self.names) - _MOST_NAMES
-        return f"{shown} and {more} more" if more > 0 else shown or "none"
+    def format_names(self) -> str:
+        """Returns the keys, formatted for a message."""
+        display_name = ", ".join(_printable(name) for name in self.names[:_MAX_NAMES_SHOWN])
+        remaining = len(self.names) - _MAX_NAMES_SHOWN
+        return f"{display_name} and {remaining} more" if remaining > 0 else display_name or "none"
 
     def read(self, name: str) -> npt.NDArray[Any]:
-        """One array.
+        """Reads one array.
 
         Raises:
-            DataError: The member is no array, pickled, damaged, or larger than the memory of this machine.
+            DataError: The member is not an array, is pickled or damaged, or exceeds the memory of this machine.
         """
         info = self._members[name]
-        shown = _printable(name)
+        display_name = _printable(name)
         if not info.filename.endswith(".npy"):
-            self.refuse(f"has a member {shown!r} that is no array; save arrays with numpy.savez")
+            self.fail(f"has a member {display_name!r} that is no array; save arrays with numpy.savez")
         try:
             with self._zip.open(info) as file:
-                self._check_header(file, info, shown)
+                self._check_header(file, info, display_name)
             with self._zip.open(info) as file:
                 array: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
         except MemoryError as error:
-            raise DataError(f"npz: {self.path}: the array {shown!r} does not fit into memory") from error
+            raise DataError(f"npz: {self.path}: the array {display_name!r} does not fit into memory") from error
         except _UNREADABLE as error:
-            raise self._damaged(f"the array {shown!r}: {error}") from error
+            raise self._damaged(f"the array {display_name!r}: {error}") from error
         return array
 
-    def _check_header(self, file: IO[bytes], info: zipfile.ZipInfo, shown: str) -> None:
-        """Refuses what must not or cannot be read, before memory is taken for it."""
+    def _check_header(self, file: IO[bytes], info: zipfile.ZipInfo, display_name: str) -> None:
+        """Rejects arrays that must not or cannot be read, before memory is allocated."""
         version = np.lib.format.read_magic(file)
         readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         reader = readers.get(version)
         if reader is None:
-            return  # a header that names fields; read_array says what is wrong with it
+            return  # a header with field names; read_array reports the error
         shape, _, dtype = reader(file)
         if dtype.hasobject:
-            self.refuse(
-                f"holds pickled objects, which could run code, as {shown!r}, so that nothing of them was read; save "
+            self.fail(
+                f"has the array {display_name!r} of pickled objects, which could run code and were not read; save "
                 "arrays of numbers"
             )
         size = dtype.itemsize
         for side in shape:
             size *= int(side)
-        held = info.file_size - file.tell()
-        if size != held:
-            raise ValueError(f"its header tells of {size:,} bytes, the archive holds {held:,}")
+        stored = info.file_size - file.tell()
+        if size != stored:
+            raise ValueError(f"its header says {size:,} bytes, the archive holds {stored:,}")
         memory = _memory()
         if memory is not None and size > memory:
-            self.refuse(
-                f"has an array {shown!r} of {size / 2**30:,.1f} GiB; this machine has {memory / 2**30:,.1f} GiB of "
-                "memory: save fewer images, or uint8"
+            self.fail(
+                f"has an array {display_name!r} of {size / 2**30:,.1f} GiB; this machine has {memory / 2**30:,.1f} GiB "
+                "of memory: save fewer images, or uint8"
             )
 
-    def refuse(self, what: str) -> NoReturn:
-        """Raises DataError that names the file."""
+    def fail(self, what: str) -> NoReturn:
+        """Raises a DataError that names the file."""
         raise DataError(f"npz: {self.path} {what}")
 
     def _damaged(self, error: object) -> DataError:
@@ -120,7 +120,7 @@ class NpzArchive:
 
 
 def _memory() -> int | None:
-    """Bytes of memory that the machine has; None where the system does not tell."""
+    """Returns the bytes of memory of this machine; None if the system does not report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):

@@ -1,4 +1,4 @@
-"""What datasets of the user's own have in common: all that they say is read from the user's files."""
+"""Base class of datasets in files of the user's."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["Contents", "OwnImages"]
 
 @dataclasses.dataclass(frozen=True)
 class Contents:
-    """What the files hold.
+    """The content of the user's files.
 
     Attributes:
         images: The images.
-        num_classes: How many classes there are.
-        class_names: Their names, or None.
-        notes: What the user should know of how the files were read, a sentence each.
+        num_classes: Number of classes.
+        class_names: Class names, or None.
+        notes: Messages about how the files were read, one sentence each.
     """
 
     images: LabelledImages
@@ -31,11 +31,11 @@ class Contents:
 
 @dataclasses.dataclass(frozen=True)
 class OwnImages(Dataset):
-    """Images that the user's files hold; sample ids count them from 0."""
+    """Images in files of the user's; sample ids count from 0."""
 
     @abstractmethod
     def read(self) -> Contents:
-        """What the files hold; asked often, so that it remembers what it has read.
+        """Returns the content of the files; called often, so implementations should cache it.
 
         Raises:
             DataError: The files cannot be used.
@@ -43,35 +43,35 @@ class OwnImages(Dataset):
 
     @property
     def image_shape(self) -> tuple[int, int, int]:  # type: ignore[override]
-        """(channels, height, width) of the images that are there."""
+        """(channels, height, width) of the images."""
         channels, height, width = self.read().images.images.shape[1:]
         return channels, height, width
 
     @property
     def num_classes(self) -> int:  # type: ignore[override]
-        """How many classes there are."""
+        """The number of classes."""
         return self.read().num_classes
 
     @property
     def class_names(self) -> tuple[str, ...] | None:  # type: ignore[override]
-        """The names of the classes, or None."""
+        """The class names, or None."""
         return self.read().class_names
 
     def notes(self) -> tuple[str, ...]:
-        """What the user should know of how the files were read."""
+        """Returns messages about how the files were read."""
         return self.read().notes
 
     def ids(self) -> Sequence[int]:
-        """The sample ids."""
+        """Returns the sample ids."""
         return range(len(self.read().images))
 
     def load(self, sources: DataSources) -> LabelledImages:
-        """The images."""
+        """Returns the images."""
         del sources
         return self.read().images
 
     def digest(self, sources: DataSources) -> str:
-        """SHA-256 over the images and the number of classes, which files beside the images may fix."""
+        """Returns the SHA-256 over the images and the number of classes, which other files may define."""
         del sources
         contents = self.read()
         return hashlib.sha256(f"{contents.num_classes} {contents.images.digest()}".encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Registers the built-in datasets."""
+"""Registers the datasets that are part of advbench."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ from advbench_datasets.npz import Npz
 
 @hookimpl
 def register_datasets(register: Callable[[type[Dataset]], None]) -> None:
-    """Registers every dataset of this package."""
+    """Registers the datasets of this package."""
     for dataset in (Mnist, Mnist5k, Mnist20, Cifar10, Cifar10First20, ImageFolder, Npz):
         register(dataset)

@@ -1,4 +1,4 @@
-"""Blocks of a batch in threads of their own, each computing alone."""
+"""Runs a function on blocks of a batch, one thread per block."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import TypeVar
 
 import torch
 
-__all__ = ["over_blocks"]
+__all__ = ["map_in_threads"]
 
 Block = TypeVar("Block")
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 
-def over_blocks(function: Callable[[Block], Made], blocks: Sequence[Block]) -> list[Made]:
-    """What a function makes of each block, in their order; several at a time.
+def map_in_threads(function: Callable[[Block], Result], blocks: Sequence[Block]) -> list[Result]:
+    """Applies a function to each block, several at a time, and returns the results in order.
 
-    As many threads work as torch is given, and each of torch's operations then has one. Operations too small to be
-    shared well, which would spend their time on waking and waiting, so have whole processors.
+    The number of threads is that of torch, and each torch operation inside uses one. Operations too small to be split
+    well would spend their time on synchronisation; this way, each has a processor of its own.
     """
     count = torch.get_num_threads()
     if count == 1 or len(blocks) == 1:
@@ -27,4 +27,4 @@ def over_blocks(function: Callable[[Block], Made], blocks: Sequence[Block]) -> l
         with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as threads:
             return list(threads.map(function, blocks))
     finally:
-        torch.set_num_threads(count)  # a part of the setting is the whole process's
+        torch.set_num_threads(count)  # part of this setting is global to the process

@@ -18,24 +18,24 @@ __all__ = ["GaussianBlur"]
 
 @dataclass(frozen=True)
 class GaussianBlur(Defense):
-    """Blurs each channel with a Gaussian, with edge pixels repeated outwards.
+    """Blurs each channel with a Gaussian kernel; pixels at the edge are repeated outwards.
 
-    The kernel is cut off at four standard deviations and normalised to sum 1, as in
+    The kernel is truncated at four standard deviations and normalised to sum 1, as in
     ``scipy.ndimage.gaussian_filter(mode="nearest")``.
 
     Args:
-        sigma: Standard deviation in pixels, in both directions; 0 leaves the image as it is.
-        sigma_x: Standard deviation along the rows (horizontally) in pixels; None takes ``sigma``.
-        sigma_y: Standard deviation along the columns (vertically) in pixels; None takes ``sigma``.
+        sigma: Standard deviation in pixels, in both directions; 0 returns the image unchanged.
+        sigma_x: Standard deviation along the rows (horizontally) in pixels; None for ``sigma``.
+        sigma_y: Standard deviation along the columns (vertically) in pixels; None for ``sigma``.
     """
 
     name = "gaussian"
     self_contained = True
     differentiable = True
     source = "Xu, Evans and Qi 2018, Feature Squeezing, section III.B (local smoothing)"
-    sigma: float = param(0.5, min=0, max=1000, help="standard deviation in pixels; 0 does not blur")
-    sigma_x: float | None = param(None, min=0, max=1000, help="horizontal standard deviation; none takes sigma")
-    sigma_y: float | None = param(None, min=0, max=1000, help="vertical standard deviation; none takes sigma")
+    sigma: float = param(0.5, min=0, max=1000, help="standard deviation in pixels; 0 for no blur")
+    sigma_x: float | None = param(None, min=0, max=1000, help="horizontal standard deviation; none: sigma")
+    sigma_y: float | None = param(None, min=0, max=1000, help="vertical standard deviation; none: sigma")
 
     def apply(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
         """Returns the blurred images."""
@@ -46,10 +46,10 @@ class GaussianBlur(Defense):
 
 
 def _blur(images: torch.Tensor, sigma: float, axis: int) -> torch.Tensor:
-    """Convolves along one axis: sum over j of k_j x[i + j].
+    """Convolves along one axis: Σⱼ kⱼ x[i + j].
 
-    It is a sum of shifted images rather than a library's convolution, which may round its inputs to ten bits
-    (TF32) on a GPU and sum in another order for another batch.
+    This sums shifted images instead of calling a library's convolution, which may round its inputs to ten bits (TF32)
+    on a GPU, and sum in another order for another batch size.
     """
     size = images.shape[axis]
     kernel = _kernel(sigma, size)
@@ -65,9 +65,9 @@ def _blur(images: torch.Tensor, sigma: float, axis: int) -> torch.Tensor:
 
 
 def _kernel(sigma: float, size: int) -> list[float]:
-    """The weights k_j of the shifts j from -r to r, where r is below the image's size.
+    """Returns the weights k_j for shifts j from -r to r, where r is below the image's size.
 
-    Shifts by ``size - 1`` and by more all read the same pixel, that at the edge, so they share one weight.
+    All shifts by at least ``size - 1`` read the same pixel at the edge, so their weights are added up.
     """
     radius = int(4 * sigma + 0.5)
     if radius == 0:
@@ -75,8 +75,8 @@ def _kernel(sigma: float, size: int) -> list[float]:
     shifts = range(-radius, radius + 1)
     weights = [math.exp(-(j**2) / (2 * sigma**2)) for j in shifts]
     total = math.fsum(weights)
-    reach = min(radius, size - 1)
-    kernel = [0.0] * (2 * reach + 1)
+    max_shift = min(radius, size - 1)
+    kernel = [0.0] * (2 * max_shift + 1)
     for j, weight in zip(shifts, weights, strict=True):
-        kernel[max(-reach, min(j, reach)) + reach] += weight / total
+        kernel[max(-max_shift, min(j, max_shift)) + max_shift] += weight / total
     return kernel

@@ -9,7 +9,7 @@ import torch
 
 from advbench.api import ContractError, Defense, param
 from advbench_defenses.jpeg_gradient import differentiable_jpeg
-from advbench_defenses.jpeg_mosaic import recompressed
+from advbench_defenses.jpeg_mosaic import recompress
 
 if TYPE_CHECKING:
     from advbench.api import SampleRandom
@@ -19,14 +19,14 @@ __all__ = ["JpegCompression"]
 
 @dataclass(frozen=True)
 class JpegCompression(Defense):
-    """Compresses each image as a JPEG file and decodes it again, with Pillow.
+    """Compresses each image as a JPEG file and decodes it, with Pillow.
 
-    The image is rounded to 8 bits first. One channel is written as a grey JPEG (Pillow's mode L), three as
-    RGB; for the latter the chroma subsampling is Pillow's default, which is 4:2:0 at every quality. A batch goes
-    through the codec together, with the same result to the bit.
+    The image is first rounded to 8 bits. One channel is written as greyscale (Pillow's mode L), three as RGB with
+    Pillow's default chroma subsampling, which is 4:2:0 at every quality. A batch is coded together, with results equal
+    to the bit.
 
     Args:
-        quality: JPEG quality from 1 to 100; 100 compresses least, and is still not lossless.
+        quality: JPEG quality from 1 to 100; 100 compresses least, but is not lossless.
     """
 
     name = "jpeg"
@@ -37,11 +37,11 @@ class JpegCompression(Defense):
     )
     depends_on = ("pillow",)
     quality: int = param(
-        75, min=1, max=100, help="JPEG quality; 100 is the lightest compression (chroma subsampling 4:2:0 throughout)"
+        75, min=1, max=100, help="JPEG quality; 100 is the lightest compression (chroma subsampling is always 4:2:0)"
     )
 
     def approximation(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
-        """JPEG in torch, with a rounding that has a slope; see :func:`differentiable_jpeg`."""
+        """Returns JPEG in torch with a differentiable rounding; see :func:`differentiable_jpeg`."""
         del rng
         return differentiable_jpeg(images, self.quality)
 
@@ -56,5 +56,5 @@ class JpegCompression(Defense):
         if channels not in (1, 3):
             raise ContractError(f"jpeg takes images of 1 or 3 channels, not {channels}")
         pixels = (images.detach().cpu() * 255).round_().clamp_(0, 255).to(torch.uint8).numpy()
-        decoded = torch.from_numpy(recompressed(pixels, self.quality))
+        decoded = torch.from_numpy(recompress(pixels, self.quality))
         return decoded.to(images.device).to(torch.float32).div_(255)

@@ -1,4 +1,4 @@
-"""JPEG with a gradient: compression and decompression in torch, with a rounding that has a slope."""
+"""Differentiable JPEG: compression and decompression in torch, with a differentiable rounding."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ _CHROMA = (
     (47, 66, 99, 99, 99, 99, 99, 99),
     *((99,) * 8,) * 4,
 )
-"""The quantisation tables of ITU-T T.81, annex K.1, for quality 50."""
+"""Quantisation tables of ITU-T T.81, annex K.1, for quality 50."""
 
 _TO_YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 _TO_RGB = ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0))
-"""JFIF 1.02's conversion, without the offset of 128."""
+"""Colour conversion of JFIF 1.02, without the offset of 128."""
 
 
 def differentiable_jpeg(images: torch.Tensor, quality: int) -> torch.Tensor:
-    """What JPEG compression makes of images, nearly, and with a gradient.
+    """Approximates JPEG compression with a useful gradient.
 
-    Colour conversion, 4:2:0 subsampling, the blocks' cosine transform and the quantisation tables are JPEG's own
-    (libjpeg's scaling by quality). Rounding of a coefficient c is replaced by ⌊c⌉ + d³ + 0.3 d, with d = c − ⌊c⌉: the
-    cube, Shin and Song's, has its slope where a coefficient is about to change; the last term keeps one for the many
-    that are near 0, without which attacks on digits get nowhere.
+    Colour conversion, 4:2:0 subsampling, the discrete cosine transform of blocks and the quantisation tables are those
+    of JPEG, scaled by quality as in libjpeg. The rounding of a coefficient c is replaced by ⌊c⌉ + d³ + 0.3 d, with d =
+    c − ⌊c⌉. The cube, by Shin and Song, has its slope where a coefficient is about to change. The linear term keeps a
+    slope for the many coefficients near 0; without it, attacks on MNIST make no progress.
 
     Args:
         images: Shape (batch, 1 or 3, height, width), in [0, 1].
@@ -61,8 +61,8 @@ def differentiable_jpeg(images: torch.Tensor, quality: int) -> torch.Tensor:
     planes = torch.einsum("ij,bjhw->bihw", levels.new_tensor(_TO_YCBCR), levels)
     luma = _compress(planes[:, :1] - 128, _table(_LUMA, quality)) + 128
     height, width = images.shape[2:]
-    even = functional.pad(planes[:, 1:], (0, width % 2, 0, height % 2), mode="replicate")
-    chroma = _compress(functional.avg_pool2d(even, 2), _table(_CHROMA, quality))
+    even_chroma = functional.pad(planes[:, 1:], (0, width % 2, 0, height % 2), mode="replicate")
+    chroma = _compress(functional.avg_pool2d(even_chroma, 2), _table(_CHROMA, quality))
     chroma = functional.interpolate(chroma, scale_factor=2.0, mode="bilinear", align_corners=False)[
         :, :, :height, :width
     ]
@@ -71,33 +71,33 @@ def differentiable_jpeg(images: torch.Tensor, quality: int) -> torch.Tensor:
 
 
 def _compress(planes: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
-    """Quantises the cosine transform of each block of 8×8 values and transforms it back."""
+    """Quantises the cosine transform of each 8×8 block and transforms it back."""
     batch, channels, height, width = planes.shape
-    below, beside = -height % _BLOCK, -width % _BLOCK
-    padded = functional.pad(planes, (0, beside, 0, below), mode="replicate")
+    pad_bottom, pad_right = -height % _BLOCK, -width % _BLOCK
+    padded = functional.pad(planes, (0, pad_right, 0, pad_bottom), mode="replicate")
     rows, columns = padded.shape[2] // _BLOCK, padded.shape[3] // _BLOCK
     blocks = padded.reshape(batch, channels, rows, _BLOCK, columns, _BLOCK).transpose(3, 4)
     cosines, table = _cosines().to(planes), table.to(planes)
     scaled = cosines @ blocks @ cosines.T / table
-    nearest = scaled.detach().round()
-    restored = cosines.T @ ((nearest + _softened(scaled - nearest)) * table) @ cosines
+    rounded = scaled.detach().round()
+    restored = cosines.T @ ((rounded + _soft_rounding_error(scaled - rounded)) * table) @ cosines
     return restored.transpose(3, 4).reshape(padded.shape)[:, :, :height, :width]
 
 
-def _softened(rest: torch.Tensor) -> torch.Tensor:
-    """What stands for the rest that rounding takes away."""
-    return rest**3 + _SLOPE * rest
+def _soft_rounding_error(error: torch.Tensor) -> torch.Tensor:
+    """Returns the differentiable replacement of the rounding error."""
+    return error**3 + _SLOPE * error
 
 
 def _table(base: tuple[tuple[int, ...], ...], quality: int) -> torch.Tensor:
-    """A quantisation table at a quality, as libjpeg scales it."""
+    """Returns a quantisation table at a quality, scaled as in libjpeg."""
     scale = 5000 // quality if quality < 50 else 200 - 2 * quality
     return ((torch.tensor(base) * scale + 50) // 100).clamp(1, 255)
 
 
 @functools.cache
 def _cosines() -> torch.Tensor:
-    """The orthonormal cosine transform of 8 values, shape (8, 8)."""
+    """Returns the orthonormal cosine transform of 8 values, shape (8, 8)."""
     matrix = torch.empty(_BLOCK, _BLOCK, dtype=torch.float64)
     for k in range(_BLOCK):
         for i in range(_BLOCK):

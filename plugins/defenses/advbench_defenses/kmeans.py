@@ -13,7 +13,7 @@ import torch
 
 from advbench.api import Defense, param
 from advbench_defenses.lloyd import quantise
-from advbench_defenses.seeding import candidates
+from advbench_defenses.seeding import candidates_per_centroid
 
 if TYPE_CHECKING:
     from advbench.api import SampleRandom
@@ -23,18 +23,18 @@ __all__ = ["KMeansQuantisation"]
 
 @dataclass(frozen=True)
 class KMeansQuantisation(Defense):
-    """Replaces each pixel by the centroid of its cluster, from k-means over the image's own colours.
+    """Replaces each pixel by the centroid of its cluster, by k-means over the image's own colours.
 
-    A pixel is a point with one coordinate a channel; each image is clustered by itself, with Lloyd's algorithm
-    from one start: centroids drawn far from one another, as in scikit-learn by default (greedy k-means++). An image
-    with no more distinct colours than there are clusters is returned as it is.
+    A pixel is a point with one coordinate per channel. Each image is clustered separately by Lloyd's algorithm, from
+    one start: greedy k-means++, as in scikit-learn by default. An image with at most as many distinct colours as
+    clusters is returned unchanged.
 
-    With ``engine=scikit-learn`` scikit-learn clusters the images one by one, from other random starts.
+    With ``engine=scikit-learn``, scikit-learn clusters the images one by one, from other random starts.
 
     Args:
-        clusters: Most colours that an image keeps.
-        iterations: Most iterations of Lloyd's algorithm; it ends earlier when no pixel changes its cluster.
-        engine: Whose implementation runs.
+        clusters: Maximum number of colours per image.
+        iterations: Maximum iterations of Lloyd's algorithm; it ends earlier once no pixel changes its cluster.
+        engine: Implementation to run.
     """
 
     name = "kmeans"
@@ -44,42 +44,42 @@ class KMeansQuantisation(Defense):
         "Vassilvitskii 2007, k-means++: The Advantages of Careful Seeding (the start)"
     )
     depends_on = ("scikit-learn",)
-    clusters: int = param(16, min=1, help="colours that an image keeps")
-    iterations: int = param(100, min=1, help="most iterations of Lloyd's algorithm")
-    engine: str = param("native", choices=("native", "scikit-learn"), help="whose implementation runs")
+    clusters: int = param(16, min=1, help="number of colours per image")
+    iterations: int = param(100, min=1, help="maximum iterations of Lloyd's algorithm")
+    engine: str = param("native", choices=("native", "scikit-learn"), help="implementation to run")
 
     @property
     def stochastic(self) -> bool:
-        """Always: the initial centroids are drawn."""
+        """True: the initial centroids are random."""
         return True
 
     def apply(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
-        """Returns images of at most ``clusters`` colours each."""
+        """Returns images with at most ``clusters`` colours each."""
         if self.engine == "native":
             points = images.detach().flatten(2).transpose(1, 2)
-            draws = rng.uniform(self.clusters, candidates(self.clusters))
-            found = quantise(points, draws, self.iterations)
-            return found.transpose(1, 2).reshape(images.shape).contiguous()
-        return self._one_by_one(images, rng)
+            draws = rng.uniform(self.clusters, candidates_per_centroid(self.clusters))
+            quantised = quantise(points, draws, self.iterations)
+            return quantised.transpose(1, 2).reshape(images.shape).contiguous()
+        return self._apply_scikit_learn(images, rng)
 
-    def _one_by_one(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
-        """The images, each clustered by scikit-learn.
+    def _apply_scikit_learn(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
+        """Clusters each image with scikit-learn.
 
-        What is clustered are the image's distinct colours, each weighted by the number of its pixels: the same
-        objective as on the pixels, and quicker.
+        The image's distinct colours are clustered, each weighted by its number of pixels: the same objective as on all
+        pixels, but faster.
         """
         from sklearn import config_context  # type: ignore[attr-defined]
         from sklearn.exceptions import ConvergenceWarning
 
         pixels = images.detach().permute(0, 2, 3, 1).cpu().numpy()
         quantised = np.empty_like(pixels)
-        # An image is too little work for several threads, whose synchronising takes longer than the clustering.
+        # One image is too little work for several threads: synchronising them takes longer than the clustering.
         with (
             _thread_pools().limit(limits=1),
             config_context(assume_finite=True, skip_parameter_validation=True),
             warnings.catch_warnings(),
         ):
-            # Colours that are distinct but nearer than rounding errors may share a centroid: fewer clusters, no harm.
+            # Colours that differ by less than rounding errors may share a centroid; having fewer clusters does no harm.
             warnings.simplefilter("ignore", ConvergenceWarning)
             for i, seed in enumerate(rng.seeds()):
                 points = pixels[i].reshape(-1, pixels.shape[-1])
@@ -87,10 +87,10 @@ class KMeansQuantisation(Defense):
         return torch.from_numpy(quantised).permute(0, 3, 1, 2).contiguous().to(images.device)
 
     def _quantise(self, points: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.float32]:
-        """The pixels of one image, shape (pixels, channels), each replaced by its centroid."""
+        """Replaces the pixels of one image, shape (pixels, channels), by their centroids."""
         from sklearn.cluster import KMeans
 
-        colours, colour_of = _distinct(points)
+        colours, colour_of = _unique_rows(points)
         if len(colours) <= self.clusters:
             return points
         kmeans = KMeans(  # type: ignore[no-untyped-call]
@@ -108,8 +108,8 @@ class KMeansQuantisation(Defense):
         return centroids[kmeans.labels_][colour_of]
 
 
-def _distinct(points: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.intp]]:
-    """The distinct rows, and for each row its position among them; several times as quick as ``np.unique``."""
+def _unique_rows(points: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.intp]]:
+    """Returns the distinct rows, and each row's index among them; several times faster than ``np.unique``."""
     order = np.lexsort(points.T)
     ordered = points[order]
     differs = np.concatenate(([True], (ordered[1:] != ordered[:-1]).any(axis=1)))
@@ -120,8 +120,8 @@ def _distinct(points: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32],
 
 @functools.cache
 def _thread_pools() -> Any:
-    """The OpenMP and BLAS libraries that are loaded; finding them takes longer than clustering an image."""
-    import sklearn.cluster  # noqa: F401  # loads the libraries that are to be found
+    """Returns the loaded OpenMP and BLAS libraries; finding them takes longer than clustering an image."""
+    import sklearn.cluster  # noqa: F401  # loads these libraries
     from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
     return ThreadpoolController()

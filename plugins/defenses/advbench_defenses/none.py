@@ -17,7 +17,7 @@ __all__ = ["NoDefense"]
 
 @dataclass(frozen=True)
 class NoDefense(Defense):
-    """Leaves the images as they are: the undefended baseline."""
+    """The undefended baseline: returns the images unchanged."""
 
     name = "none"
     self_contained = True

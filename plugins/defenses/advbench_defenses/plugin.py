@@ -1,4 +1,4 @@
-"""Registers advbench's own defenses."""
+"""Registers the defenses that are part of advbench."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["register_defenses"]
 
 @hookimpl
 def register_defenses(register: Callable[[type[Defense]], None]) -> None:
-    """Registers them all."""
+    """Registers the defenses of this package."""
     register(NoDefense)
     register(JpegCompression)
     register(GaussianBlur)

@@ -1,4 +1,4 @@
-"""The masked, isotropic split Bregman solver for total variation, on many images at once."""
+"""Split Bregman solver for masked, isotropic total variation, on many images at a time."""
 
 from __future__ import annotations
 
@@ -9,62 +9,63 @@ import numpy.typing as npt
 
 __all__ = ["Floats", "Mask", "solve"]
 
-_WORTH_LEAVING = 0.75
-"""Finished images leave when no more than this share is unfinished: to leave costs a quarter of an iteration."""
+_COMPACTION_SHARE = 0.75
+"""Finished images are removed once at most this share is unfinished; the removal costs a quarter of an iteration."""
 
-_TOGETHER = 25_000
-"""How many values are shrunk together, about."""
+_VALUES_PER_BLOCK = 25_000
+"""Approximate number of values in one block of the shrinkage step."""
 
 Floats: TypeAlias = "npt.NDArray[np.float64]"
 Mask: TypeAlias = "npt.NDArray[np.bool_]"
 
 
 def solve(f: Floats, kept: Mask, *, mu: float, iterations: int, sweeps: int, tolerance: float) -> Floats:
-    """Minimises total variation plus mu/2 times the squared distance from what is kept of the images.
+    """Minimises total variation plus mu/2 times the squared distance from the kept values of the images.
 
-    Every channel of an image is solved by itself, by Goldstein and Osher's split Bregman method (2009, section 4,
-    isotropic): each outer iteration takes Gauss-Seidel sweeps in row-by-row order, then shrinks the gradient
-    variables d and updates the Bregman variables b once.
+    Every channel is solved separately by Goldstein and Osher's split Bregman method (2009, section 4, isotropic). Each
+    outer iteration takes Gauss-Seidel sweeps in row-by-row order, then shrinks the gradient variables d and updates the
+    Bregman variables b once.
 
     Args:
-        f: Images, shape (batch, channels, height, width); 0 where they are not kept.
-        kept: Which values are, of the same shape.
+        f: Images, shape (batch, channels, height, width); 0 where a value is not kept.
+        kept: Mask of kept values, of the same shape.
         mu: Weight of the distance.
-        iterations: Most outer iterations.
-        sweeps: Gauss-Seidel sweeps in each.
-        tolerance: An image is finished when an outer iteration changes it by no more than this root mean square.
+        iterations: Maximum number of outer iterations.
+        sweeps: Gauss-Seidel sweeps per outer iteration.
+        tolerance: An image is finished once an outer iteration changes it by at most this root mean square.
 
     Returns:
         The restored images, of the same shape.
     """
     batch, channels, height, width = f.shape
     planes = f.reshape(-1, height, width).transpose(1, 2, 0).copy()
-    mask = kept.reshape(-1, height, width).transpose(1, 2, 0).copy()  # what is made of it lies as it does
+    # A copy, since arrays derived from the mask take over its memory layout.
+    mask = kept.reshape(-1, height, width).transpose(1, 2, 0).copy()
     solver = _Solver(planes, mask, mu)
     restored = np.empty_like(f)
     active = np.arange(batch)
     unfinished = np.ones(batch, dtype=bool)
     for _ in range(iterations):
         squares = solver.iterate(sweeps)
-        ended = unfinished & (np.sqrt(squares.reshape(-1, channels).sum(axis=1) / f[0].size) <= tolerance)
-        if not ended.any():
+        converged = unfinished & (np.sqrt(squares.reshape(-1, channels).sum(axis=1) / f[0].size) <= tolerance)
+        if not converged.any():
             continue
-        restored[active[ended]] = solver.solution(np.repeat(ended, channels)).reshape(-1, *f.shape[1:])
-        unfinished &= ~ended
+        restored[active[converged]] = solver.solution(np.repeat(converged, channels)).reshape(-1, *f.shape[1:])
+        unfinished &= ~converged
         if not unfinished.any():
             return restored
-        if unfinished.mean() <= _WORTH_LEAVING:
+        if unfinished.mean() <= _COMPACTION_SHARE:
             active = active[unfinished]
-            solver.keep(np.repeat(unfinished, channels))
+            solver.select(np.repeat(unfinished, channels))
             unfinished = np.ones(len(active), dtype=bool)
     restored[active[unfinished]] = solver.solution(np.repeat(unfinished, channels)).reshape(-1, *f.shape[1:])
     return restored
 
 
 class _Solver:
-    """The state of a solution; every array has shape (height, width, planes), a plane being a channel of an image.
+    """The state of the solver; every array has shape (height, width, planes), with one plane per channel of an image.
 
-    All but the gain is 2 mu times what it stands for, which spares a product in every update.
+    All arrays but the gain are scaled by 2 mu, which saves a multiplication per update.
     """
 
     def __init__(self, f: Floats, kept: Mask, mu: float) -> None:
@@ -72,66 +73,71 @@ class _Solver:
         self._scale = 2 * mu
         row, column = np.indices((height, width))
         neighbours = 0 + (row > 0) + (row < height - 1) + (column > 0) + (column < width - 1)
-        # Gauss-Seidel sets u to (2 mu S + mu f) / (mu + 2 mu n) where f is kept and to S / 4 elsewhere, where f is 0, S
-        # being the sum of the n neighbours and the Bregman term. That is gain S + pull.
+        # A Gauss-Seidel update sets u to (2 mu S + mu f) / (mu + 2 mu n) where f is kept and to S / 4 elsewhere, where
+        # f is 0. S is the sum of the n neighbours and the Bregman term. This equals gain S + pull.
         self._gain = np.where(kept, (2 / (1 + 2 * neighbours))[..., None], 1 / 4)
         self._pull = f * (self._scale / (1 + 2 * neighbours))[..., None]
         self._u: Floats = f * self._scale
         self._bx, self._by = np.zeros_like(f), np.zeros_like(f)
         self._term = self._pull.copy()
-        self._other: Floats = f
+        self._spare: Floats = f
         self._prepare()
 
-    def keep(self, which: npt.NDArray[np.bool_]) -> None:
-        """Goes on with these planes only."""
+    def select(self, mask: npt.NDArray[np.bool_]) -> None:
+        """Continues with these planes only."""
         names = ("_u", "_gain", "_pull", "_bx", "_by", "_term")
-        vars(self).update({name: np.compress(which, vars(self)[name], axis=-1) for name in names})
+        vars(self).update({name: np.compress(mask, vars(self)[name], axis=-1) for name in names})
         self._prepare()
 
-    def solution(self, which: npt.NDArray[np.bool_]) -> Floats:
-        """The solution so far of these planes, shape (planes, height, width)."""
-        chosen: Floats = np.compress(which, self._u, axis=-1).transpose(2, 0, 1)
-        return chosen / self._scale
+    def solution(self, mask: npt.NDArray[np.bool_]) -> Floats:
+        """Returns the current solution of these planes, shape (planes, height, width)."""
+        solution: Floats = np.compress(mask, self._u, axis=-1).transpose(2, 0, 1)
+        return solution / self._scale
 
     def iterate(self, sweeps: int) -> Floats:
-        """One outer iteration; returns the sum of the squares of what it changed in each plane."""
+        """Runs one outer iteration; returns the sum of squared changes of each plane."""
         self._wavefront.sweep(self._term, sweeps)
-        before = self._u
-        self._u, self._other = self._wavefront.solution(out=self._other), before
+        previous = self._u
+        self._u, self._spare = self._wavefront.solution(out=self._spare), previous
         self._shrink()
-        before -= self._u
-        return _sums(np.multiply(before, before, out=before)) / self._scale**2
+        previous -= self._u
+        return _sums(np.multiply(previous, previous, out=previous)) / self._scale**2
 
     def _prepare(self) -> None:
-        """Makes what depends on the number of planes."""
+        """Allocates what depends on the number of planes."""
         self._wavefront = _Wavefront(self._u, self._gain)
-        self._other = np.empty_like(self._u)
-        rows = max(1, _TOGETHER // self._u[0].size)
-        self._room = [np.empty_like(self._u[:rows]) for _ in range(4)]
+        self._spare = np.empty_like(self._u)
+        rows = max(1, _VALUES_PER_BLOCK // self._u[0].size)
+        self._scratch = [np.empty_like(self._u[:rows]) for _ in range(4)]
 
     def _shrink(self) -> None:
         """Updates d and b once: t = grad u + b, s = |t|, d = s t / (s + 1), b = t - d.
 
-        Leaves in ``_term`` gain times the Bregman term div(b - d), with backward differences, plus pull. Goes some rows
-        at a time, so that what is read again is still in the cache.
+        Stores in ``_term`` gain times the Bregman term div(b - d), with backward differences, plus pull. Runs on a few
+        rows at a time, so that values read twice are still in the cache.
         """
         above = np.zeros_like(self._u[0])
-        step = len(self._room[0])
+        step = len(self._scratch[0])
         for first in range(0, len(self._u), step):
             self._shrink_rows(slice(first, min(first + step, len(self._u))), above)
 
     def _shrink_rows(self, rows: slice, above: Floats) -> None:
-        """The same for these rows; ``above`` is b - d downwards in the row before, and becomes that in their last."""
+        """Runs :meth:`_shrink` on these rows.
+
+        Args:
+            rows: The rows.
+            above: The vertical component of b - d in the row before; it is set to that of the last of these rows.
+        """
         u, bx, by, term = self._u[rows], self._bx[rows], self._by[rows], self._term[rows]
         below = self._u[rows.start + 1 : rows.stop + 1]
-        tx, ty, q, x = (room[: len(u)] for room in self._room)
+        tx, ty, q, x = (scratch[: len(u)] for scratch in self._scratch)
         np.subtract(u[:, 1:], u[:, :-1], out=tx[:, :-1])
         tx[:, -1] = 0
         tx += bx
         np.subtract(below, u[: len(below)], out=ty[: len(below)])
         ty[len(below) :] = 0
         ty += by
-        # q = 1 / (s + 1): what of t is left in b; b - d = (2 q - 1) t.
+        # q = 1 / (s + 1) is the factor of t that remains in b; b - d = (2 q - 1) t.
         np.multiply(tx, tx, out=q)
         np.multiply(ty, ty, out=x)
         q += x
@@ -154,12 +160,12 @@ class _Solver:
 
 
 class _Wavefront:
-    """Gauss-Seidel sweeps over planes laid out by anti-diagonals, within which all pixels may be updated at once.
+    """Gauss-Seidel sweeps over planes stored by anti-diagonals, within which all pixels can be updated at once.
 
-    Pixel (r, c) is at [r + c + 1, r + 1] of u, which has a border of zeros. Its neighbours above and on the left are on
-    the diagonal before, at r and r + 1, those on the right and below on the diagonal after, at r + 1 and r + 2. Either
-    two stand side by side, so that each diagonal's sums of such pairs are made once and serve the diagonals before and
-    after it. Places that hold no pixel are 0.
+    Pixel (r, c) is at [r + c + 1, r + 1] of u, which has a border of zeros. Its upper and left neighbours are on the
+    previous diagonal, at r and r + 1; its right and lower neighbours on the next one, at r + 1 and r + 2. The two of
+    each pair are adjacent, so the sums of pairs of a diagonal are computed once, for both the previous and the next
+    diagonal. Entries without a pixel are 0.
 
     Args:
         u: Planes, shape (height, width, planes).
@@ -169,72 +175,75 @@ class _Wavefront:
     def __init__(self, u: Floats, gain: Floats) -> None:
         height, width, planes = u.shape
         row, column = np.indices((height, width))
-        self._at = ((row + column) * height + row).ravel()
-        self._at_bordered = ((row + column + 1) * (height + 2) + row + 1).ravel()
+        self._indices = ((row + column) * height + row).ravel()
+        self._bordered_indices = ((row + column + 1) * (height + 2) + row + 1).ravel()
         diagonals = height + width - 1
         self._u = np.zeros((diagonals + 2, height + 2, planes))
-        self._u.reshape(-1, planes)[self._at_bordered] = u.reshape(-1, planes)
-        self._pairs = np.zeros_like(self._u)
-        np.add(self._u[:, :-1], self._u[:, 1:], out=self._pairs[:, 1:])
+        self._u.reshape(-1, planes)[self._bordered_indices] = u.reshape(-1, planes)
+        self._pair_sums = np.zeros_like(self._u)
+        np.add(self._u[:, :-1], self._u[:, 1:], out=self._pair_sums[:, 1:])
         self._gain = np.zeros((diagonals, height, planes))
-        self._gain.reshape(-1, planes)[self._at] = gain.reshape(-1, planes)
+        self._gain.reshape(-1, planes)[self._indices] = gain.reshape(-1, planes)
         self._term = np.zeros_like(self._gain)
         self._width = width
         self._plan: list[tuple[Floats, ...]] = []
 
     def sweep(self, term: Floats, sweeps: int) -> None:
-        """Sets every pixel to gain (sum of its neighbours) + term, row by row, so many times."""
-        self._term.reshape(-1, term.shape[-1])[self._at] = term.reshape(-1, term.shape[-1])
+        """Sets every pixel to gain · (sum of its neighbours) + term, row by row, ``sweeps`` times."""
+        self._term.reshape(-1, term.shape[-1])[self._indices] = term.reshape(-1, term.shape[-1])
         self._plan = self._plan or self._steps(sweeps)
         add, multiply = np.add, np.multiply
-        for before, after, sums, gain, terms, here, left, right, pairs in self._plan:
-            add(before, after, sums)
+        for previous, after, sums, gain, terms, here, left, right, pair_sums in self._plan:
+            add(previous, after, sums)
             multiply(sums, gain, sums)
             add(sums, terms, here)
-            add(left, right, pairs)
+            add(left, right, pair_sums)
 
     def solution(self, out: Floats) -> Floats:
-        """The planes again, of shape (height, width, planes)."""
+        """Returns the planes, shape (height, width, planes)."""
         planes = out.shape[-1]
-        np.take(self._u.reshape(-1, planes), self._at_bordered, axis=0, out=out.reshape(-1, planes), mode="clip")
+        np.take(self._u.reshape(-1, planes), self._bordered_indices, axis=0, out=out.reshape(-1, planes), mode="clip")
         return out
 
     def _steps(self, sweeps: int) -> list[tuple[Floats, ...]]:
-        """What each step of the sweeps reads and writes.
+        """Returns the views that each step of the sweeps reads and writes.
 
-        Each sweep follows the one before at a distance of two diagonals, which is as close as it can without
-        reading what is not there yet. So every step updates every other diagonal of a range.
+        Each sweep follows the previous one at a distance of two diagonals, the smallest at which it reads updated
+        values only. So every step updates every other diagonal of a range.
         """
-        u, pairs, height = self._u, self._pairs, self._gain.shape[1]
+        u, pair_sums, height = self._u, self._pair_sums, self._gain.shape[1]
         last = len(self._gain) - 1
-        room = np.empty((min(sweeps, last // 2 + 1), *self._gain.shape[1:]))
+        scratch = np.empty((min(sweeps, last // 2 + 1), *self._gain.shape[1:]))
         steps: list[tuple[Floats, ...]] = []
         for step in range(last + 2 * sweeps - 1):
             first, end = max(step - 2 * (sweeps - 1), step % 2), min(step, last) + 1
             diagonals = range(first, end, 2)
             if not diagonals:
                 continue
-            # The rows that these diagonals reach between them.
+            # The rows that these diagonals span.
             top, bottom = max(0, first - self._width + 1), min(height, diagonals[-1] + 1)
             flat, here = slice(first, end, 2), slice(first + 1, end + 1, 2)
             steps.append(
                 (
-                    pairs[first:end:2, top + 1 : bottom + 1],
-                    pairs[first + 2 : end + 2 : 2, top + 2 : bottom + 2],
-                    room[: len(diagonals), : bottom - top],
+                    pair_sums[first:end:2, top + 1 : bottom + 1],
+                    pair_sums[first + 2 : end + 2 : 2, top + 2 : bottom + 2],
+                    scratch[: len(diagonals), : bottom - top],
                     self._gain[flat, top:bottom],
                     self._term[flat, top:bottom],
                     u[here, top + 1 : bottom + 1],
                     u[here, top : bottom + 1],
                     u[here, top + 1 : bottom + 2],
-                    pairs[here, top + 1 : bottom + 2],
+                    pair_sums[here, top + 1 : bottom + 2],
                 )
             )
         return steps
 
 
 def _sums(values: Floats) -> Floats:
-    """The sum over each plane of values of shape (height, width, planes), in the same order whatever the others are."""
+    """Returns the sum of each plane, for values of shape (height, width, planes).
+
+    The order of summation does not depend on the other planes.
+    """
     for _ in range(2):
         total = values[0].copy()
         for part in values[1:]:

@@ -1,4 +1,4 @@
-"""Reconstruction by a vector-quantised autoencoder."""
+"""Reconstruction by a vector-quantised autoencoder (VQ-VAE)."""
 
 from __future__ import annotations
 
@@ -33,30 +33,30 @@ __all__ = ["VqVae"]
 SHIPPED = "shipped"
 SHIPPED_FOLDER = Path(__file__).parent / "weights"
 DATASETS: Mapping[tuple[int, int, int], str] = {(1, 28, 28): "mnist", (3, 32, 32): "cifar10"}
-"""What images of a shape are taken for."""
+"""The dataset that a shape of images stands for."""
 
 BATCH_SIZE = 32
-"""Images at a time: their activations stay in a processor's cache."""
+"""Images per batch, so that activations fit into a processor's cache."""
 
 
 @dataclass(frozen=True)
 class VqVae(Defense, Trainable):
-    """Reconstructs images with an autoencoder whose latent vectors are words of a codebook (VQ-VAE).
+    """Reconstructs images by an autoencoder whose latent vectors are replaced by entries of a codebook (VQ-VAE).
 
-    The shipped weights are for MNIST and CIFAR-10, which is told from the images' shape, and were trained with
-    Gaussian noise of standard deviation 0, 0.25 or 0.75 on the training images (not on those that it reconstructs
-    here). Deterministic.
+    The shipped weights are for MNIST and CIFAR-10; the images' shape decides which are used. They were trained with
+    Gaussian noise of standard deviation 0, 0.25 or 0.75 on the training images. No noise is added to the images that
+    the defense reconstructs. Deterministic.
 
     Args:
-        noise: Strength of the noise that the weights were trained with: the standard deviation if Gaussian, the
-            half-width if uniform, both on inputs scaled to [-1, 1]; the share of changed values if salt-and-pepper.
+        noise: Strength of the noise during training: the standard deviation if Gaussian, the half-width if uniform,
+            both for inputs scaled to [-1, 1]; the share of changed values if salt-and-pepper.
         noise_kind: The noise's distribution.
         weights: ``shipped``, or a file made by ``advbench train vqvae``.
     """
 
     name = "vqvae"
-    self_contained = True  # files of weights are in the key by their digest
-    differentiable = True  # the gradient passes the quantisation straight through
+    self_contained = True  # the key contains the digests of weights files
+    differentiable = True  # straight-through gradient of the quantisation
     source = "van den Oord, Vinyals and Kavukcuoglu 2017, Neural Discrete Representation Learning"
     recipes: ClassVar[Mapping[str, str]] = RECIPES
     training_sets: ClassVar[tuple[str, ...]] = tuple(DATASETS.values())
@@ -66,31 +66,35 @@ class VqVae(Defense, Trainable):
     weights: str = param(SHIPPED, help="'shipped', or the path of a .safetensors file made by 'advbench train vqvae'")
 
     def __post_init__(self) -> None:
-        """Checks that the weights are of a kind that is ever read."""
+        """Validates the parameters.
+
+        Raises:
+            ParameterError: A value is not allowed.
+        """
         super().__post_init__()
         if self.weights != SHIPPED and Path(self.weights).suffix != ".safetensors":
             raise ParameterError(f"weights={self.weights}: must be {SHIPPED!r} or the path of a .safetensors file")
         if self.noise_kind == "salt-and-pepper" and self.noise > 1:
             raise ParameterError(f"noise={self.noise:g}: with noise_kind={self.noise_kind} it is a share, at most 1")
 
-    def misfit(self, image_shape: tuple[int, int, int]) -> str:
-        """Why there are no weights for images of this shape, or nothing."""
+    def incompatibility(self, image_shape: tuple[int, int, int]) -> str:
+        """Returns why there are no weights for images of this shape, or an empty string."""
         if image_shape in self._files():
             return ""
-        known = " and ".join(str(shape) for shape in self._files()) or "no images at all"
-        return f"{self.name} has weights for images of {known}, not of {image_shape}"
+        shapes = " and ".join(str(shape) for shape in self._files()) or "no images at all"
+        return f"{self.name} has weights for images of {shapes}, not of {image_shape}"
 
     def apply(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
         """Reconstructs images of shape (batch, channels, height, width); returns float32 in [0, 1]."""
         del rng
         network = self._network((images.shape[1], images.shape[2], images.shape[3]), images.device)
-        # Channels last is quicker; and the result must not depend on how the images came.
+        # Channels-last is faster; converting always makes the result independent of the images' memory format.
         batches = torch.split(images.contiguous(memory_format=torch.channels_last), BATCH_SIZE)
-        made = [network.reconstruct(batch)[0] for batch in batches]
-        return torch.cat(made).contiguous() if made else images.clone()
+        reconstructions = [network.reconstruct(batch)[0] for batch in batches]
+        return torch.cat(reconstructions).contiguous() if reconstructions else images.clone()
 
     def weights_digest(self) -> str:
-        """SHA-256 over the digests of the files, each held to its sidecar."""
+        """Returns the SHA-256 over the digests of the weights files, each checked against its sidecar."""
         self._check_noise()
         if self.weights == SHIPPED and not any(path.is_file() for path in self._files().values()):
             kind = "" if self.noise_kind == GAUSSIAN else f", noise_kind={self.noise_kind}"
@@ -99,57 +103,57 @@ class VqVae(Defense, Trainable):
         return hashlib.sha256("".join(digests).encode()).hexdigest()
 
     def weights_name(self, dataset: str) -> str:
-        """Such as ``vqvae-mnist-0.25``, and for other noise than Gaussian ``vqvae-mnist-uniform-0.25``."""
+        """Returns ``vqvae-mnist-0.25`` and the like; other than Gaussian noise is named before the number."""
         kind = "" if self.noise_kind == GAUSSIAN else f"{self.noise_kind}-"
         return f"{self.name}-{dataset}-{kind}{self.noise:g}"
 
     def train(self, job: TrainingJob) -> Mapping[str, Any]:
-        """Trains by a recipe of :mod:`advbench_defenses.vqvae_training`."""
+        """Trains with a recipe of :mod:`advbench_defenses.vqvae_training`."""
         return train_vqvae(job, self.noise, self.noise_kind)
 
     def _files(self) -> dict[tuple[int, int, int], Path]:
-        """The weights files for each shape of images."""
+        """Returns the weights file for each shape of images."""
         if self.weights != SHIPPED:
             path = Path(self.weights).expanduser()
-            shape = self._recorded(path).get("image_shape", ())
+            shape = self._sidecar(path).get("image_shape", ())
             return {tuple(shape): path} if len(shape) == 3 else {}
         paths = {shape: SHIPPED_FOLDER / f"{self.weights_name(name)}.safetensors" for shape, name in DATASETS.items()}
-        there = {shape: path for shape, path in paths.items() if path.is_file()}
-        return there or paths
+        existing = {shape: path for shape, path in paths.items() if path.is_file()}
+        return existing or paths
 
     def _check_noise(self) -> None:
-        """Weights must be those of the noise that the user named: that is what the leaderboard will say."""
+        """Checks that the weights were trained with the noise in the parameters, which the leaderboard will show."""
         if self.weights == SHIPPED:
             return
-        recorded = self._recorded(Path(self.weights).expanduser())
+        sidecar_entries = self._sidecar(Path(self.weights).expanduser())
         for key, value in (("noise", self.noise), ("noise_kind", self.noise_kind)):
-            if recorded.get(key, value) != value:
+            if sidecar_entries.get(key, value) != value:
                 raise ParameterError(
-                    f"weights {self.weights} were trained with {key}={recorded[key]}, not {value}: "
-                    f"give {self.name}:{key}={recorded[key]},weights={self.weights}"
+                    f"weights {self.weights} were trained with {key}={sidecar_entries[key]}, not {value}: "
+                    f"give {self.name}:{key}={sidecar_entries[key]},weights={self.weights}"
                 )
 
-    def _recorded(self, path: Path) -> Mapping[str, Any]:
-        """What the sidecar says."""
+    def _sidecar(self, path: Path) -> Mapping[str, Any]:
+        """Reads the sidecar of a weights file."""
         remedy = self._remedy(None)
         if not path.is_file():
             raise WeightsError(f"weights {path} are missing; {remedy}")
         sidecar = path.with_suffix(".json")
         try:
-            recorded = json.loads(sidecar.read_text("utf-8"))
+            sidecar_entries = json.loads(sidecar.read_text("utf-8"))
         except (OSError, ValueError) as error:
             raise WeightsError(f"{sidecar}, which says what the weights are for, cannot be read; {remedy}") from error
-        return recorded if isinstance(recorded, dict) else {}
+        return sidecar_entries if isinstance(sidecar_entries, dict) else {}
 
     def _network(self, shape: tuple[int, int, int], device: torch.device) -> VqVaeNetwork:
         path = self._files().get(shape)
         if path is None:
-            raise WeightsError(self.misfit(shape))
+            raise WeightsError(self.incompatibility(shape))
         state = path.stat()
-        return _loaded(path, (state.st_mtime_ns, state.st_size), shape[0], device, self._remedy(shape))
+        return _load_network(path, (state.st_mtime_ns, state.st_size), shape[0], device, self._remedy(shape))
 
     def _remedy(self, shape: tuple[int, int, int] | None) -> str:
-        """The command that makes the weights."""
+        """Returns a hint with the command that makes the weights."""
         dataset = "NAME" if shape is None else DATASETS.get(shape, "NAME")
         kind = "" if self.noise_kind == GAUSSIAN else f",noise_kind={self.noise_kind}"
         spec = f"{self.name}:noise={self.noise:g}{kind}"
@@ -162,9 +166,9 @@ class VqVae(Defense, Trainable):
 
 
 @functools.lru_cache(maxsize=8)
-def _loaded(path: Path, state: tuple[int, int], channels: int, device: torch.device, remedy: str) -> VqVaeNetwork:
-    """The network with its weights; read once, since a matrix asks for it with every batch."""
-    del state  # another file under the same name is another network
+def _load_network(path: Path, state: tuple[int, int], channels: int, device: torch.device, remedy: str) -> VqVaeNetwork:
+    """Returns the network with its weights; cached, since a matrix needs it for every batch."""
+    del state  # part of the cache key: a changed file is another network
     network = VqVaeNetwork(channels)
     try:
         network.load_state_dict(load_weights(path, remedy))

@@ -1,4 +1,4 @@
-"""The vector-quantised autoencoder: a convolutional autoencoder whose latent vectors are words of a learnt codebook."""
+"""The vector-quantised autoencoder: latent vectors of a convolutional autoencoder become entries of a codebook."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["Quantised", "ResidualBlock", "VectorQuantiser", "VqVaeNetwork"]
 
 
 class Quantised(NamedTuple):
-    """Latent vectors and the code words that take their place.
+    """Latent vectors and the code words that replace them.
 
     Attributes:
         vectors: The encoder's vectors, float32, shape (batch · h · w, hidden).
-        words: The nearest code words, of the same shape; their gradient goes to the codebook.
-        codes: Which words they are, int64, shape (batch · h · w,).
+        words: The nearest code words, of the same shape; their gradient flows to the codebook.
+        codes: Indices of these words, int64, shape (batch · h · w,).
     """
 
     vectors: torch.Tensor
@@ -39,13 +39,13 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Keeps the shape."""
+        """Returns a tensor of the same shape."""
         added: torch.Tensor = inputs + self.block(inputs)
         return added
 
 
 class VectorQuantiser(nn.Module):
-    """A codebook of ``words`` vectors; each latent vector goes to the nearest of them by squared L2 distance."""
+    """A codebook of ``words`` vectors; each latent vector is replaced by the nearest in L2."""
 
     def __init__(self, words: int, hidden: int) -> None:
         super().__init__()
@@ -55,14 +55,14 @@ class VectorQuantiser(nn.Module):
         """Quantises latents of shape (batch, hidden, h, w)."""
         vectors = latents.permute(0, 2, 3, 1).reshape(-1, latents.shape[1]).float()
         with torch.no_grad(), torch.autocast(latents.device.type, enabled=False):
-            # The vectors' own length shifts all distances of a vector alike.
+            # A vector's own squared norm shifts all of its distances equally, so it is left out.
             distances = torch.addmm(self.codebook.square().sum(1), vectors, self.codebook.t(), alpha=-2)
             codes = distances.argmin(1)
         return Quantised(vectors, self.codebook[codes], codes)
 
 
 class VqVaeNetwork(nn.Module):
-    """Images in [0, 1], shape (batch, channels, height, width), to their reconstructions; 4.9 million parameters.
+    """Reconstructs images in [0, 1], shape (batch, channels, height, width); 4.9 million parameters.
 
     Height and width must be multiples of 4; the latents have a quarter of each.
 
@@ -95,11 +95,11 @@ class VqVaeNetwork(nn.Module):
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Reconstructs; the gradient passes the quantisation straight through (section 3.2)."""
+        """Reconstructs images; the gradient is straight-through at the quantisation (section 3.2)."""
         return self.reconstruct(images)[0]
 
     def reconstruct(self, images: torch.Tensor) -> tuple[torch.Tensor, Quantised]:
-        """Reconstructions in [0, 1], of the images' shape, and what the latents were quantised to."""
+        """Returns reconstructions in [0, 1], of the images' shape, and the quantised latents."""
         latents = self.encode(images)
         quantised = self.quantiser(latents)
         passed = quantised.vectors + (quantised.words - quantised.vectors).detach()
@@ -107,11 +107,11 @@ class VqVaeNetwork(nn.Module):
         return self.decode(passed.reshape(batch, height, width, hidden).permute(0, 3, 1, 2)), quantised
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
-        """Images in [0, 1] to latents, shape (batch, hidden, height / 4, width / 4), not quantised."""
+        """Encodes images in [0, 1] to latents, shape (batch, hidden, height / 4, width / 4), before quantisation."""
         latents: torch.Tensor = self.encoder(images * 2 - 1)
         return latents
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Latents to images in [0, 1]."""
+        """Decodes latents to images in [0, 1]."""
         images: torch.Tensor = (self.decoder(latents).float() + 1) / 2
         return images

@@ -1,15 +1,14 @@
-"""The recipes by which VQ-VAEs are trained.
+"""Training recipes of VQ-VAEs.
 
-The loss is the mean squared error of the reconstruction, on images scaled to [-1, 1], plus the codebook's and
-beta times the encoder's mean squared distance from each other (van den Oord et al. 2017, equation 3), minimised
-by Adam in batches of 128. Where there is noise it is added to what the encoder sees; what it has to reconstruct
-is the image without it.
+The loss is the mean squared error of the reconstruction, on images scaled to [-1, 1], plus the codebook's mean squared
+distance from the encoder's vectors, plus beta times the encoder's from the codebook (van den Oord et al. 2017, equation
+3). Adam minimises it in batches of 128. Noise is added to the encoder's input; the target is the image without it.
 
-A codebook trained so collapses: a few words win every vector, and those that win none are never moved. So the
-codebook begins as vectors that the encoder makes of a batch, and a word that lately won less than a fifth of its
-even share becomes one of the current batch's (Dhariwal et al. 2020, Jukebox, section 3.1, random restarts).
-Before that, the first 100 batches train encoder and decoder without the codebook: an untrained encoder's vectors
-of noisy images differ by the noise, and commitment to words made of them would keep it so.
+Trained this way alone, a codebook collapses: a few words are nearest to every vector, and the others are never updated.
+So the codebook is initialised with the encoder's vectors of one batch, and a word that was recently used for less than
+a fifth of an even share is replaced by a vector of the current batch (Dhariwal et al. 2020, Jukebox, section 3.1,
+random restarts). Before that, the first 100 batches train encoder and decoder without the codebook: an untrained
+encoder's vectors of noisy images differ mostly by the noise, and commitment to words made of them would preserve that.
 """
 
 from __future__ import annotations
@@ -47,43 +46,43 @@ RECIPES: Mapping[str, str] = {
 }
 EPOCHS = {PAPER: 100, SHORT: 5}
 LEARNING_RATE = {PAPER: 2e-4, SHORT: 1e-3}
-RISE = 0.2
+RISING_SHARE = 0.2
 BATCH_SIZE = 128
 BETA = 1.0
 HIDDEN = 256
 WORDS = 512
-SHARE = 0.2
-"""A word is replaced when it wins less than this share of what would be even."""
-MEMORY = 0.95
-"""How much of a word's running share a batch leaves."""
+DEAD_SHARE = 0.2
+"""A word is replaced if it is used for less than this share of an even use."""
+USAGE_DECAY = 0.95
+"""Decay per batch of the running average of a word's use."""
 WARM_UP = 100
 
 CLASSIFIERS: Mapping[str, str] = {"mnist": "mnist-cnn", "cifar10": "cifar10-densenet"}
-"""Whose accuracy on the reconstructions the sidecar reports."""
+"""The classifier whose accuracy on the reconstructions the sidecar reports."""
 
 HELD_OUT: Mapping[str, str] = {"mnist": "mnist-5k"}
-"""Images of a training set that are left out of it, since they serve as a dataset of their own."""
+"""Dataset whose images are excluded from the training set."""
 
-EVALUATED_WITHIN = 2000
-"""How many test images the figures after each epoch are of; those in the sidecar are of all."""
+EPOCH_TEST_SAMPLES = 2000
+"""Number of test images evaluated after each epoch; the sidecar's measures use all."""
 TEST_BATCH_SIZE = 250
 
 
 def train_vqvae(job: TrainingJob, noise: float, noise_kind: str) -> Mapping[str, Any]:
-    """Trains a VQ-VAE and writes its weights, convolutions in 8 bits, their sidecar and checkpoints.
+    """Trains a VQ-VAE and writes its weights, with 8-bit convolutions, their sidecar and checkpoints.
 
     Args:
-        job: What the command line asks for.
+        job: Options of the command line.
         noise: Strength of the noise on training images; see :func:`add_noise`.
         noise_kind: One of :data:`NOISES`.
 
     Returns:
-        What the sidecar says. Its figures are of the stored 8-bit weights on the whole test set: ``psnr`` in dB,
-        ``perplexity`` of the codes, ``classifier_accuracy`` on the reconstructions; ``float32`` has those of the
-        weights before they were stored.
+        The content of the sidecar. It measures the stored 8-bit weights on the whole test set: ``psnr`` in dB,
+        ``perplexity`` of the codes, ``classifier_accuracy`` on the reconstructions; ``float32`` has the same for the
+        weights before storing.
 
     Raises:
-        UsageError: The checkpoint belongs to another recipe, seed or data.
+        UsageError: The checkpoint belongs to another recipe, seed or dataset.
     """
     training_set = job.load_dataset(f"{job.dataset}:split=train")
     test_set = job.load_dataset(f"{job.dataset}:split=test")
@@ -102,8 +101,8 @@ def train_vqvae(job: TrainingJob, noise: float, noise_kind: str) -> Mapping[str,
         "noise_kind": noise_kind,
         "optimizer": "adam",
         "learning_rate": LEARNING_RATE[job.recipe],
-        "schedule": "constant" if job.recipe == PAPER else f"one cycle, rising for {RISE:.0%} of the steps",
-        "dead_codes": f"replaced below {SHARE:.0%} of an even share",
+        "schedule": "constant" if job.recipe == PAPER else f"one cycle, rising for {RISING_SHARE:.0%} of the steps",
+        "dead_codes": f"replaced below {DEAD_SHARE:.0%} of an even share",
         "warm_up": f"{WARM_UP} batches without the codebook",
         "precision": "bfloat16" if bfloat16_helps(job.device) else "float32",
         "seed": job.seed,
@@ -114,34 +113,34 @@ def train_vqvae(job: TrainingJob, noise: float, noise_kind: str) -> Mapping[str,
     training.autocast = None
     network = training.trained.vqvae
     classify = _classifier(job)
-    before = training.figures(network, len(test_set), classify)
+    float32_measures = training.measure(network, len(test_set), classify)
     provenance: dict[str, Any] = {
         **training.provenance(),
         "image_shape": list(training_set.images.shape[1:]),
         "training_set": f"{job.dataset}:split=train" + (f" without the images of {held_out}" if held_out else ""),
         "training_samples": len(training_set),
         "test_set": f"{job.dataset}:split=test",
-        "float32": before,
+        "float32": float32_measures,
     }
     state = network.state_dict()
     convolutions = [key for key, tensor in state.items() if tensor.ndim == 4]
     save_weights(job.output, state, provenance, eight_bit=convolutions)
     network.load_state_dict(load_weights(job.output, "train again"))
-    provenance |= training.figures(network, len(test_set), classify)
+    provenance |= training.measure(network, len(test_set), classify)
     digest = save_weights(job.output, state, provenance, eight_bit=convolutions)
     job.checkpoint.unlink(missing_ok=True)
     return {"sha256": digest, **provenance}
 
 
 def add_noise(images: torch.Tensor, strength: float, kind: str, generator: torch.Generator) -> torch.Tensor:
-    """Images with noise, which may leave [0, 1].
+    """Adds noise to images; the result may lie outside [0, 1].
 
     Args:
         images: float32 in [0, 1], any shape.
-        strength: Gaussian: the standard deviation; uniform: the half-width, both in units of the network's inputs,
-            which run from -1 to 1: of images half as much. Salt-and-pepper: the share of values that become 0 or 1.
+        strength: Gaussian: the standard deviation; uniform: the half-width, both in units of the network's inputs in
+            [-1, 1], which is twice the images' unit. Salt-and-pepper: the share of values that become 0 or 1.
         kind: One of :data:`NOISES`.
-        generator: Where the random numbers come from; a generator of the CPU, whatever the images' device.
+        generator: Source of the random numbers; a CPU generator, whatever the images' device.
     """
     if strength == 0:
         return images
@@ -155,7 +154,7 @@ def add_noise(images: torch.Tensor, strength: float, kind: str, generator: torch
 
 
 class _Trained(nn.Module):
-    """The network, and for each code word the running share of vectors that it wins, 1 being even."""
+    """The network, and each code word's running average of use, where 1 is an even share."""
 
     shares: torch.Tensor
 
@@ -166,7 +165,7 @@ class _Trained(nn.Module):
 
 
 class VqVaeTraining(TrainingLoop):
-    """Trains a VQ-VAE on images; takes what :class:`advbench.api.TrainingLoop` takes, and the images."""
+    """Trains a VQ-VAE; takes the arguments of :class:`advbench.api.TrainingLoop`, and the images."""
 
     def __init__(
         self, job: TrainingJob, recipe: Mapping[str, Any], training_set: LabelledImages, test_set: LabelledImages
@@ -184,93 +183,93 @@ class VqVaeTraining(TrainingLoop):
         self.autocast = torch.bfloat16 if recipe["precision"] == "bfloat16" else None
 
     def step(self, number: int, chosen: torch.Tensor) -> Mapping[str, torch.Tensor]:
-        """One step of Adam on the batch's loss, then new words for those that win nothing."""
+        """Takes one Adam step on the batch's loss, then replaces unused words."""
         if self.recipe["recipe"] == SHORT:
             for group in self.optimizer.param_groups:
-                group["lr"] = one_cycle(number, self.steps, self.recipe["learning_rate"], RISE)
+                group["lr"] = one_cycle(number, self.steps, self.recipe["learning_rate"], RISING_SHARE)
         images = _scaled(self.images[chosen])
         generator = self.generator("noise", number)
         noisy = add_noise(images, *self.noise, generator)
         if number < WARM_UP:
             return self._warm_up(noisy, images)
         if number == WARM_UP:
-            self._begin_codebook(noisy, number)
-        with self._mixed():
-            made, quantised = self.trained.vqvae.reconstruct(noisy)
-        reconstruction = functional.mse_loss(made * 2, images * 2)
+            self._initialize_codebook(noisy, number)
+        with self._autocast():
+            reconstructions, quantised = self.trained.vqvae.reconstruct(noisy)
+        reconstruction = functional.mse_loss(reconstructions * 2, images * 2)
         codebook = functional.mse_loss(quantised.words, quantised.vectors.detach())
         commitment = functional.mse_loss(quantised.vectors, quantised.words.detach())
         self.optimizer.zero_grad()
         torch.autograd.backward(reconstruction + codebook + self.recipe["beta"] * commitment)
         self.optimizer.step()
-        self._note_use(quantised.codes)
-        self._replace(quantised.vectors.detach(), number)
+        self._update_usage(quantised.codes)
+        self._replace_dead_words(quantised.vectors.detach(), number)
         return {"loss": reconstruction.detach(), "commitment": commitment.detach()}
 
     def evaluate(self) -> Mapping[str, float]:
-        """How well a part of the test set is reconstructed, and how evenly the codebook is used."""
-        return self.figures(self.trained.vqvae, min(EVALUATED_WITHIN, len(self.test_set)), None)
+        """Measures reconstruction quality and codebook use on a part of the test set."""
+        return self.measure(self.trained.vqvae, min(EPOCH_TEST_SAMPLES, len(self.test_set)), None)
 
     @torch.no_grad()
-    def figures(
+    def measure(
         self, network: VqVaeNetwork, count: int, classify: Callable[[torch.Tensor], torch.Tensor] | None
     ) -> dict[str, float]:
-        """Measures reconstructions of the first ``count`` test images without noise.
+        """Measures reconstructions of the first ``count`` test images.
 
         Returns:
-            Of reconstructions of clean images: ``mse`` of pixels in [0, 1]; ``psnr`` in dB, 10 · log10(1 / mse);
+            For images without noise: ``mse`` of pixels in [0, 1]; ``psnr`` in dB, 10 · log10(1 / mse);
             ``perplexity_clean``, the exponential of the entropy of the codes; with a classifier, its
-            ``classifier_accuracy``. Of images with the noise of the training: ``perplexity``.
+            ``classifier_accuracy``. For images with the training noise: ``perplexity``.
         """
-        error, right = 0.0, 0
-        used, used_clean = torch.zeros(2, WORDS, dtype=torch.float64, device=self.job.device)
+        error, correct = 0.0, 0
+        counts, clean_counts = torch.zeros(2, WORDS, dtype=torch.float64, device=self.job.device)
         for start in range(0, count, TEST_BATCH_SIZE):
             batch = slice(start, min(start + TEST_BATCH_SIZE, count))
             images = _scaled(self.test_set.images[batch].to(self.job.device))
-            with self._mixed():
-                made, quantised = network.reconstruct(images)
+            with self._autocast():
+                reconstructions, quantised = network.reconstruct(images)
                 noisy = add_noise(images, *self.noise, self.generator("noise of tests", start))
-                as_trained = quantised if noisy is images else network.quantiser(network.encode(noisy))
-            error += float((made - images).square().mean(dim=(1, 2, 3)).double().sum())
-            used += torch.bincount(as_trained.codes, minlength=WORDS)
-            used_clean += torch.bincount(quantised.codes, minlength=WORDS)
+                noisy_quantised = quantised if noisy is images else network.quantiser(network.encode(noisy))
+            error += float((reconstructions - images).square().mean(dim=(1, 2, 3)).double().sum())
+            counts += torch.bincount(noisy_quantised.codes, minlength=WORDS)
+            clean_counts += torch.bincount(quantised.codes, minlength=WORDS)
             if classify is not None:
-                right += int((classify(made).argmax(1).cpu() == self.test_set.labels[batch]).sum())
+                correct += int((classify(reconstructions).argmax(1).cpu() == self.test_set.labels[batch]).sum())
         mse = torch.tensor(error / count, dtype=torch.float64)
-        figures = {
+        measure = {
             "mse": float(mse),
             "psnr": float(-10 * torch.log10(mse)),
-            "perplexity": _perplexity(used),
-            "perplexity_clean": _perplexity(used_clean),
+            "perplexity": _perplexity(counts),
+            "perplexity_clean": _perplexity(clean_counts),
         }
-        return figures if classify is None else {**figures, "classifier_accuracy": right / count}
+        return measure if classify is None else {**measure, "classifier_accuracy": correct / count}
 
-    def _mixed(self) -> torch.autocast:
+    def _autocast(self) -> torch.autocast:
         return torch.autocast(self.job.device.type, dtype=self.autocast, enabled=self.autocast is not None)
 
-    def _note_use(self, codes: torch.Tensor) -> None:
-        won = torch.bincount(codes, minlength=WORDS) * (WORDS / len(codes))
-        self.trained.shares.mul_(MEMORY).add_(won, alpha=1 - MEMORY)
+    def _update_usage(self, codes: torch.Tensor) -> None:
+        usage = torch.bincount(codes, minlength=WORDS) * (WORDS / len(codes))
+        self.trained.shares.mul_(USAGE_DECAY).add_(usage, alpha=1 - USAGE_DECAY)
 
     def _warm_up(self, noisy: torch.Tensor, images: torch.Tensor) -> Mapping[str, torch.Tensor]:
-        """One step of Adam for the autoencoder alone."""
-        with self._mixed():
-            made = self.trained.vqvae.decode(self.trained.vqvae.encode(noisy))
-        reconstruction = functional.mse_loss(made * 2, images * 2)
+        """Takes one Adam step on encoder and decoder alone."""
+        with self._autocast():
+            reconstructions = self.trained.vqvae.decode(self.trained.vqvae.encode(noisy))
+        reconstruction = functional.mse_loss(reconstructions * 2, images * 2)
         self.optimizer.zero_grad()
         torch.autograd.backward(reconstruction)
         self.optimizer.step()
         return {"loss": reconstruction.detach(), "commitment": torch.zeros_like(reconstruction.detach())}
 
-    def _begin_codebook(self, images: torch.Tensor, number: int) -> None:
-        """Makes all words, which have won nothing yet, vectors of the batch."""
-        with torch.no_grad(), self._mixed():
+    def _initialize_codebook(self, images: torch.Tensor, number: int) -> None:
+        """Sets all words, none of which has been used yet, to vectors of the batch."""
+        with torch.no_grad(), self._autocast():
             vectors = self.trained.vqvae.quantiser(self.trained.vqvae.encode(images)).vectors
-        self._replace(vectors, number)
+        self._replace_dead_words(vectors, number)
 
-    def _replace(self, vectors: torch.Tensor, number: int) -> None:
-        """Makes vectors of the batch, drawn at random, the words that win too little."""
-        dead = torch.nonzero(self.trained.shares < SHARE).squeeze(1)
+    def _replace_dead_words(self, vectors: torch.Tensor, number: int) -> None:
+        """Replaces rarely used words by random vectors of the batch."""
+        dead = torch.nonzero(self.trained.shares < DEAD_SHARE).squeeze(1)
         if len(dead):
             drawn = torch.randint(len(vectors), (len(dead),), generator=self.generator("codebook", number))
             with torch.no_grad():
@@ -278,9 +277,9 @@ class VqVaeTraining(TrainingLoop):
             self.trained.shares[dead] = 1
 
 
-def _perplexity(used: torch.Tensor) -> float:
-    """The exponential of the entropy: how many words, if evenly used, would be as many."""
-    return float(torch.exp(torch.special.entr(used / used.sum()).sum()))
+def _perplexity(counts: torch.Tensor) -> float:
+    """Returns the exponential of the entropy: the number of words, if evenly used, with the same entropy."""
+    return float(torch.exp(torch.special.entr(counts / counts.sum()).sum()))
 
 
 def _classifier(job: TrainingJob) -> Callable[[torch.Tensor], torch.Tensor] | None:

@@ -1,4 +1,4 @@
-"""Arguments of the user's own functions, in one parameter: ``args=depth=3;width=16``."""
+"""Parses the arguments of the user's own functions, given in one parameter: ``args=depth=3;width=16``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from advbench.api import ParameterError
 
-__all__ = ["misfit", "parse_arguments"]
+__all__ = ["parse_arguments", "signature_mismatch"]
 
 _NAMED = re.compile(r"\s*([A-Za-z_]\w*)\s*=(.*)", re.DOTALL)
 _FRACTION = re.compile(r"(-?\d+(?:\.\d+)?)/(\d+(?:\.\d+)?)")
@@ -18,51 +18,54 @@ _WORDS = {"none": None, "true": True, "false": False}
 
 
 def parse_arguments(text: str) -> tuple[list[Any], dict[str, Any]]:
-    """Reads ``3;0.5;depth=3;name=small``: values by their places, then by their names.
+    """Parses ``3;0.5;depth=3;name=small`` into positional and keyword arguments.
 
-    A value is a Python literal (a number, text in quotes, a list, ...), ``true``, ``false``, ``none``, a fraction such
+    A value is a Python literal (a number, a quoted string, a list, ...), ``true``, ``false``, ``none``, a fraction such
     as ``8/255``, or else the text itself.
 
+    Returns:
+        The positional and the keyword arguments.
+
     Raises:
-        ParameterError: A part is empty, a name is given twice, or a value without a name follows one with a name.
+        ParameterError: A part is empty, a name is given twice, or a positional value follows a named one.
     """
-    placed: list[Any] = []
-    named: dict[str, Any] = {}
+    positional: list[Any] = []
+    keyword: dict[str, Any] = {}
     for part in _parts(text):
-        found = _NAMED.fullmatch(part)
-        name, value = (found[1], found[2].strip()) if found else ("", part.strip())
+        match = _NAMED.fullmatch(part)
+        name, value = (match[1], match[2].strip()) if match else ("", part.strip())
         if not value:
             raise ParameterError(f"args={text}: {part.strip() or 'a part'!r} has no value; write args=depth=3;width=16")
-        if name in named:
+        if name in keyword:
             raise ParameterError(f"args={text}: {name} is given twice")
         if name:
-            named[name] = _value(value)
-        elif named:
+            keyword[name] = _value(value)
+        elif keyword:
             raise ParameterError(f"args={text}: {value!r} has no name but follows one that has; put it first")
         else:
-            placed.append(_value(value))
-    return placed, named
+            positional.append(_value(value))
+    return positional, keyword
 
 
-def misfit(made: Callable[..., Any], placed: list[Any], named: dict[str, Any]) -> str:
-    """Why a callable does not take these arguments, or nothing; nothing, too, where Python does not know."""
+def signature_mismatch(function: Callable[..., Any], positional: list[Any], keyword: dict[str, Any]) -> str:
+    """Returns why a function does not accept these arguments, or "" if it does or its signature is unknown."""
     try:
-        inspect.signature(made).bind(*placed, **named)
+        inspect.signature(function).bind(*positional, **keyword)
     except TypeError as error:
         return str(error)
-    except ValueError:  # it has no signature
+    except ValueError:  # no signature available
         return ""
     return ""
 
 
 def _parts(text: str) -> list[str]:
-    """The text between semicolons that are in no quotes."""
-    parts, quote, at = [""], "", 0
-    while at < len(text):
-        character = text[at]
+    """Splits the text at semicolons outside of quotes."""
+    parts, quote, index = [""], "", 0
+    while index < len(text):
+        character = text[index]
         if quote and character == "\\":
-            parts[-1] += text[at : at + 2]
-            at += 2
+            parts[-1] += text[index : index + 2]
+            index += 2
             continue
         if character == quote:
             quote = ""
@@ -72,7 +75,7 @@ def _parts(text: str) -> list[str]:
             parts.append("")
         else:
             parts[-1] += character
-        at += 1
+        index += 1
     return parts
 
 

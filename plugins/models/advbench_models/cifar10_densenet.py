@@ -1,4 +1,4 @@
-"""The paper's CIFAR-10 classifier: a small DenseNet-BC."""
+"""The CIFAR-10 classifier of the paper: a small DenseNet-BC."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COMPRESSION = 0.5
 
 
 class DenseLayer(nn.Module):
-    """A bottleneck and a 3×3 convolution, each after batch normalisation; its output joins its input."""
+    """A bottleneck and a 3×3 convolution, each after batch normalisation; the output is concatenated to the input."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -34,15 +34,15 @@ class DenseLayer(nn.Module):
         self.conv2 = nn.Conv2d(4 * GROWTH, GROWTH, kernel_size=3, padding=1, bias=False)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Shape (batch, channels, h, w) to (batch, channels + growth, h, w)."""
+        """Maps shape (batch, channels, h, w) to (batch, channels + growth, h, w)."""
         bottleneck = self.conv1(functional.relu_(self.norm1(inputs)))
         grown = self.conv2(functional.relu_(self.norm2(bottleneck)))
         return torch.cat([grown, inputs], dim=1)
 
     def fold(self) -> None:
-        """Lets the bottleneck do the normalisation after it, which in eval mode is a fixed scale and shift.
+        """Folds the second batch normalisation into the bottleneck; in eval mode, it is a fixed scale and shift.
 
-        The other one stands before its convolution, with a ReLU between, and cannot be folded.
+        The first one cannot be folded: a ReLU separates it from its convolution.
         """
         assert isinstance(self.norm2, nn.BatchNorm2d)
         self.conv1 = fuse_conv_bn_eval(self.conv1, self.norm2)
@@ -50,7 +50,7 @@ class DenseLayer(nn.Module):
 
 
 class Transition(nn.Module):
-    """Between two blocks: half the channels, half the height and width."""
+    """Reduces the channels and halves height and width between two blocks."""
 
     def __init__(self, channels: int, out_channels: int) -> None:
         super().__init__()
@@ -58,14 +58,14 @@ class Transition(nn.Module):
         self.conv = nn.Conv2d(channels, out_channels, kernel_size=1, bias=False)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Shape (batch, channels, h, w) to (batch, out_channels, h/2, w/2)."""
+        """Maps shape (batch, channels, h, w) to (batch, out_channels, h/2, w/2)."""
         return functional.avg_pool2d(self.conv(functional.relu_(self.norm(inputs))), kernel_size=2)
 
 
 class DenseNetNetwork(nn.Module):
-    """Images in [0, 1], shape (batch, 3, 32, 32), to logits, shape (batch, 10); 1,000,618 parameters."""
+    """Maps images in [0, 1], shape (batch, 3, 32, 32), to logits, shape (batch, 10); 1,000,618 parameters."""
 
-    # Mean and standard deviation of CIFAR-10's training pixels a channel, as most recipes for it have them.
+    # Mean and standard deviation of CIFAR-10's training pixels per channel, as in most recipes.
     mean = (0.4914, 0.4822, 0.4465)
     std = (0.2023, 0.1994, 0.2010)
 
@@ -78,9 +78,9 @@ class DenseNetNetwork(nn.Module):
         layers: list[nn.Module] = [nn.Conv2d(3, channels, kernel_size=3, padding=1, bias=False)]
         for block, depth in enumerate(BLOCKS):
             if block:
-                halved = int(channels * COMPRESSION)
-                layers.append(Transition(channels, halved))
-                channels = halved
+                reduced = int(channels * COMPRESSION)
+                layers.append(Transition(channels, reduced))
+                channels = reduced
             for _ in range(depth):
                 layers.append(DenseLayer(channels))
                 channels += GROWTH
@@ -90,7 +90,7 @@ class DenseNetNetwork(nn.Module):
         self.register_buffer("_std", torch.tensor(self.std).reshape(3, 1, 1), persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalises and classifies."""
+        """Normalises and classifies images."""
         features = self.features((images - self._mean) / self._std)
         logits: torch.Tensor = self.classifier(features.mean(dim=(2, 3)))
         return logits
@@ -98,7 +98,7 @@ class DenseNetNetwork(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class Cifar10DenseNet(StoredWeights, Model, Trainable):
-    """DenseNet-BC with 121 layers of growth 12 in four blocks, for CIFAR-10."""
+    """DenseNet-BC with 121 layers of growth rate 12 in four blocks, for CIFAR-10."""
 
     name = "cifar10-densenet"
     source = (
@@ -116,13 +116,13 @@ class Cifar10DenseNet(StoredWeights, Model, Trainable):
     )
 
     def load(self) -> nn.Module:
-        """Builds the network with its weights, for inference: normalisations are folded where they can be."""
-        network = self.filled(DenseNetNetwork()).eval()
+        """Builds the network with its weights for inference; normalisations are folded where possible."""
+        network = self.load_weights_into(DenseNetNetwork()).eval()
         for layer in network.modules():
             if isinstance(layer, DenseLayer):
                 layer.fold()
         return network.to(memory_format=torch.channels_last)
 
     def train(self, job: TrainingJob) -> Mapping[str, Any]:
-        """Trains by a recipe of :mod:`advbench_models.cifar10_training`."""
+        """Trains with a recipe of :mod:`advbench_models.cifar10_training`."""
         return train_cifar10_classifier(self.name, DenseNetNetwork, job)

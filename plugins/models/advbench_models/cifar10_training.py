@@ -1,8 +1,8 @@
-"""The recipes by which CIFAR-10 classifiers are trained.
+"""Training recipes of CIFAR-10 classifiers.
 
-Both are stochastic gradient descent on cross-entropy with momentum 0.9, weight decay 5e-4 and
-batches of 128 images, each cropped at random out of itself with 4 black pixels around it, and mirrored half
-of the time. They differ in the learning rate and in how long they take.
+Both use stochastic gradient descent on the cross-entropy with momentum 0.9, weight decay 5e-4 and batches of 128
+images. Each image is padded by 4 black pixels, cropped at random and mirrored with probability ½. The recipes differ in
+learning rate and number of epochs.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ BATCH_SIZE = 128
 MOMENTUM = 0.9
 WEIGHT_DECAY = 5e-4
 PADDING = 4
-RISE = 0.25
+RISING_SHARE = 0.25
 
 TRAINING_SET = "cifar10:split=train"
 TEST_SET = "cifar10:split=test"
 
 
 def train_cifar10_classifier(name: str, build: Callable[[], nn.Module], job: TrainingJob) -> Mapping[str, Any]:
-    """Trains a classifier and writes its weights, their sidecar and, while it lasts, a checkpoint.
+    """Trains a classifier and writes its weights, their sidecar and, during training, a checkpoint.
 
     Args:
-        name: The component that is trained.
-        build: Makes the network; its initial weights are drawn from torch's own generator.
-        job: What the command line asks for.
+        name: Name of the component.
+        build: Builds the network; it draws initial weights from torch's default generator.
+        job: Options of the command line.
 
     Returns:
-        What the sidecar says; its ``test_accuracy`` is that of the float32 network on the whole test set.
+        The content of the sidecar; ``test_accuracy`` is that of the float32 network on the whole test set.
 
     Raises:
-        UsageError: The checkpoint belongs to another recipe, seed or data.
+        UsageError: The checkpoint belongs to another recipe, seed or dataset.
     """
     training_set, test_set = job.load_dataset(TRAINING_SET), job.load_dataset(TEST_SET)
     one_cycle_recipe = job.recipe == ONE_CYCLE
@@ -62,7 +62,7 @@ def train_cifar10_classifier(name: str, build: Callable[[], nn.Module], job: Tra
         "batch_size": BATCH_SIZE,
         "optimizer": "sgd",
         "learning_rate": LEARNING_RATE[job.recipe],
-        "schedule": f"one cycle, rising for {RISE:.0%} of the steps" if one_cycle_recipe else "constant",
+        "schedule": f"one cycle, rising for {RISING_SHARE:.0%} of the steps" if one_cycle_recipe else "constant",
         "momentum": MOMENTUM,
         "nesterov": one_cycle_recipe,
         "weight_decay": WEIGHT_DECAY,
@@ -88,13 +88,13 @@ def train_cifar10_classifier(name: str, build: Callable[[], nn.Module], job: Tra
         training_set=training_set,
         test_set=test_set,
         augment=crop_and_mirror,
-        schedule=(lambda step, steps: one_cycle(step, steps, LEARNING_RATE[ONE_CYCLE], RISE))
+        schedule=(lambda step, steps: one_cycle(step, steps, LEARNING_RATE[ONE_CYCLE], RISING_SHARE))
         if one_cycle_recipe
         else None,
         autocast=autocast,
     )
     training.run()
-    training.autocast = None  # what is shipped is used in float32, so that is what is measured
+    training.autocast = None  # the shipped network runs in float32, so it is evaluated in float32
     provenance = {
         **training.provenance(),
         "training_set": TRAINING_SET,
@@ -108,14 +108,14 @@ def train_cifar10_classifier(name: str, build: Callable[[], nn.Module], job: Tra
 
 
 def crop_and_mirror(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Each image moved by up to 4 pixels each way, black coming in, and half of them mirrored left to right.
+    """Shifts each image by up to 4 pixels in each direction, filling with black, and mirrors half of them horizontally.
 
     Args:
-        images: Any type, shape (batch, channels, height, width).
-        generator: Where the random numbers come from; a generator of the CPU, whatever the images' device.
+        images: Any dtype, shape (batch, channels, height, width).
+        generator: Source of the random numbers; a CPU generator, whatever the images' device.
 
     Returns:
-        As the images.
+        Images of the same dtype and shape.
     """
     count, _, height, width = images.shape
     shifts = torch.randint(0, 2 * PADDING + 1, (2, count), generator=generator)
@@ -124,6 +124,6 @@ def crop_and_mirror(images: torch.Tensor, generator: torch.Generator) -> torch.T
     columns = torch.arange(width) + shifts[1][:, None]
     columns = torch.where(mirrored[:, None], columns.flip(1), columns)
     padded = functional.pad(images, [PADDING] * 4).permute(0, 2, 3, 1)
-    which = torch.arange(count)[:, None, None].to(images.device)
-    cropped = padded[which, rows[:, :, None].to(images.device), columns[:, None, :].to(images.device)]
+    index = torch.arange(count)[:, None, None].to(images.device)
+    cropped = padded[index, rows[:, :, None].to(images.device), columns[:, None, :].to(images.device)]
     return cropped.permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""What the recipes of all classifiers have in common: cross-entropy on batches, accuracy on the test set."""
+"""Training loop that all classifiers share: cross-entropy on batches, accuracy on the test set."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Schedule = Callable[[int, int], float]
 
 
 def build_seeded(build: Callable[[], nn.Module], job: TrainingJob) -> nn.Module:
-    """Makes a network on the job's device whose initial weights follow from the job's seed alone."""
+    """Builds a network on the job's device, with initial weights that depend on the job's seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(job.seed)
         network = build()
@@ -31,15 +31,15 @@ class ClassifierTraining(TrainingLoop):
     """Trains a classifier on labelled images.
 
     Args:
-        job: What the command line asks for.
-        recipe: As :class:`advbench.api.TrainingLoop` takes it.
-        network: Images in [0, 1] to logits, on the job's device.
-        optimizer: Updates its parameters.
-        training_set: What it learns.
-        test_set: What its accuracy is measured on after each epoch; nothing is chosen by it.
-        augment: Makes variants of a batch of images, of the training set's type and shape; None for none.
-        schedule: (step, steps) to the learning rate; None where the optimiser's is constant.
-        autocast: The type to compute in where torch holds it safe, such as bfloat16; None for float32.
+        job: Options of the command line.
+        recipe: The recipe, as in :class:`advbench.api.TrainingLoop`.
+        network: Maps images in [0, 1] to logits, on the job's device.
+        optimizer: Updates the network's parameters.
+        training_set: Images to learn.
+        test_set: Images on which accuracy is measured after each epoch; no choice depends on it.
+        augment: Augments a batch of images, keeping dtype and shape; None for no augmentation.
+        schedule: Maps (step, steps) to the learning rate; None for the optimiser's constant rate.
+        autocast: Dtype of torch's autocast, such as bfloat16; None for float32.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class ClassifierTraining(TrainingLoop):
         self.autocast = autocast
 
     def step(self, number: int, chosen: torch.Tensor) -> Mapping[str, torch.Tensor]:
-        """One step of gradient descent on the batch's mean cross-entropy."""
+        """Takes one gradient step on the batch's mean cross-entropy."""
         if self.schedule is not None:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.schedule(number, self.steps)
@@ -74,31 +74,31 @@ class ClassifierTraining(TrainingLoop):
         return {"loss": loss.detach()}
 
     def inputs(self, number: int, chosen: torch.Tensor) -> torch.Tensor:
-        """What a step learns in place of the images of its batch; takes what :meth:`step` takes."""
+        """Returns the images that a step learns for its batch; takes the arguments of :meth:`step`."""
         images = self.images[chosen]
         return images if self.augment is None else self.augment(images, self.generator("augmentation", number))
 
     def evaluate(self) -> Mapping[str, float]:
-        """The accuracy on the test set, computed as in training."""
+        """Returns the accuracy on the test set, in the precision of the training."""
         return {"accuracy": self.accuracy()}
 
     @torch.no_grad()
     def accuracy(self) -> float:
-        """The share of the test set that the network, in eval mode, classifies right."""
-        right = torch.zeros((), dtype=torch.int64, device=self.job.device)
+        """Returns the share of the test set that the network classifies correctly in eval mode."""
+        correct = torch.zeros((), dtype=torch.int64, device=self.job.device)
         for start in range(0, len(self.test_labels), TEST_BATCH_SIZE):
             batch = slice(start, start + TEST_BATCH_SIZE)
-            right += (self.logits(self.test_images[batch]).argmax(1) == self.test_labels[batch]).sum()
-        return int(right) / len(self.test_labels)
+            correct += (self.logits(self.test_images[batch]).argmax(1) == self.test_labels[batch]).sum()
+        return int(correct) / len(self.test_labels)
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
-        """The network's logits, float32, of images of any type."""
-        # A batch at a time: a whole training set in float32 takes four times the memory.
+        """Returns the network's logits, float32, for images of any dtype."""
+        # Converted per batch: a whole training set in float32 takes four times the memory.
         with torch.autocast(self.job.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             logits: torch.Tensor = self.network(in_unit_range(images))
         return logits.float()
 
 
 def in_unit_range(images: torch.Tensor) -> torch.Tensor:
-    """Images in float32 from 0 to 1; whole numbers from 0 to 255 are divided by 255."""
+    """Returns images as float32 in [0, 1]; uint8 images are divided by 255."""
     return images.to(torch.float32) / 255 if images.dtype == torch.uint8 else images

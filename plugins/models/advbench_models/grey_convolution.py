@@ -1,4 +1,4 @@
-"""The convolution of grey images, whose gradient with respect to the images takes a third of the usual time."""
+"""A convolution for greyscale images with a faster gradient with respect to the images."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["GreyConvolution"]
 
 
 class GreyConvolution(nn.Conv2d):
-    """A convolution of images of one channel, with stride 1 and no padding.
+    """A convolution of single-channel images, with stride 1 and no padding.
 
-    Its values are those of :class:`torch.nn.Conv2d`. On a processor, and while its weights need no gradient, the
-    images' gradient is one matrix product and sums of shifted rows: the libraries' kernels for the gradient are made
-    for many input channels, and with one took more time than all the rest of a small network.
+    Its output is that of :class:`torch.nn.Conv2d`. On the CPU, and if the weights need no gradient, the gradient with
+    respect to the images is one matrix product and sums of shifted rows. It takes a third of the usual time: the
+    libraries' kernels are made for many input channels, and with one took more time than the rest of a small network.
 
     Args:
         channels: Number of output channels.
@@ -34,7 +34,7 @@ class GreyConvolution(nn.Conv2d):
 
 
 class _Convolve(torch.autograd.Function):
-    """The convolution, differentiable in the images alone, as often as one likes."""
+    """The convolution, differentiable with respect to the images only, any number of times."""
 
     @staticmethod
     def forward(context: Any, images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
@@ -44,20 +44,20 @@ class _Convolve(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (weight,) = context.saved_tensors
-        return _spread(gradients[0], weight), None, None
+        return _input_gradient(gradients[0], weight), None, None
 
 
-def _spread(gradient: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """The transposed convolution: each place's gradient, times the kernels, added to the pixels that it was made of."""
+def _input_gradient(gradient: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Computes the transposed convolution: adds each position's gradient, times the kernels, to its input pixels."""
     count, channels, height, width = gradient.shape
     side = weight.shape[-1]
-    places = gradient.permute(0, 2, 3, 1).reshape(count, height * width, channels)
+    positions = gradient.permute(0, 2, 3, 1).reshape(count, height * width, channels)
     kernels = weight.to(gradient.dtype).reshape(channels, side * side).t()
-    parts = torch.matmul(kernels, places.transpose(1, 2)).view(count, side, side, height, width)
-    # Sums of what is of lower precision keep that of the weights.
+    contributions = torch.matmul(kernels, positions.transpose(1, 2)).view(count, side, side, height, width)
+    # Sums of lower-precision gradients are kept in the precision of the weights.
     rows = torch.zeros(count, side, height, width + side - 1, dtype=weight.dtype)
     for shift in range(side):
-        rows[..., shift : shift + width] += parts[:, :, shift]
+        rows[..., shift : shift + width] += contributions[:, :, shift]
     images = rows.new_zeros(count, height + side - 1, width + side - 1)
     for shift in range(side):
         images[:, shift : shift + height] += rows[:, shift]

@@ -17,9 +17,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from advbench.api import TrainingJob, one_cycle, save_weights
-from advbench_models.classifier_training import ClassifierTraining, build_seeded, in_unit_range
-from advbench_models.mnist_training import HELD_OUT, TEST_SET, TRAINING_SET, without_held_out
+from advbench.api import TrainingJob, one_cycle
+from advbench_models.classifier_training import ClassifierTraining, in_unit_range
+from advbench_models.mnist_training import MnistData, train_on_mnist
 
 __all__ = ["RECIPES", "pgd", "train_robust_mnist_classifier"]
 
@@ -46,28 +46,9 @@ TEST_STEP_SIZE = 0.02
 
 
 def train_robust_mnist_classifier(name: str, build: Callable[[], nn.Module], job: TrainingJob) -> Mapping[str, Any]:
-    """Trains a classifier and writes its weights, their sidecar and, while it lasts, a checkpoint.
-
-    On the CPU, the same seed, data and number of threads give the same weights, whether or not the training
-    was interrupted.
-
-    Args:
-        name: The component that is trained.
-        build: Makes the network; its initial weights are drawn from torch's own generator.
-        job: What the command line asks for.
-
-    Returns:
-        What the sidecar says.
-
-    Raises:
-        DataError: The training set does not hold the images to be held out.
-        UsageError: The checkpoint belongs to another recipe, seed or data.
-    """
-    training_set = without_held_out(job.load_dataset(TRAINING_SET), job.load_dataset(HELD_OUT))
-    recipe: dict[str, Any] = {
-        "component": name,
-        "recipe": job.recipe,
-        "epochs": EPOCHS if job.epochs is None else job.epochs,
+    """Trains a classifier on adversarial images; see :func:`~advbench_models.mnist_training.train_on_mnist`."""
+    settings = {
+        "epochs": EPOCHS,
         "batch_size": BATCH_SIZE,
         "optimizer": "adam",
         "learning_rate": LEARNING_RATE,
@@ -76,34 +57,34 @@ def train_robust_mnist_classifier(name: str, build: Callable[[], nn.Module], job
         "attack": f"PGD from a random start, {STEPS} steps of {STEP_SIZE:g}, L-infinity",
         "eps": EPS,
         "eps_schedule": f"growing for {GROWTH:.0%} of the steps, and the steps of PGD with it",
-        "seed": job.seed,
-        "data_digest": training_set.digest(),
     }
-    network = build_seeded(build, job).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
-    training = _AdversarialTraining(
-        job,
-        recipe,
-        network,
-        optimizer,
-        training_set=training_set,
-        test_set=job.load_dataset(TEST_SET),
-        schedule=lambda step, steps: one_cycle(step, steps, LEARNING_RATE, RISE),
-    )
-    figures = training.run()
-    provenance = {
-        **training.provenance(),
-        "training_set": f"{TRAINING_SET} without the images of {HELD_OUT}",
-        "training_samples": len(training_set),
-        "test_set": TEST_SET,
-        "test_accuracy": figures["accuracy"],
+
+    def prepare(network: nn.Module, recipe: Mapping[str, Any], data: MnistData) -> ClassifierTraining:
+        network = network.to(memory_format=torch.channels_last)
+        optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
+        return _AdversarialTraining(
+            job,
+            recipe,
+            network,
+            optimizer,
+            training_set=data.training_set,
+            test_set=data.test_set,
+            schedule=_learning_rate,
+        )
+
+    return train_on_mnist(name, build, job, settings=settings, prepare=prepare, describe=_describe)
+
+
+def _learning_rate(step: int, steps: int) -> float:
+    return one_cycle(step, steps, LEARNING_RATE, RISE)
+
+
+def _describe(figures: Mapping[str, float]) -> Mapping[str, Any]:
+    return {
         "robust_accuracy": figures["robust_accuracy"],
         "robust_accuracy_under": f"PGD from a random start, {TEST_STEPS} steps of {TEST_STEP_SIZE:g}, "
         f"L-infinity {TEST_EPS:g}, on the first {TEST_IMAGES} images of the test set",
     }
-    digest = save_weights(job.output, network.state_dict(), provenance)
-    job.checkpoint.unlink(missing_ok=True)
-    return {"sha256": digest, **provenance}
 
 
 class _AdversarialTraining(ClassifierTraining):

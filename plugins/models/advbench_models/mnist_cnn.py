@@ -1,4 +1,4 @@
-"""The paper's MNIST classifier: two convolutions, two fully connected layers."""
+"""The MNIST classifier of the paper: two convolutions and two fully connected layers."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ __all__ = ["MnistCnn", "MnistCnnNetwork"]
 
 
 class MnistCnnNetwork(nn.Module):
-    """Images in [0, 1], shape (batch, 1, 28, 28), to logits, shape (batch, 10); 431,080 parameters."""
+    """Maps images in [0, 1], shape (batch, 1, 28, 28), to logits, shape (batch, 10); 431,080 parameters."""
 
-    # Mean and standard deviation of MNIST's training pixels, rounded as everyone rounds them.
+    # Mean and standard deviation of MNIST's training pixels, rounded as usual.
     mean = 0.1307
     std = 0.3081
 
     def __init__(self) -> None:
         super().__init__()
-        # The largest of rectified values is the largest of the values, rectified: a quarter of the work.
+        # Max-pooling before ReLU gives the same result as after it, for a quarter of the work.
         self.features = nn.Sequential(
             GreyConvolution(20, size=5),
             nn.MaxPool2d(2),
@@ -44,7 +44,7 @@ class MnistCnnNetwork(nn.Module):
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalises and classifies."""
+        """Normalises and classifies images."""
         features = self.features((images - self.mean) / self.std)
         logits: torch.Tensor = self.classifier(features)
         return logits
@@ -52,9 +52,9 @@ class MnistCnnNetwork(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class MnistCnn(StoredWeights, Model, Trainable):
-    """Convolutional network of two convolutions and two fully connected layers, for MNIST.
+    """Convolutional network for MNIST with two convolutions and two fully connected layers.
 
-    The shipped weights have not seen the images of the dataset ``mnist-5k``.
+    The shipped weights were trained without the images of the dataset ``mnist-5k``.
     """
 
     name = "mnist-cnn"
@@ -71,8 +71,8 @@ class MnistCnn(StoredWeights, Model, Trainable):
 
     def load(self) -> nn.Module:
         """Builds the network with its weights."""
-        return self.filled(MnistCnnNetwork())
+        return self.load_weights_into(MnistCnnNetwork())
 
     def train(self, job: TrainingJob) -> Mapping[str, Any]:
-        """Trains by the recipe of :mod:`advbench_models.mnist_training`."""
+        """Trains with the recipe of :mod:`advbench_models.mnist_training`."""
         return train_mnist_classifier(self.name, MnistCnnNetwork, job)

@@ -1,4 +1,4 @@
-"""An MNIST classifier that was trained to withstand L∞ perturbations of 0.3."""
+"""An MNIST classifier trained to be robust within L∞ 0.3."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["MnistCnnRobust", "MnistCnnRobustNetwork"]
 
 
 class MnistCnnRobustNetwork(nn.Module):
-    """Images in [0, 1], shape (batch, 1, 28, 28), to logits, shape (batch, 10); 166,406 parameters."""
+    """Maps images in [0, 1], shape (batch, 1, 28, 28), to logits, shape (batch, 10); 166,406 parameters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,16 +34,16 @@ class MnistCnnRobustNetwork(nn.Module):
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Classifies, without normalising."""
+        """Classifies images, without normalisation."""
         logits: torch.Tensor = self.layers(images)
         return logits
 
 
 @dataclasses.dataclass(frozen=True)
 class MnistCnnRobust(StoredWeights, Model, Trainable):
-    """Small convolutional network for MNIST, adversarially trained within L∞ 0.3.
+    """Small convolutional network for MNIST, adversarially trained for L∞ 0.3.
 
-    The shipped weights have not seen the images of the dataset ``mnist-5k``.
+    The shipped weights were trained without the images of the dataset ``mnist-5k``.
     """
 
     name = "mnist-cnn-robust"
@@ -63,8 +63,8 @@ class MnistCnnRobust(StoredWeights, Model, Trainable):
 
     def load(self) -> nn.Module:
         """Builds the network with its weights."""
-        return self.filled(MnistCnnRobustNetwork())
+        return self.load_weights_into(MnistCnnRobustNetwork())
 
     def train(self, job: TrainingJob) -> Mapping[str, Any]:
-        """Trains by the recipe of :mod:`advbench_models.mnist_adversarial_training`."""
+        """Trains with the recipe of :mod:`advbench_models.mnist_adversarial_training`."""
         return train_robust_mnist_classifier(self.name, MnistCnnRobustNetwork, job)

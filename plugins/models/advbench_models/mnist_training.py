@@ -9,7 +9,7 @@ it has learnt.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -17,7 +17,7 @@ from torch import nn
 from advbench.api import DataError, LabelledImages, TrainingJob, save_weights
 from advbench_models.classifier_training import ClassifierTraining, build_seeded
 
-__all__ = ["RECIPES", "train_mnist_classifier", "without_held_out"]
+__all__ = ["RECIPES", "MnistData", "train_mnist_classifier", "train_on_mnist", "without_held_out"]
 
 PAPER = "paper"
 RECIPES: Mapping[str, str] = {PAPER: "10 epochs at the constant learning rate 0.01, as in the study"}
@@ -33,6 +33,45 @@ HELD_OUT = "mnist-5k"
 
 
 def train_mnist_classifier(name: str, build: Callable[[], nn.Module], job: TrainingJob) -> Mapping[str, Any]:
+    """Trains a classifier by the paper's recipe; see :func:`train_on_mnist`."""
+    settings = {
+        "epochs": EPOCHS,
+        "batch_size": BATCH_SIZE,
+        "optimizer": "sgd",
+        "learning_rate": LEARNING_RATE,
+        "momentum": MOMENTUM,
+        "loss": "cross-entropy",
+    }
+
+    def prepare(network: nn.Module, recipe: Mapping[str, Any], data: MnistData) -> ClassifierTraining:
+        optimizer = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM)
+        return ClassifierTraining(
+            job, recipe, network, optimizer, training_set=data.training_set, test_set=data.test_set
+        )
+
+    return train_on_mnist(name, build, job, settings=settings, prepare=prepare)
+
+
+class MnistData(NamedTuple):
+    """What a network learns, and what its accuracy is measured on."""
+
+    training_set: LabelledImages
+    test_set: LabelledImages
+
+
+Prepare = Callable[[nn.Module, Mapping[str, Any], MnistData], ClassifierTraining]
+"""Makes the training of a network, given the recipe's description and the data; the network is on the job's device."""
+
+
+def train_on_mnist(
+    name: str,
+    build: Callable[[], nn.Module],
+    job: TrainingJob,
+    *,
+    settings: Mapping[str, Any],
+    prepare: Prepare,
+    describe: Callable[[Mapping[str, float]], Mapping[str, Any]] | None = None,
+) -> Mapping[str, Any]:
     """Trains a classifier and writes its weights, their sidecar and, while it lasts, a checkpoint.
 
     On the CPU, the same seed, data and number of threads give the same weights, whether or not the training
@@ -42,6 +81,9 @@ def train_mnist_classifier(name: str, build: Callable[[], nn.Module], job: Train
         name: The component that is trained.
         build: Makes the network; its initial weights are drawn from torch's own generator.
         job: What the command line asks for.
+        settings: What distinguishes the recipe, for the sidecar, with its ``epochs`` and ``batch_size``.
+        prepare: Makes the training.
+        describe: What the sidecar says of the figures of the last evaluation, beside the accuracy.
 
     Returns:
         What the sidecar says.
@@ -51,22 +93,11 @@ def train_mnist_classifier(name: str, build: Callable[[], nn.Module], job: Train
         UsageError: The checkpoint belongs to another recipe, seed or data.
     """
     training_set = without_held_out(job.load_dataset(TRAINING_SET), job.load_dataset(HELD_OUT))
-    recipe: dict[str, Any] = {
-        "component": name,
-        "recipe": job.recipe,
-        "epochs": EPOCHS if job.epochs is None else job.epochs,
-        "batch_size": BATCH_SIZE,
-        "optimizer": "sgd",
-        "learning_rate": LEARNING_RATE,
-        "momentum": MOMENTUM,
-        "loss": "cross-entropy",
-        "seed": job.seed,
-        "data_digest": training_set.digest(),
-    }
-    network = build_seeded(build, job)
-    optimizer = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM)
-    test_set = job.load_dataset(TEST_SET)
-    training = ClassifierTraining(job, recipe, network, optimizer, training_set=training_set, test_set=test_set)
+    recipe: dict[str, Any] = {"component": name, "recipe": job.recipe, **settings}
+    if job.epochs is not None:
+        recipe["epochs"] = job.epochs
+    recipe |= {"seed": job.seed, "data_digest": training_set.digest()}
+    training = prepare(build_seeded(build, job), recipe, MnistData(training_set, job.load_dataset(TEST_SET)))
     figures = training.run()
     provenance = {
         **training.provenance(),
@@ -74,8 +105,9 @@ def train_mnist_classifier(name: str, build: Callable[[], nn.Module], job: Train
         "training_samples": len(training_set),
         "test_set": TEST_SET,
         "test_accuracy": figures["accuracy"],
+        **({} if describe is None else describe(figures)),
     }
-    digest = save_weights(job.output, network.state_dict(), provenance)
+    digest = save_weights(job.output, training.network.state_dict(), provenance)
     job.checkpoint.unlink(missing_ok=True)
     return {"sha256": digest, **provenance}
 

@@ -1,4 +1,4 @@
-"""A network behind the normalisation that it was trained with."""
+"""A network preceded by the normalisation it was trained with."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["Normalised", "channel_values"]
 
 
 class Normalised(Float32Network):
-    """Images in [0, 1] to the logits of a network that expects (x − mean) / std.
+    """Maps images in [0, 1] to the logits of a network that expects (x − mean) / std.
 
     Args:
         network: The network.
-        mean: One value, or one a channel.
+        mean: One value, or one per channel.
         std: The same, above 0.
     """
 
@@ -31,21 +31,21 @@ class Normalised(Float32Network):
         self.register_buffer("std", torch.tensor(list(std)).reshape(-1, 1, 1), persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalises and classifies."""
+        """Normalises and classifies images."""
         return super().forward((images - self.mean) / self.std)
 
 
 def channel_values(name: str, text: str, *, positive: bool = False) -> tuple[float, ...]:
-    """Reads a parameter such as ``0.5`` or, a value a channel, ``0.485:0.456:0.406``.
+    """Parses a parameter such as ``0.5`` or, with one value per channel, ``0.485:0.456:0.406``.
 
     Raises:
-        ParameterError: It is written otherwise, or a value is not above 0 where it has to be.
+        ParameterError: The text is malformed, or a value is not above 0 where it must be.
     """
     try:
         values = tuple(float(part) for part in text.split(":"))
     except ValueError:
         values = ()
     if not values or not all(value > 0 if positive else math.isfinite(value) for value in values):
-        wanted = "numbers above 0" if positive else "numbers"
-        raise ParameterError(f"{name}={text}: must be {wanted}, one or one a channel with ':' between them")
+        expected = "numbers above 0" if positive else "numbers"
+        raise ParameterError(f"{name}={text}: must be {expected}, one, or one per channel separated by ':'")
     return values

@@ -1,4 +1,4 @@
-"""Registers the built-in models."""
+"""Registers the models that are part of advbench."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from advbench_models.torchvision_model import TorchvisionModel
 
 @hookimpl
 def register_models(register: Callable[[type[Model]], None]) -> None:
-    """Registers every model of this package."""
+    """Registers the models of this package."""
     register(MnistCnn)
     register(MnistCnnRobust)
     register(Cifar10DenseNet)

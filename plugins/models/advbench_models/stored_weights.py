@@ -1,4 +1,4 @@
-"""Weights that come with the installation, or from a file of the user's."""
+"""Weights that are shipped with the package, or in a file of the user's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class StoredWeights(Component):
     """A model whose parameter ``weights`` is ``shipped`` or the path of a .safetensors file.
 
     Attributes:
-        shipped_folder: Where the shipped weights lie, each under its component's name.
+        shipped_folder: Folder of the shipped weights, which are named after their component.
         weights: The parameter, which the model declares.
     """
 
@@ -27,7 +27,11 @@ class StoredWeights(Component):
     weights: str
 
     def __post_init__(self) -> None:
-        """Checks that the weights are of a kind that is ever read."""
+        """Validates the parameters.
+
+        Raises:
+            ParameterError: The weights are neither ``shipped`` nor the path of a .safetensors file.
+        """
         super().__post_init__()
         if self.weights != SHIPPED and Path(self.weights).suffix != ".safetensors":
             raise ParameterError(f"weights={self.weights}: must be {SHIPPED!r} or the path of a .safetensors file")
@@ -37,8 +41,8 @@ class StoredWeights(Component):
         """Whether the weights are the shipped ones."""
         return self.weights == SHIPPED
 
-    def filled(self, network: nn.Module) -> nn.Module:
-        """The network with the weights.
+    def load_weights_into(self, network: nn.Module) -> nn.Module:
+        """Loads the weights into a network and returns it.
 
         Raises:
             WeightsError: They are missing, damaged or another network's.
@@ -50,11 +54,12 @@ class StoredWeights(Component):
             raise WeightsError(
                 f"weights {self._path} are not those of {self.name} ({error}); {self._remedy}"
             ) from error
-        # Channels last is a third quicker on the CPU, and its rounding the same wherever the network is used.
+        # Channels-last is a third faster on the CPU; set here, so that rounding is the same wherever the network is
+        # used.
         return network.to(memory_format=torch.channels_last)
 
     def weights_digest(self) -> str:
-        """SHA-256 of the weights, held to their sidecar."""
+        """Returns the SHA-256 of the weights, checked against their sidecar."""
         return verified_digest(self._path, self._remedy)
 
     @property

@@ -18,19 +18,19 @@ from advbench.api import (
     ParameterError,
     UsageError,
     WeightsError,
-    fill,
     find_object,
+    load_state,
     param,
     read_state_dict,
     sha256_file,
     state_digest,
 )
-from advbench_models.arguments import misfit, parse_arguments
+from advbench_models.arguments import parse_arguments, signature_mismatch
 from advbench_models.normalised import Normalised, channel_values
 
 __all__ = ["TorchModule"]
 
-_PROGRAMS = (".pt", ".pth", ".ts", ".jit", ".torchscript")
+_TORCHSCRIPT_SUFFIXES = (".pt", ".pth", ".ts", ".jit", ".torchscript")
 _SHAPE = re.compile(r"(\d+)x(\d+)x(\d+)")
 
 
@@ -38,132 +38,142 @@ _SHAPE = re.compile(r"(\d+)x(\d+)x(\d+)")
 class TorchModule(Model):
     """A network of your own: ``torch-module:build=net.py:make,weights=net.safetensors``.
 
-    ``build`` names an ``nn.Module``, its class, or a function that returns one; a class and a function are called
-    with ``args``, such as ``args=depth=3;width=16``. It may be a file that ``torch.jit.save`` wrote, too: its program
-    runs as code of your own does. Its outputs are logits, of any floating type, alone or as ``logits`` of a mapping or
-    an object or the first item of a tuple. It takes images in [0, 1]: give ``mean`` and ``std`` where it was trained on
-    normalised ones. Weights are a .safetensors file or a state dict that ``torch.save`` wrote; a pickle that holds
-    anything else is refused, and nothing in it runs. Without weights, the network is used as it is built.
+    ``build`` names an ``nn.Module``, its class, or a function that returns one. A class or function is called with
+    ``args``, such as ``args=depth=3;width=16``. It can also be a file written by ``torch.jit.save``, whose program runs
+    like code of your own. The outputs must be logits, of any floating dtype: a tensor, an attribute or item ``logits``,
+    or the first item of a tuple. Inputs are images in [0, 1]: give ``mean`` and ``std`` if the network expects
+    normalised ones. Weights are a .safetensors file or a state dict written by ``torch.save``; pickles with other
+    content are rejected, and no code in them runs. Without weights, the network is used as built.
     """
 
     name: ClassVar[str] = "torch-module"
 
     build: str = param(
-        help="FILE.py:NAME or package.module:NAME of a network, or of what makes one; or a file of torch.jit.save"
+        help="FILE.py:NAME or package.module:NAME of a network or of a function that builds one; or a "
+        "torch.jit.save file"
     )
-    weights: str | None = param(None, help="path of a state dict: .safetensors, or written by torch.save")
-    mean: str | None = param(None, help="what is subtracted from images: a number, or one a channel as in 0.5:0.4:0.4")
-    std: str | None = param(None, help="what images are divided by then; written as the mean")
-    shape: str | None = param(None, help="channels x height x width that it takes, as in 3x32x32; none: any")
-    classes: int | None = param(None, min=2, help="how many logits it gives; none: at least the dataset's classes")
-    args: str | None = param(None, help="what build is called with, by place or name, as in 3;width=16;kind=small")
+    weights: str | None = param(None, help="path of a state dict, .safetensors or written by torch.save")
+    mean: str | None = param(
+        None, help="mean to subtract from images: one number, or one per channel as in 0.5:0.4:0.4"
+    )
+    std: str | None = param(None, help="standard deviation to divide images by; written like mean")
+    shape: str | None = param(None, help="input shape, channels x height x width, as in 3x32x32; none: any")
+    classes: int | None = param(None, min=2, help="number of logits; none: at least the dataset's classes")
+    args: str | None = param(None, help="arguments for build, positional or by name, as in 3;width=16;kind=small")
 
     def __post_init__(self) -> None:
-        """Checks the forms of the parameters; nothing is imported yet."""
+        """Validates the parameters; imports nothing.
+
+        Raises:
+            ParameterError: A value is malformed, or not allowed together with the others.
+        """
         super().__post_init__()
         if (self.mean is None) != (self.std is None):
             raise ParameterError("mean and std: give both, or neither")
         self._normalisation()
         if self.args is not None:
             parse_arguments(self.args)
-        if self.args is not None and self._program is not None:
-            raise ParameterError(f"args={self.args}: {self.build} is a network already, which takes none")
+        if self.args is not None and self._torchscript_file is not None:
+            raise ParameterError(f"args={self.args}: {self.build} is already a network and takes no arguments")
         if self.shape is not None and not _SHAPE.fullmatch(self.shape):
             raise ParameterError(f"shape={self.shape}: must be channels x height x width, as in 3x32x32")
 
     @property
     def image_shape(self) -> tuple[int, int, int] | None:  # type: ignore[override]
-        """What it takes, where that is said."""
-        found = _SHAPE.fullmatch(self.shape or "")
-        return (int(found[1]), int(found[2]), int(found[3])) if found else None
+        """The input shape, if given."""
+        match = _SHAPE.fullmatch(self.shape or "")
+        return (int(match[1]), int(match[2]), int(match[3])) if match else None
 
     @property
     def num_classes(self) -> int | None:  # type: ignore[override]
-        """How many logits it gives, where that is said."""
+        """The number of logits, if given."""
         return self.classes
 
     def load(self) -> nn.Module:
-        """Builds the network, fills it and puts the normalisation before it."""
-        network = self._built()
+        """Builds the network, loads its weights and adds the normalisation."""
+        network = self._build_network()
         if self._path is not None:
-            fill(network, self._path)
+            load_state(network, self._path)
         normalisation = self._normalisation()
         return network if normalisation is None else Normalised(network, *normalisation)
 
     def weights_digest(self) -> str:
-        """SHA-256 of the files of weights and of a ScriptModule; without one, of the network as it is built."""
+        """Returns the SHA-256 of the files of weights and ScriptModule; without a file, of the state dict as built."""
         if self._path is None:
-            return self._own_digest
-        read_state_dict(self._path)  # what cannot be used is refused before any work
+            return self._built_digest
+        read_state_dict(self._path)  # unusable files are rejected before any work
         digest = sha256_file(self._path)
-        if self._program is None:
+        if self._torchscript_file is None:
             return digest
-        return hashlib.sha256(f"{self._own_digest} {digest}".encode()).hexdigest()
+        return hashlib.sha256(f"{self._built_digest} {digest}".encode()).hexdigest()
 
     def code_modules(self) -> tuple[str, ...]:
-        """The module that builds the network."""
-        return () if self._program is not None else (self._found[1],)
+        """Returns the module that builds the network."""
+        return () if self._torchscript_file is not None else (self._build_object[1],)
 
     @functools.cached_property
-    def _found(self) -> tuple[Any, str]:
+    def _build_object(self) -> tuple[Any, str]:
         try:
-            found, module = find_object(self.build)
+            build_object, module = find_object(self.build)
         except UsageError as error:
             raise UsageError(f"model {self.name!r}: build={error}") from error
-        if isinstance(found, nn.Module):
+        if isinstance(build_object, nn.Module):
             reason = "it is a network already" if self.args is not None else ""
-        elif not callable(found):
-            raise UsageError(f"model {self.name!r}: build={self.build} is a {type(found).__name__}; expected a network")
+        elif not callable(build_object):
+            raise UsageError(
+                f"model {self.name!r}: build={self.build} is a {type(build_object).__name__}; expected a network"
+            )
         else:
-            reason = misfit(found, *self._arguments)
+            reason = signature_mismatch(build_object, *self._arguments)
         if reason:
-            given = f"does not take args={self.args}" if self.args is not None else "needs args=…"
-            raise UsageError(f"model {self.name!r}: build={self.build} {given} ({reason}); write args=3;width=16")
-        return found, module
+            arguments = f"does not take args={self.args}" if self.args is not None else "needs args=…"
+            raise UsageError(f"model {self.name!r}: build={self.build} {arguments} ({reason}); write args=3;width=16")
+        return build_object, module
 
     @property
     def _arguments(self) -> tuple[list[Any], dict[str, Any]]:
         return ([], {}) if self.args is None else parse_arguments(self.args)
 
     @functools.cached_property
-    def _own_digest(self) -> str:
-        if self._program is not None:
-            self._built()  # what cannot be read is refused before any work
-            return sha256_file(self._program)
+    def _built_digest(self) -> str:
+        if self._torchscript_file is not None:
+            self._build_network()  # unreadable files are rejected before any work
+            return sha256_file(self._torchscript_file)
         try:
-            first, second = (state_digest(self._built()) for _ in range(2))
+            first, second = (state_digest(self._build_network()) for _ in range(2))
         except WeightsError as error:
             raise WeightsError(f"model {self.name!r}: build={self.build}: {error}") from error
         if first != second:
             raise WeightsError(
-                f"model {self.name!r}: build={self.build} makes other weights each time; give weights=FILE, or let it "
-                "read or seed them"
+                f"model {self.name!r}: build={self.build} creates different weights each time; give weights=FILE, "
+                "or read or seed them"
             )
         return first
 
-    def _built(self) -> nn.Module:
-        if self._program is not None:
-            return self._loaded(self._program)
-        made = self._found[0]
-        if not isinstance(made, nn.Module):
-            placed, named = self._arguments
+    def _build_network(self) -> nn.Module:
+        if self._torchscript_file is not None:
+            return self._load_torchscript(self._torchscript_file)
+        network = self._build_object[0]
+        if not isinstance(network, nn.Module):
+            positional, keyword = self._arguments
             try:
-                made = made(*placed, **named)
+                network = network(*positional, **keyword)
             except UsageError:
                 raise
             except (Exception, SystemExit) as error:
-                given = "" if self.args is None else f" with args={self.args}"
+                arguments = "" if self.args is None else f" with args={self.args}"
                 raise UsageError(
-                    f"model {self.name!r}: build={self.build}{given} raises {_in_a_line(error)}; mend that"
+                    f"model {self.name!r}: build={self.build}{arguments} raises {_one_line(error)}; fix that"
                 ) from error
-        if not isinstance(made, nn.Module):
+        if not isinstance(network, nn.Module):
             raise UsageError(
-                f"model {self.name!r}: build={self.build} returns a {type(made).__name__}; expected a torch.nn.Module"
+                f"model {self.name!r}: build={self.build} returns a {type(network).__name__}; "
+                "expected a torch.nn.Module"
             )
-        return made
+        return network
 
-    def _loaded(self, file: Path) -> nn.Module:
-        """The ScriptModule of a file: TorchScript's own reader runs no Python."""
+    def _load_torchscript(self, file: Path) -> nn.Module:
+        """Loads a ScriptModule; TorchScript's reader runs no Python."""
         if not file.is_file():
             raise UsageError(f"model {self.name!r}: build={self.build}: no such file")
         try:
@@ -172,16 +182,16 @@ class TorchModule(Model):
                 network: nn.Module = torch.jit.load(str(file), map_location="cpu")  # type: ignore[no-untyped-call]
         except Exception as error:
             raise UsageError(
-                f"model {self.name!r}: build={self.build} is no file of torch.jit.save ({_in_a_line(error)}); give "
+                f"model {self.name!r}: build={self.build} is no file of torch.jit.save ({_one_line(error)}); give "
                 "FILE.py:NAME, and the file as weights= where it is a state dict"
             ) from error
         return network
 
     @property
-    def _program(self) -> Path | None:
-        """The file of a ScriptModule, where that is what is to be built."""
+    def _torchscript_file(self) -> Path | None:
+        """The file of a ScriptModule, if ``build`` names one."""
         path = Path(self.build).expanduser()
-        return path if path.suffix in _PROGRAMS else None
+        return path if path.suffix in _TORCHSCRIPT_SUFFIXES else None
 
     @property
     def _path(self) -> Path | None:
@@ -193,5 +203,5 @@ class TorchModule(Model):
         return channel_values("mean", self.mean), channel_values("std", self.std, positive=True)
 
 
-def _in_a_line(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -48,16 +48,31 @@ class Noisy(torch.nn.Module):
         return Noisy(self.network, self.rng[rows])
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        assert len(images) == len(self.rng), "asked without saying about which samples"
+        assert len(images) == len(self.rng), "called without the rows of its samples"
         logits = self.network(images)
         return logits + self.rng.normal(logits.shape[1], std=0.05)
 
 
-class Undefined(torch.nn.Module):
-    """Five constant logits, whose gradients are no numbers."""
+class Constant(torch.nn.Module):
+    """Three logits that are the same for every image: the first class, whose gradients are zero."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        assert images.isfinite().all(), "asked about what is no image"
+        return images.flatten(1).sum(dim=1, keepdim=True) * 0 + torch.tensor([[1.0, 0.0, 0.0]])
+
+
+class Undefined(torch.nn.Module):
+    """Five constant logits, whose gradients are no numbers.
+
+    Args:
+        images_only: Whether calls with NaN pixels fail.
+    """
+
+    def __init__(self, *, images_only: bool = True) -> None:
+        super().__init__()
+        self.images_only = images_only
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        assert images.isfinite().all() or not self.images_only, "called with values that are not images"
         root = (images.flatten(1).sum(dim=1, keepdim=True) * 0).sqrt()  # its slope is 0 · ∞
         return root + torch.tensor([[0.0, 0.1, 0.2, 0.3, 1.0]])
 
@@ -71,7 +86,7 @@ class Holed(torch.nn.Module):
         self.images = images
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        assert images.isfinite().all(), "asked about what is no image"
+        assert images.isfinite().all(), "called with values that are not images"
         known = (images[:, None] == self.images).flatten(2).all(dim=2).any(dim=1, keepdim=True)
         return torch.where(known, self.network(images), float("nan"))
 
@@ -91,3 +106,8 @@ class Staircase(torch.nn.Module):
 def inner_images(count: int) -> torch.Tensor:
     """Images of 1×3×4 so far inside [0, 1] that the bounds keep no attack from a linear classifier's boundary."""
     return 0.5 + (torch.rand(count, 1, 3, 4, generator=torch.Generator().manual_seed(4)) - 0.5) * 0.4
+
+
+def sizes(changes: torch.Tensor, norm: str) -> torch.Tensor:
+    """The norms of changes of images, shape (batch,), float64."""
+    return torch.linalg.vector_norm(changes.double().flatten(1), {"linf": float("inf"), "l2": 2.0}[norm], dim=1)

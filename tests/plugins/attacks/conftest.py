@@ -12,7 +12,7 @@ from advbench_attacks.foolbox import engine as foolbox_engine
 
 
 class Recorder(torch.nn.Module):
-    """QueryLog how many images each call of a network is given."""
+    """Notes how many images each call of a network is given."""
 
     def __init__(self, network: torch.nn.Module) -> None:
         super().__init__()
@@ -56,6 +56,13 @@ def images() -> torch.Tensor:
 def labels(network: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
     """The network's own predictions, so that every image is rightly classified."""
     return network(images).argmax(dim=1)
+
+
+@pytest.fixture
+def many(network: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    """A hundred images and the network's own predictions."""
+    images = torch.rand(100, 1, 6, 6, generator=torch.Generator().manual_seed(8))
+    return images, network(images).argmax(dim=1)
 
 
 @pytest.fixture

@@ -8,21 +8,16 @@ from advbench.api import Budget, ParameterError
 from advbench_attacks.black_box.square import SquareAttack
 from advbench_attacks.gradient.apgd import AutoPgd, TargetedAutoPgd
 from advbench_attacks.gradient.autoattack import AutoAttack
-from advbench_attacks.logit_differences import margin
+from advbench_attacks.losses import margin
 from advbench_attacks.minimal.fab import TargetedFab
+
+pytestmark = pytest.mark.slow
 
 CHEAP = {"steps": 2, "targets": 3, "queries": 60}
 EPS = {"linf": 0.03, "l2": 0.15}
 ORDERS = {"linf": float("inf"), "l2": 2.0}
 ATTACKS = [AutoAttack(eps=eps, norm=norm, **CHEAP) for norm, eps in EPS.items()]
 ATTACKS += [AutoAttack("rand", eps, norm, steps=5) for norm, eps in EPS.items()]
-
-
-@pytest.fixture
-def many(network) -> tuple[torch.Tensor, torch.Tensor]:
-    """A hundred images and the network's own predictions."""
-    images = torch.rand(100, 1, 6, 6, generator=torch.Generator().manual_seed(8))
-    return images, network(images).argmax(dim=1)
 
 
 def alone(attack: AutoAttack):
@@ -40,7 +35,7 @@ def alone(attack: AutoAttack):
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
 @pytest.mark.parametrize("wrap", [lambda network: network, Staircase], ids=["smooth", "without gradients"])
-def test_it_fools_what_any_of_its_parts_fools_alone_and_tells_the_first_of_them(attack, wrap, network, many, streams):
+def test_it_breaks_the_samples_of_all_parts_and_reports_the_first_part(attack, wrap, network, many, streams):
     images, labels = many
     model = wrap(network).eval()
     broken = []
@@ -57,7 +52,7 @@ def test_it_fools_what_any_of_its_parts_fools_alone_and_tells_the_first_of_them(
     assert 0 < broken.any(dim=0).sum() < 100
 
 
-def test_each_part_of_the_standard_version_finds_what_those_before_it_did_not(network, many, streams):
+def test_each_part_of_the_standard_version_breaks_further_samples(network, many, streams):
     found = torch.cat(
         [
             ATTACKS[0].run_with_notes(model, *many, streams(range(100)))[1]["component"]
@@ -69,7 +64,7 @@ def test_each_part_of_the_standard_version_finds_what_those_before_it_did_not(ne
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
-def test_a_part_is_given_only_what_those_before_it_did_not_fool(attack, network, many, streams, recorded):
+def test_a_part_attacks_only_samples_that_are_not_broken_yet(attack, network, many, streams, recorded):
     recorder = recorded(network)
     _, notes = attack.run_with_notes(recorder, *many, streams(range(100)))
     fooled_by_first = (notes["component"] == 0).sum()
@@ -87,7 +82,7 @@ def test_run_returns_the_images_of_run_with_notes(attack, network, many, streams
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
-def test_the_images_stay_in_the_budget_and_survivors_have_a_higher_margin(attack, network, many, streams):
+def test_images_are_within_the_budget_and_survivors_have_a_higher_margin(attack, network, many, streams):
     images, labels = many
     kept = images.clone()
     crafted, notes = attack.run_with_notes(network, images, labels, streams(range(100)))
@@ -104,7 +99,7 @@ def test_the_images_stay_in_the_budget_and_survivors_have_a_higher_margin(attack
 
 
 @pytest.mark.parametrize("norm", EPS)
-def test_fab_counts_within_eps_alone(norm, streams):
+def test_fab_counts_only_within_eps(norm, streams):
     model, images = Linear(), inner_images(16)
     labels = model(images).argmax(dim=1)
     smallest = model.distance(images, labels, norm)
@@ -134,7 +129,7 @@ def test_a_samples_result_does_not_depend_on_its_batch(attack, network, many, st
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
-def test_a_sample_that_is_misclassified_already_keeps_its_clean_image(attack, network, images, labels, streams):
+def test_a_misclassified_sample_keeps_its_clean_image(attack, network, images, labels, streams):
     wrong = torch.tensor([False, True, False, False, True, False])
     labels = torch.where(wrong, (labels + 1) % 10, labels)
     crafted, notes = attack.run_with_notes(network, images, labels, streams(range(6)))
@@ -144,14 +139,14 @@ def test_a_sample_that_is_misclassified_already_keeps_its_clean_image(attack, ne
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
-def test_gradients_that_are_not_numbers_spoil_no_image(attack, images, streams):
+def test_nan_gradients_give_valid_images(attack, images, streams):
     crafted = attack.run(Undefined().eval(), images, torch.full((6,), 4), streams(range(6)))
     assert crafted.isfinite().all()
     away = torch.linalg.vector_norm((crafted - images).double().flatten(1), ORDERS[attack.norm], dim=1)
     assert (away <= attack.eps + 1e-6).all()
 
 
-def test_early_stop_fools_as_many_with_fewer_passes(network, many, streams, recorded):
+def test_early_stop_breaks_as_many_samples_with_fewer_passes(network, many, streams, recorded):
     broken, passes = [], []
     for early_stop in (False, True):
         attack = AutoAttack(eps=0.05, steps=10, targets=3, queries=30, early_stop=early_stop)
@@ -163,7 +158,7 @@ def test_early_stop_fools_as_many_with_fewer_passes(network, many, streams, reco
 
 
 @pytest.mark.parametrize(("version", "classes"), [("standard", 2), ("standard", 3), ("rand", 2)])
-def test_with_few_classes_the_ratio_of_a_part_is_its_numerator(version, classes, streams):
+def test_with_few_classes_the_margin_replaces_the_dlr_loss(version, classes, streams):
     model, images = Linear(classes), inner_images(16)
     labels = model(images).argmax(dim=1)
     smallest = model.distance(images, labels, "linf")
@@ -185,12 +180,12 @@ def test_with_few_classes_the_ratio_of_a_part_is_its_numerator(version, classes,
         ({"version": "rand", "queries": "3"}, "no meaning with version=rand"),
     ],
 )
-def test_parameters_out_of_range_or_without_meaning_are_refused(given, says):
+def test_parameters_out_of_range_or_without_effect_are_rejected(given, says):
     with pytest.raises(ParameterError, match=says):
         AutoAttack.from_text(given)
 
 
-def test_what_a_version_does_not_heed_is_none_of_its_parameters():
+def test_parameters_without_effect_in_a_version_are_not_listed():
     rand = AutoAttack.from_text({"version": "rand"})
     assert list(rand.values()) == ["version", "eps", "norm", "steps", "early_stop"]
     assert [parameter.name for parameter in AutoAttack.parameters({"version": "rand"})] == list(rand.values())

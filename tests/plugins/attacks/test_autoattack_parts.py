@@ -2,17 +2,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.plugins.attacks.classifiers import Holed, Linear, Undefined, inner_images
+from tests.plugins.attacks.classifiers import Holed, Linear, Undefined, inner_images, sizes
 
 from advbench.api import Budget, ContractError, ParameterError
 from advbench_attacks.black_box.square import SquareAttack
 from advbench_attacks.black_box.square_search import pixel_share
-from advbench_attacks.gradient import apgd_search as ascent
+from advbench_attacks.gradient import apgd_search
 from advbench_attacks.gradient.apgd import AutoPgd, TargetedAutoPgd
 from advbench_attacks.gradient.fgsm import FastGradientSign
 from advbench_attacks.gradient.pgd import ProjectedGradientDescent
-from advbench_attacks.input_gradients import logsumexp_margin
-from advbench_attacks.logit_differences import logit_ratio, margin, targeted_logit_ratio
+from advbench_attacks.losses import dlr_loss, logsumexp_margin, margin, targeted_dlr_loss
 
 NORMS = ("linf", "l2")
 ASCENTS = [
@@ -20,22 +19,10 @@ ASCENTS = [
     *(TargetedAutoPgd(0.2, norm, 2, steps=20) for norm in NORMS),
 ]
 ATTACKS = [*ASCENTS, *(SquareAttack(0.2, norm, queries=60) for norm in NORMS)]
-ORDERS = {"linf": float("inf"), "l2": 2.0}
-
-
-def sizes(changes: torch.Tensor, norm: str) -> torch.Tensor:
-    return torch.linalg.vector_norm(changes.double().flatten(1), ORDERS[norm], dim=1)
-
-
-@pytest.fixture
-def many(network) -> tuple[torch.Tensor, torch.Tensor]:
-    """A hundred images and the network's own predictions."""
-    images = torch.rand(100, 1, 6, 6, generator=torch.Generator().manual_seed(8))
-    return images, network(images).argmax(dim=1)
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
-def test_the_images_stay_in_the_budget_and_the_inputs_as_they_were(attack, network, many, streams):
+def test_images_are_within_the_budget_and_inputs_unchanged(attack, network, many, streams):
     images, labels = many
     kept = images.clone(), labels.clone()
     crafted = attack.run(network, images, labels, streams(range(100)))
@@ -50,14 +37,14 @@ def test_the_images_stay_in_the_budget_and_the_inputs_as_they_were(attack, netwo
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_targeted_apgd_crosses_the_boundary_of_a_linear_classifier_as_soon_as_eps_reaches_it(norm, streams):
+def test_targeted_apgd_crosses_a_linear_boundary_within_eps(norm, streams):
     model, images = Linear(), inner_images(6)
     labels = model(images).argmax(dim=1)
     for i, distance in enumerate(model.distance(images, labels, norm).tolist()):
         image, label = images[i : i + 1], labels[i : i + 1]
-        for share, fooled in ((1.02, True), (0.98, False)):
+        for share, misclassified in ((1.02, True), (0.98, False)):
             crafted = TargetedAutoPgd(share * distance, norm, steps=50).run(model, image, label, streams([i]))
-            assert (model(crafted).argmax(dim=1) != label).item() is fooled
+            assert (model(crafted).argmax(dim=1) != label).item() is misclassified
 
 
 @pytest.mark.parametrize(
@@ -70,7 +57,7 @@ def test_targeted_apgd_crosses_the_boundary_of_a_linear_classifier_as_soon_as_ep
     ],
     ids=str,
 )
-def test_the_margin_of_a_linear_classifier_rises_to_its_optimum(attack, nearly, streams):
+def test_the_margin_of_a_linear_classifier_reaches_its_maximum(attack, nearly, streams):
     model, images = Linear(2), inner_images(24)
     labels = model(images).argmax(dim=1)
     safe = model.distance(images, labels, attack.norm) > 0.011  # a search ends at the first success, not the optimum
@@ -83,7 +70,7 @@ def test_the_margin_of_a_linear_classifier_rises_to_its_optimum(attack, nearly, 
     assert (found >= best * nearly).all()
 
 
-def test_apgd_fools_no_fewer_samples_than_pgd_at_the_same_steps_and_raises_the_loss_higher(network, many, streams):
+def test_apgd_breaks_no_fewer_samples_than_pgd_with_a_higher_loss(network, many, streams):
     images, labels = many
     for eps in (0.03, 0.05):
         ours, theirs = (
@@ -119,36 +106,36 @@ def _by_hand(network, image, label, start, norm, eps, steps):
         change = change.clamp(-eps, eps) if norm == "linf" else change * min(1, eps / max(change.norm().item(), 1e-30))
         return (image + change).clamp(0, 1)
 
-    def look(point):
+    def evaluate(point):
         point = point.clone().requires_grad_()
         loss = torch.nn.functional.cross_entropy(network(point[None]).double(), label[None])
         gradient = torch.autograd.grad(loss, point)[0]
         return loss.item(), gradient.sign() if norm == "linf" else gradient / gradient.norm()
 
-    (loss, way), size, halvings = look(start), 2 * eps, 0
+    (loss, direction), size, halvings = evaluate(start), 2 * eps, 0
     before, point = start, start
-    best = best_before = (loss, start, way)
+    best = best_before = (loss, start, direction)
     rises, last, halved = 0, 0, False
     for step in range(1, steps + 1):
-        ahead = project(point + size * way)
+        candidate = project(point + size * direction)
         if step > 1:
-            ahead = project(point + 0.75 * (ahead - point) + 0.25 * (point - before))
-        before, point, old = point, ahead, loss
-        loss, way = look(point)
+            candidate = project(point + 0.75 * (candidate - point) + 0.25 * (point - before))
+        before, point, old = point, candidate, loss
+        loss, direction = evaluate(point)
         rises += loss > old
         if loss > best[0]:
-            best = (loss, point, way)
-        if step in ascent.checkpoints(steps):
+            best = (loss, point, direction)
+        if step in apgd_search.checkpoints(steps):
             halved = rises < 0.75 * (step - last) or (not halved and best[0] == best_before[0])
             if halved:
                 size, halvings = size / 2, halvings + 1
-                loss, point, way = best
+                loss, point, direction = best
             best_before, rises, last = best, 0, step
     return best[1], halvings
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_a_highest_loss_inside_the_ball_is_found(norm, streams):
+def test_a_maximum_inside_the_ball_is_found(norm, streams):
     centre = torch.full((1, 1, 3, 4), 0.5)
 
     class Hill(torch.nn.Module):
@@ -167,39 +154,22 @@ def test_a_highest_loss_inside_the_ball_is_found(norm, streams):
     [(100, [22, 41, 57, 70, 80, 87, 93, 99]), (10, [3, 5, 6, 7, 8, 9]), (2, [1]), (1, [])],
 )
 def test_the_checkpoints_are_those_of_the_paper(steps, at):
-    assert ascent.checkpoints(steps) == at
+    assert apgd_search.checkpoints(steps) == at
 
 
-def test_the_ratios_of_logits_are_those_of_the_paper_whatever_the_logits_scale():
+def test_dlr_losses_equal_the_papers_and_do_not_depend_on_the_scale_of_logits():
     logits, labels, targets = torch.tensor([[4.0, 1.0, 3.0, 0.0]] * 2), torch.tensor([0, 2]), torch.tensor([1, 1])
     for scale in (1e-3, 1.0, 1e3):
-        torch.testing.assert_close(logit_ratio(scale * logits, labels), torch.tensor([-1 / 3, 1 / 3]))
+        torch.testing.assert_close(dlr_loss(scale * logits, labels), torch.tensor([-1 / 3, 1 / 3]))
         torch.testing.assert_close(
-            targeted_logit_ratio(scale * logits, labels, targets), torch.tensor([-3 / 3.5, -2 / 3.5])
+            targeted_dlr_loss(scale * logits, labels, targets), torch.tensor([-3 / 3.5, -2 / 3.5])
         )
 
 
-def test_the_squares_shrink_as_in_the_paper_at_10000_queries_and_in_proportion_at_others():
+def test_squares_shrink_as_in_the_paper_in_proportion_to_queries():
     assert [pixel_share(query, 10_000) for query in (1, 10, 11, 50, 51, 201)] == [0.8, 0.8, 0.4, 0.4, 0.2, 0.1]
     assert pixel_share(9999, 10_000) == 0.8 / 512
     assert [pixel_share(query, 1000) for query in (1, 2, 21, 999)] == [0.8, 0.4, 0.1, 0.8 / 512]
-
-
-@pytest.mark.parametrize("attack", ATTACKS, ids=str)
-def test_a_samples_result_does_not_depend_on_its_batch(attack, network, images, labels, streams):
-    whole = attack.run(network, images, labels, streams(range(6)))
-    parts = [attack.run(network, images[i], labels[i], streams(i.tolist())) for i in torch.arange(6).split([1, 3, 2])]
-    # Of two points with the same loss, another batch's rounding may make either the higher.
-    torch.testing.assert_close(torch.cat(parts), whole, atol=1e-3, rtol=0)
-
-
-@pytest.mark.parametrize("attack", ATTACKS, ids=str)
-def test_a_sample_that_is_misclassified_already_keeps_its_clean_image(attack, network, images, labels, streams):
-    wrong = torch.tensor([False, True, False, False, True, False])
-    labels = torch.where(wrong, (labels + 1) % 10, labels)
-    crafted = attack.run(network, images, labels, streams(range(6)))
-    assert torch.equal(crafted[wrong], images[wrong])
-    assert (crafted[~wrong] != images[~wrong]).flatten(1).any(dim=1).all()
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
@@ -210,27 +180,27 @@ def test_the_start_is_random_and_comes_from_the_samples_streams(attack, network,
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
-def test_gradients_that_are_not_numbers_spoil_no_image(attack, images, streams):
+def test_nan_gradients_give_valid_images(attack, images, streams):
     crafted = attack.run(Undefined().eval(), images, torch.full((6,), 4), streams(range(6)))
     assert crafted.isfinite().all()
     assert (sizes(crafted - images, attack.norm) <= 0.2 + 1e-6).all()
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
-def test_logits_that_are_not_numbers_spoil_no_image(attack, network, images, labels, streams):
+def test_nan_logits_give_valid_images(attack, network, images, labels, streams):
     crafted = attack.run(Holed(network, images).eval(), images, labels, streams(range(6)))
     assert crafted.isfinite().all()
     assert (sizes(crafted - images, attack.norm) <= 0.2 + 1e-6).all()
 
 
 @pytest.mark.parametrize("attack", ASCENTS, ids=str)
-def test_an_ascent_works_where_the_caller_has_switched_gradients_off(attack, network, images, labels, streams):
+def test_apgd_works_under_no_grad(attack, network, images, labels, streams):
     usual = attack.run(network, images, labels, streams(range(6)))
     with torch.no_grad():
         assert torch.equal(attack.run(network, images, labels, streams(range(6))), usual)
 
 
-def test_square_asks_for_logits_alone_and_as_often_as_it_may(network, images, labels, streams):
+def test_square_uses_logits_only_and_all_queries(network, images, labels, streams):
     calls: list[bool] = []
 
     class RecordingClassifier(torch.nn.Module):
@@ -243,7 +213,7 @@ def test_square_asks_for_logits_alone_and_as_often_as_it_may(network, images, la
 
 
 @pytest.mark.parametrize("attack", [SquareAttack(0.2, norm, 300) for norm in NORMS], ids=str)
-def test_square_finds_more_with_more_queries(attack, network, many, streams):
+def test_square_breaks_more_samples_with_more_queries(attack, network, many, streams):
     images, labels = many
     few = SquareAttack(attack.eps, attack.norm, 3)
     robust = [
@@ -253,7 +223,7 @@ def test_square_finds_more_with_more_queries(attack, network, many, streams):
     assert robust[1] < 0.8 * robust[0]
 
 
-def test_square_lets_samples_leave_that_are_fooled(network, many, streams, recorded):
+def test_broken_samples_leave_the_batch_of_square(network, many, streams, recorded):
     recorder = recorded(network)
     SquareAttack(0.1, queries=100).run(recorder, *many, streams(range(100)))
     assert recorder.batches[1:] == sorted(recorder.batches[1:], reverse=True)
@@ -261,26 +231,24 @@ def test_square_lets_samples_leave_that_are_fooled(network, many, streams, recor
 
 
 @pytest.mark.parametrize("attack", ASCENTS, ids=str)
-def test_early_stop_fools_as_many_with_fewer_passes_and_without_it_the_loss_rises_on(
-    attack, network, many, streams, recorded
-):
+def test_early_stop_breaks_as_many_with_fewer_passes_and_a_lower_loss(attack, network, many, streams, recorded):
     images, labels = many
     values = {**attack.values(), "eps": 0.05 if attack.norm == "linf" else 0.2}
-    fooled, passes, losses = [], [], []
+    misclassified, passes, losses = [], [], []
     for early_stop in (False, True):
         recorder = recorded(network)
         one = type(attack).from_values({**values, "early_stop": early_stop})
         logits = network(one.run(recorder, images, labels, streams(range(100))))
-        fooled.append(logits.argmax(dim=1) != labels)
+        misclassified.append(logits.argmax(dim=1) != labels)
         passes.append(sum(recorder.batches))
-        losses.append(logsumexp_margin(logits, labels)[fooled[-1]].mean())
-    assert torch.equal(*fooled)
-    assert fooled[0].any()
+        losses.append(logsumexp_margin(logits, labels)[misclassified[-1]].mean())
+    assert torch.equal(*misclassified)
+    assert misclassified[0].any()
     assert passes[1] < passes[0]
     assert losses[1] < losses[0]
 
 
-def test_samples_that_a_run_fooled_take_part_in_no_restart_and_no_further_target(network, many, streams, recorded):
+def test_broken_samples_skip_further_restarts_and_targets(network, many, streams, recorded):
     for attack, runs in ((AutoPgd(0.05, steps=4, restarts=3), 3), (TargetedAutoPgd(0.05, targets=3, steps=4), 3)):
         recorder = recorded(network)
         crafted = attack.run(recorder, *many, streams(range(100)))
@@ -295,13 +263,13 @@ def test_samples_that_a_run_fooled_take_part_in_no_restart_and_no_further_target
 @pytest.mark.parametrize(
     "attack", [AutoPgd(loss="dlr"), FastGradientSign(loss="dlr"), ProjectedGradientDescent(loss="dlr")], ids=str
 )
-def test_too_few_classes_for_the_loss_are_an_error_that_says_what_to_do(attack, streams):
+def test_too_few_classes_for_the_loss_raise_an_error_with_advice(attack, streams):
     model, images = Linear(2), inner_images(2)
     with pytest.raises(ContractError, match=r"^loss=dlr needs .* at least 3 classes, .* has 2; use loss=ce or "):
         attack.run(model, images, model(images).argmax(dim=1), streams(range(2)))
 
 
-def test_more_targets_than_other_classes_are_all_of_them(streams, recorded):
+def test_more_targets_than_other_classes_use_all_of_them(streams, recorded):
     model, images = Linear(4), inner_images(8)
     labels = model(images).argmax(dim=1)
     recorder = recorded(model)
@@ -333,6 +301,6 @@ def test_two_classes_are_enough_for_the_cross_entropy(streams):
         (SquareAttack, "norm", "l1"),
     ],
 )
-def test_parameters_out_of_range_are_refused(attack, key, text):
+def test_parameters_out_of_range_are_rejected(attack, key, text):
     with pytest.raises(ParameterError, match=rf"{key}={text}"):
         attack.from_text({key: text})

@@ -17,13 +17,6 @@ ATTACKS = [
 EARLY = ProjectedGradientDescent(0.1, early_stop=True)
 
 
-@pytest.fixture
-def many(network) -> tuple[torch.Tensor, torch.Tensor]:
-    """A hundred images and the network's own predictions."""
-    images = torch.rand(100, 1, 6, 6, generator=torch.Generator().manual_seed(8))
-    return images, network(images).argmax(dim=1)
-
-
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("eps", [0.0, 8 / 255, 0.3, 1.0])
 def test_fgsm_equals_foolbox_to_the_bit(eps, engine, network, images, labels, streams, foolbox, by_hand):
@@ -44,7 +37,7 @@ def test_pgd_with_madrys_step_and_without_random_start_equals_foolbox_with_its_d
     assert torch.equal(ours, theirs)
 
 
-def test_from_the_same_random_start_both_engines_of_pgd_reach_the_same_points(network, many, streams):
+def test_both_engines_of_pgd_agree_from_the_same_random_start(network, many, streams):
     images, labels = many
     native, foolbox = (
         ProjectedGradientDescent(0.2, engine=engine).run(network, images, labels, streams(range(100)))
@@ -53,37 +46,37 @@ def test_from_the_same_random_start_both_engines_of_pgd_reach_the_same_points(ne
     assert torch.equal(native, foolbox)
 
 
-def test_stopping_early_fools_the_model_on_the_same_samples_with_fewer_images_asked(network, many, streams, recorded):
+def test_early_stop_breaks_the_same_samples_with_fewer_forward_passes(network, many, streams, recorded):
     images, labels = many
     everything = ProjectedGradientDescent(0.1).run(network, images, labels, streams(range(100)))
     recorder = recorded(network)
     early = EARLY.run(recorder, images, labels, streams(range(100)))
-    fooled, fooled_early = (network(x).argmax(dim=1) != labels for x in (everything, early))
-    assert 5 < fooled.sum() < 95
-    assert (fooled & ~fooled_early).sum() == 0
-    torch.testing.assert_close(early[~fooled_early], everything[~fooled_early], atol=1e-6, rtol=0)
-    assert sum(recorder.batches) < 40 * 100 * (1 - fooled_early.float().mean() / 2)
+    misclassified, misclassified_early = (network(x).argmax(dim=1) != labels for x in (everything, early))
+    assert 5 < misclassified.sum() < 95
+    assert (misclassified & ~misclassified_early).sum() == 0
+    torch.testing.assert_close(early[~misclassified_early], everything[~misclassified_early], atol=1e-6, rtol=0)
+    assert sum(recorder.batches) < 40 * 100 * (1 - misclassified_early.float().mean() / 2)
     assert (early - images).abs().max() <= 0.1 + 1e-6
 
 
-def test_stopping_early_leaves_a_sample_at_its_first_point_that_fools_the_model(network, many, streams):
+def test_early_stop_returns_a_samples_first_adversarial_point(network, many, streams):
     images, labels = many
     early = EARLY.run(network, images, labels, streams(range(100)))
-    fooled = network(early).argmax(dim=1) != labels
+    misclassified = network(early).argmax(dim=1) != labels
     trajectory = [
         ProjectedGradientDescent(0.1, steps=steps, step_size=0.1 * 2.5 / 40).run(
             network, images, labels, streams(range(100))
         )
         for steps in range(1, 41)
     ]
-    for row in fooled.nonzero().flatten().tolist():
+    for row in misclassified.nonzero().flatten().tolist():
         hits = (points[row] for points in trajectory if network(points)[row].argmax() != labels[row])
         start = (images + streams(range(100)).uniform(1, 6, 6, low=-0.1, high=0.1)).clamp(0, 1)
         if network(start)[row].argmax() == labels[row]:
             torch.testing.assert_close(early[row], next(hits), atol=1e-6, rtol=0)
 
 
-def test_samples_that_are_fooled_leave_the_batch(network, many, streams, recorded):
+def test_broken_samples_leave_the_batch(network, many, streams, recorded):
     images, labels = many
     recorder = recorded(network)
     ProjectedGradientDescent(1.0, early_stop=True).run(recorder, images, labels, streams(range(100)))
@@ -118,21 +111,21 @@ def test_the_random_start_is_uniform_in_the_ball_and_comes_from_the_samples_stre
 
 
 @pytest.mark.parametrize("early_stop", [False, True])
-def test_pgd_gives_a_sample_the_same_start_whatever_its_batch(early_stop, network, images, labels, streams):
+def test_pgds_start_does_not_depend_on_the_batch(early_stop, network, images, labels, streams):
     attack = ProjectedGradientDescent(0.05, steps=5, early_stop=early_stop)
     whole = attack.run(network, images, labels, streams(range(6)))
     parts = [attack.run(network, images[i], labels[i], streams(i.tolist())) for i in torch.arange(6).split([1, 3, 2])]
     torch.testing.assert_close(torch.cat(parts), whole, atol=1e-6, rtol=0)
 
 
-def test_pgd_starts_elsewhere_with_another_seed(network, images, labels, streams):
+def test_pgds_start_depends_on_the_seed(network, images, labels, streams):
     attack = ProjectedGradientDescent(0.3, steps=5)
     one, other = (attack.run(network, images, labels, streams(range(6), seed)) for seed in (0, 1))
     assert (one != other).flatten(1).any(dim=1).all()
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
-def test_the_images_stay_in_the_budget_and_the_inputs_as_they_were(attack, network, images, labels, streams):
+def test_images_are_within_the_budget_and_inputs_unchanged(attack, network, images, labels, streams):
     kept_images, kept_labels = images.clone(), labels.clone()
     crafted = attack.run(network, images, labels, streams(range(6)))
     assert attack.budget() == Budget("linf", 0.3)
@@ -152,13 +145,13 @@ def test_the_attack_raises_the_loss(attack, network, images, labels, streams):
 
 
 @pytest.mark.parametrize("attack", [*ATTACKS, EARLY], ids=str)
-def test_gradients_that_are_not_numbers_spoil_no_image(attack, images, streams):
+def test_nan_gradients_give_valid_images(attack, images, streams):
     crafted = attack.run(Undefined().eval(), images, torch.full((6,), 4), streams(range(6)))
     assert crafted.isfinite().all()
     assert (crafted - images).abs().max() <= 0.3 + 1e-6
 
 
-def test_attacks_work_where_the_caller_has_switched_gradients_off(network, images, labels, streams):
+def test_attacks_work_under_no_grad(network, images, labels, streams):
     attack = FastGradientSign()
     usual = attack.run(network, images, labels, streams(range(6)))
     with torch.no_grad():
@@ -166,6 +159,6 @@ def test_attacks_work_where_the_caller_has_switched_gradients_off(network, image
 
 
 @pytest.mark.parametrize(("key", "text"), [("eps", "-0.1"), ("steps", "0"), ("step_size", "0"), ("steps", "2.5")])
-def test_parameters_out_of_range_are_refused(key, text):
+def test_parameters_out_of_range_are_rejected(key, text):
     with pytest.raises(ParameterError, match=rf"{key}={text}"):
         ProjectedGradientDescent.from_text({key: text})

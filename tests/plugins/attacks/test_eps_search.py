@@ -60,7 +60,7 @@ REGISTRY = discover()
         ("pgd:search=minimal,searchsteps=3", "has no parameter 'searchsteps'; did you mean 'search_steps'?"),
     ],
 )
-def test_a_parameter_that_would_not_be_heeded_is_a_usage_error_in_a_line(spec, message, tmp_path, capsys):
+def test_a_parameter_without_effect_is_a_one_line_usage_error(spec, message, tmp_path, capsys):
     words = ["matrix", "--datasets", "mnist-20", "--models", "mnist-cnn", "--attacks", spec, "--defenses", "none"]
     assert main([*words, "--store", str(tmp_path)]) == 2
     captured = capsys.readouterr()
@@ -85,14 +85,14 @@ def test_a_parameter_that_would_not_be_heeded_is_a_usage_error_in_a_line(spec, m
         ),
     ],
 )
-def test_a_spec_has_the_parameters_of_its_mode_alone(spec, full):
+def test_a_spec_has_only_the_parameters_of_its_mode(spec, full):
     attack = resolve_one(REGISTRY, "attacks", spec)
     assert full_spec(attack) == full
     assert resolve_one(REGISTRY, "attacks", full) == attack
     assert resolve_one(REGISTRY, "attacks", short_spec(attack)) == attack
 
 
-def test_info_shows_the_parameters_of_both_modes_or_of_the_one_asked_about():
+def test_info_shows_the_parameters_of_both_modes_or_of_the_given_one():
     def names(**given):
         return [parameter.name for parameter in FastGradientSign.parameters(given)]
 
@@ -101,7 +101,7 @@ def test_info_shows_the_parameters_of_both_modes_or_of_the_one_asked_about():
     assert names(search="minimal") == ["search", "max_eps"]
 
 
-def test_in_python_too_a_value_that_would_not_be_heeded_is_refused():
+def test_in_python_too_a_parameter_without_effect_is_rejected():
     with pytest.raises(ParameterError, match="eps has no meaning"):
         FastGradientSign(eps=0.1, search="minimal")
     with pytest.raises(ParameterError, match="max_eps has no meaning"):
@@ -124,7 +124,7 @@ def test_in_python_too_a_value_that_would_not_be_heeded_is_refused():
     ],
     ids=str,
 )
-def test_an_attack_has_a_budget_or_says_which_norm_it_keeps_small(attack, budget, norm):
+def test_an_attack_has_a_budget_or_a_minimized_norm(attack, budget, norm):
     assert attack.budget() == budget
     if budget is None:
-        assert attack.minimises() == norm
+        assert attack.minimized_norm() == norm

@@ -20,6 +20,6 @@ from advbench_attacks.foolbox.attack import FoolboxAttack
         ("L2DeepFoolAttack", "gradients"),
     ],
 )
-def test_attacks_say_what_they_ask_of_the_model(attack: str, access: str) -> None:
+def test_attacks_declare_their_access(attack: str, access: str) -> None:
     eps = 0.1 if "Additive" in attack or attack == "LinfPGD" else None
     assert FoolboxAttack(attack, eps).access == access

@@ -5,11 +5,14 @@ import random
 import numpy as np
 import pytest
 import torch
+from tests.plugins.attacks.classifiers import Constant
 
 from advbench.api import Budget, ParameterError
 from advbench_attacks.foolbox import catalogue as foolbox_catalogue
 from advbench_attacks.foolbox import engine as foolbox_engine
 from advbench_attacks.foolbox.attack import FoolboxAttack
+
+pytestmark = pytest.mark.slow
 
 QUICK = {"steps": 10, "directions": 20, "max_gradient_eval_steps": 20, "random_steps": 5}
 EPS = {"linf": 0.2, "l2": 0.8, "l1": 3.0}
@@ -38,18 +41,11 @@ def distances(crafted: torch.Tensor, images: torch.Tensor, norm: str) -> torch.T
     return torch.linalg.vector_norm((crafted - images).flatten(1), ORDERS[norm], dim=1)
 
 
-def fooled(network: torch.nn.Module, crafted: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def misclassified(network: torch.nn.Module, crafted: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Whether the network is fooled; an image on the very boundary counts, since rounding differs by batch."""
     logits = network(crafted)
     true = logits.gather(1, labels[:, None])[:, 0]
     return logits.scatter(1, labels[:, None], float("-inf")).amax(dim=1) > true - 1e-5
-
-
-class Constant(torch.nn.Module):
-    """Gives every image the first class, whatever it looks like."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.flatten(1).sum(dim=1, keepdim=True) * 0 + torch.tensor([[1.0, 0.0, 0.0]])
 
 
 @pytest.mark.parametrize("name", OFFERED)
@@ -64,16 +60,16 @@ def test_an_attack_of_the_catalogue_keeps_the_contract(name, network, images, la
     assert crafted.max() <= 1
     budget = attack.budget()
     if budget is None:
-        found = fooled(network, crafted, labels[:3])
-        assert torch.equal(crafted[~found], few[~found])
+        is_adv = misclassified(network, crafted, labels[:3])
+        assert torch.equal(crafted[~is_adv], few[~is_adv])
     else:
         assert (distances(crafted, few, budget.norm) <= budget.eps + 1e-6).all()
         assert (crafted != few).any()
 
 
 @pytest.mark.parametrize("name", [*REFUSED, *NEEDING_NUMBA])
-def test_an_attack_that_cannot_run_here_is_refused_with_the_reason(name):
-    reason = foolbox_catalogue.refusal(vars(foolbox_engine.load().attacks)[name])
+def test_an_incompatible_attack_is_rejected_with_the_reason(name):
+    reason = foolbox_catalogue.incompatibility(vars(foolbox_engine.load().attacks)[name])
     if reason is None:
         pytest.skip("numba is installed")
     assert REFUSED.get(name, "needs numba") in reason
@@ -82,7 +78,7 @@ def test_an_attack_that_cannot_run_here_is_refused_with_the_reason(name):
 
 
 @pytest.mark.parametrize("name", OFFERED)
-def test_an_attack_keeps_clean_images_or_stays_in_its_budget_where_nothing_can_be_found(name, images, streams):
+def test_without_adversarial_images_an_attack_keeps_clean_ones_or_its_budget(name, images, streams):
     attack = quick(name)
     labels = torch.zeros(2, dtype=torch.int64)
     crafted = attack.run(Constant().eval(), images[:2], labels, streams(range(2)))
@@ -124,14 +120,14 @@ def test_a_samples_result_does_not_depend_on_its_batch(name, network, images, la
         ("SparseL1DescentAttack", {"eps": 12.0, "quantile": 0.5}),
     ],
 )
-def test_neighbours_that_foolbox_would_let_interfere_do_not(name, more, network, images, labels, streams):
+def test_samples_do_not_affect_each_other_although_they_do_in_foolbox(name, more, network, images, labels, streams):
     attack = quick(name, **{"steps": 30, **more})
     whole = attack.run(network, images, labels, streams(range(6)))
     parts = [attack.run(network, images[i], labels[i], streams(i.tolist())) for i in torch.arange(6).split(1)]
     assert torch.equal(torch.cat(parts), whole)
 
 
-def test_an_attack_that_draws_leaves_the_global_generators_alone(network, images, labels, streams):
+def test_a_random_attack_does_not_change_global_generators(network, images, labels, streams):
     attack = quick("L2AdditiveGaussianNoiseAttack")
     crafted = []
     for seed in (0, 1):
@@ -145,7 +141,7 @@ def test_an_attack_that_draws_leaves_the_global_generators_alone(network, images
     assert torch.equal(*crafted)
 
 
-def test_another_seed_and_another_sample_get_other_noise(network, images, labels, streams):
+def test_noise_depends_on_seed_and_sample(network, images, labels, streams):
     attack = quick("L2AdditiveGaussianNoiseAttack")
     same = images[:1].expand(6, -1, -1, -1) * 0.5 + 0.25
     one, other = (attack.run(network, same, labels[:1].expand(6), streams(range(6), seed)) for seed in (0, 1))
@@ -197,17 +193,17 @@ def test_a_sample_whose_gradient_is_not_a_number_keeps_its_clean_image(network, 
 )
 def test_a_minimal_attack_with_eps_keeps_what_fools_within_it(name, more, norm, network, images, labels, streams):
     free = quick(name, **more).run(network, images, labels, streams(range(6)))
-    found = distances(free, images, norm)
-    eps = float(found[found > 0].median())
-    assert (found > eps).any()
+    is_adv = distances(free, images, norm)
+    eps = float(is_adv[is_adv > 0].median())
+    assert (is_adv > eps).any()
     attack = quick(name, **more, eps=eps)
     crafted = attack.run(network, images, labels, streams(range(6)))
     assert attack.budget() == Budget(norm, eps)
     assert (distances(crafted, images, norm) <= eps + 1e-6).all()
     changed = (crafted != images).flatten(1).any(dim=1)
     assert changed.any()
-    assert fooled(network, crafted, labels)[changed].all()
-    near = found < eps - 1e-5
+    assert misclassified(network, crafted, labels)[changed].all()
+    near = is_adv < eps - 1e-5
     torch.testing.assert_close(crafted[near], free[near], atol=1e-6, rtol=0)
 
 
@@ -220,8 +216,8 @@ def test_a_perturbation_of_more_pixels_than_an_l0_budget_is_none(images):
             return torch.where(pixels <= torch.arange(6)[:, None, None, None], 1 - x, x)
 
     wrong = torch.ones(6, dtype=torch.int64)
-    found = foolbox_engine.search(Growing(), Constant().eval(), images, wrong, eps=3.0, norm="l0")
-    assert (found != images).flatten(1).sum(dim=1).tolist() == [1, 2, 3, 0, 0, 0]
+    is_adv = foolbox_engine.find_adversarials(Growing(), Constant().eval(), images, wrong, eps=3.0, norm="l0")
+    assert (is_adv != images).flatten(1).sum(dim=1).tolist() == [1, 2, 3, 0, 0, 0]
 
 
 @pytest.mark.parametrize(

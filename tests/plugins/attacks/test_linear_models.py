@@ -19,6 +19,8 @@ from advbench_attacks.minimal.deepfool import DeepFool
 from advbench_attacks.minimal.fab import TargetedFab
 from advbench_attacks.minimal.fmn import FastMinimumNorm
 
+pytestmark = pytest.mark.slow
+
 COUNT = 200
 SHAPE = (1, 3, 4)
 ORDERS = {"linf": math.inf, "l2": 2.0, "l1": 1.0}
@@ -46,7 +48,7 @@ class Planes(torch.nn.Module):
         self.weight = torch.nn.Parameter((scale * weight / weight.norm(dim=1, keepdim=True)).to(dtype), False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        assert len(images), "asked about no image"
+        assert len(images), "called with an empty batch"
         return (images.to(self.weight.dtype).flatten(1) - 0.5) @ self.weight.T
 
     def exact_logits(self, images: torch.Tensor) -> torch.Tensor:
@@ -142,7 +144,7 @@ def test_minimal_attacks_find_the_distance(classes, scale, dtype, streams):
     far = model.distances(images, labels, "l1") < 0.25  # a single pixel stays within [0, 1]
     off = 0.1 if dtype == torch.float16 else 0.02
     for attack in MINIMAL:
-        norm = attack.minimises()
+        norm = attack.minimized_norm()
         crafted = attack.run(model, images, labels, streams(range(len(images))))
         found = (crafted - images).double().flatten(1).norm(p=ORDERS[norm], dim=1)
         ratio = found / model.distances(images, labels, norm)

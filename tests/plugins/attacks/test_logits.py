@@ -53,7 +53,7 @@ class Cast(torch.nn.Module):
         self.dtype = dtype
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        assert len(images), "asked about no image"
+        assert len(images), "called with an empty batch"
         return self.network(images).to(self.dtype)
 
 
@@ -86,8 +86,8 @@ def test_no_attack_asks_about_no_image(attack, network, images, streams):
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_a_network_that_is_a_million_times_as_sure_is_attacked_alike(norm, loss, early_stop, network, images, streams):
     class Sure(torch.nn.Module):
-        def forward(self, asked: torch.Tensor) -> torch.Tensor:
-            return network(asked) * 2.0**20
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return network(images) * 2.0**20
 
     labels = network(images).argmax(dim=1)
     logits = Sure()(images)

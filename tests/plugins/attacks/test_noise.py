@@ -17,7 +17,7 @@ class Untouchable(torch.nn.Module):
     """A classifier that must not be asked."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        raise AssertionError("the model was asked")
+        raise AssertionError("the model was called")
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def noise(attack: RandomNoise, images: torch.Tensor, rng) -> torch.Tensor:
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 1.0, 5.0])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_images_stay_in_the_budget_and_the_inputs_as_they_were(kind, share, colour, streams):
+def test_images_are_within_the_budget_and_inputs_unchanged(kind, share, colour, streams):
     norm, eps = KINDS[kind]
     attack = RandomNoise(kind, eps * share)
     kept = colour.clone()
@@ -51,13 +51,13 @@ def test_the_images_stay_in_the_budget_and_the_inputs_as_they_were(kind, share, 
     assert torch.equal(crafted, colour) == (share == 0)
 
 
-def test_uniform_noise_reaches_evenly_from_minus_eps_to_eps(grey, streams):
+def test_uniform_noise_is_uniform_between_minus_eps_and_eps(grey, streams):
     change = noise(RandomNoise("uniform", 0.3), grey, streams(range(6)))
     edges = torch.histc(change, bins=6, min=-0.3, max=0.3) / change.numel()
     torch.testing.assert_close(edges, torch.full((6,), 1 / 6), atol=0.01, rtol=0)
 
 
-def test_gaussian_noise_has_l2_norm_eps_and_no_direction_of_its_own(grey, streams):
+def test_gaussian_noise_has_l2_norm_eps_and_a_uniform_direction(grey, streams):
     change = noise(RandomNoise("gaussian", 1.5), grey, streams(range(6))).flatten(1)
     torch.testing.assert_close(change.norm(dim=1), torch.full((6,), 1.5))
     scaled = change * change.shape[1] ** 0.5 / 1.5
@@ -67,7 +67,7 @@ def test_gaussian_noise_has_l2_norm_eps_and_no_direction_of_its_own(grey, stream
     assert cosines.abs().max() < 0.1
 
 
-def test_salt_and_pepper_turns_just_so_many_values_black_or_white(grey, streams):
+def test_salt_and_pepper_sets_exactly_eps_values_to_black_or_white(grey, streams):
     attack = RandomNoise("salt-and-pepper", 500)
     change = noise(attack, grey, streams(range(6)))
     assert (change != 0).flatten(1).sum(dim=1).tolist() == [500] * 6
@@ -88,7 +88,7 @@ def test_a_samples_result_does_not_depend_on_its_batch(attack, queries, network,
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
-def test_the_noise_is_another_one_with_another_seed_and_for_another_sample(attack, streams):
+def test_noise_depends_on_seed_and_sample(attack, streams):
     same = torch.full((2, 1, 6, 6), 0.5)
     one, again, other = (noise(attack, same, streams(range(2), seed)) for seed in (0, 0, 1))
     assert torch.equal(one, again)
@@ -97,7 +97,7 @@ def test_the_noise_is_another_one_with_another_seed_and_for_another_sample(attac
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
-def test_of_several_draws_the_first_that_fools_is_kept_or_the_last(attack, network, images, labels, streams, recorded):
+def test_the_first_adversarial_draw_is_kept_or_the_last(attack, network, images, labels, streams, recorded):
     rng = streams(range(6))
     draws = [images + noise(attack, images, rng) for _ in range(4)]
     fools = torch.stack([network(draw).argmax(dim=1) != labels for draw in draws])
@@ -110,18 +110,18 @@ def test_of_several_draws_the_first_that_fools_is_kept_or_the_last(attack, netwo
     assert recorder.batches == [int((first >= k).sum()) for k in range(3)]
 
 
-def test_the_model_is_told_which_samples_it_is_asked_about(network, images, labels, streams):
-    asked: list[list[int]] = []
+def test_the_model_receives_the_rows_of_its_samples(network, images, labels, streams):
+    queried_rows: list[list[int]] = []
 
     class Aware(torch.nn.Module):
         def for_rows(self, rows: torch.Tensor) -> torch.nn.Module:
-            asked.append(rows.tolist())
+            queried_rows.append(rows.tolist())
             return network
 
     RandomNoise("uniform", 0.3, queries=10).run(Aware().eval(), images, labels, streams(range(6)))
-    assert asked[0] == list(range(6))
-    assert all(set(later) <= set(earlier) for earlier, later in itertools.pairwise(asked))
-    assert len(asked[-1]) < 6
+    assert queried_rows[0] == list(range(6))
+    assert all(set(later) <= set(earlier) for earlier, later in itertools.pairwise(queried_rows))
+    assert len(queried_rows[-1]) < 6
 
 
 @pytest.mark.parametrize(
@@ -133,6 +133,6 @@ def test_the_model_is_told_which_samples_it_is_asked_about(network, images, labe
         ({"kind": "salt-and-pepper"}, "eps=0.3: with kind=salt-and-pepper it counts values; give a whole number"),
     ],
 )
-def test_parameters_out_of_range_are_refused(given, message):
+def test_parameters_out_of_range_are_rejected(given, message):
     with pytest.raises(ParameterError, match=message):
         RandomNoise.from_text(given)

@@ -29,13 +29,14 @@ def test_the_plugin_registers_each_attack_under_its_own_name():
     ]
 
 
+@pytest.mark.slow
 def test_importing_the_plugin_does_not_import_foolbox():
     code = "import sys, advbench_attacks.plugin; sys.exit(any(m in sys.modules for m in ('foolbox', 'eagerpy')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize("name", sorted(registered()))
-def test_an_attack_says_what_it_is_where_it_comes_from_and_what_its_parameters_do(name):
+def test_attacks_have_a_summary_a_source_and_parameter_help(name):
     attack = registered()[name]
     assert attack.summary()
     assert attack.source
@@ -43,7 +44,7 @@ def test_an_attack_says_what_it_is_where_it_comes_from_and_what_its_parameters_d
 
 
 @pytest.mark.parametrize("name", sorted(registered()))
-def test_attacks_that_foolbox_can_run_depend_on_it_and_no_others(name):
+def test_only_attacks_with_a_foolbox_engine_depend_on_it(name):
     assert ("foolbox" in registered()[name].depends_on) == (name in USE_FOOLBOX)
 
 
@@ -79,5 +80,5 @@ def test_parameters_have_the_names_that_all_attacks_share(name):
         ("foolbox", {"attack": "L2DeepFoolAttack"}, None),
     ],
 )
-def test_an_attack_tells_its_passes(name, given, passes):
+def test_an_attack_estimates_its_passes(name, given, passes):
     assert registered()[name].from_text(given).passes() == passes

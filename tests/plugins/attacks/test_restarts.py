@@ -12,29 +12,22 @@ from advbench_attacks.gradient.pgd_steps import loss_values
 WEAK = {"eps": 0.05, "steps": 2, "step_size": 0.01}
 
 
-@pytest.fixture
-def many(network) -> tuple[torch.Tensor, torch.Tensor]:
-    """A hundred images and the network's own predictions."""
-    images = torch.rand(100, 1, 6, 6, generator=torch.Generator().manual_seed(8))
-    return images, network(images).argmax(dim=1)
-
-
 @pytest.mark.parametrize("loss", ["ce", "dlr", "margin"])
-def test_each_sample_has_the_best_of_its_runs(loss, network, many, streams):
+def test_each_sample_gets_the_best_of_its_runs(loss, network, many, streams):
     images, labels = many
     rng = streams(range(100))
     one = ProjectedGradientDescent(**WEAK, loss=loss)
     runs = torch.stack([one.run(network, images, labels, rng) for _ in range(4)])  # the streams go on from run to run
-    hit = torch.stack([network(points).argmax(dim=1) != labels for points in runs])
+    is_adv = torch.stack([network(points).argmax(dim=1) != labels for points in runs])
     values = torch.stack([loss_values(loss, network(points), labels) for points in runs])
-    best = torch.where(hit.any(dim=0), hit.int().argmax(dim=0), values.argmax(dim=0))
+    best = torch.where(is_adv.any(dim=0), is_adv.int().argmax(dim=0), values.argmax(dim=0))
     several = ProjectedGradientDescent(**WEAK, loss=loss, restarts=4).run(network, images, labels, streams(range(100)))
     torch.testing.assert_close(several, runs[best, torch.arange(100)], atol=1e-6, rtol=0)
     assert len(best.unique()) > 2
-    assert hit[0].sum() < hit.any(dim=0).sum() < 100
+    assert is_adv[0].sum() < is_adv.any(dim=0).sum() < 100
 
 
-def test_a_sample_that_a_run_has_fooled_takes_part_in_no_other(network, many, streams, recorded):
+def test_a_broken_sample_skips_the_remaining_restarts(network, many, streams, recorded):
     images, labels = many
     recorder = recorded(network)
     ProjectedGradientDescent(**WEAK, restarts=3).run(recorder, images, labels, streams(range(100)))
@@ -57,7 +50,7 @@ def test_restarts_do_not_depend_on_the_batch(early_stop, network, many, streams)
     torch.testing.assert_close(torch.cat(parts), whole, atol=1e-3, rtol=0)
 
 
-def test_with_early_stop_a_fooled_sample_lies_next_to_the_boundary(network, many, streams):
+def test_with_early_stop_points_are_close_to_the_boundary(network, many, streams):
     images, labels = many
     points = {
         early_stop: ProjectedGradientDescent(0.1, restarts=2, early_stop=early_stop).run(
@@ -65,7 +58,7 @@ def test_with_early_stop_a_fooled_sample_lies_next_to_the_boundary(network, many
         )
         for early_stop in (False, True)
     }
-    fooled = network(points[True]).argmax(dim=1) != labels
-    assert torch.equal(fooled, network(points[False]).argmax(dim=1) != labels)
-    margins = {key: loss_values("margin", network(value), labels)[fooled] for key, value in points.items()}
+    misclassified = network(points[True]).argmax(dim=1) != labels
+    assert torch.equal(misclassified, network(points[False]).argmax(dim=1) != labels)
+    margins = {key: loss_values("margin", network(value), labels)[misclassified] for key, value in points.items()}
     assert margins[True].median() < 0.5 * margins[False].median()

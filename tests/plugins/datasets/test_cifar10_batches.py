@@ -30,20 +30,20 @@ def png(image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def test_labels_come_before_their_pixels() -> None:
+def test_records_start_with_the_label() -> None:
     assert np.array_equal(records(LABELS, PIXELS), RECORDS)
     with pytest.raises(ValueError, match="1 labels and pixels of shape"):
         records(LABELS[:1], PIXELS)
 
 
-def test_binary_version_is_read_as_it_is() -> None:
+def test_the_binary_version_is_read_unchanged() -> None:
     assert np.array_equal(decode_binary(RECORDS.tobytes()), RECORDS)
-    with pytest.raises(ValueError, match="6145 bytes are no whole number of records of 3073"):
+    with pytest.raises(ValueError, match="6145 bytes are not a whole number of records of 3073"):
         decode_binary(RECORDS.tobytes()[:-1])
 
 
 @pytest.mark.parametrize("by_columns", [False, True])
-def test_python_version_is_read(by_columns: bool) -> None:
+def test_the_python_version_is_read(by_columns: bool) -> None:
     content = python_2_batch(LABELS.tobytes(), PIXELS.tobytes("F" if by_columns else "C"), by_columns=by_columns)
     with warnings.catch_warnings():
         # Of all that is pickled here, NumPy 2.4 complains about the way in which its dtype is.
@@ -64,9 +64,9 @@ class Harm:
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_pickle_that_would_run_something_is_refused_before_it_does(protocol: int, tmp_path: Path) -> None:
+def test_a_pickle_with_code_is_rejected_and_does_not_run(protocol: int, tmp_path: Path) -> None:
     content = pickle.dumps({b"labels": [6, 9], b"data": Harm(tmp_path / "harm")}, protocol=protocol)
-    with pytest.raises(ValueError, match=r"UnpicklingError: it asks for "):
+    with pytest.raises(ValueError, match=r"UnpicklingError: it refers to "):
         decode_python(content)
     assert not (tmp_path / "harm").exists()
 
@@ -74,18 +74,18 @@ def test_pickle_that_would_run_something_is_refused_before_it_does(protocol: int
 @pytest.mark.parametrize(
     "name", [b"builtins\neval", b"os\nsystem", b"numpy\nload", b"numpy\nndarray.tofile", b"__builtin__\neval"]
 )
-def test_no_name_but_those_of_an_array_is_resolved(name: bytes) -> None:
-    with pytest.raises(ValueError, match="it asks for"):
+def test_only_the_names_of_arrays_are_resolved(name: bytes) -> None:
+    with pytest.raises(ValueError, match="it refers to"):
         decode_python(b"c" + name + b"\n.")
 
 
-def test_stand_ins_cannot_be_changed_by_what_is_read() -> None:
-    before = dict(vars(cifar10_batches._Kept))
+def test_a_pickle_cannot_change_the_replacement_classes() -> None:
+    before = dict(vars(cifar10_batches._PickledState))
     # Sets the state of the class itself, in both ways that a pickle can.
     for state in (b"}U\1xK\1s", b"N}U\1xK\1s\x86"):
         with pytest.raises(ValueError, match="no batch"):
             decode_python(b"\x80\x02cnumpy\nndarray\n" + state + b"b.")
-    assert dict(vars(cifar10_batches._Kept)) == before
+    assert dict(vars(cifar10_batches._PickledState)) == before
 
 
 WHOLE = python_2_batch(LABELS.tobytes(), PIXELS.tobytes())
@@ -107,17 +107,19 @@ WHOLE = python_2_batch(LABELS.tobytes(), PIXELS.tobytes())
         RECORDS.tobytes(),
     ],
 )
-def test_what_is_no_pickled_batch_is_refused(content: bytes) -> None:
+def test_other_pickles_are_rejected(content: bytes) -> None:
     with pytest.raises(ValueError, match="no batch of CIFAR-10's Python version"):
         decode_python(content)
 
 
-def test_sprites_pixels_are_put_in_planes(two_images: None) -> None:
+def test_sprite_pixels_are_reordered_to_planes(two_images: None) -> None:
     sprite = PIXELS.reshape(2, 3, 1024).transpose(0, 2, 1)
     assert np.array_equal(decode_sprite(png(np.ascontiguousarray(sprite))), PIXELS)
 
 
-def test_limit_on_pixels_is_neither_met_nor_moved(two_images: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pillows_limit_on_pixels_is_neither_applied_nor_changed(
+    two_images: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     assert decode_sprite(png(np.zeros((2, 1024, 3), np.uint8))).shape == (2, 3072)
     assert Image.MAX_IMAGE_PIXELS == 10
@@ -134,7 +136,7 @@ def test_limit_on_pixels_is_neither_met_nor_moved(two_images: None, monkeypatch:
     ],
     ids=["empty", "no image", "cut short", "another size", "grey"],
 )
-def test_what_is_no_whole_sprite_is_refused(two_images: None, content: bytes, reason: str) -> None:
+def test_incomplete_sprites_are_rejected(two_images: None, content: bytes, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         decode_sprite(content)
 
@@ -144,6 +146,6 @@ def test_labels_are_read() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"[3,8", b"{}", b"8", b'["3"]', b"[3.0]", b"[256]", b"[-1]", b"\xff"])
-def test_what_is_no_list_of_labels_is_refused(content: bytes) -> None:
+def test_other_json_is_rejected(content: bytes) -> None:
     with pytest.raises(ValueError):
         decode_labels(content)

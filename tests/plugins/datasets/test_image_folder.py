@@ -20,6 +20,8 @@ from advbench.api import DataSources, ParameterError
 from advbench.discovery.loading import discover
 from advbench.specs import resolve_one
 
+pytestmark = pytest.mark.slow
+
 SOURCES = DataSources(Path("nowhere"))
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 20, 30, 3), dtype=np.uint8)
 
@@ -38,8 +40,8 @@ def build(spec: str) -> Any:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Three classes of two images, 20 pixels high and 30 wide."""
-    for place, pixels in enumerate(PIXELS):
-        file = tmp_path / "photos" / ("cat", "dog", "eel")[place // 2] / f"{place}.png"
+    for index, pixels in enumerate(PIXELS):
+        file = tmp_path / "photos" / ("cat", "dog", "eel")[index // 2] / f"{index}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(file)
     return tmp_path / "photos"
@@ -49,13 +51,13 @@ def folder(tmp_path: Path) -> Path:
 def refused(call: Callable[..., Any], folder: Path) -> Callable[..., str]:
     """Sees the folder refused by the command line, and returns its one line."""
 
-    def ask(more: str = "") -> str:
+    def error_message(more: str = "") -> str:
         called = call("matrix", "--datasets", f"image-folder:path={folder}{more}", "--models", "mnist-cnn")
         assert called.code == 2
         line: str = called.error_line()
         return line
 
-    return ask
+    return error_message
 
 
 def one_of(folder: Path, name: str, more: str = "") -> torch.Tensor:
@@ -71,7 +73,7 @@ def chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-def test_what_systems_leave_in_folders_is_no_class_and_no_sample(folder: Path) -> None:
+def test_system_files_and_folders_are_neither_classes_nor_samples(folder: Path) -> None:
     for file in ("__MACOSX/cat/._0.png", "dog/__MACOSX/._2.png", "cat/.hidden.png", ".git/cat/x.png", "@eaDir/a.png"):
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / file).write_bytes(b"\0\5\26\7")
@@ -83,10 +85,10 @@ def test_what_systems_leave_in_folders_is_no_class_and_no_sample(folder: Path) -
     assert dataset.load(SOURCES).labels.tolist() == [0, 0, 1, 1, 2, 2]
     assert dataset.class_names == ("cat", "dog", "eel")
     (note,) = dataset.notes()
-    assert "left out, since hidden or no image file: .git/, @eaDir/, README.md … (7 in all)" in note
+    assert "skipped hidden files and files that are not images: .git/, @eaDir/, README.md … (7 in all)" in note
 
 
-def test_files_that_are_left_out_are_named_once_and_kept_with_the_results(
+def test_skipped_files_are_reported_once_and_in_the_results(
     call: Callable[..., Any], folder: Path, tmp_path: Path
 ) -> None:
     (folder / "cat" / "a.txt").write_text("")
@@ -95,7 +97,7 @@ def test_files_that_are_left_out_are_named_once_and_kept_with_the_results(
     words += ["--attacks", "noise", "--defenses", "none", "--store", tmp_path / "store", "--seeds", 0, 1]
     called = call("matrix", *words, "--export", tmp_path / "r.json", "--export", tmp_path / "r.html")
     assert called.code == 0, called.err
-    assert called.err.count("left out, since hidden or no image file: net.py, cat/a.txt") == 1
+    assert called.err.count("skipped hidden files and files that are not images: net.py, cat/a.txt") == 1
     run = json.loads((tmp_path / "r.json").read_text())["run"]
     ((spec, notes),) = run["dataset_notes"].items()
     assert run["class_names"] == {spec: ["cat", "dog", "eel"]}
@@ -103,22 +105,22 @@ def test_files_that_are_left_out_are_named_once_and_kept_with_the_results(
     assert "net.py, cat/a.txt" in (tmp_path / "r.html").read_text()
 
 
-def test_images_in_folders_within_a_class_are_its_samples(folder: Path) -> None:
+def test_images_in_subfolders_of_a_class_are_samples(folder: Path) -> None:
     (folder / "cat" / "a" / "b").mkdir(parents=True)
     Image.fromarray(PIXELS[5]).save(folder / "cat" / "a" / "b" / "9.png")
     assert build(f"image-folder:path={folder}").load(SOURCES).labels.tolist() == [0, 0, 0, 1, 1, 2, 2]
 
 
-def test_a_class_without_images_keeps_the_ids_of_the_others(folder: Path) -> None:
+def test_a_class_without_images_still_has_an_id(folder: Path) -> None:
     (folder / "cow").mkdir()
     (folder / "cow" / "x.json").write_text("")
     dataset = build(f"image-folder:path={folder}")
     assert dataset.load(SOURCES).labels.tolist() == [0, 0, 2, 2, 3, 3]
     assert dataset.num_classes == 4
-    assert "no images in cow/, which keeps a class id all the same; if it is no class, remove it" in dataset.notes()[0]
+    assert "no images in cow/, which still counts as a class; remove it if it is none" in dataset.notes()[0]
 
 
-def test_a_file_of_classes_keeps_their_ids_in_a_subset(folder: Path, tmp_path: Path) -> None:
+def test_a_class_list_keeps_class_ids_in_a_subset(folder: Path, tmp_path: Path) -> None:
     (folder / "empty").mkdir()
     listed = tmp_path / "classes.txt"
     listed.write_text("\ufeffant\r\ndog\r\nbee\r\ncat\r\neel\r\nfox\r\n", "utf-8")
@@ -134,7 +136,7 @@ def test_a_file_of_classes_keeps_their_ids_in_a_subset(folder: Path, tmp_path: P
     assert dataset.load(SOURCES).labels.tolist() == [1, 1, 2, 2, 3, 3]
 
 
-def test_folders_may_be_named_by_the_ids(folder: Path) -> None:
+def test_folders_can_be_named_by_class_ids(folder: Path) -> None:
     for name, number in (("cat", "281"), ("dog", "0999"), ("eel", "0")):
         (folder / name).rename(folder / number)
     dataset = build(f"image-folder:path={folder},classes=1000")
@@ -153,7 +155,7 @@ def test_folders_may_be_named_by_the_ids(folder: Path) -> None:
         (b"", ": line 1 is empty"),
     ],
 )
-def test_a_file_of_classes_that_cannot_be_used(
+def test_unusable_class_lists_are_reported(
     refused: Callable[..., str], tmp_path: Path, content: bytes | None, message: str
 ) -> None:
     if content is not None:
@@ -161,7 +163,7 @@ def test_a_file_of_classes_that_cannot_be_used(
     assert message in refused(f",classes={tmp_path / 'c.txt'}")
 
 
-def test_folders_that_are_not_named_by_ids(refused: Callable[..., str], folder: Path) -> None:
+def test_folders_not_named_by_class_ids_are_reported(refused: Callable[..., str], folder: Path) -> None:
     assert "has the folder 'cat'; with classes=10 folders are named by class ids from 0 to 9" in refused(",classes=10")
     for name, number in (("cat", "01"), ("dog", "1"), ("eel", "0")):
         (folder / name).rename(folder / number)
@@ -182,7 +184,7 @@ def test_folders_that_are_not_named_by_ids(refused: Callable[..., str], folder: 
         (",size=8", [transforms.Resize((8, 12), transforms.InterpolationMode.BICUBIC), transforms.CenterCrop(8)]),
     ],
 )
-def test_images_are_scaled_and_cropped_as_torchvision_does(folder: Path, more: str, transform: Any) -> None:
+def test_images_are_resized_and_cropped_as_in_torchvision(folder: Path, more: str, transform: Any) -> None:
     composed = transforms.Compose([*transform, transforms.PILToTensor()])
     expected = torch.stack([composed(Image.fromarray(pixels)) for pixels in PIXELS])
     assert torch.equal(build(f"image-folder:path={folder}{more}").load(SOURCES).images, expected)
@@ -203,7 +205,7 @@ def test_images_are_scaled_and_cropped_as_torchvision_does(folder: Path, more: s
         ("classes=1", "classes=1: must be at least 2, or a text file"),
     ],
 )
-def test_sizes_that_do_not_fit_are_told(refused: Callable[..., str], more: str, message: str) -> None:
+def test_inconsistent_sizes_are_reported(refused: Callable[..., str], more: str, message: str) -> None:
     assert re.search(message, refused(f",{more}"))
 
 
@@ -213,7 +215,7 @@ def test_a_crop_may_exceed_the_shorter_side_on_the_other(folder: Path) -> None:
         build(f"image-folder:path={folder},resize=16,crop=17x20")
 
 
-def test_an_orientation_is_applied(folder: Path) -> None:
+def test_exif_orientation_is_applied(folder: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by 90 degrees to be looked at
     upright = Image.fromarray(PIXELS[0])
@@ -224,7 +226,7 @@ def test_an_orientation_is_applied(folder: Path) -> None:
     assert np.array_equal(one_of(folder, "z.png", ",mode=grey")[0], (deep.astype(int) + 128) // 257)
 
 
-def test_transparent_pixels_are_laid_over_white(folder: Path) -> None:
+def test_transparent_pixels_are_blended_over_white(folder: Path) -> None:
     alpha = np.full((20, 30, 1), 255, np.uint8)
     alpha[:10] = 0
     expected = np.where(alpha == 0, 255, PIXELS[0])
@@ -236,7 +238,7 @@ def test_transparent_pixels_are_laid_over_white(folder: Path) -> None:
     assert one_of(folder, "z.png")[:, [0, -1], 0].T.tolist() == [[255, 255, 255], [200, 100, 50]]
 
 
-def test_of_an_animation_the_first_frame_is_read(folder: Path) -> None:
+def test_the_first_frame_of_an_animation_is_read(folder: Path) -> None:
     frames = [Image.fromarray(pixels) for pixels in PIXELS[:3]]
     frames[0].save(folder / "cat" / "z.webp", save_all=True, append_images=frames[1:], lossless=True)
     assert np.array_equal(one_of(folder, "z.webp"), PIXELS[0].transpose(2, 0, 1))
@@ -247,7 +249,7 @@ def test_of_an_animation_the_first_frame_is_read(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "LAB", "P", "1", "L"])
-def test_other_colours_are_converted(folder: Path, mode: str) -> None:
+def test_other_colour_modes_are_converted(folder: Path, mode: str) -> None:
     given = Image.fromarray(PIXELS[0]).convert(mode)
     given.save(folder / "cat" / "z.tif")
     expected = np.asarray(given.convert("RGB")).transpose(2, 0, 1)
@@ -268,24 +270,22 @@ def test_other_colours_are_converted(folder: Path, mode: str) -> None:
         ),
     ],
 )
-def test_a_file_that_cannot_be_read_is_named(
-    refused: Callable[..., str], folder: Path, content: bytes, message: str
-) -> None:
+def test_an_unreadable_file_is_named(refused: Callable[..., str], folder: Path, content: bytes, message: str) -> None:
     (folder / "cat" / "z.png").write_bytes(content)
     assert message in refused()
 
 
-def test_a_link_to_nothing_is_named(refused: Callable[..., str], folder: Path) -> None:
+def test_a_broken_link_is_named(refused: Callable[..., str], folder: Path) -> None:
     (folder / "cat" / "z.png").symlink_to(folder / "gone.png")
-    assert "cat/z.png cannot be read (No such file or directory); mend or remove it" in refused()
+    assert "cat/z.png cannot be read (No such file or directory); fix or remove it" in refused()
 
 
-def test_a_cut_file_is_named(refused: Callable[..., str], folder: Path) -> None:
+def test_a_truncated_file_is_named(refused: Callable[..., str], folder: Path) -> None:
     file = folder / "cat" / "0.png"
     file.write_bytes(file.read_bytes()[:300])
     assert "cat/0.png cannot be read as an image (image file is truncated" in refused()
 
 
-def test_a_photograph_of_a_hundred_million_pixels_is_no_bomb(folder: Path) -> None:
+def test_a_photograph_of_a_hundred_million_pixels_is_accepted(folder: Path) -> None:
     Image.new("1", (12000, 8000), 1).save(folder / "cat" / "z.png")
     assert (one_of(folder, "z.png", ",resize=4x6")).shape == (3, 4, 6)

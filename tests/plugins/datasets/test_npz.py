@@ -16,6 +16,8 @@ from advbench.api import DataSources
 from advbench.discovery.loading import discover
 from advbench.specs import resolve_one
 
+pytestmark = pytest.mark.slow
+
 SOURCES = DataSources(Path("nowhere"))
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
 PIXELS[0, 0, 0] = [0, 128, 255]
@@ -36,7 +38,7 @@ def save(tmp_path: Path, **arrays: Any) -> str:
 def refused(call: Callable[..., Any], tmp_path: Path) -> Callable[..., str]:
     """Sees a file refused by the command line, and returns its one line."""
 
-    def ask(**arrays: Any) -> str:
+    def error_message(**arrays: Any) -> str:
         if arrays:
             save(tmp_path, **arrays)
         called = call("matrix", "--datasets", f"npz:path={tmp_path / 'd.npz'}", "--models", "mnist-cnn")
@@ -45,7 +47,7 @@ def refused(call: Callable[..., Any], tmp_path: Path) -> Callable[..., str]:
         assert line.startswith(f"advbench matrix: error: npz: {tmp_path / 'd.npz'} ")
         return line
 
-    return ask
+    return error_message
 
 
 def header(shape: tuple[int, ...]) -> bytes:
@@ -71,7 +73,7 @@ def header(shape: tuple[int, ...]) -> bytes:
     ],
     ids=lambda images: f"{images.dtype} to {images.max():.8g}",
 )
-def test_numbers_whose_white_is_certain_are_read(tmp_path: Path, images: Any) -> None:
+def test_dtypes_with_a_certain_white_value_are_read(tmp_path: Path, images: Any) -> None:
     data = build(save(tmp_path, images=images, labels=LABELS)).load(SOURCES)
     read = data.take(range(6))[0]
     assert torch.allclose(read, torch.from_numpy(UNIT.transpose(0, 3, 1, 2)), atol=2e-6)
@@ -90,12 +92,12 @@ def test_half_precision_and_booleans_are_read(tmp_path: Path) -> None:
     [
         (UNIT * np.float32(1.0000021), "has pixels from 0 to 1.0000021; expected [0, 1]: clip them"),
         (UNIT.astype(np.float64) - 0.0000011, "has pixels from -1.1e-06 to 0.9999989; expected [0, 1]"),
-        ((UNIT - 0.5) / 0.25, "has pixels from -2 to 2; expected [0, 1]: leave out the normalisation"),
+        ((UNIT - 0.5) / 0.25, "has pixels from -2 to 2; expected [0, 1]: do not normalise the images"),
         (UNIT * 16, "has pixels from 0 to 16; expected [0, 1]: divide by the value of white"),
-        ((UNIT * 16).round(), "has images of float32 from 0 to 16, of which white may be any; save uint8"),
-        (PIXELS.astype(int) // 16, "has images of int64 from 0 to 15, of which white may be any; save uint8"),
-        (PIXELS.astype(np.uint16) * 16, "has images of uint16 from 0 to 4080, of which white may be any"),
-        (PIXELS.astype(np.int16) - 128, "has images of int16 from -128 to 127, of which white may be any"),
+        ((UNIT * 16).round(), "has images of float32 from 0 to 16, and the value of white is unknown; save uint8"),
+        (PIXELS.astype(int) // 16, "has images of int64 from 0 to 15, and the value of white is unknown; save uint8"),
+        (PIXELS.astype(np.uint16) * 16, "has images of uint16 from 0 to 4080, and the value of white is unknown"),
+        (PIXELS.astype(np.int16) - 128, "has images of int16 from -128 to 127, and the value of white is unknown"),
         (UNIT.astype(complex), "has images of complex128; expected numbers"),
         (PIXELS.astype(str), "; expected numbers: uint8, or floating-point in [0, 1]"),
         (PIXELS[:0], "has images of shape (0, 8, 8, 3): none"),
@@ -104,11 +106,11 @@ def test_half_precision_and_booleans_are_read(tmp_path: Path) -> None:
         (np.repeat(PIXELS, 2, axis=3), "has images of shape (6, 8, 8, 6); expected (n, height, width) or one"),
     ],
 )  # fmt: skip
-def test_images_that_may_mean_two_things_are_refused(refused: Callable[..., str], images: Any, message: str) -> None:
+def test_ambiguous_images_are_rejected(refused: Callable[..., str], images: Any, message: str) -> None:
     assert message in refused(images=images, labels=LABELS)
 
 
-def test_pixels_that_are_no_numbers_are_counted_and_found(refused: Callable[..., str]) -> None:
+def test_nan_pixels_are_counted_and_located(refused: Callable[..., str]) -> None:
     images = UNIT.copy()
     images[4, 1, 2, 0], images[5] = np.nan, -np.inf
     expected = "has 193 pixels that are NaN or infinite, the first at index (4, 0, 1, 2)"
@@ -125,7 +127,7 @@ def test_pixels_that_are_no_numbers_are_counted_and_found(refused: Callable[...,
         (LABELS.astype(np.uint64), 3),
     ],
 )
-def test_labels_of_the_usual_forms(tmp_path: Path, labels: Any, classes: int) -> None:
+def test_usual_forms_of_labels_are_read(tmp_path: Path, labels: Any, classes: int) -> None:
     dataset = build(save(tmp_path, x_test=PIXELS, y_test=labels))
     assert dataset.load(SOURCES).labels.tolist() == LABELS.tolist()
     assert dataset.num_classes == classes
@@ -143,7 +145,7 @@ def test_labels_of_the_usual_forms(tmp_path: Path, labels: Any, classes: int) ->
         (LABELS[:5], "has 6 images and 5 labels"),
     ],
 )
-def test_labels_that_cannot_be_used_are_told(refused: Callable[..., str], labels: Any, message: str) -> None:
+def test_unusable_labels_are_reported(refused: Callable[..., str], labels: Any, message: str) -> None:
     assert message in refused(images=PIXELS, labels=labels)
 
 
@@ -151,7 +153,7 @@ def test_labels_that_cannot_be_used_are_told(refused: Callable[..., str], labels
     "keys",
     [("X_test", "y_test"), ("test_images", "test_labels"), ("data", "target"), ("image", "label"), ("images", "y")],
 )
-def test_usual_keys_are_found(tmp_path: Path, keys: tuple[str, str]) -> None:
+def test_usual_keys_are_recognised(tmp_path: Path, keys: tuple[str, str]) -> None:
     dataset = build(save(tmp_path, more=LABELS, **dict(zip(keys, (PIXELS, LABELS), strict=True))))
     assert len(dataset.load(SOURCES)) == 6
 
@@ -163,7 +165,7 @@ def test_of_many_keys_the_first_are_named(refused: Callable[..., str]) -> None:
     assert "and 18 more; say which: images=KEY,labels=KEY" in line
 
 
-def test_classes_may_be_named(tmp_path: Path) -> None:
+def test_class_names_are_read(tmp_path: Path) -> None:
     names = np.array(["cat", "dog", "eel", "fox"])
     dataset = build(save(tmp_path, images=PIXELS, labels=LABELS, class_names=names))
     assert (dataset.class_names, dataset.num_classes) == (("cat", "dog", "eel", "fox"), 4)
@@ -172,7 +174,7 @@ def test_classes_may_be_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("names", [np.array(["cat", "dog"]), np.arange(3), np.array(["cat"] * 3, dtype=object)])
-def test_names_that_cannot_be_used_leave_the_numbers(tmp_path: Path, names: Any) -> None:
+def test_unusable_class_names_are_replaced_by_numbers(tmp_path: Path, names: Any) -> None:
     dataset = build(save(tmp_path, images=PIXELS, labels=LABELS, class_names=names))
     assert (dataset.class_names, dataset.num_classes) == (None, 3)
     (note,) = dataset.notes()
@@ -190,13 +192,13 @@ def test_the_number_of_classes_is_part_of_the_digest(tmp_path: Path) -> None:
     [
         ({"images": b"hello", "labels.npy": b""}, "has a member 'images' that is no array"),
         ({"images.npy": b"junk", "labels.npy": b"junk"}, "is damaged or no .npz file (the array 'images': "),
-        ({"images.npy": header((6, 8, 8)), "labels.npy": b""}, "its header tells of 384 bytes, the archive holds 0"),
-        ({"images.npy": header((10**9, 10**9, 3)), "labels.npy": b""}, "its header tells of 3,000,000,000,000,000,000"),
+        ({"images.npy": header((6, 8, 8)), "labels.npy": b""}, "its header says 384 bytes, the archive holds 0"),
+        ({"images.npy": header((10**9, 10**9, 3)), "labels.npy": b""}, "its header says 3,000,000,000,000,000,000"),
         ({"images.npy": b"\x93NUMPY\x01\x00\x10\x00{'descr': open(", "labels.npy": b""}, "is damaged or no .npz file"),
         ({}, "has the arrays none; say which"),
     ],
 )
-def test_members_that_are_no_arrays_are_named(
+def test_members_that_are_not_arrays_are_reported(
     refused: Callable[..., str], tmp_path: Path, members: dict[str, bytes], message: str
 ) -> None:
     with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
@@ -205,7 +207,7 @@ def test_members_that_are_no_arrays_are_named(
     assert message in refused()
 
 
-def test_an_array_larger_than_the_memory_is_refused_before_it_is_read(
+def test_an_array_larger_than_memory_is_rejected_before_reading(
     refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save(tmp_path, images=np.zeros((2**11, 1, 32, 32), np.uint8), labels=np.zeros(2**11, np.int64))
@@ -213,7 +215,7 @@ def test_an_array_larger_than_the_memory_is_refused_before_it_is_read(
     assert "has an array 'images' of 0.0 GiB; this machine has 0.0 GiB of memory: save fewer images" in refused()
 
 
-def test_a_damaged_or_cut_file_is_named(refused: Callable[..., str], tmp_path: Path) -> None:
+def test_a_damaged_or_truncated_file_is_named(refused: Callable[..., str], tmp_path: Path) -> None:
     save(tmp_path, images=PIXELS, labels=LABELS)
     whole = (tmp_path / "d.npz").read_bytes()
     (tmp_path / "d.npz").write_bytes(whole[: len(whole) // 2])

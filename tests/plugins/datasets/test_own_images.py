@@ -15,6 +15,8 @@ from advbench.api import DataError, DataSources
 from advbench.discovery.loading import discover
 from advbench.specs import resolve_one
 
+pytestmark = pytest.mark.slow
+
 SOURCES = DataSources(Path("nowhere"))
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
 
@@ -25,8 +27,8 @@ def build(spec: str) -> Any:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for place, pixels in enumerate(PIXELS):
-        file = tmp_path / "images" / ("cat", "dog", "eel")[place // 2] / f"{place}.{'png' if place % 2 else 'BMP'}"
+    for index, pixels in enumerate(PIXELS):
+        file = tmp_path / "images" / ("cat", "dog", "eel")[index // 2] / f"{index}.{'png' if index % 2 else 'BMP'}"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(file)
     (tmp_path / "images" / "cat" / "notes.txt").write_text("no image")
@@ -44,7 +46,7 @@ def test_a_folder_is_read_by_class_and_name(folder: Path) -> None:
     assert torch.equal(grey[0, 0], torch.from_numpy(np.array(Image.fromarray(PIXELS[0]).convert("L"))))
 
 
-def test_sizes_that_differ_are_brought_to_one(folder: Path) -> None:
+def test_images_of_different_sizes_are_resized_to_one(folder: Path) -> None:
     wide = Image.fromarray(np.full((10, 30, 3), 200, dtype=np.uint8))
     wide.save(folder / "dog" / "wide.png")
     with pytest.raises(DataError, match=r"wide\.png has 30 x 10 pixels, the files before it 8 x 8; give size=N"):
@@ -54,7 +56,7 @@ def test_sizes_that_differ_are_brought_to_one(folder: Path) -> None:
     assert (data.images[4] == 200).all()
 
 
-def test_a_changed_file_is_another_dataset(folder: Path) -> None:
+def test_a_changed_file_changes_the_digest(folder: Path) -> None:
     before = build(f"image-folder:path={folder}").digest(SOURCES)
     assert build(f"image-folder:path={folder}").digest(SOURCES) == before
     Image.fromarray(255 - PIXELS[0]).save(folder / "cat" / "0.BMP")
@@ -68,7 +70,7 @@ def test_images_of_16_bits_keep_their_greys(folder: Path) -> None:
     assert data.images[2, 0, 0].tolist() == [0, 1, 100, 255]
 
 
-def test_hidden_files_are_no_samples(folder: Path) -> None:
+def test_hidden_files_are_not_samples(folder: Path) -> None:
     copies = folder / "cat" / ".ipynb_checkpoints"
     copies.mkdir()
     Image.fromarray(PIXELS[0]).save(copies / "0-checkpoint.png")
@@ -80,16 +82,16 @@ def test_hidden_files_are_no_samples(folder: Path) -> None:
     ("change", "message"),
     [
         (lambda folder: folder / "none", "no such folder"),
-        (lambda folder: folder / "cat", "has 0 folders; expected one a class, at least two"),
+        (lambda folder: folder / "cat", "has 0 folders; expected one per class, at least two"),
         (lambda folder: (folder / "cat" / "0.BMP").write_bytes(b"BM") and folder, "0.BMP cannot be read as an image"),
         (lambda folder: [f.unlink() for f in folder.rglob("*.*")] and folder, "hold no image files"),
         (
             lambda folder: Image.fromarray(np.ones((8, 8), np.float32)).save(folder / "cat" / "f.tif") or folder,
-            "f.tif has pixels of 32 bits, of which white may be any; save 8 or 16 bits",
+            "f.tif has 32-bit pixels, whose white value is unknown; save 8 or 16 bits",
         ),
     ],
 )
-def test_a_folder_that_cannot_be_used(
+def test_unusable_folders_are_reported(
     call: Callable[..., Any], folder: Path, change: Callable[[Path], Path], message: str
 ) -> None:
     called = call("matrix", "--datasets", f"image-folder:path={change(folder)}", "--models", "mnist-cnn")
@@ -107,7 +109,7 @@ def test_a_folder_that_cannot_be_used(
         ({"data": PIXELS / 255, "labels": np.arange(6, dtype=np.uint8)}, (3, 8, 8)),
     ],
 )
-def test_arrays_of_the_usual_forms(tmp_path: Path, arrays: dict[str, Any], shape: tuple[int, int, int]) -> None:
+def test_usual_forms_of_arrays_are_read(tmp_path: Path, arrays: dict[str, Any], shape: tuple[int, int, int]) -> None:
     np.savez(tmp_path / "d.npz", **arrays)
     dataset = build(f"npz:path={tmp_path / 'd.npz'}")
     data = dataset.load(SOURCES)
@@ -117,7 +119,7 @@ def test_arrays_of_the_usual_forms(tmp_path: Path, arrays: dict[str, Any], shape
     assert data.labels.tolist() == list(range(6))
 
 
-def test_keys_and_classes_may_be_told(tmp_path: Path) -> None:
+def test_keys_and_number_of_classes_can_be_given(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", a=PIXELS, b=np.arange(6))
     dataset = build(f"npz:path={tmp_path / 'd.npz'},images=a,labels=b,classes=10")
     assert dataset.num_classes == 10
@@ -130,16 +132,16 @@ def test_keys_and_classes_may_be_told(tmp_path: Path) -> None:
         ({"a": PIXELS, "b": np.arange(6)}, "", "has the arrays a, b; say which: images=KEY,labels=KEY"),
         ({"a": PIXELS, "b": np.arange(6)}, ",images=a,labels=c", "has no array 'c'; it has a, b"),
         ({"images": PIXELS, "labels": np.arange(6)}, ",images=a", "give both keys, or neither"),
-        ({"images": PIXELS, "labels": np.arange(6)}, ",classes=3", "has the label 5; with classes=3"),
+        ({"images": PIXELS, "labels": np.arange(6)}, ",classes=3", "has the label 5; classes=3"),
         ({"images": PIXELS, "labels": np.arange(5)}, "", "has 6 images and 5 labels"),
         ({"images": PIXELS * 0.999, "labels": np.arange(6)}, "", "expected [0, 1]: divide by the value of white"),
         ({"images": PIXELS // 16, "labels": np.arange(6), "x": PIXELS}, ",images=y,labels=labels", "has no array 'y'"),
         ({"images": PIXELS, "labels": np.arange(6) / 2}, "", "expected whole numbers from 0"),
-        ({"images": PIXELS[:, :3], "labels": np.arange(6)}, "", "of which either axis may be the channels"),
-        ({"images": np.array([{}] * 6), "labels": np.arange(6)}, "", "holds pickled objects, which could run code"),
+        ({"images": PIXELS[:, :3], "labels": np.arange(6)}, "", "where axis 1 or 3 may be the channels"),
+        ({"images": np.array([{}] * 6), "labels": np.arange(6)}, "", "of pickled objects, which could run code"),
     ],
 )
-def test_arrays_that_cannot_be_used(
+def test_unusable_arrays_are_reported(
     call: Callable[..., Any], tmp_path: Path, arrays: dict[str, Any], more: str, message: str
 ) -> None:
     np.savez(tmp_path / "d.npz", **arrays)
@@ -149,14 +151,14 @@ def test_arrays_that_cannot_be_used(
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 cut off", b"\x93NUMPY\x01\x00"])
-def test_a_file_that_is_no_archive(call: Callable[..., Any], tmp_path: Path, content: bytes) -> None:
+def test_other_files_are_reported(call: Callable[..., Any], tmp_path: Path, content: bytes) -> None:
     (tmp_path / "d.npz").write_bytes(content)
     called = call("matrix", "--datasets", f"npz:path={tmp_path / 'd.npz'}", "--models", "mnist-cnn")
     assert called.code == 2
     assert "d.npz is damaged or no .npz file" in called.error_line()
 
 
-def test_own_images_go_through_the_matrix_in_worker_processes(call: Callable[..., Any], tmp_path: Path) -> None:
+def test_own_images_work_in_worker_processes(call: Callable[..., Any], tmp_path: Path) -> None:
     images = np.random.default_rng(1).integers(0, 256, (12, 28, 28), dtype=np.uint8)
     np.savez(tmp_path / "d.npz", images=images, labels=np.arange(12) % 10)
     axes = ("--datasets", f"npz:path={tmp_path / 'd.npz'}", "--models", "mnist-cnn", "--attacks", "fgsm")
@@ -165,7 +167,7 @@ def test_own_images_go_through_the_matrix_in_worker_processes(call: Callable[...
     assert "n = 12" in called.out
 
 
-def test_a_single_array_is_no_dataset(call: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_single_array_is_rejected(call: Callable[..., Any], tmp_path: Path) -> None:
     np.save(tmp_path / "d.npy", PIXELS)
     called = call("matrix", "--datasets", f"npz:path={tmp_path / 'd.npy'}", "--models", "mnist-cnn")
     assert "is a single array; save images and labels with numpy.savez" in called.error_line()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from advbench_defenses.block_threads import over_blocks
+from advbench_defenses.block_threads import map_in_threads
 
 
 @pytest.fixture
@@ -20,24 +20,24 @@ def three_threads() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("three_threads")
-def test_blocks_are_computed_at_once_each_by_one_thread() -> None:
+def test_blocks_run_in_parallel_with_one_thread_each() -> None:
     together = threading.Barrier(3, timeout=30)  # passed only where three are under way
 
     def compute(block: int) -> tuple[int, int, bool]:
         together.wait()
         return block, torch.get_num_threads(), threading.current_thread() is threading.main_thread()
 
-    assert over_blocks(compute, [4, 5, 6]) == [(4, 1, False), (5, 1, False), (6, 1, False)]
+    assert map_in_threads(compute, [4, 5, 6]) == [(4, 1, False), (5, 1, False), (6, 1, False)]
     assert torch.get_num_threads() == 3
 
 
 @pytest.mark.usefixtures("three_threads")
-def test_an_error_goes_up_and_the_setting_back() -> None:
+def test_an_error_is_raised_and_the_thread_count_restored() -> None:
     with pytest.raises(ZeroDivisionError):
-        over_blocks(lambda block: 1 // block, [1, 0, 2])
+        map_in_threads(lambda block: 1 // block, [1, 0, 2])
     assert torch.get_num_threads() == 3
 
 
 @pytest.mark.usefixtures("three_threads")
-def test_a_single_block_keeps_all_threads() -> None:
-    assert over_blocks(lambda _: torch.get_num_threads(), [1]) == [3]
+def test_a_single_block_uses_all_threads() -> None:
+    assert map_in_threads(lambda _: torch.get_num_threads(), [1]) == [3]

@@ -35,16 +35,16 @@ def test_the_two_directions_have_their_own_sigma(images: torch.Tensor, sigma_x: 
     assert_equals_scipy(GaussianBlur(0.5, sigma_x, sigma_y), images, sigma_x, sigma_y)
 
 
-def test_a_direction_left_out_takes_sigma(images: torch.Tensor) -> None:
+def test_a_missing_direction_uses_sigma(images: torch.Tensor) -> None:
     assert_equals_scipy(GaussianBlur(0.7, sigma_x=2), images, 2, 0.7)
     assert_equals_scipy(GaussianBlur(0.7, sigma_y=2), images, 0.7, 2)
 
 
-def test_sigma_zero_leaves_the_image_as_it_is(images: torch.Tensor) -> None:
+def test_sigma_zero_returns_the_image_unchanged(images: torch.Tensor) -> None:
     assert torch.equal(GaussianBlur(0).apply(images, RNG), images)
 
 
-def test_horizontal_blur_keeps_rows_apart() -> None:
+def test_horizontal_blur_does_not_mix_rows() -> None:
     image = torch.zeros(1, 1, 5, 5)
     image[0, 0, 2, 2] = 1
     blurred = GaussianBlur(0, sigma_x=1).apply(image, RNG)[0, 0]

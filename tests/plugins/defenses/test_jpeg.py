@@ -10,7 +10,7 @@ from PIL import Image
 from advbench.api import ContractError, SampleRandom
 from advbench_defenses import jpeg_mosaic
 from advbench_defenses.jpeg import JpegCompression
-from advbench_defenses.jpeg_mosaic import one_by_one, recompressed
+from advbench_defenses.jpeg_mosaic import recompress, recompress_individually
 
 RNG = SampleRandom(0, "defense", range(5))
 
@@ -60,36 +60,36 @@ def kinds(channels: int, height: int, width: int) -> np.ndarray:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("height", "width"), SIZES)
-def test_many_images_at_once_equal_pillow_one_by_one(height: int, width: int, channels: int) -> None:
+def test_a_batch_equals_pillow_image_by_image(height: int, width: int, channels: int) -> None:
     pixels = kinds(channels, height, width)
     for quality in (1, 10, 50, 75, 90, 95, 100):
-        assert np.array_equal(recompressed(pixels, quality), one_by_one(pixels, quality)), quality
+        assert np.array_equal(recompress(pixels, quality), recompress_individually(pixels, quality)), quality
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_every_quality_equals_pillow_one_by_one(channels: int) -> None:
+def test_every_quality_equals_pillow(channels: int) -> None:
     pixels = kinds(channels, 19, 22)
     for quality in range(1, 101):
-        assert np.array_equal(recompressed(pixels, quality), one_by_one(pixels, quality)), quality
+        assert np.array_equal(recompress(pixels, quality), recompress_individually(pixels, quality)), quality
 
 
-def test_more_images_than_fit_into_one_picture_equal_pillow_one_by_one() -> None:
+def test_batches_larger_than_one_picture_equal_pillow() -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (1100, 1, 60, 5), dtype=np.uint8)
-    assert np.array_equal(recompressed(pixels, 75), one_by_one(pixels, 75))
+    assert np.array_equal(recompress(pixels, 75), recompress_individually(pixels, 75))
 
 
-def test_with_another_codec_colours_go_through_pillow_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_another_codec_rgb_images_are_coded_individually(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = kinds(3, 24, 24)
-    expected = one_by_one(pixels, 75)
-    monkeypatch.setattr(jpeg_mosaic, "_doubled", lambda planes, *size: np.zeros((len(planes), *size), np.int32))
+    expected = recompress_individually(pixels, 75)
+    monkeypatch.setattr(jpeg_mosaic, "_upsample", lambda planes, *size: np.zeros((len(planes), *size), np.int32))
     jpeg_mosaic._is_libjpeg_turbo.cache_clear()
     try:
-        assert np.array_equal(recompressed(pixels, 75), expected)
+        assert np.array_equal(recompress(pixels, 75), expected)
     finally:
         jpeg_mosaic._is_libjpeg_turbo.cache_clear()
 
 
-def test_no_images_are_no_images() -> None:
+def test_an_empty_batch_gives_an_empty_batch() -> None:
     assert JpegCompression().apply(torch.zeros(0, 3, 8, 8), RNG).shape == (0, 3, 8, 8)
 
 
@@ -105,7 +105,7 @@ def test_values_outside_the_range_are_clipped_before_rounding() -> None:
 
 
 @pytest.mark.parametrize("channels", [2, 4])
-def test_other_numbers_of_channels_are_refused(channels: int) -> None:
+def test_other_numbers_of_channels_are_rejected(channels: int) -> None:
     with pytest.raises(ContractError, match=f"not {channels}"):
         JpegCompression().apply(torch.zeros(1, channels, 8, 8), RNG)
 
@@ -118,7 +118,7 @@ def smooth(channels: int, height: int, width: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("quality", [10, 50, 75, 90])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_stand_in_is_nearer_to_the_true_jpeg_than_the_image_is(channels: int, quality: int) -> None:
+def test_the_approximation_is_nearer_to_jpeg_than_the_image(channels: int, quality: int) -> None:
     images, defense = smooth(channels, 27, 34), JpegCompression(quality)
     true, stand_in = defense.apply(images, RNG), defense.approximation(images, RNG)
     assert stand_in.shape == images.shape
@@ -126,13 +126,13 @@ def test_the_stand_in_is_nearer_to_the_true_jpeg_than_the_image_is(channels: int
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_stand_in_has_a_gradient_everywhere(channels: int) -> None:
+def test_the_approximation_has_a_gradient_everywhere(channels: int) -> None:
     images = smooth(channels, 16, 24).requires_grad_()
     (gradient,) = torch.autograd.grad(JpegCompression(50).approximation(images, RNG).square().sum(), images)
     assert gradient.isfinite().all()
     assert (gradient.abs() > 0).float().mean() > 0.99
 
 
-def test_at_quality_100_the_stand_in_of_a_grey_image_is_the_image() -> None:
+def test_at_quality_100_the_approximation_of_a_grey_image_is_the_image() -> None:
     images = smooth(1, 16, 16)
     torch.testing.assert_close(JpegCompression(100).approximation(images, RNG), images, atol=4e-3, rtol=0)

@@ -31,9 +31,7 @@ def apply(defense: KMeansQuantisation, images: torch.Tensor, seed: int = 0) -> t
 
 
 @pytest.mark.parametrize("clusters", [1, 2, 16])
-def test_an_image_keeps_as_many_colours_as_there_are_clusters(
-    images: torch.Tensor, clusters: int, kmeans: Make
-) -> None:
+def test_an_image_has_as_many_colours_as_clusters(images: torch.Tensor, clusters: int, kmeans: Make) -> None:
     quantised = apply(kmeans(clusters), images)
     assert [len(points(image).unique(dim=0)) for image in quantised] == [clusters] * 5
 
@@ -60,7 +58,7 @@ def test_more_iterations_come_nearer_to_the_image(images: torch.Tensor, kmeans: 
     assert error(1) > error(3) > error(100)
 
 
-def test_one_seed_gives_one_result_and_another_seed_another(images: torch.Tensor, kmeans: Make) -> None:
+def test_results_depend_on_the_seed_only(images: torch.Tensor, kmeans: Make) -> None:
     first = apply(kmeans(6), images, seed=0)
     again = apply(kmeans(6), images, seed=0)
     other = apply(kmeans(6), images, seed=1)
@@ -69,13 +67,13 @@ def test_one_seed_gives_one_result_and_another_seed_another(images: torch.Tensor
     assert sum(not torch.equal(a, b) for a, b in zip(first, other, strict=True)) >= 3
 
 
-def test_the_stream_goes_on_between_applications(grey: torch.Tensor, kmeans: Make) -> None:
+def test_successive_calls_use_successive_draws(grey: torch.Tensor, kmeans: Make) -> None:
     rng = SampleRandom(0, "defense", range(5))
     assert not torch.equal(kmeans(6).apply(grey, rng), kmeans(6).apply(grey, rng))
 
 
 @pytest.mark.parametrize("colours", [1, 3, 4])
-def test_an_image_with_no_more_colours_than_clusters_is_returned_as_it_is(
+def test_an_image_with_at_most_as_many_colours_as_clusters_is_unchanged(
     images: torch.Tensor, colours: int, kmeans: Make
 ) -> None:
     palette = images.flatten(2)[:, :, 3::7][:, :, :colours].clone()
@@ -86,7 +84,7 @@ def test_an_image_with_no_more_colours_than_clusters_is_returned_as_it_is(
     assert torch.equal(apply(kmeans(4), few), few)
 
 
-def test_colours_too_near_to_be_told_apart_are_no_reason_to_warn(kmeans: Make) -> None:
+def test_indistinguishable_colours_raise_no_warning(kmeans: Make) -> None:
     shades = torch.tensor([0.0, 1e-30, 2e-30, 3e-30, 1.0]).repeat(5)
     with pytest.warns(ConvergenceWarning):
         KMeans(4, init="random", n_init=1).fit(shades[:5, None].numpy().astype(np.float64))
@@ -94,8 +92,9 @@ def test_colours_too_near_to_be_told_apart_are_no_reason_to_warn(kmeans: Make) -
     torch.testing.assert_close(apply(kmeans(4), image), image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clusters", [2, 5, 12])
-def test_native_comes_as_near_to_the_images_as_scikit_learn(clusters: int) -> None:
+def test_native_has_as_low_an_inertia_as_scikit_learn(clusters: int) -> None:
     generator = torch.Generator().manual_seed(6)
     images = torch.rand(60, 3, 9, 9, generator=generator) ** 2
     for given in (images, images[:, :1]):
@@ -109,7 +108,7 @@ def test_native_comes_as_near_to_the_images_as_scikit_learn(clusters: int) -> No
         assert native <= 1.05 * theirs
 
 
-def test_grey_images_are_clustered_as_the_same_ones_in_colour(grey: torch.Tensor) -> None:
+def test_grey_images_are_clustered_like_their_rgb_copies(grey: torch.Tensor) -> None:
     in_colour = apply(KMeansQuantisation(6), grey.expand(-1, 3, -1, -1).contiguous())
     torch.testing.assert_close(in_colour, apply(KMeansQuantisation(6), grey).expand(-1, 3, -1, -1), atol=1e-6, rtol=0)
 
@@ -131,7 +130,7 @@ def test_an_images_result_does_not_depend_on_its_batch(images: torch.Tensor, kme
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("channels", [1, 3])
-def test_colours_on_a_gpu_are_those_of_the_processor_in_a_batch_and_alone(channels: int) -> None:
+def test_colours_on_a_gpu_equal_those_on_the_cpu(channels: int) -> None:
     generator = torch.Generator().manual_seed(3)
     # Of few levels, so that there are ties for rounding to decide of.
     images = torch.randint(0, 64, (16, channels, 32, 32), generator=generator) / 255

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from advbench.api import Component, Defense, ParameterError, SampleRandom
-from advbench.process.state import process_kept
+from advbench.process.state import isolated_process
 from advbench_defenses import plugin
 from advbench_defenses.gaussian import GaussianBlur
 from advbench_defenses.jpeg import JpegCompression
@@ -26,7 +26,8 @@ def test_all_defenses_are_registered() -> None:
     assert [defense.name for defense in registered] == ["none", "jpeg", "gaussian", "kmeans", "tvm", "vqvae"]
 
 
-def test_importing_the_plugin_loads_no_library_that_one_defense_alone_needs() -> None:
+@pytest.mark.slow
+def test_importing_the_plugin_loads_no_library_of_a_single_defense() -> None:
     code = "import sys, advbench_defenses.plugin; print(*sys.modules, sep='\\n')"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert "advbench_defenses.kmeans" in loaded
@@ -98,7 +99,7 @@ def test_the_gradient_of_the_blur_is_its_own(images: torch.Tensor) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @every
 def test_images_on_a_gpu_stay_there_and_give_the_same_result(defense: Defense, images: torch.Tensor) -> None:
-    with process_kept():
+    with isolated_process():
         on_cpu = defense.apply(images, SampleRandom(0, "defense", range(5)))
         on_gpu = defense.apply(images.cuda(), SampleRandom(0, "defense", range(5), device="cuda"))
     assert on_gpu.is_cuda
@@ -125,10 +126,10 @@ def test_images_on_a_gpu_stay_there_and_give_the_same_result(defense: Defense, i
         (TotalVariationMinimisation, "tolerance", "-1"),
     ],
 )
-def test_parameters_out_of_range_are_refused(defense: type[Component], parameter: str, text: str) -> None:
+def test_parameters_out_of_range_are_rejected(defense: type[Component], parameter: str, text: str) -> None:
     with pytest.raises(ParameterError, match=parameter):
         defense.from_text({parameter: text})
 
 
-def test_the_baseline_returns_the_images_as_they_are(images: torch.Tensor) -> None:
+def test_the_baseline_returns_the_images_unchanged(images: torch.Tensor) -> None:
     assert NoDefense().apply(images, SampleRandom(0, "defense", range(5))) is images

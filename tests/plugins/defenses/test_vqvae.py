@@ -26,6 +26,8 @@ from advbench_defenses.vqvae import VqVae
 from advbench_defenses.vqvae_network import VectorQuantiser, VqVaeNetwork
 from advbench_defenses.vqvae_training import add_noise
 
+pytestmark = pytest.mark.slow
+
 HIDDEN, WORDS = 16, 24
 SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
 
@@ -89,7 +91,7 @@ def rng(count: int) -> SampleRandom:
     return SampleRandom(0, "defense", range(count))
 
 
-def test_network_is_the_studys() -> None:
+def test_the_network_equals_the_studys() -> None:
     network = VqVaeNetwork(3)
     assert sum(parameter.numel() for parameter in network.parameters()) == 4_882_179
     assert tuple(network.quantiser.codebook.shape) == (512, 256)
@@ -100,7 +102,7 @@ def test_network_is_the_studys() -> None:
     assert 0 <= float(made.min()) <= float(made.max()) <= 1
 
 
-def test_every_vector_goes_to_its_nearest_word() -> None:
+def test_every_vector_is_quantised_to_its_nearest_word() -> None:
     quantiser = VectorQuantiser(40, 5)
     with torch.no_grad():
         quantiser.codebook.normal_(generator=torch.Generator().manual_seed(1))
@@ -146,7 +148,7 @@ def test_interrupted_training_ends_with_bit_equal_weights(dataset: str, noise: f
     assert_interruption_changes_nothing(VqVae(noise=noise), job_for(dataset), step=8)
 
 
-def test_a_training_is_not_resumed_with_other_noise(job_for: JobFor) -> None:
+def test_training_does_not_resume_with_different_noise(job_for: JobFor) -> None:
     job = job_for("mnist")
     interrupt(VqVae(noise=0.25), job, step=3)
     with pytest.raises(UsageError, match=r"belongs to another training: noise was 0\.25, now 0\.75"):
@@ -155,12 +157,12 @@ def test_a_training_is_not_resumed_with_other_noise(job_for: JobFor) -> None:
 
 def test_codebook_stays_in_use(job_for: JobFor, monkeypatch: pytest.MonkeyPatch) -> None:
     replacing = VqVae().train(job_for("mnist", epochs=12))["perplexity"]
-    monkeypatch.setattr(vqvae_training.VqVaeTraining, "_replace", lambda *_: None)
+    monkeypatch.setattr(vqvae_training.VqVaeTraining, "_replace_dead_words", lambda *_: None)
     assert replacing > 1.2 * VqVae().train(job_for("mnist", epochs=12))["perplexity"]
 
 
 @pytest.mark.usefixtures("small_networks")
-def test_sidecar_reports_what_the_stored_weights_do(job_for: JobFor) -> None:
+def test_the_sidecar_measures_the_stored_weights(job_for: JobFor) -> None:
     job = job_for("cifar10", epochs=8)
     returned = VqVae(noise=0.25).train(job)
     sidecar = json.loads(job.output.with_suffix(".json").read_text())
@@ -183,7 +185,7 @@ def test_sidecar_reports_what_the_stored_weights_do(job_for: JobFor) -> None:
     assert stored["encoder.0.weight"].dtype == torch.float32
 
 
-def test_embedded_test_images_are_not_learnt(job_for: JobFor) -> None:
+def test_held_out_images_are_not_learnt(job_for: JobFor) -> None:
     assert VqVae().train(job_for("mnist"))["training_samples"] == 89
     assert VqVae().train(job_for("cifar10"))["training_samples"] == 91
 
@@ -206,12 +208,12 @@ def test_reconstruction_does_not_depend_on_the_batch(job_for: JobFor) -> None:
 
 
 @pytest.mark.usefixtures("small_networks")
-def test_weights_of_other_noise_or_shape_are_refused(job_for: JobFor) -> None:
+def test_weights_of_other_noise_or_shape_are_rejected(job_for: JobFor) -> None:
     job = job_for("mnist")
     VqVae(noise=0.25).train(job)
     defense = VqVae(noise=0.25, weights=str(job.output))
-    assert defense.misfit((1, 28, 28)) == ""
-    assert "vqvae has weights for images of (1, 28, 28), not of (3, 32, 32)" in defense.misfit((3, 32, 32))
+    assert defense.incompatibility((1, 28, 28)) == ""
+    assert "vqvae has weights for images of (1, 28, 28), not of (3, 32, 32)" in defense.incompatibility((3, 32, 32))
     assert len(defense.weights_digest()) == 64
     with pytest.raises(ParameterError, match=re.escape(f"give vqvae:noise=0.25,weights={job.output}")):
         VqVae(weights=str(job.output)).weights_digest()
@@ -219,7 +221,7 @@ def test_weights_of_other_noise_or_shape_are_refused(job_for: JobFor) -> None:
 
 @pytest.mark.usefixtures("small_networks")
 @pytest.mark.parametrize("kind", ["missing", "no sidecar", "cut short", "of another network"])
-def test_unusable_weights_are_refused_with_the_command_that_makes_them(kind: str, job_for: JobFor) -> None:
+def test_unusable_weights_are_rejected_with_the_command_that_makes_them(kind: str, job_for: JobFor) -> None:
     job = job_for("mnist")
     VqVae().train(job)
     if kind == "missing":
@@ -248,7 +250,7 @@ def test_noise_without_shipped_weights_names_the_command() -> None:
 def test_shipped_weights_are_good(dataset: str, noise: float) -> None:
     defense = VqVae(noise=noise)
     sidecar = json.loads((vqvae.SHIPPED_FOLDER / f"{defense.weights_name(dataset)}.json").read_text())
-    assert defense.misfit(SHAPES[dataset]) == ""
+    assert defense.incompatibility(SHAPES[dataset]) == ""
     assert sidecar["epochs"] >= 5
     assert sidecar["perplexity"] > 128
     assert abs(sidecar["classifier_accuracy"] - sidecar["float32"]["classifier_accuracy"]) <= 0.002
@@ -270,10 +272,10 @@ def test_an_adaptive_attack_passes_the_quantisation_straight_through(dataset: st
     assert not VqVae().apply(images, rng).requires_grad
 
 
-@pytest.mark.parametrize(("kind", "told"), [("gaussian", ""), ("uniform", ", noise_kind=uniform")])
-def test_noise_without_shipped_weights_names_the_command_and_no_path(kind: str, told: str) -> None:
+@pytest.mark.parametrize(("kind", "suffix"), [("gaussian", ""), ("uniform", ", noise_kind=uniform")])
+def test_noise_without_shipped_weights_names_the_command_and_no_path(kind: str, suffix: str) -> None:
     with pytest.raises(WeightsError) as caught:
         VqVae(noise=1.5, noise_kind=kind).weights_digest()
     message = str(caught.value)
-    assert message.startswith(f"no weights for noise=1.5{told} come with advbench; 'advbench train vqvae:noise=1.5")
+    assert message.startswith(f"no weights for noise=1.5{suffix} come with advbench; 'advbench train vqvae:noise=1.5")
     assert str(vqvae.SHIPPED_FOLDER) not in message

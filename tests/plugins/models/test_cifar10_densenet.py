@@ -18,6 +18,8 @@ from advbench_models import cifar10_densenet, cifar10_training
 from advbench_models.cifar10_densenet import Cifar10DenseNet, DenseNetNetwork
 from advbench_models.cifar10_training import crop_and_mirror
 
+pytestmark = pytest.mark.slow
+
 BATCH = 16
 
 
@@ -79,7 +81,7 @@ def test_interrupted_training_ends_with_bit_equal_weights(
     assert_interruption_changes_nothing(quick, dataclasses.replace(job, recipe=recipe), step=6)
 
 
-def test_a_training_is_not_resumed_with_another_recipe(
+def test_training_does_not_resume_with_another_recipe(
     quick: Trainable, job: TrainingJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(TrainingLoop, "CHECKPOINT_SECONDS", 0)
@@ -90,7 +92,7 @@ def test_a_training_is_not_resumed_with_another_recipe(
     assert job.checkpoint.read_bytes() == kept
 
 
-def test_recipes_are_the_ones_recorded(quick: Trainable, job: TrainingJob) -> None:
+def test_recipes_equal_the_recorded_ones(quick: Trainable, job: TrainingJob) -> None:
     sidecars = {recipe: quick.train(dataclasses.replace(job, recipe=recipe)) for recipe in quick.recipes}
     assert list(sidecars) == ["paper", "onecycle"]
     assert {key: sidecars["paper"][key] for key in ("learning_rate", "momentum", "weight_decay", "schedule")} == {
@@ -134,14 +136,14 @@ def shipped() -> nn.Module:
     return Cifar10DenseNet().load().eval()
 
 
-def test_shipped_weights_classify_the_twenty_bundled_images(shipped: nn.Module, tmp_path: Path) -> None:
+def test_shipped_weights_classify_the_20_bundled_images(shipped: nn.Module, tmp_path: Path) -> None:
     dataset = Cifar10First20()
     images, labels = dataset.load(DataSources(tmp_path, download=False)).take(dataset.ids())
     with torch.no_grad():
         assert float((shipped(images).argmax(1) == labels).float().mean()) >= 0.85
 
 
-def test_the_network_for_inference_is_the_trained_one(shipped: nn.Module, tmp_path: Path) -> None:
+def test_folding_does_not_change_the_logits(shipped: nn.Module, tmp_path: Path) -> None:
     trained = DenseNetNetwork()
     trained.load_state_dict(load_weights(Cifar10DenseNet.shipped_folder / "cifar10-densenet.safetensors", "train it"))
     dataset = Cifar10First20()

@@ -21,7 +21,7 @@ def pair(channels: int, size: int) -> tuple[GreyConvolution, nn.Conv2d]:
     ("channels", "size", "shape"), [(20, 5, (7, 1, 28, 28)), (3, 2, (1, 1, 5, 9)), (1, 1, (2, 1, 4, 4))]
 )
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_values_and_gradients_are_those_of_pytorch(
+def test_values_and_gradients_equal_pytorchs(
     channels: int, size: int, shape: tuple[int, ...], memory_format: torch.memory_format
 ) -> None:
     ours, theirs = (network.to(memory_format=memory_format) for network in pair(channels, size))
@@ -34,21 +34,21 @@ def test_values_and_gradients_are_those_of_pytorch(
     torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_gradients_have_gradients() -> None:
+def test_second_derivatives_exist() -> None:
     network = GreyConvolution(3, 3).double().requires_grad_(False)
     images = torch.rand(2, 1, 6, 5, dtype=torch.double, requires_grad=True)
     assert torch.autograd.gradcheck(network, (images,))
     assert torch.autograd.gradgradcheck(network, (images,))
 
 
-def test_weights_that_need_a_gradient_get_one() -> None:
+def test_weights_with_requires_grad_get_a_gradient() -> None:
     network = GreyConvolution(4, 3)
     network(torch.rand(2, 1, 8, 8)).sum().backward()
     assert network.weight.grad is not None
     assert network.weight.grad.abs().sum() > 0
 
 
-def test_sums_of_low_precision_are_made_in_that_of_the_weights() -> None:
+def test_low_precision_gradients_are_summed_in_the_weights_precision() -> None:
     ours, theirs = pair(20, 5)
     images = torch.rand(2, 1, 12, 12, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16):
@@ -60,6 +60,6 @@ def test_sums_of_low_precision_are_made_in_that_of_the_weights() -> None:
     torch.testing.assert_close(gradient, expected, rtol=0.02, atol=0.02)
 
 
-def test_the_digits_network_has_it_and_the_shipped_weights_fit() -> None:
+def test_mnist_cnn_uses_it_with_the_shipped_weights() -> None:
     network = MnistCnn().load()
     assert isinstance(network.get_submodule("features.0"), GreyConvolution)

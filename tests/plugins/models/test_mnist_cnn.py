@@ -34,7 +34,7 @@ def copy(tmp_path: Path) -> Path:
     return Path(shutil.copy(SHIPPED, tmp_path))
 
 
-def test_network_is_the_papers() -> None:
+def test_the_network_equals_the_papers() -> None:
     sizes = [tuple(parameter.shape) for parameter in MnistCnnNetwork().parameters() if parameter.ndim > 1]
     assert sizes == [(20, 1, 5, 5), (50, 20, 5, 5), (500, 800), (10, 500)]
     assert sum(parameter.numel() for parameter in MnistCnnNetwork().parameters()) == 431_080
@@ -49,7 +49,7 @@ def test_outputs_are_logits(network: torch.nn.Module, digits: tuple[torch.Tensor
     assert logits.logsumexp(1).abs().min() > 2
 
 
-def test_first_layer_sees_normalised_images(
+def test_the_first_layer_receives_normalised_images(
     network: torch.nn.Module, digits: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
     seen = []
@@ -62,7 +62,7 @@ def test_first_layer_sees_normalised_images(
     assert abs(float(seen[0].std()) - 1) < 0.03
 
 
-def test_shipped_weights_classify_images_that_they_have_not_seen(
+def test_shipped_weights_classify_images_not_in_the_training_set(
     network: torch.nn.Module, digits: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
     images, labels = digits
@@ -73,7 +73,7 @@ def test_shipped_weights_classify_images_that_they_have_not_seen(
     assert torch.equal(images, before)
 
 
-def test_pooling_before_rectifying_changes_neither_logits_nor_gradients(
+def test_pooling_before_relu_changes_neither_logits_nor_gradients(
     network: MnistCnnNetwork, digits: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
     def papers(images: torch.Tensor) -> torch.Tensor:
@@ -89,7 +89,7 @@ def test_pooling_before_rectifying_changes_neither_logits_nor_gradients(
     assert torch.equal(*gradients)
 
 
-def test_shipped_sidecar_says_how_the_weights_were_made() -> None:
+def test_the_shipped_sidecar_records_the_training() -> None:
     sidecar = json.loads(SHIPPED.with_suffix(".json").read_text())
     assert sidecar["component"] == "mnist-cnn"
     assert sidecar["test_accuracy"] >= 0.987
@@ -99,13 +99,13 @@ def test_shipped_sidecar_says_how_the_weights_were_made() -> None:
     assert {"python", "torch", "advbench"} <= sidecar["versions"].keys()
 
 
-def test_digest_is_that_of_the_weights_in_use(copy: Path) -> None:
+def test_the_digest_is_that_of_the_weights_in_use(copy: Path) -> None:
     assert MnistCnn().weights_digest() == sha256_file(SHIPPED)
     save_weights(copy, MnistCnnNetwork().state_dict(), {})
     assert MnistCnn(weights=str(copy)).weights_digest() == sha256_file(copy) != sha256_file(SHIPPED)
 
 
-def test_weights_of_ones_own_are_loaded(copy: Path) -> None:
+def test_weights_from_a_file_are_loaded(copy: Path) -> None:
     state = MnistCnnNetwork().state_dict()
     save_weights(copy, state, {})
     loaded = MnistCnn(weights=str(copy)).load().state_dict()
@@ -131,7 +131,7 @@ damages = pytest.mark.parametrize("kind", ["missing", "no sidecar", "cut short",
 
 
 @damages
-def test_unusable_weights_are_refused_with_the_command_that_makes_them(kind: str, copy: Path) -> None:
+def test_unusable_weights_are_rejected_with_the_command_that_makes_them(kind: str, copy: Path) -> None:
     damage(copy, kind)
     with pytest.raises(WeightsError, match=re.escape(f"{TRAIN_COMMAND} {copy}")) as raised:
         MnistCnn(weights=str(copy)).load()
@@ -139,19 +139,19 @@ def test_unusable_weights_are_refused_with_the_command_that_makes_them(kind: str
 
 
 @damages
-def test_unusable_shipped_weights_are_to_be_reinstalled(kind: str, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unusable_shipped_weights_advise_to_reinstall(kind: str, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     damage(copy, kind)
     monkeypatch.setattr(MnistCnn, "shipped_folder", copy.parent)
     with pytest.raises(WeightsError, match=f"reinstall advbench.*{TRAIN_COMMAND} FILE"):
         MnistCnn().load()
 
 
-def test_digest_of_missing_weights_is_refused(tmp_path: Path) -> None:
+def test_the_digest_of_missing_weights_raises_an_error(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=TRAIN_COMMAND):
         MnistCnn(weights=str(tmp_path / "none.safetensors")).weights_digest()
 
 
 @pytest.mark.parametrize("weights", ["model.pt", "shiped", ""])
-def test_weights_of_a_kind_that_is_never_read_are_refused(weights: str) -> None:
+def test_other_file_types_of_weights_are_rejected(weights: str) -> None:
     with pytest.raises(ParameterError, match=r"must be 'shipped' or the path of a \.safetensors file"):
         MnistCnn(weights=weights)

@@ -27,6 +27,8 @@ from advbench_models import mnist_adversarial_training as recipe
 from advbench_models.mnist_cnn import MnistCnn
 from advbench_models.mnist_cnn_robust import MnistCnnRobust, MnistCnnRobustNetwork
 
+pytestmark = pytest.mark.slow
+
 SHIPPED = MnistCnnRobust.shipped_folder / "mnist-cnn-robust.safetensors"
 BATCHES = 3
 
@@ -65,14 +67,14 @@ def under_pgd(network: torch.nn.Module, images: torch.Tensor, labels: torch.Tens
     return accuracy(network, crafted, labels)
 
 
-def test_network_is_the_one_of_the_source() -> None:
+def test_the_network_equals_the_sources() -> None:
     network = MnistCnnRobustNetwork()
     sizes = [tuple(parameter.shape) for parameter in network.parameters() if parameter.ndim > 1]
     assert sizes == [(16, 1, 4, 4), (32, 16, 4, 4), (100, 1568), (10, 100)]
     assert sum(parameter.numel() for parameter in network.parameters()) == 166_406
 
 
-def test_shipped_weights_classify_images_that_they_have_not_seen(
+def test_shipped_weights_classify_images_not_in_the_training_set(
     shipped: torch.nn.Module, digits: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
     assert accuracy(shipped, *digits) >= 0.975
@@ -80,7 +82,7 @@ def test_shipped_weights_classify_images_that_they_have_not_seen(
         assert shipped(digits[0][::500]).logsumexp(1).abs().min() > 1  # of log-probabilities it would be 0
 
 
-def test_shipped_weights_withstand_what_the_plain_network_does_not(
+def test_shipped_weights_are_more_robust_than_the_standard_network(
     shipped: torch.nn.Module, digits: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
     images, labels = digits[0][::25], digits[1][::25]
@@ -93,27 +95,27 @@ def test_shipped_weights_withstand_what_the_plain_network_does_not(
     assert under_pgd(shipped, images, labels, 40, eps=0.6, step_size=0.06) <= 0.05
 
 
-def test_minimal_attacks_find_the_boundaries_that_adversarial_training_has_moved_away(
+def test_minimal_attacks_find_the_distant_boundaries_of_adversarial_training(
     shipped: torch.nn.Module, digits: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
     images, labels = digits[0][::100], digits[1][::100]
     right = shipped(images).argmax(1) == labels
     images, labels = images[right], labels[right]
     draws = SampleRandom(0, "attack", range(len(images)), torch.device("cpu"))
-    fooled, median, far = {}, {}, {}
+    success_rate, median, distances = {}, {}, {}
     for attack in (DecoupledDirectionAndNorm(), FastMinimumNorm("l2"), CarliniWagnerL2(steps=300)):
         crafted = attack.run(shipped, images, labels, draws)
-        fooled[attack.name] = float((shipped(crafted).argmax(1) != labels).double().mean())
-        sizes = far[attack.name] = (crafted - images).flatten(1).norm(dim=1)
+        success_rate[attack.name] = float((shipped(crafted).argmax(1) != labels).double().mean())
+        sizes = distances[attack.name] = (crafted - images).flatten(1).norm(dim=1)
         median[attack.name] = float(sizes.median())
     # Begun at the clean image, where black pixels hardly move, they fooled it on all, 37 % and none of the images.
-    assert fooled == {"ddn": 1, "fmn": 1, "cw": 1}
+    assert success_rate == {"ddn": 1, "fmn": 1, "cw": 1}
     # The slopes at most clean images tell of a boundary that is ten times as far, beside which they found others.
-    assert (far["cw"] <= 1.01 * far["ddn"]).all()
+    assert (distances["cw"] <= 1.01 * distances["ddn"]).all()
     assert median["cw"] <= median["fmn"] <= median["ddn"] <= 2
 
 
-def test_shipped_sidecar_says_how_the_weights_were_made() -> None:
+def test_the_shipped_sidecar_records_the_training() -> None:
     sidecar = json.loads(SHIPPED.with_suffix(".json").read_text())
     expected = {
         "component": "mnist-cnn-robust",
@@ -173,7 +175,7 @@ def test_interrupted_training_ends_with_bit_equal_weights(
     assert_interruption_changes_nothing(MnistCnnRobust(), job, step)
 
 
-def test_same_seed_gives_the_same_weights_and_another_seed_others(job: TrainingJob) -> None:
+def test_weights_depend_on_the_seed_only(job: TrainingJob) -> None:
     weights = []
     for seed in (0, 0, 1):
         torch.rand(3)  # the state of torch's own generator must not matter
@@ -182,7 +184,7 @@ def test_same_seed_gives_the_same_weights_and_another_seed_others(job: TrainingJ
     assert weights[0] == weights[1] != weights[2]
 
 
-def test_a_checkpoint_of_other_adversarial_images_is_refused(job: TrainingJob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_of_another_attack_is_rejected(job: TrainingJob, monkeypatch: pytest.MonkeyPatch) -> None:
     interrupt(MnistCnnRobust(), job, BATCHES)
     monkeypatch.setattr(recipe, "STEPS", 3)
     with pytest.raises(
@@ -191,7 +193,7 @@ def test_a_checkpoint_of_other_adversarial_images_is_refused(job: TrainingJob, m
         MnistCnnRobust().train(job)
 
 
-def test_training_teaches_to_withstand_what_plain_training_does_not(
+def test_adversarial_training_is_more_robust_than_standard_training(
     job: TrainingJob, reports: list[TrainingProgress], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = dataclasses.replace(job, epochs=10)
@@ -211,7 +213,7 @@ def test_training_teaches_to_withstand_what_plain_training_does_not(
     assert taught["robust_accuracy"] >= plain["robust_accuracy"] + 0.2
 
 
-def test_the_adversarial_images_lie_in_the_ball_and_raise_the_loss(
+def test_adversarial_images_are_in_the_ball_and_increase_the_loss(
     shipped: torch.nn.Module, digits: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
     images, labels = digits[0][::250], digits[1][::250]
@@ -232,7 +234,7 @@ def test_the_adversarial_images_lie_in_the_ball_and_raise_the_loss(
     assert torch.equal(images, kept)
 
 
-def test_eps_grows_to_its_size_in_the_first_steps(job: TrainingJob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_eps_grows_during_the_first_steps(job: TrainingJob, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     original = recipe.pgd
 

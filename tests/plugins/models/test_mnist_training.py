@@ -17,6 +17,8 @@ from advbench_datasets.mnist_5k import Mnist5k
 from advbench_models.mnist_cnn import MnistCnn
 from advbench_models.mnist_training import without_held_out
 
+pytestmark = pytest.mark.slow
+
 BATCHES = 5
 TRAINING_SAMPLES = 64 * (BATCHES - 1) + 10
 HELD_OUT_SAMPLES = 7
@@ -89,7 +91,7 @@ def test_interrupted_training_ends_with_bit_equal_weights(
     assert not job.checkpoint.exists()
 
 
-def test_same_seed_gives_the_same_weights_and_another_seed_others(job: TrainingJob) -> None:
+def test_weights_depend_on_the_seed_only(job: TrainingJob) -> None:
     weights = []
     for seed in (0, 0, 1):
         torch.rand(3)  # The state of torch's own generator must not matter.
@@ -98,13 +100,13 @@ def test_same_seed_gives_the_same_weights_and_another_seed_others(job: TrainingJ
     assert weights[0] == weights[1] != weights[2]
 
 
-def test_torchs_own_generator_is_left_alone(job: TrainingJob) -> None:
+def test_torchs_default_generator_is_unchanged(job: TrainingJob) -> None:
     before = torch.get_rng_state()
     MnistCnn().train(dataclasses.replace(job, epochs=1))
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_checkpoint_of_another_recipe_is_refused(job: TrainingJob, datasets: dict[str, LabelledImages]) -> None:
+def test_a_checkpoint_of_another_recipe_is_rejected(job: TrainingJob, datasets: dict[str, LabelledImages]) -> None:
     interrupt(MnistCnn(), job, BATCHES)
     checkpoint = job.checkpoint.read_bytes()
     fewer = {**datasets, "mnist:split=train": some(datasets["mnist:split=train"], list(range(200)))}
@@ -128,7 +130,7 @@ def test_progress_counts_every_batch_to_the_end(job: TrainingJob, reports: list[
     assert [progress.step for progress in reports if "accuracy" in progress.figures] == [5, 10, 15]
 
 
-def test_sidecar_records_recipe_data_and_outcome(job: TrainingJob, reports: list[TrainingProgress]) -> None:
+def test_the_sidecar_records_recipe_data_and_results(job: TrainingJob, reports: list[TrainingProgress]) -> None:
     returned = MnistCnn().train(dataclasses.replace(job, seed=5))
     sidecar = json.loads(job.output.with_suffix(".json").read_text())
     assert sidecar == returned
@@ -151,9 +153,7 @@ def test_sidecar_records_recipe_data_and_outcome(job: TrainingJob, reports: list
     assert sidecar["date"].endswith("+00:00")
 
 
-def test_trained_network_has_learnt_and_is_the_one_written(
-    job: TrainingJob, datasets: dict[str, LabelledImages]
-) -> None:
+def test_the_trained_network_has_learnt_and_is_written(job: TrainingJob, datasets: dict[str, LabelledImages]) -> None:
     returned = MnistCnn().train(dataclasses.replace(job, epochs=12))
     test = datasets["mnist:split=test"]
     images, labels = test.take(test.ids.tolist())
@@ -163,7 +163,7 @@ def test_trained_network_has_learnt_and_is_the_one_written(
     assert accuracy == returned["test_accuracy"] > 0.9
 
 
-def test_held_out_images_are_left_out_by_their_pixels(datasets: dict[str, LabelledImages]) -> None:
+def test_held_out_images_are_removed_by_their_pixels(datasets: dict[str, LabelledImages]) -> None:
     train, held_out = datasets["mnist:split=train"], datasets["mnist-5k"]
     kept = without_held_out(train, held_out)
     assert kept.ids.tolist() == [i for i in range(len(train)) if i % 13 or i > 7 * 13 - 1]
@@ -171,7 +171,7 @@ def test_held_out_images_are_left_out_by_their_pixels(datasets: dict[str, Labell
     assert torch.equal(kept.labels, train.labels[kept.ids])
 
 
-def test_whole_training_set_must_hold_every_held_out_image_once() -> None:
+def test_the_full_training_set_must_contain_every_held_out_image_once() -> None:
     numbers = torch.arange(60_000)
     pixels = torch.stack([numbers % 251, numbers // 251], dim=1).to(torch.uint8).reshape(-1, 1, 1, 2)
     train = LabelledImages(pixels, numbers % 10, numbers)

@@ -15,6 +15,8 @@ from advbench.api import WeightsError
 from advbench.discovery.loading import discover
 from advbench.specs import resolve_one
 
+pytestmark = pytest.mark.slow
+
 ARCH = "squeezenet1_1"  # the smallest file
 
 
@@ -28,7 +30,7 @@ def network() -> torch.nn.Module:
     return models.get_model(ARCH, weights=None).eval()
 
 
-def test_own_weights_with_torchvisions_preprocessing_inside(network: torch.nn.Module, tmp_path: Path) -> None:
+def test_own_weights_use_torchvisions_preprocessing(network: torch.nn.Module, tmp_path: Path) -> None:
     torch.save(network.state_dict(), tmp_path / "own.pth")
     model = build(f"torchvision:arch={ARCH},weights={tmp_path / 'own.pth'}")
     assert (model.image_shape, model.num_classes) == ((3, 224, 224), 1000)
@@ -40,7 +42,7 @@ def test_own_weights_with_torchvisions_preprocessing_inside(network: torch.nn.Mo
 
 
 @pytest.mark.parametrize("arch", [ARCH, "resnet18"])
-def test_a_file_says_how_many_classes_its_head_has(arch: str, tmp_path: Path) -> None:
+def test_the_number_of_classes_is_read_from_the_file(arch: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     own = models.get_model(arch, weights=None, num_classes=7).eval()
     file = tmp_path / "own.pth"
@@ -54,7 +56,7 @@ def test_a_file_says_how_many_classes_its_head_has(arch: str, tmp_path: Path) ->
         build(f"torchvision:arch={arch},weights={file},classes=9").load()
 
 
-def test_networks_whose_weights_expect_other_statistics_see_to_that(tmp_path: Path) -> None:
+def test_networks_with_other_statistics_transform_their_input(tmp_path: Path) -> None:
     torch.manual_seed(0)
     own = models.googlenet(weights=None, transform_input=True, aux_logits=False, init_weights=False, num_classes=5)
     torch.save(own.state_dict(), tmp_path / "own.pth")
@@ -63,7 +65,7 @@ def test_networks_whose_weights_expect_other_statistics_see_to_that(tmp_path: Pa
     assert model.load().network.transform_input
 
 
-def test_weights_in_torchs_cache_are_held_to_the_digest_in_their_name(
+def test_cached_weights_are_checked_against_the_digest_in_their_name(
     network: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
@@ -90,10 +92,10 @@ def test_weights_in_torchs_cache_are_held_to_the_digest_in_their_name(
         ("arch=resnet5", "torchvision has no such classifier; did you mean 'resnet50'?"),
         (f"arch={ARCH},weights=V7", "has default, IMAGENET1K_V1; or give the path of a state dict"),
         (f"arch={ARCH},weights=nowhere.pth", "no such file"),
-        (f"arch={ARCH},classes=7", "weights=default are for 1000; give a file of yours"),
+        (f"arch={ARCH},classes=7", "weights=default are for 1000; give a file of your own"),
     ],
 )
-def test_what_cannot_be_used_is_one_line(call: Callable[..., Any], given: str, message: str) -> None:
+def test_unusable_input_is_a_one_line_error(call: Callable[..., Any], given: str, message: str) -> None:
     called = call("matrix", "--datasets", "mnist-20", "--models", f"torchvision:{given}", "--attacks", "fgsm")
     assert called.code == 2
     assert message in called.error_line()

@@ -1,4 +1,4 @@
-"""Sanity checks: what in stored results says that an evaluation is not to be believed."""
+"""Sanity checks: signs in stored results that an evaluation is not sound."""
 
 from __future__ import annotations
 

@@ -1,21 +1,21 @@
-"""Advice that the attack at hand can take: parameters that it has, and draws where the defense is random."""
+"""Advice for making an attack stronger, from the parameters that it has."""
 
 from __future__ import annotations
 
-from advbench.analysis.sanity.finding import Seen
+from advbench.analysis.sanity.finding import FinishedCell
 
 __all__ = ["ITERATIVE", "more_draws", "stronger"]
 
 ITERATIVE = ("steps", "restarts", "queries")
-"""Parameters of which an attack gets stronger the larger they are."""
+"""Parameters that make an attack stronger if they are larger."""
 
-_ENSEMBLE, _ITS_NORMS = "autoattack", ("linf", "l2")
+_ENSEMBLE, _ENSEMBLE_NORMS = "autoattack", ("linf", "l2")
 
 
-def stronger(cell: Seen) -> str:
-    """How to make a cell's attack stronger: what it has a parameter for, more draws where it followed few, or another.
+def stronger(cell: FinishedCell) -> str:
+    """How to make a cell's attack stronger: more draws, larger parameters, or another attack.
 
-    The last is AutoAttack, where the attack is another one and has a budget in a norm that it knows.
+    AutoAttack is suggested if the attack is another one and has a budget in a norm that AutoAttack supports.
     """
     ways = []
     draws = more_draws(cell)
@@ -24,14 +24,14 @@ def stronger(cell: Seen) -> str:
     has = [name for name in ITERATIVE if name in cell["parameters"]]
     if has:
         ways.append(f"give it more {' or '.join(has)}")
-    budget, name = cell.budget, cell.told["attack"].partition(":")[0]
-    if budget is not None and budget[0] in _ITS_NORMS and name != _ENSEMBLE:
+    budget, name = cell.budget, cell.described["attack"].partition(":")[0]
+    if budget is not None and budget[0] in _ENSEMBLE_NORMS and name != _ENSEMBLE:
         ways.append(f"use {_ENSEMBLE}")
     return ", or ".join(ways) or "use another attack"
 
 
-def more_draws(cell: Seen) -> str:
-    """The flag that averages the gradient over more draws, where a stochastic defense was attacked; else nothing."""
+def more_draws(cell: FinishedCell) -> str:
+    """The flag that averages the gradient over more draws; empty if no stochastic defense was attacked."""
     draws = cell["draws_a_gradient"]
     if not cell["stochastic"] or cell["threat"] != "adaptive" or cell["attack_access"] == "nothing" or not draws:
         return ""

@@ -1,145 +1,159 @@
-"""Checks of what comes before any attack: clean accuracy, labels, pixels, and the size of the budget."""
+"""Checks that need no attack: clean accuracy, labels, scale of pixels, and size of the budget."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
 
-from advbench.analysis.answers import Answers
-from advbench.analysis.intervals import at_least, wilson
-from advbench.analysis.sanity.finding import Finding, Seen, grouped, places
+from advbench.analysis.clean_predictions import CleanPredictions
+from advbench.analysis.intervals import binomial_tail, wilson
+from advbench.analysis.sanity.finding import Finding, FinishedCell, group_by, indices
 
 __all__ = ["eps_beyond_images", "labels_renumbered", "no_better_than_chance", "one_class_answered"]
 
-UNLIKELY = 0.001
-"""How unlikely what was seen must be of a classifier in order to be a finding."""
+SIGNIFICANCE = 0.001
+"""Significance level of findings about labels and predictions."""
 
-FOLLOWED = 0.7
-"""Which share of the samples of renumbered classes must follow the other numbering."""
+FOLLOWED_SHARE = 0.7
+"""Share of the samples of renumbered classes that must follow the other numbering."""
 
 FEWEST = 10
-"""Below how many samples nothing is said of chance, which is their own most frequent class."""
+"""Fewest samples for comparing with chance, which is estimated from their most frequent class."""
 
-ABOVE_CHANCE = 1 / 4
-"""How far from chance to no error a classifier that is worth attacking stands at least."""
+LEARNT_SHARE = 1 / 4
+"""A classifier that has learnt something is assumed to be at least this far from chance to no errors."""
 
-FEW = 0.01
-"""How unlikely of such a classifier an accuracy at chance must be in order to be a finding."""
+CHANCE_SIGNIFICANCE = 0.01
+"""Significance level for rejecting that a classifier with an accuracy at chance has learnt something."""
 
-MISTAKEN = 1 / 3
-"""Which share of all samples a classifier in order does not give one wrong class."""
+ERROR_SHARE = 1 / 3
+"""Share of all samples that a sound classifier does not predict as one wrong class."""
 
 _SHOWN = 3
-"""How many renumbered classes a message names."""
+"""Number of renumbered classes that a message names."""
 
 
-def no_better_than_chance(cells: Sequence[Seen]) -> Iterator[Finding]:
-    """A model, defended or not, whose clean accuracy is that of always answering the most frequent class, or less.
+def no_better_than_chance(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
+    """A model, with or without a defense, whose clean accuracy is not above that of predicting the most frequent class.
 
-    Few samples do not show it: it must also be unlikely of a classifier a quarter of the way from chance to no error.
+    It must also be unlikely for a classifier that is a quarter of the way from chance to no errors, so that few samples
+    do not cause a finding.
     """
-    for group in grouped(cells, lambda cell: (*cell.pair, cell["defense"])):
+    for group in group_by(cells, lambda cell: (*cell.pair, cell["defense"])):
         cell = group[0]
         clean, chance, n = cell.summary.measured["clean_accuracy"], cell.summary.chance, cell.n
         wrong = n - round(clean * n)
-        error = (1 - chance) * (1 - ABOVE_CHANCE)
-        if n < FEWEST or chance >= 1 or wilson(clean * n, n)[0] > chance or at_least(wrong, n, error) >= FEW:
+        error = (1 - chance) * (1 - LEARNT_SHARE)
+        if (
+            n < FEWEST
+            or chance >= 1
+            or wilson(clean * n, n)[0] > chance
+            or binomial_tail(wrong, n, error) >= CHANCE_SIGNIFICANCE
+        ):
             continue
         below = wilson(clean * n, n)[1] < chance
         why = "labels in another order or " if below else ""
         if cell["identity"]:
             advice = (
                 f"robust accuracies of such a model mean nothing: look for {why}pixels in another scale than in "
-                "training (networks are given [0, 1]), weights that were not loaded, or another dataset's model"
+                "training (the input is in [0, 1]), weights that were not loaded, or a model of another dataset"
             )
         else:
             advice = (
-                "robust accuracies behind such a defense mean nothing: compare with the defense none, and weaken the "
-                "defense or train the model behind it"
+                "robust accuracies of such a defense mean nothing: compare with the defense none, and weaken the "
+                "defense or train the model with it"
             )
         yield Finding(
             "clean-accuracy-at-chance",
-            places(group),
-            f"the clean accuracy of {cell.defense} is {clean:.1%} of {n} samples, and always answering their most "
+            indices(group),
+            f"the clean accuracy of {cell.defense} is {clean:.1%} of {n} samples, and always predicting their most "
             f"frequent class would give {chance:.1%}",
             advice,
         )
 
 
-def labels_renumbered(cells: Sequence[Seen]) -> Iterator[Finding]:
-    """Labels that the model knows by other numbers: shifted by one, or each class's samples by one other answer."""
-    for group, subject, answers in _unattacked(cells):
-        told = _shifted(answers) or _renamed(answers)
-        if told:
+def labels_renumbered(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
+    """Labels that differ from the model's numbering by a shift, or by other numbers for some classes."""
+    for group, subject, predictions in _clean_predictions(cells):
+        described = _shifted(predictions) or _renumbered(predictions)
+        if described:
             yield Finding(
                 "labels-renumbered",
-                places(group),
-                f"{subject} answers {told}; {answers.right} of {answers.n} clean samples are answered by their label",
-                "number the labels as the model numbers its outputs: from 0, in the order of its training (folders are "
+                indices(group),
+                f"{subject} predicts {described}; {predictions.correct} of {predictions.n} clean samples are predicted "
+                "as their label",
+                "number the labels like the model's outputs: from 0, in the order of its training (folders are "
                 "numbered in the order of their names)",
             )
 
 
-def _shifted(answers: Answers) -> str:
-    """That most answers are the label plus or minus a number, in words; or nothing."""
-    followed, n = answers.shifted, answers.n
-    if followed < FOLLOWED * n or at_least(followed, n, 0.5) >= UNLIKELY:
+def _shifted(predictions: CleanPredictions) -> str:
+    """Describes a shift if most predictions are the label plus or minus the same number; otherwise empty."""
+    followed, n = predictions.shifted, predictions.n
+    if followed < FOLLOWED_SHARE * n or binomial_tail(followed, n, 0.5) >= SIGNIFICANCE:
         return ""
-    forth, back = answers.shift, answers.size - answers.shift
+    forth, back = predictions.shift, predictions.size - predictions.shift
     by = f"plus {forth}" if forth <= back else f"minus {back}"
     return f"the label {by} for {followed} of {n} samples"
 
 
-def _renamed(answers: Answers) -> str:
-    """That some classes get other numbers, in words; or nothing."""
-    renamed = answers.renamed
-    total, followed, right = (sum(one[column] for one in renamed) for column in (2, 3, 4))
-    if len(renamed) < 2 or followed < FOLLOWED * total or at_least(followed, followed + right, 0.5) >= UNLIKELY:
+def _renumbered(predictions: CleanPredictions) -> str:
+    """Describes the classes that have other numbers; empty if there are none."""
+    renumbered = predictions.renumbered
+    total, followed, correct = (
+        sum(getattr(item, name) for item in renumbered) for name in ("n", "followed", "correct")
+    )
+    if (
+        len(renumbered) < 2
+        or followed < FOLLOWED_SHARE * total
+        or binomial_tail(followed, followed + correct, 0.5) >= SIGNIFICANCE
+    ):
         return ""
-    several = ", ".join(f"{one.label} by {one.answer}" for one in renamed[:_SHOWN])
-    more = ", …" if len(renamed) > _SHOWN else ""
-    return f"{followed} of {total} samples of {len(renamed)} classes by other numbers (label {several}{more})"
+    several = ", ".join(f"{item.label} as {item.prediction}" for item in renumbered[:_SHOWN])
+    more = ", …" if len(renumbered) > _SHOWN else ""
+    return f"{followed} of {total} samples of {len(renumbered)} classes as other numbers (label {several}{more})"
 
 
-def one_class_answered(cells: Sequence[Seen]) -> Iterator[Finding]:
-    """An undefended model that gives more than a third of all samples one wrong class, or all of them one class."""
-    for group, subject, answers in _unattacked(cells):
+def one_class_answered(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
+    """An undefended model that predicts one wrong class for over a third of all samples, or one class for all."""
+    for group, subject, predictions in _clean_predictions(cells):
         if group[0]["threat"] == "adaptive" and not group[0]["identity"]:
-            continue  # a defense may well blur everything into one class
-        many = at_least(answers.mistaken, answers.n, MISTAKEN) < UNLIKELY
-        # One that has learnt anything has a quarter of the rarer classes' samples right.
-        if many or (answers.answered == answers.n and (1 - ABOVE_CHANCE) ** answers.mistaken < FEW):
+            continue  # a strong defense may make all images look alike
+        many = binomial_tail(predictions.frequent_errors, predictions.n, ERROR_SHARE) < SIGNIFICANCE
+        # A classifier that has learnt something predicts a quarter of the samples of rarer classes correctly.
+        unlikely = (1 - LEARNT_SHARE) ** predictions.frequent_errors < CHANCE_SIGNIFICANCE
+        if many or (predictions.frequent_count == predictions.n and unlikely):
             yield Finding(
                 "one-class-answered",
-                places(group),
-                f"{subject} answers class {answers.frequent} for {answers.answered} of {answers.n} clean samples, "
-                f"{answers.mistaken} of them with another label",
-                "the pixels may be scaled otherwise than in training, or the weights not loaded: networks are given "
-                "[0, 1], so that their own normalisation (mean and deviation, or times 255) belongs into the network",
+                indices(group),
+                f"{subject} predicts class {predictions.frequent} for {predictions.frequent_count} of {predictions.n} "
+                f"clean samples, {predictions.frequent_errors} of them with another label",
+                "the pixels may be scaled differently than in training, or the weights not loaded: the input is in "
+                "[0, 1], so normalisation (mean and deviation, or times 255) belongs inside the network",
             )
 
 
-def eps_beyond_images(cells: Sequence[Seen]) -> Iterator[Finding]:
-    """A budget that is larger than any two images are apart, such as eps=8 where 8/255 is meant."""
+def eps_beyond_images(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
+    """A budget larger than the largest distance between two images, such as eps=8 instead of eps=8/255."""
     budgeted = [cell for cell in cells if cell.budget]
-    for group in grouped(budgeted, lambda cell: (cell["dataset"], cell["attack"])):
+    for group in group_by(budgeted, lambda cell: (cell["dataset"], cell["attack"])):
         norm, eps = group[0].budget or ("", 0.0)
-        widest = _diameter(norm, group[0].told.get("image_shape"))
-        if widest is None or eps <= widest * (1 + 1e-6):
+        largest = _largest_distance(norm, group[0].described.get("image_shape"))
+        if largest is None or eps <= largest * (1 + 1e-6):
             continue
         unit = "each value" if norm == "linf" else f"images by {norm}"
         meant = f"; {eps:g} of 255 steps is eps={eps:g}/255" if norm == "linf" else ""
         yield Finding(
             "eps-beyond-images",
-            places(group),
-            f"{group[0].attack} may change {unit} by {eps:g}, and no two images in [0, 1] are further apart than "
-            f"{widest:.4g}",
+            indices(group),
+            f"{group[0].attack} may change {unit} by {eps:g}, but no two images in [0, 1] are farther apart than "
+            f"{largest:.4g}",
             f"give eps in the scale of the images, from 0 to 1{meant}",
         )
 
 
-def _diameter(norm: str, shape: Sequence[int] | None) -> float | None:
-    """How far two images in [0, 1] can be apart; None where that is unknown."""
+def _largest_distance(norm: str, shape: Sequence[int] | None) -> float | None:
+    """The largest distance between two images in [0, 1]; None if it is unknown."""
     if norm == "linf":
         return 1.0
     if shape is None:
@@ -148,18 +162,18 @@ def _diameter(norm: str, shape: Sequence[int] | None) -> float | None:
     return {"l2": math.sqrt(values), "l1": float(values), "l0": float(values)}.get(norm)
 
 
-def _unattacked(cells: Sequence[Seen]) -> Iterator[tuple[Sequence[Seen], str, Answers]]:
-    """Per dataset and model the cells whose numbers rest on what it answers on clean images, and these answers.
+def _clean_predictions(cells: Sequence[FinishedCell]) -> Iterator[tuple[Sequence[FinishedCell], str, CleanPredictions]]:
+    """For each dataset and model: the cells that depend on its clean predictions, its name, and these predictions.
 
-    The undefended model's where it was attacked, else those of the first defended one.
+    They are those of the undefended model if it was attacked, otherwise those with the first defense.
     """
-    for group in grouped(cells, lambda cell: cell.pair):
-        known = [cell for cell in group if cell["threat"] != "transfer" and cell.summary.answers is not None]
+    for group in group_by(cells, lambda cell: cell.pair):
+        known = [cell for cell in group if cell["threat"] != "transfer" and cell.summary.clean_predictions is not None]
         undefended = [cell for cell in known if cell["threat"] == "oblivious" or cell["identity"]]
         if not known:
             continue
         first = (undefended or known)[0]
         same = undefended or [cell for cell in known if cell["defense"] == first["defense"]]
         subject = "the undefended model" if undefended else first.defense
-        if first.summary.answers is not None:
-            yield same, subject, first.summary.answers
+        if first.summary.clean_predictions is not None:
+            yield same, subject, first.summary.clean_predictions

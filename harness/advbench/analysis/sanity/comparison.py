@@ -1,24 +1,24 @@
-"""Attacks compared on the same samples: what chance explains is no finding."""
+"""Comparing attacks on the same samples; differences that chance explains are not findings."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from advbench.analysis.paired import holm, more_by_chance
-from advbench.analysis.sanity.finding import Finding, Standing, tolerance
+from advbench.analysis.paired import holm, randomisation_test
+from advbench.analysis.sanity.finding import AttackOutcome, Finding, tolerance
 
-__all__ = ["CHANCE", "Comparison", "compared", "significant"]
+__all__ = ["SIGNIFICANCE", "Comparison", "compare_outcomes", "significant"]
 
-CHANCE = 0.05
-"""How unlikely a difference must be by chance, over all comparisons of one criterion in a run, to be a finding."""
+SIGNIFICANCE = 0.05
+"""Significance level for all comparisons of one criterion in a run together."""
 
 
 class Comparison(NamedTuple):
-    """One comparison of two attacks that a criterion makes.
+    """One comparison of two attacks by a criterion.
 
     Attributes:
-        p: How likely so large a difference is by chance, in the direction that would be a finding.
+        p: The one-sided p-value of the difference.
         finding: Makes the finding.
     """
 
@@ -26,16 +26,23 @@ class Comparison(NamedTuple):
     finding: Callable[[], Finding]
 
 
-def compared(weak: Standing, strong: Standing, n: int, finding: Callable[[], Finding]) -> Comparison:
-    """Compares what should leave less, ``weak``, with what should leave no less, ``strong``, on ``n`` samples."""
-    if weak.share <= strong.share + tolerance(n):
+def compare_outcomes(strong: AttackOutcome, weak: AttackOutcome, n: int, finding: Callable[[], Finding]) -> Comparison:
+    """Tests whether the attack that should be stronger leaves a higher accuracy than the weaker one.
+
+    Args:
+        strong: The result of the attack that should be at least as strong.
+        weak: The result of the other attack.
+        n: Number of samples.
+        finding: Makes the finding.
+    """
+    if strong.accuracy <= weak.accuracy + tolerance(n):
         return Comparison(1.0, finding)
-    return Comparison(more_by_chance(weak.withstood, strong.withstood), finding)
+    return Comparison(randomisation_test(strong.withstood, weak.withstood), finding)
 
 
 def significant(comparisons: Iterable[Comparison]) -> Iterator[Finding]:
-    """The findings of those comparisons that chance does not explain, corrected by Holm for their number."""
-    made = list(comparisons)
-    for comparison, p in zip(made, holm([one.p for one in made]), strict=True):
-        if p < CHANCE:
+    """The findings of the significant comparisons, after Holm's correction for their number."""
+    compared = list(comparisons)
+    for comparison, p in zip(compared, holm([each.p for each in compared]), strict=True):
+        if p < SIGNIFICANCE:
             yield comparison.finding()

@@ -1,4 +1,4 @@
-"""Findings, and the finished cells that they are made of."""
+"""Findings, and the finished cells that they are about."""
 
 from __future__ import annotations
 
@@ -10,22 +10,31 @@ from typing import Any, NamedTuple, TypeVar
 
 from advbench.analysis.summary import Summary
 
-__all__ = ["Finding", "Seen", "Standing", "crafted", "grouped", "places", "tolerance"]
+__all__ = [
+    "AttackOutcome",
+    "Finding",
+    "FinishedCell",
+    "by_attacked_classifier",
+    "group_by",
+    "indices",
+    "one_per_image_set",
+    "tolerance",
+]
 
 T = TypeVar("T")
 
 MARGIN = 0.002
-"""By how much of the accuracy a weaker attack may be ahead by chance (Croce and Hein 2020 flag more than that)."""
+"""Difference in accuracy up to which a weaker attack may do better by chance (Croce and Hein 2020 flag more)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """Something that speaks against an evaluation.
+    """A sign that an evaluation is not sound.
 
     Attributes:
-        criterion: Its name.
-        cells: Which cells it concerns, as positions in the run.
-        message: What was seen, with the numbers.
+        criterion: The name of the criterion.
+        cells: The cells that it is about, as indices in the run.
+        message: What was measured, with the numbers.
         advice: What to do next.
     """
 
@@ -35,88 +44,89 @@ class Finding:
     advice: str
 
     def as_dict(self) -> dict[str, Any]:
-        """For results.json."""
+        """The entry in results.json."""
         return {**dataclasses.asdict(self), "cells": list(self.cells)}
 
 
-class Standing(NamedTuple):
-    """What an attack leaves of one classifier.
+class AttackOutcome(NamedTuple):
+    """The result of an attack on one classifier.
 
     Attributes:
-        share: Accuracy under the attack.
-        withstood: Per draw of the defense, the samples withstood, as bits of a whole number.
+        accuracy: Accuracy under the attack.
+        withstood: For each draw of the defense, the samples that withstand the attack, as bits of an integer.
     """
 
-    share: float
+    accuracy: float
     withstood: tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
-class Seen:
+class FinishedCell:
     """A finished cell.
 
     Attributes:
-        place: Its position in the run.
-        told: What the manifest says of it.
-        summary: What was stored of it.
+        index: Its index in the run.
+        described: Its entry in the manifest, which ``cell[key]`` reads.
+        summary: Its results.
     """
 
-    place: int
-    told: Mapping[str, Any]
+    index: int
+    described: Mapping[str, Any]
     summary: Summary
 
     def __getitem__(self, key: str) -> Any:
-        return self.told[key]
+        return self.described[key]
 
     @property
     def n(self) -> int:
-        """How many samples."""
+        """Number of samples."""
         return self.summary.n
 
     @property
     def attack(self) -> str:
         """The attack's short spec."""
-        return str(self.told["short"]["attack"])
+        return str(self.described["short"]["attack"])
 
     @property
     def defense(self) -> str:
         """The defense's short spec."""
-        return str(self.told["short"]["defense"])
+        return str(self.described["short"]["defense"])
 
     @property
     def where(self) -> str:
-        """Where it stands, for people."""
-        return f"{self.defense}, {self.told['threat']}"
+        """Defense and threat, for messages."""
+        return f"{self.defense}, {self.described['threat']}"
 
     @property
     def on_board(self) -> bool:
-        """Whether the classifier that was attacked is the one whose robust accuracy the board shows."""
-        threat = self.told["threat"]
-        return bool(threat == "adaptive" or (threat == "oblivious" and self.told.get("identity", False)))
+        """Whether the attacked classifier is the one whose robust accuracy the leaderboard shows."""
+        threat = self.described["threat"]
+        return bool(threat == "adaptive" or (threat == "oblivious" and self.described.get("identity", False)))
 
     @property
-    def victim(self) -> str:
-        """The classifier that was attacked, for people; where the board does not show it, that is said."""
+    def attacked_classifier(self) -> str:
+        """The attacked classifier, for messages, which also say if the leaderboard does not show it."""
         if self.on_board:
             return self.where
-        name = "the surrogate" if self.told["threat"] == "transfer" else "the undefended model"
+        name = "the surrogate" if self.described["threat"] == "transfer" else "the undefended model"
         return f"{name}, which has no row on the board"
 
     @functools.cached_property
-    def images(self) -> tuple[Any, ...]:
-        """What its adversarial images were crafted on: cells with the same share their images."""
-        shared = self.told["threat"] != "adaptive" or self.told.get("identity", False)
-        return (*self.pair, self.told["threat"], self.told["attack"], None if shared else self.told["defense"])
+    def image_set(self) -> tuple[Any, ...]:
+        """What identifies its adversarial images: cells with equal values share their images."""
+        shared = self.described["threat"] != "adaptive" or self.described.get("identity", False)
+        defense = None if shared else self.described["defense"]
+        return (*self.pair, self.described["threat"], self.described["attack"], defense)
 
     @property
     def pair(self) -> tuple[str, str]:
         """Dataset and model."""
-        return self.told["dataset"], self.told["model"]
+        return self.described["dataset"], self.described["model"]
 
     @property
     def budget(self) -> tuple[str, float] | None:
         """Norm and eps, or None for a minimal attack."""
-        budget = self.told["budget"]
+        budget = self.described["budget"]
         return None if budget is None else (budget["norm"], budget["eps"])
 
     @property
@@ -125,38 +135,47 @@ class Seen:
         return self.summary.robust
 
     @property
-    def shown(self) -> Standing:
-        """What the board shows: what the attack leaves of the defended model."""
-        return Standing(self.summary.robust, self.summary.withstood)
+    def board_outcome(self) -> AttackOutcome:
+        """The result on the defended model, which the leaderboard shows."""
+        return AttackOutcome(self.summary.robust, self.summary.withstood)
 
     @property
-    def attacked(self) -> Standing:
-        """What the attack leaves of the classifier that it attacked; what the board shows wherever it shows that.
+    def attacked_outcome(self) -> AttackOutcome:
+        """The result on the attacked classifier.
 
-        A stochastic defense is scored with other draws than it was attacked with: the board's are the ones that count.
+        If the leaderboard shows this classifier, its number is used: a stochastic defense is scored with other draws
+        than it is attacked with.
         """
-        return self.shown if self.on_board else Standing(self.summary.attacked, (self.summary.held,))
+        if self.on_board:
+            return self.board_outcome
+        return AttackOutcome(self.summary.attacked_accuracy, (self.summary.attacked_withstood,))
 
 
 def tolerance(n: int) -> float:
-    """How much better the weaker of two attacks may do before it counts: .002, or one sample of a small run."""
+    """Difference in accuracy that is ignored: 0.002, or one sample if that is more."""
     return max(MARGIN, 1 / n) + 1e-9
 
 
-def grouped(cells: Iterable[T], key: Callable[[T], Any]) -> list[Sequence[T]]:
-    """Cells with equal keys together, in the order in which they come."""
+def group_by(cells: Iterable[T], key: Callable[[T], Any]) -> list[Sequence[T]]:
+    """Groups cells with equal keys, in order of their first occurrence."""
     groups: dict[Any, list[T]] = {}
     for cell in cells:
         groups.setdefault(key(cell), []).append(cell)
     return list(groups.values())
 
 
-def crafted(cells: Sequence[Seen]) -> list[Seen]:
-    """One cell for each set of adversarial images: the one in which the board shows the attacked classifier, if any."""
-    groups = grouped(cells, operator.attrgetter("images"))
+def by_attacked_classifier(cells: Sequence[FinishedCell]) -> list[Sequence[FinishedCell]]:
+    """Groups the cells whose attacks follow gradients by the attacked classifier."""
+    following = [cell for cell in cells if cell["attack_access"] == "gradients"]
+    return group_by(following, lambda cell: (*cell.image_set[:3], cell.image_set[4]))
+
+
+def one_per_image_set(cells: Sequence[FinishedCell]) -> list[FinishedCell]:
+    """One cell for each set of adversarial images; if possible one whose attacked classifier is on the leaderboard."""
+    groups = group_by(cells, operator.attrgetter("image_set"))
     return [next((cell for cell in group if cell.on_board), group[0]) for group in groups]
 
 
-def places(group: Sequence[Seen]) -> tuple[int, ...]:
-    """The positions of cells in their run."""
-    return tuple(cell.place for cell in group)
+def indices(group: Sequence[FinishedCell]) -> tuple[int, ...]:
+    """The indices of cells in their run."""
+    return tuple(cell.index for cell in group)

@@ -1,4 +1,4 @@
-"""Checks of attacks against each other: what should be stronger must not do worse."""
+"""Checks that compare attacks: an attack that should be stronger must not do worse."""
 
 from __future__ import annotations
 
@@ -7,235 +7,249 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from advbench.analysis.intervals import at_least, wilson
+from advbench.analysis.intervals import binomial_tail, wilson
 from advbench.analysis.sanity.advice import stronger
-from advbench.analysis.sanity.comparison import Comparison, compared, significant
-from advbench.analysis.sanity.finding import Finding, Seen, Standing, crafted, grouped, places, tolerance
+from advbench.analysis.sanity.comparison import Comparison, compare_outcomes, significant
+from advbench.analysis.sanity.finding import (
+    AttackOutcome,
+    Finding,
+    FinishedCell,
+    group_by,
+    indices,
+    one_per_image_set,
+    tolerance,
+)
 
 __all__ = [
     "adaptive_weaker",
-    "impossible",
+    "impossible_accuracy",
     "is_unbounded",
     "less_access_wins",
     "not_monotone",
     "single_step_wins",
-    "unbounded",
+    "unbounded_above_chance",
 ]
 
 IMPOSSIBLE = 0.5
-"""An L∞ budget that lets every image be turned into plain grey."""
+"""An L∞ budget with which every image can be turned into plain grey."""
 
 
-def single_step_wins(cells: Sequence[Seen]) -> Iterator[Finding]:
+def single_step_wins(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
     """An iterative attack weaker than a single step within the same budget (Carlini et al. 2019, section 5.4)."""
     comparisons = []
-    for group in grouped(_of_gradients(cells), lambda c: (*c.images[:3], c.images[4], c.budget)):
+    following = _budget_attacks_with_gradients(cells)
+    for group in group_by(following, lambda cell: (*cell.image_set[:3], cell.image_set[4], cell.budget)):
         single = [cell for cell in group if cell["attack_passes"] == 1]
         if not single:
             continue
-        strong = min(single, key=_left)
+        strong = min(single, key=_attacked_accuracy)
         for weak in group:
             if (weak["attack_passes"] or 0) > 1:
-                found = partial(_single_step_wins, weak, strong)
-                comparisons.append(compared(weak.attacked, strong.attacked, weak.n, found))
+                finding = partial(_single_step_wins, weak, strong)
+                comparisons.append(compare_outcomes(weak.attacked_outcome, strong.attacked_outcome, weak.n, finding))
     return significant(comparisons)
 
 
-def _single_step_wins(weak: Seen, strong: Seen) -> Finding:
+def _single_step_wins(weak: FinishedCell, strong: FinishedCell) -> Finding:
     return Finding(
         "iterative-weaker-than-single-step",
-        (weak.place,),
-        f"{weak.attack} leaves {weak.attacked.share:.1%} ({weak.victim}), the single step {strong.attack} "
-        f"{strong.attacked.share:.1%} within the same budget",
-        f"the gradients are masked or {weak.attack} ends too early: {stronger(weak)}",
+        (weak.index,),
+        f"{weak.attack} leaves {weak.attacked_outcome.accuracy:.1%} ({weak.attacked_classifier}), the single "
+        f"step {strong.attack} {strong.attacked_outcome.accuracy:.1%} within the same budget",
+        f"the gradients are masked or {weak.attack} stops too early: {stronger(weak)}",
     )
 
 
-def not_monotone(cells: Sequence[Seen]) -> Iterator[Finding]:
-    """Success that does not grow with eps (Carlini et al. 2019, section 5.4), of attacks that search."""
-    budgeted = [cell for cell in crafted(cells) if cell.budget and cell["attack_access"] != "nothing"]
+def not_monotone(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
+    """Success that does not grow with eps (Carlini et al. 2019, section 5.4); noise is not considered."""
+    budgeted = [cell for cell in one_per_image_set(cells) if cell.budget and cell["attack_access"] != "nothing"]
 
-    def but_eps(cell: Seen) -> tuple[object, ...]:
+    def all_but_eps(cell: FinishedCell) -> tuple[object, ...]:
         others = tuple(sorted((k, str(v)) for k, v in cell["parameters"].items() if k != "eps"))
-        return (*cell.pair, cell["threat"], cell["attack"].split(":")[0], others, cell.images[4])
+        return (*cell.pair, cell["threat"], cell["attack"].split(":")[0], others, cell.image_set[4])
 
     comparisons = []
-    for group in grouped(budgeted, but_eps):
+    for group in group_by(budgeted, all_but_eps):
         for small, large in itertools.pairwise(sorted(group, key=_eps)):
-            found = partial(_not_monotone, small, large)
-            comparisons.append(compared(large.attacked, small.attacked, large.n, found))
+            finding = partial(_not_monotone, small, large)
+            comparisons.append(compare_outcomes(large.attacked_outcome, small.attacked_outcome, large.n, finding))
     return significant(comparisons)
 
 
-def _not_monotone(small: Seen, large: Seen) -> Finding:
+def _not_monotone(small: FinishedCell, large: FinishedCell) -> Finding:
     return Finding(
         "not-monotone-in-eps",
-        (large.place,),
-        f"{large.attack} leaves {large.attacked.share:.1%} ({large.victim}), with the smaller eps {_eps(small):g} "
-        f"{small.attacked.share:.1%}",
-        f"a larger budget holds the smaller one's images: {stronger(large)}",
+        (large.index,),
+        f"{large.attack} leaves {large.attacked_outcome.accuracy:.1%} ({large.attacked_classifier}), with the "
+        f"smaller eps {_eps(small):g} {small.attacked_outcome.accuracy:.1%}",
+        f"a larger budget includes all images of the smaller one: {stronger(large)}",
     )
 
 
-def unbounded(cells: Sequence[Seen]) -> Iterator[Finding]:
-    """An attack with no real bound that leaves accuracy above chance (Carlini et al. 2019, section 5.3)."""
-    for cell in crafted(cells):
+def unbounded_above_chance(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
+    """An unbounded attack that leaves accuracy above chance (Carlini et al. 2019, section 5.3)."""
+    for cell in one_per_image_set(cells):
         if is_unbounded(cell["budget"], cell["attack_access"]):
-            share = cell.attacked.share
-            chance = _exceeded_chance(cell, share)
+            accuracy = cell.attacked_outcome.accuracy
+            chance = _exceeded_chance(cell, accuracy)
             if chance is not None:
                 yield Finding(
                     "unbounded-above-chance",
-                    (cell.place,),
-                    f"{cell.attack} may change every pixel to anything and still leaves {share:.1%} "
-                    f"({cell.victim}); chance is {chance:.1%}",
-                    f"the attack fails, since its gradients vanish or it ends too early: {stronger(cell)}",
+                    (cell.index,),
+                    f"{cell.attack} may change every pixel to anything and still leaves {accuracy:.1%} "
+                    f"({cell.attacked_classifier}); chance is {chance:.1%}",
+                    f"the attack fails because its gradients vanish or it stops too early: {stronger(cell)}",
                 )
 
 
 def is_unbounded(budget: Mapping[str, Any] | None, access: str) -> bool:
-    """Whether an attack with this budget follows gradients and may change every pixel to anything."""
+    """Whether an attack with this budget follows gradients and may change every pixel to any value."""
     return access == "gradients" and budget is not None and budget["norm"] == "linf" and budget["eps"] >= 1
 
 
-def impossible(cells: Sequence[Seen]) -> Iterator[Finding]:
-    """Accuracy above chance at an L∞ budget within which all images can be made the same grey.
+def impossible_accuracy(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
+    """Accuracy above chance at an L∞ budget with which all images can be turned into the same grey image.
 
-    What a defended model is said to withstand is what the best attack leaves that knows all of it; noise is no attack.
+    The accuracy under the best attack that knows the model and the defense is used; noise does not count as an attack.
     """
 
-    def claims(cell: Seen) -> bool:
+    def claims(cell: FinishedCell) -> bool:
         known = cell["threat"] == "adaptive" or (cell["threat"] == "oblivious" and cell["identity"])
         large = cell.budget is not None and cell.budget[0] == "linf" and cell.budget[1] >= IMPOSSIBLE
         return known and large and cell["attack_access"] != "nothing"
 
-    for group in grouped(filter(claims, cells), lambda cell: (*cell.pair, cell["defense"])):
+    for group in group_by(filter(claims, cells), lambda cell: (*cell.pair, cell["defense"])):
         best = min(group, key=lambda cell: cell.robust)
         chance = _exceeded_chance(best, best.robust)
         if chance is not None:
             yield Finding(
                 "impossible-accuracy",
-                places(group),
+                indices(group),
                 f"{best.robust:.1%} against {best.attack} ({best.where}): within L∞ {IMPOSSIBLE:g} every image can "
-                f"be made the same grey, so that nothing above chance, {chance:.1%}, is real",
+                f"be turned into the same grey image, so no accuracy above chance, {chance:.1%}, is real",
                 f"do not report this number; {stronger(best)}",
             )
 
 
-def less_access_wins(cells: Sequence[Seen]) -> Iterator[Finding]:
-    """A black-box attack, noise or transfer that beats the best white-box attack (Carlini et al. 2019, 5.2)."""
+def less_access_wins(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
+    """Black-box attacks, noise or transferred images that beat the best white-box attack.
+
+    Source: Carlini et al. 2019, section 5.2.
+    """
     return significant([*_parts_without_gradients(cells), *_less_access(cells)])
 
 
-def _less_access(cells: Sequence[Seen]) -> Iterator[Comparison]:
-    """The best attack with gradients against each that knows less, on the same classifier within the same budget.
+def _less_access(cells: Sequence[FinishedCell]) -> Iterator[Comparison]:
+    """Compares the best attack with gradients to each with less access, on the same classifier and budget.
 
-    Transferred images are judged by what they do to the defended model, as the board shows it.
+    For transferred images, the robust accuracy of the defended model is used, as the leaderboard shows it.
     """
     budgeted = [cell for cell in cells if cell.budget]
-    transferred: dict[tuple[Any, ...], list[Seen]] = {}
+    transferred: dict[tuple[Any, ...], list[FinishedCell]] = {}
     for cell in budgeted:
         if cell["threat"] == "transfer":
             transferred.setdefault((*cell.pair, cell["defense"], cell.budget), []).append(cell)
-    known = [cell for cell in crafted(budgeted) if cell["threat"] != "transfer"]
-    for group in grouped(known, lambda cell: (*cell.images[:3], cell.images[4], cell.budget)):
+    known = [cell for cell in one_per_image_set(budgeted) if cell["threat"] != "transfer"]
+    for group in group_by(known, lambda cell: (*cell.image_set[:3], cell.image_set[4], cell.budget)):
         white = [cell for cell in group if cell["attack_access"] == "gradients"]
         if not white:
             continue
-        best = min(white, key=_left)
-        others = [(cell, cell.attacked) for cell in group if cell["attack_access"] != "gradients"]
+        best = min(white, key=_attacked_accuracy)
+        others = [(cell, cell.attacked_outcome) for cell in group if cell["attack_access"] != "gradients"]
         if best.on_board:
             same = transferred.get((*best.pair, best["defense"], best.budget), ())
-            others += [(cell, cell.shown) for cell in same]
-        for other, standing in others:
-            yield compared(best.attacked, standing, best.n, partial(_less_access_wins, best, other, standing))
+            others += [(cell, cell.board_outcome) for cell in same]
+        for other, outcome in others:
+            finding = partial(_less_access_wins, best, other, outcome)
+            yield compare_outcomes(best.attacked_outcome, outcome, best.n, finding)
 
 
-def _less_access_wins(best: Seen, other: Seen, standing: Standing) -> Finding:
+def _less_access_wins(best: FinishedCell, other: FinishedCell, outcome: AttackOutcome) -> Finding:
     transferred = other["threat"] == "transfer"
-    kind = "transferred images" if transferred else _needs(other["attack_access"])
+    kind = "transferred images" if transferred else _access_in_words(other["attack_access"])
     better = "" if best["identity"] or not best.on_board else "; give the defense a better approximation"
     return Finding(
         "less-access-does-better",
-        (best.place,),
-        f"{other.attack}, which uses {kind}, leaves {standing.share:.1%} "
-        f"({other.where if transferred else other.victim}), the best attack with gradients, {best.attack}, "
-        f"{best.attacked.share:.1%}",
+        (best.index,),
+        f"{other.attack}, which uses {kind}, leaves {outcome.accuracy:.1%} "
+        f"({other.where if transferred else other.attacked_classifier}), the best attack with gradients, "
+        f"{best.attack}, {best.attacked_outcome.accuracy:.1%}",
         f"the gradients are masked: {stronger(best)}{better}",
     )
 
 
-def _parts_without_gradients(cells: Sequence[Seen]) -> Iterator[Comparison]:
-    """Parts of an attack that need no gradients and fool what the parts with gradients do not (Croce and Hein 2020).
+def _parts_without_gradients(cells: Sequence[FinishedCell]) -> Iterator[Comparison]:
+    """Parts of an ensemble without gradients that fool samples which the parts with gradients do not.
 
-    Together they would count as one attack with gradients, and hide it.
+    The ensemble as a whole counts as an attack with gradients, so the comparison of attacks does not show this (Croce
+    and Hein 2020).
     """
-    for cell in crafted(cells):
-        accesses, fooled = cell.told.get("component_access") or (), cell.summary.broken_by
+    for cell in one_per_image_set(cells):
+        accesses, fooled = cell.described.get("component_access") or (), cell.summary.broken_by
         if fooled is None or "gradients" not in accesses or (cell["stochastic"] and cell["threat"] == "adaptive"):
-            continue  # of a stochastic defense a lucky draw is no success
-        parts = [place for place, access in enumerate(accesses) if access != "gradients"]
-        count = sum(fooled.get(place, 0) for place in parts)
-        chance = at_least(count, count, 0.5) if count > tolerance(cell.n) * cell.n else 1.0
-        yield Comparison(chance, partial(_part_wins, cell, parts, count))
+            continue  # fooling a single draw of a stochastic defense is not a success
+        parts = [index for index, access in enumerate(accesses) if access != "gradients"]
+        count = sum(fooled.get(index, 0) for index in parts)
+        chance = binomial_tail(count, count, 0.5) if count > tolerance(cell.n) * cell.n else 1.0
+        yield Comparison(chance, partial(_part_without_gradients_wins, cell, parts, count))
 
 
-def _part_wins(cell: Seen, parts: Sequence[int], count: int) -> Finding:
-    names = " and ".join(cell["components"][place] for place in parts)
+def _part_without_gradients_wins(cell: FinishedCell, parts: Sequence[int], count: int) -> Finding:
+    names = " and ".join(cell["components"][index] for index in parts)
     better = "" if cell["identity"] or not cell.on_board else "; give the defense a better approximation"
     return Finding(
         "less-access-does-better",
-        (cell.place,),
+        (cell.index,),
         f"{names}, a part of {cell.attack} without gradients, fools {count} of {cell.n} samples that the parts "
-        f"with gradients do not ({cell.victim})",
-        f"the gradients are masked or their attacks end too early: {stronger(cell)}{better}",
+        f"with gradients do not ({cell.attacked_classifier})",
+        f"the gradients are masked or the attacks that use them stop too early: {stronger(cell)}{better}",
     )
 
 
-def adaptive_weaker(cells: Sequence[Seen]) -> Iterator[Finding]:
-    """An attacker who knows the defense and does worse than one who does not."""
+def adaptive_weaker(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
+    """An adaptive attack that does worse than the oblivious one."""
     comparisons = []
-    for group in grouped(cells, lambda cell: (*cell.pair, cell["defense"], cell["attack"])):
+    for group in group_by(cells, lambda cell: (*cell.pair, cell["defense"], cell["attack"])):
         by_threat = {cell["threat"]: cell for cell in group}
         adaptive, oblivious = by_threat.get("adaptive"), by_threat.get("oblivious")
         if adaptive is None or oblivious is None or adaptive["identity"]:
             continue
         if adaptive.budget is None:
-            continue  # the smallest perturbation that fools the defended model may well be a larger one
-        found = partial(_adaptive_weaker, adaptive, oblivious)
-        comparisons.append(compared(adaptive.shown, oblivious.shown, adaptive.n, found))
+            continue  # a defended model may well need a larger minimal perturbation
+        finding = partial(_adaptive_weaker, adaptive, oblivious)
+        comparisons.append(compare_outcomes(adaptive.board_outcome, oblivious.board_outcome, adaptive.n, finding))
     return significant(comparisons)
 
 
-def _adaptive_weaker(adaptive: Seen, oblivious: Seen) -> Finding:
+def _adaptive_weaker(adaptive: FinishedCell, oblivious: FinishedCell) -> Finding:
     return Finding(
         "adaptive-weaker-than-oblivious",
-        (adaptive.place,),
+        (adaptive.index,),
         f"{adaptive.attack} leaves {adaptive.robust:.1%} on {adaptive.defense} when it knows the defense, "
         f"{oblivious.robust:.1%} when it does not",
-        f"the gradient through the defense misleads: give it a better approximation; {stronger(adaptive)}",
+        f"the gradient through the defense is misleading: give it a better approximation; {stronger(adaptive)}",
     )
 
 
-def _exceeded_chance(cell: Seen, share: float) -> float | None:
-    """Chance, where an accuracy is clearly above it: that of always answering the most frequent class."""
+def _exceeded_chance(cell: FinishedCell, accuracy: float) -> float | None:
+    """The accuracy of always predicting the most frequent class, if an accuracy is significantly above it."""
     chance = cell.summary.chance
-    return chance if wilson(share * cell.n, cell.n)[0] > chance else None
+    return chance if wilson(accuracy * cell.n, cell.n)[0] > chance else None
 
 
-def _needs(access: str) -> str:
-    words = {"scores": "no gradients", "labels": "labels alone", "nothing": "nothing of the model"}
+def _access_in_words(access: str) -> str:
+    words = {"scores": "no gradients", "labels": "only labels", "nothing": "nothing of the model"}
     return words.get(access, access)
 
 
-def _of_gradients(cells: Sequence[Seen]) -> list[Seen]:
-    return [cell for cell in crafted(cells) if cell.budget and cell["attack_access"] == "gradients"]
+def _budget_attacks_with_gradients(cells: Sequence[FinishedCell]) -> list[FinishedCell]:
+    return [cell for cell in one_per_image_set(cells) if cell.budget and cell["attack_access"] == "gradients"]
 
 
-def _left(cell: Seen) -> float:
-    """What an attack leaves of the classifier that it attacked."""
-    return cell.attacked.share
+def _attacked_accuracy(cell: FinishedCell) -> float:
+    """Accuracy of the attacked classifier under the attack."""
+    return cell.attacked_outcome.accuracy
 
 
-def _eps(cell: Seen) -> float:
+def _eps(cell: FinishedCell) -> float:
     return cell.budget[1] if cell.budget else 0.0

@@ -1,1 +1,1 @@
-"""What a run consists of: cells, their keys, and the tasks that compute them."""
+"""Plans a run: its cells, their keys and the tasks that compute them. No module here imports torch at its top."""

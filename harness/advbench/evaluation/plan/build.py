@@ -1,4 +1,4 @@
-"""Components to a plan: the cells of every part of a suite."""
+"""Builds a plan: the cells of every part of a suite."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from advbench.api import Attack, Component, Dataset, DataSources, Model
-from advbench.discovery.identity import look_again
+from advbench.discovery.identity import clear_digest_cache
 from advbench.discovery.registry import Registry
 from advbench.errors import UsageError, describe
-from advbench.evaluation.plan.cell_product import cells_of
+from advbench.evaluation.plan.behaviours import BehaviourIds
+from advbench.evaluation.plan.cell_product import build_cells
 from advbench.evaluation.plan.cells import Axes, Cell
 from advbench.evaluation.plan.threats import Threat, select_threats
-from advbench.evaluation.work.behaviour.ask import Answers
 from advbench.specs import Part, Suite, select, select_chains
 from advbench.store import digest_of
 
@@ -28,8 +28,8 @@ class Plan:
     """The cells of a run.
 
     Attributes:
-        parts: The axes of each part, at least one; limit and seed are the same in all.
-        cells: The parts' products, one after the other, each in the order of its axes; none twice.
+        parts: The axes of each part, at least one; all have the same limit and seed.
+        cells: The cells of all parts, each part in the order of its axes; no cell occurs twice.
     """
 
     parts: tuple[Axes, ...]
@@ -37,17 +37,17 @@ class Plan:
 
     @property
     def limit(self) -> int | None:
-        """How many random samples of each dataset; None for all."""
+        """The number of random samples of each dataset; None for all."""
         return self.parts[0].limit
 
     @property
     def seed(self) -> int:
-        """Seed of the subset and of all randomness."""
+        """The seed of the subset and of all randomness."""
         return self.parts[0].seed
 
     @property
     def run_id(self) -> str:
-        """What identifies the run: the same cells are the same run, whenever and however often it is started."""
+        """The digest of the cells' keys: the same command is the same run, so that repeating it resumes it."""
         return digest_of([cell.key or cell.specs() for cell in self.cells])[:12]
 
 
@@ -55,8 +55,8 @@ def resolve_axes(registry: Registry, suite: Suite) -> tuple[Axes, ...]:
     """Turns a suite's specs into components, part by part.
 
     Raises:
-        UsageError: A spec is wrong, an axis is empty or holds the same thing twice; of a suite with parts, the
-            message says in which.
+        UsageError: A spec is wrong, or an axis is empty or contains a component twice; for a suite with parts, the
+            message names the part.
     """
     return tuple(_resolve_part(registry, suite, part) for part in suite.products)
 
@@ -66,9 +66,9 @@ def _resolve_part(registry: Registry, suite: Suite, part: Part) -> Axes:
         threats = select_threats(part.threats)
         surrogate = _surrogate(registry, suite.surrogate, threats)
         return Axes(
-            datasets=tuple(_of(Dataset, select(registry, "datasets", part.datasets))),
-            models=tuple(_of(Model, select(registry, "models", part.models))),
-            attacks=tuple(_of(Attack, select(registry, "attacks", part.attacks))),
+            datasets=tuple(_narrow(Dataset, select(registry, "datasets", part.datasets))),
+            models=tuple(_narrow(Model, select(registry, "models", part.models))),
+            attacks=tuple(_narrow(Attack, select(registry, "attacks", part.attacks))),
             defenses=tuple(select_chains(registry, part.defenses)),
             threats=tuple(threats),
             limit=suite.limit,
@@ -81,12 +81,12 @@ def _resolve_part(registry: Registry, suite: Suite, part: Part) -> Axes:
     except UsageError as error:
         if not suite.parts:
             raise
-        which = ", ".join(part.datasets) or "no dataset"
-        raise UsageError(f"suite {suite.name!r}, the part of {which}: {error}") from error
+        datasets = ", ".join(part.datasets) or "no dataset"
+        raise UsageError(f"suite {suite.name!r}, the part of {datasets}: {error}") from error
 
 
 def _surrogate(registry: Registry, spec: str | None, threats: Sequence[Threat]) -> Model | None:
-    """The model that the transfer threat attacks; None without that threat."""
+    """The model that is attacked under the transfer threat; None without that threat."""
     if all(threat.sees_model for threat in threats):
         if spec is not None:
             raise UsageError(f"--surrogate {spec}: only the threat 'transfer' has one; add it to --threats")
@@ -96,42 +96,46 @@ def _surrogate(registry: Registry, spec: str | None, threats: Sequence[Threat]) 
     models = select(registry, "models", [spec])
     if len(models) != 1:
         raise UsageError(f"--surrogate {spec}: give one model")
-    return _of(Model, models)[0]  # type: ignore[no-any-return]
+    return _narrow(Model, models)[0]  # type: ignore[no-any-return]
 
 
-def build_plan(parts: Sequence[Axes], sources: DataSources, device: str, answers: Answers | None = None) -> Plan:
-    """Builds every cell of every part with its keys; a cell of several parts is one.
+def build_plan(
+    parts: Sequence[Axes], sources: DataSources, device: str, behaviours: BehaviourIds | None = None
+) -> Plan:
+    """Builds every cell of every part with its keys; a cell that occurs in several parts is built once.
 
     Args:
         parts: The axes of each part.
         sources: Where datasets may look.
-        device: Where the cells are to be computed.
-        answers: Who asks networks what they answer, which is a part of their keys; None to read neither images nor
-            weights.
+        device: The device that computes the cells.
+        behaviours: Identifies the behaviour of models, defenses and attacks, which is a part of their keys; None to
+            leave it out, and load neither images nor weights.
 
     Raises:
-        DataError: A dataset's digest cannot be told.
+        DataError: A dataset's digest cannot be computed.
         WeightsError: A model's or defense's weights are missing.
     """
-    look_again()  # files may have changed since this process last planned
+    clear_digest_cache()  # files may have changed since this process last planned
     cells: dict[tuple[str, ...], Cell] = {}
     for axes in parts:
         for dataset in axes.datasets:
             ids = pick_ids(dataset, axes.limit, axes.seed)
             for model in axes.models:
-                for cell in cells_of(axes, dataset, model, ids, sources=sources, device=device, answers=answers):
+                for cell in build_cells(
+                    axes, dataset, model, ids, sources=sources, device=device, behaviours=behaviours
+                ):
                     cells.setdefault(tuple(cell.specs().values()), cell)
     return Plan(tuple(parts), tuple(cells.values()))
 
 
 def pick_ids(dataset: Dataset, limit: int | None, seed: int) -> tuple[int, ...]:
-    """A reproducible random subset of the sample ids, ascending; a smaller limit picks a part of a larger one's."""
+    """A reproducible random subset of the sample ids, ascending; a smaller limit gives a subset of a larger limit's."""
     try:
         ids = np.asarray(dataset.ids(), dtype=np.int64)
     except (KeyboardInterrupt, UsageError):
         raise
     except BaseException as error:
-        raise UsageError(f"dataset {dataset.name!r} cannot tell its sample ids: {describe(error)}") from error
+        raise UsageError(f"dataset {dataset.name!r} cannot list its sample ids: {describe(error)}") from error
     if not len(ids):
         raise UsageError(f"dataset {dataset.name!r} has no samples; pick another")
     if limit is None or limit >= len(ids):
@@ -142,7 +146,7 @@ def pick_ids(dataset: Dataset, limit: int | None, seed: int) -> tuple[int, ...]:
     return tuple(np.sort(ids[chosen]).tolist())
 
 
-def _of(base: type[Any], components: Sequence[Component]) -> list[Any]:
-    """Narrows components that the registry has checked to their kind."""
+def _narrow(base: type[Any], components: Sequence[Component]) -> list[Any]:
+    """Narrows the type of components, which the registry has checked."""
     assert all(isinstance(component, base) for component in components)
     return list(components)

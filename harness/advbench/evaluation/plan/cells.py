@@ -1,4 +1,4 @@
-"""What a plan is made of: axes, cells, and the adversarial images that cells are scored on."""
+"""The parts of a plan: axes, cells, and the chunks of adversarial images on which cells are scored."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from advbench.specs import FLOAT32, Chain, full_spec, short_spec
 __all__ = ["CHUNK", "AttackTarget", "Axes", "Cell", "Chunk", "full", "short"]
 
 CHUNK = 500
-"""How many samples one stored file of adversarial images holds: what a kill costs at most, and what keeps
-memory from growing with the number of samples."""
+"""How many samples one stored file of adversarial images holds: this bounds the memory, and the work that is lost if a
+run is killed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,13 +37,13 @@ class Axes:
 
 @dataclasses.dataclass(frozen=True)
 class AttackTarget:
-    """What adversarial images are crafted on.
+    """The classifier on which adversarial images are crafted.
 
     Attributes:
-        model: The model that is attacked, which under the transfer threat is not the one that is scored.
+        model: The attacked model: the surrogate under the transfer threat.
         threat: The threat as far as the images depend on it: ``adaptive``, or else ``oblivious``.
         defense: The defense that the attack sees, or None.
-        draws: How often a stochastic one is drawn for a gradient.
+        draws: How often a stochastic defense is drawn for a gradient.
         precision: The network's arithmetic while it is attacked.
     """
 
@@ -61,7 +61,7 @@ class Chunk:
     key_inputs: dict[str, Any]
     key: str
     ids: tuple[int, ...]
-    aim: AttackTarget
+    target: AttackTarget
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -69,19 +69,19 @@ class Cell:
     """One (dataset, model, attack, threat, defense): the unit of result.
 
     Attributes:
-        skipped: Why it cannot be run, such as shapes that do not fit; empty otherwise.
-        failed: What a component raised when it was asked what its key is made of; empty otherwise. Where both
-            are empty, the rest is set.
+        skipped: Why it cannot be run, such as incompatible shapes; empty otherwise.
+        failed: The exception of a component while its key was computed; empty otherwise. If both are empty, the
+            following attributes are set.
         budget: The attack's budget, or None for a minimal attack.
-        norm: The norm of the budget, or that a minimal attack keeps small; None where it names none.
-        key: Where its result is stored.
-        ids: The samples it is to be measured on.
-        chunks: The adversarial images that it is scored on.
-        clean_key_inputs: Material of the defended model's predictions on clean images.
-        clean_key: Where those are stored.
+        norm: The norm of the budget, or the norm that a minimal attack minimizes; None if it names none.
+        key: The key of its result in the store.
+        ids: Its samples.
+        chunks: The adversarial images on which it is scored.
+        clean_key_inputs: The key inputs of the defended model's predictions on clean images.
+        clean_key: Their key.
         draws: How often a stochastic defense is drawn for the score.
         identity: Whether the defense leaves every image as it is.
-        stochastic: Whether it is stochastic.
+        stochastic: Whether the defense is stochastic.
     """
 
     dataset: Dataset
@@ -109,7 +109,7 @@ class Cell:
         return cell_key_inputs([chunk.key for chunk in self.chunks], self.clean_key, self.threat.name)
 
     def label(self) -> str:
-        """Its five coordinates for people, parameters at their defaults left out."""
+        """Its five coordinates for display, without parameters at their defaults."""
         parts = (self.dataset, self.model, self.attack)
         return f"{' '.join(short(part) for part in parts)} {self.threat.name} {short(self.defense)}"
 
@@ -126,4 +126,4 @@ class Cell:
 
 full = functools.lru_cache(maxsize=None)(full_spec)
 short = functools.lru_cache(maxsize=None)(short_spec)
-"""The full and the short spec of a component or chain, each written once."""
+"""The full and the short spec of a component or chain, cached."""

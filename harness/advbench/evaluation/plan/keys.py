@@ -1,7 +1,7 @@
-"""Key material: all that a stored result depends on.
+"""Key inputs: everything that a stored result depends on. A key is their digest.
 
-What is in here decides whether a stored result may be used again. Whatever changes a result must be part of
-it; batch size, number of jobs and executor are not, since results do not depend on them.
+They decide whether a stored result is used again. Whatever changes a result must be a part of them. Batch size, number
+of jobs and executor are not, since results do not depend on them.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import torch
 
 from advbench.api import Attack, Component, ContractError, Dataset, Defense, Model
 from advbench.discovery.identity import code_digests, dependency_versions
@@ -23,15 +21,15 @@ __all__ = ["KeyContext", "attack_identity", "cell_key_inputs", "defense_identity
 
 @dataclasses.dataclass(frozen=True)
 class KeyContext:
-    """What all keys of one (dataset, model) pair share.
+    """The key inputs that all results of one (dataset, model) pair share.
 
     Attributes:
-        dataset: Identity of the dataset with the digest of its content.
-        model: Identity of the model with the digest of its weights.
-        seed: Seed of all randomness.
-        device: Type of the device, since its arithmetic shapes the last bits.
-        behaviours: Identities of what the model, defenses and attacks answered on a few fixed images; none of
-            components whose answers follow from their code, parameters and weights.
+        dataset: The identity of the dataset, with the digest of its content.
+        model: The identity of the model, with the digest of its weights.
+        seed: The seed of all randomness.
+        device: The type of the device, whose arithmetic shapes the last bits.
+        behaviours: Ids of the behaviour of the model, of defenses and of attacks, except those whose code, parameters
+            and weights determine their outputs.
     """
 
     dataset: dict[str, Any]
@@ -42,10 +40,10 @@ class KeyContext:
 
     @classmethod
     def of(cls, dataset: Dataset, digest: str, model: Model, seed: int, device: str) -> KeyContext:
-        """Collects it; ``digest`` is that of the dataset's content.
+        """Collects them; ``digest`` is that of the dataset's content.
 
         Raises:
-            ContractError: A digest is no text.
+            ContractError: A digest is not a string.
             WeightsError: The weights are missing or damaged.
         """
         return cls(
@@ -55,12 +53,12 @@ class KeyContext:
             device=device.partition(":")[0],
         )
 
-    def told(self, component: Model | Defense | Attack, behaviour: str) -> KeyContext:
-        """The same, where a component is known to have behaved so; nothing is added where that is empty."""
-        if not behaviour:
+    def with_behaviour(self, component: Model | Defense | Attack, behaviour_id: str) -> KeyContext:
+        """A copy with the id of a component's behaviour; an empty id adds nothing."""
+        if not behaviour_id:
             return self
-        model = {**self.model, "answers": behaviour} if isinstance(component, Model) else self.model
-        return dataclasses.replace(self, model=model, behaviours={**self.behaviours, component: behaviour})
+        model = {**self.model, "answers": behaviour_id} if isinstance(component, Model) else self.model
+        return dataclasses.replace(self, model=model, behaviours={**self.behaviours, component: behaviour_id})
 
     def adversarial(
         self,
@@ -72,37 +70,39 @@ class KeyContext:
         *,
         precision: str = FLOAT32,
     ) -> dict[str, Any]:
-        """Material of one chunk of adversarial images.
+        """The key inputs of one chunk of adversarial images.
 
         Args:
             ids: Its samples.
-            attack: What makes the images.
+            attack: The attack that makes the images.
             threat: The threat's name.
-            defense: The defense, where the threat sees it.
+            defense: The defense, if the attack sees it.
             draws: How often a stochastic defense is drawn for a gradient.
             precision: The network's arithmetic while it is attacked.
         """
         return {
             **self._common("adversarial", ids),
-            "attack": self._told_of(attack, attack_identity(attack)),
+            "attack": self._with_behaviour_id(attack, attack_identity(attack)),
             "threat": threat,
             "defense": None if defense is None else self._chain(defense),
-            **_several(draws),
+            **_draws_entry(draws),
             **({} if precision == FLOAT32 else {"precision": precision}),
         }
 
     def clean(self, ids: Sequence[int], defense: Chain, draws: int = 1) -> dict[str, Any]:
-        """Material of a defended model's predictions on clean images, and on any: of how many draws."""
-        return {**self._common("clean", ids), "defense": self._chain(defense), **_several(draws)}
+        """The key inputs of a defended model's predictions on clean images."""
+        return {**self._common("clean", ids), "defense": self._chain(defense), **_draws_entry(draws)}
 
     def _chain(self, chain: Chain) -> list[dict[str, Any]]:
-        return [self._told_of(part, defense_identity(part)) for part in chain.parts]
+        return [self._with_behaviour_id(part, defense_identity(part)) for part in chain.parts]
 
-    def _told_of(self, component: Component, identity: dict[str, Any]) -> dict[str, Any]:
-        answers = self.behaviours.get(component, "")
-        return {**identity, **({"answers": answers} if answers else {})}
+    def _with_behaviour_id(self, component: Component, identity: dict[str, Any]) -> dict[str, Any]:
+        behaviour_id = self.behaviours.get(component, "")
+        return {**identity, **({"answers": behaviour_id} if behaviour_id else {})}
 
     def _common(self, kind: str, ids: Sequence[int]) -> dict[str, Any]:
+        import torch  # here, since plans are also built without torch
+
         return {
             "schema": SCHEMA,
             "kind": kind,
@@ -116,15 +116,15 @@ class KeyContext:
 
 
 def cell_key_inputs(adversarial_keys: Sequence[str], clean_key: str, threat: str) -> dict[str, Any]:
-    """Material of a cell: which adversarial images, through the clean key which model and defense, and the threat.
+    """The key inputs of a cell: its adversarial images, through the clean key its model and defense, and its threat.
 
-    Cells of two threats may share their images: those of the undefended model, and a surrogate's.
+    Cells of two threats may share images: those crafted on the undefended model or on a surrogate.
     """
     key_inputs = {"schema": SCHEMA, "kind": "cell", "adversarial": list(adversarial_keys), "clean": clean_key}
     return key_inputs if threat == OBLIVIOUS.name else {**key_inputs, "threat": threat}
 
 
-def _several(draws: int) -> dict[str, int]:
+def _draws_entry(draws: int) -> dict[str, int]:
     return {"draws": draws} if draws > 1 else {}
 
 
@@ -138,24 +138,25 @@ def _identity(component: Component) -> dict[str, Any]:
 
 
 def attack_identity(attack: Attack) -> dict[str, Any]:
-    """What keys hold of an attack, beside its answers."""
+    """The key inputs of an attack, without its behaviour."""
     return _identity(attack)
 
 
 def defense_identity(part: Defense) -> dict[str, Any]:
-    """What keys hold of one part of a chain."""
+    """The key inputs of one part of a chain, without its behaviour."""
     return {**_identity(part), "weights": _weights(part)}
 
 
 def _weights(defense: Defense) -> str | None:
-    told = defense.weights_digest()
-    return None if told is None else _digest(defense, "weights_digest", told)
+    digest = defense.weights_digest()
+    return None if digest is None else _digest(defense, "weights_digest", digest)
 
 
-def _digest(component: Component, method: str, told: object) -> str:
-    """A digest as a component tells it, if it is one."""
-    if not isinstance(told, str) or not told:
+def _digest(component: Component, method: str, digest: object) -> str:
+    """Checks a digest that a component returned."""
+    if not isinstance(digest, str) or not digest:
         raise ContractError(
-            f"{component.name!r} answers {method}() by {type(told).__name__} {told!r}; expected a SHA-256 as text"
+            f"{component.name!r} returned {type(digest).__name__} {digest!r} from {method}(); "
+            "expected a SHA-256 as text"
         )
-    return told
+    return digest

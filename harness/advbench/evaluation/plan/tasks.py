@@ -1,14 +1,31 @@
-"""Tasks: plain data in, plain data out, so that any worker can run them."""
+"""Tasks: plain data that any worker can receive, and what each task does with a worker's workspace."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 from advbench.evaluation.plan.keys import cell_key_inputs
 from advbench.specs import FLOAT32
+from advbench.store import Store, digest_of
 
-__all__ = ["CleanTask", "CraftTask", "JoinTask", "Outcome", "ScoreTask", "Task"]
+__all__ = ["CleanTask", "CraftTask", "JoinTask", "Outcome", "ScoreTask", "Task", "TaskWorkspace"]
+
+
+class TaskWorkspace(Protocol):
+    """What a worker offers to its tasks; :mod:`advbench.evaluation.work.execute` implements it."""
+
+    def craft(self, task: CraftTask) -> None:
+        """Makes and stores adversarial images."""
+
+    def join(self, task: JoinTask) -> None:
+        """Joins and stores the parts of a chunk."""
+
+    def predict_clean(self, task: CleanTask) -> None:
+        """Predicts clean images and stores the predictions."""
+
+    def score(self, task: ScoreTask) -> None:
+        """Predicts adversarial images and stores the cell."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -19,14 +36,14 @@ class CraftTask:
         key_inputs: What the chunk's key is the digest of.
         ids: The chunk's samples.
         dataset: The dataset's spec.
-        model: Spec of the model that is attacked: under the transfer threat the surrogate.
+        model: Spec of the attacked model: the surrogate under the transfer threat.
         attack: The attack's spec.
         threat: The threat as far as the images depend on it: ``adaptive``, or else ``oblivious``.
-        defense: The defense's spec; empty where the threat does not see it.
+        defense: The defense's spec; empty if the attack does not see it.
         seed: Seed of all randomness.
         draws: How often a stochastic defense is drawn for a gradient.
         precision: The network's arithmetic while it is attacked.
-        part: The samples to attack: the place of the first, and of the first after them; None for all.
+        part: The range of samples to attack, as positions (start, stop) in the chunk; None for all.
     """
 
     key_inputs: dict[str, Any]
@@ -42,14 +59,40 @@ class CraftTask:
     part: tuple[int, int] | None = None
 
     @property
-    def places(self) -> range:
-        """The samples to attack, as places in the chunk."""
+    def positions(self) -> range:
+        """Positions in the chunk of the samples to attack."""
         return range(*(self.part or (0, len(self.ids))))
+
+    @property
+    def samples(self) -> int:
+        """How many samples the task processes."""
+        return len(self.positions)
+
+    @property
+    def components(self) -> dict[str, str]:
+        """The specs of the components that it runs, by axis."""
+        return _used(dataset=self.dataset, model=self.model, attack=self.attack, defense=self.defense)
+
+    @property
+    def claim(self) -> str:
+        """The name under which a run claims this work, so that no other run does it meanwhile."""
+        return f"{digest_of(self.key_inputs)}{self.part or ''}"
+
+    def is_done(self, store: Store) -> bool:
+        """Whether the store holds the part or the whole chunk."""
+        key = digest_of(self.key_inputs)
+        if self.part is not None and store.read_tensors(key, self.part) is not None:
+            return True
+        return store.read_tensors(key) is not None
+
+    def run(self, workspace: TaskWorkspace) -> None:
+        """Makes the images."""
+        workspace.craft(self)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class JoinTask:
-    """Make a chunk of its parts.
+    """Join the parts of a chunk.
 
     Attributes:
         key_inputs: What the chunk's key is the digest of.
@@ -58,6 +101,28 @@ class JoinTask:
 
     key_inputs: dict[str, Any]
     parts: tuple[tuple[int, int], ...]
+    samples: ClassVar[int] = 0
+    seed: ClassVar[int] = 0
+    draws: ClassVar[int] = 1
+    precision: ClassVar[str] = FLOAT32
+
+    @property
+    def components(self) -> dict[str, str]:
+        """None: joining runs no component."""
+        return {}
+
+    @property
+    def claim(self) -> str:
+        """The name under which a run claims this work."""
+        return digest_of(self.key_inputs)
+
+    def is_done(self, store: Store) -> bool:
+        """Whether the store holds the whole chunk."""
+        return store.read_tensors(digest_of(self.key_inputs)) is not None
+
+    def run(self, workspace: TaskWorkspace) -> None:
+        """Joins the parts."""
+        workspace.join(self)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,6 +136,30 @@ class CleanTask:
     defense: str
     seed: int
     draws: int = 1
+    precision: ClassVar[str] = FLOAT32
+
+    @property
+    def samples(self) -> int:
+        """How many samples the task processes."""
+        return len(self.ids)
+
+    @property
+    def components(self) -> dict[str, str]:
+        """The specs of the components that it runs, by axis."""
+        return _used(dataset=self.dataset, model=self.model, defense=self.defense)
+
+    @property
+    def claim(self) -> str:
+        """The name under which a run claims this work."""
+        return digest_of(self.key_inputs)
+
+    def is_done(self, store: Store) -> bool:
+        """Whether the store holds the predictions."""
+        return _is_stored(store, "clean", self.key_inputs)
+
+    def run(self, workspace: TaskWorkspace) -> None:
+        """Predicts the images."""
+        workspace.predict_clean(self)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -79,7 +168,7 @@ class ScoreTask:
 
     Attributes:
         specs: The full specs of the cell's five coordinates.
-        chunks: The keys of its adversarial images, each with the samples that are in there.
+        chunks: The keys of its adversarial images, each with the samples in that chunk.
         clean: The key of the defended model's predictions on clean images.
         seed: Seed of all randomness.
         draws: How often a stochastic defense is drawn.
@@ -90,11 +179,35 @@ class ScoreTask:
     clean: str
     seed: int
     draws: int = 1
+    precision: ClassVar[str] = FLOAT32
 
     @property
     def key_inputs(self) -> dict[str, Any]:
         """What the cell's key is the digest of."""
         return cell_key_inputs([key for key, _ in self.chunks], self.clean, self.specs["threat"])
+
+    @property
+    def samples(self) -> int:
+        """How many samples the task processes."""
+        return sum(len(ids) for _, ids in self.chunks)
+
+    @property
+    def components(self) -> dict[str, str]:
+        """The specs of the components that it runs, by axis: the attack has run before."""
+        return _used(dataset=self.specs["dataset"], model=self.specs["model"], defense=self.specs["defense"])
+
+    @property
+    def claim(self) -> str:
+        """The name under which a run claims this work."""
+        return digest_of(self.key_inputs)
+
+    def is_done(self, store: Store) -> bool:
+        """Whether the store holds the cell, and not a failure."""
+        return _is_stored(store, "cells", self.key_inputs)
+
+    def run(self, workspace: TaskWorkspace) -> None:
+        """Scores the cell."""
+        workspace.score(self)
 
 
 Task = CraftTask | JoinTask | CleanTask | ScoreTask
@@ -106,12 +219,12 @@ class Outcome:
 
     Attributes:
         seconds: How long it took.
-        error: What failed; empty where it ended well.
-        traceback: Where.
-        busy: Whether another run is at the same work now, so that nothing was done.
-        culprit: The component that has changed the process for all others, so that it must not be used again: its axis,
-            such as ``defense``, and its spec in the task; None where none has.
-        batch_size: With how many images at once it was done, where those asked for were too many for the memory.
+        error: Why it failed; empty if it succeeded.
+        traceback: Where it failed.
+        busy: Whether another run is doing the same work, so that nothing was done.
+        culprit: The axis (such as ``defense``) and the spec in the task of the component that changed the process, and
+            must not be used again; None if there is none.
+        batch_size: The batch size that was used, if the requested one needed more memory than there is.
     """
 
     seconds: float
@@ -120,3 +233,12 @@ class Outcome:
     busy: bool = False
     batch_size: int | None = None
     culprit: tuple[str, str] | None = None
+
+
+def _used(**specs: str) -> dict[str, str]:
+    return {axis: spec for axis, spec in specs.items() if spec}
+
+
+def _is_stored(store: Store, kind: str, key_inputs: dict[str, Any]) -> bool:
+    record = store.read_record(kind, digest_of(key_inputs), arrays=True)
+    return record is not None and record.get("status", "ok") == "ok"

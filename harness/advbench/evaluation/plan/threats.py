@@ -1,4 +1,4 @@
-"""Threats: what the attacker knows. A threat is a wrapper round model and defense, not an attack."""
+"""Threat models: what the attacker knows. A threat decides what is attacked, not how."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Threat:
     """What the attacker knows.
 
     Attributes:
-        name: The word in flags, records and tables.
+        name: Its name in flags, records and tables.
         sees_model: Whether the model itself is attacked, and not a surrogate.
         sees_defense: Whether the adversarial images depend on the defense, so that each defense needs its own.
-        meaning: What it is, in a sentence for readers of a leaderboard.
-        caveat: What a result under it does not prove.
+        meaning: What it means, in a sentence for readers of a leaderboard.
+        caveat: What a result under it does not show.
     """
 
     name: str
@@ -57,10 +57,10 @@ THREATS: dict[str, Threat] = {threat.name: threat for threat in (OBLIVIOUS, ADAP
 
 
 def select_threats(names: Sequence[str]) -> list[Threat]:
-    """The threats of the matrix.
+    """The threats with these names.
 
     Raises:
-        UsageError: There is none, an unknown one, or one twice.
+        UsageError: The list is empty, or contains an unknown threat or one twice.
     """
     if not names:
         raise UsageError(f"no threats selected; give at least one of {', '.join(THREATS)}")

@@ -1,4 +1,4 @@
-"""What a dataset says of itself for people: the names of its classes, and what users should know of its data."""
+"""Facts about a dataset for display: the names of its classes, and notes on its data."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from advbench.api import Dataset
 
 __all__ = ["class_names", "dataset_notes"]
 
-_LONGEST = 500
-"""Longer texts are cut."""
+_MAX_LENGTH = 500
+"""Longer texts are truncated."""
 
 
 def class_names(dataset: Dataset) -> list[str] | None:
-    """The names of its classes in the order of the labels, each in one line; None where it has none that can be shown.
+    """The names of its classes in the order of the labels, each in one line; None if it has none that can be shown.
 
-    A name that is empty stands for the class's number.
+    For an empty name the class's number is shown.
     """
     names = _texts(lambda: dataset.class_names)
     return names if names and any(names) else None
 
 
 def dataset_notes(dataset: Dataset) -> list[str]:
-    """What users should know of its data, each in one line."""
+    """Notes on its data for users, each in one line."""
     return [note for note in _texts(dataset.notes) or () if note]
 
 
-def _texts(ask: Callable[[], Any]) -> list[str] | None:
-    """Texts as a dataset has them; None where it fails to say, which is no reason to fail a run."""
+def _texts(read: Callable[[], Any]) -> list[str] | None:
+    """Texts of a dataset; None if reading them fails, which is no reason to fail a run."""
     try:
-        told = ask()
-        return None if told is None or isinstance(told, str) else [_line(text) for text in _checked(told)]
+        texts = read()
+        return None if texts is None or isinstance(texts, str) else [_line(text) for text in _checked(texts)]
     except (Exception, SystemExit):
         return None
 
 
-def _checked(told: Iterable[Any]) -> Iterable[str]:
-    for text in told:
+def _checked(texts: Iterable[Any]) -> Iterable[str]:
+    for text in texts:
         if not isinstance(text, str):
             raise TypeError(text)
         yield text
 
 
 def _line(text: str) -> str:
-    line = " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
-    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return line if len(line) <= _MAX_LENGTH else f"{line[: _MAX_LENGTH - 1]}…"

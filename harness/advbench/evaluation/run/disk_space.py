@@ -1,4 +1,4 @@
-"""Whether the disk has room for what a run will store."""
+"""Checks that the disk has enough space for the results of a run."""
 
 from __future__ import annotations
 
@@ -9,48 +9,49 @@ from pathlib import Path
 
 from advbench.errors import StoreError
 from advbench.evaluation.plan.cells import full
-from advbench.evaluation.plan.tasks import CraftTask
 from advbench.evaluation.run.schedule import Job
 
-__all__ = ["check_disk_space", "room_needed"]
+__all__ = ["bytes_needed", "check_disk_space"]
 
-_OF_SAMPLE = 64
-"""Bytes of what is stored of a sample beside its image, in a cell and in a chunk."""
+_BYTES_PER_SAMPLE = 64
+"""Bytes stored for a sample besides its image, in a cell and in a chunk."""
 
-_OF_ENTRY = 4096
-"""Bytes of an entry of no samples: what its key is the digest of, and the rest of its last block on the disk."""
+_BYTES_PER_ENTRY = 4096
+"""Bytes of an entry without samples: its key inputs, and the rest of its last block on the disk."""
 
 
-def room_needed(jobs: Iterable[Job]) -> int:
-    """How many bytes jobs will store at most: an image takes four bytes a value, or one where it has whole steps."""
+def bytes_needed(jobs: Iterable[Job]) -> int:
+    """How many bytes jobs will store at most: four bytes a value, although images with 8-bit values take one."""
     jobs = list(jobs)
     datasets = {full(job.cell.dataset): job.cell.dataset for job in jobs if job.cell is not None}
     values = {spec: math.prod(dataset.image_shape) for spec, dataset in datasets.items()}
-    of_samples = sum(
-        job.samples * (_OF_SAMPLE + (4 * values[job.task.dataset] if isinstance(job.task, CraftTask) else 0))
-        for job in jobs
-    )
-    return of_samples + _OF_ENTRY * len(jobs)
+    total = _BYTES_PER_ENTRY * len(jobs)
+    for job in jobs:
+        specs = job.task.components
+        image = 4 * values[specs["dataset"]] if "attack" in specs else 0
+        total += job.samples * (_BYTES_PER_SAMPLE + image)
+    return total
 
 
 def check_disk_space(store: Path, jobs: Iterable[Job]) -> None:
-    """Makes sure that a store has room for what jobs will store.
+    """Checks that the disk of a store has enough free space for what jobs will store.
 
     Raises:
-        StoreError: It has not; the message says how much is missing.
+        StoreError: It has not; the message gives the free and the needed space.
     """
-    there = store
-    while not there.exists():
-        there = there.parent
-    needed, free = room_needed(jobs), shutil.disk_usage(there).free
+    folder = store
+    while not folder.exists():
+        folder = folder.parent
+    needed, free = bytes_needed(jobs), shutil.disk_usage(folder).free
     if needed > free:
         raise StoreError(
-            f"store {store} has {_in_words(free)} left on its disk, and this run stores up to {_in_words(needed)}; "
-            "make room ('advbench cache gc' removes what no run needs), or choose another folder with --store DIR"
+            f"store {store} has {_format_size(free)} of free disk space, and this run stores up to "
+            f"{_format_size(needed)}; "
+            "free some space ('advbench cache gc' removes what no run needs), or choose another folder with --store DIR"
         )
 
 
-def _in_words(size: float) -> str:
+def _format_size(size: float) -> str:
     for unit in ("bytes", "KiB", "MiB", "GiB"):
         if size < 1024 or unit == "GiB":
             break

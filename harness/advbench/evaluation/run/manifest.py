@@ -1,4 +1,4 @@
-"""The manifest of a run: what it consists of and what made it, written before anything is computed."""
+"""The manifest of a run: its cells, settings and versions, written before anything is computed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from datetime import datetime, timezone
 from importlib import metadata
 from typing import Any, TypeVar
 
-import torch
-
-from advbench import __version__
+from advbench._version import __version__
 from advbench.api import Attack, Budget, Component, Dataset
 from advbench.discovery.identity import code_digests, dependency_versions
 from advbench.discovery.registry import Registry
@@ -27,7 +25,7 @@ __all__ = ["make_manifest"]
 
 T = TypeVar("T")
 
-_ALWAYS = ("torch", "numpy")
+_LIBRARIES = ("torch", "numpy")
 
 
 def make_manifest(
@@ -42,20 +40,22 @@ def make_manifest(
     more: Iterable[Cell] = (),
     networks: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """Describes a run.
+    """Makes the manifest of a run.
 
     Args:
         plan: Its cells.
         registry: Where its components come from.
-        environment: Where it runs.
-        name: Name of the suite, or ``custom``.
-        command: The command line that makes it.
-        before: The manifest of the same run as an earlier command began it, or None.
-        doubled: Keys of the same cells with twice the steps, by position; what an earlier command had is kept.
+        environment: The settings of its workers.
+        name: The name of the suite, or ``custom``.
+        command: The command line that starts it.
+        before: The manifest of the same run from an earlier command, or None.
+        doubled: Keys of the same cells with twice the steps, by position; those of an earlier command are kept.
         more: Those cells.
-        networks: Keys of what networks answered when it was planned.
+        networks: Keys of the behaviours that were observed for the plan.
     """
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    import torch  # here, since only runs need it
+
     threads = environment.threads or torch.get_num_threads()
     return {
         "schema": SCHEMA,
@@ -65,7 +65,11 @@ def make_manifest(
         "created": before["created"] if before else now,
         "updated": now,
         "threats": {
-            threat.name: {"meaning": threat.meaning, "caveat": threat.caveat, "how": _how(threat, axes, plan)}
+            threat.name: {
+                "meaning": threat.meaning,
+                "caveat": threat.caveat,
+                "how": _threat_details(threat, axes, plan),
+            }
             for axes in plan.parts
             for threat in axes.threats
         },
@@ -82,11 +86,11 @@ def make_manifest(
         "versions": _versions(plan),
         "plugins": _plugins(plan, registry),
         "weights": _weights(plan),
-        **_facts(plan),
-        "samples": {cell.specs()["dataset"]: list(cell.ids) for cell in _one_a_dataset(plan)},
+        **_dataset_facts(plan),
+        "samples": {cell.specs()["dataset"]: list(cell.ids) for cell in _one_cell_per_dataset(plan)},
         "doubled": {
             **(before or {}).get("doubled", {}),
-            **{str(place): key for place, key in (doubled or {}).items()},
+            **{str(position): key for position, key in (doubled or {}).items()},
         },
         "entries": _entries([*plan.cells, *more], networks, before),
         "cells": [_describe(cell) for cell in plan.cells],
@@ -94,19 +98,19 @@ def make_manifest(
 
 
 def _entries(cells: Sequence[Cell], networks: Iterable[str], before: Mapping[str, Any] | None) -> dict[str, list[str]]:
-    """Keys of what the cells are made of, and of what those that an earlier command had are."""
-    known = (before or {}).get("entries", {})
+    """The keys of entries that the cells use, and those of an earlier command."""
+    earlier = (before or {}).get("entries", {})
     adversarial = [chunk.key for cell in cells for chunk in cell.chunks]
     clean = [cell.clean_key for cell in cells if cell.clean_key]
     return {
-        "adversarial": list(dict.fromkeys([*adversarial, *known.get("adversarial", [])])),
-        "clean": list(dict.fromkeys([*clean, *known.get("clean", [])])),
-        "networks": list(dict.fromkeys([*sorted(networks), *known.get("networks", [])])),
+        "adversarial": list(dict.fromkeys([*adversarial, *earlier.get("adversarial", [])])),
+        "clean": list(dict.fromkeys([*clean, *earlier.get("clean", [])])),
+        "networks": list(dict.fromkeys([*sorted(networks), *earlier.get("networks", [])])),
     }
 
 
-def _how(threat: Threat, axes: Axes, plan: Plan) -> str:
-    """What a threat's name leaves open."""
+def _threat_details(threat: Threat, axes: Axes, plan: Plan) -> str:
+    """The settings of a threat: the surrogate, or the number of draws."""
     if not threat.sees_model:
         return f"surrogate {short(axes.surrogate)}" if axes.surrogate else ""
     if threat.sees_defense and any(cell.stochastic for cell in plan.cells):
@@ -124,100 +128,102 @@ def _describe(cell: Cell) -> dict[str, Any]:
             "attack": short(cell.attack),
             "defense": short(cell.defense),
         },
-        **_of_attack(cell.attack, cell.budget, cell.norm, bool(cell.failed)),
-        "draws_a_gradient": cell.chunks[0].aim.draws if cell.chunks else None,
+        **_attack_facts(cell.attack, cell.budget, cell.norm, bool(cell.failed)),
+        "draws_a_gradient": cell.chunks[0].target.draws if cell.chunks else None,
         "identity": cell.identity or _is_identity(cell.defense),
         "stochastic": cell.stochastic,
         "skipped": cell.skipped,
         "failed": cell.failed,
         "n": len(cell.ids),
-        "image_shape": _shape_of(cell.dataset),
+        "image_shape": _image_shape(cell.dataset),
     }
 
 
 @functools.cache
 def _is_identity(defense: Chain) -> bool:
-    """Whether a defense leaves images as they are; cells that cannot be run are not told it."""
-    return _asked(lambda: defense.identity, bool) or False
+    """Whether a defense returns its input; cells that cannot be run do not know it."""
+    return _get(lambda: defense.identity, bool) or False
 
 
 @functools.cache
-def _shape_of(dataset: Dataset) -> list[int] | None:
-    """The shape of a dataset's images, one object for all of its cells; None where it cannot be told."""
-    shape = _asked(lambda: dataset.image_shape, tuple)
+def _image_shape(dataset: Dataset) -> list[int] | None:
+    """The shape of a dataset's images, one object for all of its cells; None if reading it fails."""
+    shape = _get(lambda: dataset.image_shape, tuple)
     return None if shape is None else list(shape)
 
 
 @functools.cache
-def _of_attack(attack: Attack, budget: Budget | None, norm: str | None, failed: bool) -> dict[str, Any]:
-    """What cells of an attack say of it, asked once."""
+def _attack_facts(attack: Attack, budget: Budget | None, norm: str | None, failed: bool) -> dict[str, Any]:
+    """Facts about an attack for its cells, read once."""
     return {
         "attack_kind": None if failed else "minimal" if budget is None else "budget",
         "budget": None if budget is None else {"norm": budget.norm, "eps": budget.eps},
         "norm": norm,
         "attack_access": attack.access,
-        "attack_passes": None if failed else _asked(attack.passes, int),
+        "attack_passes": None if failed else _get(attack.passes, int),
         "parameters": attack.values(),
-        "components": list(_asked(attack.component_names, tuple) or ()),
-        "component_access": list(_asked(attack.component_access, tuple) or ()),
+        "components": list(_get(attack.component_names, tuple) or ()),
+        "component_access": list(_get(attack.component_access, tuple) or ()),
     }
 
 
-def _asked(ask: Callable[[], Any], kind: type[T]) -> T | None:
-    """What an attack tells of itself, or None where it cannot: it is for people, and no reason to fail."""
+def _get(read: Callable[[], Any], kind: type[T]) -> T | None:
+    """A fact about a component for display; None if reading it fails, which is no reason to fail a run."""
     try:
-        told = ask()
+        value = read()
     except (Exception, SystemExit):
         return None
-    return told if isinstance(told, kind) else None
+    return value if isinstance(value, kind) else None
 
 
-def _facts(plan: Plan) -> dict[str, Any]:
-    """What the datasets say of themselves, by their specs; only what there is."""
-    datasets = {cell.specs()["dataset"]: cell.dataset for cell in _one_a_dataset(plan)}
-    names = {spec: found for spec, dataset in datasets.items() if (found := class_names(dataset)) is not None}
-    notes = {spec: found for spec, dataset in datasets.items() if (found := dataset_notes(dataset))}
+def _dataset_facts(plan: Plan) -> dict[str, Any]:
+    """Class names and notes of the datasets, by their specs; those without any are left out."""
+    datasets = {cell.specs()["dataset"]: cell.dataset for cell in _one_cell_per_dataset(plan)}
+    all_names = {spec: class_names(dataset) for spec, dataset in datasets.items()}
+    all_notes = {spec: dataset_notes(dataset) for spec, dataset in datasets.items()}
+    names = {spec: names for spec, names in all_names.items() if names is not None}
+    notes = {spec: notes for spec, notes in all_notes.items() if notes}
     return {**({"class_names": names} if names else {}), **({"dataset_notes": notes} if notes else {})}
 
 
-def _one_a_dataset(plan: Plan) -> list[Cell]:
+def _one_cell_per_dataset(plan: Plan) -> list[Cell]:
     return list({cell.specs()["dataset"]: cell for cell in plan.cells if not cell.skipped}.values())
 
 
 def _components(plan: Plan) -> Sequence[tuple[str, Component]]:
-    """Every component with its kind, once each, in the order of the parts' axes."""
-    found: dict[tuple[str, Component], None] = {}
+    """Every component with its kind, each once, in the order of the parts' axes."""
+    components: dict[tuple[str, Component], None] = {}
     for axes in plan.parts:
-        found |= {("datasets", dataset): None for dataset in axes.datasets}
-        found |= {("models", model): None for model in axes.models}
-        found |= {("attacks", attack): None for attack in axes.attacks}
-        found |= {("defenses", part): None for chain in axes.defenses for part in chain.parts}
-    return list(found)
+        components |= {("datasets", dataset): None for dataset in axes.datasets}
+        components |= {("models", model): None for model in axes.models}
+        components |= {("attacks", attack): None for attack in axes.attacks}
+        components |= {("defenses", part): None for chain in axes.defenses for part in chain.parts}
+    return list(components)
 
 
 def _weights(plan: Plan) -> dict[str, str]:
-    """SHA-256 of the trained weights of every model and defense that has some, by its spec.
+    """SHA-256 of the weights of every model and defense that has any, by its spec.
 
-    A component whose weights depend on the dataset stands once a dataset, its spec followed by the dataset's.
+    A component whose weights depend on the dataset has an entry for each dataset: its spec followed by the dataset's.
     """
-    found: dict[str, dict[str, str]] = {}
+    weights: dict[str, dict[str, str]] = {}
     for cell in plan.cells:
         if not cell.key:
             continue
         parts = zip(cell.defense.parts, cell.clean_key_inputs["defense"], strict=True)
         for component, key_inputs in ((cell.model, cell.clean_key_inputs["model"]), *parts):
             if key_inputs["weights"] is not None:
-                found.setdefault(short(component), {})[short(cell.dataset)] = key_inputs["weights"]
+                weights.setdefault(short(component), {})[short(cell.dataset)] = key_inputs["weights"]
     return {
         spec if len(set(digests.values())) == 1 else f"{spec} on {dataset}": digest
-        for spec, digests in found.items()
+        for spec, digests in weights.items()
         for dataset, digest in digests.items()
     }
 
 
 def _versions(plan: Plan) -> dict[str, str]:
     versions = {"advbench": __version__, "python": platform.python_version()}
-    versions |= {name: metadata.version(name) for name in _ALWAYS}
+    versions |= {name: metadata.version(name) for name in _LIBRARIES}
     for _, component in _components(plan):
         versions |= dependency_versions(type(component))
     return versions

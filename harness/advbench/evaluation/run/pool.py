@@ -1,4 +1,4 @@
-"""The crew of a run: the executor's pool, opened, checked, and opened anew when it breaks."""
+"""The worker pool of a run: opens the executor's pool, checks its workers, and reopens it if it breaks."""
 
 from __future__ import annotations
 
@@ -18,26 +18,27 @@ __all__ = ["WorkerPool"]
 
 
 class WorkerPool:
-    """Who runs the tasks.
+    """Runs the tasks of a run on an executor's pool.
 
     Args:
-        executor: What opens pools.
-        size: How many tasks are to run at a time.
+        executor: Opens the pool.
+        size: How many tasks run at a time.
         gpus: How many GPUs the workers share, or 0.
-        environment: Where and how tasks run.
-        jobs: What is to be done, for which every worker must have what this process has.
-        live: The names of components that this process alone has.
+        environment: The settings of workers.
+        jobs: The jobs; every worker must have the same code for them as this process.
+        live: The names of components that only this process has.
 
     Attributes:
-        told: On which ``device`` and with how many ``threads`` the workers compute, once it is entered; empty where
-            tasks run in this process.
+        worker_settings: The ``device`` and the number of ``threads`` with which the workers compute, once the context
+            is entered; empty if tasks run in this process.
 
-    Used as a context, it closes the pool in the end, at once where an exception leaves the block; before and after, it
-    sweeps the store. Where tasks run in this process and a component has changed it, a worker process takes its place.
+    It is a context manager that closes the pool at its end, at once if an exception leaves the block. Before and after,
+    it removes what killed runs have left in the store. If tasks run in this process and a component has changed it, a
+    worker process replaces it.
 
     Raises:
-        UsageError: There can be no such pool, or a worker has other code; when it is entered.
-        ContractError: A component has changed this process, and no other has what tasks need.
+        UsageError: The pool cannot be opened, or a worker has other code; on entering.
+        ContractError: A component has changed this process, and only this process has a component that tasks need.
     """
 
     def __init__(
@@ -56,11 +57,11 @@ class WorkerPool:
         self.environment = environment
         self.jobs = list(jobs)
         self.live = live
-        self.told: dict[str, str | int] = {}
+        self.worker_settings: dict[str, str | int] = {}
         self._pool: FuturesExecutor | None = None
 
     def __enter__(self) -> WorkerPool:
-        Store(self.environment.store).sweep()  # of what runs that were killed have left
+        Store(self.environment.store).remove_leftovers()  # removes what killed runs have left
         self._open()
         return self
 
@@ -69,7 +70,7 @@ class WorkerPool:
             self._pool.shutdown()
         else:
             self._abandon()
-        Store(self.environment.store).sweep()  # of what workers that died were in the middle of writing
+        Store(self.environment.store).remove_leftovers()  # removes what dead workers were writing
 
     @property
     def in_process(self) -> bool:
@@ -77,19 +78,19 @@ class WorkerPool:
         return self.executor.in_process
 
     def slots(self) -> int:
-        """How many tasks run at a time now."""
+        """How many tasks can run at a time now."""
         assert self._pool is not None
         return self.executor.slots(self._pool, self.size)
 
     def submit(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Future[Any]:
-        """Runs a module-level function on plain data."""
+        """Runs a module-level function with plain data as arguments."""
         if self.in_process and process_taint():
             self.reopen()
         assert self._pool is not None
         return self._pool.submit(function, *args, **kwargs)
 
     def reopen(self) -> None:
-        """Takes another pool for one that is broken."""
+        """Replaces a broken pool."""
         self._abandon()
         self._open()
 
@@ -97,13 +98,13 @@ class WorkerPool:
         if self.in_process and process_taint():
             if self.live:
                 raise ContractError(
-                    f"{process_taint()}, so that nothing else is computed in it, and {self.live[0]!r} is in no other: "
-                    "mend that, start Python anew and run it again; what had ended is kept in the store"
+                    f"{process_taint()}, so that nothing else is computed in it, and no other process has "
+                    f"{self.live[0]!r}: fix that, restart Python and run it again; finished results are kept"
                 )
             self.executor = Processes()
         self._pool = self.executor.open(self.size, self.gpus) if self.gpus else self.executor.open(self.size)
         try:
-            self.told = check_workers(self.executor, self._pool, self.environment, self.jobs)
+            self.worker_settings = check_workers(self.executor, self._pool, self.environment, self.jobs)
         except BaseException:
             self._abandon()
             raise

@@ -1,4 +1,4 @@
-"""What a plan still needs: which of its cells are in the store, and the jobs that make the others."""
+"""Finds out which cells of a plan are stored, and makes jobs for the others."""
 
 from __future__ import annotations
 
@@ -19,30 +19,33 @@ Rerun = Literal["none", "failed", "all"]
 
 @dataclasses.dataclass(slots=True)
 class Job:
-    """A task with its place in the order of work.
+    """A task and the jobs that it waits for.
 
     Attributes:
         task: What to do.
-        label: What it is, for people.
-        samples: How many samples it goes over.
-        waits_for: Names of the jobs that must have ended.
+        label: What progress displays call it.
+        waits_for: Names of the jobs that must end first.
         cell: The cell that it finishes, or None.
     """
 
     task: Task
     label: str
-    samples: int
     waits_for: tuple[str, ...] = ()
     cell: Cell | None = None
+
+    @property
+    def samples(self) -> int:
+        """How many samples it processes."""
+        return self.task.samples
 
 
 @dataclasses.dataclass
 class Schedule:
-    """What is in the store already and what is left to do.
+    """The stored results of a plan, and the jobs that are left.
 
     Attributes:
-        cached: Finished cells, by key; failures among them where they are not to be tried again.
-        jobs: What is left, by name, in an order in which each can run.
+        cached: Finished cells, by key, with the failed ones if they are not tried again.
+        jobs: The jobs that are left, by name, each after those that it waits for.
     """
 
     cached: dict[str, Summary]
@@ -50,30 +53,30 @@ class Schedule:
 
 
 def build_schedule(plan: Plan, store: Store, rerun: Rerun, batch_size: int) -> Schedule:
-    """Finds out what a plan still needs.
+    """Makes the schedule of a plan.
 
     Args:
         plan: The cells.
-        store: Where results may already be.
-        rerun: ``none`` takes all that is stored, failures too; ``failed`` (the command's default) tries stored
-            failures again; ``all`` does everything again.
-        batch_size: How many images go through a component at once. Chunks of more samples are made in parts of so
-            many, so that workers share them and a kill costs no more than a part.
+        store: Where results may be stored.
+        rerun: ``none`` uses all stored results, failures included; ``failed`` (the command's default) tries stored
+            failures again; ``all`` computes everything again.
+        batch_size: How many images a component gets at once. Larger chunks are split into parts of this size, so that
+            workers share them, and a killed run loses at most a part.
     """
-    found = _Survey(store, rerun, batch_size)
+    builder = _ScheduleBuilder(store, rerun, batch_size)
     for cell in plan.cells:
         if cell.key:
-            found.add(cell)
-    return found.schedule
+            builder.add(cell)
+    return builder.schedule
 
 
 def read_summary(store: Store, cell: Cell) -> Summary | None:
-    """What the store holds of a cell, without its samples."""
+    """The stored result of a cell, without its samples; None if there is none."""
     record = store.read_record("cells", cell.key, arrays=True)
     return None if record is None else summarise(record, cell.norm if cell.budget is None else None)
 
 
-class _Survey:
+class _ScheduleBuilder:
     def __init__(self, store: Store, rerun: Rerun, batch_size: int) -> None:
         self.store = store
         self.rerun = rerun
@@ -83,7 +86,7 @@ class _Survey:
         self._last: tuple[tuple[Chunk, ...], tuple[tuple[str, tuple[int, ...]], ...]] = ((), ())
 
     def add(self, cell: Cell) -> None:
-        """Adds a cell's result, or its job and those that it waits for, unless their results are in the store."""
+        """Adds a cell's stored result, or its job and those that it waits for, unless their results are stored."""
         summary = None if self.rerun == "all" else read_summary(self.store, cell)
         if summary is not None and (summary.ok or self.rerun == "none"):
             self.schedule.cached[cell.key] = summary
@@ -102,60 +105,60 @@ class _Survey:
                 cell.seed,
                 cell.draws,
             )
-            self.schedule.jobs[cell.clean_key] = Job(clean, f"clean images through {defense}", len(cell.ids))
+            self.schedule.jobs[cell.clean_key] = Job(clean, f"clean images through {defense}")
         for number, chunk in enumerate(cell.chunks, 1):
             if chunk.key in waits_for and chunk.key not in self.schedule.jobs:
-                which = f" ({number}/{len(cell.chunks)})" if len(cell.chunks) > 1 else ""
-                behind = f" behind {defense}" if chunk.aim.defense else ""
-                self._add_chunk(cell, chunk, f"{short(cell.attack)} on {short(chunk.aim.model)}{behind}{which}")
-        score = ScoreTask(specs, self._told(cell.chunks), cell.clean_key, cell.seed, cell.draws)
+                part = f" ({number}/{len(cell.chunks)})" if len(cell.chunks) > 1 else ""
+                behind = f" behind {defense}" if chunk.target.defense else ""
+                self._add_chunk(cell, chunk, f"{short(cell.attack)} on {short(chunk.target.model)}{behind}{part}")
+        score = ScoreTask(specs, self._keys_and_ids(cell.chunks), cell.clean_key, cell.seed, cell.draws)
         label = f"{short(cell.attack)} {cell.threat.name} through {defense}"
-        self.schedule.jobs[cell.key] = Job(score, label, len(cell.ids), tuple(waits_for), cell)
+        self.schedule.jobs[cell.key] = Job(score, label, tuple(waits_for), cell)
 
-    def _told(self, chunks: tuple[Chunk, ...]) -> tuple[tuple[str, tuple[int, ...]], ...]:
-        """Keys and samples of chunks; of those that many cells share, the same object."""
+    def _keys_and_ids(self, chunks: tuple[Chunk, ...]) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """Keys and samples of chunks; cells that share chunks share one object, which saves memory."""
         if chunks is not self._last[0]:
             self._last = chunks, tuple((chunk.key, chunk.ids) for chunk in chunks)
         return self._last[1]
 
     def _add_chunk(self, cell: Cell, chunk: Chunk, label: str) -> None:
         """Adds the job of a chunk, or one for each batch of it and one that joins them."""
-        aim, size = chunk.aim, len(chunk.ids)
+        target, size = chunk.target, len(chunk.ids)
         whole = CraftTask(
             chunk.key_inputs,
             chunk.ids,
             full(cell.dataset),
-            full(aim.model),
+            full(target.model),
             full(cell.attack),
-            aim.threat,
-            full(aim.defense) if aim.defense else "",
+            target.threat,
+            full(target.defense) if target.defense else "",
             cell.seed,
-            aim.draws,
-            aim.precision,
+            target.draws,
+            target.precision,
         )
         if size <= self.batch_size:
-            self.schedule.jobs[chunk.key] = Job(whole, label, size)
+            self.schedule.jobs[chunk.key] = Job(whole, label)
             return
         parts = tuple((start, min(start + self.batch_size, size)) for start in range(0, size, self.batch_size))
         names = {part: f"{chunk.key}.{part[0]}-{part[1]}" for part in parts if not self._has_part(chunk.key, part)}
         for part, name in names.items():
-            which = f"{label}, images {part[0] + 1}–{part[1]}"
-            self.schedule.jobs[name] = Job(dataclasses.replace(whole, part=part), which, part[1] - part[0])
+            part_label = f"{label}, images {part[0] + 1}–{part[1]}"
+            self.schedule.jobs[name] = Job(dataclasses.replace(whole, part=part), part_label)
         self.schedule.jobs[chunk.key] = Job(
-            JoinTask(chunk.key_inputs, parts), f"{label}, joined", 0, tuple(names.values())
+            JoinTask(chunk.key_inputs, parts), f"{label}, joined", tuple(names.values())
         )
 
     def _has_clean(self, key: str) -> bool:
-        return self._once(key, lambda: self.store.read_record("clean", key) is not None)
+        return self._check_once(key, lambda: self.store.read_record("clean", key) is not None)
 
     def _has_chunk(self, key: str) -> bool:
-        return self._once(key, lambda: self.store.read_tensors(key) is not None)
+        return self._check_once(key, lambda: self.store.read_tensors(key) is not None)
 
     def _has_part(self, key: str, part: tuple[int, int]) -> bool:
         return self.rerun != "all" and self.store.read_tensors(key, part) is not None
 
-    def _once(self, key: str, look: Callable[[], bool]) -> bool:
-        """Whether an entry is there and checks out; each is read once."""
+    def _check_once(self, key: str, is_stored: Callable[[], bool]) -> bool:
+        """Whether an entry is stored and undamaged; each entry is read once."""
         if key not in self._stored:
-            self._stored[key] = self.rerun != "all" and look()
+            self._stored[key] = self.rerun != "all" and is_stored()
         return self._stored[key]

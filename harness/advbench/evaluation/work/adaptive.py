@@ -1,4 +1,4 @@
-"""The classifier that an adaptive attack sees: defense and model as one, with gradients."""
+"""The classifier that an adaptive attack sees: defense and model as one classifier with gradients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from advbench.api import ContractError, SampleRandom
 from advbench.contracts.defenses import check_defended
 from advbench.contracts.images import check_form
 from advbench.errors import blamed
-from advbench.evaluation.work.eot_graphs import DrawGraphs
+from advbench.evaluation.work.eot_graphs import EOTGraphs
 from advbench.specs import Chain
 
 __all__ = ["DefendedClassifier"]
@@ -20,21 +20,21 @@ __all__ = ["DefendedClassifier"]
 class DefendedClassifier(torch.nn.Module):
     """Defense and model as one classifier, from images in [0, 1] to logits.
 
-    The forward pass is the true defense. The backward pass takes each part's gradient from autograd where the part
-    is differentiable, and else from its approximation (BPDA: Athalye, Carlini and Wagner 2018, section 4.1). Where
-    the defense is stochastic, every call draws it anew ``draws`` times, and the logits are the mean over the
-    draws, so that a gradient is that of the expected logits (EOT: section 4.2).
+    The forward pass is the true defense. The backward pass uses autograd for each differentiable part, and the
+    approximation of each other part (BPDA: Athalye, Carlini and Wagner 2018, section 4.1). A stochastic defense is
+    drawn ``draws`` times at each call, and the logits are the mean over the draws, so that the gradient is that of the
+    expected logits (EOT: section 4.2).
 
-    An attack that asks about some of its samples says which, through :func:`advbench.api.for_rows`; each sample then
-    has random streams of its own. A batch of another size, of samples unknown, has streams that depend on the
-    calls before.
+    An attack that queries some of its samples names them through :func:`advbench.api.for_rows`; each sample then has
+    its own random streams. For a batch of another size the samples are unknown, and the streams depend on earlier
+    calls.
 
     Args:
         network: The model's network, frozen and in eval mode.
         chain: The defense.
-        rng: Streams of the samples under attack, in the order of the attack's batch.
+        rng: Random streams of the attacked samples, in the order of the attack's batch.
         draws: How often a stochastic defense is drawn at each call.
-        graphs: What the network's graphs take, where that is known already.
+        graphs: The network with its measured memory, if it has been measured before.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class DefendedClassifier(torch.nn.Module):
         chain: Chain,
         rng: SampleRandom,
         draws: int,
-        graphs: DrawGraphs | None = None,
+        graphs: EOTGraphs | None = None,
     ) -> None:
         super().__init__()
         self.training = False
@@ -51,12 +51,12 @@ class DefendedClassifier(torch.nn.Module):
         self.chain = chain
         self.stochastic = chain.stochastic
         self.draws = draws if chain.stochastic else 1
-        self._graphs = DrawGraphs(network) if graphs is None else graphs
+        self._graphs = EOTGraphs(network) if graphs is None else graphs
         self._rng = rng
         self._unassigned = SampleRandom(rng.seed, f"{rng.purpose}/unassigned", [0], rng.device)
 
     def for_rows(self, rows: torch.Tensor) -> DefendedClassifier:
-        """This classifier for some of the samples, with their streams where they are."""
+        """This classifier for some of the samples; their random streams continue."""
         return DefendedClassifier(self.network, self.chain, self._rng[rows], self.draws, self._graphs)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -67,52 +67,52 @@ class DefendedClassifier(torch.nn.Module):
         """
         samples = len(images)
         if self.draws == 1:
-            logits: torch.Tensor = self.network(_through(self.chain, images, self._streams(samples)))
-            return logits
+            output: torch.Tensor = self.network(_apply_chain(self.chain, images, self._streams(samples)))
+            return output
         draws_per_batch = self._graphs.draws_per_batch(samples, self.draws)
         total: torch.Tensor | None = None
         for done in range(0, self.draws, draws_per_batch):
             times = min(draws_per_batch, self.draws - done)
             copies = images if times == 1 else images.repeat(times, 1, 1, 1)
-            defended = _through(self.chain, copies, self._streams(samples, times))
-            for one in torch.split(self._graphs.logits(defended, done * samples), samples):
-                total = one if total is None else total + one
+            defended = _apply_chain(self.chain, copies, self._streams(samples, times))
+            for logits in torch.split(self._graphs.logits(defended, done * samples), samples):
+                total = logits if total is None else total + logits
         assert total is not None
         return total / self.draws
 
     def _streams(self, count: int, times: int = 1) -> SampleRandom:
-        """Streams for some applications, other ones every time where the defense is stochastic."""
+        """Random streams for some applications; new ones at each call if the defense is stochastic."""
         rng = self._rng if count == len(self._rng) else self._unassigned[[0] * count]
         return rng.spawn(times) if self.chain.stochastic else rng
 
 
-def _through(chain: Chain, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
-    """The defended images, with a gradient back to the images where one is asked for."""
-    wanted = torch.is_grad_enabled() and images.requires_grad
-    for place, part in enumerate(chain.parts):
+def _apply_chain(chain: Chain, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
+    """The defended images, with a gradient to the images if they require one."""
+    needs_gradient = torch.is_grad_enabled() and images.requires_grad
+    for index, part in enumerate(chain.parts):
         name = f"defense {part.name!r}"
-        if wanted and part.differentiable:
-            with _watched(name, images):
-                defended = part.apply(images, chain.streams(place, rng))
+        if needs_gradient and part.differentiable:
+            with _inputs_checked(name, images):
+                defended = part.apply(images, chain.streams(index, rng))
             images = _with_gradient(name, defended, images)
             continue
         with torch.no_grad(), blamed(name):
-            defended = part.apply(images.detach().clone(), chain.streams(place, rng))
+            defended = part.apply(images.detach().clone(), chain.streams(index, rng))
         defended = check_defended(part.name, images, defended)
-        if wanted:
-            # The same numbers are drawn again, so that the stand-in is one for this very application.
+        if needs_gradient:
+            # It draws the same random numbers, so that it approximates this very application.
             label = f"the approximation of {name}"
-            with _watched(label, images):
-                stand_in = part.approximation(images, chain.streams(place, rng))
-            stand_in = _with_gradient(label, stand_in, images)
-            defended = defended + (stand_in - stand_in.detach())
+            with _inputs_checked(label, images):
+                approximation = part.approximation(images, chain.streams(index, rng))
+            approximation = _with_gradient(label, approximation, images)
+            defended = defended + (approximation - approximation.detach())
         images = defended
     return images
 
 
 @contextlib.contextmanager
-def _watched(label: str, images: torch.Tensor) -> Iterator[None]:
-    """Blames a part for what it raises, and for changing images that are not its own: a copy has no gradient."""
+def _inputs_checked(label: str, images: torch.Tensor) -> Iterator[None]:
+    """Blames a part for its exceptions, and for changing its input: it gets no copy, which would cut the gradient."""
     version = images._version
     with blamed(label):
         yield
@@ -121,12 +121,12 @@ def _watched(label: str, images: torch.Tensor) -> Iterator[None]:
 
 
 def _with_gradient(label: str, images: object, source: torch.Tensor) -> torch.Tensor:
-    """Holds images to the contract of defenses, and to having a gradient."""
+    """Checks the form of a part's images, and that they have a gradient."""
     check_form(label, source, images)
     assert isinstance(images, torch.Tensor)
     if not images.requires_grad:
         raise ContractError(
-            f"{label} returned images without a gradient to those that it was given; compute them with torch and "
-            "without detach(), or leave the approximation to be the identity"
+            f"{label} returned images without a gradient to its input; compute them with torch and without detach(), "
+            "or leave out the approximation, which then is the identity"
         )
     return images

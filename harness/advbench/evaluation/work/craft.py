@@ -1,4 +1,4 @@
-"""Crafting: one chunk of adversarial images, checked, measured and stored."""
+"""Crafting: makes one chunk of adversarial images, checks, measures and stores it."""
 
 from __future__ import annotations
 
@@ -14,95 +14,105 @@ from advbench.contracts.images import check_unchanged, distances
 from advbench.errors import blamed
 from advbench.evaluation.plan.tasks import CraftTask, JoinTask
 from advbench.evaluation.work.adaptive import DefendedClassifier
-from advbench.evaluation.work.box_slopes import InsideSlopes, inset_of, test_points
-from advbench.evaluation.work.query_log import CleanBaseline, QueryLog, RecordingClassifier, Slopes, clean_slopes
+from advbench.evaluation.work.box_slopes import InsideSlopes, find_inset, test_points
+from advbench.evaluation.work.query_log import CleanBaseline, Gradients, QueryLog, RecordingClassifier, clean_gradients
 from advbench.evaluation.work.workspace import Workspace
-from advbench.process.memory import is_shortage
+from advbench.process.memory import is_out_of_memory
 from advbench.store import digest_of
 
 __all__ = ["craft", "join"]
 
 
-def craft(place: Workspace, task: CraftTask, progress: Callable[[int], None]) -> None:
-    """Attacks the samples of one chunk, or of a part of it, and stores what comes out.
+def craft(workspace: Workspace, task: CraftTask, progress: Callable[[int], None]) -> None:
+    """Attacks the samples of one chunk, or of a part of it, and stores the adversarial images.
 
-    Stored tensors: ``images`` (float32), ``labels``; of the attacked classifier ``clean_predictions``,
-    ``predictions`` and ``rounded_predictions`` (of the images rounded to 8 bits); ``seen`` (whether a point within the
-    budget fooled it on the way; not where it was attacked in another precision), ``loss_without_slope`` (whether the
-    attack followed losses that were flat in the logits alone), ``vanished``, ``nan_gradient`` and ``flat_at_bounds``
-    (what its gradient at the clean image is like: see :class:`Slopes`), all bool; ``linf`` and ``l2`` (float64) from
-    the clean image; and what the attack itself tells of each sample.
+    Stored tensors, for each sample:
+
+    - ``images`` (float32) and ``labels``;
+    - predictions of the attacked classifier: ``clean_predictions``, ``predictions`` and ``rounded_predictions`` (for
+      the images rounded to 8 bits);
+    - ``seen`` (bool): whether the attack queried a misclassified point within the budget; left out if the classifier
+      was attacked in another precision;
+    - ``loss_without_slope`` (bool): whether all losses that the attack followed were flat in the logits;
+    - ``vanished``, ``nan_gradient`` and ``flat_at_bounds`` (bool): the gradient at the clean image, see
+      :class:`Gradients`;
+    - ``linf`` and ``l2`` (float64): distances from the clean image;
+    - the notes that the attack itself returns.
 
     Raises:
         ContractError: The attack or the model broke its contract.
     """
-    attack = place.attack(task.attack)
+    attack = workspace.attack(task.attack)
     budget = attack.budget()
     parts: dict[str, list[torch.Tensor]] = {}
-    seconds, asked, raised = 0.0, 0, ""
-    places = task.places
-    for start in places[:: place.batch_size]:
-        batch = _Batch(place, task, start)
+    seconds, queried_images, gradient_error = 0.0, 0, ""
+    positions = task.positions
+    for start in positions[:: workspace.batch_size]:
+        batch = _Batch(workspace, task, start)
         clean, labels = batch.clean, batch.labels
-        notes = QueryLog(clean, labels, budget)
+        log = QueryLog(clean, labels, budget)
         given, given_labels = clean.clone(), labels.clone()
         began = time.perf_counter()
-        rng = SampleRandom(task.seed, "attack", batch.ids, place.device)
-        with _explained(attack, batch):
-            returned, told = attack.run_with_notes(
-                RecordingClassifier(batch.target, notes, f"model {batch.model.name!r}"), given, given_labels, rng
+        rng = SampleRandom(task.seed, "attack", batch.ids, workspace.device)
+        with _gradient_errors_explained(attack, batch):
+            returned, notes = attack.run_with_notes(
+                RecordingClassifier(batch.target, log, f"model {batch.model.name!r}"), given, given_labels, rng
             )
         seconds += time.perf_counter() - began
         check_unchanged(f"attack {attack.name!r}", "images", clean, given)
         check_unchanged(f"attack {attack.name!r}", "labels", labels, given_labels)
         images = check_adversarial(attack, clean, returned)
-        answers, fault = batch.ask(images)
-        asked, raised = asked + notes.images_asked, raised or fault
+        results, batch_error = batch.judge(images)
+        queried_images, gradient_error = queried_images + log.queried_images, gradient_error or batch_error
         for name, tensor in (
             ("images", images),
             ("labels", labels),
-            *answers.items(),
-            *((("seen", notes.seen),) if batch.exact else ()),
-            ("loss_without_slope", notes.blind),
-            *((name, check_note(attack, name, told[name], labels)) for name in NOTES if name in told),
+            *results.items(),
+            *((("seen", log.seen),) if batch.exact else ()),
+            ("loss_without_slope", log.loss_without_slope),
+            *((name, check_note(attack, name, notes[name], labels)) for name in NOTES if name in notes),
             ("linf", distances(clean, images, Budget("linf", 0))),
             ("l2", distances(clean, images, Budget("l2", 0))),
         ):
             parts.setdefault(name, []).append(tensor.cpu())
-        progress(start + len(batch.ids) - places.start)
-    place.check_network(task.model, f"attack {attack.name!r}")
-    place.check_process(f"attack {attack.name!r}")
+        progress(start + len(batch.ids) - positions.start)
+    workspace.check_network(task.model, f"attack {attack.name!r}")
+    workspace.check_process(f"attack {attack.name!r}")
     tensors = {name: torch.cat(pieces) for name, pieces in parts.items()}
-    facts = {"seconds": round(seconds, 6), "attack": task.attack, "images_asked": asked, "gradient_error": raised}
-    place.store.write_tensors(task.key_inputs, tensors, facts, task.part)
+    facts = {
+        "seconds": round(seconds, 6),
+        "attack": task.attack,
+        "images_asked": queried_images,
+        "gradient_error": gradient_error,
+    }
+    workspace.store.write_tensors(task.key_inputs, tensors, facts, task.part)
 
 
-def join(place: Workspace, task: JoinTask) -> None:
-    """Makes a chunk of its parts, which are removed.
+def join(workspace: Workspace, task: JoinTask) -> None:
+    """Joins the parts of a chunk and removes them.
 
     Raises:
-        LookupError: A part is not in the store.
+        LookupError: The store lacks a part.
     """
     key = digest_of(task.key_inputs)
-    found = [place.store.read_tensors(key, part) for part in task.parts]
-    parts = [part for part in found if part is not None]
-    if len(parts) < len(found):
+    parts = [part for part in (workspace.store.read_tensors(key, part) for part in task.parts) if part is not None]
+    if len(parts) < len(task.parts):
         raise LookupError(f"parts of the adversarial images {key} have gone from the store; run the command again")
     tensors = {name: torch.cat([part[name] for part, _ in parts]) for name in parts[0][0]}
-    told = [facts for _, facts in parts]
+    part_facts = [facts for _, facts in parts]
     facts = {
-        "seconds": round(sum(one["seconds"] for one in told), 6),
-        "attack": told[0]["attack"],
-        "images_asked": sum(one["images_asked"] for one in told),
-        "gradient_error": next((one["gradient_error"] for one in told if one["gradient_error"]), ""),
+        "seconds": round(sum(part["seconds"] for part in part_facts), 6),
+        "attack": part_facts[0]["attack"],
+        "images_asked": sum(part["images_asked"] for part in part_facts),
+        "gradient_error": next((part["gradient_error"] for part in part_facts if part["gradient_error"]), ""),
     }
-    place.store.write_tensors(task.key_inputs, tensors, facts)
-    place.store.remove_parts(key)
+    workspace.store.write_tensors(task.key_inputs, tensors, facts)
+    workspace.store.remove_parts(key)
 
 
 @contextlib.contextmanager
-def _explained(attack: Attack, batch: _Batch) -> Iterator[None]:
-    """Says of what an attack raises whose fault it is: the classifier's, where that has no gradient to follow.
+def _gradient_errors_explained(attack: Attack, batch: _Batch) -> Iterator[None]:
+    """Blames the classifier for an error of the attack if the classifier has no gradient.
 
     Raises:
         ContractError: It has none.
@@ -111,11 +121,11 @@ def _explained(attack: Attack, batch: _Batch) -> Iterator[None]:
         with blamed(f"attack {attack.name!r}"):
             yield
     except RuntimeError as error:
-        if attack.access == "gradients" and not is_shortage(error) and (fault := batch.gradient_fault()):
+        if attack.access == "gradients" and not is_out_of_memory(error) and (gradient_error := batch.gradient_error()):
             raise ContractError(
-                f"{batch.label} gives no gradient at its images, which attack {attack.name!r} follows: "
-                f"{fault.rstrip('.')}; compute logits and approximations with torch throughout, without detach(), "
-                "or use attacks that need labels alone, such as noise or foolbox:attack=HopSkipJumpAttack"
+                f"{batch.label} has no gradient at its images, which attack {attack.name!r} needs: "
+                f"{gradient_error.rstrip('.')}; compute logits and approximations with torch, without detach(), "
+                "or use attacks that only need labels, such as noise or foolbox:attack=HopSkipJumpAttack"
             ) from error
         raise
 
@@ -124,46 +134,53 @@ class _Batch:
     """Some of a task's samples and the classifier that is attacked on them.
 
     Args:
-        place: Where everything is loaded.
+        workspace: Where everything is loaded.
         task: The task.
-        start: Where in the task's samples it begins.
+        start: The position of the first sample.
 
     Attributes:
         ids: The samples.
         clean: Their images.
         labels: Their labels.
         target: The classifier as the attack sees it.
-        exact: Whether that is the classifier by which the images are judged, which is always in float32.
+        exact: Whether the images are judged by that classifier, and not by one in float32.
     """
 
-    def __init__(self, place: Workspace, task: CraftTask, start: int) -> None:
-        self.place, self.task, self.start = place, task, start
-        self.ids = task.ids[start : min(start + place.batch_size, task.places.stop)]
-        images, labels = place.images(task.dataset).take(self.ids)
-        self.clean, self.labels = images.to(place.device), labels.to(place.device)
-        self.model = place.model(task.model)
-        self._labels_only = place.attack(task.attack).access in ("labels", "nothing")
-        network, attacked = place.network(task.model), place.attacked_network(task.model, task.precision)
+    def __init__(self, workspace: Workspace, task: CraftTask, start: int) -> None:
+        self.workspace, self.task, self.start = workspace, task, start
+        self.ids = task.ids[start : min(start + workspace.batch_size, task.positions.stop)]
+        images, labels = workspace.images(task.dataset).take(self.ids)
+        self.clean, self.labels = images.to(workspace.device), labels.to(workspace.device)
+        self.model = workspace.model(task.model)
+        self._labels_only = workspace.attack(task.attack).access in ("labels", "nothing")
+        network = workspace.network(task.model)
+        attacked = workspace.attacked_network(task.model, task.precision)
         self.exact = attacked is network
-        self.target = self._sloped(self._defended(attacked, "attacked defense"), network)
+        self.target = self._with_inside_slopes(self._defended(attacked, "attacked defense"), network)
         judge = self.target if self.exact else self._defended(network, "attacked defense in float32")
         self._judge = judge.target if isinstance(judge, InsideSlopes) else judge
-        # What has a memory of what it was asked is asked after the attack, and for each attack anew.
-        self._unattacked = None if is_stochastic(self._judge) else self._recalled()
+        # A stochastic classifier's outputs depend on earlier queries: it is run after the attack, for each attack.
+        self._baseline = None if is_stochastic(self._judge) else self._shared_baseline()
 
-    def ask(self, adversarial: torch.Tensor) -> tuple[dict[str, torch.Tensor], str]:
-        """What the classifier says of the clean and the adversarial images, by the names under which it is stored.
+    def judge(self, adversarial: torch.Tensor) -> tuple[dict[str, torch.Tensor], str]:
+        """The classifier's predictions and gradients for the clean and the adversarial images.
 
         Returns:
-            That, and what asking for a gradient raised, or nothing.
+            The tensors by the names under which they are stored, and the error of computing a gradient, or "".
         """
-        known = self._unattacked
-        clean = self._classes(self.clean) if known is None else known.predictions
-        attacked, rounded = self._classes(adversarial), self._classes((adversarial * 255).round() / 255)
-        slopes = self._slopes() if known is None else known.slopes
-        told = {"clean_predictions": clean, "predictions": attacked, "rounded_predictions": rounded}
-        told |= {"vanished": slopes.vanished, "nan_gradient": slopes.no_number, "flat_at_bounds": slopes.flat}
-        return told, slopes.fault
+        baseline = self._baseline
+        clean = self._predict(self.clean) if baseline is None else baseline.predictions
+        attacked, rounded = self._predict(adversarial), self._predict((adversarial * 255).round() / 255)
+        gradients = self._gradients() if baseline is None else baseline.gradients
+        tensors = {
+            "clean_predictions": clean,
+            "predictions": attacked,
+            "rounded_predictions": rounded,
+            "vanished": gradients.vanished,
+            "nan_gradient": gradients.non_finite,
+            "flat_at_bounds": gradients.flat_at_bounds,
+        }
+        return tensors, gradients.error
 
     @property
     def label(self) -> str:
@@ -171,49 +188,50 @@ class _Batch:
         behind = f" behind defense {self.task.defense!r}" if self.task.defense else ""
         return f"model {self.model.name!r}{behind}"
 
-    def gradient_fault(self) -> str:
-        """What asking the attacked classifier for a gradient raises, or nothing."""
-        return clean_slopes(self.target, self.clean, self.labels).fault
+    def gradient_error(self) -> str:
+        """The error of computing the attacked classifier's gradient, or ""."""
+        return clean_gradients(self.target, self.clean, self.labels).error
 
     def _defended(self, network: torch.nn.Module, purpose: str) -> torch.nn.Module:
-        """The network behind the defense that the attack sees, where it sees one."""
-        task, place = self.task, self.place
+        """The network behind the defense, if the attack sees one."""
+        task, workspace = self.task, self.workspace
         if not task.defense:
             return network
-        streams = SampleRandom(task.seed, purpose, self.ids, place.device)
-        return DefendedClassifier(network, place.chain(task.defense), streams, task.draws)
+        streams = SampleRandom(task.seed, purpose, self.ids, workspace.device)
+        return DefendedClassifier(network, workspace.chain(task.defense), streams, task.draws)
 
-    def _recalled(self) -> CleanBaseline:
-        """What the classifier is like on the clean images: the same for every attack, and asked once."""
-        task, known = self.task, self.place.unattacked
+    def _shared_baseline(self) -> CleanBaseline:
+        """The classifier's predictions and gradients on the clean images: computed once for all attacks."""
+        task, baselines = self.task, self.workspace.clean_baselines
         key = (task.dataset, task.model, task.defense, task.seed, task.key_inputs["ids"], self.start, len(self.ids))
-        if key not in known:
-            known[key] = CleanBaseline(self._classes(self.clean), self._slopes())
-        return known[key]
+        if key not in baselines:
+            baselines[key] = CleanBaseline(self._predict(self.clean), self._gradients())
+        return baselines[key]
 
-    def _slopes(self) -> Slopes:
-        """What the attacked classifier's gradients are like, as the attack sees them where it is judged by it."""
-        return clean_slopes(self.target if self.exact else self._judge, self.clean, self.labels)
+    def _gradients(self) -> Gradients:
+        """The classifier's gradients: as the attack sees them, unless another classifier judges the images."""
+        return clean_gradients(self.target if self.exact else self._judge, self.clean, self.labels)
 
-    def _sloped(self, target: torch.nn.Module, network: torch.nn.Module) -> torch.nn.Module:
-        """The classifier with the slopes inside [0, 1] where it has none at the bounds; the same in every batch."""
-        task, place = self.task, self.place
+    def _with_inside_slopes(self, target: torch.nn.Module, network: torch.nn.Module) -> torch.nn.Module:
+        """The classifier with gradients from inside [0, 1], if it has none at the bounds; the same in every batch."""
+        task, workspace = self.task, self.workspace
         key = (task.dataset, task.model, task.defense, task.seed)
-        if key not in place.insets:
-            data = place.images(task.dataset)
-            points = test_points(data.take(data.ids[:4].tolist())[0]).to(place.device)
-            streams = SampleRandom(task.seed, "slopes at the bounds", range(len(points)), place.device)
-            asked: torch.nn.Module = network
+        if key not in workspace.insets:
+            data = workspace.images(task.dataset)
+            points = test_points(data.take(data.ids[:4].tolist())[0]).to(workspace.device)
+            streams = SampleRandom(task.seed, "slopes at the bounds", range(len(points)), workspace.device)
+            classifier: torch.nn.Module = network
             if task.defense:
-                asked = DefendedClassifier(network, place.chain(task.defense), streams, 1)
-            place.insets[key] = inset_of(asked, points, max(1, place.batch_size))
-        inset = place.insets[key]
+                classifier = DefendedClassifier(network, workspace.chain(task.defense), streams, 1)
+            workspace.insets[key] = find_inset(classifier, points, max(1, workspace.batch_size))
+        inset = workspace.insets[key]
         return target if inset is None else InsideSlopes(target, inset)
 
     @torch.no_grad()
-    def _classes(self, images: torch.Tensor) -> torch.Tensor:
+    def _predict(self, images: torch.Tensor) -> torch.Tensor:
         """The predictions, int64, shape (batch,)."""
         with blamed(f"model {self.model.name!r}"):
-            answer = self._judge(images)
+            output = self._judge(images)
         specs = (self.task.model, self.task.dataset)
-        return self.place.check_answer(*specs, answer, len(images), labels_only=self._labels_only).argmax(dim=1)
+        logits = self.workspace.check_output(*specs, output, len(images), labels_only=self._labels_only)
+        return logits.argmax(dim=1)

@@ -1,4 +1,4 @@
-"""The arithmetic in which the network answers while it is attacked."""
+"""The arithmetic in which the network is attacked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class LowPrecision(torch.nn.Module):
     """A network whose matrix products and convolutions are computed in bfloat16; images and logits stay float32.
 
     Args:
-        network: The network, which is shared and not changed.
+        network: The network; it is shared and not changed.
 
     Source: torch.autocast; each operation's type is PyTorch's choice.
     """
@@ -22,7 +22,7 @@ class LowPrecision(torch.nn.Module):
         self.network = network
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """The network's answer, as float32."""
+        """The network's logits, as float32."""
         with torch.autocast(images.device.type, dtype=torch.bfloat16):
             logits: torch.Tensor = self.network(images)
         return logits.float()

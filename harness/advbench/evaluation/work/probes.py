@@ -1,4 +1,4 @@
-"""What a defended model is asked before it is believed: does it say the same thing twice, and alone as in a batch?"""
+"""Probes a defended model: are its outputs the same when repeated, and for an image alone as in a batch?"""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _PASSES = 5
 def probe(
     network: torch.nn.Module, chain: Chain, images: torch.Tensor, ids: Sequence[int], seed: int
 ) -> dict[str, float]:
-    """Compares logits of a few clean images from several passes through defense and model.
+    """Compares the logits of a few clean images over several passes through defense and model.
 
-    A distance is ‖z − z'‖₂ / ‖z‖₂ of the logits of one image, the largest over images and passes.
+    A distance is ‖z − z'‖₂ / ‖z‖₂ for the logits of one image; the largest over images and passes counts.
 
     Args:
         network: The model's network, in eval mode.
@@ -34,22 +34,22 @@ def probe(
 
     Returns:
         ``repeated``: the distance between five passes with the same random numbers; ``redrawn``: between five passes
-        with fresh ones; ``alone``: between an image in the batch and by itself, with the same random numbers;
-        ``undrawn``: how many parts of the chain say that they are stochastic and never took a random number.
+        with new ones; ``alone``: between an image in the batch and alone, with the same random numbers; ``undrawn``:
+        how many parts of the chain declare that they are stochastic and never draw a random number.
     """
     images, ids = images[:PROBED], list(ids[:PROBED])
-    undrawn = {place for place, part in enumerate(chain.parts) if part.stochastic}
+    undrawn = {index for index, part in enumerate(chain.parts) if part.stochastic}
 
     def logits(purpose: str, rows: slice = slice(None)) -> torch.Tensor:
         rng = SampleRandom(seed, purpose, ids[rows], images.device)
         defended = images[rows].clone()
-        for place, part in enumerate(chain.parts):  # as Chain.apply does, which does not tell the parts' streams
-            streams = chain.streams(place, rng)
+        for index, part in enumerate(chain.parts):  # as in Chain.apply, which does not expose the parts' streams
+            streams = chain.streams(index, rng)
             defended = part.apply(defended, streams)
             if streams.drawn:
-                undrawn.discard(place)
-        answer: torch.Tensor = network(defended)
-        return answer if answer.is_floating_point() else answer.to(torch.float32)
+                undrawn.discard(index)
+        output: torch.Tensor = network(defended)
+        return output if output.is_floating_point() else output.to(torch.float32)
 
     first = logits("probe")
     alone = torch.cat([logits("probe", slice(i, i + 1)) for i in range(len(ids))])

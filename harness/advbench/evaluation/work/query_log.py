@@ -1,4 +1,4 @@
-"""What an attack does with the classifier, noted while it runs, and what its gradients are like."""
+"""Records an attack's queries to the classifier, and the classifier's gradients at clean images."""
 
 from __future__ import annotations
 
@@ -11,41 +11,42 @@ from advbench.api import Budget, for_rows, is_stochastic
 from advbench.contracts.images import TOLERANCE, distances
 from advbench.errors import ContractError, blamed, describe
 from advbench.evaluation.work.box_slopes import flat_at_bounds
-from advbench.process.memory import is_shortage
+from advbench.process.memory import is_out_of_memory
 
-__all__ = ["CleanBaseline", "QueryLog", "RecordingClassifier", "Slopes", "clean_slopes"]
+__all__ = ["CleanBaseline", "Gradients", "QueryLog", "RecordingClassifier", "clean_gradients"]
 
 
-class Slopes(NamedTuple):
-    """What a classifier's gradients at clean images are like; each of shape (batch,), bool.
+class Gradients(NamedTuple):
+    """Properties of a classifier's gradients at clean images; tensors are bool, shape (batch,).
 
     Attributes:
-        vanished: Whose gradient is exactly 0 throughout.
-        no_number: Whose gradient holds a NaN or an infinity.
-        flat: Whose gradient is exactly 0 at the pixels that are 0 or 1 alone; see :func:`bounds.flat_at_bounds`.
-        fault: What asking for a gradient raised, or nothing.
+        vanished: Whether the gradient is exactly 0 everywhere.
+        non_finite: Whether the gradient contains NaN or infinity.
+        flat_at_bounds: Whether the gradient is exactly 0 at the pixels near 0 or 1 and at no other; see
+            :func:`~advbench.evaluation.work.box_slopes.flat_at_bounds`.
+        error: The error of computing the gradient, or "".
     """
 
     vanished: torch.Tensor
-    no_number: torch.Tensor
-    flat: torch.Tensor
-    fault: str
+    non_finite: torch.Tensor
+    flat_at_bounds: torch.Tensor
+    error: str
 
 
 class CleanBaseline(NamedTuple):
-    """What a classifier is like on clean images.
+    """A classifier on clean images, before any attack.
 
     Attributes:
-        predictions: Their classes, int64, shape (batch,).
-        slopes: Its gradients there.
+        predictions: The predicted classes, int64, shape (batch,).
+        gradients: Properties of its gradients.
     """
 
     predictions: torch.Tensor
-    slopes: Slopes
+    gradients: Gradients
 
 
 class QueryLog:
-    """What was seen of one batch under attack.
+    """The queries of an attack on one batch.
 
     Args:
         images: The clean images.
@@ -53,10 +54,10 @@ class QueryLog:
         budget: The attack's budget, or None for a minimal attack.
 
     Attributes:
-        seen: Per sample, whether a point within the budget was misclassified on the way.
-        images_asked: How many images the classifier was given in all.
-        followed: Per sample, 1 where the attack has asked for a gradient, else 0; int8.
-        sloped: Per sample, 1 where one of the losses that it followed had a slope in the logits, else 0; int8.
+        seen: Whether a queried point within the budget was misclassified; bool, shape (batch,).
+        queried_images: How many images the classifier got in all.
+        followed: 1 if the attack has computed a gradient for the sample, else 0; int8, shape (batch,).
+        sloped: 1 if one of these losses had a gradient in the logits, else 0; int8, shape (batch,).
     """
 
     def __init__(self, images: torch.Tensor, labels: torch.Tensor, budget: Budget | None) -> None:
@@ -64,32 +65,35 @@ class QueryLog:
         self.labels = labels
         self.budget = budget
         self.seen = torch.zeros_like(labels, dtype=torch.bool)
-        self.images_asked = 0
+        self.queried_images = 0
         self.followed = torch.zeros_like(labels, dtype=torch.int8)
         self.sloped = torch.zeros_like(self.followed)
 
     @property
-    def blind(self) -> torch.Tensor:
-        """Whose loss had no slope whenever the attack asked for one, as a saturated cross-entropy: bool, (batch,)."""
+    def loss_without_slope(self) -> torch.Tensor:
+        """Whether every loss that the attack followed was flat in the logits, as a saturated cross-entropy is.
+
+        bool, shape (batch,).
+        """
         return (self.followed > 0) & (self.sloped == 0)
 
-    def watch_slopes(self, rows: torch.Tensor, logits: object) -> None:
-        """QueryLog of these samples whether the loss that is followed back through the logits has a slope there."""
+    def record_gradients(self, rows: torch.Tensor, logits: object) -> None:
+        """Records for these samples whether the loss that is backpropagated has a gradient in the logits."""
         if not isinstance(logits, torch.Tensor) or not logits.requires_grad or logits.ndim != 2:
             return
 
-        def note(gradient: torch.Tensor) -> None:  # without waiting for the device
+        def record(gradient: torch.Tensor) -> None:  # does not wait for the device
             sloped = (gradient != 0).any(dim=1).to(torch.int8)
             self.sloped.scatter_reduce_(0, rows, sloped, "amax")
             self.followed.index_fill_(0, rows, 1)
 
         if len(logits) == len(rows):
-            logits.register_hook(note)  # type: ignore[no-untyped-call]
+            logits.register_hook(record)  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
-    def take(self, rows: torch.Tensor | None, points: torch.Tensor, logits: object) -> None:
-        """QueryLog one answer; ``rows`` is None where it is not known whose points these are."""
-        self.images_asked += len(points)
+    def record_query(self, rows: torch.Tensor | None, points: torch.Tensor, logits: object) -> None:
+        """Records one query; ``rows`` is None if it is unknown to which samples the points belong."""
+        self.queried_images += len(points)
         if rows is None or not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != len(rows):
             return
         wrong = (logits.argmax(dim=1) != self.labels[rows]) & ~self.seen[rows]
@@ -104,34 +108,34 @@ class QueryLog:
 
 
 class RecordingClassifier(torch.nn.Module):
-    """A classifier whose answers are noted.
+    """A classifier that records the queries it gets.
 
     Args:
         target: The classifier.
-        notes: Where they are noted.
-        label: What messages call the model in it.
-        rows: To which samples of the batch its images belong; None where they are all.
+        log: Where queries are recorded.
+        label: What messages call the model.
+        rows: The samples of the batch to which the images belong; None for all.
     """
 
-    def __init__(self, target: torch.nn.Module, notes: QueryLog, label: str, rows: torch.Tensor | None = None) -> None:
+    def __init__(self, target: torch.nn.Module, log: QueryLog, label: str, rows: torch.Tensor | None = None) -> None:
         super().__init__()
         self.training = False
         self.label = label
         self.target = target
-        self.notes = notes
+        self.log = log
         self._rows = rows
         self.stochastic = is_stochastic(target)
 
     def for_rows(self, rows: torch.Tensor) -> RecordingClassifier:
         """The classifier for some of the samples; see :func:`advbench.api.for_rows`."""
-        mine = rows if self._rows is None else self._rows[rows]
-        return RecordingClassifier(for_rows(self.target, rows), self.notes, self.label, mine)
+        own_rows = rows if self._rows is None else self._rows[rows]
+        return RecordingClassifier(for_rows(self.target, rows), self.log, self.label, own_rows)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """The classifier's answer.
+        """The classifier's logits.
 
         Raises:
-            ContractError: It changed the images.
+            ContractError: The classifier changed the images.
         """
         version = images._version
         with blamed(self.label):
@@ -139,22 +143,22 @@ class RecordingClassifier(torch.nn.Module):
         if images._version != version:
             raise ContractError(f"{self.label} changed its input images in place; components work on a copy")
         rows = self._rows
-        if rows is None and len(images) == len(self.notes.labels):
+        if rows is None and len(images) == len(self.log.labels):
             rows = torch.arange(len(images), device=images.device)
-        known = rows if rows is not None and len(rows) == len(images) else None
-        self.notes.take(known, images, logits)
-        if known is not None:
-            self.notes.watch_slopes(known, logits)
+        known_rows = rows if rows is not None and len(rows) == len(images) else None
+        self.log.record_query(known_rows, images, logits)
+        if known_rows is not None:
+            self.log.record_gradients(known_rows, logits)
         return logits
 
 
-def clean_slopes(target: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> Slopes:
-    """What the gradients at clean images are like, of a loss that does not saturate.
+def clean_gradients(target: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> Gradients:
+    """Computes the gradients at clean images of a loss that does not saturate.
 
-    The loss is the largest logit of another class minus that of the true one.
+    The loss is the largest logit of another class minus the logit of the true class.
 
     Args:
-        target: The classifier that is attacked.
+        target: The attacked classifier.
         images: Shape (batch, channels, height, width).
         labels: True labels, int64, shape (batch,).
     """
@@ -168,13 +172,13 @@ def clean_slopes(target: torch.nn.Module, images: torch.Tensor, labels: torch.Te
             return torch.autograd.grad((others - true).sum(), points)[0]
 
     try:
-        slopes = gradient(images)
-        flat = flat_at_bounds(slopes, images, gradient)
+        gradients = gradient(images)
+        flat = flat_at_bounds(gradients, images, gradient)
     except RuntimeError as error:
-        if is_shortage(error):
+        if is_out_of_memory(error):
             raise
-        no = torch.zeros_like(labels, dtype=torch.bool)
-        return Slopes(~no, no, no, describe(error))
-    no_number = ~slopes.isfinite().flatten(1).all(dim=1)
-    vanished = (slopes == 0).flatten(1).all(dim=1)
-    return Slopes(vanished, no_number, flat & ~no_number, "")
+        none = torch.zeros_like(labels, dtype=torch.bool)
+        return Gradients(~none, none, none, describe(error))
+    non_finite = ~gradients.isfinite().flatten(1).all(dim=1)
+    vanished = (gradients == 0).flatten(1).all(dim=1)
+    return Gradients(vanished, non_finite, flat & ~non_finite, "")

@@ -1,4 +1,4 @@
-"""Where and how tasks run: plain data for any worker, and what each worker process keeps loaded."""
+"""Where and how tasks run: settings as plain data, and the components that each worker process keeps loaded."""
 
 from __future__ import annotations
 
@@ -14,40 +14,48 @@ import torch
 from advbench.api import Attack, Dataset, DataSources, Float32Network, LabelledImages, Model, state_digest
 from advbench.contracts.datasets import check_dataset
 from advbench.contracts.models import check_logits
+from advbench.contracts.networks import layer_snapshot
 from advbench.discovery.loading import discover
 from advbench.discovery.registry import Registry
 from advbench.errors import ContractError, ProcessChangedError, UsageError, describe
 from advbench.evaluation.work.precision import LowPrecision
 from advbench.evaluation.work.query_log import CleanBaseline
 from advbench.process.allocator import keep_freed_memory
-from advbench.process.layers import wiring
-from advbench.process.memory import hold_memory
+from advbench.process.memory import limit_memory
 from advbench.process.state import ProcessState
 from advbench.specs import FLOAT32, Chain, resolve_chain, resolve_one
 from advbench.store import Store
 
-__all__ = ["THREAD_VARIABLES", "Environment", "Workspace", "adopt", "device_name", "pick_device", "workspace"]
+__all__ = [
+    "THREAD_VARIABLES",
+    "Environment",
+    "Workspace",
+    "device_name",
+    "get_workspace",
+    "pick_device",
+    "set_workspace",
+]
 
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-"""Environment variables by which users say how many threads a process takes."""
+"""Environment variables by which users set the number of threads of a process."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Environment:
-    """What a worker must know beside its task. None of it changes any result.
+    """The settings of a worker. None of them changes any result.
 
     Attributes:
         store: Folder of the store.
         cache_dir: Folder of downloaded datasets.
         data_dir: The user's own datasets, or None.
         device: ``cpu`` or ``cuda:N``.
-        batch_size: How many images go through a component at once.
-        threads: CPU threads of a worker process, or None to leave torch's own number.
-        memory: Bytes that a process may take beside what it takes when it begins, or None for any number.
-        timeout: Seconds that a task in a worker process may take, or None for any number.
+        batch_size: How many images a component gets at once.
+        threads: CPU threads of a worker process; None for torch's default.
+        memory: Bytes that a process may allocate after its start; None for no limit.
+        timeout: Seconds that a task in a worker process may take; None for no limit.
         core: Modules of advbench that register components.
-        plugin_files: Single files loaded as plugins.
+        plugin_files: Single files to load as plugins.
         without: Plugins or distributions that are not loaded.
     """
 
@@ -64,20 +72,20 @@ class Environment:
     without: tuple[str, ...] = ()
 
     def sources(self) -> DataSources:
-        """Where datasets may look; workers download nothing, since the driver has done so."""
+        """Where datasets may look; workers download nothing, since the driver has."""
         return DataSources(self.cache_dir, self.data_dir, download=False)
 
 
 class Workspace:
-    """What one process keeps loaded between tasks.
+    """The components and data that one process keeps loaded between tasks.
 
     Attributes:
-        batch_size: How many images go through a component at once now: fewer, where memory does not suffice.
-        unattacked: What the attacked classifiers say of clean images, which all attacks on them share; a few bytes
-            a sample.
-        insets: How far inside [0, 1] attacks take the gradients of classifiers that have none at the bounds.
-        thread_errors: What threads have raised that components started in the current task.
-        process: The settings of the process when the current task began.
+        batch_size: The current batch size, which is smaller than the environment's if memory ran out.
+        clean_baselines: Predictions and gradients of attacked classifiers on clean images, shared by all attacks; a few
+            bytes for each sample.
+        insets: Where attacks take the gradients of classifiers that have none at the bounds of [0, 1]: this far inside.
+        thread_errors: Exceptions in threads that components started in the current task.
+        process: The state of the process when the current task began.
     """
 
     def __init__(
@@ -91,30 +99,30 @@ class Workspace:
         self._images = dict(images or {})
         self._digests: dict[str, str] = {}
         self._networks: dict[str, Float32Network] = {}
-        self._wirings: dict[str, list[Any]] = {}
+        self._layers: dict[str, list[Any]] = {}
         self._states: dict[str, str] = {}
         self._buffers: dict[str, dict[str, str]] = {}
         self._expected: dict[tuple[str, str], tuple[str, int, bool]] = {}
         self.thread_errors: list[BaseException] = []
-        self.process = ProcessState.now()
-        self.unattacked: dict[tuple[Any, ...], CleanBaseline] = {}
+        self.process = ProcessState()
+        self.clean_baselines: dict[tuple[Any, ...], CleanBaseline] = {}
         self.insets: dict[tuple[Any, ...], float | None] = {}
 
     def images(self, spec: str) -> LabelledImages:
-        """A dataset's images, read once."""
+        """A dataset's images, loaded once."""
         if spec not in self._images:
             dataset = self.dataset(spec)
             self._images[spec] = check_dataset(dataset, dataset.load(self.environment.sources()))
         return self._images[spec]
 
     def dataset_digest(self, spec: str) -> str:
-        """The digest of a dataset's content, told once."""
+        """The digest of a dataset's content, computed once."""
         if spec not in self._digests:
             self._digests[spec] = self.dataset(spec).digest(self.environment.sources())
         return self._digests[spec]
 
     def network(self, spec: str) -> torch.nn.Module:
-        """A model's network on the device, in eval mode and frozen, built once; its images and logits are float32."""
+        """A model's network on the device, in eval mode and frozen, loaded once; its images and logits are float32."""
         if spec not in self._networks:
             model = self.model(spec)
             network = model.load().to(self.device).eval()
@@ -123,67 +131,68 @@ class Workspace:
             self._states[spec] = state_digest(network)
             self._buffers[spec] = _buffers(network)
             self._networks[spec] = Float32Network(network, f"model {model.name!r}")
-            self._wirings[spec] = wiring(self._networks[spec])
+            self._layers[spec] = layer_snapshot(self._networks[spec])
         return self._networks[spec]
 
     def attacked_network(self, spec: str, precision: str) -> torch.nn.Module:
-        """The same network with the arithmetic that it is attacked in."""
+        """The same network with the arithmetic in which it is attacked."""
         network = self.network(spec)
         return network if precision == FLOAT32 else LowPrecision(network)
 
-    def check_network(self, spec: str, label: str, *, nobody: bool = False) -> None:
-        """Forgets the network when it has been changed.
+    def check_network(self, spec: str, label: str, *, model_only: bool = False) -> None:
+        """Checks that the network has not been changed; drops it if it has.
 
         Args:
-            spec: The model's.
-            label: The component that was given the network.
-            nobody: Whether that component cannot have changed it, since it was not given it.
+            spec: The model's spec.
+            label: The component that had access to the network.
+            model_only: Whether that component had no access, so that only the model itself can have changed it.
 
         Raises:
-            ContractError: The network is another than when it was loaded.
+            ContractError: The network has been changed.
         """
         network = self._networks[spec].network
         # What torch.jit.freeze returns has no such attribute.
         training = any(getattr(part, "training", False) for part in network.modules())
         if training or state_digest(network) != self._states[spec]:
-            raise self._changed(spec, label, training=training, nobody=nobody)
-        if wiring(self._networks[spec]) != self._wirings[spec]:
+            raise self._changed(spec, label, training=training, model_only=model_only)
+        if layer_snapshot(self._networks[spec]) != self._layers[spec]:
             del self._networks[spec]
             raise ContractError(
                 f"{label}, or the model itself, changed hooks, methods or settings of the model's layers; "
                 "work on a copy (copy.deepcopy), or set them when the model is loaded"
             )
 
-    def _changed(self, spec: str, label: str, *, training: bool, nobody: bool) -> ContractError:
-        """Forgets a network whose state has changed; says what of it did."""
+    def _changed(self, spec: str, label: str, *, training: bool, model_only: bool) -> ContractError:
+        """Drops a network whose state has changed, and says which part of it."""
         network = self._networks.pop(spec).network
         changed = [name for name, digest in _buffers(network).items() if self._buffers[spec].get(name) != digest]
         if changed and not training:
             names = ", ".join(repr(name) for name in changed)
-            who = "the model's own forward" if nobody else f"{label}, or the model's own forward,"
+            author = "the model's own forward" if model_only else f"{label}, or the model's own forward,"
             return ContractError(
-                f"{who} changed the model's buffer {names}; a network must be as it was after each image, so let no "
-                "forward count or average in eval mode"
+                f"{author} changed the model's buffer {names}; a network must not change from image to image, so its "
+                "forward must not count or average in eval mode"
             )
-        who = "the model itself" if nobody else f"{label}, or the model itself,"
-        return ContractError(f"{who} changed the model's weights or put it in training mode")
+        author = "the model itself" if model_only else f"{label}, or the model itself,"
+        return ContractError(f"{author} changed the model's weights or put it in training mode")
 
     def forget_changed_networks(self) -> None:
-        """Lets nothing more use the networks that a component has changed before it failed."""
+        """Drops the networks that a component has changed before it failed."""
         for spec in list(self._networks):
             with contextlib.suppress(ContractError):
                 self.check_network(spec, "")
 
     def check_process(self, label: str) -> None:
-        """Raises ContractError when a component of this task changed the process, or its thread raised something.
+        """Checks that no component of this task has changed the process, and that no thread of it has raised anything.
 
         Raises:
-            ProcessChangedError: It changed the process, which is put back.
+            ContractError: A thread raised an exception.
+            ProcessChangedError: A component changed the process, which is restored.
         """
-        changed = self.process.put_back()
-        if changed:
-            raise ProcessChangedError(changed)
-        self.process.settled = True  # nothing of a component's runs any more
+        changes = self.process.restore()
+        if changes:
+            raise ProcessChangedError(changes)
+        self.process.restored = True  # no component runs after this
         if self.thread_errors:
             raise ContractError(f"{label}: a thread that it started raised {describe(self.thread_errors[0])}")
 
@@ -200,19 +209,23 @@ class Workspace:
         return model
 
     def classes(self, model: str, dataset: str) -> int:
-        """How many logits a model gives: as many as it says, or else at least as many as the dataset has classes."""
-        told = self.model(model).num_classes
-        return self.dataset(dataset).num_classes if told is None else told
+        """How many logits a model returns: as many as it declares, or else at least the dataset's number of classes."""
+        declared = self.model(model).num_classes
+        return self.dataset(dataset).num_classes if declared is None else declared
 
-    def check_answer(
-        self, model: str, dataset: str, answer: object, count: int, *, labels_only: bool = False
+    def check_output(
+        self, model: str, dataset: str, output: object, count: int, *, labels_only: bool = False
     ) -> torch.Tensor:
-        """What a model answered to so many images of a dataset, held to its contract; see :func:`check_logits`."""
+        """Checks what a model returned for so many images of a dataset; see :func:`check_logits`."""
         if (model, dataset) not in self._expected:
-            known = self.model(model)
-            self._expected[model, dataset] = known.name, self.classes(model, dataset), known.num_classes is None
+            component = self.model(model)
+            self._expected[model, dataset] = (
+                component.name,
+                self.classes(model, dataset),
+                component.num_classes is None,
+            )
         name, classes, more = self._expected[model, dataset]
-        return check_logits(name, answer, count, classes, more=more, labels_only=labels_only)
+        return check_logits(name, output, count, classes, more=more, labels_only=labels_only)
 
     def attack(self, spec: str) -> Attack:
         """The attack of a spec."""
@@ -227,26 +240,26 @@ class Workspace:
 
 def _buffers(network: torch.nn.Module) -> dict[str, str]:
     """The digests of a network's buffers by their names."""
-    found = {}
+    digests = {}
     for name, buffer in network.named_buffers():
         holder = torch.nn.Module()
         holder.register_buffer("kept", buffer)
-        found[name] = state_digest(holder)
-    return found
+        digests[name] = state_digest(holder)
+    return digests
 
 
 _current: Workspace | None = None
 
 
-def adopt(environment: Environment, registry: Registry, images: Mapping[str, LabelledImages]) -> None:
-    """Lets tasks in this process use what is already loaded: plugins, and datasets by their full specs."""
+def set_workspace(environment: Environment, registry: Registry, images: Mapping[str, LabelledImages]) -> None:
+    """Lets tasks in this process use the plugins that are already loaded, and datasets by their full specs."""
     global _current  # noqa: PLW0603  a task is plain data and cannot carry what is loaded
     keep_freed_memory()
     _current = Workspace(environment, registry, images)
 
 
-def workspace(environment: Environment) -> Workspace:
-    """This process's workspace; a worker process loads the plugins itself."""
+def get_workspace(environment: Environment) -> Workspace:
+    """This process's workspace; a worker process loads the plugins for it."""
     global _current  # noqa: PLW0603
     if _current is None or _current.environment != environment:
         if environment.threads is not None:
@@ -255,7 +268,7 @@ def workspace(environment: Environment) -> Workspace:
                 os.environ[name] = str(environment.threads)
         keep_freed_memory()
         if environment.memory is not None:
-            hold_memory(environment.memory)
+            limit_memory(environment.memory)
         _current = Workspace(
             environment, discover(environment.core, environment.plugin_files, without=environment.without)
         )
@@ -263,7 +276,7 @@ def workspace(environment: Environment) -> Workspace:
 
 
 def device_name(device: str) -> str | None:
-    """A device and what it is, such as ``cuda:0 (NVIDIA H100)``; None where this process sees no such device."""
+    """A device with its hardware, such as ``cuda:0 (NVIDIA H100)``; None if this process sees no such device."""
     if device == "cpu":
         return device
     number = torch.device(device).index or 0
@@ -273,7 +286,7 @@ def device_name(device: str) -> str | None:
 
 
 def pick_device(wanted: str) -> str:
-    """``auto``, ``cpu``, ``cuda`` or ``cuda:N`` to a device that is there.
+    """Turns ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` into an available device.
 
     Raises:
         UsageError: There is no such device.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from advbench.report.figures.drawing import (
     FORMATS,
-    Drawn,
+    Drawing,
     distinct,
     draw_charts,
     draw_confusions,
@@ -12,4 +12,4 @@ from advbench.report.figures.drawing import (
     save,
 )
 
-__all__ = ["FORMATS", "Drawn", "distinct", "draw_charts", "draw_confusions", "draw_images", "save"]
+__all__ = ["FORMATS", "Drawing", "distinct", "draw_charts", "draw_confusions", "draw_images", "save"]

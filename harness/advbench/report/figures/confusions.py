@@ -1,4 +1,4 @@
-"""Confusion matrices, in pairs before and after an attack."""
+"""Figures of confusion matrices, in pairs before and after an attack."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Pair", "confusion_pairs"]
 
 
 class Pair(NamedTuple):
-    """What a model takes images for, before and after an attack: counts, a row a label, a column a prediction."""
+    """A model's confusion matrices before and after an attack; one row per label, one column per prediction."""
 
     name: str
     before: Sequence[Sequence[int]]
@@ -23,7 +23,12 @@ class Pair(NamedTuple):
 
 
 def confusion_pairs(pairs: Sequence[Pair], names: Sequence[str] = ()) -> Figure:
-    """A row a pair, all shaded on one scale, by the share of the row; classes by their names, where they have some."""
+    """Draws one row per pair, shaded by the share of each label's images.
+
+    Args:
+        pairs: The pairs.
+        names: The names of the classes; numbers are shown if it is empty.
+    """
     figure = new_figure(FULL, 0.95 * HALF * len(pairs))
     axes = figure.subplots(len(pairs), 2, squeeze=False)
     shaded: Any = None
@@ -43,15 +48,15 @@ def _matrix(axis: Axes, counts: Any, names: Sequence[str]) -> Any:
     size = len(counts)
     letters = 6.0 if size <= 10 else 4.0
     for label in range(size):
-        for said in range(size):
-            if counts[label, said]:
-                dark = shares[label, said] > 0.5
+        for prediction in range(size):
+            if counts[label, prediction]:
+                dark = shares[label, prediction] > 0.5
                 axis.text(
-                    said, label, str(counts[label, said]), ha="center", va="center", fontsize=letters,
+                    prediction, label, str(counts[label, prediction]), ha="center", va="center", fontsize=letters,
                     color="white" if dark else "black", in_layout=False,
                 )  # fmt: skip
     if any(names):
-        labels = [shortened((names[place] if place < len(names) else "") or str(place), 14) for place in range(size)]
+        labels = [shortened((names[index] if index < len(names) else "") or str(index), 14) for index in range(size)]
         axis.set_xticks(range(size), labels, rotation=90, fontsize=letters)
         axis.set_yticks(range(size), labels, fontsize=letters)
     else:

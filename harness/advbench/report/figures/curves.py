@@ -1,4 +1,4 @@
-"""Charts drawn for print."""
+"""Charts for print."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from advbench.report.figures.style import COLOURS, HALF, LINES, MARKERS, SETTING
 __all__ = ["draw_chart"]
 
 _MOST_BANDS = 6
-"""Bands of more lines than so many hide each other."""
+"""With more lines, confidence bands would overlap too much and are omitted."""
 
 _LONGEST = 46
-"""How many signs of a legend's label stand in a line."""
+"""Largest number of characters in a line of a label in the legend."""
 
-_ROOM = 180.0
-"""Points that the labels of two columns of a legend have together, beside the markers."""
+_LABEL_SPACE = 180.0
+"""Width available for the labels of a legend with two columns, in points, without the markers."""
 
 
 def draw_chart(chart: Chart) -> Figure:
-    """A chart as wide as a column of text."""
+    """Draws a chart with the width of a column of text."""
     scattered = chart.kind == "scatter"
     labels = [] if scattered else [_wrapped(line.name) for line in chart.lines]
     columns = _columns(labels)
@@ -37,8 +37,8 @@ def draw_chart(chart: Chart) -> Figure:
         _scatter(axis, chart.lines[0])
     else:
         end = max(point.x for line in chart.lines for point in line.points) if chart.steps else None
-        for at, (line, label) in enumerate(zip(chart.lines, labels, strict=True)):
-            _line(axis, line, at, label, end=end, band=len(chart.lines) <= _MOST_BANDS)
+        for index, (line, label) in enumerate(zip(chart.lines, labels, strict=True)):
+            _line(axis, line, index, label, end=end, band=len(chart.lines) <= _MOST_BANDS)
         figure.legend(loc="outside lower center", ncols=columns, columnspacing=1.2, handlelength=2.4)
         axis.set_ylim(-2, 102)
     if chart.kind == "eps":
@@ -54,7 +54,7 @@ def draw_chart(chart: Chart) -> Figure:
 
 
 def _wrapped(name: str) -> str:
-    """A name for the legend, in lines that end after a comma, plus sign or blank where it is longer than the figure."""
+    """Wraps a name for the legend after commas, plus signs and blanks."""
     lines = [""]
     for piece in re.findall(r"[^,+ ]+[,+ ]*|[,+ ]+", name):
         if lines[-1] and len(lines[-1] + piece.rstrip()) > _LONGEST:
@@ -64,10 +64,10 @@ def _wrapped(name: str) -> str:
 
 
 def _columns(labels: Sequence[str]) -> int:
-    """How many columns the legend has: two where both together are no wider than the figure."""
+    """The number of columns of the legend: two if they fit into the figure."""
     rows = -(-len(labels) // 2)
     widths = [max(map(_width, column), default=0.0) for column in (labels[:rows], labels[rows:])]
-    return 2 if len(labels) > 1 and sum(widths) < _ROOM else 1
+    return 2 if len(labels) > 1 and sum(widths) < _LABEL_SPACE else 1
 
 
 def _width(label: str) -> float:
@@ -77,32 +77,32 @@ def _width(label: str) -> float:
 
 
 def _height(labels: Sequence[str], columns: int) -> int:
-    """How many lines of text the legend is high."""
+    """The height of the legend, in lines of text."""
     rows = -(-len(labels) // columns)
     lines = [label.count("\n") + 1 for label in labels]
     return max(sum(lines[:rows]), sum(lines[rows:])) if columns == 2 else sum(lines)
 
 
-def _line(axis: Axes, line: Line, at: int, label: str, *, end: float | None, band: bool) -> None:
-    """A line; one that has an end is a step function, which holds its last value until there."""
+def _line(axis: Axes, line: Line, index: int, label: str, *, end: float | None, band: bool) -> None:
+    """Draws a line; with ``end``, as a step function that keeps its last value up to there."""
     across = [point.x for point in line.points]
     heights = [100 * point.y for point in line.points]
-    colour, kind = COLOURS[at % len(COLOURS)], LINES[at // len(COLOURS) % len(LINES)]
+    colour, kind = COLOURS[index % len(COLOURS)], LINES[index // len(COLOURS) % len(LINES)]
     if end is not None:
-        kind = LINES[at % len(LINES)]
+        kind = LINES[index % len(LINES)]
         axis.plot(
             [*across, end], [*heights, heights[-1]], drawstyle="steps-post", color=colour, linestyle=kind, label=label
         )
         return
-    axis.plot(across, heights, color=colour, linestyle=kind, marker=MARKERS[at % len(MARKERS)], label=label)
+    axis.plot(across, heights, color=colour, linestyle=kind, marker=MARKERS[index % len(MARKERS)], label=label)
     known = [(p.x, 100 * p.low, 100 * p.high) for p in line.points if p.low is not None and p.high is not None]
     if band and len(known) > 1:
-        places, low, high = zip(*known, strict=True)
-        axis.fill_between(places, low, high, color=colour, alpha=0.15, linewidth=0)
+        x, low, high = zip(*known, strict=True)
+        axis.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
 def _scatter(axis: Axes, line: Line) -> None:
-    """A point a defense, filled on the Pareto front, which a line joins; names beside the points."""
+    """Draws one named point per defense; points on the Pareto front are filled and connected."""
     for point in line.points:
         if point.low is not None and point.high is not None:
             axis.plot([100 * point.x] * 2, [100 * point.low, 100 * point.high], color="#888888", linewidth=0.8)

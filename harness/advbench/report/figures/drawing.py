@@ -1,4 +1,4 @@
-"""All figures of a run, one after another."""
+"""All figures of a run."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from advbench.report.figures.strips import Named, attack_examples, reconstructio
 from advbench.report.figures.style import SETTINGS
 from advbench.report.sweeps import with_sweep_names
 
-__all__ = ["FORMATS", "Drawn", "distinct", "draw_charts", "draw_confusions", "draw_images", "save"]
+__all__ = ["FORMATS", "Drawing", "distinct", "draw_charts", "draw_confusions", "draw_images", "save"]
 
 FORMATS = ("png", "svg", "pdf")
 
-_UNDATED: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+_METADATA: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 _MOST_ATTACKS, _MOST_DEFENSES, _MOST_ROWS = 3, 8, 9
 
 Cell = Mapping[str, Any]
 
 
-class Drawn(NamedTuple):
-    """A figure that is drawn when it is asked for.
+class Drawing(NamedTuple):
+    """A figure that is drawn on demand.
 
     Attributes:
-        name: Its file's name, without suffix.
-        what: What it shows, in one line.
-        draw: Draws it.
+        name: The name of its file, without suffix.
+        what: A one-line description.
+        draw: Draws the figure.
     """
 
     name: str
@@ -46,26 +46,34 @@ class Drawn(NamedTuple):
     draw: Callable[[], Figure]
 
 
-def save(drawn: Drawn, folder: Path, formats: Sequence[str]) -> list[Path]:
-    """Draws a figure and writes it in some formats; the same figure gives the same bytes.
+def save(drawn: Drawing, folder: Path, formats: Sequence[str]) -> list[Path]:
+    """Draws a figure and writes it in some formats. Equal figures give equal bytes.
+
+    Args:
+        drawn: The figure.
+        folder: The folder to write to.
+        formats: Some of ``FORMATS``.
+
+    Returns:
+        The written files.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: A file cannot be written.
     """
     with mpl.rc_context(SETTINGS), warnings.catch_warnings():  # type: ignore[arg-type]
-        warnings.filterwarnings("ignore", "Glyph .* missing from")  # of class names; its place shows a box
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # in class names; a box is shown instead
         figure = drawn.draw()
         FigureCanvasAgg(figure)
         figure.draw_without_rendering()
-        figure.set_layout_engine(None)  # laid out once; with any engine, each format would be drawn twice
+        figure.set_layout_engine(None)  # the layout is done; an engine would draw each format twice
         paths = [folder / f"{drawn.name}.{kind}" for kind in formats]
         for kind, path in zip(formats, paths, strict=True):
-            figure.savefig(path, format=kind, metadata=_UNDATED[kind])
+            figure.savefig(path, format=kind, metadata=_METADATA[kind])
     return paths
 
 
-def distinct(figures: Iterable[Drawn]) -> Iterator[Drawn]:
-    """The figures, a number added to every name that another has already, large and small letters being alike."""
+def distinct(figures: Iterable[Drawing]) -> Iterator[Drawing]:
+    """Adds a number to the names of figures that occur more than once, ignoring case."""
     taken: set[str] = set()
     for drawn in figures:
         names = itertools.chain([drawn.name], (f"{drawn.name}-{number}" for number in itertools.count(2)))
@@ -74,53 +82,53 @@ def distinct(figures: Iterable[Drawn]) -> Iterator[Drawn]:
         yield drawn._replace(name=name)
 
 
-def draw_charts(results: Mapping[str, Any]) -> Iterator[Drawn]:
-    """Robust accuracy by eps, sweeps, and clean accuracy against the worst case."""
+def draw_charts(results: Mapping[str, Any]) -> Iterator[Drawing]:
+    """Charts of robust accuracy by eps, of sweeps, and of clean accuracy against the worst case."""
     charts = [*eps_charts(results), *sweep_charts(results), *scatter_charts(results)]
     for chart in charts:
         name = _name(chart.kind, chart.dataset, chart.model, chart.title)
-        yield Drawn(name, f"{chart.title}, {chart.dataset}, {chart.model}", lambda chart=chart: draw_chart(chart))  # type: ignore[misc]
+        yield Drawing(name, f"{chart.title}, {chart.dataset}, {chart.model}", lambda chart=chart: draw_chart(chart))  # type: ignore[misc]
 
 
 def draw_confusions(
     cells: Sequence[Cell],
     details: Mapping[int, Mapping[str, Any]],
     class_names: Mapping[str, Sequence[str]] = MappingProxyType({}),
-) -> Iterator[Drawn]:
+) -> Iterator[Drawing]:
     """Two pairs of confusion matrices for each defense and attack: undefended and defended, clean and attacked.
 
     Args:
-        cells: The manifest's.
-        details: What the records of the finished ones tell, by place; see :func:`~advbench.analysis.cell_details`.
-        class_names: The names of the classes by dataset, as far as they have some.
+        cells: The cells of the manifest.
+        details: Details of finished cells by index; see :func:`~advbench.analysis.cell_details`.
+        class_names: The names of the classes by dataset, if they have some.
     """
     cells = with_sweep_names(cells)
-    bare: dict[tuple[str, ...], Pair] = {}
-    for place, cell in enumerate(cells):
-        if cell["identity"] and details.get(place, {}).get("before"):
-            pair = Pair("undefended", details[place]["before"], details[place]["after"])
-            bare.setdefault((cell["dataset"], cell["model"], cell["attack"], cell["threat"]), pair)
-    for place, cell in enumerate(cells):
-        found = details.get(place, {})
-        if cell["identity"] or not found.get("before"):
+    undefended: dict[tuple[str, ...], Pair] = {}
+    for index, cell in enumerate(cells):
+        if cell["identity"] and details.get(index, {}).get("before"):
+            pair = Pair("undefended", details[index]["before"], details[index]["after"])
+            undefended.setdefault((cell["dataset"], cell["model"], cell["attack"], cell["threat"]), pair)
+    for index, cell in enumerate(cells):
+        matrices = details.get(index, {})
+        if cell["identity"] or not matrices.get("before"):
             continue
         short = cell["short"]
-        own = Pair(short["defense"], found["before"], found["after"])
-        other = bare.get((cell["dataset"], cell["model"], cell["attack"], cell["threat"]))
+        own = Pair(short["defense"], matrices["before"], matrices["after"])
+        other = undefended.get((cell["dataset"], cell["model"], cell["attack"], cell["threat"]))
         pairs = [own] if other is None else [other, own]
         name = _name("confusion", *_of(short), short["attack"], cell["threat"], short["defense"])
         what = f"confusion of {short['defense']} under {short['attack']}, {cell['threat']}, clean and attacked"
         names = class_names.get(cell["dataset"], ())
-        yield Drawn(name, what, lambda pairs=pairs, names=names: confusion_pairs(pairs, names))  # type: ignore[misc]
+        yield Drawing(name, what, lambda pairs=pairs, names=names: confusion_pairs(pairs, names))  # type: ignore[misc]
 
 
-def draw_images(cells: Sequence[Cell], examples: Mapping[int, CellExamples], count: int) -> Iterator[Drawn]:
-    """Attack examples, reconstructions, and strips of original, attacked, difference and defended.
+def draw_images(cells: Sequence[Cell], examples: Mapping[int, CellExamples], count: int) -> Iterator[Drawing]:
+    """Attack examples, reconstructions, and strips of original, attacked, difference and defended images.
 
     Args:
-        cells: The manifest's.
+        cells: The cells of the manifest.
         examples: Their samples, by the cell's index.
-        count: How many samples at most.
+        count: Largest number of samples.
     """
     cells = with_sweep_names(cells)
     groups: dict[tuple[str, str], list[tuple[Cell, CellExamples]]] = {}
@@ -134,32 +142,32 @@ def draw_images(cells: Sequence[Cell], examples: Mapping[int, CellExamples], cou
         yield from _strips(pairs, count)
 
 
-def _examples(pairs: Sequence[tuple[Cell, CellExamples]], count: int) -> Iterator[Drawn]:
-    """Attacks on the bare model, as far as there are cells of such images."""
+def _examples(pairs: Sequence[tuple[Cell, CellExamples]], count: int) -> Iterator[Drawing]:
+    """Attacks on the undefended model, if there are cells with such images."""
     attacks = {cell["attack"]: Named(cell["short"]["attack"], shown) for cell, shown in pairs if _sees_model(cell)}
-    for number, some in _parts(list(attacks.values()), _MOST_ATTACKS):
+    for number, part in _parts(list(attacks.values()), _MOST_ATTACKS):
         name = _name("attacks", *_of(pairs[0][0]["short"]), number)
-        what = f"samples under {', '.join(named.name for named in some)}"
-        yield Drawn(name, what, lambda some=some: attack_examples(some, min(count, _MOST_ROWS)))  # type: ignore[misc]
+        what = f"samples under {', '.join(named.name for named in part)}"
+        yield Drawing(name, what, lambda part=part: attack_examples(part, min(count, _MOST_ROWS)))  # type: ignore[misc]
 
 
 def _sees_model(cell: Cell) -> bool:
-    """Whether its images were crafted on the bare model."""
+    """Whether the images of a cell were crafted on the undefended model."""
     return cell["threat"] == "oblivious" or (cell["threat"] == "adaptive" and bool(cell["identity"]))
 
 
-def _reconstructions(pairs: Sequence[tuple[Cell, CellExamples]], count: int) -> Iterator[Drawn]:
+def _reconstructions(pairs: Sequence[tuple[Cell, CellExamples]], count: int) -> Iterator[Drawing]:
     defenses = {
         cell["defense"]: Named(cell["short"]["defense"], shown) for cell, shown in pairs if not cell["identity"]
     }
-    for number, some in _parts(list(defenses.values()), _MOST_DEFENSES):
+    for number, part in _parts(list(defenses.values()), _MOST_DEFENSES):
         name = _name("reconstructions", *_of(pairs[0][0]["short"]), number)
-        what = f"clean samples through {', '.join(named.name for named in some)}"
-        yield Drawn(name, what, lambda some=some: reconstructions(some, min(count, _MOST_ROWS)))  # type: ignore[misc]
+        what = f"clean samples through {', '.join(named.name for named in part)}"
+        yield Drawing(name, what, lambda part=part: reconstructions(part, min(count, _MOST_ROWS)))  # type: ignore[misc]
 
 
-def _strips(pairs: Sequence[tuple[Cell, CellExamples]], count: int) -> Iterator[Drawn]:
-    """One an attack where all defenses share its images, one an attack and defense under the threat adaptive."""
+def _strips(pairs: Sequence[tuple[Cell, CellExamples]], count: int) -> Iterator[Drawing]:
+    """One strip per attack if all defenses share its images; for adaptive attacks, one per attack and defense."""
     groups: dict[tuple[str, ...], list[tuple[Cell, CellExamples]]] = {}
     for cell, examples in pairs:
         if not cell["identity"]:
@@ -169,15 +177,15 @@ def _strips(pairs: Sequence[tuple[Cell, CellExamples]], count: int) -> Iterator[
     for (_, threat, defense), members in groups.items():
         short = members[0][0]["short"]
         named = [Named(cell["short"]["defense"], examples) for cell, examples in members]
-        for number, some in _parts(named, _MOST_DEFENSES):
+        for number, part in _parts(named, _MOST_DEFENSES):
             tail = (short["defense"],) if defense else (number,)
             name = _name("strips", *_of(short), short["attack"], threat, *tail)
             what = f"original, attacked by {short['attack']} ({threat}), difference, defended"
-            yield Drawn(name, what, lambda some=some: strip(some, count))  # type: ignore[misc]
+            yield Drawing(name, what, lambda part=part: strip(part, count))  # type: ignore[misc]
 
 
 def _parts(items: Sequence[Named], most: int) -> Iterator[tuple[str, list[Named]]]:
-    """Items in parts of at most so many, with a number where there are several parts."""
+    """Splits items into parts of at most ``most``, numbered if there are several."""
     starts = range(0, len(items), most)
     for start in starts:
         yield (str(start // most + 1) if len(starts) > 1 else ""), list(itertools.islice(items, start, start + most))
@@ -188,6 +196,6 @@ def _of(short: Mapping[str, str]) -> tuple[str, str]:
 
 
 def _name(*parts: str) -> str:
-    """A file's name of words, digits and few signs, at most 150 characters long."""
+    """A file name made of words, digits and few other characters, at most 150 characters long."""
     words = (re.sub(r"[^\w.=-]+", "-", part.replace("∞", "inf")).strip("-") for part in parts if part)
     return "-".join(words)[:150]

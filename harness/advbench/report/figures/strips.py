@@ -1,4 +1,4 @@
-"""Images beside each other: attacks, reconstructions, and what becomes of an attacked image."""
+"""Figures of images side by side: attacks, reconstructions, and attacked images after defenses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from advbench.analysis import CellExamples, Views
-from advbench.report.figures.style import FULL, RIGHT, WRONG, new_figure, shortened
+from advbench.report.figures.style import CORRECT, FULL, WRONG, new_figure, shortened
 from advbench.report.page.gallery import amplification
 
 __all__ = ["Named", "attack_examples", "reconstructions", "strip"]
@@ -20,14 +20,14 @@ _Images = npt.NDArray[np.float32]
 
 
 class Named(NamedTuple):
-    """Example images with what they show: an attack, or a defense."""
+    """Example images with the name of their attack or defense."""
 
     name: str
     examples: CellExamples
 
 
 def attack_examples(attacks: Sequence[Named], count: int) -> Figure:
-    """A row a sample; its original, then for each attack the attacked image and the difference."""
+    """Draws one row per sample: the original, then for each attack the attacked image and the difference."""
     first = attacks[0].examples
     count = min(count, len(first.ids))
     columns = 1 + 2 * len(attacks)
@@ -35,40 +35,40 @@ def attack_examples(attacks: Sequence[Named], count: int) -> Figure:
     scales = [_scale(named.examples) for named in attacks]
     for row in range(count):
         _show(axes[row][0], first.clean.images[row])
-        _say(axes[row][0], first.clean, row, first)
-        for place, ((_, examples), scale) in enumerate(zip(attacks, scales, strict=True)):
-            left, right = axes[row][1 + 2 * place], axes[row][2 + 2 * place]
+        _label(axes[row][0], first.clean, row, first)
+        for index, ((_, examples), scale) in enumerate(zip(attacks, scales, strict=True)):
+            left, right = axes[row][1 + 2 * index], axes[row][2 + 2 * index]
             _show(left, examples.adversarial.images[row])
-            _say(left, examples.adversarial, row, examples)
+            _label(left, examples.adversarial, row, examples)
             _show(right, _difference(examples, scale)[row])
     _title(axes[0][0], "original")
-    for place, ((name, _), scale) in enumerate(zip(attacks, scales, strict=True)):
-        _title(axes[0][1 + 2 * place], _folded(name))
-        _title(axes[0][2 + 2 * place], f"difference\n×{scale}")
+    for index, ((name, _), scale) in enumerate(zip(attacks, scales, strict=True)):
+        _title(axes[0][1 + 2 * index], _folded(name))
+        _title(axes[0][2 + 2 * index], f"difference\n×{scale}")
     return figure
 
 
 def reconstructions(defenses: Sequence[Named], count: int) -> Figure:
-    """A row a sample; its original and what each defense makes of it."""
+    """Draws one row per sample: the original, then its image after each defense."""
     first = defenses[0].examples
     count = min(count, len(first.ids))
     figure, axes = _grid(count, 1 + len(defenses), named=bool(first.class_names))
     for row in range(count):
         _show(axes[row][0], first.clean.images[row])
-        _say(axes[row][0], first.clean, row, first)
-        for place, (_, examples) in enumerate(defenses, 1):
-            _show(axes[row][place], examples.defended_clean.images[row])
-            _say(axes[row][place], examples.defended_clean, row, examples)
+        _label(axes[row][0], first.clean, row, first)
+        for index, (_, examples) in enumerate(defenses, 1):
+            _show(axes[row][index], examples.defended_clean.images[row])
+            _label(axes[row][index], examples.defended_clean, row, examples)
     _title(axes[0][0], "original")
-    for place, (name, _) in enumerate(defenses, 1):
-        _title(axes[0][place], _folded(name))
+    for index, (name, _) in enumerate(defenses, 1):
+        _title(axes[0][index], _folded(name))
     return figure
 
 
 def strip(defenses: Sequence[Named], count: int) -> Figure:
-    """A column a sample, from above: original, attacked, the difference, and the attacked image behind each defense.
+    """Draws one column per sample: original, attacked, difference, and the attacked image after each defense.
 
-    All of them have the same attacked images.
+    All defenses must have the same attacked images.
     """
     first = defenses[0].examples
     count = min(count, len(first.ids))
@@ -84,19 +84,19 @@ def strip(defenses: Sequence[Named], count: int) -> Figure:
         for column in range(count):
             _show(row[column], images[column])
             if views is not None:
-                _say(row[column], views, column, first)
+                _label(row[column], views, column, first)
         row[0].set_ylabel(label, rotation=0, ha="right", va="center")
     return figure
 
 
 def _grid(rows: int, columns: int, side: float = 0.0, *, named: bool = False) -> tuple[Figure, Any]:
-    """Axes without scales; the figure is as wide as the page, or narrower where images would be too large.
+    """Axes without ticks. The figure is as wide as the page, or narrower if images would become too large.
 
     Args:
-        rows: How many rows of images.
-        columns: How many columns.
-        side: Width beside them, in inches.
-        named: Whether two lines stand beneath each image.
+        rows: Number of rows of images.
+        columns: Number of columns.
+        side: Width of the margin for labels, in inches.
+        named: Whether there are two lines below each image.
     """
     across = min(0.95, (FULL - side) / columns)
     figure = new_figure(side + across * columns, (across + (0.28 if named else 0.16)) * rows + 0.3)
@@ -110,7 +110,7 @@ def _grid(rows: int, columns: int, side: float = 0.0, *, named: bool = False) ->
 
 
 def _show(axis: Axes, image: _Images) -> None:
-    """An image (channels, height, width), each pixel a square."""
+    """Shows an image, shape (channels, height, width), without interpolation."""
     pixels = np.clip(image, 0, 1)
     if len(pixels) == 3:
         axis.imshow(pixels.transpose(1, 2, 0), interpolation="nearest")
@@ -118,13 +118,16 @@ def _show(axis: Axes, image: _Images) -> None:
         axis.imshow(pixels[0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
 
 
-def _say(axis: Axes, views: Views, at: int, examples: CellExamples) -> None:
-    """What the model takes an image for, and how surely."""
-    said, right = int(views.predictions[at]), int(views.predictions[at]) == int(examples.labels[at])
-    name = shortened(examples.class_name(said), 10)
-    gap = "\n" if examples.class_names else " "  # names leave no room beside them
-    text = f"{'✓' if right else '✗'} {name}{gap}({100 * views.confidences[at]:.0f} %)"
-    axis.set_xlabel(text, color=RIGHT if right else WRONG, fontsize=6.5, labelpad=1.5)
+def _label(axis: Axes, views: Views, position: int, examples: CellExamples) -> None:
+    """Labels an image with the predicted class and its confidence."""
+    predicted, correct = (
+        int(views.predictions[position]),
+        int(views.predictions[position]) == int(examples.labels[position]),
+    )
+    name = shortened(examples.class_name(predicted), 10)
+    gap = "\n" if examples.class_names else " "  # with class names, the line would be too long
+    text = f"{'✓' if correct else '✗'} {name}{gap}({100 * views.confidences[position]:.0f} %)"
+    axis.set_xlabel(text, color=CORRECT if correct else WRONG, fontsize=6.5, labelpad=1.5)
 
 
 def _scale(examples: CellExamples) -> int:
@@ -141,6 +144,6 @@ def _title(axis: Axes, text: str) -> None:
 
 
 def _folded(name: str) -> str:
-    """A spec in two lines, the name above its parameters."""
+    """A spec on two lines, the name above its parameters."""
     head, _, rest = name.partition(":")
     return f"{shortened(head, 14)}\n{shortened(rest, 14)}" if rest else shortened(head, 14)

@@ -1,4 +1,4 @@
-"""What all figures have in common: sizes, letters, colours that the colour-blind tell apart."""
+"""The style of all figures: sizes, fonts, and colours that colour-blind readers can distinguish."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "FULL", "HALF", "LINES", "MARKERS", "RIGHT", "SETTINGS", "WRONG", "new_figure", "shortened"]
+__all__ = ["COLOURS", "CORRECT", "FULL", "HALF", "LINES", "MARKERS", "SETTINGS", "WRONG", "new_figure", "shortened"]
 
 HALF, FULL = 3.35, 6.9
 """Widths of a column and of a page, in inches."""
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A6D00", "#56B4E9", "#000000", "#B0413E")
-"""Those of Okabe and Ito, Color Universal Design, the yellow darker and one red more."""
+"""The colours of Okabe and Ito, Color Universal Design, with a darker yellow and an additional red."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES = ("-", "--", "-.", ":")
 
-RIGHT, WRONG = "#00664A", "#B33A00"
-"""Colours of right and wrong predictions, which a sign tells apart as well."""
+CORRECT, WRONG = "#00664A", "#B33A00"
+"""Colours of correct and wrong predictions, which also have different symbols."""
 
 SETTINGS: dict[str, Any] = {
     "font.family": "DejaVu Sans",
@@ -48,11 +48,11 @@ SETTINGS: dict[str, Any] = {
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of this size in inches, which lays itself out."""
+    """An empty figure of this size in inches, with constrained layout."""
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def shortened(text: str, most: int = 34) -> str:
-    """Text in one line, its end left out where it is long."""
+    """Text on one line, truncated if it is long."""
     text = " ".join(text.split())
     return text if len(text) <= most else text[: most - 1] + "…"

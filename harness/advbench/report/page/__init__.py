@@ -1,4 +1,4 @@
-"""The report: results as one page that needs nothing but a browser."""
+"""The HTML report: results as one self-contained page."""
 
 from __future__ import annotations
 

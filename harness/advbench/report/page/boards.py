@@ -1,4 +1,4 @@
-"""Leaderboards as tables that sort and filter, and that are whole without a script."""
+"""Leaderboards as HTML tables. A script adds sorting and filters; the tables are complete without it."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ Row = Mapping[str, Any]
 
 
 def board_section(board: Board, leaderboard: Mapping[str, Any], results: Mapping[str, Any]) -> str:
-    """One leaderboard with its notes.
+    """Renders one leaderboard with its notes.
 
     Args:
-        board: As it is laid out.
-        leaderboard: The same among the results.
-        results: All of them.
+        board: The laid-out leaderboard.
+        leaderboard: The same leaderboard in the results.
+        results: The results.
     """
     rows = {row["defense"]: row for row in leaderboard["rows"]}
     threats = [column["threat"] for column in leaderboard["columns"]]
     dataset, model = (_shorts(results, leaderboard, kind) for kind in ("dataset", "model"))
     body = "".join(
-        f"<tbody>{''.join(_row(cells, rows[cells[0].stands_for], threats, results) for cells in group)}</tbody>"
+        f"<tbody>{''.join(_row(cells, rows[cells[0].full_spec], threats, results) for cells in group)}</tbody>"
         for group in _groups(board)
     )
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in board.notes)
@@ -53,8 +53,8 @@ def _groups(board: Board) -> Iterator[Sequence[tuple[BoardCell, ...]]]:
 
 def _heads(board: Board, threats: Sequence[str]) -> str:
     heads = []
-    for place, column in enumerate(board.columns):
-        threat = threats[place - 2] if 2 <= place < len(board.columns) - 2 else ""
+    for index, column in enumerate(board.columns):
+        threat = threats[index - 2] if 2 <= index < len(board.columns) - 2 else ""
         scope = f' data-threat="{escape(threat)}"' if threat else ""
         badge = f'<span class="badge {escape(threat)}">{escape(threat)}</span>' if threat else ""
         lines = "".join(f"<small>{escape(text)}</small>" for text in _details(column, threat))
@@ -64,7 +64,7 @@ def _heads(board: Board, threats: Sequence[str]) -> str:
 
 
 def _details(column: Column, threat: str) -> Sequence[str]:
-    """A heading's lines; a threat has a badge instead."""
+    """The lines of a heading, without the threat, which is shown as a badge."""
     return column.details[1:] if threat and column.details[:1] == (threat,) else column.details
 
 
@@ -86,7 +86,7 @@ def _clean(cell: BoardCell) -> str:
 
 
 def _is_stochastic(attacks: Sequence[BoardCell], results: Mapping[str, Any]) -> bool:
-    return any(results["cells"][cell.place].get("stochastic") for cell in attacks if cell.place is not None)
+    return any(results["cells"][cell.index].get("stochastic") for cell in attacks if cell.index is not None)
 
 
 def _defense(cell: BoardCell, row: Row, stochastic: bool) -> str:
@@ -98,18 +98,18 @@ def _defense(cell: BoardCell, row: Row, stochastic: bool) -> str:
 
 
 def _result(cell: BoardCell, threat: str) -> str:
-    """An attack's result: a button that opens its details."""
+    """The result of an attack, as a button that opens its details."""
     text = cell.text.removeprefix(f"{DOUBTFUL} ")
-    doubt = '<b class="doubt" title="a sanity check speaks against this number">!</b>' if text != cell.text else ""
+    doubt = '<b class="doubt" title="a sanity check questions this number">!</b>' if text != cell.text else ""
     kind = "number bad" if cell.failed else "number best" if cell.best else "number"
     content = f'{doubt}<span class="{kind}">{escape(text)}</span>{_bar(cell.score, cell.interval)}'
     title = f' title="{_interval_text(cell.interval)}"' if cell.interval else ""
-    opener = f'<button type="button" class="open" data-cell="{cell.place}"{title}>{content}</button>'
-    return f'<td data-threat="{escape(threat)}" data-sort="{_sort(cell.score)}" id="at-{cell.place}">{opener}</td>'
+    opener = f'<button type="button" class="open" data-cell="{cell.index}"{title}>{content}</button>'
+    return f'<td data-threat="{escape(threat)}" data-sort="{_sort(cell.score)}" id="at-{cell.index}">{opener}</td>'
 
 
 def _worst(worst: BoardCell, interval: BoardCell, row: Row) -> Iterator[str]:
-    """The worst case over all threats and, for a filter to show, under each."""
+    """The worst case over all threats, and hidden ones for each threat, which the filter shows."""
     under = row.get("worst_case_under", {})
     kinds = [("", _text(worst), worst.score, worst.interval, _text(interval))]
     kinds += [(threat, *_under(case)) for threat, case in under.items()] if len(under) > 1 else []
@@ -151,7 +151,7 @@ def _interval_text(interval: tuple[float, float]) -> str:
 
 
 def _bar(score: float | None, interval: tuple[float, float] | None) -> str:
-    """The share as a bar, and its interval on it."""
+    """A bar that shows the number, with its interval."""
     if score is None:
         return ""
     span = ""
@@ -162,5 +162,5 @@ def _bar(score: float | None, interval: tuple[float, float] | None) -> str:
 
 
 def _sort(score: float | None) -> str:
-    """What a column is sorted by; nothing comes last."""
+    """The sort key of a cell; cells without a number come last."""
     return "" if score is None else repr(score)

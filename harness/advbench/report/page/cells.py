@@ -1,4 +1,4 @@
-"""What the page's script knows of single cells: texts, ready to be shown."""
+"""The data of single cells for the page's script, as texts that are ready to be shown."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _OPTIONAL = ("before", "after", "histogram", "samples")
 
 
 def cell_payload(results: Mapping[str, Any]) -> dict[str, Any]:
-    """The cells by their place, with their images.
+    """The cells in the order of the results, with their images.
 
     Returns:
-        ``images`` (data URIs), ``notes``, ``classes`` (their names by dataset), and ``cells``: ``dataset``, ``title``,
-        ``badges``, ``facts`` (pairs of texts), ``warnings``, and as far as they are known ``before``, ``after``,
-        ``histogram`` and ``samples``; where the results are of several seeds, ``seed``, the one that these four are of.
+        ``images`` (data URIs), ``notes``, ``classes`` (class names by dataset), and ``cells``: ``dataset``, ``title``,
+        ``badges``, ``facts`` (pairs of texts), ``warnings``, and if known ``before``, ``after``, ``histogram`` and
+        ``samples``. For results of several seeds, ``seed`` is the seed of the last four.
     """
     details = results.get("details") or {"cells": {}, "images": [], "notes": []}
     return {
@@ -27,7 +27,8 @@ def cell_payload(results: Mapping[str, Any]) -> dict[str, Any]:
         "notes": details["notes"],
         "classes": results["run"].get("class_names", {}),
         "cells": [
-            _cell(cell, details["cells"].get(str(at), {}), results["run"]) for at, cell in enumerate(results["cells"])
+            _cell(cell, details["cells"].get(str(index), {}), results["run"])
+            for index, cell in enumerate(results["cells"])
         ],
     }
 
@@ -46,7 +47,7 @@ def _cell(cell: Mapping[str, Any], details: Mapping[str, Any], run: Mapping[str,
 
 
 def _facts(cell: Mapping[str, Any], details: Mapping[str, Any], seeds: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Label and text of what is known of a cell; with several seeds the numbers are means, or say whose they are."""
+    """Labels and texts of the details of a cell. With several seeds, numbers are means unless they name their seed."""
     yield "dataset", cell["dataset"]
     yield "model", cell["model"]
     yield "attack", cell["attack"]
@@ -56,18 +57,18 @@ def _facts(cell: Mapping[str, Any], details: Mapping[str, Any], seeds: Sequence[
         yield cell["status"], cell["error"]
         return
     if len(seeds) > 1:
-        yield "seeds", f"{', '.join(seeds)}: the numbers are means over them"
+        yield "seeds", f"{', '.join(seeds)}; the numbers are means over them"
     yield "samples", f"{cell['n']:,}"
     yield "clean accuracy", f"{percent(cell['clean_accuracy'])} %"
     low, high = cell["robust_accuracy_ci95"]
     yield "robust accuracy", f"{percent(cell['robust_accuracy'])} % (95 % interval {percent(low)}–{percent(high)})"
     by_seed = cell.get("robust_accuracy_seeds")
     if by_seed:
-        yield "of each seed", ", ".join(f"{percent(value)} %" for value in by_seed["values"])
+        yield "by seed", ", ".join(f"{percent(value)} %" for value in by_seed["values"])
     draws = cell.get("robust_accuracy_draws")
     if draws:
         spread = f"{percent(draws['min'])}–{percent(draws['max'])} %, standard deviation {percent(draws['std'])}"
-        yield f"over {draws['n']} draws{' a seed' * (len(seeds) > 1)}", spread
+        yield f"over {draws['n']} draws{' per seed' * (len(seeds) > 1)}", spread
     if cell["attack_success_rate"] is not None:
         yield "attack success rate", f"{percent(cell['attack_success_rate'])} %"
     if cell["attack_kind"] == "budget":
@@ -78,8 +79,8 @@ def _facts(cell: Mapping[str, Any], details: Mapping[str, Any], seeds: Sequence[
     if cell.get("broken_by"):
         yield "fooled by", ", ".join(f"{name}: {count:.10g}" for name, count in cell["broken_by"].items())
     if details.get("passes"):
-        of = f" (seed {seeds[0]})" if len(seeds) > 1 else ""
-        yield "network passes", f"{details['passes']:,.1f} images asked a sample{of}"
+        seed = f" (seed {seeds[0]})" if len(seeds) > 1 else ""
+        yield "network passes", f"{details['passes']:,.1f} images per sample{seed}"
     yield "time", f"attack {_seconds(cell['craft_seconds'])}, defense and prediction {_seconds(cell['seconds'])}"
 
 

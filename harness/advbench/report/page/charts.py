@@ -1,4 +1,4 @@
-"""Charts as SVG in the page: drawn once, in the colours of its style."""
+"""Charts as SVG in the page, in the colours of its stylesheet."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ COLOURS = 8
 
 
 def chart_figure(chart: Chart) -> str:
-    """A chart with its caption and legend; its points say their numbers when pointed at."""
+    """A chart with caption and legend; points show their numbers as tooltips."""
     scale = _Scale(chart)
     scattered = chart.kind == "scatter"
     drawn = "".join(
-        _points_of(line, scale) if scattered else _line(line, at, scale, chart.steps)
-        for at, line in enumerate(chart.lines)
+        _scatter(line, scale) if scattered else _line(line, number, scale, chart.steps)
+        for number, line in enumerate(chart.lines)
     )
     legend = "" if scattered else _legend(chart.lines)
     note = f'<p class="note">{escape(chart.note)}</p>' if chart.note else ""
@@ -45,7 +45,7 @@ def chart_figure(chart: Chart) -> str:
 
 
 class _Scale:
-    """Where on the drawing a value lies: accuracies from 0 to 1 upwards, what is measured across from its own."""
+    """Converts values to coordinates of the drawing: accuracies from 0 to 1, horizontal values in their range."""
 
     def __init__(self, chart: Chart) -> None:
         values = [point.x for line in chart.lines for point in line.points]
@@ -68,14 +68,14 @@ class _Scale:
 
 
 def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Round numbers that cover a range, at most so many inside."""
+    """Round numbers within a range, at most ``most`` of them."""
     span = high - low
     if span <= 0:
         return [low]
     power = 10.0 ** math.floor(math.log10(span / most))
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10, 20) if span / (power * factor) <= most)
     first = math.ceil(low / step - 1e-9)
-    return [round((first + place) * step, 12) for place in range(math.floor((high - first * step) / step + 1e-9) + 1)]
+    return [round((first + index) * step, 12) for index in range(math.floor((high - first * step) / step + 1e-9) + 1)]
 
 
 def _axes(chart: Chart, scale: _Scale) -> str:
@@ -101,59 +101,58 @@ def _axes(chart: Chart, scale: _Scale) -> str:
     return "".join(parts)
 
 
-def _line(line: Line, at: int, scale: _Scale, steps: bool) -> str:
+def _line(line: Line, number: int, scale: _Scale, steps: bool) -> str:
     points = [(scale.x(point.x), scale.y(point.y)) for point in line.points]
     if steps:
-        # What is left after the last step stays so, to the edge.
+        # After the last step, the value stays the same up to the edge.
         steps_down = "".join(f"H{x:.1f}V{y:.1f}" for x, y in points[1:])
         path = f"M{points[0][0]:.1f} {points[0][1]:.1f}{steps_down}H{WIDTH - RIGHT}"
-        return (
-            f'<path class="line s{at % COLOURS} d{at // COLOURS}" d="{path}"><title>{escape(line.name)}</title></path>'
-        )
+        title = f"<title>{escape(line.name)}</title>"
+        return f'<path class="line s{number % COLOURS} d{number // COLOURS}" d="{path}">{title}</path>'
     path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-    marks = "".join(_mark(point, line.name, at, scale) for point in line.points)
-    return f'{_band(line.points, at, scale)}<path class="line s{at % COLOURS} d{at // COLOURS}" d="{path}"/>{marks}'
+    marks = "".join(_mark(point, line.name, number, scale) for point in line.points)
+    band = _band(line.points, number, scale)
+    return f'{band}<path class="line s{number % COLOURS} d{number // COLOURS}" d="{path}"/>{marks}'
 
 
-def _band(points: Sequence[Point], at: int, scale: _Scale) -> str:
+def _band(points: Sequence[Point], number: int, scale: _Scale) -> str:
     known = [
         (scale.x(p.x), scale.y(p.low), scale.y(p.high)) for p in points if p.low is not None and p.high is not None
     ]
     if len(known) < 2:
         return ""
-    there = "L".join(f"{x:.1f} {high:.1f}" for x, _, high in known)
-    back = "L".join(f"{x:.1f} {low:.1f}" for x, low, _ in reversed(known))
-    return f'<path class="band s{at % COLOURS}" d="M{there}L{back}Z"/>'
+    upper = "L".join(f"{x:.1f} {high:.1f}" for x, _, high in known)
+    lower = "L".join(f"{x:.1f} {low:.1f}" for x, low, _ in reversed(known))
+    return f'<path class="band s{number % COLOURS}" d="M{upper}L{lower}Z"/>'
 
 
-def _mark(point: Point, name: str, at: int, scale: _Scale) -> str:
-    shape = SHAPES[at % len(SHAPES)]
-    place = f"translate({scale.x(point.x):.1f} {scale.y(point.y):.1f})"
-    return (
-        f'<path class="mark s{at % COLOURS}" transform="{place}" d="{shape}"><title>{_told(point, name)}</title></path>'
-    )
+def _mark(point: Point, name: str, number: int, scale: _Scale) -> str:
+    shape = SHAPES[number % len(SHAPES)]
+    position = f"translate({scale.x(point.x):.1f} {scale.y(point.y):.1f})"
+    title = f"<title>{_tooltip(point, name)}</title>"
+    return f'<path class="mark s{number % COLOURS}" transform="{position}" d="{shape}">{title}</path>'
 
 
-def _told(point: Point, name: str) -> str:
+def _tooltip(point: Point, name: str) -> str:
     interval = "" if point.low is None or point.high is None else f" ({percent(point.low)}–{percent(point.high)})"
     return escape(f"{name} at {point.x:g}: {percent(point.y)} %{interval}")
 
 
-def _points_of(line: Line, scale: _Scale) -> str:
-    """Points of a scatter with their names, which make room for each other."""
+def _scatter(line: Line, scale: _Scale) -> str:
+    """The points of a scatter chart, with names placed so that they do not overlap."""
     parts = []
-    taken: list[tuple[float, float, float, float]] = []
+    occupied: list[tuple[float, float, float, float]] = []
     for point in sorted(line.points, key=lambda point: (not point.best, -point.y)):
         x, y = scale.x(point.x), scale.y(point.y)
         interval = "" if point.low is None or point.high is None else f" ({percent(point.low)}–{percent(point.high)})"
-        told = escape(f"{point.name}: clean {percent(point.x)} %, worst case {percent(point.y)} %{interval}")
+        tooltip = escape(f"{point.name}: clean {percent(point.x)} %, worst case {percent(point.y)} %{interval}")
         if point.low is not None and point.high is not None:
             parts.append(f'<path class="whisker" d="M{x:.1f} {scale.y(point.low):.1f}V{scale.y(point.high):.1f}"/>')
         kind = "mark s0" if point.best else "mark hollow"
-        parts.append(
-            f'<path class="{kind}" transform="translate({x:.1f} {y:.1f})" d="{SHAPES[0]}"><title>{told}</title></path>'
-        )
-        spot = _free_spot(x, y, point.name, taken)
+        position = f"translate({x:.1f} {y:.1f})"
+        title = f"<title>{tooltip}</title>"
+        parts.append(f'<path class="{kind}" transform="{position}" d="{SHAPES[0]}">{title}</path>')
+        spot = _free_spot(x, y, point.name, occupied)
         if spot is not None:
             at_x, at_y, anchor = spot
             text = (
@@ -164,22 +163,22 @@ def _points_of(line: Line, scale: _Scale) -> str:
 
 
 def _free_spot(
-    x: float, y: float, name: str, taken: list[tuple[float, float, float, float]]
+    x: float, y: float, name: str, occupied: list[tuple[float, float, float, float]]
 ) -> tuple[float, float, str] | None:
-    """Where a name fits beside its point, or None where there is no room for it; the point tells it all the same."""
-    wide = 6.3 * len(name) + 5
+    """A free position for a name beside its point; None if there is none, so that only the tooltip shows it."""
+    width = 6.3 * len(name) + 5
     for shift, (side, anchor) in itertools.product((4.0, -8.0, 16.0, -20.0, 28.0, -32.0), ((-8, "end"), (8, "start"))):
-        left = x + side - wide if anchor == "end" else x + side
-        box = (left, y + shift - 10, left + wide, y + shift + 2)
+        left = x + side - width if anchor == "end" else x + side
+        box = (left, y + shift - 10, left + width, y + shift + 2)
         inside = box[0] >= LEFT and box[2] <= WIDTH and box[1] >= 0 and box[3] <= HEIGHT - BOTTOM
-        if inside and not any(_overlap(box, other) for other in taken):
-            taken.append(box)
+        if inside and not any(_overlap(box, other) for other in occupied):
+            occupied.append(box)
             return x + side, y + shift, anchor
     return None
 
 
-def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def _overlap(first: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+    return first[0] < other[2] and other[0] < first[2] and first[1] < other[3] and other[1] < first[3]
 
 
 def _legend(lines: Sequence[Line]) -> str:
@@ -187,11 +186,11 @@ def _legend(lines: Sequence[Line]) -> str:
 
 
 def _entries(lines: Sequence[Line]) -> Iterator[str]:
-    for at, line in enumerate(lines):
-        colour = at % COLOURS
+    for number, line in enumerate(lines):
+        colour = number % COLOURS
         yield (
             '<li><svg viewBox="0 0 26 12" aria-hidden="true">'
-            f'<path class="line s{colour} d{at // COLOURS}" d="M1 6H25"/>'
-            f'<path class="mark s{colour}" transform="translate(13 6)" d="{SHAPES[at % len(SHAPES)]}"/></svg>'
+            f'<path class="line s{colour} d{number // COLOURS}" d="M1 6H25"/>'
+            f'<path class="mark s{colour}" transform="translate(13 6)" d="{SHAPES[number % len(SHAPES)]}"/></svg>'
             f"{escape(line.name)}</li>"
         )

@@ -1,4 +1,4 @@
-"""What a page shows of single cells beyond their numbers: confusion, distances, samples."""
+"""Details of single cells for the page: confusion matrices, distances and samples."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from advbench.analysis import CellExamples, Views
 
 __all__ = ["LARGEST", "Gallery", "amplification", "data_uri"]
 
 LARGEST = 128
-"""Images are shown with so many pixels a side at most; larger ones are reduced."""
+"""Largest width and height of images, in pixels; larger images are scaled down."""
 
 _SCALES = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1000)
 
@@ -25,10 +24,10 @@ _Pixels = npt.NDArray[np.float32]
 
 
 class Gallery:
-    """Collects details cell by cell; images that several cells share are kept once.
+    """Collects the details of cells; images that several cells share are stored once.
 
     Attributes:
-        size: How many characters the images take.
+        size: Total length of the images' data URIs, in characters.
     """
 
     def __init__(self) -> None:
@@ -39,31 +38,31 @@ class Gallery:
 
     @property
     def details(self) -> dict[str, Any]:
-        """What is collected, as plain data.
+        """The collected details, as plain data.
 
-        ``cells`` by their place among the results' cells, ``images`` as data URIs, and ``notes``, the reasons why some
-        cells have no samples.
+        ``cells`` by their index in the results, ``images`` as data URIs, and ``notes``, the reasons why some cells have
+        no samples.
         """
         return {"cells": self._cells, "images": list(self._images), "notes": self._notes}
 
-    def add(self, place: int, details: Mapping[str, Any]) -> None:
-        """Adds what a record tells, as :func:`~advbench.analysis.cell_details` gives it."""
-        self._cells[str(place)] = {**self._cells.get(str(place), {}), **details}
+    def add(self, index: int, details: Mapping[str, Any]) -> None:
+        """Adds the details of a record, from :func:`~advbench.analysis.cell_details`."""
+        self._cells[str(index)] = {**self._cells.get(str(index), {}), **details}
 
     def add_note(self, text: str) -> None:
-        """Says why samples of some cells are not shown."""
+        """Adds a note on why samples of some cells are not shown."""
         if text not in self._notes:
             self._notes.append(text)
 
-    def add_samples(self, place: int, examples: CellExamples, room: float = math.inf) -> None:
-        """Adds a cell's samples.
+    def add_samples(self, index: int, examples: CellExamples, limit: float = math.inf) -> None:
+        """Adds the samples of a cell.
 
-        Their differences are amplified by one factor, the largest of a few round ones by which none is cut off.
+        Their differences are amplified by one factor, see :func:`amplification`.
 
         Args:
-            place: The cell's place among the results' cells.
+            index: The cell's index in the results.
             examples: The samples.
-            room: How many characters their images should take; once they take more, the rest is left out.
+            limit: Approximate limit of the size of their images, in characters; further samples are omitted.
         """
         if not len(examples.ids):
             return
@@ -72,7 +71,7 @@ class Gallery:
         scale = amplification(difference)
         rows = []
         for at, sample in enumerate(examples.ids):
-            if at and self.size - before >= room * at / (at + 1):
+            if at and self.size - before >= limit * at / (at + 1):
                 break
             shown = 0.5 + scale * difference[at]
             rows.append(
@@ -86,10 +85,10 @@ class Gallery:
                 }
             )
         reduced = max(examples.clean.images.shape[2:]) > LARGEST
-        self.add(place, {"samples": {"scale": scale, "reduced": reduced, "rows": rows}})
+        self.add(index, {"samples": {"scale": scale, "reduced": reduced, "rows": rows}})
 
     def _view(self, views: Views, at: int) -> list[Any]:
-        """The image's place, what it is taken for, and how surely in per cent."""
+        """The index of the image, its predicted class, and the confidence in per cent."""
         return [self._image(views.images[at]), int(views.predictions[at]), f"{100 * views.confidences[at]:.0f}"]
 
     def _image(self, pixels: _Pixels) -> int:
@@ -101,9 +100,11 @@ class Gallery:
 
 
 def data_uri(pixels: _Pixels) -> str:
-    """An image (channels, height, width) in [0, 1] as a PNG in a data URI, rounded to 8 bits, large ones reduced."""
+    """Encodes an image, shape (channels, height, width), in [0, 1], as an 8-bit PNG in a data URI; scales down."""
+    from PIL import Image  # only needed when there are images
+
     levels = np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
-    if len(levels) not in (1, 3):  # neither grey nor colour: the first channel
+    if len(levels) not in (1, 3):  # neither grey nor RGB: show the first channel
         levels = levels[:1]
     picture = Image.fromarray(levels[0] if len(levels) == 1 else np.ascontiguousarray(levels.transpose(1, 2, 0)))
     if max(picture.size) > LARGEST:
@@ -114,7 +115,7 @@ def data_uri(pixels: _Pixels) -> str:
 
 
 def amplification(difference: _Pixels) -> int:
-    """The largest round factor by which a difference stays within half the range; 1 where none does."""
+    """The largest of some round factors with which a difference stays within ±0.5; at least 1."""
     largest = float(np.abs(difference).max())
     if largest <= 0 or not math.isfinite(largest):
         return 1

@@ -1,4 +1,4 @@
-"""Findings, failures and warnings, with the cells that they concern."""
+"""Findings, failures and warnings, with links to their cells."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from typing import Any
 __all__ = ["messages_section"]
 
 _MOST = 6
-"""So many cells are named with a finding."""
+"""Number of cells that are linked with a finding."""
 
 
 def messages_section(results: Mapping[str, Any]) -> str:
-    """All that speaks against a number, or that it is all quiet."""
+    """The section with all findings, failures and warnings."""
     items = [*_findings(results), *_failures(results), *_warnings(results)]
-    text = f"<ul>{''.join(items)}</ul>" if items else "<p>No sanity check speaks against these numbers.</p>"
-    told = [note for some in results["run"].get("dataset_notes", {}).values() for note in some]
-    told += results.get("details", {}).get("notes", ())
-    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in told)
+    text = f"<ul>{''.join(items)}</ul>" if items else "<p>The sanity checks have no findings.</p>"
+    texts = [note for notes in results["run"].get("dataset_notes", {}).values() for note in notes]
+    texts += results.get("details", {}).get("notes", ())
+    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in texts)
     return f'<section id="messages"><h2>Sanity checks and failures</h2>{text}{notes}</section>'
 
 
 def _findings(results: Mapping[str, Any]) -> list[str]:
     return [
-        f'<li><b class="doubt">! {escape(found["criterion"])}</b> {escape(found["message"])}. '
-        f"<i>{escape(found['advice'])}.</i> {_links(results, found['cells'])}</li>"
-        for found in results.get("findings", ())
+        f'<li><b class="doubt">! {escape(finding["criterion"])}</b> {escape(finding["message"])}. '
+        f"<i>{escape(finding['advice'])}.</i> {_links(results, finding['cells'])}</li>"
+        for finding in results.get("findings", ())
     ]
 
 
 def _failures(results: Mapping[str, Any]) -> list[str]:
-    places: dict[str, list[int]] = {}
-    for at, cell in enumerate(results["cells"]):
+    cells: dict[str, list[int]] = {}
+    for index, cell in enumerate(results["cells"]):
         if cell["status"] == "error":
-            places.setdefault(f"ERR {cell['error']}", []).append(at)
+            cells.setdefault(f"ERR {cell['error']}", []).append(index)
         elif cell["status"] == "skipped" and cell["error"] != "not run":
-            places.setdefault(f"skipped: {cell['error']}", []).append(at)
-    return [f"<li>{_marked(text)} {_links(results, some)}</li>" for text, some in places.items()]
+            cells.setdefault(f"skipped: {cell['error']}", []).append(index)
+    return [f"<li>{_marked(text)} {_links(results, indices)}</li>" for text, indices in cells.items()]
 
 
 def _marked(text: str) -> str:
@@ -45,18 +45,18 @@ def _marked(text: str) -> str:
 
 
 def _warnings(results: Mapping[str, Any]) -> list[str]:
-    """Warnings that are no findings, which say it better."""
-    places: dict[str, list[int]] = {}
-    for at, cell in enumerate(results["cells"]):
+    """Warnings that do not repeat a finding."""
+    cells: dict[str, list[int]] = {}
+    for index, cell in enumerate(results["cells"]):
         for text in cell["warnings"]:
             if not any(text.startswith(f"{name}: ") for name in cell.get("findings", ())):
-                places.setdefault(text, []).append(at)
-    return [f"<li>{escape(text)} {_links(results, some)}</li>" for text, some in places.items()]
+                cells.setdefault(text, []).append(index)
+    return [f"<li>{escape(text)} {_links(results, indices)}</li>" for text, indices in cells.items()]
 
 
-def _links(results: Mapping[str, Any], places: Sequence[int]) -> str:
-    named = [f'<a href="#cell-{at}">{escape(_name(results["cells"][at]))}</a>' for at in places[:_MOST]]
-    more = [f"and {len(places) - _MOST} more"] if len(places) > _MOST else []
+def _links(results: Mapping[str, Any], cells: Sequence[int]) -> str:
+    named = [f'<a href="#cell-{index}">{escape(_name(results["cells"][index]))}</a>' for index in cells[:_MOST]]
+    more = [f"and {len(cells) - _MOST} more"] if len(cells) > _MOST else []
     return f'<span class="where">{", ".join([*named, *more])}</span>'
 
 

@@ -1,4 +1,4 @@
-"""The page as a whole."""
+"""The complete page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from html import escape
 from importlib import resources
 from typing import Any
 
-from advbench.api import Reporter
+from advbench.api.reporter import Reporter
 from advbench.report.board import make_boards
 from advbench.report.curves import eps_charts, scatter_charts, sweep_charts
 from advbench.report.footer import READING, attack_settings, provenance
@@ -27,13 +27,13 @@ __all__ = ["Html"]
 
 @dataclasses.dataclass(frozen=True)
 class Html(Reporter):
-    """One page with leaderboards, charts and the details of every cell; it loads nothing from elsewhere."""
+    """One self-contained page with leaderboards, charts and the details of every cell."""
 
     name = "html"
     suffix = ".html"
 
     def render(self, results: Mapping[str, Any]) -> str:
-        """Renders the page; what ``results`` has under ``details`` is shown of single cells."""
+        """Renders the page; ``results["details"]``, if present, has the details of single cells."""
         results = {**results, "cells": with_sweep_names(results["cells"])}
         script = _static("report.js")
         allowed = "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -82,7 +82,7 @@ def _findings(count: int) -> str:
 
 
 def _controls() -> str:
-    """The filters, which the script fills and shows; without it there is nothing to filter by."""
+    """The filters, which the script fills and shows; they stay hidden without it."""
     fields = (("dataset", "Dataset"), ("model", "Model"), ("threat", "Threat"), ("family", "Defense family"))
     selects = "".join(
         f'<label>{title} <select data-filter="{name}"><option value="">all</option></select></label>'
@@ -115,7 +115,7 @@ def _charts(results: Mapping[str, Any]) -> str:
 
 
 def _about(results: Mapping[str, Any]) -> str:
-    """What made the results."""
+    """The provenance of the results."""
     facts = [(label, f"<code>{escape(text)}</code>") for label, text in provenance(results)]
     attacks = "<br>".join(f"<code>{escape(spec)}</code>" for spec in attack_settings(results))
     run = results["run"]
@@ -127,7 +127,7 @@ def _about(results: Mapping[str, Any]) -> str:
     for name, threat in run["threats"].items():
         facts.append((f"threat {escape(name)}", escape(f"{threat['meaning']}; {threat['caveat']}")))
     rows = "".join(f"<dt>{label}</dt><dd>{text}</dd>" for label, text in facts)
-    return f'<section id="about"><h2>What made this</h2><dl class="facts">{rows}</dl></section>'
+    return f'<section id="about"><h2>Provenance</h2><dl class="facts">{rows}</dl></section>'
 
 
 def _dialog() -> str:
@@ -141,7 +141,7 @@ def _dialog() -> str:
 
 
 def _payload(results: Mapping[str, Any]) -> str:
-    """What the script shows of single cells. It stands in the page as data, which no browser runs."""
+    """The details of single cells, embedded as JSON data for the script."""
     text = json.dumps(cell_payload(results), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")

@@ -1,1 +1,1 @@
-"""Attacks that ask for scores or labels alone."""
+"""Attacks that query scores or labels only, and noise."""

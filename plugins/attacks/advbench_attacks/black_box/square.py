@@ -1,4 +1,4 @@
-"""The square attack."""
+"""Square Attack."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import torch
 
 from advbench.api import Access, Attack, Budget, Norm, SampleRandom, param
 from advbench_attacks.balls import Ball
-from advbench_attacks.black_box.square_search import RandomSquares
+from advbench_attacks.black_box.square_search import SquareSearch
 
 __all__ = ["SquareAttack"]
 
 
 @dataclass(frozen=True)
 class SquareAttack(Attack):
-    """Random search by square changes, without gradients: what raises another class's margin is kept.
+    """Random search over square-shaped changes, guided by the margin; it uses no gradients.
 
-    The squares are large at first and grow smaller. A sample ends at its first point that fools the model; where none
-    does it gets the one of highest margin, max_{j≠y} zⱼ − z_y.
+    Squares shrink as the search goes on. A sample is done at its first adversarial point. If there is none, it gets the
+    point of highest margin, max_{j≠y} zⱼ − z_y.
     """
 
     name: ClassVar[str] = "square"
@@ -31,20 +31,20 @@ class SquareAttack(Attack):
     access: ClassVar[Access] = "scores"
 
     eps: float = param(0.3, min=0, help="largest perturbation in the norm, images being in [0, 1]")
-    norm: str = param("linf", choices=("linf", "l2"), help="the norm of the perturbation")
-    queries: int = param(5000, min=1, help="how many points a sample may try")
+    norm: str = param("linf", choices=("linf", "l2"), help="norm of the perturbation")
+    queries: int = param(5000, min=1, help="maximum number of queries per sample")
 
     def run(
         self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
     ) -> torch.Tensor:
         """Attacks one batch; see :meth:`advbench.api.Attack.run`."""
         ball = Ball(cast(Norm, self.norm), self.eps)
-        return RandomSquares(model, images, labels, ball, queries=self.queries, rng=rng.derive(self.name)).run()
+        return SquareSearch(model, images, labels, ball, queries=self.queries, rng=rng.derive(self.name)).run()
 
     def budget(self) -> Budget:
-        """The ball of radius eps."""
+        """Returns the ball of radius eps."""
         return Budget(cast(Norm, self.norm), self.eps)
 
     def passes(self) -> int:
-        """A forward pass a query, a third of a pass each, for a sample that no query fools."""
+        """Returns a third of a gradient for each query: a forward pass each, for a sample that withstands them all."""
         return self.queries // 3

@@ -1,4 +1,4 @@
-"""The random search of the square attack: the model's answers alone say what is kept."""
+"""The random search of Square Attack."""
 
 from __future__ import annotations
 
@@ -8,36 +8,37 @@ from bisect import bisect_left
 import torch
 
 from advbench.api import SampleRandom, for_rows
-from advbench_attacks.answers import ask
 from advbench_attacks.balls import Ball
-from advbench_attacks.black_box.square_proposals import proposals
-from advbench_attacks.input_gradients import each, lead
-from advbench_attacks.logit_differences import margin
+from advbench_attacks.black_box.square_proposals import make_proposals
+from advbench_attacks.classifier_calls import float32_logits
+from advbench_attacks.losses import margin
+from advbench_attacks.misclassification import is_adversarial
+from advbench_attacks.norms import per_image
 
-__all__ = ["RandomSquares", "pixel_share"]
+__all__ = ["SquareSearch", "pixel_share"]
 
-_FIRST_SHARE = 0.8
-"""The share p of the pixels that the first windows have (AutoAttack)."""
+_INITIAL_SHARE = 0.8
+"""The initial share p of pixels in the window (AutoAttack)."""
 
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
-"""After how many of 10,000 queries the share is halved (Andriushchenko et al. 2020, section 3; AutoAttack)."""
+"""The share is halved after these numbers out of 10,000 queries (Andriushchenko et al. 2020, section 3; AutoAttack)."""
 
-_DRAWN = 100
-"""For how many queries random numbers are drawn at a time: one by one they would take as long as the model."""
+_QUERIES_PER_DRAW = 100
+"""Random numbers are drawn for this many queries at a time: drawn one by one, they would cost as much as the model."""
 
 
-class RandomSquares:
-    """Changes one square after another, and keeps a change where the margin of another class rises.
+class SquareSearch:
+    """Changes one square after another and keeps a change if it raises the margin.
 
-    The algorithm is number 1 of Andriushchenko, Croce, Flammarion and Hein 2020, Square Attack. Samples leave the
-    batch at the first point that fools the model.
+    This is algorithm 1 of Andriushchenko, Croce, Flammarion and Hein 2020, Square Attack. A sample leaves the batch at
+    its first adversarial point.
 
     Args:
-        model: Classifier in eval mode; it is asked for logits, never for a gradient.
+        model: Classifier in eval mode; only its logits are used, never a gradient.
         images: Clean images, float32 in [0, 1], shape (batch, channels, height, width).
         labels: True labels, int64, shape (batch,).
-        ball: Where points may lie.
-        queries: How many points a sample may try.
+        ball: The ball that contains all points.
+        queries: Maximum number of queries per sample.
         rng: The samples' random streams.
     """
 
@@ -57,46 +58,49 @@ class RandomSquares:
         self.queries = queries
         self.rng = rng
         self.points = images.clone()
-        self._proposals = proposals(ball, images.shape[1:])
+        self._proposals = make_proposals(ball, images.shape[1:])
 
     def run(self) -> torch.Tensor:
-        """Searches.
+        """Runs the search.
 
         Returns:
-            Images of the clean images' shape: the point that fools the model, or the one of highest margin; the clean
-            image for a sample that is misclassified already.
+            Images of the clean images' shape: the adversarial point, or the one of highest margin; the clean image for
+            a sample that is misclassified already.
         """
         with torch.no_grad():
-            rows = (ask(self.model, self.images).argmax(dim=1) == self.labels).nonzero().flatten()
+            rows = (float32_logits(self.model, self.images).argmax(dim=1) == self.labels).nonzero().flatten()
             if len(rows):
                 self._search(rows)
         return self.points
 
     def _search(self, rows: torch.Tensor) -> None:
         images, labels = self.images[rows], self.labels[rows]
-        points = tried = self._proposals.start(images, self.rng[rows])
+        points = candidates = self._proposals.start(images, self.rng[rows])
         margins = torch.full(rows.shape, -math.inf, device=points.device)
         for query in range(self.queries):
-            if query % _DRAWN == 0:
-                numbers = self.rng[rows].uniform(_DRAWN, self._proposals.numbers).to(points)
+            if query % _QUERIES_PER_DRAW == 0:
+                uniforms = self.rng[rows].uniform(_QUERIES_PER_DRAW, self._proposals.draws).to(points)
             if query:
                 share = pixel_share(query, self.queries)
-                tried = self._proposals.next(points, images, numbers[:, query % _DRAWN], share)
-            logits = ask(for_rows(self.model, rows), tried)
-            found = margin(logits, labels)
-            done = lead(logits, labels)
-            better = done | (found > margins)
-            points, margins = torch.where(each(better), tried, points), torch.where(better, found, margins)
-            if done.any():
-                self.points[rows[done]] = points[done]
-                going = ~done
-                rows, images, labels, points = rows[going], images[going], labels[going], points[going]
-                margins, numbers = margins[going], numbers[going]
+                candidates = self._proposals.next(points, images, uniforms[:, query % _QUERIES_PER_DRAW], share)
+            logits = float32_logits(for_rows(self.model, rows), candidates)
+            candidate_margins = margin(logits, labels)
+            is_adv = is_adversarial(logits, labels)
+            improved = is_adv | (candidate_margins > margins)
+            points, margins = (
+                torch.where(per_image(improved), candidates, points),
+                torch.where(improved, candidate_margins, margins),
+            )
+            if is_adv.any():
+                self.points[rows[is_adv]] = points[is_adv]
+                active = ~is_adv
+                rows, images, labels, points = rows[active], images[active], labels[active], points[active]
+                margins, uniforms = margins[active], uniforms[active]
                 if not len(rows):
                     return
         self.points[rows] = points
 
 
 def pixel_share(query: int, queries: int) -> float:
-    """The share of the pixels that the window of a query has, the queries being counted from 1."""
-    return _FIRST_SHARE * 0.5 ** bisect_left(_HALVINGS, query * 10_000 // queries)
+    """Returns the window's share of the pixels at a query; queries count from 1."""
+    return _INITIAL_SHARE * 0.5 ** bisect_left(_HALVINGS, query * 10_000 // queries)

@@ -1,1 +1,1 @@
-"""Attacks of Foolbox."""
+"""Attacks that Foolbox implements."""

@@ -1,4 +1,4 @@
-"""Any attack of Foolbox's catalogue, by the name of its class."""
+"""The attack ``foolbox``: any attack of Foolbox by its class name."""
 
 from __future__ import annotations
 
@@ -28,14 +28,13 @@ _EPS = Parameter(
 
 @dataclasses.dataclass(frozen=True, init=False)
 class FoolboxAttack(Attack):
-    """Any attack of Foolbox by its class name, with that class's own arguments as further parameters.
+    """Any attack of Foolbox by its class name; the class's own arguments are further parameters.
 
-    An attack that works within a budget needs ``eps``. One that searches the smallest perturbation takes it as
-    the largest that counts; without it, it is a minimal attack.
+    An attack with a fixed budget requires ``eps``. For one that searches for the smallest perturbation, ``eps`` is the
+    largest perturbation that counts; without it, it is a minimal attack.
 
-    Foolbox draws from the global generators, for the whole batch at once. To give every sample its own stream, an
-    attack that draws is run sample by sample, which takes longer. On a CUDA device the numbers drawn are not
-    those of the CPU.
+    Foolbox draws from global random generators, for the whole batch at once. To give every sample its own stream, an
+    attack that draws runs sample by sample, which takes longer. CUDA devices draw other numbers than the CPU.
 
     Attributes:
         attack: Class name in ``foolbox.attacks``, aliases resolved.
@@ -49,7 +48,7 @@ class FoolboxAttack(Attack):
         "Rauber, Zimmermann, Bethge and Brendel 2020, Foolbox Native: Fast adversarial attacks to benchmark the "
         "robustness of machine learning models in PyTorch, TensorFlow, and JAX"
     )
-    # SciPy blurs for GaussianBlurAttack.
+    # GaussianBlurAttack uses SciPy.
     depends_on: ClassVar[tuple[str, ...]] = (*foolbox_engine.DEPENDS_ON, "scipy")
 
     attack: str
@@ -57,16 +56,16 @@ class FoolboxAttack(Attack):
     arguments: tuple[tuple[str, Value], ...] = dataclasses.field(init=False)
 
     def __init__(self, attack: str, eps: float | None = None, **arguments: Value) -> None:
-        """Checks and completes the parameters.
+        """Validates the parameters and adds the defaults.
 
         Args:
-            attack: Class name in ``foolbox.attacks``, or one of the aliases there.
+            attack: Class name in ``foolbox.attacks``, or one of its aliases.
             eps: Largest perturbation, in the attack's norm, images being in [0, 1].
-            **arguments: The attack's own arguments; ``norm`` for the attacks that leave the distance open.
+            **arguments: The attack's own arguments; ``norm`` for attacks with a choice of distance.
 
         Raises:
-            ParameterError: There is no such attack, it cannot run here, or a parameter is unknown, missing or
-                not allowed.
+            ParameterError: There is no such attack, it cannot run here, or a parameter is unknown, missing or not
+                allowed.
         """
         chosen = foolbox_catalogue.find(attack)
         known = {parameter.name: parameter for parameter in foolbox_catalogue.parameters(chosen)}
@@ -87,12 +86,12 @@ class FoolboxAttack(Attack):
 
     @property
     def access(self) -> Access:  # type: ignore[override]
-        """Labels alone for decision-based attacks, gradients for those that follow them, nothing for single draws."""
+        """What the attack needs: labels if it is decision-based, nothing for noise, else gradients."""
         return foolbox_catalogue.access(self._class())
 
     @classmethod
     def parameters(cls, given: Mapping[str, str] | None = None) -> tuple[Parameter, ...]:
-        """The parameters of the attack that ``given`` names; without one, those that all share.
+        """Returns the parameters of the attack that ``given`` names; without one, those that all share.
 
         Raises:
             ParameterError: ``given`` names no attack, or one that is unknown or cannot run here.
@@ -104,7 +103,7 @@ class FoolboxAttack(Attack):
         return (_ATTACK, *foolbox_catalogue.parameters(foolbox_catalogue.find(given["attack"])))
 
     def values(self) -> dict[str, Value]:
-        """All parameters with their values, defaults included."""
+        """Returns all parameters with their values, defaults included."""
         own = dict(self.arguments)
         shared: dict[str, Value] = {"attack": self.attack}
         if self._norm() is not None:
@@ -112,12 +111,12 @@ class FoolboxAttack(Attack):
         return {**shared, **own}
 
     def budget(self) -> Budget | None:
-        """The ball of radius eps in the attack's norm, or None where no eps is given."""
+        """Returns the ball of radius eps in the attack's norm, or None without eps."""
         norm = self._norm()
         return None if self.eps is None or norm is None else Budget(norm, self.eps)
 
-    def minimises(self) -> Norm | None:
-        """The attack's norm; None where its perturbations have none."""
+    def minimized_norm(self) -> Norm | None:
+        """Returns the attack's norm, or None if its perturbations have none."""
         return self._norm()
 
     def run(
@@ -127,34 +126,34 @@ class FoolboxAttack(Attack):
         seeds = rng.seeds()
         rows = list(range(len(images)))
         if not foolbox_catalogue.needs_budget(self._class()):
-            # These attacks search for what is already there, and some fail on it.
-            right = foolbox_engine.predict(model, images) == labels
-            rows = torch.nonzero(right).flatten().tolist()
+            # These attacks search for a misclassified image, and some fail if the clean one is misclassified.
+            correct = foolbox_engine.predict(model, images) == labels
+            rows = torch.nonzero(correct).flatten().tolist()
         crafted = images.clone()
         if rows:
             attack = foolbox_catalogue.build(self._class(), dict(self.arguments))
 
             def craft(positions: list[int]) -> torch.Tensor:
                 chosen = [rows[position] for position in positions]
-                among = for_rows(model, torch.tensor(chosen, device=images.device))
-                return self._craft(attack, among, images[chosen], labels[chosen])
+                row_model = for_rows(model, torch.tensor(chosen, device=images.device))
+                return self._craft(attack, row_model, images[chosen], labels[chosen])
 
-            together = not foolbox_catalogue.alone(self._class(), dict(self.arguments))
-            crafted[rows] = run_per_sample(craft, [seeds[row] for row in rows], images.device, together=together)
+            allow_batch = not foolbox_catalogue.depends_on_batch(self._class(), dict(self.arguments))
+            crafted[rows] = run_per_sample(craft, [seeds[row] for row in rows], images.device, allow_batch=allow_batch)
         return crafted
 
     def _craft(self, attack: Any, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """The attack's images for some of the samples; all of them rightly classified unless it has a budget."""
+        """Attacks some of the samples; unless the budget is fixed, all must be classified correctly."""
         if self.eps is not None and foolbox_catalogue.needs_budget(self._class()):
-            return foolbox_engine.maximise(attack, model, images, labels, self.eps)
-        points = None
-        opening = foolbox_catalogue.start(self._class())
-        if opening is not None:
-            points = foolbox_engine.search(opening, model, images, labels)
-            if torch.equal(points, images):
+            return foolbox_engine.run_fixed_budget(attack, model, images, labels, self.eps)
+        starting_points = None
+        init_attack = foolbox_catalogue.init_attack(self._class())
+        if init_attack is not None:
+            starting_points = foolbox_engine.find_adversarials(init_attack, model, images, labels)
+            if torch.equal(starting_points, images):
                 return images
-        return foolbox_engine.search(
-            attack, model, images, labels, eps=self.eps, norm=self._norm(), starting_points=points
+        return foolbox_engine.find_adversarials(
+            attack, model, images, labels, eps=self.eps, norm=self._norm(), starting_points=starting_points
         )
 
     def _class(self) -> type[AnyFoolboxAttack]:

@@ -1,4 +1,4 @@
-"""What Foolbox's catalogue offers here: its attacks by name, and their arguments as parameters."""
+"""Foolbox's attacks by name, with their arguments as parameters."""
 
 from __future__ import annotations
 
@@ -20,58 +20,58 @@ if TYPE_CHECKING:
 
 __all__ = [
     "access",
-    "alone",
     "build",
     "check",
+    "depends_on_batch",
     "find",
+    "incompatibility",
+    "init_attack",
     "names",
     "needs_budget",
     "norm",
     "parameters",
-    "refusal",
-    "start",
 ]
 
 NORMS: tuple[Norm, ...] = ("linf", "l2", "l1", "l0")
 
-_NOT_OFFERED = {"channel_axis"}  # images are NCHW
-_LOWEST = {"candidates": 2}
+_EXCLUDED_ARGUMENTS = {"channel_axis"}  # images are NCHW
+_MINIMUM = {"candidates": 2}
 
 
 @functools.cache
 def names() -> tuple[str, ...]:
-    """The class names of Foolbox's concrete attacks, sorted, the refused ones included."""
+    """Returns the class names of Foolbox's concrete attacks, sorted, including those that cannot run here."""
     return tuple(sorted({attack.__name__ for attack in _classes().values()}))
 
 
 def find(name: str) -> type[AnyFoolboxAttack]:
-    """The attack class of a name or alias of ``foolbox.attacks``.
+    """Returns the attack class for a name or alias in ``foolbox.attacks``.
 
     Raises:
         ParameterError: There is none, or it cannot run here.
     """
     known = _classes()
     if name not in known:
-        spelled = {one.lower(): one for one in known}
-        near = difflib.get_close_matches(name.lower(), list(spelled), n=1, cutoff=0.5)
-        hint = f"did you mean {spelled[near[0]]!r}?" if near else f"it has {', '.join(names())}"
+        lowercase_names = {known_name.lower(): known_name for known_name in known}
+        matches = difflib.get_close_matches(name.lower(), list(lowercase_names), n=1, cutoff=0.5)
+        hint = f"did you mean {lowercase_names[matches[0]]!r}?" if matches else f"it has {', '.join(names())}"
         raise ParameterError(f"attack={name}: foolbox.attacks has no such attack; {hint}")
-    reason = refusal(known[name])
+    reason = incompatibility(known[name])
     if reason is not None:
         raise ParameterError(f"attack={name}: {reason}")
     return known[name]
 
 
 @functools.cache
-def refusal(attack: type[AnyFoolboxAttack]) -> str | None:
-    """Why an attack cannot run here, or None where it can."""
+def incompatibility(attack: type[AnyFoolboxAttack]) -> str | None:
+    """Returns the reason why an attack cannot run here, or None."""
     foolbox = foolbox_engine.load()
-    taken = typing.get_type_hints(attack.run)  # type: ignore[attr-defined]
-    if taken["criterion"] is foolbox.TargetedMisclassification:
+    run_hints = typing.get_type_hints(attack.run)  # type: ignore[attr-defined]
+    if run_hints["criterion"] is foolbox.TargetedMisclassification:
         return "it works only towards a chosen class, and attacks are untargeted here"
     if hasattr(attack, "feed"):
         return "it must be fed other images than those it attacks"
-    if "starting_points" in taken and "init_attack" not in _arguments(attack):
+    if "starting_points" in run_hints and "init_attack" not in _arguments(attack):
         return "it refines the adversarial images of another attack and finds none itself"
     missing: ImportError | None = getattr(sys.modules[attack.__module__], "NUMBA_IMPORT_ERROR", None)
     if missing is not None:
@@ -80,12 +80,12 @@ def refusal(attack: type[AnyFoolboxAttack]) -> str | None:
 
 
 def access(attack: type[AnyFoolboxAttack]) -> Access:
-    """What an attack asks of the model: of those that only see whether an image fools it, labels alone."""
+    """Returns what an attack needs of the model; decision-based attacks need labels only."""
     attacks = foolbox_engine.load().attacks
-    # What these do to an image does not depend on the model.
+    # The images of these attacks do not depend on the model.
     if issubclass(attack, (attacks.additive_noise.BaseAdditiveNoiseAttack, attacks.L2ContrastReductionAttack)):
         return "nothing"
-    deciding = (
+    decision_based = (
         attacks.additive_noise.BaseRepeatedAdditiveNoiseAttack,
         attacks.BinarySearchContrastReductionAttack,
         attacks.BoundaryAttack,
@@ -98,58 +98,58 @@ def access(attack: type[AnyFoolboxAttack]) -> Access:
         attacks.SaltAndPepperNoiseAttack,
         attacks.SpatialAttack,
     )
-    return "labels" if issubclass(attack, deciding) else "gradients"
+    return "labels" if issubclass(attack, decision_based) else "gradients"
 
 
 def needs_budget(attack: type[AnyFoolboxAttack]) -> bool:
-    """Whether the attack works within a budget only."""
+    """Returns whether the attack requires a fixed budget."""
     return issubclass(attack, foolbox_engine.load().attacks.base.FixedEpsilonAttack)
 
 
 def parameters(attack: type[AnyFoolboxAttack]) -> tuple[Parameter, ...]:
-    """The attack's parameters: ours, then its own arguments as far as text can express them."""
+    """Returns the attack's parameters: those of advbench, then its own arguments that a spec can express."""
     return (*_budget_parameters(attack), *_own_parameters(attack))
 
 
-def norm(attack: type[AnyFoolboxAttack], given: Mapping[str, Value]) -> Norm | None:
-    """The norm of the attack with these parameters; None where its perturbations have none."""
+def norm(attack: type[AnyFoolboxAttack], values: Mapping[str, Value]) -> Norm | None:
+    """Returns the norm of the attack with these parameters, or None if its perturbations have none."""
     base = foolbox_engine.load().attacks.base
     if not issubclass(attack, base.AttackWithDistance):
         return None
-    for key in ("constraint", "norm"):  # of HopSkipJumpAttack, and of those that leave the distance open
-        if key in given:
-            return typing.cast(Norm, given[key])
-    # Some classes have their distance as an attribute, some as a property that does not look at the instance.
-    bare: Any = attack.__new__(attack)
-    named: dict[float, Norm] = {0: "l0", 1: "l1", 2: "l2", float("inf"): "linf"}
-    return named[bare.distance.p]
+    for key in ("constraint", "norm"):  # of HopSkipJumpAttack, and of attacks with a choice of distance
+        if key in values:
+            return typing.cast(Norm, values[key])
+    # Some classes define the distance as an attribute, others as a property that does not use the instance.
+    instance: Any = attack.__new__(attack)
+    norms: dict[float, Norm] = {0: "l0", 1: "l1", 2: "l2", float("inf"): "linf"}
+    return norms[instance.distance.p]
 
 
-def build(attack: type[AnyFoolboxAttack], given: Mapping[str, Value]) -> Any:
-    """The attack itself."""
+def build(attack: type[AnyFoolboxAttack], values: Mapping[str, Value]) -> Any:
+    """Creates the Foolbox attack."""
     own = {parameter.name for parameter in _own_parameters(attack)}
-    with foolbox_engine.quiet():
-        return attack(**{key: value for key, value in given.items() if key in own})
+    with foolbox_engine.suppress_warnings():
+        return attack(**{key: value for key, value in values.items() if key in own})
 
 
-def check(attack: type[AnyFoolboxAttack], given: Mapping[str, Value]) -> None:
-    """Checks that the attack takes these arguments.
+def check(attack: type[AnyFoolboxAttack], values: Mapping[str, Value]) -> None:
+    """Checks that the attack accepts these arguments.
 
     Raises:
-        ParameterError: It refuses one.
+        ParameterError: It rejects one.
     """
     if issubclass(attack, foolbox_engine.load().attacks.brendel_bethge.BrendelBethgeAttack):
-        return  # refuses nothing, and takes most of a minute to compile when built
+        return  # rejects nothing, and its constructor compiles for most of a minute
     try:
-        build(attack, given)
+        build(attack, values)
     except (ValueError, AssertionError) as error:
         raise ParameterError(f"attack={attack.__name__}: {error}") from error
 
 
-def start(attack: type[AnyFoolboxAttack]) -> AnyFoolboxAttack | None:
-    """The attack that finds the points that this one starts from; None where it starts from the image.
+def init_attack(attack: type[AnyFoolboxAttack]) -> AnyFoolboxAttack | None:
+    """Returns the attack that finds this one's starting points; None if it starts at the clean image.
 
-    Foolbox would run the same one by itself, but raise an error where it fails for a single sample.
+    Foolbox would run the same attack itself, but raise an error if it fails on a single sample.
     """
     attacks = foolbox_engine.load().attacks
     if issubclass(attack, (attacks.BoundaryAttack, attacks.HopSkipJumpAttack)):
@@ -161,20 +161,20 @@ def start(attack: type[AnyFoolboxAttack]) -> AnyFoolboxAttack | None:
     return None
 
 
-def alone(attack: type[AnyFoolboxAttack], given: Mapping[str, Value]) -> bool:
-    """Whether a sample's result depends on the others of its batch even where nothing is drawn."""
+def depends_on_batch(attack: type[AnyFoolboxAttack], values: Mapping[str, Value]) -> bool:
+    """Returns whether a sample's result depends on the rest of its batch even without random draws."""
     return (
-        # The loss whose progress decides about the abort is summed over the batch.
-        given.get("abort_early") is True
-        # Once one sample leaves the ball, the projection moves those inside it too.
+        # Early abort depends on the progress of the loss summed over the batch.
+        values.get("abort_early") is True
+        # If one sample leaves the ball, the projection also moves samples inside it.
         or issubclass(attack, foolbox_engine.load().attacks.SparseL1DescentAttack)
-        or start(attack) is not None
+        or init_attack(attack) is not None
     )
 
 
 @functools.cache
 def _classes() -> dict[str, type[AnyFoolboxAttack]]:
-    """Foolbox's concrete attacks by every name that it exports them under."""
+    """Returns Foolbox's concrete attacks by all their exported names."""
     attacks = foolbox_engine.load().attacks
     return {
         name: value
@@ -184,7 +184,7 @@ def _classes() -> dict[str, type[AnyFoolboxAttack]]:
 
 
 def _arguments(attack: type[AnyFoolboxAttack]) -> dict[str, inspect.Parameter]:
-    """The named arguments of the attack's constructor."""
+    """Returns the named arguments of the attack's constructor."""
     if attack.__init__ is object.__init__:
         return {}
     signature = inspect.signature(attack)
@@ -198,38 +198,38 @@ def _budget_parameters(attack: type[AnyFoolboxAttack]) -> tuple[Parameter, ...]:
     if needs_budget(attack):
         help_text = "largest perturbation, in the attack's norm, images being in [0, 1]"
         return (Parameter("eps", "float", None, required=True, min=0, help=help_text),)
-    help_text = "largest perturbation that counts, in the attack's norm; none: the smallest found, whatever its size"
+    help_text = "largest perturbation that counts, in the attack's norm; none: any size"
     eps = Parameter("eps", "float", None, optional=True, min=0, help=help_text)
     if not issubclass(attack, base.FlexibleDistanceMinimizationAttack):
         return (eps,)
-    return (eps, Parameter("norm", "str", "l2", choices=NORMS, help="the norm of eps"))
+    return (eps, Parameter("norm", "str", "l2", choices=NORMS, help="norm of eps"))
 
 
 def _own_parameters(attack: type[AnyFoolboxAttack]) -> tuple[Parameter, ...]:
     hints = typing.get_type_hints(attack.__init__)
     documentation = inspect.getdoc(attack) or ""
-    offered = (
-        _parameter(name, argument, hints.get(name), _described(name, documentation))
+    candidates = (
+        _parameter(name, argument, hints.get(name), _documented_help(name, documentation))
         for name, argument in _arguments(attack).items()
-        if name not in _NOT_OFFERED
+        if name not in _EXCLUDED_ARGUMENTS
     )
-    return tuple(parameter for parameter in offered if parameter is not None)
+    return tuple(parameter for parameter in candidates if parameter is not None)
 
 
-def _described(name: str, documentation: str) -> str:
-    """What the class's docstring says about an argument."""
+def _documented_help(name: str, documentation: str) -> str:
+    """Returns what the class's docstring says about an argument."""
     entry = re.search(rf"^ *{name} *: *(.+(?:\n {{8}}.+)*)", documentation, re.MULTILINE)
     return " ".join(entry[1].split()).rstrip(".") if entry else "an argument that Foolbox does not document"
 
 
-def _parameter(name: str, argument: inspect.Parameter, annotation: Any, described: str) -> Parameter | None:
-    """The argument as a parameter; None where its type is none that text can express."""
+def _parameter(name: str, argument: inspect.Parameter, annotation: Any, description: str) -> Parameter | None:
+    """Converts an argument to a parameter; None if a spec cannot express its type."""
     members = set(typing.get_args(annotation)) if _is_union(annotation) else {annotation}
     optional = type(None) in members
     members.discard(type(None))
     required = argument.default is inspect.Parameter.empty
     default = None if required else argument.default
-    common: dict[str, Any] = {"optional": optional, "required": required, "help": described}
+    common: dict[str, Any] = {"optional": optional, "required": required, "help": description}
     if members and all(typing.get_origin(member) is Literal for member in members):
         choices = tuple(choice for member in members for choice in typing.get_args(member))
         if all(isinstance(choice, str) for choice in choices):
@@ -238,8 +238,8 @@ def _parameter(name: str, argument: inspect.Parameter, annotation: Any, describe
         return None
     (kind,) = members
     if kind is int:
-        # A count: of steps, repeats, directions or candidates.
-        return Parameter(name, "int", default, min=_LOWEST.get(name, 1), **common)
+        # All integers are counts: steps, repeats, directions or candidates.
+        return Parameter(name, "int", default, min=_MINIMUM.get(name, 1), **common)
     if kind is float:
         return Parameter(name, "float", default if default is None else float(default), **common)
     if kind in (bool, str):

@@ -1,6 +1,6 @@
-"""Foolbox as the engine: what its attacks need before a run, and what they leave to be put right after it.
+"""Runs Foolbox's attacks: adapts the model, and checks the results.
 
-Foolbox is imported only when an attack runs, since that takes most of a second.
+Foolbox is imported when an attack first runs, since the import takes most of a second.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from advbench_attacks.answers import ask
+from advbench_attacks.classifier_calls import float32_logits
 
 if TYPE_CHECKING:
     from foolbox.attacks.base import Attack as AnyFoolboxAttack
@@ -20,57 +20,57 @@ if TYPE_CHECKING:
 
     from advbench.api import Norm
 
-__all__ = ["DEPENDS_ON", "load", "maximise", "minimise", "predict", "quiet", "search"]
+__all__ = ["DEPENDS_ON", "find_adversarials", "load", "predict", "run_fixed_budget", "run_minimal", "suppress_warnings"]
 
 DEPENDS_ON = ("foolbox", "eagerpy")
-"""The distributions whose versions shape what Foolbox's attacks return."""
+"""Distributions whose versions affect the results of Foolbox's attacks."""
 
 
 def load() -> Any:
-    """Imports Foolbox, without the warnings that its own imports cause, and returns it."""
-    with quiet():
+    """Imports Foolbox without the warnings of its own imports, and returns it."""
+    with suppress_warnings():
         import foolbox
     return foolbox
 
 
-def maximise(
+def run_fixed_budget(
     attack: FixedEpsilonAttack, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, eps: float
 ) -> torch.Tensor:
-    """Runs a budget attack.
+    """Runs an attack with a fixed budget.
 
     Args:
-        attack: An attack of Foolbox that works within a budget.
+        attack: A Foolbox attack with a fixed budget.
         model: Classifier in eval mode.
         images: Clean images, float32 in [0, 1], shape (batch, channels, height, width).
         labels: True labels, int64, shape (batch,).
         eps: The budget, in the attack's norm.
 
     Returns:
-        What ``attack(…, epsilons=eps)`` returns as clipped, to the bit, without the forward pass that Foolbox
-        spends on telling the successes. A sample without a finite result has its clean image.
+        The clipped images of ``attack(…, epsilons=eps)``, equal to the bit, without the forward pass in which Foolbox
+        computes successes. The clean image where the result is not finite.
     """
-    with quiet(), torch.enable_grad():
-        found = attack.run(_wrapped(model, images), images, _misclassified(labels), epsilon=eps)
-        found = attack.distance.clip_perturbation(images, found, eps)
-    return _usable(found, images)
+    with suppress_warnings(), torch.enable_grad():
+        adversarials = attack.run(_foolbox_model(model, images), images, _criterion(labels), epsilon=eps)
+        adversarials = attack.distance.clip_perturbation(images, adversarials, eps)
+    return _finite_or_clean(adversarials, images)
 
 
-def minimise(
+def run_minimal(
     attack: AnyFoolboxAttack, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor
 ) -> torch.Tensor:
-    """Runs a minimal attack; a sample that the model misclassifies already keeps its clean image.
+    """Runs a minimal attack; a sample that is misclassified already keeps its clean image.
 
-    Foolbox's attacks alone would not see to that: some move such a sample by a rounding error, some far.
+    Foolbox's attacks do not ensure that: some move such a sample by a rounding error, some by much more.
 
     Returns:
-        As :func:`search`.
+        As :func:`find_adversarials`.
     """
-    right = predict(model, images) == labels
-    found = search(attack, model, images, labels)
-    return _choose(right, found, images)
+    correct = predict(model, images) == labels
+    adversarials = find_adversarials(attack, model, images, labels)
+    return _where(correct, adversarials, images)
 
 
-def search(
+def find_adversarials(
     attack: AnyFoolboxAttack,
     model: torch.nn.Module,
     images: torch.Tensor,
@@ -80,88 +80,88 @@ def search(
     norm: Norm | None = None,
     starting_points: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Lets an attack search an adversarial image for every sample.
+    """Runs an attack that searches for an adversarial image of every sample.
 
     Args:
-        attack: An attack of Foolbox that takes no budget.
+        attack: A Foolbox attack without a fixed budget.
         model: Classifier in eval mode.
         images: Clean images, float32 in [0, 1], shape (batch, channels, height, width).
         labels: True labels, int64, shape (batch,).
-        eps: The largest perturbation that counts, or None for any. Longer ones are shortened to it, as
-            Foolbox does, where the norm lets one do so.
+        eps: The largest perturbation that counts, or None for any. As in Foolbox, longer ones are shortened to it where
+            the norm allows that.
         norm: The norm of eps.
-        starting_points: Misclassified images to start from, for the attacks that take them.
+        starting_points: Misclassified images to start from, for attacks that need them.
 
     Returns:
-        Images that the model misclassifies, and the clean image where the attack found none.
+        Misclassified images; the clean image where the attack found none.
     """
-    started = {} if starting_points is None else {"starting_points": starting_points}
-    with quiet(), torch.enable_grad():
-        found = attack.run(_wrapped(model, images), images, _misclassified(labels), **started)  # type: ignore[attr-defined]
+    run_arguments = {} if starting_points is None else {"starting_points": starting_points}
+    with suppress_warnings(), torch.enable_grad():
+        adversarials = attack.run(_foolbox_model(model, images), images, _criterion(labels), **run_arguments)  # type: ignore[attr-defined]
         if eps is not None and norm is not None:
-            found = _shortened(found, images, eps, norm)
-    if isinstance(attack, _attacks_that_return_black()):
-        found = _choose(found.flatten(1).any(dim=1), found, images)
-    found = _usable(found, images)
-    return _choose(predict(model, found) != labels, found, images)
+            adversarials = _clip_perturbations(adversarials, images, eps, norm)
+    if isinstance(attack, _attacks_returning_black_images()):
+        adversarials = _where(adversarials.flatten(1).any(dim=1), adversarials, images)
+    adversarials = _finite_or_clean(adversarials, images)
+    return _where(predict(model, adversarials) != labels, adversarials, images)
 
 
 def predict(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """The classes that the model gives the images, int64, shape (batch,)."""
+    """Returns the predicted classes, int64, shape (batch,)."""
     with torch.no_grad():
-        return ask(model, images).argmax(dim=-1)
+        return float32_logits(model, images).argmax(dim=-1)
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Drops the warnings that come from Foolbox's own lines; what it has to say is not for the user."""
+def suppress_warnings() -> Iterator[None]:
+    """Suppresses warnings from Foolbox's own code, which are not addressed to users of advbench."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"(foolbox|eagerpy)\b")
-        warnings.filterwarnings("ignore", message=r"torch\.meshgrid")  # SpatialAttack calls it the old way
+        warnings.filterwarnings("ignore", message=r"torch\.meshgrid")  # SpatialAttack uses a deprecated call
         yield
 
 
 class _Float32(torch.nn.Module):
-    """A model whose logits are float32; Foolbox computes its losses in the dtype that the model returns."""
+    """A model with float32 logits; Foolbox computes its losses in the dtype that the model returns."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()
-        self._models = (model,)  # in a tuple it is no child, whose mode eval() would set
+        self._models = (model,)  # in a tuple, it is not a submodule, so eval() does not change its mode
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return ask(self._models[0], images)
+        return float32_logits(self._models[0], images)
 
 
-def _wrapped(model: torch.nn.Module, images: torch.Tensor) -> Any:
+def _foolbox_model(model: torch.nn.Module, images: torch.Tensor) -> Any:
     return load().PyTorchModel(_Float32(model).eval(), bounds=(0, 1), device=images.device)
 
 
-def _misclassified(labels: torch.Tensor) -> Any:
+def _criterion(labels: torch.Tensor) -> Any:
     return load().Misclassification(labels)
 
 
-def _attacks_that_return_black() -> tuple[type, ...]:
-    # Where these find nothing they return the image that their search for the best began with: all zeros,
-    # which the model may well misclassify.
+def _attacks_returning_black_images() -> tuple[type, ...]:
+    # If these find no adversarial image, they return their initial best image: all zeros, which the model may well
+    # misclassify.
     attacks = load().attacks
     return (attacks.L2CarliniWagnerAttack, attacks.EADAttack)
 
 
-def _shortened(found: torch.Tensor, images: torch.Tensor, eps: float, norm: Norm) -> torch.Tensor:
+def _clip_perturbations(adversarials: torch.Tensor, images: torch.Tensor, eps: float, norm: Norm) -> torch.Tensor:
     distance = getattr(load().distances, norm)
     if norm == "l0":
-        # No rule says which pixels to give up, so that a perturbation of too many is none.
-        return _choose(distance(images, found) <= eps, found, images)
-    shortened: torch.Tensor = distance.clip_perturbation(images, found, eps)
-    return shortened
+        # There is no rule for which pixels to restore, so a perturbation of too many pixels is dropped.
+        return _where(distance(images, adversarials) <= eps, adversarials, images)
+    clipped: torch.Tensor = distance.clip_perturbation(images, adversarials, eps)
+    return clipped
 
 
-def _usable(found: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    """Detached images of the clean images' type, in [0, 1]; the clean image for what is not finite."""
-    found = found.detach().to(images.dtype)
-    finite = torch.isfinite(found).flatten(1).all(dim=1)
-    return _choose(finite, found.clamp(0, 1), images)
+def _finite_or_clean(adversarials: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    """Returns detached images of the clean images' dtype, clipped to [0, 1]; the clean image where not finite."""
+    adversarials = adversarials.detach().to(images.dtype)
+    finite = torch.isfinite(adversarials).flatten(1).all(dim=1)
+    return _where(finite, adversarials.clamp(0, 1), images)
 
 
-def _choose(which: torch.Tensor, found: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    return torch.where(which.reshape(-1, *[1] * (images.ndim - 1)), found, images)
+def _where(mask: torch.Tensor, adversarials: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    return torch.where(mask.reshape(-1, *[1] * (images.ndim - 1)), adversarials, images)

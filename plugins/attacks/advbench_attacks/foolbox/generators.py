@@ -1,4 +1,4 @@
-"""Per-sample streams for libraries that draw from the global generators of torch, NumPy and Python."""
+"""Random streams per sample for libraries that draw from the global generators of torch, NumPy and Python."""
 
 from __future__ import annotations
 
@@ -13,45 +13,45 @@ import torch
 
 __all__ = ["run_per_sample"]
 
-# The global generators are one for all threads.
+# All threads share the global generators.
 _LOCK = threading.Lock()
 
 
 def run_per_sample(
-    craft: Callable[[list[int]], torch.Tensor], seeds: Sequence[int], device: torch.device, *, together: bool
+    craft: Callable[[list[int]], torch.Tensor], seeds: Sequence[int], device: torch.device, *, allow_batch: bool
 ) -> torch.Tensor:
-    """Runs ``craft`` so that every sample's random numbers come from its own seed, whatever the batch.
+    """Runs ``craft`` so that each sample's random numbers come from its own seed, independent of the batch.
 
-    The first sample runs alone. If it drew nothing, the rest run at once, and the result holds if they
-    drew nothing either. Otherwise each sample runs alone with the generators seeded for it.
-    The generators' states are afterwards what they were.
+    The first sample runs alone. If it draws nothing, the remaining samples run as one batch; that result is used if
+    they draw nothing either. Otherwise each sample runs alone, with generators seeded for it. The states of the
+    generators are restored afterwards.
 
     Args:
-        craft: Called with the positions of some samples; returns a tensor whose first dimension runs over them.
-        seeds: A seed a sample, of 32 bits; at least one.
-        device: Where the work is done; a CUDA device's own generator is seeded too.
-        together: Whether samples that draw nothing may share a batch at all.
+        craft: Called with the indices of some samples; returns a tensor whose first dimension runs over them.
+        seeds: One 32-bit seed per sample; at least one.
+        device: The device of the computation; a CUDA device's own generator is seeded too.
+        allow_batch: Whether samples that draw nothing may run as one batch.
 
     Returns:
         The results of all samples, in order.
     """
     with _LOCK, _preserved(device):
-        first, drew = _seeded(craft, [0], seeds[0], device)
-        others = list(range(1, len(seeds)))
-        if not others:
+        first, has_drawn = _run_seeded(craft, [0], seeds[0], device)
+        remaining = list(range(1, len(seeds)))
+        if not remaining:
             return first
-        if together and not drew:
-            rest, drew = _seeded(craft, others, seeds[1], device)
-            if not drew:
+        if allow_batch and not has_drawn:
+            rest, has_drawn = _run_seeded(craft, remaining, seeds[1], device)
+            if not has_drawn:
                 return torch.cat([first, rest])
-        alone = [_seeded(craft, [position], seeds[position], device)[0] for position in others]
-        return torch.cat([first, *alone])
+        single_results = [_run_seeded(craft, [position], seeds[position], device)[0] for position in remaining]
+        return torch.cat([first, *single_results])
 
 
-def _seeded(
+def _run_seeded(
     craft: Callable[[list[int]], torch.Tensor], positions: list[int], seed: int, device: torch.device
 ) -> tuple[torch.Tensor, bool]:
-    """The samples' result, and whether anything was drawn from a global generator."""
+    """Returns the samples' result, and whether a global generator was used."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         with torch.cuda.device(device):
@@ -64,7 +64,7 @@ def _seeded(
 
 
 def _fingerprint(device: torch.device) -> tuple[Any, ...]:
-    """The state of every global generator, to be compared."""
+    """Returns the state of every global generator, for comparison."""
     _, keys, *rest = np.random.get_state()
     cuda = torch.cuda.get_rng_state(device).numpy().tobytes() if device.type == "cuda" else b""
     return torch.get_rng_state().numpy().tobytes(), cuda, np.asarray(keys).tobytes(), rest, random.getstate()
@@ -72,7 +72,7 @@ def _fingerprint(device: torch.device) -> tuple[Any, ...]:
 
 @contextlib.contextmanager
 def _preserved(device: torch.device) -> Iterator[None]:
-    """Puts the global generators' states back at the end."""
+    """Restores the global generators' states on exit."""
     numpy_state, python_state = np.random.get_state(), random.getstate()
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):

@@ -1,1 +1,1 @@
-"""Attacks that follow the gradient within a budget, and their searches for the least budget."""
+"""Gradient attacks with a fixed budget, and their searches for the smallest budget."""

@@ -1,4 +1,4 @@
-"""Projected ascent whose step size follows how the loss rises: the engine of APGD."""
+"""The engine of Auto-PGD: projected gradient ascent with an adaptive step size."""
 
 from __future__ import annotations
 
@@ -9,43 +9,46 @@ from typing import TypeAlias
 import torch
 
 from advbench.api import SampleRandom, for_rows
-from advbench_attacks.answers import ask
 from advbench_attacks.balls import Ball
-from advbench_attacks.input_gradients import each, input_gradient, lead
+from advbench_attacks.classifier_calls import float32_logits
+from advbench_attacks.input_gradients import input_gradient
+from advbench_attacks.misclassification import is_adversarial
+from advbench_attacks.norms import per_image
 
-__all__ = ["Ascent", "Objective", "checkpoints"]
+__all__ = ["AutoPgdSearch", "Objective", "checkpoints"]
 
 Objective: TypeAlias = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-"""Logits, shape (batch, classes), labels and target classes to what is to rise, shape (batch,)."""
+"""Takes logits, shape (batch, classes), labels and target classes; returns what to maximize, shape (batch,)."""
 
 _MOMENTUM = 0.75
-"""The share α of the new step in a move, the rest being the last move's (section 3)."""
+"""The share α of the new step in a move; the rest is the previous move's (section 3)."""
 
-_RISES = 0.75
-"""The share ρ of the steps since the last checkpoint in which the loss must have risen (section 3)."""
+_MIN_RISING_SHARE = 0.75
+"""The minimum share ρ of steps since the last checkpoint in which the loss must rise (section 3)."""
 
 
-class Ascent:
-    """Runs APGD on some samples at a time and keeps each sample's best point.
+class AutoPgdSearch:
+    """Runs APGD on a subset of samples at a time and keeps each sample's best point.
 
-    The algorithm is number 1 of Croce and Hein 2020, Reliable evaluation of adversarial robustness with an ensemble
-    of diverse parameter-free attacks. A step is 2 · eps long; at each of a few checkpoints it is halved, and the
-    sample goes on from its best point, where the loss rose too seldom since the last one, or where neither the
-    step nor the highest loss has changed since.
+    This is algorithm 1 of Croce and Hein 2020, Reliable evaluation of adversarial robustness with an ensemble of
+    diverse parameter-free attacks. The step size starts at 2 · eps. At a checkpoint it is halved, and the sample
+    continues from its best point, if the loss rose in too few steps since the last checkpoint, or if neither the step
+    size nor the highest loss has changed since.
 
-    The best point of a sample is the one of highest loss of those that fool the model, or of all where none does.
+    A sample's best point is the one of highest loss among its adversarial points, or among all points if none is
+    adversarial.
 
     Args:
         model: Classifier in eval mode.
         images: Clean images, float32 in [0, 1], shape (batch, channels, height, width).
         labels: True labels, int64, shape (batch,).
-        ball: Where points may lie.
-        steps: Gradient steps a run.
-        early_stop: Whether a run of a sample ends at the first point that fools the model.
+        ball: The ball that contains all points.
+        steps: Gradient steps per run.
+        early_stop: Whether a sample ends a run at its first adversarial point.
 
     Attributes:
-        points: Per sample the best point of its runs, or the clean image where it had none.
-        logits: What the model says of the clean images, shape (batch, classes).
+        points: Each sample's best point so far; the clean image before its first run.
+        logits: Logits of the clean images, shape (batch, classes).
     """
 
     def __init__(
@@ -66,147 +69,149 @@ class Ascent:
         self.early_stop = early_stop
         self.points = images.clone()
         with torch.no_grad():
-            self.logits = ask(model, images)
+            self.logits = float32_logits(model, images)
         self._solved: torch.Tensor = self.logits.argmax(dim=1) != labels
         self._losses = torch.full(labels.shape, -math.inf, device=images.device)
 
     def unsolved(self) -> torch.Tensor:
-        """The samples that neither were misclassified from the start nor have a point that fools the model."""
+        """Returns the indices of samples that are classified correctly and have no adversarial point yet."""
         return (~self._solved).nonzero().flatten()
 
     def run(self, rows: torch.Tensor, objective: Objective, targets: torch.Tensor, rng: SampleRandom) -> None:
-        """One run on these samples, from random points.
+        """Runs the attack once on these samples, from random start points.
 
         Args:
-            rows: Which samples, each at most once.
-            objective: What is to rise.
-            targets: Their target classes, int64, shape (samples,); any where the objective has no target.
+            rows: Indices of the samples, without duplicates.
+            objective: What to maximize.
+            targets: Their target classes, int64, shape (samples,); ignored by untargeted objectives.
             rng: The random streams of all samples.
         """
         if not len(rows):
             return
         run = _Run(self, rows, objective, targets, rng)
-        looks, last = checkpoints(self.steps), 0
+        check_steps, last_check = checkpoints(self.steps), 0
         for step in range(1, self.steps + 1):
             run.step(step)
-            if self.early_stop and run.hit.any():
-                self._note(run, run.hit)
-                run.keep(~run.hit)
+            if self.early_stop and run.is_adv.any():
+                self._keep_best(run, run.is_adv)
+                run.select(~run.is_adv)
                 if not len(run.rows):
                     return
-            if step in looks:
-                run.check(step - last)
-                last = step
-        self._note(run, torch.ones_like(run.hit))
+            if step in check_steps:
+                run.check(step - last_check)
+                last_check = step
+        self._keep_best(run, torch.ones_like(run.is_adv))
 
-    def _note(self, run: _Run, ended: torch.Tensor) -> None:
-        """Keeps the best points of those samples of a run that have ended it."""
-        better = ended & (run.hit | (run.best_losses > self._losses[run.rows]))
-        rows = run.rows[better]
-        self.points[rows] = torch.where(each(run.hit), run.hit_points, run.best_points)[better]
-        self._losses[rows] = run.best_losses[better]
-        self._solved[rows] = run.hit[better]
+    def _keep_best(self, run: _Run, finished: torch.Tensor) -> None:
+        """Keeps the best points of those samples that have finished the run."""
+        improved = finished & (run.is_adv | (run.best_losses > self._losses[run.rows]))
+        rows = run.rows[improved]
+        self.points[rows] = torch.where(per_image(run.is_adv), run.adv_points, run.best_points)[improved]
+        self._losses[rows] = run.best_losses[improved]
+        self._solved[rows] = run.is_adv[improved]
 
 
 class _Run:
-    """The samples that still take steps in a run; every tensor has one row a sample.
+    """The samples that still take steps in a run; every tensor has one row per sample.
 
     Attributes:
-        rows: Which samples they are.
-        hit: Whether one of their points fooled the model.
-        hit_points: The one of highest loss of those that did.
+        rows: Indices of the samples.
+        is_adv: Whether a sample has an adversarial point.
+        adv_points: The adversarial point of highest loss.
         best_points: The point of highest loss.
         best_losses: Its loss.
     """
 
     def __init__(
-        self, ascent: Ascent, rows: torch.Tensor, objective: Objective, targets: torch.Tensor, rng: SampleRandom
+        self, search: AutoPgdSearch, rows: torch.Tensor, objective: Objective, targets: torch.Tensor, rng: SampleRandom
     ) -> None:
-        self._ascent = ascent
+        self._search = search
         self._objective = objective
         self.rows = rows
-        self._images = ascent.images[rows]
-        self._labels = ascent.labels[rows]
+        self._images = search.images[rows]
+        self._labels = search.labels[rows]
         self._targets = targets
-        self._points = ascent.ball.start(self._images, rng[rows])
-        self._before = self._points
-        self._sizes = torch.full(rows.shape, 2 * ascent.ball.eps, device=self._images.device)
-        self._halved = torch.zeros_like(rows, dtype=torch.bool)
+        self._points = search.ball.random_start(self._images, rng[rows])
+        self._previous = self._points
+        self._step_sizes = torch.full(rows.shape, 2 * search.ball.eps, device=self._images.device)
+        self._was_halved = torch.zeros_like(rows, dtype=torch.bool)
         self._rises = torch.zeros_like(rows)
-        self._losses = torch.full_like(self._sizes, -math.inf)
+        self._losses = torch.full_like(self._step_sizes, -math.inf)
         self._gradients = torch.zeros_like(self._images)
-        self.hit = torch.zeros_like(self._halved)
-        self.hit_points, self._hit_losses = self._points, self._losses
+        self.is_adv = torch.zeros_like(self._was_halved)
+        self.adv_points, self._adv_losses = self._points, self._losses
         self.best_points, self.best_losses, self._best_gradients = self._points, self._losses, self._gradients
-        self._look(final=False)
-        self._best_before = self.best_losses
+        self._evaluate(final=False)
+        self._best_at_last_check = self.best_losses
 
     def step(self, count: int) -> None:
-        """Takes step number ``count`` of the run and looks where it led."""
-        ball = self._ascent.ball
-        ahead = ball.project(self._points + each(self._sizes) * ball.steepest(self._gradients), self._images)
+        """Takes step number ``count`` of the run, counted from 1, and evaluates the new points."""
+        ball = self._search.ball
+        candidates = ball.project(
+            self._points + per_image(self._step_sizes) * ball.steepest_direction(self._gradients), self._images
+        )
         if count > 1:
-            move = _MOMENTUM * (ahead - self._points) + (1 - _MOMENTUM) * (self._points - self._before)
-            ahead = ball.project(self._points + move, self._images)
-        self._before, self._points = self._points, ahead
+            move = _MOMENTUM * (candidates - self._points) + (1 - _MOMENTUM) * (self._points - self._previous)
+            candidates = ball.project(self._points + move, self._images)
+        self._previous, self._points = self._points, candidates
         losses = self._losses
-        self._look(final=count == self._ascent.steps)
+        self._evaluate(final=count == self._search.steps)
         self._rises = self._rises + (self._losses > losses)
 
     def check(self, steps: int) -> None:
-        """Halves the step size of the samples that make little progress, and takes them back to their best point.
+        """Halves the step size of samples that make little progress, and moves them back to their best point.
 
         Args:
-            steps: Steps since the last checkpoint.
+            steps: Number of steps since the last checkpoint.
         """
-        resting = ~self._halved & (self.best_losses <= self._best_before)
-        self._halved = (self._rises < _RISES * steps) | resting
-        self._sizes = torch.where(self._halved, self._sizes / 2, self._sizes)
-        back = each(self._halved)
-        self._points = torch.where(back, self.best_points, self._points)
-        self._gradients = torch.where(back, self._best_gradients, self._gradients)
-        self._losses = torch.where(self._halved, self.best_losses, self._losses)
-        self._best_before = self.best_losses
+        stalled = ~self._was_halved & (self.best_losses <= self._best_at_last_check)
+        self._was_halved = (self._rises < _MIN_RISING_SHARE * steps) | stalled
+        self._step_sizes = torch.where(self._was_halved, self._step_sizes / 2, self._step_sizes)
+        restart = per_image(self._was_halved)
+        self._points = torch.where(restart, self.best_points, self._points)
+        self._gradients = torch.where(restart, self._best_gradients, self._gradients)
+        self._losses = torch.where(self._was_halved, self.best_losses, self._losses)
+        self._best_at_last_check = self.best_losses
         self._rises = torch.zeros_like(self._rises)
 
-    def keep(self, which: torch.Tensor) -> None:
-        """Goes on with these samples only."""
+    def select(self, mask: torch.Tensor) -> None:
+        """Continues with these samples only."""
         for name, value in list(vars(self).items()):
             if isinstance(value, torch.Tensor):
-                setattr(self, name, value[which])
+                setattr(self, name, value[mask])
 
-    def _look(self, *, final: bool) -> None:
-        """Asks the model about the points, and keeps the best; at the final ones no gradient is needed."""
-        model = for_rows(self._ascent.model, self.rows)
+    def _evaluate(self, *, final: bool) -> None:
+        """Evaluates the model at the current points and keeps the best; the final step needs no gradient."""
+        model = for_rows(self._search.model, self.rows)
         if final:
             with torch.no_grad():
-                logits = ask(model, self._points)
+                logits = float32_logits(model, self._points)
         else:
             self._gradients, logits = input_gradient(model, self._points, self._labels, self._loss)
         self._losses = self._loss(logits, self._labels)
-        higher = self._losses > self.best_losses  # what is no number never is
+        higher = self._losses > self.best_losses  # NaN is never higher
         self.best_losses = torch.where(higher, self._losses, self.best_losses)
-        self.best_points = torch.where(each(higher), self._points, self.best_points)
-        self._best_gradients = torch.where(each(higher), self._gradients, self._best_gradients)
-        hit = lead(logits, self._labels)
-        higher = hit & (self._losses > self._hit_losses)
-        self._hit_losses = torch.where(higher, self._losses, self._hit_losses)
-        self.hit_points = torch.where(each(higher), self._points, self.hit_points)
-        self.hit = self.hit | hit
+        self.best_points = torch.where(per_image(higher), self._points, self.best_points)
+        self._best_gradients = torch.where(per_image(higher), self._gradients, self._best_gradients)
+        is_adv = is_adversarial(logits, self._labels)
+        higher = is_adv & (self._losses > self._adv_losses)
+        self._adv_losses = torch.where(higher, self._losses, self._adv_losses)
+        self.adv_points = torch.where(per_image(higher), self._points, self.adv_points)
+        self.is_adv = self.is_adv | is_adv
 
     def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return self._objective(logits, labels, self._targets)
 
 
 def checkpoints(steps: int) -> list[int]:
-    """After which of so many steps the progress is looked at: ⌈p · steps⌉ for p = .22, .41, .57, .70 and so on.
+    """Returns the steps after which progress is checked: ⌈p · steps⌉ for p = .22, .41, .57, .70 and so on.
 
-    Each p is above the last by .03 less than that was above the one before, and by .06 at least (section 3).
+    The gaps between successive p shrink by .03 each, down to .06 (section 3).
     """
-    found: list[int] = []
+    after: list[int] = []
     percent, gap = 22, 22
     while percent < 100:
-        found.append(-(-percent * steps // 100))
+        after.append(-(-percent * steps // 100))
         gap = max(gap - 3, 6)
         percent += gap
-    return [step for step in dict.fromkeys(found) if step < steps]
+    return [step for step in dict.fromkeys(after) if step < steps]

@@ -1,4 +1,4 @@
-"""AutoAttack: several attacks one after another, each on the samples that those before it did not fool."""
+"""AutoAttack: several attacks in sequence, each on the samples that are not broken yet."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ from advbench.api import (
     for_rows,
     param,
 )
-from advbench_attacks.answers import ask
 from advbench_attacks.balls import Ball
 from advbench_attacks.black_box.square import SquareAttack
+from advbench_attacks.classifier_calls import float32_logits
 from advbench_attacks.gradient.apgd import AutoPgd, TargetedAutoPgd
-from advbench_attacks.input_gradients import each
-from advbench_attacks.logit_differences import margin
-from advbench_attacks.minimal.fab_search import AdaptiveBoundary
+from advbench_attacks.losses import margin
+from advbench_attacks.minimal.fab_search import FabSearch
+from advbench_attacks.norms import per_image
 
 __all__ = ["AutoAttack", "Part"]
 
 Part: TypeAlias = Callable[[torch.nn.Module, torch.Tensor, torch.Tensor, SampleRandom], torch.Tensor]
-"""A model, images, labels and random streams to adversarial images, as :meth:`advbench.api.Attack.run`."""
+"""Takes a model, images, labels and random streams; returns images, as :meth:`advbench.api.Attack.run`."""
 
-_UNHEEDED: Mapping[str, tuple[str, ...]] = {"standard": (), "rand": ("targets", "queries")}
-"""The parameters that have no meaning in a version."""
+_INAPPLICABLE: Mapping[str, tuple[str, ...]] = {"standard": (), "rand": ("targets", "queries")}
+"""Parameters that a version does not use."""
 
 
 @dataclass(frozen=True)
 class AutoAttack(Attack):
-    """Four attacks of different kinds, each on the samples that no one before it fooled.
+    """Four different attacks in sequence, each on the samples that the previous ones did not break.
 
-    ``version=standard`` is apgd with the cross-entropy, apgd-t, fab-t within eps and square; ``version=rand``, for
-    classifiers behind a random defense, is apgd with the cross-entropy and apgd with the difference of logits ratio.
-    Each part draws from random streams of its own, so that it does here what it does alone. The ratio needs 3
-    classes; below, its numerator, the margin, rises in its place.
+    ``version=standard`` runs apgd with the cross-entropy, apgd-t, fab-t within eps, and square. ``version=rand``, for
+    classifiers behind a stochastic defense, runs apgd with the cross-entropy and apgd with the difference of logits
+    ratio. Each part uses its own random streams, so its results equal those of the attack alone. With fewer than 3
+    classes, the ratio is not defined; its numerator, the margin, is maximized instead.
 
-    A sample has the image of the part that fooled it, or the one of highest margin where none did. Parts of apgd take
-    all their steps to the highest loss; with early_stop they end at the first point that fools the model. That is
-    faster where the model falls easily, with images that lie on its boundary.
+    A sample gets the image of the part that broke it, or the one of highest margin if none did. The apgd parts take all
+    steps, for the highest loss. With ``early_stop`` they stop at the first adversarial point, which is faster on weak
+    models but gives images close to the decision boundary.
     """
 
     name: ClassVar[str] = "autoattack"
@@ -58,47 +58,51 @@ class AutoAttack(Attack):
         "attacks, section 5"
     )
 
-    version: str = param("standard", choices=("standard", "rand"), help="rand: for classifiers that draw at random")
+    version: str = param(
+        "standard", choices=("standard", "rand"), help="standard, or rand for classifiers with random draws"
+    )
     eps: float = param(0.3, min=0, help="largest perturbation in the norm, images being in [0, 1]")
-    norm: str = param("linf", choices=("linf", "l2"), help="the norm of the perturbation")
-    steps: int = param(100, min=1, help="number of steps of apgd, and of apgd-t and fab-t a class")
-    targets: int = param(9, min=1, help="towards how many of the likeliest other classes apgd-t and fab-t go")
-    queries: int = param(5000, min=1, help="how many points of a sample square may try")
-    early_stop: bool = param(False, help="end apgd and apgd-t at a sample's first point that fools the model")
+    norm: str = param("linf", choices=("linf", "l2"), help="norm of the perturbation")
+    steps: int = param(100, min=1, help="number of steps of apgd, and of apgd-t and fab-t per target class")
+    targets: int = param(
+        9, min=1, help="number of target classes of apgd-t and fab-t, those with the largest logits first"
+    )
+    queries: int = param(5000, min=1, help="maximum number of queries of square per sample")
+    early_stop: bool = param(False, help="stop apgd and apgd-t at a sample's first adversarial point")
 
     def __post_init__(self) -> None:
-        """Checks every parameter, and that none is set to what the version would not heed.
+        """Validates the parameters, and that none is set that the version does not use.
 
         Raises:
             ParameterError: A value is not allowed, or not in this version.
         """
         super().__post_init__()
         for parameter in super().parameters():
-            if parameter.name in _UNHEEDED[self.version] and getattr(self, parameter.name) != parameter.default:
-                raise _unheeded(parameter.name, self.version)
+            if parameter.name in _INAPPLICABLE[self.version] and getattr(self, parameter.name) != parameter.default:
+                raise _inapplicable(parameter.name, self.version)
 
     @classmethod
     def parameters(cls, given: Mapping[str, str] | None = None) -> tuple[Parameter, ...]:
-        """The parameters of the version that ``given`` names; without one, those of the standard version."""
-        unheeded = _UNHEEDED.get((given or {}).get("version", "standard"), ())
-        return tuple(parameter for parameter in super().parameters(given) if parameter.name not in unheeded)
+        """Returns the parameters of the version that ``given`` names; of the standard version by default."""
+        inapplicable = _INAPPLICABLE.get((given or {}).get("version", "standard"), ())
+        return tuple(parameter for parameter in super().parameters(given) if parameter.name not in inapplicable)
 
     @classmethod
     def parse(cls, given: Mapping[str, str]) -> dict[str, Value]:
-        """Reads parameters as a spec writes them.
+        """Parses parameters from a spec.
 
         Raises:
-            ParameterError: A parameter is unknown, malformed, out of range or of the other version.
+            ParameterError: A parameter is unknown, malformed, out of range or not used by the version.
         """
         version = given.get("version", "standard")
         for key in given:
-            if key in _UNHEEDED.get(version, ()):
-                raise _unheeded(key, version)
+            if key in _INAPPLICABLE.get(version, ()):
+                raise _inapplicable(key, version)
         return super().parse(given)
 
     def values(self) -> dict[str, Value]:
-        """The parameters of the version with their values, defaults included."""
-        return {key: value for key, value in super().values().items() if key not in _UNHEEDED[self.version]}
+        """Returns the version's parameters with their values, defaults included."""
+        return {key: value for key, value in super().values().items() if key not in _INAPPLICABLE[self.version]}
 
     def run(
         self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
@@ -109,7 +113,7 @@ class AutoAttack(Attack):
     def run_with_notes(
         self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Attacks one batch and tells which part fooled each sample.
+        """Attacks one batch and reports which part broke each sample.
 
         Args:
             model: Classifier in eval mode.
@@ -118,40 +122,40 @@ class AutoAttack(Attack):
             rng: The samples' random streams.
 
         Returns:
-            What :meth:`run` returns, and ``{"component": …}``: per sample the place in :meth:`parts` of the part that
-            fooled the model, int8, shape (batch,); -1 where none did, or the clean image is misclassified.
+            What :meth:`run` returns, and ``{"component": …}``: for each sample the index in :meth:`parts` of the part
+            that broke it, int8, shape (batch,); -1 if none did or the clean image is misclassified.
         """
         crafted = images.clone()
         component = torch.full(labels.shape, -1, dtype=torch.int8, device=images.device)
         with torch.no_grad():
-            logits = ask(model, images)
+            logits = float32_logits(model, images)
         margins = margin(logits, labels)
         rows = (logits.argmax(dim=1) == labels).nonzero().flatten()
-        for place, part in enumerate(self.parts(logits.shape[1]).values()):
+        for index, part in enumerate(self.parts(logits.shape[1]).values()):
             if not len(rows):
                 break
             remaining = for_rows(model, rows)
-            found = part(remaining, images[rows], labels[rows], rng[rows])
+            candidates = part(remaining, images[rows], labels[rows], rng[rows])
             with torch.no_grad():
-                logits = ask(remaining, found)
-            broken = logits.argmax(dim=1) != labels[rows]
-            component[rows[broken]] = place
-            reached = margin(logits, labels[rows])
-            better = broken | (reached > margins[rows])
-            crafted[rows[better]], margins[rows[better]] = found[better], reached[better]
-            rows = rows[~broken]
+                logits = float32_logits(remaining, candidates)
+            is_adv = logits.argmax(dim=1) != labels[rows]
+            component[rows[is_adv]] = index
+            candidate_margins = margin(logits, labels[rows])
+            improved = is_adv | (candidate_margins > margins[rows])
+            crafted[rows[improved]], margins[rows[improved]] = candidates[improved], candidate_margins[improved]
+            rows = rows[~is_adv]
         return crafted, {"component": component}
 
     def component_names(self) -> tuple[str, ...]:
-        """Those of the parts."""
+        """Returns the names of the parts."""
         return tuple(self.parts())
 
     def component_access(self) -> tuple[Access, ...]:
-        """Those of the parts: square asks for scores alone."""
+        """Returns what each part needs of the model: scores for square, gradients for the others."""
         return tuple(SquareAttack.access if name == SquareAttack.name else self.access for name in self.parts())
 
     def parts(self, classes: int | None = None) -> dict[str, Part]:
-        """The attacks of this version by name, in the order in which they run, for a model of so many classes."""
+        """Returns the attacks of this version by name, in the order they run, for a model with so many classes."""
         ce = AutoPgd(self.eps, self.norm, "ce", self.steps, early_stop=self.early_stop)
         if self.version == "rand":
             loss = "margin" if classes is not None and classes < 3 else "dlr"
@@ -162,11 +166,11 @@ class AutoAttack(Attack):
         return {"apgd-ce": ce.run, "apgd-t": targeted.run, "fab-t": self._fab, "square": square.run}
 
     def budget(self) -> Budget:
-        """The ball of radius eps."""
+        """Returns the ball of radius eps."""
         return Budget(cast(Norm, self.norm), self.eps)
 
     def passes(self) -> int:
-        """Those of all parts, which only a sample that none of them fools needs."""
+        """Returns the sum over all parts, as a sample needs that withstands them all."""
         if self.version == "rand":
             return 2 * self.steps
         return self.steps + self.steps * self.targets * 7 // 3 + self.queries // 3
@@ -174,15 +178,13 @@ class AutoAttack(Attack):
     def _fab(
         self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
     ) -> torch.Tensor:
-        """The nearest points of fab-t, where they are within eps."""
+        """Returns the nearest points of fab-t where they are within eps, and the clean images elsewhere."""
         del rng
         ball = Ball(cast(Norm, self.norm), self.eps)
-        search = AdaptiveBoundary(
-            model, images, labels, steps=self.steps, targets=self.targets, norm=ball.norm, eps=self.eps
-        )
-        near = search.run()
-        return torch.where(each(search.nearest.distances <= self.eps), ball.project(near, images), images)
+        search = FabSearch(model, images, labels, steps=self.steps, targets=self.targets, norm=ball.norm, eps=self.eps)
+        points = search.run()
+        return torch.where(per_image(search.nearest.distances <= self.eps), ball.project(points, images), images)
 
 
-def _unheeded(key: str, version: str) -> ParameterError:
+def _inapplicable(key: str, version: str) -> ParameterError:
     return ParameterError(f"{key} has no meaning with version={version}; leave it out")

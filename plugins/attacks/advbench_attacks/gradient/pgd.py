@@ -12,10 +12,10 @@ from advbench.api import Norm, ParameterError, SampleRandom, param
 from advbench_attacks.balls import Ball
 from advbench_attacks.foolbox import engine as foolbox_engine
 from advbench_attacks.gradient.eps_search import EpsSearch
-from advbench_attacks.gradient.pgd_minimal import FIRST, BallSearch, search_passes
-from advbench_attacks.gradient.pgd_restarts import restarted
-from advbench_attacks.gradient.pgd_steps import sign_steps
-from advbench_attacks.logit_differences import LOSSES
+from advbench_attacks.gradient.pgd_minimal import FIRST_EPS, MinimalPgdSearch, search_passes
+from advbench_attacks.gradient.pgd_restarts import run_with_restarts
+from advbench_attacks.gradient.pgd_steps import take_pgd_steps
+from advbench_attacks.losses import LOSSES
 
 if TYPE_CHECKING:
     from eagerpy.tensor.tensor import Tensor
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 __all__ = ["ProjectedGradientDescent"]
 
-REACH: Mapping[str, float] = {"linf": 2.5, "l2": 5.0}
-"""How far the steps go together by default, as a multiple of eps.
+PATH_LENGTH: Mapping[str, float] = {"linf": 2.5, "l2": 5.0}
+"""Total length of all steps by default, as a multiple of eps.
 
-In L∞ a random start may lie 2 · eps from the corner of the ball that is best on a linear model; Madry et al. 2018 take
-2.5 where they compare several eps (figure 6). In L2 many short steps in one direction d turn a start on the sphere, at
-a right angle to d, until tan(θ/2) = exp(-reach), θ being the angle to d: 2.5 would leave 1.3 % of eps unused, 5 leaves
-.01 %.
+In L∞, a random start may be 2 · eps away from the corner of the ball that is optimal for a linear model; Madry et al.
+2018 use 2.5 where they compare several eps (figure 6). In L2, many short steps in one direction d rotate a start point
+on the sphere, at a right angle to d, until tan(θ/2) = exp(−length), θ being the angle to d: 2.5 would leave 1.3 % of
+eps unused, 5 leaves .01 %.
 """
 
 
@@ -37,25 +37,24 @@ a right angle to d, until tan(θ/2) = exp(-reach), θ being the angle to d: 2.5 
 class ProjectedGradientDescent(EpsSearch):
     """Steps along the sign of the loss's gradient, each projected back into the ball.
 
-    x ← clip(Π(x + step_size · sign(∇ₓ loss(x, y))), 0, 1), with Π the projection on the L∞ ball of radius eps around
-    the clean image, from a point drawn uniformly in the ball. With ``norm=l2`` the step goes along ∇ₓ loss/‖∇ₓ loss‖₂,
-    from a point at distance eps in a random direction. ``loss=ce`` is the cross-entropy, whose direction is computed so
-    that it does not vanish where the model is sure; ``dlr`` the difference of logits ratio, for models of 3 classes or
-    more; ``margin`` is max_{j≠y} zⱼ − z_y.
+    x ← clip(Π(x + step_size · sign(∇ₓ loss(x, y))), 0, 1), where Π is the projection onto the L∞ ball of radius eps
+    around the clean image. The start is drawn uniformly from the ball. With ``norm=l2``, the step is along ∇ₓ loss/‖∇ₓ
+    loss‖₂ and the start is at distance eps in a random direction. ``loss=ce`` is the cross-entropy, computed so that
+    its direction does not vanish where the model is confident; ``dlr`` is the difference of logits ratio, for models
+    with at least 3 classes; ``margin`` is max_{j≠y} zⱼ − z_y.
 
-    The default steps reach from any point of the ball to any other. Madry et al.'s on MNIST, .01 at eps .3 in 40 steps,
-    are shorter: ``step_size=0.01``, in general eps/30, which Foolbox and the experiments of the paper that advbench
-    grew from take as well.
+    By default, the steps are long enough to get from any point of the ball to any other. Those of Madry et al. on
+    MNIST, .01 at eps .3 in 40 steps, are shorter: ``step_size=0.01``, in general eps/30. Foolbox and the paper that
+    advbench started from use the same.
 
-    With ``early_stop`` a sample leaves the batch at its first point that fools the model: its success is the same and
-    found sooner, but such points lie next to the boundary, so that a defense restores more of them. With ``restarts`` a
-    sample that a run has fooled takes part in no further one; the others get their point of highest loss. With
-    ``engine=foolbox`` Foolbox's implementation runs, with the same result where its float32 cross-entropy does not
-    vanish.
+    With ``early_stop``, a sample leaves the batch at its first adversarial point. This gives the same success rate in
+    less time, but the points are close to the decision boundary, so a defense restores more of them. With ``restarts``,
+    a sample that a run has broken skips the remaining ones; the others get their point of highest loss.
+    ``engine=foolbox`` runs Foolbox's implementation; the result is the same unless its float32 cross-entropy vanishes.
 
-    With ``search=minimal`` each sample gets the nearest point that a search over eps finds: it grows eps until PGD
-    succeeds and bisects, each try ending at its first success, as in Foolbox 2.3; then it follows the
-    boundary to where it is nearer, since PGD succeeds at some eps and fails at a larger one.
+    ``search=minimal`` finds the nearest adversarial point by a search over eps: it increases eps until PGD succeeds,
+    then bisects, each attempt ending at its first success, as in Foolbox 2.3. Then it follows the decision boundary to
+    nearer points, since PGD may succeed at some eps and fail at a larger one.
     """
 
     name: ClassVar[str] = "pgd"
@@ -66,15 +65,15 @@ class ProjectedGradientDescent(EpsSearch):
         "ensemble of diverse parameter-free attacks, equation 6"
     )
     depends_on: ClassVar[tuple[str, ...]] = foolbox_engine.DEPENDS_ON
-    only_in: ClassVar[Mapping[str, str]] = {
-        **EpsSearch.only_in,
+    mode_of: ClassVar[Mapping[str, str]] = {
+        **EpsSearch.mode_of,
         "search_steps": "minimal",
         "targets": "minimal",
         "early_stop": "none",
         "restarts": "none",
     }
-    only_native: ClassVar[Mapping[str, str]] = {
-        **EpsSearch.only_native,
+    native_only: ClassVar[Mapping[str, str]] = {
+        **EpsSearch.native_only,
         "early_stop": ", whose PGD takes every step",
         "restarts": ", which runs once; use engine=native",
         "norm": "; use engine=native or foolbox:attack=L2PGD",
@@ -85,39 +84,40 @@ class ProjectedGradientDescent(EpsSearch):
     step_size: float | None = param(
         None,
         above=0,
-        help="length of a step, with search=minimal at eps .3 · max_eps and in proportion at others; "
+        help="length of a step; with search=minimal at eps .3 · max_eps, and scaled in proportion at other eps; "
         "none: 2.5 · eps/steps, with norm=l2 5 · eps/steps; Madry et al. and the paper's experiments: eps/30",
     )
-    random_start: bool = param(True, help="start at a random point of the ball instead of at the clean image")
+    random_start: bool = param(True, help="start at a random point of the ball instead of the clean image")
     search: str = param(
         "none",
         choices=("none", "minimal"),
-        help="none: keep to eps; minimal: find the smallest eps that fools the model",
+        help="none: use eps; minimal: find the smallest adversarial eps",
     )
-    max_eps: float = param(1.0, above=0, max=1, help="largest eps that search=minimal tries")
-    search_steps: int = param(3, min=0, help="how many times search=minimal bisects")
+    max_eps: float = param(1.0, above=0, max=1, help="largest eps to try, with search=minimal")
+    search_steps: int = param(3, min=0, help="number of bisections, with search=minimal")
     early_stop: bool = param(
         False,
-        help="leave a sample at its first point that fools the model; quicker, but not for reuse against defenses",
+        help="stop at a sample's first adversarial point; faster, but defenses restore more of such images",
     )
-    engine: str = param("native", choices=("native", "foolbox"), help="whose implementation runs, with search=none")
-    norm: str = param("linf", choices=("linf", "l2"), help="the norm of the perturbation, with search=none")
+    engine: str = param("native", choices=("native", "foolbox"), help="implementation to run, with search=none")
+    norm: str = param("linf", choices=("linf", "l2"), help="norm of the perturbation, with search=none")
     loss: str = param(
         "ce",
         choices=LOSSES,
-        help="what rises, with search=none: the cross-entropy, the difference of logits ratio, or the largest other "
-        "logit less the true class's",
+        help="loss to maximize, with search=none: cross-entropy, difference of logits ratio, or the margin of the "
+        "largest other logit",
     )
-    restarts: int = param(1, min=1, help="number of runs, each from a random point, with search=none")
+    restarts: int = param(1, min=1, help="number of runs, each from a random start, with search=none")
     targets: int | None = param(
         None,
         min=1,
-        help="towards how many of the likeliest other classes search=minimal follows the boundary; none: towards the 3 "
-        "of the 9 likeliest that the slopes at the clean image call the nearest; the paper's experiments: 3",
+        help="number of target classes along whose boundaries search=minimal goes, those with the largest logits "
+        "first; none: the 3 of the top 9 whose linearised boundaries are nearest to the clean image; the "
+        "paper's experiments: 3",
     )
 
     def __post_init__(self) -> None:
-        """Checks every parameter, and that the engine heeds those that are set.
+        """Validates the parameters, and that none is set that the engine or another parameter rules out.
 
         Raises:
             ParameterError: A value is not allowed, or not together with the others.
@@ -137,27 +137,31 @@ class ProjectedGradientDescent(EpsSearch):
             ContractError: The model has too few classes for the loss.
         """
         if self.search == "minimal":
-            rate = self._rate() if self.step_size is None else self.step_size / (FIRST * self.max_eps)
-            return BallSearch(
+            relative_step_size = (
+                self._relative_step_size() if self.step_size is None else self.step_size / (FIRST_EPS * self.max_eps)
+            )
+            return MinimalPgdSearch(
                 model,
                 images,
                 labels,
                 self.max_eps,
                 rng=rng if self.random_start else None,
                 steps=self.steps,
-                rate=rate,
+                relative_step_size=relative_step_size,
                 bisections=self.search_steps,
                 targets=self.targets,
             ).run()
-        step_size = self._rate() * self.eps if self.step_size is None else self.step_size
+        step_size = self._relative_step_size() * self.eps if self.step_size is None else self.step_size
         if self.engine == "foolbox":
             attack = _foolbox_attack(self.steps, step_size, self._start(images, rng) if self.random_start else None)
-            return foolbox_engine.maximise(attack, model, images, labels, self.eps)
+            return foolbox_engine.run_fixed_budget(attack, model, images, labels, self.eps)
         ball = Ball(cast(Norm, self.norm), self.eps)
 
-        def once(model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
+        def single_run(
+            model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
+        ) -> torch.Tensor:
             start = self._start(images, rng) if self.random_start else images
-            return sign_steps(
+            return take_pgd_steps(
                 model,
                 images,
                 labels,
@@ -169,28 +173,28 @@ class ProjectedGradientDescent(EpsSearch):
                 early_stop=self.early_stop,
             )
 
-        return restarted(once, model, images, labels, rng, loss=self.loss, restarts=self.restarts)
+        return run_with_restarts(single_run, model, images, labels, rng, loss=self.loss, restarts=self.restarts)
 
     def passes(self) -> int:
-        """A gradient a step and restart; in a search most tries, but not all, take every step."""
+        """Returns one gradient per step and restart; for a search, an estimate."""
         if self.search == "none":
             return self.steps * self.restarts
         return search_passes(self.steps, self.search_steps, self.targets)
 
-    def _rate(self) -> float:
-        """The default length of a step as a share of eps."""
-        return REACH[self.norm] / self.steps
+    def _relative_step_size(self) -> float:
+        """Returns the default step size as a share of eps."""
+        return PATH_LENGTH[self.norm] / self.steps
 
     def _start(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
-        """Random points of the ball, not yet clipped to [0, 1] in L∞, which Foolbox does itself."""
+        """Draws start points; in L∞ they are not yet clipped to [0, 1], which Foolbox does itself."""
         if self.norm == "l2":
-            return Ball("l2", self.eps).start(images, rng)
-        shift = rng.uniform(*images.shape[1:], low=-self.eps, high=self.eps)
-        return images + shift.to(images.device)
+            return Ball("l2", self.eps).random_start(images, rng)
+        perturbations = rng.uniform(*images.shape[1:], low=-self.eps, high=self.eps)
+        return images + perturbations.to(images.device)
 
 
 def _foolbox_attack(steps: int, step_size: float, start: torch.Tensor | None) -> LinfProjectedGradientDescentAttack:
-    """Foolbox's PGD, from the given points instead of ones drawn from torch's global generator."""
+    """Returns Foolbox's PGD with given start points, instead of ones drawn from torch's global generator."""
     foolbox_engine.load()
     from eagerpy.astensor import astensor
     from foolbox.attacks.projected_gradient_descent import LinfProjectedGradientDescentAttack

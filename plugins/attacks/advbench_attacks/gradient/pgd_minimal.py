@@ -1,4 +1,4 @@
-"""The smallest L∞ ball around an image in which projected gradient descent fools the model."""
+"""The smallest L∞ ball in which projected gradient descent finds an adversarial point."""
 
 from __future__ import annotations
 
@@ -7,72 +7,66 @@ import math
 import torch
 
 from advbench.api import SampleRandom, for_rows, is_stochastic
-from advbench_attacks.answers import ask
-from advbench_attacks.input_gradients import (
-    Loss,
-    each,
-    fooled,
-    lead,
-    likeliest,
-    logsumexp_margin,
-    sign_gradient,
-    towards,
-)
-from advbench_attacks.minimal.first_boundary import to_first_boundary
-from advbench_attacks.minimal_steps import NearestPoints, confirmed
+from advbench_attacks.classifier_calls import float32_logits, misclassified
+from advbench_attacks.input_gradients import sign_gradient
+from advbench_attacks.losses import Loss, logsumexp_margin, targeted_margin_loss, top_other_classes
+from advbench_attacks.minimal.nearest_boundary import find_nearest_boundary
+from advbench_attacks.misclassification import is_adversarial
+from advbench_attacks.nearest_adversarials import NearestAdversarials, verify_in_batch
+from advbench_attacks.norms import per_image
 
-__all__ = ["FIRST", "BallSearch", "search_passes"]
+__all__ = ["FIRST_EPS", "MinimalPgdSearch", "search_passes"]
 
-FIRST = 0.3
-"""The first eps tried, as a share of the largest (Foolbox 2.3, where the largest is 1)."""
+FIRST_EPS = 0.3
+"""First eps to try, as a share of the largest (Foolbox 2.3, where the largest is 1)."""
 
-GROWTH = 1.5
-"""What eps is multiplied by until one succeeds (Foolbox 2.3)."""
+EPS_GROWTH = 1.5
+"""Factor by which eps grows until an attempt succeeds (Foolbox 2.3)."""
 
-_CREEP = 40
-"""Steps along the boundary, or as many as a try has where these are more."""
+_MIN_BOUNDARY_STEPS = 40
+"""Steps along the boundary; or as many as PGD has, if more."""
 
-_CLASSES = 3
-"""Towards how many other classes the boundary is looked for where it is not said."""
+_TARGETS = 3
+"""Default number of target classes whose boundaries are followed."""
 
 
-_BEYOND = 1.05
-"""How far a point is looked at, as a multiple of the way to the nearest boundary linearised at the clean image."""
+_BOUNDARY_OVERSHOOT = 1.05
+"""How far to go, as a multiple of the distance to the nearest boundary linearised at the clean image."""
 
-_LOOKS = 8
-"""How often the way to that point is halved."""
+_BISECTIONS = 8
+"""Number of bisections on the way to that point."""
 
 
-class BallSearch:
-    """Searches the smallest eps of each sample: grows, bisects, then creeps along the model's boundary.
+class MinimalPgdSearch:
+    """Finds the smallest eps of each sample: increases eps, bisects, then follows the decision boundary.
 
-    1. Grow: PGD with eps .3 · max_eps, 1.5 times that and so on, until a point fools the model.
-    2. Bisect: PGD half-way between the largest eps that failed and the distance of the nearest point found.
-    3. Creep: gradient steps in a ball that shrinks below each point that fools the model and grows again after one
-       that does not (Pintor, Roli, Brendel and Biggio 2021, Fast Minimum-norm Adversarial Attacks, algorithm 1,
-       here with the signs of the gradients): from the nearest point found; from the clean image towards each of
-       a few other classes; and once more from the nearest point. Small eps would take many steps: the way to the
-       nearest boundary linearised at the clean image is searched before.
+    1. Increase: PGD with eps .3 · max_eps, 1.5 times that and so on, until a point is adversarial.
+    2. Bisect: PGD half-way between the largest eps that failed and the distance of the nearest adversarial point.
+    3. Follow the boundary: gradient steps in a ball that shrinks below each adversarial point and grows after each
+       other one (Pintor, Roli, Brendel and Biggio 2021, Fast Minimum-norm Adversarial Attacks, algorithm 1, here with
+       the signs of the gradients). It starts at the nearest adversarial point, then at the clean image for each of a
+       few target classes, then again at the nearest point. Before that, the segment to the nearest boundary linearised
+       at the clean image is bisected, since small eps would take many steps.
 
-    Every try of PGD ends at its first point that fools the model, and its steps are in proportion to eps. The loss
-    is log Σ_{j≠y} exp zⱼ − z_y: its gradient has the signs of the cross-entropy's, and does not vanish in float32
-    where the model is sure.
+    Each PGD attempt ends at its first adversarial point; its step size is proportional to eps. The loss is log Σ_{j≠y}
+    exp zⱼ − z_y. Its gradient has the signs of the cross-entropy's, and does not vanish in float32 where the model is
+    confident.
 
     Args:
         model: Classifier in eval mode.
         images: Clean images, float32 in [0, 1], shape (batch, channels, height, width).
         labels: True labels, int64, shape (batch,).
-        max_eps: The largest eps tried.
-        rng: The samples' random streams, for starts drawn uniformly in the ball; None to start at the clean image.
-        steps: Gradient steps a try.
-        rate: Size of a step as a share of eps.
-        bisections: How many times to bisect.
-        targets: Towards how many of the likeliest other classes to creep; None: towards the three of the nine likeliest
-            whose boundaries are the nearest, linearised at the clean image.
+        max_eps: The largest eps to try.
+        rng: The samples' random streams, for start points uniform in the ball; None to start at the clean image.
+        steps: Gradient steps per attempt.
+        relative_step_size: Step size as a share of eps.
+        bisections: Number of bisections.
+        targets: Number of target classes whose boundaries to follow, those with the largest logits first; None for the
+            three of the top nine whose linearised boundaries are nearest to the clean image.
 
     Attributes:
-        points: Per sample the nearest point found that fools the model, or the clean image.
-        eps: Per sample its L∞ distance, or infinity.
+        points: Each sample's nearest adversarial point, or the clean image.
+        eps: Its L∞ distance, or infinity.
     """
 
     def __init__(
@@ -84,7 +78,7 @@ class BallSearch:
         *,
         rng: SampleRandom | None,
         steps: int,
-        rate: float,
+        relative_step_size: float,
         bisections: int,
         targets: int | None = None,
     ) -> None:
@@ -94,136 +88,143 @@ class BallSearch:
         self.max_eps = max_eps
         self.rng = rng
         self.steps = steps
-        self.rate = rate
+        self.relative_step_size = relative_step_size
         self.bisections = bisections
         self.targets = targets
         self.points = images.clone()
         self.eps = torch.full(labels.shape, math.inf, device=images.device)
 
     def run(self) -> torch.Tensor:
-        """Searches.
+        """Runs the search.
 
         Returns:
-            Images of the clean images' shape; the clean image for a sample that is misclassified already, or
-            fooled nowhere within max_eps.
+            Images of the clean images' shape; the clean image for a sample that is misclassified already, or has no
+            adversarial point within max_eps.
         """
-        rows = (~fooled(self.model, self.images, self.labels)).nonzero().flatten()
+        rows = (~misclassified(self.model, self.images, self.labels)).nonzero().flatten()
         if not len(rows):
             return self.points
         failed = self._grow(rows)
         self._bisect(rows, failed)
         classes = self._classes(rows)
-        self._creep(rows, self.points[rows], self.eps[rows], logsumexp_margin)
+        self._follow_boundary(rows, self.points[rows], self.eps[rows], logsumexp_margin)
         for targets in classes:
-            self._creep(rows, self.images[rows], self.eps[rows] / 2, towards(targets))
-        self._creep(rows, self.points[rows], self.eps[rows], logsumexp_margin)
-        found = self.eps.isfinite()
-        return confirmed(self.model, self.points, self.images, self.labels, found=found, max_eps=self.max_eps)
+            self._follow_boundary(rows, self.images[rows], self.eps[rows] / 2, targeted_margin_loss(targets))
+        self._follow_boundary(rows, self.points[rows], self.eps[rows], logsumexp_margin)
+        is_adv = self.eps.isfinite()
+        return verify_in_batch(self.model, self.points, self.images, self.labels, is_adv=is_adv, max_eps=self.max_eps)
 
     def _grow(self, rows: torch.Tensor) -> torch.Tensor:
-        """Finds a first point for each of these samples; returns the largest eps that failed, 0 where none did."""
+        """Finds a first adversarial point per sample; returns the largest eps that failed, 0 if none did."""
         failed = torch.zeros_like(self.eps)
-        eps = FIRST * self.max_eps
+        eps = FIRST_EPS * self.max_eps
         while len(rows):
-            rows = rows[~self._descend(rows, torch.full((len(rows),), eps, device=rows.device))]
+            rows = rows[~self._attack(rows, torch.full((len(rows),), eps, device=rows.device))]
             failed[rows] = eps
             if eps >= self.max_eps:
                 break
-            eps = min(eps * GROWTH, self.max_eps)
+            eps = min(eps * EPS_GROWTH, self.max_eps)
         return failed
 
     def _bisect(self, rows: torch.Tensor, failed: torch.Tensor) -> None:
-        """Brings eps and the largest that failed together, for those of these samples that have an eps."""
+        """Bisects between eps and the largest that failed, for those of these samples that have an eps."""
         rows = rows[self.eps[rows].isfinite()]
         failed = failed[rows]
         for _ in range(self.bisections if len(rows) else 0):
-            # A point may lie nearer than an eps that failed: success does not grow with eps everywhere.
+            # The point may be nearer than an eps that failed: success is not monotonic in eps.
             middle = (failed.minimum(self.eps[rows]) + self.eps[rows]) / 2
-            failed = torch.where(self._descend(rows, middle), failed, middle)
+            failed = torch.where(self._attack(rows, middle), failed, middle)
 
-    def _descend(self, rows: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
-        """Tries PGD in balls of radius eps, one a sample; keeps the first points that fool and tells which do."""
+    def _attack(self, rows: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
+        """Runs PGD in balls of radius eps, one per sample; keeps first successes and returns who succeeded."""
         points = self.images[rows]
         if self.rng is not None:
-            drawn = self.rng[rows].uniform(*points.shape[1:], low=-1.0, high=1.0).to(points.device)
-            points = (points + each(eps) * drawn).clamp(0, 1)
-        hit = torch.zeros_like(rows, dtype=torch.bool)
-        going = torch.arange(len(rows), device=rows.device)
-        for left in range(self.steps, -1, -1):
-            if not len(going):
+            uniforms = self.rng[rows].uniform(*points.shape[1:], low=-1.0, high=1.0).to(points.device)
+            points = (points + per_image(eps) * uniforms).clamp(0, 1)
+        is_adv = torch.zeros_like(rows, dtype=torch.bool)
+        active = torch.arange(len(rows), device=rows.device)
+        for steps_left in range(self.steps, -1, -1):
+            if not len(active):
                 break
             signs, logits = sign_gradient(
-                for_rows(self.model, rows[going]), points, self.labels[rows[going]], logsumexp_margin
+                for_rows(self.model, rows[active]), points, self.labels[rows[active]], logsumexp_margin
             )
-            done = self._keep(rows[going], points, logits)
-            hit[going[done]] = True
-            going, points, signs = going[~done], points[~done], signs[~done]
-            if left:
-                points = self._stepped(rows[going], points, signs, eps[going], self.rate)
-        return hit
+            is_adv_now = self._update(rows[active], points, logits)
+            is_adv[active[is_adv_now]] = True
+            active, points, signs = active[~is_adv_now], points[~is_adv_now], signs[~is_adv_now]
+            if steps_left:
+                points = self._take_step(rows[active], points, signs, eps[active], self.relative_step_size)
+        return is_adv
 
     def _classes(self, rows: torch.Tensor) -> torch.Tensor:
-        """The other classes of these samples to creep towards, in order: int64, shape (classes, samples).
+        """Returns target classes of these samples, in order: int64, shape (classes, samples).
 
-        Where slopes tell them, the way to the nearest boundary that they tell of is searched, too.
+        If the number of targets is not given, also bisects the way to the nearest linearised boundary.
         """
-        among, images, labels = for_rows(self.model, rows), self.images[rows], self.labels[rows]
+        row_model, images, labels = for_rows(self.model, rows), self.images[rows], self.labels[rows]
         if self.targets is None:
-            first = to_first_boundary(among, images, labels, "linf", steps=search_passes(self.steps, self.bisections))
+            boundary = find_nearest_boundary(
+                row_model, images, labels, "linf", steps=search_passes(self.steps, self.bisections)
+            )
             if not is_stochastic(self.model):
-                self._look_beside(rows, (images + _BEYOND * first.changes).clamp(0, 1))
-            return first.classes[:, :_CLASSES].T
+                self._bisect_towards(rows, (images + _BOUNDARY_OVERSHOOT * boundary.perturbations).clamp(0, 1))
+            return boundary.classes[:, :_TARGETS].T
         with torch.no_grad():
-            logits = ask(among, images)
-        return likeliest(logits, labels, self.targets).T
+            logits = float32_logits(row_model, images)
+        return top_other_classes(logits, labels, self.targets).T
 
-    def _look_beside(self, rows: torch.Tensor, points: torch.Tensor) -> None:
-        """Searches the ways from these samples' clean images to points for nearer ones that fool the model."""
-        nearest = NearestPoints(self.images, self.labels, "linf")
-        hit = rows[nearest.look_at(self.model, rows, points)]
-        nearest.look_on_the_way(self.model, hit, _LOOKS)
+    def _bisect_towards(self, rows: torch.Tensor, points: torch.Tensor) -> None:
+        """Bisects the segments from these samples' clean images to given points for nearer adversarial ones."""
+        nearest = NearestAdversarials(self.images, self.labels, "linf")
+        is_adv = rows[nearest.query(self.model, rows, points)]
+        nearest.bisect(self.model, is_adv, _BISECTIONS)
         nearer = (nearest.distances < self.eps) & (nearest.distances <= self.max_eps)
         self.points[nearer] = nearest.points[nearer]
         self.eps[nearer] = nearest.distances[nearer]
 
-    def _creep(self, rows: torch.Tensor, points: torch.Tensor, eps: torch.Tensor, loss: Loss) -> None:
-        """Follows the boundary from these points, in balls of at first radius eps, to where it is nearest."""
+    def _follow_boundary(self, rows: torch.Tensor, points: torch.Tensor, eps: torch.Tensor, loss: Loss) -> None:
+        """Follows the boundary from these points to its nearest part, in balls of initial radius eps."""
         eps = eps.clamp(max=self.max_eps)
-        steps = max(self.steps, _CREEP)
+        steps = max(self.steps, _MIN_BOUNDARY_STEPS)
         for step in range(steps):
             decay = (1 + math.cos(math.pi * step / steps)) / 2
             change = 0.001 + 0.049 * decay
-            rate = 0.01 + 0.29 * decay
+            relative_step_size = 0.01 + 0.29 * decay
             signs, logits = sign_gradient(for_rows(self.model, rows), points, self.labels[rows], loss)
-            reached = _linf(points - self.images[rows])
-            self._keep(rows, points, logits)
-            shrunk = torch.minimum(eps, reached) * (1 - change)
+            distances = _linf(points - self.images[rows])
+            self._update(rows, points, logits)
+            shrunk = torch.minimum(eps, distances) * (1 - change)
             grown = torch.minimum(eps * (1 + change), self.eps[rows] * (1 - change / 2)).clamp(max=self.max_eps)
-            eps = torch.where(lead(logits, self.labels[rows]), shrunk, grown)
-            points = self._stepped(rows, points, signs, eps, rate)
+            eps = torch.where(is_adversarial(logits, self.labels[rows]), shrunk, grown)
+            points = self._take_step(rows, points, signs, eps, relative_step_size)
 
-    def _stepped(
-        self, rows: torch.Tensor, points: torch.Tensor, signs: torch.Tensor, eps: torch.Tensor, rate: float
+    def _take_step(
+        self,
+        rows: torch.Tensor,
+        points: torch.Tensor,
+        signs: torch.Tensor,
+        eps: torch.Tensor,
+        relative_step_size: float,
     ) -> torch.Tensor:
-        """A step of PGD: along the signs, back into the ball, back into [0, 1]."""
-        images, eps = self.images[rows], each(eps)
-        return (images + (points + rate * eps * signs - images).clamp(-eps, eps)).clamp(0, 1)
+        """Takes one PGD step: along the signs, then projected into the ball and [0, 1]."""
+        images, eps = self.images[rows], per_image(eps)
+        return (images + (points + relative_step_size * eps * signs - images).clamp(-eps, eps)).clamp(0, 1)
 
-    def _keep(self, rows: torch.Tensor, points: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-        """Keeps those points that fool the model and are the nearest so far; returns which fool it."""
-        hit = lead(logits, self.labels[rows])
+    def _update(self, rows: torch.Tensor, points: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        """Keeps adversarial points that are nearer than before; returns which points are adversarial."""
+        is_adv = is_adversarial(logits, self.labels[rows])
         eps = _linf(points - self.images[rows])
-        nearer = hit & (eps < self.eps[rows])
+        nearer = is_adv & (eps < self.eps[rows])
         self.points[rows[nearer]] = points[nearer]
         self.eps[rows[nearer]] = eps[nearer]
-        return hit
+        return is_adv
 
 
 def search_passes(steps: int, bisections: int, targets: int | None = None) -> int:
-    """About how many gradients an image takes: most of its bisections fail, and so take every step."""
-    return steps * bisections + (2 + (targets or _CLASSES)) * max(steps, _CREEP)
+    """Estimates the gradients per image: most bisections fail, and so take every step."""
+    return steps * bisections + (2 + (targets or _TARGETS)) * max(steps, _MIN_BOUNDARY_STEPS)
 
 
-def _linf(changes: torch.Tensor) -> torch.Tensor:
-    """The largest change of each sample."""
-    return changes.abs().flatten(1).amax(dim=1)
+def _linf(perturbations: torch.Tensor) -> torch.Tensor:
+    """Returns the L∞ norm of each sample's perturbation."""
+    return perturbations.abs().flatten(1).amax(dim=1)

@@ -1,4 +1,4 @@
-"""Several runs of an attack from random points, of which each sample keeps its best."""
+"""Random restarts: several runs of an attack, of which each sample keeps its best point."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from typing import TypeAlias
 import torch
 
 from advbench.api import SampleRandom, for_rows
-from advbench_attacks.answers import ask
+from advbench_attacks.classifier_calls import float32_logits
 from advbench_attacks.gradient.pgd_steps import loss_values
-from advbench_attacks.input_gradients import each, lead
+from advbench_attacks.misclassification import is_adversarial
+from advbench_attacks.norms import per_image
 
-__all__ = ["restarted"]
+__all__ = ["run_with_restarts"]
 
 Run: TypeAlias = Callable[[torch.nn.Module, torch.Tensor, torch.Tensor, SampleRandom], torch.Tensor]
-"""A model, images, labels and random streams to points, as :meth:`advbench.api.Attack.run`."""
+"""Takes a model, images, labels and random streams; returns points, as :meth:`advbench.api.Attack.run`."""
 
 
-def restarted(
+def run_with_restarts(
     run: Run,
     model: torch.nn.Module,
     images: torch.Tensor,
@@ -29,19 +30,19 @@ def restarted(
     loss: str,
     restarts: int,
 ) -> torch.Tensor:
-    """Runs an attack so many times; a sample that a run has fooled takes part in no further one.
+    """Runs an attack several times; a sample that a run has broken skips the remaining ones.
 
     Args:
-        run: One run, from points that it draws.
+        run: One run, from random start points.
         model: Classifier in eval mode.
         images: Clean images, float32 in [0, 1], shape (batch, channels, height, width).
         labels: True labels, int64, shape (batch,).
         rng: The samples' random streams.
-        loss: One of :data:`advbench_attacks.logit_differences.LOSSES`, to compare points by that fool nothing.
-        restarts: How many runs; with one, nothing is asked of the model but what the run asks.
+        loss: One of :data:`advbench_attacks.losses.LOSSES`, to compare points that are not adversarial.
+        restarts: Number of runs; with one, the run's points are returned without evaluating them.
 
     Returns:
-        The points, of the images' shape: the one that fools the model, or the one of highest loss.
+        The points, of the images' shape: the adversarial one, or the one of highest loss.
     """
     if restarts == 1:
         return run(model, images, labels, rng)
@@ -49,16 +50,16 @@ def restarted(
     highest = torch.full(labels.shape, -math.inf, device=images.device)
     rows = torch.arange(len(images), device=images.device)
     for _ in range(restarts):
-        among, true = for_rows(model, rows), labels[rows]
-        found = run(among, images[rows], true, rng[rows])
+        row_model, row_labels = for_rows(model, rows), labels[rows]
+        candidates = run(row_model, images[rows], row_labels, rng[rows])
         with torch.no_grad():
-            logits = ask(among, found)
-        values = loss_values(loss, logits, true)
-        hit = lead(logits, true)
-        better = hit | (values > highest[rows])
-        points[rows] = torch.where(each(better), found, points[rows])
-        highest[rows] = torch.where(better, values, highest[rows])
-        rows = rows[~hit]
+            logits = float32_logits(row_model, candidates)
+        values = loss_values(loss, logits, row_labels)
+        is_adv = is_adversarial(logits, row_labels)
+        improved = is_adv | (values > highest[rows])
+        points[rows] = torch.where(per_image(improved), candidates, points[rows])
+        highest[rows] = torch.where(improved, values, highest[rows])
+        rows = rows[~is_adv]
         if not len(rows):
             break
     return points

@@ -1,4 +1,4 @@
-"""The search of Carlini and Wagner for the constant c, with an optimisation by Adam at each."""
+"""The search of Carlini and Wagner: Adam for a given constant c, and a binary search for c."""
 
 from __future__ import annotations
 
@@ -7,79 +7,82 @@ import math
 import torch
 
 from advbench.api import for_rows, is_stochastic
-from advbench_attacks.answers import ask
-from advbench_attacks.input_gradients import doubt, each
-from advbench_attacks.logit_differences import margin
-from advbench_attacks.minimal.ddn_search import shrink_norms
-from advbench_attacks.minimal.first_boundary import to_first_boundary
-from advbench_attacks.minimal_steps import NearestPoints, confirmed, size
+from advbench_attacks.classifier_calls import float32_logits
+from advbench_attacks.losses import margin
+from advbench_attacks.minimal.ddn_search import run_ddn
+from advbench_attacks.minimal.nearest_boundary import find_nearest_boundary
+from advbench_attacks.misclassification import rounding_tolerance
+from advbench_attacks.nearest_adversarials import NearestAdversarials, verify_in_batch
+from advbench_attacks.norms import lp_norm, per_image
 
-__all__ = ["ConstantSearch"]
+__all__ = ["CarliniWagnerSearch"]
 
-_EDGE = 0.999999
-"""How far from the ends of (-1, 1) the clean image is kept, so that its atanh is finite."""
+_MAX_TANH = 0.999999
+"""Largest absolute value of tanh(w) for the clean image, so that its atanh is finite."""
 
-_BEYOND = 0.05
-"""How far the first point is beyond the boundary linearised at the clean image, as a share of the way."""
+_BOUNDARY_OVERSHOOT = 0.05
+"""How far the initial point lies beyond the boundary linearised at the clean image, as a share of the distance."""
 
-_STRAIGHT = 0.75
-"""Slopes are not believed that lead across a boundary before this share of the way that they tell of."""
+_MIN_LINEAR_SHARE = 0.75
+"""The linearisation is rejected if a boundary is crossed before this share of the distance that it predicts."""
 
-_APPROACH = 100
-_SHARE = 10
-"""Steps of DDN at most, and as a share of all, where the slopes at the clean image lead across none, or mislead."""
+_MAX_DDN_STEPS = 100
+_DDN_STEP_DIVISOR = 10
+"""Maximum number of DDN steps, and the divisor of all steps that limits it, where the linearisation crosses no boundary
+or is rejected.
+"""
 
-_HOPELESS = 0.25
-"""A constant is passed over that is smaller than this share of what the slopes at the first point ask for."""
+_MIN_CONSTANT_SHARE = 0.25
+"""A constant is skipped if it is below this share of the one that the linearisation requires."""
 
-_LOOKS = 20
-"""How often within the steps at one constant it is asked which samples still make progress."""
+_PROGRESS_CHECKS = 20
+"""How many times per constant the progress of each sample is checked."""
 
-_PROGRESS = 1e-3
-"""By what share of itself the lowest loss must have fallen since the last look."""
+_MIN_PROGRESS = 1e-3
+"""Minimum relative decrease of the lowest loss between two checks."""
 
-_NEAR = 0.5
-"""The largest step, in w and if all values take it, as a share of the distance of the nearest point found."""
+_MAX_STEP_SHARE = 0.5
+"""Largest step, in w and if all values take it, as a share of the distance of the nearest adversarial point."""
 
-_MOMENTS = (0.9, 0.999)
-_DIVISION = 1e-8
-"""Adam's decay rates and the number added to its divisor (Kingma and Ba 2015, algorithm 1)."""
+_BETAS = (0.9, 0.999)
+_ADAM_EPS = 1e-8
+"""Adam's decay rates, and the number added to its divisor (Kingma and Ba 2015, algorithm 1)."""
 
 
-class ConstantSearch:
-    """Minimises ‖x' − x‖₂² + c · max(0, z_y − max_{j≠y} z_j + confidence) over w, with x' = (tanh w + 1)/2.
+class CarliniWagnerSearch:
+    """Minimizes ‖x' − x‖₂² + c · max(0, z_y − max_{j≠y} z_j + confidence) over w, with x' = (tanh w + 1)/2.
 
-    Each sample has a constant c of its own: multiplied by 10 until one succeeds, then half-way between the largest
-    that failed and the smallest that succeeded (Carlini and Wagner 2017, sections V-B to VI-A). A sample's steps at
-    a constant end early where its lowest loss has fallen by less than a thousandth of itself in a twentieth of them;
-    it then leaves the batch. After a success the next constant goes on from the point of lowest loss.
+    Each sample has its own constant c: it is multiplied by 10 until one succeeds, then set half-way between the largest
+    that failed and the smallest that succeeded (Carlini and Wagner 2017, sections V-B to VI-A). A sample ends its steps
+    early, and leaves the batch, if its lowest loss decreased by less than a thousandth over a twentieth of the steps.
+    After a success, the next constant continues from the point of lowest loss.
 
-    The search begins beside the nearest of the boundaries linearised at the clean image, and after a failure there
-    again, or at the nearest point found. From the clean image it would end at the boundary with the likeliest other
-    class, also where another is nearer; and black or white pixels, whose w lies far out, would hardly leave their
-    place. Where the slopes at the clean image lead across no boundary or tell of one far behind the first that is
-    crossed, as those of a network trained on attacked images do, it begins at what DDN finds. At a distance d whose
-    margin is f, a constant below 2 d²/f draws back to the clean image if the slopes stay what they are; where it is
-    much below, it counts as a failure without any steps, unless it is the last.
+    The search starts just beyond the nearest boundary linearised at the clean image; after a failure it restarts there,
+    or at the nearest adversarial point. Started at the clean image, it would end at the boundary of the top other class
+    even if another boundary is nearer, and black or white pixels, whose w is large, would hardly move. Where the
+    linearisation crosses no boundary, or predicts one far behind the first that is crossed, as for adversarially
+    trained networks, the search starts at the result of DDN. For an initial point at distance d with margin f, a
+    constant below 2 d²/f leads back to the clean image if gradients stay the same; a constant far below that counts as
+    failed without any steps, unless it is the last.
 
-    Adam's first steps are as long as the learning rate says, whatever the constant. A boundary that is nearer is
-    crossed by them alone, and a constant counts for more than that: it succeeds by points of later steps. Nor could
-    steps as long as the distance settle near such a boundary; they become no longer than half of it.
+    Adam's first steps are as long as the learning rate, whatever the constant. They alone may cross a near boundary, so
+    a success counts only if it comes from later steps. Steps as long as the distance to the boundary would not converge
+    there; steps are limited to half of that distance.
 
     Args:
         model: Classifier in eval mode.
         images: Clean images, float32 in [0, 1], shape (batch, channels, height, width).
         labels: True labels, int64, shape (batch,).
-        search_steps: How many constants are tried.
-        steps: Largest number of steps of Adam a constant.
+        search_steps: Number of constants to try.
+        steps: Maximum number of Adam steps per constant.
         learning_rate: Adam's step size.
         initial_const: The first constant.
-        confidence: By how much another logit must exceed the true class's.
+        confidence: Margin by which another logit must exceed the true class's.
 
     Attributes:
-        points: Per sample the nearest point found that fools the model, or the clean image.
-        distances: Per sample its L2 distance, or infinity.
-        starts: Per sample the w that the next constant begins at.
+        points: Each sample's nearest adversarial point, or the clean image.
+        distances: Its L2 distance, or infinity.
+        next_w: Each sample's w from which the next constant starts.
     """
 
     def __init__(
@@ -104,167 +107,177 @@ class ConstantSearch:
         self.confidence = confidence
         self.points = images.clone()
         self.distances = torch.full(labels.shape, math.inf, device=images.device)
-        self._begins = self.starts = images.new_zeros(images.shape)
+        self._initial_w = self.next_w = images.new_zeros(images.shape)
 
     def run(self) -> torch.Tensor:
-        """Searches.
+        """Runs the search.
 
         Returns:
-            Images of the clean images' shape; the clean image for a sample that is misclassified already, or
-            that no constant fooled.
+            Images of the clean images' shape; the clean image for a sample that is misclassified already, or for which
+            no constant succeeded.
         """
-        rows, least = self._begin()
+        rows, min_constants = self._initialize()
         constants = torch.full((len(rows),), self.initial_const, device=rows.device)
         failed, succeeded = torch.zeros_like(constants), torch.full_like(constants, math.inf)
-        for left in reversed(range(self.search_steps if len(rows) else 0)):
-            tried = (constants >= _HOPELESS * least) | succeeded.isfinite() | (left == 0)
-            success = torch.zeros_like(tried)
-            if tried.any():
-                success[tried] = self._descend(rows[tried], constants[tried])
+        for constants_left in reversed(range(self.search_steps if len(rows) else 0)):
+            attempted = (
+                (constants >= _MIN_CONSTANT_SHARE * min_constants) | succeeded.isfinite() | (constants_left == 0)
+            )
+            success = torch.zeros_like(attempted)
+            if attempted.any():
+                success[attempted] = self._optimize(rows[attempted], constants[attempted])
             succeeded = torch.where(success, constants, succeeded)
             failed = torch.where(success, failed, constants)
             constants = torch.where(succeeded.isfinite(), (failed + succeeded) / 2, constants * 10)
-        return confirmed(self.model, self.points, self.images, self.labels, found=self.distances.isfinite())
+        return verify_in_batch(self.model, self.points, self.images, self.labels, is_adv=self.distances.isfinite())
 
-    def rates(self, distances: torch.Tensor) -> torch.Tensor:
-        """Adam's step size for samples that have a point at these distances, or none yet: shape (samples,)."""
-        largest: float = _NEAR / self.images[0].numel() ** 0.5
-        return (largest * distances).clamp(max=self.learning_rate)
+    def step_sizes(self, distances: torch.Tensor) -> torch.Tensor:
+        """Returns Adam's step size per sample, given distances of adversarial points or infinity; shape (samples,)."""
+        max_step: float = _MAX_STEP_SHARE / self.images[0].numel() ** 0.5
+        return (max_step * distances).clamp(max=self.learning_rate)
 
-    def _begin(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Takes the points where the search begins.
+    def _initialize(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Computes the initial points.
 
         Returns:
-            Which samples are classified right, and of each of them the smallest constant that would lead across the
-            boundary if it were as the slopes at the clean image tell; 0 where these tell of none.
+            The indices of correctly classified samples; and for each, the smallest constant that would cross the
+            boundary if the classifier were linear, 0 where the linearisation has no boundary.
         """
-        first = to_first_boundary(self.model, self.images, self.labels, "l2", steps=self.search_steps * self.steps)
-        rows = (first.logits.argmax(dim=1) == self.labels).nonzero().flatten()
-        begins = (self.images + (1 + _BEYOND) * first.changes).clamp(0, 1)
+        boundary = find_nearest_boundary(
+            self.model, self.images, self.labels, "l2", steps=self.search_steps * self.steps
+        )
+        rows = (boundary.logits.argmax(dim=1) == self.labels).nonzero().flatten()
+        initial_points = (self.images + (1 + _BOUNDARY_OVERSHOOT) * boundary.perturbations).clamp(0, 1)
         if self.confidence == 0 and len(rows) and not is_stochastic(self.model):
-            nearest = NearestPoints(self.images, self.labels, "l2")
-            hit = nearest.look_at(self.model, rows, begins[rows])
-            nearest.look_on_the_way(self.model, rows[hit])
-            believed = hit & (nearest.distances > _STRAIGHT * size(begins - self.images, "l2"))[rows]
-            misled, steps = rows[~believed], min(_APPROACH, self.search_steps * self.steps // _SHARE)
-            if len(misled) and steps:
-                among = for_rows(self.model, misled), self.images[misled], self.labels[misled]
-                nearest.take(misled, shrink_norms(*among, steps=steps))
-            begins = torch.where(each(nearest.distances.isfinite()), nearest.points, begins)
+            nearest = NearestAdversarials(self.images, self.labels, "l2")
+            is_adv = nearest.query(self.model, rows, initial_points[rows])
+            nearest.bisect(self.model, rows[is_adv])
+            linear = (
+                is_adv & (nearest.distances > _MIN_LINEAR_SHARE * lp_norm(initial_points - self.images, "l2"))[rows]
+            )
+            nonlinear, steps = rows[~linear], min(_MAX_DDN_STEPS, self.search_steps * self.steps // _DDN_STEP_DIVISOR)
+            if len(nonlinear) and steps:
+                batch = for_rows(self.model, nonlinear), self.images[nonlinear], self.labels[nonlinear]
+                nearest.merge(nonlinear, run_ddn(*batch, steps=steps))
+            initial_points = torch.where(per_image(nearest.distances.isfinite()), nearest.points, initial_points)
             self.points, self.distances = nearest.points, nearest.distances
-        self._begins = _to_w(begins)
-        self.starts = self._begins.clone()
-        least = -2 * size(begins - self.images, "l2").square() / margin(first.logits, self.labels)
-        return rows, least[rows].nan_to_num(0.0)
+        self._initial_w = _to_w(initial_points)
+        self.next_w = self._initial_w.clone()
+        min_constants = -2 * lp_norm(initial_points - self.images, "l2").square() / margin(boundary.logits, self.labels)
+        return rows, min_constants[rows].nan_to_num(0.0)
 
-    def _descend(self, rows: torch.Tensor, constants: torch.Tensor) -> torch.Tensor:
-        """Takes the steps of these samples at one constant each; returns which of them fooled the model."""
-        state = _State(self, rows, constants)
+    def _optimize(self, rows: torch.Tensor, constants: torch.Tensor) -> torch.Tensor:
+        """Runs Adam on these samples, with one constant each; returns which of them succeeded."""
+        state = _AdamState(self, rows, constants)
         success = torch.zeros_like(rows, dtype=torch.bool)
-        look = max(1, self.steps // _LOOKS)
+        check_interval = max(1, self.steps // _PROGRESS_CHECKS)
         for step in range(1, self.steps + 1):
             state.step(step)
             if step == self.steps:
-                stopped = torch.ones_like(state.success)
-            elif step % look == 0:
-                stopped = state.without_progress()
+                stopping = torch.ones_like(state.success)
+            elif step % check_interval == 0:
+                stopping = state.stalled()
             else:
                 continue
-            success[state.order[stopped]] = state.success[stopped]
-            ended = state.rows[stopped]
-            self.points[ended] = state.points[stopped]
-            self.distances[ended] = state.distances[stopped]
-            found = state.distances[stopped].isfinite()
-            again = torch.where(each(found), _to_w(state.points[stopped]), self._begins[ended])
-            self.starts[ended] = torch.where(each(state.success[stopped]), state.lowest_at[stopped], again)
-            state.keep(~stopped)
+            success[state.positions[stopping]] = state.success[stopping]
+            stopped_rows = state.rows[stopping]
+            self.points[stopped_rows] = state.points[stopping]
+            self.distances[stopped_rows] = state.distances[stopping]
+            has_adv = state.distances[stopping].isfinite()
+            fallback_w = torch.where(per_image(has_adv), _to_w(state.points[stopping]), self._initial_w[stopped_rows])
+            self.next_w[stopped_rows] = torch.where(
+                per_image(state.success[stopping]), state.lowest_w[stopping], fallback_w
+            )
+            state.select(~stopping)
             if not len(state.rows):
                 break
         return success
 
 
 def _to_w(points: torch.Tensor) -> torch.Tensor:
-    """The w of points in [0, 1]."""
-    return torch.atanh((2 * points - 1) * _EDGE)
+    """Returns the w of points in [0, 1]."""
+    return torch.atanh((2 * points - 1) * _MAX_TANH)
 
 
-class _State:
-    """The samples that still take steps at their constant; every tensor has one row a sample.
+class _AdamState:
+    """The samples that still take steps at their constant; every tensor has one row per sample.
 
     Attributes:
-        rows: Which samples they are.
-        order: Where they stood when the descent began.
-        success: Whether one of their points has fooled the model at this constant.
-        points: The nearest that ever did.
+        rows: Indices of the samples.
+        positions: Their positions in the initial batch.
+        success: Whether a sample had an adversarial point at this constant.
+        points: The nearest adversarial point so far, at any constant.
         distances: Its L2 distance.
-        lowest_at: The w of the lowest loss.
+        lowest_w: The w of lowest loss.
     """
 
-    def __init__(self, search: ConstantSearch, rows: torch.Tensor, constants: torch.Tensor) -> None:
+    def __init__(self, search: CarliniWagnerSearch, rows: torch.Tensor, constants: torch.Tensor) -> None:
         self._search = search
         self.rows = rows
-        self.order = torch.arange(len(rows), device=rows.device)
+        self.positions = torch.arange(len(rows), device=rows.device)
         self.success = torch.zeros_like(rows, dtype=torch.bool)
         self.points = search.points[rows]
         self.distances = search.distances[rows]
-        self.lowest_at = search.starts[rows]
+        self.lowest_w = search.next_w[rows]
         self._constants = constants
         self._images = search.images[rows]
         self._labels = search.labels[rows]
-        self._w = self.lowest_at
-        self._first, self._second = torch.zeros_like(self._w), torch.zeros_like(self._w)
+        self._w = self.lowest_w
+        self._first_moment, self._second_moment = torch.zeros_like(self._w), torch.zeros_like(self._w)
         self._lowest = torch.full_like(constants, math.inf)
-        self._before = self._lowest
-        self._looked = False
+        self._lowest_at_last_check = self._lowest
+        self._checked = False
 
     def step(self, count: int) -> None:
-        """Looks at the points as they are, and takes Adam's step number ``count``."""
+        """Evaluates the current points and takes Adam's step number ``count``, counted from 1."""
         tanh = self._w.tanh()
         with torch.enable_grad():
             points = ((tanh + 1) / 2).requires_grad_()
-            logits = ask(for_rows(self._search.model, self.rows), points)
-            hinge, lead = self._margins(logits)
-            (slope,) = torch.autograd.grad((self._constants * hinge).sum(), points)
+            logits = float32_logits(for_rows(self._search.model, self.rows), points)
+            hinge, is_adv = self._margins(logits)
+            (gradient,) = torch.autograd.grad((self._constants * hinge).sum(), points)
         points = points.detach()
-        change = points - self._images
-        square = change.flatten(1).square().sum(dim=1)
-        self._note(points, square, lead, square + self._constants * hinge.detach())
-        slope = (slope + 2 * change) * (1 - tanh * tanh) / 2
-        self._first = torch.lerp(self._first, slope, 1 - _MOMENTS[0])
-        self._second = torch.lerp(self._second, slope * slope, 1 - _MOMENTS[1])
-        rate = self._search.rates(self.distances) / (1 - _MOMENTS[0] ** count)
-        divisor = (self._second / (1 - _MOMENTS[1] ** count)).sqrt() + _DIVISION
-        self._w = self._w - each(rate) * self._first / divisor
+        perturbations = points - self._images
+        squared_distances = perturbations.flatten(1).square().sum(dim=1)
+        self._update(points, squared_distances, is_adv, squared_distances + self._constants * hinge.detach())
+        gradient = (gradient + 2 * perturbations) * (1 - tanh * tanh) / 2
+        self._first_moment = torch.lerp(self._first_moment, gradient, 1 - _BETAS[0])
+        self._second_moment = torch.lerp(self._second_moment, gradient * gradient, 1 - _BETAS[1])
+        step_size = self._search.step_sizes(self.distances) / (1 - _BETAS[0] ** count)
+        divisor = (self._second_moment / (1 - _BETAS[1] ** count)).sqrt() + _ADAM_EPS
+        self._w = self._w - per_image(step_size) * self._first_moment / divisor
 
-    def without_progress(self) -> torch.Tensor:
-        """Which samples' lowest loss has hardly fallen since this was last asked: bool, shape (samples,)."""
-        if not self._looked:  # the first steps are as long for any constant, and may lead across by that alone
+    def stalled(self) -> torch.Tensor:
+        """Returns whose lowest loss hardly decreased since the last call: bool, shape (samples,)."""
+        if not self._checked:  # the first steps are equally long for every constant, and may succeed by length alone
             self.success.zero_()
-            self._looked = True
-        still = ~(self._lowest < (1 - _PROGRESS) * self._before)
-        self._before = self._lowest
-        return still
+            self._checked = True
+        is_stalled = ~(self._lowest < (1 - _MIN_PROGRESS) * self._lowest_at_last_check)
+        self._lowest_at_last_check = self._lowest
+        return is_stalled
 
-    def keep(self, which: torch.Tensor) -> None:
-        """Goes on with these samples only."""
+    def select(self, mask: torch.Tensor) -> None:
+        """Continues with these samples only."""
         for name, value in vars(self).items():
             if isinstance(value, torch.Tensor):
-                setattr(self, name, value[which])
+                setattr(self, name, value[mask])
 
     def _margins(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The hinge of the loss, and whether another class leads by the confidence, and clearly."""
+        """Returns the loss's hinge term, and whether the margin exceeds confidence and rounding tolerance."""
         labels = self._labels[:, None]
         true = logits.gather(1, labels)[:, 0]
-        lack = true - logits.scatter(1, labels, float("-inf")).amax(dim=1) + self._search.confidence
-        return lack.clamp(min=0), -lack.detach() > doubt(logits.detach())
+        violation = true - logits.scatter(1, labels, float("-inf")).amax(dim=1) + self._search.confidence
+        return violation.clamp(min=0), -violation.detach() > rounding_tolerance(logits.detach())
 
-    def _note(self, points: torch.Tensor, square: torch.Tensor, lead: torch.Tensor, loss: torch.Tensor) -> None:
-        """Keeps the nearest points that fool the model, and where the loss is lowest."""
-        distances = square.sqrt()
-        nearer = lead & (distances < self.distances)
-        self.success |= lead
+    def _update(
+        self, points: torch.Tensor, squared_distances: torch.Tensor, is_adv: torch.Tensor, loss: torch.Tensor
+    ) -> None:
+        """Keeps the nearest adversarial points and the w of lowest loss."""
+        distances = squared_distances.sqrt()
+        nearer = is_adv & (distances < self.distances)
+        self.success |= is_adv
         self.distances = torch.where(nearer, distances, self.distances)
-        self.points = torch.where(each(nearer), points, self.points)
+        self.points = torch.where(per_image(nearer), points, self.points)
         lower = loss < self._lowest
         self._lowest = torch.where(lower, loss, self._lowest)
-        self.lowest_at = torch.where(each(lower), self._w, self.lowest_at)
+        self.lowest_w = torch.where(per_image(lower), self._w, self.lowest_w)

@@ -1,4 +1,4 @@
-"""The attack that decouples a perturbation's direction and its norm."""
+"""Decoupled direction and norm (DDN)."""
 
 from __future__ import annotations
 
@@ -8,27 +8,31 @@ from typing import ClassVar
 import torch
 
 from advbench.api import Attack, Norm, SampleRandom, param
-from advbench_attacks.minimal.ddn_search import shrink_norms
+from advbench_attacks.minimal.ddn_search import run_ddn
 
 __all__ = ["DecoupledDirectionAndNorm"]
 
 
 @dataclass(frozen=True)
 class DecoupledDirectionAndNorm(Attack):
-    """Turns a perturbation along the loss's gradient, and shrinks or grows it by 5 % a step.
+    """Gradient steps change the direction of the perturbation; its norm shrinks or grows by 5 % a step.
 
-    At each step δ ← δ + α ∇J/‖∇J‖₂, rescaled to the norm ε, which is 5 % smaller after a point that fools the model
-    and 5 % larger after one that does not; x' = clip(x + δ, 0, 1). The nearest x' that fools the model is the result.
-    J is the cross-entropy at first; in the second half of the steps, which settle at the boundary with one class,
-    it is the difference of that class's logit and the true one's: no other class's gradient turns the way to it.
+    At each step δ ← δ + α ∇J/‖∇J‖₂, rescaled to a norm ε that is 5 % smaller after an adversarial point and 5 % larger
+    after any other; x' = clip(x + δ, 0, 1). The result is the nearest adversarial x'. In the first half of the steps, J
+    is the cross-entropy. In the second half, which converges to one class's boundary, J is the difference of that
+    class's logit and the true one's, so that other classes' gradients do not change the direction.
 
-    A minimal attack in L2, deterministic. The paper begins at the clean image with a norm of 1; here the nearest of
-    the boundaries linearised there is where δ begins, and the gradients of at most nine classes that this takes count
-    as steps. α is as much larger or smaller than the paper's as that norm is. The cross-entropy is that of logits
-    scaled to one range, and the paper knows no other loss; it also rounds x' to 8 bits at every step, where here
-    nothing is rounded. Where the norm shrinks until the end, the way to the result is halved towards the boundary, and
-    the later half of the steps is taken again from there. The last tenth of the way to where δ begins is halved four
-    times: that is where the boundary of a linear model is, and the norm goes by 5 % at a time.
+    A minimal attack in L2, deterministic. It differs from the paper as follows:
+
+    - The paper starts at the clean image with a norm of 1. Here, δ starts at the nearest boundary linearised at the
+      clean image; the gradients of at most nine classes that this takes count as steps. α is scaled with the initial
+      norm.
+    - The paper uses the cross-entropy throughout. Here, it is computed from logits rescaled to a common range.
+    - The paper rounds x' to 8 bits at every step. Here, nothing is rounded.
+    - Where the norm shrinks until the end, the segment to the result is bisected, and the second half of the steps is
+      repeated from there.
+    - The last tenth of the segment to the initial δ is bisected four times: a linear model has its boundary there, and
+      the norm changes by 5 % at a time.
     """
 
     name: ClassVar[str] = "ddn"
@@ -45,12 +49,12 @@ class DecoupledDirectionAndNorm(Attack):
     ) -> torch.Tensor:
         """Attacks one batch; see :meth:`advbench.api.Attack.run`."""
         del rng
-        return shrink_norms(model, images, labels, steps=self.steps).confirmed(model)
+        return run_ddn(model, images, labels, steps=self.steps).verified(model)
 
-    def minimises(self) -> Norm:
-        """L2."""
+    def minimized_norm(self) -> Norm:
+        """Returns L2."""
         return "l2"
 
     def passes(self) -> int:
-        """A gradient a step."""
+        """Returns one gradient per step."""
         return self.steps

@@ -1,73 +1,83 @@
-"""The search of DDN: a perturbation's direction turns with the gradient, its norm shrinks and grows apart from it."""
+"""The search of DDN."""
 
 from __future__ import annotations
 
 import torch
 
 from advbench.api import for_rows, is_stochastic
-from advbench_attacks.answers import ask
-from advbench_attacks.input_gradients import each, logsumexp_margin_gradient, margin_gradient
-from advbench_attacks.minimal.first_boundary import to_first_boundary
-from advbench_attacks.minimal_steps import NearestPoints, annealed, scaling, size
+from advbench_attacks.classifier_calls import float32_logits
+from advbench_attacks.input_gradients import logsumexp_margin_gradient, margin_gradient
+from advbench_attacks.minimal.cosine_annealing import cosine_annealing
+from advbench_attacks.minimal.nearest_boundary import find_nearest_boundary
+from advbench_attacks.nearest_adversarials import NearestAdversarials
+from advbench_attacks.norms import l2_scale_factors, lp_norm, per_image
 
-__all__ = ["shrink_norms"]
+__all__ = ["run_ddn"]
 
-_CHANGE = 0.05
-"""γ: by what share the norm shrinks after a point that fools the model, and grows after one that does not."""
+_GAMMA = 0.05
+"""γ: relative decrease of the norm after an adversarial point, and relative increase after any other."""
 
-_WITHOUT_SLOPES = 1.0
-"""The L2 norm of the first perturbation where no boundary was found at the clean image."""
+_DEFAULT_NORM = 1.0
+"""L2 norm of the initial perturbation where no linearised boundary exists."""
 
-_SETTLING = 0.65
-"""After what share of the steps the norm may first have shrunk to the boundary and still settle at it."""
+_SETTLING_SHARE = 0.65
+"""A sample repeats its last steps if shrinking to its distance took more than this share of the steps."""
 
-_FIRST_LOOKS = 4
-"""How often the last tenth of the way to the first perturbation is halved, which a plane crosses at 1/1.05 of it."""
+_INITIAL_BISECTIONS = 4
+"""Number of bisections of the last tenth of the initial perturbation, which a hyperplane crosses at 1/1.05 of it."""
 
 _FIRST_STEP, _LAST_STEP = 1.0, 0.01
-"""α, the L2 length of a step as a share of the first perturbation's: it falls along a cosine."""
+"""α: L2 length of the first and of the last step, as a share of the initial norm; it falls along a cosine."""
 
 
-def shrink_norms(model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, *, steps: int) -> NearestPoints:
-    """Searches the nearest points in L2 that fool the model.
+def run_ddn(model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, *, steps: int) -> NearestAdversarials:
+    """Searches for the nearest adversarial points in L2.
 
-    At each step δ ← δ + α ∇J/‖∇J‖₂, rescaled to a norm that is 5 % smaller after a point that fools the model and 5 %
-    larger after one that does not; see :class:`advbench_attacks.minimal.ddn.DecoupledDirectionAndNorm`.
+    At each step δ ← δ + α ∇J/‖∇J‖₂, rescaled to a norm that is 5 % smaller after an adversarial point and 5 % larger
+    after any other; see :class:`advbench_attacks.minimal.ddn.DecoupledDirectionAndNorm`.
 
     Args:
         model: Classifier in eval mode.
         images: Clean images, float32 in [0, 1], shape (batch, channels, height, width).
         labels: True labels, int64, shape (batch,).
-        steps: Number of gradient steps, those for the first boundary included.
+        steps: Number of gradient steps, including those for the linearised boundaries.
 
     Returns:
-        The nearest points; none for a sample that is misclassified already, or that no point fooled.
+        The nearest adversarial points; none for a sample that is misclassified already, or where the search fails.
     """
-    nearest = NearestPoints(images, labels, "l2")
+    nearest = NearestAdversarials(images, labels, "l2")
     rows = torch.arange(len(images), device=images.device)
-    first = to_first_boundary(for_rows(model, rows), images, labels, "l2", steps=steps)
-    rows = (first.logits.argmax(dim=1) == labels).nonzero().flatten()
+    boundary = find_nearest_boundary(for_rows(model, rows), images, labels, "l2", steps=steps)
+    rows = (boundary.logits.argmax(dim=1) == labels).nonzero().flatten()
     if not len(rows):
         return nearest
-    begins = (images + (1 + _CHANGE) * first.changes).clamp(0, 1)[rows]
-    norm = size(begins - images[rows], "l2")
-    norm = torch.where(norm > 0, norm, _WITHOUT_SLOPES)
+    initial_points = (images + (1 + _GAMMA) * boundary.perturbations).clamp(0, 1)[rows]
+    norm = lp_norm(initial_points - images[rows], "l2")
+    norm = torch.where(norm > 0, norm, _DEFAULT_NORM)
     if not is_stochastic(model):
-        hit = rows[nearest.look_at(model, rows, begins)]
-        nearest.look_on_the_way(model, hit, _FIRST_LOOKS, begin=1 - 2 * _CHANGE)
-    _shrink(model, nearest, rows, begins, norm, begin=first.gradients, steps=steps)
+        is_adv = rows[nearest.query(model, rows, initial_points)]
+        nearest.bisect(model, is_adv, _INITIAL_BISECTIONS, low=1 - 2 * _GAMMA)
+    _take_steps(model, nearest, rows, initial_points, norm, begin=boundary.gradients, steps=steps)
     if not is_stochastic(model):
         share = nearest.distances[rows] / norm
-        late = rows[share < (1 - _CHANGE) ** (_SETTLING * steps)]
-        if len(late):
-            nearest.look_on_the_way(model, late)
-            _shrink(model, nearest, late, nearest.points[late], nearest.distances[late], begin=steps // 2, steps=steps)
+        late_rows = rows[share < (1 - _GAMMA) ** (_SETTLING_SHARE * steps)]
+        if len(late_rows):
+            nearest.bisect(model, late_rows)
+            _take_steps(
+                model,
+                nearest,
+                late_rows,
+                nearest.points[late_rows],
+                nearest.distances[late_rows],
+                begin=steps // 2,
+                steps=steps,
+            )
     return nearest
 
 
-def _shrink(
+def _take_steps(
     model: torch.nn.Module,
-    nearest: NearestPoints,
+    nearest: NearestAdversarials,
     rows: torch.Tensor,
     points: torch.Tensor,
     norm: torch.Tensor,
@@ -75,20 +85,20 @@ def _shrink(
     begin: int,
     steps: int,
 ) -> None:
-    """Takes the steps of these samples from that one on, which begin at points of these norms: (samples,)."""
+    """Takes the steps from number ``begin`` on, for samples at points with these norms: (samples,)."""
     images, labels, first_norm = nearest.images[rows], nearest.labels[rows], norm
-    among = NearestPoints(images, labels, "l2")
+    batch_nearest = NearestAdversarials(images, labels, "l2")
     for step in range(begin, steps):
-        # At unit length the gradient of the surplus is that of the cross-entropy.
+        # Scaled to length 1, the gradient of the logsumexp margin equals that of the cross-entropy.
         loss = logsumexp_margin_gradient if step < steps / 2 else margin_gradient
         gradient, logits = loss(for_rows(model, rows), points, labels)
-        change = points - images
-        hit = among.note(None, points, logits, size(change, "l2"))
-        norm = norm * torch.where(hit, 1 - _CHANGE, 1 + _CHANGE)
-        gradient, factors = scaling(gradient)
-        length = annealed(_FIRST_STEP, _LAST_STEP, step, steps) * first_norm
-        change, shrink = scaling(change.addcmul_(gradient, each(length * factors)))
-        points = torch.addcmul(images, change, each(norm * shrink)).clamp_(0, 1)
+        perturbations = points - images
+        is_adv = batch_nearest.update(None, points, logits, lp_norm(perturbations, "l2"))
+        norm = norm * torch.where(is_adv, 1 - _GAMMA, 1 + _GAMMA)
+        gradient, factors = l2_scale_factors(gradient)
+        step_size = cosine_annealing(_FIRST_STEP, _LAST_STEP, step, steps) * first_norm
+        perturbations, l2_factors = l2_scale_factors(perturbations.addcmul_(gradient, per_image(step_size * factors)))
+        points = torch.addcmul(images, perturbations, per_image(norm * l2_factors)).clamp_(0, 1)
     with torch.no_grad():
-        among.note(None, points, ask(for_rows(model, rows), points))
-    nearest.take(rows, among)
+        batch_nearest.update(None, points, float32_logits(for_rows(model, rows), points))
+    nearest.merge(rows, batch_nearest)

@@ -1,4 +1,4 @@
-"""DeepFool's search: steps to the nearest of the linearised class boundaries until one is crossed."""
+"""The search of DeepFool."""
 
 from __future__ import annotations
 
@@ -7,70 +7,71 @@ import math
 import torch
 
 from advbench.api import Norm, for_rows, is_stochastic
-from advbench_attacks.answers import ask
-from advbench_attacks.input_gradients import each, fooled
-from advbench_attacks.minimal_steps import confirmed, size
+from advbench_attacks.classifier_calls import float32_logits, misclassified
+from advbench_attacks.nearest_adversarials import verify_in_batch
+from advbench_attacks.norms import lp_norm, per_image
 
-__all__ = ["BoundarySteps"]
+__all__ = ["DeepFoolSearch"]
 
-_BEYOND = 1e-4
-"""By how much a step is longer than the way to the boundary, against rounding (Foolbox; the paper has none)."""
+_MAX_EXTRA_LENGTH = 1e-4
+"""Length added to a step beyond the boundary, against rounding (Foolbox; the paper adds nothing)."""
 
-_BEYOND_SHARE = 1e-4
-"""That length as a share of the way from the clean image at most: 1e-4 alone is much where boundaries are near.
+_EXTRA_SHARE = 1e-4
+"""Maximum of that length as a share of the distance from the clean image: 1e-4 is large where boundaries are near.
 
-What the overshoot covers is left out of the first step, and where that is all, it falls short by as little, so that
-rounding makes it no longer than (1 + overshoot) times the way to a plane. Later ones would come ever nearer to a
-boundary without it, and not across.
+In the first step, the part that the overshoot covers is left out. If it covers everything, the step is shortened by as
+much instead, so that rounding makes it no longer than (1 + overshoot) times the distance to a hyperplane. Later steps
+need the length: without it they would approach a boundary but never cross it.
 """
 
 _ROUNDING = 6e-8
-"""How far a pixel may be from where it should be: half of what is between float32 numbers near 1.
+"""Rounding error of a pixel: half the gap between float32 numbers near 1.
 
-The first step is shorter by that, too, where the overshoot covers as much: next to a boundary, rounding alone would
-make it longer than (1 + overshoot) times the way.
+The first step is also shortened by this where the overshoot covers as much: next to a boundary, rounding alone would
+make it longer than (1 + overshoot) times the distance.
 """
 
-_SLACK = 0.005
-"""By what share of itself rounding may shorten the first step; the overshoot must be twice that."""
+_MAX_SHORTENING = 0.005
+"""Maximum relative shortening of the first step against rounding; the overshoot must be at least twice as large."""
 
-_STUCK = 1e-3
-"""A step is called small that is shorter than this share of the way so far; see :class:`_Nearest`."""
+_SMALL_STEP_SHARE = 1e-3
+"""A step is small if it is shorter than this share of the perturbation so far; see :class:`_NearestBoundaries`."""
 
-_FIRST_PUSH = 1e-4
-"""Length of the first push of a sample that has not moved and has no way to go: its two logits are equal."""
+_TIE_STEP = 1e-4
+"""Length of the first step of a sample whose two top logits are equal, so that the distance is 0."""
 
-_WORTH = 0.9
-"""What share of a batch must go on for the backward passes to be worth taking for the others, too."""
+_REUSE_SHARE = 0.9
+"""If at least this share of a batch is active, the backward passes include the inactive samples."""
 
-_WORTH_ONE = 0.6
-"""What share of a batch must want a boundary looked at for one backward pass to be worth taking for the others, too."""
+_REUSE_SHARE_ONE = 0.6
+"""If at least this share of a batch needs a boundary, one backward pass includes the other samples."""
 
-_STEEPER = 4.0
-"""By what factor a class's slope is trusted not to grow while those that are looked at are steady."""
+_MAX_SLOPE_GROWTH = 4.0
+"""Factor by which a class's slope may grow unseen, while the slopes that are computed stay within the tolerance."""
 
-_STEADY = 1.25
-"""By what factor a slope may have changed and is still called steady."""
+_SLOPE_TOLERANCE = 1.25
+"""Factor by which a slope may change before all boundaries are computed again."""
 
 
-class BoundarySteps:
-    """Takes DeepFool's steps (Moosavi-Dezfooli, Fawzi and Frossard 2016, algorithm 2) on a batch.
+class DeepFoolSearch:
+    """Takes DeepFool's steps on a batch (Moosavi-Dezfooli, Fawzi and Frossard 2016, algorithm 2).
 
-    At each step every sample moves to the nearest of the boundaries f_k = z_k − z_y = 0, linearised at its point:
-    in L2 by |f_k|/‖∇f_k‖₂² · ∇f_k, in L∞ by |f_k|/‖∇f_k‖₁ · sign ∇f_k (section 3.3). The sum of the steps, times
-    1 + overshoot and clipped to [0, 1], is the next point. Samples that are done leave the batch.
+    At each step, every sample moves to the nearest of the boundaries f_k = z_k − z_y = 0, linearised at its point: in
+    L2 by |f_k|/‖∇f_k‖₂² · ∇f_k, in L∞ by |f_k|/‖∇f_k‖₁ · sign ∇f_k (section 3.3). The sum of the steps, times 1 +
+    overshoot and clipped to [0, 1], gives the next point. Misclassified samples leave the batch.
 
-    The first step costs a backward pass a class. Later ones look at the boundary that seems the nearest, and pass
-    over those that would be farther even if they were four times as steep as when all were last looked at. Where
-    the slopes that are looked at have changed by a quarter since then, all boundaries are looked at again.
+    The first step needs a backward pass per class. Later steps compute the boundary that seems nearest, and skip those
+    that would be farther even if they were four times as steep as when all were last computed. If a computed slope has
+    changed by a quarter since then, all boundaries are computed again.
 
     Args:
         model: Classifier in eval mode.
         images: Clean images, float32 in [0, 1], shape (batch, channels, height, width).
         labels: True labels, int64, shape (batch,).
-        steps: Largest number of steps.
-        candidates: How many classes are looked at, the likeliest at the clean image first, the true one included.
-        overshoot: How far to go past the boundary, as a share of the way to it.
+        steps: Maximum number of steps.
+        candidates: Number of candidate classes, those with the largest logits at the clean image, the true one
+            included.
+        overshoot: How far to go past the boundary, as a share of the perturbation.
         norm: ``l2`` or ``linf``.
     """
 
@@ -94,139 +95,141 @@ class BoundarySteps:
         self.norm = norm
         self._stochastic = is_stochastic(model)
         self._slopes = images.new_zeros(len(images), 0)
-        self._small = torch.zeros_like(labels)
+        self._small_steps = torch.zeros_like(labels)
 
     def run(self) -> torch.Tensor:
-        """Takes the steps.
+        """Runs the search.
 
         Returns:
             Images of the clean images' shape; the clean image for a sample that is misclassified already, or whose
             steps crossed no boundary.
         """
-        points, reached = self.images.clone(), self.images
+        points, current = self.images.clone(), self.images
         crossed = torch.zeros_like(self.labels, dtype=torch.bool)
-        rows = torch.arange(len(reached), device=reached.device)
-        moved = torch.zeros_like(reached)
+        rows = torch.arange(len(current), device=current.device)
+        total = torch.zeros_like(current)
         for step in range(self.steps + 1):
-            asked, logits = self._ask(rows, reached, gradient=not self._stochastic)
+            evaluated, logits = self._evaluate(rows, current, gradient=not self._stochastic)
             if step == 0:
                 classes = logits.detach().argsort(dim=1, descending=True, stable=True)[:, : self.candidates]
                 self._slopes = logits.new_zeros(classes.shape)
-            going = logits.argmax(dim=1) == self.labels[rows]
-            points[rows[~going]], crossed[rows[~going]] = reached[~going], True
-            rows, classes, moved, reached = rows[going], classes[going], moved[going], reached[going]
+            active = logits.argmax(dim=1) == self.labels[rows]
+            points[rows[~active]], crossed[rows[~active]] = current[~active], True
+            rows, classes, total, current = rows[active], classes[active], total[active], current[active]
             if not len(rows) or step == self.steps:
                 break
-            if self._stochastic or len(rows) < _WORTH * len(asked):
-                asked, logits = self._ask(rows, reached, gradient=True)
-                going = torch.ones_like(rows, dtype=torch.bool)
-            moved = moved + self._nearest(asked, logits, going, rows, classes, moved=moved)
-            reached = (self.images[rows] + (1 + self.overshoot) * moved).clamp(0, 1)
+            if self._stochastic or len(rows) < _REUSE_SHARE * len(evaluated):
+                evaluated, logits = self._evaluate(rows, current, gradient=True)
+                active = torch.ones_like(rows, dtype=torch.bool)
+            total = total + self._steps_to_nearest(evaluated, logits, active, rows, classes, total=total)
+            current = (self.images[rows] + (1 + self.overshoot) * total).clamp(0, 1)
         finite = points.flatten(1).isfinite().all(dim=1)
-        lost = ~fooled(self.model, points, self.labels) & finite
-        points = torch.where(each(finite), points, self.images)
-        # Only those: what the overshoot has led across is left where it is.
-        return confirmed(self.model, points, self.images, self.labels, found=lost & crossed)
+        failed = ~misclassified(self.model, points, self.labels) & finite
+        points = torch.where(per_image(finite), points, self.images)
+        # Only points that are no longer misclassified are pushed; the overshoot protects the others.
+        return verify_in_batch(self.model, points, self.images, self.labels, is_adv=failed & crossed)
 
-    def _ask(self, rows: torch.Tensor, points: torch.Tensor, *, gradient: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """These samples' points, and what the model says of them; with a graph from one to the other, or without."""
+    def _evaluate(
+        self, rows: torch.Tensor, points: torch.Tensor, *, gradient: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns these samples' points and logits, with or without a graph between them."""
         with torch.set_grad_enabled(gradient):
             points = points.detach().requires_grad_(gradient)
-            return points, ask(for_rows(self.model, rows), points)
+            return points, float32_logits(for_rows(self.model, rows), points)
 
-    def _nearest(
+    def _steps_to_nearest(
         self,
-        asked: torch.Tensor,
+        evaluated: torch.Tensor,
         logits: torch.Tensor,
-        going: torch.Tensor,
+        active: torch.Tensor,
         rows: torch.Tensor,
         classes: torch.Tensor,
         *,
-        moved: torch.Tensor,
+        total: torch.Tensor,
     ) -> torch.Tensor:
-        """The steps from these points to the nearest of their linearised boundaries, of the points' shape.
+        """Computes the steps from these points to their nearest linearised boundaries, of the points' shape.
 
         Args:
-            asked: Where the samples that the model was asked about are.
-            logits: Its answer, with a graph.
-            going: Which of them take a step.
-            rows: Which samples those are.
-            classes: Their candidates, shape (samples, candidates); the true class is skipped.
-            moved: Their steps so far, in sum.
+            evaluated: The points at which the model was evaluated.
+            logits: Its logits, with a graph.
+            active: Which of the evaluated samples take a step.
+            rows: Indices of the samples that take a step.
+            classes: Their candidate classes, shape (samples, candidates); the true class is skipped.
+            total: The sum of their steps so far.
         """
         labels, slopes = self.labels[rows], self._slopes[rows]
-        at, places = going.nonzero().flatten(), torch.arange(len(rows), device=rows.device)
-        points = asked.detach()[at]
-        gaps = _gaps(logits, at, classes, labels)
+        active_indices, positions = active.nonzero().flatten(), torch.arange(len(rows), device=rows.device)
+        points = evaluated.detach()[active_indices]
+        gaps = _gaps(logits, active_indices, classes, labels)
         heights = gaps.detach().abs()
-        unseen = classes != labels[:, None]
-        bounds = torch.where(slopes > 0, heights / (_STEEPER * slopes), 0.0)
-        seen = torch.zeros_like(slopes)
-        nearest = _Nearest(moved, self.norm, self.overshoot, self._small[rows])
+        pending = classes != labels[:, None]
+        bounds = torch.where(slopes > 0, heights / (_MAX_SLOPE_GROWTH * slopes), 0.0)
+        new_slopes = torch.zeros_like(slopes)
+        boundaries = _NearestBoundaries(total, self.norm, self.overshoot, self._small_steps[rows])
         while True:
-            bound, column = bounds.masked_fill(~unseen, math.inf).min(dim=1)
-            wanted = unseen.any(dim=1) & (bound <= nearest.distances)
-            count = int(wanted.sum())
+            bound, column = bounds.masked_fill(~pending, math.inf).min(dim=1)
+            needed = pending.any(dim=1) & (bound <= boundaries.distances)
+            count = int(needed.sum())
             if not count:
                 break
-            if count < _WORTH_ONE * len(asked) and not self._stochastic:
-                places = wanted.nonzero().flatten()
-                asked, logits = self._ask(rows[places], points[places], gradient=True)
-                at = torch.arange(count, device=rows.device)
-                gaps = _gaps(logits, at, classes[places], labels[places])
-            among = wanted[places]
-            these = places[among]
-            k = column[these, None]
+            if count < _REUSE_SHARE_ONE * len(evaluated) and not self._stochastic:
+                positions = needed.nonzero().flatten()
+                evaluated, logits = self._evaluate(rows[positions], points[positions], gradient=True)
+                active_indices = torch.arange(count, device=rows.device)
+                gaps = _gaps(logits, active_indices, classes[positions], labels[positions])
+            subset = needed[positions]
+            selected = positions[subset]
+            k = column[selected, None]
             with torch.enable_grad():
-                looked_at = gaps[among].gather(1, k).sum()
-            gradient = torch.autograd.grad(looked_at, asked, retain_graph=True)[0][at[among]]
-            slope = nearest.note(these, k[:, 0], heights[these].gather(1, k)[:, 0], gradient)
-            unseen[these, k[:, 0]] = False
-            seen[these, k[:, 0]] = slope
-            change = slope / slopes[these].gather(1, k)[:, 0]
-            bounds[these[(change > _STEADY) | (change < 1 / _STEADY)]] = 0
-        whole = ~unseen.any(dim=1)
-        self._slopes[rows[whole]] = seen[whole]
-        self._small[rows] = torch.where(nearest.small(), self._small[rows] + 1, 0)
-        return nearest.steps
+                gap_sum = gaps[subset].gather(1, k).sum()
+            gradient = torch.autograd.grad(gap_sum, evaluated, retain_graph=True)[0][active_indices[subset]]
+            slope = boundaries.update(selected, k[:, 0], heights[selected].gather(1, k)[:, 0], gradient)
+            pending[selected, k[:, 0]] = False
+            new_slopes[selected, k[:, 0]] = slope
+            change = slope / slopes[selected].gather(1, k)[:, 0]
+            bounds[selected[(change > _SLOPE_TOLERANCE) | (change < 1 / _SLOPE_TOLERANCE)]] = 0
+        complete = ~pending.any(dim=1)
+        self._slopes[rows[complete]] = new_slopes[complete]
+        self._small_steps[rows] = torch.where(boundaries.is_small(), self._small_steps[rows] + 1, 0)
+        return boundaries.steps
 
 
-class _Nearest:
-    """Of each sample the step to the nearest of the linearised boundaries that were looked at so far.
+class _NearestBoundaries:
+    """For each sample, the step to the nearest of the linearised boundaries computed so far.
 
-    Logits of few digits, as those of float16 and of quantised networks are, do not show the last of the way: where two
-    are equal, it seems to be 0, and steps would stay where they are. From the third small step in a row on, a sample
-    goes twice as far beyond the boundary as before.
+    Logits of low precision, such as those of float16 and of quantised networks, may be equal near a boundary. The
+    distance then seems to be 0, and the sample would stop moving. From the third small step in a row on, a sample goes
+    twice as far beyond the boundary as in the step before.
 
     Args:
-        moved: The samples' steps before, in sum; shape (samples, channels, height, width).
+        total: The sum of the samples' steps so far; shape (samples, channels, height, width).
         norm: ``l2`` or ``linf``.
-        overshoot: How far to go past the boundary, as a share of the way to it.
-        small: How many small steps each sample has taken in a row; shape (samples,).
+        overshoot: How far to go past the boundary, as a share of the perturbation.
+        small_steps: The number of small steps in a row of each sample; shape (samples,).
 
     Attributes:
-        steps: Of the same shape.
-        distances: How far the boundaries are, or infinity; shape (samples,).
+        steps: The steps, of the shape of ``total``.
+        distances: Distances of the nearest boundaries, or infinity; shape (samples,).
     """
 
-    def __init__(self, moved: torch.Tensor, norm: Norm, overshoot: float, small: torch.Tensor) -> None:
+    def __init__(self, total: torch.Tensor, norm: Norm, overshoot: float, small_steps: torch.Tensor) -> None:
         self.norm = norm
         self.overshoot = overshoot
-        self._pushes = 2.0 ** (small - 1).clamp(min=0)
-        self.steps = torch.zeros_like(moved)
-        self.distances = moved.new_full(moved.shape[:1], math.inf)
+        self._pushes = 2.0 ** (small_steps - 1).clamp(min=0)
+        self.steps = torch.zeros_like(total)
+        self.distances = total.new_full(total.shape[:1], math.inf)
         self._columns = torch.zeros_like(self.distances, dtype=torch.int64)
-        self._gone = size(moved, norm)
-        self._rounding = _ROUNDING * (moved[0].numel() ** 0.5 if norm == "l2" else 1.0)
+        self._travelled = lp_norm(total, norm)
+        self._rounding = _ROUNDING * (total[0].numel() ** 0.5 if norm == "l2" else 1.0)
 
-    def note(
-        self, places: torch.Tensor, columns: torch.Tensor, heights: torch.Tensor, gradients: torch.Tensor
+    def update(
+        self, positions: torch.Tensor, columns: torch.Tensor, heights: torch.Tensor, gradients: torch.Tensor
     ) -> torch.Tensor:
-        """Looks at one boundary of each of some samples.
+        """Adds one boundary for each of some samples.
 
         Args:
-            places: Which samples; shape (some,).
-            columns: Which boundary of each; of two that are equally far, that of the first column is the nearest.
+            positions: Indices of the samples; shape (some,).
+            columns: Index of each one's boundary; of two at equal distance, the lower index counts as nearer.
             heights: The values |f_k|.
             gradients: The gradients ∇f_k, shape (some, channels, height, width).
 
@@ -236,33 +239,35 @@ class _Nearest:
         flat = gradients.flatten(1)
         slopes = flat.norm(dim=1) if self.norm == "l2" else flat.abs().sum(dim=1)
         distances = heights / slopes
-        lengths = distances + self._beyond(distances, self._gone[places], self._pushes[places])
-        steps = each(lengths / slopes) * gradients if self.norm == "l2" else each(lengths) * gradients.sign()
-        before = self.distances[places]
-        nearer = (distances < before) | ((distances == before) & (columns < self._columns[places]))
+        lengths = distances + self._extra_length(distances, self._travelled[positions], self._pushes[positions])
+        steps = per_image(lengths / slopes) * gradients if self.norm == "l2" else per_image(lengths) * gradients.sign()
+        previous = self.distances[positions]
+        nearer = (distances < previous) | ((distances == previous) & (columns < self._columns[positions]))
         nearer &= distances.isfinite()
-        self.steps[places[nearer]] = steps[nearer]
-        self.distances[places[nearer]] = distances[nearer]
-        self._columns[places[nearer]] = columns[nearer]
+        self.steps[positions[nearer]] = steps[nearer]
+        self.distances[positions[nearer]] = distances[nearer]
+        self._columns[positions[nearer]] = columns[nearer]
         return slopes
 
-    def small(self) -> torch.Tensor:
-        """Whose steps are small: bool, shape (samples,)."""
-        return self.distances <= _STUCK * self._gone
+    def is_small(self) -> torch.Tensor:
+        """Returns whose steps are small: bool, shape (samples,)."""
+        return self.distances <= _SMALL_STEP_SHARE * self._travelled
 
-    def _beyond(self, distances: torch.Tensor, gone: torch.Tensor, pushes: torch.Tensor) -> torch.Tensor:
-        """By how much steps are longer than these ways to boundaries; all arguments are of one shape."""
-        later = (_BEYOND_SHARE * (gone + distances)).clamp(max=_BEYOND) * pushes
-        share = max(_BEYOND_SHARE - self.overshoot, -_BEYOND_SHARE)
-        first = (share * distances).clamp(max=_BEYOND)
-        if share < 0 and self.overshoot >= 2 * _SLACK:
-            first = torch.minimum(first, -(_SLACK * distances).clamp(max=self._rounding))
-        first = torch.where(distances > 0, first, _FIRST_PUSH)
-        return torch.where(gone > 0, later, first)
+    def _extra_length(self, distances: torch.Tensor, travelled: torch.Tensor, pushes: torch.Tensor) -> torch.Tensor:
+        """Returns the length to add to steps of these distances; all arguments have one shape."""
+        later_steps = (_EXTRA_SHARE * (travelled + distances)).clamp(max=_MAX_EXTRA_LENGTH) * pushes
+        share = max(_EXTRA_SHARE - self.overshoot, -_EXTRA_SHARE)
+        first_step = (share * distances).clamp(max=_MAX_EXTRA_LENGTH)
+        if share < 0 and self.overshoot >= 2 * _MAX_SHORTENING:
+            first_step = torch.minimum(first_step, -(_MAX_SHORTENING * distances).clamp(max=self._rounding))
+        first_step = torch.where(distances > 0, first_step, _TIE_STEP)
+        return torch.where(travelled > 0, later_steps, first_step)
 
 
-def _gaps(logits: torch.Tensor, at: torch.Tensor, classes: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """The differences f_k = z_k − z_y of the samples at these places, with a graph: shape (samples, candidates)."""
+def _gaps(
+    logits: torch.Tensor, active_indices: torch.Tensor, classes: torch.Tensor, labels: torch.Tensor
+) -> torch.Tensor:
+    """Returns f_k = z_k − z_y of the samples at these indices, with a graph: shape (samples, candidates)."""
     with torch.enable_grad():
-        logits = logits[at]
+        logits = logits[active_indices]
         return logits.gather(1, classes) - logits.gather(1, labels[:, None])

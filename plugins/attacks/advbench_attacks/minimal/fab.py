@@ -1,4 +1,4 @@
-"""The fast adaptive boundary attack."""
+"""Fast adaptive boundary attack (FAB), targeted."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from typing import ClassVar, cast
 import torch
 
 from advbench.api import Attack, Norm, SampleRandom, param
-from advbench_attacks.minimal.fab_search import AdaptiveBoundary
+from advbench_attacks.minimal.fab_search import FabSearch
 
 __all__ = ["TargetedFab"]
 
 
 @dataclass(frozen=True)
 class TargetedFab(Attack):
-    """Steps to the linearised boundary with one class after another, drawn back towards the clean image.
+    """Steps to the linearised boundary with one class after another, biased towards the clean image.
 
-    A minimal attack: for each sample it returns the nearest point found that fools the model. The classes are the
-    likeliest at the clean image, the true one left out; all of them where there are fewer than ``targets``.
-    Deterministic.
+    A minimal attack: it returns each sample's nearest adversarial point. Targets are the other classes with the largest
+    logits at the clean image, at most ``targets`` of them. Deterministic.
     """
 
     name: ClassVar[str] = "fab-t"
@@ -29,23 +28,23 @@ class TargetedFab(Attack):
         "algorithm 1; targeted as in their Reliable evaluation of adversarial robustness (2020)"
     )
 
-    norm: str = param("linf", choices=("linf", "l2"), help="the norm to keep small")
-    targets: int = param(9, min=1, help="towards how many of the likeliest other classes")
-    steps: int = param(100, min=1, help="number of steps a class")
+    norm: str = param("linf", choices=("linf", "l2"), help="norm to minimize")
+    targets: int = param(9, min=1, help="number of target classes, those with the largest logits first")
+    steps: int = param(100, min=1, help="number of steps per target class")
 
     def run(
         self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
     ) -> torch.Tensor:
         """Attacks one batch; see :meth:`advbench.api.Attack.run`."""
         del rng
-        return AdaptiveBoundary(
-            model, images, labels, steps=self.steps, targets=self.targets, norm=self.minimises()
+        return FabSearch(
+            model, images, labels, steps=self.steps, targets=self.targets, norm=self.minimized_norm()
         ).run()
 
-    def minimises(self) -> Norm:
-        """The norm that is given."""
+    def minimized_norm(self) -> Norm:
+        """Returns the norm parameter."""
         return cast(Norm, self.norm)
 
     def passes(self) -> int:
-        """A gradient and a forward pass a step and class."""
+        """Returns one gradient and one forward pass per step and target class."""
         return self.steps * self.targets * 4 // 3

@@ -1,1 +1,1 @@
-"""How components behave, beyond what their code says: their answers to probes, and changes they make to the process."""
+"""How components behave on a few fixed images: identified for keys, verified in workers, traced to a culprit."""

@@ -8,7 +8,7 @@
     return made;
   };
 
-  // Light, dark, or as the system has it.
+  // Theme: light, dark, or that of the system.
   const theme = document.getElementById("theme");
   const themes = ["auto", "light", "dark"];
   let chosen = "auto";
@@ -23,10 +23,10 @@
   theme.hidden = false;
   theme.addEventListener("click", () => {
     setTheme(themes[(themes.indexOf(chosen) + 1) % themes.length]);
-    try { localStorage.setItem("advbench-theme", chosen); } catch { /* a page opened from a file may not keep it */ }
+    try { localStorage.setItem("advbench-theme", chosen); } catch { /* storage may be blocked for a page opened from a file */ }
   });
 
-  // Sorting: downwards, upwards, and as it was.
+  // Sorting: descending, ascending, original order.
   for (const table of all(".board table")) {
     const original = all("tbody", table).map((body) => [body, all("tr", body)]);
     const heads = all("thead th", table);
@@ -60,10 +60,10 @@
 
   // Filters.
   const form = document.getElementById("filters");
-  const places = { dataset: ".board", model: ".board", threat: ".board thead th", family: ".board tbody tr" };
-  for (const [name, selector] of Object.entries(places)) {
+  const targets = { dataset: ".board", model: ".board", threat: ".board thead th", family: ".board tbody tr" };
+  for (const [name, selector] of Object.entries(targets)) {
     const select = form.querySelector(`[data-filter="${name}"]`);
-    const values = [...new Set(all(selector).map((place) => place.dataset[name]).filter(Boolean))];
+    const values = [...new Set(all(selector).map((element) => element.dataset[name]).filter(Boolean))];
     select.append(...values.map((value) => make("option", { value, textContent: value })));
     select.parentElement.hidden = values.length < 2;
   }
@@ -101,20 +101,20 @@
   const body = document.getElementById("cell-body");
   let current = null;
 
-  // A class by its name, or by its number where it has none; long names are cut by the style and whole when pointed at.
+  // The name of a class, or its number if it has none. The stylesheet truncates long names; the tooltip shows them in full.
   const className = (names, number) => {
     const text = names?.[number] || `${number}`;
     return make("bdi", { className: names ? "class named" : "class", title: names ? `${number}: ${text}` : "", textContent: text });
   };
 
   const confusion = (title, counts, names) => {
-    const head = make("tr", {}, make("th", { textContent: "label" }), ...counts.map((_, place) => make("th", {}, className(names, place))));
+    const head = make("tr", {}, make("th", { textContent: "label" }), ...counts.map((_, index) => make("th", {}, className(names, index))));
     const rows = counts.map((line, label) => {
       const total = line.reduce((sum, count) => sum + count, 0) || 1;
-      const cells = line.map((count, said) => {
+      const cells = line.map((count, prediction) => {
         const cell = make("td", { textContent: count || "" });
         if (count) cell.style.background = `rgba(var(--shade), ${(0.08 + 0.72 * count / total).toFixed(3)})`;
-        if (said === label) cell.className = "right";
+        if (prediction === label) cell.className = "right";
         return cell;
       });
       return make("tr", {}, make("th", {}, className(names, label)), ...cells);
@@ -133,18 +133,18 @@
     const drawing = svg("svg", { viewBox: `0 0 ${width} ${height}`, class: "histogram", role: "img", "aria-label": "histogram of distances" });
     const most = Math.max(...counts);
     const step = (width - left - 10) / counts.length;
-    counts.forEach((count, place) => {
+    counts.forEach((count, bin) => {
       const tall = (height - bottom - 12) * count / most;
-      const bar = svg("rect", { x: left + place * step + 0.5, y: height - bottom - tall, width: Math.max(step - 1, 1), height: tall });
-      bar.append(svg("title", {}, `${count} images: ${edges[place].toPrecision(3)} to ${edges[place + 1].toPrecision(3)}`));
+      const bar = svg("rect", { x: left + bin * step + 0.5, y: height - bottom - tall, width: Math.max(step - 1, 1), height: tall });
+      bar.append(svg("title", {}, `${count} images: ${edges[bin].toPrecision(3)} to ${edges[bin + 1].toPrecision(3)}`));
       drawing.append(bar);
     });
     drawing.append(svg("path", { class: "axis", d: `M${left} 8V${height - bottom}H${width - 10}` }));
     drawing.append(svg("text", { x: left - 6, y: 18, "text-anchor": "end" }, most));
     drawing.append(svg("text", { x: left - 6, y: height - bottom, "text-anchor": "end" }, "0"));
-    for (const place of [0, counts.length / 4, counts.length / 2, 3 * counts.length / 4, counts.length]) {
-      const anchor = place === counts.length ? "end" : "middle";
-      drawing.append(svg("text", { x: left + place * step, y: height - bottom + 15, "text-anchor": anchor }, Number(edges[place].toPrecision(3))));
+    for (const bin of [0, counts.length / 4, counts.length / 2, 3 * counts.length / 4, counts.length]) {
+      const anchor = bin === counts.length ? "end" : "middle";
+      drawing.append(svg("text", { x: left + bin * step, y: height - bottom + 15, "text-anchor": anchor }, Number(edges[bin].toPrecision(3))));
     }
     drawing.append(svg("text", { class: "label", x: (left + width) / 2, y: height - 4, "text-anchor": "middle" }, `distance ${norm === "l2" ? "L2" : "L∞"}`));
     return drawing;
@@ -152,9 +152,9 @@
 
   const samples = ({ scale, rows }, names) => {
     const picture = (image, alt) => make("img", { src: data.images[image], alt });
-    const view = ([image, said, sure], label, what) => {
-      const verdict = make("span", { className: said === label ? "said" : "said wrong" }, className(names, said), ` (${sure} %)`);
-      return make("td", {}, picture(image, `${what}, taken for ${names?.[said] || said}`), verdict);
+    const view = ([image, prediction, confidence], label, what) => {
+      const verdict = make("span", { className: prediction === label ? "prediction" : "prediction wrong" }, className(names, prediction), ` (${confidence} %)`);
+      return make("td", {}, picture(image, `${what}, predicted as ${names?.[prediction] || prediction}`), verdict);
     };
     const heads = ["label", "original", "adversarial", `difference ×${scale}`, "defended"];
     const lines = rows.map((row) => make("tr", {},
@@ -165,10 +165,10 @@
     return make("div", { className: "samples", tabIndex: 0 }, make("table", {}, make("thead", {}, head), make("tbody", {}, ...lines)));
   };
 
-  const show = (place) => {
-    const cell = data.cells[place];
+  const show = (index) => {
+    const cell = data.cells[index];
     if (!cell) return;
-    current = place;
+    current = index;
     const names = data.classes[cell.dataset];
     document.getElementById("cell-title").textContent = cell.title;
     const facts = make("dl", { className: "facts" });
@@ -181,27 +181,27 @@
     const of = cell.seed === undefined ? "" : ` (seed ${cell.seed})`;
     if (cell.samples) {
       parts.push(make("h3", { textContent: `Samples${of}` }), samples(cell.samples, names), make("p", { className: "note", textContent:
-        "Of each class in turn the first sample that the bare model has right. Beneath each image stands what the bare model takes it for, and how surely."
-        + (cell.samples.reduced ? " Large images are shown reduced." : "") }));
+        "For each class in turn, the first sample that the undefended model predicts correctly. Below each image are the undefended model's prediction and its confidence."
+        + (cell.samples.reduced ? " Large images are scaled down." : "") }));
     }
     if (cell.before) {
-      parts.push(make("h3", { textContent: `What the defended model takes images for${of}` }),
+      parts.push(make("h3", { textContent: `Predictions of the defended model${of}` }),
         make("div", { className: "pair" }, confusion("clean images", cell.before, names), confusion("adversarial images", cell.after, names)),
-        make("p", { className: "note", textContent: "A row a label, a column a prediction; shaded by the share of the row." }));
+        make("p", { className: "note", textContent: "One row per label, one column per prediction; shaded by the share of the row." }));
     }
     if (cell.histogram) {
-      parts.push(make("h3", { textContent: `How far images were moved that turned the attacked classifier wrong${of}` }), histogram(cell.histogram));
+      parts.push(make("h3", { textContent: `Distances of the images that fooled the attacked classifier${of}` }), histogram(cell.histogram));
     }
     body.replaceChildren(...parts);
     if (!dialog.open) dialog.showModal();
     dialog.scrollTop = 0;
-    history.replaceState(null, "", `#cell-${place}`);
+    history.replaceState(null, "", `#cell-${index}`);
   };
   const visible = () => all("button.open").filter((button) => button.offsetParent !== null).map((button) => Number(button.dataset.cell));
   const go = (step) => {
-    const places = visible();
-    const at = places.indexOf(current) + step;
-    if (places.length) show(places[(at + places.length) % places.length]);
+    const indices = visible();
+    const position = indices.indexOf(current) + step;
+    if (indices.length) show(indices[(position + indices.length) % indices.length]);
   };
   document.addEventListener("click", (event) => {
     const opener = event.target.closest("button.open");

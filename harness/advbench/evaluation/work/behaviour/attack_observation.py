@@ -1,0 +1,117 @@
+"""Runs an attack on a few synthetic images and a classifier that is the same in every process."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from advbench.api import Attack, SampleRandom
+
+__all__ = ["ATTACK_SAMPLES", "attack_sample_images", "run_attack"]
+
+ATTACK_SAMPLES = 4
+"""How many images an attack is run on."""
+
+_MAX_CALLS, _MIN_CALLS = 200, 20
+"""How often an attack may query the classifier for images of up to 6,000 values, and for large ones. For an attack that
+queries it more often, the last queried points count. This bounds the time of planning to about a second."""
+
+_FEATURES = 16
+_SEED = 20261128
+
+
+class _QueryLimitError(Exception):
+    """The attack has reached its number of queries."""
+
+
+class _Classifier(torch.nn.Module):
+    """A classifier with logits quadratic in the pixels, in float64, so that the number of threads hardly changes them.
+
+    A linear classifier would not distinguish attacks, since many step sizes and numbers of steps end at the same corner
+    of the budget's ball.
+
+    Args:
+        shape: The channels, height and width of the images.
+        classes: The number of logits.
+    """
+
+    def __init__(self, shape: torch.Size, classes: int) -> None:
+        super().__init__()
+        generator = np.random.Generator(np.random.Philox(key=_SEED))
+        pixels, size = math.prod(shape), (math.prod(shape), _FEATURES)
+        self.slopes, self.curves = (torch.from_numpy(generator.choice([-1.0, 1.0], size)) for _ in range(2))
+        self.mix = torch.from_numpy(generator.random((_FEATURES, classes)) * 2 - 1)
+        self.scale = 6 / math.sqrt(pixels * _FEATURES)
+        self.training = False
+        self.calls_left = max(_MIN_CALLS, min(_MAX_CALLS, _MAX_CALLS * 6000 // pixels))
+        self.last_points: torch.Tensor | None = None
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """The logits, float32, shape (batch, classes).
+
+        Raises:
+            _QueryLimitError: It has been queried too often.
+        """
+        if not self.calls_left:
+            raise _QueryLimitError
+        self.calls_left -= 1
+        if len(images) == ATTACK_SAMPLES:
+            self.last_points = images.detach().clone()
+        centred = images.double().flatten(1) - 0.47
+        features = centred @ self.slopes + 1.3 * centred.square() @ self.curves
+        return (features @ self.mix * self.scale).to(torch.float32)
+
+
+def attack_sample_images(shape: tuple[int, int, int]) -> torch.Tensor:
+    """The images that an attack is run on: float32, shape (4, channels, height, width).
+
+    Two are noise inside [0, 1], one has all pixels at the bounds, and one is a gradient.
+    """
+    generator = np.random.Generator(np.random.Philox(key=_SEED + 1))
+    noise = generator.random((3, *shape), dtype=np.float32)
+    slope = np.broadcast_to(np.linspace(0.1, 0.9, shape[-1], dtype=np.float32), shape)
+    return torch.from_numpy(np.stack([noise[0] * 0.8 + 0.1, noise[1] * 0.5 + 0.2, noise[2].round(), slope]))
+
+
+def run_attack(attack: Attack, images: torch.Tensor, classes: int) -> torch.Tensor:
+    """Runs an attack on images that the classifier classifies correctly.
+
+    The global random generators have the same state each time, as for each task.
+
+    Args:
+        attack: The attack.
+        images: The images of :func:`attack_sample_images`, on the CPU.
+        classes: The number of classes.
+
+    Returns:
+        The adversarial images, or the last queried points; shape (4, channels, height, width).
+    """
+    classifier = _Classifier(images.shape[1:], classes)
+    labels = classifier(images).argmax(dim=1)
+    random.seed(_SEED)
+    np.random.seed(_SEED)
+    torch.default_generator.manual_seed(_SEED)
+    with torch.enable_grad(), _one_thread():
+        try:
+            rng = SampleRandom(_SEED, "behaviour", range(len(images)), images.device)
+            points, _ = attack.run_with_notes(classifier, images.clone(), labels, rng)
+        except _QueryLimitError:
+            assert classifier.last_points is not None
+            points = classifier.last_points
+    return points
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Computes in one thread, which is as fast for so few pixels, and rounds the same everywhere."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

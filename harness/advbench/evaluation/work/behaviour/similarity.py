@@ -1,0 +1,258 @@
+"""Outputs of a component on a few fixed images, and whether two such outputs are the same behaviour.
+
+Outputs show what is in neither the code nor the weights of a component.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from advbench.api import Attack, SampleRandom
+from advbench.evaluation.work.behaviour.attack_observation import run_attack
+
+__all__ = [
+    "SAMPLES",
+    "Behaviour",
+    "attack_function",
+    "decode_array",
+    "defense_function",
+    "digest_of_outputs",
+    "encode_array",
+    "network_function",
+    "observe_outputs",
+    "outputs_agree",
+]
+
+SAMPLES = 8
+"""How many of a dataset's images a component is run on, besides as many synthetic ones."""
+
+_TOLERANCE = 1e-3
+"""The largest difference from a stored output, as a share of the spread of the stored outputs for the same image."""
+
+_ROUNDING = 1e-5
+"""The same as a share of the spread over all images, for images whose outputs hardly differ between classes."""
+
+_CLASS = 4
+"""The tolerance within the range of one class is so many times that within the outputs of one image."""
+
+_ULPS = 2
+"""The tolerance in units in the last place of a network's own arithmetic, if that is less precise than float32."""
+
+_OWN_ULPS = 8
+"""The tolerance of any output in units in the last place of float32, for outputs that are all nearly equal."""
+
+_PROJECTIONS = 32
+_SEED = 20261128
+
+Array = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+Function = Callable[[torch.Tensor], torch.Tensor]
+"""Images of shape (n, channels, height, width) to outputs of shape (n, k)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Behaviour:
+    """What a component returned.
+
+    Attributes:
+        outputs: Its outputs, shape (images, k); None if there are none.
+        failure: Why there are none; empty otherwise. Keys contain this text.
+        error: The exception that it raised, if any.
+        randomness: The difference between two passes over the same images, as a share of their spread; 0 if it is no
+            more than rounding.
+        precision: The unit in the last place of its own arithmetic, if that is less precise than float32; otherwise 0.
+    """
+
+    outputs: Array | None
+    failure: str = ""
+    error: BaseException | None = None
+    randomness: float = 0.0
+    precision: float = 0.0
+
+
+def observe_outputs(
+    function: Function, samples: torch.Tensor, precision: float = 0.0, *, synthetic: bool = True
+) -> Behaviour:
+    """Runs a component twice on images, and also on synthetic ones if it accepts these.
+
+    The global random generators have the same state before each first pass, and are restored afterwards.
+
+    Args:
+        function: The component. An exception that it raises becomes a part of its behaviour.
+        samples: float32, shape (n, channels, height, width).
+        precision: The unit in the last place of its arithmetic.
+        synthetic: Whether it is also run on synthetic images.
+    """
+    devices = [samples.device] if samples.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), torch.no_grad():
+        torch.manual_seed(_SEED)
+        try:
+            first, second = (_values(function(samples.clone())) for _ in range(2))
+        except Exception as error:
+            return Behaviour(None, f"raises {type(error).__name__}", error)
+        except SystemExit as error:
+            return Behaviour(None, "leaves", error)
+        if first is None or second is None:
+            return Behaviour(None, "answers by no numbers")
+        try:
+            more = [_values(function(_synthetic_images(samples))) for _ in range(2)] if synthetic else [None, None]
+        except (Exception, SystemExit):  # it may reject images that are in no dataset
+            more = [None, None]
+    if all(values is not None and values.shape[1:] == first.shape[1:] for values in more):
+        first, second = (np.concatenate([values, other]) for values, other in zip((first, second), more, strict=True))
+    if first.shape == second.shape and outputs_agree(first, second, precision):
+        return Behaviour(first, precision=precision)
+    return Behaviour(first, randomness=_relative_difference(first, second))
+
+
+def network_function(network: torch.nn.Module, batch_size: int) -> tuple[Function, float]:
+    """A network as a function, and the unit in the last place of its own arithmetic; 0 for float32 and float64."""
+
+    def function(images: torch.Tensor) -> torch.Tensor:
+        return torch.cat([_as_float32(network(part)) for part in torch.split(images, max(1, batch_size))])
+
+    tensors = (*network.parameters(), *network.buffers())
+    units = [torch.finfo(tensor.dtype).eps for tensor in tensors if tensor.dtype.is_floating_point]
+    return function, max([unit for unit in units if unit > torch.finfo(torch.float32).eps], default=0.0)
+
+
+def defense_function(apply: Callable[[torch.Tensor, SampleRandom], torch.Tensor]) -> Function:
+    """A defense as a function: each of its output images as a few fixed sums of pixels."""
+
+    def function(images: torch.Tensor) -> torch.Tensor:
+        rng = SampleRandom(_SEED, "behaviour", range(len(images)), images.device)
+        return _projections(apply(images, rng))
+
+    return function
+
+
+def attack_function(attack: Attack, classes: int) -> Function:
+    """An attack as a function: each of its output images as a few fixed sums of pixels."""
+    return lambda images: _projections(run_attack(attack, images, classes))
+
+
+def _projections(images: Any) -> torch.Tensor:
+    """A few fixed sums of each image's pixels."""
+    flat = _as_float32(images).flatten(1)
+    generator = torch.Generator().manual_seed(_SEED)
+    signs = torch.randint(0, 2, (flat.shape[1], _PROJECTIONS), generator=generator).float() * 2 - 1
+    return flat @ signs
+
+
+def _as_float32(output: Any) -> torch.Tensor:
+    """An output as float32 on the processor; a scalar if it is not a tensor with a row for each image."""
+    if not isinstance(output, torch.Tensor) or output.ndim < 2 or output.is_complex():
+        return torch.zeros(())
+    return output.detach().to("cpu", torch.float32)
+
+
+def _values(output: torch.Tensor) -> Array | None:
+    return None if output.ndim < 2 else np.asarray(output.flatten(1).numpy(), dtype=np.float32)
+
+
+def outputs_agree(stored: Array, new: Array, precision: float = 0.0) -> bool:
+    """Whether outputs equal stored ones, within a tolerance for other threads, machines and devices.
+
+    The tolerance is 1e-3 of the spread of the stored outputs for the same image, or what the network's own arithmetic
+    allows; and at most 4e-3 of the range of the stored outputs for the same class.
+    """
+    if stored.shape != new.shape or stored.size == 0:
+        return stored.shape == new.shape
+    finite = np.isfinite(stored)
+    if not np.array_equal(stored[~finite], new[~finite], equal_nan=True) or not np.isfinite(new[finite]).all():
+        return False
+    known = np.where(finite, stored, np.nan).astype(np.float64)
+    if not finite.any():
+        return True
+    low, high = (np.where(finite, known, filler) for filler in (np.inf, -np.inf))
+    spread = np.maximum(high.max(axis=1) - low.min(axis=1), 0.0)
+    whole = float(high.max() - low.min())
+    allowed = np.maximum(max(_TOLERANCE, _ULPS * precision) * spread, _ROUNDING * whole)
+    allowed = np.maximum(allowed, _ULPS * precision * float(np.nanmax(np.abs(known))))
+    size = np.where(finite, np.abs(known), 0.0)
+    allowed = np.minimum(allowed[:, None], _limit(low, high, size, precision))
+    allowed = np.maximum(allowed, _OWN_ULPS * float(np.finfo(np.float32).eps) * size)
+    with np.errstate(invalid="ignore"):
+        difference = np.where(finite, np.abs(new.astype(np.float64) - known), 0.0)
+    return bool((difference <= allowed).all())
+
+
+def _limit(low: Doubles, high: Doubles, size: Doubles, precision: float) -> Doubles:
+    """The tolerance of each entry by the range of its own class, so that a masked class (-1e9) widens no other.
+
+    For a class whose outputs hardly differ, the rounding of sums as large as those of a usual class is added.
+
+    Args:
+        low: The outputs, shape (images, k); infinite if not finite.
+        high: The same; minus infinite if not finite.
+        size: Their absolute values; 0 if not finite.
+        precision: The unit in the last place of the network's arithmetic.
+    """
+    of_class = np.maximum(high.max(axis=0) - low.min(axis=0), 0.0)
+    differ = of_class[of_class > 0]
+    usual = float(np.median(differ)) if differ.size else 0.0
+    rounding = max(_ROUNDING, _ULPS * precision)
+    limit: Doubles = np.maximum(_CLASS * max(_TOLERANCE, _ULPS * precision) * of_class, rounding * size)
+    return np.maximum(limit, rounding * usual)
+
+
+def _relative_difference(one: Array, other: Array) -> float:
+    """The largest difference as a share of the spread; infinite if there is none."""
+    if one.shape != other.shape or not (np.isfinite(one).all() and np.isfinite(other).all()):
+        return float("inf")
+    spread = float(one.max() - one.min())
+    return float(np.abs(one.astype(np.float64) - other).max()) / spread if spread else float("inf")
+
+
+def digest_of_outputs(outputs: Array) -> str:
+    """SHA-256 of outputs, the id of a behaviour in keys."""
+    return hashlib.sha256(f"{outputs.shape}".encode() + outputs.astype("<f4").tobytes()).hexdigest()
+
+
+def encode_array(array: npt.NDArray[Any]) -> dict[str, Any]:
+    """An array as JSON, NaN and infinity included."""
+    little = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<")))
+    return {
+        "dtype": array.dtype.name,
+        "shape": list(array.shape),
+        "content": base64.b64encode(little.tobytes()).decode(),
+    }
+
+
+def decode_array(encoded: Mapping[str, Any]) -> npt.NDArray[Any]:
+    """The array that :func:`encode_array` encoded.
+
+    Raises:
+        ValueError, TypeError, KeyError: The argument is no encoded array.
+    """
+    dtype = np.dtype(encoded["dtype"]).newbyteorder("<")
+    content = base64.b64decode(encoded["content"], validate=True)
+    array = np.frombuffer(content, dtype=dtype).reshape(encoded["shape"])
+    native: npt.NDArray[Any] = array.astype(np.dtype(encoded["dtype"]))
+    return native
+
+
+def _synthetic_images(samples: torch.Tensor) -> torch.Tensor:
+    """Eight images of the samples' shape that are in no dataset: plain, noise, gradients, blobs and a pattern."""
+    _, channels, height, width = samples.shape
+    generator = torch.Generator().manual_seed(_SEED)
+    noise = torch.rand(3, channels, height, width, generator=generator)
+    rows = torch.linspace(0, 1, height)[:, None].expand(height, width)
+    columns = torch.linspace(0, 1, width)[None, :].expand(height, width)
+    blobs = torch.nn.functional.interpolate(noise[2:, :, :4, :4], size=(height, width), mode="nearest")[0]
+    pattern = ((torch.arange(height)[:, None] // 2 + torch.arange(width)[None, :] // 2) % 2).float()
+    plain = [torch.zeros(channels, height, width), torch.full((channels, height, width), 0.5)]
+    drawn = [
+        (noise[1] > 0.8).float(),
+        blobs,
+        *(image.expand(channels, height, width) for image in (rows, columns, pattern)),
+    ]
+    return torch.stack([*plain, noise[0], *drawn]).to(samples.device)

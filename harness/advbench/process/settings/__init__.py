@@ -1,0 +1,1 @@
+"""Settings of the process that a component may change: how each is read, compared and restored."""

@@ -1,0 +1,1 @@
+"""Watches functions, classes and methods for replacements."""

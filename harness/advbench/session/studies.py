@@ -1,0 +1,212 @@
+"""What a study's command is given: its flags, and the means to run suites and to write reports."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import functools
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TextIO
+
+from rich.console import Console
+
+from advbench.api import Reporter
+from advbench.report import Export, plan_outputs, write_export
+from advbench.session.opening import tables
+from advbench.session.options import LoadOptions, RunOptions
+from advbench.session.run import MatrixRun
+from advbench.session.session import Session
+from advbench.session.suites import plugin_words, recipe
+from advbench.specs import Suite, load_suite, narrow
+
+__all__ = ["StudySession", "SuiteRun"]
+
+_SHARED = (
+    *(field.name for field in dataclasses.fields(LoadOptions)),
+    *("batch_size", "jobs", "executor", "scheduler", "cell_timeout", "memory", "rerun", "fail_fast", "dry_run"),
+    "verbosity",
+)
+"""The flags of every study that say where and how to run."""
+
+
+class SuiteRun:
+    """One suite that a study runs.
+
+    Attributes:
+        label: What messages call it.
+        suite: The suite, with what the study replaced.
+    """
+
+    def __init__(self, label: str, suite: Suite, run: MatrixRun) -> None:
+        self.label = label
+        self.suite = suite
+        self._run = run
+
+    @property
+    def num_cells(self) -> int:
+        """How many cells it has."""
+        return len(self._run.plan.cells)
+
+    @property
+    def num_images(self) -> int:
+        """How many images its largest dataset has."""
+        return max(len(cell.ids) for cell in self._run.plan.cells)
+
+    def print_cells(self, console: Console) -> None:
+        """Lists the cells and what would be done for each."""
+        self._run.announce()
+        self._run.print_dry_run(console)
+
+    def results(self) -> dict[str, Any]:
+        """Computes what is not in the store and returns the results, as in ``results.json``.
+
+        Raises:
+            KeyboardInterrupt: The user interrupted; the message says what is kept.
+        """
+        try:
+            self._run.announce()
+            return self._run.results()
+        except KeyboardInterrupt as interruption:
+            raise KeyboardInterrupt(f"{self.label}: {interruption}" if str(interruption) else "") from None
+
+    def records(self) -> Iterator[Mapping[str, Any]]:
+        """The stored records of the cells, sample by sample, one after another; once there are results."""
+        return self._run.records()
+
+
+class StudySession:
+    """Runs suites and writes reports for a study.
+
+    Args:
+        options: The parsed flags.
+        stdout: Where tables go.
+
+    Attributes:
+        options: The parsed flags, those of the study included.
+
+    Raises:
+        UsageError: Anything that was asked for cannot be used.
+    """
+
+    def __init__(self, options: argparse.Namespace, stdout: TextIO) -> None:
+        self.options = options
+        self._stdout = stdout
+        # The study's own flags, such as --limit, may have names that mean something else to a run.
+        self._load = LoadOptions.of(vars(options))
+        self._session = Session(RunOptions.of({name: vars(options)[name] for name in _SHARED}))
+
+    @functools.cached_property
+    def console(self) -> Console:
+        """The console of tables; messages go to stderr, by :meth:`say`."""
+        return tables(self._stdout)
+
+    def say(self, line: str) -> None:
+        """Prints a message on stderr, unless ``--quiet``."""
+        self._session.say(line)
+
+    def suite(self, name: str) -> Suite:
+        """The suite of this name.
+
+        Raises:
+            UsageError: There is none.
+        """
+        return load_suite(name, self._session.registry.studies)
+
+    def plan_suite(
+        self,
+        name: str,
+        *,
+        label: str | None = None,
+        datasets: Sequence[str] | None = None,
+        attacks: Sequence[str] | None = None,
+        limit: int | None = None,
+    ) -> SuiteRun:
+        """Plans the run of a suite: reads its datasets, loads its models and finds out which cells there are.
+
+        ``--seed`` replaces the suite's seed.
+
+        Args:
+            name: The suite.
+            label: What messages call it; without, its name.
+            datasets: Only these of its datasets.
+            attacks: Attacks in place of its own; then it has a single part left.
+            limit: How many samples of each dataset, in place of its own number.
+
+        Raises:
+            UsageError: The suite cannot be run, or lacks what is asked for.
+            WeightsError: Weights of one of its components are missing.
+        """
+        suite = self.suite(name)
+        asked = RunOptions(
+            suite=name, limit=limit, seed=self.options.seed, plugin=self._load.plugin, no_plugin=self._load.no_plugin
+        )
+        own = {dataset for part in suite.products for dataset in part.datasets}
+        if datasets is not None and suite.parts and set(datasets) != own:
+            suite = narrow(self._session.registry, suite, "datasets", datasets)
+            asked = dataclasses.replace(asked, datasets=tuple(datasets))
+        if attacks is not None:
+            (part,) = suite.products
+            asked = dataclasses.replace(asked, attacks=tuple(attacks))
+            replaced = dataclasses.replace(part, attacks=tuple(attacks))
+            suite = dataclasses.replace(suite, attacks=replaced.attacks, parts=(replaced,) if suite.parts else ())
+        given = {key: value for key in ("limit", "seed") if (value := getattr(asked, key)) is not None}
+        suite = dataclasses.replace(suite, **given)
+        return SuiteRun(name if label is None else label, suite, MatrixRun(self._session, suite, recipe(asked)))
+
+    def run(self, runs: Iterable[SuiteRun]) -> Iterator[tuple[SuiteRun, dict[str, Any]]]:
+        """Runs suites one after another, and gives each with its results; after a failed cell stops at ``--fail-fast``.
+
+        Raises:
+            KeyboardInterrupt: The user interrupted; the message says what is kept.
+            StoreError: The store cannot be written; raised before any work.
+        """
+        self._session.store.check_writable()
+        for run in runs:
+            results = run.results()
+            yield run, results
+            if self.options.fail_fast and any_failed([results]):
+                return
+
+    def plan_outputs(self, reporters: Sequence[Reporter], name: str) -> list[Export]:
+        """The files of ``--output``, each with the reporter of its suffix; checked before any work.
+
+        Args:
+            reporters: One for each suffix.
+            name: Name of the block of a Markdown file that is updated.
+
+        Raises:
+            UsageError: A file cannot be written, or no reporter has its suffix.
+        """
+        return plan_outputs(reporters, self.options.output, name, "--output")
+
+    def write(self, outputs: Iterable[Export], report: Mapping[str, Any]) -> None:
+        """Renders a report to each of the files of ``--output``."""
+        for output in outputs:
+            write_export(output, report)
+            self.say(f"wrote {output.path}")
+
+    def print_report(self, print_to: Callable[[Console], None]) -> None:
+        """Prints a report on stdout; a reader that has gone away is no error, since all is done and written."""
+        with contextlib.suppress(BrokenPipeError):
+            print_to(self.console)
+
+    def command(self, *words: str) -> str:
+        """The command that makes the same report anywhere, without flags that only say where and how to run.
+
+        Args:
+            *words: The study's own flags with their values.
+        """
+        seed = [] if self.options.seed is None else ["--seed", str(self.options.seed)]
+        return shlex.join(["advbench", "reproduce", self.options.study, *words, *seed, *plugin_words(self._load)])
+
+    @staticmethod
+    def exit_code(all_results: Iterable[Mapping[str, Any]]) -> int:
+        """1 where a cell of any of these results failed, else 0."""
+        return int(any_failed(all_results))
+
+
+def any_failed(all_results: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether a cell of any of these results failed."""
+    return any(cell["status"] == "error" for results in all_results for cell in results["cells"])

@@ -1,0 +1,80 @@
+"""The nearest class boundary, linearised at the clean image."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+
+from advbench.api import Norm
+from advbench_attacks.classifier_calls import float32_logits
+from advbench_attacks.hyperplane_projection import step_to_hyperplane
+from advbench_attacks.losses import top_other_classes
+from advbench_attacks.norms import lp_norm, per_image
+
+__all__ = ["NearestBoundary", "find_nearest_boundary"]
+
+_MAX_TARGETS = 9
+"""Maximum number of target classes, those with the largest logits at the clean image first."""
+
+_STEPS_PER_GRADIENT = 10
+"""One gradient may be used here for every so many of the attack's."""
+
+
+class NearestBoundary(NamedTuple):
+    """The result of :func:`find_nearest_boundary`.
+
+    Attributes:
+        perturbations: The smallest perturbations to the nearest linearised boundary, of the images' shape; 0 where all
+            gradients are 0 or NaN.
+        logits: Logits of the clean images, detached.
+        gradients: Number of gradients computed.
+        classes: The target classes in order of their boundaries' distance; int64, shape (batch, gradients).
+    """
+
+    perturbations: torch.Tensor
+    logits: torch.Tensor
+    gradients: int
+    classes: torch.Tensor
+
+
+def find_nearest_boundary(
+    model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, norm: Norm, *, steps: int
+) -> NearestBoundary:
+    """Computes the smallest perturbations within [0, 1] to the nearest boundary linearised at the clean images.
+
+    A search that follows the top other class ends at its boundary even if another class's boundary is nearer: the
+    difference of the true logit and the largest other one has a local minimum for each class. Starting near the right
+    boundary avoids this. The distances are those of Moosavi-Dezfooli, Fawzi and Frossard 2016, DeepFool: a simple and
+    accurate method to fool deep neural networks, equation 8. The cost is one forward pass, and one backward pass per
+    class.
+
+    Args:
+        model: Classifier in eval mode.
+        images: Clean images, float32 in [0, 1], shape (batch, channels, height, width).
+        labels: True labels, int64, shape (batch,).
+        norm: The norm to minimize: ``linf``, ``l2`` or ``l1``.
+        steps: Number of gradients of the whole attack; at most a tenth of them, but at least one, is used here.
+    """
+    with torch.enable_grad():
+        points = images.detach().requires_grad_()
+        logits = float32_logits(model, points)
+    detached = logits.detach()
+    nearest, distances_by_target = torch.zeros_like(images), []
+    distances = images.new_full(labels.shape, math.inf)
+    true = detached.gather(1, labels[:, None])[:, 0]
+    targets = top_other_classes(detached, labels, max(1, min(_MAX_TARGETS, steps // _STEPS_PER_GRADIENT)))
+    for column, target in enumerate(targets.T):
+        logit_weights = torch.zeros_like(detached).scatter_(1, labels[:, None], -1.0).scatter_(1, target[:, None], 1.0)
+        (normals,) = torch.autograd.grad(logits, points, logit_weights, retain_graph=column + 1 < targets.shape[1])
+        offsets = detached.gather(1, target[:, None])[:, 0] - true
+        perturbations = step_to_hyperplane(images, normals.nan_to_num(0.0), offsets.nan_to_num(0.0), norm)
+        achieved = (normals * perturbations).flatten(1).sum(dim=1)
+        distance = lp_norm(perturbations, norm) * (offsets.abs() / achieved.abs()).clamp(min=1)
+        distances_by_target.append(distance.nan_to_num(math.inf))
+        nearer = distance < distances  # never for NaN
+        nearest = torch.where(per_image(nearer), perturbations, nearest)
+        distances = torch.where(nearer, distance, distances)
+    order = torch.stack(distances_by_target, dim=1).argsort(dim=1, stable=True)
+    return NearestBoundary(nearest, detached, targets.shape[1], targets.gather(1, order))

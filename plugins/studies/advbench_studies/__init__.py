@@ -1,0 +1,1 @@
+"""Studies that come with advbench: papers whose experiments ``advbench reproduce`` runs again."""

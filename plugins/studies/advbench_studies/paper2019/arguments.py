@@ -1,0 +1,46 @@
+"""The flags of ``advbench reproduce paper``. Imports no torch."""
+
+from __future__ import annotations
+
+import argparse
+
+__all__ = ["DATASETS", "add_arguments"]
+
+DATASETS = ("mnist", "cifar10")
+
+
+def add_arguments(parser: argparse._ActionsContainer) -> None:
+    """Declares the flags."""
+    parser.add_argument(
+        "--datasets",
+        nargs="+",
+        choices=DATASETS,
+        metavar="mnist|cifar10",
+        help="only these (without: both); claims that need the other are not run",
+    )
+    parser.add_argument(
+        "--limit",
+        nargs="+",
+        type=_by_dataset,
+        default=[],
+        metavar="[DATASET=]N",
+        help="a random subset of N samples, of each dataset or of the one named, instead of 1000",
+    )
+    parser.add_argument(
+        "--cw-steps",
+        nargs="+",
+        type=_by_dataset,
+        default=[],
+        metavar="[DATASET=]N",
+        help="steps of CW for each constant, on each dataset or on the one named, instead of 1000",
+    )
+
+
+def _by_dataset(text: str) -> tuple[str | None, int]:
+    """A positive number, for all datasets (None) or for the one before it."""
+    dataset, separator, number = text.rpartition("=")
+    if separator and dataset not in DATASETS:
+        raise argparse.ArgumentTypeError(f"{text}: the dataset must be one of {', '.join(DATASETS)}")
+    if not number.isdecimal() or int(number) < 1:
+        raise argparse.ArgumentTypeError(f"{number}: must be a whole number of at least 1")
+    return dataset or None, int(number)

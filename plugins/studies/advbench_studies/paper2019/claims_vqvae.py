@@ -1,0 +1,119 @@
+"""Claims about the VQ-VAE: 10, 11, 17."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from advbench.results import error_spread, sum_matrices
+from advbench_studies.paper2019.claim import CIFAR10, MNIST, MOST, TITLES, claim, setting
+from advbench_studies.paper2019.evidence import View
+from advbench_studies.paper2019.setting import ATTACKS, DATASETS, DatasetSetting
+from advbench_studies.paper2019.verdict import Check, Reading, at_least, check, per_cent
+
+__all__ = ["VQVAE_CLAIMS"]
+
+_GAIN = 0.01
+_LESS_SPREAD = 0.05
+_FEWEST_ERRORS = 30
+_PAPERS_NOISE = (0.25, 0.75)
+_HIGHEST = 1.0
+
+
+@claim(
+    10,
+    "Noise in the VQ-VAE's training helps on MNIST and does not on CIFAR-10.",
+    f"The better of noise 0.25 and 0.75 is at least {100 * _GAIN:.0f} point above noise 0 against at least three of "
+    "the four attacks on MNIST, and not so on CIFAR-10.",
+)
+def noise_helps_on_mnist_alone(view: View) -> list[Check]:
+    """Claim 10."""
+    return [
+        _helps(view, MNIST, [0.0], _PAPERS_NOISE),
+        _not(_helps(view, CIFAR10, [0.0], _PAPERS_NOISE)),
+    ]
+
+
+@claim(
+    11,
+    "Noise beyond 1.0 helps on neither dataset.",
+    f"On each dataset a VQ-VAE trained with noise above 1.0 is not at least {100 * _GAIN:.0f} point above the best "
+    "of noise 0, 0.25 and 0.75 against three of the four attacks.",
+)
+def more_noise_does_not_help(view: View) -> list[Check]:
+    """Claim 11."""
+    checks = []
+    for dataset in DATASETS:
+        strong = [noise for noise in view.settings("vqvae", "noise", dataset) if noise > _HIGHEST]
+        if strong:
+            checks += [_not(_helps(view, dataset, (0.0, *_PAPERS_NOISE), [noise])) for noise in strong]
+        else:
+            missing = (f"vqvae with noise above {_HIGHEST:g} on {dataset.title} not run",)
+            checks.append(Check(view.title(dataset), "noise above 1.0", "", None, missing=missing))
+    return checks
+
+
+@claim(
+    17,
+    "JPEG's errors concentrate on particular pairs of classes, the VQ-VAE's are spread over many.",
+    "On each dataset the entropy of JPEG's errors over the pairs (label, prediction), off the diagonal of the "
+    "confusion matrix of all four attacks together, as a share of the largest that so many errors can have, is at "
+    f"least {_LESS_SPREAD:g} below that of the VQ-VAE without noise; judged from {_FEWEST_ERRORS} errors of each on.",
+)
+def jpegs_errors_are_concentrated(view: View) -> list[Check]:
+    """Claim 17."""
+    return [
+        check(
+            view.title(dataset),
+            "spread of errors, JPEG and VQ-VAE 0",
+            [_spread(view, dataset, "jpeg"), _spread(view, dataset, "vqvae-0")],
+            lambda jpeg, vqvae: (vqvae - jpeg - _LESS_SPREAD, f"{jpeg:.2f} and {vqvae:.2f}"),
+        )
+        for dataset in DATASETS
+    ]
+
+
+def _spread(view: View, dataset: DatasetSetting, defense: str) -> Reading:
+    """The normalised entropy of a defense's errors against all attacks."""
+    component, wanted = setting(dataset, defense)
+    matrices = []
+    for attack in ATTACKS:
+        matrix = view.confusion(dataset, attack, component, wanted)
+        if matrix is None:
+            reading = view.reading(dataset, attack, component, wanted)
+            return Reading(None, reading.missing or f"predictions of {TITLES[defense]} on {dataset.title}")
+        matrices.append(matrix)
+    spread, errors = error_spread(sum_matrices(matrices))
+    if errors < _FEWEST_ERRORS:
+        return Reading(None, f"errors of {TITLES[defense]} on {dataset.title}: {errors} are too few")
+    return Reading(spread)
+
+
+def _helps(view: View, dataset: DatasetSetting, base: Sequence[float], better: Sequence[float]) -> Check:
+    """Whether the best of some noises beats the best of the others against most attacks."""
+
+    def compare(*values: float) -> tuple[float, str]:
+        before, after = max(values[: len(base)]), max(values[len(base) :])
+        return after - before - _GAIN, f"{per_cent(after)} from {per_cent(before)}"
+
+    single = [
+        check(
+            view.title(dataset),
+            attack.title,
+            [view.reading(dataset, attack, "vqvae", {"noise": noise}) for noise in (*base, *better)],
+            compare,
+        )
+        for attack in ATTACKS
+    ]
+    names = " or ".join(f"{noise:g}" for noise in better)
+    return at_least(MOST, view.title(dataset), f"attacks against which noise {names} helps:", single)
+
+
+def _not(one: Check) -> Check:
+    """The check that holds if another fails."""
+    holds = None if one.holds is None else not one.holds
+    # If the count is exactly as high as needed, the other holds by 0 and this one fails by one case.
+    margin = None if one.margin is None else -one.margin - 1 / len(ATTACKS)
+    return Check(one.dataset, one.what, one.measured, holds, margin, one.missing)
+
+
+VQVAE_CLAIMS = (noise_helps_on_mnist_alone, more_noise_does_not_help, jpegs_errors_are_concentrated)

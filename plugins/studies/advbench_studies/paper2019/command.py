@@ -1,0 +1,139 @@
+"""What ``advbench reproduce paper`` does, step by step."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+
+from advbench.api import UsageError, WeightsError
+from advbench.results import StudySession, SuiteRun
+from advbench_studies.paper2019.evidence import SuiteResults
+from advbench_studies.paper2019.report_files import PaperJson, PaperMarkdown
+from advbench_studies.paper2019.report_terminal import print_reproduction
+from advbench_studies.paper2019.reproduction import build_reproduction
+from advbench_studies.paper2019.setting import FULL
+
+__all__ = ["run"]
+
+_SUITES = ("paper", "paper-fixed", "paper-ablations", "paper-noise", FULL)
+_OPTIONAL = ("paper-noise",)
+"""Suites that need weights which do not come with advbench; without these they are left out."""
+
+
+def run(study: StudySession) -> int:
+    """Plans every suite first, then runs what is missing, then reports.
+
+    Args:
+        study: The flags, and the means to run suites.
+
+    Returns:
+        The exit code: 1 where a cell failed.
+
+    Raises:
+        UsageError: A flag cannot be used; raised before any work.
+        KeyboardInterrupt: The user interrupted; the message says what is kept.
+    """
+    outputs = study.plan_outputs([PaperMarkdown(), PaperJson()], "paper")
+    runs, left_out = _plan_suites(study)
+    for name, reason in left_out.items():
+        study.say(f"{name} is left out: {reason}")
+    study.say(f"to run, each with its own forecast: {', '.join(map(_size, runs))}")
+    if study.options.dry_run:
+        for suite_run in runs:
+            suite_run.print_cells(study.console)
+        return 0
+    suites = [SuiteResults.of(suite_run.label, results, suite_run.records()) for suite_run, results in study.run(runs)]
+    reproduction = build_reproduction(suites, _command(study), left_out)
+    study.write(outputs, reproduction)
+    study.print_report(lambda console: print_reproduction(console, reproduction))
+    if not outputs:
+        study.say("--output FILE.md writes the measured numbers behind each verdict")
+    return study.exit_code(suite.results for suite in suites)
+
+
+def _size(suite_run: SuiteRun) -> str:
+    """The size of a run; the images of the whole test set take ten times as long as those of the others."""
+    return f"{suite_run.label} ({suite_run.num_cells} cells, {suite_run.num_images:,} images)"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Group:
+    """Datasets that are run with the same settings.
+
+    Attributes:
+        datasets: Their names.
+        limit: How many samples of each; None for the suite's number.
+        cw_steps: How many steps CW takes; None for the suite's number.
+    """
+
+    datasets: tuple[str, ...]
+    limit: int | None
+    cw_steps: int | None
+
+
+def _plan_suites(study: StudySession) -> tuple[list[SuiteRun], dict[str, str]]:
+    """The runs, and the reason for each suite that is left out."""
+    options = study.options
+    runs: list[SuiteRun] = []
+    left_out: dict[str, str] = {}
+    for name in _SUITES:
+        suite = study.suite(name)
+        known = list(dict.fromkeys(dataset for part in suite.products for dataset in part.datasets))
+        wanted = [dataset for dataset in known if not options.datasets or dataset in options.datasets]
+        if not wanted:
+            left_out[name] = f"it is of {', '.join(known)}"
+            continue
+        groups = _groups(wanted, options)
+        for group in groups:
+            label = name if len(groups) == 1 else f"{name} ({', '.join(group.datasets)})"
+            if suite.limit is None and group.limit is not None:
+                left_out[label] = "it is of all test images, and --limit asks for fewer"
+                continue
+            try:
+                runs.append(_plan_suite(study, name, label, group))
+            except WeightsError as error:
+                if name not in _OPTIONAL:
+                    raise
+                left_out[label] = str(error)
+    if not runs:
+        raise UsageError("no suite is left to run; give other --datasets")
+    return runs, left_out
+
+
+def _plan_suite(study: StudySession, name: str, label: str, group: _Group) -> SuiteRun:
+    """The run of a suite on some of its datasets, with the steps of CW that the flags ask for."""
+    attacks = None
+    if group.cw_steps is not None:
+        (dataset,) = group.datasets
+        (part,) = (part for part in study.suite(name).products if dataset in part.datasets)
+        attacks = [f"cw:steps={group.cw_steps}" if attack == "cw" else attack for attack in part.attacks]
+    return study.plan_suite(name, label=label, datasets=group.datasets, attacks=attacks, limit=group.limit)
+
+
+def _groups(datasets: Sequence[str], options: argparse.Namespace) -> list[_Group]:
+    """The datasets in groups with the same settings; each by itself where CW is replaced, since attacks may differ."""
+    groups: dict[tuple[object, ...], _Group] = {}
+    for dataset in datasets:
+        limit, cw_steps = _for(dataset, options.limit), _for(dataset, options.cw_steps)
+        settings = (limit, cw_steps, dataset if cw_steps is not None else None)
+        before = groups[settings].datasets if settings in groups else ()
+        groups[settings] = _Group((*before, dataset), limit, cw_steps)
+    return list(groups.values())
+
+
+def _for(dataset: str, given: Sequence[tuple[str | None, int]]) -> int | None:
+    """The number that was given for a dataset, or else for all; the last one counts."""
+    numbers = dict(given)
+    return numbers.get(dataset, numbers.get(None))
+
+
+def _command(study: StudySession) -> str:
+    """The command that makes the same report anywhere."""
+    options, words = study.options, []
+    if options.datasets:
+        words += ["--datasets", *options.datasets]
+    for flag, given in (("--limit", options.limit), ("--cw-steps", options.cw_steps)):
+        if given:
+            words += [flag, *(f"{dataset}={number}" if dataset else str(number) for dataset, number in given)]
+    return study.command(*words)

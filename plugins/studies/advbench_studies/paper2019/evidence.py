@@ -1,0 +1,182 @@
+"""Evidence: results of the paper's suites, looked up by the paper's datasets, attacks and defenses."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from advbench.results import confusion_matrix
+from advbench_studies.paper2019.setting import (
+    ATTACKS,
+    DATASETS,
+    FULL,
+    IMAGES,
+    AttackSetting,
+    DatasetSetting,
+    Protocol,
+    matches,
+    number,
+    parameters,
+)
+from advbench_studies.paper2019.verdict import Reading
+
+__all__ = ["Evidence", "SuiteResults", "View"]
+
+
+@dataclasses.dataclass(frozen=True)
+class SuiteResults:
+    """One suite's run.
+
+    Attributes:
+        name: The suite.
+        results: As in results.json.
+        confusions: Confusion matrices of finished cells, by (dataset, model, attack, threat, defense).
+    """
+
+    name: str
+    results: Mapping[str, Any]
+    confusions: Mapping[tuple[str, ...], list[list[int]]]
+
+    @classmethod
+    def of(cls, name: str, results: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> SuiteResults:
+        """Reads results and the records that they were computed from."""
+        confusions = {_coordinates(record): confusion_matrix(record) for record in records if record["status"] == "ok"}
+        return cls(name, results, confusions)
+
+
+class Evidence:
+    """All measurements, each cell once.
+
+    Args:
+        suites: The runs; that of the suite ``paper-full`` is kept apart, since its images are others.
+    """
+
+    def __init__(self, suites: Iterable[SuiteResults]) -> None:
+        self.cells: dict[bool, dict[tuple[str, ...], Mapping[str, Any]]] = {False: {}, True: {}}
+        self.confusions: dict[tuple[str, ...], list[list[int]]] = {}
+        for suite in suites:
+            full = suite.name == FULL
+            for cell in suite.results["cells"]:
+                self.cells[full].setdefault(_coordinates(cell), cell)
+            if not full:
+                self.confusions |= suite.confusions
+
+    def view(self, protocol: Protocol, *, full: bool = False) -> View:
+        """The cells under a protocol; with ``full`` those on all test images instead of 1,000."""
+        cells = [cell for cell in self.cells[full].values() if cell["threat"] == "oblivious"]
+        return View(self, protocol, cells, full)
+
+
+class View:
+    """The cells of one protocol.
+
+    Args:
+        evidence: The measurements.
+        protocol: The protocol.
+        cells: The oblivious cells on the samples of the view.
+        full: Whether the samples are all test images.
+    """
+
+    def __init__(self, evidence: Evidence, protocol: Protocol, cells: list[Mapping[str, Any]], full: bool) -> None:
+        self.evidence = evidence
+        self.protocol = protocol
+        self.full = full
+        self._cells: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+        for cell in cells:
+            attack, _ = parameters(cell["attack"])
+            if attack in ("fgsm", "pgd") and (cell["attack_kind"] == "minimal") != (protocol.key == "minimal"):
+                continue
+            dataset, _ = parameters(cell["dataset"])
+            self._cells.setdefault((dataset, attack), []).append(cell)
+
+    def all(self, dataset: DatasetSetting, attack: AttackSetting) -> list[Mapping[str, Any]]:
+        """The cells of a dataset and attack, one for each defense."""
+        return self._cells.get((dataset.key, attack.key), [])
+
+    def cell(
+        self, dataset: DatasetSetting, attack: AttackSetting, component: str, wanted: Mapping[str, float]
+    ) -> Mapping[str, Any] | None:
+        """The cell of a defense with these parameters, or None."""
+        cells = self.all(dataset, attack)
+        return next((cell for cell in cells if matches(cell["defense"], component, wanted)), None)
+
+    def reading(
+        self,
+        dataset: DatasetSetting,
+        attack: AttackSetting,
+        component: str,
+        wanted: Mapping[str, float],
+        measure: str = "robust_accuracy",
+    ) -> Reading:
+        """A measure of a cell, as results.json names it."""
+        cell = self.cell(dataset, attack, component, wanted)
+        if cell is not None and cell["status"] == "ok" and cell[measure] is not None:
+            return Reading(cell[measure])
+        if not any(key == dataset.key for key, _ in self._cells):
+            return Reading(None, f"{dataset.title}{', all images' if self.full else ''}")
+        given = ",".join(f"{key}={value:g}" for key, value in wanted.items())
+        defense = f"{component}:{given}" if given else component
+        state = "failed" if cell is not None and cell["status"] == "error" else "not run"
+        return Reading(None, f"{defense} against {attack.title} on {dataset.title} {state}")
+
+    def confusion(
+        self, dataset: DatasetSetting, attack: AttackSetting, component: str, wanted: Mapping[str, float]
+    ) -> list[list[int]] | None:
+        """The confusion matrix of a cell, or None."""
+        cell = self.cell(dataset, attack, component, wanted)
+        return None if cell is None else self.evidence.confusions.get(_coordinates(cell))
+
+    def settings(self, component: str, parameter: str, dataset: DatasetSetting) -> list[float]:
+        """The values of a defense's parameter that were run, ascending."""
+        values = set()
+        for (key, _), cells in self._cells.items():
+            for cell in cells if key == dataset.key else ():
+                name, given = parameters(cell["defense"])
+                value = number(given.get(parameter, ""))
+                if name == component and value is not None:
+                    values.add(value)
+        return sorted(values)
+
+    def title(self, dataset: DatasetSetting) -> str:
+        """The dataset, with the number of images if it is not the paper's."""
+        wanted = dataset.size if self.full else IMAGES
+        counts = {cell["n"] for (key, _), cells in self._cells.items() if key == dataset.key for cell in cells}
+        if not counts or counts == {wanted}:
+            return dataset.title
+        return f"{dataset.title} ({' and '.join(f'{n:,}' for n in sorted(counts))} images, not {wanted:,})"
+
+    def attack_title(self, dataset: DatasetSetting, attack: AttackSetting) -> str:
+        """The attack, with its parameters that differ from the paper's."""
+        changes = self.changes(dataset, attack)
+        return f"{attack.title} ({', '.join(changes)})" if changes else attack.title
+
+    def changes(self, dataset: DatasetSetting, attack: AttackSetting) -> list[str]:
+        """How the attack that was run differs from the paper's; empty if it does not."""
+        minimal = self.protocol.key == "minimal"
+        wanted = {**attack.parameters, **(attack.minimal if minimal else {})}
+        if attack.searches and not minimal:
+            wanted["eps"] = dataset.eps
+            if attack.step is not None:
+                wanted["step_size"] = attack.step * dataset.eps
+        differences: dict[str, None] = {}
+        for cell in self.all(dataset, attack):
+            given = parameters(cell["attack"])[1]
+            for key, expected in wanted.items():
+                if key in given and not matches(cell["attack"], attack.key, {key: expected}):
+                    differences[f"{key}={given[key]}, not {expected:g}"] = None
+        return list(differences)
+
+    def reductions(self) -> list[str]:
+        """What was run with less than in the paper, in words."""
+        reductions = [title for dataset in DATASETS if (title := self.title(dataset)) != dataset.title]
+        for dataset in DATASETS:
+            for attack in ATTACKS:
+                title = self.attack_title(dataset, attack)
+                if title != attack.title:
+                    reductions.append(f"{title} on {dataset.title}")
+        return reductions
+
+
+def _coordinates(cell: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(cell[key] for key in ("dataset", "model", "attack", "threat", "defense"))

@@ -1,0 +1,148 @@
+"""What every report of a reproduction shows, as text."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from advbench.results import FAILED, NOT_RUN, attack_settings, failures, format_value, percent, provenance
+from advbench_studies.paper2019.verdict import FAILS, HOLDS
+from advbench_studies.paper2019.verdict import NOT_RUN as NOT_JUDGED
+
+__all__ = ["READING", "Entry", "Line", "accuracies", "defense_titles", "distortions", "facts", "problems", "tally"]
+
+_NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
+
+READING = (
+    "Robust accuracy in % of all samples: right both on the clean and on the attacked image, with Wilson's 95 % "
+    "interval in the files. Attackers know the model and not the defense. A verdict is computed from the point "
+    "estimates by the criterion next to it; a claim that lacks a measurement it needs is not run, unless what is "
+    "there refutes it."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One entry of the accuracy table.
+
+    Attributes:
+        text: The accuracy in per cent, or a mark.
+        interval: Its 95 % interval, or nothing.
+        best: Whether it is the highest of its row.
+        failed: Whether the cell failed.
+    """
+
+    text: str
+    interval: str = ""
+    best: bool = False
+    failed: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A row of the accuracy table.
+
+    Attributes:
+        attack: The attack with its budget and what differs from the paper.
+        dataset: The dataset, with the number of images if it is not the paper's.
+        short: Attack and dataset by name, with an asterisk after what differs from the paper.
+        entries: One for each defense.
+    """
+
+    attack: str
+    dataset: str
+    short: tuple[str, str]
+    entries: tuple[Entry, ...]
+
+
+def defense_titles(protocol: Mapping[str, Any], form: str = "title") -> list[str]:
+    """The headings of the columns; ``short`` ones may have two lines."""
+    return [defense[form] for defense in protocol["defenses"]]
+
+
+def accuracies(protocol: Mapping[str, Any]) -> list[Line]:
+    """The paper's table under one protocol, MNIST above CIFAR-10."""
+    return [_line(protocol, row) for row in protocol["rows"]]
+
+
+def distortions(reproduction: Mapping[str, Any]) -> list[tuple[Line, list[str]]]:
+    """A row for each attack and dataset, with the median L2 and L∞ distances under each protocol."""
+    rows: dict[tuple[str, str], tuple[Line, list[str]]] = {}
+    width = 2 * len(reproduction["protocols"])
+    for number, protocol in enumerate(reproduction["protocols"]):
+        for row in protocol["rows"]:
+            if row["attack"] is None:
+                continue
+            line = Line(row["attack_title"], row["dataset_title"], _short(row), ())
+            _, texts = rows.setdefault((row["attack"], row["dataset"]), (line, [NOT_RUN] * width))
+            texts[2 * number : 2 * number + 2] = [_distance(row["median_l2"]), _distance(row["median_linf"])]
+    return list(rows.values())
+
+
+def tally(reproduction: Mapping[str, Any]) -> list[str]:
+    """The number of claims that hold, one sentence for each protocol."""
+    claims = reproduction["claims"]
+    sentences = []
+    for protocol in reproduction["protocols"]:
+        counts = Counter(claim[protocol["key"]]["verdict"] for claim in claims)
+        listed = ", ".join(f"{verdict} {counts[verdict]}" for verdict in (HOLDS, FAILS, NOT_JUDGED))
+        sentences.append(f"{protocol['title'].capitalize()}, of {len(claims)} claims: {listed}.")
+    return sentences
+
+
+def problems(reproduction: Mapping[str, Any]) -> list[str]:
+    """Failures, suites that were left out and warnings, one line for each, without duplicates."""
+    lines = [f"{suite} was not run: {reason}" for suite, reason in reproduction["left_out"].items()]
+    lines += [line for results in reproduction["suites"].values() for line in failures(results)]
+    return list(dict.fromkeys(lines))
+
+
+def facts(reproduction: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Label and text of each fact about the runs behind the numbers."""
+    suites = reproduction["suites"]
+    lines = [("command", reproduction["command"])]
+    for name, results in suites.items():
+        source = dict(provenance(results))
+        lines.append((name, f"{source['run']}; {source['command']}"))
+    for results in suites.values():
+        lines.append(("versions", dict(provenance(results))["versions"]))
+        lines += [("weights", f"{spec} {digest[:16]}") for spec, digest in results["run"].get("weights", {}).items()]
+        lines += [("attack", spec) for spec in attack_settings(results)]
+    order = {"command": 0, **dict.fromkeys(suites, 1), "attack": 2, "weights": 3, "versions": 4}
+    return sorted(dict.fromkeys(lines), key=lambda fact: order[fact[0]])
+
+
+def _line(protocol: Mapping[str, Any], row: Mapping[str, Any]) -> Line:
+    cells = [row["cells"][defense["key"]] for defense in protocol["defenses"]]
+    numbers = {cell["accuracy"] for cell in cells if cell["accuracy"] is not None}
+    best = max(numbers) if len(numbers) > 1 else None
+    return Line(_attack(row), row["dataset_title"], _short(row), tuple(_entry(cell, best) for cell in cells))
+
+
+def _short(row: Mapping[str, Any]) -> tuple[str, str]:
+    attack, dataset = (
+        row[f"{what}_name"] + ("" if row[f"{what}_title"] == row[f"{what}_name"] else "*")
+        for what in ("attack", "dataset")
+    )
+    return attack, dataset
+
+
+def _attack(row: Mapping[str, Any]) -> str:
+    """The attack with its budget, or marked as minimal."""
+    title: str = row["attack_title"]
+    if row["budget"] is not None:
+        return f"{title}, {_NORMS[row['budget']['norm']]} ≤ {format_value(row['budget']['eps'])}"
+    return f"{title}, minimal" if row["attack_kind"] == "minimal" else title
+
+
+def _entry(cell: Mapping[str, Any], best: float | None) -> Entry:
+    if cell["accuracy"] is None:
+        return Entry(FAILED, failed=True) if cell["status"] == "error" else Entry(NOT_RUN)
+    interval = "–".join(percent(end) for end in cell["ci95"]) if cell["ci95"] else ""
+    return Entry(percent(cell["accuracy"]), interval, best is not None and cell["accuracy"] == best)
+
+
+def _distance(value: float | None) -> str:
+    return NOT_RUN if value is None else f"{value:.3f}"

@@ -1,0 +1,93 @@
+"""A reproduction in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from advbench_studies.paper2019.report_layout import (
+    READING,
+    accuracies,
+    defense_titles,
+    distortions,
+    facts,
+    problems,
+    tally,
+)
+
+__all__ = ["print_reproduction"]
+
+_STYLES = {"holds": "bold green", "fails": "bold red", "not run": "dim"}
+
+
+def print_reproduction(console: Console, reproduction: Mapping[str, Any]) -> None:
+    """Prints the tables of both protocols, the distortions, the claims' verdicts and their provenance."""
+    for protocol in reproduction["protocols"]:
+        console.print()
+        console.print(_accuracy(protocol))
+        console.print(Text(protocol["meaning"], style="dim"))
+        for line in protocol["reduced"]:
+            console.print(Text(f"* not as in the paper: {line}", style="yellow"))
+    console.print()
+    console.print(_distortion(reproduction))
+    console.print()
+    console.print(_claims(reproduction))
+    for sentence in tally(reproduction):
+        console.print(Text(sentence, style="bold"))
+    for line in problems(reproduction):
+        console.print(Text(line, style="red" if line.startswith("ERR") else "yellow"))
+    console.print(Text(READING, style="dim"))
+    console.print()
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for label, text in facts(reproduction):
+        grid.add_row(label, Text(text))
+    console.print(grid)
+
+
+def _accuracy(protocol: Mapping[str, Any]) -> Table:
+    table = _table(f"Accuracy, {protocol['title']}, in %", ("attack", "dataset"), defense_titles(protocol, "short"))
+    for line in accuracies(protocol):
+        styles = ("bold green" if entry.best else "bold red" if entry.failed else "" for entry in line.entries)
+        entries = (Text(entry.text, style=style) for entry, style in zip(line.entries, styles, strict=True))
+        table.add_row(*(Text(text) for text in line.short), *entries)
+    return table
+
+
+def _distortion(reproduction: Mapping[str, Any]) -> Table:
+    columns = [f"{protocol['title']}\n{norm}" for protocol in reproduction["protocols"] for norm in ("L2", "L∞")]
+    table = _table("Median distortion, over the images that fool the model", ("attack", "dataset"), columns)
+    for line, texts in distortions(reproduction):
+        table.add_row(*(Text(text) for text in (*line.short, *texts)))
+    return table
+
+
+def _claims(reproduction: Mapping[str, Any]) -> Table:
+    protocols = reproduction["protocols"]
+    table = _table("The paper's claims", ("", "claim"), [protocol["title"] for protocol in protocols])
+    for claim in reproduction["claims"]:
+        verdicts = [claim[protocol["key"]]["verdict"] for protocol in protocols]
+        cells = (Text(verdict, style=_STYLES[verdict]) for verdict in verdicts)
+        table.add_row(Text(str(claim["number"])), Text(claim["text"]), *cells)
+    return table
+
+
+def _table(title: str, texts: tuple[str, ...], columns: list[str]) -> Table:
+    table = Table(
+        title=Text(title, style="bold"),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    for heading in texts:
+        table.add_column(Text(heading), overflow="fold")
+    for heading in columns:
+        table.add_column(Text(heading), justify="right", overflow="fold")
+    return table

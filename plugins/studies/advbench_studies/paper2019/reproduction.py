@@ -1,0 +1,195 @@
+"""A reproduction: plain data with everything that its report shows."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from advbench_studies.paper2019.claims import CLAIMS, Claim
+from advbench_studies.paper2019.evidence import Evidence, SuiteResults, View
+from advbench_studies.paper2019.setting import (
+    ATTACKS,
+    DATASETS,
+    DEFENSES,
+    PROTOCOLS,
+    AttackSetting,
+    DatasetSetting,
+    DefenseSetting,
+    Protocol,
+)
+from advbench_studies.paper2019.verdict import NOT_RUN, Check, decide
+
+__all__ = ["REPRODUCTION_SCHEMA", "build_reproduction"]
+
+REPRODUCTION_SCHEMA = 1
+"""Version of the form of a reproduction's JSON."""
+
+_ALL_SHOWN = 4
+"""The most checks of a dataset that are all shown; of more, only the closest is."""
+_NAMED = 3
+"""How many missing measurements are named."""
+
+
+def build_reproduction(
+    suites: Sequence[SuiteResults], command: str, left_out: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Computes tables and verdicts from what was run.
+
+    Args:
+        suites: The runs of the paper's suites.
+        command: The command that made them.
+        left_out: Suites that were not run, with the reason.
+
+    Returns:
+        Plain data: ``schema``, ``command``, ``protocols`` (``key``, ``title``, ``meaning``, ``reduced``,
+        ``defenses``, ``rows`` for each dataset and attack with ``cells`` by defense, the distortion and what
+        differs from the paper), ``claims`` (``number``, ``text``, ``criterion``, and by protocol ``verdict``,
+        ``measured``, ``missing``, ``checks``), ``left_out`` and ``suites`` (each as in results.json).
+    """
+    evidence = Evidence(suites)
+    return {
+        "schema": REPRODUCTION_SCHEMA,
+        "command": command,
+        "left_out": dict(left_out or {}),
+        "protocols": [_protocol(evidence.view(protocol)) for protocol in PROTOCOLS],
+        "claims": [_claim(claim, evidence, PROTOCOLS) for claim in CLAIMS],
+        "suites": {suite.name: suite.results for suite in suites},
+    }
+
+
+def _protocol(view: View) -> dict[str, Any]:
+    """The paper's table under one protocol."""
+    present = [dataset for dataset in DATASETS if any(view.all(dataset, attack) for attack in ATTACKS)]
+    return {
+        "key": view.protocol.key,
+        "title": view.protocol.title,
+        "meaning": view.protocol.meaning,
+        "reduced": view.reductions(),
+        "defenses": [{"key": one.key, "title": one.title, "short": one.short} for one in DEFENSES],
+        "rows": [
+            *(_clean_row(view, dataset) for dataset in present),
+            *(_row(view, dataset, attack) for attack in ATTACKS for dataset in present),
+        ],
+    }
+
+
+def _row(view: View, dataset: DatasetSetting, attack: AttackSetting) -> dict[str, Any]:
+    """The robust accuracies of all defenses against one attack on one dataset, and the attack's distortion."""
+    cells = {defense.key: _cell_of(view, dataset, attack, defense) for defense in DEFENSES}
+    some = next((cell for cell in cells.values() if cell is not None and cell["status"] == "ok"), None)
+    known = next((cell for cell in cells.values() if cell is not None), None)
+    return {
+        "attack": attack.key,
+        "attack_name": attack.title,
+        "attack_title": view.attack_title(dataset, attack),
+        "attack_spec": None if known is None else known["attack"],
+        "attack_kind": None if known is None else known["attack_kind"],
+        "budget": None if known is None else known["budget"],
+        "dataset": dataset.key,
+        "dataset_name": dataset.title,
+        "dataset_title": view.title(dataset),
+        "n": None if known is None else known["n"],
+        "cells": {key: _entry(cell, "robust_accuracy") for key, cell in cells.items()},
+        "median_linf": None if some is None else some["median_linf"],
+        "median_l2": None if some is None else some["median_l2"],
+    }
+
+
+def _clean_row(view: View, dataset: DatasetSetting) -> dict[str, Any]:
+    """The accuracies of all defenses on clean images, which the cells of every attack have."""
+    cells = {}
+    for defense in DEFENSES:
+        by_attack = [_cell_of(view, dataset, attack, defense) for attack in ATTACKS]
+        present = [cell for cell in by_attack if cell is not None]
+        best = next((cell for cell in present if cell["status"] == "ok"), next(iter(present), None))
+        cells[defense.key] = _entry(best, "clean_accuracy")
+    return {
+        "attack": None,
+        "attack_name": "no attack",
+        "attack_title": "no attack",
+        "attack_spec": None,
+        "attack_kind": None,
+        "budget": None,
+        "dataset": dataset.key,
+        "dataset_name": dataset.title,
+        "dataset_title": view.title(dataset),
+        "n": next((cell["n"] for attack in ATTACKS for cell in view.all(dataset, attack)), None),
+        "cells": cells,
+        "median_linf": None,
+        "median_l2": None,
+    }
+
+
+def _cell_of(
+    view: View, dataset: DatasetSetting, attack: AttackSetting, defense: DefenseSetting
+) -> Mapping[str, Any] | None:
+    return view.cell(dataset, attack, defense.component, defense.parameters(dataset))
+
+
+def _entry(cell: Mapping[str, Any] | None, measure: str) -> dict[str, Any]:
+    """One entry of the table: a number with its interval, or the reason why there is none."""
+    if cell is None:
+        return {"status": "skipped", "error": "not run", "accuracy": None, "ci95": None}
+    ci95 = cell["robust_accuracy_ci95"] if measure == "robust_accuracy" else None
+    return {"status": cell["status"], "error": cell["error"], "accuracy": cell[measure], "ci95": ci95}
+
+
+def _claim(claim: Claim, evidence: Evidence, protocols: Iterable[Protocol]) -> dict[str, Any]:
+    judged = {protocol.key: _judged(claim.judge(evidence.view(protocol))) for protocol in protocols}
+    return {"number": claim.number, "text": claim.text, "criterion": claim.criterion, **judged}
+
+
+def _judged(checks: Sequence[Check]) -> dict[str, Any]:
+    verdict = decide(checks)
+    missing = list(dict.fromkeys(lack for one in checks for lack in one.missing))
+    return {
+        "verdict": verdict,
+        "measured": [
+            _summary(dataset, [one for one in group if one.holds is not None])
+            for dataset, group in _by_dataset(checks)
+            if any(one.holds is not None for one in group)
+        ],
+        "missing": missing,
+        "lacks": _lacks(missing) if verdict == NOT_RUN else "",
+        "checks": [
+            {
+                "dataset": one.dataset,
+                "what": one.what,
+                "measured": one.measured or None,
+                "holds": one.holds,
+                "margin": one.margin,
+                "missing": list(one.missing),
+            }
+            for one in checks
+        ],
+    }
+
+
+def _by_dataset(checks: Sequence[Check]) -> list[tuple[str, list[Check]]]:
+    ordered = sorted(checks, key=lambda one: [each.dataset for each in checks].index(one.dataset))
+    return [(dataset, list(group)) for dataset, group in itertools.groupby(ordered, key=lambda one: one.dataset)]
+
+
+def _summary(dataset: str, checks: Sequence[Check]) -> str:
+    """The numbers of one dataset: all if they are few, else how many hold, with the closest or the worst."""
+    if len(checks) <= _ALL_SHOWN:
+        return f"{dataset}: {'; '.join(f'{one.what} {one.measured}' for one in checks)}"
+    failing = sorted((one for one in checks if one.holds is False), key=_margin)
+    closest = min(checks, key=_margin)
+    shown = f"worst {_said(failing[0])}" if failing else f"closest {_said(closest)}"
+    return f"{dataset}: {len(checks) - len(failing)} of {len(checks)} hold; {shown}"
+
+
+def _margin(one: Check) -> float:
+    return 0.0 if one.margin is None else one.margin
+
+
+def _said(one: Check) -> str:
+    return f"{one.what} {one.measured}"
+
+
+def _lacks(missing: Sequence[str]) -> str:
+    """What was not run; only the first few are named."""
+    more = len(missing) - _NAMED
+    return "; ".join(missing[:_NAMED]) + (f"; and {more} more" if more > 0 else "")

@@ -1,0 +1,179 @@
+"""What the paper ran: datasets, attacks, defenses with their parameters, and two protocols."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+__all__ = [
+    "ATTACKS",
+    "DATASETS",
+    "DEFENSES",
+    "FULL",
+    "IMAGES",
+    "PROTOCOLS",
+    "AttackSetting",
+    "DatasetSetting",
+    "DefenseSetting",
+    "Protocol",
+    "matches",
+    "number",
+    "parameters",
+]
+
+IMAGES = 1000
+"""How many random test images of each dataset the paper attacked."""
+
+FULL = "paper-full"
+"""The suite of all test images of MNIST; every other suite of the paper takes 1,000."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """Under which attacks a number was measured.
+
+    Attributes:
+        key: Its name in files.
+        title: For headings.
+        meaning: What it is, in a sentence.
+    """
+
+    key: str
+    title: str
+    meaning: str
+
+
+PROTOCOLS = (
+    Protocol(
+        "minimal",
+        "minimal attacks",
+        "The paper's own: every attack, FGSM and PGD included, searches the smallest perturbation that fools the "
+        "undefended model, so that the images lie on its decision boundary.",
+    ),
+    Protocol(
+        "fixed",
+        "fixed budget",
+        "FGSM and PGD use their whole budget, L∞ 0.3 on MNIST and 8/255 on CIFAR-10; CW and DeepFool have none and "
+        "are the same minimal attacks as in the other table.",
+    ),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetSetting:
+    """A dataset of the paper.
+
+    Attributes:
+        key: Its name in specs.
+        title: For people.
+        baseline: The accuracy of the undefended model on clean images that the paper reports.
+        eps: The L∞ budget of FGSM and PGD at a fixed budget.
+        clusters: The paper's number of k-means clusters.
+        size: Number of test images.
+    """
+
+    key: str
+    title: str
+    baseline: float
+    eps: float
+    clusters: int
+    size: int = 10_000
+
+
+DATASETS = (
+    DatasetSetting("mnist", "MNIST", 0.99, 0.3, 16),
+    DatasetSetting("cifar10", "CIFAR-10", 0.85, 8 / 255, 50),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class AttackSetting:
+    """An attack of the paper.
+
+    Attributes:
+        key: Its name in specs.
+        title: For people.
+        searches: Whether it has a budget that its minimal form searches; otherwise it is minimal by nature.
+        parameters: What a full spec must say where it has the parameter, for the attack to be the paper's.
+        minimal: The same, of its minimal form alone.
+        step: The size of a step as a share of eps, at a fixed budget; None for an attack that has none.
+    """
+
+    key: str
+    title: str
+    searches: bool
+    parameters: Mapping[str, float]
+    minimal: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    step: float | None = None
+
+
+ATTACKS = (
+    AttackSetting("fgsm", "FGSM", True, {}, {"max_eps": 1}),
+    # The paper's library took Madry et al.'s step: eps/30, in a search at eps .3.
+    AttackSetting("pgd", "PGD", True, {"steps": 40}, {"max_eps": 1, "step_size": 0.01, "targets": 3}, 1 / 30),
+    AttackSetting("cw", "CW", False, {"search_steps": 5, "steps": 1000, "learning_rate": 0.005, "initial_const": 0.01}),
+    AttackSetting("deepfool", "DeepFool", False, {"steps": 100}),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class DefenseSetting:
+    """A column of the paper's table.
+
+    Attributes:
+        key: Its name in files.
+        title: For people.
+        short: For people with little room.
+        component: Its name in specs.
+        wanted: The paper's parameters; None stands for the dataset's number of clusters.
+    """
+
+    key: str
+    title: str
+    short: str
+    component: str
+    wanted: Mapping[str, float | None]
+
+    def parameters(self, dataset: DatasetSetting) -> dict[str, float]:
+        """The parameters on a dataset."""
+        return {key: dataset.clusters if value is None else value for key, value in self.wanted.items()}
+
+
+DEFENSES = (
+    DefenseSetting("none", "undefended", "none", "none", {}),
+    DefenseSetting("jpeg", "JPEG", "JPEG", "jpeg", {"quality": 90}),
+    DefenseSetting("gaussian", "Gaussian", "Gauss", "gaussian", {"sigma_x": 0, "sigma_y": 0.3}),
+    DefenseSetting("kmeans", "k-means", "k-means", "kmeans", {"clusters": None}),
+    DefenseSetting("tvm", "TVM", "TVM", "tvm", {"drop": 0.5, "weight": 0.03}),
+    DefenseSetting("vqvae-0", "VQ-VAE 0", "VQ-VAE\n0", "vqvae", {"noise": 0}),
+    DefenseSetting("vqvae-0.25", "VQ-VAE 0.25", "VQ-VAE\n0.25", "vqvae", {"noise": 0.25}),
+    DefenseSetting("vqvae-0.75", "VQ-VAE 0.75", "VQ-VAE\n0.75", "vqvae", {"noise": 0.75}),
+)
+"""The eight columns of the paper's table: the undefended model, and seven defenses."""
+
+
+def parameters(spec: str) -> tuple[str, dict[str, str]]:
+    """A full spec's name and parameters as text; a chain of defenses has no name here, since the paper has none."""
+    name, _, items = spec.partition(":")
+    given = {key: value for key, _, value in (item.partition("=") for item in items.split(",")) if key}
+    chained = "+" in name or any("+" in value and number(value) is None for value in given.values())
+    return ("", {}) if chained else (name, given)
+
+
+def matches(spec: str, component: str, wanted: Mapping[str, float]) -> bool:
+    """Whether a full spec is of a component with these parameters, whatever its others."""
+    name, given = parameters(spec)
+    return name == component and all(
+        (value := number(given.get(key, ""))) is not None and math.isclose(value, expected)
+        for key, expected in wanted.items()
+    )
+
+
+def number(text: str) -> float | None:
+    """The number that a spec writes, such as ``0.3``, ``1e-2`` or ``8/255``; None where it is none."""
+    numerator, slash, denominator = text.partition("/")
+    try:
+        return float(numerator) / float(denominator) if slash else float(text)
+    except (ValueError, ZeroDivisionError):
+        return None

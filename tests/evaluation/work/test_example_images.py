@@ -1,0 +1,45 @@
+"""Example images are those of the samples that they name, and of all classes."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from advbench.cli.main import main
+from advbench.discovery.loading import discover
+from advbench.evaluation.work.example_images import ExampleImages, class_round_robin
+from advbench.evaluation.work.workspace import Environment, Workspace
+from advbench.session.opening import CORE
+from advbench.store import Store
+
+MATRIX = (
+    "matrix", "--datasets", "mnist-5k", "--limit", "600", "--models", "mnist-cnn", "--attacks", "fgsm:eps=0.1",
+    "--defenses", "none", "-q",
+)  # fmt: skip
+
+
+def test_positions_come_one_of_each_class_and_then_another_of_each() -> None:
+    assert class_round_robin([3, 3, 0, 3, 1, 0]) == [2, 4, 0, 5, 1, 3]
+    assert class_round_robin([]) == []
+
+
+def test_images_of_several_chunks_are_those_of_their_samples(tmp_path: Path) -> None:
+    assert main([*MATRIX, "--store", str(tmp_path)]) == 0
+    logging.getLogger("advbench").handlers.clear()
+    store = Store(tmp_path)
+    manifest = store.read_manifest(next(store.runs()))
+    assert manifest is not None
+    environment = Environment(
+        store=tmp_path, cache_dir=tmp_path, data_dir=None, device="cpu", batch_size=250, core=CORE
+    )
+    examples = ExampleImages(Workspace(environment, discover(CORE)), manifest, 560).of(manifest["cells"][0])
+    assert len(examples.ids) == 560
+    ((dataset, ids),) = manifest["samples"].items()
+    positions = [ids.index(sample) for sample in examples.ids]
+    assert max(positions) >= 500, f"samples of the second chunk of {dataset} are among them"
+    moved = np.abs(examples.adversarial.images - examples.clean.images)
+    assert np.allclose(moved.max(axis=(1, 2, 3)), 0.1, atol=1e-6)
+    assert (examples.clean.predictions == examples.labels).all()
+    assert set(examples.labels[:10]) == set(range(10))

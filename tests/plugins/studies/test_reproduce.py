@@ -1,0 +1,272 @@
+"""``advbench reproduce paper``, from its flags to its report, on tiny stand-ins for all that the suites name."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import Called
+
+from advbench.discovery.loading import discover
+from advbench.discovery.registry import Registry
+from advbench.errors import UnknownNameError
+from advbench.evaluation.plan.build import resolve_axes
+from advbench.specs import load_suite
+
+pytestmark = pytest.mark.slow
+
+PAPER = Path(__file__).with_name("paper_plugin.py")
+COMPONENTS = "attacks,datasets,defenses,models"
+"""The built-in plugins that the stand-ins replace."""
+SUITES = ["paper", "paper-fixed", "paper-ablations", "paper-noise", "paper-full"]
+
+Run = Callable[..., tuple[Called, dict[str, Any]]]
+
+
+@pytest.fixture
+def run(call: Callable[..., Called], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs the command with the stand-ins; returns the call and the JSON report, if any."""
+    monkeypatch.setenv("ADVBENCH_DISABLE_PLUGINS", COMPONENTS)
+    monkeypatch.setenv("TOY_LOG", str(tmp_path / "log"))
+
+    def call_with(*flags: object) -> tuple[Called, dict[str, Any]]:
+        target = tmp_path / "r.json"
+        target.unlink(missing_ok=True)
+        files = ("--plugin", PAPER, "--store", tmp_path / "store", "--output", target)
+        called = call("reproduce", "paper", *files, *flags)
+        return called, json.loads(target.read_text()) if target.exists() else {}
+
+    return call_with
+
+
+def test_everything_is_run_once_and_reported(run: Run, tmp_path: Path) -> None:
+    markdown = tmp_path / "r.md"
+    called, report = run("--output", markdown)
+    assert called.code == 0
+    assert list(report["suites"]) == [name for name in SUITES if name != "paper-noise"]
+    log = (tmp_path / "log").read_text().splitlines()
+    assert len(log) == len(set(log)) == 2 * 6, "two datasets, six attacks, each crafted once for all suites"
+    assert all(cell["status"] == "ok" for suite in report["suites"].values() for cell in suite["cells"])
+    assert [protocol["key"] for protocol in report["protocols"]] == ["minimal", "fixed"]
+    for protocol in report["protocols"]:
+        rows = [(row["attack"], row["dataset"]) for row in protocol["rows"]]
+        attacks = (None, "fgsm", "pgd", "cw", "deepfool")
+        assert rows == [(attack, dataset) for attack in attacks for dataset in ("mnist", "cifar10")]
+        assert all(len(row["cells"]) == 8 for row in protocol["rows"])
+        assert all(cell["status"] == "ok" for row in protocol["rows"] for cell in row["cells"].values())
+    assert {claim["number"] for claim in report["claims"]} == set(range(1, 19))
+    verdicts = {claim["number"]: claim["minimal"]["verdict"] for claim in report["claims"]}
+    assert verdicts[1] == "holds"
+    assert verdicts[11] == verdicts[18] == "not run"
+    assert "vqvae:noise=1.5 are missing" in report["left_out"]["paper-noise"]
+    for text in (called.out, markdown.read_text()):
+        assert "Every attack brings the undefended models to 0 %." in text
+        assert "30 images, not 1,000" in text
+        assert "advbench reproduce paper" in text
+        assert "advbench matrix --suite paper-fixed" in text
+        assert "weights" in text
+
+
+def test_the_tables_show_what_the_matrix_measured(run: Run) -> None:
+    _, report = run("--datasets", "mnist")
+    cells = {(cell["short"]["attack"], cell["short"]["defense"]): cell for cell in report["suites"]["paper"]["cells"]}
+    row = next(row for row in report["protocols"][0]["rows"] if row["attack"] == "pgd")
+    expected = cells["pgd:search=minimal,step_size=0.01,targets=3", "jpeg:quality=90"]
+    shown = row["cells"]["jpeg"]
+    assert (shown["accuracy"], shown["ci95"]) == (expected["robust_accuracy"], expected["robust_accuracy_ci95"])
+    assert row["median_l2"] == expected["median_l2"]
+    clean = next(row for row in report["protocols"][0]["rows"] if row["attack"] is None)
+    assert (
+        clean["cells"]["kmeans"]["accuracy"]
+        == cells["pgd:search=minimal,step_size=0.01,targets=3", "kmeans"]["clean_accuracy"]
+    )
+
+
+def test_a_second_call_computes_nothing_and_says_the_same(run: Run, tmp_path: Path) -> None:
+    first, report = run()
+    log = (tmp_path / "log").read_text()
+    second, again = run()
+    assert (tmp_path / "log").read_text() == log
+    assert second.out == first.out
+    assert again["claims"] == report["claims"]
+    assert second.err.count("come from the store") == 4
+
+
+def test_with_one_dataset_the_other_is_no_measurement(run: Run) -> None:
+    called, report = run("--datasets", "mnist")
+    assert called.code == 0
+    assert {cell["short"]["dataset"] for suite in report["suites"].values() for cell in suite["cells"]} == {"mnist"}
+    tvm = next(claim for claim in report["claims"] if claim["number"] == 4)
+    assert (tvm["minimal"]["verdict"], tvm["minimal"]["lacks"]) == ("not run", "CIFAR-10")
+    assert report["suites"]["paper"]["run"]["command"].startswith("advbench matrix --suite paper --datasets mnist")
+    called, report = run("--datasets", "cifar10")
+    assert report["left_out"]["paper-full"] == "it is of mnist"
+    assert {row["dataset"] for row in report["protocols"][0]["rows"]} == {"cifar10"}
+
+
+def test_fewer_images_are_said_and_leave_the_whole_test_set_out(run: Run) -> None:
+    called, report = run("--limit", 7, "--seed", 3, "--datasets", "mnist")
+    assert called.code == 0
+    assert {cell["n"] for suite in report["suites"].values() for cell in suite["cells"]} == {7}
+    assert report["left_out"]["paper-full"] == "it is of all test images, and --limit asks for fewer"
+    assert report["command"].startswith("advbench reproduce paper --datasets mnist --limit 7 --seed 3")
+    assert report["protocols"][0]["reduced"] == ["MNIST (7 images, not 1,000)"]
+    assert {suite["run"]["seed"] for suite in report["suites"].values()} == {3}
+
+
+def test_each_dataset_may_have_less_than_the_paper_and_the_report_says_so(run: Run, tmp_path: Path) -> None:
+    page = tmp_path / "r.md"
+    called, report = run("--limit", "cifar10=7", "--cw-steps", "cifar10=100", "--output", page)
+    assert called.code == 0
+    suites = report["suites"]
+    assert {cell["n"] for cell in suites["paper (mnist)"]["cells"]} == {30}
+    assert {cell["n"] for cell in suites["paper (cifar10)"]["cells"]} == {7}
+    attacks = {name: [cell["attack"] for cell in suites[f"paper ({name})"]["cells"]] for name in ("mnist", "cifar10")}
+    assert "cw:steps=1000" in "".join(attacks["mnist"])
+    assert "cw:steps=100" in attacks["cifar10"]
+    assert report["command"] == f"advbench reproduce paper --limit cifar10=7 --cw-steps cifar10=100 --plugin {PAPER}"
+    command = suites["paper (cifar10)"]["run"]["command"]
+    assert "--suite paper --datasets cifar10 --attacks" in command
+    assert "cw:steps=100 --limit 7" in command
+    assert "CW (steps=100, not 1000) on CIFAR-10" in report["protocols"][0]["reduced"]
+    assert "CIFAR-10 (7 images, not 1,000)" in report["protocols"][0]["reduced"]
+    assert "paper-full" in suites
+    assert "steps=100, not 1000" in page.read_text()
+
+
+def test_weights_that_are_there_are_used(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOY_NOISE", "1")
+    _, report = run("--datasets", "mnist")
+    assert "paper-noise" in report["suites"]
+    noise = next(claim for claim in report["claims"] if claim["number"] == 11)["minimal"]
+    assert noise["measured"][0].startswith(
+        "MNIST (30 images, not 1,000): attacks against which noise 1.5 helps: 0 of 4"
+    )
+    assert noise["lacks"] == "vqvae with noise above 1 on CIFAR-10 not run"
+
+
+def test_a_failed_cell_is_err_and_the_exit_code_says_so(
+    call: Callable[..., Called], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADVBENCH_DISABLE_PLUGINS", COMPONENTS)
+    broken = tmp_path / "broken.py"
+    source = PAPER.read_text().replace("    def levels(self):\n        return self.quality", "    levels = None")
+    assert "levels = None" in source
+    broken.write_text(source)
+    target = tmp_path / "r.md"
+    files = ("--plugin", broken, "--store", tmp_path / "store", "--output", target)
+    called = call("reproduce", "paper", "--datasets", "mnist", *files)
+    assert called.code == 1
+    assert "ERR" in called.out
+    assert "ERR TypeError" in target.read_text()
+    assert "jpeg:quality=90 against FGSM on MNIST failed" in target.read_text()
+
+
+def test_a_dry_run_lists_what_would_run_and_writes_nothing(run: Run, tmp_path: Path) -> None:
+    called, report = run("--dry-run")
+    assert called.code == 0
+    assert len(called.out.splitlines()) == 72 + 72 + 144 + 9
+    assert "to run, each with its own forecast: paper (72 cells, 30 images), " in called.err
+    assert "paper-full (9 cells, 30 images)\n" in called.err
+    assert not report
+    assert not (tmp_path / "store").exists()
+
+
+def test_an_interruption_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path) -> None:
+    environment = os.environ | {
+        "ADVBENCH_DISABLE_PLUGINS": COMPONENTS, "XDG_CACHE_HOME": str(tmp_path / "cache"), "TOY_DELAY": "0.3",
+    }  # fmt: skip
+    words = ["reproduce", "paper", "--plugin", str(PAPER), "--store", str(tmp_path / "store"), "--datasets", "mnist"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "advbench", *words, "--rerun", "all"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("["):
+            break
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "advbench reproduce: interrupted; paper: " in err
+    assert "of 36 cells are finished and stored. Resume with: advbench reproduce paper --plugin" in err
+    assert "--rerun" not in err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--datasets", "minst"], "--datasets: unknown 'minst'; did you mean 'mnist'?"),
+        (["--attacks", "fgsm"], "unknown argument --attacks"),
+        (["--limit", "minst=3"], "--limit: minst=3: the dataset must be one of mnist, cifar10"),
+        (["--cw-steps", "cifar10=0"], "--cw-steps: 0: must be a whole number of at least 1"),
+        (["--limit", "0"], "--limit: 0: must be a whole number of at least 1"),
+        (["--output", "/no/such/r.md"], "--output /no/such/r.md: the folder /no/such does not exist; create it first"),
+        (["--output", "r.csv"], "--output r.csv: no report has the suffix '.csv'; there are: .json, .md"),
+    ],
+)
+def test_bad_input(run: Run, tmp_path: Path, flags: list[str], message: str) -> None:
+    called, _ = run(*flags)
+    assert called.code == 2
+    assert message in called.error_line()
+    assert not (tmp_path / "store").exists()
+
+
+def test_another_paper(call: Callable[..., Called]) -> None:
+    called = call("reproduce", "papre")
+    assert called.code == 2
+    assert "unknown study 'papre'; did you mean 'paper'?" in called.error_line()
+
+
+def test_a_markdown_file_of_somebodys_own_is_not_overwritten(run: Run, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Mine\n")
+    called, _ = run("--output", page)
+    assert called.code == 2
+    assert f"--output {page}: the file exists and has no block to update" in called.error_line()
+    page.write_text("# Mine\n\n<!-- advbench:begin paper -->\n<!-- advbench:end paper -->\n\nEnd.\n")
+    assert run("--output", page, "--datasets", "mnist", "--limit", 5)[0].code == 0
+    text = page.read_text()
+    assert text.startswith("# Mine\n")
+    assert text.endswith("End.\n")
+    assert "The paper's claims" in text
+
+
+def test_help_does_not_import_torch() -> None:
+    program = (
+        "import sys\nfrom advbench.cli.main import main\n"
+        "try:\n    main(['reproduce', '--help'])\nexcept SystemExit:\n    pass\n"
+        "loaded = {'torch', 'numpy', 'rich', 'foolbox'} & sys.modules.keys()\nassert not loaded, loaded\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+def registered(registry: Registry, kind: str, name: str) -> bool:
+    try:
+        registry.get(kind, name)
+    except UnknownNameError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_the_built_in_components_are_what_the_suites_ask_for(name: str) -> None:
+    registry = discover()
+    wanted = [("defenses", "vqvae"), ("models", "cifar10-densenet")]
+    if not all(registered(registry, kind, component) for kind, component in wanted):
+        pytest.skip("the VQ-VAE or the DenseNet is not registered")
+    if "search" not in {parameter.name for parameter in registry.get("attacks", "pgd").component.parameters()}:
+        pytest.skip("pgd has no minimal form")
+    for axes in resolve_axes(registry, load_suite(name, registry.studies)):
+        minimal = [attack.budget() is None for attack in axes.attacks]
+        assert any(minimal)
