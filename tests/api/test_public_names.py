@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from advbench import api
+from advbench import api, results
 
 PUBLIC = {
     "API_VERSION", "Access",
@@ -63,3 +63,18 @@ def test_what_needs_no_torch_does_not_import_it() -> None:
         "from advbench.api import SampleRandom\nassert 'torch' in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_results_are_imported_on_first_use_from_the_module_that_type_checkers_see() -> None:
+    source = ast.parse(Path(results.__file__).read_text("utf-8"))
+    blocks = (node for node in source.body if isinstance(node, ast.If) and isinstance(node.test, ast.Name))
+    seen = {
+        alias.name: line.module
+        for line in next(blocks).body
+        if isinstance(line, ast.ImportFrom)
+        for alias in line.names
+    }
+    assert set(results.__all__) == {*seen, "read_run", "run_suite"}
+    for name, module in seen.items():
+        assert module is not None
+        assert getattr(results, name) is getattr(sys.modules[module], name)

@@ -15,11 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from advbench.evaluation.threat import THREATS
 from tests.conftest import Called
 
 from advbench.cli.completion import completion_script
 from advbench.cli.main import COMMANDS, SHELLS, _parsers
+from advbench.evaluation.plan.threats import THREATS
 from advbench.specs import shipped_suites
 
 CASES = {

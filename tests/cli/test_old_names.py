@@ -42,6 +42,7 @@ def test_overrides_under_old_names_count_and_warn_once(
         assert lines[one.lineno - 1].strip() in ("def minimises(self):", "def misfit(self, image_shape):")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["check", "list"])
 def test_the_check_command_shows_authors_what_is_deprecated(command: str, tmp_path: Path) -> None:
     """Python hides such warnings from the users of a library, who can do nothing about them."""

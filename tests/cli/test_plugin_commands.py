@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,7 @@ def test_info_shows_every_parameter_with_default_and_help(call: Call, name: str)
     assert called.code == 0
     for parameter in entry["parameters"]:
         assert parameter in called.out
-    assert "advbench 0.1.0" in called.out
+    assert f"advbench {metadata.version('advbench')}" in called.out
     assert "source" in called.out
 
 
@@ -154,7 +155,7 @@ def test_a_name_of_two_plugins_cannot_be_used_and_the_error_names_both(
     install("impostor", MINE.replace("NAME", "jpeg"))
     called = call("info", "jpeg")
     assert called.code == 2
-    assert "advbench 0.1.0" in called.err
+    assert f"advbench {metadata.version('advbench')}" in called.err
     assert "impostor 1.0" in called.err
     monkeypatch.setenv("ADVBENCH_DISABLE_PLUGINS", "impostor")
     assert "Pillow" in call("info", "jpeg").out

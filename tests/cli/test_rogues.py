@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from tests.conftest import TOY, Called
 
+from advbench import __version__
+
 pytestmark = pytest.mark.slow(minutes=1)
 
 MATRIX = (sys.executable, "-m", "advbench", "matrix")
@@ -110,9 +112,8 @@ def test_reporters_that_clash_or_fail_are_named_and_nothing_is_lost(
     monkeypatch.setenv("ROGUE_REPORTERS", "1")
     called, _ = rogue()
     assert called.code == 2
-    assert (
-        "the suffix '.json' is registered by 'json' of advbench 0.1.0 and 'other-json' of file" in called.error_line()
-    )
+    ours = f"'json' of advbench {__version__}"
+    assert f"the suffix '.json' is registered by {ours} and 'other-json' of file" in called.error_line()
 
 
 def test_a_worker_that_dies_fails_its_own_cells(rogue: Toy) -> None:

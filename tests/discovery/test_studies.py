@@ -257,7 +257,7 @@ def test_check_and_doctor_see_a_suite_that_cannot_run(call: Call, study: Callabl
     assert "limit must be a whole number of at least 1" in call("check", "study_mine").out
     called = call("doctor")
     assert called.code == 1
-    assert "leave out its plugin: --no-plugin study_mine" in called.out
+    assert "disable its plugin: --no-plugin study_mine" in called.out
 
 
 def test_the_suites_of_advbench_keep_their_contract(call: Call) -> None:

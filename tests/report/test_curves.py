@@ -11,6 +11,8 @@ import pytest
 from advbench.report.curves import eps_charts, scatter_charts, sweep_charts
 from advbench.report.sweeps import as_number, family, sweep_groups, with_sweep_names
 
+pytestmark = pytest.mark.slow
+
 Cells = dict[tuple[str, str, str], dict[str, Any]]
 
 

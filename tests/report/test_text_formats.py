@@ -15,6 +15,8 @@ from markdown_it import MarkdownIt
 from advbench.report.markdown import Markdown
 from advbench.report.plain import plain_text
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "<img src=x onerror=alert(1)>"
 MEASURES = ("n", "clean_accuracy", "robust_accuracy", "attack_success_rate", "median_linf", "median_l2", "seconds")
 

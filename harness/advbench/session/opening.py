@@ -9,18 +9,21 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import IO, TextIO, cast
+from typing import IO, TYPE_CHECKING, TextIO, cast
 
 from rich.console import Console
 from rich.logging import RichHandler
 
-from advbench.api import DataSources, closest
-from advbench.discovery.loading import DISABLE_VARIABLE, discover, named_files
-from advbench.discovery.registry import Registry
+from advbench.api.component import closest
+from advbench.discovery.entry_points import DISABLE_VARIABLE, named_files
 from advbench.errors import PluginError, UsageError
 from advbench.session.options import LoadOptions, cache_folder
 from advbench.specs import Suite, load_suite, shipped_suites
 from advbench.store import Store
+
+if TYPE_CHECKING:  # these import torch, which commands that only show stored numbers do not need
+    from advbench.api import DataSources
+    from advbench.discovery.registry import Registry
 
 __all__ = [
     "CORE",
@@ -58,6 +61,8 @@ def open_registry(
         PluginError: ``fault`` reports something; no other problem is printed then.
         UsageError: ``--no-plugin`` names a plugin that does not exist.
     """
+    from advbench.discovery.loading import discover
+
     files = plugin_files(options.plugin) if files is None else files
     registry = discover(CORE, files, without=options.no_plugin, strict=options.strict_plugins)
     known = {word for plugin in registry.left_out for word in (plugin.name, plugin.distribution)} | {"*"}
@@ -88,6 +93,8 @@ def find_suite(name: str, options: LoadOptions) -> Suite:
     """
     if name in shipped_suites() or Path(name).suffix == ".toml":
         return load_suite(name)
+    from advbench.discovery.loading import discover
+
     return load_suite(name, discover((), plugin_files(options.plugin), without=options.no_plugin).studies)
 
 
@@ -106,6 +113,8 @@ def open_store(options: LoadOptions) -> Store:
 
 def data_sources(options: LoadOptions, console: Console) -> DataSources:
     """Where datasets are searched. The console shows a line for each download."""
+    from advbench.api import DataSources
+
     return DataSources(
         cache_folder() / "datasets", options.data_dir, announce=lambda line: console.print(line, markup=False)
     )

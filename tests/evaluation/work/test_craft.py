@@ -12,6 +12,8 @@ from tests.conftest import Called
 from advbench.api import Float32Network
 from advbench.store import Store
 
+pytestmark = pytest.mark.slow
+
 Toy = Callable[..., tuple[Called, dict[str, Any]]]
 
 N = 40

@@ -76,6 +76,7 @@ def test_only_the_attack_sees_the_other_precision(toy: Toy, monkeypatch: pytest.
     assert seen == {("attacking", True), ("judging", False)}
 
 
+@pytest.mark.slow
 def test_a_run_says_in_which_precision_it_was_attacked(toy: Toy) -> None:
     flags = {"attacks": ["toy-sign", "toy-minimal"]}
     _, plain = toy(**flags)

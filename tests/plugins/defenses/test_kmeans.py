@@ -92,6 +92,7 @@ def test_indistinguishable_colours_raise_no_warning(kmeans: Make) -> None:
     torch.testing.assert_close(apply(kmeans(4), image), image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clusters", [2, 5, 12])
 def test_native_has_as_low_an_inertia_as_scikit_learn(clusters: int) -> None:
     generator = torch.Generator().manual_seed(6)

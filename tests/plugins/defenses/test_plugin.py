@@ -26,6 +26,7 @@ def test_all_defenses_are_registered() -> None:
     assert [defense.name for defense in registered] == ["none", "jpeg", "gaussian", "kmeans", "tvm", "vqvae"]
 
 
+@pytest.mark.slow
 def test_importing_the_plugin_loads_no_library_of_a_single_defense() -> None:
     code = "import sys, advbench_defenses.plugin; print(*sys.modules, sep='\\n')"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()

@@ -124,6 +124,7 @@ def test_a_pickle_is_rejected_and_does_not_run(
     assert not mark.exists()
 
 
+@pytest.mark.slow
 def test_code_and_weights_are_in_the_key(matrix: Callable[..., Any], net: Path, tmp_path: Path) -> None:
     file = tmp_path / "w.safetensors"
     save_file(state(1), file)

@@ -1,4 +1,4 @@
-"""The form of a claim, and what the judges of claims share."""
+"""The type of a claim, and what the functions that judge claims share."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ MOST = 3
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """What the paper says, and how it is judged.
+    """A claim of the paper, with the criterion that decides it.
 
     Attributes:
-        number: Its place in the list.
+        number: Its position in the list.
         text: The claim.
         criterion: When it holds, in words.
-        judge: Its checks under one protocol.
+        judge: Returns its checks under one protocol.
     """
 
     number: int
@@ -53,7 +53,7 @@ class Claim:
 
 
 def claim(number: int, text: str, criterion: str) -> Callable[[Callable[[View], list[Check]]], Claim]:
-    """Makes a judge the judge of a claim."""
+    """Decorates the function that judges a claim, and makes it a claim."""
     return lambda judge: Claim(number, text, criterion, judge)
 
 
@@ -65,5 +65,5 @@ def robust(view: View, dataset: DatasetSetting, attack: AttackSetting, defense: 
 
 def setting(dataset: DatasetSetting, defense: str) -> tuple[str, dict[str, float]]:
     """A defense's name and parameters in the paper, by its key."""
-    found = next(one for one in DEFENSES if one.key == defense)
-    return found.component, found.parameters(dataset)
+    of_paper = next(one for one in DEFENSES if one.key == defense)
+    return of_paper.component, of_paper.parameters(dataset)

@@ -80,7 +80,7 @@ def a_thousand_images_are_enough(view: View) -> list[Check]:
 
 
 def _range(view: View, dataset: DatasetSetting, attack: AttackSetting) -> Check:
-    """How far JPEG's qualities lie apart."""
+    """The range of the robust accuracies over JPEG's qualities."""
     qualities = view.settings("jpeg", "quality", dataset)
     if len(qualities) < 2:
         return _lacking(view, dataset, attack, f"other JPEG qualities on {dataset.title} not run")
@@ -93,23 +93,23 @@ def _range(view: View, dataset: DatasetSetting, attack: AttackSetting) -> Check:
 
 
 def _hump(view: View, dataset: DatasetSetting, attack: AttackSetting) -> Check:
-    """Whether k-means is best at a number of clusters that is neither 4 nor the most that were run."""
+    """Whether k-means is best between 4 clusters and the largest number that was run."""
     numbers = view.settings("kmeans", "clusters", dataset)
     between = [clusters for clusters in numbers if _FEW < clusters < numbers[-1]]
     if _FEW not in numbers or not between:
         return _lacking(view, dataset, attack, f"other numbers of clusters on {dataset.title} not run")
 
     def judge(*values: float) -> tuple[float, str]:
-        found = dict(zip(numbers, values, strict=True))
-        best = max(found[clusters] for clusters in between)
-        return best - max(found[_FEW], values[-1]) - _HURTS, _series("clusters", numbers, values)
+        accuracy = dict(zip(numbers, values, strict=True))
+        best = max(accuracy[clusters] for clusters in between)
+        return best - max(accuracy[_FEW], values[-1]) - _HURTS, _series("clusters", numbers, values)
 
     readings = [view.reading(dataset, attack, "kmeans", {"clusters": clusters}) for clusters in numbers]
     return check(view.title(dataset), view.attack_title(dataset, attack), readings, judge)
 
 
 def _series(parameter: str, settings: Sequence[float], values: Sequence[float]) -> str:
-    """Robust accuracies in per cent, one a setting: ``quality 25: 90.0, 50: 91.2``."""
+    """Robust accuracies in per cent, one for each setting: ``quality 25: 90.0, 50: 91.2``."""
     pairs = zip(settings, values, strict=True)
     return f"{parameter} " + ", ".join(f"{setting:g}: {100 * value:.1f}" for setting, value in pairs)
 

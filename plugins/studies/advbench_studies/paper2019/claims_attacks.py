@@ -122,7 +122,7 @@ def baselines(view: View) -> list[Check]:
 
 
 def _clean(view: View, dataset: DatasetSetting) -> Reading:
-    """The undefended model's clean accuracy, which every attack's cell tells."""
+    """The undefended model's clean accuracy, which the cells of every attack have."""
     readings = [view.reading(dataset, attack, *setting(dataset, UNDEFENDED), "clean_accuracy") for attack in ATTACKS]
     return next((reading for reading in readings if reading.value is not None), readings[0])
 

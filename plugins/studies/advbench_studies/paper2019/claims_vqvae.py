@@ -89,7 +89,7 @@ def _spread(view: View, dataset: DatasetSetting, defense: str) -> Reading:
 
 
 def _helps(view: View, dataset: DatasetSetting, base: Sequence[float], better: Sequence[float]) -> Check:
-    """Whether the best of some noises is above the best of others against most attacks."""
+    """Whether the best of some noises beats the best of the others against most attacks."""
 
     def compare(*values: float) -> tuple[float, str]:
         before, after = max(values[: len(base)]), max(values[len(base) :])
@@ -109,9 +109,9 @@ def _helps(view: View, dataset: DatasetSetting, base: Sequence[float], better: S
 
 
 def _not(one: Check) -> Check:
-    """The check that holds where another fails."""
+    """The check that holds if another fails."""
     holds = None if one.holds is None else not one.holds
-    # Where the count is just as high as needed the other holds by 0, and this one fails by one case.
+    # If the count is exactly as high as needed, the other holds by 0 and this one fails by one case.
     margin = None if one.margin is None else -one.margin - 1 / len(ATTACKS)
     return Check(one.dataset, one.what, one.measured, holds, margin, one.missing)
 

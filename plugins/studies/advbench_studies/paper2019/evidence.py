@@ -1,4 +1,4 @@
-"""Evidence: results of the paper's suites, looked up by what the paper calls things."""
+"""Evidence: results of the paper's suites, looked up by the paper's datasets, attacks and defenses."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ class SuiteResults:
 
     @classmethod
     def of(cls, name: str, results: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> SuiteResults:
-        """Collects it from results and the records that they were made of."""
+        """Reads results and the records that they were computed from."""
         confusions = {_coordinates(record): confusion_matrix(record) for record in records if record["status"] == "ok"}
         return cls(name, results, confusions)
 
 
 class Evidence:
-    """All that was measured, each cell once.
+    """All measurements, each cell once.
 
     Args:
-        suites: The runs; that of the suite ``paper-full`` is kept apart, being of other images.
+        suites: The runs; that of the suite ``paper-full`` is kept apart, since its images are others.
     """
 
     def __init__(self, suites: Iterable[SuiteResults]) -> None:
@@ -63,19 +63,19 @@ class Evidence:
                 self.confusions |= suite.confusions
 
     def view(self, protocol: Protocol, *, full: bool = False) -> View:
-        """What there is under a protocol; with ``full`` on all test images instead of 1,000."""
-        found = self.cells[full].values()
-        return View(self, protocol, [cell for cell in found if cell["threat"] == "oblivious"], full)
+        """The cells under a protocol; with ``full`` those on all test images instead of 1,000."""
+        cells = [cell for cell in self.cells[full].values() if cell["threat"] == "oblivious"]
+        return View(self, protocol, cells, full)
 
 
 class View:
     """The cells of one protocol.
 
     Args:
-        evidence: Where they come from.
-        protocol: Which.
-        cells: Those on the wanted samples.
-        full: Whether these are all test images.
+        evidence: The measurements.
+        protocol: The protocol.
+        cells: The oblivious cells on the samples of the view.
+        full: Whether the samples are all test images.
     """
 
     def __init__(self, evidence: Evidence, protocol: Protocol, cells: list[Mapping[str, Any]], full: bool) -> None:
@@ -91,15 +91,15 @@ class View:
             self._cells.setdefault((dataset, attack), []).append(cell)
 
     def all(self, dataset: DatasetSetting, attack: AttackSetting) -> list[Mapping[str, Any]]:
-        """The cells of a dataset and attack, one a defense."""
+        """The cells of a dataset and attack, one for each defense."""
         return self._cells.get((dataset.key, attack.key), [])
 
     def cell(
         self, dataset: DatasetSetting, attack: AttackSetting, component: str, wanted: Mapping[str, float]
     ) -> Mapping[str, Any] | None:
         """The cell of a defense with these parameters, or None."""
-        found = (cell for cell in self.all(dataset, attack) if matches(cell["defense"], component, wanted))
-        return next(found, None)
+        cells = self.all(dataset, attack)
+        return next((cell for cell in cells if matches(cell["defense"], component, wanted)), None)
 
     def reading(
         self,
@@ -128,18 +128,18 @@ class View:
         return None if cell is None else self.evidence.confusions.get(_coordinates(cell))
 
     def settings(self, component: str, parameter: str, dataset: DatasetSetting) -> list[float]:
-        """The values of a defense's parameter that there are cells of, ascending."""
-        found = set()
+        """The values of a defense's parameter that were run, ascending."""
+        values = set()
         for (key, _), cells in self._cells.items():
             for cell in cells if key == dataset.key else ():
                 name, given = parameters(cell["defense"])
                 value = number(given.get(parameter, ""))
                 if name == component and value is not None:
-                    found.add(value)
-        return sorted(found)
+                    values.add(value)
+        return sorted(values)
 
     def title(self, dataset: DatasetSetting) -> str:
-        """The dataset with how many images, where they are not as many as the paper's."""
+        """The dataset, with the number of images if it is not the paper's."""
         wanted = dataset.size if self.full else IMAGES
         counts = {cell["n"] for (key, _), cells in self._cells.items() if key == dataset.key for cell in cells}
         if not counts or counts == {wanted}:
@@ -147,35 +147,35 @@ class View:
         return f"{dataset.title} ({' and '.join(f'{n:,}' for n in sorted(counts))} images, not {wanted:,})"
 
     def attack_title(self, dataset: DatasetSetting, attack: AttackSetting) -> str:
-        """The attack with those of its parameters that are not the paper's."""
+        """The attack, with its parameters that differ from the paper's."""
         changes = self.changes(dataset, attack)
         return f"{attack.title} ({', '.join(changes)})" if changes else attack.title
 
     def changes(self, dataset: DatasetSetting, attack: AttackSetting) -> list[str]:
-        """How the attack that was run differs from the paper's; nothing where it does not."""
+        """How the attack that was run differs from the paper's; empty if it does not."""
         minimal = self.protocol.key == "minimal"
         wanted = {**attack.parameters, **(attack.minimal if minimal else {})}
         if attack.searches and not minimal:
             wanted["eps"] = dataset.eps
             if attack.step is not None:
                 wanted["step_size"] = attack.step * dataset.eps
-        found: dict[str, None] = {}
+        differences: dict[str, None] = {}
         for cell in self.all(dataset, attack):
             given = parameters(cell["attack"])[1]
             for key, expected in wanted.items():
                 if key in given and not matches(cell["attack"], attack.key, {key: expected}):
-                    found[f"{key}={given[key]}, not {expected:g}"] = None
-        return list(found)
+                    differences[f"{key}={given[key]}, not {expected:g}"] = None
+        return list(differences)
 
     def reductions(self) -> list[str]:
-        """All that is not as much as the paper's, in words."""
-        found = [title for dataset in DATASETS if (title := self.title(dataset)) != dataset.title]
+        """What was run with less than in the paper, in words."""
+        reductions = [title for dataset in DATASETS if (title := self.title(dataset)) != dataset.title]
         for dataset in DATASETS:
             for attack in ATTACKS:
                 title = self.attack_title(dataset, attack)
                 if title != attack.title:
-                    found.append(f"{title} on {dataset.title}")
-        return found
+                    reductions.append(f"{title} on {dataset.title}")
+        return reductions
 
 
 def _coordinates(cell: Mapping[str, Any]) -> tuple[str, ...]:

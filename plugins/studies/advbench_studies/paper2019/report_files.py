@@ -45,7 +45,7 @@ class PaperMarkdown(Reporter):
     suffix = ".md"
 
     def render(self, results: Mapping[str, Any]) -> str:
-        """Renders the tables of both protocols, the distortions, the claims and what made them."""
+        """Renders the tables of both protocols, the distortions, the claims and their provenance."""
         blocks = [escape(" ".join(tally(results)))]
         for protocol in results["protocols"]:
             blocks += _accuracy(protocol)
@@ -112,6 +112,6 @@ def _verdict(judged: Mapping[str, Any]) -> str:
 
 
 def _table(rows: list[list[str]], headers: list[str], texts: int) -> str:
-    """A table of which the first columns are text and the others numbers; one without rows has its headings."""
-    alignment = ["left" if place < texts else "right" for place in range(len(headers))]
+    """A table whose first columns are text and whose others are numbers; without rows, the headings alone."""
+    alignment = ["left" if column < texts else "right" for column in range(len(headers))]
     return tabulate(rows or [[""] * len(headers)], headers, tablefmt="pipe", colalign=alignment, disable_numparse=True)

@@ -25,13 +25,13 @@ READING = (
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One place of the accuracy table.
+    """One entry of the accuracy table.
 
     Attributes:
         text: The accuracy in per cent, or a mark.
         interval: Its 95 % interval, or nothing.
         best: Whether it is the highest of its row.
-        failed: Whether it stands for a failure.
+        failed: Whether the cell failed.
     """
 
     text: str
@@ -45,10 +45,10 @@ class Line:
     """A row of the accuracy table.
 
     Attributes:
-        attack: The attack with its budget and whatever is not the paper's.
-        dataset: The dataset with how many images, where they are not the paper's.
-        short: Attack and dataset by name, an asterisk after what is not the paper's.
-        entries: One a defense.
+        attack: The attack with its budget and what differs from the paper.
+        dataset: The dataset, with the number of images if it is not the paper's.
+        short: Attack and dataset by name, with an asterisk after what differs from the paper.
+        entries: One for each defense.
     """
 
     attack: str
@@ -68,50 +68,50 @@ def accuracies(protocol: Mapping[str, Any]) -> list[Line]:
 
 
 def distortions(reproduction: Mapping[str, Any]) -> list[tuple[Line, list[str]]]:
-    """A row an attack and dataset: the median L2 and L∞ distance under each protocol, where there is one."""
-    found: dict[tuple[str, str], tuple[Line, list[str]]] = {}
+    """A row for each attack and dataset, with the median L2 and L∞ distances under each protocol."""
+    rows: dict[tuple[str, str], tuple[Line, list[str]]] = {}
     width = 2 * len(reproduction["protocols"])
     for number, protocol in enumerate(reproduction["protocols"]):
         for row in protocol["rows"]:
             if row["attack"] is None:
                 continue
             line = Line(row["attack_title"], row["dataset_title"], _short(row), ())
-            _, texts = found.setdefault((row["attack"], row["dataset"]), (line, [NOT_RUN] * width))
+            _, texts = rows.setdefault((row["attack"], row["dataset"]), (line, [NOT_RUN] * width))
             texts[2 * number : 2 * number + 2] = [_distance(row["median_l2"]), _distance(row["median_linf"])]
-    return list(found.values())
+    return list(rows.values())
 
 
 def tally(reproduction: Mapping[str, Any]) -> list[str]:
-    """How many claims hold under each protocol, a sentence each."""
+    """The number of claims that hold, one sentence for each protocol."""
     claims = reproduction["claims"]
     sentences = []
     for protocol in reproduction["protocols"]:
         counts = Counter(claim[protocol["key"]]["verdict"] for claim in claims)
-        found = ", ".join(f"{verdict} {counts[verdict]}" for verdict in (HOLDS, FAILS, NOT_JUDGED))
-        sentences.append(f"{protocol['title'].capitalize()}, of {len(claims)} claims: {found}.")
+        listed = ", ".join(f"{verdict} {counts[verdict]}" for verdict in (HOLDS, FAILS, NOT_JUDGED))
+        sentences.append(f"{protocol['title'].capitalize()}, of {len(claims)} claims: {listed}.")
     return sentences
 
 
 def problems(reproduction: Mapping[str, Any]) -> list[str]:
-    """What failed, was left out or must be told, a line each, no line twice."""
+    """Failures, suites that were left out and warnings, one line for each, without duplicates."""
     lines = [f"{suite} was not run: {reason}" for suite, reason in reproduction["left_out"].items()]
     lines += [line for results in reproduction["suites"].values() for line in failures(results)]
     return list(dict.fromkeys(lines))
 
 
 def facts(reproduction: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Label and text of each fact about what made the numbers."""
+    """Label and text of each fact about the runs behind the numbers."""
     suites = reproduction["suites"]
-    found = [("command", reproduction["command"])]
+    lines = [("command", reproduction["command"])]
     for name, results in suites.items():
-        told = dict(provenance(results))
-        found.append((name, f"{told['run']}; {told['command']}"))
+        source = dict(provenance(results))
+        lines.append((name, f"{source['run']}; {source['command']}"))
     for results in suites.values():
-        found.append(("versions", dict(provenance(results))["versions"]))
-        found += [("weights", f"{spec} {digest[:16]}") for spec, digest in results["run"].get("weights", {}).items()]
-        found += [("attack", spec) for spec in attack_settings(results)]
+        lines.append(("versions", dict(provenance(results))["versions"]))
+        lines += [("weights", f"{spec} {digest[:16]}") for spec, digest in results["run"].get("weights", {}).items()]
+        lines += [("attack", spec) for spec in attack_settings(results)]
     order = {"command": 0, **dict.fromkeys(suites, 1), "attack": 2, "weights": 3, "versions": 4}
-    return sorted(dict.fromkeys(found), key=lambda fact: order[fact[0]])
+    return sorted(dict.fromkeys(lines), key=lambda fact: order[fact[0]])
 
 
 def _line(protocol: Mapping[str, Any], row: Mapping[str, Any]) -> Line:
@@ -130,7 +130,7 @@ def _short(row: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _attack(row: Mapping[str, Any]) -> str:
-    """The attack with its budget, where it has one, or that it is minimal."""
+    """The attack with its budget, or marked as minimal."""
     title: str = row["attack_title"]
     if row["budget"] is not None:
         return f"{title}, {_NORMS[row['budget']['norm']]} ≤ {format_value(row['budget']['eps'])}"

@@ -26,7 +26,7 @@ _STYLES = {"holds": "bold green", "fails": "bold red", "not run": "dim"}
 
 
 def print_reproduction(console: Console, reproduction: Mapping[str, Any]) -> None:
-    """Prints the tables of both protocols, the distortions, the claims' verdicts and what made them."""
+    """Prints the tables of both protocols, the distortions, the claims' verdicts and their provenance."""
     for protocol in reproduction["protocols"]:
         console.print()
         console.print(_accuracy(protocol))

@@ -1,4 +1,4 @@
-"""A reproduction: one plain structure that holds all that its report shows."""
+"""A reproduction: plain data with everything that its report shows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REPRODUCTION_SCHEMA = 1
 """Version of the form of a reproduction's JSON."""
 
 _ALL_SHOWN = 4
-"""Up to how many checks of a dataset are all shown; of more, the closest alone."""
+"""The most checks of a dataset that are all shown; of more, only the closest is."""
 _NAMED = 3
 """How many missing measurements are named."""
 
@@ -38,14 +38,14 @@ def build_reproduction(
 
     Args:
         suites: The runs of the paper's suites.
-        command: The command line that made them.
+        command: The command that made them.
         left_out: Suites that were not run, with the reason.
 
     Returns:
         Plain data: ``schema``, ``command``, ``protocols`` (``key``, ``title``, ``meaning``, ``reduced``,
-        ``defenses``, ``rows`` a dataset and attack with ``cells`` by defense, the distortion and what was not as
-        in the paper), ``claims`` (``number``, ``text``, ``criterion``, and by protocol ``verdict``, ``measured``,
-        ``missing``, ``checks``), ``left_out`` and ``suites`` (each as in results.json).
+        ``defenses``, ``rows`` for each dataset and attack with ``cells`` by defense, the distortion and what
+        differs from the paper), ``claims`` (``number``, ``text``, ``criterion``, and by protocol ``verdict``,
+        ``measured``, ``missing``, ``checks``), ``left_out`` and ``suites`` (each as in results.json).
     """
     evidence = Evidence(suites)
     return {
@@ -76,9 +76,9 @@ def _protocol(view: View) -> dict[str, Any]:
 
 def _row(view: View, dataset: DatasetSetting, attack: AttackSetting) -> dict[str, Any]:
     """The robust accuracies of all defenses against one attack on one dataset, and the attack's distortion."""
-    found = {defense.key: _cell_of(view, dataset, attack, defense) for defense in DEFENSES}
-    some = next((cell for cell in found.values() if cell is not None and cell["status"] == "ok"), None)
-    known = next((cell for cell in found.values() if cell is not None), None)
+    cells = {defense.key: _cell_of(view, dataset, attack, defense) for defense in DEFENSES}
+    some = next((cell for cell in cells.values() if cell is not None and cell["status"] == "ok"), None)
+    known = next((cell for cell in cells.values() if cell is not None), None)
     return {
         "attack": attack.key,
         "attack_name": attack.title,
@@ -90,19 +90,19 @@ def _row(view: View, dataset: DatasetSetting, attack: AttackSetting) -> dict[str
         "dataset_name": dataset.title,
         "dataset_title": view.title(dataset),
         "n": None if known is None else known["n"],
-        "cells": {key: _entry(cell, "robust_accuracy") for key, cell in found.items()},
+        "cells": {key: _entry(cell, "robust_accuracy") for key, cell in cells.items()},
         "median_linf": None if some is None else some["median_linf"],
         "median_l2": None if some is None else some["median_l2"],
     }
 
 
 def _clean_row(view: View, dataset: DatasetSetting) -> dict[str, Any]:
-    """The accuracies of all defenses on clean images, which any attack's cells tell."""
+    """The accuracies of all defenses on clean images, which the cells of every attack have."""
     cells = {}
     for defense in DEFENSES:
-        found = [_cell_of(view, dataset, attack, defense) for attack in ATTACKS]
-        there = [cell for cell in found if cell is not None]
-        best = next((cell for cell in there if cell["status"] == "ok"), next(iter(there), None))
+        by_attack = [_cell_of(view, dataset, attack, defense) for attack in ATTACKS]
+        present = [cell for cell in by_attack if cell is not None]
+        best = next((cell for cell in present if cell["status"] == "ok"), next(iter(present), None))
         cells[defense.key] = _entry(best, "clean_accuracy")
     return {
         "attack": None,
@@ -128,7 +128,7 @@ def _cell_of(
 
 
 def _entry(cell: Mapping[str, Any] | None, measure: str) -> dict[str, Any]:
-    """One place of the table: a number with its interval, or why there is none."""
+    """One entry of the table: a number with its interval, or the reason why there is none."""
     if cell is None:
         return {"status": "skipped", "error": "not run", "accuracy": None, "ci95": None}
     ci95 = cell["robust_accuracy_ci95"] if measure == "robust_accuracy" else None
@@ -172,7 +172,7 @@ def _by_dataset(checks: Sequence[Check]) -> list[tuple[str, list[Check]]]:
 
 
 def _summary(dataset: str, checks: Sequence[Check]) -> str:
-    """The numbers of one dataset: all of a few, and of many how many hold and the closest or the worst."""
+    """The numbers of one dataset: all if they are few, else how many hold, with the closest or the worst."""
     if len(checks) <= _ALL_SHOWN:
         return f"{dataset}: {'; '.join(f'{one.what} {one.measured}' for one in checks)}"
     failing = sorted((one for one in checks if one.holds is False), key=_margin)
@@ -190,6 +190,6 @@ def _said(one: Check) -> str:
 
 
 def _lacks(missing: Sequence[str]) -> str:
-    """What was not run, the first few by name."""
+    """What was not run; only the first few are named."""
     more = len(missing) - _NAMED
     return "; ".join(missing[:_NAMED]) + (f"; and {more} more" if more > 0 else "")

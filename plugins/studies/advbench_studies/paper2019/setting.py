@@ -1,4 +1,4 @@
-"""What the paper ran: datasets, attacks, defenses and their parameters, and the two protocols they are shown in."""
+"""What the paper ran: datasets, attacks, defenses with their parameters, and two protocols."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verdicts: a claim is a list of checks, each of which holds, fails or lacks a measurement."""
+"""Verdicts: a claim consists of checks, each of which holds, fails or lacks a measurement."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _TOLERANCE = 1e-9
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """A measured number, or what it lacks.
+    """A measured number, or what was not measured.
 
     Attributes:
         value: The number; None where it was not measured.
-        missing: What was not run or failed, in words, where there is no number.
+        missing: What was not run or failed, in words, if there is no number.
     """
 
     value: float | None
@@ -29,13 +29,13 @@ class Check:
     """One condition of a claim.
 
     Attributes:
-        dataset: The title of the dataset that it is about, with how many images where they are not the paper's.
+        dataset: Title of the dataset, with the number of images if it is not the paper's.
         what: What it is about, within the dataset.
-        measured: The numbers, in words; empty where they are lacking.
-        holds: Whether the condition holds; None where a number is lacking.
-        margin: By how much it holds, or fails where below 0, as a fraction of samples or of cases or in the unit of
-            what is measured; None where a number is lacking.
-        missing: What is lacking.
+        measured: The numbers, in words; empty if one is missing.
+        holds: Whether the condition holds; None if a number is missing.
+        margin: By how much it holds, or fails if negative: a fraction of samples or cases, or in the unit of the
+            measure; None if a number is missing.
+        missing: What was not measured.
     """
 
     dataset: str
@@ -54,7 +54,7 @@ def check(
     *,
     strictly: bool = False,
 ) -> Check:
-    """Judges some readings, if all are there.
+    """Judges readings, if all are present.
 
     Args:
         dataset: See :class:`Check`.
@@ -72,7 +72,7 @@ def check(
 
 
 def at_least(needed: int, dataset: str, what: str, checks: Sequence[Check]) -> Check:
-    """One check that holds where at least so many of some others do; decided early where the rest cannot matter."""
+    """A check that holds if at least this many others do; missing ones count only if they can change the outcome."""
     held = sum(one.holds is True for one in checks)
     open_ones = [one for one in checks if one.holds is None]
     holds = True if held >= needed else False if held + len(open_ones) < needed else None
@@ -83,7 +83,7 @@ def at_least(needed: int, dataset: str, what: str, checks: Sequence[Check]) -> C
 
 
 def decide(checks: Sequence[Check]) -> str:
-    """The verdict: one check that fails refutes a claim, and only all of them together bear it out."""
+    """The verdict: a claim fails if one check fails, and holds if all hold."""
     if any(one.holds is False for one in checks):
         return FAILS
     return HOLDS if checks and all(one.holds for one in checks) else NOT_RUN
