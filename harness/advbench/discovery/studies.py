@@ -217,7 +217,7 @@ def check_version(module: Any) -> str:
         return f"API_VERSION = {version!r} must be a whole number; this advbench has {ours}"
     if version != ours:
         older = "the plugin" if version < ours else "advbench"
-        return f"made for API version {version!r}, this advbench has {ours}; upgrade {older}"
+        return f"needs API version {version!r}, this advbench has {ours}; upgrade {older}"
     return ""
 
 
