@@ -10,7 +10,7 @@ from typing import TextIO
 from advbench.api.commands import StudyCommand
 from advbench.cli.flags import add_data_dir, add_how_to_run, add_plugin_flags, add_store, add_verbosity
 from advbench.cli.interruption import resumable
-from advbench.cli.parser import CommandParser, HelpFormatter
+from advbench.cli.parser import CommandParser, HelpFormatter, suggest
 from advbench.discovery.entry_points import named_files
 from advbench.discovery.studies import Studies, discover_studies
 from advbench.errors import UsageError
@@ -90,7 +90,7 @@ def _declare(parser: argparse.ArgumentParser, studies: Studies, command: StudyCo
         metavar="|".join(names) or "STUDY",
         help=titles.replace("%", "%%") or "a study that a plugin registers; none is installed",
     )
-    named.suggestions = names  # type: ignore[attr-defined]  # for the completion of shells
+    suggest(named, *names)
     if command is not None and command.add_arguments is not None:
         command.add_arguments(what)
     what.add_argument("--seed", type=at_least(0), metavar="N", help="seed of the subset and of all randomness")
