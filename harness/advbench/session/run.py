@@ -34,7 +34,7 @@ from advbench.session.opening import tables
 from advbench.session.options import RunOptions
 from advbench.session.page_details import SAMPLES, with_page_details
 from advbench.session.progress import MatrixProgress
-from advbench.session.run_messages import duration, forecast, nothing_to_do, plan_size, precision_warning
+from advbench.session.run_messages import duration, forecast, nothing_to_do, older_results, plan_size, precision_warning
 from advbench.session.session import Session
 from advbench.session.suites import CUSTOM, recipe, suite_of, suites_by_seed
 from advbench.specs import FLOAT32, Suite, full_spec
@@ -123,6 +123,8 @@ class MatrixRun:
         if self.suite.description and self.suite.name != CUSTOM:
             self.session.say(f"{self.suite.name}: {self.suite.description}")
         self.session.say(plan_size(self.plan, self.schedule))
+        if self.schedule.jobs and (notice := older_results(store)):
+            self.session.say_once(notice)
         self.session.report_answers()
         for dataset in dict.fromkeys(cell.dataset for cell in self.plan.cells if cell.key):
             for note in dataset_notes(dataset):

@@ -10,8 +10,9 @@ from advbench.evaluation.plan.cells import Axes
 from advbench.evaluation.run.estimate import Estimate
 from advbench.evaluation.run.schedule import Schedule
 from advbench.specs import FLOAT32, short_spec
+from advbench.store import SCHEMA, Store
 
-__all__ = ["duration", "forecast", "nothing_to_do", "plan_size", "precision_warning"]
+__all__ = ["duration", "forecast", "nothing_to_do", "older_results", "plan_size", "precision_warning"]
 
 
 def plan_size(plan: Plan, schedule: Schedule) -> str:
@@ -35,6 +36,18 @@ def nothing_to_do(plan: Plan, schedule: Schedule, store: Path) -> str:
     skipped, failed = (sum(bool(getattr(cell, state)) for cell in plan.cells) for state in ("skipped", "failed"))
     states = ((stored, f"in the store {store}"), (failed, "cannot be run"), (skipped, "skipped"))
     return f"nothing to compute of {total} cells: " + ", ".join(f"{count} {what}" for count, what in states if count)
+
+
+def older_results(store: Store) -> str:
+    """The notice that stored results of an earlier version are not used; empty after the first run of this version."""
+    latest = next(store.runs(), None)
+    manifest = store.read_manifest(latest) if latest else None
+    if manifest is None or manifest.get("schema") == SCHEMA:
+        return ""
+    return (
+        f"the store {store.root} has results of an earlier version of advbench: they can be shown, but are not used "
+        "again, since keys have changed; 'advbench cache ls' lists them"
+    )
 
 
 def forecast(estimate: Estimate, workers: int, device: str, threads: object) -> str:

@@ -197,11 +197,13 @@ def test_runs_of_an_earlier_version_are_named(
         run("none")
     called, _ = run("none")
     assert "0 in the store, 1 to do" in called.err
+    assert called.err.count("has results of an earlier version of advbench") == 1
+    assert "earlier version" not in run("none", "--rerun", "all")[0].err, "named once"
     store = tmp_path / "store"
     runs = json.loads(call("cache", "ls", "--store", store, "--format", "json").out)["runs"]
     (older,) = (one["run"] for one in runs if one["schema"] == 1)
     shown = " ".join(call("cache", "ls", "--store", store).out.split())
-    assert f"of an earlier advbench, whose results are shown and never used again: {older} 'advbench cache rm" in shown
+    assert f"of an earlier advbench, whose results are shown but not used again: {older} 'advbench cache rm" in shown
 
 
 DEFENSE = """
