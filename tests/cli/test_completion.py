@@ -19,6 +19,7 @@ from tests.conftest import Called
 
 from advbench.cli.completion import completion_script
 from advbench.cli.main import COMMANDS, SHELLS, _parsers
+from advbench.discovery.studies import discover_studies
 from advbench.evaluation.plan.threats import THREATS
 from advbench.specs import shipped_suites
 
@@ -27,6 +28,7 @@ CASES = {
     "advbench matrix --rerun f": {"failed"},
     "advbench matrix --format ": {"table", "plain", "markdown"},
     "advbench matrix --suite quick": {"quickstart"},
+    "advbench matrix --suite paper-m": {"paper-mnist"},
     "advbench matrix --export res": {"results.json"},
     "advbench matrix --device a": {"auto"},
     "advbench matrix --check": {"--check-convergence"},
@@ -61,10 +63,11 @@ def needs(shell: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(shutil.which(shell) is None, reason=f"needs {shell}")
 
 
-def test_a_script_is_printed_without_torch_and_without_plugins(tmp_path: Path) -> None:
+def test_a_script_is_printed_without_torch_and_without_plugins_other_than_studies(tmp_path: Path) -> None:
     code = (
         "import sys; from advbench.cli.main import main; code = main(['--print-completion', 'bash']);"
-        "print([name for name in sys.modules if name == 'torch' or name.startswith('advbench_')], code)"
+        "heavy = [name for name in sys.modules if name == 'torch' or name.startswith('advbench_')];"
+        "print([name for name in heavy if not name.startswith('advbench_studies')], code)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     script, _, last = done.stdout.rstrip("\n").rpartition("\n")
@@ -80,7 +83,8 @@ def test_other_shells_are_refused(call: Callable[..., Called]) -> None:
 
 def test_what_is_suggested_is_what_there_is(scripts: Path) -> None:
     script = (scripts / "fish").read_text()
-    assert f'-l suite -xka "{" ".join(shipped_suites())} (__fish_complete_path' in script
+    suites = " ".join(sorted([*shipped_suites(), *discover_studies().names("suites")]))
+    assert f'-l suite -xka "{suites} (__fish_complete_path' in script
     (line,) = (line for line in script.splitlines() if "-l threats" in line)
     assert set(line.split('-xka "')[1].split('"')[0].split()) == {threat.name for threat in THREATS.values()} - {"none"}
 

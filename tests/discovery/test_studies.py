@@ -171,7 +171,7 @@ def test_the_names_of_the_cores_suites_stay_with_the_core(call: Call, study: Cal
         (STUDY.replace('Path(__file__).with_name("toys.toml")', "3"), "must be a Path of a TOML file, not 3"),
         (STUDY.replace("StudyCommand(", "print("), "None is not an advbench.api.StudyCommand"),
         (STUDY.replace('StudyCommand("NAME"', "StudyCommand(3"), "the name 3 must be text such as 'my-study'"),
-        (f"API_VERSION = 9\n{STUDY}", "made for API version 9"),
+        (f"API_VERSION = 9\n{STUDY}", "needs API version 9"),
         ("x = 1", "implements no register_… hook"),
     ],
 )

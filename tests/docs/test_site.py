@@ -51,7 +51,7 @@ def test_every_command_and_component_is_in_the_reference(site: Path) -> None:
     assert "seed of weights and order (default: 0)" in commands
     assert "[RUN]" in commands
     assert "--defenses SPEC SPEC" in commands
-    assert "folder in which results are kept (default: in the user's cache folder)" in commands
+    assert "folder in which results are stored (default: in the user's cache folder)" in commands
     components = (site / "reference" / "components.html").read_text()
     for kind in ("attacks", "defenses", "models", "datasets"):
         for registered in discover().all(kind):
@@ -65,7 +65,7 @@ def test_public_names_are_in_the_python_reference(site: Path) -> None:
     assert [name for name in api.__all__ if f'id="advbench.api.{name}"' not in page] == []
     assert [name for name in results.__all__ if f'id="advbench.results.{name}"' not in page] == []
     assert [name for name in ("live.Results", "testing.assert_conforms") if f'id="advbench.{name}"' not in page] == []
-    assert "Transforms images before the model sees them" in page
+    assert "Transforms images before the model classifies them" in page
 
 
 def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:

@@ -132,7 +132,7 @@ def test_every_format_says_what_is_a_mean_and_what_is_of_the_first_seed(toy: Toy
         assert shown["seed"] == "5"
         assert {"before", "after", "samples"} <= shown.keys()
         assert facts["seeds"] == "5, 7; the numbers are means over them"
-        assert facts["of each seed"].count("%") == 2
+        assert facts["by seed"].count("%") == 2
         assert "(seed 5)" in facts.get("network passes", "(seed 5)")  # an attack may ask nothing
         if cell["median_l2"] is not None:
             assert facts["median L2"] == f"{cell['median_l2']:.4g}"

@@ -1,13 +1,14 @@
-"""Scripts that complete the command line in a shell. Imports neither torch nor any plugin."""
+"""Scripts that complete the command line in a shell. Imports no torch, and of plugins only studies."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from importlib import resources
 from typing import Any
 
 import shtab
+
+from advbench.discovery.studies import core_suites, discover_studies
 
 __all__ = ["completion_script"]
 
@@ -41,7 +42,7 @@ def _complete(action: argparse.Action) -> None:
     placeholders = str(action.metavar or "").split("|")
     words = [*(action.choices or ()), *getattr(action, "suggestions", ())]
     if action.dest == "suite":
-        words += _shipped_suites()
+        words += sorted([*core_suites(), *discover_studies().names("suites")])
     if "FILE" in placeholders and words:
         action.complete = _words_or_files(action.dest, words)  # type: ignore[attr-defined]
     elif "FILE" in placeholders:
@@ -50,12 +51,6 @@ def _complete(action: argparse.Action) -> None:
         action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
     elif words:
         action.choices = words
-
-
-def _shipped_suites() -> list[str]:
-    """The suites that ``advbench.specs``, which loads torch, would name."""
-    folder = resources.files("advbench") / "specs" / "suites"
-    return sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))
 
 
 def _words_or_files(name: str, words: list[str]) -> dict[str, Any]:

@@ -20,13 +20,13 @@ class CommandParser(argparse.ArgumentParser):
     """An argument parser that raises :class:`UsageError` instead of printing its usage and exiting.
 
     Attributes:
-        delegate: Given the words, makes the parser that parses them in place of this one; None where it does itself.
+        delegate: Returns the parser that parses given words in place of this one; None if this one does.
     """
 
     delegate: Callable[[Sequence[str]], CommandParser] | None = None
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parses the words, or lets the delegate do it, with the defaults of this parser beside its own."""
+        """Parses the words, with the delegate if there is one; the delegate gets the defaults of this parser."""
         if self.delegate is None:
             return super().parse_known_args(args, namespace)
         other = self.delegate(args)

@@ -10,7 +10,7 @@ from typing import TextIO
 from advbench.api.commands import StudyCommand
 from advbench.cli.flags import add_data_dir, add_how_to_run, add_plugin_flags, add_store, add_verbosity
 from advbench.cli.interruption import resumable
-from advbench.cli.parser import CommandParser, HelpFormatter
+from advbench.cli.parser import CommandParser, HelpFormatter, suggest
 from advbench.discovery.entry_points import named_files
 from advbench.discovery.studies import Studies, discover_studies
 from advbench.errors import UsageError
@@ -19,7 +19,7 @@ from advbench.session.values import at_least
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the flags: those of every study, and those of the only study if there is one alone."""
+    """Declares the flags that all studies share and, if only one study is installed, its own flags."""
     studies = discover_studies()
     _declare(parser, studies, _only(studies))
     if isinstance(parser, CommandParser):
@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     """Runs the command; whenever it is interrupted, it says how to go on.
 
     Raises:
-        UsageError: The study's name stands where another one was found.
+        UsageError: The study that was parsed is not the one whose flags were declared.
     """
     command: StudyCommand | None = options.study_command
     if command is None or options.study != command.name:
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _parser_for(parser: CommandParser, words: Sequence[str]) -> CommandParser:
-    """The parser for the study that the words name; for none, that of the only study or of none."""
+    """The parser for the study that the words name; without a name, for the only study if there is just one."""
     where = CommandParser(add_help=False, allow_abbrev=False)
     add_plugin_flags(where)
     given, _ = where.parse_known_args(words)
@@ -67,20 +67,20 @@ def _parser_for(parser: CommandParser, words: Sequence[str]) -> CommandParser:
 
 
 def _only(studies: Studies) -> StudyCommand | None:
-    """The study, if there is one alone."""
+    """The study, if there is exactly one."""
     names = studies.names("commands")
     return studies.command(names[0]) if len(names) == 1 else None
 
 
 def _named(words: Sequence[str], studies: Studies) -> str | None:
-    """The first word that names a study, rather one that follows no flag, whose value it may be."""
+    """The first word that names a study. Words after a flag, which may be its value, come last."""
     at = [index for index, word in enumerate(words) if studies.holds("commands", word)]
     free = [index for index in at if index == 0 or not words[index - 1].startswith("-")]
     return words[(free or at)[0]] if at else None
 
 
 def _declare(parser: argparse.ArgumentParser, studies: Studies, command: StudyCommand | None) -> None:
-    """Declares the flags of every study, and those of one."""
+    """Declares the flags that all studies share, and those of one study."""
     names = studies.names("commands")
     what = parser.add_argument_group("what to reproduce")
     titles = "; ".join(f"{name}: {studies.command(name).help}" for name in names)
@@ -90,7 +90,7 @@ def _declare(parser: argparse.ArgumentParser, studies: Studies, command: StudyCo
         metavar="|".join(names) or "STUDY",
         help=titles.replace("%", "%%") or "a study that a plugin registers; none is installed",
     )
-    named.suggestions = names  # type: ignore[attr-defined]  # for the completion of shells
+    suggest(named, *names)
     if command is not None and command.add_arguments is not None:
         command.add_arguments(what)
     what.add_argument("--seed", type=at_least(0), metavar="N", help="seed of the subset and of all randomness")

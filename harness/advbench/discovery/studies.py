@@ -1,4 +1,4 @@
-"""Suites and commands that plugins register. Imports neither torch nor, until :func:`discover_studies`, a plugin."""
+"""Suites and commands that plugins register. Does not import torch."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ class Studies:
         self._held: dict[str, dict[str, list[tuple[Any, Plugin]]]] = {kind: {} for kind in KINDS}
 
     def register(self, manager: pluggy.PluginManager, plugin: Plugin) -> None:
-        """Lets a module register its suites and commands; what is wrong with one becomes a problem of the plugin."""
+        """Calls the hooks of a module; a suite or command that cannot be used becomes a problem of the plugin."""
         manager.hook.register_suites(register=lambda name, file: self._register_suite(name, file, plugin))
         manager.hook.register_commands(register=lambda command: self._register_command(command, plugin))
 
     def withdraw(self, plugin: Plugin) -> None:
-        """Takes back all that a plugin has registered."""
+        """Removes everything that a plugin has registered."""
         for kind, name in plugin.contributions:
             holders = self._held[kind]
             holders[name] = [holder for holder in holders[name] if holder[1] is not plugin]
@@ -108,7 +108,7 @@ class Studies:
         return name in self._held[kind]
 
     def unknown(self, kind: str, name: str, known: Sequence[str] = ()) -> str:
-        """The message for a name that nothing has.
+        """The message for an unknown name.
 
         Args:
             kind: ``suites`` or ``commands``.
@@ -182,7 +182,7 @@ class Studies:
 
 
 def discover_studies(without: Sequence[str] = ()) -> Studies:
-    """Loads the plugins of the group ``advbench.studies`` alone, which import no torch.
+    """Loads the plugins of the group ``advbench.studies`` only, which do not import torch.
 
     Args:
         without: Entry points or distributions not to load, beside those that the environment names.
@@ -217,7 +217,7 @@ def check_version(module: Any) -> str:
         return f"API_VERSION = {version!r} must be a whole number; this advbench has {ours}"
     if version != ours:
         older = "the plugin" if version < ours else "advbench"
-        return f"made for API version {version!r}, this advbench has {ours}; upgrade {older}"
+        return f"needs API version {version!r}, this advbench has {ours}; upgrade {older}"
     return ""
 
 

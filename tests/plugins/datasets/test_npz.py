@@ -103,7 +103,7 @@ def test_half_precision_and_booleans_are_read(tmp_path: Path) -> None:
         (PIXELS[:0], "has images of shape (0, 8, 8, 3): none"),
         (PIXELS[0], "has 8 images and 6 labels"),
         (PIXELS[..., None], "has images of shape (6, 8, 8, 3, 1); expected (n, height, width)"),
-        (np.repeat(PIXELS, 2, axis=3), "has images of shape (6, 8, 8, 6); expected (n, height, width) or one"),
+        (np.repeat(PIXELS, 2, axis=3), "has images of shape (6, 8, 8, 6); expected (n, height, width), or that"),
     ],
 )  # fmt: skip
 def test_ambiguous_images_are_rejected(refused: Callable[..., str], images: Any, message: str) -> None:

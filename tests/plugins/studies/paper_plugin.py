@@ -121,11 +121,13 @@ class Searching(Attack):
 
 @dataclass(frozen=True)
 class Fgsm(Searching):
+    self_contained = True  # so that the log has its runs alone
     name = "fgsm"
 
 
 @dataclass(frozen=True)
 class Pgd(Searching):
+    self_contained = True  # so that the log has its runs alone
     name = "pgd"
     step_size: float | None = param(None, above=0, help="length of a step")
     targets: int | None = param(None, min=1, help="towards how many classes the boundary is followed")
@@ -142,12 +144,14 @@ class Minimal(Attack):
 
 @dataclass(frozen=True)
 class DeepFool(Minimal):
+    self_contained = True
     name = "deepfool"
     steps: int = param(50, min=1, help="steps")
 
 
 @dataclass(frozen=True)
 class Cw(Minimal):
+    self_contained = True
     name = "cw"
     steps: int = param(1000, min=1, help="steps")
 
