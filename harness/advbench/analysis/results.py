@@ -115,7 +115,7 @@ def _warnings(described: Mapping[str, Any], failures: int, n: int) -> list[str]:
         name = described["short"]["attack"]
         if described["threat"] == "adaptive" and described["defense"] != "none":
             name = f"{name}, adaptive to {described['short']['defense']},"
-        return [f"{name} found no adversarial image for {failures} of {n} samples; they count as withstood"]
+        return [f"{name} found no adversarial image for {failures} of {n} samples; these samples count as withstood"]
     return []
 
 
