@@ -176,7 +176,7 @@ def test_what_networks_answered_is_an_entry_of_the_store(
     for path in store.rglob("*.json"):
         os.utime(path, (1e9, 1e9))
     assert "there is nothing to delete" in call("cache", "gc", "--store", store).out
-    assert "all are whole" in call("cache", "verify", "--store", store).out
+    assert "all are intact" in call("cache", "verify", "--store", store).out
     assert "networks" in call("cache", "ls", "--store", store).out
     entry.write_bytes(entry.read_bytes()[:-9])
     assert "damaged" in call("cache", "verify", "--store", store).out
