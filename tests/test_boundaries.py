@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
@@ -160,3 +161,15 @@ def test_functions_fit_a_screen() -> None:
 def test_folders_of_the_evaluation_stay_small() -> None:
     folders = {file.parent for file in (HARNESS / "evaluation").rglob("*.py")}
     assert not {folder for folder in folders if len(list(folder.glob("*.py"))) > 12}
+
+
+def test_the_architecture_names_files_that_exist() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    attacks = ROOT / "plugins" / "attacks" / "advbench_attacks"
+    folders = (ROOT, HARNESS, attacks, attacks / "minimal")
+    named = set(re.findall(r"`([a-z_0-9/]+\.py)`", text))
+    assert len(named) > 15
+    assert not [name for name in named if not any((folder / name).is_file() for folder in folders)]
+    parts = set(re.findall(r"^  ([a-z_/]+)/ +\d+  ", text, flags=re.MULTILINE))
+    folders_with_a_floor = {name.replace(".", "/") for name in FLOORS if (HARNESS / name.replace(".", "/")).is_dir()}
+    assert parts == folders_with_a_floor - {"evaluation"}

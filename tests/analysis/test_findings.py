@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from advbench.analysis import summarise
-from advbench.analysis.sanity import baseline, gradients, lost_success, strength
+from advbench.analysis.sanity import clean_accuracy as baseline
+from advbench.analysis.sanity import gradients, lost_success
+from advbench.analysis.sanity import masked_gradients as strength
 from advbench.analysis.sanity.finding import Finding, FinishedCell
 
 N = 200

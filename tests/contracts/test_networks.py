@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from advbench.contracts.networks import layer_snapshot
+from advbench.contracts.network_unchanged import network_snapshot
 
 
 class Counting(torch.nn.Module):
@@ -48,14 +48,14 @@ CHANGES: dict[str, Callable[[Counting], object]] = {
 @pytest.mark.parametrize("how", CHANGES)
 def test_a_change_is_seen(how: str) -> None:
     network = Counting()
-    before = layer_snapshot(network)
+    before = network_snapshot(network)
     CHANGES[how](network)
-    assert layer_snapshot(network) != before
+    assert network_snapshot(network) != before
 
 
 def test_what_a_network_keeps_of_its_own_and_hooks_that_are_removed_are_no_change() -> None:
     network = Counting()
-    before = layer_snapshot(network)
+    before = network_snapshot(network)
     network(torch.zeros(1, 1, 4, 4))
     network.register_forward_hook(lambda *_: None).remove()
-    assert layer_snapshot(network) == before
+    assert network_snapshot(network) == before

@@ -16,7 +16,7 @@ from tests import hostile_plugin
 
 from advbench.process.exits import ProcessExitError, exits_refused
 from advbench.process.state import ProcessState, isolated_process
-from advbench.process.watching.attributes import Attributes, watch_attributes
+from advbench.process.watching.attributes import WatchedAttributes, watch_attributes
 
 IN_PROCESSES_OF_THEIR_OWN = ("core", "another", "files", "memory", "stdin", "stderr", "fork", "kernel", "warnings")
 
@@ -63,9 +63,8 @@ def test_what_torch_replaces_itself_is_no_change() -> None:
 @pytest.mark.slow
 def test_libraries_that_a_component_loads_itself_are_no_change() -> None:
     script = """
-from advbench.process.exits import ProcessExitError, exits_refused
 from advbench.process.state import ProcessState
-from advbench.process.watching.attributes import Attributes, watch_attributes
+from advbench.process.watching.attributes import watch_attributes
 watch_attributes()
 process = ProcessState()
 import torchvision.models, scipy.ndimage, scipy.optimize, PIL.Image, foolbox, skimage.restoration
@@ -95,7 +94,7 @@ def test_a_descriptor_that_a_class_had_from_the_start_is_no_change(monkeypatch: 
         made.__module__ = "made_plugin"
         setattr(module, made.__name__, made)
     monkeypatch.setitem(sys.modules, "made_plugin", module)
-    watched = Attributes()
+    watched = WatchedAttributes()
     watched.include(frozenset({"made_plugin"}))
     Made.more = 1  # type: ignore[attr-defined]
     assert watched.changed() == []

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from advbench.report.curves import eps_charts, scatter_charts, sweep_charts
+from advbench.report.charts import eps_charts, scatter_charts, sweep_charts
 from advbench.report.sweeps import as_number, family, sweep_groups, with_sweep_names
 
 pytestmark = pytest.mark.slow

@@ -6,7 +6,7 @@ import matplotlib as mpl
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from advbench.report.curves import Chart, Line, Point
+from advbench.report.charts import Chart, Line, Point
 from advbench.report.figures.curves import draw_chart
 from advbench.report.figures.style import SETTINGS
 

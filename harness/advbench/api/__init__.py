@@ -41,10 +41,10 @@ if TYPE_CHECKING:
     from advbench.api.defense import Defense
     from advbench.api.executor import Executor, WorkerLostError, process_taint
     from advbench.api.files import replace_atomically, sha256_file, write_atomically
+    from advbench.api.float32_network import Float32Network
     from advbench.api.hookspecs import API_VERSION, hookimpl
     from advbench.api.model import Model
     from advbench.api.modules import find_object, import_file
-    from advbench.api.networks import Float32Network
     from advbench.api.parameters import Parameter, Value, param
     from advbench.api.pixels import clip_dust, to_labels, to_pixels
     from advbench.api.randomness import SampleRandom
@@ -156,7 +156,7 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
                 "find_object",
                 "import_file",
             ),
-            "advbench.api.networks": ("Float32Network",),
+            "advbench.api.float32_network": ("Float32Network",),
             "advbench.api.parameters": (
                 "Parameter",
                 "Value",

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from advbench.store.keys import canonical_json
+from advbench.store.digests import canonical_json
 
 if TYPE_CHECKING:
     import torch

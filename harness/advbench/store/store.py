@@ -35,8 +35,8 @@ from typing import IO, TYPE_CHECKING, Any
 from advbench.api.files import replace_atomically, write_atomically
 from advbench.errors import StoreError
 from advbench.store.columns import from_columns, to_columns
+from advbench.store.digests import canonical_json, digest_of
 from advbench.store.entries import read_file, tensors_digest, verified_record
-from advbench.store.keys import canonical_json, digest_of
 from advbench.store.locks import locks_of
 from advbench.store.packing import as_bytes, as_floats, pack, unpack
 

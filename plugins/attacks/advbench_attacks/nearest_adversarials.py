@@ -8,8 +8,8 @@ import torch
 
 from advbench.api import Norm, for_rows
 from advbench_attacks.classifier_calls import float32_logits, misclassified
-from advbench_attacks.misclassification import is_adversarial
 from advbench_attacks.norms import lp_norm, per_image
+from advbench_attacks.success_criterion import is_adversarial
 
 __all__ = ["NearestAdversarials", "verify_in_batch"]
 

@@ -54,7 +54,7 @@ def test_an_estimate_does_not_hold_up_the_run(toy: Toy, monkeypatch: pytest.Monk
     called, _ = toy("-v")
     assert called.code == 0
     assert "the estimate leaves out what was not measured in 0 s" in called.err
-    assert "this will take at a guess" in called.err
+    assert "this will take very roughly" in called.err
 
 
 def test_an_attack_that_knows_the_defense_takes_the_time_of_all_its_draws(

@@ -10,7 +10,7 @@ import torch
 from tests.toy_plugin import ToyLinear
 
 from advbench.evaluation.plan.behaviours import is_self_contained
-from advbench.evaluation.work.behaviour.similarity import (
+from advbench.evaluation.work.behaviour.outputs import (
     SAMPLES,
     decode_array,
     digest_of_outputs,

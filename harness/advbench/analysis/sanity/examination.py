@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from advbench.analysis.sanity import baseline, gradients, lost_success, randomness, strength
+from advbench.analysis.sanity import clean_accuracy as baseline
+from advbench.analysis.sanity import gradients, lost_success, randomness
+from advbench.analysis.sanity import masked_gradients as strength
 from advbench.analysis.sanity.finding import Finding, FinishedCell
 from advbench.analysis.summary import Summary
 

@@ -69,16 +69,11 @@ class DefendedClassifier(torch.nn.Module):
         if self.draws == 1:
             output: torch.Tensor = self.network(_apply_chain(self.chain, images, self._streams(samples)))
             return output
-        draws_per_batch = self._graphs.draws_per_batch(samples, self.draws)
-        total: torch.Tensor | None = None
-        for done in range(0, self.draws, draws_per_batch):
-            times = min(draws_per_batch, self.draws - done)
-            copies = images if times == 1 else images.repeat(times, 1, 1, 1)
-            defended = _apply_chain(self.chain, copies, self._streams(samples, times))
-            for logits in torch.split(self._graphs.logits(defended, done * samples), samples):
-                total = logits if total is None else total + logits
-        assert total is not None
-        return total / self.draws
+
+        def defend(copies: torch.Tensor, times: int) -> torch.Tensor:
+            return _apply_chain(self.chain, copies, self._streams(samples, times))
+
+        return self._graphs.mean_logits(images, self.draws, defend)
 
     def _streams(self, count: int, times: int = 1) -> SampleRandom:
         """Random streams for some applications; new ones at each call if the defense is stochastic."""

@@ -14,7 +14,7 @@ from advbench.contracts.images import check_unchanged, distances
 from advbench.errors import blamed
 from advbench.evaluation.plan.tasks import CraftTask, JoinTask
 from advbench.evaluation.work.adaptive import DefendedClassifier
-from advbench.evaluation.work.box_slopes import InsideSlopes, find_inset, test_points
+from advbench.evaluation.work.gradients_at_bounds import InsetGradients, find_inset, sample_points
 from advbench.evaluation.work.query_log import CleanBaseline, Gradients, QueryLog, RecordingClassifier, clean_gradients
 from advbench.evaluation.work.workspace import Workspace
 from advbench.process.memory import is_out_of_memory
@@ -158,7 +158,7 @@ class _Batch:
         self.exact = attacked is network
         self.target = self._with_inside_slopes(self._defended(attacked, "attacked defense"), network)
         judge = self.target if self.exact else self._defended(network, "attacked defense in float32")
-        self._judge = judge.target if isinstance(judge, InsideSlopes) else judge
+        self._judge = judge.target if isinstance(judge, InsetGradients) else judge
         # A stochastic classifier's outputs depend on earlier queries: it is run after the attack, for each attack.
         self._baseline = None if is_stochastic(self._judge) else self._shared_baseline()
 
@@ -218,14 +218,14 @@ class _Batch:
         key = (task.dataset, task.model, task.defense, task.seed)
         if key not in workspace.insets:
             data = workspace.images(task.dataset)
-            points = test_points(data.take(data.ids[:4].tolist())[0]).to(workspace.device)
+            points = sample_points(data.take(data.ids[:4].tolist())[0]).to(workspace.device)
             streams = SampleRandom(task.seed, "slopes at the bounds", range(len(points)), workspace.device)
             classifier: torch.nn.Module = network
             if task.defense:
                 classifier = DefendedClassifier(network, workspace.chain(task.defense), streams, 1)
             workspace.insets[key] = find_inset(classifier, points, max(1, workspace.batch_size))
         inset = workspace.insets[key]
-        return target if inset is None else InsideSlopes(target, inset)
+        return target if inset is None else InsetGradients(target, inset)
 
     @torch.no_grad()
     def _predict(self, images: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,11 @@
-"""Autograd graphs of the draws of EOT: kept for the backward pass as long as memory allows, else recomputed."""
+"""EOT, what ``--eot`` sets: logits averaged over draws of a stochastic defense, within a limit of memory.
+
+The autograd graphs of the draws are kept for the backward pass as long as memory allows, else they are recomputed.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch.utils.checkpoint import checkpoint
@@ -31,6 +36,29 @@ class EOTGraphs:
         self.network = network
         self.limit = limit
         self._bytes_per_sample: float | None = None
+
+    def mean_logits(
+        self, images: torch.Tensor, draws: int, defend: Callable[[torch.Tensor, int], torch.Tensor]
+    ) -> torch.Tensor:
+        """Logits averaged over draws of the defense; shape (batch, classes).
+
+        Args:
+            images: The attacked batch; shape (batch, channels, height, width).
+            draws: How often the defense is drawn.
+            defend: Applies the defense to so many copies of the batch, one after another, each with its own draw.
+
+        Source: Athalye, Carlini and Wagner 2018, Obfuscated Gradients Give a False Sense of Security, section 4.2.
+        """
+        samples = len(images)
+        draws_per_batch = self.draws_per_batch(samples, draws)
+        total: torch.Tensor | None = None
+        for done in range(0, draws, draws_per_batch):
+            times = min(draws_per_batch, draws - done)
+            defended = defend(images if times == 1 else images.repeat(times, 1, 1, 1), times)
+            for logits in torch.split(self.logits(defended, done * samples), samples):
+                total = logits if total is None else total + logits
+        assert total is not None
+        return total / draws
 
     def draws_per_batch(self, samples: int, draws: int) -> int:
         """How many draws of so many samples are computed as one batch."""

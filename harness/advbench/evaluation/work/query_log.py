@@ -10,7 +10,7 @@ import torch
 from advbench.api import Budget, for_rows, is_stochastic
 from advbench.contracts.images import TOLERANCE, distances
 from advbench.errors import ContractError, blamed, describe
-from advbench.evaluation.work.box_slopes import flat_at_bounds
+from advbench.evaluation.work.gradients_at_bounds import flat_at_bounds
 from advbench.process.memory import is_out_of_memory
 
 __all__ = ["CleanBaseline", "Gradients", "QueryLog", "RecordingClassifier", "clean_gradients"]
@@ -23,7 +23,7 @@ class Gradients(NamedTuple):
         vanished: Whether the gradient is exactly 0 everywhere.
         non_finite: Whether the gradient contains NaN or infinity.
         flat_at_bounds: Whether the gradient is exactly 0 at the pixels near 0 or 1 and at no other; see
-            :func:`~advbench.evaluation.work.box_slopes.flat_at_bounds`.
+            :func:`~advbench.evaluation.work.gradients_at_bounds.flat_at_bounds`.
         error: The error of computing the gradient, or "".
     """
 

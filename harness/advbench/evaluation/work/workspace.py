@@ -14,7 +14,7 @@ import torch
 from advbench.api import Attack, Dataset, DataSources, Float32Network, LabelledImages, Model, state_digest
 from advbench.contracts.datasets import check_dataset
 from advbench.contracts.models import check_logits
-from advbench.contracts.networks import layer_snapshot
+from advbench.contracts.network_unchanged import network_snapshot
 from advbench.discovery.loading import discover
 from advbench.discovery.registry import Registry
 from advbench.errors import ContractError, ProcessChangedError, UsageError, describe
@@ -131,7 +131,7 @@ class Workspace:
             self._states[spec] = state_digest(network)
             self._buffers[spec] = _buffers(network)
             self._networks[spec] = Float32Network(network, f"model {model.name!r}")
-            self._layers[spec] = layer_snapshot(self._networks[spec])
+            self._layers[spec] = network_snapshot(self._networks[spec])
         return self._networks[spec]
 
     def attacked_network(self, spec: str, precision: str) -> torch.nn.Module:
@@ -155,7 +155,7 @@ class Workspace:
         training = any(getattr(part, "training", False) for part in network.modules())
         if training or state_digest(network) != self._states[spec]:
             raise self._changed(spec, label, training=training, model_only=model_only)
-        if layer_snapshot(self._networks[spec]) != self._layers[spec]:
+        if network_snapshot(self._networks[spec]) != self._layers[spec]:
             del self._networks[spec]
             raise ContractError(
                 f"{label}, or the model itself, changed hooks, methods or settings of the model's layers; "

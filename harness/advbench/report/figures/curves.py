@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
 
-from advbench.report.curves import Chart, Line
+from advbench.report.charts import Chart, Line
 from advbench.report.figures.style import COLOURS, HALF, LINES, MARKERS, SETTINGS, new_figure, shortened
 
 __all__ = ["draw_chart"]

@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from advbench.analysis import CellExamples
-from advbench.report.curves import eps_charts, scatter_charts, sweep_charts
+from advbench.report.charts import eps_charts, scatter_charts, sweep_charts
 from advbench.report.figures.confusions import Pair, confusion_pairs
 from advbench.report.figures.curves import draw_chart
 from advbench.report.figures.strips import Named, attack_examples, reconstructions, strip

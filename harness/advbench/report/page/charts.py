@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from advbench.report.board import percent
-from advbench.report.curves import Chart, Line, Point
+from advbench.report.charts import Chart, Line, Point
 
 __all__ = ["chart_figure"]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from advbench.api.reporter import Reporter
 from advbench.report.board import make_boards
-from advbench.report.curves import eps_charts, scatter_charts, sweep_charts
+from advbench.report.charts import eps_charts, scatter_charts, sweep_charts
 from advbench.report.footer import READING, attack_settings, provenance
 from advbench.report.page.boards import board_section
 from advbench.report.page.cells import cell_payload

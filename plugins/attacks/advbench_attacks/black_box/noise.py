@@ -9,8 +9,8 @@ import torch
 
 from advbench.api import Access, Attack, Budget, Norm, ParameterError, SampleRandom, for_rows, param
 from advbench_attacks.classifier_calls import float32_logits
-from advbench_attacks.misclassification import is_adversarial
 from advbench_attacks.norms import normalize_l2
+from advbench_attacks.success_criterion import is_adversarial
 
 __all__ = ["RandomNoise"]
 

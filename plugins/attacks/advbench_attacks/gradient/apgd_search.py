@@ -12,8 +12,8 @@ from advbench.api import SampleRandom, for_rows
 from advbench_attacks.balls import Ball
 from advbench_attacks.classifier_calls import float32_logits
 from advbench_attacks.input_gradients import input_gradient
-from advbench_attacks.misclassification import is_adversarial
 from advbench_attacks.norms import per_image
+from advbench_attacks.success_criterion import is_adversarial
 
 __all__ = ["AutoPgdSearch", "Objective", "checkpoints"]
 

@@ -11,8 +11,8 @@ import torch
 from advbench.api import Norm, SampleRandom, param
 from advbench_attacks.balls import Ball
 from advbench_attacks.foolbox import engine as foolbox_engine
-from advbench_attacks.gradient.eps_search import EpsSearch
 from advbench_attacks.gradient.fgsm_minimal import smallest_fgsm_step
+from advbench_attacks.gradient.fixed_or_minimal import FixedOrMinimalAttack
 from advbench_attacks.gradient.pgd_steps import take_pgd_steps
 from advbench_attacks.losses import LOSSES
 
@@ -20,7 +20,7 @@ __all__ = ["FastGradientSign"]
 
 
 @dataclass(frozen=True)
-class FastGradientSign(EpsSearch):
+class FastGradientSign(FixedOrMinimalAttack):
     """One step of size eps along the sign of the loss's gradient.
 
     x' = clip(x + eps · sign(∇ₓ loss(x, y)), 0, 1). With ``norm=l2``, the fast gradient method, the direction is ∇ₓ
@@ -43,7 +43,7 @@ class FastGradientSign(EpsSearch):
     )
     depends_on: ClassVar[tuple[str, ...]] = foolbox_engine.DEPENDS_ON
     native_only: ClassVar[Mapping[str, str]] = {
-        **EpsSearch.native_only,
+        **FixedOrMinimalAttack.native_only,
         "norm": "; use engine=native or foolbox:attack=L2FastGradientAttack",
     }
 

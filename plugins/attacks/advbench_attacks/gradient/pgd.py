@@ -11,7 +11,7 @@ import torch
 from advbench.api import Norm, ParameterError, SampleRandom, param
 from advbench_attacks.balls import Ball
 from advbench_attacks.foolbox import engine as foolbox_engine
-from advbench_attacks.gradient.eps_search import EpsSearch
+from advbench_attacks.gradient.fixed_or_minimal import FixedOrMinimalAttack
 from advbench_attacks.gradient.pgd_minimal import FIRST_EPS, MinimalPgdSearch, search_passes
 from advbench_attacks.gradient.pgd_restarts import run_with_restarts
 from advbench_attacks.gradient.pgd_steps import take_pgd_steps
@@ -34,7 +34,7 @@ eps unused, 5 leaves .01 %.
 
 
 @dataclass(frozen=True)
-class ProjectedGradientDescent(EpsSearch):
+class ProjectedGradientDescent(FixedOrMinimalAttack):
     """Steps along the sign of the loss's gradient, each projected back into the ball.
 
     x ← clip(Π(x + step_size · sign(∇ₓ loss(x, y))), 0, 1), where Π is the projection onto the L∞ ball of radius eps
@@ -66,14 +66,14 @@ class ProjectedGradientDescent(EpsSearch):
     )
     depends_on: ClassVar[tuple[str, ...]] = foolbox_engine.DEPENDS_ON
     mode_of: ClassVar[Mapping[str, str]] = {
-        **EpsSearch.mode_of,
+        **FixedOrMinimalAttack.mode_of,
         "search_steps": "minimal",
         "targets": "minimal",
         "early_stop": "none",
         "restarts": "none",
     }
     native_only: ClassVar[Mapping[str, str]] = {
-        **EpsSearch.native_only,
+        **FixedOrMinimalAttack.native_only,
         "early_stop": ", whose PGD takes every step",
         "restarts": ", which runs once; use engine=native",
         "norm": "; use engine=native or foolbox:attack=L2PGD",

@@ -11,9 +11,9 @@ from advbench_attacks.classifier_calls import float32_logits, misclassified
 from advbench_attacks.input_gradients import sign_gradient
 from advbench_attacks.losses import Loss, logsumexp_margin, targeted_margin_loss, top_other_classes
 from advbench_attacks.minimal.nearest_boundary import find_nearest_boundary
-from advbench_attacks.misclassification import is_adversarial
 from advbench_attacks.nearest_adversarials import NearestAdversarials, verify_in_batch
 from advbench_attacks.norms import per_image
+from advbench_attacks.success_criterion import is_adversarial
 
 __all__ = ["FIRST_EPS", "MinimalPgdSearch", "search_passes"]
 

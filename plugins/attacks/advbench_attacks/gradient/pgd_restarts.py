@@ -11,8 +11,8 @@ import torch
 from advbench.api import SampleRandom, for_rows
 from advbench_attacks.classifier_calls import float32_logits
 from advbench_attacks.gradient.pgd_steps import loss_values
-from advbench_attacks.misclassification import is_adversarial
 from advbench_attacks.norms import per_image
+from advbench_attacks.success_criterion import is_adversarial
 
 __all__ = ["run_with_restarts"]
 

@@ -11,7 +11,7 @@ from advbench.api import for_rows
 from advbench_attacks.balls import Ball
 from advbench_attacks.classifier_calls import float32_logits
 from advbench_attacks.losses import check_classes, dlr_loss, logsumexp_margin, margin
-from advbench_attacks.misclassification import is_adversarial
+from advbench_attacks.success_criterion import is_adversarial
 
 __all__ = ["loss_gradient", "loss_values", "take_pgd_steps"]
 

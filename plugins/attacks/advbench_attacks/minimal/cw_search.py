@@ -11,9 +11,9 @@ from advbench_attacks.classifier_calls import float32_logits
 from advbench_attacks.losses import margin
 from advbench_attacks.minimal.ddn_search import run_ddn
 from advbench_attacks.minimal.nearest_boundary import find_nearest_boundary
-from advbench_attacks.misclassification import rounding_tolerance
 from advbench_attacks.nearest_adversarials import NearestAdversarials, verify_in_batch
 from advbench_attacks.norms import lp_norm, per_image
+from advbench_attacks.success_criterion import rounding_tolerance
 
 __all__ = ["CarliniWagnerSearch"]
 

@@ -9,9 +9,9 @@ from advbench_attacks.classifier_calls import float32_logits, misclassified
 from advbench_attacks.hyperplane_projection import step_to_hyperplane
 from advbench_attacks.input_gradients import input_gradient
 from advbench_attacks.losses import targeted_margin_loss, top_other_classes
-from advbench_attacks.misclassification import margin_above_tolerance
 from advbench_attacks.nearest_adversarials import NearestAdversarials
 from advbench_attacks.norms import lp_norm, per_image
+from advbench_attacks.success_criterion import margin_above_tolerance
 
 __all__ = ["FabSearch"]
 

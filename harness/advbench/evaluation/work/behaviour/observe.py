@@ -10,7 +10,7 @@ import torch
 from advbench.api import Attack, ContractError, Defense, Model
 from advbench.api.executor import taint_process
 from advbench.evaluation.plan.cells import full, short
-from advbench.evaluation.work.behaviour.similarity import (
+from advbench.evaluation.work.behaviour.outputs import (
     Behaviour,
     attack_function,
     defense_function,

@@ -37,7 +37,7 @@ from advbench.evaluation.plan.behaviours import is_self_contained
 from advbench.evaluation.plan.cells import full, short
 from advbench.evaluation.work.behaviour.attack_observation import attack_sample_images
 from advbench.evaluation.work.behaviour.observe import Observed, kind_of, observe, observe_in_worker
-from advbench.evaluation.work.behaviour.similarity import (
+from advbench.evaluation.work.behaviour.outputs import (
     SAMPLES,
     Behaviour,
     decode_array,

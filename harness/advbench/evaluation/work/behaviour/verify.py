@@ -12,7 +12,7 @@ from advbench.evaluation.plan.cells import full, short
 from advbench.evaluation.plan.keys import KeyContext
 from advbench.evaluation.plan.tasks import CleanTask, CraftTask, ScoreTask
 from advbench.evaluation.work.behaviour.observe import kind_of, observe
-from advbench.evaluation.work.behaviour.similarity import decode_array, outputs_agree
+from advbench.evaluation.work.behaviour.outputs import decode_array, outputs_agree
 from advbench.evaluation.work.behaviour.stored import (
     FAILS,
     KIND,

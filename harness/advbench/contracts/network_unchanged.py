@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-__all__ = ["layer_snapshot"]
+__all__ = ["network_snapshot"]
 
 _PLAIN = (bool, int, float, str, tuple, type(None))
 
 
-def layer_snapshot(network: torch.nn.Module) -> list[Any]:
+def network_snapshot(network: torch.nn.Module) -> list[Any]:
     """The layers of a network: their classes, hooks, replaced methods, and the settings of torch's own layers.
 
     Attributes that the user's own layers keep, such as counters, are left out.

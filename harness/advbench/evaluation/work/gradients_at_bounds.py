@@ -16,7 +16,7 @@ import torch
 from advbench.api import for_rows, is_stochastic
 from advbench.process.memory import is_out_of_memory
 
-__all__ = ["InsideSlopes", "find_inset", "flat_at_bounds", "test_points"]
+__all__ = ["InsetGradients", "find_inset", "flat_at_bounds", "sample_points"]
 
 INSETS = (1e-6, 1e-4, 4e-3, 0.03)
 """How far inside the bounds gradients are tried: beyond rounding in float32, in float16 and in bfloat16, and beyond
@@ -42,7 +42,7 @@ _SEED = 20260
 """The number of dataset images used, and the seed of the random patterns and of the weights of the logits."""
 
 
-class InsideSlopes(torch.nn.Module):
+class InsetGradients(torch.nn.Module):
     """A classifier with the same logits, and the gradient from a little inside [0, 1].
 
     The logits are computed at the images themselves, in a separate pass. For a stochastic classifier, whose next pass
@@ -60,9 +60,9 @@ class InsideSlopes(torch.nn.Module):
         self.inset = inset
         self.stochastic = is_stochastic(target)
 
-    def for_rows(self, rows: torch.Tensor) -> InsideSlopes:
+    def for_rows(self, rows: torch.Tensor) -> InsetGradients:
         """The classifier for some of the samples; see :func:`advbench.api.for_rows`."""
-        return InsideSlopes(for_rows(self.target, rows), self.inset)
+        return InsetGradients(for_rows(self.target, rows), self.inset)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits of shape (batch, classes)."""
@@ -86,7 +86,7 @@ def find_inset(classifier: torch.nn.Module, points: torch.Tensor, batch_size: in
 
     Args:
         classifier: The classifier.
-        points: Test images from :func:`test_points`.
+        points: Test images from :func:`sample_points`.
         batch_size: The batch size, which does not change the result.
     """
     slopes = functools.partial(_slopes, classifier, batch_size)
@@ -146,7 +146,7 @@ def _in_most(holds: torch.Tensor, among: torch.Tensor, share: float = 0.5) -> bo
     return bool(relevant.any()) and bool((above & relevant).sum() > relevant.sum() / 2)
 
 
-def test_points(images: torch.Tensor) -> torch.Tensor:
+def sample_points(images: torch.Tensor) -> torch.Tensor:
     """Makes images with pixels at the bounds: dataset images, the same in black and white, and patterns.
 
     Args:

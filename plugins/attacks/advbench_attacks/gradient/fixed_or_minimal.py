@@ -7,10 +7,10 @@ from typing import ClassVar, cast
 
 from advbench.api import Attack, Budget, Norm, Parameter, ParameterError, Value
 
-__all__ = ["EpsSearch"]
+__all__ = ["FixedOrMinimalAttack"]
 
 
-class EpsSearch(Attack):
+class FixedOrMinimalAttack(Attack):
     """An attack with a parameter ``search``: ``none`` uses a fixed eps, ``minimal`` finds the smallest in L∞.
 
     Attributes:

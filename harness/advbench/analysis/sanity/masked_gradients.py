@@ -1,4 +1,4 @@
-"""Checks that compare attacks: an attack that should be stronger must not do worse."""
+"""Signs of masked gradients: an attack that should be stronger does worse than another."""
 
 from __future__ import annotations
 
