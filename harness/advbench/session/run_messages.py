@@ -61,7 +61,7 @@ def forecast(estimate: Estimate, workers: int, device: str, threads: object) -> 
     """
     seconds = estimate.seconds / workers
     accuracy = "very roughly " if estimate.rough else "about " if seconds >= 1 else ""
-    where = f"{threads} CPU thread{'s' * (threads != 1)}" if device == "cpu" else device
+    where = f"{threads} CPU thread{'' if threads == 1 else 's'}" if device == "cpu" else device
     each = f" in each of {workers} workers" if workers > 1 else ""
     return f"this will take {accuracy}{duration(seconds)} on {where}{each}"
 
