@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.toy_plugin import Dim, Linear
+from tests.toy_plugin import Dim, Linear, ToySign
 
 import advbench
 from advbench.api import Defense, SampleRandom, param
@@ -261,6 +261,9 @@ def test_adversarial_images_of_a_cell(evaluate: Callable[..., advbench.Results])
     cell = next(cell for cell in results.data["cells"] if "eps=0.2" in cell["attack"] and cell["defense"] == "toy-keep")
     right = (made.clean_predictions == made.labels) & (made.predictions == made.labels)
     assert right.mean() == cell["robust_accuracy"]
+    for spelling in ("toy-sign:eps=0.20", "toy-sign:jitter=false,eps=0.2", ToySign(eps=0.2)):
+        same = results.adversarial(attack=spelling, dataset="toy:size=40", defense="toy-dim:factor=0.50")
+        assert (same.images == made.images).all()
     with pytest.raises(UsageError, match=r"matches several sets of images; add: attack toy-sign, toy-sign:eps=0\.2"):
         results.adversarial()
     with pytest.raises(UsageError, match="no cell has attack='fgsm'"):

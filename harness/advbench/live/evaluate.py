@@ -83,7 +83,7 @@ def matrix(
         run.announce()
         with stdout_to_stderr():  # what components print is not part of the results
             results_by_seed.append(run.results())
-    return Results(combine_seeds(results_by_seed, python or recipe(options)), runs[0].plan.cells, session.store)
+    return Results(combine_seeds(results_by_seed, python or recipe(options)), runs[0])
 
 
 def _with_objects(session: Session, options: RunOptions, objects: Mapping[str, Any]) -> RunOptions:
