@@ -18,7 +18,7 @@ from advbench.live.data import EXPECTED, is_data, live_dataset
 from advbench.live.fingerprint import Fingerprint, fingerprint
 from advbench.specs import short_spec
 
-__all__ = ["LiveObjects"]
+__all__ = ["LiveObjects", "has_changed"]
 
 
 class LiveObjects:
@@ -195,6 +195,13 @@ class LiveDefense(Defense):
     def code_modules(self) -> tuple[str, ...]:
         """The modules that hold its code."""
         return self.modules
+
+
+def has_changed(component: Component) -> bool:
+    """Whether a live object is no longer as it was when it was registered, for example after more training."""
+    if not isinstance(component, (LiveModel, LiveDefense)):
+        return False
+    return fingerprint(component.name, component.wrapped).digest != component.digest
 
 
 def _copied(network: torch.nn.Module) -> torch.nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from advbench.api import Component
 from advbench.errors import UsageError
 from advbench.evaluation.plan.cells import Cell
 from advbench.live.comparison import Comparison, of_defenses, of_runs
+from advbench.live.files import write_exports, write_figures, write_report
 from advbench.report import leaderboards_html, print_results, rows_of
 from advbench.session.opening import tables
 from advbench.session.run import MatrixRun
@@ -119,6 +121,60 @@ class Results:
         if len(sets) > 1:
             raise UsageError(f"adversarial(): {described} matches several sets of images; add: {_choices(matches)}")
         return self._read(matches[0])
+
+    def export(self, *files: str | Path) -> list[Path]:
+        """Writes the results to files, as ``--export`` does.
+
+        Args:
+            *files: Files whose suffix selects the format: ``.md``, ``.tex``, ``.csv``, ``.json`` or ``.html``. In an
+                existing Markdown file, a block is replaced; ``"README.md#NAME"`` selects one of several.
+
+        Returns:
+            The paths of the files.
+
+        Raises:
+            UsageError: A file cannot be written, or no reporter has its suffix.
+        """
+        return write_exports(self._run, self.data, files)
+
+    def report(self, file: str | Path = "report.html", samples: int = 6) -> Path:
+        """Writes the results as one HTML page, as ``advbench report`` does.
+
+        Args:
+            file: The page, an ``.html`` file.
+            samples: Samples shown for each cell. Live objects that have changed since have none, and the page says so.
+
+        Returns:
+            The path of the page.
+
+        Raises:
+            UsageError: The file cannot be written.
+        """
+        return write_report(self._run, self.data, file, samples)
+
+    def figures(
+        self,
+        folder: str | Path,
+        formats: str | Sequence[str] = ("png",),
+        samples: int = 8,
+        only: str | Sequence[str] | None = None,
+    ) -> list[Path]:
+        """Draws figures of the results for print, as ``advbench figures`` does.
+
+        Args:
+            folder: The folder to write to, made if missing.
+            formats: Some of ``"png"``, ``"svg"`` and ``"pdf"``.
+            samples: Samples in figures of images; 0 draws no such figure.
+            only: Which figures: some of ``"attacks"``, ``"reconstructions"``, ``"strips"``, ``"confusion"``,
+                ``"eps"``, ``"sweep"`` and ``"scatter"``. All by default.
+
+        Returns:
+            The paths of the files.
+
+        Raises:
+            UsageError: An argument is unknown, the folder cannot be written, or matplotlib is not installed.
+        """
+        return write_figures(self._run, self.data, folder, formats=formats, samples=samples, only=only)
 
     def compare(
         self, other: Results | str | None = None, *, defenses: tuple[str | Component, str | Component] | None = None
