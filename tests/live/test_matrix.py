@@ -17,6 +17,7 @@ import torch
 from tests.toy_plugin import Dim, Linear, ToySign
 
 import advbench
+import advbench.results
 from advbench.api import Defense, SampleRandom, param
 from advbench.errors import UsageError
 
@@ -79,6 +80,10 @@ def dim(images: torch.Tensor) -> torch.Tensor:
     return (images - 0.5) * 0.5 + 0.5
 
 
+def dim_then_dim(images: torch.Tensor) -> torch.Tensor:
+    return dim(dim(images))
+
+
 def dim_by_a_tensor(images: torch.Tensor) -> torch.Tensor:
     return (images - 0.5) * SCALE + 0.5
 
@@ -125,6 +130,39 @@ def test_components_and_classes_take_their_own_names(evaluate: Callable[..., adv
     results = evaluate(defenses=[Dimmer(0.25), Dimmer])
     assert [cell["defense"] for cell in results.data["cells"]] == ["dimmer:factor=0.25", "dimmer:factor=0.5"]
     assert measured(results) == measured(evaluate(defenses=["toy-dim:factor=0.25", "toy-dim:factor=0.5"]))
+
+
+def test_a_dictionary_names_any_mixture(evaluate: Callable[..., advbench.Results], tmp_path: Path) -> None:
+    results = evaluate(
+        models={"a": Linear(1.0), "b": "toy-linear"},
+        attacks={"weak": "toy-sign:eps=0.05", "strong": "toy-sign:eps=0.3"},
+        defenses={"none": "toy-keep", "dark": dim, "dim": Dimmer(0.25), "both": "dark+toy-dim"},
+    )
+    shown = [cell["short"] for cell in results.data["cells"]]
+    assert list(dict.fromkeys(short["model"] for short in shown)) == ["a", "b"]
+    assert list(dict.fromkeys(short["attack"] for short in shown)) == ["weak", "strong"]
+    assert list(dict.fromkeys(short["defense"] for short in shown)) == ["none", "dark", "dim", "both"]
+    cell = next(cell for cell in results.data["cells"] if cell["short"]["model"] == "b")
+    assert (cell["model"], cell["short"]["attack"]) == ("toy-linear:scale=1", "weak")
+    board = str(results)
+    assert all(f" {name} " in board for name in ("none", "dark", "dim", "both", "weak", "strong"))
+    assert "dimmer" not in board
+    assert "attacks   toy-sign:eps=0.05" in board
+    strong = results.adversarial(model="b", attack="strong", defense="dim")
+    assert (strong.images == results.adversarial(model="toy-linear", attack=ToySign(eps=0.3)).images).all()
+    assert results.compare(defenses=("none", "both")).names == ("none", "both")
+    assert advbench.results.read_run(store=tmp_path / "store")["cells"][0]["short"] == results.data["cells"][0]["short"]
+    assert measured(results)[8:] == measured(evaluate(
+        attacks=["toy-sign:eps=0.05", "toy-sign:eps=0.3"],
+        defenses=["toy-keep", dim, "toy-dim:factor=0.25", dim_then_dim],
+    ))  # fmt: skip
+
+
+def test_objects_of_one_class_are_numbered(evaluate: Callable[..., advbench.Results]) -> None:
+    results = evaluate(datasets={"a": "toy"}, models=[Linear(1.0), Linear(2.0), Linear(-1.0)], defenses={"a": dim})
+    assert [cell["model"] for cell in results.data["cells"]] == ["linear", "linear-2", "linear-3"]
+    clean = [cell["clean_accuracy"] for cell in results.data["cells"]]
+    assert clean[0] == clean[1] > clean[2]
 
 
 def test_images_and_labels_are_a_dataset(evaluate: Callable[..., advbench.Results]) -> None:
@@ -297,7 +335,11 @@ def test_seeds_show_their_spread(evaluate: Callable[..., advbench.Results]) -> N
         ({"models": 3}, "models: an object of int cannot be used here; give a spec, a Model"),
         ({"attacks": dim}, "attacks: the function dim cannot be used here; give a spec or an Attack"),
         ({"models": Linear}, "models: Linear is a class; give an instance of it"),
-        ({"defenses": ["toy-keep", dim, dim]}, "the name 'dim' is taken; give a dictionary with other names"),
+        ({"defenses": ["toy-keep", dim, dim]}, "defenses: the function dim is given twice; remove one"),
+        ({"defenses": {"a": "toy-dim:factor={0.25,0.5}"}}, "a sweep is several defenses; give each its own name"),
+        ({"defenses": {"A b": "toy-dim"}}, "defenses: name 'A b': must be text such as 'my-defense'"),
+        ({"defenses": {"toy-keep": "toy-dim", "b": "toy-keep"}}, "'toy-keep' names both 'toy-dim:factor=0.5' and"),
+        ({"defenses": {"a": "toy-dam"}}, "did you mean 'toy-dim'?"),
         ({"defenses": {"toy-dim": dim}}, "the name 'toy-dim' is taken"),
         ({"defenses": {"Dim!": dim}}, "must be text such as 'my-defense'"),
         ({"models": Dim()}, "models: Dim is not a Model"),

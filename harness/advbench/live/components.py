@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -16,9 +17,12 @@ from advbench.discovery.registry import KINDS, Plugin, Registry
 from advbench.errors import UnknownNameError, UsageError
 from advbench.live.data import EXPECTED, is_data, live_dataset
 from advbench.live.fingerprint import Fingerprint, fingerprint
-from advbench.specs import short_spec
+from advbench.specs import Chain, full_spec, resolve, resolve_chain, short_spec
 
 __all__ = ["LiveObjects", "has_changed"]
+
+_ALIAS = re.compile(r"[a-z][a-z0-9._-]*")
+"""A name given by the user, with the same characters as the name of a component."""
 
 
 class LiveObjects:
@@ -29,6 +33,7 @@ class LiveObjects:
 
     Attributes:
         names: The names of the registered objects.
+        aliases: The names that the user gives to components that have specs, by axis and full spec.
         not_reusable: Why results with some objects cannot be reused in another session, one sentence each.
     """
 
@@ -36,6 +41,8 @@ class LiveObjects:
         self.registry = registry
         self.plugin = Plugin("session", "this Python session", "", "__main__")
         self.names: list[str] = []
+        self.aliases: dict[tuple[str, str], str] = {}
+        self._live: dict[tuple[str, str], Any] = {}
         self.not_reusable: list[str] = []
 
     def specs(self, axis: str, given: Any) -> list[str] | None:
@@ -43,7 +50,7 @@ class LiveObjects:
 
         Args:
             axis: The axis, such as ``models``.
-            given: One object, a sequence of objects, or a dictionary of names to objects; None for none.
+            given: One object, a sequence of objects, or a dictionary of names to objects or specs; None for none.
 
         Raises:
             UsageError: An object cannot be used on this axis.
@@ -51,9 +58,43 @@ class LiveObjects:
         if given is None:
             return None
         if isinstance(given, Mapping):
-            return [self._named(axis, str(name), value) for name, value in given.items()]
+            specs = [self._entry(axis, str(name), value) for name, value in given.items()]
+            # Aliases are checked last, since a chain may name an object that stands behind it.
+            for name, spec, value in zip(given, specs, given.values(), strict=True):
+                if _has_spec(value):
+                    self._add_alias(axis, str(name), spec)
+            self._check_aliases(axis, specs)
+            return specs
         several = isinstance(given, Sequence) and not isinstance(given, str) and not is_data(given)
         return [self._spec(axis, value) for value in (given if several else [given])]
+
+    def _entry(self, axis: str, name: str, value: Any) -> str:
+        """The spec of an entry of a dictionary."""
+        return self._spec(axis, value) if _has_spec(value) else self._named(axis, name, value)
+
+    def _add_alias(self, axis: str, name: str, spec: str) -> None:
+        """Records the name of a component that has a spec."""
+        if not _ALIAS.fullmatch(name):
+            raise UsageError(f"{axis}: name {name!r}: must be text such as 'my-{axis[:-1]}'")
+        named = self._resolved(axis, spec)
+        if len(named) > 1:
+            raise UsageError(f"{axis}={{{name!r}: {spec!r}}}: a sweep is several {axis}; give each its own name")
+        if name not in (full_spec(named[0]), short_spec(named[0])):
+            self.aliases[axis, full_spec(named[0])] = name
+
+    def _check_aliases(self, axis: str, specs: Sequence[str]) -> None:
+        """Refuses a name that also stands for another component of the axis."""
+        shown: dict[str, str] = {}
+        for component in (component for spec in specs for component in self._resolved(axis, spec)):
+            full = full_spec(component)
+            for name in {self.aliases.get((axis, full), full), full, short_spec(component)}:
+                if shown.setdefault(name, full) != full:
+                    raise UsageError(f"{axis}: {name!r} names both {shown[name]!r} and {full!r}; give other names")
+
+    def _resolved(self, axis: str, spec: str) -> Sequence[Component | Chain]:
+        if axis == "defenses":
+            return resolve_chain(self.registry, spec)
+        return resolve(self.registry, axis, spec)
 
     def _spec(self, axis: str, value: Any) -> str:
         if isinstance(value, str):
@@ -65,19 +106,28 @@ class LiveObjects:
             self._register_class(axis, type(value))
             return short_spec(value)
         name = getattr(value, "__name__", None) or type(value).__name__
-        return self._named(axis, "data" if axis == "datasets" and is_data(value) else _slug(name), value)
+        name = "data" if axis == "datasets" and is_data(value) else _slug(name)
+        return self._named(axis, self._numbered(axis, name, value), value)
+
+    def _numbered(self, axis: str, name: str, value: Any) -> str:
+        """The name with a number behind it if another live object of this axis has it."""
+        if (axis, name) not in self._live:
+            return name
+        if any(known is value for (on, _), known in self._live.items() if on == axis):
+            raise UsageError(f"{axis}: {_kind(value)} is given twice; remove one")
+        numbered = (f"{name}-{number}" for number in itertools.count(2))
+        return next(free for free in numbered if not self._is_taken(axis, free))
 
     def _named(self, axis: str, name: str, value: Any) -> str:
         """Registers an object that is not a component under a name."""
-        if isinstance(value, (str, Component)):
-            raise UsageError(f"{axis}={{{name!r}: …}}: {value!r} already has a name; pass it without a dictionary")
         wrapper = _wrap(axis, name, value)
-        if name in self.names or self._is_taken(axis, name):
+        if self._is_taken(axis, name):
             raise UsageError(f"{axis}: the name {name!r} is taken; give a dictionary with other names")
         self.names.append(name)
         if wrapper.unknown:
             self.not_reusable.append(f"{axis[:-1]} {name!r}: {wrapper.unknown}")
         self._register(axis, wrapper.component)
+        self._live[axis, name] = value
         return name
 
     def _register_class(self, axis: str, component: type[Component]) -> None:
@@ -195,6 +245,11 @@ class LiveDefense(Defense):
     def code_modules(self) -> tuple[str, ...]:
         """The modules that hold its code."""
         return self.modules
+
+
+def _has_spec(value: Any) -> bool:
+    """Whether a value is a spec, or a component that has one."""
+    return isinstance(value, (str, Component)) or (isinstance(value, type) and issubclass(value, Component))
 
 
 def has_changed(component: Component) -> bool:

@@ -14,9 +14,9 @@ from advbench.errors import UsageError
 from advbench.live.arguments import run_options
 from advbench.live.components import LiveObjects
 from advbench.live.results import Results
+from advbench.live.run import NamedRun
 from advbench.process.stdout import stdout_to_stderr
 from advbench.session.options import RunOptions
-from advbench.session.run import MatrixRun
 from advbench.session.session import Session
 from advbench.session.suites import recipe, suite_of, suites_by_seed
 
@@ -40,7 +40,8 @@ def matrix(
     """Evaluates every combination of attacks and defenses, as ``advbench matrix`` does.
 
     Each of the first four arguments takes a spec such as ``"jpeg:quality=50"``, a component
-    (``JpegCompression(quality=50)``) or its class, or a list of these; or a dictionary of names to live objects.
+    (``JpegCompression(quality=50)``) or its class, a live object, or a list of these; or a dictionary of names to them.
+    The names are shown instead of specs. Live objects without a name are named after their class or function.
     Arguments that are left out have the values of the suite ``quickstart``, as on the command line.
 
     Results are stored as the command stores them, under digests of weights and code, and reused by later calls. If no
@@ -73,10 +74,10 @@ def matrix(
     options = run_options({**arguments, **flags})
     session = Session(options)
     objects = {"datasets": datasets, "models": models, "attacks": attacks, "defenses": defenses}
-    options = _with_objects(session, options, objects)
+    options, aliases = _with_objects(session, options, objects)
     python = "advbench.matrix(…) from Python" if session.live else ""
     suites = suites_by_seed(suite_of(session.suite, options, session.registry), options)
-    runs = [MatrixRun(session, one, python or command) for one, command in suites]
+    runs = [NamedRun(session, one, python or command, aliases) for one, command in suites]
     session.store.check_writable()
     results_by_seed = []
     for run in runs:
@@ -86,8 +87,14 @@ def matrix(
     return Results(combine_seeds(results_by_seed, python or recipe(options)), runs[0])
 
 
-def _with_objects(session: Session, options: RunOptions, objects: Mapping[str, Any]) -> RunOptions:
-    """Registers live objects in the session and returns the options with the specs of all objects."""
+def _with_objects(
+    session: Session, options: RunOptions, objects: Mapping[str, Any]
+) -> tuple[RunOptions, Mapping[tuple[str, str], str]]:
+    """Registers live objects in the session.
+
+    Returns:
+        The options with the specs of all objects, and the user's names of components by axis and full spec.
+    """
     live = LiveObjects(session.registry)
     given = {axis: specs for axis, value in objects.items() if (specs := live.specs(axis, value)) is not None}
     if live.names and not session.executor.in_process:
@@ -97,7 +104,7 @@ def _with_objects(session: Session, options: RunOptions, objects: Mapping[str, A
     session.live = live.names
     if live.not_reusable:
         _use_temporary_store(session, live.not_reusable)
-    return RunOptions.of(vars(options), **given)
+    return RunOptions.of(vars(options), **given), live.aliases
 
 
 def _use_temporary_store(session: Session, reasons: Sequence[str]) -> None:

@@ -15,9 +15,9 @@ from advbench.errors import UsageError
 from advbench.evaluation.plan.cells import Cell
 from advbench.live.comparison import Comparison, of_defenses, of_runs
 from advbench.live.files import write_exports, write_figures, write_report
+from advbench.live.run import NamedRun
 from advbench.report import leaderboards_html, print_results, rows_of
 from advbench.session.opening import tables
-from advbench.session.run import MatrixRun
 from advbench.session.stored_runs import find_run
 from advbench.specs import full_spec, resolve_chain, resolve_one, short_spec
 
@@ -58,7 +58,7 @@ class Results:
         data: All results, with the keys of an exported results.json (docs/results-json.md).
     """
 
-    def __init__(self, data: Mapping[str, Any], run: MatrixRun) -> None:
+    def __init__(self, data: Mapping[str, Any], run: NamedRun) -> None:
         self.data = data
         self._run = run
         self._cells = run.plan.cells
@@ -100,9 +100,8 @@ class Results:
 
         Args:
             **coordinates: ``attack``, ``defense``, ``threat``, ``model``, ``dataset``, as many as identify the
-                cell. A spec may leave out or write out defaults: ``"fgsm:eps=0.05"`` is the cell of
-                ``"fgsm:eps=0.050"``. A component object is taken, too. If the threat does not see the defense, all
-                defenses share the same images.
+                cell: specs with or without their defaults, names of the user, or component objects. If the threat does
+                not see the defense, all defenses share the same images.
 
         Raises:
             UsageError: No cell matches, the cells that match have different images, or the cell was not run.
@@ -112,14 +111,18 @@ class Results:
                 raise UsageError(f"adversarial(): unknown {name!r}; there are {', '.join(_COORDINATES)}")
         wanted = {name: self._spellings(name, spec) for name, spec in coordinates.items()}
         matches = [
-            cell for cell in self._cells if all(spellings & {*_specs(cell, name)} for name, spellings in wanted.items())
+            cell
+            for cell in self._cells
+            if all(spellings & {*self._specs(cell, name)} for name, spellings in wanted.items())
         ]
         described = ", ".join(f"{name}={_text(spec)!r}" for name, spec in coordinates.items()) or "no coordinate"
         if not matches:
-            raise UsageError(f"adversarial(): no cell has {described}; there are: {_choices(self._cells)}")
+            raise UsageError(f"adversarial(): no cell has {described}; there are: {self._choices(self._cells)}")
         sets = {tuple(chunk.key for chunk in cell.chunks) for cell in matches}
         if len(sets) > 1:
-            raise UsageError(f"adversarial(): {described} matches several sets of images; add: {_choices(matches)}")
+            raise UsageError(
+                f"adversarial(): {described} matches several sets of images; add: {self._choices(matches)}"
+            )
         return self._read(matches[0])
 
     def export(self, *files: str | Path) -> list[Path]:
@@ -207,9 +210,9 @@ class Results:
         """The full spec of a defense of this run."""
         wanted = self._spellings("defense", given)
         for cell in self._cells:
-            if wanted & {*_specs(cell, "defense")}:
+            if wanted & {*self._specs(cell, "defense")}:
                 return full_spec(cell.defense)
-        shown = dict.fromkeys(short_spec(cell.defense) for cell in self._cells)
+        shown = dict.fromkeys(self._specs(cell, "defense")[-1] for cell in self._cells)
         raise UsageError(f"compare(): no cell has defense={_text(given)!r}; there are: {', '.join(shown)}")
 
     def _spellings(self, name: str, given: str | Component) -> set[str]:
@@ -222,6 +225,20 @@ class Results:
         except UsageError:  # the caller lists the specs of the run
             return {text}
         return {text, *map(full_spec, named)}
+
+    def _specs(self, cell: Cell, name: str) -> tuple[str, ...]:
+        """The specs by which a coordinate of a cell may be named; the last is shown."""
+        full = cell.specs()[name]
+        if name == "threat":
+            return (full,)
+        short = short_spec(getattr(cell, name))
+        return full, short, self._run.aliases.get((f"{name}s", full), short)
+
+    def _choices(self, cells: Sequence[Cell]) -> str:
+        """The coordinates in which cells differ, for messages."""
+        specs = {name: list(dict.fromkeys(self._specs(cell, name)[-1] for cell in cells)) for name in _COORDINATES}
+        several = (f"{name} {', '.join(of_name)}" for name, of_name in specs.items() if len(of_name) > 1)
+        return "; ".join(several) or "one cell"
 
     def _read(self, cell: Cell) -> AdversarialImages:
         parts: dict[str, list[npt.NDArray[Any]]] = {}
@@ -254,12 +271,6 @@ class Results:
         return leaderboards_html(self.data)
 
 
-def _specs(cell: Cell, name: str) -> tuple[str, ...]:
-    """The specs by which a coordinate of a cell may be named."""
-    full = cell.specs()[name]
-    return (full,) if name == "threat" else (full, short_spec(getattr(cell, name)))
-
-
 def _two(given: Any) -> tuple[Any, Any]:
     if isinstance(given, str) or not isinstance(given, Sequence) or len(given) != 2:
         raise UsageError("compare(): defenses must be two specs, such as ('none', 'jpeg')")
@@ -268,10 +279,3 @@ def _two(given: Any) -> tuple[Any, Any]:
 
 def _text(given: str | Component) -> str:
     return full_spec(given) if isinstance(given, Component) else str(given)
-
-
-def _choices(cells: Sequence[Cell]) -> str:
-    specs = {name: list(dict.fromkeys(_specs(cell, name)[-1] for cell in cells)) for name in _COORDINATES}
-    return (
-        "; ".join(f"{name} {', '.join(of_name)}" for name, of_name in specs.items() if len(of_name) > 1) or "one cell"
-    )
