@@ -333,7 +333,7 @@ def test_seeds_show_their_spread(evaluate: Callable[..., advbench.Results]) -> N
         ({"data_dir": "/no/such/folder"}, "data_dir: /no/such/folder: no such folder"),
         ({"fail_fast": "yes"}, "fail_fast: 'yes': must be True or False"),
         ({"models": 3}, "models: an object of int cannot be used here; give a spec, a Model"),
-        ({"attacks": dim}, "attacks: the function dim cannot be used here; give a spec or an Attack"),
+        ({"attacks": 3}, "attacks: an object of int cannot be used here; give a spec, an Attack, or a function of"),
         ({"models": Linear}, "models: Linear is a class; give an instance of it"),
         ({"defenses": ["toy-keep", dim, dim]}, "defenses: the function dim is given twice; remove one"),
         ({"defenses": {"a": "toy-dim:factor={0.25,0.5}"}}, "a sweep is several defenses; give each its own name"),

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import torch
-
-from advbench.api import Component, Defense, Model, SampleRandom
+from advbench.api import Component
 from advbench.discovery.identity import set_session_digest
 from advbench.discovery.registry import KINDS, Plugin, Registry
 from advbench.errors import UnknownNameError, UsageError
-from advbench.live.data import EXPECTED, is_data, live_dataset
-from advbench.live.fingerprint import Fingerprint, fingerprint
+from advbench.live.data import is_data
+from advbench.live.fingerprint import fingerprint
+from advbench.live.wrappers import kind_of, wrap
 from advbench.specs import Chain, full_spec, resolve, resolve_chain, short_spec
 
-__all__ = ["LiveObjects", "has_changed"]
+__all__ = ["LiveObjects"]
 
 _ALIAS = re.compile(r"[a-z][a-z0-9._-]*")
 """A name given by the user, with the same characters as the name of a component."""
@@ -114,13 +111,13 @@ class LiveObjects:
         if (axis, name) not in self._live:
             return name
         if any(known is value for (on, _), known in self._live.items() if on == axis):
-            raise UsageError(f"{axis}: {_kind(value)} is given twice; remove one")
+            raise UsageError(f"{axis}: {kind_of(value)} is given twice; remove one")
         numbered = (f"{name}-{number}" for number in itertools.count(2))
         return next(free for free in numbered if not self._is_taken(axis, free))
 
     def _named(self, axis: str, name: str, value: Any) -> str:
         """Registers an object that is not a component under a name."""
-        wrapper = _wrap(axis, name, value)
+        wrapper = wrap(axis, name, value)
         if self._is_taken(axis, name):
             raise UsageError(f"{axis}: the name {name!r} is taken; give a dictionary with other names")
         self.names.append(name)
@@ -163,128 +160,12 @@ class LiveObjects:
         return any(registered.component.name == name for registered in self.registry.all(axis))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Wrapper:
-    """A component class that wraps an object, and why results with it cannot be reused; empty if they can."""
-
-    component: type[Component]
-    unknown: str = ""
-
-
-def _wrap(axis: str, name: str, value: Any) -> _Wrapper:
-    """Makes a component class, without parameters, that wraps an object."""
-    if axis == "datasets":
-        if not is_data(value):
-            raise UsageError(f"datasets: {_kind(value)} is not a dataset; give {EXPECTED}")
-        return _Wrapper(live_dataset(name, value))
-    if isinstance(value, type):
-        raise UsageError(f"{axis}: {value.__name__} is a class; give an instance of it")
-    if axis == "models" and (isinstance(value, torch.nn.Module) or callable(value)):
-        identity = fingerprint(name, value)
-        return _Wrapper(_live(name, LiveModel, value, identity), identity.unknown)
-    if axis == "defenses" and callable(value):
-        identity = fingerprint(name, value)
-        return _Wrapper(_live(name, LiveDefense, value, identity), identity.unknown)
-    wanted = {
-        "models": "a spec, a Model, an nn.Module, or a function of images to logits",
-        "defenses": "a spec, a Defense, or a function of images to images",
-        "attacks": "a spec or an Attack",
-    }[axis]
-    raise UsageError(f"{axis}: {_kind(value)} cannot be used here; give {wanted}")
-
-
-def _live(name: str, base: type[Component], value: Any, identity: Fingerprint) -> type[Component]:
-    modules = tuple(sorted(identity.modules))
-    body = {"name": name, "wrapped": staticmethod(value), "digest": identity.digest, "modules": modules}
-    return type(f"Live{name.title()}", (base,), {"__doc__": f"{_kind(value)} of this session.", **body})
-
-
-@dataclasses.dataclass(frozen=True)
-class LiveModel(Model):
-    """A network, or a function of images to logits, that the user holds in memory."""
-
-    image_shape: ClassVar[None] = None
-    num_classes: ClassVar[None] = None
-    wrapped: ClassVar[Any]
-    digest: ClassVar[str]
-    modules: ClassVar[tuple[str, ...]]
-
-    def load(self) -> torch.nn.Module:
-        """Returns a copy, so that the user's network keeps its mode, device and gradients."""
-        wrapped = self.wrapped
-        return _copied(wrapped) if isinstance(wrapped, torch.nn.Module) else _Function(wrapped)
-
-    def weights_digest(self) -> str:
-        """The digest of its weights and values."""
-        return self.digest
-
-    def code_modules(self) -> tuple[str, ...]:
-        """The modules that hold its code."""
-        return self.modules
-
-
-@dataclasses.dataclass(frozen=True)
-class LiveDefense(Defense):
-    """A function of images to images that the user holds in memory."""
-
-    wrapped: ClassVar[Any]
-    digest: ClassVar[str]
-    modules: ClassVar[tuple[str, ...]]
-
-    def apply(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
-        """Calls the function."""
-        del rng
-        with torch.no_grad():
-            defended: torch.Tensor = self.wrapped(images)
-        return defended
-
-    def weights_digest(self) -> str:
-        """The digest of the values that it uses."""
-        return self.digest
-
-    def code_modules(self) -> tuple[str, ...]:
-        """The modules that hold its code."""
-        return self.modules
-
-
 def _has_spec(value: Any) -> bool:
     """Whether a value is a spec, or a component that has one."""
     return isinstance(value, (str, Component)) or (isinstance(value, type) and issubclass(value, Component))
-
-
-def has_changed(component: Component) -> bool:
-    """Whether a live object is no longer as it was when it was registered, for example after more training."""
-    if not isinstance(component, (LiveModel, LiveDefense)):
-        return False
-    return fingerprint(component.name, component.wrapped).digest != component.digest
-
-
-def _copied(network: torch.nn.Module) -> torch.nn.Module:
-    """A deep copy, also of networks that hold computed tensors, such as those of ``torch.nn.utils.weight_norm``."""
-    kept = (value for part in network.modules() for value in vars(part).values())
-    computed = (value for value in kept if isinstance(value, torch.Tensor) and not value.is_leaf)
-    memo: dict[int, Any] = {id(value): value.detach().clone() for value in computed}
-    with torch.no_grad():  # otherwise the parameters of a copied ScriptModule are not leaves of the graph
-        return copy.deepcopy(network, memo)
-
-
-class _Function(torch.nn.Module):
-    """A function wrapped as a network."""
-
-    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.function(images)
 
 
 def _slug(name: str) -> str:
     """Converts the name of a class or function to a component's name: ``MyNet`` becomes ``my-net``."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()
     return re.sub(r"[^a-z0-9._-]+", "-", words).strip("-._0123456789") or "live"
-
-
-def _kind(value: Any) -> str:
-    name = getattr(value, "__name__", type(value).__name__)
-    return f"the function {name}" if hasattr(value, "__code__") else f"an object of {type(value).__name__}"

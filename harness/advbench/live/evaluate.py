@@ -53,7 +53,10 @@ def matrix(
             and labels, shape (n,); a ``TensorDataset``, a ``DataLoader``, or a ``torch.utils.data.Dataset`` or list of
             (image, label) pairs. They are read once, in the order of the dataset, even if a loader shuffles.
         models: Also an ``nn.Module``, or a function from images in [0, 1] to logits. A network is copied, not changed.
-        attacks: Specs or components.
+        attacks: Also a function of (model, images, labels) to adversarial images. Its attributes ``norm`` and ``eps``
+            are its budget, which is checked; without ``eps`` its images may be any. Random numbers should come from a
+            fourth argument, :class:`advbench.api.SampleRandom`, if it takes one. Its attribute ``access`` says what it
+            needs of the model, ``"gradients"`` by default.
         defenses: Also a function from images to images.
         threats: Names such as ``"adaptive"``.
         suite: Name of a suite, or a TOML file.
