@@ -158,6 +158,26 @@ def test_a_dictionary_names_any_mixture(evaluate: Callable[..., advbench.Results
     ))  # fmt: skip
 
 
+def test_a_live_network_is_the_surrogate(evaluate: Callable[..., advbench.Results], tmp_path: Path) -> None:
+    other = Linear(-1.0)
+    given = {"models": {"a": Linear(1.0)}, "defenses": "toy-keep", "threats": "transfer"}
+    results = evaluate(**given, surrogate=other)
+    assert results.data["run"]["surrogate"] == "linear"
+    same = evaluate(**{**given, "models": "toy-linear"}, surrogate="toy-linear:scale=0.5")
+    assert measured(results) != measured(same)
+    made = results.adversarial()
+    assert made.predictions.tolist() == other(torch.from_numpy(made.images)).argmax(dim=1).tolist()
+    assert "data:image/png" in results.report(tmp_path / "report.html").read_text("utf-8")
+    mixed = evaluate(**{**given, "models": [Linear(1.0), other]}, surrogate=other)
+    assert [cell["status"] for cell in mixed.data["cells"]] == ["ok", "skipped"]
+    with pytest.raises(UsageError, match="surrogate: models: an object of int cannot be used here"):
+        evaluate(**given, surrogate=3)
+    with pytest.raises(UsageError, match="surrogate: give one model"):
+        evaluate(**given, surrogate=["toy-linear", other])
+    with pytest.raises(UsageError, match="only the threat 'transfer' has one"):
+        evaluate(surrogate=other)
+
+
 def test_objects_of_one_class_are_numbered(evaluate: Callable[..., advbench.Results]) -> None:
     results = evaluate(datasets={"a": "toy"}, models=[Linear(1.0), Linear(2.0), Linear(-1.0)], defenses={"a": dim})
     assert [cell["model"] for cell in results.data["cells"]] == ["linear", "linear-2", "linear-3"]

@@ -65,6 +65,29 @@ class LiveObjects:
         several = isinstance(given, Sequence) and not isinstance(given, str) and not is_data(given)
         return [self._spec(axis, value) for value in (given if several else [given])]
 
+    def surrogate(self, given: Any) -> str | None:
+        """Registers the surrogate, which may also be one of the models, and returns its spec.
+
+        Args:
+            given: A model, or a dictionary of one name to a model; None for none.
+
+        Raises:
+            UsageError: It is not one model.
+        """
+        if given is None:
+            return None
+        values = list(given.values()) if isinstance(given, Mapping) else [given]
+        for (axis, name), known in self._live.items():
+            if axis == "models" and len(values) == 1 and known is values[0]:
+                return name
+        try:
+            specs = self.specs("models", given) or []
+        except UsageError as error:
+            raise UsageError(f"surrogate: {error}") from error
+        if len(specs) != 1:
+            raise UsageError("surrogate: give one model")
+        return specs[0]
+
     def _entry(self, axis: str, name: str, value: Any) -> str:
         """The spec of an entry of a dictionary."""
         return self._spec(axis, value) if _has_spec(value) else self._named(axis, name, value)

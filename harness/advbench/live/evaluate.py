@@ -34,6 +34,7 @@ def matrix(
     limit: int | None = None,
     seed: int | None = None,
     seeds: Sequence[int] | None = None,
+    surrogate: Any = None,
     quiet: bool = False,
     **flags: Any,
 ) -> Results:
@@ -63,6 +64,7 @@ def matrix(
         limit: Size of the random subset of each dataset.
         seed: Seed of the subset and of all randomness.
         seeds: Seeds with each of which the run is repeated; the results show means and their spread.
+        surrogate: The model on which images are crafted under the threat ``"transfer"``: what ``models`` takes.
         quiet: Whether to show no progress on stderr.
         **flags: Any other option of ``advbench matrix``, such as ``eot=20``, ``device="cpu"``, ``jobs=2``,
             ``store="results"`` or ``plugin=["my_defense.py"]``.
@@ -77,7 +79,7 @@ def matrix(
     options = run_options({**arguments, **flags})
     session = Session(options)
     objects = {"datasets": datasets, "models": models, "attacks": attacks, "defenses": defenses}
-    options, aliases = _with_objects(session, options, objects)
+    options, aliases = _with_objects(session, options, objects, surrogate)
     python = "advbench.matrix(…) from Python" if session.live else ""
     suites = suites_by_seed(suite_of(session.suite, options, session.registry), options)
     runs = [NamedRun(session, one, python or command, aliases) for one, command in suites]
@@ -91,7 +93,7 @@ def matrix(
 
 
 def _with_objects(
-    session: Session, options: RunOptions, objects: Mapping[str, Any]
+    session: Session, options: RunOptions, objects: Mapping[str, Any], surrogate: Any
 ) -> tuple[RunOptions, Mapping[tuple[str, str], str]]:
     """Registers live objects in the session.
 
@@ -100,6 +102,7 @@ def _with_objects(
     """
     live = LiveObjects(session.registry)
     given = {axis: specs for axis, value in objects.items() if (specs := live.specs(axis, value)) is not None}
+    surrogate_spec = live.surrogate(surrogate)
     if live.names and not session.executor.in_process:
         raise UsageError(
             f"jobs={options.jobs}: {live.names[0]!r} exists in this process only; use jobs=1 and no other executor"
@@ -107,7 +110,7 @@ def _with_objects(
     session.live = live.names
     if live.not_reusable:
         _use_temporary_store(session, live.not_reusable)
-    return RunOptions.of(vars(options), **given), live.aliases
+    return RunOptions.of(vars(options), **given, surrogate=surrogate_spec), live.aliases
 
 
 def _use_temporary_store(session: Session, reasons: Sequence[str]) -> None:
