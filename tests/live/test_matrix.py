@@ -381,6 +381,29 @@ def test_what_cannot_be_used_is_said_before_any_work(
     assert not (tmp_path / "store").exists()
 
 
+def test_tab_completion_lists_the_public_names_alone() -> None:
+    assert dir(advbench) == [
+        "AdversarialImages",
+        "Comparison",
+        "Results",
+        "__version__",
+        "api",
+        "matrix",
+        "results",
+        "testing",
+    ]
+    code = "import advbench; print([type(getattr(advbench, name)).__name__ for name in dir(advbench)])"
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert made.stdout.count("'module'") == 3
+    assert not [
+        name
+        for name in dir(advbench.Results)
+        if not name.startswith("_") and not getattr(advbench.Results, name).__doc__
+    ]
+    with pytest.raises(AttributeError, match="has no attribute 'matrices'"):
+        advbench.matrices  # noqa: B018
+
+
 def test_importing_advbench_is_light() -> None:
     code = "import sys, advbench, json; print(json.dumps([m for m in ('torch', 'rich', 'numpy') if m in sys.modules]))"
     made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
