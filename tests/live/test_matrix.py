@@ -297,6 +297,7 @@ def test_rows_frame_and_html(evaluate: Callable[..., advbench.Results]) -> None:
     assert f">{100 * row['robust_accuracy']:.1f}<" in html
     assert "<table>" in html
     assert "not adaptively attacked" in html
+    assert "attacks:<br>toy-sign:eps=0.1,jitter=false,delay=0</small>" in html
 
 
 def test_html_escapes_what_components_say(evaluate: Callable[..., advbench.Results]) -> None:
