@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,16 +14,8 @@ from advbench.errors import UsageError
 
 pytestmark = pytest.mark.slow
 
-TOY = Path(__file__).parents[1] / "toy_plugin.py"
 STEP = {"eps": 0.1}
-
-
-@pytest.fixture
-def evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., advbench.Results]:
-    """Evaluates attacks on the toy model."""
-    monkeypatch.setenv("ADVBENCH_DISABLE_PLUGINS", "*")
-    where = {"plugin": [TOY], "store": tmp_path / "store", "quiet": True, "limit": 20}
-    return lambda attacks, **given: advbench.matrix("toy", "toy-linear", attacks, "toy-keep", **{**where, **given})
+ONE: dict[str, Any] = {"defenses": "toy-keep", "limit": 20}
 
 
 def sign(model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -48,7 +39,7 @@ def with_attributes(function: Any, **attributes: Any) -> Any:
 
 
 def test_a_function_is_an_attack_without_a_budget(evaluate: Callable[..., advbench.Results]) -> None:
-    results = evaluate(["toy-sign", sign])
+    results = evaluate(attacks=["toy-sign", sign], **ONE)
     toy, mine = results.data["cells"]
     assert (mine["attack"], mine["attack_kind"], mine["budget"]) == ("sign", "minimal", None)
     assert mine["robust_accuracy"] == toy["robust_accuracy"] < mine["clean_accuracy"]
@@ -58,7 +49,7 @@ def test_a_function_is_an_attack_without_a_budget(evaluate: Callable[..., advben
 def test_attributes_are_the_budget_which_is_checked(evaluate: Callable[..., advbench.Results]) -> None:
     within = with_attributes(sign, norm="linf", eps=0.1, access="scores")
     beyond = with_attributes(sign, norm="linf", eps=0.05)
-    results = evaluate({"within": within, "beyond": beyond})
+    results = evaluate(attacks={"within": within, "beyond": beyond}, **ONE)
     cells = results.data["cells"]
     assert cells[0]["budget"] == {"norm": "linf", "eps": 0.1}
     assert cells[0]["status"] == "ok"
@@ -68,7 +59,7 @@ def test_attributes_are_the_budget_which_is_checked(evaluate: Callable[..., advb
 
 
 def test_a_fourth_argument_has_the_random_streams(evaluate: Callable[..., advbench.Results]) -> None:
-    made = [evaluate(noise, seed=seed, rerun="all").adversarial() for seed in (0, 0, 1)]
+    made = [evaluate(attacks=noise, **ONE, seed=seed, rerun="all").adversarial() for seed in (0, 0, 1)]
     assert (made[0].images == made[1].images).all()
     rows = [dict(zip(one.ids.tolist(), one.images, strict=True)) for one in made]
     shared = next(number for number in rows[0] if number in rows[2])
@@ -78,9 +69,9 @@ def test_a_fourth_argument_has_the_random_streams(evaluate: Callable[..., advben
 def test_values_that_the_function_uses_are_in_the_key(
     evaluate: Callable[..., advbench.Results], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    strong = evaluate(sign).rows()[0]["robust_accuracy"]
+    strong = evaluate(attacks=sign, **ONE).rows()[0]["robust_accuracy"]
     monkeypatch.setitem(STEP, "eps", 0.01)
-    assert evaluate(sign).rows()[0]["robust_accuracy"] > strong
+    assert evaluate(attacks=sign, **ONE).rows()[0]["robust_accuracy"] > strong
 
 
 @pytest.mark.parametrize(
@@ -99,5 +90,5 @@ def test_values_that_the_function_uses_are_in_the_key(
 )
 def test_what_is_no_attack_is_refused(evaluate: Callable[..., advbench.Results], attack: Any, message: str) -> None:
     with pytest.raises(UsageError) as raised:
-        evaluate({"mine": attack})
+        evaluate(attacks={"mine": attack}, **ONE)
     assert message in str(raised.value)

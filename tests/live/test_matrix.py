@@ -35,14 +35,6 @@ def toys_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def evaluate(tmp_path: Path) -> Callable[..., advbench.Results]:
-    """Evaluates the toys, but for what is given."""
-    toys = {"datasets": "toy", "models": "toy-linear", "attacks": "toy-sign", "defenses": ["toy-keep", "toy-dim"]}
-    where = {"plugin": [TOY], "store": tmp_path / "store", "quiet": True}
-    return lambda **given: advbench.matrix(**{**toys, **where, **given})
-
-
-@pytest.fixture
 def cached(evaluate: Callable[..., advbench.Results], capsys: pytest.CaptureFixture[str]) -> Callable[..., bool]:
     """Whether all cells come from the store."""
 
@@ -78,10 +70,6 @@ class Scaled(torch.nn.Module):
 
 def dim(images: torch.Tensor) -> torch.Tensor:
     return (images - 0.5) * 0.5 + 0.5
-
-
-def dim_then_dim(images: torch.Tensor) -> torch.Tensor:
-    return dim(dim(images))
 
 
 def dim_by_a_tensor(images: torch.Tensor) -> torch.Tensor:
@@ -130,59 +118,6 @@ def test_components_and_classes_take_their_own_names(evaluate: Callable[..., adv
     results = evaluate(defenses=[Dimmer(0.25), Dimmer])
     assert [cell["defense"] for cell in results.data["cells"]] == ["dimmer:factor=0.25", "dimmer:factor=0.5"]
     assert measured(results) == measured(evaluate(defenses=["toy-dim:factor=0.25", "toy-dim:factor=0.5"]))
-
-
-def test_a_dictionary_names_any_mixture(evaluate: Callable[..., advbench.Results], tmp_path: Path) -> None:
-    results = evaluate(
-        models={"a": Linear(1.0), "b": "toy-linear"},
-        attacks={"weak": "toy-sign:eps=0.05", "strong": "toy-sign:eps=0.3"},
-        defenses={"none": "toy-keep", "dark": dim, "dim": Dimmer(0.25), "both": "dark+toy-dim"},
-    )
-    shown = [cell["short"] for cell in results.data["cells"]]
-    assert list(dict.fromkeys(short["model"] for short in shown)) == ["a", "b"]
-    assert list(dict.fromkeys(short["attack"] for short in shown)) == ["weak", "strong"]
-    assert list(dict.fromkeys(short["defense"] for short in shown)) == ["none", "dark", "dim", "both"]
-    cell = next(cell for cell in results.data["cells"] if cell["short"]["model"] == "b")
-    assert (cell["model"], cell["short"]["attack"]) == ("toy-linear:scale=1", "weak")
-    board = str(results)
-    assert all(f" {name} " in board for name in ("none", "dark", "dim", "both", "weak", "strong"))
-    assert "dimmer" not in board
-    assert "attacks   toy-sign:eps=0.05" in board
-    strong = results.adversarial(model="b", attack="strong", defense="dim")
-    assert (strong.images == results.adversarial(model="toy-linear", attack=ToySign(eps=0.3)).images).all()
-    assert results.compare(defenses=("none", "both")).names == ("none", "both")
-    assert advbench.results.read_run(store=tmp_path / "store")["cells"][0]["short"] == results.data["cells"][0]["short"]
-    assert measured(results)[8:] == measured(evaluate(
-        attacks=["toy-sign:eps=0.05", "toy-sign:eps=0.3"],
-        defenses=["toy-keep", dim, "toy-dim:factor=0.25", dim_then_dim],
-    ))  # fmt: skip
-
-
-def test_a_live_network_is_the_surrogate(evaluate: Callable[..., advbench.Results], tmp_path: Path) -> None:
-    other = Linear(-1.0)
-    given = {"models": {"a": Linear(1.0)}, "defenses": "toy-keep", "threats": "transfer"}
-    results = evaluate(**given, surrogate=other)
-    assert results.data["run"]["surrogate"] == "linear"
-    same = evaluate(**{**given, "models": "toy-linear"}, surrogate="toy-linear:scale=0.5")
-    assert measured(results) != measured(same)
-    made = results.adversarial()
-    assert made.predictions.tolist() == other(torch.from_numpy(made.images)).argmax(dim=1).tolist()
-    assert "data:image/png" in results.report(tmp_path / "report.html").read_text("utf-8")
-    mixed = evaluate(**{**given, "models": [Linear(1.0), other]}, surrogate=other)
-    assert [cell["status"] for cell in mixed.data["cells"]] == ["ok", "skipped"]
-    with pytest.raises(UsageError, match="surrogate: models: an object of int cannot be used here"):
-        evaluate(**given, surrogate=3)
-    with pytest.raises(UsageError, match="surrogate: give one model"):
-        evaluate(**given, surrogate=["toy-linear", other])
-    with pytest.raises(UsageError, match="only the threat 'transfer' has one"):
-        evaluate(surrogate=other)
-
-
-def test_objects_of_one_class_are_numbered(evaluate: Callable[..., advbench.Results]) -> None:
-    results = evaluate(datasets={"a": "toy"}, models=[Linear(1.0), Linear(2.0), Linear(-1.0)], defenses={"a": dim})
-    assert [cell["model"] for cell in results.data["cells"]] == ["linear", "linear-2", "linear-3"]
-    clean = [cell["clean_accuracy"] for cell in results.data["cells"]]
-    assert clean[0] == clean[1] > clean[2]
 
 
 def test_images_and_labels_are_a_dataset(evaluate: Callable[..., advbench.Results]) -> None:

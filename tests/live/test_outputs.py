@@ -16,17 +16,6 @@ from advbench.errors import UsageError
 
 pytestmark = pytest.mark.slow
 
-TOY = Path(__file__).parents[1] / "toy_plugin.py"
-
-
-@pytest.fixture
-def evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., advbench.Results]:
-    """Evaluates the toys, but for what is given."""
-    monkeypatch.setenv("ADVBENCH_DISABLE_PLUGINS", "*")
-    toys = {"datasets": "toy", "models": "toy-linear", "attacks": "toy-sign", "defenses": ["toy-keep", "toy-dim"]}
-    where = {"plugin": [TOY], "store": tmp_path / "store", "quiet": True}
-    return lambda **given: advbench.matrix(**{**toys, **where, **given})
-
 
 class Rounded(torch.nn.Module):
     """The toy model without gradients."""
