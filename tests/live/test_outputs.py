@@ -141,6 +141,7 @@ def test_results_are_exported_in_each_format(evaluate: Callable[..., advbench.Re
         (lambda results: results.report("a.pdf"), "report(): a.pdf: no report has the suffix '.pdf'"),
         (lambda results: results.report(samples=-1), "report(): samples: -1: must be a whole number of at least 0"),
         (lambda results: results.figures("f", "jpg"), "figures(): formats: unknown 'jpg'; there are: png, svg, pdf"),
+        (lambda results: results.figures("f", []), "figures(): formats: is empty; give at least one of png, svg, pdf"),
         (lambda results: results.figures("f", only="strip"), "figures(): only: unknown 'strip'; there are: attacks"),
         (lambda results: results.figures(__file__), "cannot be made"),
     ],

@@ -111,6 +111,8 @@ def _checked_count(method: str, samples: int) -> int:
 def _chosen(name: str, given: str | Sequence[str], known: Sequence[str]) -> list[str]:
     """The given names without duplicates."""
     chosen = list(dict.fromkeys([given] if isinstance(given, str) else given))
+    if not chosen:
+        raise UsageError(f"figures(): {name}: is empty; give at least one of {', '.join(known)}")
     for item in chosen:
         if item not in known:
             raise UsageError(f"figures(): {name}: unknown {item!r}; there are: {', '.join(known)}")
