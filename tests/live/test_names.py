@@ -69,6 +69,13 @@ def test_a_dictionary_names_any_mixture(evaluate: Callable[..., advbench.Results
     ))  # fmt: skip
 
 
+def test_names_replace_the_specs_of_a_sweep(evaluate: Callable[..., advbench.Results]) -> None:
+    board = str(evaluate(defenses={"strong": "toy-dim:factor=0.25", "weak": "toy-dim"}, limit=10))
+    assert " strong " in board
+    assert " weak " in board
+    assert "factor" not in board
+
+
 def test_objects_of_one_class_are_numbered(evaluate: Callable[..., advbench.Results]) -> None:
     results = evaluate(datasets={"a": "toy"}, models=[Linear(1.0), Linear(2.0), Linear(-1.0)], defenses={"a": dim})
     assert [cell["model"] for cell in results.data["cells"]] == ["linear", "linear-2", "linear-3"]
