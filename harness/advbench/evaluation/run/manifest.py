@@ -7,12 +7,14 @@ import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
+from pathlib import Path
 from typing import Any, TypeVar
 
 from advbench._version import __version__
 from advbench.api import Attack, Budget, Component, Dataset
+from advbench.api.files import sha256_file
 from advbench.discovery.identity import code_digests, dependency_versions
-from advbench.discovery.registry import Registry
+from advbench.discovery.registry import Plugin, Registry
 from advbench.evaluation.plan.build import Plan
 from advbench.evaluation.plan.cells import Axes, Cell, full, short
 from advbench.evaluation.plan.threats import Threat
@@ -62,6 +64,8 @@ def make_manifest(
         "run": plan.run_id,
         "name": name,
         "command": command,
+        "folder": _working_folder(),
+        "data_dir": None if environment.data_dir is None else str(environment.data_dir),
         "created": before["created"] if before else now,
         "updated": now,
         "threats": {
@@ -238,5 +242,24 @@ def _plugins(plan: Plan, registry: Registry) -> list[dict[str, Any]]:
             "distribution": plugin.distribution,
             "version": plugin.version,
             "code": code_digests(type(component), component.code_modules()),
+            **_file_digest(plugin),
         }
     return list(plugins.values())
+
+
+def _file_digest(plugin: Plugin) -> dict[str, str]:
+    """SHA-256 of the content of a plugin that is a single file, whose path is its name."""
+    if not plugin.from_file:
+        return {}
+    try:
+        return {"sha256": sha256_file(Path(plugin.name))}
+    except OSError:  # it was deleted after it was loaded
+        return {}
+
+
+def _working_folder() -> str | None:
+    """The folder from which relative paths in specs start; None if it has been deleted."""
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,10 +11,11 @@ import torch
 from advbench.analysis import CellExamples, Views
 from advbench.api import SampleRandom
 from advbench.contracts.models import are_probabilities
-from advbench.errors import UsageError
+from advbench.errors import UnknownNameError, UsageError
 from advbench.evaluation.plan.cells import CHUNK
 from advbench.evaluation.work.workspace import Workspace
 from advbench.process.state import isolated_process
+from advbench.process.working_folder import working_folder
 
 __all__ = ["ExampleImages"]
 
@@ -28,24 +30,45 @@ class ExampleImages:
         workspace: Where components are loaded, with the store.
         manifest: The run's manifest.
         count: How many samples to show: of each class in turn the first that the undefended model classifies correctly;
-            fewer if there are too few.
+            if there are too few of these, also others.
+        folder: Where the relative paths of specs start; None for the working directory.
+        problems: Why plugin files of the run are not loaded; the reason where a component is unknown.
     """
 
-    def __init__(self, workspace: Workspace, manifest: Mapping[str, Any], count: int) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        manifest: Mapping[str, Any],
+        count: int,
+        *,
+        folder: Path | None = None,
+        problems: Sequence[str] = (),
+    ) -> None:
         self.workspace = workspace
         self.manifest = manifest
         self.count = count
+        self.folder = folder
+        self.problems = problems
         self._chosen: dict[tuple[str, str], tuple[int, ...]] = {}
         self._views: dict[tuple[str, ...], Views] = {}
 
-    @torch.no_grad()
-    @isolated_process()
     def of(self, described: Mapping[str, Any]) -> CellExamples:
         """The example images of one finished cell, as the manifest describes it.
 
         Raises:
-            UsageError: The store no longer holds its images.
+            UsageError: The store no longer holds its images, or a plugin file of the run is not loaded.
         """
+        with working_folder(self.folder):
+            try:
+                return self._of(described)
+            except UnknownNameError as error:
+                if not self.problems:
+                    raise
+                raise UsageError("; ".join(self.problems)) from error
+
+    @torch.no_grad()
+    @isolated_process()
+    def _of(self, described: Mapping[str, Any]) -> CellExamples:
         dataset, model, defense = (described[name] for name in ("dataset", "model", "defense"))
         positions = self._choose(dataset, model)
         ids = tuple(self.manifest["samples"][dataset][position] for position in positions)
@@ -80,7 +103,7 @@ class ExampleImages:
                     for position, prediction in zip(positions, predictions, strict=True)
                     if prediction == labels[position]
                 ]
-            self._chosen[dataset, model] = tuple(chosen[: self.count])
+            self._chosen[dataset, model] = tuple(dict.fromkeys([*chosen, *candidates]))[: self.count]
         return self._chosen[dataset, model]
 
     def _adversarial(self, described: Mapping[str, Any], positions: Sequence[int]) -> torch.Tensor:
