@@ -29,6 +29,7 @@ def run(options: argparse.Namespace) -> int:
     from advbench.session.opening import messages, open_store, set_up_logging, tables
     from advbench.session.options import LoadOptions
     from advbench.session.stored_runs import find_run
+    from advbench.specs import CUSTOM
 
     set_up_logging(messages(), 0)
     runs = options.runs or ["latest"]
@@ -39,21 +40,24 @@ def run(options: argparse.Namespace) -> int:
     records = [_records(store, manifest) for manifest in manifests]
     differing: list[tuple[str, str, str]] = []
     if options.defenses:
-        names = options.defenses[0], options.defenses[1]
+        names = shown = options.defenses[0], options.defenses[1]
         specs = [_defense(manifests[0], name) for name in names]
         rows = compare_defenses(manifests[0], records[0], *specs)
     else:
         names = manifests[0]["run"], manifests[1]["run"]
         rows = compare_runs(manifests[0], records[0], manifests[1], records[1])
         differing = settings_that_differ(*manifests)
+        called = manifests[0]["name"], manifests[1]["name"]
+        shown = called if called[0] != called[1] and CUSTOM not in called else names
     if not rows:
         raise UsageError(f"{names[0]} and {names[1]} have no finished cell in common, on the same samples")
     if options.format == "json":
-        print(json.dumps({"first": names[0], "second": names[1], "rows": rows, "differing": differing}, indent=2))
+        compared = {"first": names[0], "second": names[1], "first_name": shown[0], "second_name": shown[1]}
+        print(json.dumps({**compared, "rows": rows, "differing": differing}, indent=2))
     elif options.format == "markdown":
-        print(comparison_markdown(names, rows, differing), end="")
+        print(comparison_markdown(shown, rows, differing), end="")
     else:
-        print_comparison(tables(), names, rows, differing)
+        print_comparison(tables(), shown, rows, differing)
     return 0
 
 

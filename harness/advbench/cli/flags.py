@@ -163,7 +163,7 @@ def add_run(parser: argparse._ActionsContainer) -> None:
         nargs="?",
         default="latest",
         metavar="RUN",
-        help="a run's id, its beginning, 'latest', or 'latest~1' for the one before",
+        help="a run's id, its beginning, its name, 'latest', or 'latest~1' for the one before",
     )
     suggest(run, "latest")
 

@@ -7,10 +7,21 @@ from advbench.specs.counterparts import changed_parameters, counterparts
 from advbench.specs.formatting import full_spec, short_spec
 from advbench.specs.grammar import Term, expand, parse_chain, quote
 from advbench.specs.selection import narrow, resolve, resolve_chain, resolve_one, select, select_chains
-from advbench.specs.suite import AXES, DEFAULT_SUITE, FLOAT32, PRECISIONS, Part, Suite, load_suite, shipped_suites
+from advbench.specs.suite import (
+    AXES,
+    CUSTOM,
+    DEFAULT_SUITE,
+    FLOAT32,
+    PRECISIONS,
+    Part,
+    Suite,
+    load_suite,
+    shipped_suites,
+)
 
 __all__ = [
     "AXES",
+    "CUSTOM",
     "DEFAULT_SUITE",
     "FLOAT32",
     "PRECISIONS",

@@ -48,7 +48,7 @@ def make_manifest(
         plan: Its cells.
         registry: Where its components come from.
         environment: The settings of its workers.
-        name: The name of the suite, or ``custom``.
+        name: The name that the user gives the run, else that of the suite, or ``custom``.
         command: The command line that starts it.
         before: The manifest of the same run from an earlier command, or None.
         doubled: Keys of the same cells with twice the steps, by position; those of an earlier command are kept.
