@@ -20,7 +20,7 @@ _MOST_TITLED = 2
 
 
 def provenance(results: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Labels and texts that describe the run: its name if it has one, command, run, versions."""
+    """Labels and texts that describe the run: its name if it has one, aliases, command, run, versions."""
     run = results["run"]
     seeds: Mapping[str, str] = run.get("seeds") or {str(run["seed"]): run["run"]}
     how = f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}, {run['device']}, {run['threads']} threads"
@@ -28,8 +28,12 @@ def provenance(results: Mapping[str, Any]) -> list[tuple[str, str]]:
     how += "" if precision == FLOAT32 else f", attacked in {precision} and scored in {FLOAT32}"
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     name = [("name", run["name"])] if run["name"] != CUSTOM else []
+    aliases = [
+        ("alias", f"{alias} = {spec}") for specs in run.get("aliases", {}).values() for alias, spec in specs.items()
+    ]
     return [
         *name,
+        *aliases,
         ("command", run["command"]),
         ("run", f"{', '.join(seeds.values())} ({run['created']}), {how}"),
         ("versions", versions),

@@ -90,6 +90,7 @@ def make_manifest(
         "versions": _versions(plan),
         "plugins": _plugins(plan, registry),
         "weights": _weights(plan),
+        **_aliases(plan),
         **_dataset_facts(plan),
         "samples": {cell.specs()["dataset"]: list(cell.ids) for cell in _one_cell_per_dataset(plan)},
         "doubled": {
@@ -126,12 +127,7 @@ def _describe(cell: Cell) -> dict[str, Any]:
     return {
         "key": cell.key,
         **cell.specs(),
-        "short": {
-            "dataset": short(cell.dataset),
-            "model": short(cell.model),
-            "attack": short(cell.attack),
-            "defense": short(cell.defense),
-        },
+        "short": cell.short_names(),
         **_attack_facts(cell.attack, cell.budget, cell.norm, bool(cell.failed)),
         "draws_a_gradient": cell.chunks[0].target.draws if cell.chunks else None,
         "identity": cell.identity or _is_identity(cell.defense),
@@ -188,6 +184,15 @@ def _dataset_facts(plan: Plan) -> dict[str, Any]:
     names = {spec: names for spec, names in all_names.items() if names is not None}
     notes = {spec: notes for spec, notes in all_notes.items() if notes}
     return {**({"class_names": names} if names else {}), **({"dataset_notes": notes} if notes else {})}
+
+
+def _aliases(plan: Plan) -> dict[str, Any]:
+    """The full specs of aliases, by the axis and the alias; nothing if there are none."""
+    by_axis: dict[str, dict[str, str]] = {}
+    for axes in plan.parts:
+        for alias in axes.aliases:
+            by_axis.setdefault(alias.axis, {})[alias.name] = alias.spec
+    return {"aliases": by_axis} if by_axis else {}
 
 
 def _one_cell_per_dataset(plan: Plan) -> list[Cell]:
