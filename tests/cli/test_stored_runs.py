@@ -134,6 +134,22 @@ def test_paths_in_specs_start_at_the_folder_of_the_run_or_at_the_current_one(
     assert samples(cells) == [6, 6]
 
 
+def test_a_network_that_has_changed_since_the_run_has_no_samples(
+    run: Callable[..., None], page: Page, work: Path
+) -> None:
+    register_torch_module(work)
+    run("--plugin", "models.py", models=["torch-module:build=net.py:Net,args=1"])
+    changed = "model 'torch-module' is not that of the run: net.py{} changed; repeat the run's command"
+    (work / "net.py").write_text(NET + "# other code")
+    called, cells = page()
+    assert samples(cells) == [0, 0]
+    assert changed.format("") in called.err
+    (work / "net.py").write_text(NET.replace("9.0", "8.0"))
+    assert changed.format(" and its weights") in page()[0].err
+    (work / "net.py").write_text(NET)
+    assert samples(page()[1]) == [6, 6]
+
+
 def register_torch_module(folder: Path) -> None:
     """A plugin file with the built-in model alone."""
     (folder / "models.py").write_text(

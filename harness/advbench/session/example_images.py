@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from advbench.discovery.identity import clear_digest_cache
 from advbench.evaluation.work.example_images import ExampleImages
 from advbench.evaluation.work.workspace import Environment, Workspace, pick_device
 from advbench.process.working_folder import working_folder
@@ -47,6 +48,7 @@ def example_images_of(options: LoadOptions, console: Console, manifest: Mapping[
         plugin_files=files,
         without=options.no_plugin,
     )
+    clear_digest_cache()  # files may have changed since this process read them
     with working_folder(folder):
         registry = open_registry(options, files)
     return ExampleImages(Workspace(environment, registry), manifest, count, folder=folder, problems=problems)
