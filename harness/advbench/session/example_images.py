@@ -34,7 +34,7 @@ def example_images_of(options: LoadOptions, console: Console, manifest: Mapping[
     """
     files, problems = plugin_files_of(manifest, plugin_files(options.plugin))
     folder = spec_folder_of(manifest)
-    data_dir = Path(manifest.get("data_dir") or "")
+    data_dir = Path(str(manifest.get("data_dir") or ""))
     if options.data_dir is None and data_dir.is_absolute() and data_dir.is_dir():
         options = dataclasses.replace(options, data_dir=data_dir)
     sources = data_sources(options, console)

@@ -29,9 +29,12 @@ def plugin_files_of(manifest: Mapping[str, Any], given: Sequence[Path]) -> tuple
     files, problems = [], []
     given_digests = {_digest(file) for file in given}
     for plugin in manifest.get("plugins", ()):
-        if not str(plugin.get("distribution")).startswith("file "):
+        if not isinstance(plugin, Mapping) or not str(plugin.get("distribution")).startswith("file "):
             continue
-        file, wanted = Path(plugin["name"]), plugin.get("sha256")  # manifests of earlier versions have no digest
+        file, wanted = (
+            Path(str(plugin.get("name"))),
+            plugin.get("sha256"),
+        )  # manifests of earlier versions have no digest
         if (wanted and wanted in given_digests) or any(file == one or file.name == one.name for one in given):
             continue
         now = _digest(file)
@@ -50,7 +53,7 @@ def spec_folder_of(manifest: Mapping[str, Any]) -> Path | None:
 
     This is the folder of the run, unless it no longer exists or the files are only in the current folder.
     """
-    folder = Path(manifest.get("folder") or "")  # manifests of earlier versions have none
+    folder = Path(str(manifest.get("folder") or ""))  # manifests of earlier versions have none
     if not folder.is_absolute() or not folder.is_dir():
         return None
     moved = any(not (folder / path).exists() and path.exists() for path in _relative_paths(manifest))
