@@ -64,8 +64,11 @@ def with_sweep_names(cells: Iterable[Mapping[str, Any]]) -> list[Mapping[str, An
             values.setdefault(family(spec), {}).setdefault(key, set()).add(value)
     swept = {name: {key for key, texts in known.items() if len(texts) > 1} for name, known in values.items()}
     short = {cell["defense"]: cell["short"]["defense"] for cell in cells}
-    sweeps = [(full, text) for full, text in short.items() if swept.get(family(full)) and family(text) == family(full)]
-    longer = {full: _named(full, text, swept[family(full)]) for full, text in sweeps}
+    longer = {
+        full: _named(full, text, swept[family(full)])
+        for full, text in short.items()
+        if swept.get(family(full)) and family(text) == family(full)  # other names were given by the user
+    }
     names = {full: name for full, name in longer.items() if name != short[full]}  # copies of all cells take memory
     return [
         {**cell, "short": {**cell["short"], "defense": names[cell["defense"]]}} if cell["defense"] in names else cell
