@@ -31,8 +31,8 @@ _MEASURES = (
 )
 
 
-_OMITTED = ("cells", "schema", "samples", "doubled", "entries")
-"""Entries of a manifest that only the store needs, or that stand elsewhere in the results."""
+_OMITTED = ("cells", "schema", "samples", "doubled", "entries", "folder", "data_dir")
+"""Entries of a manifest that only this machine or the store needs, or that stand elsewhere in the results."""
 
 
 def build_results(

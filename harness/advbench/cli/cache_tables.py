@@ -68,8 +68,8 @@ def runs_table(contents: StoreContents, now: float) -> Table:
         now: The current time, in seconds since the epoch.
     """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True)
-    for heading in ("run", "suite", "created", "used", "cells", "size", "unshared"):
-        table.add_column(heading, no_wrap=True, justify="left" if heading in ("run", "suite") else "right")
+    for heading in ("run", "name", "created", "used", "cells", "size", "unshared"):
+        table.add_column(heading, no_wrap=True, justify="left" if heading in ("run", "name") else "right")
     table.add_column("command", no_wrap=True, overflow="ellipsis", ratio=1)  # takes the remaining width
     for run in contents.runs:
         table.add_row(*(Text(text) for text in _row(contents, run, now)))

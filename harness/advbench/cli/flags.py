@@ -167,7 +167,7 @@ def add_run(parser: argparse._ActionsContainer) -> None:
         nargs="?",
         default="latest",
         metavar="RUN",
-        help="a run: its id, the first characters of its id, 'latest', or 'latest~1' for the run before",
+        help="a run: its id, the first characters of its id, its name, 'latest', or 'latest~1' for the run before",
     )
     suggest(run, "latest")
 

@@ -25,7 +25,7 @@ COMMANDS = {
     "report": "write a stored run as one HTML page",
     "figures": "draw the figures of a stored run as PNG, SVG or PDF",
     "audit": "check a run for signs that its numbers cannot be trusted",
-    "compare": "compare two defenses of a run, or two runs, on the same samples",
+    "compare": "compare two defenses, models or attacks of a run, or two runs, on the same samples",
     "reproduce": "run the experiments of a paper and report which of its claims hold",
     "cache": "list, verify and clean the store of results",
     "train": "train the weights of a model or a defense",

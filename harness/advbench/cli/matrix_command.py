@@ -21,7 +21,7 @@ from advbench.cli.flags import (
 from advbench.cli.interruption import resumable
 from advbench.cli.parser import suggest
 from advbench.process.gc_tuning import gc_paused
-from advbench.session.options import RunOptions
+from advbench.session.options import CHECKS, RunOptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--suite",
         metavar="NAME|FILE",
         help="a suite of 'advbench list suites', or a TOML file; other flags replace parts of it",
+    )
+    what.add_argument(
+        "--name", type=CHECKS["name"], metavar="TEXT", help="what tables and pages call the run (default: the suite)"
     )
     what.add_argument("--datasets", nargs="+", metavar="SPEC", help="such as mnist-5k ('advbench list' shows all)")
     what.add_argument("--models", nargs="+", metavar="SPEC", help="such as mnist-cnn")

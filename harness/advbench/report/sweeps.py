@@ -52,6 +52,8 @@ def sweep_groups(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, An
 def with_sweep_names(cells: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Cells whose short defense names include the parameters of a sweep, even if they have default values.
 
+    Aliases stay as they are.
+
     The second defense of ``jpeg:quality={50,75}`` has the short spec ``jpeg``; in a sweep it is shown as
     ``jpeg:quality=75``.
     """
