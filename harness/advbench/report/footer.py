@@ -1,10 +1,11 @@
-"""The footer of leaderboards: how to read them, and the provenance of the results."""
+"""The footer of leaderboards: how to read them, and the provenance of the results; lines of printable characters."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from advbench.printable import one_line
 from advbench.specs import FLOAT32
 
 __all__ = ["READING", "attack_settings", "failures", "provenance"]
@@ -23,16 +24,13 @@ def provenance(results: Mapping[str, Any]) -> list[tuple[str, str]]:
     precision = run.get("precision", FLOAT32)  # missing in results of earlier versions
     how += "" if precision == FLOAT32 else f", attacked in {precision} and scored in {FLOAT32}"
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
-    return [
-        ("command", run["command"]),
-        ("run", f"{', '.join(seeds.values())} ({run['created']}), {how}"),
-        ("versions", versions),
-    ]
+    texts = {"command": run["command"], "run": f"{', '.join(seeds.values())} ({run['created']}), {how}"}
+    return [(label, one_line(text)) for label, text in (texts | {"versions": versions}).items()]
 
 
 def attack_settings(results: Mapping[str, Any]) -> list[str]:
     """The full specs of the attacks, in the order of the columns."""
-    return list(dict.fromkeys(cell["attack"] for cell in results["cells"]))
+    return [one_line(spec) for spec in dict.fromkeys(cell["attack"] for cell in results["cells"])]
 
 
 def failures(results: Mapping[str, Any]) -> list[str]:
@@ -49,7 +47,7 @@ def failures(results: Mapping[str, Any]) -> list[str]:
             messages.setdefault(f"skipped: {cell['error']}", [])
         for warning in cell["warnings"]:
             messages.setdefault(f"{model}: {warning}", [])
-    return [_with_cells(message, cells) for message, cells in messages.items()]
+    return [one_line(_with_cells(message, cells)) for message, cells in messages.items()]
 
 
 def _with_cells(message: str, cells: list[str]) -> str:

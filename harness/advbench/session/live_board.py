@@ -13,6 +13,7 @@ from rich.text import Text
 
 from advbench.analysis import Summary
 from advbench.evaluation.plan.cells import Cell
+from advbench.printable import printable
 from advbench.report.sweeps import terms_of, with_sweep_names
 from advbench.specs import full_spec, short_spec
 
@@ -65,7 +66,8 @@ class LiveBoard:
         names = {one["defense"]: one["short"]["defense"] for one in named}
         for cell in cells:
             column = column_of(cell.threat.name, full(cell.attack))
-            position = Position((short(cell.dataset), short(cell.model)), names[full(cell.defense)], column)
+            board = printable(short(cell.dataset)), printable(short(cell.model))
+            position = Position(board, printable(names[full(cell.defense)]), column)
             self._boards.setdefault(position.board, _Grid()).cells[position.row, column] = cell
             if cell.key:
                 self._positions[cell.key] = position
@@ -171,7 +173,9 @@ class _Grid:
         for column in self.columns:
             term = terms[column.attack]
             differing = [f"{key}={value}" for key, (value,) in term.items if len(values[term.name, key]) > 1]
-            headings[column] = [term.name, *([column.threat] if several else []), *differing]
+            headings[column] = [
+                printable(line) for line in (term.name, *([column.threat] if several else []), *differing)
+            ]
         return headings
 
     @functools.cached_property
