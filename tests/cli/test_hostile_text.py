@@ -60,7 +60,7 @@ def run(once: Callable[[str, Callable[[Path], object]], Path]) -> Run:
         axes = {
             "datasets": ["hostile-digits"],
             "models": ["toy-linear"],
-            "attacks": ["toy-sign"],
+            "attacks": ["toy-sign:eps={0.05,0.1}"],
             "defenses": [
                 "toy-keep",
                 "hostile-text",
@@ -107,6 +107,19 @@ def test_in_a_terminal_only_the_styles_of_advbench_are_escape_sequences(run: Run
     assert "[bold red]RICH[/] :smile:" in plain
 
 
+def test_the_texts_of_charts_and_figures_are_printable(run: Run) -> None:
+    from advbench.report.charts import eps_charts, scatter_charts
+    from advbench.report.figures.style import shortened
+
+    results = json.loads(run.read("json"))
+    charts = [*eps_charts(results), *scatter_charts(results)]
+    names = [line.name for chart in charts for line in chart.lines]
+    names += [point.name for chart in charts for line in chart.lines for point in line.points]
+    assert any(r"\u202eTHGIR" in name for name in names)
+    for text in (*names, *(chart.title for chart in charts), shortened(TEXT, 2000)):
+        assert text.isprintable()
+
+
 def test_json_has_the_texts_and_no_control_character(run: Run) -> None:
     assert not not_printable(run.read("json"))
     results = json.loads(run.read("json"))
@@ -116,7 +129,7 @@ def test_json_has_the_texts_and_no_control_character(run: Run) -> None:
 
 def test_no_field_of_the_csv_file_is_a_formula(run: Run) -> None:
     rows = list(csv.reader(io.StringIO(run.read("csv"), newline="")))
-    assert len(rows) == 5
+    assert len(rows) == 9
     for field in (field for row in rows for field in row):
         assert not not_printable(field) and "\n" not in field
         assert field.lstrip()[:1] not in tuple("=+-@")
