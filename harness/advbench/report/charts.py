@@ -141,8 +141,14 @@ def _printable(chart: Chart) -> Chart:
         Line(one_line(line.name), tuple(dataclasses.replace(p, name=one_line(p.name)) for p in line.points))
         for line in chart.lines
     ]
-    texts = {field: one_line(getattr(chart, field)) for field in ("dataset", "model", "title", "x_label")}
-    return dataclasses.replace(chart, lines=tuple(lines), **texts)
+    return dataclasses.replace(
+        chart,
+        dataset=one_line(chart.dataset),
+        model=one_line(chart.model),
+        title=one_line(chart.title),
+        x_label=one_line(chart.x_label),
+        lines=tuple(lines),
+    )
 
 
 def _scatter_chart(board: Mapping[str, Any], names: Mapping[str, str], points: tuple[Point, ...]) -> Chart:
