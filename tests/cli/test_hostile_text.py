@@ -112,6 +112,8 @@ def test_the_texts_of_charts_and_figures_are_printable(run: Run) -> None:
     from advbench.report.figures.style import shortened
 
     results = json.loads(run.read("json"))
+    for cell in results["cells"]:
+        cell["short"] = {**cell["short"], "defense": f"{cell['short']['defense']}{CONTROL}"}
     charts = [*eps_charts(results), *scatter_charts(results)]
     names = [line.name for chart in charts for line in chart.lines]
     names += [point.name for chart in charts for line in chart.lines for point in line.points]
