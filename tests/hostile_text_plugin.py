@@ -45,7 +45,7 @@ class HostileDigits(Dataset):
 class HostileText(Defense):
     name = "hostile-text"
     source = TEXT
-    mark: str = param(TEXT, help=TEXT)
+    mark: str = param(f"{FORMULA} {MARKUP}", help=TEXT)
 
     def apply(self, images, rng):
         return images
@@ -57,6 +57,15 @@ class HostileError(Defense):
 
     def apply(self, images, rng):
         raise type(f"Error{TEXT}", (Exception,), {})(TEXT)
+
+
+@dataclass(frozen=True)
+class HostileDefault(Defense):
+    name = "hostile-default"
+    mark: str = param(CONTROL, help="a text that no spec can have")
+
+    def apply(self, images, rng):
+        return images
 
 
 @dataclass(frozen=True)
@@ -79,5 +88,5 @@ def register_datasets(register):
 
 @hookimpl
 def register_defenses(register):
-    for defense in (HostileText, HostileError, HostileName):
+    for defense in (HostileText, HostileError, HostileDefault, HostileName):
         register(defense)
