@@ -37,9 +37,12 @@ __all__ = [
     "WeightsError",
     "blamed",
     "describe",
+    "shorten_words",
 ]
 
 _LONGEST = 500
+
+_LONGEST_WORD = 400
 
 _BLAME = "raised by "
 
@@ -130,3 +133,11 @@ def describe(error: BaseException) -> str:
     text = f"{type(error).__name__}: {line}" if line else type(error).__name__
     culprit = _culprit(error)
     return f"{text} ({culprit})" if culprit else text
+
+
+def shorten_words(text: str) -> str:
+    """Cuts very long words out of a message, such as a number of 5,000 digits, and joins its lines."""
+    return " ".join(
+        word if len(word) <= _LONGEST_WORD else f"{word[:60]}…{word[-20:]} ({len(word):,} characters)"
+        for word in text.split()
+    )

@@ -277,7 +277,7 @@ def _with_progress(files: list[File]) -> Iterable[File]:
 
 def _days(text: str) -> float:
     try:
-        number = float(text)
+        number = float(text) if text.isascii() and "_" not in text else -1.0
     except ValueError:
         number = -1.0
     if not 0 <= number < 1e6:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from advbench._version import __version__
 from advbench.cli.parser import CommandParser, HelpFormatter
-from advbench.errors import PluginError, UsageError
+from advbench.errors import PluginError, UsageError, shorten_words
 from advbench.process.exits import ProcessExitError, exits_refused
 from advbench.process.gc_tuning import tune_gc
 
@@ -151,7 +151,7 @@ def _prepare_streams() -> None:
 
 
 def _fail(prog: str, error: Exception, code: int) -> int:
-    print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"{prog}: error: {shorten_words(str(error))}", file=sys.stderr)
     return code
 
 

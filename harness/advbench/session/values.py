@@ -25,10 +25,9 @@ def at_least(lowest: int) -> Callable[[str], int]:
     """A parser of whole numbers with a lower bound."""
 
     def parse(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            number = lowest - 1
+        # int() would also read 1_0 and digits of other scripts, and refuses more than 4,300 digits.
+        plain = re.fullmatch(r"\s*[-+]?[0-9]{1,300}\s*", text)
+        number = int(text) if plain else lowest - 1
         if number < lowest:
             raise argparse.ArgumentTypeError(f"{text}: must be a whole number of at least {lowest}")
         return number
@@ -48,7 +47,7 @@ def gibibytes(text: str) -> int:
 
 def _positive(text: str, unit: str) -> float:
     try:
-        number = float(text)
+        number = float(text) if text.isascii() and "_" not in text else 0.0
     except ValueError:
         number = 0.0
     if not 0 < number < 1e9:
@@ -58,7 +57,7 @@ def _positive(text: str, unit: str) -> float:
 
 def device(text: str) -> str:
     """Checks the form of a device name. Whether the device exists is checked later, since that needs torch."""
-    if re.fullmatch(r"auto|cpu|cuda(:\d+)?", text) is None:
+    if re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,9})?", text) is None:
         raise argparse.ArgumentTypeError(f"{text}: must be auto, cpu or cuda:N")
     return text
 

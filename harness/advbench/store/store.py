@@ -211,7 +211,7 @@ class Store:
             record = verified_record(content, key)
             if record is not None:
                 return unpack(record, arrays=arrays)
-        except (ValueError, TypeError, KeyError, AttributeError):  # not the JSON of an entry
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):  # not the JSON of an entry
             pass
         return self._corrupt(self._path(kind, key, ".json"))
 
@@ -329,7 +329,7 @@ class Store:
             envelope = json.loads(path.read_bytes())
         except FileNotFoundError:
             return None
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return self._corrupt(path)
         return envelope if isinstance(envelope, dict) else self._corrupt(path)
 
