@@ -21,7 +21,7 @@ This module imports only the standard library, so that the command line can use 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = [
     "AdvbenchError",
@@ -37,12 +37,19 @@ __all__ = [
     "WeightsError",
     "blamed",
     "describe",
+    "listed",
+    "nearest",
     "shorten_words",
 ]
 
 _LONGEST = 500
 
 _LONGEST_WORD = 400
+
+_MISSPELT = 0.4
+"""The share of a word's characters that may be wrong: ``nime`` is like ``mine``, and ``run`` is not like ``train``."""
+
+_SHORTEST_PREFIX = 3
 
 _BLAME = "raised by "
 
@@ -141,3 +148,37 @@ def shorten_words(text: str) -> str:
         word if len(word) <= _LONGEST_WORD else f"{word[:60]}…{word[-20:]} ({len(word):,} characters)"
         for word in text.split()
     )
+
+
+def nearest(word: str, names: Iterable[str]) -> str:
+    """The name that is most like a misspelt word; an empty text if none is similar. Leading dashes do not count."""
+    word = word.lstrip("-")
+    ranked: list[tuple[float, int, str]] = []
+    for position, name in enumerate(names):
+        bare = name.lstrip("-")
+        allowed = int(_MISSPELT * max(len(bare), len(word)) + 0.5)
+        short, long = sorted((bare, word), key=len)
+        if len(long) - len(short) <= allowed and (edits := _edits(word, bare)) <= allowed:
+            ranked.append((edits, position, name))
+        elif len(short) >= _SHORTEST_PREFIX and long.startswith(short):
+            ranked.append((allowed + 0.5, position, name))
+    return min(ranked)[2] if ranked and word else ""
+
+
+def _edits(one: str, other: str) -> int:
+    """How many characters must be added, left out, changed or swapped with the next to turn one text into another."""
+    before, row = list[int](), list(range(len(other) + 1))
+    for i, character in enumerate(one, 1):
+        earlier, before, row = before, row, [i]
+        for j, wanted in enumerate(other, 1):
+            row.append(min(before[j] + 1, row[-1] + 1, before[j - 1] + (character != wanted)))
+            if i > 1 and j > 1 and character == other[j - 2] and one[i - 2] == wanted:
+                row[-1] = min(row[-1], earlier[j - 2] + 1)
+    return row[-1]
+
+
+def listed(names: Iterable[str], most: int = 20) -> str:
+    """Names for a message such as ``there are: a, b``; of more than ``most`` it says how many are left out."""
+    shown = list(names)
+    more = f" and {len(shown) - most} more" if len(shown) > most else ""
+    return ", ".join(shown[:most]) + more

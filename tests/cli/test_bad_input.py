@@ -177,6 +177,12 @@ def test_a_markdown_file_of_somebodys_own_is_not_overwritten(refused: Callable[.
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["run"], "unknown 'run'; there are: matrix, leaderboard, report, figures, audit, compare, reproduce, cache, "),
+        (["matrix", "--title", "x"], "unknown argument --title; 'advbench matrix --help' lists the flags"),
+        (
+            ["matrix", "--attacks", "zzzz"],
+            " more ('advbench list attacks' lists all)",
+        ),
         (["matirx"], "unknown 'matirx'; did you mean 'matrix'?"),
         (["list", "attack"], "unknown kind 'attack'; did you mean 'attacks'?"),
         (["info", MILLION], "the sweeps of 'pgd' stand for 1,000,000 specs, more than 100,000; give fewer values"),

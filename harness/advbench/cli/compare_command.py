@@ -65,7 +65,7 @@ def _records(store: Any, manifest: Mapping[str, Any]) -> dict[str, Any]:
 def _defense(manifest: Mapping[str, Any], name: str) -> str:
     """The full spec of a defense of a run, from its full spec, its short spec, or an unambiguous part of it."""
     from advbench.api.component import closest
-    from advbench.errors import UsageError
+    from advbench.errors import UsageError, listed
     from advbench.report import with_sweep_names
 
     cells = manifest["cells"]
@@ -75,7 +75,7 @@ def _defense(manifest: Mapping[str, Any], name: str) -> str:
     if len(matches) != 1:
         what = "is one of several" if matches else "is not"
         shown = list(dict.fromkeys(cell["short"]["defense"] for cell in with_sweep_names(cells)))
-        hint = (closest(name, shown) if not matches else "") or f"there are: {', '.join(shown)}"
+        hint = (closest(name, shown) if not matches else "") or f"there are: {listed(shown)}"
         raise UsageError(f"--defenses {name}: {what} in run {manifest['run']}; {hint}")
     return matches[0]
 

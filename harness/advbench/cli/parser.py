@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from advbench.errors import UsageError
-from advbench.session.values import nearest, unknown_choice
+from advbench.errors import UsageError, nearest
+from advbench.session.values import unknown_choice
 
 __all__ = ["CommandParser", "HelpFormatter", "suggest"]
 

@@ -16,7 +16,7 @@ from rich.logging import RichHandler
 
 from advbench.api.component import closest
 from advbench.discovery.entry_points import DISABLE_VARIABLE, named_files
-from advbench.errors import PluginError, UsageError
+from advbench.errors import PluginError, UsageError, listed
 from advbench.session.options import LoadOptions, cache_folder
 from advbench.specs import Suite, load_suite, shipped_suites
 from advbench.store import Store
@@ -69,7 +69,7 @@ def open_registry(
     for name in options.no_plugin:
         if name not in known:
             names = [plugin.name for plugin in registry.plugins if plugin.name != "core" and not plugin.from_file]
-            hint = closest(name, names) or f"there are: {', '.join(names)}"
+            hint = closest(name, names) or f"there are: {listed(names)}"
             raise UsageError(f"--no-plugin {name}: no plugin or distribution has this name; {hint}")
     problem_of_needed = fault(registry) if fault else ""
     if problem_of_needed:

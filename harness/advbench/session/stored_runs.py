@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from advbench.analysis import Summary, build_results, summarise
-from advbench.errors import UsageError
+from advbench.errors import UsageError, listed
 from advbench.session.manifest_form import wrong_field
 from advbench.store import Store
 
@@ -34,7 +34,7 @@ def find_id(store: Store, name: str) -> str:
     matches = runs[back : back + 1] if latest else [run for run in runs if run.startswith(name)]
     if len(matches) != 1:
         what = "is the beginning of several runs" if matches else "names no run"
-        raise UsageError(f"{name!r} {what} in {store.root}; there are: {', '.join(runs[:5])}")
+        raise UsageError(f"{name!r} {what} in {store.root}; there are: {listed(runs, 5)}")
     return matches[0]
 
 

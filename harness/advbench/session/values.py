@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from advbench.errors import listed, nearest
 
 __all__ = [
     "at_least",
@@ -14,7 +15,6 @@ __all__ = [
     "existing_folder",
     "folder",
     "gibibytes",
-    "nearest",
     "one_of",
     "seconds",
     "unknown_choice",
@@ -91,10 +91,5 @@ def one_of(choices: Sequence[str]) -> Callable[[str], str]:
 def unknown_choice(word: str, choices: Sequence[str]) -> str:
     """The message for a word that is none of the choices."""
     near = nearest(word, choices)
-    hint = f"did you mean {near!r}?" if near else f"there are: {', '.join(choices)}"
+    hint = f"did you mean {near!r}?" if near else f"there are: {listed(choices)}"
     return f"unknown {word!r}; {hint}"
-
-
-def nearest(word: str, choices: Sequence[str]) -> str:
-    """The choice that is most like a misspelt word; an empty text if none is similar."""
-    return next(iter(difflib.get_close_matches(word, choices, n=1, cutoff=0.5)), "")
