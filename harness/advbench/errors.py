@@ -21,6 +21,8 @@ This module imports only the standard library, so that the command line can use 
 from __future__ import annotations
 
 import contextlib
+import sys
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "blamed",
     "describe",
     "listed",
+    "location",
     "nearest",
     "shorten_words",
 ]
@@ -50,6 +53,9 @@ _MISSPELT = 0.4
 """The share of a word's characters that may be wrong: ``nime`` is like ``mine``, and ``run`` is not like ``train``."""
 
 _SHORTEST_PREFIX = 3
+
+_LIBRARIES = frozenset({"advbench", "torch", "torchvision", "numpy", "scipy", "safetensors", "PIL", "pluggy"})
+"""Packages that run a plugin's code or are called by it; an error's location is not theirs."""
 
 _BLAME = "raised by "
 
@@ -130,7 +136,10 @@ def _culprit(error: BaseException) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """Formats an exception as one line of printable text, truncated if very long, with the component that raised it."""
+    """Formats an exception as one line of printable text, truncated if very long.
+
+    It is followed by the component that raised it and the :func:`location` of the line.
+    """
     try:
         text = str(error)
     except Exception:
@@ -138,8 +147,26 @@ def describe(error: BaseException) -> str:
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     line = line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
     text = f"{type(error).__name__}: {line}" if line else type(error).__name__
-    culprit = _culprit(error)
-    return f"{text} ({culprit})" if culprit else text
+    origin = [part for part in (_culprit(error), "" if isinstance(error, AdvbenchError) else location(error)) if part]
+    return f"{text} ({', '.join(origin)})" if origin else text
+
+
+def location(error: BaseException) -> str:
+    """The file and line of a plugin that raised an exception, such as ``plugin.py:57``; empty if it was no plugin.
+
+    It is the innermost line of the first package, or single file, that is neither advbench nor one of the usual
+    libraries. The file is relative to the package, so that it is the same on all machines.
+    """
+    package, found = "", ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        module = str(frame.f_globals.get("__name__", ""))
+        top = module.partition(".")[0]
+        if not top or top in _LIBRARIES or top in sys.stdlib_module_names or (package and top != package):
+            continue
+        parts = frame.f_code.co_filename.replace("\\", "/").split("/")
+        depth = module.count(".") + 1 + (parts[-1] == "__init__.py")
+        package, found = top, f"{'/'.join(parts[-depth:])}:{line}"
+    return "" if "<" in found else found
 
 
 def shorten_words(text: str) -> str:
