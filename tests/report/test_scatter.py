@@ -34,7 +34,7 @@ def scatter(points: list[Point]) -> Chart:
 def test_names_in_print_do_not_overlap_and_stay_inside_the_axes(points: list[Point]) -> None:
     with mpl.rc_context(SETTINGS):  # type: ignore[arg-type]
         figure = draw_chart(scatter(points))
-        renderer = FigureCanvasAgg(figure).get_renderer()
+        renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
         figure.draw_without_rendering()
     (axis,) = figure.axes
     inside = axis.get_window_extent(renderer)

@@ -152,7 +152,7 @@ def _from_above(point: Point) -> tuple[float, float]:
 
 def _spread(heights: Sequence[float], gap: float, low: float, high: float) -> list[float]:
     """Moves descending heights apart by at least ``gap``, as little as possible from their order, within a range."""
-    spread = []
+    spread: list[float] = []
     for index, height in enumerate(heights):
         most = high if not spread else spread[-1] - gap
         spread.append(min(most, max(height, low + gap * (len(heights) - 1 - index))))
