@@ -15,7 +15,7 @@ from advbench.report.figures.style import COLOURS, HALF, LINES, MARKERS, SETTING
 
 __all__ = ["draw_chart"]
 
-_MOST_BANDS = 6
+_MOST_BANDS = 4
 """With more lines, confidence bands would overlap too much and are omitted."""
 
 _LONGEST = 46
@@ -48,8 +48,9 @@ def draw_chart(chart: Chart) -> Figure:
         _scatter(axis, chart.lines[0].points, _NAME_LINE / (height - around) * (_RANGE[1] - _RANGE[0]))
     else:
         end = max(point.x for line in chart.lines for point in line.points) if chart.steps else None
+        bands = sum(any(point.low is not None for point in line.points) for line in chart.lines)
         for index, (line, label) in enumerate(zip(chart.lines, labels, strict=True)):
-            _line(axis, line, index, label, end=end, band=len(chart.lines) <= _MOST_BANDS)
+            _line(axis, line, index, label, end=end, band=bands <= _MOST_BANDS)
         figure.legend(loc="outside lower center", ncols=columns, columnspacing=1.2, handlelength=2.4)
         axis.set_ylim(-2, 102)
     if chart.kind == "eps":
