@@ -96,7 +96,7 @@ def _defense(cell: BoardCell, row: Row, stochastic: bool) -> str:
     badges = '<span class="badge stochastic">stochastic</span>' if stochastic else ""
     if NOT_ADAPTIVE in row.get("marks", ()):
         badges += f'<span class="badge doubtful">{DAGGER} {NOT_ADAPTIVE}</span>'
-    return f'<th scope="row" data-sort="{escape(name)}"><code>{breakable(name)}</code>{badges}</th>'
+    return f'<th scope="row" data-sort="{escape(name)}"><code>{breakable(escape(name))}</code>{badges}</th>'
 
 
 def _result(cell: BoardCell, threat: str) -> str:

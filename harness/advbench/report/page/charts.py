@@ -46,7 +46,7 @@ def chart_figure(chart: Chart) -> str:
     where = f"<small>{escape(chart.dataset)} · {escape(chart.model)}</small>"
     return (
         f'<figure{kind} data-dataset="{escape(chart.dataset)}" data-model="{escape(chart.model)}">'
-        f"<figcaption>{breakable(chart.title)}{where}</figcaption>"
+        f"<figcaption>{breakable(escape(chart.title))}{where}</figcaption>"
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
         f"{_axes(chart, scale)}{drawn}</svg>{legend}{note}</figure>"
     )
@@ -205,5 +205,5 @@ def _entries(lines: Sequence[Line]) -> Iterator[str]:
             '<li><svg viewBox="0 0 26 12" aria-hidden="true">'
             f'<path class="line s{colour} d{number // COLOURS}" d="M1 6H25"/>'
             f'<path class="mark s{colour}" transform="translate(13 6)" d="{SHAPES[number % len(SHAPES)]}"/></svg>'
-            f"{breakable(line.name)}</li>"
+            f"{breakable(escape(line.name))}</li>"
         )
