@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from tests.conftest import Called
@@ -61,6 +62,25 @@ def test_info_in_a_pipe_is_one_line_a_paragraph_without_markup(call: Callable[..
     shown = call("info", "pgd").out
     assert "``" not in shown
     assert "With norm=l2, the step is along" in " ".join(shown.split())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [80, 160])
+def test_runs_are_told_apart_by_their_whole_commands(
+    toy: Callable[..., tuple[Called, object]], tmp_path: Path, width: int
+) -> None:
+    for factor in (0.25, 0.5):
+        toy(
+            defenses=(
+                "toy-keep",
+                *(f"toy-dim:factor={0.8 + step / 100}" for step in range(8)),
+                f"toy-dim:factor={factor}",
+            )
+        )
+    lines = in_terminal(width, "cache", "ls", "--store", str(tmp_path / "store"))
+    assert max(map(len, lines)) <= width
+    shown = "".join("".join(lines).split())
+    assert "toy-dim:factor=0.25" in shown and "toy-dim:factor=0.5" in shown
 
 
 @pytest.mark.parametrize(
