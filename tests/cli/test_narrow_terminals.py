@@ -18,8 +18,8 @@ from tests.conftest import Called
 from advbench.cli.docstrings import plain, unwrapped
 
 
-def in_terminal(width: int, *words: str) -> list[str]:
-    """The lines that a command prints in a terminal of this width."""
+def in_terminal(width: int, *words: str, code: int = 0) -> list[str]:
+    """The lines that a command prints in a terminal of this width; it must end with this exit code."""
     driver, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 100, width, 0, 0))
     environment = {**os.environ, "TERM": "xterm", "NO_COLOR": "1"}
@@ -33,7 +33,7 @@ def in_terminal(width: int, *words: str) -> list[str]:
             output += part
     except OSError:  # the end of a terminal on Linux
         pass
-    assert process.wait() == 0
+    assert process.wait() == code
     text = output.decode().replace("\x1b[1m", "").replace("\x1b[2m", "").replace("\x1b[0m", "").replace("\x1b[3m", "")
     return [line.rstrip() for line in text.splitlines()]
 
@@ -81,6 +81,18 @@ def test_runs_are_told_apart_by_their_whole_commands(
     assert max(map(len, lines)) <= width
     shown = "".join("".join(lines).split())
     assert "toy-dim:factor=0.25" in shown and "toy-dim:factor=0.5" in shown
+
+
+@pytest.mark.slow
+def test_messages_and_errors_break_between_words(toy: Callable[..., tuple[Called, object]], tmp_path: Path) -> None:
+    toy()
+    store = str(tmp_path / "store")
+    error = in_terminal(50, "list", "defences", "of", "every", "kind", code=2)
+    assert len(error) > 1
+    assert " ".join(error) == "advbench list: error: unknown kind 'defences'; did you mean 'defenses'?"
+    lines = in_terminal(40, "figures", "--store", store, "--output", str(tmp_path / "f"), "--only", "eps")
+    assert "has no data for these figures" in " ".join(lines)
+    assert all(line.split()[-1] in ("has", "data", "for", "these", "figures", "no") for line in lines), lines
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from advbench._version import __version__
 from advbench.cli.parser import CommandParser, HelpFormatter
+from advbench.cli.wrapping import wrapped
 from advbench.errors import PluginError, UsageError
 from advbench.process.exits import ProcessExitError, exits_refused
 from advbench.process.gc_tuning import tune_gc
@@ -151,7 +152,7 @@ def _prepare_streams() -> None:
 
 
 def _fail(prog: str, error: Exception, code: int) -> int:
-    print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
+    print(wrapped(f"{prog}: error: {' '.join(str(error).split())}"), file=sys.stderr)
     return code
 
 

@@ -134,8 +134,8 @@ def tables(stream: TextIO | None = None) -> Console:
 
 
 def print_line(console: Console, line: str) -> None:
-    """Prints text as it is: without markup, and without line breaks that it does not have."""
-    console.print(line, markup=False, soft_wrap=True)
+    """Prints text as it is, without markup; in a terminal it is wrapped between words."""
+    console.print(line, markup=False, soft_wrap=not console.is_terminal)
 
 
 class _Console(Console):
