@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import matplotlib as mpl
 import pytest
@@ -11,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from advbench.report.charts import Chart, Line, Point
 from advbench.report.figures.curves import draw_chart
 from advbench.report.figures.style import SETTINGS
+from advbench.report.page.charts import chart_figure
 
 QUICKSTART = [("none", 0.98), ("jpeg", 0.98), ("gaussian", 0.98), ("kmeans", 0.98), ("tvm", 0.97)]
 
@@ -46,3 +48,14 @@ def test_names_in_print_do_not_overlap_and_stay_inside_the_axes(points: list[Poi
         assert inside.x0 <= box.x0
     for upper, lower in itertools.pairwise(sorted(boxes, key=lambda box: -box.y0)):
         assert lower.y1 <= upper.y0 + 1
+
+
+def test_in_the_page_the_names_of_one_point_are_a_list_beside_it() -> None:
+    drawn = chart_figure(scatter([Point(clean, 0.0, 0.0, 0.037, name) for name, clean in QUICKSTART]))
+    found = re.findall(r'<text class="name" x="([\d.]+)" y="([\d.]+)" text-anchor="(\w+)">([^<]+)<', drawn)
+    places = {name: (float(x), float(y), anchor) for x, y, anchor, name in found}
+    assert set(places) == {name for name, _ in QUICKSTART}
+    of_point = [places[name] for name, clean in QUICKSTART if clean == 0.98]
+    assert {(x, anchor) for x, _, anchor in of_point} == {(of_point[0][0], "start")}
+    heights = sorted(y for _, y, _ in of_point)
+    assert all(lower - upper >= 12 for upper, lower in itertools.pairwise(heights))

@@ -181,7 +181,7 @@ def _free_spot(
     """A free position for a name beside its point; None if there is none, so that only the tooltip shows it."""
     width = 6.3 * len(name) + 5
     sides = (8, "start"), (-8, "end")  # on the right first, so that names of one point are a list beside it
-    for (side, anchor), shift in itertools.product(sides, (4.0, -8.0, 16.0, -20.0, -32.0, 28.0)):
+    for (side, anchor), shift in itertools.product(sides, (4, -8, 16, -20, 28, -32, -44, -56, -68)):
         left = x + side - width if anchor == "end" else x + side
         box = (left, y + shift - 10, left + width, y + shift + 2)
         inside = box[0] >= LEFT and box[2] <= WIDTH and box[1] >= 0 and box[3] <= HEIGHT - BOTTOM
