@@ -12,7 +12,7 @@ from advbench.cli.flags import add_store
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
     parser.add_argument(
-        "runs", nargs="*", default=[], metavar="RUN", help="one run, with --defenses, or two (default: latest)"
+        "runs", nargs="*", default=[], metavar="RUN", help="one run with --defenses, or two runs (default: latest)"
     )
     parser.add_argument("--defenses", nargs=2, metavar="SPEC", help="two defenses of the run")
     parser.add_argument("--format", choices=("table", "markdown", "json"), default="table", help="how to print")
