@@ -105,7 +105,7 @@ def _list_runs(options: argparse.Namespace) -> int:
         return 0
     console = tables()
     if contents.runs:
-        console.print(runs_table(contents, time.time()))
+        console.print(runs_table(contents, time.time(), console.width))
     else:
         console.print("no runs")
     console.print(kinds_table(contents))

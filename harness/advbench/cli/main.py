@@ -13,6 +13,7 @@ from pathlib import Path
 
 from advbench._version import __version__
 from advbench.cli.parser import CommandParser, HelpFormatter
+from advbench.cli.wrapping import wrapped
 from advbench.errors import PluginError, UsageError, shorten_words
 from advbench.printable import one_line, printable
 from advbench.process.exits import ProcessExitError, end_within, exits_refused
@@ -161,7 +162,7 @@ def _prepare_streams() -> None:
 
 
 def _fail(prog: str, error: Exception, code: int) -> int:
-    print(one_line(f"{prog}: error: {shorten_words(str(error))}"), file=sys.stderr)
+    print(wrapped(one_line(f"{prog}: error: {shorten_words(str(error))}")), file=sys.stderr)
     return code
 
 

@@ -135,8 +135,8 @@ def tables(stream: TextIO | None = None) -> Console:
 
 
 def print_line(console: Console, line: str) -> None:
-    """Prints one line of text: without markup, and not wrapped; characters that do not print are escaped."""
-    console.print(printable(line), markup=False, soft_wrap=True)
+    """Prints text without markup, with escapes for characters that do not print; a terminal wraps it between words."""
+    console.print(printable(line), markup=False, soft_wrap=not console.is_terminal)
 
 
 class PlainTextConsole(Console):
