@@ -92,7 +92,7 @@ def read_run(run: str = "latest", store: str | Path | None = None) -> dict[str, 
     """The results of an earlier run, as far as the store has them.
 
     Args:
-        run: The run's id, the beginning of its id, ``latest``, or ``latest~1`` for the one before.
+        run: The run's id, the beginning of its id, its name, ``latest``, or ``latest~1`` for the one before.
         store: The folder in which results are kept; without, the default of ``--store``.
 
     Returns:

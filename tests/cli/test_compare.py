@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import Called
 
 from advbench.analysis.paired import mcnemar
-from advbench.cli.compare_command import _defense
+from advbench.cli.compare_command import _component
 
 Toy = Callable[..., tuple[Called, dict[str, Any]]]
 
@@ -48,6 +48,38 @@ def test_several_attacks_have_a_row_each_and_one_for_the_worst_case(toy: Toy, co
     markdown = compare("--defenses", "toy-keep", "toy-flip", "--format", "markdown").out
     assert markdown.count("\n|") == 6
     assert "worst case" in markdown
+
+
+def test_two_models_are_compared_sample_by_sample(toy: Toy, compare: Callable[..., Called]) -> None:
+    models = ["toy-linear", "toy-linear:scale=9"]
+    _, results = toy(attacks=["toy-sign", "toy-minimal"], defenses=["toy-flip"], models=models)
+    shown = json.loads(compare("--models", *models, "--format", "json").out)
+    assert (shown["first"], shown["second"]) == tuple(models)
+    rows = {row["short"]["attack"]: row for row in shown["rows"]}
+    assert set(rows) == {"toy-sign", "toy-minimal", "worst case"}
+    for one in results["cells"]:
+        side = "first" if one["short"]["model"] == "toy-linear" else "second"
+        assert rows[one["short"]["attack"]][side] == one["robust_accuracy"]
+    assert all("model" not in row for row in shown["rows"])
+
+
+def test_two_attacks_are_compared_on_each_defense(toy: Toy, compare: Callable[..., Called]) -> None:
+    attacks = ["toy-sign:eps=0.15", "toy-minimal"]
+    _, results = toy("--threats", "oblivious", "adaptive", attacks=attacks, defenses=["toy-keep", "toy-flip"])
+    rows = json.loads(compare("--attacks", "toy-sign", "toy-minimal", "--format", "json").out)["rows"]
+    assert {(row["short"]["defense"], row["threat"]) for row in rows} == {
+        (defense, threat) for defense in ("toy-keep", "toy-flip") for threat in ("oblivious", "adaptive", "worst case")
+    }
+    for row in rows:
+        sides = [
+            one["robust_accuracy"]
+            for one in results["cells"]
+            if (one["defense"], one["threat"]) == (row["defense"], row["threat"])
+        ]
+        assert sides in ([], [row["first"], row["second"]])
+    printed = compare("--attacks", "toy-sign", "toy-minimal").out
+    assert printed.split()[:4] == ["defense", "threat", "toy-sign", "toy-minimal"]
+    assert printed.count("worst case") == 3, "two rows and the note"
 
 
 def test_two_runs_are_compared_and_what_else_differs_is_told(toy: Toy, compare: Callable[..., Called]) -> None:
@@ -102,7 +134,7 @@ def test_a_defense_is_named_by_what_tells_it_apart(name: str, full: str) -> None
         "jpeg:quality=75+kmeans:clusters=50,iterations=10": "jpeg+kmeans:clusters=50",
     }
     cells = [{"defense": spec, "short": {"defense": text}} for spec, text in short.items()]
-    assert _defense({"run": "abc", "cells": cells}, name) == full
+    assert _component({"run": "abc", "cells": cells}, "defense", name) == full
 
 
 def test_runs_on_other_samples_have_nothing_in_common(toy: Toy, compare: Callable[..., Called]) -> None:
@@ -119,6 +151,9 @@ def test_runs_on_other_samples_have_nothing_in_common(toy: Toy, compare: Callabl
         (["latest", "latest", "--defenses", "toy-keep", "toy-dim"], "RUN_A RUN_B, or RUN --defenses A B"),
         (["--defenses", "toy-keep", "toy-dmi"], "--defenses toy-dmi: is not in run"),
         (["--defenses", "toy-keep", "toy-dim"], "--defenses toy-dim: is one of several in run"),
+        (["--defenses", "toy-keep", "toy-dim", "--models", "a", "b"], "or --models A B, or --attacks A B"),
+        (["--models", "toy-linear", "toy-linar"], "--models toy-linar: is not in run"),
+        (["--attacks", "toy-sign", "toy"], "--attacks toy: is not in run"),
         (["nope", "--defenses", "toy-keep", "toy-dim"], "'nope' names no run"),
     ],
 )

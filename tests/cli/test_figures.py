@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from PIL import Image
+from tests.store.stores import lose_plugin_files
 
 pytestmark = pytest.mark.slow(minutes=1)
 
@@ -107,10 +108,11 @@ def test_the_same_run_gives_the_same_bytes(call: Callable[..., Any], store: Path
     assert f"wrote {tmp_path / made[0]}: " in called.err
 
 
-def test_without_its_plugin_a_run_has_no_images_and_says_why(
+def test_without_its_plugin_file_a_run_has_no_images_and_says_why(
     call: Callable[..., Any], toy: Callable[..., Any], tmp_path: Path
 ) -> None:
     toy(defenses=("toy-keep", "toy-dim:factor={0.5,0.8}"))
+    lose_plugin_files(tmp_path / "store")
     folder = tmp_path / "figures"
     called = call("figures", "--store", tmp_path / "store", "--output", folder)
     assert called.code == 0

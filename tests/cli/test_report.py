@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.store.stores import lose_plugin_files
 
 pytestmark = pytest.mark.slow
 
@@ -289,10 +290,11 @@ def test_the_page_is_small(page_file: Path) -> None:
     assert page_file.stat().st_size < 1_000_000
 
 
-def test_without_its_plugin_a_run_has_a_page_without_samples(
+def test_without_its_plugin_file_a_run_has_a_page_without_samples(
     call: Callable[..., Any], toy: Callable[..., Any], tmp_path: Path
 ) -> None:
     toy()
+    lose_plugin_files(tmp_path / "store")
     target = tmp_path / "page.html"
     called = call("report", "latest", "--store", tmp_path / "store", "--output", target)
     assert called.code == 0

@@ -7,7 +7,17 @@ import pytest
 from advbench.discovery.loading import discover
 from advbench.discovery.registry import Registry
 from advbench.errors import SpecError, UnknownNameError, UsageError
-from advbench.specs import expand, full_spec, parse_chain, resolve, resolve_chain, resolve_one, select, short_spec
+from advbench.specs import (
+    expand,
+    full_spec,
+    parse_chain,
+    resolve,
+    resolve_chain,
+    resolve_one,
+    select,
+    short_spec,
+    split_alias,
+)
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +94,19 @@ def test_two_specs_that_are_equal_after_defaults_are_an_error(registry: Registry
         select(registry, "attacks", ["fgsm", "pgd", "fgsm:eps=3e-1"])
     with pytest.raises(UsageError, match="are the same"):
         select(registry, "attacks", ["fgsm:eps={0.1,0.1}"])
+
+
+@pytest.mark.parametrize(
+    ("text", "alias", "spec"),
+    [
+        ("mine=torch-module:build=net.py:Net,args=a=1", "mine", "torch-module:build=net.py:Net,args=a=1"),
+        ("both=jpeg+tvm", "both", "jpeg+tvm"),
+        ("pgd:eps=0.3", "", "pgd:eps=0.3"),
+        ("jpeg:quality=50+tvm:weight=1", "", "jpeg:quality=50+tvm:weight=1"),
+        ("tvm+jpeg:quality=50", "", "tvm+jpeg:quality=50"),
+        ("my net=jpeg", "", "my net=jpeg"),
+        ("a+b=jpeg", "", "a+b=jpeg"),
+    ],
+)
+def test_an_alias_ends_at_an_equals_sign_before_any_colon(text: str, alias: str, spec: str) -> None:
+    assert split_alias(text) == (alias, spec)

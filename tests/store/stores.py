@@ -75,3 +75,14 @@ def part_of(store: Store, eps: float, part: tuple[int, int]) -> Path:
 def entry(store: Store, kind: str) -> File:
     """A file of an entry of a kind."""
     return next(file for file in scan(store).files() if file.kind == kind)
+
+
+def lose_plugin_files(root: Path) -> None:
+    """Changes the manifest of the latest run, as if its plugin files had been moved."""
+    store = Store(root)
+    run = next(iter(store.runs()))
+    manifest = store.read_manifest(run)
+    assert manifest is not None
+    for plugin in manifest["plugins"]:
+        plugin["name"] = "/no/longer/here.py"
+    store.write_manifest(run, manifest)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from advbench.analysis.comparison import compare_defenses, compare_runs, settings_that_differ
+from advbench.analysis.comparison import compare_components, compare_defenses, compare_runs, settings_that_differ
 from advbench.analysis.details import MOST_CLASSES, cell_details
 from advbench.analysis.example_images import CellExamples, Views
 from advbench.analysis.intervals import wilson
@@ -21,6 +21,7 @@ __all__ = [
     "build_results",
     "cell_details",
     "combine_seeds",
+    "compare_components",
     "compare_defenses",
     "compare_runs",
     "measure_cell",

@@ -1,4 +1,4 @@
-"""Comparing two defenses of a run, or two runs, sample by sample."""
+"""Comparing two defenses, models or attacks of a run, or two runs, sample by sample."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from advbench.analysis.paired import compare_records, holm
 from advbench.specs import changed_parameters, counterparts
 
-__all__ = ["compare_defenses", "compare_runs", "settings_that_differ"]
+__all__ = ["compare_components", "compare_defenses", "compare_runs", "settings_that_differ"]
 
 WORST = "worst case"
 
@@ -25,6 +25,8 @@ _SETTINGS = (
     "batch_size",
     "platform",
 )
+
+_COORDINATES = ("dataset", "model", "threat", "attack", "defense")
 
 _ADAPTABLE = ("model", "attack", "defense")
 """Components that can be compared if their parameters differ; with another dataset, the samples would differ."""
@@ -48,9 +50,27 @@ def compare_defenses(manifest: Described, records: Records, first: str, second: 
         One row for each dataset, model, threat and attack for which both have results, and one for each worst case over
         these; see :func:`compare_runs`.
     """
-    return _rows(
-        _Side(manifest, records, first), _Side(manifest, records, second), ("dataset", "model", "threat", "attack")
-    )
+    return compare_components(manifest, records, "defense", first, second)
+
+
+def compare_components(
+    manifest: Described, records: Records, axis: str, first: str, second: str
+) -> list[dict[str, Any]]:
+    """Compares two defenses, models or attacks of a run, all else being equal.
+
+    Args:
+        manifest: The manifest of the run.
+        records: The records of its cells by key.
+        axis: ``defense``, ``model`` or ``attack``.
+        first: Full spec of the first component.
+        second: Full spec of the second component.
+
+    Returns:
+        One row for each combination of the other coordinates for which both have results, and one for each worst case
+        over the attacks and threats; see :func:`compare_runs`. Rows have no entry for the axis.
+    """
+    sides = _Side(manifest, records, axis, first), _Side(manifest, records, axis, second)
+    return _rows(*sides, tuple(key for key in _COORDINATES if key != axis))
 
 
 def compare_runs(
@@ -74,7 +94,7 @@ def compare_runs(
         ``counterparts`` has its specs. Cells with different samples are skipped.
     """
     sides = _Side(first, first_records), _Side(second, second_records)
-    return _rows(*sides, ("dataset", "model", "threat", "attack", "defense"))
+    return _rows(*sides, _COORDINATES)
 
 
 def settings_that_differ(first: Described, second: Described) -> list[tuple[str, str, str]]:
@@ -117,17 +137,18 @@ def _differing_specs(axis: str, first: Described, second: Described) -> Iterator
 
 @dataclasses.dataclass(frozen=True)
 class _Side:
-    """The cells of a run, or of one of its defenses."""
+    """The cells of a run, or those of one component: ``spec`` on the ``axis``."""
 
     manifest: Described
     records: Records
-    defense: str | None = None
+    axis: str = "defense"
+    spec: str | None = None
 
     def finished(self) -> Iterator[tuple[Described, Mapping[str, Any]]]:
         """The manifest entry and the record of each finished cell."""
         for cell in self.manifest["cells"]:
             record = self.records.get(cell["key"])
-            if record is not None and record["status"] == "ok" and self.defense in (None, cell["defense"]):
+            if record is not None and record["status"] == "ok" and self.spec in (None, cell[self.axis]):
                 yield cell, record
 
     def samples(self, dataset: str) -> Any:
@@ -149,24 +170,27 @@ def _rows(first: _Side, second: _Side, coordinates: Sequence[str]) -> list[dict[
         other = others.get(tuple(wanted.values()))
         if other is None or first.samples(cell["dataset"]) != second.samples(cell["dataset"]):
             continue
-        names = {key: cell[key] for key in ("dataset", "model", "threat", "attack")}
-        names["short"] = {key: cell["short"][key] for key in ("dataset", "model", "attack")}
-        if "defense" in coordinates:
-            names["defense"], names["short"]["defense"] = cell["defense"], cell["short"]["defense"]
+        names = {key: cell[key] for key in coordinates}
+        names["short"] = {key: cell["short"][key] for key in coordinates if key != "threat"}
         changed = {axis: spec for axis, spec in wanted.items() if spec != cell[axis]}
         if changed:
             names["counterparts"] = changed
             names["short"] |= {axis: _arrow(cell, axis, spec) for axis, spec in changed.items()}
         rows.append({**names, **_numbers([record], [other])})
-        groups.setdefault((cell["dataset"], cell["model"], names.get("defense", "")), []).append((names, record, other))
+        groups.setdefault(tuple(names.get(key, "") for key in ("dataset", "model", "defense")), []).append(
+            (names, record, other)
+        )
     threats = list(first.manifest["threats"])
-    rows.sort(key=lambda row: (row["dataset"], row["model"], threats.index(row["threat"])))
+    rows.sort(key=lambda row: (row["dataset"], row.get("model", ""), threats.index(row["threat"])))
     for triples in groups.values():
         if len(triples) > 1:
             names = {**triples[0][0]}
             if changed := {axis: spec for axis, spec in names.pop("counterparts", {}).items() if axis != "attack"}:
                 names["counterparts"] = changed
-            worst = {**names, "threat": "", "attack": WORST, "short": {**names["short"], "attack": WORST}}
+            if "attack" in coordinates:
+                worst = {**names, "threat": "", "attack": WORST, "short": {**names["short"], "attack": WORST}}
+            else:
+                worst = {**names, "threat": WORST}
             numbers = _numbers([record for _, record, _ in triples], [other for _, _, other in triples])
             rows.append({**worst, **numbers})
     for row, corrected in zip(rows, holm([row["p"] for row in rows]), strict=True):

@@ -68,7 +68,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="minimum age of the unreferenced entries that are deleted (default: an hour)",
     )
     parsers["rm"].add_argument(
-        "runs", nargs="+", metavar="RUN", help="a run's id, its beginning, 'latest', or 'latest~1' for the one before"
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="a run: its id, the first characters of its id, its name, 'latest', or 'latest~1' for the run before",
     )
     for name in ("gc", "rm"):
         parsers[name].add_argument("--dry-run", action="store_true", help="show what would be deleted, and exit")

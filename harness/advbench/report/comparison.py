@@ -1,4 +1,4 @@
-"""Comparisons of defenses or runs, in the terminal and as Markdown."""
+"""Comparisons of components or runs, in the terminal and as Markdown."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def print_comparison(
 
     Args:
         console: The console.
-        names: The names of the two defenses or runs.
+        names: The names of the two components or runs.
         rows: From :mod:`advbench.analysis.comparison`.
         differing: Other differences between two runs: name and both values.
     """
@@ -69,10 +69,11 @@ def comparison_markdown(
 
 def _lay_out(names: tuple[str, str], rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """The headings and the lines, printable, without coordinates that are the same in all rows."""
+    always = "attack" if any("attack" in row for row in rows) else "threat"
     shown = [
         key
         for key in ("dataset", "model", "defense", "threat", "attack")
-        if key == "attack" or len({row[key] for row in rows if row.get(key)}) > 1
+        if key == always or len({row[key] for row in rows if row.get(key)}) > 1
     ]
     heading = [*shown, *map(one_line, names), "difference", "only first", "only second", "p"]
     lines = [

@@ -40,6 +40,7 @@ _COLUMNS = (
     "seeds",
     "clean_accuracy_std",
     "robust_accuracy_std",
+    "run_name",
 )
 
 _ACCURACIES = ("clean_accuracy", "robust_accuracy")
@@ -109,6 +110,7 @@ def rows_of(results: Mapping[str, Any]) -> list[dict[str, Any]]:
             "eps": cell["budget"]["eps"] if cell["budget"] else None,
             "stochastic": cell.get("stochastic"),
             "seeds": " ".join(results["run"].get("seeds", ())) or None,
+            "run_name": results["run"].get("name"),
             **{f"{name}_std": (cell.get(f"{name}_seeds") or {}).get("std") for name in _ACCURACIES},
         }
         rows.append({key: row[key] for key in _COLUMNS})

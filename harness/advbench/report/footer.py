@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from advbench.printable import one_line
-from advbench.specs import FLOAT32
+from advbench.specs import CUSTOM, FLOAT32
 
-__all__ = ["READING", "attack_settings", "failures", "provenance"]
+__all__ = ["READING", "attack_settings", "failures", "provenance", "run_title"]
 
 READING = (
     "Robust accuracy in % of all samples: correct both on the clean and on the attacked image. Worst case: the minimum "
@@ -16,16 +16,43 @@ READING = (
 )
 
 
+_MOST_TITLED = 2
+"""At most this many datasets or models are in the title of a run without a name."""
+
+
 def provenance(results: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Labels and texts that describe the run: command, run, versions."""
+    """Labels and texts that describe the run: its name if it has one, aliases, command, run, versions."""
     run = results["run"]
     seeds: Mapping[str, str] = run.get("seeds") or {str(run["seed"]): run["run"]}
-    how = f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}, {run['device']}, {run['threads']} threads"
+    threads = f"{run['threads']} thread{'' if run['threads'] == 1 else 's'}"
+    how = f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}, {run['device']}, {threads}"
     precision = run.get("precision", FLOAT32)  # missing in results of earlier versions
     how += "" if precision == FLOAT32 else f", attacked in {precision} and scored in {FLOAT32}"
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
-    texts = {"command": run["command"], "run": f"{', '.join(seeds.values())} ({run['created']}), {how}"}
-    return [(label, one_line(text)) for label, text in (texts | {"versions": versions}).items()]
+    name = [("name", run["name"])] if run["name"] != CUSTOM else []
+    aliases = [
+        ("alias", f"{alias} = {spec}") for specs in run.get("aliases", {}).values() for alias, spec in specs.items()
+    ]
+    facts = [
+        *name,
+        *aliases,
+        ("command", run["command"]),
+        ("run", f"{', '.join(seeds.values())} ({run['created']}), {how}"),
+        ("versions", versions),
+    ]
+    return [(label, one_line(text)) for label, text in facts]
+
+
+def run_title(results: Mapping[str, Any]) -> str:
+    """The name of the run; for a run without a name, its datasets and models."""
+    name = str(results["run"]["name"])
+    if name != CUSTOM:
+        return name
+    parts = []
+    for kind in ("dataset", "model"):
+        shown = list(dict.fromkeys(cell["short"][kind] for cell in results["cells"]))
+        parts.append(", ".join(shown) if len(shown) <= _MOST_TITLED else f"{len(shown)} {kind}s")
+    return " · ".join(parts)
 
 
 def attack_settings(results: Mapping[str, Any]) -> list[str]:

@@ -52,6 +52,8 @@ def sweep_groups(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, An
 def with_sweep_names(cells: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Cells whose short defense names include the parameters of a sweep, even if they have default values.
 
+    Aliases stay as they are.
+
     The second defense of ``jpeg:quality={50,75}`` has the short spec ``jpeg``; in a sweep it is shown as
     ``jpeg:quality=75``.
     """
@@ -62,7 +64,11 @@ def with_sweep_names(cells: Iterable[Mapping[str, Any]]) -> list[Mapping[str, An
             values.setdefault(family(spec), {}).setdefault(key, set()).add(value)
     swept = {name: {key for key, texts in known.items() if len(texts) > 1} for name, known in values.items()}
     short = {cell["defense"]: cell["short"]["defense"] for cell in cells}
-    longer = {full: _named(full, text, swept[family(full)]) for full, text in short.items() if swept.get(family(full))}
+    longer = {
+        full: _named(full, text, swept[family(full)])
+        for full, text in short.items()
+        if swept.get(family(full)) and family(text) == family(full)  # other names were given by the user
+    }
     names = {full: name for full, name in longer.items() if name != short[full]}  # copies of all cells take memory
     return [
         {**cell, "short": {**cell["short"], "defense": names[cell["defense"]]}} if cell["defense"] in names else cell

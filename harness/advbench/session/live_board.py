@@ -15,7 +15,7 @@ from advbench.analysis import Summary
 from advbench.evaluation.plan.cells import Cell
 from advbench.printable import printable
 from advbench.report.sweeps import terms_of, with_sweep_names
-from advbench.specs import full_spec, short_spec
+from advbench.specs import full_spec
 
 __all__ = ["LiveBoard", "window"]
 
@@ -60,14 +60,14 @@ class LiveBoard:
         self._boards: dict[tuple[str, str], _Grid] = {}
         self._positions: dict[str, Position] = {}
         # Plans are large: equal specs and columns are computed and stored once.
-        short, full, column_of = functools.cache(short_spec), functools.cache(full_spec), functools.cache(Column)
-        defenses = {full(cell.defense): short(cell.defense) for cell in cells}
+        full, column_of = functools.cache(full_spec), functools.cache(Column)
+        defenses = {full(cell.defense): cell.short_names()["defense"] for cell in cells}
         named = with_sweep_names({"defense": spec, "short": {"defense": name}} for spec, name in defenses.items())
         names = {one["defense"]: one["short"]["defense"] for one in named}
         for cell in cells:
             column = column_of(cell.threat.name, full(cell.attack))
-            board = printable(short(cell.dataset)), printable(short(cell.model))
-            position = Position(board, printable(names[full(cell.defense)]), column)
+            shown = {kind: printable(name) for kind, name in cell.short_names().items()}
+            position = Position((shown["dataset"], shown["model"]), printable(names[full(cell.defense)]), column)
             self._boards.setdefault(position.board, _Grid()).cells[position.row, column] = cell
             if cell.key:
                 self._positions[cell.key] = position
@@ -169,13 +169,15 @@ class _Grid:
             namesakes = [dict(term.items) for term in terms.values() if term.name == name]
             for key in {key for items in namesakes for key in items}:
                 values[name, key] = {items.get(key) for items in namesakes}
+        aliases = {spec: name for axis, spec, name in next(iter(self.cells.values())).aliases if axis == "attack"}
         headings = {}
         for column in self.columns:
             term = terms[column.attack]
             differing = [f"{key}={value}" for key, (value,) in term.items if len(values[term.name, key]) > 1]
-            headings[column] = [
-                printable(line) for line in (term.name, *([column.threat] if several else []), *differing)
-            ]
+            alias = aliases.get(column.attack)
+            names = [alias] if alias else [term.name, *differing]
+            lines = [names[0], *([column.threat] if several else []), *names[1:]]
+            headings[column] = [printable(line) for line in lines]
         return headings
 
     @functools.cached_property

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 import platformdirs
 
-from advbench.session.values import at_least, device, existing_folder, folder, gibibytes, one_of, seconds
+from advbench.session.values import at_least, device, existing_folder, folder, gibibytes, one_of, run_name, seconds
 
 __all__ = [
     "CHECKS",
@@ -34,6 +34,7 @@ FORMATS = ("table", "plain", "markdown")
 
 CHECKS: Mapping[str, Callable[[str], Any]] = MappingProxyType(
     {
+        "name": run_name,
         "limit": at_least(1),
         "seed": at_least(0),
         "seeds": at_least(0),
@@ -112,6 +113,7 @@ class RunOptions(LoadOptions):
 
     Attributes:
         suite: The name of a shipped suite or the path of a TOML file; None for ``quickstart``.
+        name: What tables and pages call the run; None for the name of the suite.
         datasets: Specs of datasets, instead of the suite's.
         models: Specs of models, instead of the suite's.
         attacks: Specs of attacks, instead of the suite's.
@@ -140,6 +142,7 @@ class RunOptions(LoadOptions):
     """
 
     suite: str | None = None
+    name: str | None = None
     datasets: tuple[str, ...] | None = None
     models: tuple[str, ...] | None = None
     attacks: tuple[str, ...] | None = None

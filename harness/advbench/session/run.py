@@ -36,7 +36,7 @@ from advbench.session.page_details import SAMPLES, with_page_details
 from advbench.session.progress import MatrixProgress
 from advbench.session.run_messages import duration, forecast, nothing_to_do, older_results, plan_size, precision_warning
 from advbench.session.session import Session
-from advbench.session.suites import CUSTOM, recipe, suite_of, suites_by_seed
+from advbench.session.suites import recipe, suite_of, suites_by_seed
 from advbench.specs import FLOAT32, Suite, full_spec
 
 __all__ = ["MatrixRun", "run_matrix"]
@@ -120,7 +120,7 @@ class MatrixRun:
         store, rerun, batch_size = self.session.store, self.session.options.rerun, self.session.environment.batch_size
         self.schedule = build_schedule(self.plan, store, rerun, batch_size)
         more = build_schedule(self.doubled, store, rerun, batch_size)
-        if self.suite.description and self.suite.name != CUSTOM:
+        if self.suite.description:
             self.session.say(f"{self.suite.name}: {self.suite.description}")
         self.session.say(plan_size(self.plan, self.schedule))
         if self.schedule.jobs and (notice := older_results(store)):

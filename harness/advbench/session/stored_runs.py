@@ -20,7 +20,8 @@ def find_id(store: Store, name: str) -> str:
 
     Args:
         store: The store of the runs.
-        name: The id of the run, the beginning of its id, ``latest``, or ``latest~N`` for the run N before that.
+        name: The id of the run, the beginning of its id, its name, ``latest``, or ``latest~N`` for the run N before
+            that. A text that is both the beginning of an id and a name is read as the former.
 
     Raises:
         UsageError: There is no such run, or more than one.
@@ -31,9 +32,13 @@ def find_id(store: Store, name: str) -> str:
     latest = _LATEST.fullmatch(name)
     back = int(latest["back"] or 0) if latest else 0
     matches = runs[back : back + 1] if latest else [run for run in runs if run.startswith(name)]
+    what = "is the beginning of several runs"
+    if not matches and not latest:
+        matches = [run for run in runs if (store.read_manifest(run) or {}).get("name") == name]
+        what = "is the name of several runs"
     if len(matches) != 1:
-        what = "is the beginning of several runs" if matches else "names no run"
-        raise UsageError(f"{name!r} {what} in {store.root}; there are: {', '.join(runs[:5])}")
+        known = ", ".join((matches or runs)[:5])
+        raise UsageError(f"{name!r} {what if matches else 'names no run'} in {store.root}; there are: {known}")
     return matches[0]
 
 

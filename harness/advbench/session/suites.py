@@ -10,12 +10,9 @@ from advbench.discovery.loading import named_files
 from advbench.discovery.registry import Registry
 from advbench.errors import UsageError
 from advbench.session.options import LoadOptions, RunOptions
-from advbench.specs import AXES, Suite, narrow
+from advbench.specs import AXES, CUSTOM, Suite, narrow
 
-__all__ = ["CUSTOM", "plugin_words", "recipe", "suite_of", "suites_by_seed"]
-
-CUSTOM = "custom"
-"""Name of a run that options define without a suite."""
+__all__ = ["plugin_words", "recipe", "suite_of", "suites_by_seed"]
 
 SETTINGS = ("limit", "seed", "eot", "score_draws", "surrogate", "precision")
 """What a suite, or the option of the same name, sets besides the axes."""
@@ -42,7 +39,7 @@ def suite_of(suite: Suite, options: RunOptions, registry: Registry) -> Suite:
         # Axes that the user leaves out come from the first part of the default suite only, as one product.
         first = suite.products[0]
         suite = dataclasses.replace(suite, **{axis: getattr(first, axis) for axis in AXES}, parts=())
-        given["name"] = CUSTOM
+        given |= {"name": CUSTOM, "description": ""}
         if "datasets" in given:
             given["limit"] = None
     given |= {name: value for name in SETTINGS if (value := getattr(options, name)) is not None}
@@ -51,6 +48,8 @@ def suite_of(suite: Suite, options: RunOptions, registry: Registry) -> Suite:
             suite = narrow(registry, suite, axis, given.pop(axis))
     replaced = {axis: specs for axis, specs in given.items() if axis in AXES}
     parts = tuple(dataclasses.replace(part, **replaced) for part in suite.parts)
+    if options.name is not None:
+        given["name"] = options.name
     return dataclasses.replace(suite, **given, parts=parts)
 
 
@@ -78,6 +77,8 @@ def recipe(options: RunOptions, seed: int | None = None) -> str:
         seed: The seed of ``options.seeds`` that the command runs; None for all of them.
     """
     words = ["advbench", "matrix"]
+    if options.name is not None:
+        words += ["--name", options.name]
     if options.suite is not None:
         words += ["--suite", options.suite]
     for axis in AXES:

@@ -16,9 +16,14 @@ __all__ = [
     "gibibytes",
     "nearest",
     "one_of",
+    "run_name",
     "seconds",
     "unknown_choice",
 ]
+
+
+_LONGEST_NAME = 100
+"""Length limit of a run's name, in characters."""
 
 
 def at_least(lowest: int) -> Callable[[str], int]:
@@ -76,6 +81,16 @@ def existing_folder(text: str) -> Path:
     if not path.is_dir():
         raise argparse.ArgumentTypeError(f"{text}: no such folder")
     return path
+
+
+def run_name(text: str) -> str:
+    """Checks the name of a run: one line of printable characters."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must be a name, and is empty")
+    if not text.isprintable() or len(text) > _LONGEST_NAME:
+        shown = ascii(text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]}…")
+        raise argparse.ArgumentTypeError(f"{shown}: must be one line of at most {_LONGEST_NAME} printable characters")
+    return text.strip()
 
 
 def one_of(choices: Sequence[str]) -> Callable[[str], str]:

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from advbench.specs.aliases import Alias, find_aliases, split_alias
 from advbench.specs.chain import Chain
 from advbench.specs.counterparts import changed_parameters, counterparts
 from advbench.specs.formatting import full_spec, short_spec
 from advbench.specs.grammar import Term, expand, parse_chain, quote
-from advbench.specs.selection import narrow, resolve, resolve_chain, resolve_one, select, select_chains
-from advbench.specs.suite import AXES, DEFAULT_SUITE, FLOAT32, PRECISIONS, Part, Suite, load_suite, shipped_suites
+from advbench.specs.selection import narrow, resolve, resolve_chain, resolve_one, select, select_aliases, select_chains
+from advbench.specs.suite import (
+    AXES,
+    CUSTOM,
+    DEFAULT_SUITE,
+    FLOAT32,
+    PRECISIONS,
+    Part,
+    Suite,
+    load_suite,
+    shipped_suites,
+)
 
 __all__ = [
     "AXES",
+    "CUSTOM",
     "DEFAULT_SUITE",
     "FLOAT32",
     "PRECISIONS",
+    "Alias",
     "Chain",
     "Part",
     "Suite",
@@ -21,6 +34,7 @@ __all__ = [
     "changed_parameters",
     "counterparts",
     "expand",
+    "find_aliases",
     "full_spec",
     "load_suite",
     "narrow",
@@ -30,7 +44,9 @@ __all__ = [
     "resolve_chain",
     "resolve_one",
     "select",
+    "select_aliases",
     "select_chains",
     "shipped_suites",
     "short_spec",
+    "split_alias",
 ]

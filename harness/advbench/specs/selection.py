@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from advbench.api.component import Component
 from advbench.api.defense import Defense
 from advbench.errors import ParameterError, SpecError, UsageError, describe
+from advbench.specs.aliases import Alias, find_aliases, split_alias
 from advbench.specs.chain import Chain
 from advbench.specs.formatting import full_spec, short_spec
 from advbench.specs.grammar import expand, parse_chain
@@ -18,7 +19,7 @@ from advbench.specs.suite import Suite
 if TYPE_CHECKING:
     from advbench.discovery.registry import Registry
 
-__all__ = ["narrow", "resolve", "resolve_chain", "resolve_one", "select", "select_chains"]
+__all__ = ["narrow", "resolve", "resolve_chain", "resolve_one", "select", "select_aliases", "select_chains"]
 
 
 def resolve(registry: Registry, kind: str, text: str) -> list[Component]:
@@ -58,21 +59,33 @@ def resolve_chain(registry: Registry, text: str) -> list[Chain]:
 
 
 def select(registry: Registry, kind: str, texts: Sequence[str]) -> list[Component]:
-    """Builds the components of one axis of the matrix.
+    """Builds the components of one axis of the matrix; its specs may have aliases.
 
     Raises:
         UsageError: The axis is empty, or two of its specs are the same after defaults.
     """
-    selected = [(text, component) for text in texts for component in resolve(registry, kind, text)]
+    selected = [(text, component) for text in texts for component in resolve(registry, kind, split_alias(text)[1])]
     _check_axis(kind, [(text, full_spec(component)) for text, component in selected])
     return [component for _, component in selected]
 
 
 def select_chains(registry: Registry, texts: Sequence[str]) -> list[Chain]:
     """Builds the defenses of the matrix; raises as :func:`select`."""
-    selected = [(text, chain) for text in texts for chain in resolve_chain(registry, text)]
+    selected = [(text, chain) for text in texts for chain in resolve_chain(registry, split_alias(text)[1])]
     _check_axis("defenses", [(text, full_spec(chain)) for text, chain in selected])
     return [chain for _, chain in selected]
+
+
+def select_aliases(registry: Registry, kind: str, texts: Sequence[str]) -> tuple[Alias, ...]:
+    """The aliases of one axis of the matrix; raises as :func:`select` and :func:`find_aliases`."""
+    if not any(split_alias(text)[0] for text in texts):
+        return ()
+    selected: list[tuple[str, Component | Chain]] = []
+    for text in texts:
+        spec = split_alias(text)[1]
+        components = resolve_chain(registry, spec) if kind == "defenses" else resolve(registry, kind, spec)
+        selected += [(text, component) for component in components]
+    return find_aliases(kind, selected)
 
 
 def narrow(registry: Registry, suite: Suite, axis: str, texts: Sequence[str]) -> Suite:
@@ -87,12 +100,14 @@ def narrow(registry: Registry, suite: Suite, axis: str, texts: Sequence[str]) ->
     Raises:
         UsageError: A spec is invalid, or no part of the suite has the component; the message lists those it has.
     """
-    wanted = [short_spec(component) for component in select(registry, axis, texts)]
+    select(registry, axis, texts)
+    wanted = _aliases_by_spec(registry, axis, texts)
     parts, available = [], []
     for part in suite.parts:
-        own = [short_spec(component) for component in select(registry, axis, getattr(part, axis))]
-        available += own
-        kept = tuple(spec for spec in own if spec in wanted)
+        own = _aliases_by_spec(registry, axis, getattr(part, axis))
+        available += list(own)
+        aliases = {spec: wanted[spec] or alias for spec, alias in own.items() if spec in wanted}
+        kept = tuple(f"{alias}={spec}" if alias else spec for spec, alias in aliases.items())
         if kept:
             parts.append(dataclasses.replace(part, **{axis: kept}))
     for spec in wanted:
@@ -102,6 +117,15 @@ def narrow(registry: Registry, suite: Suite, axis: str, texts: Sequence[str]) ->
             what = f"dataset {spec!r}" if axis == "datasets" else f"{axis[:-1]} {spec!r} for {datasets}"
             raise UsageError(f"--{axis}: suite {suite.name!r} has no {what}; {known}")
     return dataclasses.replace(suite, parts=tuple(parts))
+
+
+def _aliases_by_spec(registry: Registry, kind: str, texts: Sequence[str]) -> dict[str, str]:
+    """The short specs of components, each with its alias or an empty text."""
+    return {
+        short_spec(component): alias
+        for alias, spec in map(split_alias, texts)
+        for component in resolve(registry, kind, spec)
+    }
 
 
 def _build(registry: Registry, kind: str, name: str, given: dict[str, str]) -> Component:

@@ -21,10 +21,13 @@ else:
 if TYPE_CHECKING:
     from importlib.abc import Traversable
 
-__all__ = ["AXES", "DEFAULT_SUITE", "FLOAT32", "PRECISIONS", "Part", "Suite", "load_suite", "shipped_suites"]
+__all__ = ["AXES", "CUSTOM", "DEFAULT_SUITE", "FLOAT32", "PRECISIONS", "Part", "Suite", "load_suite", "shipped_suites"]
 
 DEFAULT_SUITE = "quickstart"
 """The suite that ``advbench matrix`` runs without arguments."""
+
+CUSTOM = "custom"
+"""Name of a run that options define without a suite and to which the user gives no name."""
 
 
 AXES = ("datasets", "models", "attacks", "defenses", "threats")

@@ -17,7 +17,7 @@ from advbench.evaluation.plan.behaviours import BehaviourIds
 from advbench.evaluation.plan.cell_product import build_cells
 from advbench.evaluation.plan.cells import Axes, Cell
 from advbench.evaluation.plan.threats import Threat, select_threats
-from advbench.specs import Part, Suite, select, select_chains
+from advbench.specs import AXES, Part, Suite, select, select_aliases, select_chains
 from advbench.store import digest_of
 
 __all__ = ["Plan", "build_plan", "pick_ids", "resolve_axes"]
@@ -77,6 +77,12 @@ def _resolve_part(registry: Registry, suite: Suite, part: Part) -> Axes:
             score_draws=suite.score_draws,
             surrogate=surrogate,
             precision=suite.precision,
+            aliases=tuple(
+                alias
+                for kind in AXES
+                if kind != "threats"
+                for alias in select_aliases(registry, kind, getattr(part, kind))
+            ),
         )
     except UsageError as error:
         if not suite.parts:
@@ -124,7 +130,8 @@ def build_plan(
                 for cell in build_cells(
                     axes, dataset, model, ids, sources=sources, device=device, behaviours=behaviours
                 ):
-                    cells.setdefault(tuple(cell.specs().values()), cell)
+                    aliased = dataclasses.replace(cell, aliases=axes.aliases) if axes.aliases else cell
+                    cells.setdefault(tuple(cell.specs().values()), aliased)
     return Plan(tuple(parts), tuple(cells.values()))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from advbench.api import Attack, Budget, Dataset, Model, Norm
 from advbench.evaluation.plan.keys import cell_key_inputs
 from advbench.evaluation.plan.threats import Threat
-from advbench.specs import FLOAT32, Chain, full_spec, short_spec
+from advbench.specs import FLOAT32, Alias, Chain, full_spec, short_spec
 
 __all__ = ["CHUNK", "AttackTarget", "Axes", "Cell", "Chunk", "full", "short"]
 
@@ -33,6 +33,7 @@ class Axes:
     score_draws: int = 1
     surrogate: Model | None = None
     precision: str = FLOAT32
+    aliases: tuple[Alias, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +83,7 @@ class Cell:
         draws: How often a stochastic defense is drawn for the score.
         identity: Whether the defense leaves every image as it is.
         stochastic: Whether the defense is stochastic.
+        aliases: The aliases of the run's components.
     """
 
     dataset: Dataset
@@ -102,6 +104,7 @@ class Cell:
     draws: int = 1
     identity: bool = False
     stochastic: bool = False
+    aliases: tuple[Alias, ...] = dataclasses.field(default=(), repr=False)
 
     @property
     def key_inputs(self) -> dict[str, Any]:
@@ -110,8 +113,14 @@ class Cell:
 
     def label(self) -> str:
         """Its five coordinates for display, without parameters at their defaults."""
-        parts = (self.dataset, self.model, self.attack)
-        return f"{' '.join(short(part) for part in parts)} {self.threat.name} {short(self.defense)}"
+        names = self.short_names()
+        return f"{names['dataset']} {names['model']} {names['attack']} {self.threat.name} {names['defense']}"
+
+    def short_names(self) -> dict[str, str]:
+        """Its components for display, without parameters at their defaults; a component with an alias by its alias."""
+        components = {"dataset": self.dataset, "model": self.model, "attack": self.attack, "defense": self.defense}
+        names = {axis: short(component) for axis, component in components.items()}
+        return names | {axis: name for axis, spec, name in self.aliases if spec == full(components[axis])}
 
     def specs(self) -> dict[str, str]:
         """The full specs of its five coordinates, as in records and exports."""

@@ -7,12 +7,14 @@ import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
+from pathlib import Path
 from typing import Any, TypeVar
 
 from advbench._version import __version__
 from advbench.api import Attack, Budget, Component, Dataset
+from advbench.api.files import sha256_file
 from advbench.discovery.identity import code_digests, dependency_versions
-from advbench.discovery.registry import Registry
+from advbench.discovery.registry import Plugin, Registry
 from advbench.evaluation.plan.build import Plan
 from advbench.evaluation.plan.cells import Axes, Cell, full, short
 from advbench.evaluation.plan.threats import Threat
@@ -46,7 +48,7 @@ def make_manifest(
         plan: Its cells.
         registry: Where its components come from.
         environment: The settings of its workers.
-        name: The name of the suite, or ``custom``.
+        name: The name that the user gives the run, else that of the suite, or ``custom``.
         command: The command line that starts it.
         before: The manifest of the same run from an earlier command, or None.
         doubled: Keys of the same cells with twice the steps, by position; those of an earlier command are kept.
@@ -62,6 +64,8 @@ def make_manifest(
         "run": plan.run_id,
         "name": name,
         "command": command,
+        "folder": _working_folder(),
+        "data_dir": None if environment.data_dir is None else str(environment.data_dir),
         "created": before["created"] if before else now,
         "updated": now,
         "threats": {
@@ -86,6 +90,7 @@ def make_manifest(
         "versions": _versions(plan),
         "plugins": _plugins(plan, registry),
         "weights": _weights(plan),
+        **_aliases(plan),
         **_dataset_facts(plan),
         "samples": {cell.specs()["dataset"]: list(cell.ids) for cell in _one_cell_per_dataset(plan)},
         "doubled": {
@@ -114,7 +119,7 @@ def _threat_details(threat: Threat, axes: Axes, plan: Plan) -> str:
     if not threat.sees_model:
         return f"surrogate {short(axes.surrogate)}" if axes.surrogate else ""
     if threat.sees_defense and any(cell.stochastic for cell in plan.cells):
-        return f"stochastic defenses: {axes.eot} draw{'s' * (axes.eot != 1)} a gradient"
+        return f"stochastic defenses: {axes.eot} draw{'s' * (axes.eot != 1)} for each gradient"
     return ""
 
 
@@ -122,12 +127,7 @@ def _describe(cell: Cell) -> dict[str, Any]:
     return {
         "key": cell.key,
         **cell.specs(),
-        "short": {
-            "dataset": short(cell.dataset),
-            "model": short(cell.model),
-            "attack": short(cell.attack),
-            "defense": short(cell.defense),
-        },
+        "short": cell.short_names(),
         **_attack_facts(cell.attack, cell.budget, cell.norm, bool(cell.failed)),
         "draws_a_gradient": cell.chunks[0].target.draws if cell.chunks else None,
         "identity": cell.identity or _is_identity(cell.defense),
@@ -186,6 +186,15 @@ def _dataset_facts(plan: Plan) -> dict[str, Any]:
     return {**({"class_names": names} if names else {}), **({"dataset_notes": notes} if notes else {})}
 
 
+def _aliases(plan: Plan) -> dict[str, Any]:
+    """The full specs of aliases, by the axis and the alias; nothing if there are none."""
+    by_axis: dict[str, dict[str, str]] = {}
+    for axes in plan.parts:
+        for alias in axes.aliases:
+            by_axis.setdefault(alias.axis, {})[alias.name] = alias.spec
+    return {"aliases": by_axis} if by_axis else {}
+
+
 def _one_cell_per_dataset(plan: Plan) -> list[Cell]:
     return list({cell.specs()["dataset"]: cell for cell in plan.cells if not cell.skipped}.values())
 
@@ -238,5 +247,24 @@ def _plugins(plan: Plan, registry: Registry) -> list[dict[str, Any]]:
             "distribution": plugin.distribution,
             "version": plugin.version,
             "code": code_digests(type(component), component.code_modules()),
+            **_file_digest(plugin),
         }
     return list(plugins.values())
+
+
+def _file_digest(plugin: Plugin) -> dict[str, str]:
+    """SHA-256 of the content of a plugin that is a single file, whose path is its name."""
+    if not plugin.from_file:
+        return {}
+    try:
+        return {"sha256": sha256_file(Path(plugin.name))}
+    except OSError:  # it was deleted after it was loaded
+        return {}
+
+
+def _working_folder() -> str | None:
+    """The folder from which relative paths in specs start; None if it has been deleted."""
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,10 +11,12 @@ import torch
 from advbench.analysis import CellExamples, Views
 from advbench.api import SampleRandom
 from advbench.contracts.models import are_probabilities
-from advbench.errors import UsageError
+from advbench.discovery.identity import code_digests
+from advbench.errors import UnknownNameError, UsageError
 from advbench.evaluation.plan.cells import CHUNK
 from advbench.evaluation.work.workspace import Workspace
 from advbench.process.state import isolated_process
+from advbench.process.working_folder import working_folder
 
 __all__ = ["ExampleImages"]
 
@@ -28,25 +31,50 @@ class ExampleImages:
         workspace: Where components are loaded, with the store.
         manifest: The run's manifest.
         count: How many samples to show: of each class in turn the first that the undefended model classifies correctly;
-            fewer if there are too few.
+            if there are too few of these, also others.
+        folder: Where the relative paths of specs start; None for the working directory.
+        problems: Why plugin files of the run are not loaded; the reason where a component is unknown.
     """
 
-    def __init__(self, workspace: Workspace, manifest: Mapping[str, Any], count: int) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        manifest: Mapping[str, Any],
+        count: int,
+        *,
+        folder: Path | None = None,
+        problems: Sequence[str] = (),
+    ) -> None:
         self.workspace = workspace
         self.manifest = manifest
         self.count = count
+        self.folder = folder
+        self.problems = problems
+        self._changed: dict[str, str] = {}
         self._chosen: dict[tuple[str, str], tuple[int, ...]] = {}
         self._views: dict[tuple[str, ...], Views] = {}
 
-    @torch.no_grad()
-    @isolated_process()
     def of(self, described: Mapping[str, Any]) -> CellExamples:
         """The example images of one finished cell, as the manifest describes it.
 
         Raises:
-            UsageError: The store no longer holds its images.
+            UsageError: The store no longer holds its images, a plugin file of the run is not loaded, or the model has
+                changed.
         """
+        with working_folder(self.folder):
+            try:
+                return self._of(described)
+            except UnknownNameError as error:
+                if not self.problems:
+                    raise
+                raise UsageError("; ".join(self.problems)) from error
+
+    @torch.no_grad()
+    @isolated_process()
+    def _of(self, described: Mapping[str, Any]) -> CellExamples:
         dataset, model, defense = (described[name] for name in ("dataset", "model", "defense"))
+        if changed := self._change_of_model(described):
+            raise UsageError(changed)
         positions = self._choose(dataset, model)
         ids = tuple(self.manifest["samples"][dataset][position] for position in positions)
         images, labels = self.workspace.images(dataset).take(ids)
@@ -60,6 +88,32 @@ class ExampleImages:
             self._defended_once((dataset, model, defense), described, images, ids),
             tuple(self.manifest.get("class_names", {}).get(dataset, ())),
         )
+
+    def _change_of_model(self, described: Mapping[str, Any]) -> str:
+        """Why the images of a cell's model would not be those of the run; empty if its weights and files are the same.
+
+        Code of packages may differ, since updates of advbench would otherwise hide all images. Plugin files are checked
+        when they are loaded.
+        """
+        spec, store = described["model"], self.workspace.store
+        if spec not in self._changed:
+            self._changed[spec] = ""
+            cell = store.read_key_inputs("cells", described["key"]) or {}
+            before = (store.read_key_inputs("clean", cell.get("clean", "")) or {}).get("model")
+            if before is not None:
+                model = self.workspace.model(spec)
+                code = code_digests(type(model), model.code_modules())
+                plugins = {Path(plugin["name"]).name for plugin in self.manifest.get("plugins", ())}
+                files = [name for name in before["code"] if name.endswith(".py") and name not in plugins]
+                changed = [name for name in files if code.get(name) != before["code"][name]]
+                if model.weights_digest() != before["weights"]:
+                    changed.append("its weights")
+                if changed:
+                    self._changed[spec] = (
+                        f"model {model.name!r} is not that of the run: {' and '.join(changed)} changed; "
+                        "repeat the run's command to evaluate it as it is now"
+                    )
+        return self._changed[spec]
 
     def _choose(self, dataset: str, model: str) -> tuple[int, ...]:
         """Positions of the shown samples among the run's samples."""
@@ -80,7 +134,7 @@ class ExampleImages:
                     for position, prediction in zip(positions, predictions, strict=True)
                     if prediction == labels[position]
                 ]
-            self._chosen[dataset, model] = tuple(chosen[: self.count])
+            self._chosen[dataset, model] = tuple(dict.fromkeys([*chosen, *candidates]))[: self.count]
         return self._chosen[dataset, model]
 
     def _adversarial(self, described: Mapping[str, Any], positions: Sequence[int]) -> torch.Tensor:

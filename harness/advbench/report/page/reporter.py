@@ -14,7 +14,7 @@ from advbench.api.reporter import Reporter
 from advbench.printable import json_text
 from advbench.report.board import make_boards
 from advbench.report.charts import eps_charts, scatter_charts, sweep_charts
-from advbench.report.footer import READING, attack_settings, provenance
+from advbench.report.footer import READING, attack_settings, provenance, run_title
 from advbench.report.page.boards import board_section
 from advbench.report.page.cells import cell_payload
 from advbench.report.page.charts import chart_figure
@@ -38,7 +38,6 @@ class Html(Reporter):
         script = _static("report.js")
         allowed = "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
         policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src '{allowed}'"
-        run = results["run"]
         body = "\n".join([_header(results), _controls(), _main(results), _dialog(), _payload(results)])
         return (
             "<!DOCTYPE html>\n"
@@ -46,7 +45,7 @@ class Html(Reporter):
             f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
             '<meta name="color-scheme" content="light dark">\n'
-            f"<title>{escape(run['name'])} · advbench</title>\n"
+            f"<title>{escape(run_title(results))} · advbench</title>\n"
             f"<style>{_static('report.css')}</style></head>\n"
             f"<body>{body}\n<script>{script}</script></body></html>\n"
         )
@@ -63,7 +62,7 @@ def _header(results: Mapping[str, Any]) -> str:
     ]
     return (
         '<header><div><p class="brand">advbench</p>'
-        f"<h1>{escape(run['name'])}</h1>"
+        f"<h1>{escape(run_title(results))}</h1>"
         f"<p>{' · '.join(counts)} · {escape(run['created'][:10])}</p></div>"
         '<button type="button" id="theme" hidden>Theme: auto</button></header>'
     )
@@ -125,7 +124,8 @@ def _about(results: Mapping[str, Any]) -> str:
     facts += [("attacks", attacks)]
     facts += [("plugins", escape(plugins))] if plugins else []
     for name, threat in run["threats"].items():
-        facts.append((f"threat {escape(name)}", escape(f"{threat['meaning']}; {threat['caveat']}")))
+        caveat = threat["caveat"]
+        facts.append((f"threat {escape(name)}", escape(f"{threat['meaning']}. {caveat[:1].upper()}{caveat[1:]}.")))
     rows = "".join(f"<dt>{label}</dt><dd>{text}</dd>" for label, text in facts)
     return f'<section id="about"><h2>Provenance</h2><dl class="facts">{rows}</dl></section>'
 

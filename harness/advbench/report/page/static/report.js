@@ -181,7 +181,7 @@
     const of = cell.seed === undefined ? "" : ` (seed ${cell.seed})`;
     if (cell.samples) {
       parts.push(make("h3", { textContent: `Samples${of}` }), samples(cell.samples, names), make("p", { className: "note", textContent:
-        "For each class in turn, the first sample that the undefended model predicts correctly. Below each image are the undefended model's prediction and its confidence."
+        "For each class in turn, the first sample that the undefended model predicts correctly, and others if there are too few. Below each image are the undefended model's prediction and its confidence."
         + (cell.samples.reduced ? " Large images are scaled down." : "") }));
     }
     if (cell.before) {
