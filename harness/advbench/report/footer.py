@@ -33,14 +33,14 @@ def provenance(results: Mapping[str, Any]) -> list[tuple[str, str]]:
     aliases = [
         ("alias", f"{alias} = {spec}") for specs in run.get("aliases", {}).values() for alias, spec in specs.items()
     ]
-    facts = [
+    lines = [
         *name,
         *aliases,
         ("command", run["command"]),
         ("run", f"{', '.join(seeds.values())} ({run['created']}), {how}"),
         ("versions", versions),
     ]
-    return [(label, one_line(text)) for label, text in facts]
+    return [(label, one_line(text)) for label, text in lines]
 
 
 def run_title(results: Mapping[str, Any]) -> str:

@@ -66,8 +66,9 @@ class LiveBoard:
         names = {one["defense"]: one["short"]["defense"] for one in named}
         for cell in cells:
             column = column_of(cell.threat.name, full(cell.attack))
-            shown = {kind: printable(name) for kind, name in cell.short_names().items()}
-            position = Position((shown["dataset"], shown["model"]), printable(names[full(cell.defense)]), column)
+            shown = cell.short_names()
+            board = printable(shown["dataset"]), printable(shown["model"])
+            position = Position(board, printable(names[full(cell.defense)]), column)
             self._boards.setdefault(position.board, _Grid()).cells[position.row, column] = cell
             if cell.key:
                 self._positions[cell.key] = position
@@ -176,7 +177,7 @@ class _Grid:
             differing = [f"{key}={value}" for key, (value,) in term.items if len(values[term.name, key]) > 1]
             alias = aliases.get(column.attack)
             names = [alias] if alias else [term.name, *differing]
-            lines = [names[0], *([column.threat] if several else []), *names[1:]]
+            lines = (names[0], *([column.threat] if several else []), *names[1:])
             headings[column] = [printable(line) for line in lines]
         return headings
 
