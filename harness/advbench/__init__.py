@@ -6,21 +6,26 @@ Importing this package alone loads neither torch nor any plugin, so that ``advbe
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
+from advbench._lazy import lazy_names
 from advbench._version import __version__
 
 if TYPE_CHECKING:
-    from advbench.live import AdversarialImages, Results, matrix
+    from advbench.live import AdversarialImages, Comparison, Results, matrix
 
-__all__ = ["AdversarialImages", "Results", "__version__", "matrix"]
+__all__ = ["AdversarialImages", "Comparison", "Results", "__version__", "matrix"]
 
-_LIVE = ("AdversarialImages", "Results", "matrix")
+_MODULES = ("api", "results", "testing")
+
+_get, _ = lazy_names(__name__, {"advbench.live": ("AdversarialImages", "Comparison", "Results", "matrix")})
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LIVE:
-        raise AttributeError(f"module 'advbench' has no attribute {name!r}")
-    from advbench import live
+    return importlib.import_module(f"advbench.{name}") if name in _MODULES else _get(name)
 
-    return getattr(live, name)
+
+def __dir__() -> list[str]:
+    """The public names and modules, for tab completion."""
+    return sorted({*__all__, *_MODULES})

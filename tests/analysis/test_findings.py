@@ -171,7 +171,7 @@ def test_the_best_of_several_single_steps_is_compared() -> None:
         cell(2, withstood=120),
     ]
     (finding,) = strength.single_step_wins(cells)
-    assert "better-step 45.0%" in finding.message
+    assert "better-step leaves 45.0%" in finding.message
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ def test_the_numbers_of_others_are_those_of_a_fresh_store(
         ),
         (
             {"models": "hostile-model:call_how=mode toy-linear"},
-            "model 'hostile-model:call_how=mode' changed which torch function",
+            "model 'hostile-model:call_how=mode' changed torch's function modes",
             1,
         ),
         ({"datasets": "hostile-data:how=sqrt toy"}, "dataset 'hostile-data' changed math.sqrt", 1),

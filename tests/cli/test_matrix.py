@@ -251,7 +251,7 @@ def test_what_an_adaptive_attack_did_not_find_is_told_with_its_defense(toy: Toy)
     assert told["oblivious", "toy-keep"] == told["oblivious", "toy-dim"]
     assert told["oblivious", "toy-keep"].startswith("toy-minimal found no adversarial image for")
     for defense in ("toy-keep", "toy-dim"):
-        expected = f"toy-minimal, adaptive to {defense}, found no adversarial image for"
+        expected = f"toy-minimal (adaptive, against {defense}) found no adversarial image for"
         assert told["adaptive", defense].startswith(expected)
     assert called.out.count("found no adversarial image") == 3
 

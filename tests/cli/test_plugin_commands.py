@@ -102,6 +102,16 @@ def test_info_of_a_foolbox_attack_shows_that_attacks_own_arguments(call: Call) -
     assert "rel_stepsize" not in call("info", "foolbox:attack=L2DeepFoolAttack").out
 
 
+def test_info_of_a_suite_shows_each_part_by_itself(call: Call) -> None:
+    lines = [line.split(maxsplit=1) for line in call("info", "quickstart").out.splitlines()]
+    assert ["defenses", "none, jpeg, gaussian, kmeans, tvm"] in lines
+    first, second = lines.index(["part", "1"]), lines.index(["part", "2"])
+    assert ["threats", "oblivious"] in lines[first:second]
+    assert ["attacks", "fgsm:eps=0.3, pgd:eps=0.3,steps=40"] in lines[second:]
+    assert ["threats", "adaptive"] in lines[second:]
+    assert ["draws", "3 for a gradient, 1 for the score, of stochastic defenses"] in lines
+
+
 def test_with_all_plugins_disabled_the_core_starts_lists_nothing_and_says_so(
     call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:

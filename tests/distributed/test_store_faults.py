@@ -208,5 +208,5 @@ def test_a_disk_without_room_is_told_before_any_work(
     called = call("matrix", *small, "--store", tmp_path)
     assert called.code == 2
     line = called.err.strip().splitlines()[-1]
-    assert f"store {tmp_path} has 9.8 KiB left on its disk, and this run stores up to 77.0 KiB" in line
+    assert f"store {tmp_path} has 9.8 KiB of free disk space, and this run stores up to 77.0 KiB" in line
     assert not list(tmp_path.rglob("*.safetensors"))

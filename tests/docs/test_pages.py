@@ -35,7 +35,9 @@ def test_every_block_says_whether_it_runs() -> None:
 
 def test_the_guide_of_scripts_can_be_followed_and_gives_what_the_command_gives(tmp_path: Path, own_cache: Path) -> None:
     environment = {"XDG_CACHE_HOME": str(own_cache)}
-    said, _ = follow(SCRIPTS, tmp_path, environment)
+    said, *_ = follow(SCRIPTS, tmp_path, environment)
+    assert "data:image/png" in (tmp_path / "report.html").read_text("utf-8")
+    assert {path.suffix for path in (tmp_path / "figures").glob("attacks-*")} == {".png", ".pdf"}
     (tmp_path / "net.py").write_text(
         "import torch\n\ntorch.manual_seed(0)\n"
         "network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))\n"

@@ -48,7 +48,7 @@ def test_every_command_and_component_is_in_the_reference(site: Path) -> None:
     commands = (site / "reference" / "cli.html").read_text()
     assert all(f"advbench {name}</h2>" in re.sub(r"<a class=\"headerlink.*?</a>", "", commands) for name in COMMANDS)
     assert "--check-convergence" in commands
-    assert "seed of weights and order (default: 0)" in commands
+    assert "seed of all randomness (default: 0)" in commands
     assert "[RUN]" in commands
     assert "--defenses SPEC SPEC" in commands
     assert "folder in which results are stored (default: in the user's cache folder)" in commands

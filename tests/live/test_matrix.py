@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.toy_plugin import Dim, Linear
+from tests.toy_plugin import Dim, Linear, ToySign
 
 import advbench
+import advbench.results
 from advbench.api import Defense, SampleRandom, param
 from advbench.errors import UsageError
 
@@ -31,14 +32,6 @@ SETTINGS = {"factor": 0.5}
 def toys_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """No built-in plugin is loaded."""
     monkeypatch.setenv("ADVBENCH_DISABLE_PLUGINS", "*")
-
-
-@pytest.fixture
-def evaluate(tmp_path: Path) -> Callable[..., advbench.Results]:
-    """Evaluates the toys, but for what is given."""
-    toys = {"datasets": "toy", "models": "toy-linear", "attacks": "toy-sign", "defenses": ["toy-keep", "toy-dim"]}
-    where = {"plugin": [TOY], "store": tmp_path / "store", "quiet": True}
-    return lambda **given: advbench.matrix(**{**toys, **where, **given})
 
 
 @pytest.fixture
@@ -239,6 +232,7 @@ def test_rows_frame_and_html(evaluate: Callable[..., advbench.Results]) -> None:
     assert f">{100 * row['robust_accuracy']:.1f}<" in html
     assert "<table>" in html
     assert "not adaptively attacked" in html
+    assert "attacks:<br>toy-sign:eps=0.1,jitter=false,delay=0</small>" in html
 
 
 def test_html_escapes_what_components_say(evaluate: Callable[..., advbench.Results]) -> None:
@@ -261,6 +255,9 @@ def test_adversarial_images_of_a_cell(evaluate: Callable[..., advbench.Results])
     cell = next(cell for cell in results.data["cells"] if "eps=0.2" in cell["attack"] and cell["defense"] == "toy-keep")
     right = (made.clean_predictions == made.labels) & (made.predictions == made.labels)
     assert right.mean() == cell["robust_accuracy"]
+    for spelling in ("toy-sign:eps=0.20", "toy-sign:jitter=false,eps=0.2", ToySign(eps=0.2)):
+        same = results.adversarial(attack=spelling, dataset="toy:size=40", defense="toy-dim:factor=0.50")
+        assert (same.images == made.images).all()
     with pytest.raises(UsageError, match=r"matches several sets of images; add: attack toy-sign, toy-sign:eps=0\.2"):
         results.adversarial()
     with pytest.raises(UsageError, match="no cell has attack='fgsm'"):
@@ -280,8 +277,8 @@ def test_seeds_show_their_spread(evaluate: Callable[..., advbench.Results]) -> N
         ({"limit": 0}, "limit: 0: must be a whole number of at least 1"),
         ({"limmit": 3}, "matrix() has no argument 'limmit'; did you mean 'limit'?"),
         ({"verbosity": 1}, "matrix() has no argument 'verbosity'; did you mean 'verbose'?"),
-        ({"export": "x.md"}, "matrix() has no argument 'export'; only the command 'advbench matrix' has --export"),
-        ({"dry_run": True}, "matrix() has no argument 'dry_run'"),
+        ({"export": "x.md"}, "matrix() has no argument 'export'; call .export(FILE) of the results"),
+        ({"dry_run": True}, "matrix() has no argument 'dry_run'; only the command has --dry-run"),
         ({"seed": True}, "seed: True: must be a whole number of at least 0"),
         ({"seeds": [1, -1]}, "seeds: -1: must be a whole number of at least 0"),
         ({"seeds": []}, "seeds: is empty; give at least one"),
@@ -292,9 +289,13 @@ def test_seeds_show_their_spread(evaluate: Callable[..., advbench.Results]) -> N
         ({"data_dir": "/no/such/folder"}, "data_dir: /no/such/folder: no such folder"),
         ({"fail_fast": "yes"}, "fail_fast: 'yes': must be True or False"),
         ({"models": 3}, "models: an object of int cannot be used here; give a spec, a Model"),
-        ({"attacks": dim}, "attacks: the function dim cannot be used here; give a spec or an Attack"),
+        ({"attacks": 3}, "attacks: an object of int cannot be used here; give a spec, an Attack, or a function of"),
         ({"models": Linear}, "models: Linear is a class; give an instance of it"),
-        ({"defenses": ["toy-keep", dim, dim]}, "the name 'dim' is taken; give a dictionary with other names"),
+        ({"defenses": ["toy-keep", dim, dim]}, "defenses: the function dim is given twice; remove one"),
+        ({"defenses": {"a": "toy-dim:factor={0.25,0.5}"}}, "a sweep is several defenses; give each its own name"),
+        ({"defenses": {"A b": "toy-dim"}}, "defenses: name 'A b': must be text such as 'my-defense'"),
+        ({"defenses": {"toy-keep": "toy-dim", "b": "toy-keep"}}, "'toy-keep' names both 'toy-dim:factor=0.5' and"),
+        ({"defenses": {"a": "toy-dam"}}, "did you mean 'toy-dim'?"),
         ({"defenses": {"toy-dim": dim}}, "the name 'toy-dim' is taken"),
         ({"defenses": {"Dim!": dim}}, "must be text such as 'my-defense'"),
         ({"models": Dim()}, "models: Dim is not a Model"),
@@ -314,6 +315,29 @@ def test_what_cannot_be_used_is_said_before_any_work(
         evaluate(**given)
     assert message in str(raised.value)
     assert not (tmp_path / "store").exists()
+
+
+def test_tab_completion_lists_the_public_names_alone() -> None:
+    assert dir(advbench) == [
+        "AdversarialImages",
+        "Comparison",
+        "Results",
+        "__version__",
+        "api",
+        "matrix",
+        "results",
+        "testing",
+    ]
+    code = "import advbench; print([type(getattr(advbench, name)).__name__ for name in dir(advbench)])"
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert made.stdout.count("'module'") == 3
+    assert not [
+        name
+        for name in dir(advbench.Results)
+        if not name.startswith("_") and not getattr(advbench.Results, name).__doc__
+    ]
+    with pytest.raises(AttributeError, match="has no attribute 'matrices'"):
+        advbench.matrices  # noqa: B018
 
 
 def test_importing_advbench_is_light() -> None:

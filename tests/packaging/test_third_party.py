@@ -148,5 +148,5 @@ def test_what_is_there_is_not_overwritten(call: Callable[..., object], tmp_path:
     assert called.code == 2  # type: ignore[attr-defined]
     assert "exists and is not empty" in called.error_line()  # type: ignore[attr-defined]
     called = call("new-plugin", tmp_path / "1 2")
-    assert "the folder's name is the package's" in called.error_line()  # type: ignore[attr-defined]
+    assert "its name is that of the package" in called.error_line()  # type: ignore[attr-defined]
     assert (tmp_path / "there" / "file").read_text() == "mine"

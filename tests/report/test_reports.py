@@ -214,7 +214,7 @@ def test_the_terminal_shows_numbers_provenance_and_the_caveat_of_the_threat(
     results: dict[str, Any], width: int
 ) -> None:
     text = shown(results, width)
-    for expected in ("98.7", "20.0", "advbench matrix --seed 3", "seed 3", "abc123", "n = 1,000", "proves little"):
+    for expected in ("98.7", "20.0", "advbench matrix --seed 3", "seed 3", "abc123", "n = 1,000", "Proves little"):
         assert expected in text
     assert max(len(line.rstrip()) for line in text.splitlines()) <= width
 
@@ -340,7 +340,7 @@ def test_a_board_of_two_threats_has_named_columns_for_both(results: dict[str, An
     (line,) = results["leaderboards"]
     line["threats"].append("adaptive")
     line["columns"].append({"threat": "adaptive", "attack": "fgsm:eps=0.3"})
-    how = {"meaning": "knows both", "caveat": "may still fall", "how": "4 draws a gradient"}
+    how = {"meaning": "knows both", "caveat": "may still fall", "how": "4 draws for each gradient"}
     results["run"]["threats"]["adaptive"] = how
     results["cells"] += [{**cell, "threat": "adaptive", "robust_accuracy": 0.05} for cell in results["cells"][:3]]
     (board,) = make_boards(results)
@@ -350,7 +350,7 @@ def test_a_board_of_two_threats_has_named_columns_for_both(results: dict[str, An
         ("fgsm", ("oblivious", "budget")), ("deepfool", ("oblivious", "minimal")), ("fgsm", ("adaptive", "budget")),
     ]  # fmt: skip
     assert [row[4].text for row in board.rows] == ["5.0"] * 3
-    assert "Threat adaptive: knows both (4 draws a gradient); may still fall." in board.notes
+    assert "Threat adaptive: knows both (4 draws for each gradient). May still fall." in board.notes
 
 
 def test_json_has_the_complete_structure_with_one_cell_per_line(results: dict[str, Any]) -> None:

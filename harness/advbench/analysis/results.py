@@ -114,8 +114,8 @@ def _warnings(described: Mapping[str, Any], failures: int, n: int) -> list[str]:
     if described["attack_kind"] == "minimal" and failures:
         name = described["short"]["attack"]
         if described["threat"] == "adaptive" and described["defense"] != "none":
-            name = f"{name}, adaptive to {described['short']['defense']},"
-        return [f"{name} found no adversarial image for {failures} of {n} samples; they count as withstood"]
+            name = f"{name} (adaptive, against {described['short']['defense']})"
+        return [f"{name} found no adversarial image for {failures} of {n} samples; they count as robust"]
     return []
 
 

@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "runs",
         nargs="+",
         metavar="RUN",
-        help="a run's id, its beginning, its name, 'latest', or 'latest~1' for the one before",
+        help="a run: its id, the first characters of its id, its name, 'latest', or 'latest~1' for the run before",
     )
     for name in ("gc", "rm"):
         parsers[name].add_argument("--dry-run", action="store_true", help="show what would be deleted, and exit")

@@ -22,11 +22,19 @@ _WORDS = {
     "adversarial": ("adversarial", "adversarial"),
     "clean": ("clean", "clean"),
     "cells": ("cell", "cells"),
-    "networks": ("network's answers", "networks' answers"),
+    "networks": ("network's outputs", "networks' outputs"),
     "runs": ("manifest", "manifests"),
     "temporary": ("temporary file", "temporary files"),
 }
 """The kinds of files, singular and plural."""
+_ROWS = {
+    "adversarial": "adversarial images",
+    "clean": "clean predictions",
+    "networks": "outputs of networks",
+    "unreferenced": "in no run",
+    "left_behind": "left by killed processes",
+}
+"""The names of rows of :func:`kinds_table` that differ from the kind."""
 
 
 def described(store: Store, contents: StoreContents) -> dict[str, Any]:
@@ -53,14 +61,14 @@ def described(store: Store, contents: StoreContents) -> dict[str, Any]:
 
 
 def runs_table(contents: StoreContents, now: float) -> Table:
-    """The runs with their ages and sizes.
+    """The runs with their ages and sizes; ``unshared`` is the size of files that no other run refers to.
 
     Args:
         contents: The contents of a store.
         now: The current time, in seconds since the epoch.
     """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True)
-    for heading in ("run", "name", "created", "used", "cells", "size", "alone"):
+    for heading in ("run", "name", "created", "used", "cells", "size", "unshared"):
         table.add_column(heading, no_wrap=True, justify="left" if heading in ("run", "name") else "right")
     table.add_column("command", no_wrap=True, overflow="ellipsis", ratio=1)  # takes the remaining width
     for run in contents.runs:
@@ -75,7 +83,7 @@ def kinds_table(contents: StoreContents) -> Table:
         table.add_column(heading, no_wrap=True, justify="left" if heading == "what" else "right")
     for what, files in _totals(contents):
         if files or what in (*KINDS, "unreferenced", "left_behind"):
-            name = "no run refers to" if what == "unreferenced" else what.replace("_", " ")
+            name = _ROWS.get(what, what.replace("_", " "))
             table.add_row(name, f"{len(files):,}", size_text(total_size(files)))
         if what == KINDS[-1]:
             everything = contents.inventory.files()

@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "components",
         nargs="*",
         metavar="SPEC|PLUGIN",
-        help="such as jpeg or pgd:eps=0.1, or an entry point or distribution for all its components (default: the "
-        "components of the files of --plugin, or else all components)",
+        help="a component, such as jpeg or pgd:eps=0.1; or an entry point or a distribution, to check all its "
+        "components (default: the components of the files of --plugin; without --plugin, all components)",
     )
     parser.add_argument("--all-rules", action="store_true", help="also list the rules that pass")
     add_data_dir(parser)

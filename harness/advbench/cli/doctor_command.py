@@ -95,7 +95,7 @@ def _torch() -> Iterator[Finding]:
     except Exception as error:  # a broken build raises more than ImportError
         yield Finding("torch imports", describe(error), together, fails=True)
         return
-    yield Finding("torch imports", f"{torch.__version__}, {torch.get_num_threads()} CPU threads")
+    yield Finding("torch imports", f"{torch.__version__}, CPU threads: {torch.get_num_threads()}")
     try:
         import torchvision  # noqa: F401
     except Exception as error:  # an unmatched build raises RuntimeError: operator torchvision::nms does not exist
@@ -155,12 +155,11 @@ def _suites(studies: Studies) -> Iterator[Finding]:
 
 
 def _counts(plugin: Plugin) -> str:
-    """How many components, or suites and commands, a plugin registers."""
-    if not plugin.contributions:
-        return f"{len(plugin.components)} components"
+    """How many components of each kind, or suites and commands, a plugin registers."""
     kinds = [kind for kind, _ in plugin.registered]
     counts = {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)}
-    return ", ".join(f"{count} {kind if count > 1 else kind[:-1]}" for kind, count in counts.items())
+    words = (f"{count} {kind if count > 1 else kind[:-1]}" for kind, count in counts.items())
+    return ", ".join(words) or "no components"
 
 
 def _of_defaults(registered: Registered, examine: Callable[[Any], Finding | None]) -> Iterator[Finding]:
@@ -186,9 +185,9 @@ def _dataset(dataset: Dataset, sources: DataSources) -> Finding:
         return Finding(what, describe(error), "see the message", fails=True)
     if location is not None:
         return Finding(what, location)
-    npm = "npm is on the PATH" if shutil.which("npm") else "npm is not on the PATH"
+    npm = "npm, which can also download it, is installed" if shutil.which("npm") else "npm is not installed"
     return Finding(
-        what, f"not downloaded yet; downloaded when first used ({npm})", "or give your own copy with --data-dir DIR"
+        what, f"not downloaded yet; the first use downloads it ({npm})", "or give your own copy with --data-dir DIR"
     )
 
 

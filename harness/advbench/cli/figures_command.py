@@ -25,7 +25,9 @@ OF_IMAGES = {"attacks", "reconstructions", "strips"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
     add_run(parser)
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write to, made if missing")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="folder to write to; created if missing"
+    )
     parser.add_argument(
         "--format", nargs="+", choices=("png", "svg", "pdf"), default=["png"], help="file formats (default: png)"
     )
@@ -34,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=at_least(0),
         default=8,
         metavar="N",
-        help="samples in figures of images; 0 draws no such figure",
+        help="number of samples in figures that show images; with 0, these figures are left out",
     )
     parser.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS), help="which figures (default: all)")
     add_store(parser)

@@ -33,14 +33,15 @@ def add_plugin_flags(parser: argparse._ActionsContainer) -> None:
         type=Path,
         default=[],
         metavar="FILE",
-        help="a Python file to load as a plugin; repeatable (also the environment's ADVBENCH_PLUGINS)",
+        help="a Python file to load as a plugin; repeatable (also: environment variable ADVBENCH_PLUGINS)",
     )
     parser.add_argument(
         "--no-plugin",
         action="append",
         default=[],
         metavar="NAME",
-        help="a plugin or distribution not to load; repeatable (also the environment's ADVBENCH_DISABLE_PLUGINS)",
+        help="name of a plugin or distribution that is not loaded; repeatable (also: environment variable "
+        "ADVBENCH_DISABLE_PLUGINS)",
     )
     parser.add_argument("--strict-plugins", action="store_true", help="stop (exit code 4) if a plugin has a problem")
 
@@ -48,7 +49,7 @@ def add_plugin_flags(parser: argparse._ActionsContainer) -> None:
 def add_samples(parser: argparse._ActionsContainer) -> None:
     """Adds ``--limit`` and ``--seed``."""
     parser.add_argument(
-        "--limit", type=CHECKS["limit"], metavar="N", help="a random subset of N samples of each dataset"
+        "--limit", type=CHECKS["limit"], metavar="N", help="use a random subset of N samples of each dataset"
     )
     parser.add_argument("--seed", type=CHECKS["seed"], metavar="N", help="seed of the subset and of all randomness")
 
@@ -66,13 +67,14 @@ def add_threats(parser: argparse._ActionsContainer) -> None:
         "--eot",
         type=CHECKS["eot"],
         metavar="N",
-        help="draws of a stochastic defense for each gradient of an adaptive attack (default: the suite's, else 10)",
+        help="number of draws of a stochastic defense for each gradient of an adaptive attack; a draw applies the "
+        "defense once (default: the suite's, else 10)",
     )
     parser.add_argument(
         "--score-draws",
         type=CHECKS["score_draws"],
         metavar="N",
-        help="draws of a stochastic defense for the score (default: the suite's, else 1)",
+        help="number of draws of a stochastic defense for the score (default: the suite's, else 1)",
     )
     parser.add_argument(
         "--precision",
@@ -81,7 +83,9 @@ def add_threats(parser: argparse._ActionsContainer) -> None:
         help="the network's arithmetic while it is attacked; scores are always float32 (default: the suite's, else "
         "float32)",
     )
-    parser.add_argument("--surrogate", metavar="SPEC", help="the model that images are crafted on under 'transfer'")
+    parser.add_argument(
+        "--surrogate", metavar="SPEC", help="the model on which images are crafted under the threat 'transfer'"
+    )
 
 
 def add_check_convergence(parser: argparse._ActionsContainer) -> None:
@@ -115,8 +119,8 @@ def add_how_to_run(parser: argparse._ActionsContainer) -> None:
         "--cell-timeout",
         type=CHECKS["cell_timeout"],
         metavar="SECONDS",
-        help="time limit for each step of a cell, such as an attack on one batch; a cell that exceeds it is ERR; uses "
-        "worker processes",
+        help="time limit for each step of a cell, such as an attack on one batch; a cell that exceeds it is shown as "
+        "ERR; the steps run in worker processes",
     )
     parser.add_argument(
         "--memory",
@@ -163,7 +167,7 @@ def add_run(parser: argparse._ActionsContainer) -> None:
         nargs="?",
         default="latest",
         metavar="RUN",
-        help="a run's id, its beginning, its name, 'latest', or 'latest~1' for the one before",
+        help="a run: its id, the first characters of its id, its name, 'latest', or 'latest~1' for the run before",
     )
     suggest(run, "latest")
 
@@ -194,7 +198,7 @@ def add_store(parser: argparse._ActionsContainer) -> None:
 def add_data_dir(parser: argparse._ActionsContainer) -> None:
     """Adds ``--data-dir``."""
     parser.add_argument(
-        "--data-dir", type=CHECKS["data_dir"], metavar="DIR", help="your own folder of datasets, searched first"
+        "--data-dir", type=CHECKS["data_dir"], metavar="DIR", help="folder with your copies of datasets, searched first"
     )
 
 
@@ -207,6 +211,13 @@ def add_verbosity(parser: argparse._ActionsContainer) -> None:
         action="store_const",
         const=-1,
         default=0,
-        help="show errors and the leaderboard only",
+        help="print only errors and the results",
     )
-    parser.add_argument("-v", "--verbose", dest="verbosity", action="store_const", const=1, help="show more messages")
+    parser.add_argument(
+        "-v",
+        "--verbose",
+        dest="verbosity",
+        action="store_const",
+        const=1,
+        help="print more messages, and a line for each cell",
+    )

@@ -66,19 +66,27 @@ def _print_named(console: Console, registry: Registry, name: str) -> bool:
 def _print_suite(console: Console, registry: Registry, name: str) -> None:
     from rich.text import Text
 
-    from advbench.specs import AXES, load_suite
+    from advbench.specs import AXES, FLOAT32, load_suite
 
     studies, suite = registry.studies, load_suite(name, registry.studies)
     console.print(Text.assemble((name, "bold"), "  suite"))
     console.print(Text(suite.description or "(no description)"))
-    facts = {axis: dict.fromkeys(spec for part in suite.products for spec in getattr(part, axis)) for axis in AXES}
-    texts = {axis: ", ".join(specs) for axis, specs in facts.items()}
-    texts["samples"] = f"{'all' if suite.limit is None else f'{suite.limit:,}'} of each dataset, seed {suite.seed}"
+    products = [{axis: ", ".join(getattr(part, axis)) for axis in AXES} for part in suite.products]
+    shared = {axis: text for axis, text in products[0].items() if all(other[axis] == text for other in products)}
+    facts = list(shared.items())
+    for number, product in enumerate(products, 1):
+        facts += [(f"part {number}", "")] if len(shared) < len(AXES) else []
+        facts += [(f"  {axis}", text) for axis, text in product.items() if axis not in shared]
+    count = "all" if suite.limit is None else f"{suite.limit:,}"
+    facts.append(("samples", f"{count} of each dataset, seed {suite.seed}"))
+    facts.append(("draws", f"{suite.eot} for a gradient, {suite.score_draws} for the score, of stochastic defenses"))
+    facts += [("surrogate", suite.surrogate)] if suite.surrogate else []
+    facts += [("precision", suite.precision)] if suite.precision != FLOAT32 else []
     if studies.holds("suites", name):
         plugin = studies.plugin_of("suites", name)
-        texts |= {"plugin": f"{plugin.name} of {plugin.provenance}", "file": str(studies.suite(name).file)}
-    for label, text in texts.items():
-        console.print(Text.assemble((f"{label:<9}", "dim"), text), soft_wrap=True)
+        facts += [("plugin", f"{plugin.name} of {plugin.provenance}"), ("file", str(studies.suite(name).file))]
+    for label, text in facts:
+        console.print(Text.assemble((f"{label:<11}", "dim"), text), soft_wrap=True)
 
 
 def _print(console: Console, registered: Registered, given: dict[str, str]) -> None:

@@ -21,19 +21,19 @@ __all__ = ["COMMANDS", "SHELLS", "main"]
 
 COMMANDS = {
     "matrix": "run every combination of attacks and defenses and show the leaderboard",
-    "leaderboard": "show the leaderboard of an earlier run again",
-    "report": "write an earlier run as one page for the browser",
-    "figures": "draw the figures of an earlier run for print",
+    "leaderboard": "show the leaderboard of a stored run",
+    "report": "write a stored run as one HTML page",
+    "figures": "draw the figures of a stored run as PNG, SVG or PDF",
     "audit": "check a run for signs that its numbers cannot be trusted",
     "compare": "compare two defenses, models or attacks of a run, or two runs, on the same samples",
     "reproduce": "run the experiments of a paper and report which of its claims hold",
     "cache": "list, verify and clean the store of results",
-    "train": "train the weights of a component by its recipe",
+    "train": "train the weights of a model or a defense",
     "list": "list attacks, defenses, models and datasets",
-    "info": "show the parameters, plugin and source of a component",
+    "info": "show the parameters, source and plugin of a component, or what a suite contains",
     "plugins": "list the plugins, what they register, and their problems",
-    "check": "check that components keep their contracts",
-    "new-plugin": "create a small complete package for a component of your own",
+    "check": "check that components do what advbench requires of them",
+    "new-plugin": "create a small, complete package for a component of your own",
     "doctor": "check the installation and say how to fix problems",
 }
 """The subcommands with their help texts, each in the module of its name."""

@@ -26,17 +26,23 @@ from advbench.session.options import CHECKS, RunOptions
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
-    what = parser.add_argument_group("what to evaluate (without any: the suite 'quickstart')")
+    what = parser.add_argument_group("what to evaluate (default: the suite 'quickstart')")
     what.add_argument(
-        "--suite", metavar="NAME|FILE", help="a shipped suite or a TOML file; other flags replace parts of it"
+        "--suite",
+        metavar="NAME|FILE",
+        help="a suite of 'advbench list suites', or a TOML file; other flags replace parts of it",
     )
     what.add_argument(
         "--name", type=CHECKS["name"], metavar="TEXT", help="what tables and pages call the run (default: the suite)"
     )
-    what.add_argument("--datasets", nargs="+", metavar="SPEC", help="such as mnist-5k")
+    what.add_argument("--datasets", nargs="+", metavar="SPEC", help="such as mnist-5k ('advbench list' shows all)")
     what.add_argument("--models", nargs="+", metavar="SPEC", help="such as mnist-cnn")
-    what.add_argument("--attacks", nargs="+", metavar="SPEC", help="such as fgsm:eps=8/255 or 'pgd:eps={0.1,0.2}'")
-    what.add_argument("--defenses", nargs="+", metavar="SPEC", help="such as none, jpeg:quality=50 or a chain jpeg+tvm")
+    what.add_argument(
+        "--attacks", nargs="+", metavar="SPEC", help="such as fgsm:eps=8/255, or 'pgd:eps={0.1,0.2}' for two values"
+    )
+    what.add_argument(
+        "--defenses", nargs="+", metavar="SPEC", help="such as none, jpeg:quality=50, or jpeg+tvm for one after another"
+    )
     threats = what.add_argument(
         "--threats", nargs="+", metavar="NAME", help="what the attacker knows: oblivious, adaptive, transfer"
     )

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=at_least(0),
         default=6,
         metavar="N",
-        help="samples shown for each cell; with 0 no component is loaded",
+        help="number of samples shown for each cell; with 0, no component is loaded",
     )
     add_store(parser)
     add_data_dir(parser)

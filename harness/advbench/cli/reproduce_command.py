@@ -88,7 +88,7 @@ def _declare(parser: argparse.ArgumentParser, studies: Studies, command: StudyCo
         "study",
         type=partial(_study, studies),
         metavar="|".join(names) or "STUDY",
-        help=titles.replace("%", "%%") or "a study that a plugin registers; none is installed",
+        help=f"the study to run ({titles.replace('%', '%%')})" if names else "the study to run; none is installed",
     )
     suggest(named, *names)
     if command is not None and command.add_arguments is not None:
@@ -101,7 +101,7 @@ def _declare(parser: argparse.ArgumentParser, studies: Studies, command: StudyCo
         action="append",
         default=[],
         metavar="FILE",
-        help="write the report; the suffix picks .md or .json; repeatable",
+        help="write the report; the suffix sets the format: .md or .json; repeatable",
     )
     add_store(where)
     add_data_dir(where)

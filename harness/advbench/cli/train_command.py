@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
     parser.add_argument("name", help="the model or defense to train, such as mnist-cnn or vqvae:noise=0.25")
-    parser.add_argument("--recipe", metavar="NAME", help="one of the component's recipes; default: its first")
-    parser.add_argument("--dataset", metavar="NAME", help="what to train on, if the component offers a choice")
+    parser.add_argument("--recipe", metavar="NAME", help="one of the component's recipes (default: its first)")
+    parser.add_argument("--dataset", metavar="NAME", help="dataset to train on, if the component supports several")
     parser.add_argument(
         "--noise", metavar="X", help="strength of the noise on training images; the same as NAME:noise=X"
     )
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="where to write the weights; default: the component's name"
+        "--output", type=Path, metavar="FILE", help="file for the weights (default: named after the component)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace existing weights")
-    parser.add_argument("--epochs", type=at_least(1), metavar="N", help="default: the recipe's own number")
-    parser.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="seed of weights and order")
+    parser.add_argument("--epochs", type=at_least(1), metavar="N", help="number of epochs (default: the recipe's)")
+    parser.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="seed of all randomness")
     add_device(parser)
     add_data_dir(parser)
     add_plugin_flags(parser)

@@ -42,7 +42,8 @@ def run_options(arguments: Mapping[str, Any]) -> RunOptions:
     for name, value in arguments.items():
         if name in _COMMAND_ONLY:
             flag = f"--{name.replace('_', '-')}"
-            raise UsageError(f"matrix() has no argument {name!r}; only the command 'advbench matrix' has {flag}")
+            hint = "call .export(FILE) of the results" if name == "export" else f"only the command has {flag}"
+            raise UsageError(f"matrix() has no argument {name!r}; {hint}")
         if name not in _NAMES or name in _OBJECTS:
             near = nearest(name, sorted(_NAMES))
             hint = f"did you mean {near!r}?" if near else "its docstring and 'advbench matrix --help' list them"

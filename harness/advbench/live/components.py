@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
+import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import torch
-
-from advbench.api import Component, Defense, Model, SampleRandom
+from advbench.api import Component
 from advbench.discovery.identity import set_session_digest
 from advbench.discovery.registry import KINDS, Plugin, Registry
 from advbench.errors import UnknownNameError, UsageError
-from advbench.live.data import EXPECTED, is_data, live_dataset
-from advbench.live.fingerprint import Fingerprint, fingerprint
-from advbench.specs import short_spec
+from advbench.live.data import is_data
+from advbench.live.fingerprint import fingerprint
+from advbench.live.wrappers import kind_of, wrap
+from advbench.specs import Chain, full_spec, resolve, resolve_chain, short_spec
 
 __all__ = ["LiveObjects"]
+
+_ALIAS = re.compile(r"[a-z][a-z0-9._-]*")
+"""A name given by the user, with the same characters as the name of a component."""
 
 
 class LiveObjects:
@@ -29,6 +30,7 @@ class LiveObjects:
 
     Attributes:
         names: The names of the registered objects.
+        aliases: The names that the user gives to components that have specs, by axis and full spec.
         not_reusable: Why results with some objects cannot be reused in another session, one sentence each.
     """
 
@@ -36,6 +38,8 @@ class LiveObjects:
         self.registry = registry
         self.plugin = Plugin("session", "this Python session", "", "__main__")
         self.names: list[str] = []
+        self.aliases: dict[tuple[str, str], str] = {}
+        self._live: dict[tuple[str, str], Any] = {}
         self.not_reusable: list[str] = []
 
     def specs(self, axis: str, given: Any) -> list[str] | None:
@@ -43,7 +47,7 @@ class LiveObjects:
 
         Args:
             axis: The axis, such as ``models``.
-            given: One object, a sequence of objects, or a dictionary of names to objects; None for none.
+            given: One object, a sequence of objects, or a dictionary of names to objects or specs; None for none.
 
         Raises:
             UsageError: An object cannot be used on this axis.
@@ -51,9 +55,66 @@ class LiveObjects:
         if given is None:
             return None
         if isinstance(given, Mapping):
-            return [self._named(axis, str(name), value) for name, value in given.items()]
+            specs = [self._entry(axis, str(name), value) for name, value in given.items()]
+            # Aliases are checked last, since a chain may name an object that stands behind it.
+            for name, spec, value in zip(given, specs, given.values(), strict=True):
+                if _has_spec(value):
+                    self._add_alias(axis, str(name), spec)
+            self._check_aliases(axis, specs)
+            return specs
         several = isinstance(given, Sequence) and not isinstance(given, str) and not is_data(given)
         return [self._spec(axis, value) for value in (given if several else [given])]
+
+    def surrogate(self, given: Any) -> str | None:
+        """Registers the surrogate, which may also be one of the models, and returns its spec.
+
+        Args:
+            given: A model, or a dictionary of one name to a model; None for none.
+
+        Raises:
+            UsageError: It is not one model.
+        """
+        if given is None:
+            return None
+        values = list(given.values()) if isinstance(given, Mapping) else [given]
+        for (axis, name), known in self._live.items():
+            if axis == "models" and len(values) == 1 and known is values[0]:
+                return name
+        try:
+            specs = self.specs("models", given) or []
+        except UsageError as error:
+            raise UsageError(f"surrogate: {error}") from error
+        if len(specs) != 1:
+            raise UsageError("surrogate: give one model")
+        return specs[0]
+
+    def _entry(self, axis: str, name: str, value: Any) -> str:
+        """The spec of an entry of a dictionary."""
+        return self._spec(axis, value) if _has_spec(value) else self._named(axis, name, value)
+
+    def _add_alias(self, axis: str, name: str, spec: str) -> None:
+        """Records the name of a component that has a spec."""
+        if not _ALIAS.fullmatch(name):
+            raise UsageError(f"{axis}: name {name!r}: must be text such as 'my-{axis[:-1]}'")
+        named = self._resolved(axis, spec)
+        if len(named) > 1:
+            raise UsageError(f"{axis}={{{name!r}: {spec!r}}}: a sweep is several {axis}; give each its own name")
+        if name not in (full_spec(named[0]), short_spec(named[0])):
+            self.aliases[axis, full_spec(named[0])] = name
+
+    def _check_aliases(self, axis: str, specs: Sequence[str]) -> None:
+        """Refuses a name that also stands for another component of the axis."""
+        shown: dict[str, str] = {}
+        for component in (component for spec in specs for component in self._resolved(axis, spec)):
+            full = full_spec(component)
+            for name in {self.aliases.get((axis, full), full), full, short_spec(component)}:
+                if shown.setdefault(name, full) != full:
+                    raise UsageError(f"{axis}: {name!r} names both {shown[name]!r} and {full!r}; give other names")
+
+    def _resolved(self, axis: str, spec: str) -> Sequence[Component | Chain]:
+        if axis == "defenses":
+            return resolve_chain(self.registry, spec)
+        return resolve(self.registry, axis, spec)
 
     def _spec(self, axis: str, value: Any) -> str:
         if isinstance(value, str):
@@ -65,19 +126,28 @@ class LiveObjects:
             self._register_class(axis, type(value))
             return short_spec(value)
         name = getattr(value, "__name__", None) or type(value).__name__
-        return self._named(axis, "data" if axis == "datasets" and is_data(value) else _slug(name), value)
+        name = "data" if axis == "datasets" and is_data(value) else _slug(name)
+        return self._named(axis, self._numbered(axis, name, value), value)
+
+    def _numbered(self, axis: str, name: str, value: Any) -> str:
+        """The name with a number behind it if another live object of this axis has it."""
+        if (axis, name) not in self._live:
+            return name
+        if any(known is value for (on, _), known in self._live.items() if on == axis):
+            raise UsageError(f"{axis}: {kind_of(value)} is given twice; remove one")
+        numbered = (f"{name}-{number}" for number in itertools.count(2))
+        return next(free for free in numbered if not self._is_taken(axis, free))
 
     def _named(self, axis: str, name: str, value: Any) -> str:
         """Registers an object that is not a component under a name."""
-        if isinstance(value, (str, Component)):
-            raise UsageError(f"{axis}={{{name!r}: …}}: {value!r} already has a name; pass it without a dictionary")
-        wrapper = _wrap(axis, name, value)
-        if name in self.names or self._is_taken(axis, name):
+        wrapper = wrap(axis, name, value)
+        if self._is_taken(axis, name):
             raise UsageError(f"{axis}: the name {name!r} is taken; give a dictionary with other names")
         self.names.append(name)
         if wrapper.unknown:
             self.not_reusable.append(f"{axis[:-1]} {name!r}: {wrapper.unknown}")
         self._register(axis, wrapper.component)
+        self._live[axis, name] = value
         return name
 
     def _register_class(self, axis: str, component: type[Component]) -> None:
@@ -113,116 +183,12 @@ class LiveObjects:
         return any(registered.component.name == name for registered in self.registry.all(axis))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Wrapper:
-    """A component class that wraps an object, and why results with it cannot be reused; empty if they can."""
-
-    component: type[Component]
-    unknown: str = ""
-
-
-def _wrap(axis: str, name: str, value: Any) -> _Wrapper:
-    """Makes a component class, without parameters, that wraps an object."""
-    if axis == "datasets":
-        if not is_data(value):
-            raise UsageError(f"datasets: {_kind(value)} is not a dataset; give {EXPECTED}")
-        return _Wrapper(live_dataset(name, value))
-    if isinstance(value, type):
-        raise UsageError(f"{axis}: {value.__name__} is a class; give an instance of it")
-    if axis == "models" and (isinstance(value, torch.nn.Module) or callable(value)):
-        identity = fingerprint(name, value)
-        return _Wrapper(_live(name, LiveModel, value, identity), identity.unknown)
-    if axis == "defenses" and callable(value):
-        identity = fingerprint(name, value)
-        return _Wrapper(_live(name, LiveDefense, value, identity), identity.unknown)
-    wanted = {
-        "models": "a spec, a Model, an nn.Module, or a function of images to logits",
-        "defenses": "a spec, a Defense, or a function of images to images",
-        "attacks": "a spec or an Attack",
-    }[axis]
-    raise UsageError(f"{axis}: {_kind(value)} cannot be used here; give {wanted}")
-
-
-def _live(name: str, base: type[Component], value: Any, identity: Fingerprint) -> type[Component]:
-    modules = tuple(sorted(identity.modules))
-    body = {"name": name, "wrapped": staticmethod(value), "digest": identity.digest, "modules": modules}
-    return type(f"Live{name.title()}", (base,), {"__doc__": f"{_kind(value)} of this session.", **body})
-
-
-@dataclasses.dataclass(frozen=True)
-class LiveModel(Model):
-    """A network, or a function of images to logits, that the user holds in memory."""
-
-    image_shape: ClassVar[None] = None
-    num_classes: ClassVar[None] = None
-    wrapped: ClassVar[Any]
-    digest: ClassVar[str]
-    modules: ClassVar[tuple[str, ...]]
-
-    def load(self) -> torch.nn.Module:
-        """Returns a copy, so that the user's network keeps its mode, device and gradients."""
-        wrapped = self.wrapped
-        return _copied(wrapped) if isinstance(wrapped, torch.nn.Module) else _Function(wrapped)
-
-    def weights_digest(self) -> str:
-        """The digest of its weights and values."""
-        return self.digest
-
-    def code_modules(self) -> tuple[str, ...]:
-        """The modules that hold its code."""
-        return self.modules
-
-
-@dataclasses.dataclass(frozen=True)
-class LiveDefense(Defense):
-    """A function of images to images that the user holds in memory."""
-
-    wrapped: ClassVar[Any]
-    digest: ClassVar[str]
-    modules: ClassVar[tuple[str, ...]]
-
-    def apply(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
-        """Calls the function."""
-        del rng
-        with torch.no_grad():
-            defended: torch.Tensor = self.wrapped(images)
-        return defended
-
-    def weights_digest(self) -> str:
-        """The digest of the values that it uses."""
-        return self.digest
-
-    def code_modules(self) -> tuple[str, ...]:
-        """The modules that hold its code."""
-        return self.modules
-
-
-def _copied(network: torch.nn.Module) -> torch.nn.Module:
-    """A deep copy, also of networks that hold computed tensors, such as those of ``torch.nn.utils.weight_norm``."""
-    kept = (value for part in network.modules() for value in vars(part).values())
-    computed = (value for value in kept if isinstance(value, torch.Tensor) and not value.is_leaf)
-    memo: dict[int, Any] = {id(value): value.detach().clone() for value in computed}
-    with torch.no_grad():  # otherwise the parameters of a copied ScriptModule are not leaves of the graph
-        return copy.deepcopy(network, memo)
-
-
-class _Function(torch.nn.Module):
-    """A function wrapped as a network."""
-
-    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.function(images)
+def _has_spec(value: Any) -> bool:
+    """Whether a value is a spec, or a component that has one."""
+    return isinstance(value, (str, Component)) or (isinstance(value, type) and issubclass(value, Component))
 
 
 def _slug(name: str) -> str:
     """Converts the name of a class or function to a component's name: ``MyNet`` becomes ``my-net``."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()
     return re.sub(r"[^a-z0-9._-]+", "-", words).strip("-._0123456789") or "live"
-
-
-def _kind(value: Any) -> str:
-    name = getattr(value, "__name__", type(value).__name__)
-    return f"the function {name}" if hasattr(value, "__code__") else f"an object of {type(value).__name__}"

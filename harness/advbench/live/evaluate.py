@@ -14,9 +14,9 @@ from advbench.errors import UsageError
 from advbench.live.arguments import run_options
 from advbench.live.components import LiveObjects
 from advbench.live.results import Results
+from advbench.live.run import NamedRun
 from advbench.process.stdout import stdout_to_stderr
 from advbench.session.options import RunOptions
-from advbench.session.run import MatrixRun
 from advbench.session.session import Session
 from advbench.session.suites import recipe, suite_of, suites_by_seed
 
@@ -34,13 +34,15 @@ def matrix(
     limit: int | None = None,
     seed: int | None = None,
     seeds: Sequence[int] | None = None,
+    surrogate: Any = None,
     quiet: bool = False,
     **flags: Any,
 ) -> Results:
     """Evaluates every combination of attacks and defenses, as ``advbench matrix`` does.
 
     Each of the first four arguments takes a spec such as ``"jpeg:quality=50"``, a component
-    (``JpegCompression(quality=50)``) or its class, or a list of these; or a dictionary of names to live objects.
+    (``JpegCompression(quality=50)``) or its class, a live object, or a list of these; or a dictionary of names to them.
+    The names are shown instead of specs. Live objects without a name are named after their class or function.
     Arguments that are left out have the values of the suite ``quickstart``, as on the command line.
 
     Results are stored as the command stores them, under digests of weights and code, and reused by later calls. If no
@@ -52,13 +54,17 @@ def matrix(
             and labels, shape (n,); a ``TensorDataset``, a ``DataLoader``, or a ``torch.utils.data.Dataset`` or list of
             (image, label) pairs. They are read once, in the order of the dataset, even if a loader shuffles.
         models: Also an ``nn.Module``, or a function from images in [0, 1] to logits. A network is copied, not changed.
-        attacks: Specs or components.
+        attacks: Also a function of (model, images, labels) to adversarial images. Its attributes ``norm`` and ``eps``
+            are its budget, which is checked; without ``eps`` its images may be any. Random numbers should come from a
+            fourth argument, :class:`advbench.api.SampleRandom`, if it takes one. Its attribute ``access`` says what it
+            needs of the model, ``"gradients"`` by default.
         defenses: Also a function from images to images.
         threats: Names such as ``"adaptive"``.
         suite: Name of a suite, or a TOML file.
         limit: Size of the random subset of each dataset.
         seed: Seed of the subset and of all randomness.
         seeds: Seeds with each of which the run is repeated; the results show means and their spread.
+        surrogate: The model on which images are crafted under the threat ``"transfer"``: what ``models`` takes.
         quiet: Whether to show no progress on stderr.
         **flags: Any other option of ``advbench matrix``, such as ``eot=20``, ``device="cpu"``, ``jobs=2``,
             ``store="results"`` or ``plugin=["my_defense.py"]``.
@@ -73,23 +79,30 @@ def matrix(
     options = run_options({**arguments, **flags})
     session = Session(options)
     objects = {"datasets": datasets, "models": models, "attacks": attacks, "defenses": defenses}
-    options = _with_objects(session, options, objects)
+    options, aliases = _with_objects(session, options, objects, surrogate)
     python = "advbench.matrix(…) from Python" if session.live else ""
     suites = suites_by_seed(suite_of(session.suite, options, session.registry), options)
-    runs = [MatrixRun(session, one, python or command) for one, command in suites]
+    runs = [NamedRun(session, one, python or command, aliases) for one, command in suites]
     session.store.check_writable()
     results_by_seed = []
     for run in runs:
         run.announce()
         with stdout_to_stderr():  # what components print is not part of the results
             results_by_seed.append(run.results())
-    return Results(combine_seeds(results_by_seed, python or recipe(options)), runs[0].plan.cells, session.store)
+    return Results(combine_seeds(results_by_seed, python or recipe(options)), runs[0])
 
 
-def _with_objects(session: Session, options: RunOptions, objects: Mapping[str, Any]) -> RunOptions:
-    """Registers live objects in the session and returns the options with the specs of all objects."""
+def _with_objects(
+    session: Session, options: RunOptions, objects: Mapping[str, Any], surrogate: Any
+) -> tuple[RunOptions, Mapping[tuple[str, str], str]]:
+    """Registers live objects in the session.
+
+    Returns:
+        The options with the specs of all objects, and the user's names of components by axis and full spec.
+    """
     live = LiveObjects(session.registry)
     given = {axis: specs for axis, value in objects.items() if (specs := live.specs(axis, value)) is not None}
+    surrogate_spec = live.surrogate(surrogate)
     if live.names and not session.executor.in_process:
         raise UsageError(
             f"jobs={options.jobs}: {live.names[0]!r} exists in this process only; use jobs=1 and no other executor"
@@ -97,7 +110,7 @@ def _with_objects(session: Session, options: RunOptions, objects: Mapping[str, A
     session.live = live.names
     if live.not_reusable:
         _use_temporary_store(session, live.not_reusable)
-    return RunOptions.of(vars(options), **given)
+    return RunOptions.of(vars(options), **given, surrogate=surrogate_spec), live.aliases
 
 
 def _use_temporary_store(session: Session, reasons: Sequence[str]) -> None:

@@ -242,7 +242,8 @@ def _notes(threats: Mapping[str, Mapping[str, str]], attacks: Sequence[Mapping[s
     notes = []
     for name, threat in threats.items():
         how = f" ({threat['how']})" if threat.get("how") else ""
-        notes.append(f"Threat {name}: {threat['meaning']}{how}; {threat['caveat']}.")
+        caveat = threat["caveat"]
+        notes.append(f"Threat {name}: {threat['meaning']}{how}. {caveat[:1].upper()}{caveat[1:]}.")
     if any(cell["attack_kind"] == "minimal" and cell["threat"] != "adaptive" for cell in attacks):
         notes.append(
             "A minimal attack stops at the nearest image that fools the attacked model, so almost any transformation "

@@ -42,19 +42,20 @@ class Export:
     flag: str = "--export"
 
 
-def plan_exports(registry: Registry, targets: Sequence[str], name: str) -> list[Export]:
+def plan_exports(registry: Registry, targets: Sequence[str], name: str, flag: str = "--export") -> list[Export]:
     """Checks every ``--export FILE`` before any work.
 
     Args:
         registry: The registered reporters.
         targets: The files; ``FILE.md#NAME`` selects a block of a Markdown file.
         name: Name of the run, which is the default name of the block.
+        flag: What messages call the request.
 
     Raises:
         UsageError: The folder is missing or not writable, the suffix does not belong to exactly one reporter, or an
             existing Markdown file has no block to update.
     """
-    return [_plan(target, name, "--export", partial(_registered, registry)) for target in targets]
+    return [_plan(target, name, flag, partial(_registered, registry)) for target in targets]
 
 
 def plan_outputs(reporters: Sequence[Reporter], targets: Sequence[str], name: str, flag: str) -> list[Export]:

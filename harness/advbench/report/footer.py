@@ -23,7 +23,8 @@ def provenance(results: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Labels and texts that describe the run: its name if it has one, aliases, command, run, versions."""
     run = results["run"]
     seeds: Mapping[str, str] = run.get("seeds") or {str(run["seed"]): run["run"]}
-    how = f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}, {run['device']}, {run['threads']} threads"
+    threads = f"{run['threads']} thread{'' if run['threads'] == 1 else 's'}"
+    how = f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}, {run['device']}, {threads}"
     precision = run.get("precision", FLOAT32)  # missing in results of earlier versions
     how += "" if precision == FLOAT32 else f", attacked in {precision} and scored in {FLOAT32}"
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from advbench.report.board import Board, BoardCell, make_boards
-from advbench.report.footer import READING, failures, provenance
+from advbench.report.footer import READING, attack_settings, failures, provenance
 
 __all__ = ["leaderboards_html"]
 
@@ -15,10 +15,16 @@ _LEFT, _RIGHT = "text-align: left", "text-align: right"
 
 
 def leaderboards_html(results: Mapping[str, Any]) -> str:
-    """All leaderboards with notes and failures; text from plugins is escaped."""
+    """All leaderboards with notes, failures and the attacks' parameters; text from plugins is escaped."""
     parts = [_table(board) for board in make_boards(results)]
-    lines = [*failures(results), READING, *(f"{label}: {text}" for label, text in provenance(results))]
-    return "\n".join([*parts, *(f"<p><small>{escape(line)}</small></p>" for line in lines)])
+    parts += [_small(escape(line)) for line in (*failures(results), READING)]
+    parts.append(_small("attacks:<br>" + "<br>".join(map(escape, attack_settings(results)))))
+    parts += [_small(escape(f"{label}: {text}")) for label, text in provenance(results)]
+    return "\n".join(parts)
+
+
+def _small(html: str) -> str:
+    return f"<p><small>{html}</small></p>"
 
 
 def _table(board: Board) -> str:

@@ -18,13 +18,13 @@ __all__ = ["duration", "forecast", "nothing_to_do", "older_results", "plan_size"
 def plan_size(plan: Plan, schedule: Schedule) -> str:
     """How large a plan is and how much of it is in the store."""
     counts = {cell.dataset: len(cell.ids) for cell in plan.cells if not cell.skipped}
-    images = ", ".join(f"{count:,} images of {short_spec(dataset)}" for dataset, count in counts.items())
+    images = ", ".join(f"{_count(count, 'image')} of {short_spec(dataset)}" for dataset, count in counts.items())
     skipped = sum(bool(cell.skipped) for cell in plan.cells)
     failed = sum(bool(cell.failed) for cell in plan.cells)
     to_do = len(plan.cells) - skipped - failed - len(schedule.cached)
     states = f"{len(schedule.cached)} in the store, {to_do} to do" + (f", {skipped} skipped" if skipped else "")
     states += f", {failed} cannot be run" if failed else ""
-    return f"{_product(plan)} = {len(plan.cells)} cells on {images}; {states}"
+    return f"{_product(plan)} = {_count(len(plan.cells), 'cell')} on {images}; {states}"
 
 
 def nothing_to_do(plan: Plan, schedule: Schedule, store: Path) -> str:
@@ -61,7 +61,7 @@ def forecast(estimate: Estimate, workers: int, device: str, threads: object) -> 
     """
     seconds = estimate.seconds / workers
     accuracy = "very roughly " if estimate.rough else "about " if seconds >= 1 else ""
-    where = f"{threads} CPU threads" if device == "cpu" else device
+    where = f"{threads} CPU thread{'' if threads == 1 else 's'}" if device == "cpu" else device
     each = f" in each of {workers} workers" if workers > 1 else ""
     return f"this will take {accuracy}{duration(seconds)} on {where}{each}"
 
@@ -108,4 +108,4 @@ def _lengths(axes: Axes) -> dict[str, int]:
 
 
 def _count(count: int, word: str) -> str:
-    return f"{count} {word}{'' if count == 1 else 's'}"
+    return f"{count:,} {word}{'' if count == 1 else 's'}"

@@ -29,7 +29,11 @@ def register_suites(register: Callable[[str, Traversable], None]) -> None:
 @hookimpl
 def register_commands(register: Callable[[StudyCommand], None]) -> None:
     """Registers ``advbench reproduce paper``."""
-    register(StudyCommand("paper", "the paper that advbench grew from", _reproduce_paper, add_arguments))
+    register(
+        StudyCommand(
+            "paper", "Tan, Te and Lai 2019, the paper that advbench started from", _reproduce_paper, add_arguments
+        )
+    )
 
 
 def _reproduce_paper(study: StudySession) -> int:

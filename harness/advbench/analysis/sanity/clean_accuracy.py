@@ -52,15 +52,15 @@ def no_better_than_chance(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
         ):
             continue
         below = wilson(clean * n, n)[1] < chance
-        why = "labels in another order or " if below else ""
+        order = "the labels have the order of the training, " if below else ""
         if cell["identity"]:
             advice = (
-                f"robust accuracies of such a model mean nothing: look for {why}pixels in another scale than in "
-                "training (the input is in [0, 1]), weights that were not loaded, or a model of another dataset"
+                f"robust accuracies of such a model mean nothing: check that {order}the pixels have the scale of the "
+                "training (the input is in [0, 1]), the weights were loaded, and the model is for this dataset"
             )
         else:
             advice = (
-                "robust accuracies of such a defense mean nothing: compare with the defense none, and weaken the "
+                "robust accuracies of such a defense mean nothing: compare with the defense 'none', and weaken the "
                 "defense or train the model with it"
             )
         yield Finding(

@@ -24,7 +24,8 @@ def no_gradient(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
             yield Finding(
                 "no-gradient",
                 indices(group),
-                f"computing a gradient raises ({raising.attacked_classifier}): {raising.summary.gradient_error}",
+                f"computing a gradient raises an exception ({raising.attacked_classifier}): "
+                f"{raising.summary.gradient_error}",
                 "attacks that follow gradients do not work here: compute the logits with differentiable functions",
             )
 
@@ -73,7 +74,7 @@ def flat_at_bounds(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
             yield Finding(
                 "zero-gradients-at-bounds",
                 indices(group),
-                f"the gradient is zero at exactly the pixels nearest to 0 and 1 for {count} of "
+                f"the gradient is zero only at the pixels nearest to 0 and 1 for {count} of "
                 f"{cell.summary.attacked_correct} samples ({cell.attacked_classifier})",
                 "attacks that follow gradients cannot move these pixels: remove clamp, relu and rounding of the input "
                 "from the model, whose input is always in [0, 1]",

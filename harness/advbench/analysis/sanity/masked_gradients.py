@@ -54,8 +54,8 @@ def _single_step_wins(weak: FinishedCell, strong: FinishedCell) -> Finding:
     return Finding(
         "iterative-weaker-than-single-step",
         (weak.index,),
-        f"{weak.attack} leaves {weak.attacked_outcome.accuracy:.1%} ({weak.attacked_classifier}), the single "
-        f"step {strong.attack} {strong.attacked_outcome.accuracy:.1%} within the same budget",
+        f"{weak.attack} leaves {weak.attacked_outcome.accuracy:.1%} ({weak.attacked_classifier}); the single "
+        f"step {strong.attack} leaves {strong.attacked_outcome.accuracy:.1%} within the same budget",
         f"the gradients are masked or {weak.attack} stops too early: {stronger(weak)}",
     )
 
@@ -80,8 +80,8 @@ def _not_monotone(small: FinishedCell, large: FinishedCell) -> Finding:
     return Finding(
         "not-monotone-in-eps",
         (large.index,),
-        f"{large.attack} leaves {large.attacked_outcome.accuracy:.1%} ({large.attacked_classifier}), with the "
-        f"smaller eps {_eps(small):g} {small.attacked_outcome.accuracy:.1%}",
+        f"{large.attack} leaves {large.attacked_outcome.accuracy:.1%} ({large.attacked_classifier}); with the "
+        f"smaller eps {_eps(small):g}, it leaves {small.attacked_outcome.accuracy:.1%}",
         f"a larger budget includes all images of the smaller one: {stronger(large)}",
     )
 
@@ -96,7 +96,7 @@ def unbounded_above_chance(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
                 yield Finding(
                     "unbounded-above-chance",
                     (cell.index,),
-                    f"{cell.attack} may change every pixel to anything and still leaves {accuracy:.1%} "
+                    f"{cell.attack} may change every pixel by any amount, but leaves {accuracy:.1%} "
                     f"({cell.attacked_classifier}); chance is {chance:.1%}",
                     f"the attack fails because its gradients vanish or it stops too early: {stronger(cell)}",
                 )
@@ -125,8 +125,8 @@ def impossible_accuracy(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
             yield Finding(
                 "impossible-accuracy",
                 indices(group),
-                f"{best.robust:.1%} against {best.attack} ({best.where}): within L∞ {IMPOSSIBLE:g} every image can "
-                f"be turned into the same grey image, so no accuracy above chance, {chance:.1%}, is real",
+                f"{best.robust:.1%} against {best.attack} ({best.where}): within L∞ {IMPOSSIBLE:g}, every image can "
+                f"be turned into the same grey image, so the true accuracy is at most chance, {chance:.1%}",
                 f"do not report this number; {stronger(best)}",
             )
 
@@ -172,8 +172,8 @@ def _less_access_wins(best: FinishedCell, other: FinishedCell, outcome: AttackOu
         "less-access-does-better",
         (best.index,),
         f"{other.attack}, which uses {kind}, leaves {outcome.accuracy:.1%} "
-        f"({other.where if transferred else other.attacked_classifier}), the best attack with gradients, "
-        f"{best.attack}, {best.attacked_outcome.accuracy:.1%}",
+        f"({other.where if transferred else other.attacked_classifier}); the best attack with gradients, "
+        f"{best.attack}, leaves {best.attacked_outcome.accuracy:.1%}",
         f"the gradients are masked: {stronger(best)}{better}",
     )
 
@@ -225,8 +225,8 @@ def _adaptive_weaker(adaptive: FinishedCell, oblivious: FinishedCell) -> Finding
     return Finding(
         "adaptive-weaker-than-oblivious",
         (adaptive.index,),
-        f"{adaptive.attack} leaves {adaptive.robust:.1%} on {adaptive.defense} when it knows the defense, "
-        f"{oblivious.robust:.1%} when it does not",
+        f"{adaptive.attack} leaves {adaptive.robust:.1%} on {adaptive.defense} when it knows the defense, and "
+        f"only {oblivious.robust:.1%} when it does not",
         f"the gradient through the defense is misleading: give it a better approximation; {stronger(adaptive)}",
     )
 

@@ -34,22 +34,22 @@ OBLIVIOUS = Threat(
     name="oblivious",
     sees_model=True,
     sees_defense=False,
-    meaning="the attacker knows the model but not the defense: images are crafted on the undefended model",
-    caveat="it does not show that a defense withstands an attacker who knows of it",
+    meaning="the attacker knows the model but not the defense, and crafts images on the undefended model",
+    caveat="a high accuracy does not show that a defense withstands an attacker who knows it",
 )
 ADAPTIVE = Threat(
     name="adaptive",
     sees_model=True,
     sees_defense=True,
-    meaning="the attacker knows model and defense: images are crafted on both as one, through BPDA and EOT",
-    caveat="a defense that withstands these attacks may still fall to one made for it",
+    meaning="the attacker knows model and defense, and crafts images on both together, with BPDA and EOT",
+    caveat="a defense that withstands these attacks may still fail against an attack that is made for it",
 )
 TRANSFER = Threat(
     name="transfer",
     sees_model=False,
     sees_defense=False,
-    meaning="the attacker knows another model only: images are crafted on the surrogate",
-    caveat="it does not show that a defense withstands an attacker who knows the model",
+    meaning="the attacker knows only another model, the surrogate, and crafts images on it",
+    caveat="a high accuracy does not show that a defense withstands an attacker who knows the model",
 )
 
 THREATS: dict[str, Threat] = {threat.name: threat for threat in (OBLIVIOUS, ADAPTIVE, TRANSFER)}

@@ -119,7 +119,7 @@ def _threat_details(threat: Threat, axes: Axes, plan: Plan) -> str:
     if not threat.sees_model:
         return f"surrogate {short(axes.surrogate)}" if axes.surrogate else ""
     if threat.sees_defense and any(cell.stochastic for cell in plan.cells):
-        return f"stochastic defenses: {axes.eot} draw{'s' * (axes.eot != 1)} a gradient"
+        return f"stochastic defenses: {axes.eot} draw{'s' * (axes.eot != 1)} for each gradient"
     return ""
 
 

@@ -124,7 +124,8 @@ def _about(results: Mapping[str, Any]) -> str:
     facts += [("attacks", attacks)]
     facts += [("plugins", escape(plugins))] if plugins else []
     for name, threat in run["threats"].items():
-        facts.append((f"threat {escape(name)}", escape(f"{threat['meaning']}; {threat['caveat']}")))
+        caveat = threat["caveat"]
+        facts.append((f"threat {escape(name)}", escape(f"{threat['meaning']}. {caveat[:1].upper()}{caveat[1:]}.")))
     rows = "".join(f"<dt>{label}</dt><dd>{text}</dd>" for label, text in facts)
     return f'<section id="about"><h2>Provenance</h2><dl class="facts">{rows}</dl></section>'
 

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
         nargs="+",
         choices=DATASETS,
         metavar="mnist|cifar10",
-        help="only these (without: both); claims that need the other are not run",
+        help="run only these datasets (default: both); claims that need the other get the verdict 'not run'",
     )
     parser.add_argument(
         "--limit",
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
         type=_by_dataset,
         default=[],
         metavar="[DATASET=]N",
-        help="a random subset of N samples, of each dataset or of the one named, instead of 1000",
+        help="use N random samples instead of 1000, of each dataset or of the named one",
     )
     parser.add_argument(
         "--cw-steps",
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
         type=_by_dataset,
         default=[],
         metavar="[DATASET=]N",
-        help="steps of CW for each constant, on each dataset or on the one named, instead of 1000",
+        help="let CW take N steps for each constant instead of 1000, on each dataset or on the named one",
     )
 
 

@@ -55,9 +55,10 @@ def more_noise_does_not_help(view: View) -> list[Check]:
 @claim(
     17,
     "JPEG's errors concentrate on particular pairs of classes, the VQ-VAE's are spread over many.",
-    "On each dataset the entropy of JPEG's errors over the pairs (label, prediction), off the diagonal of the "
-    "confusion matrix of all four attacks together, as a share of the largest that so many errors can have, is at "
-    f"least {_LESS_SPREAD:g} below that of the VQ-VAE without noise; judged from {_FEWEST_ERRORS} errors of each on.",
+    "The spread of a defense's errors is the entropy of their distribution over pairs (label, prediction), for all "
+    "four attacks together, divided by the largest entropy that so many errors can have. On each dataset, the spread "
+    f"of JPEG's errors is at least {_LESS_SPREAD:g} below that of the VQ-VAE without noise. Both need at least "
+    f"{_FEWEST_ERRORS} errors.",
 )
 def jpegs_errors_are_concentrated(view: View) -> list[Check]:
     """Claim 17."""

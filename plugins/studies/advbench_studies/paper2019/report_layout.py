@@ -16,10 +16,10 @@ __all__ = ["READING", "Entry", "Line", "accuracies", "defense_titles", "distorti
 _NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
 
 READING = (
-    "Robust accuracy in % of all samples: right both on the clean and on the attacked image, with Wilson's 95 % "
-    "interval in the files. Attackers know the model and not the defense. A verdict is computed from the point "
-    "estimates by the criterion next to it; a claim that lacks a measurement it needs is not run, unless what is "
-    "there refutes it."
+    "Robust accuracy in % of all samples: correct both on the clean and on the attacked image. Files also have its "
+    "Wilson 95 % interval. The attackers know the model but not the defense. The criterion next to a claim decides its "
+    "verdict, from the accuracies without their intervals. A claim without a measurement that it needs is 'not run', "
+    "unless the other measurements refute it."
 )
 
 
@@ -87,8 +87,8 @@ def tally(reproduction: Mapping[str, Any]) -> list[str]:
     sentences = []
     for protocol in reproduction["protocols"]:
         counts = Counter(claim[protocol["key"]]["verdict"] for claim in claims)
-        listed = ", ".join(f"{verdict} {counts[verdict]}" for verdict in (HOLDS, FAILS, NOT_JUDGED))
-        sentences.append(f"{protocol['title'].capitalize()}, of {len(claims)} claims: {listed}.")
+        listed = ", ".join(f"{counts[verdict]} × {verdict}" for verdict in (HOLDS, FAILS, NOT_JUDGED))
+        sentences.append(f"{protocol['title'].capitalize()}, verdicts on {len(claims)} claims: {listed}.")
     return sentences
 
 

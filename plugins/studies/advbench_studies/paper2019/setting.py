@@ -48,14 +48,14 @@ PROTOCOLS = (
     Protocol(
         "minimal",
         "minimal attacks",
-        "The paper's own: every attack, FGSM and PGD included, searches the smallest perturbation that fools the "
-        "undefended model, so that the images lie on its decision boundary.",
+        "The attacks of the paper: each of them, also FGSM and PGD, searches for the smallest perturbation that fools "
+        "the undefended model. The resulting images are next to its decision boundary.",
     ),
     Protocol(
         "fixed",
         "fixed budget",
-        "FGSM and PGD use their whole budget, L∞ 0.3 on MNIST and 8/255 on CIFAR-10; CW and DeepFool have none and "
-        "are the same minimal attacks as in the other table.",
+        "FGSM and PGD use their whole budget, L∞ 0.3 on MNIST and 8/255 on CIFAR-10. CW and DeepFool have no budget; "
+        "they are the same minimal attacks as in the other table.",
     ),
 )
 

@@ -201,7 +201,7 @@ class StoredBehaviours:
         if stored:
             self.notes.append(
                 f"{label} has other outputs than when its stored results were computed, with the same code, parameters "
-                "and weights; maybe a file or a variable that it reads has changed: its results are computed again"
+                "and weights; a file or a variable that it reads may have changed: its results are computed again"
             )
         entry = {"id": digest_of_outputs(behaviour.outputs), "answers": encode_array(behaviour.outputs)}
         self._new[key] = key_inputs, {"images": _encode_images(images), "behaviours": [entry]}

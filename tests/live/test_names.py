@@ -1,0 +1,103 @@
+"""Names of the user for any mixture of objects and specs, and the live surrogate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.toy_plugin import Linear, ToySign
+
+import advbench
+import advbench.results
+from advbench.api import Defense, SampleRandom, param
+from advbench.errors import UsageError
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True)
+class Dimmer(Defense):
+    """A defense that no plugin registers."""
+
+    name = "dimmer"
+    factor: float = param(0.5, min=0, max=1, help="what is left of the contrast")
+
+    def apply(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
+        return (images - 0.5) * self.factor + 0.5
+
+
+def dim(images: torch.Tensor) -> torch.Tensor:
+    return (images - 0.5) * 0.5 + 0.5
+
+
+def dim_then_dim(images: torch.Tensor) -> torch.Tensor:
+    return dim(dim(images))
+
+
+def measured(results: advbench.Results) -> list[tuple[Any, ...]]:
+    keys = ("status", "n", "clean_accuracy", "robust_accuracy", "median_linf", "median_l2")
+    return [tuple(cell[key] for key in keys) for cell in results.data["cells"]]
+
+
+def test_a_dictionary_names_any_mixture(evaluate: Callable[..., advbench.Results], tmp_path: Path) -> None:
+    results = evaluate(
+        models={"a": Linear(1.0), "b": "toy-linear"},
+        attacks={"weak": "toy-sign:eps=0.05", "strong": "toy-sign:eps=0.3"},
+        defenses={"none": "toy-keep", "dark": dim, "dim": Dimmer(0.25), "both": "dark+toy-dim"},
+    )
+    shown = [cell["short"] for cell in results.data["cells"]]
+    assert list(dict.fromkeys(short["model"] for short in shown)) == ["a", "b"]
+    assert list(dict.fromkeys(short["attack"] for short in shown)) == ["weak", "strong"]
+    assert list(dict.fromkeys(short["defense"] for short in shown)) == ["none", "dark", "dim", "both"]
+    cell = next(cell for cell in results.data["cells"] if cell["short"]["model"] == "b")
+    assert (cell["model"], cell["short"]["attack"]) == ("toy-linear:scale=1", "weak")
+    board = str(results)
+    assert all(f" {name} " in board for name in ("none", "dark", "dim", "both", "weak", "strong"))
+    assert "dimmer" not in board
+    assert "attacks   toy-sign:eps=0.05" in board
+    strong = results.adversarial(model="b", attack="strong", defense="dim")
+    assert (strong.images == results.adversarial(model="toy-linear", attack=ToySign(eps=0.3)).images).all()
+    assert results.compare(defenses=("none", "both")).names == ("none", "both")
+    assert advbench.results.read_run(store=tmp_path / "store")["cells"][0]["short"] == results.data["cells"][0]["short"]
+    assert measured(results)[8:] == measured(evaluate(
+        attacks=["toy-sign:eps=0.05", "toy-sign:eps=0.3"],
+        defenses=["toy-keep", dim, "toy-dim:factor=0.25", dim_then_dim],
+    ))  # fmt: skip
+
+
+def test_names_replace_the_specs_of_a_sweep(evaluate: Callable[..., advbench.Results]) -> None:
+    board = str(evaluate(defenses={"strong": "toy-dim:factor=0.25", "weak": "toy-dim"}, limit=10))
+    assert " strong " in board
+    assert " weak " in board
+    assert "factor" not in board
+
+
+def test_objects_of_one_class_are_numbered(evaluate: Callable[..., advbench.Results]) -> None:
+    results = evaluate(datasets={"a": "toy"}, models=[Linear(1.0), Linear(2.0), Linear(-1.0)], defenses={"a": dim})
+    assert [cell["model"] for cell in results.data["cells"]] == ["linear", "linear-2", "linear-3"]
+    clean = [cell["clean_accuracy"] for cell in results.data["cells"]]
+    assert clean[0] == clean[1] > clean[2]
+
+
+def test_a_live_network_is_the_surrogate(evaluate: Callable[..., advbench.Results], tmp_path: Path) -> None:
+    other = Linear(-1.0)
+    given = {"models": {"a": Linear(1.0)}, "defenses": "toy-keep", "threats": "transfer"}
+    results = evaluate(**given, surrogate=other)
+    assert results.data["run"]["surrogate"] == "linear"
+    same = evaluate(**{**given, "models": "toy-linear"}, surrogate="toy-linear:scale=0.5")
+    assert measured(results) != measured(same)
+    made = results.adversarial()
+    assert made.predictions.tolist() == other(torch.from_numpy(made.images)).argmax(dim=1).tolist()
+    assert "data:image/png" in results.report(tmp_path / "report.html").read_text("utf-8")
+    mixed = evaluate(**{**given, "models": [Linear(1.0), other]}, surrogate=other)
+    assert [cell["status"] for cell in mixed.data["cells"]] == ["ok", "skipped"]
+    with pytest.raises(UsageError, match="surrogate: models: an object of int cannot be used here"):
+        evaluate(**given, surrogate=3)
+    with pytest.raises(UsageError, match="surrogate: give one model"):
+        evaluate(**given, surrogate=["toy-linear", other])
+    with pytest.raises(UsageError, match="only the threat 'transfer' has one"):
+        evaluate(surrogate=other)
