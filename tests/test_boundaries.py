@@ -15,6 +15,7 @@ HARNESS = ROOT / "harness" / "advbench"
 PLUGINS = sorted((ROOT / "plugins").glob("*/advbench_*"))
 FLOORS = {
     "errors": 0,
+    "printable": -1,  # the messages of errors are made printable
     "_version": 0,
     "_lazy": 0,
     "_deprecated": 0,

@@ -15,13 +15,15 @@
     └── PluginError         4  a plugin could not be used, under ``--strict-plugins`` or in ``advbench check``
 
 Any other exception that reaches the command line is an internal error (exit code 3).
-This module imports only the standard library, so that the command line can use it without loading torch.
+This module imports torch neither itself nor through others, so that the command line can use it without loading torch.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+
+from advbench.printable import one_line
 
 __all__ = [
     "AdvbenchError",
@@ -125,8 +127,9 @@ def describe(error: BaseException) -> str:
         text = str(error)
     except Exception:
         text = "(its message cannot be read)"
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    line = one_line(text)
     line = line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
-    text = f"{type(error).__name__}: {line}" if line else type(error).__name__
+    name = one_line(type(error).__name__)
+    text = f"{name}: {line}" if line else name
     culprit = _culprit(error)
-    return f"{text} ({culprit})" if culprit else text
+    return f"{text} ({one_line(culprit)})" if culprit else text

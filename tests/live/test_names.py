@@ -70,7 +70,8 @@ def test_a_dictionary_names_any_mixture(evaluate: Callable[..., advbench.Results
 
 
 def test_names_replace_the_specs_of_a_sweep(evaluate: Callable[..., advbench.Results]) -> None:
-    board = str(evaluate(defenses={"strong": "toy-dim:factor=0.25", "weak": "toy-dim"}, limit=10))
+    results = evaluate(defenses={"strong": "toy-dim:factor=0.25", "weak": "toy-dim"}, limit=10)
+    board = str(results).partition("command ")[0]
     assert " strong " in board
     assert " weak " in board
     assert "factor" not in board

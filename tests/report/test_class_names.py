@@ -67,7 +67,7 @@ def test_results_have_each_class_name_on_one_line(folder: Path) -> None:
     ((_, names),) = run["class_names"].items()
     assert names[0] == "cat"
     assert names[2] == "line break"
-    assert names[7] == "esc [31mred"
+    assert names[7] == r"esc\x1b[31mred"
     assert all(name.isprintable() for name in names)
 
 

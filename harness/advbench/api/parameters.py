@@ -63,7 +63,8 @@ def param(
 
     Args:
         default: The default value. Without it, users must give a value. The field's annotation sets the type:
-            ``int``, ``float``, ``bool`` or ``str``, each optionally ``| None``.
+            ``int``, ``float``, ``bool`` or ``str``, each optionally ``| None``. Text must not contain control
+            characters, which no spec can have.
         help: One line that says what the parameter does, with its unit.
         min: Smallest value allowed (inclusive).
         max: Largest value allowed (inclusive).

@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from advbench.printable import printable
 from advbench.store import Store
 from advbench.store.inventory import HOUR, KINDS, File, Run, StoreContents, total_size
 
@@ -72,7 +73,7 @@ def runs_table(contents: StoreContents, now: float) -> Table:
         table.add_column(heading, no_wrap=True, justify="left" if heading in ("run", "name") else "right")
     table.add_column("command", no_wrap=True, overflow="ellipsis", ratio=1)  # takes the remaining width
     for run in contents.runs:
-        table.add_row(*(Text(text) for text in _row(contents, run, now)))
+        table.add_row(*(Text(printable(text)) for text in _row(contents, run, now)))
     return table
 
 
@@ -121,8 +122,8 @@ def size_text(size: float) -> str:
 
 
 def shown_path(file: File) -> str:
-    """The path of a file, with unprintable characters replaced."""
-    return "".join(character if character.isprintable() else "�" for character in file.name)
+    """The path of a file, with escapes in place of characters that do not print."""
+    return printable(file.name)
 
 
 def _totals(contents: StoreContents) -> Iterator[tuple[str, Sequence[File]]]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from advbench._version import __version__
 from advbench.cli.flags import add_data_dir, add_plugin_flags, add_store
 from advbench.errors import StoreError, UsageError, describe
+from advbench.printable import printable
 
 if TYPE_CHECKING:
     from advbench.api import Dataset, DataSources, Defense, Model
@@ -56,9 +57,9 @@ def run(options: argparse.Namespace) -> int:
     for finding in _examine(options):
         findings.append(finding)
         mark = "FAIL" if finding.fails else "note" if finding.fix else "ok"
-        print(f"{mark:<5}{finding.what:<{_WIDTH}} {finding.seen}")
+        print(printable(f"{mark:<5}{finding.what:<{_WIDTH}} {finding.seen}"))
         if finding.fix:
-            print(f"{'':<{_WIDTH + 6}}→ {finding.fix}")
+            print(printable(f"{'':<{_WIDTH + 6}}→ {finding.fix}"))
     failed = sum(finding.fails for finding in findings)
     print(f"\n{failed} of {len(findings)} checks fail" if failed else f"\nall {len(findings)} checks pass")
     return int(failed > 0)
@@ -111,10 +112,8 @@ def _torch() -> Iterator[Finding]:
 
 def _components(options: argparse.Namespace) -> Iterator[Finding]:
     """Plugins, data, weights and the store."""
-    from rich.console import Console
-
     from advbench.discovery.loading import discover
-    from advbench.session.opening import CORE, data_sources, open_store, plugin_files
+    from advbench.session.opening import CORE, data_sources, messages, open_store, plugin_files
     from advbench.session.options import LoadOptions
 
     load = LoadOptions.of(vars(options))
@@ -127,7 +126,7 @@ def _components(options: argparse.Namespace) -> Iterator[Finding]:
             fix = f"fix or uninstall it, or disable it: --no-plugin {plugin.name}"
             yield Finding(f"plugin {plugin.name}", problem.message, fix, fails=True)
     yield from _suites(registry.studies)
-    sources = data_sources(load, Console(stderr=True))
+    sources = data_sources(load, messages())
     for registered in registry.all("datasets"):
         yield from _of_defaults(registered, lambda dataset: _dataset(dataset, sources))
     for registered in registry.all("models"):

@@ -95,6 +95,7 @@ def _print(console: Console, registered: Registered, given: dict[str, str]) -> N
     from rich.text import Text
 
     from advbench.api.parameters import format_value
+    from advbench.printable import printable
 
     component, plugin = registered.component, registered.plugin
     console.print(Text.assemble((component.name, "bold"), f"  {registered.kind[:-1]}"))
@@ -108,7 +109,7 @@ def _print(console: Console, registered: Registered, given: dict[str, str]) -> N
         for parameter in parameters:
             default = "(required)" if parameter.required else format_value(parameter.default)
             texts = (parameter.name, default, parameter.allowed(), parameter.help)
-            table.add_row(*(Text(text) for text in texts))
+            table.add_row(*(Text(printable(text)) for text in texts))
         console.print(table)
     else:
         console.print("It takes no parameters.")
@@ -119,4 +120,4 @@ def _print(console: Console, registered: Registered, given: dict[str, str]) -> N
         "file": inspect.getsourcefile(component) or "—",
     }
     for label, text in facts.items():
-        console.print(Text.assemble((f"{label:<8}", "dim"), text), soft_wrap=True)
+        console.print(Text.assemble((f"{label:<8}", "dim"), printable(text)), soft_wrap=True)

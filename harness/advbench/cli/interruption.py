@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn, TextIO
 
+from advbench.printable import one_line
 from advbench.process.stdout import stdout_to_stderr
 
 __all__ = ["resumable"]
@@ -33,7 +34,7 @@ def resumable(options: argparse.Namespace, body: Callable[[TextIO], int]) -> int
     except KeyboardInterrupt as interruption:
         stored = str(interruption) or "no result is lost"
         command = _resuming_command(options.words)
-        print(f"advbench {options.command}: interrupted; {stored}. Resume with: {command}", file=sys.stderr)
+        print(one_line(f"advbench {options.command}: interrupted; {stored}. Resume with: {command}"), file=sys.stderr)
         return 130
 
 

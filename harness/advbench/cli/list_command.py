@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import TYPE_CHECKING
 
 from advbench.cli.flags import add_plugin_flags
@@ -35,6 +34,7 @@ def run(options: argparse.Namespace) -> int:
     """Runs the command."""
     from advbench.api.component import closest
     from advbench.errors import UsageError
+    from advbench.printable import json_text, printable
     from advbench.session.opening import open_registry, tables
     from advbench.session.options import LoadOptions
 
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     if options.format == "json":
         entries: list[Mapping[str, object]] = [_described(registered) for registered in components]
         entries += [entry for kind in kinds if kind in _NAMED for entry in _named(registry, kind)]
-        print(json.dumps(entries, indent=2, ensure_ascii=False))
+        print(json_text(entries, indent=2))
         return 0
 
     from rich import box
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
         for heading in ("name", "what it is", "source", "plugin"):
             table.add_column(heading, no_wrap=heading == "name", overflow="fold")
         for texts in rows:
-            table.add_row(*(Text(text) for text in texts))
+            table.add_row(*(Text(printable(text)) for text in texts))
         console.print(table)
     return 0
 

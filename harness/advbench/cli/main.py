@@ -14,6 +14,7 @@ from pathlib import Path
 from advbench._version import __version__
 from advbench.cli.parser import CommandParser, HelpFormatter
 from advbench.errors import PluginError, UsageError
+from advbench.printable import one_line, printable
 from advbench.process.exits import ProcessExitError, exits_refused
 from advbench.process.gc_tuning import tune_gc
 
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PluginError as error:
         return _fail(prog, error, PLUGIN)
     except KeyboardInterrupt:
-        print(f"{prog}: interrupted", file=sys.stderr)
+        print(one_line(f"{prog}: interrupted"), file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of stdout is gone; this keeps the interpreter from flushing into the closed pipe.
@@ -73,8 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f": {error.filename}" if error.filename else ""
         return _fail(prog, OSError(f"{error.strerror or error}{where}"), USAGE)
     except Exception:
-        traceback.print_exc()
-        print(f"{prog}: internal error, see the traceback above; please report it", file=sys.stderr)
+        print(printable(traceback.format_exc(), keep="\n"), end="", file=sys.stderr)
+        print(one_line(f"{prog}: internal error, see the traceback above; please report it"), file=sys.stderr)
         return INTERNAL
 
 
@@ -151,7 +152,7 @@ def _prepare_streams() -> None:
 
 
 def _fail(prog: str, error: Exception, code: int) -> int:
-    print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
+    print(one_line(f"{prog}: error: {error}"), file=sys.stderr)
     return code
 
 

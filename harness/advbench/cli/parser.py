@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from advbench.errors import UsageError
+from advbench.printable import printable
 from advbench.session.values import nearest, unknown_choice
 
 __all__ = ["CommandParser", "HelpFormatter", "suggest"]
@@ -32,6 +33,10 @@ class CommandParser(argparse.ArgumentParser):
         other = self.delegate(args)
         other.set_defaults(**{**self._defaults, **other._defaults})
         return other.parse_known_args(args, namespace)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Prints help, in which texts of plugins may have characters that do not print."""
+        super()._print_message(printable(message, keep="\n"), file)
 
     def error(self, message: str) -> NoReturn:
         """Raises the error with the nearest valid flag or choice."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from advbench.cli.flags import add_plugin_flags
 
@@ -17,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Runs the command."""
+    from advbench.printable import json_text, printable
     from advbench.session.opening import open_registry, tables
     from advbench.session.options import LoadOptions
 
@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
             }
             for plugin in registry.plugins
         ]
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        print(json_text(rows, indent=2))
         return 0
 
     from rich import box
@@ -51,13 +51,13 @@ def run(options: argparse.Namespace) -> int:
         registers = "\n".join(f"{kind}: {', '.join(names)}" for kind, names in by_kind.items())
         problems = registry.problems_of(plugin)
         table.add_row(
-            Text(plugin.name),
-            Text(plugin.provenance),
+            Text(printable(plugin.name)),
+            Text(printable(plugin.provenance)),
             Text(registers or "—"),
             Text("\n".join(problem.message for problem in problems) or "none", style="red" if problems else ""),
         )
     console.print(table)
     if options.verbose:
         for problem in registry.problems:
-            console.print(Text(f"{problem}\n{problem.traceback}"), soft_wrap=True)
+            console.print(Text(printable(f"{problem}\n{problem.traceback}", keep="\n")), soft_wrap=True)
     return 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from advbench.cli.flags import add_data_dir, add_device, add_plugin_flags
+from advbench.printable import one_line
 from advbench.session.values import at_least
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         kept = f"the checkpoint is {job.checkpoint}" if job.checkpoint.exists() else "there is no checkpoint yet"
         command = shlex.join(["advbench", *options.words])
-        print(f"advbench train: interrupted; {kept}. Resume with: {command}", file=sys.stderr)
+        print(one_line(f"advbench train: interrupted; {kept}. Resume with: {command}"), file=sys.stderr)
         return 130
     console.print(f"wrote {output}", markup=False, soft_wrap=True)
     for key, value in sidecar.items():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from advbench.printable import one_line, printable
+
 __all__ = ["COMPONENTS", "STUDIES", "Plugin", "PluginLog", "Problem"]
 
 COMPONENTS = "advbench"
@@ -30,7 +32,7 @@ class Problem:
     traceback: str = ""
 
     def __str__(self) -> str:
-        return f"plugin {self.plugin!r} of {self.distribution}: {self.message}"
+        return f"plugin {self.plugin!r} of {printable(self.distribution)}: {self.message}"
 
 
 @dataclasses.dataclass
@@ -84,8 +86,8 @@ class PluginLog:
         self.problems: list[Problem] = []
 
     def report(self, plugin: Plugin, message: str, traceback: str = "") -> None:
-        """Records a problem."""
-        self.problems.append(Problem(plugin.name, plugin.provenance, message, traceback))
+        """Records a problem; the message becomes one line of printable text."""
+        self.problems.append(Problem(plugin.name, plugin.provenance, one_line(message), traceback))
 
     def problems_of(self, plugin: Plugin) -> list[Problem]:
         """The problems of one plugin."""

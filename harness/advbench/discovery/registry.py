@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,6 +33,10 @@ KINDS: dict[str, type[Component]] = {
 """The kinds of component, as in ``register_<kind>`` and ``advbench list <kind>``, with their base classes."""
 
 _NAME = re.compile(r"[a-z][a-z0-9._-]*")
+_CONTROL = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Categories of control and format characters. Joiners, which some scripts need, are allowed all the same."""
+
+_JOINERS = "\u200c\u200d"
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]+")
 
 
@@ -197,6 +202,10 @@ def _wrong_parameter(base: type[Component], component: type[Component]) -> str:
                 parameter.check(parameter.default)
             except ParameterError as error:
                 return f"the default of a parameter is not allowed: {error}"
+            for character in parameter.default if isinstance(parameter.default, str) else "":
+                if unicodedata.category(character) in _CONTROL and character not in _JOINERS:
+                    code = f"U+{ord(character):04X}"
+                    return f"the default of {parameter.name!r} has the control character {code}, which no spec can have"
     return ""
 
 

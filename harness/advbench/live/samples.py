@@ -19,7 +19,7 @@ __all__ = ["LiveExamples", "live_examples"]
 class LiveExamples(ExampleImages):
     """Example images of the cells; live objects must be as they were when they were evaluated."""
 
-    _changed: dict[tuple[str, str], bool] | None = None
+    _live_changes: dict[tuple[str, str], bool] | None = None
 
     def of(self, described: Mapping[str, Any]) -> CellExamples:
         """The example images of one finished cell, as the manifest describes it.
@@ -28,23 +28,23 @@ class LiveExamples(ExampleImages):
             UsageError: A live object has changed since, or the store no longer holds the cell's images.
         """
         for kind in ("model", "defense"):
-            if self._has_changed(kind, described[kind]):
+            if self._has_live_change(kind, described[kind]):
                 raise UsageError(f"the {kind} has changed since it was evaluated; evaluate it again")
         return super().of(described)
 
-    def _has_changed(self, kind: str, spec: str) -> bool:
+    def _has_live_change(self, kind: str, spec: str) -> bool:
         """Whether a live component is no longer as it was; computed once, since it reads all weights."""
-        if self._changed is None:
-            self._changed = {}
-        if (kind, spec) not in self._changed:
+        if self._live_changes is None:
+            self._live_changes = {}
+        if (kind, spec) not in self._live_changes:
             registry = self.workspace.registry
             parts: tuple[Component, ...] = (
                 resolve_chain(registry, spec)[0].parts
                 if kind == "defense"
                 else (resolve_one(registry, f"{kind}s", spec),)
             )
-            self._changed[kind, spec] = any(map(has_changed, parts))
-        return self._changed[kind, spec]
+            self._live_changes[kind, spec] = any(map(has_changed, parts))
+        return self._live_changes[kind, spec]
 
 
 def live_examples(run: MatrixRun, count: int) -> LiveExamples | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
+
+from advbench.printable import json_text, printable
 
 __all__ = ["print_audit", "render_audit"]
 
@@ -19,21 +20,21 @@ def render_audit(results: Mapping[str, Any]) -> str:
         {**finding, "cells": [{key: results["cells"][index][key] for key in coordinates} for index in finding["cells"]]}
         for finding in results["findings"]
     ]
-    return json.dumps(findings, indent=2, ensure_ascii=False) + "\n"
+    return json_text(findings, indent=2) + "\n"
 
 
 def print_audit(console: Console, results: Mapping[str, Any]) -> None:
     """Prints the findings with their cells, defenses without adaptive attacks, and criteria that were not checked."""
     run = results["run"]
     done = sum(cell["status"] == "ok" for cell in results["cells"])
-    console.print(Text(f"run {run['run']}: {run['command']}", style="dim"))
+    console.print(Text(printable(f"run {run['run']}: {run['command']}"), style="dim"))
     for finding in results["findings"]:
         console.print()
-        console.print(Text(finding["criterion"], style="bold yellow"))
-        console.print(Text(f"  {finding['message']}"))
-        console.print(Text(f"  next: {finding['advice']}"))
+        console.print(Text(printable(finding["criterion"]), style="bold yellow"))
+        console.print(Text(printable(f"  {finding['message']}")))
+        console.print(Text(printable(f"  next: {finding['advice']}")))
         for line in _cells(results, finding["cells"]):
-            console.print(Text(f"  cell: {line}", style="dim"))
+            console.print(Text(printable(f"  cell: {line}"), style="dim"))
     short = {cell[kind]: cell["short"][kind] for cell in results["cells"] for kind in ("dataset", "model", "defense")}
     not_adaptive = {
         f"{short[row['defense']]} on {short[board['dataset']]}, {short[board['model']]}"
@@ -44,7 +45,7 @@ def print_audit(console: Console, results: Mapping[str, Any]) -> None:
     for name in sorted(not_adaptive):
         console.print()
         console.print(Text("not adaptively attacked", style="bold yellow"))
-        console.print(Text(f"  {name}: next: run it with --threats oblivious adaptive"))
+        console.print(Text(f"  {printable(name)}: next: run it with --threats oblivious adaptive"))
     for missing in results.get("not_looked_for", ()):
         console.print()
         console.print(Text(f"not checked: {missing['criterion']}", style="bold"))

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from advbench.analysis import NOT_ADAPTIVE
 from advbench.api.parameters import format_value
+from advbench.printable import one_line
 from advbench.report.sweeps import sweep_groups, terms_of, with_sweep_names
 
 __all__ = ["DAGGER", "DOUBTFUL", "FAILED", "NORMS", "NOT_RUN", "Board", "BoardCell", "Column", "make_boards", "percent"]
@@ -84,7 +85,7 @@ class _IndexedCell(NamedTuple):
 
 
 def make_boards(results: Mapping[str, Any]) -> list[Board]:
-    """Lays out all leaderboards of some results."""
+    """Lays out all leaderboards of some results. Each of their texts is one line of printable characters."""
     cells: dict[tuple[str, ...], _IndexedCell] = {}
     for index, cell in enumerate(with_sweep_names(results["cells"])):
         key = tuple(cell[name] for name in ("dataset", "model", "defense", "threat", "attack"))
@@ -111,11 +112,11 @@ def _board(
     columns = [_attack_column([cells[index] for cells in grid], has_threats) for index in range(len(attacks))]
     shown = [_row(row, cells) for row, cells in zip(rows, indexed, strict=True)]
     return Board(
-        title=f"{short['dataset']} · {short['model']} · {' and '.join(threats)} · n = {run['n'][dataset]:,}",
+        title=one_line(f"{short['dataset']} · {short['model']} · {' and '.join(threats)} · n = {run['n'][dataset]:,}"),
         columns=(Column("defense"), Column("clean"), *columns, Column("worst case"), Column("95 % interval")),
         rows=_mark_best(shown),
         notes=(
-            *_notes({name: run["threats"][name] for name in threats}, attacks),
+            *map(one_line, _notes({name: run["threats"][name] for name in threats}, attacks)),
             *_seeds(run.get("seeds", ())),
             *_marks(rows, grid),
         ),
@@ -140,7 +141,7 @@ def _attack_column(cells: Sequence[Mapping[str, Any]], has_threats: bool) -> Col
         kind = ("minimal", *_medians(known.get("norm"), cells))
     parameters = tuple(f"{key}={value}" for key, (value,) in term.items if key not in omitted)
     threat = (cells[0]["threat"],) if has_threats else ()
-    return Column(term.name, (*threat, *kind, *parameters))
+    return Column(one_line(term.name), tuple(map(one_line, (*threat, *kind, *parameters))))
 
 
 def _medians(norm: str | None, cells: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -162,7 +163,7 @@ def _row(row: Mapping[str, Any], cells: Sequence[_IndexedCell]) -> list[BoardCel
     clean = row["clean_accuracy"]
     marked = f" {DAGGER}" if NOT_ADAPTIVE in row.get("marks", ()) else ""
     return [
-        BoardCell(cells[0].cell["short"]["defense"] + marked, full_spec=row["defense"]),
+        BoardCell(one_line(cells[0].cell["short"]["defense"]) + marked, full_spec=row["defense"]),
         BoardCell(NOT_RUN) if clean is None else BoardCell(percent(clean), clean),
         *(_accuracy(cell, index) for cell, index in cells),
         *_worst_case(row["worst_case"]),

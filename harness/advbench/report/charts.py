@@ -1,4 +1,4 @@
-"""Charts as plain data, which HTML reports and printed figures draw in their own ways."""
+"""Charts as plain data, which HTML reports and printed figures draw in their own ways. All characters print."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from advbench.printable import one_line
 from advbench.report.board import NORMS
 from advbench.report.sweeps import as_number, family, parameters_of, terms_of, with_sweep_names
 from advbench.specs import quote
@@ -131,7 +132,23 @@ def _with_seeds(charts: Sequence[Chart], results: Mapping[str, Any]) -> list[Cha
     """Adds a note to the charts if their numbers are means over several seeds."""
     seeds = results["run"].get("seeds", ())
     seed_note = f"Means over the seeds {', '.join(seeds)}." if len(seeds) > 1 else ""
-    return [dataclasses.replace(chart, note=f"{chart.note} {seed_note}".strip()) for chart in charts]
+    return [dataclasses.replace(_printable(chart), note=f"{chart.note} {seed_note}".strip()) for chart in charts]
+
+
+def _printable(chart: Chart) -> Chart:
+    """The chart with names and titles of printable characters."""
+    lines = [
+        Line(one_line(line.name), tuple(dataclasses.replace(p, name=one_line(p.name)) for p in line.points))
+        for line in chart.lines
+    ]
+    return dataclasses.replace(
+        chart,
+        dataset=one_line(chart.dataset),
+        model=one_line(chart.model),
+        title=one_line(chart.title),
+        x_label=one_line(chart.x_label),
+        lines=tuple(lines),
+    )
 
 
 def _scatter_chart(board: Mapping[str, Any], names: Mapping[str, str], points: tuple[Point, ...]) -> Chart:

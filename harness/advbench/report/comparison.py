@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 from tabulate import tabulate
 
+from advbench.printable import one_line
 from advbench.report.board import percent
 from advbench.report.markdown import escape
 
@@ -46,7 +47,7 @@ def print_comparison(
     console.print(table)
     console.print(Text(NOTE, style="dim"))
     for name, before, after in differing:
-        console.print(Text(f"{name}: {before} → {after}", style="yellow"))
+        console.print(Text(one_line(f"{name}: {before} → {after}"), style="yellow"))
 
 
 def comparison_markdown(
@@ -67,17 +68,17 @@ def comparison_markdown(
 
 
 def _lay_out(names: tuple[str, str], rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """The headings and the lines, without coordinates that are the same in all rows."""
+    """The headings and the lines, printable, without coordinates that are the same in all rows."""
     always = "attack" if any("attack" in row for row in rows) else "threat"
     shown = [
         key
         for key in ("dataset", "model", "defense", "threat", "attack")
         if key == always or len({row[key] for row in rows if row.get(key)}) > 1
     ]
-    heading = [*shown, *names, "difference", "only first", "only second", "p"]
+    heading = [*shown, *map(one_line, names), "difference", "only first", "only second", "p"]
     lines = [
         [
-            *(row["short"].get(key, row.get(key, "")) for key in shown),
+            *(one_line(row["short"].get(key, row.get(key, ""))) for key in shown),
             percent(row["first"]),
             percent(row["second"]),
             f"{100 * row['difference']:+.1f}",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from advbench.api.reporter import Reporter
+from advbench.printable import json_text, printable
 
 __all__ = ["Csv", "Json", "rows_of"]
 
@@ -44,6 +45,9 @@ _COLUMNS = (
 
 _ACCURACIES = ("clean_accuracy", "robust_accuracy")
 
+_FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
+"""The beginning of a text that a spreadsheet would compute; the last four are the fullwidth forms."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Json(Reporter):
@@ -55,25 +59,24 @@ class Json(Reporter):
     def render(self, results: Mapping[str, Any]) -> str:
         """Renders the complete structure, with one line for each item of its lists and objects."""
         # Full indentation would use the slow encoder of json, which takes seconds for ten thousand cells.
-        members = ",\n".join(f"  {_text(key)}: {_lines(value)}" for key, value in results.items())
+        members = ",\n".join(f"  {json_text(key)}: {_lines(value)}" for key, value in results.items())
         return f"{{\n{members}\n}}\n"
 
 
 def _lines(value: Any) -> str:
     if isinstance(value, Mapping) and value:
-        return "{\n" + ",\n".join(f"    {_text(key)}: {_text(item)}" for key, item in value.items()) + "\n  }"
+        return "{\n" + ",\n".join(f"    {json_text(key)}: {json_text(item)}" for key, item in value.items()) + "\n  }"
     if isinstance(value, list) and value:
-        return "[\n" + ",\n".join(f"    {_text(item)}" for item in value) + "\n  ]"
-    return _text(value)
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, allow_nan=False, ensure_ascii=False)
+        return "[\n" + ",\n".join(f"    {json_text(item)}" for item in value) + "\n  ]"
+    return json_text(value)
 
 
 @dataclasses.dataclass(frozen=True)
 class Csv(Reporter):
-    """Cells in long format, one row each."""
+    """Cells in long format, one row each.
+
+    A text that a spreadsheet would take for a formula begins with an apostrophe, as OWASP recommends (CSV injection).
+    """
 
     name = "csv"
     suffix = ".csv"
@@ -83,8 +86,14 @@ class Csv(Reporter):
         text = io.StringIO()
         writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows_of(results))
+        writer.writerows({key: _shown(value) for key, value in row.items()} for row in rows_of(results))
         return text.getvalue()
+
+
+def _shown(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return ("'" if _FORMULA.match(value) else "") + printable(value)
 
 
 def rows_of(results: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -1,10 +1,11 @@
-"""The footer of leaderboards: how to read them, and the provenance of the results."""
+"""The footer of leaderboards: how to read them, and the provenance of the results; lines of printable characters."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from advbench.printable import one_line
 from advbench.specs import CUSTOM, FLOAT32
 
 __all__ = ["READING", "attack_settings", "failures", "provenance", "run_title"]
@@ -32,13 +33,14 @@ def provenance(results: Mapping[str, Any]) -> list[tuple[str, str]]:
     aliases = [
         ("alias", f"{alias} = {spec}") for specs in run.get("aliases", {}).values() for alias, spec in specs.items()
     ]
-    return [
+    lines = [
         *name,
         *aliases,
         ("command", run["command"]),
         ("run", f"{', '.join(seeds.values())} ({run['created']}), {how}"),
         ("versions", versions),
     ]
+    return [(label, one_line(text)) for label, text in lines]
 
 
 def run_title(results: Mapping[str, Any]) -> str:
@@ -55,7 +57,7 @@ def run_title(results: Mapping[str, Any]) -> str:
 
 def attack_settings(results: Mapping[str, Any]) -> list[str]:
     """The full specs of the attacks, in the order of the columns."""
-    return list(dict.fromkeys(cell["attack"] for cell in results["cells"]))
+    return [one_line(spec) for spec in dict.fromkeys(cell["attack"] for cell in results["cells"])]
 
 
 def failures(results: Mapping[str, Any]) -> list[str]:
@@ -72,7 +74,7 @@ def failures(results: Mapping[str, Any]) -> list[str]:
             messages.setdefault(f"skipped: {cell['error']}", [])
         for warning in cell["warnings"]:
             messages.setdefault(f"{model}: {warning}", [])
-    return [_with_cells(message, cells) for message, cells in messages.items()]
+    return [one_line(_with_cells(message, cells)) for message, cells in messages.items()]
 
 
 def _with_cells(message: str, cells: list[str]) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from advbench.api.reporter import Reporter
+from advbench.printable import one_line
 from advbench.report.board import Board, BoardCell, Column, make_boards, percent
 from advbench.report.footer import READING, attack_settings, failures, provenance
 
@@ -63,7 +64,7 @@ class Latex(Reporter):
 
 def escape(text: str) -> str:
     """Escapes text for LaTeX. A character that the usual fonts lack is replaced by its code point."""
-    return "".join(_SPECIAL.get(character) or _plain(character) for character in " ".join(text.split()))
+    return "".join(_SPECIAL.get(character) or _plain(character) for character in one_line(text))
 
 
 def _plain(character: str) -> str:
@@ -133,7 +134,7 @@ def _below(results: Mapping[str, Any]) -> str:
 
 def _breakable(text: str) -> str:
     """Escapes text and allows line breaks after the punctuation between the parts of a spec."""
-    pieces = _BREAKS.split(" ".join(text.split()))
+    pieces = _BREAKS.split(one_line(text))
     return "".join(
         escape(piece) if not _BREAKS.fullmatch(piece) else " " if piece == " " else escape(piece) + r"\allowbreak{}"
         for piece in pieces

@@ -11,12 +11,19 @@ from typing import Any
 from tabulate import tabulate
 
 from advbench.api.reporter import Reporter
+from advbench.printable import one_line
 from advbench.report.board import Board, BoardCell, Column, make_boards
 from advbench.report.footer import READING, attack_settings, failures, provenance
 
 __all__ = ["Markdown", "code", "escape"]
 
-_SPECIAL = re.compile(r"([\\`*_\[\]|~#$])")
+_SPECIAL = re.compile(r"([\\`*_\[\]|~#$@])")
+
+_AUTOLINK = re.compile(r"(?<=:)/(?=/)|(?<=www)\.", re.IGNORECASE)
+"""What makes a link of an address that stands in the text; mail addresses and mentions need their ``@``."""
+
+_LIST = re.compile(r"^(\d*)([-+=.)]+)(?=\s|$)")
+"""The beginning of a text that would make it a list, a heading or a rule."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +46,9 @@ class Markdown(Reporter):
 
 
 def escape(text: str) -> str:
-    """Escapes text for Markdown."""
-    return _SPECIAL.sub(r"\\\1", html.escape(" ".join(text.split()), quote=False))
+    """Text for Markdown on one line, in which nothing is markup, a link or a mention."""
+    escaped = _SPECIAL.sub(r"\\\1", html.escape(one_line(text), quote=False))
+    return _LIST.sub(r"\1\\\2", _AUTOLINK.sub(r"\\\g<0>", escaped))
 
 
 def _render_board(board: Board) -> list[str]:
@@ -62,7 +70,7 @@ def _cell(cell: BoardCell) -> str:
 
 def code(text: str) -> str:
     """Formats text as inline code, with enough backticks around it; text with ``<`` becomes a ``<code>`` element."""
-    text = " ".join(text.split())
+    text = one_line(text)
     if "<" in text:
         return f"<code>{escape(text)}</code>"
     longest = max((len(run) for run in re.findall("`+", text)), default=0)

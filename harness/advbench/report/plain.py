@@ -7,6 +7,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from advbench.printable import one_line
 from advbench.report.board import Board, BoardCell, make_boards
 from advbench.report.footer import READING, attack_settings, failures, provenance
 
@@ -45,6 +46,5 @@ def _cell(cell: BoardCell) -> str:
 
 
 def _line(text: str) -> str:
-    """Text on one line, without control characters, and with ASCII replacements for symbols."""
-    plain = " ".join(text.split()).translate(_ASCII)
-    return "".join(character for character in plain if character.isprintable())
+    """Text on one line, with escapes for characters that do not print, and with ASCII replacements for symbols."""
+    return one_line(text).translate(_ASCII)

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from advbench.analysis import Summary
 from advbench.evaluation.plan.cells import Cell
+from advbench.printable import printable
 from advbench.report.sweeps import terms_of, with_sweep_names
 from advbench.specs import full_spec
 
@@ -66,7 +67,8 @@ class LiveBoard:
         for cell in cells:
             column = column_of(cell.threat.name, full(cell.attack))
             shown = cell.short_names()
-            position = Position((shown["dataset"], shown["model"]), names[full(cell.defense)], column)
+            board = printable(shown["dataset"]), printable(shown["model"])
+            position = Position(board, printable(names[full(cell.defense)]), column)
             self._boards.setdefault(position.board, _Grid()).cells[position.row, column] = cell
             if cell.key:
                 self._positions[cell.key] = position
@@ -175,7 +177,8 @@ class _Grid:
             differing = [f"{key}={value}" for key, (value,) in term.items if len(values[term.name, key]) > 1]
             alias = aliases.get(column.attack)
             names = [alias] if alias else [term.name, *differing]
-            headings[column] = [names[0], *([column.threat] if several else []), *names[1:]]
+            lines = (names[0], *([column.threat] if several else []), *names[1:])
+            headings[column] = [printable(line) for line in lines]
         return headings
 
     @functools.cached_property

@@ -7,16 +7,18 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TextIO, cast
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.logging import RichHandler
+from rich.segment import Segment
 
 from advbench.api.component import closest
 from advbench.discovery.entry_points import DISABLE_VARIABLE, named_files
 from advbench.errors import PluginError, UsageError
+from advbench.printable import one_line, printable
 from advbench.session.options import LoadOptions, cache_folder
 from advbench.specs import Suite, load_suite, shipped_suites
 from advbench.store import Store
@@ -27,6 +29,7 @@ if TYPE_CHECKING:  # these import torch, which commands that only show stored nu
 
 __all__ = [
     "CORE",
+    "PlainTextConsole",
     "data_sources",
     "find_suite",
     "messages",
@@ -75,13 +78,13 @@ def open_registry(
     if problem_of_needed:
         raise PluginError(problem_of_needed)
     for problem in registry.problems:
-        print(f"advbench: warning: {problem}", file=sys.stderr)
+        print(f"advbench: warning: {one_line(str(problem))}", file=sys.stderr)
     if not any(registry.all(kind) for kind in ("attacks", "defenses", "models", "datasets")):
         disabled = os.environ.get(DISABLE_VARIABLE)
         reason = "none is installed or none loads"
         if disabled or options.no_plugin:
             reason = f"{f'{DISABLE_VARIABLE}={disabled}' if disabled else '--no-plugin'} disables them"
-        print(f"advbench: warning: no plugin registers any component: {reason}", file=sys.stderr)
+        print(f"advbench: warning: no plugin registers any component: {one_line(reason)}", file=sys.stderr)
     return registry
 
 
@@ -115,30 +118,52 @@ def data_sources(options: LoadOptions, console: Console) -> DataSources:
     """Where datasets are searched. The console shows a line for each download."""
     from advbench.api import DataSources
 
-    return DataSources(
-        cache_folder() / "datasets", options.data_dir, announce=lambda line: console.print(line, markup=False)
-    )
+    return DataSources(cache_folder() / "datasets", options.data_dir, announce=lambda line: print_line(console, line))
 
 
 def messages() -> Console:
     """The console for progress and messages: stderr."""
-    return Console(stderr=True, highlight=False)
+    return PlainTextConsole(stderr=True)
 
 
 def tables(stream: TextIO | None = None) -> Console:
     """The console for tables: stdout or another stream. Output to a pipe is wide, plain, without trailing blanks."""
     stream = stream or sys.stdout
     if stream.isatty():
-        return _Console(highlight=False, file=stream)
-    return _Console(highlight=False, width=_PIPE_WIDTH, file=cast("IO[str]", _Unpadded(stream)))
+        return _TableConsole(file=stream)
+    return _TableConsole(width=_PIPE_WIDTH, file=cast("IO[str]", _Unpadded(stream)))
 
 
 def print_line(console: Console, line: str) -> None:
-    """Prints text as it is: without markup, and without line breaks that it does not have."""
-    console.print(line, markup=False, soft_wrap=True)
+    """Prints one line of text: without markup, and not wrapped; characters that do not print are escaped."""
+    console.print(printable(line), markup=False, soft_wrap=True)
 
 
-class _Console(Console):
+class PlainTextConsole(Console):
+    """A console on which text has no effect but to be shown.
+
+    Text is not searched for markup or the names of emoji, and control characters, bidirectional marks and other
+    characters that do not print are shown as escapes. Styles and cursor movements that advbench asks for still work.
+
+    Args:
+        stderr: Whether to write to stderr.
+        file: Where to write otherwise; stdout without it.
+        width: Number of columns; that of the terminal without it.
+    """
+
+    def __init__(self, *, stderr: bool = False, file: IO[str] | None = None, width: int | None = None) -> None:
+        super().__init__(stderr=stderr, file=file, width=width, highlight=False, markup=False, emoji=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Renders with escapes in place of characters that do not print; a line break stays one."""
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable():
+                yield segment
+            else:
+                yield Segment(printable(segment.text, keep="\n"), segment.style)
+
+
+class _TableConsole(PlainTextConsole):
     """A console that raises BrokenPipeError, so that its caller decides what to do."""
 
     def on_broken_pipe(self) -> None:

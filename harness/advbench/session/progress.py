@@ -19,6 +19,7 @@ from advbench.evaluation.plan.cells import Cell
 from advbench.evaluation.plan.tasks import Outcome
 from advbench.evaluation.run.estimate import Estimate
 from advbench.evaluation.run.schedule import Job, Schedule
+from advbench.printable import one_line
 from advbench.session.live_board import LiveBoard
 from advbench.session.run_messages import duration
 
@@ -93,7 +94,7 @@ class MatrixProgress:
     def job_started(self, job: Job) -> None:
         """Shows a bar for the job."""
         if self.live is not None and id(job) not in self.steps:
-            self.steps[id(job)] = self.bars.add_task("step", total=job.samples, label=job.label, left="")
+            self.steps[id(job)] = self.bars.add_task("step", total=job.samples, label=one_line(job.label), left="")
             self.board.begin(self._cells_of(job))
 
     def job_advanced(self, job: Job, samples: int) -> None:
@@ -136,12 +137,12 @@ class MatrixProgress:
 
     def _print_line(self, cell: Cell, summary: Summary) -> None:
         width = len(str(self.total))
-        line = Text(f"[{self.cells_done:>{width}}/{self.total}] {cell.label()}  ")
+        line = Text(f"[{self.cells_done:>{width}}/{self.total}] {one_line(cell.label())}  ")
         if summary.ok:
             line.append(f"robust {100 * summary.measured['robust_accuracy']:.1f} %", style="bold")
             line.append(f"  clean {100 * summary.measured['clean_accuracy']:.1f} %", style="dim")
         else:
-            line.append(f"ERR {summary.error}", style="bold red")
+            line.append(one_line(f"ERR {summary.error}"), style="bold red")
         self._say(line)
 
     def _say(self, line: Text | str) -> None:

@@ -8,6 +8,8 @@ r"""The grammar of specs: ``name[:key=value[,key=value…]]``, chained with ``+`
     value  = bare text without , { } + " | "quoted text with \" and \\"
 
 A ``+`` inside an exponent (``1e+3``) belongs to the number.
+
+On an axis of a matrix, ``alias=spec`` gives a component an alias; see :mod:`advbench.specs.aliases`.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from advbench.api import Dataset
+from advbench.printable import one_line
 
 __all__ = ["class_names", "dataset_notes"]
 
@@ -44,5 +45,5 @@ def _checked(texts: Iterable[Any]) -> Iterable[str]:
 
 
 def _line(text: str) -> str:
-    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    line = one_line(text)
     return line if len(line) <= _MAX_LENGTH else f"{line[: _MAX_LENGTH - 1]}…"

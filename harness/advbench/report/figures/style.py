@@ -6,6 +6,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from advbench.printable import one_line
+
 __all__ = ["COLOURS", "CORRECT", "FULL", "HALF", "LINES", "MARKERS", "SETTINGS", "WRONG", "new_figure", "shortened"]
 
 HALF, FULL = 3.35, 6.9
@@ -54,5 +56,5 @@ def new_figure(width: float, height: float) -> Figure:
 
 def shortened(text: str, most: int = 34) -> str:
     """Text on one line, truncated if it is long."""
-    text = " ".join(text.split())
+    text = one_line(text)
     return text if len(text) <= most else text[: most - 1] + "…"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
 from typing import Any
 
 from advbench.analysis import NOT_ADAPTIVE
 from advbench.report.board import DAGGER, DOUBTFUL, NOT_RUN, Board, BoardCell, Column, percent
+from advbench.report.page.escaping import escape
 from advbench.report.sweeps import family
 
 __all__ = ["board_section"]

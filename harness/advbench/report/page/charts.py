@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from html import escape
 
 from advbench.report.board import percent
 from advbench.report.charts import Chart, Line, Point
+from advbench.report.page.escaping import escape
 
 __all__ = ["chart_figure"]
 

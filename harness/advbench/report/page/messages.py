@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
+
+from advbench.report.page.escaping import escape
 
 __all__ = ["messages_section"]
 

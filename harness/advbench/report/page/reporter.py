@@ -5,20 +5,20 @@ from __future__ import annotations
 import base64
 import dataclasses
 import hashlib
-import json
 from collections.abc import Mapping
 from functools import cache
-from html import escape
 from importlib import resources
 from typing import Any
 
 from advbench.api.reporter import Reporter
+from advbench.printable import json_text
 from advbench.report.board import make_boards
 from advbench.report.charts import eps_charts, scatter_charts, sweep_charts
 from advbench.report.footer import READING, attack_settings, provenance, run_title
 from advbench.report.page.boards import board_section
 from advbench.report.page.cells import cell_payload
 from advbench.report.page.charts import chart_figure
+from advbench.report.page.escaping import escape, printable_data
 from advbench.report.page.messages import messages_section
 from advbench.report.sweeps import with_sweep_names
 
@@ -142,8 +142,8 @@ def _dialog() -> str:
 
 def _payload(results: Mapping[str, Any]) -> str:
     """The details of single cells, embedded as JSON data for the script."""
-    text = json.dumps(cell_payload(results), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
+    text = json_text(printable_data(cell_payload(results)), separators=(",", ":"))
+    for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return f'<script type="application/json" id="data">{text}</script>'
 
