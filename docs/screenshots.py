@@ -1,5 +1,6 @@
-"""Pictures of a report as a desktop, a phone and a dark desktop show it: ``python docs/screenshots.py REPORT DIR``.
+"""Pictures of reports on a desktop and a phone, light and dark: ``python docs/screenshots.py REPORT DIR [WIDE]``.
 
+WIDE is a report with many attacks, of which the board is shown on a desktop and on a phone.
 Needs playwright (``pip install playwright``) and chromium on the PATH.
 """
 
@@ -14,7 +15,7 @@ from playwright.sync_api import Page, sync_playwright
 DESKTOP, PHONE = {"width": 1280, "height": 1010}, {"width": 390, "height": 844}
 
 
-def main(report: Path, folder: Path) -> None:
+def main(report: Path, folder: Path, wide: Path | None = None) -> None:
     """Writes the pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
@@ -30,6 +31,13 @@ def main(report: Path, folder: Path) -> None:
         page.set_viewport_size(PHONE)
         page.evaluate("scrollTo(0, 0)")
         page.screenshot(path=folder / "report-phone.png")
+        if wide is not None:
+            page.goto(wide.resolve().as_uri())
+            page.screenshot(path=folder / "wide-phone.png")
+            page.set_viewport_size({**DESKTOP, "height": 640})
+            page.locator(".more button:visible").click()
+            page.wait_for_timeout(1000)  # it scrolls smoothly
+            page.screenshot(path=folder / "wide.png")
         browser.close()
 
 
@@ -40,4 +48,4 @@ def open_cell(page: Page) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(*map(Path, sys.argv[1:4]))

@@ -21,7 +21,9 @@ This module imports torch neither itself nor through others, so that the command
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import sys
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
 
 from advbench.printable import one_line
 
@@ -39,9 +41,23 @@ __all__ = [
     "WeightsError",
     "blamed",
     "describe",
+    "listed",
+    "location",
+    "nearest",
+    "shorten_words",
 ]
 
 _LONGEST = 500
+
+_LONGEST_WORD = 400
+
+_MISSPELT = 0.4
+"""The share of a word's characters that may be wrong: ``nime`` is like ``mine``, and ``run`` is not like ``train``."""
+
+_SHORTEST_PREFIX = 3
+
+_LIBRARIES = frozenset({"advbench", "torch", "torchvision", "numpy", "scipy", "safetensors", "PIL", "pluggy"})
+"""Packages that run a plugin's code or are called by it; an error's location is not theirs."""
 
 _BLAME = "raised by "
 
@@ -122,7 +138,10 @@ def _culprit(error: BaseException) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """Formats an exception as one line of printable text, truncated if very long, with the component that raised it."""
+    """Formats an exception as one line of printable text, truncated if very long.
+
+    It is followed by the component that raised it and the :func:`location` of the line.
+    """
     try:
         text = str(error)
     except Exception:
@@ -131,5 +150,65 @@ def describe(error: BaseException) -> str:
     line = line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
     name = one_line(type(error).__name__)
     text = f"{name}: {line}" if line else name
-    culprit = _culprit(error)
-    return f"{text} ({one_line(culprit)})" if culprit else text
+    origin = [part for part in (_culprit(error), "" if isinstance(error, AdvbenchError) else location(error)) if part]
+    return f"{text} ({one_line(', '.join(origin))})" if origin else text
+
+
+def location(error: BaseException) -> str:
+    """The file and line of a plugin that raised an exception, such as ``plugin.py:57``; empty if it was no plugin.
+
+    It is the innermost line of the first package, or single file, that is neither advbench nor one of the usual
+    libraries. The file is relative to the package, so that it is the same on all machines.
+    """
+    package, found = "", ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        module = str(frame.f_globals.get("__name__", ""))
+        top = module.partition(".")[0]
+        if not top or top in _LIBRARIES or top in sys.stdlib_module_names or (package and top != package):
+            continue
+        parts = frame.f_code.co_filename.replace("\\", "/").split("/")
+        depth = module.count(".") + 1 + (parts[-1] == "__init__.py")
+        package, found = top, f"{'/'.join(parts[-depth:])}:{line}"
+    return "" if "<" in found else found
+
+
+def shorten_words(text: str) -> str:
+    """Cuts very long words out of a message, such as a number of 5,000 digits, and joins its lines."""
+    return " ".join(
+        word if len(word) <= _LONGEST_WORD else f"{word[:60]}…{word[-20:]} ({len(word):,} characters)"
+        for word in text.split()
+    )
+
+
+def nearest(word: str, names: Iterable[str]) -> str:
+    """The name that is most like a misspelt word; an empty text if none is similar. Leading dashes do not count."""
+    word = word.lstrip("-")
+    ranked: list[tuple[float, int, str]] = []
+    for position, name in enumerate(names):
+        bare = name.lstrip("-")
+        allowed = int(_MISSPELT * max(len(bare), len(word)) + 0.5)
+        short, long = sorted((bare, word), key=len)
+        if len(long) - len(short) <= allowed and (edits := _edits(word, bare)) <= allowed:
+            ranked.append((edits, position, name))
+        elif len(short) >= _SHORTEST_PREFIX and long.startswith(short):
+            ranked.append((allowed + 0.5, position, name))
+    return min(ranked)[2] if ranked and word else ""
+
+
+def _edits(one: str, other: str) -> int:
+    """How many characters must be added, left out, changed or swapped with the next to turn one text into another."""
+    before, row = list[int](), list(range(len(other) + 1))
+    for i, character in enumerate(one, 1):
+        earlier, before, row = before, row, [i]
+        for j, wanted in enumerate(other, 1):
+            row.append(min(before[j] + 1, row[-1] + 1, before[j - 1] + (character != wanted)))
+            if i > 1 and j > 1 and character == other[j - 2] and one[i - 2] == wanted:
+                row[-1] = min(row[-1], earlier[j - 2] + 1)
+    return row[-1]
+
+
+def listed(names: Iterable[str], most: int = 20) -> str:
+    """Names for a message such as ``there are: a, b``; of more than ``most`` it says how many are left out."""
+    shown = list(names)
+    more = f" and {len(shown) - most} more" if len(shown) > most else ""
+    return ", ".join(shown[:most]) + more

@@ -13,6 +13,9 @@ from tests.conftest import TOY, Called
 
 Call = Callable[..., Called]
 
+HUNDRED = "{" + ",".join(map(str, range(1, 101))) + "}"
+MILLION = f"pgd:steps={HUNDRED},restarts={HUNDRED},eps={HUNDRED}"
+TWO_THREATS = ("--threats", "oblivious", "adaptive")
 GOOD = ("--datasets", "toy", "--models", "toy-linear", "--attacks", "toy-sign", "--defenses", "toy-keep")
 
 
@@ -63,6 +66,21 @@ def refused(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
         (["--attacks", "fgsm+pgd"], "'fgsm+pgd': only defenses can be chained with '+'"),
         (["--attacks", "fgsm", "fgsm:eps=0.3"], "'fgsm' and 'fgsm:eps=0.3' are the same after defaults"),
         (["--defenses", "jpeg:quality={75,80}", "jpeg"], "are the same after defaults (jpeg:quality=75); remove one"),
+        (["--attacks", "fgsm:eps=\uff13"], "attack 'fgsm': eps=\uff13: must be a number of at least 0"),
+        (["--attacks", "pgd:steps=1_0"], "attack 'pgd': steps=1_0: must be a whole number"),
+        (["--attacks", "fgsm:eps=0.3\x1b[31m"], "a spec cannot contain the control character U+001B; remove it"),
+        (["--defenses", "jpeg\n"], "a spec cannot contain the control character U+000A; remove it"),
+        (["--models", 'mnist-cnn:weights="a\0b"'], "a spec cannot contain the control character U+0000; remove it"),
+        (["--datasets", "mnist\u202e"], "a spec cannot contain the control character U+202E; remove it"),
+        (["--attacks", MILLION], "--attacks: 1,000,000 specs, sweeps included, are more than 100,000; give fewer"),
+        (["--attacks", *(f"fgsm:eps={HUNDRED}" for _ in range(1001))], "--attacks: 100,100 specs, sweeps included"),
+        (
+            ["--attacks", f"pgd:eps={HUNDRED},steps={HUNDRED}", "--defenses", f"jpeg:quality={HUNDRED}", *TWO_THREATS],
+            "2,000,000 cells are more than the 1,000,000 that a run may have; split it into several",
+        ),
+        (["--suite", "a\0b.toml"], "a name cannot contain the character NUL; remove it"),
+        (["--limit", "\uff15"], "--limit: \uff15: must be a whole number of at least 1"),
+        (["--limit", "9" * 5000], "(5,001 characters) must be a whole number of at least 1"),
         (["--attacks"], "--attacks: expected at least one argument"),
         (["--limit", "0"], "--limit: 0: must be a whole number of at least 1"),
         (["--limit", "many"], "--limit: many: must be a whole number of at least 1"),
@@ -94,6 +112,14 @@ def test_wrong_flags(refused: Callable[..., str], flags: list[str], message: str
         ("datasets = ['toy']", "no models selected; give at least one"),
         ("threats = []", "no threats selected"),
         (b"\xff\xfe", "cannot be read: not UTF-8 text"),
+        (b"\xef\xbb\xbfdatasets = ['toy']", "no models selected; give at least one"),
+        (b"datasets = ['to\0y']", "is not valid TOML"),
+        ('datasets = ["to\\u0000y"]', "a spec cannot contain the control character U+0000"),
+        ("plugins = ['~nouser/p.py']", "plugins: ~nouser/p.py: Could not determine home directory; write the path in"),
+        ('plugins = ["a\\u0000b"]', "is not the path of a file"),
+        ("limit = " + "9" * 5000, "a number or date cannot be read: Exceeds the limit"),
+        ("day = 2021-02-31", "is not valid TOML"),
+        ("attacks = " + "[" * 100_000, "its lists or tables are nested too deep"),
     ],
 )
 def test_an_unreadable_suite_file(
@@ -151,8 +177,15 @@ def test_a_markdown_file_of_somebodys_own_is_not_overwritten(refused: Callable[.
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["run"], "unknown 'run'; there are: matrix, leaderboard, report, figures, audit, compare, reproduce, cache, "),
+        (["matrix", "--title", "x"], "unknown argument --title; 'advbench matrix --help' lists the flags"),
+        (
+            ["matrix", "--attacks", "zzzz"],
+            " more ('advbench list attacks' lists all)",
+        ),
         (["matirx"], "unknown 'matirx'; did you mean 'matrix'?"),
         (["list", "attack"], "unknown kind 'attack'; did you mean 'attacks'?"),
+        (["info", MILLION], "the sweeps of 'pgd' stand for 1,000,000 specs, more than 100,000; give fewer values"),
         (["info", "jpge"], "no component is named 'jpge'; did you mean 'jpeg'?"),
         (["info", "pgd:eps=banana"], "eps=banana: must be a number"),
         (

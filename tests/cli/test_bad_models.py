@@ -62,7 +62,7 @@ CASES = {
         "fgsm",
         "model 'bad-model' returned a tuple with tensors of shapes (8, 10) and (8, 784), and either may be",
     ),
-    "raises": ("raise KeyError('lost')", "fgsm", "KeyError: 'lost' (raised by model 'bad-model')"),
+    "raises": ("raise KeyError('lost')", "fgsm", "KeyError: 'lost' (raised by model 'bad-model', "),
     "no gradient": (
         "logits = logits.detach()",
         "fgsm",

@@ -138,11 +138,14 @@ AT_RUN = {
     "NaN output": (plugin(body="return images / 0"), "returned NaN or infinite pixels"),
     "in-place change of the input": (plugin(body="images.mul_(0.5)"), "changed its input images in place"),
     "another scale": (plugin(body="return images * 255"), "returned pixels from 0 to 255; images must stay in"),
-    "raises": (plugin(body="raise ValueError('no ink')"), "ValueError: no ink (raised by defense 'bad')"),
+    "raises": (
+        plugin(body="raise ValueError('no ink')"),
+        "ValueError: no ink (raised by defense 'bad', bad_plugin.py:12)",
+    ),
     "exits": (plugin(body="raise SystemExit(7)"), "SystemExit: 7"),
     "ends the process": (
         plugin(before="import os", body="os._exit(0)"),
-        "ProcessExitError: os._exit(0) would have ended the whole process (raised by defense 'bad')",
+        "ProcessExitError: os._exit(0) would have ended the whole process (raised by defense 'bad', bad_plugin.py:12)",
     ),
     "digest that is no text": (
         plugin(method="def weights_digest(self): return {1, 2}"),
@@ -261,5 +264,5 @@ def test_a_component_that_cannot_be_hashed_is_named(matrix: Callable[..., Any]) 
 def test_an_interruption_that_a_component_makes_up_in_a_worker_is_its_own(matrix: Callable[..., Any]) -> None:
     called, cells = matrix(plugin(body="raise KeyboardInterrupt"), "bad", "good", jobs=2)
     assert called.code == 1, called.err
-    assert cells["bad"]["error"] == "KeyboardInterrupt (raised by defense 'bad')"
+    assert cells["bad"]["error"] == "KeyboardInterrupt (raised by defense 'bad', bad_plugin.py:12)"
     assert cells["good"]["status"] == "ok"

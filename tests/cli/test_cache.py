@@ -83,6 +83,45 @@ def test_damage_is_found_told_and_collected(
         assert "is damaged" in called.out
 
 
+def _replace(path: Path, how: str) -> None:
+    path.unlink()
+    if how == "fifo":
+        os.mkfifo(path)
+    elif how == "folder":
+        path.mkdir()
+    elif how == "loop":
+        path.symlink_to(path)
+    else:
+        path.write_text("[" * 200_000)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no FIFOs")
+@pytest.mark.parametrize("kind", ["adversarial", "cells", "runs"])
+@pytest.mark.parametrize("how", ["fifo", "folder", "loop", "nested"])
+def test_the_advice_on_what_is_no_file_mends_it(
+    call: Callable[..., Called], cache: Cache, two_runs: list[str], store: Path, kind: str, how: str
+) -> None:
+    path = sorted((store / kind).rglob("*.*"))[0]
+    _replace(path, how)
+    assert cache("ls").code == 0
+    shown = call("leaderboard", path.stem if kind == "runs" else "latest", "--store", store)
+    assert shown.code == (2 if kind == "runs" else 0), shown
+    called = cache("verify")
+    assert (called.code, called.err) == (1, "")
+    assert f"damaged: {path}" in called.out.replace("damaged manifest", "damaged").replace("damaged folder", "damaged")
+    if how == "folder":
+        assert "move it out of the store, or delete it" in called.out
+        assert cache("gc").code == 0
+        path.rmdir()
+    elif kind == "runs":
+        assert f"advbench cache rm {path.stem}" in called.out
+        assert cache("rm", path.stem).code == 0
+    else:
+        assert "'advbench cache gc' deletes it" in called.out
+        assert cache("gc").code == 0
+    assert cache("verify").out.endswith("all are intact\n")
+
+
 def test_what_no_run_refers_to_goes_when_it_is_old_and_a_dry_run_deletes_nothing(
     cache: Cache, two_runs: list[str], store: Path
 ) -> None:

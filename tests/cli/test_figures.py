@@ -26,11 +26,11 @@ EXPECTED = {
     f"reconstructions-{OF}",
     f"strips-{OF}-deepfool-oblivious",
     f"strips-{OF}-deepfool-adaptive-tvm",
-    f"confusion-{OF}-deepfool-adaptive-jpeg-quality=25",
+    f"confusion-{OF}-deepfool-adaptive-jpeg-quality-25",
     f"confusion-{OF}-deepfool-oblivious-tvm",
     f"eps-{OF}-Robust-accuracy-by-L2-eps-undefended-model-minimal-attacks",
     f"eps-{OF}-Robust-accuracy-by-L2-eps-deepfool-adaptive",
-    f"eps-{OF}-Robust-accuracy-by-Linf-eps-pgd-steps=5-oblivious",
+    f"eps-{OF}-Robust-accuracy-by-Linf-eps-pgd-steps-5-oblivious",
     f"sweep-{OF}-jpeg-by-quality-adaptive",
     f"scatter-{OF}-Clean-accuracy-and-worst-case-oblivious-and-adaptive",
 }
@@ -49,7 +49,7 @@ def drawn(store: Path) -> Path:
     from advbench.cli.main import main
 
     folder = store.parent / "figures"
-    words = ["figures", "--store", str(store), "--output", str(folder), "--samples", "2"]
+    words = ["figures", "--store", str(store), "--output", str(folder), "--samples", "2", "--all"]
     assert main([*words, "--format", "png", "svg", "pdf"]) == 0
     return folder
 
@@ -59,6 +59,39 @@ def test_every_figure_is_there_in_every_format(drawn: Path) -> None:
     assert names >= EXPECTED, EXPECTED - names
     for kind in ("png", "svg", "pdf"):
         assert {path.name.removesuffix(f".{kind}") for path in drawn.glob(f"*.{kind}")} == names
+
+
+def test_names_of_files_suit_shells_and_latex(drawn: Path) -> None:
+    assert [path.name for path in drawn.iterdir() if not re.fullmatch(r"[A-Za-z0-9-]+\.(png|svg|pdf)", path.name)] == []
+    assert (drawn / f"strips-{OF}-pgd-eps-0p05-steps-5-oblivious.png").exists()
+
+
+def test_by_default_a_dozen_figures_of_every_kind_is_drawn(
+    call: Callable[..., Any], store: Path, drawn: Path, tmp_path: Path
+) -> None:
+    called = call("figures", "--store", store, "--output", tmp_path, "--samples", 2)
+    assert called.code == 0
+    names = {path.stem for path in tmp_path.iterdir()}
+    assert len(names) == 12 < len(list(drawn.glob("*.png")))
+    assert {name.partition("-")[0] for name in names} == {name.partition("-")[0] for name in EXPECTED}
+    assert any("-deepfool-adaptive-" in name for name in names if name.startswith("strips")), "the strongest attack"
+    assert "wrote 12 figures; --all writes every figure, --only KIND all of a kind" in called.err
+
+
+def test_figures_of_some_attacks_and_defenses(
+    call: Callable[..., Any], store: Path, drawn: Path, tmp_path: Path
+) -> None:
+    words = ("--attacks", "pgd", "--defenses", "tvm", "jpeg:quality=25", "--only", "confusion", "scatter")
+    called = call("figures", "--store", store, "--output", tmp_path / "some", *words)
+    assert called.code == 0
+    names = {path.stem for path in (tmp_path / "some").iterdir()}
+    of_pgd = {
+        path.stem
+        for path in drawn.glob("confusion-*.png")
+        if "-pgd-" in path.stem and path.stem.endswith(("tvm", "quality-25"))
+    }
+    assert len(of_pgd) == 8
+    assert names == {*of_pgd, f"scatter-{OF}-Clean-accuracy-and-worst-case-oblivious-and-adaptive"}
 
 
 def test_pictures_are_not_blank_and_fit_a_page(drawn: Path) -> None:
@@ -174,6 +207,9 @@ def test_a_file_that_cannot_be_written_is_one_line(call: Callable[..., Any], sto
         (["--output", "{file}/figures"], "cannot be made: Not a directory"),
         (["feed", "--output", "figures"], "'feed' names no run in"),
         (["--output", "figures", "--format", "gif"], "--format: unknown 'gif'"),
+        (["--output", "figures", "--attacks", "pgdd"], "--attacks pgdd: is not in run "),
+        (["--output", "figures", "--defenses", "jpg"], "; there are: none, jpeg:quality=25, jpeg:quality=75, tvm"),
+        (["--output", "figures", "--all", "--only", "sweep"], "not allowed with argument"),
         (["--output", "figures", "--only", "sweeps"], "--only: unknown 'sweeps'; did you mean 'sweep'?"),
         ([], "--output"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -217,6 +218,31 @@ def test_fail_fast_stops_at_the_first_failure(toy: Toy, log: Path) -> None:
     assert lines(log) == []
     assert [cell["status"] for cell in results["cells"]] == ["error", "error", "skipped", "skipped"]
     assert "—" in called.out
+
+
+def test_fail_fast_does_not_wait_for_a_job_that_another_run_is_doing(toy: Toy, tmp_path: Path) -> None:
+    _, results = toy(attacks=["toy-sign"], store="other")
+    manifest = Store(tmp_path / "other").read_manifest(results["run"]["run"])
+    assert manifest is not None
+    (images,) = manifest["entries"]["adversarial"]
+    claimed, ended = threading.Event(), threading.Event()
+
+    def other_run() -> None:
+        with Store(tmp_path / "store").claim(images):
+            claimed.set()
+            ended.wait(30)
+
+    thread = threading.Thread(target=other_run)
+    thread.start()
+    try:
+        assert claimed.wait(10)
+        called, results = toy("--fail-fast", attacks=["toy-sign", "toy-rogue"])
+        assert thread.is_alive(), "it waited until the other run had ended"
+    finally:
+        ended.set()
+        thread.join()
+    assert called.code == 1
+    assert [cell["status"] for cell in results["cells"]] == ["skipped", "skipped", "error", "error"]
 
 
 def test_a_dry_run_lists_the_cells_and_writes_nothing(toy: Toy, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -178,6 +179,10 @@ def test_doctor_passes_here_and_names_the_mend_of_what_fails(
     assert called.code == 0, called.out
     for what in ("torchvision matches torch", "dataset mnist-5k", "weights of mnist-cnn", "plugin attacks", "store"):
         assert any(what in line and line.startswith("ok") for line in called.out.splitlines()), what
+    rows = [line[5:33].split("  ")[0] for line in called.out.splitlines() if line[:4].strip() in ("ok", "note")]
+    assert len(rows) == len(set(rows)) > 20, "no row is there twice"
+    assert not {"torch", "torchvision"} & set(rows)
+    assert re.search(r"plugin core +advbench \S+, \d+ executors, \d+ reporters", called.out)
     install("bad-plugin", "raise RuntimeError('broken on purpose')")
     (tmp_path / "file").write_text("")
     called = call("doctor", "--store", tmp_path / "file" / "store")

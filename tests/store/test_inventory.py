@@ -25,7 +25,7 @@ from tests.store.stores import (
 )
 
 from advbench.store import Store, digest_of
-from advbench.store.inventory import KINDS, read_contents, scan, total_size
+from advbench.store.inventory import KINDS, check, read_contents, remove, scan, total_size
 
 
 @pytest.fixture
@@ -155,13 +155,17 @@ def test_files_with_other_names_are_foreign(store: Store, name: str) -> None:
     assert inventory.left_behind == inventory.being_written == []
 
 
-def test_broken_links_and_folders_with_the_name_of_an_entry_are_foreign(store: Store) -> None:
+def test_links_and_folders_with_the_name_of_an_entry_are_damaged_entries(store: Store) -> None:
     key = "ab" * 32
     folder = store.root / "cells" / "ab"
     (folder / f"{key}.json").mkdir(parents=True)
     (store.root / "clean" / "ab").mkdir(exist_ok=True)
     (store.root / "clean" / "ab" / f"{key}.json").symlink_to("nowhere")
-    assert len(scan(store).foreign) == 2
+    inventory = scan(store)
+    assert inventory.foreign == []
+    odd = [file for file in inventory.files() if file.key == key]
+    assert [check(store, file) for file in odd] == ["damaged", "damaged"]
+    assert [file.kind for file in remove(store, odd)] == ["clean"], "a folder may hold anything, so it is left"
 
 
 TEMPORARY = [

@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -163,3 +166,22 @@ def test_canonical_json_sorts_keys_and_rejects_nan() -> None:
     assert canonical_json({"b": 1, "a": [1.0, None]}) == b'{"a":[1.0,null],"b":1}'
     with pytest.raises(ValueError, match="JSON"):
         canonical_json({"x": float("nan")})
+
+
+def test_manifests_that_vanish_while_they_are_listed_are_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, runs = Store(tmp_path), ["a" * 12, "b" * 12, "c" * 12]
+    for run in runs:
+        store.write_manifest(run, {"run": run, "cells": []})
+    scandir = os.scandir
+
+    @contextmanager
+    def vanishing(folder: Path) -> Iterator[Iterator[os.DirEntry[str]]]:
+        with scandir(folder) as entries:
+            listed = list(entries)
+        (tmp_path / "runs" / f"{runs[1]}.json").unlink()
+        yield iter(listed)
+
+    monkeypatch.setattr("advbench.store.store.os.scandir", vanishing)
+    assert sorted(store.runs()) == [runs[0], runs[2]]

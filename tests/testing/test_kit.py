@@ -70,7 +70,7 @@ BROKEN = {
         "probabilities": ("form of the logits", "returned probabilities"),
         "classes": ("form of the logits", r"returned shape \(1, 9\); expected \(1, 10\)"),
         "dropout": ("deterministic in eval mode", "a difference of"),
-        "batch-norm": ("independent of its batch", "a difference of|Expected more than 1 value"),
+        "batch-norm": ("form of the logits", "a difference of|Expected more than 1 value"),
         "in-place": ("inputs unchanged", "changed images"),
         "detached": ("gradients are finite", "does not require grad"),
         "not-finite": ("form of the logits", "returned logits that are not finite"),
@@ -131,6 +131,15 @@ def test_assert_conforms_names_every_violated_rule() -> None:
     assert message.startswith("broken-defense breaks its contract:")
     assert "FAIL  inputs unchanged: expected images that are not changed in place; seen: " in message
     assert "(contract: advbench.api.Defense.apply)" in message
+
+
+def test_one_cause_is_reported_once_with_its_line() -> None:
+    findings = check("broken-defense:how=raises", registry=REGISTRY)
+    (broken,) = [finding for finding in findings if finding.passed is False]
+    assert re.fullmatch(r"KeyError: 'something' \(broken_plugin\.py:[0-9]+\)", broken.seen)
+    same = [finding for finding in findings if "for the cause reported under" in finding.seen]
+    assert len(same) > 3
+    assert all(repr(broken.rule) in finding.seen for finding in same)
 
 
 def test_components_without_pickling_round_trip_or_docstring_fail() -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from advbench.api.parameters import Parameter, Value, field_parameters
-from advbench.errors import ParameterError
+from advbench.errors import ParameterError, nearest
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -113,5 +112,5 @@ class Component(abc.ABC):
 
 def closest(name: str, names: Mapping[str, object] | list[str]) -> str:
     """A suggestion such as ``did you mean 'jpeg'?``, or an empty text if no name is similar."""
-    matches = difflib.get_close_matches(name.lower(), list(names), n=1, cutoff=0.5)
-    return f"did you mean {matches[0]!r}?" if matches else ""
+    near = nearest(name.lower(), names)
+    return f"did you mean {near!r}?" if near else ""

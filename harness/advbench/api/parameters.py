@@ -202,7 +202,7 @@ class Parameter:
 
 def _parse_number(text: str) -> int | float:
     """Reads ``3``, ``-0.5``, ``1e-3`` or ``8/255``."""
-    if "_" in text or text != text.strip():
+    if "_" in text or not text.isascii() or text != text.strip():  # float() also reads digits of other scripts
         raise ValueError(text)
     numerator, slash, denominator = text.partition("/")
     if slash:

@@ -24,6 +24,7 @@ ACTIONS = {
 _DAY = 86400.0
 _ADVICE = {
     "damaged": "it counts as missing; 'advbench cache gc' deletes it, and the run's command computes it again",
+    "damaged folder": "it is a folder where the store keeps a file; move it out of the store, or delete it",
     "damaged manifest": "repeat the run's command, or delete the run: advbench cache rm {key}",
     "unreadable": "check its permissions and the disk",
     "foreign": "advbench has not written it; move it out of the store, or delete it",
@@ -104,7 +105,7 @@ def _list_runs(options: argparse.Namespace) -> int:
         return 0
     console = tables()
     if contents.runs:
-        console.print(runs_table(contents, time.time()))
+        console.print(runs_table(contents, time.time(), console.width))
     else:
         console.print("no runs")
     console.print(kinds_table(contents))
@@ -138,7 +139,7 @@ def _verify(options: argparse.Namespace) -> int:
     if not problems:
         print_line(console, f"{total}: all are intact")
         return 0
-    counts = Counter(state.partition(" manifest")[0] for state, _ in problems)
+    counts = Counter(state.removesuffix(" manifest").removesuffix(" folder") for state, _ in problems)
     print_line(console, f"{total}: {', '.join(f'{count} {state}' for state, count in counts.items())}")
     return 1
 
@@ -151,7 +152,8 @@ def _damaged(store: Store, files: list[File]) -> list[tuple[str, File]]:
     for file in _with_progress(files):
         state = check(store, file)
         if state in ("damaged", "unreadable"):
-            damaged.append((f"{state} manifest" if (state, file.kind) == ("damaged", "runs") else state, file))
+            what = " folder" if file.path.is_dir() else " manifest" if file.kind == "runs" else ""
+            damaged.append((state + what if state == "damaged" else state, file))
     return damaged
 
 
@@ -168,7 +170,7 @@ def _collect(options: argparse.Namespace) -> int:
     before = read_contents(store)
     unreferenced = set(_unreferenced(before, least_age))
     others = [file for file in before.inventory.files() if file.kind != "runs" and file not in unreferenced]
-    damaged = {file for file in _with_progress(others) if check(store, file) == "damaged"}
+    damaged = {file for file in _with_progress(others) if check(store, file) == "damaged" and not file.path.is_dir()}
     # Reading takes a while: meanwhile runs may have started, and entries may have been computed again.
     contents = read_contents(store)
     unreferenced = set(_unreferenced(contents, least_age))
@@ -280,7 +282,7 @@ def _with_progress(files: list[File]) -> Iterable[File]:
 
 def _days(text: str) -> float:
     try:
-        number = float(text)
+        number = float(text) if text.isascii() and "_" not in text else -1.0
     except ValueError:
         number = -1.0
     if not 0 <= number < 1e6:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from rich import box
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -19,6 +20,8 @@ __all__ = ["by_kind", "counted", "described", "freed", "kinds_table", "runs_tabl
 
 _DAY = 24 * HOUR
 _LONGEST_NAME = 24
+_WIDE = 140
+"""With fewer columns in the terminal, the commands of the runs have lines of their own."""
 _WORDS = {
     "adversarial": ("adversarial", "adversarial"),
     "clean": ("clean", "clean"),
@@ -61,20 +64,30 @@ def described(store: Store, contents: StoreContents) -> dict[str, Any]:
     }
 
 
-def runs_table(contents: StoreContents, now: float) -> Table:
-    """The runs with their ages and sizes; ``unshared`` is the size of files that no other run refers to.
+def runs_table(contents: StoreContents, now: float, width: int) -> Group:
+    """The runs with their ages, sizes and commands; ``unshared`` is the size of files that no other run refers to.
+
+    In a narrow terminal, the commands are listed below the table.
 
     Args:
         contents: The contents of a store.
         now: The current time, in seconds since the epoch.
+        width: The number of columns of the terminal.
     """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True)
     for heading in ("run", "name", "created", "used", "cells", "size", "unshared"):
         table.add_column(heading, no_wrap=True, justify="left" if heading in ("run", "name") else "right")
-    table.add_column("command", no_wrap=True, overflow="ellipsis", ratio=1)  # takes the remaining width
+    wide = width >= _WIDE
+    if wide:
+        table.add_column("command", overflow="fold", ratio=1)  # takes the remaining width
+    commands = Table.grid(padding=(0, 2))
+    commands.add_column(no_wrap=True)
+    commands.add_column(overflow="fold")
     for run in contents.runs:
-        table.add_row(*(Text(printable(text)) for text in _row(contents, run, now)))
-    return table
+        texts, command = list(_row(contents, run, now)), str(run.manifest.get("command"))
+        table.add_row(*(Text(printable(text)) for text in (*texts, command)[: len(table.columns)]))
+        commands.add_row(Text(printable(f" {run.name}")), Text(printable(command)))
+    return Group(table) if wide else Group(table, commands)
 
 
 def kinds_table(contents: StoreContents) -> Table:
@@ -147,7 +160,6 @@ def _row(contents: StoreContents, run: Run, now: float) -> Iterator[str]:
     yield f"{run.stored}/{run.cells}"
     yield size_text(total_size(contents.inventory.files(run.references)))
     yield size_text(total_size(contents.exclusive_files([run])))
-    yield str(run.manifest.get("command"))
 
 
 def _age(manifest: Mapping[str, Any], field: str, now: float) -> str:

@@ -83,7 +83,7 @@ def _records(store: Any, manifest: Mapping[str, Any]) -> dict[str, Any]:
 def _component(manifest: Mapping[str, Any], axis: str, name: str) -> str:
     """The full spec of a run's component, from its full spec, its short spec, or an unambiguous part of it."""
     from advbench.api.component import closest
-    from advbench.errors import UsageError
+    from advbench.errors import UsageError, listed
     from advbench.report import with_sweep_names
 
     cells = manifest["cells"]
@@ -93,7 +93,7 @@ def _component(manifest: Mapping[str, Any], axis: str, name: str) -> str:
     if len(matches) != 1:
         what = "is one of several" if matches else "is not"
         shown = list(dict.fromkeys(cell["short"][axis] for cell in with_sweep_names(cells)))
-        hint = (closest(name, shown) if not matches else "") or f"there are: {', '.join(shown)}"
+        hint = (closest(name, shown) if not matches else "") or f"there are: {listed(shown)}"
         raise UsageError(f"--{axis}s {name}: {what} in run {manifest['run']}; {hint}")
     return matches[0]
 

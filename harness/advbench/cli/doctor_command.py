@@ -7,7 +7,7 @@ import dataclasses
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -77,15 +77,18 @@ def _examine(options: argparse.Namespace) -> Iterator[Finding]:
 
 
 def _distributions() -> Iterator[Finding]:
-    """The versions of what advbench requires."""
+    """The versions of what advbench requires, except those of torch and torchvision, which have rows of their own."""
     for requirement in metadata.requires("advbench") or []:
         if "extra ==" in requirement or "python_version" in requirement:
             continue
         name = requirement.replace(">", " ").replace("=", " ").replace("<", " ").split()[0]
         try:
-            yield Finding(name, metadata.version(name))
+            version = metadata.version(name)
         except metadata.PackageNotFoundError:
             yield Finding(name, "not installed", f"pip install '{requirement}'", fails=True)
+        else:
+            if name not in ("torch", "torchvision"):
+                yield Finding(name, version)
 
 
 def _torch() -> Iterator[Finding]:
@@ -118,10 +121,13 @@ def _components(options: argparse.Namespace) -> Iterator[Finding]:
 
     load = LoadOptions.of(vars(options))
     registry = discover(CORE, plugin_files(load.plugin), without=load.no_plugin, strict=load.strict_plugins)
+    modules: dict[tuple[str, str], list[Plugin]] = {}  # a plugin of several modules is one row
     for plugin in registry.plugins:
+        modules.setdefault((plugin.name, plugin.provenance), []).append(plugin)
+    for plugin, *others in modules.values():
         problems = registry.problems_of(plugin)
         if not problems:
-            yield Finding(f"plugin {plugin.name}", f"{plugin.provenance}, {_counts(plugin)}")
+            yield Finding(f"plugin {plugin.name}", f"{plugin.provenance}, {_counts([plugin, *others])}")
         for problem in problems:
             fix = f"fix or uninstall it, or disable it: --no-plugin {plugin.name}"
             yield Finding(f"plugin {plugin.name}", problem.message, fix, fails=True)
@@ -153,12 +159,11 @@ def _suites(studies: Studies) -> Iterator[Finding]:
             yield Finding(f"suite {name}", str(error), fix, fails=True)
 
 
-def _counts(plugin: Plugin) -> str:
-    """How many components of each kind, or suites and commands, a plugin registers."""
-    kinds = [kind for kind, _ in plugin.registered]
+def _counts(plugins: Sequence[Plugin]) -> str:
+    """How many components, suites and commands the modules of a plugin register, by their kind."""
+    kinds = [kind for plugin in plugins for kind, _ in plugin.registered]
     counts = {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)}
-    words = (f"{count} {kind if count > 1 else kind[:-1]}" for kind, count in counts.items())
-    return ", ".join(words) or "no components"
+    return ", ".join(f"{count} {kind if count > 1 else kind[:-1]}" for kind, count in counts.items()) or "no components"
 
 
 def _of_defaults(registered: Registered, examine: Callable[[Any], Finding | None]) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="number of samples in figures that show images; with 0, these figures are left out",
     )
-    parser.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS), help="which figures (default: all)")
+    parser.add_argument("--attacks", nargs="+", default=[], metavar="SPEC", help="figures of these attacks alone")
+    parser.add_argument("--defenses", nargs="+", default=[], metavar="SPEC", help="figures of these defenses alone")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--only", nargs="+", choices=KINDS, default=[], help="all figures of these kinds (default: a dozen for a paper)"
+    )
+    which.add_argument("--all", action="store_true", help="all figures")
     add_store(parser)
     add_data_dir(parser)
     add_device(parser)
@@ -52,6 +58,7 @@ def run(options: argparse.Namespace) -> int:
         UsageError: The run or the folder cannot be used, or matplotlib is missing.
     """
     from advbench.errors import UsageError, describe
+    from advbench.session.cell_filter import matching_cells, only_cells
     from advbench.session.opening import messages, open_store, print_line, set_up_logging
     from advbench.session.options import LoadOptions
     from advbench.session.stored_runs import find_run, read_results
@@ -68,15 +75,18 @@ def run(options: argparse.Namespace) -> int:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--output {folder}: cannot be made: {error.strerror}") from error
-    results, _ = read_results(store, manifest)
-    cells = manifest["cells"]
-    details = _details(store, manifest)
+    wanted = matching_cells(manifest, options.attacks, options.defenses)
+    results, _ = read_results(store, only_cells(manifest, wanted))
+    cells, ranking = manifest["cells"], figures.Ranking(results["cells"])
+    details = _details(store, manifest, wanted)
     examples: dict[int, CellExamples] = {}
-    if options.samples and OF_IMAGES & set(options.only):
+    if options.samples and OF_IMAGES & set(options.only or KINDS):
         from advbench.session.example_images import example_images_of
 
         images = example_images_of(load, console, manifest, options.samples)
-        examples, notes = _example_images(images, cells, details)
+        every = options.all or options.only
+        shown = list(details) if every else figures.cells_with_images(cells, details, ranking)
+        examples, notes = _example_images(images, cells, shown)
         for note in notes:
             print_line(console, note)
     drawings = (
@@ -84,7 +94,11 @@ def run(options: argparse.Namespace) -> int:
         *figures.draw_confusions(cells, details, manifest.get("class_names", {})),
         *figures.draw_charts(results),
     )
-    selected = [drawing for drawing in figures.distinct(drawings) if drawing.name.partition("-")[0] in options.only]
+    selected = list(figures.distinct(drawings))
+    if options.only:
+        selected = [drawing for drawing in selected if drawing.kind in options.only]
+    elif not options.all:
+        selected = figures.dozen(selected, ranking)
     for drawing in selected:
         try:
             paths = figures.save(drawing, folder, list(dict.fromkeys(options.format)))
@@ -92,17 +106,23 @@ def run(options: argparse.Namespace) -> int:
             raise UsageError(f"--output {folder}: {drawing.name} cannot be written: {error.strerror}") from error
         for path in paths:
             print_line(console, f"wrote {path}: {drawing.what}")
+    if not options.all and not options.only and len(selected) == figures.MOST:
+        print_line(console, f"wrote {figures.MOST} figures; --all writes every figure, --only KIND all of a kind")
     if not selected:
         print_line(console, f"run {manifest['run']} has no data for these figures")
     return 0
 
 
-def _details(store: Store, manifest: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
-    """Confusion matrix and histograms of each finished cell, by its index in the manifest."""
+def _details(store: Store, manifest: Mapping[str, Any], wanted: Collection[int]) -> dict[int, dict[str, Any]]:
+    """Confusion matrix and histograms of finished cells, by index: of the wanted ones and of the undefended model's."""
     from advbench.analysis import cell_details
 
-    details = {}
-    for index, described in enumerate(manifest["cells"]):
+    cells, details = manifest["cells"], {}
+    groups = {(cells[index]["dataset"], cells[index]["model"], cells[index]["attack"]) for index in wanted}
+    for index, described in enumerate(cells):
+        group = described["dataset"], described["model"], described["attack"]
+        if index not in wanted and not (described["identity"] and group in groups):
+            continue
         record = store.read_record("cells", described["key"], arrays=True) if described["key"] else None
         if record is not None and record["status"] == "ok":
             details[index] = cell_details(record, described.get("norm"))
@@ -110,7 +130,7 @@ def _details(store: Store, manifest: Mapping[str, Any]) -> dict[int, dict[str, A
 
 
 def _example_images(
-    images: ExampleImages, cells: list[dict[str, Any]], finished: Mapping[int, Any]
+    images: ExampleImages, cells: list[dict[str, Any]], finished: Iterable[int]
 ) -> tuple[dict[int, CellExamples], list[str]]:
     """The samples of the finished cells, and notes on cells whose samples cannot be loaded."""
     from advbench.errors import describe

@@ -135,7 +135,9 @@ def add_how_to_run(parser: argparse._ActionsContainer) -> None:
         default=RunOptions.rerun,
         help="which stored cells to run again",
     )
-    parser.add_argument("--fail-fast", action="store_true", help="stop at the first cell that fails")
+    parser.add_argument(
+        "--fail-fast", action="store_true", help="stop at the first cell that fails; jobs that run end first"
+    )
     parser.add_argument("--dry-run", action="store_true", help="show what would run, and exit")
 
 

@@ -6,6 +6,7 @@ import argparse
 import inspect
 from typing import TYPE_CHECKING
 
+from advbench.cli.docstrings import plain, unwrapped
 from advbench.cli.flags import add_plugin_flags
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def _print_named(console: Console, registry: Registry, name: str) -> bool:
         console.print(Text(studies.command(name).help))
         console.print(Text(f"'advbench reproduce {name}' runs it"))
         plugin = studies.plugin_of("commands", name)
-        console.print(Text.assemble((f"{'plugin':<9}", "dim"), f"{plugin.name} of {plugin.provenance}"), soft_wrap=True)
+        _print_fact(console, f"{'plugin':<9}", f"{plugin.name} of {plugin.provenance}")
     return a_suite or a_study
 
 
@@ -86,7 +87,22 @@ def _print_suite(console: Console, registry: Registry, name: str) -> None:
         plugin = studies.plugin_of("suites", name)
         facts += [("plugin", f"{plugin.name} of {plugin.provenance}"), ("file", str(studies.suite(name).file))]
     for label, text in facts:
-        console.print(Text.assemble((f"{label:<11}", "dim"), text), soft_wrap=True)
+        _print_fact(console, f"{label:<11}", text)
+
+
+def _print_fact(console: Console, label: str, text: str) -> None:
+    """Prints a label and a text; in a terminal, the text is wrapped between words beside the label."""
+    from rich.table import Table
+    from rich.text import Text
+
+    if not console.is_terminal:
+        console.print(Text.assemble((label, "dim"), text), soft_wrap=True)
+        return
+    grid = Table.grid()
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row(Text(label, "dim"), Text(text))
+    console.print(grid)
 
 
 def _print(console: Console, registered: Registered, given: dict[str, str]) -> None:
@@ -99,7 +115,7 @@ def _print(console: Console, registered: Registered, given: dict[str, str]) -> N
 
     component, plugin = registered.component, registered.plugin
     console.print(Text.assemble((component.name, "bold"), f"  {registered.kind[:-1]}"))
-    console.print(Text((inspect.getdoc(component) or "") if component.summary() else "(no description)"))
+    console.print(Text(unwrapped(inspect.getdoc(component) or "") if component.summary() else "(no description)"))
     console.print()
     parameters = component.parameters(given)
     if parameters:
@@ -108,7 +124,7 @@ def _print(console: Console, registered: Registered, given: dict[str, str]) -> N
             table.add_column(heading, no_wrap=heading == "parameter", overflow="fold")
         for parameter in parameters:
             default = "(required)" if parameter.required else format_value(parameter.default)
-            texts = (parameter.name, default, parameter.allowed(), parameter.help)
+            texts = (parameter.name, default, parameter.allowed(), plain(parameter.help))
             table.add_row(*(Text(printable(text)) for text in texts))
         console.print(table)
     else:
@@ -120,4 +136,4 @@ def _print(console: Console, registered: Registered, given: dict[str, str]) -> N
         "file": inspect.getsourcefile(component) or "—",
     }
     for label, text in facts.items():
-        console.print(Text.assemble((f"{label:<8}", "dim"), printable(text)), soft_wrap=True)
+        _print_fact(console, f"{label:<8}", printable(text))

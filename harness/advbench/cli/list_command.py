@@ -18,6 +18,8 @@ _USUAL = _KINDS[:4]
 _NAMED = ("suites", "studies")
 """What else plugins register, and no component."""
 _ALL = (*_KINDS, *_NAMED)
+_WIDE = 120
+"""With fewer columns in the terminal, source and plugin are left out."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,6 +58,7 @@ def run(options: argparse.Namespace) -> int:
     from rich.text import Text
 
     console = tables()
+    headings = ("name", "what it is", "source", "plugin")[: 4 if console.width >= _WIDE else 2]
     for kind in kinds:
         rows = [
             (one.component.name, one.component.summary(), one.component.source or "—", one.plugin.provenance)
@@ -69,11 +72,13 @@ def run(options: argparse.Namespace) -> int:
             console.print(f"no {kind}")
             continue
         table = Table(title=Text(kind, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-        for heading in ("name", "what it is", "source", "plugin"):
+        for heading in headings:
             table.add_column(heading, no_wrap=heading == "name", overflow="fold")
-        for texts in rows:
+        for texts in (row[: len(headings)] for row in rows):
             table.add_row(*(Text(printable(text)) for text in texts))
         console.print(table)
+    if len(headings) == 2 and components:
+        console.print("'advbench info NAME' shows parameters, source and plugin of one of them")
     return 0
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from advbench._version import __version__
 from advbench.cli.parser import CommandParser, HelpFormatter
-from advbench.errors import PluginError, UsageError
+from advbench.cli.wrapping import wrapped
+from advbench.errors import PluginError, UsageError, shorten_words
 from advbench.printable import one_line, printable
-from advbench.process.exits import ProcessExitError, exits_refused
+from advbench.process.exits import ProcessExitError, end_within, exits_refused
 from advbench.process.gc_tuning import tune_gc
 
 __all__ = ["COMMANDS", "SHELLS", "main"]
@@ -42,6 +43,9 @@ COMMANDS = {
 SHELLS = ("bash", "zsh", "fish")
 """Shells for which ``--print-completion`` has a script."""
 
+_SECONDS_TO_END = 5.0
+"""How long threads and atexit hooks of plugins may run after the command."""
+
 OK, SOME_FAILED, USAGE, INTERNAL, PLUGIN, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 
@@ -51,9 +55,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: success; 1: some cells failed; 2: usage error; 3: internal error; 4: plugin failure under
     ``--strict-plugins`` or in ``advbench check``; 130: interrupted.
     """
+    code = _main(list(sys.argv[1:] if arguments is None else arguments))
+    if arguments is None:  # the process ends with this command
+        end_within(_SECONDS_TO_END, code)
+    return code
+
+
+def _main(words: list[str]) -> int:
     # torch reads this when it is imported. Threads that wait actively make a busy machine several times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    words = list(sys.argv[1:] if arguments is None else arguments)
     prog = f"advbench {_command(words)}".strip()
     _prepare_streams()
     tune_gc()
@@ -152,7 +162,7 @@ def _prepare_streams() -> None:
 
 
 def _fail(prog: str, error: Exception, code: int) -> int:
-    print(one_line(f"{prog}: error: {error}"), file=sys.stderr)
+    print(wrapped(one_line(f"{prog}: error: {shorten_words(str(error))}")), file=sys.stderr)
     return code
 
 

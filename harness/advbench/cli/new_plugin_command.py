@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from advbench.printable import printable
 from advbench.scaffold import KINDS, NewPackage
 
 
@@ -18,9 +19,8 @@ def run(options: argparse.Namespace) -> int:
     """Runs the command."""
     package = NewPackage(options.folder, options.kind)
     for file in package.write():
-        print(file)
-    print(
-        f"\nThe package is complete: 'pip install -e {options.folder}' registers the {package.kind} {package.name!r},"
-    )
+        print(printable(str(file)))
+    folder = printable(str(options.folder))
+    print(f"\nThe package is complete: 'pip install -e {folder}' registers the {package.kind} {package.name!r},")
     print(f"and 'advbench check {package.name}' checks that it keeps its contract. Now edit {package.module}.py.")
     return 0

@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from advbench.errors import UsageError
+from advbench.errors import UsageError, nearest
 from advbench.printable import printable
-from advbench.session.values import nearest, unknown_choice
+from advbench.session.values import unknown_choice
 
 __all__ = ["CommandParser", "HelpFormatter", "suggest"]
 

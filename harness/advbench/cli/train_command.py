@@ -115,6 +115,7 @@ def _with_parameter(spec: str, key: str, value: str) -> str:
 def _trainable(registry: Registry, text: str) -> tuple[Component, Trainable]:
     """The component of a spec, twice: as a component and as one with training recipes."""
     from advbench.api import Trainable, UsageError
+    from advbench.errors import listed
     from advbench.specs import parse_chain, resolve_one
 
     name = parse_chain(text)[0].name
@@ -122,7 +123,7 @@ def _trainable(registry: Registry, text: str) -> tuple[Component, Trainable]:
     if not registered:
         kinds = ("models", "defenses")
         names = [r.component.name for kind in kinds for r in registry.all(kind) if issubclass(r.component, Trainable)]
-        raise UsageError(f"{name!r} has no training recipe; there are recipes for: {', '.join(names) or 'nothing'}")
+        raise UsageError(f"{name!r} has no training recipe; there are recipes for: {listed(names) or 'nothing'}")
     component = resolve_one(registry, registered[0].kind, text)
     assert isinstance(component, Trainable)
     return component, component

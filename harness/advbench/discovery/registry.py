@@ -18,7 +18,7 @@ from advbench.api.model import Model
 from advbench.api.reporter import Reporter
 from advbench.discovery.plugins import Plugin, PluginLog, Problem
 from advbench.discovery.studies import Studies
-from advbench.errors import ParameterError, UnknownNameError, describe
+from advbench.errors import ParameterError, UnknownNameError, describe, listed
 
 __all__ = ["KINDS", "Plugin", "Problem", "Registered", "Registry"]
 
@@ -31,6 +31,9 @@ KINDS: dict[str, type[Component]] = {
     "reporters": Reporter,
 }
 """The kinds of component, as in ``register_<kind>`` and ``advbench list <kind>``, with their base classes."""
+
+_MOST_NAMES = 12
+"""The largest number of names that a message lists."""
 
 _NAME = re.compile(r"[a-z][a-z0-9._-]*")
 _CONTROL = ("Cc", "Cf", "Cs", "Zl", "Zp")
@@ -144,7 +147,8 @@ class Registry(PluginLog):
         names = [registered.component.name for registered in self.all(kind)]
         if not names:
             return f"no plugin registers any {kind}; 'advbench plugins' lists the plugins"
-        return closest(name, names) or f"there are: {', '.join(names)}"
+        command = f" ('advbench list {kind}' lists all)" if len(names) > _MOST_NAMES else ""
+        return closest(name, names) or f"there are: {listed(names, _MOST_NAMES)}{command}"
 
     def _ambiguity(self, kind: str, name: str) -> str:
         plugins = [candidate.plugin for candidate in self._components[kind][name]]

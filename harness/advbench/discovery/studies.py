@@ -18,7 +18,7 @@ from advbench.api.commands import StudyCommand
 from advbench.api.component import closest
 from advbench.discovery.entry_points import entry_points, is_disabled
 from advbench.discovery.plugins import STUDIES, Plugin, PluginLog
-from advbench.errors import UnknownNameError, describe
+from advbench.errors import UnknownNameError, describe, listed
 from advbench.process.stdout import stdout_to_stderr
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class Studies:
         if not names:
             message = f"unknown {what} {name!r}; no plugin registers any"
         else:
-            hint = closest(name, names) or f"there are: {', '.join(names)}"
+            hint = closest(name, names) or f"there are: {listed(names)}"
             message = f"unknown {what} {name!r}; {hint}"
         disabled = [plugin.name for plugin in self.log.left_out if plugin.group == STUDIES]
         if disabled:

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from advbench.errors import UsageError
+from advbench.errors import UsageError, nearest
 from advbench.session.options import CHECKS, RunOptions
-from advbench.session.values import nearest
 
 __all__ = ["run_options"]
 

@@ -1,4 +1,4 @@
-"""Refuses calls in the driver that would end the process at once without a message, so that the component is named.
+"""The end of the process: components may neither bring it about at once without a message, nor put it off forever.
 
 Imports only the standard library.
 """
@@ -8,11 +8,13 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-__all__ = ["ProcessExitError", "end_process", "exits_refused", "watch_exits"]
+__all__ = ["ProcessExitError", "end_process", "end_within", "exits_refused", "watch_exits"]
 
 end_process = os._exit
 """Ends the process at once, also within :func:`exits_refused`."""
@@ -82,3 +84,29 @@ def _refusable(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     wrapper.__doc__ = function.__doc__
     wrapper._refusable = True  # type: ignore[attr-defined]
     return wrapper
+
+
+def end_within(seconds: float, code: int) -> None:
+    """Ends the process after some seconds if it has not ended by itself; call it when everything is done and written.
+
+    A component may have started a thread that never ends, or registered an ``atexit`` hook that does not return.
+
+    Args:
+        seconds: The time for the interpreter's own clean-up.
+        code: The exit code.
+    """
+
+    def end() -> None:
+        time.sleep(seconds)
+        with contextlib.suppress(Exception):
+            print(
+                f"advbench: warning: a thread, child process or atexit hook of a plugin did not end within "
+                f"{seconds:g} s after the command; it was ended",
+                file=sys.stderr,
+            )
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        end_process(code)
+
+    threading.Thread(target=end, name="advbench-end", daemon=True).start()

@@ -1,8 +1,10 @@
-"""Child processes that a component forks: a child ends when it returns from the component."""
+"""Child processes that a component forks: a child ends when it returns from the component, or with this process."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
 from types import FrameType
 from typing import Any
@@ -11,6 +13,8 @@ __all__ = ["exit_if_forked_child", "fork_count"]
 
 _LIBRARIES = frozenset({"multiprocessing", "subprocess", "pty", "concurrent", "multiprocess", "joblib", "billiard"})
 """Packages that end the children which they fork."""
+
+_PR_SET_PDEATHSIG = 1
 
 _count = 0
 _is_child = False
@@ -43,6 +47,15 @@ def _caller() -> tuple[bool, FrameType | None]:
     return by_library, frame
 
 
+def _end_with_parent() -> None:
+    """Makes Linux end this process when its parent ends. Otherwise it would keep pipes of a finished command open."""
+    if sys.platform == "linux":
+        with contextlib.suppress(Exception):
+            import ctypes
+
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _in_parent() -> None:
     global _count  # noqa: PLW0603  a count for the whole process
     by_library, advbench_frame = _caller()
@@ -53,7 +66,10 @@ def _in_parent() -> None:
 def _in_child() -> None:
     global _is_child  # noqa: PLW0603
     by_library, advbench_frame = _caller()
-    if advbench_frame is None or by_library:
+    if advbench_frame is None:
+        return
+    _end_with_parent()
+    if by_library:
         return
     _is_child = True
 

@@ -19,7 +19,7 @@ from advbench.report.plain import plain_text
 
 __all__ = ["print_leaderboards", "print_results"]
 
-_PIECE = re.compile(r"[^ =,_:+]*[ =,_:+]?")
+_PIECE = re.compile(r"[^ ,:+]*[ ,:+]?")
 """A part of a spec with the punctuation after which a line may break."""
 
 _GAP = 3

@@ -17,7 +17,7 @@ from rich.segment import Segment
 
 from advbench.api.component import closest
 from advbench.discovery.entry_points import DISABLE_VARIABLE, named_files
-from advbench.errors import PluginError, UsageError
+from advbench.errors import PluginError, UsageError, listed
 from advbench.printable import one_line, printable
 from advbench.session.options import LoadOptions, cache_folder
 from advbench.specs import Suite, load_suite, shipped_suites
@@ -72,7 +72,7 @@ def open_registry(
     for name in options.no_plugin:
         if name not in known:
             names = [plugin.name for plugin in registry.plugins if plugin.name != "core" and not plugin.from_file]
-            hint = closest(name, names) or f"there are: {', '.join(names)}"
+            hint = closest(name, names) or f"there are: {listed(names)}"
             raise UsageError(f"--no-plugin {name}: no plugin or distribution has this name; {hint}")
     problem_of_needed = fault(registry) if fault else ""
     if problem_of_needed:
@@ -135,8 +135,8 @@ def tables(stream: TextIO | None = None) -> Console:
 
 
 def print_line(console: Console, line: str) -> None:
-    """Prints one line of text: without markup, and not wrapped; characters that do not print are escaped."""
-    console.print(printable(line), markup=False, soft_wrap=True)
+    """Prints text without markup, with escapes for characters that do not print; a terminal wraps it between words."""
+    console.print(printable(line), markup=False, soft_wrap=not console.is_terminal)
 
 
 class PlainTextConsole(Console):

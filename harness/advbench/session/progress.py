@@ -148,7 +148,7 @@ class MatrixProgress:
     def _say(self, line: Text | str) -> None:
         if self.live is not None and self.view.size != self.console.size:
             self.live.refresh()  # else the line would be printed over a view that has moved
-        self.console.print(line, soft_wrap=True, markup=False)
+        self.console.print(line, soft_wrap=not self.console.is_terminal, markup=False)
 
     def _refresh(self, in_step: float) -> None:
         done = self.done_weight + in_step

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from advbench.analysis import Summary, build_results, summarise
-from advbench.errors import UsageError
+from advbench.errors import UsageError, listed
+from advbench.session.manifest_form import wrong_field
 from advbench.store import Store
 
 __all__ = ["find_id", "find_run", "read_results"]
 
-_LATEST = re.compile(r"latest(?:~(?P<back>\d{1,9}))?")
+_LATEST = re.compile(r"latest(?:~(?P<back>[0-9]{1,9}))?")
 
 
 def find_id(store: Store, name: str) -> str:
@@ -37,7 +38,7 @@ def find_id(store: Store, name: str) -> str:
         matches = [run for run in runs if (store.read_manifest(run) or {}).get("name") == name]
         what = "is the name of several runs"
     if len(matches) != 1:
-        known = ", ".join((matches or runs)[:5])
+        known = listed(matches or runs, 5)
         raise UsageError(f"{name!r} {what if matches else 'names no run'} in {store.root}; there are: {known}")
     return matches[0]
 
@@ -56,6 +57,11 @@ def find_run(store: Store, name: str) -> dict[str, Any]:
     manifest = store.read_manifest(run)
     if manifest is None:
         raise UsageError(f"the manifest of run {run} is damaged; repeat its 'advbench matrix' command")
+    if wrong := wrong_field(manifest):
+        raise UsageError(
+            f"the manifest of run {run} is not one of this version of advbench: field {wrong!r} is missing or wrong; "
+            "repeat its 'advbench matrix' command"
+        )
     return manifest
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from advbench.errors import listed, nearest
 
 __all__ = [
     "at_least",
@@ -14,7 +15,6 @@ __all__ = [
     "existing_folder",
     "folder",
     "gibibytes",
-    "nearest",
     "one_of",
     "run_name",
     "seconds",
@@ -30,10 +30,9 @@ def at_least(lowest: int) -> Callable[[str], int]:
     """A parser of whole numbers with a lower bound."""
 
     def parse(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            number = lowest - 1
+        # int() would also read 1_0 and digits of other scripts, and refuses more than 4,300 digits.
+        plain = re.fullmatch(r"\s*[-+]?[0-9]{1,300}\s*", text)
+        number = int(text) if plain else lowest - 1
         if number < lowest:
             raise argparse.ArgumentTypeError(f"{text}: must be a whole number of at least {lowest}")
         return number
@@ -53,7 +52,7 @@ def gibibytes(text: str) -> int:
 
 def _positive(text: str, unit: str) -> float:
     try:
-        number = float(text)
+        number = float(text) if text.isascii() and "_" not in text else 0.0
     except ValueError:
         number = 0.0
     if not 0 < number < 1e9:
@@ -63,7 +62,7 @@ def _positive(text: str, unit: str) -> float:
 
 def device(text: str) -> str:
     """Checks the form of a device name. Whether the device exists is checked later, since that needs torch."""
-    if re.fullmatch(r"auto|cpu|cuda(:\d+)?", text) is None:
+    if re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,9})?", text) is None:
         raise argparse.ArgumentTypeError(f"{text}: must be auto, cpu or cuda:N")
     return text
 
@@ -107,10 +106,5 @@ def one_of(choices: Sequence[str]) -> Callable[[str], str]:
 def unknown_choice(word: str, choices: Sequence[str]) -> str:
     """The message for a word that is none of the choices."""
     near = nearest(word, choices)
-    hint = f"did you mean {near!r}?" if near else f"there are: {', '.join(choices)}"
+    hint = f"did you mean {near!r}?" if near else f"there are: {listed(choices)}"
     return f"unknown {word!r}; {hint}"
-
-
-def nearest(word: str, choices: Sequence[str]) -> str:
-    """The choice that is most like a misspelt word; an empty text if none is similar."""
-    return next(iter(difflib.get_close_matches(word, choices, n=1, cutoff=0.5)), "")

@@ -7,7 +7,7 @@ r"""The grammar of specs: ``name[:key=value[,key=value…]]``, chained with ``+`
     item   = key "=" (value | "{" value {"," value} "}")
     value  = bare text without , { } + " | "quoted text with \" and \\"
 
-A ``+`` inside an exponent (``1e+3``) belongs to the number.
+A ``+`` inside an exponent (``1e+3``) belongs to the number. Control characters are not allowed, not even in quotes.
 
 On an axis of a matrix, ``alias=spec`` gives a component an alias; see :mod:`advbench.specs.aliases`.
 """
@@ -16,19 +16,27 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import re
+import unicodedata
 from collections.abc import Iterator
 
 from advbench.errors import SpecError
 
-__all__ = ["Term", "expand", "parse_chain", "quote"]
+__all__ = ["MOST_SPECS", "Term", "expand", "parse_chain", "quote", "sweep_size"]
+
+MOST_SPECS = 100_000
+"""The largest number of specs that the sweeps of one spec may stand for."""
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+(?=[,}+]|$)")
+_NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+(?=[,}+]|$)")
 _BARE = re.compile(r'[^,{}+"]+')
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _ESCAPED = re.compile(r"\\(.)")
+_JOINERS = "\u200c\u200d"
+"""Invisible characters that some scripts and emoji need, as in names of files."""
+
 _NEEDS_QUOTES = re.compile(r'[,{}+"\\]|^\s|\s$|^$')
 
 
@@ -46,11 +54,33 @@ def parse_chain(text: str) -> list[Term]:
     Raises:
         SpecError: The text does not follow the grammar; the message shows the position.
     """
+    for character in text:
+        if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") and character not in _JOINERS:
+            raise SpecError(f"{text!r}: a spec cannot contain the control character U+{ord(character):04X}; remove it")
     return list(_Parser(text).chain())
 
 
 def expand(terms: list[Term]) -> Iterator[list[tuple[str, dict[str, str]]]]:
-    """All combinations of a chain's swept values, in the order written, the last sweep varying fastest."""
+    """All combinations of a chain's swept values, in the order written, the last sweep varying fastest.
+
+    Raises:
+        SpecError: There are more than :data:`MOST_SPECS`; raised by the call, before anything is expanded.
+    """
+    count = sweep_size(terms)
+    if count > MOST_SPECS:
+        name = "+".join(term.name for term in terms)
+        raise SpecError(
+            f"the sweeps of {name!r} stand for {count:,} specs, more than {MOST_SPECS:,}; give fewer values"
+        )
+    return _combinations(terms)
+
+
+def sweep_size(terms: list[Term]) -> int:
+    """The number of combinations of a chain's swept values, without expanding them."""
+    return math.prod(len(values) for term in terms for _, values in term.items)
+
+
+def _combinations(terms: list[Term]) -> Iterator[list[tuple[str, dict[str, str]]]]:
     axes = [values for term in terms for _, values in term.items]
     for choice in itertools.product(*axes):
         values = iter(choice)

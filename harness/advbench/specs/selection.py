@@ -13,7 +13,7 @@ from advbench.errors import ParameterError, SpecError, UsageError, describe
 from advbench.specs.aliases import Alias, find_aliases, split_alias
 from advbench.specs.chain import Chain
 from advbench.specs.formatting import full_spec, short_spec
-from advbench.specs.grammar import expand, parse_chain
+from advbench.specs.grammar import MOST_SPECS, expand, parse_chain, sweep_size
 from advbench.specs.suite import Suite
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def select(registry: Registry, kind: str, texts: Sequence[str]) -> list[Componen
     Raises:
         UsageError: The axis is empty, or two of its specs are the same after defaults.
     """
+    _check_size(kind, [split_alias(text)[1] for text in texts])
     selected = [(text, component) for text in texts for component in resolve(registry, kind, split_alias(text)[1])]
     _check_axis(kind, [(text, full_spec(component)) for text, component in selected])
     return [component for _, component in selected]
@@ -71,6 +72,7 @@ def select(registry: Registry, kind: str, texts: Sequence[str]) -> list[Componen
 
 def select_chains(registry: Registry, texts: Sequence[str]) -> list[Chain]:
     """Builds the defenses of the matrix; raises as :func:`select`."""
+    _check_size("defenses", [split_alias(text)[1] for text in texts])
     selected = [(text, chain) for text in texts for chain in resolve_chain(registry, split_alias(text)[1])]
     _check_axis("defenses", [(text, full_spec(chain)) for text, chain in selected])
     return [chain for _, chain in selected]
@@ -148,6 +150,13 @@ def _check_usable(component: Component) -> None:
     hash(component)
     if component != copy.copy(component):
         raise TypeError("it does not equal its own copy; do not override the __eq__ of dataclass")
+
+
+def _check_size(kind: str, texts: Sequence[str]) -> None:
+    """Counts the specs that the sweeps of an axis stand for before any is expanded."""
+    count = sum(sweep_size(parse_chain(text)) for text in texts)
+    if count > MOST_SPECS:
+        raise UsageError(f"--{kind}: {count:,} specs, sweeps included, are more than {MOST_SPECS:,}; give fewer values")
 
 
 def _check_axis(kind: str, selected: list[tuple[str, str]]) -> None:

@@ -121,6 +121,8 @@ def load_suite(name_or_file: str, studies: Studies | None = None) -> Suite:
     Raises:
         UsageError: There is no such suite, or the file is unreadable, is not TOML or has an unknown key.
     """
+    if "\0" in name_or_file:
+        raise UsageError(f"suite {name_or_file!r}: a name cannot contain the character NUL; remove it")
     path = Path(name_or_file)
     file: Path | Traversable = path
     name, folder = path.stem, path.parent
@@ -129,7 +131,7 @@ def load_suite(name_or_file: str, studies: Studies | None = None) -> Suite:
     elif studies is not None and studies.holds("suites", name_or_file):
         name, file = name_or_file, studies.suite(name_or_file).file
         folder = file.parent if isinstance(file, Path) else folder
-    elif path.suffix != ".toml" and not path.exists():
+    elif path.suffix != ".toml" and not _exists(path):
         message = (studies or Studies(PluginLog())).unknown("suites", name_or_file, shipped_suites())
         raise UsageError(f"{message}, or give the path of a .toml file")
     try:
@@ -139,9 +141,30 @@ def load_suite(name_or_file: str, studies: Studies | None = None) -> Suite:
         raise UsageError(f"suite file {name_or_file} cannot be read: {reason}") from error
     try:
         table = tomllib.loads(content)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except tomllib.TOMLDecodeError as error:
         raise UsageError(f"suite file {name_or_file} is not valid TOML: {error}") from error
+    except RecursionError as error:
+        raise UsageError(f"suite file {name_or_file}: its lists or tables are nested too deep") from error
+    except ValueError as error:  # Python refuses numbers of more than 4,300 digits
+        raise UsageError(f"suite file {name_or_file}: a number or date cannot be read: {error}") from error
     return _from_table(f"suite file {name_or_file}", name, folder, table)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # such as a name that is too long
+        return False
+
+
+def _plugin_path(where: str, folder: Path, text: str) -> str:
+    """The path of a plugin's file, from the folder of the suite."""
+    if "\0" in text or not text:
+        raise UsageError(f"{where}: plugins: {text!r} is not the path of a file")
+    try:
+        return str(folder / Path(text).expanduser())
+    except RuntimeError as error:
+        raise UsageError(f"{where}: plugins: {text}: {str(error).rstrip('.')}; write the path in full") from error
 
 
 def _from_table(where: str, name: str, folder: Path, table: Mapping[str, Any]) -> Suite:
@@ -155,7 +178,7 @@ def _from_table(where: str, name: str, folder: Path, table: Mapping[str, Any]) -
         elif key == "plugins":
             files = isinstance(value, list) and all(isinstance(item, str) for item in value)
             _require(where, key, files, "a list of paths of Python files, as text")
-            values[key] = tuple(str(folder / Path(item).expanduser()) for item in value)
+            values[key] = tuple(_plugin_path(where, folder, item) for item in value)
         elif key == "precision":
             _require(where, key, value in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
             values[key] = value

@@ -53,10 +53,12 @@ def _parse_record(text: bytes) -> dict[str, Any] | None:
 def read_file(path: str) -> bytes:
     """Reads a file. For a hundred thousand small files, creating path and file objects would take seconds.
 
+    A FIFO, which an ordinary read would wait for, appears empty.
+
     Raises:
         OSError: The file does not exist or cannot be read.
     """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
     try:
         content = os.read(descriptor, _BLOCK_SIZE)
         while block := os.read(descriptor, _BLOCK_SIZE):

@@ -6,12 +6,13 @@ damaged manifest are unknown, so unreferenced entries must not be deleted while 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -201,7 +202,7 @@ def read_contents(store: Store, now: float | None = None) -> StoreContents:
         try:
             manifest = store.read_manifest(file.key)
             run = None if manifest is None else _run(store, inventory, manifest, read)
-        except (AttributeError, KeyError, TypeError, ValueError):  # the JSON is not a manifest
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError):  # not a manifest's JSON
             run = None
         if run is not None:
             runs.append(run)
@@ -218,12 +219,14 @@ def check(store: Store, file: File) -> State:
         unknown; ``gone`` if it no longer exists.
     """
     try:
+        if not stat.S_ISREG(file.path.stat().st_mode):  # a folder or a FIFO
+            return "damaged"
         with file.path.open("rb"):
             pass
     except FileNotFoundError:
-        return "gone"
-    except OSError:
-        return "unreadable"
+        return "damaged" if os.path.lexists(file.name) else "gone"  # a broken symbolic link
+    except OSError as error:
+        return "damaged" if error.errno == errno.ELOOP else "unreadable"
     try:
         if file.kind == _RUNS:
             valid = store.read_manifest(file.key) is not None
@@ -239,7 +242,7 @@ def check(store: Store, file: File) -> State:
 
 
 def remove(store: Store, files: Iterable[File]) -> list[File]:
-    """Deletes files, in the given order.
+    """Deletes files, in the given order. Folders with the name of an entry are left.
 
     Returns:
         The files that existed.
@@ -254,6 +257,10 @@ def remove(store: Store, files: Iterable[File]) -> list[File]:
         except FileNotFoundError:  # another process has deleted it meanwhile
             continue
         except OSError as error:
+            if file.path.is_dir():
+                if file.kind != _RUNS:
+                    continue
+                raise StoreError(f"{file.name} is a folder; move it out of the store and repeat the command") from error
             reason = error.strerror or error
             raise StoreError(
                 f"{file.name} cannot be deleted: {reason}; make the store {store.root} writable and repeat the command"
@@ -269,12 +276,20 @@ def total_size(files: Iterable[File]) -> int:
 
 def _files(root: Path) -> Iterator[File]:
     for entry in _list_folder(root):
-        if entry.name in KINDS and entry.is_dir():
+        if entry.name in KINDS and _is(entry, stat.S_ISDIR):
             yield from _entries_in(entry)
-        elif entry.name == "tmp" and entry.is_dir():
+        elif entry.name == "tmp" and _is(entry, stat.S_ISDIR):
             yield from _matching(entry, "temporary", _TEMPORARY)
-        elif entry.name != "lock" or not entry.is_file():
+        elif entry.name != "lock" or not _is(entry, stat.S_ISREG):
             yield from _described(entry, "temporary", _PROBE.fullmatch(entry.name), keyed=False)
+
+
+def _is(entry: os.DirEntry[str], kind: Callable[[int], bool]) -> bool:
+    """Whether an entry, or what it links to, is of a kind; False for links that lead nowhere or in a circle."""
+    try:
+        return kind(entry.stat().st_mode)
+    except OSError:
+        return False
 
 
 def _entries_in(folder: os.DirEntry[str]) -> Iterator[File]:
@@ -283,7 +298,7 @@ def _entries_in(folder: os.DirEntry[str]) -> Iterator[File]:
         yield from _matching(folder, kind, _MANIFEST)
         return
     for entry in _list_folder(folder):
-        if _FOLDER.fullmatch(entry.name) and entry.is_dir():
+        if _FOLDER.fullmatch(entry.name) and _is(entry, stat.S_ISDIR):
             yield from _matching(entry, kind, _TENSORS if kind == "adversarial" else _RECORD, entry.name)
         else:
             yield from _described(entry, kind, None)
@@ -302,23 +317,29 @@ def _matching(folder: os.DirEntry[str], kind: str, form: re.Pattern[str], beginn
 def _described(
     entry: os.DirEntry[str], kind: str, match: re.Match[str] | None, *, keyed: bool = True
 ) -> Iterator[File]:
-    """Yields the file with its kind, or as foreign if it has no match or is not a file; nothing if it was deleted."""
+    """Yields the file with its kind, or as foreign if it has no match; nothing if it was deleted.
+
+    What has the name of an entry and is not a file, such as a folder, counts as an entry, which is damaged.
+    """
     try:
         try:
             status = entry.stat()
-        except FileNotFoundError:
-            status = entry.stat(follow_symlinks=False)  # a broken symbolic link
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ELOOP):
+                raise
+            status = entry.stat(follow_symlinks=False)  # a symbolic link that leads nowhere or in a circle
     except FileNotFoundError:
         return
     except OSError as error:
         raise _unreadable(entry.path, error) from error
-    if match is None or not stat.S_ISREG(status.st_mode):
+    if match is None or (kind not in KINDS and not stat.S_ISREG(status.st_mode)):
         size = 0 if stat.S_ISDIR(status.st_mode) else status.st_size
         yield File(entry.path, "foreign", "", None, size, status.st_mtime_ns)
         return
     groups = match.groups()
     part = (int(groups[1]), int(groups[2])) if len(groups) == 3 and groups[1] else None
-    yield File(entry.path, kind, groups[0] if keyed else "", part, status.st_size, status.st_mtime_ns)
+    size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+    yield File(entry.path, kind, groups[0] if keyed else "", part, size, status.st_mtime_ns)
 
 
 def _list_folder(folder: Path | os.DirEntry[str]) -> list[os.DirEntry[str]]:

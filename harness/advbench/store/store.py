@@ -26,6 +26,7 @@ import logging
 import os
 import re
 import secrets
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -49,7 +50,7 @@ SCHEMA = 2
 """Version of the file format and of the keys. Raise it whenever a stored result would differ from what the same command
 computes now, and no other part of the key shows why."""
 
-_RUN = re.compile(r"[0-9a-f]{12}")
+_MANIFEST = re.compile(r"([0-9a-f]{12})\.json")
 _TEMPORARY = re.compile(r"([0-9a-f]{15})\..*\.tmp")
 _IMAGES = "images"
 _STALE_SECONDS = 3600.0
@@ -211,7 +212,7 @@ class Store:
             record = verified_record(content, key)
             if record is not None:
                 return unpack(record, arrays=arrays)
-        except (ValueError, TypeError, KeyError, AttributeError):  # not the JSON of an entry
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):  # not the JSON of an entry
             pass
         return self._corrupt(self._path(kind, key, ".json"))
 
@@ -238,12 +239,15 @@ class Store:
 
         path = self._tensors_path(key, part)
         try:
+            if not stat.S_ISREG(path.stat().st_mode):  # opening a FIFO would wait for a writer
+                self._corrupt(path)
+                return None
             with safe_open(path, framework="pt") as file:
                 header = json.loads((file.metadata() or {})["advbench"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except FileNotFoundError:
             return None
-        except (SafetensorError, OSError, KeyError, ValueError):
+        except (SafetensorError, OSError, KeyError, ValueError, RecursionError):
             self._corrupt(path)
             return None
         record, stored_part = header.get("record"), header.get("part")
@@ -276,7 +280,7 @@ class Store:
             with self.locks.writing(), replace_atomically(path, temporary=self._temporary()) as temporary:
                 save_file(kept, temporary, metadata={"advbench": canonical_json(header).decode()})
         except (OSError, SafetensorError) as error:
-            raise self._unwritable(error) from error
+            raise self._unwritable(error, path) from error
 
     def remove_parts(self, key: str) -> None:
         """Removes the parts of a finished chunk."""
@@ -291,13 +295,13 @@ class Store:
         if envelope is None:
             return None
         manifest = envelope.get("manifest")
-        if not isinstance(manifest, dict) or digest_of(manifest) != envelope.get("sha256"):
-            return self._corrupt(path)
         try:
+            if not isinstance(manifest, dict) or digest_of(manifest) != envelope.get("sha256"):
+                return self._corrupt(path)
             manifest["cells"] = from_columns(manifest["cells"])
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
             return self._corrupt(path)
-        return manifest if manifest["run"] == run else self._corrupt(path)
+        return manifest if manifest.get("run") == run else self._corrupt(path)
 
     def write_manifest(self, run: str, manifest: Mapping[str, Any]) -> None:
         """Writes the manifest of a run."""
@@ -308,8 +312,21 @@ class Store:
 
     def runs(self) -> Iterator[str]:
         """Ids of the runs in the store, the last written first."""
-        manifests = sorted((self.root / "runs").glob("*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-        return (manifest.stem for manifest in manifests if _RUN.fullmatch(manifest.stem))
+        written: list[tuple[int, str]] = []
+        try:
+            with os.scandir(self.root / "runs") as entries:
+                for entry in entries:
+                    match = _MANIFEST.fullmatch(entry.name)
+                    with suppress(OSError):  # another process has just deleted it
+                        if match is not None:
+                            # The link itself where it is one, since links may lead nowhere or in a circle.
+                            written.append((entry.stat(follow_symlinks=False).st_mtime_ns, match[1]))
+        except (FileNotFoundError, NotADirectoryError):
+            return iter(())
+        except OSError as error:
+            message = f"store {self.root}: its folder 'runs' cannot be read: {error.strerror or error}"
+            raise StoreError(f"{message}; choose another with --store DIR") from error
+        return (run for _, run in sorted(written, reverse=True))
 
     def _path(self, kind: str, key: str, suffix: str) -> Path:
         return self.root / kind / key[:2] / f"{key}{suffix}"
@@ -326,10 +343,10 @@ class Store:
 
     def _read_json(self, path: Path) -> dict[str, Any] | None:
         try:
-            envelope = json.loads(path.read_bytes())
+            envelope = json.loads(read_file(os.fspath(path)))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return self._corrupt(path)
         return envelope if isinstance(envelope, dict) else self._corrupt(path)
 
@@ -343,8 +360,12 @@ class Store:
             with self.locks.writing():
                 write_atomically(path, content, temporary=self._temporary())
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise self._unwritable(error, path) from error
 
-    def _unwritable(self, error: Exception) -> StoreError:
+    def _unwritable(self, error: Exception, path: Path | None = None) -> StoreError:
+        if path is not None and path.is_dir():
+            return StoreError(
+                f"{path} is a folder, but the store keeps a file there; move it away and repeat the command"
+            )
         reason = getattr(error, "strerror", None) or str(error)
         return StoreError(f"store {self.root} cannot be written: {reason}; choose another with --store DIR")

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 
 from advbench.api import Component
-from advbench.errors import ContractError, describe
+from advbench.errors import ContractError, describe, location
 from advbench.process.state import isolated_process
 from advbench.process.stdout import stdout_to_stderr
 
@@ -76,7 +76,18 @@ def expect(holds: bool, expected: str, seen: str) -> None:
 
 
 def examine(rules: Iterator[Rule]) -> Iterator[Finding]:
-    """Checks each rule; any exception of the component violates the rule."""
+    """Checks each rule; any exception of the component violates the rule.
+
+    A cause that breaks several rules, such as an exception in a method that they all call, is reported for the first.
+    """
+    first: dict[tuple[str, str], str] = {}
+
+    def broken(rule: Rule, expected: str, seen: str, cause: tuple[str, str]) -> Finding:
+        if cause in first:
+            return Finding(rule.name, None, seen=f"not checked, for the cause reported under {first[cause]!r}")
+        first[cause] = rule.name
+        return Finding(rule.name, False, expected, seen, rule.contract)
+
     for rule in rules:
         try:
             with stdout_to_stderr(), isolated_process() as process:
@@ -85,14 +96,15 @@ def examine(rules: Iterator[Rule]) -> Iterator[Finding]:
             expect(not changed, "unchanged settings of the process", f"it changed {' and '.join(changed)}")
         except RuleSkipped as reason:  # noqa: PERF203  some dozen rules
             yield Finding(rule.name, None, seen=str(reason))
-        except RuleViolated as broken:
-            yield Finding(rule.name, False, broken.expected, broken.seen, rule.contract)
+        except RuleViolated as error:
+            yield broken(rule, error.expected, error.seen, (error.expected, error.seen))
         except ContractError as error:
-            yield Finding(rule.name, False, rule.expected, str(error), rule.contract)
+            yield broken(rule, rule.expected, str(error), ("", str(error)))
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            yield Finding(rule.name, False, rule.expected, describe(error), rule.contract)
+            seen = describe(error)
+            yield broken(rule, rule.expected, seen, (type(error).__name__, location(error) or seen))
         else:
             yield Finding(rule.name, True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,9 @@ from advbench.specs import AXES, Part, Suite, select, select_aliases, select_cha
 from advbench.store import digest_of
 
 __all__ = ["Plan", "build_plan", "pick_ids", "resolve_axes"]
+
+MOST_CELLS = 1_000_000
+"""The largest number of cells of a run."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,10 +59,16 @@ def resolve_axes(registry: Registry, suite: Suite) -> tuple[Axes, ...]:
     """Turns a suite's specs into components, part by part.
 
     Raises:
-        UsageError: A spec is wrong, or an axis is empty or contains a component twice; for a suite with parts, the
-            message names the part.
+        UsageError: A spec is wrong, an axis is empty or contains a component twice, or there are more than
+            :data:`MOST_CELLS` cells. For a suite with parts, the message on a spec or an axis names the part.
     """
-    return tuple(_resolve_part(registry, suite, part) for part in suite.products)
+    parts = tuple(_resolve_part(registry, suite, part) for part in suite.products)
+    count = sum(
+        math.prod(map(len, (axes.datasets, axes.models, axes.attacks, axes.threats, axes.defenses))) for axes in parts
+    )
+    if count > MOST_CELLS:
+        raise UsageError(f"{count:,} cells are more than the {MOST_CELLS:,} that a run may have; split it into several")
+    return parts
 
 
 def _resolve_part(registry: Registry, suite: Suite, part: Part) -> Axes:

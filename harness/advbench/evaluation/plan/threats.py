@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from advbench.api.component import closest
-from advbench.errors import UsageError
+from advbench.errors import UsageError, listed
 
 __all__ = ["ADAPTIVE", "OBLIVIOUS", "THREATS", "TRANSFER", "Threat", "select_threats"]
 
@@ -66,7 +66,7 @@ def select_threats(names: Sequence[str]) -> list[Threat]:
         raise UsageError(f"no threats selected; give at least one of {', '.join(THREATS)}")
     for name in names:
         if name not in THREATS:
-            hint = closest(name, THREATS) or f"there are: {', '.join(THREATS)}"
+            hint = closest(name, THREATS) or f"there are: {listed(THREATS)}"
             raise UsageError(f"unknown threat {name!r}; {hint}")
         if list(names).count(name) > 1:
             raise UsageError(f"--threats: {name!r} is given twice; remove one")

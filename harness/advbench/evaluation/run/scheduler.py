@@ -104,11 +104,21 @@ class _Driver:
         self.running: dict[Future[Outcome], str] = {}
         self.faults: dict[tuple[str, str], str] = {}
         self.started: dict[str, float] = {}
+        self.stopped = False
 
     def run(self) -> None:
         while self.ready or self.run_alone or self.running or self.postponed:
             self._submit()
             self._collect()
+            if self.stopped:
+                self._drop_waiting()
+
+    def _drop_waiting(self) -> None:
+        """Gives up every job that is not running, also those that another run is doing or whose worker died."""
+        self.ready.clear()
+        self.postponed.clear()
+        self.run_alone.clear()
+        self.blockers.clear()
 
     def _submit(self) -> None:
         """Submits as many jobs as may run; those that may have broken the pool run alone."""
@@ -205,8 +215,8 @@ class _Driver:
         if outcome.error:
             self._failed(name, outcome)
             if self.fail_fast:
-                self.ready.clear()
-                self.blockers.clear()
+                self.stopped = True
+                self._drop_waiting()
             return
         if job.cell is not None:
             summary = read_summary(self.store, job.cell)

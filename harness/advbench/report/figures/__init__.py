@@ -11,5 +11,18 @@ from advbench.report.figures.drawing import (
     draw_images,
     save,
 )
+from advbench.report.figures.selection import MOST, Ranking, cells_with_images, dozen
 
-__all__ = ["FORMATS", "Drawing", "distinct", "draw_charts", "draw_confusions", "draw_images", "save"]
+__all__ = [
+    "FORMATS",
+    "MOST",
+    "Drawing",
+    "Ranking",
+    "cells_with_images",
+    "distinct",
+    "dozen",
+    "draw_charts",
+    "draw_confusions",
+    "draw_images",
+    "save",
+]

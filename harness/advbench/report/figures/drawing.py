@@ -22,7 +22,7 @@ from advbench.report.figures.strips import Named, attack_examples, reconstructio
 from advbench.report.figures.style import SETTINGS
 from advbench.report.sweeps import with_sweep_names
 
-__all__ = ["FORMATS", "Drawing", "distinct", "draw_charts", "draw_confusions", "draw_images", "save"]
+__all__ = ["FORMATS", "Drawing", "Subject", "distinct", "draw_charts", "draw_confusions", "draw_images", "save"]
 
 FORMATS = ("png", "svg", "pdf")
 
@@ -32,6 +32,21 @@ _MOST_ATTACKS, _MOST_DEFENSES, _MOST_ROWS = 3, 8, 9
 Cell = Mapping[str, Any]
 
 
+class Subject(NamedTuple):
+    """The cell that a figure is about, or with an empty defense the cells of several defenses."""
+
+    dataset: str
+    model: str
+    attack: str
+    threat: str
+    defense: str = ""
+
+    @classmethod
+    def of(cls, cell: Cell) -> Subject:
+        """The subject of a figure of one cell."""
+        return cls(cell["dataset"], cell["model"], cell["attack"], cell["threat"], cell["defense"])
+
+
 class Drawing(NamedTuple):
     """A figure that is drawn on demand.
 
@@ -39,11 +54,18 @@ class Drawing(NamedTuple):
         name: The name of its file, without suffix.
         what: A one-line description.
         draw: Draws the figure.
+        subject: The cell that it is about; None for figures of many attacks.
     """
 
     name: str
     what: str
     draw: Callable[[], Figure]
+    subject: Subject | None = None
+
+    @property
+    def kind(self) -> str:
+        """The kind of the figure, with which its name begins."""
+        return self.name.partition("-")[0]
 
 
 def save(drawn: Drawing, folder: Path, formats: Sequence[str]) -> list[Path]:
@@ -119,7 +141,8 @@ def draw_confusions(
         name = _name("confusion", *_of(short), short["attack"], cell["threat"], short["defense"])
         what = f"confusion of {short['defense']} under {short['attack']}, {cell['threat']}, clean and attacked"
         names = class_names.get(cell["dataset"], ())
-        yield Drawing(name, what, lambda pairs=pairs, names=names: confusion_pairs(pairs, names))  # type: ignore[misc]
+        draw = lambda pairs=pairs, names=names: confusion_pairs(pairs, names)  # noqa: E731
+        yield Drawing(name, what, draw, Subject.of(cell))
 
 
 def draw_images(cells: Sequence[Cell], examples: Mapping[int, CellExamples], count: int) -> Iterator[Drawing]:
@@ -174,14 +197,16 @@ def _strips(pairs: Sequence[tuple[Cell, CellExamples]], count: int) -> Iterator[
             adaptive = cell["threat"] == "adaptive"
             key = (cell["attack"], cell["threat"], cell["defense"] if adaptive else "")
             groups.setdefault(key, []).append((cell, examples))
-    for (_, threat, defense), members in groups.items():
-        short = members[0][0]["short"]
+    for (attack, threat, defense), members in groups.items():
+        first = members[0][0]
+        short = first["short"]
         named = [Named(cell["short"]["defense"], examples) for cell, examples in members]
         for number, part in _parts(named, _MOST_DEFENSES):
             tail = (short["defense"],) if defense else (number,)
             name = _name("strips", *_of(short), short["attack"], threat, *tail)
             what = f"original, attacked by {short['attack']} ({threat}), difference, defended"
-            yield Drawing(name, what, lambda part=part: strip(part, count))  # type: ignore[misc]
+            subject = Subject(first["dataset"], first["model"], attack, threat, defense)
+            yield Drawing(name, what, lambda part=part: strip(part, count), subject)  # type: ignore[misc]
 
 
 def _parts(items: Sequence[Named], most: int) -> Iterator[tuple[str, list[Named]]]:
@@ -196,6 +221,7 @@ def _of(short: Mapping[str, str]) -> tuple[str, str]:
 
 
 def _name(*parts: str) -> str:
-    """A file name made of words, digits and few other characters, at most 150 characters long."""
-    words = (re.sub(r"[^\w.=-]+", "-", part.replace("∞", "inf")).strip("-") for part in parts if part)
-    return "-".join(words)[:150]
+    """A file name for shells and LaTeX: words, digits and hyphens, at most 150 characters; 0.5 is written 0p5."""
+    texts = (re.sub(r"(?<=\d)\.(?=\d)", "p", part.replace("∞", "inf")) for part in parts if part)
+    words = (re.sub(r"[\W_]+", "-", text).strip("-") for text in texts)
+    return "-".join(word for word in words if word)[:150].rstrip("-")

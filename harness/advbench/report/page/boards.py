@@ -8,6 +8,7 @@ from typing import Any
 from advbench.analysis import NOT_ADAPTIVE
 from advbench.report.board import DAGGER, DOUBTFUL, NOT_RUN, Board, BoardCell, Column, percent
 from advbench.report.page.escaping import escape
+from advbench.report.page.text import breakable
 from advbench.report.sweeps import family
 
 __all__ = ["board_section"]
@@ -52,10 +53,11 @@ def _groups(board: Board) -> Iterator[Sequence[tuple[BoardCell, ...]]]:
 
 
 def _heads(board: Board, threats: Sequence[str]) -> str:
-    heads = []
+    heads, kinds = [], {len(board.columns) - 2: "worst", len(board.columns) - 1: "interval"}
     for index, column in enumerate(board.columns):
         threat = threats[index - 2] if 2 <= index < len(board.columns) - 2 else ""
         scope = f' data-threat="{escape(threat)}"' if threat else ""
+        scope += f' class="{kinds[index]}"' if index in kinds else ""
         badge = f'<span class="badge {escape(threat)}">{escape(threat)}</span>' if threat else ""
         lines = "".join(f"<small>{escape(text)}</small>" for text in _details(column, threat))
         title = f'<button type="button" class="sort">{escape(column.title)}</button>'
@@ -94,7 +96,7 @@ def _defense(cell: BoardCell, row: Row, stochastic: bool) -> str:
     badges = '<span class="badge stochastic">stochastic</span>' if stochastic else ""
     if NOT_ADAPTIVE in row.get("marks", ()):
         badges += f'<span class="badge doubtful">{DAGGER} {NOT_ADAPTIVE}</span>'
-    return f'<th scope="row" data-sort="{escape(name)}"><code>{escape(name)}</code>{badges}</th>'
+    return f'<th scope="row" data-sort="{escape(name)}"><code>{breakable(escape(name))}</code>{badges}</th>'
 
 
 def _result(cell: BoardCell, threat: str) -> str:
@@ -123,7 +125,7 @@ def _worst(worst: BoardCell, interval: BoardCell, row: Row) -> Iterator[str]:
         + "</td>"
     )
     yield (
-        "<td>"
+        '<td class="interval">'
         + "".join(
             f'<span class="under number" data-under="{escape(threat)}" data-score="{_sort(score)}"'
             f"{' hidden' * bool(threat)}>{ci}</span>"

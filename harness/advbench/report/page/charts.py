@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from advbench.report.board import percent
 from advbench.report.charts import Chart, Line, Point
 from advbench.report.page.escaping import escape
+from advbench.report.page.text import breakable
 
 __all__ = ["chart_figure"]
 
@@ -23,22 +24,29 @@ SHAPES = (
     "M-4 -1.3H-1.3V-4H1.3V-1.3H4V1.3H1.3V4H-1.3V1.3H-4Z",
 )
 COLOURS = 8
+MOST_BANDS = 4
+"""With more lines, the band of a line is shown only while somebody points at it."""
 
 
 def chart_figure(chart: Chart) -> str:
     """A chart with caption and legend; points show their numbers as tooltips."""
     scale = _Scale(chart)
     scattered = chart.kind == "scatter"
+    bands = sum(_has_band(line) for line in chart.lines)
     drawn = "".join(
         _scatter(line, scale) if scattered else _line(line, number, scale, chart.steps)
         for number, line in enumerate(chart.lines)
     )
     legend = "" if scattered else _legend(chart.lines)
-    note = f'<p class="note">{escape(chart.note)}</p>' if chart.note else ""
+    hidden = not scattered and bands > MOST_BANDS
+    notes = [chart.note, "Point at a line or its name for its 95 % interval." if hidden else ""]
+    note = "".join(f'<p class="note">{escape(text)}</p>' for text in notes if text)
     title = f"{chart.title} · {chart.dataset} · {chart.model}"
+    kind = ' class="few"' if hidden else ""
+    where = f"<small>{escape(chart.dataset)} · {escape(chart.model)}</small>"
     return (
-        f'<figure data-dataset="{escape(chart.dataset)}" data-model="{escape(chart.model)}">'
-        f"<figcaption>{escape(chart.title)}<small>{escape(chart.dataset)} · {escape(chart.model)}</small></figcaption>"
+        f'<figure{kind} data-dataset="{escape(chart.dataset)}" data-model="{escape(chart.model)}">'
+        f"<figcaption>{breakable(escape(chart.title))}{where}</figcaption>"
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
         f"{_axes(chart, scale)}{drawn}</svg>{legend}{note}</figure>"
     )
@@ -103,16 +111,21 @@ def _axes(chart: Chart, scale: _Scale) -> str:
 
 def _line(line: Line, number: int, scale: _Scale, steps: bool) -> str:
     points = [(scale.x(point.x), scale.y(point.y)) for point in line.points]
+    kind = f"line s{number % COLOURS} d{number // COLOURS}"
     if steps:
         # After the last step, the value stays the same up to the edge.
         steps_down = "".join(f"H{x:.1f}V{y:.1f}" for x, y in points[1:])
         path = f"M{points[0][0]:.1f} {points[0][1]:.1f}{steps_down}H{WIDTH - RIGHT}"
         title = f"<title>{escape(line.name)}</title>"
-        return f'<path class="line s{number % COLOURS} d{number // COLOURS}" d="{path}">{title}</path>'
+        return f'<g class="series"><path class="{kind}" d="{path}">{title}</path></g>'
     path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
     marks = "".join(_mark(point, line.name, number, scale) for point in line.points)
     band = _band(line.points, number, scale)
-    return f'{band}<path class="line s{number % COLOURS} d{number // COLOURS}" d="{path}"/>{marks}'
+    return f'<g class="series"><path class="near" d="{path}"/>{band}<path class="{kind}" d="{path}"/>{marks}</g>'
+
+
+def _has_band(line: Line) -> bool:
+    return sum(point.low is not None and point.high is not None for point in line.points) > 1
 
 
 def _band(points: Sequence[Point], number: int, scale: _Scale) -> str:
@@ -167,7 +180,8 @@ def _free_spot(
 ) -> tuple[float, float, str] | None:
     """A free position for a name beside its point; None if there is none, so that only the tooltip shows it."""
     width = 6.3 * len(name) + 5
-    for shift, (side, anchor) in itertools.product((4.0, -8.0, 16.0, -20.0, 28.0, -32.0), ((-8, "end"), (8, "start"))):
+    sides = (8, "start"), (-8, "end")  # on the right first, so that names of one point are a list beside it
+    for (side, anchor), shift in itertools.product(sides, (4, -8, 16, -20, 28, -32, -44, -56, -68)):
         left = x + side - width if anchor == "end" else x + side
         box = (left, y + shift - 10, left + width, y + shift + 2)
         inside = box[0] >= LEFT and box[2] <= WIDTH and box[1] >= 0 and box[3] <= HEIGHT - BOTTOM
@@ -192,5 +206,5 @@ def _entries(lines: Sequence[Line]) -> Iterator[str]:
             '<li><svg viewBox="0 0 26 12" aria-hidden="true">'
             f'<path class="line s{colour} d{number // COLOURS}" d="M1 6H25"/>'
             f'<path class="mark s{colour}" transform="translate(13 6)" d="{SHAPES[number % len(SHAPES)]}"/></svg>'
-            f"{escape(line.name)}</li>"
+            f"{breakable(escape(line.name))}</li>"
         )

@@ -8,6 +8,9 @@
     return made;
   };
 
+  // Text that may break after the separators of a spec.
+  const breakable = (text) => text.split(/(?<=[:,+])/).flatMap((piece, index) => (index ? [make("wbr"), piece] : [piece]));
+
   // Theme: light, dark, or that of the system.
   const theme = document.getElementById("theme");
   const themes = ["auto", "light", "dark"];
@@ -58,6 +61,45 @@
     });
   }
 
+  // Wide boards: how many columns are out of sight on each side, between the columns that stay.
+  const hints = all(".board .scroll").map((area) => {
+    const heads = all("thead th", area);
+    const [first, worst] = [heads[0], heads.find((head) => head.className === "worst")];
+    const button = (step) => {
+      const made = make("button", { type: "button", value: step });
+      made.addEventListener("click", () => area.scrollBy({ left: step * area.clientWidth / 2, behavior: "smooth" }));
+      return made;
+    };
+    const [left, right] = [button(-1), button(1)];
+    const line = make("div", { className: "more" }, left, right);
+    area.before(line);
+    const several = (count) => `${count} more column${count === 1 ? "" : "s"}`;
+    const update = () => {
+      const boxes = heads.filter((head) => head !== first && head.className === "" && !head.hidden).map((head) => head.getBoundingClientRect());
+      const [start, end] = [first.getBoundingClientRect().right, worst.getBoundingClientRect().left];
+      const before = boxes.filter((box) => box.left < start - 8).length;
+      const after = boxes.filter((box) => box.right > end + 8).length;
+      left.textContent = `← ${several(before)}`;
+      right.textContent = `${several(after)} →`;
+      left.hidden = !before;
+      right.hidden = !after;
+      line.hidden = area.scrollWidth <= area.clientWidth + 1;
+      area.classList.toggle("wide", !line.hidden);
+    };
+    area.addEventListener("scroll", update, { passive: true });
+    addEventListener("resize", update);
+    return update;
+  });
+
+  // Charts: pointing at a name in the legend emphasizes its line.
+  for (const figure of all("figure[data-dataset]")) {
+    const series = all(".series", figure);
+    all(".legend li", figure).forEach((entry, index) => {
+      entry.addEventListener("mouseenter", () => series[index]?.classList.add("on"));
+      entry.addEventListener("mouseleave", () => series[index]?.classList.remove("on"));
+    });
+  }
+
   // Filters.
   const form = document.getElementById("filters");
   const targets = { dataset: ".board", model: ".board", threat: ".board thead th", family: ".board tbody tr" };
@@ -89,6 +131,7 @@
       const under = kinds.find((kind) => kind.dataset.under === wanted.threat) ?? kinds[0];
       kinds.forEach((kind) => { kind.hidden = kind !== under; });
     }
+    hints.forEach((update) => update());
     document.getElementById("shown").textContent = shown === rows ? `${rows} rows` : `${shown} of ${rows} rows`;
   };
   form.addEventListener("input", filter);
@@ -172,7 +215,7 @@
     const names = data.classes[cell.dataset];
     document.getElementById("cell-title").textContent = cell.title;
     const facts = make("dl", { className: "facts" });
-    for (const [label, text] of cell.facts) facts.append(make("dt", { textContent: label }), make("dd", { textContent: text }));
+    for (const [label, text] of cell.facts) facts.append(make("dt", { textContent: label }), make("dd", {}, ...breakable(text)));
     const parts = [
       make("p", {}, ...cell.badges.map((text) => make("span", { className: `badge ${text}`, textContent: text }))),
       ...cell.warnings.map((text) => make("p", { className: "warning", textContent: text })),

@@ -1,0 +1,128 @@
+"""``list`` and ``info`` in terminals: narrow and wide, without markup, wrapped between words."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.conftest import Called
+
+from advbench.cli.docstrings import plain, unwrapped
+
+
+def in_terminal(width: int, *words: str, code: int = 0) -> list[str]:
+    """The lines that a command prints in a terminal of this width; it must end with this exit code."""
+    driver, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 100, width, 0, 0))
+    environment = {**os.environ, "TERM": "xterm", "NO_COLOR": "1"}
+    environment.pop("COLUMNS", None)
+    command = [sys.executable, "-m", "advbench", *words]
+    process = subprocess.Popen(command, stdout=terminal, stderr=terminal, stdin=terminal, env=environment)
+    os.close(terminal)
+    output = b""
+    try:
+        while part := os.read(driver, 65536):
+            output += part
+    except OSError:  # the end of a terminal on Linux
+        pass
+    assert process.wait() == code
+    text = output.decode().replace("\x1b[1m", "").replace("\x1b[2m", "").replace("\x1b[0m", "").replace("\x1b[3m", "")
+    return [line.rstrip() for line in text.splitlines()]
+
+
+@pytest.mark.slow
+def test_list_in_a_narrow_terminal_has_two_columns_and_a_hint() -> None:
+    lines = in_terminal(80, "list", "attacks")
+    assert next(line for line in lines if line.strip().startswith("name")).split() == ["name", "what", "it", "is"]
+    assert "'advbench info NAME' shows parameters, source and plugin of one of them" in lines
+    assert len(lines) < 45
+    assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.slow
+def test_info_wraps_between_words(call: Callable[..., Called]) -> None:
+    words = {*" ".join(call("info", "cw").out.split()).split(" ")}
+    lines = in_terminal(80, "info", "cw")
+    assert max(map(len, lines)) <= 80
+    for line in lines:
+        assert {word for word in line.split() if "─" not in word} <= words, line
+    assert len([line for line in lines if line.startswith("construction")]) == 0, "paragraphs are wrapped again"
+
+
+@pytest.mark.slow
+def test_info_in_a_pipe_is_one_line_a_paragraph_without_markup(call: Callable[..., Called]) -> None:
+    shown = call("info", "pgd").out
+    assert "``" not in shown
+    assert "With norm=l2, the step is along" in " ".join(shown.split())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [80, 160])
+def test_runs_are_told_apart_by_their_whole_commands(
+    toy: Callable[..., tuple[Called, object]], tmp_path: Path, width: int
+) -> None:
+    for factor in (0.25, 0.5):
+        toy(
+            defenses=(
+                "toy-keep",
+                *(f"toy-dim:factor={0.8 + step / 100}" for step in range(8)),
+                f"toy-dim:factor={factor}",
+            )
+        )
+    lines = in_terminal(width, "cache", "ls", "--store", str(tmp_path / "store"))
+    assert max(map(len, lines)) <= width
+    shown = "".join("".join(lines).split())
+    assert "toy-dim:factor=0.25" in shown and "toy-dim:factor=0.5" in shown
+
+
+@pytest.mark.slow
+def test_messages_and_errors_break_between_words(toy: Callable[..., tuple[Called, object]], tmp_path: Path) -> None:
+    toy()
+    store = str(tmp_path / "store")
+    error = in_terminal(50, "list", "defences", "of", "every", "kind", code=2)
+    assert len(error) > 1
+    assert " ".join(error) == "advbench list: error: unknown kind 'defences'; did you mean 'defenses'?"
+    lines = in_terminal(40, "figures", "--store", store, "--output", str(tmp_path / "f"), "--only", "eps")
+    assert "has no data for these figures" in " ".join(lines)
+    assert all(line.split()[-1] in ("has", "data", "for", "these", "figures", "no") for line in lines), lines
+
+
+@pytest.mark.parametrize(
+    ("markup", "text"),
+    [
+        ("``norm=l2`` and :class:`~a.b.Name`", "norm=l2 and Name"),
+        (":func:`a.b` or :py:meth:`text <a.b.c>`", "a.b or text"),
+        ("see `the paper <https://example.org>`_", "see the paper (https://example.org)"),
+        ("a **strong** `word`", "a strong word"),
+        ("2 * 3 * 4, x**2, f(*args)", "2 * 3 * 4, x**2, f(*args)"),
+    ],
+)
+def test_markup_is_removed(markup: str, text: str) -> None:
+    assert plain(markup) == text
+
+
+def test_paragraphs_are_joined_and_lists_kept() -> None:
+    docstring = (
+        "One line\nand the next.\n\nA list:\n\n- one\n  continued\n- two\n\n"
+        "Args:\n    eps: Largest\n        change.\n    steps: Number.\n"
+    )
+    assert unwrapped(docstring).splitlines() == [
+        "One line and the next.",
+        "",
+        "A list:",
+        "",
+        "- one continued",
+        "- two",
+        "",
+        "Args:",
+        "    eps: Largest change.",
+        "    steps: Number.",
+    ]
