@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 from tests.conftest import TOY, Called
 
+import advbench
 from advbench.api import DataSources
 from advbench.discovery.loading import discover
 from advbench.evaluation.plan.build import build_plan, resolve_axes
@@ -126,3 +127,13 @@ def test_the_live_board_shows_aliases(tmp_path: Path, monkeypatch: pytest.Monkey
     words = set(console.file.getvalue().split())  # type: ignore[attr-defined]
     assert {"digits", "mine", "weak", "toy-sign", "base", "toy-dim"} <= words
     assert not {"toy", "toy-linear", "toy-keep"} & words
+
+
+def test_python_finds_cells_by_the_alias_of_a_spec(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADVBENCH_DISABLE_PLUGINS", "*")
+    results = advbench.matrix(
+        datasets="toy", models="mine=toy-linear", attacks="toy-sign", defenses="toy-keep", plugin=[TOY], quiet=True,
+        name="from Python",
+    )  # fmt: skip
+    assert results.data["run"]["name"] == "from Python"
+    assert len(results.adversarial(model="mine").images) == 40

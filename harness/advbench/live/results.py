@@ -231,8 +231,8 @@ class Results:
         full = cell.specs()[name]
         if name == "threat":
             return (full,)
-        short = short_spec(getattr(cell, name))
-        return full, short, self._run.aliases.get((f"{name}s", full), short)
+        short, shown = short_spec(getattr(cell, name)), cell.short_names()[name]
+        return full, short, shown, self._run.aliases.get((f"{name}s", full), shown)
 
     def _choices(self, cells: Sequence[Cell]) -> str:
         """The coordinates in which cells differ, for messages."""

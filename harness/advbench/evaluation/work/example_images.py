@@ -50,7 +50,7 @@ class ExampleImages:
         self.count = count
         self.folder = folder
         self.problems = problems
-        self._changed: dict[str, str] = {}
+        self._model_changes: dict[str, str] = {}
         self._chosen: dict[tuple[str, str], tuple[int, ...]] = {}
         self._views: dict[tuple[str, ...], Views] = {}
 
@@ -96,8 +96,8 @@ class ExampleImages:
         when they are loaded.
         """
         spec, store = described["model"], self.workspace.store
-        if spec not in self._changed:
-            self._changed[spec] = ""
+        if spec not in self._model_changes:
+            self._model_changes[spec] = ""
             cell = store.read_key_inputs("cells", described["key"]) or {}
             before = (store.read_key_inputs("clean", cell.get("clean", "")) or {}).get("model")
             if before is not None:
@@ -109,11 +109,11 @@ class ExampleImages:
                 if model.weights_digest() != before["weights"]:
                     changed.append("its weights")
                 if changed:
-                    self._changed[spec] = (
+                    self._model_changes[spec] = (
                         f"model {model.name!r} is not that of the run: {' and '.join(changed)} changed; "
                         "repeat the run's command to evaluate it as it is now"
                     )
-        return self._changed[spec]
+        return self._model_changes[spec]
 
     def _choose(self, dataset: str, model: str) -> tuple[int, ...]:
         """Positions of the shown samples among the run's samples."""
