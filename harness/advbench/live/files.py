@@ -69,12 +69,16 @@ def write_figures(
     except OSError as error:
         raise UsageError(f"figures(): {path}: cannot be made: {error.strerror}") from error
     written = []
-    for drawing in figures.distinct(_drawings(run, data, samples, examples)):
-        if drawing.name.partition("-")[0] in kinds:
-            try:
-                written += figures.save(drawing, path, suffixes)
-            except OSError as error:
-                raise UsageError(f"figures(): {path}: {drawing.name} cannot be written: {error.strerror}") from error
+    drawings = [
+        drawing for drawing in figures.distinct(_drawings(run, data, samples, examples)) if drawing.kind in kinds
+    ]
+    if only is None:
+        drawings = figures.dozen(drawings, figures.Ranking(data["cells"]))
+    for drawing in drawings:
+        try:
+            written += figures.save(drawing, path, suffixes)
+        except OSError as error:  # noqa: PERF203  some dozen figures
+            raise UsageError(f"figures(): {path}: {drawing.name} cannot be written: {error.strerror}") from error
     return written
 
 

@@ -169,7 +169,8 @@ class Results:
             formats: Some of ``"png"``, ``"svg"`` and ``"pdf"``.
             samples: Samples in figures of images; 0 draws no such figure.
             only: Which figures: some of ``"attacks"``, ``"reconstructions"``, ``"strips"``, ``"confusion"``,
-                ``"eps"``, ``"sweep"`` and ``"scatter"``. All by default.
+                ``"eps"``, ``"sweep"`` and ``"scatter"``. All figures of these kinds are drawn; without ``only``, the
+                dozen that says most.
 
         Returns:
             The paths of the files.
