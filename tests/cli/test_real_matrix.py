@@ -125,7 +125,7 @@ def test_a_model_of_ones_own_weights_is_another_model(call: Callable[..., Called
     axes = ("--models", f"mnist-cnn:weights={own}", "--attacks", "fgsm", "--defenses", "none", "--limit", 5)
     called = call("matrix", *axes, "--store", tmp_path / "store")
     assert called.code == 2
-    assert "own.json, which records the weights' digest, is missing" in called.error_line()
+    assert "own.json, which records the digest of the weights, is missing" in called.error_line()
     own.with_suffix(".json").write_bytes(shipped.with_suffix(".json").read_bytes())
     assert call("matrix", *axes, "--store", tmp_path / "store").code == 0
 

@@ -29,6 +29,7 @@ ALLOWED = {
             "specs",
             "store",
             "errors",
+            "printable",
             "api",
             "__version__",
             "_version",

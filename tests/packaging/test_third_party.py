@@ -115,7 +115,8 @@ def test_the_example_is_a_package_of_its_own(run: Callable[..., str], tmp_path: 
     assert (found["plugin"], found["distribution"]) == ("median-filter", "advbench-median-filter")
     assert "it keeps the contract" in run("advbench check median-filter")
     line = (
-        "advbench matrix --defenses none median-filter:size={3,5} --datasets mnist-20 --models mnist-cnn --attacks fgsm"
+        'advbench matrix --defenses none "median-filter:size={3,5}" --datasets mnist-20 --models mnist-cnn '
+        "--attacks fgsm deepfool"
     )
     assert line in (MEDIAN / "README.md").read_text()
     assert "median-filter:size=5" in run(f"{line} --jobs 2")

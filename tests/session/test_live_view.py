@@ -148,7 +148,7 @@ def test_the_matrix_fills_in_and_the_board_stays(
         assert remains not in final, "the live view has gone"
     board = final[final.index("finished in") :]
     assert re.search(r"defense +clean", board)
-    assert re.search(r"(?<!\S)(rate=)?0\.125(?!\S)", board), "headings break no number"
+    assert re.search(r"(?<!\S)(learning_rate=)?0\.125(?!\S)", board), "headings break no number"
     for line in board.splitlines():
         if re.match(r" *toy-keep", line):
             assert len(re.findall(r"(?<!\S)\d+\.\d(?!\S)", line)) >= 1, line

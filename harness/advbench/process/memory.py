@@ -39,6 +39,8 @@ def memory_per_worker(jobs: int) -> int | None:
 
 def limit_memory(extra: int) -> None:
     """Limits this process to so many bytes more than now; allocations beyond that fail."""
+    if extra < _MINIMUM:
+        _load_autograd()
     used = _used_bytes()
     if sys.platform != "win32" and used is not None:
         _, maximum = resource.getrlimit(resource.RLIMIT_DATA)
@@ -46,6 +48,16 @@ def limit_memory(extra: int) -> None:
         resource.setrlimit(
             resource.RLIMIT_DATA, (limit if maximum == resource.RLIM_INFINITY else min(limit, maximum), maximum)
         )
+
+
+def _load_autograd() -> None:
+    """Lets torch import what it imports at the first gradient, and start its threads, which may take more than a limit.
+
+    An import that fails for lack of memory leaves half a module behind and may end the process.
+    """
+    images = torch.ones(1, 1, 8, 8, requires_grad=True)
+    outputs = torch.nn.functional.conv2d(images, torch.ones(1, 1, 3, 3))
+    torch.autograd.grad(outputs, images, torch.ones_like(outputs))
 
 
 @contextlib.contextmanager

@@ -82,7 +82,7 @@ def test_a_run_says_in_which_precision_it_was_attacked(toy: Toy) -> None:
     _, plain = toy(**flags)
     called, results = toy("--precision", "bf16", **flags)
     assert "attacked in bf16, and scored in float32: minimal attacks (toy-minimal) stop where" in called.err
-    assert "threads, attacked in bf16 and scored in float32" in called.out
+    assert ", attacked in bf16 and scored in float32" in called.out
     assert (plain["run"]["precision"], results["run"]["precision"]) == ("float32", "bf16")
     assert results["run"]["command"].endswith(f"--precision bf16 --plugin {TOY}")
     assert results["run"]["run"] != plain["run"]["run"]
