@@ -21,6 +21,8 @@ from advbench.session.suites import suite_of, suites_by_seed
 from advbench.specs import load_suite
 from advbench.store import digest_of
 
+pytestmark = pytest.mark.slow
+
 Call = Callable[..., Called]
 
 NAMES = ("jpeg", "none", "fgsm", "pgd", "mnist-5k", "mnist-cnn", "tvm", "oblivious", "adaptive", "quickstart", "latest")

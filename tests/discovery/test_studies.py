@@ -15,6 +15,8 @@ from tests.conftest import TOY, Called
 from advbench.discovery.loading import discover
 from advbench.discovery.studies import discover_studies
 
+pytestmark = pytest.mark.slow
+
 Call = Callable[..., Called]
 
 SUITE = """
