@@ -97,7 +97,7 @@ class _OldMember:
     """A class's member under its old name: gives what the new name stands for, and warns.
 
     Args:
-        member: The function, property or value, as it stands in the class.
+        member: The function, property or value, as the class defines it.
         deprecation: What is deprecated.
     """
 

@@ -190,9 +190,9 @@ def test_a_plugin_that_patches_a_library_that_only_it_loads_is_not_used(tmp_path
     patch = tmp_path / "patch.py"
     patch.write_text(PATCH.format(module="torchvision.models.resnet", name="ResNet.forward"))
     words = [sys.executable, "-m", "advbench", "list", "--plugin", str(patch)]
-    told = run(words).stderr
+    errors = run(words).stderr
     name = "torchvision.models.resnet.ResNet.forward (which cannot be undone)"
-    assert f"changed {name} for the whole process while it was loaded; no component of the plugin is used" in told
+    assert f"changed {name} for the whole process while it was loaded; no component of the plugin is used" in errors
 
 
 def test_a_plugin_that_changes_the_process_when_it_is_loaded_is_not_used(

@@ -26,8 +26,8 @@ def test_a_change_is_named_and_restore(how: str) -> None:
     watch_attributes()
     with isolated_process() as process:
         hostile_plugin.change(how)
-        (told,) = process.restore()
-        assert hostile_plugin.HOW[how][1] in told
+        (change,) = process.restore()
+        assert hostile_plugin.HOW[how][1] in change
         assert process.restore() == []
 
 

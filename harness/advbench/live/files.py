@@ -14,7 +14,7 @@ from advbench.session.page_details import SAMPLES, page_details, with_page_detai
 from advbench.session.run import MatrixRun
 
 if TYPE_CHECKING:
-    from advbench.report.figures import Drawing
+    from advbench.report.figures import Drawing, Ranking
 
 __all__ = ["write_exports", "write_figures", "write_report"]
 
@@ -69,11 +69,11 @@ def write_figures(
     except OSError as error:
         raise UsageError(f"figures(): {path}: cannot be made: {error.strerror}") from error
     written = []
-    drawings = [
-        drawing for drawing in figures.distinct(_drawings(run, data, samples, examples)) if drawing.kind in kinds
-    ]
-    if only is None:
-        drawings = figures.dozen(drawings, figures.Ranking(data["cells"]))
+    ranking = figures.Ranking(data["cells"]) if only is None else None
+    everything = figures.distinct(_drawings(run, data, samples, examples, ranking))
+    drawings = [drawing for drawing in everything if drawing.kind in kinds]
+    if ranking is not None:
+        drawings = figures.dozen(drawings, ranking)
     for drawing in drawings:
         try:
             written += figures.save(drawing, path, suffixes)
@@ -83,9 +83,9 @@ def write_figures(
 
 
 def _drawings(
-    run: MatrixRun, data: Mapping[str, Any], samples: int, examples: LiveExamples | None
+    run: MatrixRun, data: Mapping[str, Any], samples: int, examples: LiveExamples | None, ranking: Ranking | None
 ) -> Iterator[Drawing]:
-    """All figures for which the run has data, drawn when they are saved."""
+    """All figures for which the run has data, drawn when they are saved; with a ranking, images of its first alone."""
     from advbench.report import figures
 
     cells, store = run.manifest["cells"], run.session.store
@@ -95,12 +95,15 @@ def _drawings(
         if record is None or record["status"] != "ok":
             continue
         details[index] = cell_details(record, described.get("norm"))
-        if examples is not None:
-            try:
-                images[index] = examples.of(described)
-            except (Exception, SystemExit) as error:  # an error in one cell leaves the others
-                what = ", ".join(described["short"][name] for name in ("dataset", "model", "defense"))
-                run.session.say_once(f"no images of {what}: {describe(error)}")
+    shown = details if ranking is None else figures.cells_with_images(cells, details, ranking)
+    for index in shown:
+        if examples is None:
+            break
+        try:
+            images[index] = examples.of(cells[index])
+        except (Exception, SystemExit) as error:  # an error in one cell leaves the others
+            what = ", ".join(cells[index]["short"][name] for name in ("dataset", "model", "defense"))
+            run.session.say_once(f"no images of {what}: {describe(error)}")
     yield from figures.draw_images(cells, images, samples)
     yield from figures.draw_confusions(cells, details, run.manifest.get("class_names", {}))
     yield from figures.draw_charts(data)
