@@ -181,18 +181,25 @@ def test_the_first_distribution_of_a_name_on_the_path_is_used(
     assert discover().get("defenses", "good").plugin.version == "2.0"
 
 
-def test_the_metadata_of_distributions_without_plugins_is_not_parsed(
-    install: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    install("mine-plugin", GOOD.format(name="good"))
-    parse, parsed = metadata.Distribution.metadata.fget, set()
+def _recording(parse: Callable[[Any], Any], parsed: set[str]) -> Callable[[Any], Any]:
+    """This getter of metadata, which adds the name that it reads to ``parsed``."""
 
-    def recording(distribution: metadata.Distribution) -> Any:
+    def record(distribution: Any) -> Any:
         described = parse(distribution)
         parsed.add(described["Name"])
         return described
 
-    monkeypatch.setattr(metadata.Distribution, "metadata", property(recording))
+    return record
+
+
+def test_the_metadata_of_distributions_without_plugins_is_not_parsed(
+    install: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("mine-plugin", GOOD.format(name="good"))
+    parsed = set()
+    # Once a library has imported the backport `importlib_metadata`, distributions are of that package's class.
+    for kind in {type(distribution) for distribution in metadata.distributions()}:
+        monkeypatch.setattr(kind, "metadata", property(_recording(kind.metadata.fget, parsed)))
     discover()
     assert "mine-plugin" in parsed
     assert "torch" not in parsed
