@@ -72,8 +72,8 @@ def refused(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
         (["--defenses", "jpeg\n"], "a spec cannot contain the control character U+000A; remove it"),
         (["--models", 'mnist-cnn:weights="a\0b"'], "a spec cannot contain the control character U+0000; remove it"),
         (["--datasets", "mnist\u202e"], "a spec cannot contain the control character U+202E; remove it"),
-        (["--attacks", MILLION], "--attacks: 1,000,000 specs, sweeps included, are more than 100,000; give fewer"),
-        (["--attacks", *(f"fgsm:eps={HUNDRED}" for _ in range(1001))], "--attacks: 100,100 specs, sweeps included"),
+        (["--attacks", MILLION], "attacks: 1,000,000 specs, sweeps included, are more than 100,000; give fewer"),
+        (["--attacks", *(f"fgsm:eps={HUNDRED}" for _ in range(1001))], "attacks: 100,100 specs, sweeps included"),
         (
             ["--attacks", f"pgd:eps={HUNDRED},steps={HUNDRED}", "--defenses", f"jpeg:quality={HUNDRED}", *TWO_THREATS],
             "2,000,000 cells are more than the 1,000,000 that a run may have; split it into several",

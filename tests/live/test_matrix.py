@@ -292,9 +292,15 @@ def test_seeds_show_their_spread(evaluate: Callable[..., advbench.Results]) -> N
         ({"attacks": 3}, "attacks: an object of int cannot be used here; give a spec, an Attack, or a function of"),
         ({"models": Linear}, "models: Linear is a class; give an instance of it"),
         ({"defenses": ["toy-keep", dim, dim]}, "defenses: the function dim is given twice; remove one"),
-        ({"defenses": {"a": "toy-dim:factor={0.25,0.5}"}}, "a sweep is several defenses; give each its own name"),
+        (
+            {"defenses": {"a": "toy-dim:factor={0.25,0.5}"}},
+            "is a sweep, which has no alias; give each of its specs one",
+        ),
         ({"defenses": {"A b": "toy-dim"}}, "defenses: name 'A b': must be text such as 'my-defense'"),
-        ({"defenses": {"toy-keep": "toy-dim", "b": "toy-keep"}}, "'toy-keep' names both 'toy-dim:factor=0.5' and"),
+        (
+            {"defenses": {"toy-keep": "toy-dim", "b": "toy-keep"}},
+            "defenses: 'toy-keep': 'b=toy-keep' is called 'toy-keep', too",
+        ),
         ({"defenses": {"a": "toy-dam"}}, "did you mean 'toy-dim'?"),
         ({"defenses": {"toy-dim": dim}}, "the name 'toy-dim' is taken"),
         ({"defenses": {"Dim!": dim}}, "must be text such as 'my-defense'"),

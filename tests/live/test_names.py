@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,8 @@ def test_a_dictionary_names_any_mixture(evaluate: Callable[..., advbench.Results
     assert (cell["model"], cell["short"]["attack"]) == ("toy-linear:scale=1", "weak")
     board = str(results)
     assert all(f" {name} " in board for name in ("none", "dark", "dim", "both", "weak", "strong"))
-    assert "dimmer" not in board
+    assert board.count("dimmer") == 1
+    assert re.search(r"alias +dim = dimmer:factor=0\.25\n", board)
     assert "attacks   toy-sign:eps=0.05" in board
     strong = results.adversarial(model="b", attack="strong", defense="dim")
     assert (strong.images == results.adversarial(model="toy-linear", attack=ToySign(eps=0.3)).images).all()
@@ -71,7 +73,7 @@ def test_a_dictionary_names_any_mixture(evaluate: Callable[..., advbench.Results
 
 def test_names_replace_the_specs_of_a_sweep(evaluate: Callable[..., advbench.Results]) -> None:
     results = evaluate(defenses={"strong": "toy-dim:factor=0.25", "weak": "toy-dim"}, limit=10)
-    board = str(results).partition("command ")[0]
+    board = str(results).partition("alias ")[0]
     assert " strong " in board
     assert " weak " in board
     assert "factor" not in board

@@ -14,12 +14,9 @@ from advbench.errors import UnknownNameError, UsageError
 from advbench.live.data import is_data
 from advbench.live.fingerprint import fingerprint
 from advbench.live.wrappers import kind_of, wrap
-from advbench.specs import Chain, full_spec, resolve, resolve_chain, short_spec
+from advbench.specs import is_alias, short_spec
 
 __all__ = ["LiveObjects"]
-
-_ALIAS = re.compile(r"[a-z][a-z0-9._-]*")
-"""A name given by the user, with the same characters as the name of a component."""
 
 
 class LiveObjects:
@@ -30,7 +27,6 @@ class LiveObjects:
 
     Attributes:
         names: The names of the registered objects.
-        aliases: The names that the user gives to components that have specs, by axis and full spec.
         not_reusable: Why results with some objects cannot be reused in another session, one sentence each.
     """
 
@@ -38,7 +34,6 @@ class LiveObjects:
         self.registry = registry
         self.plugin = Plugin("session", "this Python session", "", "__main__")
         self.names: list[str] = []
-        self.aliases: dict[tuple[str, str], str] = {}
         self._live: dict[tuple[str, str], Any] = {}
         self.not_reusable: list[str] = []
 
@@ -55,13 +50,7 @@ class LiveObjects:
         if given is None:
             return None
         if isinstance(given, Mapping):
-            specs = [self._entry(axis, str(name), value) for name, value in given.items()]
-            # Aliases are checked last, since a chain may name an object that stands behind it.
-            for name, spec, value in zip(given, specs, given.values(), strict=True):
-                if _has_spec(value):
-                    self._add_alias(axis, str(name), spec)
-            self._check_aliases(axis, specs)
-            return specs
+            return [self._entry(axis, str(name), value) for name, value in given.items()]
         several = isinstance(given, Sequence) and not isinstance(given, str) and not is_data(given)
         return [self._spec(axis, value) for value in (given if several else [given])]
 
@@ -89,32 +78,13 @@ class LiveObjects:
         return specs[0]
 
     def _entry(self, axis: str, name: str, value: Any) -> str:
-        """The spec of an entry of a dictionary."""
-        return self._spec(axis, value) if _has_spec(value) else self._named(axis, name, value)
-
-    def _add_alias(self, axis: str, name: str, spec: str) -> None:
-        """Records the name of a component that has a spec."""
-        if not _ALIAS.fullmatch(name):
+        """The spec of an entry of a dictionary, with the name as its alias if it has a name of its own."""
+        if not _has_spec(value):
+            return self._named(axis, name, value)
+        if not is_alias(name):
             raise UsageError(f"{axis}: name {name!r}: must be text such as 'my-{axis[:-1]}'")
-        named = self._resolved(axis, spec)
-        if len(named) > 1:
-            raise UsageError(f"{axis}={{{name!r}: {spec!r}}}: a sweep is several {axis}; give each its own name")
-        if name not in (full_spec(named[0]), short_spec(named[0])):
-            self.aliases[axis, full_spec(named[0])] = name
-
-    def _check_aliases(self, axis: str, specs: Sequence[str]) -> None:
-        """Refuses a name that also stands for another component of the axis."""
-        shown: dict[str, str] = {}
-        for component in (component for spec in specs for component in self._resolved(axis, spec)):
-            full = full_spec(component)
-            for name in {self.aliases.get((axis, full), full), full, short_spec(component)}:
-                if shown.setdefault(name, full) != full:
-                    raise UsageError(f"{axis}: {name!r} names both {shown[name]!r} and {full!r}; give other names")
-
-    def _resolved(self, axis: str, spec: str) -> Sequence[Component | Chain]:
-        if axis == "defenses":
-            return resolve_chain(self.registry, spec)
-        return resolve(self.registry, axis, spec)
+        spec = self._spec(axis, value)
+        return spec if name == spec else f"{name}={spec}"
 
     def _spec(self, axis: str, value: Any) -> str:
         if isinstance(value, str):

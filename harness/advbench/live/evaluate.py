@@ -14,9 +14,9 @@ from advbench.errors import UsageError
 from advbench.live.arguments import run_options
 from advbench.live.components import LiveObjects
 from advbench.live.results import Results
-from advbench.live.run import NamedRun
 from advbench.process.stdout import stdout_to_stderr
 from advbench.session.options import RunOptions
+from advbench.session.run import MatrixRun
 from advbench.session.session import Session
 from advbench.session.suites import recipe, suite_of, suites_by_seed
 
@@ -79,10 +79,10 @@ def matrix(
     options = run_options({**arguments, **flags})
     session = Session(options)
     objects = {"datasets": datasets, "models": models, "attacks": attacks, "defenses": defenses}
-    options, aliases = _with_objects(session, options, objects, surrogate)
+    options = _with_objects(session, options, objects, surrogate)
     python = "advbench.matrix(…) from Python" if session.live else ""
     suites = suites_by_seed(suite_of(session.suite, options, session.registry), options)
-    runs = [NamedRun(session, one, python or command, aliases) for one, command in suites]
+    runs = [MatrixRun(session, one, python or command) for one, command in suites]
     session.store.check_writable()
     results_by_seed = []
     for run in runs:
@@ -92,14 +92,8 @@ def matrix(
     return Results(combine_seeds(results_by_seed, python or recipe(options)), runs[0])
 
 
-def _with_objects(
-    session: Session, options: RunOptions, objects: Mapping[str, Any], surrogate: Any
-) -> tuple[RunOptions, Mapping[tuple[str, str], str]]:
-    """Registers live objects in the session.
-
-    Returns:
-        The options with the specs of all objects, and the user's names of components by axis and full spec.
-    """
+def _with_objects(session: Session, options: RunOptions, objects: Mapping[str, Any], surrogate: Any) -> RunOptions:
+    """Registers live objects in the session and returns the options with the specs of all objects."""
     live = LiveObjects(session.registry)
     given = {axis: specs for axis, value in objects.items() if (specs := live.specs(axis, value)) is not None}
     surrogate_spec = live.surrogate(surrogate)
@@ -110,7 +104,7 @@ def _with_objects(
     session.live = live.names
     if live.not_reusable:
         _use_temporary_store(session, live.not_reusable)
-    return RunOptions.of(vars(options), **given, surrogate=surrogate_spec), live.aliases
+    return RunOptions.of(vars(options), **given, surrogate=surrogate_spec)
 
 
 def _use_temporary_store(session: Session, reasons: Sequence[str]) -> None:

@@ -15,9 +15,9 @@ from advbench.errors import UsageError
 from advbench.evaluation.plan.cells import Cell
 from advbench.live.comparison import Comparison, of_defenses, of_runs
 from advbench.live.files import write_exports, write_figures, write_report
-from advbench.live.run import NamedRun
 from advbench.report import leaderboards_html, print_results, rows_of
 from advbench.session.opening import tables
+from advbench.session.run import MatrixRun
 from advbench.session.stored_runs import find_run
 from advbench.specs import full_spec, resolve_chain, resolve_one, short_spec
 
@@ -58,7 +58,7 @@ class Results:
         data: All results, with the keys of an exported results.json (docs/results-json.md).
     """
 
-    def __init__(self, data: Mapping[str, Any], run: NamedRun) -> None:
+    def __init__(self, data: Mapping[str, Any], run: MatrixRun) -> None:
         self.data = data
         self._run = run
         self._cells = run.plan.cells
@@ -232,8 +232,7 @@ class Results:
         full = cell.specs()[name]
         if name == "threat":
             return (full,)
-        short, shown = short_spec(getattr(cell, name)), cell.short_names()[name]
-        return full, short, shown, self._run.aliases.get((f"{name}s", full), shown)
+        return full, short_spec(getattr(cell, name)), cell.short_names()[name]
 
     def _choices(self, cells: Sequence[Cell]) -> str:
         """The coordinates in which cells differ, for messages."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from advbench.specs.aliases import Alias, find_aliases, split_alias
+from advbench.specs.aliases import Alias, find_aliases, is_alias, split_alias
 from advbench.specs.chain import Chain
 from advbench.specs.counterparts import changed_parameters, counterparts
 from advbench.specs.formatting import full_spec, short_spec
@@ -36,6 +36,7 @@ __all__ = [
     "expand",
     "find_aliases",
     "full_spec",
+    "is_alias",
     "load_suite",
     "narrow",
     "parse_chain",

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from advbench.api.component import Component
     from advbench.specs.chain import Chain
 
-__all__ = ["Alias", "find_aliases", "split_alias"]
+__all__ = ["Alias", "find_aliases", "is_alias", "split_alias"]
 
-_ALIAS = re.compile(r"([A-Za-z][A-Za-z0-9._-]{0,39})=(.*)", re.DOTALL)
+_NAME = r"[A-Za-z][A-Za-z0-9._-]{0,39}"
+_ALIAS = re.compile(rf"({_NAME})=(.*)", re.DOTALL)
 
 
 class Alias(NamedTuple):
@@ -30,6 +31,11 @@ class Alias(NamedTuple):
     axis: str
     spec: str
     name: str
+
+
+def is_alias(name: str) -> bool:
+    """Whether a text has the form of an alias: a letter, then up to 39 letters, digits, ``.``, ``_`` and ``-``."""
+    return re.fullmatch(_NAME, name) is not None
 
 
 def split_alias(text: str) -> tuple[str, str]:
@@ -57,9 +63,9 @@ def find_aliases(kind: str, selected: Sequence[tuple[str, Component | Chain]]) -
         if not name:
             continue
         if sum(other == text for other, _ in selected) > 1:
-            raise UsageError(f"--{kind} {text}: {spec!r} is a sweep, which has no alias; give each of its specs one")
+            raise UsageError(f"{kind}: {name!r}: {spec!r} is a sweep, which has no alias; give each of its specs one")
         for other, another in selected:
-            if other != text and name in (split_alias(other)[0] or short_spec(another), split_alias(other)[1]):
-                raise UsageError(f"--{kind} {text}: {other!r} is called {name!r}, too; use another alias")
+            if other != text and name in {*split_alias(other), short_spec(another), full_spec(another)}:
+                raise UsageError(f"{kind}: {name!r}: {other!r} is called {name!r}, too; use another alias")
         aliases.append(Alias(kind[:-1], full_spec(component), name))
     return tuple(aliases)

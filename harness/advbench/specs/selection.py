@@ -156,7 +156,7 @@ def _check_size(kind: str, texts: Sequence[str]) -> None:
     """Counts the specs that the sweeps of an axis stand for before any is expanded."""
     count = sum(sweep_size(parse_chain(text)) for text in texts)
     if count > MOST_SPECS:
-        raise UsageError(f"--{kind}: {count:,} specs, sweeps included, are more than {MOST_SPECS:,}; give fewer values")
+        raise UsageError(f"{kind}: {count:,} specs, sweeps included, are more than {MOST_SPECS:,}; give fewer values")
 
 
 def _check_axis(kind: str, selected: list[tuple[str, str]]) -> None:
@@ -165,5 +165,5 @@ def _check_axis(kind: str, selected: list[tuple[str, str]]) -> None:
     seen: dict[str, str] = {}
     for text, spec in selected:
         if spec in seen:
-            raise UsageError(f"--{kind}: {seen[spec]!r} and {text!r} are the same after defaults ({spec}); remove one")
+            raise UsageError(f"{kind}: {seen[spec]!r} and {text!r} are the same after defaults ({spec}); remove one")
         seen[spec] = text
