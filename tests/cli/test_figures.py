@@ -242,7 +242,8 @@ def test_without_matplotlib_the_message_says_what_to_install(
 def test_a_figure_is_laid_out_once_and_drawn_once_a_format(tmp_path: Path) -> None:
     from matplotlib.figure import Figure
 
-    from advbench.report.figures.drawing import FORMATS, Drawing, save
+    from advbench.report.figures.drawing import Drawing, save
+    from advbench.session.figures import FORMATS
 
     class Counting(Figure):
         times = 0

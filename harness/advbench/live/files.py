@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from advbench.analysis import CellExamples, cell_details
-from advbench.errors import UsageError, describe
-from advbench.live.samples import LiveExamples, live_examples
+from advbench.errors import UsageError
+from advbench.live.samples import live_examples
 from advbench.report import Html, plan_exports, plan_outputs, write_export
+from advbench.session.figures import FORMATS, KINDS, figure_folder, save_figures, select_figures
 from advbench.session.page_details import SAMPLES, page_details, with_page_details
 from advbench.session.run import MatrixRun
 
-if TYPE_CHECKING:
-    from advbench.report.figures import Drawing, Ranking
-
 __all__ = ["write_exports", "write_figures", "write_report"]
-
-_KINDS = ("attacks", "reconstructions", "strips", "confusion", "eps", "sweep", "scatter")
-_OF_IMAGES = _KINDS[:3]
-_FORMATS = ("png", "svg", "pdf")
 
 
 def write_exports(run: MatrixRun, data: Mapping[str, Any], files: Sequence[str | Path]) -> list[Path]:
@@ -38,7 +31,8 @@ def write_exports(run: MatrixRun, data: Mapping[str, Any], files: Sequence[str |
 def write_report(run: MatrixRun, data: Mapping[str, Any], file: str | Path, samples: int) -> Path:
     """Writes the HTML report; see :meth:`advbench.live.Results.report`."""
     (export,) = plan_outputs([Html()], [str(file)], data["run"]["name"], "report():")
-    examples = live_examples(run, _checked_count("report", samples))
+    _check_count("report", samples)
+    examples = live_examples(run, samples) if samples else None
     details = page_details(run.session.store, run.manifest, examples)
     write_export(export, {**data, "details": details})
     for note in details["notes"]:
@@ -56,63 +50,27 @@ def write_figures(
     only: str | Sequence[str] | None,
 ) -> list[Path]:
     """Writes figures; see :meth:`advbench.live.Results.figures`."""
-    kinds = _chosen("only", _KINDS if only is None else only, _KINDS)
-    suffixes = _chosen("formats", formats, _FORMATS)
-    examples = live_examples(run, _checked_count("figures", samples)) if {*kinds} & {*_OF_IMAGES} else None
-    try:
-        from advbench.report import figures
-    except ImportError as error:
-        raise UsageError(f"figures() needs matplotlib: pip install 'advbench[figures]' ({describe(error)})") from error
-    path = Path(folder)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"figures(): {path}: cannot be made: {error.strerror}") from error
-    written = []
-    ranking = figures.Ranking(data["cells"]) if only is None else None
-    everything = figures.distinct(_drawings(run, data, samples, examples, ranking))
-    drawings = [drawing for drawing in everything if drawing.kind in kinds]
-    if ranking is not None:
-        drawings = figures.dozen(drawings, ranking)
-    for drawing in drawings:
-        try:
-            written += figures.save(drawing, path, suffixes)
-        except OSError as error:  # noqa: PERF203  some dozen figures
-            raise UsageError(f"figures(): {path}: {drawing.name} cannot be written: {error.strerror}") from error
-    return written
+    kinds = None if only is None else _chosen("only", only, KINDS)
+    suffixes, given_as = _chosen("formats", formats, FORMATS), f"figures(): {folder}"
+    _check_count("figures", samples)
+    path = figure_folder(Path(folder), given_as)
+    drawings, notes = select_figures(
+        run.session.store,
+        run.manifest,
+        data,
+        range(len(run.manifest["cells"])),
+        kinds=kinds,
+        samples=samples,
+        examples=lambda: live_examples(run, samples),
+    )
+    for note in notes:
+        run.session.say(note)
+    return [path for _, paths in save_figures(drawings, path, suffixes, given_as) for path in paths]
 
 
-def _drawings(
-    run: MatrixRun, data: Mapping[str, Any], samples: int, examples: LiveExamples | None, ranking: Ranking | None
-) -> Iterator[Drawing]:
-    """All figures for which the run has data, drawn when they are saved; with a ranking, images of its first alone."""
-    from advbench.report import figures
-
-    cells, store = run.manifest["cells"], run.session.store
-    details, images = dict[int, dict[str, Any]](), dict[int, CellExamples]()
-    for index, described in enumerate(cells):
-        record = store.read_record("cells", described["key"], arrays=True) if described["key"] else None
-        if record is None or record["status"] != "ok":
-            continue
-        details[index] = cell_details(record, described.get("norm"))
-    shown = details if ranking is None else figures.cells_with_images(cells, details, ranking)
-    for index in shown:
-        if examples is None:
-            break
-        try:
-            images[index] = examples.of(cells[index])
-        except (Exception, SystemExit) as error:  # an error in one cell leaves the others
-            what = ", ".join(cells[index]["short"][name] for name in ("dataset", "model", "defense"))
-            run.session.say_once(f"no images of {what}: {describe(error)}")
-    yield from figures.draw_images(cells, images, samples)
-    yield from figures.draw_confusions(cells, details, run.manifest.get("class_names", {}))
-    yield from figures.draw_charts(data)
-
-
-def _checked_count(method: str, samples: int) -> int:
+def _check_count(method: str, samples: int) -> None:
     if isinstance(samples, bool) or not isinstance(samples, int) or samples < 0:
         raise UsageError(f"{method}(): samples: {samples!r}: must be a whole number of at least 0")
-    return samples
 
 
 def _chosen(name: str, given: str | Sequence[str], known: Sequence[str]) -> list[str]:

@@ -47,13 +47,11 @@ class LiveExamples(ExampleImages):
         return self._live_changes[kind, spec]
 
 
-def live_examples(run: MatrixRun, count: int) -> LiveExamples | None:
+def live_examples(run: MatrixRun, count: int) -> LiveExamples:
     """The example images of a run.
 
     Args:
         run: A run with results.
-        count: How many samples of each cell; None is returned for 0.
+        count: How many samples of each cell.
     """
-    if not count:
-        return None
     return LiveExamples(run.examples().workspace, run.manifest, count)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from advbench.report.figures.drawing import (
-    FORMATS,
     Drawing,
     distinct,
     draw_charts,
@@ -14,7 +13,6 @@ from advbench.report.figures.drawing import (
 from advbench.report.figures.selection import MOST, Ranking, cells_with_images, dozen
 
 __all__ = [
-    "FORMATS",
     "MOST",
     "Drawing",
     "Ranking",

@@ -22,9 +22,7 @@ from advbench.report.figures.strips import Named, attack_examples, reconstructio
 from advbench.report.figures.style import SETTINGS
 from advbench.report.sweeps import with_sweep_names
 
-__all__ = ["FORMATS", "Drawing", "Subject", "distinct", "draw_charts", "draw_confusions", "draw_images", "save"]
-
-FORMATS = ("png", "svg", "pdf")
+__all__ = ["Drawing", "Subject", "distinct", "draw_charts", "draw_confusions", "draw_images", "save"]
 
 _METADATA: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 _MOST_ATTACKS, _MOST_DEFENSES, _MOST_ROWS = 3, 8, 9
@@ -74,7 +72,7 @@ def save(drawn: Drawing, folder: Path, formats: Sequence[str]) -> list[Path]:
     Args:
         drawn: The figure.
         folder: The folder to write to.
-        formats: Some of ``FORMATS``.
+        formats: Some of ``png``, ``svg`` and ``pdf``.
 
     Returns:
         The written files.
