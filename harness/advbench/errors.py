@@ -140,7 +140,8 @@ def _culprit(error: BaseException) -> str:
 def describe(error: BaseException) -> str:
     """Formats an exception as one line of printable text, truncated if very long.
 
-    It is followed by the component that raised it and the :func:`location` of the line.
+    It begins with the exception's class, unless it is a :class:`UsageError`, and is followed by the component that
+    raised it and the :func:`location` of the line.
     """
     try:
         text = str(error)
@@ -150,6 +151,8 @@ def describe(error: BaseException) -> str:
     line = line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
     name = one_line(type(error).__name__)
     text = f"{name}: {line}" if line else name
+    if line and isinstance(error, UsageError):  # written for users
+        text = line
     origin = [part for part in (_culprit(error), "" if isinstance(error, AdvbenchError) else location(error)) if part]
     return f"{text} ({one_line(', '.join(origin))})" if origin else text
 

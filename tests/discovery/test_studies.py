@@ -51,8 +51,7 @@ def add_arguments(parser):
 def run(study):
     runs = [study.plan_suite("NAME-suite", limit=4)]
     if study.options.dry_run:
-        runs[0].print_cells(study.console)
-        return 0
+        return study.dry_run(runs)
     for suite_run, results in study.run(runs):
         worst = min(cell["robust_accuracy"] for cell in results["cells"])
         verdict = "holds" if worst >= study.options.least else "fails"

@@ -111,7 +111,7 @@ def test_a_network_that_was_trained_since_is_not_shown(
     with torch.no_grad():
         network.weights += 1
     page = results.report(tmp_path / "report.html")
-    note = "Samples of toy, linear, toy-keep are not shown: UsageError: the model has changed since it was evaluated"
+    note = "Samples of toy, linear, toy-keep are not shown: the model has changed since it was evaluated"
     assert note in page.read_text("utf-8")
     assert note in " ".join(capsys.readouterr().err.split())
     assert "data:image/png" in page.read_text("utf-8")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -19,14 +21,14 @@ from advbench.evaluation.plan.doubled_steps import double_steps
 from advbench.evaluation.plan.threats import ADAPTIVE
 from advbench.evaluation.run.dataset_facts import dataset_notes
 from advbench.evaluation.run.disk_space import check_disk_space
-from advbench.evaluation.run.estimate import estimate
+from advbench.evaluation.run.estimate import Estimate, estimate
 from advbench.evaluation.run.manifest import make_manifest
 from advbench.evaluation.run.pool import WorkerPool
 from advbench.evaluation.run.schedule import Schedule, build_schedule
 from advbench.evaluation.run.scheduler import run_schedule
 from advbench.evaluation.work.behaviour.culprits import build_checked_plan
 from advbench.evaluation.work.example_images import ExampleImages
-from advbench.evaluation.work.workspace import Workspace, device_name, set_workspace
+from advbench.evaluation.work.workspace import Environment, Workspace, device_name, set_workspace
 from advbench.process.memory import memory_limit
 from advbench.process.state import undo_process_changes
 from advbench.report import plan_exports, print_leaderboards, write_export
@@ -39,7 +41,7 @@ from advbench.session.session import Session
 from advbench.session.suites import recipe, suite_of, suites_by_seed
 from advbench.specs import FLOAT32, Suite, full_spec
 
-__all__ = ["MatrixRun", "run_matrix"]
+__all__ = ["MatrixRun", "print_dry_run", "run_matrix"]
 
 
 def run_matrix(options: RunOptions, stdout: TextIO) -> int:
@@ -61,9 +63,7 @@ def run_matrix(options: RunOptions, stdout: TextIO) -> int:
     runs = [MatrixRun(session, one, command) for one, command in suites_by_seed(suite, options)]
     console = tables(stdout)
     if options.dry_run:
-        for run in runs:
-            run.announce()
-            run.print_dry_run(console)
+        print_dry_run(session, runs, console)
         return 0
     session.store.check_writable()
     results_by_seed = []
@@ -80,6 +80,20 @@ def run_matrix(options: RunOptions, stdout: TextIO) -> int:
     with contextlib.suppress(BrokenPipeError):  # the reader of stdout is gone; all work is done and written
         print_leaderboards(console, results, options.format)
     return int(any(cell["status"] == "error" for cell in results["cells"]))
+
+
+def print_dry_run(session: Session, runs: Sequence[MatrixRun], console: Console) -> None:
+    """Lists the cells of runs, and reports how long the runs would take."""
+    seconds = []
+    for run in runs:
+        run.announce()
+        run.print_cells(console)
+        seconds.append(run.forecast())
+    if len(runs) > 1:
+        unknown = sum(one is None for one in seconds)
+        known = duration(sum(one for one in seconds if one is not None))
+        without = f", without {unknown} of them that have no forecast" if unknown else ""
+        session.say(f"all {len(runs)} runs will take about {known}{without}")
 
 
 class MatrixRun:
@@ -146,7 +160,7 @@ class MatrixRun:
         if options.score_draws is not None and not stochastic:
             self.session.say("--score-draws changes nothing here: no defense is stochastic")
 
-    def print_dry_run(self, console: Console) -> None:
+    def print_cells(self, console: Console) -> None:
         """Lists the cells and what would happen to each."""
         lines = []
         for cell in self.plan.cells:
@@ -154,6 +168,25 @@ class MatrixRun:
             state = "stored" if cell.key in self.schedule.cached else state
             lines.append(f"{state:<8}{cell.label()}\n")
         console.file.write("".join(lines))  # rich takes a millisecond for each line
+
+    def forecast(self) -> float | None:
+        """Reports how long the run would take. Nothing is downloaded, and the store is not written.
+
+        Returns:
+            The seconds; None if they cannot be measured, since data are missing.
+        """
+        if not self.schedule.jobs:
+            self.session.say(nothing_to_do(self.plan, self.schedule, self.session.store.root))
+            return 0.0
+        try:
+            images = self._load_datasets(download=False)
+        except UsageError as error:
+            self.session.say(f"no forecast: {error}")
+            return None
+        with tempfile.TemporaryDirectory(prefix="advbench-") as folder:
+            environment = dataclasses.replace(self.session.environment, store=Path(folder))
+            with self._workers(environment, images) as workers:
+                return self._report_forecast(estimate(self.schedule, workers), workers)
 
     def results(self) -> dict[str, Any]:
         """Runs what is left to do and returns the results.
@@ -189,12 +222,13 @@ class MatrixRun:
             if record is not None:
                 yield record
 
-    def _load_datasets(self) -> dict[str, LabelledImages]:
-        """Reads the datasets, and downloads them if needed, before any work.
+    def _load_datasets(self, *, download: bool = True) -> dict[str, LabelledImages]:
+        """Reads the datasets, and downloads them if needed and allowed, before any work.
 
         A dataset that breaks its contract or changes the process is left out; its cells then fail with its error.
         """
         loaded = {}
+        sources = dataclasses.replace(self.session.sources, download=self.session.sources.download and download)
         known = self.session.answers().images
         for dataset in dict.fromkeys(cell.dataset for cell in self.plan.cells if cell.key):
             if full_spec(dataset) in known:
@@ -202,7 +236,7 @@ class MatrixRun:
                 continue
             try:
                 with undo_process_changes(f"dataset {dataset.name!r}") as changed:
-                    images = check_dataset(dataset, dataset.load(self.session.sources))
+                    images = check_dataset(dataset, dataset.load(sources))
                 if not changed:
                     loaded[full_spec(dataset)] = images
             except UsageError:
@@ -233,18 +267,13 @@ class MatrixRun:
         """Runs the scheduled jobs and adds the cells that end to ``done``."""
         session, options = self.session, self.session.options
         check_disk_space(session.store.root, self.schedule.jobs.values())
-        set_workspace(session.environment, session.registry, images)
         began = time.monotonic()
         total = len(self.plan.cells) + len(self.doubled.cells)
-        held = session.environment.memory if session.executor.in_process else None
-        jobs = self.schedule.jobs.values()
-        workers = WorkerPool(session.executor, options.jobs, session.gpus, session.environment, jobs, live=session.live)
         try:
-            with memory_limit(held), workers:
+            with self._workers(session.environment, images) as workers:
                 self._note_workers(workers)
                 expected = estimate(self.schedule, workers)
-                threads = self.manifest["threads"]
-                session.say(forecast(expected, workers.slots(), session.environment.device, threads))
+                self._report_forecast(expected, workers)
                 watch = MatrixProgress(
                     session.console,
                     self.schedule,
@@ -268,6 +297,25 @@ class MatrixRun:
             done = sum(summary.ok for summary in self.done.values())
             raise KeyboardInterrupt(f"{done} of {total} cells are finished and stored") from None
         session.say(f"finished in {duration(time.monotonic() - began)}")
+
+    @contextlib.contextmanager
+    def _workers(self, environment: Environment, images: dict[str, LabelledImages]) -> Iterator[WorkerPool]:
+        """The workers of the scheduled jobs, with these settings; they end with the block."""
+        session, jobs = self.session, self.schedule.jobs.values()
+        set_workspace(environment, session.registry, images)
+        held = environment.memory if session.executor.in_process else None
+        pool = WorkerPool(session.executor, session.options.jobs, session.gpus, environment, jobs, live=session.live)
+        with memory_limit(held), pool as workers:
+            yield workers
+
+    def _report_forecast(self, expected: Estimate, workers: WorkerPool) -> float:
+        """Reports how long the jobs will take, and returns the seconds."""
+        import torch  # here, since only runs need it
+
+        environment = self.session.environment
+        threads = workers.worker_settings.get("threads") or environment.threads or torch.get_num_threads()
+        self.session.say(forecast(expected, workers.slots(), environment.device, threads))
+        return expected.seconds / workers.slots()
 
     def _note_workers(self, workers: WorkerPool) -> None:
         """Updates the manifest if the workers' device or threads differ from those of this process."""

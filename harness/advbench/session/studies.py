@@ -16,7 +16,7 @@ from advbench.api import Reporter
 from advbench.report import Export, plan_outputs, write_export
 from advbench.session.opening import tables
 from advbench.session.options import LoadOptions, RunOptions
-from advbench.session.run import MatrixRun
+from advbench.session.run import MatrixRun, print_dry_run
 from advbench.session.session import Session
 from advbench.session.suites import plugin_words, recipe
 from advbench.specs import Suite, load_suite, narrow
@@ -37,27 +37,23 @@ class SuiteRun:
     Attributes:
         label: What messages call it.
         suite: The suite, with what the study replaced.
+        matrix_run: Its run, for :class:`StudySession`.
     """
 
     def __init__(self, label: str, suite: Suite, run: MatrixRun) -> None:
         self.label = label
         self.suite = suite
-        self._run = run
+        self.matrix_run = run
 
     @property
     def num_cells(self) -> int:
         """How many cells it has."""
-        return len(self._run.plan.cells)
+        return len(self.matrix_run.plan.cells)
 
     @property
     def num_images(self) -> int:
         """How many images its largest dataset has."""
-        return max(len(cell.ids) for cell in self._run.plan.cells)
-
-    def print_cells(self, console: Console) -> None:
-        """Lists the cells and what would be done for each."""
-        self._run.announce()
-        self._run.print_dry_run(console)
+        return max(len(cell.ids) for cell in self.matrix_run.plan.cells)
 
     def results(self) -> dict[str, Any]:
         """Computes what is not in the store and returns the results, as in ``results.json``.
@@ -66,14 +62,14 @@ class SuiteRun:
             KeyboardInterrupt: The user interrupted; the message says what is kept.
         """
         try:
-            self._run.announce()
-            return self._run.results()
+            self.matrix_run.announce()
+            return self.matrix_run.results()
         except KeyboardInterrupt as interruption:
             raise KeyboardInterrupt(f"{self.label}: {interruption}" if str(interruption) else "") from None
 
     def records(self) -> Iterator[Mapping[str, Any]]:
         """The stored records of the cells, sample by sample, one after another; once there are results."""
-        return self._run.records()
+        return self.matrix_run.records()
 
 
 class StudySession:
@@ -154,6 +150,15 @@ class StudySession:
         given = {key: value for key in ("limit", "seed") if (value := getattr(asked, key)) is not None}
         suite = dataclasses.replace(suite, **given)
         return SuiteRun(name if label is None else label, suite, MatrixRun(self._session, suite, recipe(asked)))
+
+    def dry_run(self, runs: Sequence[SuiteRun]) -> int:
+        """Lists the cells of suites and what would be done for each, and reports how long it would take.
+
+        Returns:
+            The exit code, which is 0.
+        """
+        print_dry_run(self._session, [run.matrix_run for run in runs], self.console)
+        return 0
 
     def run(self, runs: Iterable[SuiteRun]) -> Iterator[tuple[SuiteRun, dict[str, Any]]]:
         """Runs suites one after another, and gives each with its results; after a failed cell stops at ``--fail-fast``.

@@ -40,9 +40,7 @@ def run(study: StudySession) -> int:
         study.say(f"{name} is left out: {reason}")
     study.say(f"to run, each with its own forecast: {', '.join(map(_size, runs))}")
     if study.options.dry_run:
-        for suite_run in runs:
-            suite_run.print_cells(study.console)
-        return 0
+        return study.dry_run(runs)
     suites = [SuiteResults.of(suite_run.label, results, suite_run.records()) for suite_run, results in study.run(runs)]
     reproduction = build_reproduction(suites, _command(study), left_out)
     study.write(outputs, reproduction)
