@@ -91,9 +91,9 @@ def print_dry_run(session: Session, runs: Sequence[MatrixRun], console: Console)
         seconds.append(run.forecast())
     if len(runs) > 1:
         unknown = sum(one is None for one in seconds)
-        known = duration(sum(one for one in seconds if one is not None))
+        known = sum(one for one in seconds if one is not None)
         without = f", without {unknown} of them that have no forecast" if unknown else ""
-        session.say(f"all {len(runs)} runs will take about {known}{without}")
+        session.say(f"all {len(runs)} runs will take {'about ' if known >= 1 else ''}{duration(known)}{without}")
 
 
 class MatrixRun:

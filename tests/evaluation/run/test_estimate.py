@@ -61,7 +61,7 @@ def test_an_attack_that_knows_the_defense_takes_the_time_of_all_its_draws(
     toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken = {"pass": 0.03, "defense": 0.1}
-    timer = import_module("advbench.evaluation.run.estimate")._Timer
+    timer = import_module("advbench.evaluation.work.timing.components")._Timer
     monkeypatch.setattr(timer, "_seconds", lambda _, timing: taken[timing[0]])
     monkeypatch.setattr("advbench.session.run.run_schedule", lambda *_, **__: None)
     called, _ = toy("--threats", "adaptive", "--eot", 5, defenses=["toy-noise"])

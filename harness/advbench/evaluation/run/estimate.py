@@ -6,40 +6,36 @@ import dataclasses
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TypeAlias, TypeVar
 
-from advbench.api import SampleRandom, WorkerLostError, process_taint
-from advbench.api.executor import taint_process
+from advbench.api import WorkerLostError
 from advbench.errors import describe
-from advbench.evaluation.plan.tasks import Task
+from advbench.evaluation.plan.tasks import CraftTask, Task
 from advbench.evaluation.run.pool import WorkerPool
 from advbench.evaluation.run.schedule import Schedule
-from advbench.evaluation.work.execute import time_limit
+from advbench.evaluation.work.timing.components import Measurement, Timing, measure
+from advbench.evaluation.work.timing.pilot import Pilot, count_passes, pilot_of
 from advbench.evaluation.work.workspace import Environment, Workspace, get_workspace
-from advbench.process.state import ProcessState, is_user_interrupt, isolated_process, undo_process_changes
-from advbench.process.threads import report_thread_errors
-from advbench.store import digest_of
-
-if TYPE_CHECKING:
-    import torch
+from advbench.process.state import is_user_interrupt, undo_process_changes
 
 __all__ = ["Estimate", "estimate"]
-
-_DEFENSE_IMAGES = 32
-_TIMING_SECONDS = 0.1
-"""No further repeat starts after so many seconds: the estimate must not delay the run."""
-
-_TIMEOUT = 10.0
-"""The time limit in seconds of one measurement, if tasks have a time limit."""
 
 _TOTAL_SECONDS = 60.0
 """Components that are not measured after so many seconds are left out of the estimate."""
 
-_log = logging.getLogger("advbench.estimate")
+_PILOT_SECONDS = 30.0
+"""Attacks for which no pilot has started after so many seconds of pilots count as they declare."""
+
 _UNKNOWN_PASSES = 200
 """The assumed number of passes for an attack that does not declare it."""
+
+_log = logging.getLogger("advbench.estimate")
+
+A = TypeVar("A")
+K = TypeVar("K")
+R = TypeVar("R")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,95 +55,78 @@ class Estimate:
     faults: Mapping[tuple[str, str], str] = dataclasses.field(default_factory=dict)
 
 
-class Measurement(NamedTuple):
-    """The result of timing one component.
-
-    Attributes:
-        seconds: Seconds for each image; 0 if it failed.
-        axis: The axis of a component that has changed the process; empty if none has.
-        spec: Its spec.
-        fault: Its error.
-    """
-
-    seconds: float = 0.0
-    axis: str = ""
-    spec: str = ""
-    fault: str = ""
-
-
-Timing = tuple[str, ...]
-"""What to time: (``pass``, model, dataset, precision, number of images) or (``defense``, defense, dataset)."""
-
-
 def estimate(schedule: Schedule, workers: WorkerPool) -> Estimate:
     """Times one pass of each model and each defense on a few images, and adds up the jobs that are left.
 
-    The workers measure, so that a component that ends its process ends no other. A component that fails here counts as
-    taking no time; its own cells report the failure.
+    For attacks that take long, a pilot counts the passes that they really take. The workers measure, so that a
+    component that ends its process ends no other. A component that fails here counts as taking no time; its own cells
+    report the failure.
     """
     environment = workers.environment
     wanted = dict.fromkeys(
         timing for job in schedule.jobs.values() for timing in _timings(job.task, environment.batch_size)
     )
-    results = _measure_all(workers, wanted)
+    results = _measure_all(workers, measure, {timing: timing for timing in wanted}, _TOTAL_SECONDS, Measurement())
     seconds = {timing: result.seconds for timing, result in results.items()}
     faults = {(result.axis, result.spec): result.fault for result in results.values() if result.fault}
     specs = (job.task.components.get("attack", "") for job in schedule.jobs.values())
     attacks = dict.fromkeys(filter(None, specs))
     with undo_process_changes("an attack"):
         passes = {attack: _passes(get_workspace(environment), attack) for attack in attacks}
-    known = dict.fromkeys(wanted, 0.0) | seconds
-    of_job = {name: _seconds(job.task, known, passes, environment.batch_size) for name, job in schedule.jobs.items()}
+    costs = _Costs(dict.fromkeys(wanted, 0.0) | seconds, passes, environment.batch_size)
+    tasks = {name: job.task for name, job in schedule.jobs.items()}
+    pilots = costs.pilots(tasks.values(), workers.live)
+    costs.counted = _measure_all(workers, count_passes, pilots, _PILOT_SECONDS, None)
+    of_job = {name: costs.seconds_of(task) for name, task in tasks.items()}
     rough = None in passes.values() or len(seconds) < len(wanted)
     return Estimate(sum(of_job.values()), of_job, rough, faults)
 
 
-def _measure_all(workers: WorkerPool, wanted: Iterable[Timing]) -> dict[Timing, Measurement]:
-    """Measures all of these, except those for which there is no time.
+def _measure_all(
+    workers: WorkerPool, function: Callable[[Environment, A], R], wanted: Mapping[K, A], seconds: float, failed: R
+) -> dict[K, R]:
+    """Calls a function in the workers with all of these, except those for which there is no time.
 
     No more are submitted at once than there are workers, so that one that ends its worker ends no other.
+
+    Args:
+        workers: The workers.
+        function: What to call.
+        wanted: Its arguments, each with a name.
+        seconds: When to stop.
+        failed: The result if it ends its worker.
+
+    Returns:
+        The results by the same names.
     """
     waiting = deque(wanted)
-    running: dict[Future[Measurement], Timing] = {}
-    results: dict[Timing, Measurement] = {}
-    deadline = time.monotonic() + _TOTAL_SECONDS
+    running: dict[Future[R], K] = {}
+    results: dict[K, R] = {}
+    deadline = time.monotonic() + seconds
     while (waiting or running) and time.monotonic() < deadline:
         while waiting and len(running) < workers.slots():
-            timing = waiting.popleft()
-            running[workers.submit(measure, workers.environment, timing)] = timing
+            name = waiting.popleft()
+            running[workers.submit(function, workers.environment, wanted[name])] = name
         done, _ = wait(running, timeout=max(0.0, deadline - time.monotonic()), return_when=FIRST_COMPLETED)
         broken = [future for future in done if isinstance(future.exception(), BrokenExecutor)]
         if broken:  # by one of those that are running
-            results |= dict.fromkeys(running.values(), Measurement())
+            results |= dict.fromkeys(running.values(), failed)
             _log.info("not part of the estimate, since one of them ends its process: %s", list(running.values()))
             running.clear()
             workers.reopen()
             continue
-        results |= {running.pop(future): _result(future) for future in done}
+        results |= {running.pop(future): _result(future, failed) for future in done}
     if waiting or running:
-        _log.info("the estimate leaves out what was not measured in %.0f s", _TOTAL_SECONDS)
+        _log.info("the estimate leaves out what was not measured in %.0f s", seconds)
     return results
 
 
-def _result(future: Future[Measurement]) -> Measurement:
+def _result(future: Future[R], failed: R) -> R:
     try:
         return future.result()
     except WorkerLostError as error:
         _log.info("not part of the estimate, since it ends its process: %s", describe(error))
-        return Measurement()
-
-
-def measure(environment: Environment, timing: Timing) -> Measurement:
-    """Times one component in this process; 0 if it fails, or has ended another process."""
-    workspace, limit = get_workspace(environment), environment.timeout
-    name = digest_of(["trial", *timing])[:24]
-    if process_taint() or workspace.store.ended_attempts(
-        name
-    ):  # the pool submits it again, and it would end more workers
-        return Measurement()
-    seconds = None if limit is None else min(limit, _TIMEOUT)
-    with workspace.store.timeout_marker(name) as marker, time_limit(seconds, marker):
-        return _Timer(workspace).measure(timing)
+        return failed
 
 
 def _timings(task: Task, batch_size: int) -> list[Timing]:
@@ -162,19 +141,71 @@ def _timings(task: Task, batch_size: int) -> list[Timing]:
     return timings
 
 
-def _seconds(
-    task: Task, measured: Mapping[Timing, float], passes: Mapping[str, float | None], batch_size: int
-) -> float:
-    """Estimated seconds of a task."""
-    timings = _timings(task, batch_size)
-    if not timings:
-        return 0.0
-    network, defense = (*(measured[timing] for timing in timings), 0.0)[:2]
-    attack = task.components.get("attack")
-    if attack is None:  # a forward pass takes a third of a forward and backward pass
-        return task.samples * (network / 3 + defense)
-    count = passes[attack]
-    return task.samples * task.draws * (network + defense) * (_UNKNOWN_PASSES if count is None else count)
+class _Costs:
+    """What tasks cost.
+
+    Args:
+        measured: Seconds of each timing for each image.
+        passes: The passes that attacks declare; None for an attack that declares none.
+        batch_size: How many images a component gets at once.
+
+    Attributes:
+        counted: The passes that pilots have counted, by the attack and the classifier; None where one has failed.
+    """
+
+    def __init__(self, measured: Mapping[Timing, float], passes: Mapping[str, float | None], batch_size: int) -> None:
+        self.measured = measured
+        self.passes = passes
+        self.batch_size = batch_size
+        self.counted: Mapping[_AttackedClassifier, float | None] = {}
+
+    def seconds_of(self, task: Task) -> float:
+        """Estimated seconds of a task."""
+        timings = _timings(task, self.batch_size)
+        if not timings:
+            return 0.0
+        network, defense = (*(self.measured[timing] for timing in timings), 0.0)[:2]
+        if not isinstance(task, CraftTask):  # a forward pass takes a third of a forward and backward pass
+            return task.samples * (network / 3 + defense)
+        return task.samples * self._pass_seconds(task) * self._passes_of(task)
+
+    def pilots(self, tasks: Iterable[Task], live: Sequence[str]) -> dict[_AttackedClassifier, Pilot]:
+        """The pilots that are worth their time, longest jobs first.
+
+        Args:
+            tasks: All tasks.
+            live: Names of components that only this process has. What an attack among them leaves behind when it is
+                stopped could not be left to another process.
+        """
+        total: dict[_AttackedClassifier, float] = {}
+        examples: dict[_AttackedClassifier, CraftTask] = {}
+        for task in tasks:
+            if isinstance(task, CraftTask) and self.passes[task.attack] and task.attack.partition(":")[0] not in live:
+                group = _attacked_classifier(task)
+                total[group] = total.get(group, 0.0) + self.seconds_of(task)
+                examples.setdefault(group, task)
+        pilots = {
+            group: pilot_of(task, self._passes_of(task), self._pass_seconds(task), total[group])
+            for group, task in sorted(examples.items(), key=lambda item: -total[item[0]])
+        }
+        return {group: pilot for group, pilot in pilots.items() if pilot is not None}
+
+    def _pass_seconds(self, task: CraftTask) -> float:
+        """Seconds of a forward and backward pass of the attacked classifier, for each image."""
+        return task.draws * sum(self.measured[timing] for timing in _timings(task, self.batch_size))
+
+    def _passes_of(self, task: CraftTask) -> float:
+        counted = self.counted.get(_attacked_classifier(task))
+        passes = self.passes[task.attack] if counted is None else counted
+        return _UNKNOWN_PASSES if passes is None else passes
+
+
+_AttackedClassifier: TypeAlias = tuple[str, ...]
+"""The specs of an attack, its dataset, model and defense, the precision, and the number of draws."""
+
+
+def _attacked_classifier(task: CraftTask) -> _AttackedClassifier:
+    return (task.attack, task.dataset, task.model, task.defense, task.precision, str(task.draws))
 
 
 def _passes(workspace: Workspace, attack: str) -> float | None:
@@ -187,88 +218,3 @@ def _passes(workspace: Workspace, attack: str) -> float | None:
             raise
         _log.info("not part of the estimate, since it fails: %s", describe(error))
         return 0.0
-
-
-class _Timer:
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
-
-    def measure(self, timing: Timing) -> Measurement:
-        """How long a component takes; 0 if it fails."""
-        log_error = lambda error: _log.info("a thread failed: %s", describe(error))  # noqa: E731
-        with isolated_process() as process, report_thread_errors(log_error):
-            self._attempt(lambda: len(self.workspace.images(timing[2])))
-            fault = self._fault(process, "dataset", timing[2])
-            if fault is None:
-                seconds = self._attempt(lambda: self._seconds(timing))
-                fault = self._fault(process, "defense" if timing[0] == "defense" else "model", timing[1])
-            process.restored = True
-        return fault or Measurement(seconds)
-
-    def _fault(self, process: ProcessState, axis: str, spec: str) -> Measurement | None:
-        """The error of a component that has changed the process, which computes nothing more then."""
-        changes = process.restore()
-        if not changes:
-            return None
-        message = f"{axis} {spec.partition(':')[0]!r} changed {' and '.join(changes)} for the whole process"
-        taint_process(message)
-        return Measurement(0.0, axis, spec, f"ContractError: {message}")
-
-    def _attempt(self, run: Callable[[], float]) -> float:
-        try:
-            return run()
-        except BaseException as error:
-            if is_user_interrupt(error):
-                raise
-            _log.info("not part of the estimate, since it fails: %s", describe(error))
-            return 0.0
-
-    def _seconds(self, timing: Timing) -> float:
-        if timing[0] == "defense":
-            return self._defense_seconds(*timing[1:])
-        model, dataset, precision, count = timing[1:]
-        return self._pass_seconds(model, dataset, int(count), precision)
-
-    def _images(self, spec: str, count: int) -> tuple[torch.Tensor, list[int]]:
-        data = self.workspace.images(spec)
-        ids = data.ids[:count].tolist()
-        return data.take(ids)[0].to(self.workspace.device), ids
-
-    def _pass_seconds(self, model: str, dataset: str, count: int, precision: str) -> float:
-        """Seconds for each image of a forward and backward pass over a batch of this size."""
-        import torch
-
-        network = self.workspace.attacked_network(model, precision)
-        images, _ = self._images(dataset, count)
-
-        def run(batch: torch.Tensor) -> None:
-            points = batch.clone().requires_grad_()
-            torch.autograd.grad(network(points).sum(), points)
-
-        run(images[:1])  # the first pass on a device sets it up
-        return _time(lambda: run(images), self.workspace.device) / len(images)
-
-    def _defense_seconds(self, defense: str, dataset: str) -> float:
-        """Seconds for each image of a defense."""
-        chain = self.workspace.chain(defense)
-        images, ids = self._images(dataset, _DEFENSE_IMAGES)
-        chain.apply(images[:1].clone(), SampleRandom(0, "estimate", ids[:1], images.device))  # imports, warm-up
-
-        def run() -> None:
-            chain.apply(images.clone(), SampleRandom(0, "estimate", ids, images.device))
-
-        return _time(run, self.workspace.device, repeats=1) / len(images)
-
-
-def _time(run: Callable[[], object], device: torch.device, repeats: int = 3) -> float:
-    """The fastest of some runs, in seconds; no further one starts after ``_TIMING_SECONDS``."""
-    import torch
-
-    seconds: list[float] = []
-    while len(seconds) < repeats and sum(seconds) < _TIMING_SECONDS:
-        began = time.perf_counter()
-        run()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - began)
-    return min(seconds)

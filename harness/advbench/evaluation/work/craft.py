@@ -20,7 +20,7 @@ from advbench.evaluation.work.workspace import Workspace
 from advbench.process.memory import is_out_of_memory
 from advbench.store import digest_of
 
-__all__ = ["craft", "join"]
+__all__ = ["AttackedBatch", "craft", "join"]
 
 
 def craft(workspace: Workspace, task: CraftTask, progress: Callable[[int], None]) -> None:
@@ -48,7 +48,7 @@ def craft(workspace: Workspace, task: CraftTask, progress: Callable[[int], None]
     seconds, queried_images, gradient_error = 0.0, 0, ""
     positions = task.positions
     for start in positions[:: workspace.batch_size]:
-        batch = _Batch(workspace, task, start)
+        batch = AttackedBatch(workspace, task, start)
         clean, labels = batch.clean, batch.labels
         log = QueryLog(clean, labels, budget)
         given, given_labels = clean.clone(), labels.clone()
@@ -111,7 +111,7 @@ def join(workspace: Workspace, task: JoinTask) -> None:
 
 
 @contextlib.contextmanager
-def _gradient_errors_explained(attack: Attack, batch: _Batch) -> Iterator[None]:
+def _gradient_errors_explained(attack: Attack, batch: AttackedBatch) -> Iterator[None]:
     """Blames the classifier for an error of the attack if the classifier has no gradient.
 
     Raises:
@@ -130,7 +130,7 @@ def _gradient_errors_explained(attack: Attack, batch: _Batch) -> Iterator[None]:
         raise
 
 
-class _Batch:
+class AttackedBatch:
     """Some of a task's samples and the classifier that is attacked on them.
 
     Args:

@@ -1,0 +1,1 @@
+"""Measurements in a worker, from which the driver estimates how long a run takes."""

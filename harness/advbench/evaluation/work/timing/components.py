@@ -1,0 +1,144 @@
+"""Times one component in a worker, on a few images."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+from advbench.api import SampleRandom, process_taint
+from advbench.api.executor import taint_process
+from advbench.errors import describe
+from advbench.evaluation.work.execute import time_limit
+from advbench.evaluation.work.workspace import Environment, Workspace, get_workspace
+from advbench.process.state import ProcessState, is_user_interrupt, isolated_process
+from advbench.process.threads import report_thread_errors
+from advbench.store import digest_of
+
+__all__ = ["Measurement", "Timing", "measure"]
+
+_DEFENSE_IMAGES = 32
+_TIMING_SECONDS = 0.1
+"""No further repeat starts after so many seconds: the estimate must not delay the run."""
+
+_TIMEOUT = 10.0
+"""The time limit in seconds of one measurement, if tasks have a time limit."""
+
+_log = logging.getLogger("advbench.estimate")
+
+
+class Measurement(NamedTuple):
+    """The result of timing one component.
+
+    Attributes:
+        seconds: Seconds for each image; 0 if it failed.
+        axis: The axis of a component that has changed the process; empty if none has.
+        spec: Its spec.
+        fault: Its error.
+    """
+
+    seconds: float = 0.0
+    axis: str = ""
+    spec: str = ""
+    fault: str = ""
+
+
+Timing = tuple[str, ...]
+"""What to time: (``pass``, model, dataset, precision, number of images) or (``defense``, defense, dataset)."""
+
+
+def measure(environment: Environment, timing: Timing) -> Measurement:
+    """Times one component in this process; 0 if it fails, or has ended another process."""
+    workspace, limit = get_workspace(environment), environment.timeout
+    name = digest_of(["trial", *timing])[:24]
+    if process_taint() or workspace.store.ended_attempts(
+        name
+    ):  # the pool submits it again, and it would end more workers
+        return Measurement()
+    seconds = None if limit is None else min(limit, _TIMEOUT)
+    with workspace.store.timeout_marker(name) as marker, time_limit(seconds, marker):
+        return _Timer(workspace).measure(timing)
+
+
+class _Timer:
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+
+    def measure(self, timing: Timing) -> Measurement:
+        """How long a component takes; 0 if it fails."""
+        log_error = lambda error: _log.info("a thread failed: %s", describe(error))  # noqa: E731
+        with isolated_process() as process, report_thread_errors(log_error):
+            self._attempt(lambda: len(self.workspace.images(timing[2])))
+            fault = self._fault(process, "dataset", timing[2])
+            if fault is None:
+                seconds = self._attempt(lambda: self._seconds(timing))
+                fault = self._fault(process, "defense" if timing[0] == "defense" else "model", timing[1])
+            process.restored = True
+        return fault or Measurement(seconds)
+
+    def _fault(self, process: ProcessState, axis: str, spec: str) -> Measurement | None:
+        """The error of a component that has changed the process, which computes nothing more then."""
+        changes = process.restore()
+        if not changes:
+            return None
+        message = f"{axis} {spec.partition(':')[0]!r} changed {' and '.join(changes)} for the whole process"
+        taint_process(message)
+        return Measurement(0.0, axis, spec, f"ContractError: {message}")
+
+    def _attempt(self, run: Callable[[], float]) -> float:
+        try:
+            return run()
+        except BaseException as error:
+            if is_user_interrupt(error):
+                raise
+            _log.info("not part of the estimate, since it fails: %s", describe(error))
+            return 0.0
+
+    def _seconds(self, timing: Timing) -> float:
+        if timing[0] == "defense":
+            return self._defense_seconds(*timing[1:])
+        model, dataset, precision, count = timing[1:]
+        return self._pass_seconds(model, dataset, int(count), precision)
+
+    def _images(self, spec: str, count: int) -> tuple[torch.Tensor, list[int]]:
+        data = self.workspace.images(spec)
+        ids = data.ids[:count].tolist()
+        return data.take(ids)[0].to(self.workspace.device), ids
+
+    def _pass_seconds(self, model: str, dataset: str, count: int, precision: str) -> float:
+        """Seconds for each image of a forward and backward pass over a batch of this size."""
+        network = self.workspace.attacked_network(model, precision)
+        images, _ = self._images(dataset, count)
+
+        def run(batch: torch.Tensor) -> None:
+            points = batch.clone().requires_grad_()
+            torch.autograd.grad(network(points).sum(), points)
+
+        run(images[:1])  # the first pass on a device sets it up
+        return _time(lambda: run(images), self.workspace.device) / len(images)
+
+    def _defense_seconds(self, defense: str, dataset: str) -> float:
+        """Seconds for each image of a defense."""
+        chain = self.workspace.chain(defense)
+        images, ids = self._images(dataset, _DEFENSE_IMAGES)
+        chain.apply(images[:1].clone(), SampleRandom(0, "estimate", ids[:1], images.device))  # imports, warm-up
+
+        def run() -> None:
+            chain.apply(images.clone(), SampleRandom(0, "estimate", ids, images.device))
+
+        return _time(run, self.workspace.device, repeats=1) / len(images)
+
+
+def _time(run: Callable[[], object], device: torch.device, repeats: int = 3) -> float:
+    """The fastest of some runs, in seconds; no further one starts after ``_TIMING_SECONDS``."""
+    seconds: list[float] = []
+    while len(seconds) < repeats and sum(seconds) < _TIMING_SECONDS:
+        began = time.perf_counter()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - began)
+    return min(seconds)

@@ -1,0 +1,124 @@
+"""--dry-run and runs say how long they will take, also on a model that an attack breaks at once."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.conftest import TOY, Called
+
+from advbench.api import process_taint
+from advbench.evaluation.plan.tasks import CraftTask
+from advbench.evaluation.work.timing import pilot
+from advbench.evaluation.work.timing.pilot import Pilot, count_passes
+from advbench.evaluation.work.workspace import Environment
+from advbench.session.options import RunOptions
+from advbench.session.session import Session
+
+Call = Callable[..., Called]
+
+UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
+
+STOPPED = {
+    "apgd": "apgd:steps=1000",
+    "apgd-t": "apgd-t:steps=1000",
+    "autoattack": "autoattack",
+    "cw": "cw",
+    "cw, Foolbox": "cw:engine=foolbox",
+    "ddn": "ddn:steps=10000",
+    "deepfool": "deepfool:steps=10000",
+    "deepfool, Foolbox": "deepfool:engine=foolbox,steps=10000",
+    "fab-t": "fab-t:steps=10000",
+    "fgsm": "fgsm:search=minimal",
+    "fmn": "fmn:steps=10000",
+    "pgd": "pgd:steps=100000",
+    "pgd, Foolbox": "pgd:engine=foolbox,steps=100000",
+    "square": "square:queries=100000",
+}
+
+
+def seconds(text: str) -> float:
+    """The forecast in a message."""
+    if "take under 1 s" in text:
+        return 0.5
+    found = re.search(r"take (?:about|very roughly) ([\d.]+) (s|min|h)\b", text)
+    assert found, text
+    return float(found[1]) * UNITS[found[2]]
+
+
+def test_the_forecast_of_a_fragile_model_is_near_the_time_that_it_takes(call: Call, tmp_path: Path) -> None:
+    matrix = ("matrix", "--datasets", "mnist-5k", "--models", "mnist-cnn", "--defenses", "none", "--limit", 300)
+    matrix = (*matrix, "--threats", "oblivious", "--store", tmp_path / "store", "--attacks", "autoattack")
+    dry = call(*matrix, "--dry-run")
+    assert dry.code == 0, dry.err
+    assert not (tmp_path / "store").exists()
+    began = time.monotonic()
+    assert call(*matrix).code == 0
+    took = time.monotonic() - began
+    # Attacks that no image leaves would take some ten minutes. Other processes may slow the one or the other.
+    assert took / 4 <= seconds(dry.err) <= took * 4
+
+
+def test_a_dry_run_counts_stored_cells_as_done(call: Call, tmp_path: Path) -> None:
+    matrix = ("matrix", "--datasets", "toy", "--models", "toy-linear", "--attacks", "toy-sign", "--plugin", TOY)
+    matrix = (*matrix, "--defenses", "toy-keep", "--store", tmp_path / "store")
+    assert "this will take under 1 s" in call(*matrix, "--dry-run").err
+    assert call(*matrix).code == 0
+    stored = call(*matrix, "--dry-run").err
+    assert "will take" not in stored
+    assert "come from the store" in stored
+
+
+def test_a_dry_run_of_several_seeds_adds_up(call: Call, tmp_path: Path) -> None:
+    matrix = ("matrix", "--datasets", "toy", "--models", "toy-linear", "--attacks", "toy-sign", "--plugin", TOY)
+    dry = call(*matrix, "--defenses", "toy-keep", "--store", tmp_path / "store", "--seeds", 1, 2, "--dry-run")
+    assert dry.err.count("this will take") == 2
+    assert "all 2 runs will take under 1 s" in dry.err
+
+
+def test_a_dry_run_downloads_nothing(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADVBENCH_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.delenv("ADVBENCH_DATA_DIR", raising=False)
+    dry = call("matrix", "--datasets", "mnist", "--limit", 5, "--store", tmp_path / "store", "--dry-run")
+    assert dry.code == 0
+    assert "no forecast: " in dry.err
+    assert not list((tmp_path / "cache").rglob("*.gz"))
+
+
+@pytest.mark.parametrize("attack", STOPPED.values(), ids=STOPPED)
+def test_an_attack_that_is_stopped_leaves_the_process_as_it_was(
+    attack: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="advbench.estimate")
+    counted = count_passes(environment(tmp_path), Pilot(task(attack), 1e6, seconds=0.1))
+    assert not process_taint()
+    assert not caplog.text
+    assert counted > 10
+
+
+def test_a_pilot_tells_a_fragile_model_from_a_robust_one(tmp_path: Path) -> None:
+    fragile, robust = (
+        count_passes(environment(tmp_path), Pilot(task("autoattack", model), 4000, seconds=0.5))
+        for model in ("mnist-cnn", "mnist-cnn-robust")
+    )
+    assert fragile < 1000 < 2000 < robust
+
+
+def test_an_attack_that_fails_counts_as_it_declares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> float:
+        raise SystemExit(3)
+
+    monkeypatch.setattr(pilot, "_run", fail)
+    assert count_passes(environment(tmp_path), Pilot(task("apgd"), 100, seconds=0.1)) == 100
+
+
+def environment(folder: Path) -> Environment:
+    return Session(RunOptions(store=folder / "store", verbosity=-1)).environment
+
+
+def task(attack: str, model: str = "mnist-cnn") -> CraftTask:
+    ids = tuple(range(16))
+    return CraftTask({"ids": "few"}, ids, "mnist-5k", model, attack, "oblivious", "", seed=0)
