@@ -88,7 +88,7 @@ def print_dry_run(session: Session, runs: Sequence[MatrixRun], console: Console)
     for run in runs:
         run.announce()
         run.print_cells(console)
-        seconds.append(run.forecast())
+        seconds.append(None if session.quiet else run.forecast())
     if len(runs) > 1:
         unknown = sum(one is None for one in seconds)
         known = sum(one for one in seconds if one is not None)
