@@ -149,7 +149,7 @@ def timeout_message(seconds: float) -> str:
 
 def _run_within_memory(workspace: Workspace, task: Task) -> int:
     """Runs the task with the largest batch size that fits into memory, and returns that batch size."""
-    samples, wanted = max(1, task.samples), workspace.environment.batch_size
+    samples, wanted = max(1, task.samples), max(workspace.environment.batch_size, task.group_size or 1)
     size = min(samples, wanted)
     try:
         while True:
