@@ -55,7 +55,7 @@ def page(real_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[A
     file.write_text(Html().render(results), encoding="utf-8")
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        opened = browser.new_page()
+        opened = browser.new_page(reduced_motion="reduce")  # it scrolls at once
         opened.goto(file.as_uri())
         yield opened
         browser.close()
@@ -116,14 +116,18 @@ def test_the_worst_case_and_its_interval_stay_next_to_the_name_and_hidden_column
     assert before + after < 10, "most columns have space beside the frozen ones"
 
 
-def test_a_hint_scrolls_to_the_columns_that_it_counts(page: Any) -> None:
-    page.set_viewport_size({"width": 1280, "height": 900})
+@pytest.mark.parametrize("width", [390, 1280])
+def test_hints_scroll_to_the_columns_that_they_count(page: Any, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
     scroll(page, 0)
-    _, after = hidden_columns(page)
-    page.get_by_role("button", name=f"{after} more columns →").click()
-    page.wait_for_timeout(1000)  # it scrolls smoothly
-    assert hidden_columns(page)[1] < after
-    scroll(page, 0)
+    for side, arrow in ((1, "→"), (0, "←")):
+        hidden = [hidden_columns(page)[side]]
+        while hidden[-1] and len(hidden) < 20:
+            page.locator(".more button:visible", has_text=arrow).click()
+            page.wait_for_timeout(100)
+            hidden.append(hidden_columns(page)[side])
+        assert hidden[0] > 0 == hidden[-1] and hidden == sorted(set(hidden), reverse=True)
+    assert page.evaluate("() => document.querySelector('.scroll').scrollLeft") == 0
 
 
 def test_on_a_phone_the_worst_case_stays_next_to_the_name(page: Any) -> None:
@@ -135,6 +139,18 @@ def test_on_a_phone_the_worst_case_stays_next_to_the_name(page: Any) -> None:
         assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
     before, after = hidden_columns(page)
     assert before > 10 and after == 0, "the interval, clean and most attacks are on the left"
+
+
+@pytest.mark.parametrize("width", [390, 800, 1280])
+def test_a_board_begins_with_its_first_columns_also_when_the_window_changes_its_width(page: Any, width: int) -> None:
+    opened = page.context.browser.new_page(viewport={"width": 1000, "height": 900})
+    opened.goto(page.url)
+    for size in (1000, width):
+        opened.set_viewport_size({"width": size, "height": 900})
+        opened.wait_for_timeout(100)
+        before, after = hidden_columns(opened)
+        assert before == 0 < after
+    opened.close()
 
 
 def test_rows_are_sorted_by_the_worst_case_and_by_an_attack(page: Any) -> None:

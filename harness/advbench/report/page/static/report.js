@@ -67,9 +67,24 @@
     const frame = area.parentElement;
     let frozen = [];
     let frozenWidth = 0;
+    // The columns that move, and the ends of the space in which they are in sight.
+    const moving = () => heads.filter((head) => !frozen.includes(head) && !head.hidden).map((head) => head.getBoundingClientRect());
+    const space = () => {
+      const edge = area.getBoundingClientRect().left + area.clientLeft;
+      return [edge + frozenWidth, edge + area.clientWidth];
+    };
+    const outside = (boxes, [start, end]) => [boxes.filter((box) => box.left < start - 8), boxes.filter((box) => box.right > end + 8)];
+    // Scrolls by the columns that are in sight, or to the rest of a column that is wider than this space.
+    const turn = (step) => {
+      const [start, end] = space();
+      const [before, after] = outside(moving(), [start, end]);
+      const last = before.at(-1);
+      const first = step > 0 ? after.find((box) => box.left > start + 8) : before.find((box) => box.left >= last.right - (end - start)) ?? last;
+      area.scrollBy({ left: first ? first.left - start : after[0].right - end });
+    };
     const button = (step) => {
       const made = make("button", { type: "button", value: step });
-      made.addEventListener("click", () => area.scrollBy({ left: step * 0.8 * (area.clientWidth - frozenWidth), behavior: "smooth" }));
+      made.addEventListener("click", () => turn(step));
       return made;
     };
     const [left, right] = [button(-1), button(1)];
@@ -77,10 +92,7 @@
     frame.before(line);
     const several = (count) => `${count} more column${count === 1 ? "" : "s"}`;
     const count = () => {
-      const edge = area.getBoundingClientRect().left + area.clientLeft;
-      const boxes = heads.filter((head) => !frozen.includes(head) && !head.hidden).map((head) => head.getBoundingClientRect());
-      const before = boxes.filter((box) => box.left < edge + frozenWidth - 8).length;
-      const after = boxes.filter((box) => box.right > edge + area.clientWidth + 8).length;
+      const [before, after] = outside(moving(), space()).map((boxes) => boxes.length);
       left.textContent = `← ${several(before)}`;
       right.textContent = `${several(after)} →`;
       left.hidden = !before;
