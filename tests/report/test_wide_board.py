@@ -153,20 +153,6 @@ def test_a_board_begins_with_its_first_columns_also_when_the_window_changes_its_
     opened.close()
 
 
-def test_rows_are_sorted_by_the_worst_case_and_by_an_attack(page: Any) -> None:
-    page.set_viewport_size({"width": 1280, "height": 900})
-    scroll(page, 0)
-    for column in (1, 4):
-        button = page.locator("thead th").nth(column).locator(".sort")
-        button.click()
-        cells = page.locator(f".board tbody tr > :nth-child({column + 1})")
-        numbers = [float(text.split()[0]) for text in cells.all_inner_texts()]
-        assert numbers == sorted(numbers, reverse=True)
-        button.click()
-        assert [float(text.split()[0]) for text in cells.all_inner_texts()] == sorted(numbers)
-        button.click()
-
-
 def test_a_board_that_fits_has_no_hint(page: Any, real_run: Path, tmp_path: Path) -> None:
     results = results_with_attacks(json.loads((real_run / "board.json").read_text()), 2)
     file = tmp_path / "page.html"
