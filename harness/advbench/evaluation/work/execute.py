@@ -144,7 +144,7 @@ def timeout_marker_name(environment: Environment, task: Task) -> str:
 
 def timeout_message(seconds: float) -> str:
     """The error of a task that reached its time limit."""
-    return f"it took longer than the {seconds:g} s of --cell-timeout"
+    return f"it took longer than the cell timeout of {seconds:g} s"
 
 
 def _run_within_memory(workspace: Workspace, task: Task) -> int:
