@@ -13,7 +13,7 @@ from tests.conftest import TOY, Called
 from advbench.api import process_taint
 from advbench.evaluation.plan.tasks import CraftTask
 from advbench.evaluation.work.timing import pilot
-from advbench.evaluation.work.timing.pilot import Pilot, count_passes
+from advbench.evaluation.work.timing.pilot import Pilot, run_pilot
 from advbench.evaluation.work.workspace import Environment
 from advbench.session.options import RunOptions
 from advbench.session.session import Session
@@ -93,15 +93,15 @@ def test_an_attack_that_is_stopped_leaves_the_process_as_it_was(
     attack: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="advbench.estimate")
-    counted = count_passes(environment(tmp_path), Pilot(task(attack), 1e6, seconds=0.1))
+    counted = run_pilot(environment(tmp_path), Pilot(task(attack), 1e6, seconds=0.1))
     assert not process_taint()
     assert not caplog.text
-    assert counted > 10
+    assert counted.passes > 10
 
 
 def test_a_pilot_tells_a_fragile_model_from_a_robust_one(tmp_path: Path) -> None:
     fragile, robust = (
-        count_passes(environment(tmp_path), Pilot(task("autoattack", model), 4000, seconds=0.5))
+        run_pilot(environment(tmp_path), Pilot(task("autoattack", model), 4000, seconds=0.5)).passes
         for model in ("mnist-cnn", "mnist-cnn-robust")
     )
     assert fragile < 1000 < 2000 < robust
@@ -112,7 +112,7 @@ def test_an_attack_that_fails_counts_as_it_declares(tmp_path: Path, monkeypatch:
         raise SystemExit(3)
 
     monkeypatch.setattr(pilot, "_run", fail)
-    assert count_passes(environment(tmp_path), Pilot(task("apgd"), 100, seconds=0.1)) == 100
+    assert run_pilot(environment(tmp_path), Pilot(task("apgd"), 100, seconds=0.1)) == (100, 1)
 
 
 def environment(folder: Path) -> Environment:

@@ -16,7 +16,7 @@ from advbench.evaluation.plan.tasks import CraftTask, Task
 from advbench.evaluation.run.pool import WorkerPool
 from advbench.evaluation.run.schedule import Schedule
 from advbench.evaluation.work.timing.components import Measurement, Timing, measure
-from advbench.evaluation.work.timing.pilot import Pilot, count_passes, pilot_of
+from advbench.evaluation.work.timing.pilot import Pilot, PilotResult, pilot_of, run_pilot
 from advbench.evaluation.work.workspace import Environment, Workspace, get_workspace
 from advbench.process.state import is_user_interrupt, undo_process_changes
 
@@ -76,7 +76,7 @@ def estimate(schedule: Schedule, workers: WorkerPool) -> Estimate:
     costs = _Costs(dict.fromkeys(wanted, 0.0) | seconds, passes, environment.batch_size)
     tasks = {name: job.task for name, job in schedule.jobs.items()}
     pilots = costs.pilots(tasks.values(), workers.live)
-    costs.counted = _measure_all(workers, count_passes, pilots, _PILOT_SECONDS, None)
+    costs.counted = _measure_all(workers, run_pilot, pilots, _PILOT_SECONDS, None)
     of_job = {name: costs.seconds_of(task) for name, task in tasks.items()}
     rough = None in passes.values() or len(seconds) < len(wanted)
     return Estimate(sum(of_job.values()), of_job, rough, faults)
@@ -150,14 +150,14 @@ class _Costs:
         batch_size: How many images a component gets at once.
 
     Attributes:
-        counted: The passes that pilots have counted, by the attack and the classifier; None where one has failed.
+        counted: What pilots have shown, by the attack and the classifier; None where one has ended its process.
     """
 
     def __init__(self, measured: Mapping[Timing, float], passes: Mapping[str, float | None], batch_size: int) -> None:
         self.measured = measured
         self.passes = passes
         self.batch_size = batch_size
-        self.counted: Mapping[_AttackedClassifier, float | None] = {}
+        self.counted: Mapping[_AttackedClassifier, PilotResult | None] = {}
 
     def seconds_of(self, task: Task) -> float:
         """Estimated seconds of a task."""
@@ -195,8 +195,11 @@ class _Costs:
         return task.draws * sum(self.measured[timing] for timing in _timings(task, self.batch_size))
 
     def _passes_of(self, task: CraftTask) -> float:
+        """The passes for each image; other work of the attack counts as passes, too."""
         counted = self.counted.get(_attacked_classifier(task))
-        passes = self.passes[task.attack] if counted is None else counted
+        if counted is not None:
+            return counted.passes * counted.overhead
+        passes = self.passes[task.attack]
         return _UNKNOWN_PASSES if passes is None else passes
 
 

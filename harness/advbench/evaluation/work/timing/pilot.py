@@ -1,4 +1,4 @@
-"""Counts the passes that an attack takes, by running its beginning on a few images.
+"""Counts the passes that an attack takes, and its other work, by running its beginning on some images.
 
 An attack declares its passes for an image that it does not break. On a model that breaks early, most images leave the
 attack after a few steps, and it takes a small part of these.
@@ -24,9 +24,9 @@ from advbench.process.state import is_user_interrupt, isolated_process
 from advbench.process.threads import report_thread_errors
 from advbench.store import digest_of
 
-__all__ = ["Pilot", "count_passes", "pilot_of"]
+__all__ = ["Pilot", "PilotResult", "pilot_of", "run_pilot"]
 
-_IMAGES = 16
+_IMAGES = 48
 _FEWEST_IMAGES = 4
 
 _CALL_SECONDS = 0.05
@@ -43,6 +43,9 @@ _SHARE = 0.02
 
 _SHORTEST = 0.08
 """A pilot that may not take so many seconds shows too little."""
+
+_MOST_OVERHEAD = 5.0
+"""The largest overhead. Overhead that is larger in a small batch is hardly so in a large one."""
 
 _FORWARD, _BACKWARD = 1 / 3, 2 / 3
 """The shares of a forward and a backward pass in a pass."""
@@ -67,6 +70,18 @@ class Pilot(NamedTuple):
     seconds: float
 
 
+class PilotResult(NamedTuple):
+    """What a pilot has shown.
+
+    Attributes:
+        passes: The passes that the attack takes for each image.
+        overhead: The time of the attack as a multiple of that of its passes, 1 or more.
+    """
+
+    passes: float
+    overhead: float = 1.0
+
+
 def pilot_of(task: CraftTask, passes: float, pass_seconds: float, job_seconds: float) -> Pilot | None:
     """The pilot of an attack; None if it would show too little for the time that it takes.
 
@@ -86,15 +101,15 @@ def pilot_of(task: CraftTask, passes: float, pass_seconds: float, job_seconds: f
     return Pilot(few, passes, seconds)
 
 
-def count_passes(environment: Environment, pilot: Pilot) -> float:
-    """The passes of an attack for an image, expected from its beginning; what it declares if it fails.
+def run_pilot(environment: Environment, pilot: Pilot) -> PilotResult:
+    """Runs the beginning of an attack, and extrapolates; if it fails, its passes are those that it declares.
 
     It judges nobody: an attack that is stopped may leave things changed that it would have restored.
     """
     workspace, task = get_workspace(environment), pilot.task
     name = digest_of(["pilot", task.attack, task.model, task.dataset, task.defense, task.precision])[:24]
     if process_taint() or workspace.store.ended_attempts(name):
-        return pilot.passes
+        return PilotResult(pilot.passes)
     limit = None if environment.timeout is None else min(environment.timeout, _TIMEOUT)
     log_error = lambda error: _log.info("a thread failed: %s", describe(error))  # noqa: E731
     with (
@@ -109,7 +124,7 @@ def count_passes(environment: Environment, pilot: Pilot) -> float:
             if is_user_interrupt(error):
                 raise
             _log.info("the passes are those that the attack declares, since it fails: %s", describe(error))
-            return pilot.passes
+            return PilotResult(pilot.passes)
         finally:
             workspace.forget_changed_networks()
             changes = process.restore()
@@ -118,16 +133,35 @@ def count_passes(environment: Environment, pilot: Pilot) -> float:
                 taint_process(f"attack {task.attack!r} changed {' and '.join(changes)} for the whole process")
 
 
-def _run(workspace: Workspace, pilot: Pilot) -> float:
+def _run(workspace: Workspace, pilot: Pilot) -> PilotResult:
     attack, batch = workspace.attack(pilot.task.attack), AttackedBatch(workspace, pilot.task, 0)
     tally, count = _Tally(pilot.seconds), len(batch.ids)
     rng = SampleRandom(pilot.task.seed, "attack", batch.ids, workspace.device)
+    one_pass = time_pass(batch.target, batch.clean)
     try:
         attack.run_with_notes(_CountingClassifier(batch.target, tally), batch.clean, batch.labels, rng)
-    except _StopPilot:
-        left = max(0.0, pilot.passes - tally.steps) * tally.active / count
-        return min(pilot.passes, tally.image_passes / count + left)
-    return tally.image_passes / count
+        left = 0.0
+    except _StopPilot:  # it has at least as much left as it has done, unless it declares less
+        left = max(tally.steps, pilot.passes - tally.steps) * tally.active() / count
+    passes = min(pilot.passes, tally.image_passes / count + left) if left else tally.image_passes / count
+    busy = one_pass * tally.image_passes
+    overhead = tally.seconds() * count / busy if busy else 1.0
+    return PilotResult(passes, min(max(1.0, overhead), _MOST_OVERHEAD))
+
+
+def time_pass(target: torch.nn.Module, images: torch.Tensor) -> float:
+    """Seconds of a forward and backward pass of a batch: the faster of two."""
+
+    def run() -> float:
+        began = time.perf_counter()
+        with torch.enable_grad():
+            points = images.detach().clone().requires_grad_()
+            logits = target(points)
+            if logits.requires_grad:
+                torch.autograd.grad(logits.sum(), points, allow_unused=True)
+        return time.perf_counter() - began
+
+    return min(run(), run())
 
 
 class _StopPilot(BaseException):
@@ -143,27 +177,34 @@ class _Tally:
     Attributes:
         image_passes: The passes, each as often as it had images.
         steps: The passes.
-        active: The number of images in the last one.
     """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._until: float | None = None
+        self._began: float | None = None
         self.image_passes = 0.0
         self.steps = 0.0
-        self.active = 0
+        self._images: list[int] = []
 
     def check_time(self) -> None:
-        now = time.perf_counter()
-        if self._until is None:
-            self._until = now + self._seconds
-        elif now > self._until and (self.steps > _STEPS or now > self._until + 2 * self._seconds):
+        if self._began is None:
+            self._began = time.perf_counter()
+        elif self.seconds() > (self._seconds if self.steps > _STEPS else 3 * self._seconds):
             raise _StopPilot
+
+    def seconds(self) -> float:
+        """Seconds since the first pass."""
+        return 0.0 if self._began is None else time.perf_counter() - self._began
 
     def add(self, images: int, share: float) -> None:
         self.image_passes += images * share
         self.steps += share
-        self.active = images
+        self._images.append(images)
+
+    def active(self) -> float:
+        """The mean number of images in the later half of the passes: some attacks drop images for some time."""
+        later = self._images[len(self._images) // 2 :]
+        return sum(later) / len(later)
 
 
 class _CountingClassifier(torch.nn.Module):
