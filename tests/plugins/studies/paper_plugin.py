@@ -103,17 +103,18 @@ def log(name):
 @dataclass(frozen=True)
 class Searching(Attack):
     eps: float = param(0.3, min=0, help="budget")
-    search: str = param("none", choices=("none", "minimal"), help="how eps is chosen")
+    search: str = param("none", choices=("none", "minimal", "foolbox2"), help="how eps is chosen")
+    max_eps: float = param(1.0, min=0, help="the largest step")
 
     def budget(self):
-        return None if self.search == "minimal" else Budget("linf", self.eps)
+        return Budget("linf", self.eps) if self.search == "none" else None
 
     def passes(self):
         return 1
 
     def run(self, model, images, labels, rng):
-        log(f"{self.name} {self.search} {tuple(images.shape)}")
-        if self.search == "minimal":
+        log(f"{self.name} {self.search} {self.max_eps} {tuple(images.shape)}")
+        if self.search != "none":
             return search(model, images, labels)
         stepped = signed_step(model, images, labels, self.eps)
         return images + (stepped - images).clamp(-self.eps, self.eps)
@@ -138,7 +139,7 @@ class Minimal(Attack):
         return 1
 
     def run(self, model, images, labels, rng):
-        log(f"{self.name} {tuple(images.shape)}")
+        log(f"{self.values()} {self.name} {tuple(images.shape)}")
         return search(model, images, labels)
 
 
@@ -147,6 +148,7 @@ class DeepFool(Minimal):
     self_contained = True
     name = "deepfool"
     steps: int = param(50, min=1, help="steps")
+    variant: str = param("original", choices=("original", "foolbox2"), help="whose")
 
 
 @dataclass(frozen=True)

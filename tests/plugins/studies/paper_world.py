@@ -19,7 +19,19 @@ SPECS = {
         "deepfool": "deepfool:steps=100,candidates=10,overshoot=0.02,norm=l2",
     }
 }
+for key, max_eps in (("foolbox2", "1"), ("foolbox2-0.3", "0.3")):
+    SPECS[key] = SPECS["minimal"] | {
+        "fgsm": f"fgsm:search=foolbox2,max_eps={max_eps}",
+        "pgd": "pgd:steps=40,step_size=none,search=foolbox2",
+        "deepfool": "deepfool:steps=100,candidates=10,variant=foolbox2,batch=64,reduction=mean",
+    }
 SPECS["fixed"] = SPECS["minimal"] | {"fgsm": "fgsm:eps={eps},search=none", "pgd": "pgd:eps={eps},steps=40,search=none"}
+SUITES = {
+    "minimal": "paper",
+    "fixed": "paper-fixed",
+    "foolbox2": "paper-foolbox2",
+    "foolbox2-0.3": "paper-foolbox2",
+}
 DEFENSES = {
     "none": "none",
     "jpeg": "jpeg:quality=90",
@@ -56,7 +68,7 @@ class World:
         self.cells: dict[tuple[str, str, str, str], dict[str, Any]] = {}
         self.confusions: dict[tuple[str, str, str], list[list[int]]] = {}
         for dataset in DATASETS:
-            for protocol, suite in (("minimal", "paper"), ("fixed", "paper-fixed")):
+            for protocol, suite in SUITES.items():
                 for place, attack in enumerate(ATTACKS):
                     for defense, robust in ROBUST[dataset].items():
                         self.add(suite, dataset, protocol, attack, self.defense(dataset, defense), robust[place])
@@ -85,7 +97,7 @@ class World:
         self, suite: str, dataset: str, protocol: str, attack: str, defense: str, robust: float, n: int = 1000
     ) -> None:
         spec = self.attack(dataset, protocol, attack)
-        minimal = protocol == "minimal" or attack in ("cw", "deepfool")
+        minimal = protocol != "fixed" or attack in ("cw", "deepfool")
         full, model = DATASETS[dataset]
         self.cells[suite, dataset, spec, defense] = {
             "dataset": full, "model": model, "attack": spec, "threat": "oblivious", "defense": defense,

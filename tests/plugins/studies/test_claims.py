@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.plugins.studies.paper_world import ATTACKS, CONCENTRATED, World
+from tests.plugins.studies.paper_world import ATTACKS, CONCENTRATED, SUITES, World
 
 from advbench.analysis.confusion import confusion_matrix, error_spread, sum_matrices
 from advbench_studies.paper2019.claims import CLAIMS
@@ -86,7 +86,7 @@ def test_all_eighteen_claims_are_judged() -> None:
     assert all(claim.text and claim.criterion for claim in CLAIMS)
 
 
-@pytest.mark.parametrize("protocol", ["minimal", "fixed"])
+@pytest.mark.parametrize("protocol", SUITES)
 def test_in_the_papers_world_every_claim_holds(protocol: str) -> None:
     assert World().verdicts(protocol) == dict.fromkeys(NUMBERS, "holds")
 
@@ -108,11 +108,12 @@ def test_a_claim_that_lacks_a_measurement_is_not_run_and_says_what_is_missing(nu
     assert judged["missing"]
 
 
-def test_the_two_protocols_are_judged_apart() -> None:
+def test_the_protocols_are_judged_apart() -> None:
     world = World()
     world.set("mnist", ("fgsm", "pgd"), "jpeg", protocol="fixed", robust_accuracy=0.08)
     world.set("mnist", ("fgsm",), "none", protocol="fixed", robust_accuracy=0.09)
     assert set(world.verdicts("minimal").values()) == {"holds"}
+    assert set(world.verdicts("foolbox2").values()) == {"holds"}
     fixed = world.verdicts("fixed")
     assert (fixed[1], fixed[2], fixed[3]) == ("fails", "fails", "fails")
 
@@ -121,6 +122,19 @@ def test_cw_and_deepfool_are_the_same_cells_under_both_protocols() -> None:
     world = World()
     world.set("mnist", ("deepfool",), "jpeg", robust_accuracy=0.97)
     assert world.verdicts("minimal")[6] == world.verdicts("fixed")[6] == "fails"
+
+
+def test_deepfool_of_its_time_is_another_cell() -> None:
+    world = World()
+    world.set("mnist", ("deepfool",), "jpeg", protocol="foolbox2", robust_accuracy=0.97)
+    assert world.verdicts("foolbox2")[6] == world.verdicts("foolbox2-0.3")[6] == "fails"
+    assert world.verdicts("minimal")[6] == "holds"
+
+
+def test_fgsm_has_two_largest_steps_of_its_time() -> None:
+    world = World()
+    world.set("mnist", ("fgsm",), "none", protocol="foolbox2-0.3", robust_accuracy=0.09)
+    assert (world.verdicts("foolbox2")[1], world.verdicts("foolbox2-0.3")[1]) == ("holds", "fails")
 
 
 def test_with_one_dataset_alone_nothing_about_both_holds_but_it_can_be_refuted() -> None:
@@ -153,7 +167,7 @@ def test_whatever_is_less_than_the_papers_is_said_next_to_the_numbers() -> None:
             cell["n"] = 50
         cell["attack"] = cell["attack"].replace("steps=1000", "steps=100")
     reproduction = world.reproduction()
-    minimal = reproduction["protocols"][0]
+    minimal = next(protocol for protocol in reproduction["protocols"] if protocol["key"] == "minimal")
     assert minimal["reduced"][0] == "MNIST (50 images, not 1,000)"
     titles = {(row["attack_title"], row["dataset_title"]) for row in minimal["rows"]}
     assert ("CW (steps=100, not 1000)", "MNIST (50 images, not 1,000)") in titles

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 PAPER = Path(__file__).with_name("paper_plugin.py")
 COMPONENTS = "attacks,datasets,defenses,models"
 """The built-in plugins that the stand-ins replace."""
-SUITES = ["paper", "paper-fixed", "paper-ablations", "paper-noise", "paper-full"]
+SUITES = ["paper", "paper-fixed", "paper-foolbox2", "paper-ablations", "paper-noise", "paper-full"]
 
 Run = Callable[..., tuple[Called, dict[str, Any]]]
 
@@ -46,21 +46,26 @@ def run(call: Callable[..., Called], tmp_path: Path, monkeypatch: pytest.MonkeyP
     return call_with
 
 
+def protocol(report: dict[str, Any], key: str) -> dict[str, Any]:
+    """The tables of a protocol."""
+    return next(one for one in report["protocols"] if one["key"] == key)
+
+
 def test_everything_is_run_once_and_reported(run: Run, tmp_path: Path) -> None:
     markdown = tmp_path / "r.md"
     called, report = run("--output", markdown)
     assert called.code == 0
     assert list(report["suites"]) == [name for name in SUITES if name != "paper-noise"]
     log = (tmp_path / "log").read_text().splitlines()
-    assert len(log) == len(set(log)) == 2 * 6, "two datasets, six attacks, each crafted once for all suites"
+    assert len(log) == len(set(log)) == 2 * 10, "two datasets, ten attacks, each crafted once for all suites"
     assert all(cell["status"] == "ok" for suite in report["suites"].values() for cell in suite["cells"])
-    assert [protocol["key"] for protocol in report["protocols"]] == ["minimal", "fixed"]
-    for protocol in report["protocols"]:
-        rows = [(row["attack"], row["dataset"]) for row in protocol["rows"]]
+    assert [protocol["key"] for protocol in report["protocols"]] == ["foolbox2", "foolbox2-0.3", "minimal", "fixed"]
+    for one in report["protocols"]:
+        rows = [(row["attack"], row["dataset"]) for row in one["rows"]]
         attacks = (None, "fgsm", "pgd", "cw", "deepfool")
         assert rows == [(attack, dataset) for attack in attacks for dataset in ("mnist", "cifar10")]
-        assert all(len(row["cells"]) == 8 for row in protocol["rows"])
-        assert all(cell["status"] == "ok" for row in protocol["rows"] for cell in row["cells"].values())
+        assert all(len(row["cells"]) == 8 for row in one["rows"])
+        assert all(cell["status"] == "ok" for row in one["rows"] for cell in row["cells"].values())
     assert {claim["number"] for claim in report["claims"]} == set(range(1, 19))
     verdicts = {claim["number"]: claim["minimal"]["verdict"] for claim in report["claims"]}
     assert verdicts[1] == "holds"
@@ -77,12 +82,13 @@ def test_everything_is_run_once_and_reported(run: Run, tmp_path: Path) -> None:
 def test_the_tables_show_what_the_matrix_measured(run: Run) -> None:
     _, report = run("--datasets", "mnist")
     cells = {(cell["short"]["attack"], cell["short"]["defense"]): cell for cell in report["suites"]["paper"]["cells"]}
-    row = next(row for row in report["protocols"][0]["rows"] if row["attack"] == "pgd")
+    rows = protocol(report, "minimal")["rows"]
+    row = next(row for row in rows if row["attack"] == "pgd")
     expected = cells["pgd:search=minimal,step_size=0.01,targets=3", "jpeg:quality=90"]
     shown = row["cells"]["jpeg"]
     assert (shown["accuracy"], shown["ci95"]) == (expected["robust_accuracy"], expected["robust_accuracy_ci95"])
     assert row["median_l2"] == expected["median_l2"]
-    clean = next(row for row in report["protocols"][0]["rows"] if row["attack"] is None)
+    clean = next(row for row in rows if row["attack"] is None)
     assert (
         clean["cells"]["kmeans"]["accuracy"]
         == cells["pgd:search=minimal,step_size=0.01,targets=3", "kmeans"]["clean_accuracy"]
@@ -96,7 +102,7 @@ def test_a_second_call_computes_nothing_and_says_the_same(run: Run, tmp_path: Pa
     assert (tmp_path / "log").read_text() == log
     assert second.out == first.out
     assert again["claims"] == report["claims"]
-    assert second.err.count("come from the store") == 4
+    assert second.err.count("come from the store") == 5
 
 
 def test_with_one_dataset_the_other_is_no_measurement(run: Run) -> None:
@@ -108,7 +114,7 @@ def test_with_one_dataset_the_other_is_no_measurement(run: Run) -> None:
     assert report["suites"]["paper"]["run"]["command"].startswith("advbench matrix --suite paper --datasets mnist")
     called, report = run("--datasets", "cifar10")
     assert report["left_out"]["paper-full"] == "it is of mnist"
-    assert {row["dataset"] for row in report["protocols"][0]["rows"]} == {"cifar10"}
+    assert {row["dataset"] for row in protocol(report, "minimal")["rows"]} == {"cifar10"}
 
 
 def test_fewer_images_are_said_and_leave_the_whole_test_set_out(run: Run) -> None:
@@ -117,7 +123,7 @@ def test_fewer_images_are_said_and_leave_the_whole_test_set_out(run: Run) -> Non
     assert {cell["n"] for suite in report["suites"].values() for cell in suite["cells"]} == {7}
     assert report["left_out"]["paper-full"] == "it is of all test images, and --limit asks for fewer"
     assert report["command"].startswith("advbench reproduce paper --datasets mnist --limit 7 --seed 3")
-    assert report["protocols"][0]["reduced"] == ["MNIST (7 images, not 1,000)"]
+    assert protocol(report, "minimal")["reduced"] == ["MNIST (7 images, not 1,000)"]
     assert {suite["run"]["seed"] for suite in report["suites"].values()} == {3}
 
 
@@ -135,8 +141,8 @@ def test_each_dataset_may_have_less_than_the_paper_and_the_report_says_so(run: R
     command = suites["paper (cifar10)"]["run"]["command"]
     assert "--suite paper --datasets cifar10 --attacks" in command
     assert "cw:steps=100 --limit 7" in command
-    assert "CW (steps=100, not 1000) on CIFAR-10" in report["protocols"][0]["reduced"]
-    assert "CIFAR-10 (7 images, not 1,000)" in report["protocols"][0]["reduced"]
+    assert "CW (steps=100, not 1000) on CIFAR-10" in protocol(report, "minimal")["reduced"]
+    assert "CIFAR-10 (7 images, not 1,000)" in protocol(report, "minimal")["reduced"]
     assert "paper-full" in suites
     assert "steps=100, not 1000" in page.read_text()
 
@@ -172,9 +178,9 @@ def test_a_failed_cell_is_err_and_the_exit_code_says_so(
 def test_a_dry_run_lists_what_would_run_and_writes_nothing(run: Run, tmp_path: Path) -> None:
     called, report = run("--dry-run")
     assert called.code == 0
-    assert len(called.out.splitlines()) == 72 + 72 + 144 + 9
+    assert len(called.out.splitlines()) == 72 + 72 + 90 + 240 + 18
     assert "to run, each with its own forecast: paper (72 cells, 30 images), " in called.err
-    assert "paper-full (9 cells, 30 images)\n" in called.err
+    assert "paper-full (18 cells, 30 images)\n" in called.err
     assert not report
     assert not (tmp_path / "store").exists()
 

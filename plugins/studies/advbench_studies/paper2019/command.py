@@ -16,7 +16,7 @@ from advbench_studies.paper2019.setting import FULL
 
 __all__ = ["run"]
 
-_SUITES = ("paper", "paper-fixed", "paper-ablations", "paper-noise", FULL)
+_SUITES = ("paper", "paper-fixed", "paper-foolbox2", "paper-ablations", "paper-noise", FULL)
 _OPTIONAL = ("paper-noise",)
 """Suites that need weights which do not come with advbench; without these they are left out."""
 

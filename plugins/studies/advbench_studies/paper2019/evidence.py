@@ -84,9 +84,9 @@ class View:
         self.full = full
         self._cells: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
         for cell in cells:
-            attack, _ = parameters(cell["attack"])
-            if attack in ("fgsm", "pgd") and (cell["attack_kind"] == "minimal") != (protocol.key == "minimal"):
+            if not protocol.has(cell["attack"]):
                 continue
+            attack, _ = parameters(cell["attack"])
             dataset, _ = parameters(cell["dataset"])
             self._cells.setdefault((dataset, attack), []).append(cell)
 
@@ -153,9 +153,8 @@ class View:
 
     def changes(self, dataset: DatasetSetting, attack: AttackSetting) -> list[str]:
         """How the attack that was run differs from the paper's; empty if it does not."""
-        minimal = self.protocol.key == "minimal"
-        wanted = {**attack.parameters, **(attack.minimal if minimal else {})}
-        if attack.searches and not minimal:
+        wanted = {**attack.parameters, **self.protocol.wanted.get(attack.key, {})}
+        if attack.searches and self.protocol.key == "fixed":
             wanted["eps"] = dataset.eps
             if attack.step is not None:
                 wanted["step_size"] = attack.step * dataset.eps

@@ -1,4 +1,4 @@
-"""What the paper ran: datasets, attacks, defenses with their parameters, and two protocols."""
+"""What the paper ran: datasets, attacks, defenses with their parameters, and the protocols of its reproduction."""
 
 from __future__ import annotations
 
@@ -36,26 +36,59 @@ class Protocol:
     Attributes:
         key: Its name in files.
         title: For headings.
-        meaning: What it is, in a sentence.
+        meaning: What it is, in a few sentences.
+        modes: For attacks with modes, the parameters of a full spec that belongs to the protocol.
+        wanted: Further parameters of these attacks in the paper.
     """
 
     key: str
     title: str
     meaning: str
+    modes: Mapping[str, Mapping[str, str]]
+    wanted: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+
+    def has(self, attack: str) -> bool:
+        """Whether the full spec of an attack belongs to the protocol."""
+        name, given = parameters(attack)
+        given = {"variant": "original", **given}  # stored results of version 0.1.0 have no variant
+        return all(given.get(key) == value for key, value in self.modes.get(name, {}).items())
+
+
+_FOOLBOX2 = (
+    "The attacks as in Foolbox 2.3.0 of December 2019, the paper's library. It took gradients of the mean loss over a "
+    "batch, so that each step of DeepFool was too long by the number of samples that still ran, here up to 64, and 5 % "
+    "longer. FGSM tries 1,000 steps up to {}. PGD starts at the clean image. CW had no such flaw; it is advbench's. An "
+    "image that an attack never fools keeps its pixels here, and counts as robust if it is classified correctly; in "
+    "Foolbox 2.3.0 its pixels were NaN."
+)
+
+
+def _foolbox2(key: str, title: str, max_eps: str) -> Protocol:
+    modes = {
+        "fgsm": {"search": "foolbox2", "max_eps": max_eps},
+        "pgd": {"search": "foolbox2"},
+        "deepfool": {"variant": "foolbox2"},
+    }
+    return Protocol(key, title, _FOOLBOX2.format(max_eps), modes, {"deepfool": {"batch": 64}})
 
 
 PROTOCOLS = (
+    _foolbox2("foolbox2", "attacks of its time", "1"),
+    _foolbox2("foolbox2-0.3", "attacks of its time, FGSM up to 0.3", "0.3"),
     Protocol(
         "minimal",
         "minimal attacks",
         "The attacks of the paper: each of them, also FGSM and PGD, searches for the smallest perturbation that fools "
         "the undefended model. The resulting images are next to its decision boundary.",
+        {"fgsm": {"search": "minimal"}, "pgd": {"search": "minimal"}, "deepfool": {"variant": "original"}},
+        {"fgsm": {"max_eps": 1}, "pgd": {"max_eps": 1, "step_size": 0.01, "targets": 3}},
     ),
     Protocol(
         "fixed",
         "fixed budget",
         "FGSM and PGD use their whole budget, L∞ 0.3 on MNIST and 8/255 on CIFAR-10. CW and DeepFool have no budget; "
-        "they are the same minimal attacks as in the other table.",
+        "they are the same minimal attacks as in the table before.",
+        {"fgsm": {"search": "none"}, "pgd": {"search": "none"}, "deepfool": {"variant": "original"}},
     ),
 )
 
@@ -96,7 +129,6 @@ class AttackSetting:
         title: For people.
         searches: Whether it has a budget that its minimal form searches; otherwise it is minimal by nature.
         parameters: What a full spec must say where it has the parameter, for the attack to be the paper's.
-        minimal: The same, of its minimal form alone.
         step: The size of a step as a share of eps, at a fixed budget; None for an attack that has none.
     """
 
@@ -104,14 +136,13 @@ class AttackSetting:
     title: str
     searches: bool
     parameters: Mapping[str, float]
-    minimal: Mapping[str, float] = dataclasses.field(default_factory=dict)
     step: float | None = None
 
 
 ATTACKS = (
-    AttackSetting("fgsm", "FGSM", True, {}, {"max_eps": 1}),
+    AttackSetting("fgsm", "FGSM", True, {}),
     # The paper's library took Madry et al.'s step: eps/30, in a search at eps .3.
-    AttackSetting("pgd", "PGD", True, {"steps": 40}, {"max_eps": 1, "step_size": 0.01, "targets": 3}, 1 / 30),
+    AttackSetting("pgd", "PGD", True, {"steps": 40}, 1 / 30),
     AttackSetting("cw", "CW", False, {"search_steps": 5, "steps": 1000, "learning_rate": 0.005, "initial_const": 0.01}),
     AttackSetting("deepfool", "DeepFool", False, {"steps": 100}),
 )
