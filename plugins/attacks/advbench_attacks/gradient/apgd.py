@@ -55,7 +55,7 @@ class AutoPgd(Attack):
     self_contained: ClassVar[bool] = True
     source: ClassVar[str] = f"{_SOURCE}; the loss dlr: equation 6"
 
-    eps: float = param(0.3, min=0, help="largest perturbation in the norm, images being in [0, 1]")
+    eps: float = param(0.3, min=0, help="largest norm of the perturbation, for images in [0, 1]")
     norm: str = param("linf", choices=("linf", "l2"), help="norm of the perturbation")
     loss: str = param(
         "ce",
@@ -107,7 +107,7 @@ class TargetedAutoPgd(Attack):
     self_contained: ClassVar[bool] = True
     source: ClassVar[str] = f"{_SOURCE} and equation 8"
 
-    eps: float = param(0.3, min=0, help="largest perturbation in the norm, images being in [0, 1]")
+    eps: float = param(0.3, min=0, help="largest norm of the perturbation, for images in [0, 1]")
     norm: str = param("linf", choices=("linf", "l2"), help="norm of the perturbation")
     targets: int = param(9, min=1, help="number of target classes, those with the largest logits first")
     steps: int = param(100, min=1, help="number of gradient steps per run")

@@ -61,7 +61,7 @@ class AutoAttack(Attack):
     version: str = param(
         "standard", choices=("standard", "rand"), help="standard, or rand for classifiers with random draws"
     )
-    eps: float = param(0.3, min=0, help="largest perturbation in the norm, images being in [0, 1]")
+    eps: float = param(0.3, min=0, help="largest norm of the perturbation, for images in [0, 1]")
     norm: str = param("linf", choices=("linf", "l2"), help="norm of the perturbation")
     steps: int = param(100, min=1, help="number of steps of apgd, and of apgd-t and fab-t per target class")
     targets: int = param(

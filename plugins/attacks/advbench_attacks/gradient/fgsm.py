@@ -47,7 +47,7 @@ class FastGradientSign(FixedOrMinimalAttack):
         "norm": "; use engine=native or foolbox:attack=L2FastGradientAttack",
     }
 
-    eps: float = param(0.3, min=0, help="largest perturbation in the norm, images being in [0, 1]")
+    eps: float = param(0.3, min=0, help="largest norm of the perturbation, for images in [0, 1]")
     search: str = param(
         "none", choices=("none", "minimal"), help="none: use eps; minimal: find the smallest adversarial eps"
     )
