@@ -100,9 +100,9 @@ class Attack(Component):
         return None
 
     def minimized_norm(self) -> Norm | None:
-        """The norm that a minimal attack keeps small, in which leaderboards show its median distortion.
+        """The norm that a minimal attack minimises. Leaderboards show its median distortion in this norm.
 
-        None where it is another or unknown. A budget attack is not asked.
+        None if the norm is unknown or is not a :data:`Norm`. Not called for budget attacks.
         """
         return None
 

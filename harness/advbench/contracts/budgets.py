@@ -26,7 +26,7 @@ def check_budget(attack: Attack) -> Budget | None:
 
 
 def check_norm(attack: Attack) -> Norm | None:
-    """Returns the norm of the attack's budget, or the norm that a minimal attack minimizes.
+    """Returns the norm of the attack's budget, or the norm that a minimal attack minimises.
 
     Raises:
         ContractError: There is no such norm, or the budget is invalid.

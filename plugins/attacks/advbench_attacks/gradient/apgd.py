@@ -60,7 +60,7 @@ class AutoPgd(Attack):
     loss: str = param(
         "ce",
         choices=LOSSES,
-        help="loss to maximize: cross-entropy, difference of logits ratio, or the margin of the largest other logit",
+        help="loss to maximise: cross-entropy, difference of logits ratio, or the margin of the largest other logit",
     )
     steps: int = param(100, min=1, help="number of gradient steps per run")
     restarts: int = param(1, min=1, help="number of runs, each from a random start")
@@ -99,7 +99,7 @@ class TargetedAutoPgd(Attack):
     """Auto-PGD on the targeted difference of logits ratio, for one target class after another.
 
     Targets are the other classes with the largest logits at the clean image, at most ``targets`` of them. For models
-    with fewer than 4 classes the ratio is not defined; the difference zₜ − z_y is maximized instead. A sample that a
+    with fewer than 4 classes the ratio is not defined; the difference zₜ − z_y is maximised instead. A sample that a
     run has broken skips the remaining runs.
     """
 

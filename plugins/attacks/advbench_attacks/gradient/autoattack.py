@@ -44,7 +44,7 @@ class AutoAttack(Attack):
     ``version=standard`` runs apgd with the cross-entropy, apgd-t, fab-t within eps, and square. ``version=rand``, for
     classifiers behind a stochastic defense, runs apgd with the cross-entropy and apgd with the difference of logits
     ratio. Each part uses its own random streams, so its results equal those of the attack alone. With fewer than 3
-    classes, the ratio is not defined; its numerator, the margin, is maximized instead.
+    classes, the ratio is not defined; its numerator, the margin, is maximised instead.
 
     A sample gets the image of the part that broke it, or the one of highest margin if none did. The apgd parts take all
     steps, for the highest loss. With ``early_stop`` they stop at the first adversarial point, which is faster on weak

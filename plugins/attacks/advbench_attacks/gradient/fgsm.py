@@ -57,7 +57,7 @@ class FastGradientSign(FixedOrMinimalAttack):
     loss: str = param(
         "ce",
         choices=LOSSES,
-        help="loss to maximize, with search=none: cross-entropy, difference of logits ratio, or the margin of the "
+        help="loss to maximise, with search=none: cross-entropy, difference of logits ratio, or the margin of the "
         "largest other logit",
     )
 

@@ -105,7 +105,7 @@ class ProjectedGradientDescent(FixedOrMinimalAttack):
     loss: str = param(
         "ce",
         choices=LOSSES,
-        help="loss to maximize, with search=none: cross-entropy, difference of logits ratio, or the margin of the "
+        help="loss to maximise, with search=none: cross-entropy, difference of logits ratio, or the margin of the "
         "largest other logit",
     )
     restarts: int = param(1, min=1, help="number of runs, each from a random start, with search=none")
