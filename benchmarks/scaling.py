@@ -22,7 +22,7 @@ def measure(arguments: argparse.Namespace) -> Table:
     base_limit = max(1, min(5 * arguments.limit, 5000) // 2)
     rows: list[list[object]] = []
     first = _matrix(arguments, base_limit)
-    start = advbench(["matrix", "--datasets", "mnist-5k", "--models", "mnist-cnn", "--dry-run"]).cpu_seconds
+    start = advbench(["matrix", "--datasets", "mnist-5k", "--models", "mnist-cnn", "--dry-run", "--quiet"]).cpu_seconds
     for description, command in (
         (f"{base_limit} images, {len(ATTACKS)} attacks, {len(DEFENSES)} defenses", first),
         ("twice the images", _matrix(arguments, 2 * base_limit)),
@@ -45,7 +45,7 @@ def measure(arguments: argparse.Namespace) -> Table:
             rows.append([description, command.seconds, command.cpu_seconds, None, command.peak_mib])
     help_text = min((advbench(["--help"]) for _ in range(3)), key=lambda command: command.seconds)
     rows.append(["advbench --help", help_text.seconds, help_text.cpu_seconds, None, help_text.peak_mib])
-    note = "Each row is a separate process. The ratios are of CPU seconds, minus those of a dry run."
+    note = "Each row is a separate process. The ratios are of CPU seconds, minus those of a dry run without a forecast."
     return Table("Scaling", note, HEADERS, rows)
 
 

@@ -1,6 +1,7 @@
 """Pictures of reports on a desktop and a phone, light and dark: ``python docs/screenshots.py REPORT DIR [WIDE]``.
 
-WIDE is a report with many attacks, of which the board is shown on a desktop and on a phone.
+WIDE is a report with many attacks, such as of the run in ``terminal_screens.py``. Its board is shown on a desktop and
+on a phone.
 Needs playwright (``pip install playwright``) and chromium on the PATH.
 """
 
@@ -34,8 +35,9 @@ def main(report: Path, folder: Path, wide: Path | None = None) -> None:
         if wide is not None:
             page.goto(wide.resolve().as_uri())
             page.screenshot(path=folder / "wide-phone.png")
-            page.set_viewport_size({**DESKTOP, "height": 640})
-            page.locator(".more button:visible").click()
+            page.set_viewport_size({**DESKTOP, "height": 760})
+            heading = page.locator(".board thead th").nth(6)
+            heading.evaluate("heading => heading.scrollIntoView({ inline: 'start', block: 'nearest' })")
             page.wait_for_timeout(1000)  # it scrolls smoothly
             page.screenshot(path=folder / "wide.png")
         browser.close()

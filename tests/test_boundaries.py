@@ -18,6 +18,7 @@ FLOORS = {
     "printable": -1,  # the messages of errors are made printable
     "_version": 0,
     "_lazy": 0,
+    "option_names": 0,
     "_deprecated": 0,
     "api": 1,
     "process": 2,

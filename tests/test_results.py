@@ -35,6 +35,19 @@ def test_a_suite_is_run_and_its_run_read_again(tmp_path: Path, monkeypatch: pyte
         results.run_suite("tosy", store=store, quiet=True)
 
 
+def test_two_components_of_a_stored_run_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADVBENCH_DISABLE_PLUGINS", "*")
+    (tmp_path / "toys.toml").write_text(SUITE)
+    made = results.run_suite(tmp_path / "toys.toml", store=tmp_path / "store", plugin=[TOY], quiet=True)
+    manifest, records = results.read_records("latest", tmp_path / "store")
+    assert [cell["key"] for cell in manifest["cells"]] == list(records)
+    keep, dim = (cell["defense"] for cell in manifest["cells"])
+    (row,) = results.compare_components(manifest, records, "defense", keep, dim)
+    assert [row["first"], row["second"]] == [cell["robust_accuracy"] for cell in made.data["cells"]]
+    with pytest.raises(UsageError, match="the axis is 'dataset'; it must be one of model, attack, defense"):
+        results.compare_components(manifest, records, "dataset", "toy", "toy")
+
+
 def test_a_run_is_read_from_the_default_store(own_cache: Path) -> None:
     with pytest.raises(UsageError, match=f"the store {own_cache}/advbench/store holds no run yet"):
         results.read_run()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from advbench._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from advbench.analysis.comparison import compare_defenses, compare_runs
+    from advbench.analysis.comparison import compare_components, compare_defenses, compare_runs
     from advbench.analysis.confusion import confusion_matrix, error_spread, sum_matrices
     from advbench.analysis.intervals import wilson
     from advbench.analysis.measures import robust_bits, worst_case
@@ -47,6 +47,7 @@ __all__ = [
     "build_results",
     "code",
     "combine_seeds",
+    "compare_components",
     "compare_defenses",
     "compare_runs",
     "confusion_matrix",
@@ -59,6 +60,7 @@ __all__ = [
     "percent",
     "print_leaderboards",
     "provenance",
+    "read_records",
     "read_run",
     "robust_bits",
     "run_suite",
@@ -109,11 +111,35 @@ def read_run(run: str = "latest", store: str | Path | None = None) -> dict[str, 
     return read_results(opened, find_run(opened, run))[0]
 
 
+def read_records(run: str = "latest", store: str | Path | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The manifest and the records of an earlier run, as :func:`compare_components` and :func:`compare_runs` take them.
+
+    Args:
+        run: The run, as for :func:`read_run`.
+        store: The folder in which results are kept; without, the default of ``--store``.
+
+    Returns:
+        The manifest of the run, and the stored records of its cells by key. ``manifest["cells"]`` has the key and the
+        specs of each cell; cells that are not stored have no record.
+
+    Raises:
+        UsageError: There is no such run, or its manifest is damaged.
+    """
+    from advbench.session import stored_runs
+    from advbench.session.options import default_store
+    from advbench.store import Store
+
+    opened = Store(default_store() if store is None else Path(store))
+    manifest = stored_runs.find_run(opened, run)
+    return manifest, stored_runs.read_records(opened, manifest)
+
+
 if not TYPE_CHECKING:  # so that type checkers see the imports above alone
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
             "advbench.analysis.comparison": (
+                "compare_components",
                 "compare_defenses",
                 "compare_runs",
             ),

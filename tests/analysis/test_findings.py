@@ -160,7 +160,7 @@ def test_draws_of_a_stochastic_defense_are_tested_together_and_their_mean_is_rep
     assert findings(104, 1) == []
     (finding,) = findings(104)
     assert "52.0%" in finding.message
-    assert "--eot 10" in finding.advice
+    assert "with eot set to 10" in finding.advice
     assert findings(100) == []
 
 
@@ -194,7 +194,7 @@ def test_advice_names_only_parameters_of_the_attack(
     (finding,) = strength.single_step_wins(cells)
     assert wanted in finding.advice
     assert unwanted not in finding.advice
-    assert "--eot" not in finding.advice
+    assert "eot" not in finding.advice
 
 
 LABELS = np.arange(N) % 10

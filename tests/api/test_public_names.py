@@ -74,7 +74,7 @@ def test_results_are_imported_on_first_use_from_the_module_that_type_checkers_se
         if isinstance(line, ast.ImportFrom)
         for alias in line.names
     }
-    assert set(results.__all__) == {*seen, "read_run", "run_suite"}
+    assert set(results.__all__) == {*seen, "read_records", "read_run", "run_suite"}
     for name, module in seen.items():
         assert module is not None
         assert getattr(results, name) is getattr(sys.modules[module], name)

@@ -121,7 +121,7 @@ def test_a_finding_quotes_the_board_and_advises_what_the_attack_and_the_defense_
         (place,) = finding["cells"]
         assert f"leaves {results['cells'][place]['robust_accuracy']:.1%} (toy-noise" in finding["message"]
         assert f"toy-sign:eps=0.2 leaves {cells['toy-sign:eps=0.2']['robust_accuracy']:.1%}" in finding["message"]
-        assert "--eot 20" in finding["advice"]
+        assert "with eot set to 20" in finding["advice"]
         has_steps = results["cells"][place]["attack"].startswith("cheat-slow")
         assert ("give it more steps" in finding["advice"]) == has_steps
         assert "restarts" not in finding["advice"]

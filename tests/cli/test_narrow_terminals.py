@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import struct
 import subprocess
 import sys
@@ -34,7 +35,7 @@ def in_terminal(width: int, *words: str, code: int = 0) -> list[str]:
     except OSError:  # the end of a terminal on Linux
         pass
     assert process.wait() == code
-    text = output.decode().replace("\x1b[1m", "").replace("\x1b[2m", "").replace("\x1b[0m", "").replace("\x1b[3m", "")
+    text = re.sub(r"\x1b\[[\d;]*m", "", output.decode())
     return [line.rstrip() for line in text.splitlines()]
 
 
@@ -87,6 +88,22 @@ def test_runs_are_told_apart_by_their_whole_commands(
     assert max(map(len, lines)) <= width
     shown = "".join("".join(lines).split())
     assert "toy-dim:factor=0.25" in shown and "toy-dim:factor=0.5" in shown
+
+
+@pytest.mark.slow
+def test_a_board_with_twelve_attacks_shows_the_worst_case_in_its_first_table(
+    toy: Callable[..., tuple[Called, object]], tmp_path: Path
+) -> None:
+    toy(attacks=[f"toy-sign:eps={number / 100}" for number in range(1, 13)])
+    lines = in_terminal(80, "leaderboard", "--store", str(tmp_path / "store"))
+    assert max(map(len, lines)) <= 80
+    starts = [number for number, line in enumerate(lines) if line.startswith(" defense ")]
+    assert len(starts) > 1, "the board is split"
+    first = lines[starts[0] : starts[1]]
+    assert first[0].split()[:2] == ["defense", "worst"]
+    (row,) = [line.split() for line in first if line.startswith(" toy-keep ")]
+    assert re.fullmatch(r"[\d.]+", row[-1]) and re.fullmatch(r"[\d.]+–[\d.]+", row[2])
+    assert lines[starts[0] - 2].endswith("The worst case is over all 12 attacks.")
 
 
 @pytest.mark.slow

@@ -16,6 +16,8 @@ pytestmark = pytest.mark.slow
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 TOY = Path(__file__).parents[1] / "toy_plugin.py"
+WORST, FIRST_ATTACK = 2, 5
+"""The numbers of two columns of a board, from 1: defense, worst case, interval, clean, attacks."""
 
 in_browser = pytest.mark.skipif(BROWSER is None, reason="needs chromium on the PATH")
 
@@ -86,16 +88,17 @@ def numbers(page: Any, column: int) -> list[float]:
 
 
 @in_browser
-def test_columns_sort_down_up_and_back(seen: Seen, page_file: Path) -> None:
+@pytest.mark.parametrize("column", [WORST, FIRST_ATTACK])
+def test_columns_sort_down_up_and_back(seen: Seen, page_file: Path, column: int) -> None:
     page = seen.open(page_file)
     before = defenses(page)
-    head = page.locator(".board thead th").nth(2)
+    head = page.locator(f".board thead th:nth-child({column})")
     head.locator("button").click()
     assert head.get_attribute("aria-sort") == "descending"
-    assert numbers(page, 3) == sorted(numbers(page, 3), reverse=True)
+    assert numbers(page, column) == sorted(numbers(page, column), reverse=True)
     head.locator("button").press("Enter")
     assert head.get_attribute("aria-sort") == "ascending"
-    assert numbers(page, 3) == sorted(numbers(page, 3))
+    assert numbers(page, column) == sorted(numbers(page, column))
     head.locator("button").click()
     assert head.get_attribute("aria-sort") is None
     assert defenses(page) == before
@@ -113,7 +116,7 @@ def test_filters_leave_what_was_asked_for(seen: Seen, page_file: Path) -> None:
     page.locator('[data-filter="text"]').fill("TV")
     assert defenses(page) == ["tvm"]
     page.locator('[data-filter="text"]').fill("")
-    both = numbers(page, 9)
+    both = numbers(page, WORST)
     page.locator('[data-filter="threat"]').select_option("oblivious")
     assert page.locator(".board thead th:visible").count() == 7
     alone = [float(text) for text in page.locator(".worst .under:visible .number").all_text_contents()]

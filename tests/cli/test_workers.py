@@ -43,7 +43,7 @@ def test_what_takes_memory_time_or_the_process_is_err_and_all_else_is_done(deadl
     found = by_defense(results)
     assert [found[name][0] for name in defenses] == ["ok", "error", "error", "error", "ok"]
     assert "out of memory, even with one image at once" in str(found["hog"][1])
-    assert "longer than the 15 s of --cell-timeout" in str(found["hang"][1])
+    assert "longer than the cell timeout of 15 s" in str(found["hang"][1])
     assert "its worker process died 3 times: ended by SIGSEGV" in str(found["segfault"][1])
     assert "Traceback" not in called.err
 
@@ -59,7 +59,7 @@ def test_a_crash_of_a_worker_that_was_long_in_starting_is_not_taken_for_a_lack_o
     assert called.code == 1
     found = by_defense(results)
     assert "its worker process died 3 times: ended by SIGSEGV" in str(found["segfault"][1])
-    assert "longer than the 2.5 s of --cell-timeout" in str(found["hang"][1])
+    assert "longer than the cell timeout of 2.5 s" in str(found["hang"][1])
     assert leftovers(tmp_path / "store") == []
 
 

@@ -312,6 +312,16 @@ def test_seeds_show_their_spread(evaluate: Callable[..., advbench.Results]) -> N
             "the data has images of shape (3, 4); expected (n, height, width)",
         ),
         ({"defenses": "toy-dam"}, "did you mean 'toy-dim'?"),
+        ({"surrogate": "toy-linear"}, "surrogate='toy-linear': only the threat 'transfer' has one; add it to threats"),
+        ({"threats": "transfer"}, "give surrogate='MODEL'"),
+        ({"threats": ["adaptive", "adaptive"]}, "threats: 'adaptive' is given twice; remove one"),
+        ({"seed": 1, "seeds": [1, 2]}, "seed and seeds: give only one of them"),
+        ({"cell_timeout": 5, "executor": "serial"}, "stopped; use executor='processes'"),
+        ({"jobs": 2, "executor": "serial"}, "jobs=2: the executor 'serial' runs one task at a time"),
+        ({"scheduler": "tcp://a:1", "executor": "serial"}, "'serial' has none; use executor='dask'"),
+        ({"device": "cuda:77"}, "use device='cpu' or auto"),
+        ({"plugin": "missing.py"}, "missing.py': no such file"),
+        ({"no_plugin": "nothing"}, "no_plugin='nothing': no plugin or distribution has this name"),
     ],
 )
 def test_what_cannot_be_used_is_said_before_any_work(
@@ -321,6 +331,16 @@ def test_what_cannot_be_used_is_said_before_any_work(
         evaluate(**given)
     assert message in str(raised.value)
     assert not (tmp_path / "store").exists()
+
+
+def test_options_without_effect_are_named_as_arguments(
+    evaluate: Callable[..., advbench.Results], capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate(eot=3, score_draws=2, quiet=False)
+    lines = capsys.readouterr().err.splitlines()
+    assert any(line.startswith("eot changes nothing here: no defense under") for line in lines)
+    assert "score_draws changes nothing here: no defense is stochastic" in lines
+    assert not [line for line in lines if "--" in line]
 
 
 def test_tab_completion_lists_the_public_names_alone() -> None:

@@ -60,13 +60,34 @@ def test_two_defenses_are_compared(evaluate: Callable[..., advbench.Results]) ->
     assert results.compare(defenses=("darker", Dim(0.25))).names == ("darker", "toy-dim:factor=0.25")
 
 
+def test_two_models_and_two_attacks_are_compared(evaluate: Callable[..., advbench.Results]) -> None:
+    results = evaluate(
+        models=["toy-linear", Rounded()], attacks=["toy-sign:eps=0.05", "toy-sign:eps=0.3"], defenses="toy-keep"
+    )
+    accuracy = {
+        (cell["short"]["model"], cell["short"]["attack"]): cell["robust_accuracy"] for cell in results.data["cells"]
+    }
+    weak, strong = "toy-sign:eps=0.05", "toy-sign:eps=0.3"
+    attacks = results.compare(attacks=(weak, strong))
+    assert [(row["first"], row["second"]) for row in attacks.rows] == [
+        (accuracy[model, weak], accuracy[model, strong]) for model in ("rounded", "toy-linear")
+    ]
+    models = results.compare(models=("toy-linear", "rounded"))
+    assert models.names == ("toy-linear", "rounded")
+    assert [(row["first"], row["second"]) for row in models.rows[:2]] == [
+        (accuracy["toy-linear", attack], accuracy["rounded", attack]) for attack in (weak, strong)
+    ]
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, "give either other results or defenses=(FIRST, SECOND)"),
+        ({}, "give either other results, or defenses=(FIRST, SECOND)"),
         ({"other": "latest", "defenses": ("a", "b")}, "give either"),
         ({"other": "latest~7"}, "'latest~7' names no run"),
-        ({"defenses": "toy-keep"}, "defenses must be two specs"),
+        ({"models": ("a", "b"), "defenses": ("a", "b")}, "give either"),
+        ({"defenses": "toy-keep"}, "defenses must be a pair of defenses, such as defenses=(FIRST, SECOND)"),
+        ({"attacks": ("toy-sign", "fgsm")}, "no cell has attack='fgsm'; there are: toy-sign"),
         ({"defenses": ("toy-keep", "toy-bright")}, "no cell has defense='toy-bright'; there are: toy-keep, toy-dim"),
     ],
 )

@@ -129,7 +129,9 @@ def test_a_new_package_of_every_kind_is_complete(run: Callable[..., str], tmp_pa
     assert f"advbench_my_{kind}.py" in said
     folder = tmp_path / f"advbench-my-{kind}"
     run(f"pip install {folder}")
-    assert f"my-{kind}" in run(f"advbench list {kind}s")
+    assert f"my-{kind}" in run(f"advbench list {NewPackage(folder, kind).kinds}")
+    if kind == "study":
+        assert "if the attacker knows it" in run("advbench reproduce my-study --limit 4")
     assert "2 passed" in run("python -m pytest -q", folder)
     assert "Success: no issues found" in run(f"python -m mypy --strict advbench_my_{kind}.py", folder)
     run("python -m ruff check . && python -m ruff format --check .", folder)
@@ -140,6 +142,10 @@ def test_names_are_made_of_the_folders() -> None:
     assert (package.distribution, package.module, package.name) == (
         "AdvBench-My.Defense_2", "advbench_my_defense_2", "my-defense-2",
     )  # fmt: skip
+
+
+def test_a_name_that_begins_with_a_digit_keeps_the_prefix() -> None:
+    assert NewPackage(Path("advbench-3d"), "defense").name == "advbench-3d"
 
 
 def test_what_is_there_is_not_overwritten(call: Callable[..., object], tmp_path: Path) -> None:

@@ -72,6 +72,18 @@ def shown(results: dict[str, Any], width: int = 120) -> str:
     return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
 
 
+def add_attacks(results: dict[str, Any], count: int) -> None:
+    """Adds attacks with a long parameter."""
+    for number in range(count):
+        attack = f"more{number}:eps=0.3,steps=40"
+        results["leaderboards"][0]["columns"].append({"threat": "oblivious", "attack": attack})
+        for cell in results["cells"][:3]:
+            extra = copy.deepcopy(cell)
+            extra.update(attack=attack)
+            extra["short"]["attack"] = f"more{number}:learning_rate=0.0123456789"
+            results["cells"].append(extra)
+
+
 def test_a_board_has_one_row_per_defense_and_ordered_columns(results: dict[str, Any]) -> None:
     (board,) = make_boards(results)
     assert [column.title for column in board.columns] == [
@@ -144,14 +156,8 @@ def test_a_minimal_attack_without_a_median_shows_why(results: dict[str, Any]) ->
 def test_many_attacks_are_split_into_tables_without_broken_numbers_or_words(
     results: dict[str, Any], width: int
 ) -> None:
+    add_attacks(results, 7)
     (line,) = results["leaderboards"]
-    for number in range(7):
-        line["columns"].append({"threat": "oblivious", "attack": f"more{number}:eps=0.3,steps=40"})
-        for cell in results["cells"][:3]:
-            extra = copy.deepcopy(cell)
-            extra.update(attack=f"more{number}:eps=0.3,steps=40")
-            extra["short"]["attack"] = f"more{number}:learning_rate=0.0123456789"
-            results["cells"].append(extra)
     text = shown(results, width)
     table = text[: text.index("Threat oblivious")]
     assert max(len(line.rstrip()) for line in text.splitlines()) <= width
@@ -164,6 +170,28 @@ def test_many_attacks_are_split_into_tables_without_broken_numbers_or_words(
     assert len(line["rows"]) * len(rows) == sum(
         line.lstrip().startswith(("tvm", "jpeg", "none")) for line in table.splitlines()
     )
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_first_of_several_tables_has_the_worst_case_and_its_interval_next_to_the_defense(
+    results: dict[str, Any], width: int
+) -> None:
+    add_attacks(results, 10)
+    table = shown(results, width).split("Threat oblivious")[0]
+    first, *others = re.split(r"^(?=Attacks? \d)", table, flags=re.MULTILINE)[1:]
+    assert first.splitlines()[0].endswith(" of 12. The worst case is over all 12 attacks.")
+    assert re.search(r"^ defense +worst( case)? +95 %( interval)? +clean +fgsm", first, re.MULTILINE)
+    for row in (r"tvm +20\.0", r"jpeg +15\.0", r"none +0\.0"):
+        assert re.search(rf"^ {row} +0\.0–30\.0 +\d", first, re.MULTILINE), row
+    assert others and "worst" not in "".join(others)
+    numbers = [int(number) for number in re.findall(r"\d+(?=–\d+ of 12\.| of 12\.)", table)]
+    assert numbers[0] == 1 and numbers[-1] == 12 and numbers == sorted(numbers), "each part names its attacks"
+
+
+def test_a_board_in_one_table_has_the_worst_case_last(results: dict[str, Any]) -> None:
+    text = shown(results, 120)
+    assert re.search(r"^ defense +clean +fgsm +deepfool +worst case +95 % interval *$", text, re.MULTILINE)
+    assert "Attacks 1" not in text
 
 
 @pytest.mark.parametrize("width", [80, 120])

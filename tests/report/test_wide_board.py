@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,40 +55,114 @@ def page(real_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[A
     file.write_text(Html().render(results), encoding="utf-8")
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        opened = browser.new_page()
+        opened = browser.new_page(reduced_motion="reduce")  # it scrolls at once
         opened.goto(file.as_uri())
         yield opened
         browser.close()
 
 
-@pytest.mark.parametrize("width", [1200, 1440])
-def test_the_name_and_the_worst_case_stay_in_sight_and_hidden_columns_are_counted(page: Any, width: int) -> None:
-    page.set_viewport_size({"width": width, "height": 900})
-    for scrolled in (0, 150, 10_000):
-        page.evaluate("left => { document.querySelector('.scroll').scrollLeft = left; }", scrolled)
-        page.wait_for_timeout(100)
-        area = page.locator(".scroll").bounding_box()
-        for selector in ("tbody th", "td.worst", "td.interval", "th.worst", "th.interval"):
-            box = page.locator(f".board {selector}").first.bounding_box()
-            assert area["x"] <= box["x"] and box["x"] + box["width"] <= area["x"] + area["width"] + 1, selector
-        seen = page.evaluate(
-            "() => document.elementsFromPoint(...(box => [box.x + box.width / 2, box.y + box.height / 2])"
-            "(document.querySelector('td.worst').getBoundingClientRect()))"
-            ".some(element => element.matches('td.worst'))"
-        )
-        assert seen
-    assert page.locator(".more button:visible").all_inner_texts()[0].startswith("← ")
-    page.evaluate("() => { document.querySelector('.scroll').scrollLeft = 0; }")
+def scroll(page: Any, left: int) -> None:
+    page.evaluate("left => { document.querySelector('.scroll').scrollLeft = left; }", left)
     page.wait_for_timeout(100)
-    (hint,) = page.locator(".more button:visible").all_inner_texts()
-    assert hint.endswith("more columns →") and 0 < int(hint.split()[0]) < 12
 
 
-def test_on_a_phone_the_worst_case_stays_in_sight(page: Any) -> None:
+def ends(page: Any, selector: str) -> tuple[float, float]:
+    """The left and the right end of the first such element, which must be visible at its center."""
+    left, right, uncovered = page.evaluate(
+        """selector => {
+          const element = document.querySelector(selector);
+          const box = element.getBoundingClientRect();
+          const top = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
+          return [box.left, box.right, element.contains(top)];
+        }""",
+        selector,
+    )
+    assert uncovered, f"{selector} is out of sight"
+    return left, right
+
+
+def hidden_columns(page: Any) -> tuple[int, int]:
+    """The numbers of columns that the hints say are out of sight on the left and on the right."""
+    hints = page.locator(".more button:visible").all_inner_texts()
+    left = [hint for hint in hints if re.fullmatch(r"← \d+ more columns?", hint)]
+    right = [hint for hint in hints if re.fullmatch(r"\d+ more columns? →", hint)]
+    assert len(hints) == len(left) + len(right)
+    return (int(left[0].split()[1]) if left else 0), (int(right[0].split()[0]) if right else 0)
+
+
+@pytest.mark.parametrize("width", [1200, 1280, 1440])
+@pytest.mark.parametrize("scrolled", [0, 150, 10_000])
+def test_the_worst_case_and_its_interval_stay_next_to_the_name_and_hidden_columns_are_counted(
+    page: Any, width: int, scrolled: int
+) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    scroll(page, scrolled)
+    area = page.locator(".scroll").bounding_box()
+    for name, worst, interval in (
+        ("thead th", "th.worst", "th.interval"),
+        ("tbody th", "td.worst", "td.interval"),
+    ):
+        edge = area["x"]
+        for selector in (name, worst, interval):
+            left, right = ends(page, f".board {selector}")
+            assert abs(left - edge) <= 1.5, f"{selector} stands next to the column before it"
+            edge = right
+    boxes = [head.bounding_box() for head in page.locator("thead th:not(:first-child, .worst, .interval)").all()]
+    assert len(boxes) == 13, "clean and twelve attacks"
+    before = sum(box["x"] < edge - 8 for box in boxes)
+    after = sum(box["x"] + box["width"] > area["x"] + area["width"] - 1 + 8 for box in boxes)  # 1 pixel of border
+    assert hidden_columns(page) == (before, after) != (0, 0)
+    assert (before == 0) == (scrolled == 0) and (after == 0) == (scrolled == 10_000)
+    assert before + after < 10, "most columns have space beside the frozen ones"
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_hints_scroll_to_the_columns_that_they_count(page: Any, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    scroll(page, 0)
+    for side, arrow in ((1, "→"), (0, "←")):
+        hidden = [hidden_columns(page)[side]]
+        while hidden[-1] and len(hidden) < 20:
+            page.locator(".more button:visible", has_text=arrow).click()
+            page.wait_for_timeout(100)
+            hidden.append(hidden_columns(page)[side])
+        assert hidden[0] > 0 == hidden[-1] and hidden == sorted(set(hidden), reverse=True)
+    assert page.evaluate("() => document.querySelector('.scroll').scrollLeft") == 0
+
+
+def test_on_a_phone_the_worst_case_stays_next_to_the_name(page: Any) -> None:
     page.set_viewport_size({"width": 390, "height": 900})
-    box = page.locator("td.worst").first.bounding_box()
-    assert box["x"] + box["width"] <= 390
-    assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
+    for scrolled in (0, 200, 10_000):
+        scroll(page, scrolled)
+        name, worst = ends(page, ".board tbody th"), ends(page, ".board td.worst")
+        assert abs(worst[0] - name[1]) <= 1.5 and worst[1] <= 0.6 * 390, "space is left for attacks"
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
+    before, after = hidden_columns(page)
+    assert before > 10 and after == 0, "the interval, clean and most attacks are on the left"
+
+
+@pytest.mark.parametrize("width", [390, 800, 1280])
+def test_a_board_begins_with_its_first_columns_also_when_the_window_changes_its_width(page: Any, width: int) -> None:
+    opened = page.context.browser.new_page(viewport={"width": 1000, "height": 900})
+    opened.goto(page.url)
+    for size in (1000, width):
+        opened.set_viewport_size({"width": size, "height": 900})
+        opened.wait_for_timeout(100)
+        before, after = hidden_columns(opened)
+        assert before == 0 < after
+    opened.close()
+
+
+def test_a_board_that_fits_has_no_hint(page: Any, real_run: Path, tmp_path: Path) -> None:
+    results = results_with_attacks(json.loads((real_run / "board.json").read_text()), 2)
+    file = tmp_path / "page.html"
+    file.write_text(Html().render(results), encoding="utf-8")
+    opened = page.context.browser.new_page(viewport={"width": 1280, "height": 900})
+    opened.goto(file.as_uri())
+    assert hidden_columns(opened) == (0, 0)
+    heads = [text.split("\n")[0] for text in opened.locator("thead th").all_inner_texts()]
+    assert heads[:4] == ["defense", "worst case", "95 % interval", "clean"]
+    opened.close()
 
 
 @pytest.mark.parametrize("width", [390, 1280])

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from advbench.analysis.paired import compare_records, holm
+from advbench.errors import UsageError
 from advbench.specs import changed_parameters, counterparts
 
 __all__ = ["compare_components", "compare_defenses", "compare_runs", "settings_that_differ"]
@@ -68,7 +69,12 @@ def compare_components(
     Returns:
         One row for each combination of the other coordinates for which both have results, and one for each worst case
         over the attacks and threats; see :func:`compare_runs`. Rows have no entry for the axis.
+
+    Raises:
+        UsageError: The axis is none of these.
     """
+    if axis not in _ADAPTABLE:
+        raise UsageError(f"compare_components(): the axis is {axis!r}; it must be one of {', '.join(_ADAPTABLE)}")
     sides = _Side(manifest, records, axis, first), _Side(manifest, records, axis, second)
     return _rows(*sides, tuple(key for key in _COORDINATES if key != axis))
 

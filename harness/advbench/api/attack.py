@@ -48,9 +48,15 @@ class Attack(Component):
             the largest logit), or ``nothing``, such as random noise. Make it a property if it depends on the
             parameters. If an attack with less access beats those with more, gradients are probably masked. Attacks that
             need only labels also run on models that return probabilities or one-hot labels.
+        group_size: None if the result of a sample depends on this sample alone, as it should. If an attack reproduces a
+            published implementation whose results depend on the batch, this is the size of that batch; make it a
+            property if a parameter sets it. :meth:`run` then gets complete groups of consecutive samples, in the order
+            of the run; the last group may be smaller. Groups are neither split nor joined, whatever the batch size,
+            the number of jobs and the memory are.
     """
 
     access: ClassVar[Access] = "gradients"
+    group_size: ClassVar[int | None] = None
 
     @abstractmethod
     def run(

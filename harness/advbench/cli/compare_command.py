@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     from advbench.report import comparison_markdown, print_comparison
     from advbench.session.opening import messages, open_store, set_up_logging, tables
     from advbench.session.options import LoadOptions
-    from advbench.session.stored_runs import find_run
+    from advbench.session.stored_runs import find_run, read_records
     from advbench.specs import CUSTOM
 
     set_up_logging(messages(), 0)
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
         )
     store = open_store(LoadOptions.of(vars(options)))
     manifests = [find_run(store, name) for name in runs]
-    records = [_records(store, manifest) for manifest in manifests]
+    records = [read_records(store, manifest) for manifest in manifests]
     differing: list[tuple[str, str, str]] = []
     if axes:
         (axis,) = axes
@@ -73,11 +73,6 @@ def run(options: argparse.Namespace) -> int:
     else:
         print_comparison(tables(), shown, rows, differing)
     return 0
-
-
-def _records(store: Any, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    keys = [cell["key"] for cell in manifest["cells"] if cell["key"]]
-    return {key: record for key in keys if (record := store.read_record("cells", key)) is not None}
 
 
 def _component(manifest: Mapping[str, Any], axis: str, name: str) -> str:

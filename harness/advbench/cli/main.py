@@ -35,7 +35,7 @@ COMMANDS = {
     "info": "show the parameters, source and plugin of a component, or what a suite contains",
     "plugins": "list the plugins, what they register, and their problems",
     "check": "check that components follow the rules of the plugin API",
-    "new-plugin": "create a small, complete package for a component of your own",
+    "new-plugin": "create a small, complete package for a component or a study of your own",
     "doctor": "check the installation and say how to fix problems",
 }
 """The subcommands with their help texts, each in the module of its name."""

@@ -22,5 +22,8 @@ def run(options: argparse.Namespace) -> int:
         print(printable(str(file)))
     folder = printable(str(options.folder))
     print(f"\nThe package is complete: 'pip install -e {folder}' registers the {package.kind} {package.name!r},")
-    print(f"and 'advbench check {package.name}' checks that it keeps its contract. Now edit {package.module}.py.")
+    if package.kind == "study":
+        print(f"and 'advbench reproduce {package.name}' runs it. Now edit its suite and {package.module}.py.")
+    else:
+        print(f"and 'advbench check {package.name}' checks that it keeps its contract. Now edit {package.module}.py.")
     return 0

@@ -1,4 +1,4 @@
-"""The budget and the norm that an attack declares, held to its contract. Imports no torch."""
+"""The budget, the norm and the group size that an attack declares, held to its contract. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import get_args
 
 from advbench.api import Attack, Budget, ContractError, Norm
 
-__all__ = ["check_budget", "check_norm"]
+__all__ = ["check_budget", "check_group_size", "check_norm"]
 
 
 def check_budget(attack: Attack) -> Budget | None:
@@ -23,6 +23,20 @@ def check_budget(attack: Attack) -> Budget | None:
     if not valid or budget.eps < 0:
         raise ContractError(f"attack {attack.name!r} has the budget {budget!r}; expected a Budget(norm, eps) or None")
     return budget
+
+
+def check_group_size(attack: Attack) -> int | None:
+    """Returns the attack's group size.
+
+    Raises:
+        ContractError: It is neither None nor a whole number of at least 1.
+    """
+    size = attack.group_size
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+        raise ContractError(
+            f"attack {attack.name!r} has the group_size {size!r}; expected a whole number above 0, or None"
+        )
+    return size
 
 
 def check_norm(attack: Attack) -> Norm | None:

@@ -21,6 +21,7 @@ from advbench.discovery.registry import KINDS, Plugin, Registry
 from advbench.discovery.studies import KINDS as STUDY_KINDS
 from advbench.discovery.studies import check_version, hook_manager
 from advbench.errors import PluginError, UsageError, describe
+from advbench.option_names import option
 from advbench.process.exits import ProcessExitError, exits_refused
 from advbench.process.state import ProcessState
 from advbench.process.stdout import stdout_to_stderr
@@ -60,7 +61,7 @@ def discover(
     for file in dict.fromkeys(file.resolve() for file in files):
         if not file.is_file() or file.suffix != ".py":
             what = "not a Python file (its name must end in .py)" if file.exists() else "no such file"
-            raise UsageError(f"--plugin {file}: {what}")
+            raise UsageError(f"{option('plugin', file)}: {what}")
         plugin = Plugin(str(file), f"file {file.name}", "", file.stem, from_file=True)
         _load(registry, plugin, partial(import_file, file))
     watched.include(registry.packages())

@@ -19,6 +19,7 @@ from advbench.api.reporter import Reporter
 from advbench.discovery.plugins import Plugin, PluginLog, Problem
 from advbench.discovery.studies import Studies
 from advbench.errors import ParameterError, UnknownNameError, describe, listed
+from advbench.option_names import option
 
 __all__ = ["KINDS", "Plugin", "Problem", "Registered", "Registry"]
 
@@ -154,7 +155,7 @@ class Registry(PluginLog):
         plugins = [candidate.plugin for candidate in self._components[kind][name]]
         named = " and ".join(f"{plugin.provenance} (plugin {plugin.name!r})" for plugin in plugins)
         last = plugins[-1]
-        without = f"omit --plugin {last.name}" if last.from_file else f"use --no-plugin {last.name}"
+        without = f"omit {option('plugin', last.name)}" if last.from_file else f"use {option('no_plugin', last.name)}"
         return f"the {kind[:-1]} name {name!r} is registered by {named}, so neither is used; rename one, or {without}"
 
 

@@ -19,6 +19,7 @@ from advbench.api.component import closest
 from advbench.discovery.entry_points import entry_points, is_disabled
 from advbench.discovery.plugins import STUDIES, Plugin, PluginLog
 from advbench.errors import UnknownNameError, describe, listed
+from advbench.option_names import option
 from advbench.process.stdout import stdout_to_stderr
 
 if TYPE_CHECKING:
@@ -176,7 +177,9 @@ class Studies:
         plugins = [plugin for _, plugin in self._held[kind][name]]
         both = " and ".join(f"{plugin.provenance} (plugin {plugin.name!r})" for plugin in plugins)
         last = plugins[-1]
-        without = f"leave out --plugin {last.name}" if last.from_file else f"give --no-plugin {last.name}"
+        without = (
+            f"leave out {option('plugin', last.name)}" if last.from_file else f"give {option('no_plugin', last.name)}"
+        )
         what = f"the {kind[:-1]} name {name!r}"
         return f"{what} is registered by {both}, so it is used from neither; rename one, or {without}"
 

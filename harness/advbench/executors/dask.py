@@ -20,6 +20,7 @@ import torch
 
 from advbench.api import Executor, UsageError, WorkerLostError, param, process_taint
 from advbench.executors.dask_local import LocalDaskPool
+from advbench.option_names import option
 from advbench.process.exits import end_process
 
 __all__ = ["Dask"]
@@ -77,8 +78,8 @@ class Dask(Executor):
         if not pool.wait_for_worker(_GPU_WORKER_TIMEOUT):
             pool.leave(wait=False)
             raise UsageError(
-                f"--scheduler {self.scheduler}: none of its workers offers a GPU; start them with 'dask worker "
-                f'{self.scheduler} --resources "GPU=1"\', or give --device cpu'
+                f"{option('scheduler', self.scheduler)}: none of its workers offers a GPU; start them with "
+                f"'dask worker {self.scheduler} --resources \"GPU=1\"', or give {option('device', 'cpu')}"
             )
         return pool
 
@@ -205,7 +206,7 @@ class _Pool(FuturesExecutor):
 
     def _fail_pending(self) -> None:
         error = UsageError(
-            f"--scheduler {self._scheduler}: all workers have left, and none has come in {_NEXT_WORKER_TIMEOUT:.0f} s; "
+            f"scheduler {self._scheduler}: all workers have left, and none has come in {_NEXT_WORKER_TIMEOUT:.0f} s; "
             f"start some with 'dask worker {self._scheduler}', and run the command again, which continues from here"
         )
         for outer in list(self._pending):
@@ -222,14 +223,15 @@ def _connect(address: str) -> Any:
     except Exception as error:  # the exceptions depend on the protocol of the address
         reason = " ".join(str(error).split()) or "it does not answer"
         raise UsageError(
-            f"--scheduler {address}: {reason}; start one with 'dask scheduler', and give the address that it prints"
+            f"{option('scheduler', address)}: {reason}; start one with 'dask scheduler', and give the address "
+            "that it prints"
         ) from error
     try:
         client.wait_for_workers(1, timeout=_WORKER_TIMEOUT)
     except TimeoutError as error:
         client.close()
         raise UsageError(
-            f"--scheduler {address}: no worker has come in {_WORKER_TIMEOUT:.0f} s; start some with "
+            f"{option('scheduler', address)}: no worker has come in {_WORKER_TIMEOUT:.0f} s; start some with "
             f"'dask worker {address}'"
         ) from error
     return client

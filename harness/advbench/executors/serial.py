@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from advbench.api import Executor, UsageError
+from advbench.option_names import option
 
 __all__ = ["Serial"]
 
@@ -23,7 +24,10 @@ class Serial(Executor):
     def check(self, jobs: int) -> None:
         """Raises UsageError for more than one task at a time."""
         if jobs != 1:
-            raise UsageError(f"--jobs {jobs}: the executor 'serial' runs one task at a time; use --executor processes")
+            raise UsageError(
+                f"{option('jobs', jobs)}: the executor 'serial' runs one task at a time; "
+                f"use {option('executor', 'processes')}"
+            )
 
     def open(self, jobs: int, gpus: int = 0) -> FuturesExecutor:
         """Opens a pool that consists of this process."""

@@ -14,6 +14,7 @@ from advbench.errors import UsageError
 from advbench.live.arguments import run_options
 from advbench.live.components import LiveObjects
 from advbench.live.results import Results
+from advbench.option_names import called_from_python
 from advbench.process.stdout import stdout_to_stderr
 from advbench.session.options import RunOptions
 from advbench.session.run import MatrixRun
@@ -23,6 +24,7 @@ from advbench.session.suites import recipe, suite_of, suites_by_seed
 __all__ = ["matrix"]
 
 
+@called_from_python()
 def matrix(
     datasets: Any = None,
     models: Any = None,

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from advbench.api import Component
 from advbench.errors import UsageError
 from advbench.evaluation.plan.cells import Cell
-from advbench.live.comparison import Comparison, of_defenses, of_runs
+from advbench.live.comparison import Comparison, of_components, of_runs
 from advbench.live.files import write_exports, write_figures, write_report
 from advbench.report import leaderboards_html, print_results, rows_of
 from advbench.session.opening import tables
@@ -181,40 +181,53 @@ class Results:
         return write_figures(self._run, self.data, folder, formats=formats, samples=samples, only=only)
 
     def compare(
-        self, other: Results | str | None = None, *, defenses: tuple[str | Component, str | Component] | None = None
+        self,
+        other: Results | str | None = None,
+        *,
+        defenses: tuple[str | Component, str | Component] | None = None,
+        models: tuple[str | Component, str | Component] | None = None,
+        attacks: tuple[str | Component, str | Component] | None = None,
     ) -> Comparison:
-        """Compares these results with those of another run, or two defenses with each other, on the same samples.
+        """Compares these results with those of another run, or two components with each other, on the same samples.
 
         With several seeds, the first is compared.
 
         Args:
             other: Other results; or a run in the same store: its id, the beginning of its id, or ``latest~1``.
             defenses: Two defenses of this run, instead of ``other``.
+            models: Two models of this run, instead of ``other``.
+            attacks: Two attacks of this run, instead of ``other``.
 
         Returns:
             Both robust accuracies for each attack and in the worst case, with McNemar's exact test on the samples.
 
         Raises:
-            UsageError: There is no such run or defense, or nothing was evaluated on the same samples.
+            UsageError: There is no such run or component, or nothing was evaluated on the same samples.
         """
-        if (other is None) == (defenses is None):
-            raise UsageError("compare(): give either other results or defenses=(FIRST, SECOND)")
+        pairs = {"defense": defenses, "model": models, "attack": attacks}
+        given = {axis: pair for axis, pair in pairs.items() if pair is not None}
+        if (other is not None) + len(given) != 1:
+            raise UsageError(
+                "compare(): give either other results, or defenses=(FIRST, SECOND), models=(FIRST, SECOND) or "
+                "attacks=(FIRST, SECOND)"
+            )
         run = (self._run.manifest, self._store)
-        if defenses is not None:
-            first, second = map(self._defense, _two(defenses))
-            return of_defenses(run, first, second)
+        if given:
+            ((axis, pair),) = given.items()
+            first, second = (self._component(axis, one) for one in _two(axis, pair))
+            return of_components(run, axis, first, second)
         if isinstance(other, Results):
             return of_runs(run, (other._run.manifest, other._store))
         return of_runs(run, (find_run(self._store, str(other)), self._store))
 
-    def _defense(self, given: str | Component) -> str:
-        """The full spec of a defense of this run."""
-        wanted = self._spellings("defense", given)
+    def _component(self, axis: str, given: str | Component) -> str:
+        """The full spec of a defense, a model or an attack of this run."""
+        wanted = self._spellings(axis, given)
         for cell in self._cells:
-            if wanted & {*self._specs(cell, "defense")}:
-                return full_spec(cell.defense)
-        shown = dict.fromkeys(self._specs(cell, "defense")[-1] for cell in self._cells)
-        raise UsageError(f"compare(): no cell has defense={_text(given)!r}; there are: {', '.join(shown)}")
+            if wanted & {*self._specs(cell, axis)}:
+                return cell.specs()[axis]
+        shown = dict.fromkeys(self._specs(cell, axis)[-1] for cell in self._cells)
+        raise UsageError(f"compare(): no cell has {axis}={_text(given)!r}; there are: {', '.join(shown)}")
 
     def _spellings(self, name: str, given: str | Component) -> set[str]:
         """A coordinate as it is given, and as the full spec of the component that it names, if it names one."""
@@ -271,9 +284,9 @@ class Results:
         return leaderboards_html(self.data)
 
 
-def _two(given: Any) -> tuple[Any, Any]:
+def _two(axis: str, given: Any) -> tuple[Any, Any]:
     if isinstance(given, str) or not isinstance(given, Sequence) or len(given) != 2:
-        raise UsageError("compare(): defenses must be two specs, such as ('none', 'jpeg')")
+        raise UsageError(f"compare(): {axis}s must be a pair of {axis}s, such as {axis}s=(FIRST, SECOND)")
     return given[0], given[1]
 
 

@@ -45,7 +45,7 @@ def print_audit(console: Console, results: Mapping[str, Any]) -> None:
     for name in sorted(not_adaptive):
         console.print()
         console.print(Text("not adaptively attacked", style="bold yellow"))
-        console.print(Text(f"  {printable(name)}: next: run it with --threats oblivious adaptive"))
+        console.print(Text(f"  {printable(name)}: next: run it under both threats, oblivious and adaptive"))
     for missing in results.get("not_looked_for", ()):
         console.print()
         console.print(Text(f"not checked: {missing['criterion']}", style="bold"))

@@ -223,7 +223,7 @@ def _marks(rows: Sequence[Mapping[str, Any]], grid: Sequence[Sequence[Mapping[st
     if any(NOT_ADAPTIVE in row.get("marks", ()) for row in rows):
         notes.append(
             f"{DAGGER} {NOT_ADAPTIVE}: these results do not show whether the defense withstands an attacker who knows "
-            "it; add --threats oblivious adaptive."
+            "it; run it under both threats, oblivious and adaptive."
         )
     cells = [cell for line in grid for cell in line]
     over = [

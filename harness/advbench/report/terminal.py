@@ -54,7 +54,10 @@ def print_results(console: Console, results: Mapping[str, Any]) -> None:
     for board in make_boards(results):
         console.print()
         console.print(Text(board.title, style="bold"))
-        for indices in _split(board, console.width):
+        parts = _split(board, console.width)
+        for indices in parts:
+            if len(parts) > 1:
+                console.print(Text(_part_label(board, indices), style="dim"))
             for row in _table(board, indices, console.width):
                 console.print(row, no_wrap=True, crop=False)
         for note in board.notes:
@@ -146,25 +149,50 @@ def _folded(text: str, width: int) -> list[str]:
 def _split(board: Board, width: int) -> list[list[int]]:
     """Splits the columns of a board into tables that fit into the width; each starts with the first column.
 
-    The last two columns, worst case and interval, stay together.
+    If there are several, worst case and interval, which are the last two columns of the board, stand next to the
+    defense in the first table, because readers look there first.
     """
     end = len(board.columns) - 2
     narrowest = [_narrowest(board, index) for index in range(len(board.columns))]
-    tables = [[0]]
-    for indices in (*([index] for index in range(1, end)), [end, end + 1]):
-        wider = [*tables[-1], *indices]
+    if _total(narrowest) <= width:
+        return [list(range(len(board.columns)))]
+    tables = [[0, end, end + 1]]
+    for index in range(1, end):
+        wider = [*tables[-1], index]
         if len(tables[-1]) > 1 and _total(narrowest[index] for index in wider) > width:
-            tables.append([0, *indices])
+            tables.append([0, index])
         else:
             tables[-1] = wider
     return tables
 
 
+def _part_label(board: Board, indices: Sequence[int]) -> str:
+    """Which attacks a part of a board shows. The worst case is over all attacks, also over those of other parts."""
+    end = len(board.columns) - 2
+    total = end - 2
+    attacks = [index - 1 for index in indices if 2 <= index < end]
+    sentences = []
+    if len(attacks) > 1:
+        sentences.append(f"Attacks {attacks[0]}–{attacks[-1]} of {total}.")
+    elif attacks:
+        sentences.append(f"Attack {attacks[0]} of {total}.")
+    if end in indices and total > 1:
+        sentences.append(f"The worst case is over all {total} attacks.")
+    return " ".join(sentences)
+
+
 def _widths(board: Board, indices: Sequence[int], width: int) -> list[int]:
-    """The widths of columns: the smallest widths, with the remaining space shared by columns that would be wrapped."""
+    """The widths of columns: the smallest widths, with the remaining space given to columns that would be wrapped.
+
+    Columns that lack the least come first, so that as few as possible are wrapped; the others share what remains.
+    """
     widths = [_narrowest(board, index) for index in indices]
     wanted = [max(cell_len(text) for text in _texts(board, index)) for index in indices]
     left = max(0, width - _total(widths))
+    for at in sorted(range(len(widths)), key=lambda at: wanted[at] - widths[at]):
+        if 0 < wanted[at] - widths[at] <= left:
+            left -= wanted[at] - widths[at]
+            widths[at] = wanted[at]
     while (lacking := [at for at, size in enumerate(widths) if size < wanted[at]]) and len(lacking) <= left:
         for at in lacking:
             widths[at] += 1

@@ -13,27 +13,31 @@ from advbench.errors import UsageError
 
 __all__ = ["KINDS", "NewPackage"]
 
-KINDS = ("attack", "defense", "model", "dataset")
-"""Kinds of components that a package may contain."""
+KINDS = ("attack", "defense", "model", "dataset", "study")
+"""What a package may contain: a component of one of these kinds, or a study."""
+
+_STUDY = "study"
 
 _DESCRIPTIONS = {
     "attack": "An attack for advbench: a gradient method in an L2 ball.",
     "defense": "A defense for advbench: rounds pixels to a few levels.",
     "model": "A model for advbench: a small convolutional network.",
     "dataset": "A dataset for advbench: bright squares whose position is the class.",
+    "study": "A study for advbench: does JPEG compression help if the attacker knows it?",
 }
 _AXES: dict[str, dict[str, str | None]] = {
     "attack": {"attacks": "{name}", "datasets": "mnist-20", "models": "mnist-cnn", "defenses": "none"},
     "defense": {"defenses": "{name}", "datasets": "mnist-20", "models": "mnist-cnn", "attacks": "fgsm"},
     "model": {"models": "{name}", "datasets": None, "attacks": "fgsm", "defenses": "none"},
     "dataset": {"datasets": "{name}", "models": "cifar10-densenet", "attacks": "fgsm", "defenses": "none"},
+    "study": {},  # its suite has them
 }
 _PREFIX = "advbench-"
 
 
 @dataclasses.dataclass(frozen=True)
 class NewPackage:
-    """A package with one component.
+    """A package with one component or one study.
 
     Attributes:
         folder: The package's folder; its name is that of the distribution.
@@ -66,19 +70,31 @@ class NewPackage:
 
     @property
     def name(self) -> str:
-        """The component's name in specs."""
+        """The component's name in specs, or the study's for ``advbench reproduce``."""
         name = re.sub(r"[^a-z0-9]+", "-", self.distribution.lower()).strip("-")
-        return name.removeprefix(_PREFIX) or name
+        short = name.removeprefix(_PREFIX)
+        return short if short[:1].isalpha() else name  # a class or a study cannot be called 3d
+
+    @property
+    def kinds(self) -> str:
+        """The plural of the kind, as ``advbench list`` takes it."""
+        return "studies" if self.kind == _STUDY else f"{self.kind}s"
 
     def files(self) -> dict[str, str]:
         """Returns the files' contents by path, relative to the folder."""
+        study = self.kind == _STUDY
+        modules = {f"{self.module}.py": f"{self.kind}.py"}
+        if study:
+            modules[f"{self.module}.toml"] = "study.toml"
         values = {
             "distribution": self.distribution,
             "module": self.module,
             "name": self.name,
             "cls": "".join(word.title() for word in self.name.split("-")),
             "kind": self.kind,
-            "kinds": f"{self.kind}s",
+            "kinds": self.kinds,
+            "group": '"advbench.studies"' if study else "advbench",
+            "included": ", ".join(f'"{name}"' for name in modules),
             "description": _DESCRIPTIONS[self.kind],
             "version": __version__,
             "try_it": self._command(),
@@ -88,8 +104,8 @@ class NewPackage:
         sources = {
             "pyproject.toml": "pyproject.toml",
             "README.md": "README.md",
-            f"{self.module}.py": f"{self.kind}.py",
-            f"tests/test_{self.module}.py": "test.py",
+            **modules,
+            f"tests/test_{self.module}.py": "study_test.py" if study else "test.py",
             ".github/workflows/test.yml": "test.yml",
         }
         return {path: Template(_template(source)).substitute(values) for path, source in sources.items()}
@@ -117,6 +133,8 @@ class NewPackage:
         return {axis: spec.format(name=self.name) for axis, spec in _AXES[self.kind].items() if spec is not None}
 
     def _command(self) -> str:
+        if self.kind == _STUDY:
+            return f"advbench reproduce {self.name} --output {self.name}.md"
         if self.kind == "model":
             data = "--datasets image-folder:path=DIR,size=64"
             return f"advbench matrix {data} --models {self.name} --attacks fgsm --defenses none"

@@ -18,6 +18,7 @@ from rich.segment import Segment
 from advbench.api.component import closest
 from advbench.discovery.entry_points import DISABLE_VARIABLE, named_files
 from advbench.errors import PluginError, UsageError, listed
+from advbench.option_names import option
 from advbench.printable import one_line, printable
 from advbench.session.options import LoadOptions, cache_folder
 from advbench.specs import Suite, load_suite, shipped_suites
@@ -73,7 +74,7 @@ def open_registry(
         if name not in known:
             names = [plugin.name for plugin in registry.plugins if plugin.name != "core" and not plugin.from_file]
             hint = closest(name, names) or f"there are: {listed(names)}"
-            raise UsageError(f"--no-plugin {name}: no plugin or distribution has this name; {hint}")
+            raise UsageError(f"{option('no_plugin', name)}: no plugin or distribution has this name; {hint}")
     problem_of_needed = fault(registry) if fault else ""
     if problem_of_needed:
         raise PluginError(problem_of_needed)
@@ -83,7 +84,7 @@ def open_registry(
         disabled = os.environ.get(DISABLE_VARIABLE)
         reason = "none is installed or none loads"
         if disabled or options.no_plugin:
-            reason = f"{f'{DISABLE_VARIABLE}={disabled}' if disabled else '--no-plugin'} disables them"
+            reason = f"{f'{DISABLE_VARIABLE}={disabled}' if disabled else option('no_plugin')} disables them"
         print(f"advbench: warning: no plugin registers any component: {one_line(reason)}", file=sys.stderr)
     return registry
 
@@ -111,7 +112,7 @@ def open_store(options: LoadOptions) -> Store:
     try:
         return Store(options.store.expanduser())
     except RuntimeError as error:
-        raise UsageError(f"--store {options.store}: {error}") from error
+        raise UsageError(f"{option('store', options.store)}: {error}") from error
 
 
 def data_sources(options: LoadOptions, console: Console) -> DataSources:

@@ -29,6 +29,7 @@ from advbench.evaluation.run.scheduler import run_schedule
 from advbench.evaluation.work.behaviour.culprits import build_checked_plan
 from advbench.evaluation.work.example_images import ExampleImages
 from advbench.evaluation.work.workspace import Environment, Workspace, device_name, set_workspace
+from advbench.option_names import option
 from advbench.process.memory import memory_limit
 from advbench.process.state import undo_process_changes
 from advbench.report import plan_exports, print_leaderboards, write_export
@@ -88,7 +89,7 @@ def print_dry_run(session: Session, runs: Sequence[MatrixRun], console: Console)
     for run in runs:
         run.announce()
         run.print_cells(console)
-        seconds.append(run.forecast())
+        seconds.append(None if session.quiet else run.forecast())
     if len(runs) > 1:
         unknown = sum(one is None for one in seconds)
         known = sum(one for one in seconds if one is not None)
@@ -156,9 +157,10 @@ class MatrixRun:
         options = self.session.options
         stochastic = [cell for cell in self.plan.cells if cell.stochastic]
         if options.eot is not None and not any(cell.threat.name == ADAPTIVE.name for cell in stochastic):
-            self.session.say(f"--eot changes nothing here: no defense under the threat {ADAPTIVE.name!r} is stochastic")
+            threat = f"the threat {ADAPTIVE.name!r}"
+            self.session.say(f"{option('eot')} changes nothing here: no defense under {threat} is stochastic")
         if options.score_draws is not None and not stochastic:
-            self.session.say("--score-draws changes nothing here: no defense is stochastic")
+            self.session.say(f"{option('score_draws')} changes nothing here: no defense is stochastic")
 
     def print_cells(self, console: Console) -> None:
         """Lists the cells and what would happen to each."""

@@ -11,6 +11,7 @@ from advbench.api import Executor
 from advbench.errors import UsageError
 from advbench.evaluation.work.behaviour.stored import StoredBehaviours
 from advbench.evaluation.work.workspace import THREAD_VARIABLES, Environment, pick_device
+from advbench.option_names import option
 from advbench.process.memory import memory_per_worker
 from advbench.session.opening import (
     CORE,
@@ -112,21 +113,25 @@ class Session:
     def _executor(self) -> Executor:
         options = self.options
         if options.scheduler == "":
-            raise UsageError("--scheduler is empty; give the address that 'dask scheduler' prints, or leave it out")
+            raise UsageError(
+                f"{option('scheduler')} is empty; give the address that 'dask scheduler' prints, or leave it out"
+            )
         workers = options.jobs > 1 or options.cell_timeout is not None
         name = options.executor or ("dask" if options.scheduler else "processes" if workers else "serial")
         component = self.registry.get("executors", name).component
         parameters: dict[str, Any] = {}
         if options.scheduler:
             if "scheduler" not in {parameter.name for parameter in component.parameters()}:
-                raise UsageError(f"--scheduler: the executor {name!r} has none; use --executor dask")
+                raise UsageError(
+                    f"{option('scheduler')}: the executor {name!r} has none; use {option('executor', 'dask')}"
+                )
             parameters["scheduler"] = options.scheduler
         executor = component(**parameters)
         assert isinstance(executor, Executor)
         if options.cell_timeout is not None and executor.in_process:
             raise UsageError(
-                f"--cell-timeout: the executor {name!r} runs tasks in this process, where they cannot be stopped; "
-                "use --executor processes"
+                f"{option('cell_timeout')}: the executor {name!r} runs tasks in this process, where they cannot be "
+                f"stopped; use {option('executor', 'processes')}"
             )
         executor.check(options.jobs)
         return executor

@@ -11,7 +11,7 @@ from advbench.errors import UsageError, listed
 from advbench.session.manifest_form import wrong_field
 from advbench.store import Store
 
-__all__ = ["find_id", "find_run", "read_results"]
+__all__ = ["find_id", "find_run", "read_records", "read_results"]
 
 _LATEST = re.compile(r"latest(?:~(?P<back>[0-9]{1,9}))?")
 
@@ -75,6 +75,12 @@ def read_results(store: Store, manifest: Mapping[str, Any]) -> tuple[dict[str, A
         if (summary := _read(store, key, manifest["cells"][int(index)])) is not None and summary.ok
     }
     return build_results(manifest, stored, doubled), len(cells) - len(stored)
+
+
+def read_records(store: Store, manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The stored records of a run's cells, by key."""
+    keys = [cell["key"] for cell in manifest["cells"] if cell["key"]]
+    return {key: record for key in keys if (record := store.read_record("cells", key)) is not None}
 
 
 def _read(store: Store, key: str, described: Mapping[str, Any]) -> Summary | None:

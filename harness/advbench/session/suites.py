@@ -9,6 +9,7 @@ from typing import Any
 from advbench.discovery.loading import named_files
 from advbench.discovery.registry import Registry
 from advbench.errors import UsageError
+from advbench.option_names import option
 from advbench.session.options import LoadOptions, RunOptions
 from advbench.specs import AXES, CUSTOM, Suite, narrow
 
@@ -62,10 +63,10 @@ def suites_by_seed(suite: Suite, options: RunOptions) -> list[tuple[Suite, str]]
     if not options.seeds:
         return [(suite, recipe(options))]
     if options.seed is not None:
-        raise UsageError("--seed and --seeds: give only one of them")
+        raise UsageError(f"{option('seed')} and {option('seeds')}: give only one of them")
     repeated = [seed for seed in options.seeds if options.seeds.count(seed) > 1]
     if repeated:
-        raise UsageError(f"--seeds: {repeated[0]} is given twice; remove one")
+        raise UsageError(f"{option('seeds')}: {repeated[0]} is given twice; remove one")
     return [(dataclasses.replace(suite, seed=seed), recipe(options, seed)) for seed in options.seeds]
 
 

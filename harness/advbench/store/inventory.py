@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from advbench.errors import StoreError
+from advbench.option_names import option
 from advbench.store.store import Part, Store
 
 __all__ = [
@@ -353,7 +354,8 @@ def _list_folder(folder: Path | os.DirEntry[str]) -> list[os.DirEntry[str]]:
 
 
 def _unreadable(path: str, error: OSError) -> StoreError:
-    return StoreError(f"store: {path} cannot be read: {error.strerror or error}; choose another with --store DIR")
+    another = f"choose another with {option('store', 'DIR')}"
+    return StoreError(f"store: {path} cannot be read: {error.strerror or error}; {another}")
 
 
 def _writer_is_running(store: Store, writer: str) -> bool:

@@ -35,6 +35,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from advbench.api.files import replace_atomically, write_atomically
 from advbench.errors import StoreError
+from advbench.option_names import option
 from advbench.store.columns import from_columns, to_columns
 from advbench.store.digests import canonical_json, digest_of
 from advbench.store.entries import read_file, tensors_digest, verified_record
@@ -325,7 +326,7 @@ class Store:
             return iter(())
         except OSError as error:
             message = f"store {self.root}: its folder 'runs' cannot be read: {error.strerror or error}"
-            raise StoreError(f"{message}; choose another with --store DIR") from error
+            raise StoreError(f"{message}; choose another with {option('store', 'DIR')}") from error
         return (run for _, run in sorted(written, reverse=True))
 
     def _path(self, kind: str, key: str, suffix: str) -> Path:
@@ -368,4 +369,5 @@ class Store:
                 f"{path} is a folder, but the store keeps a file there; move it away and repeat the command"
             )
         reason = getattr(error, "strerror", None) or str(error)
-        return StoreError(f"store {self.root} cannot be written: {reason}; choose another with --store DIR")
+        another = f"choose another with {option('store', 'DIR')}"
+        return StoreError(f"store {self.root} cannot be written: {reason}; {another}")

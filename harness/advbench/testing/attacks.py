@@ -10,7 +10,7 @@ import torch
 
 from advbench.api import Attack, SampleRandom
 from advbench.contracts.attacks import check_adversarial, check_note
-from advbench.contracts.budgets import check_budget, check_norm
+from advbench.contracts.budgets import check_budget, check_group_size, check_norm
 from advbench.contracts.images import check_unchanged
 from advbench.testing.common import common_rules, cuda
 from advbench.testing.finding import Rule, RuleSkipped, contract_of, expect
@@ -61,7 +61,14 @@ class _Trial:
     def run(
         self, rows: Sequence[int], *, model: torch.nn.Module | None = None, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Returns the images of some samples, after checking their form."""
+        """Returns the images of some samples, after checking their form; an attack with groups gets one at a time."""
+        size = check_group_size(self.attack) or len(rows)
+        groups = [rows[start : start + size] for start in range(0, len(rows), size)]
+        return torch.cat([self._run_at_once(group, model, labels) for group in groups])
+
+    def _run_at_once(
+        self, rows: Sequence[int], model: torch.nn.Module | None, labels: torch.Tensor | None
+    ) -> torch.Tensor:
         model = self.model if model is None else model
         device = next(iter(model.state_dict().values())).device
         images = self.images[list(rows)].to(device)
@@ -85,6 +92,7 @@ class _Trial:
     def reports_budget(self) -> None:
         check_budget(self.attack)
         check_norm(self.attack)
+        check_group_size(self.attack)
         passes = self.attack.passes()
         expect(passes is None or isinstance(passes, int), "passes() to be a whole number or None", repr(passes))
 
@@ -115,11 +123,15 @@ class _Trial:
             self.run(range(_COUNT))
 
     def batches(self) -> None:
-        some_rows = (0, _COUNT - 1)
-        for rows, condition in (
-            ((some_rows[0],), "by itself"),
-            ((some_rows[1], 2, some_rows[0]), "in another batch, in another order"),
-        ):
+        size = check_group_size(self.attack)
+        trials: list[tuple[tuple[int, ...], str]] = [
+            ((0,), "by itself"),
+            ((_COUNT - 1, 2, 0), "in another batch, in another order"),
+        ]
+        if size is not None:
+            groups = [tuple(range(_COUNT))[start : start + size] for start in range(0, _COUNT, size)]
+            trials = [(group, "in a group after another one") for group in reversed(groups)]
+        for rows, condition in trials:
             other = self.run(rows)
             for index, row in enumerate(rows):
                 self._check_same(other[index], row, f"a sample {condition} to have the same result as in the batch")
@@ -128,7 +140,7 @@ class _Trial:
         labels = self.predictions.clone()
         labels[0] = (labels[0] + 1) % CLASSES
         other = self.run(range(_COUNT), labels=labels)
-        for row in range(1, _COUNT):
+        for row in range(check_group_size(self.attack) or 1, _COUNT):
             self._check_same(other[row], row, "a sample's result not to depend on the labels of others")
 
     def _check_same(self, image: torch.Tensor, row: int, expected: str) -> None:

@@ -144,8 +144,8 @@ with Store(Path(sys.argv[1])).timeout_marker(sys.argv[2]) as marker:
 @pytest.mark.parametrize(
     ("written", "error"),
     [
-        (["Timeout"], "it took longer than the 60 s of --cell-timeout"),
-        (["", "Timeout"], "it took longer than the 60 s of --cell-timeout"),
+        (["Timeout"], "it took longer than the cell timeout of 60 s"),
+        (["", "Timeout"], "it took longer than the cell timeout of 60 s"),
         (["", "", ""], "its worker process died 3 times"),
         (["", ""], ""),
     ],

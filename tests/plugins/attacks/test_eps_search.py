@@ -22,7 +22,7 @@ REGISTRY = discover()
     [
         (
             "fgsm:search=minimal,eps=0.1",
-            "eps has no meaning with search=minimal, which searches eps itself up to max_eps",
+            "eps has no meaning with search=minimal, which searches eps itself",
         ),
         ("fgsm:eps=0.3,search=minimal", "eps has no meaning with search=minimal"),
         ("fgsm:max_eps=0.5", "max_eps has no meaning with search=none; add search=minimal"),

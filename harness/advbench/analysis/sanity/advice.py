@@ -31,8 +31,8 @@ def stronger(cell: FinishedCell) -> str:
 
 
 def more_draws(cell: FinishedCell) -> str:
-    """The flag that averages the gradient over more draws; empty if no stochastic defense was attacked."""
+    """The option that averages the gradient over more draws; empty if no stochastic defense was attacked."""
     draws = cell["draws_a_gradient"]
     if not cell["stochastic"] or cell["threat"] != "adaptive" or cell["attack_access"] == "nothing" or not draws:
         return ""
-    return f"average over more draws of the defense, with --eot {max(10, 2 * draws)}"
+    return f"average over more draws of the defense, with eot set to {max(10, 2 * draws)}"

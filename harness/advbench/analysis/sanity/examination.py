@@ -87,8 +87,8 @@ def unexamined(described: Sequence[Mapping[str, Any]], *, doubled: bool) -> list
     """
     missing = []
     if not any(strength.is_unbounded(cell["budget"], cell.get("attack_access", "")) for cell in described):
-        advice = "run an attack that may change everything, such as --attacks pgd:eps=1,steps=100"
+        advice = "run an attack that may change everything, such as pgd:eps=1,steps=100"
         missing.append({"criterion": "unbounded-above-chance", "advice": advice})
     if not doubled:
-        missing.append({"criterion": "not-converged", "advice": "repeat the command with --check-convergence"})
+        missing.append({"criterion": "not-converged", "advice": "repeat the run with check-convergence"})
     return missing

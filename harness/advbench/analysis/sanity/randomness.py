@@ -79,7 +79,7 @@ def batch_dependent(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
                 indices(group),
                 f"logits of an image alone and in a batch differ by {probes['alone']:.2g} of their size "
                 f"({group[0].defense})",
-                "results depend on --batch-size: use no statistics over the batch, and rng's stream of each sample",
+                "results depend on the batch size: use no statistics over the batch, and rng's stream of each sample",
             )
 
 

@@ -18,6 +18,7 @@ from advbench.evaluation.plan.behaviours import BehaviourIds
 from advbench.evaluation.plan.cell_product import build_cells
 from advbench.evaluation.plan.cells import Axes, Cell
 from advbench.evaluation.plan.threats import Threat, select_threats
+from advbench.option_names import option
 from advbench.specs import AXES, Part, Suite, select, select_aliases, select_chains
 from advbench.store import digest_of
 
@@ -105,13 +106,17 @@ def _surrogate(registry: Registry, spec: str | None, threats: Sequence[Threat]) 
     """The model that is attacked under the transfer threat; None without that threat."""
     if all(threat.sees_model for threat in threats):
         if spec is not None:
-            raise UsageError(f"--surrogate {spec}: only the threat 'transfer' has one; add it to --threats")
+            raise UsageError(
+                f"{option('surrogate', spec)}: only the threat 'transfer' has one; add it to {option('threats')}"
+            )
         return None
     if spec is None:
-        raise UsageError("threat 'transfer' needs the model that images are crafted on; give --surrogate MODEL")
+        raise UsageError(
+            f"threat 'transfer' needs the model that images are crafted on; give {option('surrogate', 'MODEL')}"
+        )
     models = select(registry, "models", [spec])
     if len(models) != 1:
-        raise UsageError(f"--surrogate {spec}: give one model")
+        raise UsageError(f"{option('surrogate', spec)}: give one model")
     return _narrow(Model, models)[0]  # type: ignore[no-any-return]
 
 

@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any
 
 from advbench.api import Attack, Dataset, DataSources, Defense, Model
-from advbench.contracts.budgets import check_budget, check_norm
+from advbench.contracts.budgets import check_budget, check_group_size, check_norm
 from advbench.errors import UsageError, describe
 from advbench.evaluation.plan.behaviours import BehaviourIds, is_self_contained
-from advbench.evaluation.plan.cells import CHUNK, AttackTarget, Axes, Cell, Chunk, short
+from advbench.evaluation.plan.cells import AttackTarget, Axes, Cell, Chunk, chunk_size, short
 from advbench.evaluation.plan.keys import KeyContext, attack_identity, cell_key_inputs, defense_identity
 from advbench.evaluation.plan.threats import OBLIVIOUS, Threat
 from advbench.specs import Chain
@@ -190,7 +190,7 @@ def _defense_kind(defense: Chain) -> dict[str, bool]:
 
 def _attack_kind(attack: Attack) -> dict[str, Any]:
     """The attributes of a cell about its attack."""
-    return {"budget": check_budget(attack), "norm": check_norm(attack)}
+    return {"budget": check_budget(attack), "norm": check_norm(attack), "group_size": check_group_size(attack)}
 
 
 def _cell_key(chunks: tuple[Chunk, ...], clean_key: str, threat: Threat) -> str:
@@ -210,9 +210,9 @@ def _attempt(call: Callable[[], Any]) -> Any:
 
 
 def _chunks(context: KeyContext, ids: tuple[int, ...], attack: Attack, target: AttackTarget) -> tuple[Chunk, ...]:
-    chunks = []
-    for start in range(0, len(ids), CHUNK):
-        part = ids[start : start + CHUNK]
+    chunks, size = [], chunk_size(check_group_size(attack))
+    for start in range(0, len(ids), size):
+        part = ids[start : start + size]
         key_inputs = context.adversarial(
             part, attack, target.threat, target.defense, target.draws, precision=target.precision
         )

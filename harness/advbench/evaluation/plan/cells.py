@@ -11,11 +11,16 @@ from advbench.evaluation.plan.keys import cell_key_inputs
 from advbench.evaluation.plan.threats import Threat
 from advbench.specs import FLOAT32, Alias, Chain, full_spec, short_spec
 
-__all__ = ["CHUNK", "AttackTarget", "Axes", "Cell", "Chunk", "full", "short"]
+__all__ = ["CHUNK", "AttackTarget", "Axes", "Cell", "Chunk", "chunk_size", "full", "short"]
 
 CHUNK = 500
 """How many samples one stored file of adversarial images holds: this bounds the memory, and the work that is lost if a
 run is killed."""
+
+
+def chunk_size(group_size: int | None) -> int:
+    """How many samples a file of adversarial images holds: whole groups if the attack has groups."""
+    return CHUNK if group_size is None else max(1, CHUNK // group_size) * group_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +80,7 @@ class Cell:
             following attributes are set.
         budget: The attack's budget, or None for a minimal attack.
         norm: The norm of the budget, or the norm that a minimal attack minimises; None if it names none.
+        group_size: The attack's group size; see :attr:`advbench.api.Attack.group_size`.
         key: The key of its result in the store.
         ids: Its samples.
         chunks: The adversarial images on which it is scored.
@@ -96,6 +102,7 @@ class Cell:
     failed: str = ""
     budget: Budget | None = None
     norm: Norm | None = None
+    group_size: int | None = None
     key: str = ""
     ids: tuple[int, ...] = dataclasses.field(default=(), repr=False)
     chunks: tuple[Chunk, ...] = dataclasses.field(default=(), repr=False)

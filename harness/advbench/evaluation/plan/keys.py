@@ -83,6 +83,7 @@ class KeyContext:
         return {
             **self._common("adversarial", ids),
             "attack": self._with_behaviour_id(attack, attack_identity(attack)),
+            **({} if attack.group_size is None else {"group_size": attack.group_size}),
             "threat": threat,
             "defense": None if defense is None else self._chain(defense),
             **_draws_entry(draws),

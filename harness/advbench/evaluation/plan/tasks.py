@@ -9,7 +9,7 @@ from advbench.evaluation.plan.keys import cell_key_inputs
 from advbench.specs import FLOAT32
 from advbench.store import Store, digest_of
 
-__all__ = ["CleanTask", "CraftTask", "JoinTask", "Outcome", "ScoreTask", "Task", "TaskWorkspace"]
+__all__ = ["CleanTask", "CraftTask", "JoinTask", "Outcome", "ScoreTask", "Task", "TaskWorkspace", "batch_step"]
 
 
 class TaskWorkspace(Protocol):
@@ -44,6 +44,7 @@ class CraftTask:
         draws: How often a stochastic defense is drawn for a gradient.
         precision: The network's arithmetic while it is attacked.
         part: The range of samples to attack, as positions (start, stop) in the chunk; None for all.
+        group_size: How many samples the attack gets at once; None for any number.
     """
 
     key_inputs: dict[str, Any]
@@ -57,6 +58,7 @@ class CraftTask:
     draws: int = 1
     precision: str = FLOAT32
     part: tuple[int, int] | None = None
+    group_size: int | None = None
 
     @property
     def positions(self) -> range:
@@ -105,6 +107,7 @@ class JoinTask:
     seed: ClassVar[int] = 0
     draws: ClassVar[int] = 1
     precision: ClassVar[str] = FLOAT32
+    group_size: ClassVar[int | None] = None
 
     @property
     def components(self) -> dict[str, str]:
@@ -137,6 +140,7 @@ class CleanTask:
     seed: int
     draws: int = 1
     precision: ClassVar[str] = FLOAT32
+    group_size: ClassVar[int | None] = None
 
     @property
     def samples(self) -> int:
@@ -180,6 +184,7 @@ class ScoreTask:
     seed: int
     draws: int = 1
     precision: ClassVar[str] = FLOAT32
+    group_size: ClassVar[int | None] = None
 
     @property
     def key_inputs(self) -> dict[str, Any]:
@@ -208,6 +213,11 @@ class ScoreTask:
     def run(self, workspace: TaskWorkspace) -> None:
         """Scores the cell."""
         workspace.score(self)
+
+
+def batch_step(batch_size: int, group_size: int | None) -> int:
+    """How many samples a part of a chunk has: at most the batch size, but whole groups, and at least one of these."""
+    return batch_size if group_size is None else max(1, batch_size // group_size) * group_size
 
 
 Task = CraftTask | JoinTask | CleanTask | ScoreTask

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from advbench.api.component import closest
 from advbench.errors import UsageError, listed
+from advbench.option_names import option
 
 __all__ = ["ADAPTIVE", "OBLIVIOUS", "THREATS", "TRANSFER", "Threat", "select_threats"]
 
@@ -69,5 +70,5 @@ def select_threats(names: Sequence[str]) -> list[Threat]:
             hint = closest(name, THREATS) or f"there are: {listed(THREATS)}"
             raise UsageError(f"unknown threat {name!r}; {hint}")
         if list(names).count(name) > 1:
-            raise UsageError(f"--threats: {name!r} is given twice; remove one")
+            raise UsageError(f"{option('threats')}: {name!r} is given twice; remove one")
     return [THREATS[name] for name in names]

@@ -10,6 +10,7 @@ from pathlib import Path
 from advbench.errors import StoreError
 from advbench.evaluation.plan.cells import full
 from advbench.evaluation.run.schedule import Job
+from advbench.option_names import option
 
 __all__ = ["bytes_needed", "check_disk_space"]
 
@@ -47,7 +48,8 @@ def check_disk_space(store: Path, jobs: Iterable[Job]) -> None:
         raise StoreError(
             f"store {store} has {_format_size(free)} of free disk space, and this run stores up to "
             f"{_format_size(needed)}; "
-            "free some space ('advbench cache gc' removes what no run needs), or choose another folder with --store DIR"
+            "free some space ('advbench cache gc' removes what no run needs), or choose another folder with "
+            f"{option('store', 'DIR')}"
         )
 
 

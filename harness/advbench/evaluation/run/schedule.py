@@ -9,7 +9,7 @@ from typing import Literal
 from advbench.analysis import Summary, summarise
 from advbench.evaluation.plan.build import Plan
 from advbench.evaluation.plan.cells import Cell, Chunk, full, short
-from advbench.evaluation.plan.tasks import CleanTask, CraftTask, JoinTask, ScoreTask, Task
+from advbench.evaluation.plan.tasks import CleanTask, CraftTask, JoinTask, ScoreTask, Task, batch_step
 from advbench.store import Store
 
 __all__ = ["Job", "Rerun", "Schedule", "build_schedule", "read_summary"]
@@ -135,11 +135,13 @@ class _ScheduleBuilder:
             cell.seed,
             target.draws,
             target.precision,
+            group_size=cell.group_size,
         )
-        if size <= self.batch_size:
+        step = batch_step(self.batch_size, cell.group_size)
+        if size <= step:
             self.schedule.jobs[chunk.key] = Job(whole, label)
             return
-        parts = tuple((start, min(start + self.batch_size, size)) for start in range(0, size, self.batch_size))
+        parts = tuple((start, min(start + step, size)) for start in range(0, size, step))
         names = {part: f"{chunk.key}.{part[0]}-{part[1]}" for part in parts if not self._has_part(chunk.key, part)}
         for part, name in names.items():
             part_label = f"{label}, images {part[0] + 1}–{part[1]}"

@@ -14,6 +14,7 @@ from advbench.errors import UsageError, describe
 from advbench.evaluation.plan.cells import Cell
 from advbench.evaluation.run.schedule import Job
 from advbench.evaluation.work.workspace import Environment, device_name, get_workspace
+from advbench.option_names import option
 from advbench.store import Store, digest_of
 
 __all__ = ["check_workers", "fingerprint"]
@@ -95,11 +96,13 @@ def _compare(worker: str, expected: Mapping[str, str], actual: object, environme
         )
     if actual.get(STORE):
         raise UsageError(
-            f"worker {worker} does not see the store {environment.store}; give --store a folder that all machines share"
+            f"worker {worker} does not see the store {environment.store}; give {option('store')} a folder that all "
+            "machines share"
         )
     if actual.get(DEVICE) == "":
         raise UsageError(
-            f"worker {worker} sees no {environment.device}; start it where there is a GPU, or give --device cpu"
+            f"worker {worker} sees no {environment.device}; start it where there is a GPU, or give "
+            f"{option('device', 'cpu')}"
         )
     for name, wanted in expected.items():
         installed = actual.get(name)

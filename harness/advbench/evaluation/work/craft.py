@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from advbench.api import Attack, Budget, ContractError, SampleRandom, is_stochastic
+from advbench.api import Attack, Budget, ContractError, SampleRandom, for_rows, is_stochastic
 from advbench.contracts.attacks import NOTES, check_adversarial, check_note
 from advbench.contracts.images import check_unchanged, distances
 from advbench.errors import blamed
@@ -47,7 +47,7 @@ def craft(workspace: Workspace, task: CraftTask, progress: Callable[[int], None]
     parts: dict[str, list[torch.Tensor]] = {}
     seconds, queried_images, gradient_error = 0.0, 0, ""
     positions = task.positions
-    for start in positions[:: workspace.batch_size]:
+    for start in positions[:: task.group_size or workspace.batch_size]:
         batch = AttackedBatch(workspace, task, start)
         clean, labels = batch.clean, batch.labels
         log = QueryLog(clean, labels, budget)
@@ -148,7 +148,7 @@ class AttackedBatch:
 
     def __init__(self, workspace: Workspace, task: CraftTask, start: int) -> None:
         self.workspace, self.task, self.start = workspace, task, start
-        self.ids = task.ids[start : min(start + workspace.batch_size, task.positions.stop)]
+        self.ids = task.ids[start : min(start + (task.group_size or workspace.batch_size), task.positions.stop)]
         images, labels = workspace.images(task.dataset).take(self.ids)
         self.clean, self.labels = images.to(workspace.device), labels.to(workspace.device)
         self.model = workspace.model(task.model)
@@ -159,6 +159,9 @@ class AttackedBatch:
         self.target = self._with_inside_slopes(self._defended(attacked, "attacked defense"), network)
         judge = self.target if self.exact else self._defended(network, "attacked defense in float32")
         self._judge = judge.target if isinstance(judge, InsetGradients) else judge
+        if len(self.ids) > workspace.batch_size:  # a group is not split, even if memory is short
+            self.target = SplitCalls(self.target, workspace.batch_size)
+            self._judge = SplitCalls(self._judge, workspace.batch_size)
         # A stochastic classifier's outputs depend on earlier queries: it is run after the attack, for each attack.
         self._baseline = None if is_stochastic(self._judge) else self._shared_baseline()
 
@@ -235,3 +238,40 @@ class AttackedBatch:
         specs = (self.task.model, self.task.dataset)
         logits = self.workspace.check_output(*specs, output, len(images), labels_only=self._labels_only)
         return logits.argmax(dim=1)
+
+
+class SplitCalls(torch.nn.Module):
+    """A classifier that sends at most some images through its target at a time, for groups that exceed the memory.
+
+    The activations of each part are computed again in the backward pass instead of being kept, unless the target is
+    stochastic.
+
+    Args:
+        target: The classifier.
+        batch_size: How many images it gets at a time.
+    """
+
+    def __init__(self, target: torch.nn.Module, batch_size: int) -> None:
+        super().__init__()
+        self.training = False
+        self.target = target
+        self.batch_size = batch_size
+        self.stochastic = is_stochastic(target)
+
+    def for_rows(self, rows: torch.Tensor) -> SplitCalls:
+        """The classifier for some of the samples; see :func:`advbench.api.for_rows`."""
+        return SplitCalls(for_rows(self.target, rows), self.batch_size)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """The target's logits."""
+        if len(images) <= self.batch_size:
+            return self.target(images)  # type: ignore[no-any-return]
+        parts = torch.split(torch.arange(len(images), device=images.device), self.batch_size)
+        return torch.cat([self._logits(for_rows(self.target, part), images[part]) for part in parts])
+
+    def _logits(self, target: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+        if self.stochastic or not torch.is_grad_enabled():
+            return target(images)  # type: ignore[no-any-return]
+        from torch.utils.checkpoint import checkpoint
+
+        return checkpoint(target, images, use_reentrant=False)  # type: ignore[no-any-return]

@@ -13,7 +13,6 @@ from advbench.api import SampleRandom
 from advbench.contracts.models import are_probabilities
 from advbench.discovery.identity import code_digests
 from advbench.errors import UnknownNameError, UsageError
-from advbench.evaluation.plan.cells import CHUNK
 from advbench.evaluation.work.workspace import Workspace
 from advbench.process.state import isolated_process
 from advbench.process.working_folder import working_folder
@@ -140,13 +139,18 @@ class ExampleImages:
     def _adversarial(self, described: Mapping[str, Any], positions: Sequence[int]) -> torch.Tensor:
         store = self.workspace.store
         keys = (store.read_key_inputs("cells", described["key"]) or {"adversarial": []})["adversarial"]
-        chunks: dict[int, torch.Tensor] = {}
-        for number in sorted({position // CHUNK for position in positions}):
+
+        def read(number: int) -> torch.Tensor:
             stored = store.read_tensors(keys[number]) if number < len(keys) else None
             if stored is None:
                 raise UsageError("its adversarial images are no longer in the store; repeat the run's command")
-            chunks[number] = stored[0]["images"]
-        return torch.stack([chunks[position // CHUNK][position % CHUNK] for position in positions])
+            return stored[0]["images"]
+
+        chunks = {0: read(0)}
+        size = len(chunks[0])  # that of all chunks but the last
+        for number in sorted({position // size for position in positions} - {0}):
+            chunks[number] = read(number)
+        return torch.stack([chunks[position // size][position % size] for position in positions])
 
     def _defended_once(
         self, key: tuple[str, ...], described: Mapping[str, Any], images: torch.Tensor, ids: Sequence[int]

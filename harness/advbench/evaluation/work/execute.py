@@ -144,12 +144,12 @@ def timeout_marker_name(environment: Environment, task: Task) -> str:
 
 def timeout_message(seconds: float) -> str:
     """The error of a task that reached its time limit."""
-    return f"it took longer than the {seconds:g} s of --cell-timeout"
+    return f"it took longer than the cell timeout of {seconds:g} s"
 
 
 def _run_within_memory(workspace: Workspace, task: Task) -> int:
     """Runs the task with the largest batch size that fits into memory, and returns that batch size."""
-    samples, wanted = max(1, task.samples), workspace.environment.batch_size
+    samples, wanted = max(1, task.samples), max(workspace.environment.batch_size, task.group_size or 1)
     size = min(samples, wanted)
     try:
         while True:

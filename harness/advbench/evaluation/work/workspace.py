@@ -20,6 +20,7 @@ from advbench.discovery.registry import Registry
 from advbench.errors import ContractError, ProcessChangedError, UsageError, describe
 from advbench.evaluation.work.precision import LowPrecision
 from advbench.evaluation.work.query_log import CleanBaseline
+from advbench.option_names import option
 from advbench.process.allocator import keep_freed_memory
 from advbench.process.memory import limit_memory
 from advbench.process.state import ProcessState
@@ -298,8 +299,8 @@ def pick_device(wanted: str) -> str:
         wanted = "cuda:0"
     number = wanted.removeprefix("cuda:")
     if wanted == number or not number.isdigit():
-        raise UsageError(f"--device {wanted}: must be auto, cpu or cuda:N")
+        raise UsageError(f"{option('device', wanted)}: must be auto, cpu or cuda:N")
     if int(number) >= available:
         there = f"there are cuda:0 to cuda:{available - 1}" if available else "torch sees no CUDA device here"
-        raise UsageError(f"--device {wanted}: {there}; use --device cpu or auto")
+        raise UsageError(f"{option('device', wanted)}: {there}; use {option('device', 'cpu')} or auto")
     return wanted

@@ -35,8 +35,8 @@ def board_section(board: Board, leaderboard: Mapping[str, Any], results: Mapping
     return (
         f'<section class="board" data-dataset="{escape(dataset)}" data-model="{escape(model)}">'
         f"<h2>{escape(board.title)}</h2>"
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(board.title)}">'
-        f"<table><thead><tr>{_heads(board, threats)}</tr></thead>{body}</table></div>"
+        f'<div class="frame"><div class="scroll" tabindex="0" role="region" aria-label="{escape(board.title)}">'
+        f"<table><thead><tr>{_heads(board, threats)}</tr></thead>{body}</table></div></div>"
         f"{notes}</section>"
     )
 
@@ -53,16 +53,19 @@ def _groups(board: Board) -> Iterator[Sequence[tuple[BoardCell, ...]]]:
 
 
 def _heads(board: Board, threats: Sequence[str]) -> str:
-    heads, kinds = [], {len(board.columns) - 2: "worst", len(board.columns) - 1: "interval"}
-    for index, column in enumerate(board.columns):
-        threat = threats[index - 2] if 2 <= index < len(board.columns) - 2 else ""
-        scope = f' data-threat="{escape(threat)}"' if threat else ""
-        scope += f' class="{kinds[index]}"' if index in kinds else ""
-        badge = f'<span class="badge {escape(threat)}">{escape(threat)}</span>' if threat else ""
-        lines = "".join(f"<small>{escape(text)}</small>" for text in _details(column, threat))
-        title = f'<button type="button" class="sort">{escape(column.title)}</button>'
-        heads.append(f'<th scope="col"{scope}>{badge}{title}{lines}</th>')
-    return "".join(heads)
+    """The headings: as in all rows, the worst case and its interval next to the defense."""
+    defense, clean, *attacks, worst, interval = board.columns
+    summary = [_head(defense), _head(worst, kind="worst"), _head(interval, kind="interval"), _head(clean)]
+    return "".join([*summary, *(_head(column, threat) for column, threat in zip(attacks, threats, strict=True))])
+
+
+def _head(column: Column, threat: str = "", *, kind: str = "") -> str:
+    scope = f' data-threat="{escape(threat)}"' if threat else ""
+    scope += f' class="{kind}"' if kind else ""
+    badge = f'<span class="badge {escape(threat)}">{escape(threat)}</span>' if threat else ""
+    lines = "".join(f"<small>{escape(text)}</small>" for text in _details(column, threat))
+    title = f'<button type="button" class="sort">{escape(column.title)}</button>'
+    return f'<th scope="col"{scope}>{badge}{title}{lines}</th>'
 
 
 def _details(column: Column, threat: str) -> Sequence[str]:
@@ -71,13 +74,12 @@ def _details(column: Column, threat: str) -> Sequence[str]:
 
 
 def _row(cells: Sequence[BoardCell], row: Row, threats: Sequence[str], results: Mapping[str, Any]) -> str:
-    first, clean, *rest = cells
-    attacks, (worst, interval) = rest[:-2], rest[-2:]
+    first, clean, *attacks, worst, interval = cells
     parts = [
         _defense(first, row, _is_stochastic(attacks, results)),
+        *_worst(worst, interval, row),
         _clean(clean),
         *(_result(cell, threat) for cell, threat in zip(attacks, threats, strict=True)),
-        *_worst(worst, interval, row),
     ]
     return f'<tr data-family="{escape(family(row["defense"]))}">{"".join(parts)}</tr>'
 

@@ -11,6 +11,7 @@ import torch
 from advbench.api import Norm, SampleRandom, param
 from advbench_attacks.balls import Ball
 from advbench_attacks.foolbox import engine as foolbox_engine
+from advbench_attacks.foolbox2.fgsm import foolbox2_fgsm
 from advbench_attacks.gradient.fgsm_minimal import smallest_fgsm_step
 from advbench_attacks.gradient.fixed_or_minimal import FixedOrMinimalAttack
 from advbench_attacks.gradient.pgd_steps import take_pgd_steps
@@ -24,14 +25,18 @@ class FastGradientSign(FixedOrMinimalAttack):
     """One step of size eps along the sign of the loss's gradient.
 
     x' = clip(x + eps · sign(∇ₓ loss(x, y)), 0, 1). With ``norm=l2``, the fast gradient method, the direction is ∇ₓ
-    loss/‖∇ₓ loss‖₂. Deterministic. ``loss=ce`` is the cross-entropy, computed so that its direction does not vanish
+    loss/‖∇ₓ loss‖₂. Deterministic. ``loss=ce`` is the cross-entropy, computed so that its gradient does not vanish
     where the model is confident; ``dlr`` is the difference of logits ratio, for models with at least 3 classes;
     ``margin`` is max_{j≠y} zⱼ − z_y. ``engine=foolbox`` runs Foolbox's implementation; the result is the same unless
     its float32 cross-entropy vanishes.
 
-    ``search=minimal`` divides max_eps into 1,000 equal parts and returns the smallest adversarial multiple, as in
-    Foolbox 2.3. If none is adversarial and max_eps is 1, the sample gets the shortest adversarial step along sign(∇ₓ(zⱼ
-    − z_y)) for another class j.
+    ``search=minimal`` divides max_eps into 1,000 equal parts and returns the smallest adversarial multiple. If none is
+    adversarial and max_eps is 1, the sample gets the shortest adversarial step along sign(∇ₓ(zⱼ − z_y)) for another
+    class j.
+
+    ``search=foolbox2`` is the search of Foolbox 2.3.0, to reproduce results computed with it: it tries the same 1,000
+    multiples along the sign of the float32 cross-entropy's gradient. Where one of the first twenty is adversarial, it
+    tries twenty equal parts of it instead. A sample that is never fooled keeps its clean image.
     """
 
     name: ClassVar[str] = "fgsm"
@@ -42,6 +47,10 @@ class FastGradientSign(FixedOrMinimalAttack):
         "attacks, equation 6"
     )
     depends_on: ClassVar[tuple[str, ...]] = foolbox_engine.DEPENDS_ON
+    modes_of: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        **FixedOrMinimalAttack.modes_of,
+        "max_eps": ("minimal", "foolbox2"),
+    }
     native_only: ClassVar[Mapping[str, str]] = {
         **FixedOrMinimalAttack.native_only,
         "norm": "; use engine=native or foolbox:attack=L2FastGradientAttack",
@@ -49,9 +58,11 @@ class FastGradientSign(FixedOrMinimalAttack):
 
     eps: float = param(0.3, min=0, help="largest norm of the perturbation, for images in [0, 1]")
     search: str = param(
-        "none", choices=("none", "minimal"), help="none: use eps; minimal: find the smallest adversarial eps"
+        "none",
+        choices=("none", "minimal", "foolbox2"),
+        help="none: use eps; minimal: find the smallest adversarial eps; foolbox2: the same as in Foolbox 2.3.0",
     )
-    max_eps: float = param(1.0, above=0, max=1, help="largest eps to try, with search=minimal")
+    max_eps: float = param(1.0, above=0, max=1, help="largest eps to try, with a search")
     engine: str = param("native", choices=("native", "foolbox"), help="implementation to run, with search=none")
     norm: str = param("linf", choices=("linf", "l2"), help="norm of the perturbation, with search=none")
     loss: str = param(
@@ -70,6 +81,8 @@ class FastGradientSign(FixedOrMinimalAttack):
             ContractError: The model has too few classes for the loss.
         """
         del rng
+        if self.search == "foolbox2":
+            return foolbox2_fgsm(model, images, labels, self.max_eps)
         if self.search == "minimal":
             return smallest_fgsm_step(model, images, labels, self.max_eps)
         if self.engine == "foolbox":
@@ -80,4 +93,4 @@ class FastGradientSign(FixedOrMinimalAttack):
 
     def passes(self) -> int:
         """Returns one gradient; a search adds about 200 forward passes, a third of a gradient each."""
-        return 70 if self.search == "minimal" else 1
+        return 1 if self.search == "none" else 70

@@ -11,6 +11,7 @@ import torch
 from advbench.api import Norm, ParameterError, SampleRandom, param
 from advbench_attacks.balls import Ball
 from advbench_attacks.foolbox import engine as foolbox_engine
+from advbench_attacks.foolbox2.pgd import STEP_SIZE, foolbox2_pgd, foolbox2_pgd_passes
 from advbench_attacks.gradient.fixed_or_minimal import FixedOrMinimalAttack
 from advbench_attacks.gradient.pgd_minimal import FIRST_EPS, MinimalPgdSearch, search_passes
 from advbench_attacks.gradient.pgd_restarts import run_with_restarts
@@ -56,6 +57,10 @@ class ProjectedGradientDescent(FixedOrMinimalAttack):
     ``search=minimal`` finds the nearest adversarial point by a search over eps: it increases eps until PGD succeeds,
     and then bisects; each attempt ends at its first success, as in Foolbox 2.3. Then it follows the decision boundary
     to nearer points, since PGD may succeed at some eps and fail at a larger one.
+
+    ``search=foolbox2`` is the search of Foolbox 2.3.0, to reproduce results computed with it: PGD from the clean image
+    with eps .3, which grows by half up to 20 times until PGD succeeds, and then 20 bisections between 0 and that eps.
+    Its gradients are those of the float32 cross-entropy.
     """
 
     name: ClassVar[str] = "pgd"
@@ -66,12 +71,13 @@ class ProjectedGradientDescent(FixedOrMinimalAttack):
         "ensemble of diverse parameter-free attacks, equation 6"
     )
     depends_on: ClassVar[tuple[str, ...]] = foolbox_engine.DEPENDS_ON
-    mode_of: ClassVar[Mapping[str, str]] = {
-        **FixedOrMinimalAttack.mode_of,
-        "search_steps": "minimal",
-        "targets": "minimal",
-        "early_stop": "none",
-        "restarts": "none",
+    modes_of: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        **FixedOrMinimalAttack.modes_of,
+        "random_start": ("none", "minimal"),
+        "search_steps": ("minimal",),
+        "targets": ("minimal",),
+        "early_stop": ("none",),
+        "restarts": ("none",),
     }
     native_only: ClassVar[Mapping[str, str]] = {
         **FixedOrMinimalAttack.native_only,
@@ -85,14 +91,14 @@ class ProjectedGradientDescent(FixedOrMinimalAttack):
     step_size: float | None = param(
         None,
         above=0,
-        help="length of a step; none: 2.5 · eps/steps, with norm=l2 5 · eps/steps; Madry et al.: eps/30. With "
-        "search=minimal, the length at eps .3 · max_eps, which is scaled in proportion to eps",
+        help="length of a step; none: 2.5 · eps/steps, with norm=l2 5 · eps/steps, with search=foolbox2 eps/30; Madry "
+        "et al.: eps/30. With search=minimal, the length at eps .3 · max_eps, which is scaled in proportion to eps",
     )
     random_start: bool = param(True, help="start at a random point of the ball instead of the clean image")
     search: str = param(
         "none",
-        choices=("none", "minimal"),
-        help="none: use eps; minimal: find the smallest adversarial eps",
+        choices=("none", "minimal", "foolbox2"),
+        help="none: use eps; minimal: find the smallest adversarial eps; foolbox2: the same as in Foolbox 2.3.0",
     )
     max_eps: float = param(1.0, above=0, max=1, help="largest eps to try, with search=minimal")
     search_steps: int = param(3, min=0, help="number of bisections, with search=minimal")
@@ -136,6 +142,9 @@ class ProjectedGradientDescent(FixedOrMinimalAttack):
         Raises:
             ContractError: The model has too few classes for the loss.
         """
+        if self.search == "foolbox2":
+            step_size = STEP_SIZE if self.step_size is None else self.step_size
+            return foolbox2_pgd(model, images, labels, steps=self.steps, step_size=step_size)
         if self.search == "minimal":
             relative_step_size = (
                 self._relative_step_size() if self.step_size is None else self.step_size / (FIRST_EPS * self.max_eps)
@@ -179,6 +188,8 @@ class ProjectedGradientDescent(FixedOrMinimalAttack):
         """Returns one gradient per step and restart; for a search, an estimate."""
         if self.search == "none":
             return self.steps * self.restarts
+        if self.search == "foolbox2":
+            return foolbox2_pgd_passes(self.steps)
         return search_passes(self.steps, self.search_steps, self.targets)
 
     def _relative_step_size(self) -> float:

@@ -61,32 +61,58 @@
     });
   }
 
-  // Wide boards: how many columns are out of sight on each side, between the columns that stay.
+  // Wide boards: the first columns stay in sight, and a line counts the columns that are out of sight on each side.
   const hints = all(".board .scroll").map((area) => {
     const heads = all("thead th", area);
-    const [first, worst] = [heads[0], heads.find((head) => head.className === "worst")];
+    const frame = area.parentElement;
+    let frozen = [];
+    let frozenWidth = 0;
+    // The columns that move, and the ends of the space in which they are in sight.
+    const moving = () => heads.filter((head) => !frozen.includes(head) && !head.hidden).map((head) => head.getBoundingClientRect());
+    const space = () => {
+      const edge = area.getBoundingClientRect().left + area.clientLeft;
+      return [edge + frozenWidth, edge + area.clientWidth];
+    };
+    const outside = (boxes, [start, end]) => [boxes.filter((box) => box.left < start - 8), boxes.filter((box) => box.right > end + 8)];
+    // Scrolls by the columns that are in sight, or to the rest of a column that is wider than this space.
+    const turn = (step) => {
+      const [start, end] = space();
+      const [before, after] = outside(moving(), [start, end]);
+      const last = before.at(-1);
+      const first = step > 0 ? after.find((box) => box.left > start + 8) : before.find((box) => box.left >= last.right - (end - start)) ?? last;
+      area.scrollBy({ left: first ? first.left - start : after[0].right - end });
+    };
     const button = (step) => {
       const made = make("button", { type: "button", value: step });
-      made.addEventListener("click", () => area.scrollBy({ left: step * area.clientWidth / 2, behavior: "smooth" }));
+      made.addEventListener("click", () => turn(step));
       return made;
     };
     const [left, right] = [button(-1), button(1)];
     const line = make("div", { className: "more" }, left, right);
-    area.before(line);
+    frame.before(line);
     const several = (count) => `${count} more column${count === 1 ? "" : "s"}`;
-    const update = () => {
-      const boxes = heads.filter((head) => head !== first && head.className === "" && !head.hidden).map((head) => head.getBoundingClientRect());
-      const [start, end] = [first.getBoundingClientRect().right, worst.getBoundingClientRect().left];
-      const before = boxes.filter((box) => box.left < start - 8).length;
-      const after = boxes.filter((box) => box.right > end + 8).length;
+    const count = () => {
+      const [before, after] = outside(moving(), space()).map((boxes) => boxes.length);
       left.textContent = `← ${several(before)}`;
       right.textContent = `${several(after)} →`;
       left.hidden = !before;
       right.hidden = !after;
-      line.hidden = area.scrollWidth <= area.clientWidth + 1;
-      area.classList.toggle("wide", !line.hidden);
+      frame.classList.toggle("before", before > 0);
+      frame.classList.toggle("after", after > 0);
     };
-    area.addEventListener("scroll", update, { passive: true });
+    const update = () => {
+      line.hidden = area.scrollWidth <= area.clientWidth + 1;
+      frozen = heads.filter((head) => getComputedStyle(head).position === "sticky");
+      frozenWidth = 0;
+      frozen.forEach((head, index) => {
+        area.style.setProperty(`--left-${index}`, `${frozenWidth}px`);
+        frozenWidth += head.getBoundingClientRect().width;
+      });
+      area.style.scrollPaddingLeft = `${frozenWidth}px`;
+      count();
+    };
+    area.addEventListener("scroll", count, { passive: true });
+    new ResizeObserver(update).observe(area.firstElementChild);
     addEventListener("resize", update);
     return update;
   });
