@@ -48,6 +48,12 @@ def test_list_in_a_narrow_terminal_has_two_columns_and_a_hint() -> None:
     assert max(map(len, lines)) <= 80
 
 
+def test_list_shows_docstrings_without_markup(call: Callable[..., Called]) -> None:
+    text = call("list", "models", "datasets").out
+    assert "torch-module:build=net.py:make,weights=net.safetensors" in text
+    assert "`" not in text
+
+
 @pytest.mark.slow
 def test_info_wraps_between_words(call: Callable[..., Called]) -> None:
     words = {*" ".join(call("info", "cw").out.split()).split(" ")}

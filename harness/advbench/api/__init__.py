@@ -22,7 +22,10 @@ The smallest plugin is a module with one component and one hook::
     def register_defenses(register):
         register(Dim)
 
-and one line in its ``pyproject.toml``: ``[project.entry-points.advbench]`` ``dim = "dim_plugin"``.
+and an entry point in its ``pyproject.toml``::
+
+    [project.entry-points.advbench]
+    dim = "dim_plugin"
 """
 
 from __future__ import annotations

@@ -48,11 +48,11 @@ class Attack(Component):
             the largest logit), or ``nothing``, such as random noise. Make it a property if it depends on the
             parameters. If an attack with less access beats those with more, gradients are probably masked. Attacks that
             need only labels also run on models that return probabilities or one-hot labels.
-        group_size: None if the result of a sample depends on this sample alone, as it should. An attack that
-            reproduces a published implementation whose results depend on its batch declares the size of that batch, as
-            a property if a parameter sets it. :meth:`run` then gets whole groups: consecutive samples in the order of
-            the run, the last group being shorter. They are neither split nor joined, whatever the batch size, the
-            number of jobs and the memory are.
+        group_size: None if the result of a sample depends on this sample alone, as it should. If an attack reproduces a
+            published implementation whose results depend on the batch, this is the size of that batch; make it a
+            property if a parameter sets it. :meth:`run` then gets complete groups of consecutive samples, in the order
+            of the run; the last group may be smaller. Groups are neither split nor joined, whatever the batch size,
+            the number of jobs and the memory are.
     """
 
     access: ClassVar[Access] = "gradients"
@@ -106,9 +106,9 @@ class Attack(Component):
         return None
 
     def minimized_norm(self) -> Norm | None:
-        """The norm that a minimal attack keeps small, in which leaderboards show its median distortion.
+        """The norm that a minimal attack minimises. Leaderboards show its median distortion in this norm.
 
-        None where it is another or unknown. A budget attack is not asked.
+        None if the norm is unknown or is not a :data:`Norm`. Not called for budget attacks.
         """
         return None
 

@@ -40,7 +40,7 @@ _VALUES = ("_extra_state", "_packed_params", ".dtype")
 def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     """Reads the weights in a ``.safetensors`` file, or in a state dict saved by ``torch.save``.
 
-    The state dict may stand under one of the usual keys of a training checkpoint. The prefixes that
+    The state dict may be stored under one of the usual keys of a training checkpoint. The prefixes that
     ``torch.nn.DataParallel`` and ``torch.compile`` add to names are removed.
 
     Args:
@@ -50,8 +50,8 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
         The tensors by name, on the CPU; for quantised layers also plain values.
 
     Raises:
-        WeightsError: The file is missing or damaged, or holds anything but tensors and plain values. A pickle could
-            run code, so it is read without running any.
+        WeightsError: The file is missing or damaged, or contains anything but tensors and plain values. No code in the
+            file is executed, even if the file is a pickle.
     """
     state = _read(path)
     plain = {name.replace("_orig_mod.", ""): tensor for name, tensor in state.items()}

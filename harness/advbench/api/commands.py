@@ -22,8 +22,8 @@ class StudyCommand:
     Attributes:
         name: What follows ``advbench reproduce``: lower case, digits, ``-``, ``_`` and ``.``, beginning with a letter.
         help: What the study is, in one line.
-        run: Given an :class:`advbench.results.StudySession`, runs the study and returns the exit code: 0, or 1 where a
-            cell failed. It imports what it needs inside the function, so that ``--help`` answers without torch.
+        run: Given an :class:`advbench.results.StudySession`, runs the study and returns the exit code: 0, or 1 if a
+            cell failed. It imports what it needs inside the function, so that ``--help`` does not import torch.
         add_arguments: Adds the study's own flags to a parser, or to a group of one.
     """
 

@@ -92,7 +92,7 @@ class Component(abc.ABC):
         return {parameter.name: getattr(self, parameter.name) for parameter in field_parameters(type(self))}
 
     def code_modules(self) -> tuple[str, ...]:
-        """Names of further imported modules whose code affects the results and so belongs to the keys.
+        """Names of additional modules whose code affects the results and is therefore a part of the keys.
 
         The modules of the component's class need not be named. Override this method in a component that calls the
         user's code, such as a network defined in a file that a parameter names.

@@ -49,7 +49,7 @@ class Defense(Component):
         """A differentiable approximation of :meth:`apply`, for the backward pass of adaptive attacks (BPDA).
 
         The forward pass of an adaptive attack is always ``apply``. The default is the identity, which is adequate
-        where the transformed image is close to the original.
+        if the transformed image is close to the original.
 
         Args:
             images: As for :meth:`apply`; they may require a gradient.
@@ -66,13 +66,13 @@ class Defense(Component):
     def incompatibility(self, image_shape: tuple[int, int, int]) -> str:
         """Why images of this shape cannot be transformed.
 
-        Asked before anything else; cells of a dataset whose images do not fit are skipped with this reason.
+        Called before any other method. If the shape is not supported, the cells are skipped, with this reason.
 
         Args:
             image_shape: (channels, height, width).
 
         Returns:
-            The reason, in words that name the defense and the shape; empty where they can be transformed.
+            The reason, in words that name the defense and the shape; empty if the images can be transformed.
         """
         del image_shape
         return ""

@@ -18,8 +18,8 @@ _taint = ""
 def process_taint() -> str:
     """What a component has changed in this process, in words; empty if nothing.
 
-    A tainted worker process must not compute anything else. An executor should check this after each task and, when it
-    has the task's result, replace the process. If the executor does not, the worker refuses all further tasks.
+    A process that a component has changed must not compute anything else. An executor should check this after each
+    task, and replace a changed process once it has the task's result. Otherwise, the worker refuses all further tasks.
     """
     return _taint
 

@@ -1,7 +1,8 @@
 """Imports of modules in the folder of a user's file, so that ``import helper`` works as when Python runs the file.
 
-Two folders may each have a ``helper``: every file imports its own, even in an ``import`` statement inside a function
-that runs later. A module that has changed on disk is imported again with the next file of the folder.
+Two folders may each have a ``helper``: every file imports the one in its own folder, even if the ``import`` statement
+is in a function that runs later. A module that has changed on disk is imported again when the next file of the folder
+is imported.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def param(
     Args:
         default: The default value. Without it, users must give a value. The field's annotation sets the type:
             ``int``, ``float``, ``bool`` or ``str``, each optionally ``| None``. Text must not contain control
-            characters, which no spec can have.
+            characters, since specs cannot contain them.
         help: One line that says what the parameter does, with its unit.
         min: Smallest value allowed (inclusive).
         max: Largest value allowed (inclusive).

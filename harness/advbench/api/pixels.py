@@ -29,8 +29,8 @@ def to_pixels(images: _Array | torch.Tensor, *, channels_first: bool = False) ->
     Args:
         images: Shape (n, height, width), (n, channels, height, width) or (n, height, width, channels), the last two
             with 1 or 3 channels. Values are floats in [0, 1], uint8, bool, or integers of another type (also stored as
-            floats) whose maximum is 128 to 255, or 32768 to 65535 for uint16. Values up to 1e-6 outside [0, 1] are
-            clipped.
+            floats) whose maximum is from 128 to 255, or for uint16 from 32768 to 65535. Values up to 1e-6 outside [0,
+            1] are clipped.
         channels_first: Whether four axes always mean (n, channels, height, width), with any number of channels.
 
     Returns:
@@ -86,7 +86,7 @@ def to_labels(labels: _Array | torch.Tensor, count: int) -> tuple[torch.Tensor, 
 
 
 def clip_dust(images: torch.Tensor) -> torch.Tensor:
-    """Clips floating-point pixels that are at most 1e-6 outside [0, 1], as rounding leaves them.
+    """Clips floating-point pixels that are at most 1e-6 outside [0, 1], which rounding may cause.
 
     Args:
         images: Floating-point images of any shape, on the CPU.

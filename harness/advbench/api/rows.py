@@ -1,4 +1,4 @@
-"""Telling a classifier which samples of the batch its images belong to, for randomised defenses."""
+"""Stating which samples of a batch the images of a query belong to, for attacks on stochastic defenses."""
 
 from __future__ import annotations
 

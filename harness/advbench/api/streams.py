@@ -1,4 +1,4 @@
-"""A stream of random numbers that is cheap to use once, as most streams are."""
+"""Streams of random numbers that are cheap to create, since most streams are used only once."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Stream:
         """Calls a function with the generator, which continues from there at the next call.
 
         Args:
-            take: Draws from the generator and returns what it drew. It must draw equally much at every call, and may
-                be called once more than its result is used.
+            take: Draws from the generator and returns what it drew. It must draw the same number of values at every
+                call. It may be called one extra time, and that result is discarded.
         """
         if self._first is None:
             drawn = take(self._begin(_shared.generator))

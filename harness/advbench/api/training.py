@@ -57,7 +57,7 @@ class TrainingJob:
         load_dataset: Loads a dataset by its spec, such as ``mnist:split=train``. Recipes get their data through it,
             so that a plugin of models does not import another plugin. Raises UsageError if it is not available.
         load_model: Builds a model by its spec, such as ``mnist-cnn``, ready to classify on the device; for recipes that
-            report how a classifier rates their images. Raises UsageError if it is not available.
+            evaluate their images with a classifier. Raises UsageError if it is not available.
         device: The device to compute on.
         seed: Seed of the initial weights and of the order of the samples.
         epochs: Number of epochs, or None for the recipe's default.

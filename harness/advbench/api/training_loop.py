@@ -27,7 +27,7 @@ class TrainingLoop(ABC):
     same number of threads gives the same weights, whether or not it was interrupted.
 
     Attributes:
-        CHECKPOINT_SECONDS: Seconds between checkpoints, and so the most work that an interruption can lose. There is
+        CHECKPOINT_SECONDS: Seconds between checkpoints. An interruption loses at most the work of this time. There is
             also a checkpoint at the end of each epoch.
         REPORT_SECONDS: Seconds between reports within an epoch.
 

@@ -72,7 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "runs",
         nargs="+",
         metavar="RUN",
-        help="a run: its id, the first characters of its id, its name, 'latest', or 'latest~1' for the run before",
+        help="a run: its id, the first characters of its id, its name, 'latest', or 'latest~1' for the run before the "
+        "latest",
     )
     for name in ("gc", "rm"):
         parsers[name].add_argument("--dry-run", action="store_true", help="show what would be deleted, and exit")

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         default=[],
         metavar="RUN",
-        help="one run with --defenses, --models or --attacks, or two runs (default: latest)",
+        help="one run (default: latest) with --defenses, --models or --attacks, or two runs",
     )
     for axis in _AXES:
         parser.add_argument(f"--{axis}s", nargs=2, metavar="SPEC", help=f"two {axis}s of the run")

@@ -24,13 +24,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="number of samples in figures that show images; with 0, these figures are left out",
     )
-    parser.add_argument("--attacks", nargs="+", default=[], metavar="SPEC", help="figures of these attacks alone")
-    parser.add_argument("--defenses", nargs="+", default=[], metavar="SPEC", help="figures of these defenses alone")
+    parser.add_argument("--attacks", nargs="+", default=[], metavar="SPEC", help="draw only figures of these attacks")
+    parser.add_argument("--defenses", nargs="+", default=[], metavar="SPEC", help="draw only figures of these defenses")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
-        "--only", nargs="+", choices=KINDS, default=[], help="all figures of these kinds (default: a dozen for a paper)"
+        "--only",
+        nargs="+",
+        choices=KINDS,
+        default=[],
+        help="draw all figures of these kinds (default: at most a dozen figures)",
     )
-    which.add_argument("--all", action="store_true", help="all figures")
+    which.add_argument("--all", action="store_true", help="draw all figures of the run")
     add_store(parser)
     add_data_dir(parser)
     add_device(parser)

@@ -80,7 +80,7 @@ def add_threats(parser: argparse._ActionsContainer) -> None:
         "--precision",
         choices=PRECISIONS,
         metavar="|".join(PRECISIONS),
-        help="the network's arithmetic while it is attacked; scores are always float32 (default: the suite's, else "
+        help="arithmetic of the network during the attack; scores are always float32 (default: the suite's, else "
         "float32)",
     )
     parser.add_argument(
@@ -126,8 +126,8 @@ def add_how_to_run(parser: argparse._ActionsContainer) -> None:
         "--memory",
         type=CHECKS["memory"],
         metavar="GIB",
-        help="memory that each process may use on a CPU; tasks that need more run with smaller batches (default: nine "
-        "tenths of the free memory, shared by the workers)",
+        help="limit for the memory of each process, on a CPU; tasks that exceed it run again with smaller batches "
+        "(default: nine tenths of the free memory, shared by the workers)",
     )
     parser.add_argument(
         "--rerun",
@@ -136,9 +136,13 @@ def add_how_to_run(parser: argparse._ActionsContainer) -> None:
         help="which stored cells to run again",
     )
     parser.add_argument(
-        "--fail-fast", action="store_true", help="stop at the first cell that fails; jobs that run end first"
+        "--fail-fast",
+        action="store_true",
+        help="stop at the first cell that fails; tasks that are running finish first",
     )
-    parser.add_argument("--dry-run", action="store_true", help="show what would run, and exit")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show what would run and how long it would take, and exit"
+    )
 
 
 def add_export(parser: argparse._ActionsContainer) -> None:
@@ -169,7 +173,8 @@ def add_run(parser: argparse._ActionsContainer) -> None:
         nargs="?",
         default="latest",
         metavar="RUN",
-        help="a run: its id, the first characters of its id, its name, 'latest', or 'latest~1' for the run before",
+        help="a run: its id, the first characters of its id, its name, 'latest', or 'latest~1' for the run before the "
+        "latest",
     )
     suggest(run, "latest")
 

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
-    parser.add_argument(
-        "name", help="such as pgd; foolbox:attack=L2PGD, whose parameters depend on the attack; or a suite"
-    )
+    parser.add_argument("name", help="a component, such as pgd or foolbox:attack=L2PGD, a suite or a study")
     add_plugin_flags(parser)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from advbench.cli.docstrings import plain
 from advbench.cli.flags import add_plugin_flags
 from advbench.cli.parser import suggest
 
@@ -61,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     headings = ("name", "what it is", "source", "plugin")[: 4 if console.width >= _WIDE else 2]
     for kind in kinds:
         rows = [
-            (one.component.name, one.component.summary(), one.component.source or "—", one.plugin.provenance)
+            (one.component.name, plain(one.component.summary()), one.component.source or "—", one.plugin.provenance)
             for one in components
             if one.kind == kind
         ]

@@ -34,7 +34,7 @@ COMMANDS = {
     "list": "list attacks, defenses, models and datasets",
     "info": "show the parameters, source and plugin of a component, or what a suite contains",
     "plugins": "list the plugins, what they register, and their problems",
-    "check": "check that components do what advbench requires of them",
+    "check": "check that components follow the rules of the plugin API",
     "new-plugin": "create a small, complete package for a component or a study of your own",
     "doctor": "check the installation and say how to fix problems",
 }

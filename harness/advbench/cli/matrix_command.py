@@ -33,7 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a suite of 'advbench list suites', or a TOML file; other flags replace parts of it",
     )
     what.add_argument(
-        "--name", type=CHECKS["name"], metavar="TEXT", help="what tables and pages call the run (default: the suite)"
+        "--name",
+        type=CHECKS["name"],
+        metavar="TEXT",
+        help="name of the run in tables and reports (default: the suite's)",
     )
     what.add_argument("--datasets", nargs="+", metavar="SPEC", help="such as mnist-5k ('advbench list' shows all)")
     what.add_argument("--models", nargs="+", metavar="SPEC", help="such as mnist-cnn")
@@ -41,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--attacks", nargs="+", metavar="SPEC", help="such as fgsm:eps=8/255, or 'pgd:eps={0.1,0.2}' for two values"
     )
     what.add_argument(
-        "--defenses", nargs="+", metavar="SPEC", help="such as none, jpeg:quality=50, or jpeg+tvm for one after another"
+        "--defenses", nargs="+", metavar="SPEC", help="such as none, jpeg:quality=50, or jpeg+tvm for a chain of two"
     )
     threats = what.add_argument(
         "--threats", nargs="+", metavar="NAME", help="what the attacker knows: oblivious, adaptive, transfer"

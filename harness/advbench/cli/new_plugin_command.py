@@ -12,7 +12,7 @@ from advbench.scaffold import KINDS, NewPackage
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
     parser.add_argument("folder", type=Path, metavar="DIR", help="a new folder, such as advbench-my-defense")
-    parser.add_argument("--kind", choices=KINDS, default="defense", help="what the package holds")
+    parser.add_argument("--kind", choices=KINDS, default="defense", help="kind of the component in the package")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -40,7 +40,7 @@ def check_group_size(attack: Attack) -> int | None:
 
 
 def check_norm(attack: Attack) -> Norm | None:
-    """Returns the norm of the attack's budget, or the norm that a minimal attack minimizes.
+    """Returns the norm of the attack's budget, or the norm that a minimal attack minimises.
 
     Raises:
         ContractError: There is no such norm, or the budget is invalid.

@@ -22,8 +22,8 @@ class JpegCompression(Defense):
     """Compresses each image as a JPEG file and decodes it, with Pillow.
 
     The image is first rounded to 8 bits. One channel is written as greyscale (Pillow's mode L), three as RGB with
-    Pillow's default chroma subsampling, which is 4:2:0 at every quality. A batch is coded together, with results equal
-    to the bit.
+    Pillow's default chroma subsampling, which is 4:2:0 at every quality. The images of a batch are encoded together;
+    the result for each image is bit-identical to encoding it alone.
 
     Args:
         quality: JPEG quality from 1 to 100; 100 compresses least, but is not lossless.
@@ -37,7 +37,7 @@ class JpegCompression(Defense):
     )
     depends_on = ("pillow",)
     quality: int = param(
-        75, min=1, max=100, help="JPEG quality; 100 is the lightest compression (chroma subsampling is always 4:2:0)"
+        75, min=1, max=100, help="JPEG quality; 100 is the weakest compression (chroma subsampling is always 4:2:0)"
     )
 
     def approximation(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:

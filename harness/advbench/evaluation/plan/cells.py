@@ -79,7 +79,7 @@ class Cell:
         failed: The exception of a component while its key was computed; empty otherwise. If both are empty, the
             following attributes are set.
         budget: The attack's budget, or None for a minimal attack.
-        norm: The norm of the budget, or the norm that a minimal attack minimizes; None if it names none.
+        norm: The norm of the budget, or the norm that a minimal attack minimises; None if it names none.
         group_size: The attack's group size; see :attr:`advbench.api.Attack.group_size`.
         key: The key of its result in the store.
         ids: Its samples.

@@ -30,7 +30,7 @@ class SquareAttack(Attack):
     )
     access: ClassVar[Access] = "scores"
 
-    eps: float = param(0.3, min=0, help="largest perturbation in the norm, images being in [0, 1]")
+    eps: float = param(0.3, min=0, help="largest norm of the perturbation, for images in [0, 1]")
     norm: str = param("linf", choices=("linf", "l2"), help="norm of the perturbation")
     queries: int = param(5000, min=1, help="maximum number of queries per sample")
 

@@ -196,7 +196,7 @@ def _budget_parameters(attack: type[AnyFoolboxAttack]) -> tuple[Parameter, ...]:
     if not issubclass(attack, base.AttackWithDistance):
         return ()
     if needs_budget(attack):
-        help_text = "largest perturbation, in the attack's norm, images being in [0, 1]"
+        help_text = "largest perturbation in the attack's norm, for images in [0, 1]"
         return (Parameter("eps", "float", None, required=True, min=0, help=help_text),)
     help_text = "largest perturbation that counts, in the attack's norm; none: any size"
     eps = Parameter("eps", "float", None, optional=True, min=0, help=help_text)

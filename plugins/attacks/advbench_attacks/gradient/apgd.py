@@ -55,12 +55,12 @@ class AutoPgd(Attack):
     self_contained: ClassVar[bool] = True
     source: ClassVar[str] = f"{_SOURCE}; the loss dlr: equation 6"
 
-    eps: float = param(0.3, min=0, help="largest perturbation in the norm, images being in [0, 1]")
+    eps: float = param(0.3, min=0, help="largest norm of the perturbation, for images in [0, 1]")
     norm: str = param("linf", choices=("linf", "l2"), help="norm of the perturbation")
     loss: str = param(
         "ce",
         choices=LOSSES,
-        help="loss to maximize: cross-entropy, difference of logits ratio, or the margin of the largest other logit",
+        help="loss to maximise: cross-entropy, difference of logits ratio, or the margin of the largest other logit",
     )
     steps: int = param(100, min=1, help="number of gradient steps per run")
     restarts: int = param(1, min=1, help="number of runs, each from a random start")
@@ -99,7 +99,7 @@ class TargetedAutoPgd(Attack):
     """Auto-PGD on the targeted difference of logits ratio, for one target class after another.
 
     Targets are the other classes with the largest logits at the clean image, at most ``targets`` of them. For models
-    with fewer than 4 classes the ratio is not defined; the difference zₜ − z_y is maximized instead. A sample that a
+    with fewer than 4 classes the ratio is not defined; the difference zₜ − z_y is maximised instead. A sample that a
     run has broken skips the remaining runs.
     """
 
@@ -107,7 +107,7 @@ class TargetedAutoPgd(Attack):
     self_contained: ClassVar[bool] = True
     source: ClassVar[str] = f"{_SOURCE} and equation 8"
 
-    eps: float = param(0.3, min=0, help="largest perturbation in the norm, images being in [0, 1]")
+    eps: float = param(0.3, min=0, help="largest norm of the perturbation, for images in [0, 1]")
     norm: str = param("linf", choices=("linf", "l2"), help="norm of the perturbation")
     targets: int = param(9, min=1, help="number of target classes, those with the largest logits first")
     steps: int = param(100, min=1, help="number of gradient steps per run")

@@ -18,7 +18,7 @@ from advbench_attacks.success_criterion import is_adversarial
 __all__ = ["AutoPgdSearch", "Objective", "checkpoints"]
 
 Objective: TypeAlias = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-"""Takes logits, shape (batch, classes), labels and target classes; returns what to maximize, shape (batch,)."""
+"""Takes logits, shape (batch, classes), labels and target classes; returns what to maximise, shape (batch,)."""
 
 _MOMENTUM = 0.75
 """The share α of the new step in a move; the rest is the previous move's (section 3)."""
@@ -82,7 +82,7 @@ class AutoPgdSearch:
 
         Args:
             rows: Indices of the samples, without duplicates.
-            objective: What to maximize.
+            objective: What to maximise.
             targets: Their target classes, int64, shape (samples,); ignored by untargeted objectives.
             rng: The random streams of all samples.
         """

@@ -44,7 +44,7 @@ class AutoAttack(Attack):
     ``version=standard`` runs apgd with the cross-entropy, apgd-t, fab-t within eps, and square. ``version=rand``, for
     classifiers behind a stochastic defense, runs apgd with the cross-entropy and apgd with the difference of logits
     ratio. Each part uses its own random streams, so its results equal those of the attack alone. With fewer than 3
-    classes, the ratio is not defined; its numerator, the margin, is maximized instead.
+    classes, the ratio is not defined; its numerator, the margin, is maximised instead.
 
     A sample gets the image of the part that broke it, or the one of highest margin if none did. The apgd parts take all
     steps, for the highest loss. With ``early_stop`` they stop at the first adversarial point, which is faster on weak
@@ -61,7 +61,7 @@ class AutoAttack(Attack):
     version: str = param(
         "standard", choices=("standard", "rand"), help="standard, or rand for classifiers with random draws"
     )
-    eps: float = param(0.3, min=0, help="largest perturbation in the norm, images being in [0, 1]")
+    eps: float = param(0.3, min=0, help="largest norm of the perturbation, for images in [0, 1]")
     norm: str = param("linf", choices=("linf", "l2"), help="norm of the perturbation")
     steps: int = param(100, min=1, help="number of steps of apgd, and of apgd-t and fab-t per target class")
     targets: int = param(

@@ -25,7 +25,7 @@ class FastGradientSign(FixedOrMinimalAttack):
     """One step of size eps along the sign of the loss's gradient.
 
     x' = clip(x + eps · sign(∇ₓ loss(x, y)), 0, 1). With ``norm=l2``, the fast gradient method, the direction is ∇ₓ
-    loss/‖∇ₓ loss‖₂. Deterministic. ``loss=ce`` is the cross-entropy, computed so that its direction does not vanish
+    loss/‖∇ₓ loss‖₂. Deterministic. ``loss=ce`` is the cross-entropy, computed so that its gradient does not vanish
     where the model is confident; ``dlr`` is the difference of logits ratio, for models with at least 3 classes;
     ``margin`` is max_{j≠y} zⱼ − z_y. ``engine=foolbox`` runs Foolbox's implementation; the result is the same unless
     its float32 cross-entropy vanishes.
@@ -34,7 +34,7 @@ class FastGradientSign(FixedOrMinimalAttack):
     adversarial and max_eps is 1, the sample gets the shortest adversarial step along sign(∇ₓ(zⱼ − z_y)) for another
     class j.
 
-    ``search=foolbox2`` is the search of Foolbox 2.3.0, to reproduce results of its time: it tries the same 1,000
+    ``search=foolbox2`` is the search of Foolbox 2.3.0, to reproduce results computed with it: it tries the same 1,000
     multiples along the sign of the float32 cross-entropy's gradient. Where one of the first twenty is adversarial, it
     tries twenty equal parts of it instead. A sample that is never fooled keeps its clean image.
     """
@@ -56,7 +56,7 @@ class FastGradientSign(FixedOrMinimalAttack):
         "norm": "; use engine=native or foolbox:attack=L2FastGradientAttack",
     }
 
-    eps: float = param(0.3, min=0, help="largest perturbation in the norm, images being in [0, 1]")
+    eps: float = param(0.3, min=0, help="largest norm of the perturbation, for images in [0, 1]")
     search: str = param(
         "none",
         choices=("none", "minimal", "foolbox2"),
@@ -68,7 +68,7 @@ class FastGradientSign(FixedOrMinimalAttack):
     loss: str = param(
         "ce",
         choices=LOSSES,
-        help="loss to maximize, with search=none: cross-entropy, difference of logits ratio, or the margin of the "
+        help="loss to maximise, with search=none: cross-entropy, difference of logits ratio, or the margin of the "
         "largest other logit",
     )
 

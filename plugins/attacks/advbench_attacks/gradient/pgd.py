@@ -41,25 +41,26 @@ class ProjectedGradientDescent(FixedOrMinimalAttack):
     x ← clip(Π(x + step_size · sign(∇ₓ loss(x, y))), 0, 1), where Π is the projection onto the L∞ ball of radius eps
     around the clean image. The start is drawn uniformly from the ball. With ``norm=l2``, the step is along ∇ₓ loss/‖∇ₓ
     loss‖₂ and the start is at distance eps in a random direction. ``loss=ce`` is the cross-entropy, computed so that
-    its direction does not vanish where the model is confident; ``dlr`` is the difference of logits ratio, for models
+    its gradient does not vanish where the model is confident; ``dlr`` is the difference of logits ratio, for models
     with at least 3 classes; ``margin`` is max_{j≠y} zⱼ − z_y.
 
-    By default, the steps are long enough to get from any point of the ball to any other. Those of Madry et al. on
-    MNIST, .01 at eps .3 in 40 steps, are shorter: ``step_size=0.01``, in general eps/30. Foolbox and the paper that
-    advbench started from use the same.
+    By default, the steps are long enough to get from any point of the ball to any other. Madry et al. use shorter steps
+    on MNIST: 40 steps of .01 at eps .3 (``step_size=0.01``), in general eps/30. Foolbox and the paper that advbench
+    started from use this step size, too.
 
     With ``early_stop``, a sample leaves the batch at its first adversarial point. This gives the same success rate in
     less time, but the points are close to the decision boundary, so a defense restores more of them. With ``restarts``,
-    a sample that a run has broken skips the remaining ones; the others get their point of highest loss.
-    ``engine=foolbox`` runs Foolbox's implementation; the result is the same unless its float32 cross-entropy vanishes.
+    later runs skip the samples that a run has fooled; for a sample that no run fools, the result is the point of
+    highest loss. ``engine=foolbox`` runs Foolbox's implementation; the result is the same unless its float32
+    cross-entropy vanishes.
 
     ``search=minimal`` finds the nearest adversarial point by a search over eps: it increases eps until PGD succeeds,
-    then bisects, each attempt ending at its first success, as in Foolbox 2.3. Then it follows the decision boundary to
-    nearer points, since PGD may succeed at some eps and fail at a larger one.
+    and then bisects; each attempt ends at its first success, as in Foolbox 2.3. Then it follows the decision boundary
+    to nearer points, since PGD may succeed at some eps and fail at a larger one.
 
-    ``search=foolbox2`` is the search of Foolbox 2.3.0, to reproduce results of its time: PGD from the clean image with
-    eps .3, which grows by half up to 20 times until PGD succeeds, and then 20 bisections between 0 and that eps. Its
-    gradients are those of the float32 cross-entropy.
+    ``search=foolbox2`` is the search of Foolbox 2.3.0, to reproduce results computed with it: PGD from the clean image
+    with eps .3, which grows by half up to 20 times until PGD succeeds, and then 20 bisections between 0 and that eps.
+    Its gradients are those of the float32 cross-entropy.
     """
 
     name: ClassVar[str] = "pgd"
@@ -85,14 +86,13 @@ class ProjectedGradientDescent(FixedOrMinimalAttack):
         "norm": "; use engine=native or foolbox:attack=L2PGD",
     }
 
-    eps: float = param(0.3, min=0, help="largest perturbation in the norm, images being in [0, 1]")
+    eps: float = param(0.3, min=0, help="largest norm of the perturbation, for images in [0, 1]")
     steps: int = param(40, min=1, help="number of gradient steps")
     step_size: float | None = param(
         None,
         above=0,
-        help="length of a step; with search=minimal at eps .3 · max_eps, and scaled in proportion at other eps; "
-        "none: 2.5 · eps/steps, with norm=l2 5 · eps/steps, with search=foolbox2 eps/30; Madry et al. and the paper's "
-        "experiments: eps/30",
+        help="length of a step; none: 2.5 · eps/steps, with norm=l2 5 · eps/steps, with search=foolbox2 eps/30; Madry "
+        "et al.: eps/30. With search=minimal, the length at eps .3 · max_eps, which is scaled in proportion to eps",
     )
     random_start: bool = param(True, help="start at a random point of the ball instead of the clean image")
     search: str = param(
@@ -104,23 +104,22 @@ class ProjectedGradientDescent(FixedOrMinimalAttack):
     search_steps: int = param(3, min=0, help="number of bisections, with search=minimal")
     early_stop: bool = param(
         False,
-        help="stop at a sample's first adversarial point; faster, but defenses restore more of such images",
+        help="stop at a sample's first adversarial point; faster, but defenses restore the label of more images",
     )
     engine: str = param("native", choices=("native", "foolbox"), help="implementation to run, with search=none")
     norm: str = param("linf", choices=("linf", "l2"), help="norm of the perturbation, with search=none")
     loss: str = param(
         "ce",
         choices=LOSSES,
-        help="loss to maximize, with search=none: cross-entropy, difference of logits ratio, or the margin of the "
+        help="loss to maximise, with search=none: cross-entropy, difference of logits ratio, or the margin of the "
         "largest other logit",
     )
     restarts: int = param(1, min=1, help="number of runs, each from a random start, with search=none")
     targets: int | None = param(
         None,
         min=1,
-        help="number of target classes along whose boundaries search=minimal goes, those with the largest logits "
-        "first; none: the 3 of the top 9 whose linearised boundaries are nearest to the clean image; the "
-        "paper's experiments: 3",
+        help="number of target classes of search=minimal: those with the largest logits; none: of the 9 classes with "
+        "the largest logits, the 3 whose linearised boundaries are nearest to the clean image",
     )
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ __all__ = ["CarliniWagnerL2"]
 
 @dataclass(frozen=True)
 class CarliniWagnerL2(Attack):
-    """Minimizes ‖x' − x‖₂² + c · max(0, margin + confidence) with Adam, and searches for the constant c.
+    """Minimises ‖x' − x‖₂² + c · max(0, margin + confidence) with Adam, and searches for the constant c.
 
     The margin is the true class's logit minus the largest other one; x' = (tanh(w) + 1)/2 stays in [0, 1] by
     construction. A minimal attack in L2, deterministic.

@@ -50,7 +50,7 @@ _ADAM_EPS = 1e-8
 
 
 class CarliniWagnerSearch:
-    """Minimizes ‖x' − x‖₂² + c · max(0, z_y − max_{j≠y} z_j + confidence) over w, with x' = (tanh w + 1)/2.
+    """Minimises ‖x' − x‖₂² + c · max(0, z_y − max_{j≠y} z_j + confidence) over w, with x' = (tanh w + 1)/2.
 
     Each sample has its own constant c: it is multiplied by 10 until one succeeds, then set half-way between the largest
     that failed and the smallest that succeeded (Carlini and Wagner 2017, sections V-B to VI-A). A sample ends its steps

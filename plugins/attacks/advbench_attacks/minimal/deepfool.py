@@ -26,10 +26,10 @@ class DeepFool(AttackWithModes):
     that is at most a ten-thousandth of the distance, and nothing at the first step if the overshoot is at least as
     large. Otherwise the results are equal up to rounding.
 
-    ``variant=foolbox2`` is the attack of Foolbox 2.3.0, to reproduce results of its time. It took gradients of the mean
-    loss over the samples of its batch that still ran, so that steps are too long by their number, and lengthened every
-    step by 5 %. So the result of a sample depends on the samples with which it is attacked: consecutive samples of the
-    run, ``batch`` at a time.
+    ``variant=foolbox2`` is the attack of Foolbox 2.3.0, to reproduce results computed with it. It takes the gradient of
+    the mean loss over those samples of its batch that are still being attacked. Therefore each step is too long by a
+    factor equal to the number of these samples. In addition, it lengthens every step by 5 %. So the result of a sample
+    depends on the samples that are attacked together with it: ``batch`` consecutive samples of the run.
     """
 
     name: ClassVar[str] = "deepfool"
@@ -62,7 +62,7 @@ class DeepFool(AttackWithModes):
     variant: str = param(
         "original",
         choices=("original", "foolbox2"),
-        help="original: the attack of its paper; foolbox2: the attack of Foolbox 2.3.0",
+        help="original: the attack of the paper; foolbox2: the attack of Foolbox 2.3.0",
     )
     batch: int = param(64, min=1, help="number of samples of a batch, on which results depend with variant=foolbox2")
     reduction: str = param(
