@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from advbench.analysis.comparison import compare_components, compare_defenses, compare_runs
     from advbench.analysis.confusion import confusion_matrix, error_spread, sum_matrices
     from advbench.analysis.intervals import wilson
-    from advbench.analysis.measures import robust_bits, worst_case
+    from advbench.analysis.measures import attack_succeeded, robust_bits, worst_case
     from advbench.analysis.paired import holm, mcnemar
     from advbench.analysis.results import RESULTS_SCHEMA, build_results
     from advbench.analysis.seeds import combine_seeds
@@ -44,6 +44,7 @@ __all__ = [
     "SuiteRun",
     "Summary",
     "attack_settings",
+    "attack_succeeded",
     "build_results",
     "code",
     "combine_seeds",
@@ -150,6 +151,7 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
             ),
             "advbench.analysis.intervals": ("wilson",),
             "advbench.analysis.measures": (
+                "attack_succeeded",
                 "robust_bits",
                 "worst_case",
             ),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from advbench.results import error_spread, sum_matrices
 from advbench_studies.paper2019.claim import CIFAR10, MNIST, MOST, TITLES, claim, setting
 from advbench_studies.paper2019.evidence import View
+from advbench_studies.paper2019.resampling import resampled_spread
 from advbench_studies.paper2019.setting import ATTACKS, DATASETS, DatasetSetting
 from advbench_studies.paper2019.verdict import Check, Reading, at_least, check, per_cent
 
@@ -76,8 +77,9 @@ def jpegs_errors_are_concentrated(view: View) -> list[Check]:
 def _spread(view: View, dataset: DatasetSetting, defense: str) -> Reading:
     """The normalised entropy of a defense's errors against all attacks."""
     component, wanted = setting(dataset, defense)
-    matrices = []
+    matrices, outcomes = [], []
     for attack in ATTACKS:
+        outcomes.append(view.outcomes(dataset, attack, component, wanted))
         matrix = view.confusion(dataset, attack, component, wanted)
         if matrix is None:
             reading = view.reading(dataset, attack, component, wanted)
@@ -86,7 +88,8 @@ def _spread(view: View, dataset: DatasetSetting, defense: str) -> Reading:
     spread, errors = error_spread(sum_matrices(matrices))
     if errors < _FEWEST_ERRORS:
         return Reading(None, f"errors of {TITLES[defense]} on {dataset.title}: {errors} are too few")
-    return Reading(spread)
+    known = [one for one in outcomes if one is not None]
+    return Reading(spread, "", resampled_spread(known) if len(known) == len(ATTACKS) else None)
 
 
 def _helps(view: View, dataset: DatasetSetting, base: Sequence[float], better: Sequence[float]) -> Check:
@@ -114,7 +117,7 @@ def _not(one: Check) -> Check:
     holds = None if one.holds is None else not one.holds
     # If the count is exactly as high as needed, the other holds by 0 and this one fails by one case.
     margin = None if one.margin is None else -one.margin - 1 / len(ATTACKS)
-    return Check(one.dataset, one.what, one.measured, holds, margin, one.missing)
+    return Check(one.dataset, one.what, one.measured, holds, margin, one.missing, one.decided)
 
 
 VQVAE_CLAIMS = (noise_helps_on_mnist_alone, more_noise_does_not_help, jpegs_errors_are_concentrated)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from advbench.results import confusion_matrix
+from advbench_studies.paper2019.resampling import Outcomes
 from advbench_studies.paper2019.setting import (
     ATTACKS,
     DATASETS,
@@ -32,17 +33,23 @@ class SuiteResults:
         name: The suite.
         results: As in results.json.
         confusions: Confusion matrices of finished cells, by (dataset, model, attack, threat, defense).
+        outcomes: The outcomes of their samples.
     """
 
     name: str
     results: Mapping[str, Any]
     confusions: Mapping[tuple[str, ...], list[list[int]]]
+    outcomes: Mapping[tuple[str, ...], Outcomes] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(cls, name: str, results: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> SuiteResults:
         """Reads results and the records that they were computed from."""
-        confusions = {_coordinates(record): confusion_matrix(record) for record in records if record["status"] == "ok"}
-        return cls(name, results, confusions)
+        confusions, outcomes = {}, {}
+        for record in records:
+            if record["status"] == "ok":
+                confusions[_coordinates(record)] = confusion_matrix(record)
+                outcomes[_coordinates(record)] = Outcomes.of(record)
+        return cls(name, results, confusions, outcomes)
 
 
 class Evidence:
@@ -55,12 +62,26 @@ class Evidence:
     def __init__(self, suites: Iterable[SuiteResults]) -> None:
         self.cells: dict[bool, dict[tuple[str, ...], Mapping[str, Any]]] = {False: {}, True: {}}
         self.confusions: dict[tuple[str, ...], list[list[int]]] = {}
+        self.outcomes: dict[bool, dict[tuple[str, ...], Outcomes]] = {False: {}, True: {}}
+        self._resamples: dict[tuple[Any, ...], Sequence[float]] = {}
         for suite in suites:
             full = suite.name == FULL
             for cell in suite.results["cells"]:
                 self.cells[full].setdefault(_coordinates(cell), cell)
+            self.outcomes[full] |= suite.outcomes
             if not full:
                 self.confusions |= suite.confusions
+
+    def resamples(self, cell: Mapping[str, Any], measure: str, *, full: bool) -> Sequence[float] | None:
+        """A measure of a cell on resampled images; None if its outcomes are unknown."""
+        coordinates = _coordinates(cell)
+        outcomes = self.outcomes[full].get(coordinates)
+        if outcomes is None:
+            return None
+        key = (full, coordinates, measure)
+        if key not in self._resamples:
+            self._resamples[key] = outcomes.resampled(measure).tolist()
+        return self._resamples[key]
 
     def view(self, protocol: Protocol, *, full: bool = False) -> View:
         """The cells under a protocol; with ``full`` those on all test images instead of 1,000."""
@@ -112,7 +133,8 @@ class View:
         """A measure of a cell, as results.json names it."""
         cell = self.cell(dataset, attack, component, wanted)
         if cell is not None and cell["status"] == "ok" and cell[measure] is not None:
-            return Reading(cell[measure])
+            images = None if measure.startswith("median") else cell["n"]
+            return Reading(cell[measure], "", self.evidence.resamples(cell, measure, full=self.full), images)
         if not any(key == dataset.key for key, _ in self._cells):
             return Reading(None, f"{dataset.title}{', all images' if self.full else ''}")
         given = ",".join(f"{key}={value:g}" for key, value in wanted.items())
@@ -126,6 +148,13 @@ class View:
         """The confusion matrix of a cell, or None."""
         cell = self.cell(dataset, attack, component, wanted)
         return None if cell is None else self.evidence.confusions.get(_coordinates(cell))
+
+    def outcomes(
+        self, dataset: DatasetSetting, attack: AttackSetting, component: str, wanted: Mapping[str, float]
+    ) -> Outcomes | None:
+        """The outcomes of a cell's samples, or None."""
+        cell = self.cell(dataset, attack, component, wanted)
+        return None if cell is None else self.evidence.outcomes[self.full].get(_coordinates(cell))
 
     def settings(self, component: str, parameter: str, dataset: DatasetSetting) -> list[float]:
         """The values of a defense's parameter that were run, ascending."""

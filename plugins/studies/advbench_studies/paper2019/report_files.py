@@ -95,7 +95,9 @@ def _claims(results: Mapping[str, Any]) -> list[str]:
     rows = [
         [
             str(claim["number"]),
-            f"{escape(claim['text'])}<br>*{escape(claim['criterion'])}*",
+            "<br>".join(
+                [escape(claim["text"]), f"*{escape(claim['criterion'])}*", *filter(None, [escape(claim["difference"])])]
+            ),
             *(_verdict(claim[protocol["key"]]) for protocol in protocols),
         ]
         for claim in results["claims"]

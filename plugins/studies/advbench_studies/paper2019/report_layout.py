@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from advbench.results import FAILED, NOT_RUN, attack_settings, failures, format_value, percent, provenance
-from advbench_studies.paper2019.verdict import FAILS, HOLDS
+from advbench_studies.paper2019.verdict import FAILS, HOLDS, UNDECIDED
 from advbench_studies.paper2019.verdict import NOT_RUN as NOT_JUDGED
 
 __all__ = ["READING", "Entry", "Line", "accuracies", "defense_titles", "distortions", "facts", "problems", "tally"]
@@ -18,8 +18,9 @@ _NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
 READING = (
     "Robust accuracy in % of all samples: correct both on the clean and on the attacked image. Files also have its "
     "Wilson 95 % interval. The attackers know the model but not the defense. The criterion next to a claim decides its "
-    "verdict, from the accuracies without their intervals. A claim without a measurement that it needs is 'not run', "
-    "unless the other measurements refute it."
+    "verdict. A condition is undecided if it is met or missed by at most 5 images, or if fewer than 97.5 % of 1,000 "
+    "resamples of the images give the same outcome. A claim without a measurement that it needs is 'not run', unless "
+    "the other measurements refute it."
 )
 
 
@@ -87,7 +88,7 @@ def tally(reproduction: Mapping[str, Any]) -> list[str]:
     sentences = []
     for protocol in reproduction["protocols"]:
         counts = Counter(claim[protocol["key"]]["verdict"] for claim in claims)
-        listed = ", ".join(f"{counts[verdict]} × {verdict}" for verdict in (HOLDS, FAILS, NOT_JUDGED))
+        listed = ", ".join(f"{counts[verdict]} × {verdict}" for verdict in (HOLDS, FAILS, UNDECIDED, NOT_JUDGED))
         sentences.append(f"{protocol['title'].capitalize()}, verdicts on {len(claims)} claims: {listed}.")
     return sentences
 

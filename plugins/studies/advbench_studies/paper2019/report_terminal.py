@@ -22,7 +22,7 @@ from advbench_studies.paper2019.report_layout import (
 
 __all__ = ["print_reproduction"]
 
-_STYLES = {"holds": "bold green", "fails": "bold red", "not run": "dim"}
+_STYLES = {"holds": "bold green", "fails": "bold red", "undecided": "yellow", "not run": "dim"}
 
 
 def print_reproduction(console: Console, reproduction: Mapping[str, Any]) -> None:

@@ -18,15 +18,16 @@ from advbench_studies.paper2019.setting import (
     DefenseSetting,
     Protocol,
 )
-from advbench_studies.paper2019.verdict import NOT_RUN, Check, decide
+from advbench_studies.paper2019.verdict import FAILS, HOLDS, NOT_RUN, UNDECIDED, Check, decide
 
 __all__ = ["REPRODUCTION_SCHEMA", "build_reproduction"]
 
-REPRODUCTION_SCHEMA = 1
+REPRODUCTION_SCHEMA = 2
 """Version of the form of a reproduction's JSON."""
 
 _ALL_SHOWN = 4
 """The most checks of a dataset that are all shown; of more, only the closest is."""
+_VERBS = {HOLDS: "holds", FAILS: "fails", UNDECIDED: "is undecided"}
 _NAMED = 3
 """How many missing measurements are named."""
 
@@ -44,8 +45,9 @@ def build_reproduction(
     Returns:
         Plain data: ``schema``, ``command``, ``protocols`` (``key``, ``title``, ``meaning``, ``reduced``,
         ``defenses``, ``rows`` for each dataset and attack with ``cells`` by defense, the distortion and what
-        differs from the paper), ``claims`` (``number``, ``text``, ``criterion``, and by protocol ``verdict``,
-        ``measured``, ``missing``, ``checks``), ``left_out`` and ``suites`` (each as in results.json).
+        differs from the paper), ``claims`` (``number``, ``text``, ``criterion``, ``difference`` between the protocols,
+        and by protocol ``verdict``, ``measured``, ``missing``, ``checks``), ``left_out`` and ``suites`` (each as in
+        results.json).
     """
     evidence = Evidence(suites)
     return {
@@ -136,8 +138,40 @@ def _entry(cell: Mapping[str, Any] | None, measure: str) -> dict[str, Any]:
 
 
 def _claim(claim: Claim, evidence: Evidence, protocols: Iterable[Protocol]) -> dict[str, Any]:
-    judged = {protocol.key: _judged(claim.judge(evidence.view(protocol))) for protocol in protocols}
-    return {"number": claim.number, "text": claim.text, "criterion": claim.criterion, **judged}
+    checks = [(protocol, claim.judge(evidence.view(protocol))) for protocol in protocols]
+    judged = {protocol.key: _judged(of_protocol) for protocol, of_protocol in checks}
+    difference = _difference(checks)
+    return {
+        "number": claim.number,
+        "text": claim.text,
+        "criterion": claim.criterion,
+        "difference": difference,
+        **judged,
+    }
+
+
+def _difference(checks: Sequence[tuple[Protocol, Sequence[Check]]]) -> str:
+    """Why the verdicts differ between two protocols, by the check that differs most; empty if they do not."""
+    order = (HOLDS, UNDECIDED, FAILS)
+    judged = sorted(
+        (order.index(verdict), index, protocol, of_protocol)
+        for index, (protocol, of_protocol) in enumerate(checks)
+        if (verdict := decide(of_protocol)) in order
+    )
+    if not judged or judged[0][0] == judged[-1][0]:
+        return ""
+    worst_rank = judged[-1][0]
+    best, worst = judged[0], next(one for one in judged if one[0] == worst_rank)
+    others = {(one.dataset, one.what): one for one in best[3]}
+    pairs = [(one, others[one.dataset, one.what]) for one in worst[3] if (one.dataset, one.what) in others]
+    pairs = [pair for pair in pairs if pair[0].verdict != HOLDS and None not in (pair[0].margin, pair[1].margin)]
+    if not pairs:
+        return ""
+    low, high = max(pairs, key=lambda pair: _margin(pair[1]) - _margin(pair[0]))
+    return (
+        f"It {_VERBS[order[best[0]]]} with {best[2].title} and {_VERBS[order[worst_rank]]} with {worst[2].title}: "
+        f"{low.dataset}, {low.what} {high.measured} and {low.measured}."
+    )
 
 
 def _judged(checks: Sequence[Check]) -> dict[str, Any]:
@@ -158,6 +192,7 @@ def _judged(checks: Sequence[Check]) -> dict[str, Any]:
                 "what": one.what,
                 "measured": one.measured or None,
                 "holds": one.holds,
+                "decided": one.decided,
                 "margin": one.margin,
                 "missing": list(one.missing),
             }
@@ -175,10 +210,10 @@ def _summary(dataset: str, checks: Sequence[Check]) -> str:
     """The numbers of one dataset: all if they are few, else how many hold, with the closest or the worst."""
     if len(checks) <= _ALL_SHOWN:
         return f"{dataset}: {'; '.join(f'{one.what} {one.measured}' for one in checks)}"
-    failing = sorted((one for one in checks if one.holds is False), key=_margin)
+    holding, undecided = (sum(one.verdict == verdict for one in checks) for verdict in (HOLDS, UNDECIDED))
     closest = min(checks, key=_margin)
-    shown = f"worst {_said(failing[0])}" if failing else f"closest {_said(closest)}"
-    return f"{dataset}: {len(checks) - len(failing)} of {len(checks)} hold; {shown}"
+    shown = f"{'closest' if holding == len(checks) else 'worst'} {_said(closest)}"
+    return f"{dataset}: {holding} of {len(checks)} hold{f', {undecided} are undecided' if undecided else ''}; {shown}"
 
 
 def _margin(one: Check) -> float:

@@ -1,13 +1,32 @@
-"""Verdicts: a claim consists of checks, each of which holds, fails or lacks a measurement."""
+"""Verdicts: a claim consists of checks, each of which holds, fails, is undecided or lacks a measurement."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
 
-__all__ = ["FAILS", "HOLDS", "NOT_RUN", "Check", "Reading", "at_least", "check", "decide", "per_cent", "points"]
+__all__ = [
+    "FAILS",
+    "HOLDS",
+    "NOT_RUN",
+    "UNDECIDED",
+    "Check",
+    "Reading",
+    "at_least",
+    "check",
+    "decide",
+    "per_cent",
+    "points",
+]
 
-HOLDS, FAILS, NOT_RUN = "holds", "fails", "not run"
+HOLDS, FAILS, UNDECIDED, NOT_RUN = "holds", "fails", "undecided", "not run"
+
+FEW = 5
+"""So many images decide nothing: an exact paired test of 5 against 0 has p = .06."""
+
+_CONFIDENCE = 0.975
+"""A check is decided if it has the same outcome on this share of the resamples: one side of a 95 % interval."""
+
 _TOLERANCE = 1e-9
 
 
@@ -18,10 +37,14 @@ class Reading:
     Attributes:
         value: The number; None where it was not measured.
         missing: What was not run or failed, in words, if there is no number.
+        resamples: The number on resampled images; None if it is taken as exact.
+        images: The number of images of which it is a share; None if it is another measure.
     """
 
     value: float | None
     missing: str = ""
+    resamples: Sequence[float] | None = None
+    images: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,10 +55,11 @@ class Check:
         dataset: Title of the dataset, with the number of images if it is not the paper's.
         what: What it is about, within the dataset.
         measured: The numbers, in words; empty if one is missing.
-        holds: Whether the condition holds; None if a number is missing.
+        holds: Whether the condition holds for the measured numbers; None if a number is missing.
         margin: By how much it holds, or fails if negative: a fraction of samples or cases, or in the unit of the
             measure; None if a number is missing.
         missing: What was not measured.
+        decided: Whether it would have the same outcome on other images, as far as these images show.
     """
 
     dataset: str
@@ -44,6 +68,16 @@ class Check:
     holds: bool | None
     margin: float | None = None
     missing: tuple[str, ...] = ()
+    decided: bool = True
+
+    @property
+    def verdict(self) -> str:
+        """One of the four verdicts."""
+        if self.holds is None:
+            return NOT_RUN
+        if not self.decided:
+            return UNDECIDED
+        return HOLDS if self.holds else FAILS
 
 
 def check(
@@ -53,6 +87,7 @@ def check(
     judge: Callable[..., tuple[float, str]],
     *,
     strictly: bool = False,
+    few: int = FEW,
 ) -> Check:
     """Judges readings, if all are present.
 
@@ -62,31 +97,50 @@ def check(
         readings: The numbers that the condition needs.
         judge: Given the numbers, returns the margin by which the condition holds and the numbers in words.
         strictly: Whether a margin of 0 is not enough.
+        few: A margin of so many images, or a tie, is undecided.
     """
     missing = tuple(dict.fromkeys(reading.missing for reading in readings if reading.value is None))
     if missing:
         return Check(dataset, what, "", None, missing=missing)
     margin, measured = judge(*(reading.value for reading in readings))
-    holds = margin > _TOLERANCE if strictly else margin >= -_TOLERANCE
-    return Check(dataset, what, measured, holds, margin)
+
+    def holds(margin: float) -> bool:
+        return margin > _TOLERANCE if strictly else margin >= -_TOLERANCE
+
+    known = [reading for reading in readings if reading.resamples is not None]
+    decided = True
+    if known:
+        images = min((reading.images for reading in known if reading.images is not None), default=None)
+        close = abs(margin) * images <= few + _TOLERANCE if images and few else strictly and abs(margin) <= _TOLERANCE
+        count = min(len(reading.resamples or ()) for reading in known)
+        columns = [reading.resamples or [reading.value or 0.0] * count for reading in readings]
+        same = sum(holds(judge(*values)[0]) == holds(margin) for values in zip(*columns, strict=False))
+        decided = not close and same >= _CONFIDENCE * count
+    return Check(dataset, what, measured, holds(margin), margin, decided=decided)
 
 
 def at_least(needed: int, dataset: str, what: str, checks: Sequence[Check]) -> Check:
-    """A check that holds if at least this many others do; missing ones count only if they can change the outcome."""
-    held = sum(one.holds is True for one in checks)
+    """A check that holds if at least this many others do; others than these count only if they can change that."""
+    count = sum(one.holds is True for one in checks)
     open_ones = [one for one in checks if one.holds is None]
-    holds = True if held >= needed else False if held + len(open_ones) < needed else None
+    holds = True if count >= needed else False if count + len(open_ones) < needed else None
+    sure, failed = (sum(one.verdict == verdict for one in checks) for verdict in (HOLDS, FAILS))
+    decided = holds is None or sure >= needed or len(checks) - failed < needed
     measured = "; ".join(f"{one.what} {one.measured}" for one in checks if one.measured)
     missing = tuple(dict.fromkeys(missing for one in open_ones for missing in one.missing)) if holds is None else ()
-    margin = None if holds is None else (held - needed) / len(checks)
-    return Check(dataset, what, f"{held} of {len(checks)} ({measured})" if measured else "", holds, margin, missing)
+    margin = None if holds is None else (count - needed) / len(checks)
+    listed = f"{count} of {len(checks)} ({measured})" if measured else ""
+    return Check(dataset, what, listed, holds, margin, missing, decided)
 
 
 def decide(checks: Sequence[Check]) -> str:
-    """The verdict: a claim fails if one check fails, and holds if all hold."""
-    if any(one.holds is False for one in checks):
+    """The verdict on a claim: it fails if one check fails, and holds if all hold."""
+    verdicts = {one.verdict for one in checks}
+    if FAILS in verdicts:
         return FAILS
-    return HOLDS if checks and all(one.holds for one in checks) else NOT_RUN
+    if NOT_RUN in verdicts or not verdicts:
+        return NOT_RUN
+    return UNDECIDED if UNDECIDED in verdicts else HOLDS
 
 
 def per_cent(share: float) -> str:
