@@ -58,6 +58,8 @@ def refused(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
         (["--attacks", "fgsm:eps=much"], "attack 'fgsm': eps=much: must be a number of at least 0"),
         (["--defenses", "jpeg:quality=101"], "defense 'jpeg': quality=101: must be a whole number from 1 to 100"),
         (["--defenses", "jpeg+tvm:drop=1"], "defense 'tvm': drop=1: must be a number"),
+        (["--defenses", "tvm:border=4"], "defense 'tvm': border=4: must be one of published, neighbours"),
+        (["--defenses", "tvm:tolerance=-1"], "defense 'tvm': tolerance=-1: must be a number of at least 0"),
         (["--attacks", "fgsm:eps=1" + "0" * 400], "must be a number of at least 0"),
         (["--attacks", "pgd:steps=1" + "0" * 400], "must be a whole number of at least 1"),
         (["--export", "x" * 300 + ".json"], "File name too long"),

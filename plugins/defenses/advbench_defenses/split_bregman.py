@@ -7,7 +7,11 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Floats", "Mask", "solve"]
+__all__ = ["BORDERS", "PUBLISHED", "Floats", "Mask", "solve"]
+
+PUBLISHED = "published"
+BORDERS = (PUBLISHED, "neighbours")
+"""Divisor of a dropped pixel's sum of neighbours: 4, also at the border, or the number of neighbours it has."""
 
 _COMPACTION_SHARE = 0.75
 """Finished images are removed once at most this share is unfinished; the removal costs a quarter of an iteration."""
@@ -19,7 +23,9 @@ Floats: TypeAlias = "npt.NDArray[np.float64]"
 Mask: TypeAlias = "npt.NDArray[np.bool_]"
 
 
-def solve(f: Floats, kept: Mask, *, mu: float, iterations: int, sweeps: int, tolerance: float) -> Floats:
+def solve(
+    f: Floats, kept: Mask, *, mu: float, iterations: int, sweeps: int, tolerance: float, border: str = PUBLISHED
+) -> Floats:
     """Minimises total variation plus mu/2 times the squared distance from the kept values of the images.
 
     Every channel is solved separately by Goldstein and Osher's split Bregman method (2009, section 4, isotropic). Each
@@ -33,6 +39,7 @@ def solve(f: Floats, kept: Mask, *, mu: float, iterations: int, sweeps: int, tol
         iterations: Maximum number of outer iterations.
         sweeps: Gauss-Seidel sweeps per outer iteration.
         tolerance: An image is finished once an outer iteration changes it by at most this root mean square.
+        border: One of ``BORDERS``.
 
     Returns:
         The restored images, of the same shape.
@@ -41,7 +48,7 @@ def solve(f: Floats, kept: Mask, *, mu: float, iterations: int, sweeps: int, tol
     planes = f.reshape(-1, height, width).transpose(1, 2, 0).copy()
     # A copy, since arrays derived from the mask take over its memory layout.
     mask = kept.reshape(-1, height, width).transpose(1, 2, 0).copy()
-    solver = _Solver(planes, mask, mu)
+    solver = _Solver(planes, mask, mu, border)
     restored = np.empty_like(f)
     active = np.arange(batch)
     unfinished = np.ones(batch, dtype=bool)
@@ -68,14 +75,16 @@ class _Solver:
     All arrays but the gain are scaled by 2 mu, which saves a multiplication per update.
     """
 
-    def __init__(self, f: Floats, kept: Mask, mu: float) -> None:
+    def __init__(self, f: Floats, kept: Mask, mu: float, border: str) -> None:
         height, width, _ = f.shape
         self._scale = 2 * mu
         row, column = np.indices((height, width))
         neighbours = 0 + (row > 0) + (row < height - 1) + (column > 0) + (column < width - 1)
         # A Gauss-Seidel update sets u to (2 mu S + mu f) / (mu + 2 mu n) where f is kept and to S / 4 elsewhere, where
-        # f is 0. S is the sum of the n neighbours and the Bregman term. This equals gain S + pull.
-        self._gain = np.where(kept, (2 / (1 + 2 * neighbours))[..., None], 1 / 4)
+        # f is 0; with the other border, to S / n. S is the sum of the n neighbours and the Bregman term. This equals
+        # gain S + pull. The single pixel of a 1 x 1 image has n = 0 and S = 0.
+        divisor = 4 if border == PUBLISHED else np.maximum(neighbours, 1)[..., None]
+        self._gain = np.where(kept, (2 / (1 + 2 * neighbours))[..., None], 1 / divisor)
         self._pull = f * (self._scale / (1 + 2 * neighbours))[..., None]
         self._u: Floats = f * self._scale
         self._bx, self._by = np.zeros_like(f), np.zeros_like(f)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from advbench.api import Defense, param
-from advbench_defenses.split_bregman import solve
+from advbench_defenses.split_bregman import BORDERS, PUBLISHED, solve
 
 if TYPE_CHECKING:
     from advbench.api import SampleRandom
+
+    Pixels: TypeAlias = npt.NDArray[np.float32]
 
 __all__ = ["TotalVariationMinimisation"]
 
@@ -28,11 +31,18 @@ do not use a thread well.
 class TotalVariationMinimisation(Defense):
     """Drops random pixels and restores them by minimising the image's total variation.
 
-    This is the masked, isotropic split Bregman solver of the original experiments of Guo et al. It is neither the
-    variant of Athalye et al. (one mask for all channels, mu = 2/weight, anisotropic, one sweep), nor scikit-image's
-    ``denoise_tv_bregman``, which has no mask. Each channel is solved separately, in float64, with Gauss-Seidel sweeps
-    in row-by-row order; the result is not clamped to [0, 1]. As in the original, a dropped value that was exactly 0
-    counts as kept; in MNIST, this holds for most of the background.
+    This is the masked, isotropic split Bregman solver of the original experiments of Guo et al. It is not the variant
+    of Athalye et al. (one mask for all channels, mu = 2/weight, anisotropic, one sweep). Each channel is solved
+    separately, in float64, with Gauss-Seidel sweeps in row-by-row order; the result is not clamped to [0, 1]. As in the
+    original, a dropped value that was exactly 0 counts as kept; in MNIST, this holds for most of the background.
+
+    The original solver sets a dropped pixel to the sum of its neighbours (and the Bregman term) divided by 4. Pixels at
+    the border have three or two neighbours, so they become too dark. ``border=neighbours`` divides by the number of
+    neighbours.
+
+    With ``drop=0``, scikit-image's ``denoise_tv_bregman`` restores the images, as in the original. It has no mask, one
+    sweep per iteration, and values outside the image that stay fixed; ``border`` and ``sweeps`` have no effect. The
+    original uses ``tolerance=0.001`` there.
 
     Args:
         drop: Probability that a value (a pixel in one channel) is dropped; 0 makes the defense deterministic.
@@ -41,10 +51,13 @@ class TotalVariationMinimisation(Defense):
         sweeps: Gauss-Seidel sweeps per outer iteration.
         tolerance: An image is finished once an outer iteration changes it by at most this root mean square over its
             pixels and channels; pixel values are in [0, 1].
+        border: Divisor of the sum at a dropped pixel of the border: ``published`` is 4, ``neighbours`` the number of
+            its neighbours.
     """
 
     name = "tvm"
     self_contained = True
+    depends_on = ("scikit-image",)
     source = (
         "Guo, Rana, Cisse and van der Maaten 2018, Countering Adversarial Images using Input Transformations, "
         "section 4.2; solver: Goldstein and Osher 2009, The Split Bregman Method for L1-Regularized Problems"
@@ -54,15 +67,30 @@ class TotalVariationMinimisation(Defense):
     iterations: int = param(100, min=1, help="maximum outer iterations of split Bregman")
     sweeps: int = param(10, min=1, help="Gauss-Seidel sweeps per outer iteration")
     tolerance: float = param(0.01, min=0, help="root mean square change of an image below which it is finished")
+    border: str = param(
+        PUBLISHED, choices=BORDERS, help="divisor at dropped border pixels: 4, or their number of neighbours"
+    )
 
     @property
     def stochastic(self) -> bool:
         """Whether pixels are dropped."""
         return self.drop > 0
 
+    def incompatibility(self, image_shape: tuple[int, int, int]) -> str:
+        """Returns why images of this shape cannot be restored, or an empty string."""
+        if self.drop > 0 or min(image_shape[1:]) > 1:
+            return ""
+        # scikit-image reads the second row and column without checking that they exist.
+        return f"{self.name} with drop=0 needs images of at least 2 x 2 pixels, not of {image_shape}"
+
     def apply(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
         """Returns the restored images, whose values may lie slightly outside [0, 1]."""
         pixels = images.detach().cpu().numpy()
+        restored = self._solve_masked(pixels, rng) if self.drop > 0 else self._solve_unmasked(pixels)
+        return torch.from_numpy(restored).to(images.device)
+
+    def _solve_masked(self, pixels: Pixels, rng: SampleRandom) -> Pixels:
+        """Drops pixels and solves for the others, in parts, one thread per part."""
         restored = np.empty_like(pixels)
         threads = torch.get_num_threads()
         parts = _parts(len(pixels), math.prod(pixels.shape[1:]), threads)
@@ -79,12 +107,31 @@ class TotalVariationMinimisation(Defense):
                 iterations=self.iterations,
                 sweeps=self.sweeps,
                 tolerance=self.tolerance,
+                border=self.border,
             )
 
         # NumPy releases the GIL while it computes; the number of threads is torch's.
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(restore, parts))
-        return torch.from_numpy(restored).to(images.device)
+        return restored
+
+    def _solve_unmasked(self, pixels: Pixels) -> Pixels:
+        """Restores the images with scikit-image, one by one."""
+        from skimage.restoration import denoise_tv_bregman
+
+        restored = np.empty_like(pixels)
+        for image, output in zip(pixels, restored, strict=True):
+            # Without channel_axis, channels are solved separately, too, but finish together, as in the original. A
+            # single channel is returned without its axis.
+            solution = denoise_tv_bregman(
+                image.transpose(1, 2, 0).astype(np.float64),
+                weight=1 / self.weight,
+                max_num_iter=self.iterations,
+                eps=self.tolerance,
+                isotropic=True,
+            )
+            output[:] = solution.reshape(*image.shape[1:], -1).transpose(2, 0, 1)
+        return restored
 
 
 def _parts(count: int, values: int, threads: int) -> list[slice]:

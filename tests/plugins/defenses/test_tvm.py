@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import torch
+from skimage.restoration import denoise_tv_bregman
 
 from advbench.api import SampleRandom
 from advbench_defenses import tvm
+from advbench_defenses.split_bregman import BORDERS
 from advbench_defenses.tvm import TotalVariationMinimisation
 
 pytestmark = pytest.mark.slow
@@ -58,7 +61,7 @@ def reference(defense: TotalVariationMinimisation, image: torch.Tensor, dropped:
                         if kept[k][r][c]:
                             u[k][r][c] = (ell * total + mu * f[k][r][c]) / (mu + n * ell)
                         else:
-                            u[k][r][c] = total / 4
+                            u[k][r][c] = total / (4 if defense.border == "published" else max(n, 1))
         for k in range(channels):
             for r in range(height):
                 for c in range(width):
@@ -94,6 +97,9 @@ def half(images: torch.Tensor) -> torch.Tensor:
         TotalVariationMinimisation(weight=0.5, iterations=3, sweeps=40, tolerance=0),
         TotalVariationMinimisation(tolerance=0.003),
         TotalVariationMinimisation(),
+        TotalVariationMinimisation(border="neighbours", iterations=1, sweeps=1),
+        TotalVariationMinimisation(border="neighbours", tolerance=0.003),
+        TotalVariationMinimisation(border="neighbours"),
     ],
     ids=str,
 )
@@ -102,25 +108,55 @@ def test_it_equals_the_published_sweep_order(defense: TotalVariationMinimisation
     assert_equals_reference(defense, part, half(part))
 
 
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32)], ids=str)
+def test_images_of_common_sizes_equal_the_published_sweep_order(colour: torch.Tensor, shape: tuple[int, ...]) -> None:
+    image = torch.nn.functional.interpolate(colour[:1, : shape[0]], size=shape[1:], mode="bilinear")
+    assert_equals_reference(TotalVariationMinimisation(), image, half(image))
+
+
+@pytest.mark.parametrize("border", BORDERS)
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 6), (6, 1), (2, 9), (9, 2), (5, 5)])
-def test_every_shape_equals_the_published_sweep_order(images: torch.Tensor, height: int, width: int) -> None:
+def test_every_shape_equals_the_published_sweep_order(
+    images: torch.Tensor, height: int, width: int, border: str
+) -> None:
     part = images[:3, :, -height:, :width]
-    assert_equals_reference(TotalVariationMinimisation(iterations=3, tolerance=0), part, half(part))
+    assert_equals_reference(TotalVariationMinimisation(iterations=3, tolerance=0, border=border), part, half(part))
 
 
-def test_dropped_edges_and_corners_equal_the_published_ones(images: torch.Tensor) -> None:
+@pytest.mark.parametrize("border", BORDERS)
+def test_dropped_edges_and_corners_equal_the_published_ones(images: torch.Tensor, border: str) -> None:
     part = images[:, :, 4:9, 2:8].clamp(min=0.1)
     dropped = torch.ones(part.shape, dtype=torch.bool)
     dropped[..., 1:-1, 1:-1] = False
-    assert_equals_reference(TotalVariationMinimisation(), part, dropped)
-    assert_equals_reference(TotalVariationMinimisation(), part, ~dropped)
+    defense = TotalVariationMinimisation(border=border)
+    assert_equals_reference(defense, part, dropped)
+    assert_equals_reference(defense, part, ~dropped)
 
 
-def test_one_sweep_by_hand() -> None:
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32)], ids=str)
+def test_a_uniform_image_keeps_its_brightness_at_the_border_by_neighbours_only(shape: tuple[int, ...]) -> None:
+    flat = torch.full((20, *shape), 0.8)
+
+    def restore(border: str, tolerance: float) -> torch.Tensor:
+        defense = TotalVariationMinimisation(border=border, tolerance=tolerance)
+        return defense.apply(flat, SampleRandom(0, "defense", range(20)))
+
+    corners = (..., [0, 0, -1, -1], [0, -1, 0, -1])
+    for tolerance in (0.01, 1e-5):
+        published = restore("published", tolerance)[corners]
+        assert published.min() < 0.05
+        assert published.mean() < 0.5
+        assert restore("neighbours", tolerance)[corners].mean() > 0.78
+    torch.testing.assert_close(restore("neighbours", 1e-5), flat, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(("border", "divisor"), [("published", 4), ("neighbours", 1)])
+def test_one_sweep_by_hand(border: str, divisor: int) -> None:
     image = torch.tensor([[[[0.8, 0.4, 0.6]]]])
     dropped = torch.tensor([[[[True, False, False]]]])
-    restored = TotalVariationMinimisation(weight=0.25, iterations=1, sweeps=1).apply(image, FixedMask(dropped))
-    first = 0.4 / 4  # S / 4, although the pixel has one neighbour
+    defense = TotalVariationMinimisation(weight=0.25, iterations=1, sweeps=1, border=border)
+    restored = defense.apply(image, FixedMask(dropped))
+    first = 0.4 / divisor  # the pixel has one neighbour
     second = (8 * (first + 0.6) + 4 * 0.4) / (4 + 2 * 8)
     third = (8 * second + 4 * 0.6) / (4 + 1 * 8)
     torch.testing.assert_close(restored.flatten(), torch.tensor([first, second, third]))
@@ -140,14 +176,40 @@ def test_a_dropped_pixel_that_was_black_counts_as_kept() -> None:
     assert defense.apply(grey, FixedMask(centre))[0, 0, 1, 1] > 0.49
 
 
-def test_without_drop_it_is_deterministic_and_equals_the_published_sweep_order(images: torch.Tensor) -> None:
-    defense = TotalVariationMinimisation(drop=0)
+def test_with_nothing_dropped_the_masked_solver_equals_the_published_sweep_order(images: torch.Tensor) -> None:
+    nothing = torch.zeros(images[:2].shape, dtype=torch.bool)
+    assert_equals_reference(TotalVariationMinimisation(), images[:2], nothing)
+
+
+@pytest.mark.parametrize("tolerance", [0.01, 0.001])
+@pytest.mark.parametrize("weight", [0.03, 0.3])
+def test_without_drop_it_equals_scikit_image(images: torch.Tensor, weight: float, tolerance: float) -> None:
+    defense = TotalVariationMinimisation(drop=0, weight=weight, tolerance=tolerance)
+    restored = defense.apply(images, SampleRandom(0, "defense", range(5)))
+    assert restored.dtype == torch.float32
+    assert restored.is_contiguous()
+    for image, output in zip(images, restored, strict=True):
+        pixels = image.permute(1, 2, 0).double().numpy()
+        expected = denoise_tv_bregman(pixels, weight=1 / weight, eps=tolerance).reshape(pixels.shape)
+        torch.testing.assert_close(output.permute(1, 2, 0).double(), torch.from_numpy(expected), atol=1e-5, rtol=0)
+
+
+def test_without_drop_it_is_deterministic_and_ends_after_the_iterations(images: torch.Tensor) -> None:
+    defense = TotalVariationMinimisation(drop=0, tolerance=0)
     assert not defense.stochastic
-    restored = [defense.apply(images[:2], SampleRandom(seed, "defense", [0, 1])) for seed in (0, 1)]
+    restored = [defense.apply(images, SampleRandom(seed, "defense", range(5))) for seed in (0, 1)]
     assert torch.equal(*restored)
-    nothing = torch.zeros(images.shape[1:], dtype=torch.bool)
-    expected = torch.stack([reference(defense, image, nothing) for image in images[:2]])
-    torch.testing.assert_close(restored[0].double(), expected, atol=1e-6, rtol=0)
+    shorter = dataclasses.replace(defense, iterations=2).apply(images, SampleRandom(0, "defense", range(5)))
+    assert not torch.allclose(shorter, restored[0], atol=1e-3)
+
+
+def test_without_drop_images_one_pixel_high_or_wide_are_incompatible() -> None:
+    for shape in ((1, 1, 6), (3, 6, 1)):
+        assert TotalVariationMinimisation(drop=0).incompatibility(shape) == (
+            f"tvm with drop=0 needs images of at least 2 x 2 pixels, not of {shape}"
+        )
+        assert not TotalVariationMinimisation().incompatibility(shape)
+    assert not TotalVariationMinimisation(drop=0).incompatibility((1, 2, 2))
 
 
 def test_the_mask_is_one_draw_for_each_pixel_and_channel(colour: torch.Tensor) -> None:
@@ -221,6 +283,6 @@ def test_a_larger_weight_is_smoother(images: torch.Tensor) -> None:
 
 def test_the_result_is_not_clamped() -> None:
     stripes = torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0, 0.0]).repeat(6, 1).view(1, 1, 6, 6)
-    restored = TotalVariationMinimisation(drop=0).apply(stripes, SampleRandom(0, "defense", [0]))
+    restored = TotalVariationMinimisation().apply(stripes, FixedMask(torch.zeros_like(stripes, dtype=torch.bool)))
     assert restored.min() < -0.001
     assert restored.max() > 1.001
