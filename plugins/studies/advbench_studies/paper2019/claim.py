@@ -44,17 +44,21 @@ class Claim:
         text: The claim.
         criterion: When it holds, in words.
         judge: Returns its checks under one protocol.
+        compares_datasets: Whether it is about the difference between the datasets, so that none of them is enough.
     """
 
     number: int
     text: str
     criterion: str
     judge: Callable[[View], list[Check]]
+    compares_datasets: bool = False
 
 
-def claim(number: int, text: str, criterion: str) -> Callable[[Callable[[View], list[Check]]], Claim]:
+def claim(
+    number: int, text: str, criterion: str, *, compares_datasets: bool = False
+) -> Callable[[Callable[[View], list[Check]]], Claim]:
     """Decorates the function that judges a claim, and makes it a claim."""
-    return lambda judge: Claim(number, text, criterion, judge)
+    return lambda judge: Claim(number, text, criterion, judge, compares_datasets)
 
 
 def robust(view: View, dataset: DatasetSetting, attack: AttackSetting, defense: str) -> Reading:

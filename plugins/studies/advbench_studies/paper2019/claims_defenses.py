@@ -118,6 +118,7 @@ def gaussian_and_vqvae_are_worse(view: View) -> list[Check]:
     "The defenses do better on MNIST than on CIFAR-10.",
     "Each of the seven defenses has a higher robust accuracy on MNIST than on CIFAR-10 against at least three of the "
     "four attacks.",
+    compares_datasets=True,
 )
 def mnist_is_easier(view: View) -> list[Check]:
     """Claim 14."""

@@ -25,6 +25,7 @@ _HIGHEST = 1.0
     "Noise in the VQ-VAE's training helps on MNIST and does not on CIFAR-10.",
     f"The better of noise 0.25 and 0.75 is at least {100 * _GAIN:.0f} point above noise 0 against at least three of "
     "the four attacks on MNIST, and not so on CIFAR-10.",
+    compares_datasets=True,
 )
 def noise_helps_on_mnist_alone(view: View) -> list[Check]:
     """Claim 10."""

@@ -42,7 +42,7 @@ def run(study: StudySession) -> int:
     if study.options.dry_run:
         return study.dry_run(runs)
     suites = [SuiteResults.of(suite_run.label, results, suite_run.records()) for suite_run, results in study.run(runs)]
-    reproduction = build_reproduction(suites, _command(study), left_out)
+    reproduction = build_reproduction(suites, _command(study), left_out, study.options.datasets)
     study.write(outputs, reproduction)
     study.print_report(lambda console: print_reproduction(console, reproduction))
     if not outputs:

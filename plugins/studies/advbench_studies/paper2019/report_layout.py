@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from advbench.results import FAILED, NOT_RUN, attack_settings, failures, format_value, percent, provenance
+from advbench_studies.paper2019.setting import DATASETS
 from advbench_studies.paper2019.verdict import FAILS, HOLDS, UNDECIDED
 from advbench_studies.paper2019.verdict import NOT_RUN as NOT_JUDGED
 
@@ -86,11 +87,18 @@ def tally(reproduction: Mapping[str, Any]) -> list[str]:
     """The number of claims that hold, one sentence for each protocol."""
     claims = reproduction["claims"]
     sentences = []
+    if len(reproduction["datasets"]) < len(DATASETS):
+        titles = [dataset.title for dataset in DATASETS if dataset.key in reproduction["datasets"]]
+        sentences.append(f"Claims about each dataset are judged on {' and '.join(titles)} alone, as --datasets asks.")
     for protocol in reproduction["protocols"]:
         counts = Counter(claim[protocol["key"]]["verdict"] for claim in claims)
         listed = ", ".join(f"{counts[verdict]} × {verdict}" for verdict in (HOLDS, FAILS, UNDECIDED, NOT_JUDGED))
-        sentences.append(f"{protocol['title'].capitalize()}, verdicts on {len(claims)} claims: {listed}.")
+        sentences.append(f"{_capitalised(protocol['title'])}, verdicts on {len(claims)} claims: {listed}.")
     return sentences
+
+
+def _capitalised(title: str) -> str:
+    return title[:1].upper() + title[1:]
 
 
 def problems(reproduction: Mapping[str, Any]) -> list[str]:

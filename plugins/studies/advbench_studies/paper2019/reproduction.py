@@ -33,7 +33,10 @@ _NAMED = 3
 
 
 def build_reproduction(
-    suites: Sequence[SuiteResults], command: str, left_out: Mapping[str, str] | None = None
+    suites: Sequence[SuiteResults],
+    command: str,
+    left_out: Mapping[str, str] | None = None,
+    datasets: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Computes tables and verdicts from what was run.
 
@@ -41,21 +44,23 @@ def build_reproduction(
         suites: The runs of the paper's suites.
         command: The command that made them.
         left_out: Suites that were not run, with the reason.
+        datasets: The datasets that the user asked for; claims about each dataset are judged on these. None for all.
 
     Returns:
-        Plain data: ``schema``, ``command``, ``protocols`` (``key``, ``title``, ``meaning``, ``reduced``,
-        ``defenses``, ``rows`` for each dataset and attack with ``cells`` by defense, the distortion and what
-        differs from the paper), ``claims`` (``number``, ``text``, ``criterion``, ``difference`` between the protocols,
-        and by protocol ``verdict``, ``measured``, ``missing``, ``checks``), ``left_out`` and ``suites`` (each as in
-        results.json).
+        Plain data: ``schema``, ``command``, ``datasets`` (on which claims are judged), ``protocols`` (``key``,
+        ``title``, ``meaning``, ``reduced``, ``defenses``, ``rows`` for each dataset and attack with ``cells`` by
+        defense, the distortion and what differs from the paper), ``claims`` (``number``, ``text``, ``criterion``,
+        ``difference`` between the protocols, and by protocol ``verdict``, ``measured``, ``missing``, ``checks``),
+        ``left_out`` and ``suites`` (each as in results.json).
     """
     evidence = Evidence(suites)
     return {
         "schema": REPRODUCTION_SCHEMA,
         "command": command,
         "left_out": dict(left_out or {}),
+        "datasets": [dataset.key for dataset in DATASETS if not datasets or dataset.key in datasets],
         "protocols": [_protocol(evidence.view(protocol)) for protocol in PROTOCOLS],
-        "claims": [_claim(claim, evidence, PROTOCOLS) for claim in CLAIMS],
+        "claims": [_claim(claim, evidence, PROTOCOLS, datasets) for claim in CLAIMS],
         "suites": {suite.name: suite.results for suite in suites},
     }
 
@@ -137,8 +142,17 @@ def _entry(cell: Mapping[str, Any] | None, measure: str) -> dict[str, Any]:
     return {"status": cell["status"], "error": cell["error"], "accuracy": cell[measure], "ci95": ci95}
 
 
-def _claim(claim: Claim, evidence: Evidence, protocols: Iterable[Protocol]) -> dict[str, Any]:
-    checks = [(protocol, claim.judge(evidence.view(protocol))) for protocol in protocols]
+def _claim(
+    claim: Claim, evidence: Evidence, protocols: Iterable[Protocol], datasets: Sequence[str] | None
+) -> dict[str, Any]:
+    others = {dataset.title for dataset in DATASETS if datasets and dataset.key not in datasets}
+    if claim.compares_datasets:
+        others = set()
+    checks = []
+    for protocol in protocols:
+        all_checks = claim.judge(evidence.view(protocol))
+        # A claim about another dataset alone keeps its checks, which say what is missing.
+        checks.append((protocol, [one for one in all_checks if one.dataset not in others] or all_checks))
     judged = {protocol.key: _judged(of_protocol) for protocol, of_protocol in checks}
     difference = _difference(checks)
     return {
