@@ -114,6 +114,24 @@ def test_a_function_is_a_defense_or_a_model(evaluate: Callable[..., advbench.Res
     assert [cell["defense"] for cell in live.data["cells"]] == ["toy-keep", "dim"]
 
 
+def test_a_function_that_returns_no_tensor_is_named_with_what_it_returns(
+    evaluate: Callable[..., advbench.Results],
+) -> None:
+    defenses = {
+        "array": lambda images: images.numpy(), "first": "array+toy-dim",
+        "list": lambda images: [*images], "nothing": lambda images: None,
+    }  # fmt: skip
+    errors = {
+        (cell["short"]["defense"], cell["threat"]): cell["error"]
+        for cell in evaluate(defenses=defenses, threats=["oblivious", "adaptive"], limit=5).data["cells"]
+    }
+    for threat in ("oblivious", "adaptive"):
+        assert errors["array", threat] == "ContractError: defense 'array' returned ndarray, not a tensor"
+        assert errors["first", threat] == errors["array", threat]
+        assert errors["list", threat] == "ContractError: defense 'list' returned list, not a tensor"
+        assert errors["nothing", threat] == "ContractError: defense 'nothing' returned NoneType, not a tensor"
+
+
 def test_components_and_classes_take_their_own_names(evaluate: Callable[..., advbench.Results]) -> None:
     results = evaluate(defenses=[Dimmer(0.25), Dimmer])
     assert [cell["defense"] for cell in results.data["cells"]] == ["dimmer:factor=0.25", "dimmer:factor=0.5"]
