@@ -276,7 +276,9 @@ def test_adversarial_images_of_a_cell(evaluate: Callable[..., advbench.Results])
     for spelling in ("toy-sign:eps=0.20", "toy-sign:jitter=false,eps=0.2", ToySign(eps=0.2)):
         same = results.adversarial(attack=spelling, dataset="toy:size=40", defense="toy-dim:factor=0.50")
         assert (same.images == made.images).all()
-    with pytest.raises(UsageError, match=r"matches several sets of images; add: attack toy-sign, toy-sign:eps=0\.2"):
+    with pytest.raises(
+        UsageError, match=r"the run has several sets of images; add: attack toy-sign, toy-sign:eps=0\.2"
+    ):
         results.adversarial()
     with pytest.raises(UsageError, match="no cell has attack='fgsm'"):
         results.adversarial(attack="fgsm")
@@ -305,6 +307,7 @@ def test_seeds_show_their_spread(evaluate: Callable[..., advbench.Results]) -> N
         ({"precision": "fp16"}, "precision: unknown 'fp16'; did you mean"),
         ({"memory": 0}, "memory: 0: must be a number of GiB above 0"),
         ({"data_dir": "/no/such/folder"}, "data_dir: /no/such/folder: no such folder"),
+        ({"store": ["here"]}, "store: ['here']: give one value"),
         ({"fail_fast": "yes"}, "fail_fast: 'yes': must be True or False"),
         ({"models": 3}, "models: an object of int cannot be used here; give a spec, a Model"),
         ({"attacks": 3}, "attacks: an object of int cannot be used here; give a spec, an Attack, or a function of"),

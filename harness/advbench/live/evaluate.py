@@ -86,7 +86,8 @@ def matrix(
     options = run_options({**arguments, **flags})
     session = Session(options)
     objects = {"datasets": datasets, "models": models, "attacks": attacks, "defenses": defenses}
-    options = _with_objects(session, options, objects, surrogate)
+    live = LiveObjects(session.registry)
+    options = _with_objects(session, options, live, objects, surrogate)
     python = "advbench.matrix(…) from Python" if session.live else ""
     suites = suites_by_seed(suite_of(session.suite, options, session.registry), options)
     runs = [MatrixRun(session, one, python or command) for one, command in suites]
@@ -96,12 +97,13 @@ def matrix(
         run.announce()
         with stdout_to_stderr():  # what components print is not part of the results
             results_by_seed.append(run.results())
-    return Results(combine_seeds(results_by_seed, python or recipe(options)), runs[0])
+    return Results(combine_seeds(results_by_seed, python or recipe(options)), runs[0], live)
 
 
-def _with_objects(session: Session, options: RunOptions, objects: Mapping[str, Any], surrogate: Any) -> RunOptions:
+def _with_objects(
+    session: Session, options: RunOptions, live: LiveObjects, objects: Mapping[str, Any], surrogate: Any
+) -> RunOptions:
     """Registers live objects in the session and returns the options with the specs of all objects."""
-    live = LiveObjects(session.registry)
     given = {axis: specs for axis, value in objects.items() if (specs := live.specs(axis, value)) is not None}
     surrogate_spec = live.surrogate(surrogate)
     if live.names and not session.executor.in_process:
