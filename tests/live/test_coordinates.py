@@ -95,14 +95,18 @@ def test_what_is_not_in_the_run_is_named_without_its_repr(
     assert "\n" not in str(raised.value)
 
 
-def test_figures_of_some_attacks_and_defenses(evaluate: Callable[..., advbench.Results], tmp_path: Path) -> None:
+def test_figures_of_some_attacks_and_defenses(
+    evaluate: Callable[..., advbench.Results], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Drawing is slow, and other tests do it.
+    monkeypatch.setattr("advbench.report.figures.save", lambda drawing, folder, formats: [folder / drawing.name])
     results = evaluate(
         models={"ResNet18": NETWORK}, attacks=["toy-sign", "toy-sign:eps={0.05,0.07}", lighter],
-        defenses=["toy-keep", "toy-dim", darker], limit=10,
+        defenses=["toy-keep", "toy-dim", "toy-flip", darker], limit=10,
     )  # fmt: skip
 
     def names(folder: str, **given: Any) -> set[str]:
-        return {path.stem for path in results.figures(tmp_path / folder, samples=0, **given)}
+        return {path.name for path in results.figures(tmp_path / folder, samples=0, **given)}
 
     assert names("some", attacks=[lighter], defenses=darker, only="confusion") == {
         "confusion-toy-ResNet18-lighter-oblivious-darker"
