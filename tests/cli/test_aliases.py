@@ -66,6 +66,11 @@ def test_an_alias_changes_no_key(toy: Toy) -> None:
     assert "aliases" not in plain["run"]
 
 
+def test_a_component_may_be_called_by_its_own_name(toy: Toy) -> None:
+    _, results = toy(defenses=["toy-keep", "toy-dim=toy-dim:factor=0.25"])
+    assert [cell["short"]["defense"] for cell in results["cells"]] == ["toy-keep", "toy-dim"]
+
+
 def test_the_aliased_one_of_a_sweep_keeps_its_alias(toy: Toy) -> None:
     _, results = toy(defenses=["toy-dim", "half=toy-dim:factor=0.6", "toy-dim:factor=0.7"])
     assert {cell["short"]["defense"] for cell in results["cells"]} == {"toy-dim", "half", "toy-dim:factor=0.7"}
@@ -101,6 +106,8 @@ def test_a_suite_may_have_aliases_and_flags_may_select_its_components_by_another
         (["one=toy-dim:factor={0.3,0.6}"], "'toy-dim:factor={0.3,0.6}' is a sweep, which has no alias"),
         (["one=toy-keep", "one=toy-dim"], "'one=toy-dim' is called 'one', too; use another alias"),
         (["toy-keep", "toy-keep=toy-dim"], "'toy-keep' is called 'toy-keep', too; use another alias"),
+        (["toy-keep", "toy-flip=toy-dim"], "defenses: 'toy-flip' is the name of another defense; use another alias"),
+        (["toy-dim=toy-dim+toy-keep"], "'toy-dim' is the name of another defense"),
         (["one=toy-keep", "two=toy-keep"], "are the same after defaults"),
         (["one=two=toy-keep"], "'two=toy-keep'"),
         (["8=toy-keep"], "'8=toy-keep'"),

@@ -90,6 +90,12 @@ def measured(results: advbench.Results) -> tuple[Any, ...]:
         (IMAGES[:, 0], LABELS.double()),
         (IMAGES, torch.nn.functional.one_hot(LABELS)),
         (IMAGES.double() * 1.0000005 - 2e-7, LABELS),
+        (IMAGES, LABELS.tolist()),
+        (IMAGES.numpy(), tuple(LABELS)),
+        [IMAGES, LABELS],
+        (IMAGES, torch.nn.functional.one_hot(LABELS).tolist()),
+        ([*IMAGES], LABELS.tolist()),
+        ([*IMAGES.numpy()], LABELS.numpy()),
     ],
     ids=lambda data: type(data).__name__,
 )
@@ -102,7 +108,13 @@ def test_data_of_every_common_format_gives_the_same_results(
 def test_8_bit_images_are_read_from_tensors_and_from_pillow(evaluate: Callable[[Any], advbench.Results]) -> None:
     levels = (IMAGES * 255).round()
     expected = measured(evaluate((levels.to(torch.uint8), LABELS)))
-    for data in (Pairs(eight_bits), (levels.to(torch.int64), LABELS), (levels.numpy(), LABELS.numpy())):
+    pillow = [eight_bits(image) for image in IMAGES]
+    for data in (
+        Pairs(eight_bits),
+        (pillow, LABELS.tolist()),
+        (levels.to(torch.int64), LABELS),
+        (levels.numpy(), LABELS.numpy()),
+    ):
         assert measured(evaluate(data)) == expected
 
 
@@ -151,6 +163,11 @@ def test_the_data_is_a_copy(evaluate: Callable[[Any], advbench.Results]) -> None
         ((IMAGES / IMAGES.max() * 1.0000021, LABELS), "to 1.0000021; expected [0, 1]: clip them"),
         ((IMAGES / IMAGES.max() * torch.nan, LABELS), "has 192 pixels that are NaN or infinite, the first at"),
         ((IMAGES, LABELS[:-1]), "the data has 12 images and 11 labels"),
+        ((IMAGES, LABELS.tolist()[:-1]), "the data has 12 images and 11 labels"),
+        ((IMAGES, ["cat"] * 12), "the data has labels of <U3, shape (12,); expected whole numbers from 0, shape (n,)"),
+        ((IMAGES, [[0, 1], [1]]), "the data has labels of several lengths; expected whole numbers from 0, or one-hot"),
+        ((IMAGES, 3), "the data has labels of int64, shape (); expected whole numbers from 0, shape (n,)"),
+        (([IMAGES[0], IMAGES[0, :, :2]], [0, 1]), "has images of shape (1, 4, 4) and (1, 2, 4); resize them"),
         ((IMAGES, LABELS - 1), "has the label -1 at index"),
         ((IMAGES, LABELS / 2), "has the label 0.5 at index"),
         ((IMAGES[:0], LABELS[:0]), "has images of shape (0, 1, 4, 4): none"),

@@ -114,6 +114,24 @@ def test_a_function_is_a_defense_or_a_model(evaluate: Callable[..., advbench.Res
     assert [cell["defense"] for cell in live.data["cells"]] == ["toy-keep", "dim"]
 
 
+def test_a_function_that_returns_no_tensor_is_named_with_what_it_returns(
+    evaluate: Callable[..., advbench.Results],
+) -> None:
+    defenses = {
+        "array": lambda images: images.numpy(), "first": "array+toy-dim",
+        "list": lambda images: [*images], "nothing": lambda images: None,
+    }  # fmt: skip
+    errors = {
+        (cell["short"]["defense"], cell["threat"]): cell["error"]
+        for cell in evaluate(defenses=defenses, threats=["oblivious", "adaptive"], limit=5).data["cells"]
+    }
+    for threat in ("oblivious", "adaptive"):
+        assert errors["array", threat] == "ContractError: defense 'array' returned ndarray, not a tensor"
+        assert errors["first", threat] == errors["array", threat]
+        assert errors["list", threat] == "ContractError: defense 'list' returned list, not a tensor"
+        assert errors["nothing", threat] == "ContractError: defense 'nothing' returned NoneType, not a tensor"
+
+
 def test_components_and_classes_take_their_own_names(evaluate: Callable[..., advbench.Results]) -> None:
     results = evaluate(defenses=[Dimmer(0.25), Dimmer])
     assert [cell["defense"] for cell in results.data["cells"]] == ["dimmer:factor=0.25", "dimmer:factor=0.5"]
@@ -258,7 +276,9 @@ def test_adversarial_images_of_a_cell(evaluate: Callable[..., advbench.Results])
     for spelling in ("toy-sign:eps=0.20", "toy-sign:jitter=false,eps=0.2", ToySign(eps=0.2)):
         same = results.adversarial(attack=spelling, dataset="toy:size=40", defense="toy-dim:factor=0.50")
         assert (same.images == made.images).all()
-    with pytest.raises(UsageError, match=r"matches several sets of images; add: attack toy-sign, toy-sign:eps=0\.2"):
+    with pytest.raises(
+        UsageError, match=r"the run has several sets of images; add: attack toy-sign, toy-sign:eps=0\.2"
+    ):
         results.adversarial()
     with pytest.raises(UsageError, match="no cell has attack='fgsm'"):
         results.adversarial(attack="fgsm")
@@ -287,6 +307,7 @@ def test_seeds_show_their_spread(evaluate: Callable[..., advbench.Results]) -> N
         ({"precision": "fp16"}, "precision: unknown 'fp16'; did you mean"),
         ({"memory": 0}, "memory: 0: must be a number of GiB above 0"),
         ({"data_dir": "/no/such/folder"}, "data_dir: /no/such/folder: no such folder"),
+        ({"store": ["here"]}, "store: ['here']: give one value"),
         ({"fail_fast": "yes"}, "fail_fast: 'yes': must be True or False"),
         ({"models": 3}, "models: an object of int cannot be used here; give a spec, a Model"),
         ({"attacks": 3}, "attacks: an object of int cannot be used here; give a spec, an Attack, or a function of"),
@@ -296,14 +317,14 @@ def test_seeds_show_their_spread(evaluate: Callable[..., advbench.Results]) -> N
             {"defenses": {"a": "toy-dim:factor={0.25,0.5}"}},
             "is a sweep, which has no alias; give each of its specs one",
         ),
-        ({"defenses": {"A b": "toy-dim"}}, "defenses: name 'A b': must be text such as 'my-defense'"),
+        ({"defenses": {"A b": "toy-dim"}}, "defenses: name 'A b': must be text such as 'A-b'"),
         (
             {"defenses": {"toy-keep": "toy-dim", "b": "toy-keep"}},
             "defenses: 'toy-keep': 'b=toy-keep' is called 'toy-keep', too",
         ),
         ({"defenses": {"a": "toy-dam"}}, "did you mean 'toy-dim'?"),
-        ({"defenses": {"toy-dim": dim}}, "the name 'toy-dim' is taken"),
-        ({"defenses": {"Dim!": dim}}, "must be text such as 'my-defense'"),
+        ({"defenses": {"toy-dim": dim}}, "defenses: 'toy-dim' is the name of another defense; give a dictionary with"),
+        ({"defenses": {"toy-flip": "toy-dim"}}, "defenses: 'toy-flip' is the name of another defense; use another"),
         ({"models": Dim()}, "models: Dim is not a Model"),
         ({"defenses": Dim()}, "the name 'toy-dim' of Dim is taken; rename the class attribute"),
         ({"models": Linear(1.0), "jobs": 2}, "'linear' exists in this process only; use jobs=1"),

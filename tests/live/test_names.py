@@ -71,6 +71,58 @@ def test_a_dictionary_names_any_mixture(evaluate: Callable[..., advbench.Results
     ))  # fmt: skip
 
 
+def test_names_of_objects_have_the_form_of_aliases_and_are_shown_everywhere(
+    evaluate: Callable[..., advbench.Results], tmp_path: Path
+) -> None:
+    images = torch.rand(20, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+    results = evaluate(
+        datasets={"MyData": (images, Linear(1.0)(images).argmax(dim=1))},
+        models={"ResNet18": Linear(1.0), "resnet18": Linear(2.0), "CNN": "toy-linear:scale=3"},
+        defenses={"None": "toy-keep", "Dark": dim, "Both": "Dark+toy-dim"},
+    )
+    cells = results.data["cells"]
+    assert list(dict.fromkeys(cell["short"]["model"] for cell in cells)) == ["ResNet18", "resnet18", "CNN"]
+    assert list(dict.fromkeys(cell["short"]["defense"] for cell in cells)) == ["None", "Dark", "Both"]
+    assert {row["dataset"] for row in results.rows()} == {"MyData"}
+    files = results.export(*(tmp_path / f"board.{suffix}" for suffix in ("md", "tex", "csv", "html")))
+    for text in (str(results), *(file.read_text("utf-8").replace("{-}", "-") for file in files)):
+        assert all(name in text for name in ("MyData", "ResNet18", "resnet18", "Dark"))
+    assert "alias     CNN = toy-linear:scale=3\n" in str(results)
+    assert "ResNet18 =" not in str(results)
+    one = {"attack": "toy-sign", "defense": "None"}
+    assert len(results.adversarial(model="ResNet18", **one).images) == 20
+    assert results.compare(models=("ResNet18", "CNN")).names == ("ResNet18", "CNN")
+    assert results.compare(defenses=("Dark", "Both")).names == ("Dark", "Both")
+
+
+@pytest.mark.parametrize(
+    ("name", "like"),
+    [
+        ("my cnn", "my-cnn"),
+        (1, "model-1"),
+        ("18 layers", "model-18-layers"),
+        ("ResNet18 (ours)", "ResNet18-ours"),
+        ("Über\x1b[31m", "Uber-31m"),
+        ("n" * 41, "n" * 40),
+        ("", "my-model"),
+        (None, "my-model"),
+    ],
+)
+@pytest.mark.parametrize("model", [Linear(1.0), "toy-linear"])
+def test_one_rule_holds_for_the_names_of_objects_and_of_specs(
+    evaluate: Callable[..., advbench.Results], name: Any, like: str, model: Any
+) -> None:
+    with pytest.raises(UsageError) as raised:
+        evaluate(models={name: model})
+    assert str(raised.value).startswith(f"models: name {name!r}: must be text such as {like!r}: a letter, then")
+
+
+def test_a_surrogate_is_called_by_its_name(evaluate: Callable[..., advbench.Results]) -> None:
+    for other in (Linear(2.0), "toy-linear:scale=2"):
+        results = evaluate(surrogate={"Big": other}, threats="transfer", limit=5)
+        assert "(surrogate Big)" in " ".join(str(results).split())
+
+
 def test_names_replace_the_specs_of_a_sweep(evaluate: Callable[..., advbench.Results]) -> None:
     results = evaluate(defenses={"strong": "toy-dim:factor=0.25", "weak": "toy-dim"}, limit=10)
     board = str(results).partition("alias ")[0]

@@ -151,6 +151,10 @@ def test_results_are_exported_in_each_format(evaluate: Callable[..., advbench.Re
     assert "darker" in files[2].read_text()
     assert (tmp_path / "README.md").read_text().startswith("# Mine\n")
     assert "darker" in (tmp_path / "README.md").read_text()
+    assert results.export([tmp_path / "list.md", f"{tmp_path}/list.csv"]) == [
+        tmp_path / "list.md",
+        tmp_path / "list.csv",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -158,6 +162,14 @@ def test_results_are_exported_in_each_format(evaluate: Callable[..., advbench.Re
     [
         (lambda results: results.export(), "export(): give at least one file"),
         (lambda results: results.export("a.docx"), "export(): a.docx: no report has the suffix '.docx'; there are:"),
+        (lambda results: results.export([]), "export(): give at least one file"),
+        (
+            lambda results: results.export("a.md", None),
+            "export(): file: an object of NoneType is not a path; give text",
+        ),
+        (lambda results: results.report(["a.html"]), "report(): file: an object of list is not a path; give text or"),
+        (lambda results: results.figures(["a"]), "figures(): folder: an object of list is not a path; give text or"),
+        (lambda results: results.figures("f", None), "figures(): formats: unknown None; there are: png, svg, pdf"),
         (lambda results: results.export("no/such/a.md"), "export(): no/such/a.md: the folder no/such does not exist"),
         (lambda results: results.report("a.pdf"), "report(): a.pdf: no report has the suffix '.pdf'"),
         (lambda results: results.report(samples=-1), "report(): samples: -1: must be a whole number of at least 0"),

@@ -37,6 +37,7 @@ _MOST_NAMES = 12
 """The largest number of names that a message lists."""
 
 _NAME = re.compile(r"[a-z][a-z0-9._-]*")
+_ANY_CASE = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 _CONTROL = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Categories of control and format characters. Joiners, which some scripts need, are allowed all the same."""
 
@@ -71,9 +72,16 @@ class Registry(PluginLog):
         self._withdrawn: dict[tuple[str, str], Plugin] = {}
         self._components: dict[str, dict[str, list[Registered]]] = {kind: {} for kind in KINDS}
 
-    def register(self, kind: str, component: type[Component], plugin: Plugin) -> None:
-        """Adds a component; if it is invalid, records a problem of the plugin instead."""
-        fault = _fault(kind, component)
+    def register(self, kind: str, component: type[Component], plugin: Plugin, *, any_case: bool = False) -> None:
+        """Adds a component; if it is invalid, records a problem of the plugin instead.
+
+        Args:
+            kind: The kind of component, such as ``attacks``.
+            component: The component's class.
+            plugin: The plugin that registers it.
+            any_case: Whether its name may have upper-case letters, as the names that users choose may.
+        """
+        fault = _fault(kind, component, _ANY_CASE if any_case else _NAME)
         if fault is not None:
             self.report(plugin, fault)
             return
@@ -164,14 +172,14 @@ def _shown(value: object) -> str:
     return " ".join(repr(value).split())[:200]
 
 
-def _fault(kind: str, component: Any) -> str | None:
+def _fault(kind: str, component: Any, valid_name: re.Pattern[str]) -> str | None:
     """Why a class is not a valid component of this kind, or None if it is."""
     base = KINDS[kind]
     if not (isinstance(component, type) and issubclass(component, base)):
         return f"register_{kind} was given {_shown(component)}, which is not a subclass of advbench.api.{base.__name__}"
     where = f"{component.__module__}.{component.__qualname__}"
     name = getattr(component, "name", None)
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not valid_name.fullmatch(name):
         return f"{where}: name = {name!r} must be text such as 'my-{kind[:-1]}': lower case, digits, '-', '_', '.'"
     own = {key for key in inspect.get_annotations(component) if not key.startswith("_")}
     if own and "__dataclass_params__" not in component.__dict__:

@@ -69,6 +69,8 @@ def _checked(name: str, value: Any) -> Any:
 
 
 def _parsed(name: str, value: Any) -> Any:
+    if isinstance(value, (list, tuple, set, dict)):
+        raise UsageError(f"{name}: {value!r}: give one value")
     try:
         return CHECKS.get(name, str)(str(value))
     except argparse.ArgumentTypeError as error:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import itertools
 import re
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from advbench.api import Component
 from advbench.discovery.identity import set_session_digest
 from advbench.discovery.registry import KINDS, Plugin, Registry
-from advbench.errors import UnknownNameError, UsageError
+from advbench.errors import UnknownNameError, UsageError, shorten_words
 from advbench.live.data import is_data
 from advbench.live.fingerprint import fingerprint
 from advbench.live.wrappers import kind_of, wrap
-from advbench.specs import is_alias, short_spec
+from advbench.specs import is_alias, short_spec, similar_alias
 
 __all__ = ["LiveObjects"]
 
@@ -50,7 +51,7 @@ class LiveObjects:
         if given is None:
             return None
         if isinstance(given, Mapping):
-            return [self._entry(axis, str(name), value) for name, value in given.items()]
+            return [self._entry(axis, name, value) for name, value in given.items()]
         several = isinstance(given, Sequence) and not isinstance(given, str) and not is_data(given)
         return [self._spec(axis, value) for value in (given if several else [given])]
 
@@ -66,9 +67,8 @@ class LiveObjects:
         if given is None:
             return None
         values = list(given.values()) if isinstance(given, Mapping) else [given]
-        for (axis, name), known in self._live.items():
-            if axis == "models" and len(values) == 1 and known is values[0]:
-                return name
+        if len(values) == 1 and (known := self.names_of("models", values[0])):
+            return known[0]
         try:
             specs = self.specs("models", given) or []
         except UsageError as error:
@@ -77,12 +77,21 @@ class LiveObjects:
             raise UsageError("surrogate: give one model")
         return specs[0]
 
-    def _entry(self, axis: str, name: str, value: Any) -> str:
-        """The spec of an entry of a dictionary, with the name as its alias if it has a name of its own."""
+    def names_of(self, axis: str, value: Any) -> list[str]:
+        """The names under which an object that is no component was given on an axis; empty if it was not."""
+        return [name for (on, name), known in self._live.items() if on == axis and _is_same(known, value)]
+
+    def _entry(self, axis: str, name: Any, value: Any) -> str:
+        """The spec of an entry of a dictionary, with the name as its alias if the spec does not begin with it."""
+        kind = axis[:-1]
+        if not isinstance(name, str) or not is_alias(name):
+            similar = similar_alias(str(name) if isinstance(name, (str, int)) else "", kind)
+            raise UsageError(
+                f"{axis}: name {shorten_words(repr(name))}: must be text such as {similar!r}: a letter, then letters, "
+                "digits, '.', '_' or '-', at most 40 characters"
+            )
         if not _has_spec(value):
             return self._named(axis, name, value)
-        if not is_alias(name):
-            raise UsageError(f"{axis}: name {name!r}: must be text such as 'my-{axis[:-1]}'")
         spec = self._spec(axis, value)
         return spec if name == spec else f"{name}={spec}"
 
@@ -103,7 +112,7 @@ class LiveObjects:
         """The name with a number behind it if another live object of this axis has it."""
         if (axis, name) not in self._live:
             return name
-        if any(known is value for (on, _), known in self._live.items() if on == axis):
+        if self.names_of(axis, value):
             raise UsageError(f"{axis}: {kind_of(value)} is given twice; remove one")
         numbered = (f"{name}-{number}" for number in itertools.count(2))
         return next(free for free in numbered if not self._is_taken(axis, free))
@@ -112,11 +121,16 @@ class LiveObjects:
         """Registers an object that is not a component under a name."""
         wrapper = wrap(axis, name, value)
         if self._is_taken(axis, name):
-            raise UsageError(f"{axis}: the name {name!r} is taken; give a dictionary with other names")
+            kind = axis[:-1]
+            other = similar_alias(f"my-{name}", kind)
+            raise UsageError(
+                f"{axis}: {name!r} is the name of another {kind}; give a dictionary with another name, such as "
+                f"{{{other!r}: …}}"
+            )
         self.names.append(name)
         if wrapper.unknown:
             self.not_reusable.append(f"{axis[:-1]} {name!r}: {wrapper.unknown}")
-        self._register(axis, wrapper.component)
+        self._register(axis, wrapper.component, any_case=True)
         self._live[axis, name] = value
         return name
 
@@ -141,11 +155,11 @@ class LiveObjects:
         set_session_digest(component, identity.digest)
         self._register(axis, component)
 
-    def _register(self, axis: str, component: type[Component]) -> None:
+    def _register(self, axis: str, component: type[Component], *, any_case: bool = False) -> None:
         before = len(self.registry.problems)
         if self.plugin not in self.registry.plugins:
             self.registry.plugins.append(self.plugin)
-        self.registry.register(axis, component, self.plugin)
+        self.registry.register(axis, component, self.plugin, any_case=any_case)
         if len(self.registry.problems) > before:
             raise UsageError(f"{axis}: {self.registry.problems.pop().message}")
 
@@ -156,6 +170,15 @@ class LiveObjects:
 def _has_spec(value: Any) -> bool:
     """Whether a value is a spec, or a component that has one."""
     return isinstance(value, (str, Component)) or (isinstance(value, type) and issubclass(value, Component))
+
+
+def _is_same(known: Any, value: Any) -> bool:
+    """Whether two values are one object: also a method that is read again, or a new tuple of the same arrays."""
+    if isinstance(known, types.MethodType) and isinstance(value, types.MethodType):
+        return known.__self__ is value.__self__ and known.__func__ is value.__func__
+    if isinstance(known, (list, tuple)) and isinstance(value, (list, tuple)):
+        return len(known) == len(value) and all(one is other for one, other in zip(known, value, strict=True))
+    return known is value
 
 
 def _slug(name: str) -> str:

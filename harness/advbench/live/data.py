@@ -24,10 +24,8 @@ _PROBED = 4
 
 def is_data(data: Any) -> bool:
     """Whether an object is a single dataset, rather than a sequence of datasets or something else."""
-    if isinstance(data, (torch_data.Dataset, torch_data.DataLoader)):
+    if isinstance(data, (torch_data.Dataset, torch_data.DataLoader)) or _is_images_and_labels(data):
         return True
-    if isinstance(data, tuple) and len(data) == 2 and all(_is_array(x) for x in data):
-        return np.ndim(data[1]) > 0
     return isinstance(data, (list, tuple)) and bool(data) and all(_is_pair(item) for item in data)
 
 
@@ -41,8 +39,8 @@ def live_dataset(name: str, data: Any) -> type[Dataset]:
     Raises:
         UsageError: The data has no usable images and labels.
     """
-    if isinstance(data, tuple) and len(data) == 2 and _is_array(data[0]):
-        images, labels = data
+    if _is_images_and_labels(data):
+        images, labels = _image_array(data[0]), _label_array(data[1])
     else:
         images, labels = _read_dataset(data)
     try:
@@ -77,6 +75,39 @@ def live_dataset(name: str, data: Any) -> type[Dataset]:
     return LiveDataset
 
 
+def _is_images_and_labels(data: Any) -> bool:
+    """Whether an object is a pair of all images and all labels, which may turn out to be wrong."""
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
+        return False
+    images = data[0]
+    return _is_array(images) or (isinstance(images, (tuple, list)) and bool(images) and all(map(_is_one_image, images)))
+
+
+def _is_one_image(data: Any) -> bool:
+    return _is_image(data) or (_is_array(data) and data.ndim in (2, 3))
+
+
+def _image_array(images: Any) -> Any:
+    """Images as an array: also from a list of arrays or Pillow images, all of one size."""
+    if _is_array(images):
+        return images
+    return _joined("the data", [_image("the data", image)[None] for image in images])
+
+
+def _label_array(labels: Any) -> Any:
+    """Labels as an array: also from a list of numbers or tensors, or from a column of a table."""
+    if _is_array(labels):
+        return labels
+    if isinstance(labels, (list, tuple)):
+        labels = [label.tolist() if _is_array(label) else label for label in labels]
+    try:
+        return np.asarray(labels)
+    except ValueError as error:
+        raise UsageError(
+            "datasets: the data has labels of several lengths; expected whole numbers from 0, or one-hot rows"
+        ) from error
+
+
 def _is_array(data: Any) -> bool:
     return isinstance(data, (torch.Tensor, np.ndarray))
 
@@ -86,7 +117,7 @@ def _is_pair(data: Any) -> bool:
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         return False
     image, label = data
-    return (_is_image(image) or (_is_array(image) and image.ndim in (2, 3))) and _is_label(label)
+    return _is_one_image(image) and _is_label(label)
 
 
 def _is_image(data: Any) -> bool:
@@ -128,16 +159,22 @@ def _read(what: str, data: Any) -> tuple[torch.Tensor, torch.Tensor]:
     images: list[torch.Tensor] = []
     labels: list[torch.Tensor] = []
     for batch, batch_labels in _batches(what, data):
-        if images and batch.shape[1:] != images[0].shape[1:]:
-            raise UsageError(
-                f"datasets: {what} has images of shape {tuple(images[0].shape[1:])} and {tuple(batch.shape[1:])}; "
-                "resize them to one size"
-            )
         images.append(batch)
         labels.append(batch_labels)
     if not images:
         raise UsageError(f"datasets: {what} is empty")
-    return torch.cat(images), torch.cat(labels)
+    return _joined(what, images), torch.cat(labels)
+
+
+def _joined(what: str, batches: Sequence[torch.Tensor]) -> torch.Tensor:
+    """All images of some batches."""
+    first = tuple(batches[0].shape[1:])
+    for batch in batches:
+        if tuple(batch.shape[1:]) != first:
+            raise UsageError(
+                f"datasets: {what} has images of shape {first} and {tuple(batch.shape[1:])}; resize them to one size"
+            )
+    return torch.cat(list(batches))
 
 
 def _batches(what: str, data: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

@@ -44,7 +44,9 @@ def matrix(
 
     Each of the first four arguments takes a spec such as ``"jpeg:quality=50"``, a component
     (``JpegCompression(quality=50)``) or its class, a live object, or a list of these; or a dictionary of names to them.
-    The names are shown instead of specs. Live objects without a name are named after their class or function.
+    A live object is a network, a function or data that your program holds in memory; which of them an argument takes is
+    described below. The names of a dictionary are shown instead of specs. They consist of a letter and up to 39
+    letters, digits, ``.``, ``_`` and ``-``. Live objects without a name are named after their class or function.
     Arguments that are left out have the values of the suite ``quickstart``, as on the command line.
 
     Results are stored as the command stores them, under digests of weights and code, and reused by later calls. If no
@@ -52,14 +54,17 @@ def matrix(
     this Python session only, and a line on stderr reports this.
 
     Args:
-        datasets: Also a pair of arrays: images, uint8 or floating-point in [0, 1], shape (n, channels, height, width),
-            and labels, shape (n,); a ``TensorDataset``, a ``DataLoader``, or a ``torch.utils.data.Dataset`` or list of
-            (image, label) pairs. They are read once, in the order of the dataset, even if a loader shuffles.
+        datasets: Also a pair of images, uint8 or floating-point in [0, 1], shape (n, channels, height, width), and
+            labels, shape (n,), as arrays, tensors or lists; a ``TensorDataset``, a ``DataLoader``, or a
+            ``torch.utils.data.Dataset`` or list of (image, label) pairs. They are read once, in the order of the
+            dataset, even if a loader shuffles.
         models: Also an ``nn.Module``, or a function from images in [0, 1] to logits. A network is copied, not changed.
         attacks: Also a function of (model, images, labels) to adversarial images. Its attributes ``norm`` and ``eps``
-            are its budget, which is checked; without ``eps`` its images may be any. Random numbers should come from a
-            fourth argument, :class:`advbench.api.SampleRandom`, if it takes one. Its attribute ``access`` says what it
-            needs of the model, ``"gradients"`` by default.
+            are its budget: an image that exceeds it makes the cell an error. Without ``eps`` there is no budget: any
+            image in [0, 1] that the model misclassifies counts as a success, however far it is from the clean image.
+            If the function takes a fourth argument, that is an :class:`advbench.api.SampleRandom`, from which its
+            random numbers should come. Its attribute ``access`` says what it needs of the model, ``"gradients"`` by
+            default.
         defenses: Also a function from images to images.
         threats: Names such as ``"adaptive"``.
         suite: Name of a suite, or a TOML file.
@@ -81,7 +86,8 @@ def matrix(
     options = run_options({**arguments, **flags})
     session = Session(options)
     objects = {"datasets": datasets, "models": models, "attacks": attacks, "defenses": defenses}
-    options = _with_objects(session, options, objects, surrogate)
+    live = LiveObjects(session.registry)
+    options = _with_objects(session, options, live, objects, surrogate)
     python = "advbench.matrix(…) from Python" if session.live else ""
     suites = suites_by_seed(suite_of(session.suite, options, session.registry), options)
     runs = [MatrixRun(session, one, python or command) for one, command in suites]
@@ -91,12 +97,13 @@ def matrix(
         run.announce()
         with stdout_to_stderr():  # what components print is not part of the results
             results_by_seed.append(run.results())
-    return Results(combine_seeds(results_by_seed, python or recipe(options)), runs[0])
+    return Results(combine_seeds(results_by_seed, python or recipe(options)), runs[0], live)
 
 
-def _with_objects(session: Session, options: RunOptions, objects: Mapping[str, Any], surrogate: Any) -> RunOptions:
+def _with_objects(
+    session: Session, options: RunOptions, live: LiveObjects, objects: Mapping[str, Any], surrogate: Any
+) -> RunOptions:
     """Registers live objects in the session and returns the options with the specs of all objects."""
-    live = LiveObjects(session.registry)
     given = {axis: specs for axis, value in objects.items() if (specs := live.specs(axis, value)) is not None}
     surrogate_spec = live.surrogate(surrogate)
     if live.names and not session.executor.in_process:

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from advbench.api import Component
 from advbench.errors import UsageError
 from advbench.evaluation.plan.cells import Cell
 from advbench.live.comparison import Comparison, of_components, of_runs
+from advbench.live.components import LiveObjects
+from advbench.live.coordinates import COORDINATES, Coordinates, choices, described
 from advbench.live.files import write_exports, write_figures, write_report
+from advbench.live.wrappers import kind_of
+from advbench.option_names import called_from_python
 from advbench.report import leaderboards_html, print_results, rows_of
+from advbench.session.figures import KINDS
 from advbench.session.opening import tables
 from advbench.session.run import MatrixRun
 from advbench.session.stored_runs import find_run
-from advbench.specs import full_spec, resolve_chain, resolve_one, short_spec
 
 if TYPE_CHECKING:
     import pandas
 
 __all__ = ["AdversarialImages", "Results"]
-
-_COORDINATES = ("dataset", "model", "attack", "threat", "defense")
 
 
 class AdversarialImages(NamedTuple):
@@ -53,15 +54,16 @@ class Results:
     Args:
         data: All results, with the keys of an exported results.json.
         run: The run; with several seeds, that of the first.
+        live: The objects that were evaluated.
 
     Attributes:
         data: All results, with the keys of an exported results.json (docs/results-json.md).
     """
 
-    def __init__(self, data: Mapping[str, Any], run: MatrixRun) -> None:
+    def __init__(self, data: Mapping[str, Any], run: MatrixRun, live: LiveObjects) -> None:
         self.data = data
         self._run = run
-        self._cells = run.plan.cells
+        self._coordinates = Coordinates(run.plan.cells, run.session.registry, live)
         self._store = run.session.store
 
     @property
@@ -95,42 +97,37 @@ class Results:
             ) from error
         return pandas.DataFrame(self.rows())
 
-    def adversarial(self, **coordinates: str | Component) -> AdversarialImages:
+    @called_from_python()
+    def adversarial(self, **coordinates: Any) -> AdversarialImages:
         """The adversarial images of one cell.
 
         Args:
             **coordinates: ``attack``, ``defense``, ``threat``, ``model``, ``dataset``, as many as identify the
-                cell: specs with or without their defaults, names of the user, or component objects. If the threat does
-                not see the defense, all defenses share the same images.
+                cell: specs with or without their defaults, names of the user, component objects, or the networks,
+                functions and data that :func:`matrix` was given. If the threat does not see the defense, all defenses
+                share the same images.
 
         Raises:
             UsageError: No cell matches, the cells that match have different images, or the cell was not run.
         """
         for name in coordinates:
-            if name not in _COORDINATES:
-                raise UsageError(f"adversarial(): unknown {name!r}; there are {', '.join(_COORDINATES)}")
-        wanted = {name: self._spellings(name, spec) for name, spec in coordinates.items()}
-        matches = [
-            cell
-            for cell in self._cells
-            if all(spellings & {*self._specs(cell, name)} for name, spellings in wanted.items())
-        ]
-        described = ", ".join(f"{name}={_text(spec)!r}" for name, spec in coordinates.items()) or "no coordinate"
-        if not matches:
-            raise UsageError(f"adversarial(): no cell has {described}; there are: {self._choices(self._cells)}")
+            if name not in COORDINATES:
+                raise UsageError(f"adversarial(): unknown {name!r}; there are {', '.join(COORDINATES)}")
+        matches = self._coordinates.matching("adversarial()", coordinates)
         sets = {tuple(chunk.key for chunk in cell.chunks) for cell in matches}
         if len(sets) > 1:
-            raise UsageError(
-                f"adversarial(): {described} matches several sets of images; add: {self._choices(matches)}"
-            )
+            what = f"{described(coordinates)} matches" if coordinates else "the run has"
+            raise UsageError(f"adversarial(): {what} several sets of images; add: {choices(matches)}")
         return self._read(matches[0])
 
-    def export(self, *files: str | Path) -> list[Path]:
+    @called_from_python()
+    def export(self, *files: str | Path | Iterable[str | Path]) -> list[Path]:
         """Writes the results to files, as ``--export`` does.
 
         Args:
-            *files: Files whose suffix selects the format: ``.md``, ``.tex``, ``.csv``, ``.json`` or ``.html``. In an
-                existing Markdown file, a block is replaced; ``"README.md#NAME"`` selects one of several.
+            *files: Files, or a list of them, whose suffix selects the format: ``.md``, ``.tex``, ``.csv``, ``.json`` or
+                ``.html``. In an existing Markdown file, a block is replaced; ``"README.md#NAME"`` selects one of
+                several.
 
         Returns:
             The paths of the files.
@@ -140,6 +137,7 @@ class Results:
         """
         return write_exports(self._run, self.data, files)
 
+    @called_from_python()
     def report(self, file: str | Path = "report.html", samples: int = 6) -> Path:
         """Writes the results as one HTML page, as ``advbench report`` does.
 
@@ -155,12 +153,17 @@ class Results:
         """
         return write_report(self._run, self.data, file, samples)
 
+    @called_from_python()
     def figures(
         self,
         folder: str | Path,
         formats: str | Sequence[str] = ("png",),
         samples: int = 8,
         only: str | Sequence[str] | None = None,
+        *,
+        attacks: Any = None,
+        defenses: Any = None,
+        all: bool = False,
     ) -> list[Path]:
         """Draws figures of the results for print, as ``advbench figures`` does.
 
@@ -171,6 +174,11 @@ class Results:
             only: Which figures: some of ``"attacks"``, ``"reconstructions"``, ``"strips"``, ``"confusion"``,
                 ``"eps"``, ``"sweep"`` and ``"scatter"``. All figures of these kinds are drawn; without ``only``, the
                 dozen that says most.
+            attacks: Draw only figures of these attacks: one or several specs, names, component objects or functions
+                that :func:`matrix` was given. A spec with some of the parameters, such as ``"pgd"``, selects every
+                attack of the run that has them.
+            defenses: Draw only figures of these defenses, likewise.
+            all: Draw all figures of the run.
 
         Returns:
             The paths of the files.
@@ -178,15 +186,27 @@ class Results:
         Raises:
             UsageError: An argument is unknown, the folder cannot be written, or matplotlib is not installed.
         """
-        return write_figures(self._run, self.data, folder, formats=formats, samples=samples, only=only)
+        if all and only is not None:
+            raise UsageError("figures(): only and all: give only one of them")
+        return write_figures(
+            self._run,
+            self.data,
+            folder,
+            formats=formats,
+            samples=samples,
+            only=KINDS if all else only,
+            attacks=self._coordinates.specs("figures()", "attack", attacks),
+            defenses=self._coordinates.specs("figures()", "defense", defenses),
+        )
 
+    @called_from_python()
     def compare(
         self,
         other: Results | str | None = None,
         *,
-        defenses: tuple[str | Component, str | Component] | None = None,
-        models: tuple[str | Component, str | Component] | None = None,
-        attacks: tuple[str | Component, str | Component] | None = None,
+        defenses: tuple[Any, Any] | None = None,
+        models: tuple[Any, Any] | None = None,
+        attacks: tuple[Any, Any] | None = None,
     ) -> Comparison:
         """Compares these results with those of another run, or two components with each other, on the same samples.
 
@@ -194,9 +214,10 @@ class Results:
 
         Args:
             other: Other results; or a run in the same store: its id, the beginning of its id, or ``latest~1``.
-            defenses: Two defenses of this run, instead of ``other``.
-            models: Two models of this run, instead of ``other``.
-            attacks: Two attacks of this run, instead of ``other``.
+            defenses: Two defenses of this run, instead of ``other``: specs, names, component objects, or functions
+                that :func:`matrix` was given.
+            models: Two models of this run, likewise.
+            attacks: Two attacks of this run, likewise.
 
         Returns:
             Both robust accuracies for each attack and in the worst case, with McNemar's exact test on the samples.
@@ -214,44 +235,13 @@ class Results:
         run = (self._run.manifest, self._store)
         if given:
             ((axis, pair),) = given.items()
-            first, second = (self._component(axis, one) for one in _two(axis, pair))
+            first, second = (self._coordinates.full_spec("compare()", axis, one) for one in _two(axis, pair))
             return of_components(run, axis, first, second)
         if isinstance(other, Results):
             return of_runs(run, (other._run.manifest, other._store))
-        return of_runs(run, (find_run(self._store, str(other)), self._store))
-
-    def _component(self, axis: str, given: str | Component) -> str:
-        """The full spec of a defense, a model or an attack of this run."""
-        wanted = self._spellings(axis, given)
-        for cell in self._cells:
-            if wanted & {*self._specs(cell, axis)}:
-                return cell.specs()[axis]
-        shown = dict.fromkeys(self._specs(cell, axis)[-1] for cell in self._cells)
-        raise UsageError(f"compare(): no cell has {axis}={_text(given)!r}; there are: {', '.join(shown)}")
-
-    def _spellings(self, name: str, given: str | Component) -> set[str]:
-        """A coordinate as it is given, and as the full spec of the component that it names, if it names one."""
-        text, registry = _text(given), self._run.session.registry
-        if name == "threat":
-            return {text}
-        try:
-            named = resolve_chain(registry, text) if name == "defense" else [resolve_one(registry, f"{name}s", text)]
-        except UsageError:  # the caller lists the specs of the run
-            return {text}
-        return {text, *map(full_spec, named)}
-
-    def _specs(self, cell: Cell, name: str) -> tuple[str, ...]:
-        """The specs by which a coordinate of a cell may be named; the last is shown."""
-        full = cell.specs()[name]
-        if name == "threat":
-            return (full,)
-        return full, short_spec(getattr(cell, name)), cell.short_names()[name]
-
-    def _choices(self, cells: Sequence[Cell]) -> str:
-        """The coordinates in which cells differ, for messages."""
-        specs = {name: list(dict.fromkeys(self._specs(cell, name)[-1] for cell in cells)) for name in _COORDINATES}
-        several = (f"{name} {', '.join(of_name)}" for name, of_name in specs.items() if len(of_name) > 1)
-        return "; ".join(several) or "one cell"
+        if not isinstance(other, str):
+            raise UsageError(f"compare(): {kind_of(other)} is neither results nor the name of a run")
+        return of_runs(run, (find_run(self._store, other), self._store))
 
     def _read(self, cell: Cell) -> AdversarialImages:
         parts: dict[str, list[npt.NDArray[Any]]] = {}
@@ -288,7 +278,3 @@ def _two(axis: str, given: Any) -> tuple[Any, Any]:
     if isinstance(given, str) or not isinstance(given, Sequence) or len(given) != 2:
         raise UsageError(f"compare(): {axis}s must be a pair of {axis}s, such as {axis}s=(FIRST, SECOND)")
     return given[0], given[1]
-
-
-def _text(given: str | Component) -> str:
-    return full_spec(given) if isinstance(given, Component) else str(given)

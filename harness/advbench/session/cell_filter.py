@@ -7,6 +7,7 @@ from typing import Any
 
 from advbench.api.component import closest
 from advbench.errors import SpecError, UsageError
+from advbench.option_names import option
 from advbench.report import with_sweep_names
 from advbench.specs import parse_chain
 
@@ -54,7 +55,7 @@ def _matches(run: str, cells: Sequence[Mapping[str, Any]], kind: str, spec: str)
         shown = list(dict.fromkeys(known.values()))
         more = f" and {len(shown) - 10} more" if len(shown) > 10 else ""
         hint = closest(spec, shown) or f"there are: {', '.join(shown[:10])}{more}"
-        raise UsageError(f"--{kind}s {spec}: is not in run {run}; {hint}")
+        raise UsageError(f"{option(f'{kind}s', spec)}: is not in run {run}; {hint}")
     return matches
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from advbench.specs.aliases import Alias, find_aliases, is_alias, split_alias
+from advbench.specs.aliases import Alias, find_aliases, is_alias, similar_alias, split_alias
 from advbench.specs.chain import Chain
 from advbench.specs.counterparts import changed_parameters, counterparts
 from advbench.specs.formatting import full_spec, short_spec
@@ -49,5 +49,6 @@ __all__ = [
     "select_chains",
     "shipped_suites",
     "short_spec",
+    "similar_alias",
     "split_alias",
 ]

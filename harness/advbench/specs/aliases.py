@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,9 +14,10 @@ if TYPE_CHECKING:
     from advbench.api.component import Component
     from advbench.specs.chain import Chain
 
-__all__ = ["Alias", "find_aliases", "is_alias", "split_alias"]
+__all__ = ["Alias", "find_aliases", "is_alias", "similar_alias", "split_alias"]
 
-_NAME = r"[A-Za-z][A-Za-z0-9._-]{0,39}"
+_LONGEST = 40
+_NAME = rf"[A-Za-z][A-Za-z0-9._-]{{0,{_LONGEST - 1}}}"
 _ALIAS = re.compile(rf"({_NAME})=(.*)", re.DOTALL)
 
 
@@ -36,6 +38,23 @@ class Alias(NamedTuple):
 def is_alias(name: str) -> bool:
     """Whether a text has the form of an alias: a letter, then up to 39 letters, digits, ``.``, ``_`` and ``-``."""
     return re.fullmatch(_NAME, name) is not None
+
+
+def similar_alias(text: str, kind: str) -> str:
+    """An alias that resembles a text that has not the form of one, for messages.
+
+    Args:
+        text: The text, such as ``my cnn``.
+        kind: What the alias stands for, such as ``model``.
+
+    Returns:
+        Such as ``my-cnn``.
+    """
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", plain)[:_LONGEST].strip("-._")
+    if not name:
+        return f"my-{kind}"
+    return name if is_alias(name) else f"{kind}-{name}"[:_LONGEST].strip("-._")
 
 
 def split_alias(text: str) -> tuple[str, str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from advbench.api.defense import Defense
+from advbench.errors import ContractError
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +48,18 @@ class Chain:
         return rng.derive(f"{index}:{self.parts[index].name}")
 
     def apply(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
-        """Applies all parts to a batch; see :meth:`advbench.api.Defense.apply`."""
+        """Applies all parts to a batch; see :meth:`advbench.api.Defense.apply`.
+
+        Raises:
+            ContractError: A part before the last returned no tensor, which the next part could not take.
+        """
+        import torch
+
+        defended: Any = images
         for index, part in enumerate(self.parts):
-            images = part.apply(images, self.streams(index, rng))
-        return images
+            if not isinstance(defended, torch.Tensor):
+                returned = f"returned {type(defended).__name__}, not a tensor"
+                raise ContractError(f"defense {self.parts[index - 1].name!r} {returned}")
+            defended = part.apply(defended, self.streams(index, rng))
+        result: torch.Tensor = defended
+        return result

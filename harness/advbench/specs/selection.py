@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from advbench.api.component import Component
 from advbench.api.defense import Defense
 from advbench.errors import ParameterError, SpecError, UsageError, describe
+from advbench.option_names import option
 from advbench.specs.aliases import Alias, find_aliases, split_alias
 from advbench.specs.chain import Chain
 from advbench.specs.formatting import full_spec, short_spec
@@ -79,7 +80,11 @@ def select_chains(registry: Registry, texts: Sequence[str]) -> list[Chain]:
 
 
 def select_aliases(registry: Registry, kind: str, texts: Sequence[str]) -> tuple[Alias, ...]:
-    """The aliases of one axis of the matrix; raises as :func:`select` and :func:`find_aliases`."""
+    """The aliases of one axis of the matrix.
+
+    Raises:
+        UsageError: As :func:`select` and :func:`find_aliases`; or an alias is the name of another registered component.
+    """
     if not any(split_alias(text)[0] for text in texts):
         return ()
     selected: list[tuple[str, Component | Chain]] = []
@@ -87,7 +92,10 @@ def select_aliases(registry: Registry, kind: str, texts: Sequence[str]) -> tuple
         spec = split_alias(text)[1]
         components = resolve_chain(registry, spec) if kind == "defenses" else resolve(registry, kind, spec)
         selected += [(text, component) for component in components]
-    return find_aliases(kind, selected)
+    aliases = find_aliases(kind, selected)
+    for alias in aliases:
+        _check_not_registered(registry, kind, alias)
+    return aliases
 
 
 def narrow(registry: Registry, suite: Suite, axis: str, texts: Sequence[str]) -> Suite:
@@ -117,7 +125,7 @@ def narrow(registry: Registry, suite: Suite, axis: str, texts: Sequence[str]) ->
             datasets = ", ".join(dict.fromkeys(dataset for part in suite.parts for dataset in part.datasets))
             known = f"it has: {', '.join(dict.fromkeys(available))}"
             what = f"dataset {spec!r}" if axis == "datasets" else f"{axis[:-1]} {spec!r} for {datasets}"
-            raise UsageError(f"--{axis}: suite {suite.name!r} has no {what}; {known}")
+            raise UsageError(f"{option(axis)}: suite {suite.name!r} has no {what}; {known}")
     return dataclasses.replace(suite, parts=tuple(parts))
 
 
@@ -128,6 +136,14 @@ def _aliases_by_spec(registry: Registry, kind: str, texts: Sequence[str]) -> dic
         for alias, spec in map(split_alias, texts)
         for component in resolve(registry, kind, spec)
     }
+
+
+def _check_not_registered(registry: Registry, kind: str, alias: Alias) -> None:
+    """Raises UsageError if readers would take an alias for another component."""
+    if [term.name for term in parse_chain(alias.spec)] == [alias.name]:
+        return  # a component may be called by its own name, without its parameters
+    if any(registered.component.name == alias.name for registered in registry.all(kind)):
+        raise UsageError(f"{kind}: {alias.name!r} is the name of another {kind[:-1]}; use another alias")
 
 
 def _build(registry: Registry, kind: str, name: str, given: dict[str, str]) -> Component:

@@ -92,7 +92,7 @@ def _resolve_part(registry: Registry, suite: Suite, part: Part) -> Axes:
                 alias
                 for kind in AXES
                 if kind != "threats"
-                for alias in select_aliases(registry, kind, getattr(part, kind))
+                for alias in select_aliases(registry, kind, _aliased(suite, part, kind))
             ),
         )
     except UsageError as error:
@@ -100,6 +100,14 @@ def _resolve_part(registry: Registry, suite: Suite, part: Part) -> Axes:
             raise
         datasets = ", ".join(part.datasets) or "no dataset"
         raise UsageError(f"suite {suite.name!r}, the part of {datasets}: {error}") from error
+
+
+def _aliased(suite: Suite, part: Part, kind: str) -> tuple[str, ...]:
+    """The specs of an axis that may have aliases: for the models, that of the surrogate, too."""
+    texts: tuple[str, ...] = getattr(part, kind)
+    if kind != "models" or suite.surrogate is None or suite.surrogate in texts:
+        return texts
+    return (suite.surrogate, *texts)
 
 
 def _surrogate(registry: Registry, spec: str | None, threats: Sequence[Threat]) -> Model | None:

@@ -117,7 +117,10 @@ def _entries(cells: Sequence[Cell], networks: Iterable[str], before: Mapping[str
 def _threat_details(threat: Threat, axes: Axes, plan: Plan) -> str:
     """The settings of a threat: the surrogate, or the number of draws."""
     if not threat.sees_model:
-        return f"surrogate {short(axes.surrogate)}" if axes.surrogate else ""
+        if axes.surrogate is None:
+            return ""
+        aliases = {spec: name for axis, spec, name in axes.aliases if axis == "model"}
+        return f"surrogate {aliases.get(full(axes.surrogate), short(axes.surrogate))}"
     if threat.sees_defense and any(cell.stochastic for cell in plan.cells):
         return f"stochastic defenses: {axes.eot} draw{'s' * (axes.eot != 1)} for each gradient"
     return ""

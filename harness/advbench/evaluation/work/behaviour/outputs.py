@@ -140,8 +140,11 @@ def attack_function(attack: Attack, classes: int) -> Function:
 
 
 def _projections(images: Any) -> torch.Tensor:
-    """A few fixed sums of each image's pixels."""
-    flat = _as_float32(images).flatten(1)
+    """A few fixed sums of each image's pixels; a scalar if these are no images, which the component's cells report."""
+    values = _as_float32(images)
+    if not values.ndim:
+        return values
+    flat = values.flatten(1)
     generator = torch.Generator().manual_seed(_SEED)
     signs = torch.randint(0, 2, (flat.shape[1], _PROJECTIONS), generator=generator).float() * 2 - 1
     return flat @ signs
