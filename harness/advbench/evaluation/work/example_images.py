@@ -133,7 +133,10 @@ class ExampleImages:
         def read(number: int) -> torch.Tensor:
             stored = store.read_tensors(keys[number]) if number < len(keys) else None
             if stored is None:
-                raise UsageError("its adversarial images are no longer in the store; repeat the run's command")
+                raise UsageError(
+                    "its adversarial images are damaged or no longer in the store; to compute them again, repeat the "
+                    "run's command with --rerun all (from Python, rerun='all')"
+                )
             return stored[0]["images"]
 
         chunks = {0: read(0)}
