@@ -21,12 +21,12 @@ def test_images_that_are_lost_can_be_computed_again(
     (chunk,) = (tmp_path / "store" / "adversarial").rglob("*.safetensors")
     before = results.adversarial().images
     chunk.unlink() if how == "deleted" else chunk.write_bytes(b"")
-    with pytest.raises(UsageError, match="no longer in the store; to compute them again, repeat .* rerun='all'"):
+    with pytest.raises(UsageError, match=r"no longer in the store; to compute them again, repeat .* rerun='all'"):
         evaluate().adversarial()
     assert (evaluate(rerun="all").adversarial().images == before).all()
 
 
 def test_a_cell_that_failed_says_why_it_has_no_images(evaluate: Callable[..., advbench.Results]) -> None:
     results = evaluate(attacks="toy-rogue", defenses="toy-keep")
-    with pytest.raises(UsageError, match="failed and has no images: .*this attack always fails"):
+    with pytest.raises(UsageError, match=r"failed and has no images: .*this attack always fails"):
         results.adversarial()

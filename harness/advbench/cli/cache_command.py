@@ -226,7 +226,7 @@ def _remove_runs(options: argparse.Namespace) -> int:
     store, _ = _open(options, -1)
     if not all(options.runs):
         raise UsageError("RUN is empty; 'advbench cache ls' lists the runs")
-    names = list(dict.fromkeys(find_id(store, name) for name in options.runs))
+    names = list(dict.fromkeys(find_id(store, name, only=True) for name in options.runs))
     contents = read_contents(store)
     unknown = [file.key for file in contents.damaged if file.key not in names]
     if unknown:
