@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 pytestmark = pytest.mark.slow
 
@@ -187,6 +188,44 @@ def test_paths_in_specs_start_at_the_folder_of_the_run_or_at_the_current_one(
     (work / "net.py").rename(tmp_path / "elsewhere" / "net.py")
     _, cells = page()
     assert samples(cells) == [6, 6]
+
+
+@pytest.mark.parametrize("gone", ["folder", "net.py", "net.pt"])
+def test_a_file_of_a_spec_that_has_moved_is_named_and_not_the_folder_of_the_command(
+    run: Callable[..., None], page: Page, work: Path, tmp_path: Path, gone: str
+) -> None:
+    register_torch_module(work)
+    torch.save({"bias": torch.ones(12)}, work / "net.pt")
+    run("--plugin", "models.py", models=["torch-module:build=net.py:Net,weights=net.pt"])
+    if gone == "folder":
+        shutil.copytree(work, tmp_path / "work2")
+        for name in ("net.py", "net.pt"):
+            (work / name).unlink()
+    else:
+        (work / gone).unlink()
+    name = "net.py" if gone == "folder" else gone
+    message = f"{name} is neither in the run's folder {work} nor here; run this command in the folder that has it\n"
+    called, cells = page()
+    assert samples(cells) == [0, 0]
+    assert f"are not shown: {message}" in called.err
+    assert "elsewhere" not in called.err
+    if gone == "net.pt":
+        torch.save({"bias": torch.ones(12)}, tmp_path / "elsewhere" / "net.pt")
+        message = (
+            f"net.py is in the run's folder {work}, and other files of the run are here; copy them into one folder"
+        )
+        assert message in page()[0].err
+        shutil.copy(work / "net.py", tmp_path / "elsewhere")
+        assert samples(page()[1]) == [6, 6]
+
+
+def test_a_file_of_a_spec_with_an_absolute_path_that_is_gone_is_named(
+    run: Callable[..., None], page: Page, work: Path
+) -> None:
+    register_torch_module(work)
+    run("--plugin", "models.py", models=[f"torch-module:build={work}/net.py:Net,args=1"])
+    (work / "net.py").unlink()
+    assert f"are not shown: {work}/net.py no longer exists; put it back to see these samples\n" in page()[0].err
 
 
 def test_a_network_that_has_changed_since_the_run_has_no_samples(

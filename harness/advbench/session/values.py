@@ -90,7 +90,9 @@ def run_name(text: str) -> str:
         shown = ascii(text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]}…")
         raise argparse.ArgumentTypeError(f"{shown}: must be one line of at most {_LONGEST_NAME} printable characters")
     if re.fullmatch(r"latest(~.*)?", text.strip()):
-        raise argparse.ArgumentTypeError(f"{text.strip()}: 'latest' and 'latest~N' mean the last runs; choose another name")
+        raise argparse.ArgumentTypeError(
+            f"{text.strip()}: 'latest' and 'latest~N' mean the last runs; choose another name"
+        )
     return text.strip()
 
 
