@@ -147,6 +147,12 @@ def test_a_suite_file_that_is_no_regular_file_is_not_read(
     assert f"suite file {suite} is not a regular file; give the path of a .toml file" in refused("--suite", suite)
 
 
+def test_a_plugin_file_that_is_a_link_in_a_circle_is_no_file(refused: Callable[..., str], tmp_path: Path) -> None:
+    loop = tmp_path / "loop.py"
+    loop.symlink_to(loop.name)
+    assert f"--plugin {loop}: no such file" in refused("--plugin", loop)
+
+
 def test_a_store_that_cannot_be_written(call: Call, tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")

@@ -104,7 +104,7 @@ def find_suite(name: str, options: LoadOptions) -> Suite:
 
 def plugin_files(files: Iterable[str | Path]) -> tuple[Path, ...]:
     """The single files that are plugins: those of the environment, then those given, without duplicates."""
-    return tuple(dict.fromkeys(file.resolve() for file in (*named_files(), *map(Path, files))))
+    return tuple(dict.fromkeys(Path(os.path.realpath(file)) for file in (*named_files(), *files)))
 
 
 def open_store(options: LoadOptions) -> Store:
