@@ -119,7 +119,8 @@ def test_wrong_flags(refused: Callable[..., str], flags: list[str], message: str
         ('datasets = ["to\\u0000y"]', "a spec cannot contain the control character U+0000"),
         ("plugins = ['~nouser/p.py']", "plugins: ~nouser/p.py: Could not determine home directory; write the path in"),
         ('plugins = ["a\\u0000b"]', "is not the path of a file"),
-        ("limit = " + "9" * 5000, "a number or date cannot be read: Exceeds the limit"),
+        ("limit = " + "9" * 5000, "suite.toml: a number has too many digits\n"),
+        ("# " + "x" * (4 << 20), "is larger than 4 MiB; give the path of a .toml file"),
         ("day = 2021-02-31", "is not valid TOML"),
         ("attacks = " + "[" * 100_000, "its lists or tables are nested too deep"),
     ],
@@ -129,13 +130,29 @@ def test_an_unreadable_suite_file(
 ) -> None:
     suite = tmp_path / "suite.toml"
     suite.write_bytes(content if isinstance(content, bytes) else content.encode())
-    line = refused("--suite", suite)
-    assert message in line
+    assert message in refused("--suite", suite) + "\n"
 
 
 def test_a_suite_file_that_is_not_there_or_a_folder(refused: Callable[..., str], tmp_path: Path) -> None:
     assert "suite.toml cannot be read: No such file" in refused("--suite", tmp_path / "suite.toml")
     assert "cannot be read: Is a directory" in refused("--suite", tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no FIFOs")
+@pytest.mark.parametrize("name", ["fifo", "fifo.toml", "/dev/zero", "/dev/null"])
+def test_a_suite_file_that_is_no_regular_file_is_not_read(
+    refused: Callable[..., str], tmp_path: Path, name: str
+) -> None:
+    suite = tmp_path / name
+    if not suite.exists():
+        os.mkfifo(suite)
+    assert f"suite file {suite} is not a regular file; give the path of a .toml file" in refused("--suite", suite)
+
+
+def test_a_plugin_file_that_is_a_link_in_a_circle_is_no_file(refused: Callable[..., str], tmp_path: Path) -> None:
+    loop = tmp_path / "loop.py"
+    loop.symlink_to(loop.name)
+    assert f"--plugin {loop}: no such file" in refused("--plugin", loop)
 
 
 def test_a_store_that_cannot_be_written(call: Call, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from tests.conftest import Called
 
-from advbench.cli.docstrings import plain, unwrapped
+from advbench.cli.docstrings import plain, unwrapped, without_parameters
 
 
 def in_terminal(width: int, *words: str, code: int = 0) -> list[str]:
@@ -91,6 +91,48 @@ def test_runs_are_told_apart_by_their_whole_commands(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("width", [60, 80, 99, 100])
+def test_the_list_of_runs_cuts_no_id_and_no_heading(
+    toy: Callable[..., tuple[Called, object]],
+    call: Callable[..., Called],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    width: int,
+) -> None:
+    name = "a name of 24 characters!"
+    runs = [
+        toy("--name", name, "--limit", limit)[1]["run"]["run"]  # type: ignore[index]
+        for limit in (9, 8)
+    ]
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = call("cache", "ls", "--store", tmp_path / "store").out.splitlines()
+    assert max(map(len, lines)) <= width
+    few = ["run", "name", "created", "cells"]
+    assert lines[1].split() == (few if width < 100 else [*few[:3], "used", "cells", "size", "unshared"])
+    rows = [line for line in lines if "2/2" in line]
+    assert [row.split()[0] for row in rows] == runs[::-1]
+    assert all(name in row and "…" not in row for row in rows)
+
+
+@pytest.mark.slow
+def test_the_width_of_tables_in_a_pipe_is_that_of_the_environment(
+    call: Callable[..., Called], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for columns, least, most in (("80", 60, 80), ("120", 81, 120), ("no number", 121, 200), ("0", 121, 200)):
+        monkeypatch.setenv("COLUMNS", columns)
+        width = max(map(len, call("list", "attacks").out.splitlines()))
+        assert least <= width <= most, columns
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["foolbox", "jpeg", "mnist"])
+def test_info_shows_parameters_once(call: Callable[..., Called], name: str) -> None:
+    shown = call("info", name).out
+    assert shown.splitlines()[0].startswith(f"{name}  ")
+    assert not re.search("^(Args|Attributes|Parameters)", shown, re.MULTILINE)
+
+
+@pytest.mark.slow
 def test_a_board_with_twelve_attacks_shows_the_worst_case_in_its_first_table(
     toy: Callable[..., tuple[Called, object]], tmp_path: Path
 ) -> None:
@@ -149,3 +191,18 @@ def test_paragraphs_are_joined_and_lists_kept() -> None:
         "    eps: Largest change.",
         "    steps: Number.",
     ]
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        "Args:\n    eps: Largest\n        change.\n\n    steps: Number.\n",
+        "Attributes:\n    eps: Largest change.\n",
+        "Parameters\n----------\neps : float\n    Largest change.\n\nsteps : int\n    Number.\n",
+        ":param eps: Largest\n    change.\n:type eps: float\n",
+    ],
+)
+def test_sections_on_parameters_are_left_out(section: str) -> None:
+    after = "Notes\n-----\nAnother line." if "--" in section else "Raises:\n    ValueError: never."
+    assert without_parameters(f"What it does.\n\n{section}\n{after}\n") == f"What it does.\n\n{after}"
+    assert without_parameters(f"Args: none are needed.\n\n{section}") == "Args: none are needed."

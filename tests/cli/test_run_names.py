@@ -58,12 +58,25 @@ def test_commands_find_a_run_by_its_name(toy: Toy, call: Call, tmp_path: Path) -
     called = call("leaderboard", "their run", *store)
     assert called.code == 2
     assert "'their run' names no run in" in called.error_line()
-    toy("--name", "mine", "--limit", 7)
-    called = call("leaderboard", "mine", *store)
+
+
+@pytest.mark.parametrize("name", ["week one", "bad"])
+def test_a_name_of_several_runs_means_the_latest_and_a_line_lists_the_others(
+    toy: Toy, call: Call, tmp_path: Path, name: str
+) -> None:
+    first, second = (toy("--name", name, "--limit", limit)[1]["run"]["run"] for limit in (9, 8))
+    store = ("--store", tmp_path / "store")
+    called = call("leaderboard", name, *store)
+    assert called.code == 0
+    assert called.error_line() == f"{name!r} is the name of several runs: {second} is the latest; others: {first}"
+    assert second in called.out
+    assert first not in called.out
+    called = call("cache", "rm", name, *store)
     assert called.code == 2
-    assert "'mine' is the name of several runs in" in called.error_line()
-    assert runs[1] in called.error_line()
-    assert runs[0] not in called.error_line()
+    message = f"{name!r} is the name of several runs in {tmp_path / 'store'}: {second} is the latest, others: {first}"
+    assert f"{message}; give the id of one" in called.error_line()
+    assert call("cache", "rm", second, *store).code == 0
+    assert call("leaderboard", name, *store).err == ""
 
 
 def test_a_comparison_of_named_runs_shows_their_names(toy: Toy, call: Call, tmp_path: Path) -> None:
@@ -82,3 +95,10 @@ def test_a_name_is_one_printable_line(toy: Toy, name: str) -> None:
     assert called.code == 2
     assert called.error_line().startswith("advbench matrix: error: --name: ")
     assert called.error_line().isprintable()
+
+
+@pytest.mark.parametrize("name", ["latest", " latest ", "latest~1", "latest~x"])
+def test_a_name_that_means_another_run_is_refused(toy: Toy, name: str) -> None:
+    called, _ = toy("--name", name)
+    assert called.code == 2
+    assert f"{name.strip()}: 'latest' and 'latest~N' mean the last runs; choose another name" in called.error_line()

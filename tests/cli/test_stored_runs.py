@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 pytestmark = pytest.mark.slow
 
@@ -119,8 +122,59 @@ def test_a_plugin_file_that_has_moved_or_changed_is_asked_for(run: Callable[...,
     assert samples(cells) == [0, 0]
     assert f"{changed} has changed since the run; to use it as it is now, add --plugin {changed}" in called.err
     called, cells = page("--plugin", changed)
-    assert called.err == "wrote page.html\n"
+    assert called.err.splitlines()[1:] == ["wrote page.html"]
     assert samples(cells) == [6, 6]
+
+
+CHANGED = (
+    "The samples are of the components as they are now, and the numbers are those of the run. "
+    "Changed since the run: {}.\n"
+)
+
+
+@pytest.mark.parametrize("what", ["toy.py", "strength.py"])
+def test_samples_of_a_changed_plugin_file_have_a_note(
+    run: Callable[..., None], page: Page, call: Callable[..., Any], work: Path, tmp_path: Path, what: str
+) -> None:
+    (work / "strength.py").write_text("STRENGTH = 1\n")
+    lines = (work / "toy.py").read_text().replace("* self.factor +", "* self.factor * STRENGTH +")
+    (work / "toy.py").write_text(lines.replace("import torch\n", "import torch\nfrom strength import STRENGTH\n", 1))
+    run(models=["toy-linear"])
+    sys.modules.pop("strength")
+    assert page("--plugin", work / "toy.py")[0].err == "wrote page.html\n"
+    (work / what).write_text((work / what).read_text() + "\n# other code\n")
+    sys.modules.pop("strength")
+    called, cells = page("--plugin", work / "toy.py")
+    assert samples(cells) == [6, 6]
+    names = ("dataset 'toy'", "model 'toy-linear'", "defense 'toy-keep'", "defense 'toy-dim'")
+    note = CHANGED.format(f"{what.removesuffix('.py') if what == 'strength.py' else what} ({', '.join(names)})")
+    assert called.err == f"{note}wrote page.html\n"
+    assert note.strip() in html.unescape((tmp_path / "elsewhere" / "page.html").read_text())
+    pytest.importorskip("matplotlib")
+    flags = ("--plugin", work / "toy.py", "--samples", 2, "--only", "attacks")
+    assert note in call("figures", "--store", tmp_path / "store", "--output", "drawn", *flags).err
+
+
+def test_samples_of_a_defense_with_other_weights_and_of_other_data_have_a_note(
+    run: Callable[..., None], page: Page, work: Path
+) -> None:
+    source = (work / "toy.py").read_text()
+    keyed = "    def apply(self, images, rng):\n        return (images"
+    for before, after in (
+        (keyed, f"    def weights_digest(self):\n        return Path('{work}/weights').read_text()\n\n{keyed}"),
+        ("manual_seed(7)", f"manual_seed(int(Path('{work}/data').read_text()))"),
+    ):
+        assert before in source
+        source = source.replace(before, after, 1)
+    (work / "toy.py").write_text(source)
+    (work / "weights").write_text("1")
+    (work / "data").write_text("7")
+    run()
+    assert page()[0].err == "wrote page.html\n"
+    (work / "weights").write_text("2")
+    assert page()[0].err.startswith(CHANGED.format("weights (defense 'toy-dim')"))
+    (work / "data").write_text("8")
+    assert page()[0].err.startswith(CHANGED.format("data (dataset 'toy'); weights (defense 'toy-dim')"))
 
 
 def test_paths_in_specs_start_at_the_folder_of_the_run_or_at_the_current_one(
@@ -134,6 +188,44 @@ def test_paths_in_specs_start_at_the_folder_of_the_run_or_at_the_current_one(
     (work / "net.py").rename(tmp_path / "elsewhere" / "net.py")
     _, cells = page()
     assert samples(cells) == [6, 6]
+
+
+@pytest.mark.parametrize("gone", ["folder", "net.py", "net.pt"])
+def test_a_file_of_a_spec_that_has_moved_is_named_and_not_the_folder_of_the_command(
+    run: Callable[..., None], page: Page, work: Path, tmp_path: Path, gone: str
+) -> None:
+    register_torch_module(work)
+    torch.save({"bias": torch.ones(12)}, work / "net.pt")
+    run("--plugin", "models.py", models=["torch-module:build=net.py:Net,weights=net.pt"])
+    if gone == "folder":
+        shutil.copytree(work, tmp_path / "work2")
+        for name in ("net.py", "net.pt"):
+            (work / name).unlink()
+    else:
+        (work / gone).unlink()
+    name = "net.py" if gone == "folder" else gone
+    message = f"{name} is neither in the run's folder {work} nor here; run this command in the folder that has it\n"
+    called, cells = page()
+    assert samples(cells) == [0, 0]
+    assert f"are not shown: {message}" in called.err
+    assert "elsewhere" not in called.err
+    if gone == "net.pt":
+        torch.save({"bias": torch.ones(12)}, tmp_path / "elsewhere" / "net.pt")
+        message = (
+            f"net.py is in the run's folder {work}, and other files of the run are here; copy them into one folder"
+        )
+        assert message in page()[0].err
+        shutil.copy(work / "net.py", tmp_path / "elsewhere")
+        assert samples(page()[1]) == [6, 6]
+
+
+def test_a_file_of_a_spec_with_an_absolute_path_that_is_gone_is_named(
+    run: Callable[..., None], page: Page, work: Path
+) -> None:
+    register_torch_module(work)
+    run("--plugin", "models.py", models=[f"torch-module:build={work}/net.py:Net,args=1"])
+    (work / "net.py").unlink()
+    assert f"are not shown: {work}/net.py no longer exists; put it back to see these samples\n" in page()[0].err
 
 
 def test_a_network_that_has_changed_since_the_run_has_no_samples(

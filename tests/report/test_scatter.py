@@ -59,3 +59,16 @@ def test_in_the_page_the_names_of_one_point_are_a_list_beside_it() -> None:
     assert {(x, anchor) for x, _, anchor in of_point} == {(of_point[0][0], "start")}
     heights = sorted(y for _, y, _ in of_point)
     assert all(lower - upper >= 12 for upper, lower in itertools.pairwise(heights))
+
+
+@pytest.mark.parametrize("clean", [1.0, 0.999, 0.98, 0.55, 0.1, 0.0])
+def test_the_horizontal_axis_has_numbers(clean: float) -> None:
+    with mpl.rc_context(SETTINGS):  # type: ignore[arg-type]
+        figure = draw_chart(scatter([Point(clean, 0.0, 0.0, 0.16, name) for name in ("none", "jpeg")]))
+        figure.draw_without_rendering()
+    (axis,) = figure.axes
+    left, right = axis.get_xlim()
+    shown = [float(label.get_text()) for label in axis.get_xticklabels() if left <= label.get_position()[0] <= right]
+    assert shown
+    assert max(shown) <= 100
+    assert min(abs(tick - 100 * clean) for tick in shown) <= max(1, 101 - 100 * clean) / 4

@@ -17,13 +17,14 @@ def replace_atomically(path: Path, *, temporary: Path | None = None) -> Iterator
     """Yields a temporary path to write to, which is renamed to ``path`` on success.
 
     The content is synced to disk before the rename. After an error, a full disk or a kill, the old content of ``path``
-    is still there.
+    is still there. A symbolic link remains, and its target gets the new content; the file takes the place of a link
+    that leads in a circle.
 
     Args:
         path: The file.
         temporary: Prefix of the temporary path, on the same file system; by default in the folder of ``path``.
     """
-    path = path.resolve()  # a symbolic link remains, and its target gets the new content
+    path = Path(os.path.realpath(path))  # Path.resolve raises an exception for links that lead in a circle
     path.parent.mkdir(parents=True, exist_ok=True)
     mode = path.stat().st_mode & 0o7777 if path.exists() else 0o666 & ~_umask()
     folder, prefix = (path.parent, f".{path.name[:40]}.") if temporary is None else (temporary.parent, temporary.name)

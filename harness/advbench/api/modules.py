@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -26,7 +27,7 @@ def import_file(file: Path) -> ModuleType:
         UsageError: There is no such file, or its name does not end in ``.py``.
         Exception: Whatever the file raises.
     """
-    file = file.resolve()
+    file = Path(os.path.realpath(file))  # Path.resolve raises an exception for links that lead in a circle
     if not file.is_file() or file.suffix != ".py":
         what = "not a Python file (its name must end in .py)" if file.exists() else "no such file"
         raise UsageError(f"{file}: {what}")

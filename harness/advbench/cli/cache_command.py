@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -22,8 +23,14 @@ ACTIONS = {
 }
 
 _DAY = 86400.0
+_NOT_READ_AGAIN = (
+    "it counts as missing; 'advbench cache gc' deletes it. The numbers of finished cells do not need it; to compute it "
+    "again, repeat the run's command with --rerun all"
+)
 _ADVICE = {
     "damaged": "it counts as missing; 'advbench cache gc' deletes it, and the run's command computes it again",
+    "damaged adversarial": _NOT_READ_AGAIN,
+    "damaged clean": _NOT_READ_AGAIN,
     "damaged folder": "it is a folder where the store keeps a file; move it out of the store, or delete it",
     "damaged manifest": "repeat the run's command, or delete the run: advbench cache rm {key}",
     "unreadable": "check its permissions and the disk",
@@ -31,7 +38,7 @@ _ADVICE = {
     "left behind": "'advbench cache gc' deletes it",
     "being written": "nothing to do; if it still exists in an hour, 'advbench cache gc' deletes it",
 }
-"""What the user should do about a file, by its state."""
+"""What the user should do about a file, by its state, and by its kind if that has advice of its own."""
 
 
 class _ActionParser(CommandParser):
@@ -135,7 +142,8 @@ def _verify(options: argparse.Namespace) -> int:
     problems += [("foreign", file) for file in inventory.foreign]
     for state, file in [*problems, *(("being written", file) for file in inventory.being_written)]:
         print_line(console, f"{state}: {shown_path(file)}")
-        print_line(console, f"  → {_ADVICE[state].format(key=file.key)}")
+        of_kind = f"{state} {file.kind}"
+        print_line(console, f"  → {_ADVICE[of_kind if of_kind in _ADVICE else state].format(key=file.key)}")
     total = f"{counted(len(files), 'entry', 'entries')}, {size_text(total_size(files))}"
     if not problems:
         print_line(console, f"{total}: all are intact")
@@ -218,7 +226,7 @@ def _remove_runs(options: argparse.Namespace) -> int:
     store, _ = _open(options, -1)
     if not all(options.runs):
         raise UsageError("RUN is empty; 'advbench cache ls' lists the runs")
-    names = list(dict.fromkeys(find_id(store, name) for name in options.runs))
+    names = list(dict.fromkeys(find_id(store, name, only=True) for name in options.runs))
     contents = read_contents(store)
     unknown = [file.key for file in contents.damaged if file.key not in names]
     if unknown:
@@ -255,7 +263,7 @@ def _open(options: argparse.Namespace, verbosity: int) -> tuple[Store, bool]:
 
     console, store = messages(), open_store(LoadOptions.of(vars(options)))
     set_up_logging(console, verbosity)
-    exists = store.root.exists()
+    exists = os.path.lexists(store.root)  # a link that leads in a circle is no missing store
     if exists and not store.root.is_dir():
         raise StoreError(f"store {store.root} is not a folder; give another with --store DIR")
     if not exists and options.action != "rm":

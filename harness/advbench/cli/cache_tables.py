@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from rich import box
-from rich.console import Group
+from rich.console import Group, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -22,6 +22,9 @@ _DAY = 24 * HOUR
 _LONGEST_NAME = 24
 _WIDE = 140
 """With fewer columns in the terminal, the commands of the runs have lines of their own."""
+_NARROW = 100
+"""With fewer columns, times of use and sizes are left out; ``--format json`` has them."""
+_HEADINGS = ("run", "name", "created", "used", "cells", "size", "unshared")
 _WORDS = {
     "adversarial": ("adversarial", "adversarial"),
     "clean": ("clean", "clean"),
@@ -67,25 +70,30 @@ def described(store: Store, contents: StoreContents) -> dict[str, Any]:
 def runs_table(contents: StoreContents, now: float, width: int) -> Group:
     """The runs with their ages, sizes and commands; ``unshared`` is the size of files that no other run refers to.
 
-    In a narrow terminal, the commands are listed below the table.
+    In a narrow terminal, the commands are listed below the table, and the table shows only what tells runs apart if
+    there is no room for more.
 
     Args:
         contents: The contents of a store.
         now: The current time, in seconds since the epoch.
         width: The number of columns of the terminal.
     """
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True)
-    for heading in ("run", "name", "created", "used", "cells", "size", "unshared"):
-        table.add_column(heading, no_wrap=True, justify="left" if heading in ("run", "name") else "right")
     wide = width >= _WIDE
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=wide)
+    headings = _HEADINGS if width >= _NARROW else ("run", "name", "created", "cells")
+    for heading in headings:
+        justify: JustifyMethod = "left" if heading in ("run", "name") else "right"
+        table.add_column(heading, no_wrap=heading != "name", justify=justify, overflow="fold")
     if wide:
         table.add_column("command", overflow="fold", ratio=1)  # takes the remaining width
     commands = Table.grid(padding=(0, 2))
     commands.add_column(no_wrap=True)
     commands.add_column(overflow="fold")
     for run in contents.runs:
-        texts, command = list(_row(contents, run, now)), str(run.manifest.get("command"))
-        table.add_row(*(Text(printable(text)) for text in (*texts, command)[: len(table.columns)]))
+        texts = dict(zip(_HEADINGS, _row(contents, run, now), strict=True))
+        command = str(run.manifest.get("command"))
+        row = [*(texts[heading] for heading in headings), *([command] if wide else [])]
+        table.add_row(*(Text(printable(text)) for text in row))
         commands.add_row(Text(printable(f" {run.name}")), Text(printable(command)))
     return Group(table) if wide else Group(table, commands)
 

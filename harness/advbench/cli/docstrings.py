@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["plain", "unwrapped"]
+__all__ = ["plain", "unwrapped", "without_parameters"]
 
 _SECTIONS = (
     "Args",
@@ -18,6 +18,8 @@ _SECTIONS = (
     "References",
     "Returns",
 )
+_PARAMETERS = ("Args", "Arguments", "Attributes", "Keyword Args", "Other Parameters", "Parameters")
+_FIELD = re.compile(r":(?:param|type|ivar|vartype|keyword|arg|argument)\b[^:]*:")
 _ITEM = re.compile(r"(?:[-*•]|\d+[.)]|\[\d+\]) ")
 
 
@@ -47,6 +49,28 @@ def unwrapped(docstring: str) -> str:
         else:
             lines.append(line.rstrip())
     return plain("\n".join(lines))
+
+
+def without_parameters(docstring: str) -> str:
+    """A docstring without its sections on parameters and attributes, in the styles of Google, NumPy and Sphinx.
+
+    Args:
+        docstring: The docstring, without common indentation, as from :func:`inspect.getdoc`.
+    """
+    kept: list[str] = []
+    lines, style = docstring.splitlines(), ""
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        section = line.rstrip().rstrip(":")
+        underlined = bool(section) and re.fullmatch(r"[-=]{3,}", following.strip()) is not None
+        if section in _PARAMETERS and (underlined or line.rstrip().endswith(":")):
+            style = "numpy" if underlined else "google"
+        elif _FIELD.match(line):
+            style = "sphinx"
+        elif underlined or (style in ("google", "sphinx") and line[:1].strip()):
+            style = ""
+        if not style:
+            kept.append(line)
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip()
 
 
 def _continues(previous: str, line: str) -> bool:

@@ -6,7 +6,7 @@ import argparse
 import inspect
 from typing import TYPE_CHECKING
 
-from advbench.cli.docstrings import plain, unwrapped
+from advbench.cli.docstrings import plain, unwrapped, without_parameters
 from advbench.cli.flags import add_plugin_flags
 
 if TYPE_CHECKING:
@@ -113,7 +113,8 @@ def _print(console: Console, registered: Registered, given: dict[str, str]) -> N
 
     component, plugin = registered.component, registered.plugin
     console.print(Text.assemble((component.name, "bold"), f"  {registered.kind[:-1]}"))
-    console.print(Text(unwrapped(inspect.getdoc(component) or "") if component.summary() else "(no description)"))
+    text = without_parameters(inspect.getdoc(component) or "") if component.summary() else "(no description)"
+    console.print(Text(unwrapped(text)))  # the table below has the parameters
     console.print()
     parameters = component.parameters(given)
     if parameters:

@@ -58,7 +58,7 @@ def discover(
             registry.left_out.append(plugin)
         else:
             _load(registry, plugin, entry_point.load)
-    for file in dict.fromkeys(file.resolve() for file in files):
+    for file in dict.fromkeys(Path(os.path.realpath(file)) for file in files):
         if not file.is_file() or file.suffix != ".py":
             what = "not a Python file (its name must end in .py)" if file.exists() else "no such file"
             raise UsageError(f"{option('plugin', file)}: {what}")

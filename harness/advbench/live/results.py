@@ -248,13 +248,22 @@ class Results:
         for chunk in cell.chunks:
             stored = self._store.read_tensors(chunk.key)
             if stored is None:
-                raise UsageError(f"adversarial(): {cell.label()} has no images in the store; its status says why")
+                raise UsageError(f"adversarial(): {cell.label()} {self._why_without_images(cell)}")
             for name in ("images", "labels", "clean_predictions", "predictions"):
                 parts.setdefault(name, []).append(stored[0][name].numpy())
             parts.setdefault("ids", []).append(np.asarray(chunk.ids, dtype=np.int64))
         if not parts:
             raise UsageError(f"adversarial(): {cell.label()} was not run: {cell.skipped or cell.failed}")
         return AdversarialImages(**{name: np.concatenate(pieces) for name, pieces in parts.items()})
+
+    def _why_without_images(self, cell: Cell) -> str:
+        record = self._store.read_record("cells", cell.key) or {}
+        if record.get("status") == "error":
+            return f"failed and has no images: {record.get('error')}"
+        return (
+            "has no images: they are damaged or no longer in the store; to compute them again, repeat the evaluation "
+            "with rerun='all'"
+        )
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return iter(self.rows())

@@ -138,7 +138,7 @@ def _registered(registry: Registry, label: str, suffix: str) -> Reporter:
 
 def _check_writable(label: str, path: Path) -> None:
     try:
-        with tempfile.TemporaryFile(dir=path.resolve().parent):
+        with tempfile.TemporaryFile(dir=Path(os.path.realpath(path)).parent):
             pass
     except OSError as error:
         raise UsageError(f"{label}: the folder cannot be written: {error.strerror}") from error

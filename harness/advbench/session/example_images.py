@@ -9,13 +9,15 @@ from typing import Any
 
 from rich.console import Console
 
+from advbench.analysis import CellExamples
 from advbench.discovery.identity import clear_digest_cache
+from advbench.errors import UsageError
 from advbench.evaluation.work.example_images import ExampleImages
 from advbench.evaluation.work.workspace import Environment, Workspace, pick_device
 from advbench.process.working_folder import working_folder
 from advbench.session.opening import CORE, data_sources, open_registry, open_store, plugin_files
 from advbench.session.options import LoadOptions
-from advbench.session.run_files import plugin_files_of, spec_folder_of
+from advbench.session.run_files import missing_file, plugin_files_of, spec_folder_of
 
 __all__ = ["example_images_of"]
 
@@ -51,4 +53,21 @@ def example_images_of(options: LoadOptions, console: Console, manifest: Mapping[
     clear_digest_cache()  # files may have changed since this process read them
     with working_folder(folder):
         registry = open_registry(options, files)
-    return ExampleImages(Workspace(environment, registry), manifest, count, folder=folder, problems=problems)
+    return _StoredExamples(Workspace(environment, registry), manifest, count, folder=folder, problems=problems)
+
+
+class _StoredExamples(ExampleImages):
+    """Example images of a run whose specs may name files that have moved since."""
+
+    def of(self, described: Mapping[str, Any]) -> CellExamples:
+        """The example images of one finished cell; see :meth:`ExampleImages.of`.
+
+        Raises:
+            UsageError: Also if a file that a spec names is no longer where it was.
+        """
+        try:
+            return super().of(described)
+        except Exception as error:
+            if reason := missing_file(self.manifest, described, str(error)):
+                raise UsageError(reason) from error
+            raise

@@ -67,7 +67,7 @@ def select_figures(
         examples: Gives the example images; called only if a figure shows images.
 
     Returns:
-        The figures, and notes on cells whose images cannot be shown.
+        The figures, and notes on their images and on cells whose images cannot be shown.
     """
     figures, cells = _figures(), manifest["cells"]
     ranking, details = figures.Ranking(results["cells"]), _details(store, manifest, wanted)
@@ -136,7 +136,7 @@ def _details(store: Store, manifest: Mapping[str, Any], wanted: Collection[int])
 def _example_images(
     images: ExampleImages, cells: Sequence[Mapping[str, Any]], shown: Iterable[int]
 ) -> tuple[dict[int, CellExamples], list[str]]:
-    """The samples of cells, and notes on cells whose samples cannot be loaded."""
+    """The samples of cells, and notes on them and on cells whose samples cannot be loaded."""
     examples, notes = {}, dict[str, None]()
     for index in shown:
         try:
@@ -144,4 +144,4 @@ def _example_images(
         except (Exception, SystemExit) as error:  # noqa: PERF203  an error in one cell leaves the others
             what = ", ".join(cells[index]["short"][name] for name in ("dataset", "model", "defense"))
             notes[f"no images of {what}: {describe(error)}"] = None
-    return examples, list(notes)
+    return examples, [*notes, *images.notes]

@@ -104,7 +104,7 @@ def find_suite(name: str, options: LoadOptions) -> Suite:
 
 def plugin_files(files: Iterable[str | Path]) -> tuple[Path, ...]:
     """The single files that are plugins: those of the environment, then those given, without duplicates."""
-    return tuple(dict.fromkeys(file.resolve() for file in (*named_files(), *map(Path, files))))
+    return tuple(dict.fromkeys(Path(os.path.realpath(file)) for file in (*named_files(), *files)))
 
 
 def open_store(options: LoadOptions) -> Store:
@@ -128,11 +128,17 @@ def messages() -> Console:
 
 
 def tables(stream: TextIO | None = None) -> Console:
-    """The console for tables: stdout or another stream. Output to a pipe is wide, plain, without trailing blanks."""
+    """The console for tables: stdout or another stream.
+
+    Output to a pipe is plain, without trailing blanks, and wide unless the environment variable ``COLUMNS`` has the
+    number of columns.
+    """
     stream = stream or sys.stdout
     if stream.isatty():
         return _TableConsole(file=stream)
-    return _TableConsole(width=_PIPE_WIDTH, file=cast("IO[str]", _Unpadded(stream)))
+    columns = "" if isinstance(stream, io.StringIO) else os.environ.get("COLUMNS", "")
+    width = int(columns) if re.fullmatch(r"[1-9][0-9]{1,3}", columns) else _PIPE_WIDTH
+    return _TableConsole(width=width, file=cast("IO[str]", _Unpadded(stream)))
 
 
 def print_line(console: Console, line: str) -> None:

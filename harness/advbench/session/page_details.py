@@ -71,6 +71,8 @@ def page_details(store: Store, manifest: Mapping[str, Any], examples: ExampleIma
     for count, most, what in ((detailed, MOST_DETAILED, "Confusion matrices"), (shown, MOST_SHOWN, "Samples")):
         if count > most:
             gallery.add_note(f"{what} are shown for the first {most:,} of {count:,} finished cells.")
+    for note in examples.notes if examples is not None else ():
+        gallery.add_note(note)
     if without:
         gallery.add_note(f"Samples of {without:,} cells are left out, to limit the size of the page.")
     return gallery.details

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ from advbench.api.files import sha256_file
 from advbench.errors import SpecError
 from advbench.specs import parse_chain
 
-__all__ = ["plugin_files_of", "spec_folder_of"]
+__all__ = ["missing_file", "plugin_files_of", "spec_folder_of"]
+
+_AXES_WITH_FILES = ("dataset", "model", "defense")
+"""The axes whose specs may name files that example images need."""
 
 
 def plugin_files_of(manifest: Mapping[str, Any], given: Sequence[Path]) -> tuple[tuple[Path, ...], list[str]]:
@@ -60,17 +64,59 @@ def spec_folder_of(manifest: Mapping[str, Any]) -> Path | None:
     return None if moved else folder
 
 
+def missing_file(manifest: Mapping[str, Any], described: Mapping[str, Any], error: str) -> str:
+    """Which file of a cell's specs is gone, and what to do; empty if the error is about something else.
+
+    Args:
+        manifest: The manifest of the run.
+        described: The cell, as the manifest describes it.
+        error: The message of the error that loading its components has raised.
+    """
+    folder = Path(str(manifest.get("folder") or ""))
+    for path in _paths(described[axis] for axis in _AXES_WITH_FILES):
+        named = re.search(rf"(?<!\w){re.escape(path.name)}(?!\w)", error)
+        if named is None or path.exists() or not (_looks_like_path(path) or "no such" in error):
+            continue
+        if path.is_absolute():
+            return f"{path} no longer exists; put it back to see these samples"
+        if not folder.is_absolute():
+            return f"{path} is not here; run this command in the folder that has it"
+        if not (folder / path).exists():
+            return (
+                f"{path} is neither in the run's folder {folder} nor here; run this command in the folder that has it"
+            )
+        if spec_folder_of(manifest) is None:
+            return (
+                f"{path} is in the run's folder {folder}, and other files of the run are here; copy them into one "
+                "folder and run this command there"
+            )
+    return ""
+
+
+def _looks_like_path(path: Path) -> bool:
+    """Whether a value is a path rather than a number or a word."""
+    return (bool(path.suffix) or len(path.parts) > 1) and any(character.isalpha() for character in path.name)
+
+
 def _relative_paths(manifest: Mapping[str, Any]) -> Iterator[Path]:
     """Whatever in the specs may be a relative path, such as ``net.py`` in ``torch-module:build=net.py:Net``."""
-    specs = dict.fromkeys(cell[axis] for cell in manifest["cells"] for axis in ("dataset", "model", "defense"))
+    specs = dict.fromkeys(cell[axis] for cell in manifest["cells"] for axis in _AXES_WITH_FILES)
+    return (path for path in _paths(specs) if not path.is_absolute())
+
+
+def _paths(specs: Iterable[str]) -> Iterator[Path]:
+    """Whatever in specs may be a path; of ``net.py:Net`` first ``net.py``."""
     for spec in specs:
         try:
             terms = parse_chain(spec)
         except SpecError:
             continue
         for text in (text for term in terms for _, values in term.items for text in values):
-            paths = (Path(part) for part in (text, text.rpartition(":")[0]) if part)
-            yield from (path for path in paths if not path.is_absolute())
+            file = text.rpartition(":")[0]
+            if file:
+                yield Path(file).expanduser()
+            if not Path(file).suffix:
+                yield Path(text).expanduser()
 
 
 def _digest(file: Path) -> str | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from advbench.analysis import Summary, build_results, summarise
 from advbench.errors import UsageError, listed
+from advbench.printable import one_line
 from advbench.session.manifest_form import wrong_field
 from advbench.store import Store
 
@@ -16,13 +18,16 @@ __all__ = ["find_id", "find_run", "read_records", "read_results"]
 _LATEST = re.compile(r"latest(?:~(?P<back>[0-9]{1,9}))?")
 
 
-def find_id(store: Store, name: str) -> str:
+def find_id(store: Store, name: str, *, only: bool = False) -> str:
     """The id of a run.
+
+    If several runs have the name, the latest of them is meant, and a line on stderr lists the others.
 
     Args:
         store: The store of the runs.
         name: The id of the run, the beginning of its id, its name, ``latest``, or ``latest~N`` for the run N before
-            that. A text that is both the beginning of an id and a name is read as the former.
+            that. A text that is both the beginning of one id and a name is read as the former.
+        only: Whether a name of several runs is an error, since the run is to be deleted.
 
     Raises:
         UsageError: There is no such run, or more than one.
@@ -33,14 +38,22 @@ def find_id(store: Store, name: str) -> str:
     latest = _LATEST.fullmatch(name)
     back = int(latest["back"] or 0) if latest else 0
     matches = runs[back : back + 1] if latest else [run for run in runs if run.startswith(name)]
-    what = "is the beginning of several runs"
-    if not matches and not latest:
-        matches = [run for run in runs if (store.read_manifest(run) or {}).get("name") == name]
-        what = "is the name of several runs"
-    if len(matches) != 1:
-        known = listed(matches or runs, 5)
-        raise UsageError(f"{name!r} {what if matches else 'names no run'} in {store.root}; there are: {known}")
-    return matches[0]
+    if len(matches) == 1:
+        return matches[0]
+    named = [] if latest else [run for run in runs if (store.read_manifest(run) or {}).get("name") == name]
+    if named and not (only and len(named) > 1):
+        if len(named) > 1:
+            others = listed(named[1:], 5)
+            print(
+                one_line(f"{name!r} is the name of several runs: {named[0]} is the latest; others: {others}"),
+                file=sys.stderr,
+            )
+        return named[0]
+    if named:
+        ids = f"{named[0]} is the latest, others: {listed(named[1:], 5)}"
+        raise UsageError(f"{name!r} is the name of several runs in {store.root}: {ids}; give the id of one")
+    what = "is the beginning of several runs" if matches else "names no run"
+    raise UsageError(f"{name!r} {what} in {store.root}; there are: {listed(matches or runs, 5)}")
 
 
 def find_run(store: Store, name: str) -> dict[str, Any]:

@@ -83,12 +83,16 @@ def existing_folder(text: str) -> Path:
 
 
 def run_name(text: str) -> str:
-    """Checks the name of a run: one line of printable characters."""
+    """Checks the name of a run: one line of printable characters, and not ``latest`` or ``latest~N``."""
     if not text.strip():
         raise argparse.ArgumentTypeError("must be a name, and is empty")
     if not text.isprintable() or len(text) > _LONGEST_NAME:
         shown = ascii(text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]}…")
         raise argparse.ArgumentTypeError(f"{shown}: must be one line of at most {_LONGEST_NAME} printable characters")
+    if re.fullmatch(r"latest(~.*)?", text.strip()):
+        raise argparse.ArgumentTypeError(
+            f"{text.strip()}: 'latest' and 'latest~N' mean the last runs; choose another name"
+        )
     return text.strip()
 
 

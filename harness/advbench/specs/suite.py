@@ -39,6 +39,9 @@ PRECISIONS = (FLOAT32, "bf16")
 """The precisions in which the network can run while it is attacked."""
 
 
+_LARGEST = 4 << 20
+"""Size limit of a suite file, in bytes."""
+
 _INTEGERS = {"limit": 1, "seed": 0, "eot": 1, "score_draws": 1}
 """The keys that hold an integer, with its smallest value."""
 
@@ -135,7 +138,7 @@ def load_suite(name_or_file: str, studies: Studies | None = None) -> Suite:
         message = (studies or Studies(PluginLog())).unknown("suites", name_or_file, shipped_suites())
         raise UsageError(f"{message}, or give the path of a .toml file")
     try:
-        content = file.read_bytes().decode("utf-8-sig")
+        content = (_read_user_file(file) if file is path else file.read_bytes()).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise UsageError(f"suite file {name_or_file} cannot be read: {reason}") from error
@@ -146,8 +149,25 @@ def load_suite(name_or_file: str, studies: Studies | None = None) -> Suite:
     except RecursionError as error:
         raise UsageError(f"suite file {name_or_file}: its lists or tables are nested too deep") from error
     except ValueError as error:  # Python refuses numbers of more than 4,300 digits
-        raise UsageError(f"suite file {name_or_file}: a number or date cannot be read: {error}") from error
+        what = "a number has too many digits" if "int_max_str_digits" in str(error) else f"it cannot be read: {error}"
+        raise UsageError(f"suite file {name_or_file}: {what}") from error
     return _from_table(f"suite file {name_or_file}", name, folder, table)
+
+
+def _read_user_file(path: Path) -> bytes:
+    """Reads a suite file of the user.
+
+    Raises:
+        UsageError: It is no regular file, such as a FIFO or a device, whose reading may never end; or it is too large.
+        OSError: It cannot be read.
+    """
+    if not path.is_file() and path.exists() and not path.is_dir():
+        raise UsageError(f"suite file {path} is not a regular file; give the path of a .toml file")
+    with path.open("rb") as file:
+        content = file.read(_LARGEST + 1)
+    if len(content) > _LARGEST:
+        raise UsageError(f"suite file {path} is larger than {_LARGEST >> 20} MiB; give the path of a .toml file")
+    return content
 
 
 def _exists(path: Path) -> bool:

@@ -40,6 +40,7 @@ from advbench.store.columns import from_columns, to_columns
 from advbench.store.digests import canonical_json, digest_of
 from advbench.store.entries import read_file, tensors_digest, verified_record
 from advbench.store.locks import locks_of
+from advbench.store.obstacles import obstacle_to
 from advbench.store.packing import as_bytes, as_floats, pack, unpack
 
 if TYPE_CHECKING:
@@ -322,11 +323,12 @@ class Store:
                         if match is not None:
                             # The link itself where it is one, since links may lead nowhere or in a circle.
                             written.append((entry.stat(follow_symlinks=False).st_mtime_ns, match[1]))
-        except (FileNotFoundError, NotADirectoryError):
-            return iter(())
         except OSError as error:
-            message = f"store {self.root}: its folder 'runs' cannot be read: {error.strerror or error}"
-            raise StoreError(f"{message}; choose another with {option('store', 'DIR')}") from error
+            if obstacle := obstacle_to(self._manifest_path("latest"), self.root):
+                raise StoreError(obstacle) from error
+            if not isinstance(error, FileNotFoundError):
+                message = f"store {self.root}: its folder 'runs' cannot be read: {error.strerror or error}"
+                raise StoreError(f"{message}; choose another with {option('store', 'DIR')}") from error
         return (run for _, run in sorted(written, reverse=True))
 
     def _path(self, kind: str, key: str, suffix: str) -> Path:
@@ -364,10 +366,8 @@ class Store:
             raise self._unwritable(error, path) from error
 
     def _unwritable(self, error: Exception, path: Path | None = None) -> StoreError:
-        if path is not None and path.is_dir():
-            return StoreError(
-                f"{path} is a folder, but the store keeps a file there; move it away and repeat the command"
-            )
+        if obstacle := obstacle_to(path or self.root / "tmp" / "file", self.root):
+            return StoreError(obstacle)
         reason = getattr(error, "strerror", None) or str(error)
         another = f"choose another with {option('store', 'DIR')}"
         return StoreError(f"store {self.root} cannot be written: {reason}; {another}")

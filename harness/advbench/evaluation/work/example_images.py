@@ -11,8 +11,8 @@ import torch
 from advbench.analysis import CellExamples, Views
 from advbench.api import SampleRandom
 from advbench.contracts.models import are_probabilities
-from advbench.discovery.identity import code_digests
 from advbench.errors import UnknownNameError, UsageError
+from advbench.evaluation.work.behaviour.component_changes import ComponentChanges
 from advbench.evaluation.work.workspace import Workspace
 from advbench.process.state import isolated_process
 from advbench.process.working_folder import working_folder
@@ -49,9 +49,21 @@ class ExampleImages:
         self.count = count
         self.folder = folder
         self.problems = problems
-        self._model_changes: dict[str, str] = {}
+        self._changes = ComponentChanges(workspace, manifest)
+        self._changed: dict[str, dict[str, None]] = {}
         self._chosen: dict[tuple[str, str], tuple[int, ...]] = {}
         self._views: dict[tuple[str, ...], Views] = {}
+
+    @property
+    def notes(self) -> list[str]:
+        """What readers of the samples should know of them: components that have changed since the run."""
+        if not self._changed:
+            return []
+        changed = "; ".join(f"{what} ({', '.join(components)})" for what, components in self._changed.items())
+        return [
+            "The samples are of the components as they are now, and the numbers are those of the run. "
+            f"Changed since the run: {changed}."
+        ]
 
     def of(self, described: Mapping[str, Any]) -> CellExamples:
         """The example images of one finished cell, as the manifest describes it.
@@ -72,13 +84,14 @@ class ExampleImages:
     @isolated_process()
     def _of(self, described: Mapping[str, Any]) -> CellExamples:
         dataset, model, defense = (described[name] for name in ("dataset", "model", "defense"))
-        if changed := self._change_of_model(described):
-            raise UsageError(changed)
+        changes = self._changes.of(described)
+        if changes.refusal:
+            raise UsageError(changes.refusal)
         positions = self._choose(dataset, model)
         ids = tuple(self.manifest["samples"][dataset][position] for position in positions)
         images, labels = self.workspace.images(dataset).take(ids)
         adversarial = self._adversarial(described, positions)
-        return CellExamples(
+        examples = CellExamples(
             ids,
             labels.numpy(),
             self._view(model, images),
@@ -87,32 +100,9 @@ class ExampleImages:
             self._defended_once((dataset, model, defense), described, images, ids),
             tuple(self.manifest.get("class_names", {}).get(dataset, ())),
         )
-
-    def _change_of_model(self, described: Mapping[str, Any]) -> str:
-        """Why the images of a cell's model would not be those of the run; empty if its weights and files are the same.
-
-        Code of packages may differ, since updates of advbench would otherwise hide all images. Plugin files are checked
-        when they are loaded.
-        """
-        spec, store = described["model"], self.workspace.store
-        if spec not in self._model_changes:
-            self._model_changes[spec] = ""
-            cell = store.read_key_inputs("cells", described["key"]) or {}
-            before = (store.read_key_inputs("clean", cell.get("clean", "")) or {}).get("model")
-            if before is not None:
-                model = self.workspace.model(spec)
-                code = code_digests(type(model), model.code_modules())
-                plugins = {Path(plugin["name"]).name for plugin in self.manifest.get("plugins", ())}
-                files = [name for name in before["code"] if name.endswith(".py") and name not in plugins]
-                changed = [name for name in files if code.get(name) != before["code"][name]]
-                if model.weights_digest() != before["weights"]:
-                    changed.append("its weights")
-                if changed:
-                    self._model_changes[spec] = (
-                        f"model {model.name!r} is not that of the run: {' and '.join(changed)} changed; "
-                        "repeat the run's command to evaluate it as it is now"
-                    )
-        return self._model_changes[spec]
+        for what, component in changes.parts:
+            self._changed.setdefault(what, {})[component] = None
+        return examples
 
     def _choose(self, dataset: str, model: str) -> tuple[int, ...]:
         """Positions of the shown samples among the run's samples."""
@@ -143,7 +133,10 @@ class ExampleImages:
         def read(number: int) -> torch.Tensor:
             stored = store.read_tensors(keys[number]) if number < len(keys) else None
             if stored is None:
-                raise UsageError("its adversarial images are no longer in the store; repeat the run's command")
+                raise UsageError(
+                    "its adversarial images are damaged or no longer in the store; to compute them again, repeat the "
+                    "run's command with --rerun all (from Python, rerun='all')"
+                )
             return stored[0]["images"]
 
         chunks = {0: read(0)}

@@ -27,6 +27,9 @@ _LABEL_SPACE = 180.0
 _RANGE = (-5.0, 106.0)
 """The vertical range of a scatter chart, in percent."""
 
+_TICK_ERROR = 1e-6
+"""More than the rounding error of a tick: matplotlib's tick for 100 may be slightly larger."""
+
 _NAME_SIZE, _NAME_LINE = 6.0, 0.105
 """The names beside a scatter chart: size of the letters in points, and height of a line in inches."""
 
@@ -130,7 +133,7 @@ def _scatter(axis: Axes, points: Sequence[Point], gap: float) -> None:
     left = min(100 * point.x for point in points)
     span = max(1.0, 101 - left)
     axis.set_xlim(left - 1.1 * span, 100 + 0.05 * span)
-    axis.set_xticks([tick for tick in axis.get_xticks() if left - 0.1 * span <= tick <= 100])
+    axis.set_xticks([tick for tick in axis.get_xticks() if left - 0.1 * span <= tick <= 100 + _TICK_ERROR])
     low, high = _RANGE
     axis.set_ylim(low, high)
     named = sorted(points, key=_from_above)

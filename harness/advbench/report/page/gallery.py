@@ -40,8 +40,8 @@ class Gallery:
     def details(self) -> dict[str, Any]:
         """The collected details, as plain data.
 
-        ``cells`` by their index in the results, ``images`` as data URIs, and ``notes``, the reasons why some cells have
-        no samples.
+        ``cells`` by their index in the results, ``images`` as data URIs, and ``notes`` on the samples, such as the
+        reasons why some cells have none.
         """
         return {"cells": self._cells, "images": list(self._images), "notes": self._notes}
 
@@ -50,7 +50,7 @@ class Gallery:
         self._cells[str(index)] = {**self._cells.get(str(index), {}), **details}
 
     def add_note(self, text: str) -> None:
-        """Adds a note on why samples of some cells are not shown."""
+        """Adds a note on the samples, or on why some cells have none; once."""
         if text not in self._notes:
             self._notes.append(text)
 
