@@ -88,6 +88,11 @@ def matrix(
     objects = {"datasets": datasets, "models": models, "attacks": attacks, "defenses": defenses}
     live = LiveObjects(session.registry)
     options = _with_objects(session, options, live, objects, surrogate)
+    return _results(session, options, live)
+
+
+def _results(session: Session, options: RunOptions, live: LiveObjects) -> Results:
+    """Runs the matrix, once for each seed."""
     python = "advbench.matrix(…) from Python" if session.live else ""
     suites = suites_by_seed(suite_of(session.suite, options, session.registry), options)
     runs = [MatrixRun(session, one, python or command) for one, command in suites]
