@@ -12,6 +12,7 @@ import torch
 
 from advbench.api import Defense, param
 from advbench_defenses.split_bregman import solve
+from advbench_defenses.tvm_gradient import linearised
 
 if TYPE_CHECKING:
     from advbench.api import SampleRandom
@@ -62,19 +63,32 @@ class TotalVariationMinimisation(Defense):
 
     def apply(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
         """Returns the restored images, whose values may lie slightly outside [0, 1]."""
-        pixels = images.detach().cpu().numpy()
+        return self._restore(images, rng.bernoulli(self.drop, *images.shape[1:]))
+
+    def approximation(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
+        """Returns a differentiable linearisation of the restoration; see :func:`linearised`."""
+        dropped = rng.bernoulli(self.drop, *images.shape[1:])
+        return linearised(images, dropped, self._restore(images, dropped), self.weight)
+
+    def approximation_from_output(self, images: torch.Tensor, output: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
+        """Returns a differentiable linearisation of the restoration around its output; see :func:`linearised`."""
+        dropped = rng.bernoulli(self.drop, *images.shape[1:])
+        return linearised(images, dropped, output, self.weight)
+
+    def _restore(self, images: torch.Tensor, dropped: torch.Tensor) -> torch.Tensor:
+        """Restores images with some of their values dropped."""
+        pixels, masks = images.detach().cpu().numpy(), dropped.cpu().numpy()
         restored = np.empty_like(pixels)
         threads = torch.get_num_threads()
         parts = _parts(len(pixels), math.prod(pixels.shape[1:]), threads)
 
         def restore(part: slice) -> None:
-            images_part = pixels[part]
-            dropped = rng[part].bernoulli(self.drop, *images_part.shape[1:]).cpu().numpy()
+            images_part, mask = pixels[part], masks[part]
             restored[part] = solve(
-                np.where(dropped, 0, images_part).astype(np.float64),
+                np.where(mask, 0, images_part).astype(np.float64),
                 # The original solver recognises a dropped pixel by its value, so a pixel that was 0 before counts as
                 # kept.
-                ~dropped | (images_part == 0),
+                ~mask | (images_part == 0),
                 mu=1 / self.weight,
                 iterations=self.iterations,
                 sweeps=self.sweeps,

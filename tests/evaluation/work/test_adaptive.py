@@ -85,6 +85,17 @@ class Broken(Defense):
         }[self.how]()
 
 
+@dataclass(frozen=True)
+class AroundOutput(Steps):
+    """Rounds to quarters; the stand-in's gradient is the output, computed once."""
+
+    name = "around-output"
+
+    def approximation_from_output(self, images, output, rng):
+        assert not output.requires_grad
+        return images * output
+
+
 class Linear(torch.nn.Module):
     """Logits that are sums of the pixels, with known weights."""
 
@@ -222,3 +233,9 @@ def test_draws_of_a_deterministic_defense_are_one(images):
 def test_a_stand_in_is_held_to_its_contract(how, message, images):
     with pytest.raises(ContractError, match=message):
         gradient(defended(Broken(how)), images)
+
+
+def test_the_approximation_gets_the_output(images: torch.Tensor) -> None:
+    classifier = defended(AroundOutput())
+    expected = ((images * 4).round() / 4).flatten(1) * Linear.weights[0]
+    torch.testing.assert_close(gradient(classifier, images).flatten(1), expected)
