@@ -50,6 +50,7 @@ class DefendedClassifier(torch.nn.Module):
         self.network = network
         self.chain = chain
         self.stochastic = chain.stochastic
+        self.approximate_gradients = chain.stochastic or not all(part.differentiable for part in chain.parts)
         self.draws = draws if chain.stochastic else 1
         self._graphs = EOTGraphs(network) if graphs is None else graphs
         self._rng = rng
