@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from advbench.api import for_rows, is_stochastic
+from advbench.api import for_rows, has_approximate_gradients, is_stochastic
 
 
 class ByRow(torch.nn.Module):
@@ -35,3 +35,10 @@ def test_a_model_is_stochastic_if_it_declares_so() -> None:
     assert not is_stochastic(model)
     model.stochastic = True
     assert is_stochastic(model)
+
+
+def test_gradients_are_exact_unless_a_model_declares_otherwise() -> None:
+    model = torch.nn.Flatten()
+    assert not has_approximate_gradients(model)
+    model.approximate_gradients = True
+    assert has_approximate_gradients(model)

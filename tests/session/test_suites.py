@@ -10,6 +10,11 @@ from typing import Any
 import pytest
 from tests.conftest import TOY, Called
 
+from advbench.discovery.registry import Registry
+from advbench.session.options import RunOptions
+from advbench.session.suites import suite_of
+from advbench.specs import load_suite
+
 pytestmark = pytest.mark.slow
 
 SUITE = """
@@ -58,6 +63,27 @@ def test_own_datasets_without_a_suite_count_whole(call: Callable[..., Called]) -
     assert "20 cells on 20 images of mnist-20" in dry.err
     assert "cells on 5,000 images of mnist-5k" in call("matrix", "--datasets", "mnist-5k", "--dry-run").err
     assert "30 cells on 100 images of mnist-5k" in call("matrix", "--dry-run").err
+
+
+def test_own_axes_without_a_suite_are_attacked_with_ten_draws(
+    call: Callable[..., Called], run: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    def draws(*flags: object) -> tuple[int, str]:
+        target = tmp_path / "draws.json"
+        axes = ("--datasets", "toy", "--models", "toy-linear", "--attacks", "toy-sign", "--defenses", "toy-noise")
+        files = ("--plugin", TOY, "--store", tmp_path / "store", "--export", target)
+        called = call("matrix", *axes, "--threats", "adaptive", "--limit", 4, *files, *flags)
+        assert called.code == 0
+        return json.loads(target.read_text())["run"]["eot"], called.out
+
+    ten, board = draws()
+    assert ten == 10
+    assert "10 draws for each gradient" in board
+    assert draws("--eot", 2)[0] == 2
+    assert run("--threats", "adaptive")["run"]["eot"] == 10
+    suite = load_suite("quickstart")
+    assert suite_of(suite, RunOptions(), Registry()).eot == 3
+    assert suite_of(suite, RunOptions(suite="quickstart", attacks=("fgsm",)), Registry()).eot == 3
 
 
 def test_the_command_in_the_footer_makes_the_same_run_again(

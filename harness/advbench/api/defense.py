@@ -25,7 +25,7 @@ class Defense(Component):
     Attributes:
         identity: Whether the defense returns every image unchanged, as the undefended baseline does.
         differentiable: Whether autograd can differentiate :meth:`apply`. Adaptive attacks then use its gradient and do
-            not call :meth:`approximation`.
+            not call :meth:`approximation_from_output`.
     """
 
     identity: ClassVar[bool] = False
@@ -62,6 +62,23 @@ class Defense(Component):
         """
         del rng
         return images
+
+    def approximation_from_output(self, images: torch.Tensor, output: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
+        """The same as :meth:`approximation`, for a caller that has the output of :meth:`apply`.
+
+        Adaptive attacks call this method. Override it if the approximation depends on the output and computing the
+        output again would be expensive, and let :meth:`approximation` call it. The default ignores the output.
+
+        Args:
+            images: As for :meth:`approximation`.
+            output: What ``apply`` returned for these images and this ``rng``, without a gradient. Do not change it.
+            rng: As for :meth:`approximation`.
+
+        Returns:
+            As :meth:`approximation`.
+        """
+        del output
+        return self.approximation(images, rng)
 
     def incompatibility(self, image_shape: tuple[int, int, int]) -> str:
         """Why images of this shape cannot be transformed.

@@ -1,4 +1,4 @@
-"""Stating which samples of a batch the images of a query belong to, for attacks on stochastic defenses."""
+"""What an attack tells a classifier behind a defense, and asks it: samples, randomness, gradients."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol, cast, runtime_checkable
 
 import torch
 
-__all__ = ["RowAware", "for_rows", "is_stochastic"]
+__all__ = ["RowAware", "for_rows", "has_approximate_gradients", "is_stochastic"]
 
 
 @runtime_checkable
@@ -41,3 +41,12 @@ def is_stochastic(model: torch.nn.Module) -> bool:
     batch. A wrapper that defines ``for_rows`` declares this with an attribute ``stochastic``.
     """
     return bool(getattr(model, "stochastic", False))
+
+
+def has_approximate_gradients(model: torch.nn.Module) -> bool:
+    """Whether the model's gradient is noisy or an approximation.
+
+    This is so behind a stochastic or non-differentiable defense. An attack then makes more progress with longer steps.
+    A wrapper declares it with an attribute ``approximate_gradients``.
+    """
+    return bool(getattr(model, "approximate_gradients", False))

@@ -68,7 +68,7 @@ def add_threats(parser: argparse._ActionsContainer) -> None:
         type=CHECKS["eot"],
         metavar="N",
         help="number of draws of a stochastic defense for each gradient of an adaptive attack; a draw applies the "
-        "defense once (default: the suite's, else 10)",
+        "defense once (default: the suite's; 10 if it sets none, or if flags replace axes without --suite)",
     )
     parser.add_argument(
         "--score-draws",

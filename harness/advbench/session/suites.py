@@ -22,10 +22,12 @@ SETTINGS = ("limit", "seed", "eot", "score_draws", "surrogate", "precision")
 def suite_of(suite: Suite, options: RunOptions, registry: Registry) -> Suite:
     """The suite that the options ask for.
 
-    Options replace axes of the suite. Without ``options.suite`` they replace those of the default suite, whose limit is
-    meant for its own datasets: if datasets are given, all samples count unless ``options.limit`` is set. If the suite
-    has parts, ``datasets`` and ``models`` select the parts that have them, and other options replace an axis of each
-    part.
+    Options replace axes of the suite. Without ``options.suite`` they replace those of the default suite, whose limit
+    and number of draws are meant for its own axes: if datasets are given, all samples count unless ``options.limit`` is
+    set; if any axis is given, the number of draws is that of suites that set none unless ``options.eot`` is set.
+
+    If the suite has parts, ``datasets`` and ``models`` select the parts that have them, and other options replace an
+    axis of each part.
 
     Args:
         suite: The suite of ``options.suite``, or the default suite, as its file has it.
@@ -41,6 +43,7 @@ def suite_of(suite: Suite, options: RunOptions, registry: Registry) -> Suite:
         first = suite.products[0]
         suite = dataclasses.replace(suite, **{axis: getattr(first, axis) for axis in AXES}, parts=())
         given |= {"name": CUSTOM, "description": ""}
+        given["eot"] = Suite.eot  # the default suite has fewer draws so that it is quick
         if "datasets" in given:
             given["limit"] = None
     given |= {name: value for name in SETTINGS if (value := getattr(options, name)) is not None}

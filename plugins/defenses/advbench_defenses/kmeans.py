@@ -14,6 +14,7 @@ import torch
 from advbench.api import Defense, param
 from advbench_defenses.lloyd import quantise
 from advbench_defenses.seeding import candidates_per_centroid
+from advbench_defenses.soft_assignment import soft_quantise
 
 if TYPE_CHECKING:
     from advbench.api import SampleRandom
@@ -61,6 +62,18 @@ class KMeansQuantisation(Defense):
             quantised = quantise(points, draws, self.iterations)
             return quantised.transpose(1, 2).reshape(images.shape).contiguous()
         return self._apply_scikit_learn(images, rng)
+
+    def approximation(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
+        """Returns the images with soft assignments; see :func:`soft_quantise`."""
+        with torch.no_grad():
+            output = self.apply(images.detach().clone(), rng)
+        return self.approximation_from_output(images, output, rng)
+
+    def approximation_from_output(self, images: torch.Tensor, output: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
+        """Returns the images with soft assignments to the clusters of the output; see :func:`soft_quantise`."""
+        del rng
+        points, quantised = (tensor.flatten(2).transpose(1, 2) for tensor in (images, output))
+        return soft_quantise(points, quantised).transpose(1, 2).reshape(images.shape)
 
     def _apply_scikit_learn(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
         """Clusters each image with scikit-learn.

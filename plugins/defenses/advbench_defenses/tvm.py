@@ -13,6 +13,7 @@ import torch
 
 from advbench.api import Defense, param
 from advbench_defenses.split_bregman import BORDERS, PUBLISHED, solve
+from advbench_defenses.tvm_gradient import linearised
 
 if TYPE_CHECKING:
     from advbench.api import SampleRandom
@@ -85,24 +86,42 @@ class TotalVariationMinimisation(Defense):
 
     def apply(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
         """Returns the restored images, whose values may lie slightly outside [0, 1]."""
+        return self._restore(images, self._dropped(images, rng))
+
+    def approximation(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
+        """Returns a differentiable linearisation of the restoration; see :func:`linearised`."""
+        dropped = self._dropped(images, rng)
+        return linearised(images, dropped, self._restore(images, dropped), self.weight)
+
+    def approximation_from_output(self, images: torch.Tensor, output: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
+        """Returns a differentiable linearisation of the restoration around its output; see :func:`linearised`."""
+        return linearised(images, self._dropped(images, rng), output, self.weight)
+
+    def _dropped(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
+        """Draws which values are dropped: bool, of the images' shape."""
+        if self.drop == 0:
+            return torch.zeros_like(images, dtype=torch.bool)
+        return rng.bernoulli(self.drop, *images.shape[1:])
+
+    def _restore(self, images: torch.Tensor, dropped: torch.Tensor) -> torch.Tensor:
+        """Restores images with some of their values dropped."""
         pixels = images.detach().cpu().numpy()
-        restored = self._solve_masked(pixels, rng) if self.drop > 0 else self._solve_unmasked(pixels)
+        restored = self._solve_masked(pixels, dropped.cpu().numpy()) if self.drop > 0 else self._solve_unmasked(pixels)
         return torch.from_numpy(restored).to(images.device)
 
-    def _solve_masked(self, pixels: Pixels, rng: SampleRandom) -> Pixels:
-        """Drops pixels and solves for the others, in parts, one thread per part."""
+    def _solve_masked(self, pixels: Pixels, masks: npt.NDArray[np.bool_]) -> Pixels:
+        """Solves for the dropped values and smooths the others, in parts, one thread per part."""
         restored = np.empty_like(pixels)
         threads = torch.get_num_threads()
         parts = _parts(len(pixels), math.prod(pixels.shape[1:]), threads)
 
         def restore(part: slice) -> None:
-            images_part = pixels[part]
-            dropped = rng[part].bernoulli(self.drop, *images_part.shape[1:]).cpu().numpy()
+            images_part, mask = pixels[part], masks[part]
             restored[part] = solve(
-                np.where(dropped, 0, images_part).astype(np.float64),
+                np.where(mask, 0, images_part).astype(np.float64),
                 # The original solver recognises a dropped pixel by its value, so a pixel that was 0 before counts as
                 # kept.
-                ~dropped | (images_part == 0),
+                ~mask | (images_part == 0),
                 mu=1 / self.weight,
                 iterations=self.iterations,
                 sweeps=self.sweeps,

@@ -38,6 +38,9 @@ DATASETS: Mapping[tuple[int, int, int], str] = {(1, 28, 28): "mnist", (3, 32, 32
 BATCH_SIZE = 32
 """Images per batch, so that activations fit into a processor's cache."""
 
+TEMPERATURE = 0.05
+"""The temperature of the soft assignment that gives the gradient at the quantisation, in squared distances."""
+
 
 @dataclass(frozen=True)
 class VqVae(Defense, Trainable):
@@ -56,7 +59,7 @@ class VqVae(Defense, Trainable):
 
     name = "vqvae"
     self_contained = True  # the key contains the digests of weights files
-    differentiable = True  # straight-through gradient of the quantisation
+    differentiable = True  # the quantisation has the gradient of a soft assignment
     source = "van den Oord, Vinyals and Kavukcuoglu 2017, Neural Discrete Representation Learning"
     recipes: ClassVar[Mapping[str, str]] = RECIPES
     training_sets: ClassVar[tuple[str, ...]] = tuple(DATASETS.values())
@@ -90,7 +93,7 @@ class VqVae(Defense, Trainable):
         network = self._network((images.shape[1], images.shape[2], images.shape[3]), images.device)
         # Channels-last is faster; converting always makes the result independent of the images' memory format.
         batches = torch.split(images.contiguous(memory_format=torch.channels_last), BATCH_SIZE)
-        reconstructions = [network.reconstruct(batch)[0] for batch in batches]
+        reconstructions = [network.reconstruct(batch, TEMPERATURE)[0] for batch in batches]
         return torch.cat(reconstructions).contiguous() if reconstructions else images.clone()
 
     def weights_digest(self) -> str:

@@ -7,7 +7,13 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-__all__ = ["Quantised", "ResidualBlock", "VectorQuantiser", "VqVaeNetwork"]
+__all__ = ["STRAIGHT_THROUGH_SHARE", "Quantised", "ResidualBlock", "VectorQuantiser", "VqVaeNetwork"]
+
+STRAIGHT_THROUGH_SHARE = 0.1
+"""The share of the straight-through gradient that is added to that of a soft assignment.
+
+Where one code word is much nearer than all others, the soft assignment alone has no gradient.
+"""
 
 
 class Quantised(NamedTuple):
@@ -60,6 +66,16 @@ class VectorQuantiser(nn.Module):
             codes = distances.argmin(1)
         return Quantised(vectors, self.codebook[codes], codes)
 
+    def soft_words(self, vectors: torch.Tensor, temperature: float) -> torch.Tensor:
+        """Returns the mean of the code words c, weighted by softmax(−‖v − c‖²/T), for each vector v.
+
+        Args:
+            vectors: float32, shape (vectors, hidden).
+            temperature: T.
+        """
+        distances = torch.addmm(self.codebook.square().sum(1), vectors, self.codebook.t(), alpha=-2)
+        return (-distances / temperature).softmax(dim=1) @ self.codebook
+
 
 class VqVaeNetwork(nn.Module):
     """Reconstructs images in [0, 1], shape (batch, channels, height, width); 4.9 million parameters.
@@ -98,11 +114,21 @@ class VqVaeNetwork(nn.Module):
         """Reconstructs images; the gradient is straight-through at the quantisation (section 3.2)."""
         return self.reconstruct(images)[0]
 
-    def reconstruct(self, images: torch.Tensor) -> tuple[torch.Tensor, Quantised]:
-        """Returns reconstructions in [0, 1], of the images' shape, and the quantised latents."""
+    def reconstruct(self, images: torch.Tensor, temperature: float | None = None) -> tuple[torch.Tensor, Quantised]:
+        """Returns reconstructions in [0, 1], of the images' shape, and the quantised latents.
+
+        Args:
+            images: Shape (batch, channels, height, width).
+            temperature: If given, the gradient at the quantisation is that of a soft assignment, see
+                :meth:`VectorQuantiser.soft_words`, and a share of the straight-through one. It changes no value.
+        """
         latents = self.encode(images)
         quantised = self.quantiser(latents)
         passed = quantised.vectors + (quantised.words - quantised.vectors).detach()
+        if temperature is not None and passed.requires_grad:
+            soft = self.quantiser.soft_words(quantised.vectors, temperature)
+            gradient = soft + STRAIGHT_THROUGH_SHARE * quantised.vectors
+            passed = passed.detach() + (gradient - gradient.detach())
         batch, hidden, height, width = latents.shape
         return self.decode(passed.reshape(batch, height, width, hidden).permute(0, 3, 1, 2)), quantised
 

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from advbench.api import ContractError, Defense, SampleRandom, for_rows, param
+from advbench.api import ContractError, Defense, SampleRandom, for_rows, has_approximate_gradients, param
 from advbench.evaluation.work.adaptive import DefendedClassifier
+from advbench.evaluation.work.craft import SplitCalls
+from advbench.evaluation.work.gradients_at_bounds import InsetGradients
+from advbench.evaluation.work.query_log import QueryLog, RecordingClassifier
 from advbench.specs import Chain
 
 
@@ -83,6 +86,17 @@ class Broken(Defense):
             "in-place": lambda: images + images.detach().mul_(0.5),
             "kind": lambda: None,
         }[self.how]()
+
+
+@dataclass(frozen=True)
+class AroundOutput(Steps):
+    """Rounds to quarters; the stand-in's gradient is the output, computed once."""
+
+    name = "around-output"
+
+    def approximation_from_output(self, images, output, rng):
+        assert not output.requires_grad
+        return images * output
 
 
 class Linear(torch.nn.Module):
@@ -222,3 +236,25 @@ def test_draws_of_a_deterministic_defense_are_one(images):
 def test_a_stand_in_is_held_to_its_contract(how, message, images):
     with pytest.raises(ContractError, match=message):
         gradient(defended(Broken(how)), images)
+
+
+def test_the_approximation_gets_the_output(images: torch.Tensor) -> None:
+    classifier = defended(AroundOutput())
+    expected = ((images * 4).round() / 4).flatten(1) * Linear.weights[0]
+    torch.testing.assert_close(gradient(classifier, images).flatten(1), expected)
+
+
+@pytest.mark.parametrize(
+    ("parts", "approximate"),
+    [((Square(),), False), ((Steps(),), True), ((Jitter(),), True), ((Square(), Steps()), True)],
+    ids=["differentiable", "approximated", "stochastic", "chain"],
+)
+def test_attacks_learn_whether_gradients_are_approximate(
+    images: torch.Tensor, parts: tuple[Defense, ...], approximate: bool
+) -> None:
+    classifier = defended(*parts)
+    log = QueryLog(images, torch.zeros(3, dtype=torch.int64), None)
+    seen = RecordingClassifier(SplitCalls(InsetGradients(classifier, 1e-4), 2), log, "model")
+    assert has_approximate_gradients(classifier) is approximate
+    assert has_approximate_gradients(for_rows(seen, torch.tensor([0, 2]))) is approximate
+    assert not has_approximate_gradients(RecordingClassifier(Linear(), log, "model"))

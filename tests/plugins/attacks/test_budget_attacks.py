@@ -25,6 +25,33 @@ def test_fgsm_equals_foolbox_to_the_bit(eps, engine, network, images, labels, st
     assert torch.equal(ours, theirs)
 
 
+class Approximate(torch.nn.Module):
+    """The same network, which declares that its gradient is an approximation."""
+
+    approximate_gradients = True
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.training = False
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.network(images)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("steps", "share"), [(40, 1 / 8), (10, 1 / 4)])
+def test_pgds_steps_are_longer_along_approximate_gradients(engine, steps, share, network, images, labels, streams):
+    def run(model, step_size=None):
+        attack = ProjectedGradientDescent(0.2, steps=steps, step_size=step_size, engine=engine)
+        return attack.run(model, images, labels, streams(range(6)))
+
+    approximate = Approximate(network)
+    assert torch.equal(run(approximate), run(network, 0.2 * share))
+    assert torch.equal(run(network), run(network, 0.2 * 2.5 / steps))
+    assert torch.equal(run(approximate, 0.003), run(network, 0.003))
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("eps", [8 / 255, 0.3])
 def test_pgd_with_madrys_step_and_without_random_start_equals_foolbox_with_its_defaults_to_the_bit(

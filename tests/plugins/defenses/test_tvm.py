@@ -286,3 +286,34 @@ def test_the_result_is_not_clamped() -> None:
     restored = TotalVariationMinimisation().apply(stripes, FixedMask(torch.zeros_like(stripes, dtype=torch.bool)))
     assert restored.min() < -0.001
     assert restored.max() > 1.001
+
+
+def test_the_linearisation_predicts_how_the_restoration_changes(images: torch.Tensor) -> None:
+    defense, dropped = TotalVariationMinimisation(tolerance=0.0001), half(images)
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(6))
+    images, step = images.clamp(min=0.1), 0.03 * noise.sign()  # no value is 0, which would count as kept
+    output = defense.apply(images, FixedMask(dropped))
+    change = defense.apply(images + step, FixedMask(dropped)) - output
+
+    def stand_in(points: torch.Tensor) -> torch.Tensor:
+        return defense.approximation_from_output(points, output, FixedMask(dropped))
+
+    predicted = stand_in(images + step) - stand_in(images)
+    assert (predicted - change).square().mean() < 0.3 * (step - change).square().mean()
+    assert (predicted - change).square().mean() < 0.5 * change.square().mean()
+
+
+def test_the_approximation_draws_what_apply_draws(images: torch.Tensor) -> None:
+    defense = TotalVariationMinimisation()
+    streams = [SampleRandom(3, "defense", range(5)) for _ in range(3)]
+    output = defense.apply(images, streams[0])
+    approximation = defense.approximation(images, streams[1])
+    assert torch.equal(approximation, defense.approximation_from_output(images, output, streams[2]))
+
+
+def test_a_dropped_value_has_no_gradient(images: torch.Tensor) -> None:
+    dropped, points = half(images), images.clone().requires_grad_()
+    passed = TotalVariationMinimisation().approximation(points, FixedMask(dropped))
+    (gradient,) = torch.autograd.grad(passed.sum(), points)
+    assert not gradient[dropped].any()
+    assert (gradient[~dropped] > 0).all()

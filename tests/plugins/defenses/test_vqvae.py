@@ -23,7 +23,7 @@ from advbench.api import (
 )
 from advbench_defenses import vqvae, vqvae_training
 from advbench_defenses.vqvae import VqVae
-from advbench_defenses.vqvae_network import VectorQuantiser, VqVaeNetwork
+from advbench_defenses.vqvae_network import STRAIGHT_THROUGH_SHARE, VectorQuantiser, VqVaeNetwork
 from advbench_defenses.vqvae_training import add_noise
 
 pytestmark = pytest.mark.slow
@@ -126,6 +126,29 @@ def test_gradient_passes_straight_through_the_quantisation() -> None:
     assert to_words is None
     (to_words,) = torch.autograd.grad(quantised.words.sum(), network.quantiser.codebook)
     assert float(to_words.sum()) == pytest.approx(quantised.words.numel())
+
+
+def test_the_soft_assignment_changes_the_gradient_and_no_value() -> None:
+    torch.manual_seed(0)
+    network = VqVaeNetwork(1, hidden=8, words=4).eval()
+    images = torch.rand(2, 1, 28, 28, requires_grad=True)
+    gradients, made = [], []
+    for temperature in (None, 0.05, 1e-9):
+        made.append(network.reconstruct(images, temperature)[0])
+        gradients.append(torch.autograd.grad(made[-1].square().sum(), images)[0])
+    assert torch.equal(made[0], made[1])
+    straight, soft, hard = gradients
+    assert not torch.allclose(soft, straight * STRAIGHT_THROUGH_SHARE, rtol=0.01, atol=0)
+    # Where the assignment is certain, the straight-through share is all that remains.
+    torch.testing.assert_close(hard, straight * STRAIGHT_THROUGH_SHARE)
+
+
+def test_a_vector_between_two_words_is_their_mean() -> None:
+    quantiser = VectorQuantiser(3, 2)
+    with torch.no_grad():
+        quantiser.codebook.copy_(torch.tensor([[0.0, 0.0], [1.0, 0.0], [9.0, 9.0]]))
+    vectors = torch.tensor([[0.5, 0.0], [0.0, 0.0]])
+    torch.testing.assert_close(quantiser.soft_words(vectors, 0.05), torch.tensor([[0.5, 0.0], [0.0, 0.0]]))
 
 
 def test_noise_is_of_its_kind_and_strength() -> None:
@@ -260,7 +283,7 @@ def test_shipped_weights_are_good(dataset: str, noise: float) -> None:
 
 
 @pytest.mark.parametrize("dataset", ["mnist", "cifar10"])
-def test_an_adaptive_attack_passes_the_quantisation_straight_through(dataset: str) -> None:
+def test_an_adaptive_attack_finds_a_gradient_through_the_quantisation(dataset: str) -> None:
     images = torch.rand(2, *SHAPES[dataset], generator=torch.Generator().manual_seed(1))
     rng = SampleRandom(0, "defense", range(2))
     points = images.clone().requires_grad_()

@@ -50,6 +50,7 @@ class DefendedClassifier(torch.nn.Module):
         self.network = network
         self.chain = chain
         self.stochastic = chain.stochastic
+        self.approximate_gradients = chain.stochastic or not all(part.differentiable for part in chain.parts)
         self.draws = draws if chain.stochastic else 1
         self._graphs = EOTGraphs(network) if graphs is None else graphs
         self._rng = rng
@@ -98,7 +99,7 @@ def _apply_chain(chain: Chain, images: torch.Tensor, rng: SampleRandom) -> torch
             # It draws the same random numbers, so that it approximates this very application.
             label = f"the approximation of {name}"
             with _inputs_checked(label, images):
-                approximation = part.approximation(images, chain.streams(index, rng))
+                approximation = part.approximation_from_output(images, defended, chain.streams(index, rng))
             approximation = _with_gradient(label, approximation, images)
             defended = defended + (approximation - approximation.detach())
         images = defended

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from advbench.api import Attack, Budget, ContractError, SampleRandom, for_rows, is_stochastic
+from advbench.api import Attack, Budget, ContractError, SampleRandom, for_rows, has_approximate_gradients, is_stochastic
 from advbench.contracts.attacks import NOTES, check_adversarial, check_note
 from advbench.contracts.images import check_unchanged, distances
 from advbench.errors import blamed
@@ -257,6 +257,7 @@ class SplitCalls(torch.nn.Module):
         self.target = target
         self.batch_size = batch_size
         self.stochastic = is_stochastic(target)
+        self.approximate_gradients = has_approximate_gradients(target)
 
     def for_rows(self, rows: torch.Tensor) -> SplitCalls:
         """The classifier for some of the samples; see :func:`advbench.api.for_rows`."""

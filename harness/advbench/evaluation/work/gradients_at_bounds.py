@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import torch
 
-from advbench.api import for_rows, is_stochastic
+from advbench.api import for_rows, has_approximate_gradients, is_stochastic
 from advbench.process.memory import is_out_of_memory
 
 __all__ = ["InsetGradients", "find_inset", "flat_at_bounds", "sample_points"]
@@ -59,6 +59,7 @@ class InsetGradients(torch.nn.Module):
         self.target = target
         self.inset = inset
         self.stochastic = is_stochastic(target)
+        self.approximate_gradients = has_approximate_gradients(target)
 
     def for_rows(self, rows: torch.Tensor) -> InsetGradients:
         """The classifier for some of the samples; see :func:`advbench.api.for_rows`."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from advbench.api import Budget, for_rows, is_stochastic
+from advbench.api import Budget, for_rows, has_approximate_gradients, is_stochastic
 from advbench.contracts.images import TOLERANCE, distances
 from advbench.errors import ContractError, blamed, describe
 from advbench.evaluation.work.gradients_at_bounds import flat_at_bounds
@@ -125,6 +125,7 @@ class RecordingClassifier(torch.nn.Module):
         self.log = log
         self._rows = rows
         self.stochastic = is_stochastic(target)
+        self.approximate_gradients = has_approximate_gradients(target)
 
     def for_rows(self, rows: torch.Tensor) -> RecordingClassifier:
         """The classifier for some of the samples; see :func:`advbench.api.for_rows`."""

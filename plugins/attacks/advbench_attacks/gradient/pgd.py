@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
 
-from advbench.api import Norm, ParameterError, SampleRandom, param
+from advbench.api import Norm, ParameterError, SampleRandom, has_approximate_gradients, param
 from advbench_attacks.balls import Ball
 from advbench_attacks.foolbox import engine as foolbox_engine
 from advbench_attacks.foolbox2.pgd import STEP_SIZE, foolbox2_pgd, foolbox2_pgd_passes
@@ -33,6 +33,13 @@ on the sphere, at a right angle to d, until tan(θ/2) = exp(−length), θ being
 eps unused, 5 leaves .01 %.
 """
 
+MIN_STEP_SIZE = 1 / 8
+"""Smallest step by default along approximate or noisy gradients, as a multiple of eps.
+
+Where many components of the gradient have the wrong sign, short steps hardly leave the start. Behind JPEG, k-means and
+total variation minimisation, this leaves 5 to 12 % less of CIFAR-10's images robust than eps/30.
+"""
+
 
 @dataclass(frozen=True)
 class ProjectedGradientDescent(FixedOrMinimalAttack):
@@ -46,7 +53,8 @@ class ProjectedGradientDescent(FixedOrMinimalAttack):
 
     By default, the steps are long enough to get from any point of the ball to any other. Madry et al. use shorter steps
     on MNIST: 40 steps of .01 at eps .3 (``step_size=0.01``), in general eps/30. Foolbox and the paper that advbench
-    started from use this step size, too.
+    started from use this step size, too. In adaptive attacks on stochastic or non-differentiable defenses, whose
+    gradients are noisy or approximate, a step is at least eps/8 long by default.
 
     With ``early_stop``, a sample leaves the batch at its first adversarial point. This gives the same success rate in
     less time, but the points are close to the decision boundary, so a defense restores more of them. With ``restarts``,
@@ -91,8 +99,9 @@ class ProjectedGradientDescent(FixedOrMinimalAttack):
     step_size: float | None = param(
         None,
         above=0,
-        help="length of a step; none: 2.5 · eps/steps, with norm=l2 5 · eps/steps, with search=foolbox2 eps/30; Madry "
-        "et al.: eps/30. With search=minimal, the length at eps .3 · max_eps, which is scaled in proportion to eps",
+        help="length of a step; none: 2.5 · eps/steps, with norm=l2 5 · eps/steps, at least eps/8 in adaptive attacks "
+        "on stochastic or non-differentiable defenses, with search=foolbox2 eps/30; Madry et al.: eps/30. With "
+        "search=minimal, the length at eps .3 · max_eps, which is scaled in proportion to eps",
     )
     random_start: bool = param(True, help="start at a random point of the ball instead of the clean image")
     search: str = param(
@@ -160,7 +169,9 @@ class ProjectedGradientDescent(FixedOrMinimalAttack):
                 bisections=self.search_steps,
                 targets=self.targets,
             ).run()
-        step_size = self._relative_step_size() * self.eps if self.step_size is None else self.step_size
+        shortest = MIN_STEP_SIZE if has_approximate_gradients(model) else 0.0
+        default = max(self._relative_step_size(), shortest) * self.eps
+        step_size = default if self.step_size is None else self.step_size
         if self.engine == "foolbox":
             attack = _foolbox_attack(self.steps, step_size, self._start(images, rng) if self.random_start else None)
             return foolbox_engine.run_fixed_budget(attack, model, images, labels, self.eps)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 
-from advbench.api import SampleRandom, for_rows, is_stochastic, process_taint
+from advbench.api import SampleRandom, for_rows, has_approximate_gradients, is_stochastic, process_taint
 from advbench.api.executor import taint_process
 from advbench.errors import describe
 from advbench.evaluation.plan.tasks import CraftTask
@@ -216,6 +216,7 @@ class _CountingClassifier(torch.nn.Module):
         self.target = target
         self.tally = tally
         self.stochastic = is_stochastic(target)
+        self.approximate_gradients = has_approximate_gradients(target)
 
     def for_rows(self, rows: torch.Tensor) -> _CountingClassifier:
         return _CountingClassifier(for_rows(self.target, rows), self.tally)
