@@ -12,7 +12,7 @@ __all__ = ["differentiable_jpeg"]
 
 _BLOCK = 8
 
-_SLOPE = 0.1
+_SLOPE = 0.2
 
 _LUMA = (
     (16, 11, 10, 16, 24, 40, 51, 61),
@@ -42,7 +42,7 @@ def differentiable_jpeg(images: torch.Tensor, quality: int) -> torch.Tensor:
     """Approximates JPEG compression with a useful gradient.
 
     Colour conversion, 4:2:0 subsampling, the discrete cosine transform of blocks and the quantisation tables are those
-    of JPEG, scaled by quality as in libjpeg. The rounding of a coefficient c is replaced by ⌊c⌉ + d³ + 0.1 d, with d =
+    of JPEG, scaled by quality as in libjpeg. The rounding of a coefficient c is replaced by ⌊c⌉ + d³ + 0.2 d, with d =
     c − ⌊c⌉. The cube, by Shin and Song, has its slope where a coefficient is about to change. The linear term keeps a
     slope for the many coefficients near 0; without it, attacks on MNIST make no progress.
 

@@ -13,7 +13,7 @@ TEMPERATURE = 0.25
 With 8 clusters, it is about .01 for CIFAR-10's images.
 """
 
-SLOPE = 0.1
+SLOPE = 0.3
 """The share of the points themselves that is added, which gives points far from any boundary a gradient.
 
 Without it, attacks on MNIST make little progress: most pixels are much nearer to one centroid than to all others.
@@ -27,10 +27,10 @@ _BLOCK_VALUES = 2**22
 
 
 def soft_quantise(points: torch.Tensor, quantised: torch.Tensor) -> torch.Tensor:
-    """Replaces every point v by Σ wₖ cₖ + .1 v, where the weights w are softmax(−‖v − cₖ‖²/T) over the centroids c.
+    """Replaces every point v by Σ wₖ cₖ + .3 v, where the weights w are softmax(−‖v − cₖ‖²/T) over the centroids c.
 
     Clusters are those of a finished k-means. A centroid is the mean of its members, and moves with them. So a point has
-    a gradient through its assignment, through its cluster's centroid, and through the term .1 v. The value is meant for
+    a gradient through its assignment, through its cluster's centroid, and through the term .3 v. The value is meant for
     the gradient alone. T is a quarter of the mean squared distance from a centroid to its nearest neighbour.
 
     Args:
