@@ -12,12 +12,12 @@ HARNESS = Path(__file__).parents[2] / "harness" / "advbench"
 ALLOWED = {
     "process": ("process", "errors", "api.executor"),
     "contracts": ("contracts", "errors", "api"),
-    "executors": ("executors", "process", "errors", "api"),
-    "evaluation/plan": ("evaluation.plan", "contracts", "discovery", "specs", "store", "errors", "api"),
+    "executors": ("executors", "process", "errors", "option_names", "api"),
+    "evaluation/plan": ("evaluation.plan", "contracts", "discovery", "specs", "store", "errors", "option_names", "api"),
     "evaluation/work": (
         "evaluation.plan",
         "evaluation.work",
-        *("analysis", "contracts", "discovery", "process", "specs", "store", "errors", "api"),
+        *("analysis", "contracts", "discovery", "process", "specs", "store", "errors", "option_names", "api"),
     ),
     "evaluation/run": (
         "evaluation",
@@ -30,6 +30,7 @@ ALLOWED = {
             "store",
             "errors",
             "printable",
+            "option_names",
             "api",
             "__version__",
             "_version",

@@ -108,7 +108,7 @@ def test_a_pool_that_breaks_is_opened_anew_and_only_the_culprit_fails(
 def test_a_task_is_tried_as_often_as_the_guide_says() -> None:
     guide = (Path(__file__).parents[3] / "docs" / "guides" / "many-machines.md").read_text()
     assert RETRIES == 2
-    assert "another worker repeats its task; if two repetitions fail" in guide
+    assert "another worker repeats the task; if two repetitions fail" in guide
 
 
 def test_a_task_whose_key_inputs_have_changed_is_not_stored(toy: Toy, tmp_path: Path) -> None:
