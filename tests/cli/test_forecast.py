@@ -18,6 +18,8 @@ from advbench.evaluation.work.workspace import Environment
 from advbench.session.options import RunOptions
 from advbench.session.session import Session
 
+pytestmark = pytest.mark.slow
+
 Call = Callable[..., Called]
 
 UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
