@@ -1,4 +1,4 @@
-"""What an attack tells a classifier behind a defense, and asks it: samples, randomness, gradients."""
+"""Attacks on classifiers behind defenses: which samples are queried, and how reliable the gradients are."""
 
 from __future__ import annotations
 

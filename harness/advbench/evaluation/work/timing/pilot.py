@@ -19,6 +19,7 @@ from advbench.errors import describe
 from advbench.evaluation.plan.tasks import CraftTask
 from advbench.evaluation.work.craft import AttackedBatch
 from advbench.evaluation.work.execute import time_limit
+from advbench.evaluation.work.timing.components import time_pass
 from advbench.evaluation.work.workspace import Environment, Workspace, get_workspace
 from advbench.process.state import is_user_interrupt, isolated_process
 from advbench.process.threads import report_thread_errors
@@ -147,21 +148,6 @@ def _run(workspace: Workspace, pilot: Pilot) -> PilotResult:
     busy = one_pass * tally.image_passes
     overhead = tally.seconds() * count / busy if busy else 1.0
     return PilotResult(passes, min(max(1.0, overhead), _MOST_OVERHEAD))
-
-
-def time_pass(target: torch.nn.Module, images: torch.Tensor) -> float:
-    """Seconds of a forward and backward pass of a batch: the faster of two."""
-
-    def run() -> float:
-        began = time.perf_counter()
-        with torch.enable_grad():
-            points = images.detach().clone().requires_grad_()
-            logits = target(points)
-            if logits.requires_grad:
-                torch.autograd.grad(logits.sum(), points, allow_unused=True)
-        return time.perf_counter() - began
-
-    return min(run(), run())
 
 
 class _StopPilot(BaseException):
