@@ -134,6 +134,26 @@ class Pgd(Searching):
     targets: int | None = param(None, min=1, help="towards how many classes the boundary is followed")
 
 
+@dataclass(frozen=True)
+class Apgd(Attack):
+    self_contained = True
+    name = "apgd"
+    eps: float = param(0.3, min=0, help="budget")
+    loss: str = param("ce", choices=("ce", "dlr"), help="loss")
+    early_stop: bool = param(False, help="whether to stop early")
+
+    def budget(self):
+        return Budget("linf", self.eps)
+
+    def passes(self):
+        return 1
+
+    def run(self, model, images, labels, rng):
+        log(f"{self.values()} {self.name} {tuple(images.shape)}")
+        stepped = signed_step(model, images, labels, self.eps)
+        return images + (stepped - images).clamp(-self.eps, self.eps)
+
+
 class Minimal(Attack):
     def passes(self):
         return 1
@@ -156,6 +176,10 @@ class Cw(Minimal):
     self_contained = True
     name = "cw"
     steps: int = param(1000, min=1, help="steps")
+    search_steps: int = param(5, min=1, help="constants")
+    learning_rate: float = param(0.005, above=0, help="step size")
+    initial_const: float = param(0.01, above=0, help="first constant")
+    confidence: float = param(0.0, min=0, help="margin")
 
 
 class Rounding(Defense):
@@ -233,7 +257,7 @@ def register_models(register):
 
 @hookimpl
 def register_attacks(register):
-    for attack in (Fgsm, Pgd, DeepFool, Cw):
+    for attack in (Fgsm, Pgd, Apgd, DeepFool, Cw):
         register(attack)
 
 

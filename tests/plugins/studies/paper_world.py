@@ -9,6 +9,7 @@ from advbench_studies.paper2019.reproduction import build_reproduction
 from advbench_studies.paper2019.setting import FULL, PROTOCOLS
 
 DATASETS = {"mnist": ("mnist:split=test", "mnist-cnn"), "cifar10": ("cifar10:split=test", "cifar10-densenet")}
+IMAGES = {"mnist": 200, "cifar10": 100}
 EPS = {"mnist": "0.3", "cifar10": "8/255"}
 ATTACKS = ("fgsm", "pgd", "cw", "deepfool")
 SPECS = {
@@ -26,7 +27,10 @@ for key, max_eps in (("foolbox2", "1"), ("foolbox2-0.3", "0.3")):
         "deepfool": "deepfool:steps=100,candidates=10,variant=foolbox2,batch=64,reduction=mean",
     }
 SPECS["fixed"] = SPECS["minimal"] | {"fgsm": "fgsm:eps={eps},search=none", "pgd": "pgd:eps={eps},steps=40,search=none"}
+SPECS["adaptive"] = SPECS["fixed"]
+ADAPTIVE = "paper-adaptive"
 SUITES = {
+    "adaptive": ADAPTIVE,
     "minimal": "paper",
     "fixed": "paper-fixed",
     "foolbox2": "paper-foolbox2",
@@ -61,6 +65,11 @@ CONCENTRATED = [[100, 60, 0], [0, 160, 0], [0, 0, 160]]
 SPREAD = [[100, 10, 10], [10, 100, 10], [10, 10, 100]]
 
 
+def threat(suite: str) -> str:
+    """What the attackers of a suite know."""
+    return "adaptive" if suite == ADAPTIVE else "oblivious"
+
+
 class World:
     """Numbers by (suite, dataset, attack's full spec, defense's full spec), which become results."""
 
@@ -71,9 +80,11 @@ class World:
             for protocol, suite in SUITES.items():
                 for place, attack in enumerate(ATTACKS):
                     for defense, robust in ROBUST[dataset].items():
-                        self.add(suite, dataset, protocol, attack, self.defense(dataset, defense), robust[place])
-                    self._ablate(dataset, protocol, place)
-        for protocol in SPECS:
+                        n = IMAGES[dataset] if suite == ADAPTIVE else 1000
+                        self.add(suite, dataset, protocol, attack, self.defense(dataset, defense), robust[place], n)
+                    if suite != ADAPTIVE:
+                        self._ablate(dataset, protocol, place)
+        for protocol in [key for key in SPECS if key != "adaptive"]:
             for attack in ("fgsm", "deepfool"):
                 for defense in ("none", "jpeg"):
                     value = ROBUST["mnist"][defense][ATTACKS.index(attack)]
@@ -97,10 +108,10 @@ class World:
         self, suite: str, dataset: str, protocol: str, attack: str, defense: str, robust: float, n: int = 1000
     ) -> None:
         spec = self.attack(dataset, protocol, attack)
-        minimal = protocol != "fixed" or attack in ("cw", "deepfool")
+        minimal = protocol not in ("fixed", "adaptive") or attack in ("cw", "deepfool")
         full, model = DATASETS[dataset]
         self.cells[suite, dataset, spec, defense] = {
-            "dataset": full, "model": model, "attack": spec, "threat": "oblivious", "defense": defense,
+            "dataset": full, "model": model, "attack": spec, "threat": threat(suite), "defense": defense,
             "short": {"dataset": dataset, "model": model, "attack": attack, "defense": defense.partition(",")[0]},
             "attack_kind": "minimal" if minimal else "budget",
             "budget": None if minimal else {"norm": "linf", "eps": 0.3},
@@ -130,7 +141,7 @@ class World:
             key
             for key in self.cells
             if key[1:] in [(dataset, spec, wanted) for spec in specs]
-            if (key[0] == FULL) == full
+            if (key[0] == FULL) == full and (key[0] == ADAPTIVE) == (protocol == "adaptive")
         ]
         assert keys, (dataset, protocol, attacks, defense)
         return keys
@@ -158,7 +169,7 @@ class World:
     def _suite(self, name: str) -> SuiteResults:
         cells = [cell for (suite, *_), cell in self.cells.items() if suite == name]
         confusions = {
-            (*DATASETS[dataset], spec, "oblivious", defense): matrix
+            (*DATASETS[dataset], spec, threat(name), defense): matrix
             for (dataset, spec, defense), matrix in self.confusions.items()
         }
         run = {

@@ -88,7 +88,27 @@ def test_all_eighteen_claims_are_judged() -> None:
 
 @pytest.mark.parametrize("protocol", SUITES)
 def test_in_the_papers_world_every_claim_holds(protocol: str) -> None:
-    assert World().verdicts(protocol) == dict.fromkeys(NUMBERS, "holds")
+    expected = dict.fromkeys(NUMBERS, "holds")
+    if protocol == "adaptive":
+        expected |= {claim.number: "not run" for claim in CLAIMS if claim.not_adaptive}
+    assert World().verdicts(protocol) == expected
+
+
+def test_a_claim_without_adaptive_measurements_says_why_in_a_sentence() -> None:
+    judged = {claim["number"]: claim["adaptive"] for claim in World().reproduction()["claims"]}
+    without = {number for number, verdict in judged.items() if verdict["verdict"] == "not run"}
+    assert without == {11, 12, 13, 18}
+    assert all(judged[number]["reason"].endswith(".") and not judged[number]["lacks"] for number in without)
+    assert not any(verdict["reason"] for number, verdict in judged.items() if number not in without)
+
+
+def test_adaptive_attacks_are_judged_apart() -> None:
+    world = World()
+    world.set("mnist", ("pgd",), "jpeg", protocol="adaptive", robust_accuracy=0.0)
+    assert (world.verdicts("adaptive")[3], world.verdicts("fixed")[3]) == ("fails", "holds")
+    world = World()
+    world.set("mnist", ("pgd",), "jpeg", protocol="fixed", robust_accuracy=0.0)
+    assert (world.verdicts("adaptive")[3], world.verdicts("fixed")[3]) == ("holds", "fails")
 
 
 @pytest.mark.parametrize("number", NUMBERS)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ pytestmark = pytest.mark.slow
 PAPER = Path(__file__).with_name("paper_plugin.py")
 COMPONENTS = "attacks,datasets,defenses,models"
 """The built-in plugins that the stand-ins replace."""
-SUITES = ["paper", "paper-fixed", "paper-foolbox2", "paper-ablations", "paper-noise", "paper-full"]
+SUITES = ["paper", "paper-fixed", "paper-foolbox2", "paper-ablations", "paper-noise", "paper-full", "paper-adaptive"]
+
+PROTOCOLS = ("foolbox2", "foolbox2-0.3", "minimal", "fixed", "adaptive")
 
 Run = Callable[..., tuple[Called, dict[str, Any]]]
 
@@ -55,11 +58,13 @@ def test_everything_is_run_once_and_reported(run: Run, tmp_path: Path) -> None:
     markdown = tmp_path / "r.md"
     called, report = run("--output", markdown)
     assert called.code == 0
-    assert list(report["suites"]) == [name for name in SUITES if name != "paper-noise"]
-    log = (tmp_path / "log").read_text().splitlines()
-    assert len(log) == len(set(log)) == 2 * 10, "two datasets, ten attacks, each crafted once for all suites"
+    adaptive = ["paper-adaptive (mnist)", "paper-adaptive (cifar10)"]
+    assert list(report["suites"]) == [name for name in SUITES[:-1] if name != "paper-noise"] + adaptive
+    log = Counter((tmp_path / "log").read_text().splitlines())
+    assert len(log) == 2 * 12, "two datasets; ten attacks, and two of the adaptive ones are only adaptive"
+    assert set(log.values()) == {1, 8, 8 + 1}, "crafted once for all suites, and once for each defense it knows"
     assert all(cell["status"] == "ok" for suite in report["suites"].values() for cell in suite["cells"])
-    assert [protocol["key"] for protocol in report["protocols"]] == ["foolbox2", "foolbox2-0.3", "minimal", "fixed"]
+    assert [protocol["key"] for protocol in report["protocols"]] == list(PROTOCOLS)
     for one in report["protocols"]:
         rows = [(row["attack"], row["dataset"]) for row in one["rows"]]
         attacks = (None, "fgsm", "pgd", "cw", "deepfool")
@@ -74,6 +79,7 @@ def test_everything_is_run_once_and_reported(run: Run, tmp_path: Path) -> None:
     for text in (called.out, markdown.read_text()):
         assert "Every attack brings the undefended models to 0 %." in text
         assert "30 images, not 1,000" in text
+        assert "Median L2 distance of the adaptive images that fool the defended model" in text
         assert "advbench reproduce paper" in text
         assert "advbench matrix --suite paper-fixed" in text
         assert "weights" in text
@@ -102,7 +108,7 @@ def test_a_second_call_computes_nothing_and_says_the_same(run: Run, tmp_path: Pa
     assert (tmp_path / "log").read_text() == log
     assert second.out == first.out
     assert again["claims"] == report["claims"]
-    assert second.err.count("come from the store") == 5
+    assert second.err.count("come from the store") == 7
 
 
 def test_with_one_dataset_the_other_is_no_measurement(run: Run) -> None:
@@ -140,8 +146,8 @@ def test_each_dataset_may_have_less_than_the_paper_and_the_report_says_so(run: R
     assert {cell["n"] for cell in suites["paper (mnist)"]["cells"]} == {30}
     assert {cell["n"] for cell in suites["paper (cifar10)"]["cells"]} == {7}
     attacks = {name: [cell["attack"] for cell in suites[f"paper ({name})"]["cells"]] for name in ("mnist", "cifar10")}
-    assert "cw:steps=1000" in "".join(attacks["mnist"])
-    assert "cw:steps=100" in attacks["cifar10"]
+    assert any(spec.startswith("cw:steps=1000,") for spec in attacks["mnist"])
+    assert any(spec.startswith("cw:steps=100,") for spec in attacks["cifar10"])
     assert report["command"] == f"advbench reproduce paper --limit cifar10=7 --cw-steps cifar10=100 --plugin {PAPER}"
     command = suites["paper (cifar10)"]["run"]["command"]
     assert "--suite paper --datasets cifar10 --attacks" in command
@@ -183,9 +189,9 @@ def test_a_failed_cell_is_err_and_the_exit_code_says_so(
 def test_a_dry_run_lists_what_would_run_and_writes_nothing(run: Run, tmp_path: Path) -> None:
     called, report = run("--dry-run")
     assert called.code == 0
-    assert len(called.out.splitlines()) == 72 + 72 + 90 + 240 + 18
+    assert len(called.out.splitlines()) == 72 + 72 + 90 + 240 + 18 + 80
     assert "to run, each with its own forecast: paper (72 cells, 30 images), " in called.err
-    assert "paper-full (18 cells, 30 images)\n" in called.err
+    assert "paper-full (18 cells, 30 images), paper-adaptive (mnist) (40 cells, 30 images), " in called.err
     assert not report
     assert not (tmp_path / "store").exists()
 

@@ -16,6 +16,7 @@ __all__ = [
     "DEFENDED",
     "MNIST",
     "MOST",
+    "NO_VARIANTS",
     "PGD",
     "TITLES",
     "UNDEFENDED",
@@ -33,6 +34,8 @@ DEFENDED = tuple(defense.key for defense in DEFENSES[1:])
 TITLES = {defense.key: defense.title for defense in DEFENSES}
 MOST = 3
 """How many of the four attacks are most of them."""
+NO_VARIANTS = "Adaptive attacks, which take much longer, run on the paper's eight columns alone."
+"""Why adaptive attacks do not judge claims about further settings of the defenses."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Claim:
         criterion: When it holds, in words.
         judge: Returns its checks under one protocol.
         compares_datasets: Whether it is about the difference between the datasets, so that none of them is enough.
+        not_adaptive: Why adaptive attacks give no verdict on it, in a sentence; empty if they do.
     """
 
     number: int
@@ -52,13 +56,14 @@ class Claim:
     criterion: str
     judge: Callable[[View], list[Check]]
     compares_datasets: bool = False
+    not_adaptive: str = ""
 
 
 def claim(
-    number: int, text: str, criterion: str, *, compares_datasets: bool = False
+    number: int, text: str, criterion: str, *, compares_datasets: bool = False, not_adaptive: str = ""
 ) -> Callable[[Callable[[View], list[Check]]], Claim]:
     """Decorates the function that judges a claim, and makes it a claim."""
-    return lambda judge: Claim(number, text, criterion, judge, compares_datasets)
+    return lambda judge: Claim(number, text, criterion, judge, compares_datasets, not_adaptive)
 
 
 def robust(view: View, dataset: DatasetSetting, attack: AttackSetting, defense: str) -> Reading:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from advbench_studies.paper2019.claim import MNIST, MOST, claim
+from advbench_studies.paper2019.claim import MNIST, MOST, NO_VARIANTS, claim
 from advbench_studies.paper2019.evidence import View
 from advbench_studies.paper2019.setting import ATTACKS, DATASETS, AttackSetting, DatasetSetting, number, parameters
 from advbench_studies.paper2019.verdict import Check, at_least, check, per_cent, points
@@ -22,6 +22,7 @@ _SAME = 0.03
     "Accuracy hardly depends on the quality of the JPEG compression.",
     f"On each dataset, over the qualities that were run, the highest and the lowest robust accuracy of JPEG are at "
     f"most {100 * _HARDLY:.0f} points apart against each attack.",
+    not_adaptive=NO_VARIANTS,
 )
 def jpeg_quality_hardly_matters(view: View) -> list[Check]:
     """Claim 12."""
@@ -33,6 +34,7 @@ def jpeg_quality_hardly_matters(view: View) -> list[Check]:
     "K-means is sensitive: too few clusters (4) and too many both hurt.",
     f"On each dataset, against at least three of the four attacks, both 4 clusters and the most that were run are at "
     f"least {100 * _HURTS:.0f} points below the best number in between.",
+    not_adaptive=NO_VARIANTS,
 )
 def kmeans_is_sensitive(view: View) -> list[Check]:
     """Claim 13."""
@@ -52,6 +54,7 @@ def kmeans_is_sensitive(view: View) -> list[Check]:
     "1,000 images give the same picture as all 10,000.",
     f"On MNIST, for every attack and defense that was also run on all test images, the robust accuracies of the two "
     f"runs are at most {100 * _SAME:.0f} points apart.",
+    not_adaptive="Adaptive attacks on all 10,000 images would take most of a day.",
 )
 def a_thousand_images_are_enough(view: View) -> list[Check]:
     """Claim 18."""

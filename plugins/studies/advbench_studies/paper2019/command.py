@@ -12,11 +12,12 @@ from advbench_studies.paper2019.evidence import SuiteResults
 from advbench_studies.paper2019.report_files import PaperJson, PaperMarkdown
 from advbench_studies.paper2019.report_terminal import print_reproduction
 from advbench_studies.paper2019.reproduction import build_reproduction
-from advbench_studies.paper2019.setting import FULL
+from advbench_studies.paper2019.setting import ADAPTIVE, FULL, PROTOCOLS
 
 __all__ = ["run"]
 
-_SUITES = ("paper", "paper-fixed", "paper-foolbox2", "paper-ablations", "paper-noise", FULL)
+_ADAPTIVE = "paper-adaptive"
+_SUITES = ("paper", "paper-fixed", "paper-foolbox2", "paper-ablations", "paper-noise", FULL, _ADAPTIVE)
 _OPTIONAL = ("paper-noise",)
 """Suites that need weights which do not come with advbench; without these they are left out."""
 
@@ -82,9 +83,10 @@ def _plan_suites(study: StudySession) -> tuple[list[SuiteRun], dict[str, str]]:
         if not wanted:
             left_out[name] = f"it is of {', '.join(known)}"
             continue
-        groups = _groups(wanted, options)
+        groups = _adaptive_groups(wanted, options) if name == _ADAPTIVE else _groups(wanted, options)
         for group in groups:
-            label = name if len(groups) == 1 else f"{name} ({', '.join(group.datasets)})"
+            split = len(groups) > 1 or name == _ADAPTIVE
+            label = f"{name} ({', '.join(group.datasets)})" if split else name
             if suite.limit is None and group.limit is not None:
                 left_out[label] = "it is of all test images, and --limit asks for fewer"
                 continue
@@ -118,6 +120,13 @@ def _groups(datasets: Sequence[str], options: argparse.Namespace) -> list[_Group
         before = groups[settings].datasets if settings in groups else ()
         groups[settings] = _Group((*before, dataset), limit, cw_steps)
     return list(groups.values())
+
+
+def _adaptive_groups(datasets: Sequence[str], options: argparse.Namespace) -> list[_Group]:
+    """The datasets in groups of their own, with at most the protocol's images; CW has the suite's steps."""
+    images = next(protocol.images for protocol in PROTOCOLS if protocol.threat == ADAPTIVE)
+    limits = {dataset: min(_for(dataset, options.limit) or images[dataset], images[dataset]) for dataset in datasets}
+    return [_Group((dataset,), limit, None) for dataset, limit in limits.items()]
 
 
 def _for(dataset: str, given: Sequence[tuple[str | None, int]]) -> int | None:

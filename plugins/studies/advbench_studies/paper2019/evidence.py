@@ -9,6 +9,7 @@ from typing import Any
 from advbench.results import confusion_matrix
 from advbench_studies.paper2019.resampling import Outcomes
 from advbench_studies.paper2019.setting import (
+    ADAPTIVE,
     ATTACKS,
     DATASETS,
     FULL,
@@ -20,6 +21,7 @@ from advbench_studies.paper2019.setting import (
     number,
     parameters,
 )
+from advbench_studies.paper2019.strongest import join_cells, join_records
 from advbench_studies.paper2019.verdict import Reading
 
 __all__ = ["Evidence", "SuiteResults", "View"]
@@ -34,22 +36,31 @@ class SuiteResults:
         results: As in results.json.
         confusions: Confusion matrices of finished cells, by (dataset, model, attack, threat, defense).
         outcomes: The outcomes of their samples.
+        cells: The cells of the results, in which the adaptive cells of PGD count the strongest of PGD and APGD for each
+            image; None for the cells as they are.
     """
 
     name: str
     results: Mapping[str, Any]
     confusions: Mapping[tuple[str, ...], list[list[int]]]
     outcomes: Mapping[tuple[str, ...], Outcomes] = dataclasses.field(default_factory=dict)
+    cells: Sequence[Mapping[str, Any]] | None = None
 
     @classmethod
     def of(cls, name: str, results: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> SuiteResults:
         """Reads results and the records that they were computed from."""
-        confusions, outcomes = {}, {}
+        confusions, outcomes, adaptive = {}, {}, []
         for record in records:
             if record["status"] == "ok":
                 confusions[_coordinates(record)] = confusion_matrix(record)
                 outcomes[_coordinates(record)] = Outcomes.of(record)
-        return cls(name, results, confusions, outcomes)
+                if record["threat"] == ADAPTIVE:
+                    adaptive.append(record)
+        joined = join_records(adaptive, "pgd", ("apgd",))
+        for coordinates, strongest in joined.items():
+            confusions[coordinates] = confusion_matrix(strongest)
+            outcomes[coordinates] = Outcomes.of(strongest)
+        return cls(name, results, confusions, outcomes, join_cells(results["cells"], joined))
 
 
 class Evidence:
@@ -66,7 +77,7 @@ class Evidence:
         self._resamples: dict[tuple[Any, ...], Sequence[float]] = {}
         for suite in suites:
             full = suite.name == FULL
-            for cell in suite.results["cells"]:
+            for cell in suite.results["cells"] if suite.cells is None else suite.cells:
                 self.cells[full].setdefault(_coordinates(cell), cell)
             self.outcomes[full] |= suite.outcomes
             if not full:
@@ -85,7 +96,7 @@ class Evidence:
 
     def view(self, protocol: Protocol, *, full: bool = False) -> View:
         """The cells under a protocol; with ``full`` those on all test images instead of 1,000."""
-        cells = [cell for cell in self.cells[full].values() if cell["threat"] == "oblivious"]
+        cells = [cell for cell in self.cells[full].values() if cell["threat"] == protocol.threat]
         return View(self, protocol, cells, full)
 
 
@@ -95,7 +106,7 @@ class View:
     Args:
         evidence: The measurements.
         protocol: The protocol.
-        cells: The oblivious cells on the samples of the view.
+        cells: The cells under the protocol's threat on the samples of the view.
         full: Whether the samples are all test images.
     """
 
@@ -140,7 +151,7 @@ class View:
         given = ",".join(f"{key}={value:g}" for key, value in wanted.items())
         defense = f"{component}:{given}" if given else component
         state = "failed" if cell is not None and cell["status"] == "error" else "not run"
-        return Reading(None, f"{defense} against {attack.title} on {dataset.title} {state}")
+        return Reading(None, f"{defense} against {self.attack_name(attack)} on {dataset.title} {state}")
 
     def confusion(
         self, dataset: DatasetSetting, attack: AttackSetting, component: str, wanted: Mapping[str, float]
@@ -168,24 +179,29 @@ class View:
         return sorted(values)
 
     def title(self, dataset: DatasetSetting) -> str:
-        """The dataset, with the number of images if it is not the paper's."""
-        wanted = dataset.size if self.full else IMAGES
+        """The dataset, with the number of images if it is not that of the paper or of the protocol."""
+        wanted = dataset.size if self.full else self.protocol.images.get(dataset.key, IMAGES)
         counts = {cell["n"] for (key, _), cells in self._cells.items() if key == dataset.key for cell in cells}
         if not counts or counts == {wanted}:
             return dataset.title
         return f"{dataset.title} ({' and '.join(f'{n:,}' for n in sorted(counts))} images, not {wanted:,})"
 
+    def attack_name(self, attack: AttackSetting) -> str:
+        """The attack as the protocol calls it."""
+        return self.protocol.names.get(attack.key, attack.title)
+
     def attack_title(self, dataset: DatasetSetting, attack: AttackSetting) -> str:
         """The attack, with its parameters that differ from the paper's."""
-        changes = self.changes(dataset, attack)
-        return f"{attack.title} ({', '.join(changes)})" if changes else attack.title
+        changes, name = self.changes(dataset, attack), self.attack_name(attack)
+        return f"{name} ({', '.join(changes)})" if changes else name
 
     def changes(self, dataset: DatasetSetting, attack: AttackSetting) -> list[str]:
         """How the attack that was run differs from the paper's; empty if it does not."""
-        wanted = {**attack.parameters, **self.protocol.wanted.get(attack.key, {})}
-        if attack.searches and self.protocol.key == "fixed":
+        adaptive = self.protocol.threat == ADAPTIVE  # its attacks are the suite's, and not the paper's
+        wanted = {} if adaptive else {**attack.parameters, **self.protocol.wanted.get(attack.key, {})}
+        if attack.searches and self.protocol.has_budget:
             wanted["eps"] = dataset.eps
-            if attack.step is not None:
+            if attack.step is not None and not adaptive:
                 wanted["step_size"] = attack.step * dataset.eps
         differences: dict[str, None] = {}
         for cell in self.all(dataset, attack):
@@ -201,7 +217,7 @@ class View:
         for dataset in DATASETS:
             for attack in ATTACKS:
                 title = self.attack_title(dataset, attack)
-                if title != attack.title:
+                if title != self.attack_name(attack):
                     reductions.append(f"{title} on {dataset.title}")
         return reductions
 

@@ -12,12 +12,16 @@ from tabulate import tabulate
 from advbench.api import Reporter
 from advbench.results import code, escape
 from advbench_studies.paper2019.report_layout import (
+    DISTANCES,
     READING,
     Entry,
+    Line,
     accuracies,
     defense_titles,
+    distances,
     distortions,
     facts,
+    oblivious,
     problems,
     tally,
 )
@@ -45,7 +49,7 @@ class PaperMarkdown(Reporter):
     suffix = ".md"
 
     def render(self, results: Mapping[str, Any]) -> str:
-        """Renders the tables of both protocols, the distortions, the claims and their provenance."""
+        """Renders the tables of all protocols, the distortions, the claims and their provenance."""
         blocks = [escape(" ".join(tally(results)))]
         for protocol in results["protocols"]:
             blocks += _accuracy(protocol)
@@ -64,12 +68,19 @@ def _accuracy(protocol: Mapping[str, Any]) -> list[str]:
         [escape(line.attack), escape(line.dataset), *(_entry(entry) for entry in line.entries)]
         for line in accuracies(protocol)
     ]
+    far = [_named(line, texts) for line, texts in distances(protocol)]
+    further = [f"**{DISTANCES}**", _table(far, headers, texts=2)] if far else []
     reduced = f" Not as in the paper: {'; '.join(protocol['reduced'])}." if protocol["reduced"] else ""
     return [
         f"**Accuracy, {escape(protocol['title'])}, in %**",
         escape(protocol["meaning"] + reduced),
         _table(rows, headers, texts=2),
+        *further,
     ]
+
+
+def _named(line: Line, texts: list[str]) -> list[str]:
+    return [escape(line.attack), escape(line.dataset), *map(escape, texts)]
 
 
 def _entry(entry: Entry) -> str:
@@ -79,9 +90,9 @@ def _entry(entry: Entry) -> str:
 
 def _distortion(results: Mapping[str, Any]) -> list[str]:
     headers = ["attack", "dataset"]
-    for protocol in results["protocols"]:
+    for protocol in oblivious(results):
         headers += [f"{protocol['title']}<br>{norm}" for norm in ("L2", "L∞")]
-    rows = [[escape(line.attack), escape(line.dataset), *map(escape, texts)] for line, texts in distortions(results)]
+    rows = [_named(line, texts) for line, texts in distortions(results)]
     return [
         "**Median distortion, over the images that fool the undefended model**",
         _table(rows, headers, texts=2),
@@ -107,7 +118,8 @@ def _claims(results: Mapping[str, Any]) -> list[str]:
 
 
 def _verdict(judged: Mapping[str, Any]) -> str:
-    lines = [f"**{escape(judged['verdict'])}**", *(escape(text) for text in judged["measured"])]
+    texts = [*judged["measured"], judged["reason"]]
+    lines = [f"**{escape(judged['verdict'])}**", *(escape(text) for text in texts if text)]
     if judged["lacks"]:
         lines.append(f"lacks: {escape(judged['lacks'])}")
     return "<br>".join(lines)

@@ -8,21 +8,36 @@ from collections.abc import Mapping
 from typing import Any
 
 from advbench.results import FAILED, NOT_RUN, attack_settings, failures, format_value, percent, provenance
-from advbench_studies.paper2019.setting import DATASETS
+from advbench_studies.paper2019.setting import ADAPTIVE, DATASETS
 from advbench_studies.paper2019.verdict import FAILS, HOLDS, UNDECIDED
 from advbench_studies.paper2019.verdict import NOT_RUN as NOT_JUDGED
 
-__all__ = ["READING", "Entry", "Line", "accuracies", "defense_titles", "distortions", "facts", "problems", "tally"]
+__all__ = [
+    "DISTANCES",
+    "READING",
+    "Entry",
+    "Line",
+    "accuracies",
+    "defense_titles",
+    "distances",
+    "distortions",
+    "facts",
+    "oblivious",
+    "problems",
+    "tally",
+]
 
 _NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
 
 READING = (
     "Robust accuracy in % of all samples: correct both on the clean and on the attacked image. Files also have its "
-    "Wilson 95 % interval. The attackers know the model but not the defense. The criterion next to a claim decides its "
-    "verdict. A condition is undecided if it is met or missed by at most 5 images, or if fewer than 97.5 % of 1,000 "
-    "resamples of the images give the same outcome. A claim without a measurement that it needs is 'not run', unless "
-    "the other measurements refute it."
+    "Wilson 95 % interval. The attackers know the model; only adaptive attacks know the defense, too. The criterion "
+    "next to a claim decides its verdict. A condition is undecided if it is met or missed by at most 5 images, or if "
+    "fewer than 97.5 % of 1,000 resamples of the images give the same outcome. A claim without a measurement that it "
+    "needs is 'not run', unless the other measurements refute it."
 )
+
+DISTANCES = "Median L2 distance of the adaptive images that fool the defended model"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,11 +84,29 @@ def accuracies(protocol: Mapping[str, Any]) -> list[Line]:
     return [_line(protocol, row) for row in protocol["rows"]]
 
 
+def oblivious(reproduction: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The protocols in which all defenses face the same images."""
+    return [protocol for protocol in reproduction["protocols"] if protocol["threat"] != ADAPTIVE]
+
+
+def distances(protocol: Mapping[str, Any]) -> list[tuple[Line, list[str]]]:
+    """A row for each attack and dataset, with the median L2 distance of the images that fool each defended model."""
+    return [
+        (
+            Line(_attack(row), row["dataset_title"], _short(row), ()),
+            [_distance(row["cells"][defense["key"]]["median_l2"], 2) for defense in protocol["defenses"]],
+        )
+        for row in protocol["rows"]
+        if row["attack"] is not None and protocol["threat"] == ADAPTIVE
+    ]
+
+
 def distortions(reproduction: Mapping[str, Any]) -> list[tuple[Line, list[str]]]:
-    """A row for each attack and dataset, with the median L2 and L∞ distances under each protocol."""
+    """A row for each attack and dataset, with the median L2 and L∞ distances under each protocol without adaptivity."""
     rows: dict[tuple[str, str], tuple[Line, list[str]]] = {}
-    width = 2 * len(reproduction["protocols"])
-    for number, protocol in enumerate(reproduction["protocols"]):
+    protocols = oblivious(reproduction)
+    width = 2 * len(protocols)
+    for number, protocol in enumerate(protocols):
         for row in protocol["rows"]:
             if row["attack"] is None:
                 continue
@@ -153,5 +186,5 @@ def _entry(cell: Mapping[str, Any], best: float | None) -> Entry:
     return Entry(percent(cell["accuracy"]), interval, best is not None and cell["accuracy"] == best)
 
 
-def _distance(value: float | None) -> str:
-    return NOT_RUN if value is None else f"{value:.3f}"
+def _distance(value: float | None, digits: int = 3) -> str:
+    return NOT_RUN if value is None else f"{value:.{digits}f}"

@@ -11,32 +11,44 @@ from rich.table import Table
 from rich.text import Text
 
 from advbench_studies.paper2019.report_layout import (
+    DISTANCES,
     READING,
+    Line,
     accuracies,
     defense_titles,
+    distances,
     distortions,
     facts,
+    oblivious,
     problems,
     tally,
 )
+from advbench_studies.paper2019.verdict import FAILS, HOLDS, NOT_RUN, UNDECIDED
 
 __all__ = ["print_reproduction"]
 
-_STYLES = {"holds": "bold green", "fails": "bold red", "undecided": "yellow", "not run": "dim"}
+_STYLES = {HOLDS: "bold green", FAILS: "bold red", UNDECIDED: "yellow", NOT_RUN: "dim"}
+_SHORT = {UNDECIDED: "?", NOT_RUN: "—"}
+_NORMS = ("L2", "L∞")
+_LEGEND = "? undecided; — not run. --output FILE.md writes the criteria, the numbers, and why a verdict is missing."
 
 
 def print_reproduction(console: Console, reproduction: Mapping[str, Any]) -> None:
-    """Prints the tables of both protocols, the distortions, the claims' verdicts and their provenance."""
+    """Prints the tables of all protocols, the distortions, the claims' verdicts and their provenance."""
     for protocol in reproduction["protocols"]:
         console.print()
         console.print(_accuracy(protocol))
+        if far := distances(protocol):
+            console.print(_distances(protocol, far))
         console.print(Text(protocol["meaning"], style="dim"))
         for line in protocol["reduced"]:
             console.print(Text(f"* not as in the paper: {line}", style="yellow"))
     console.print()
-    console.print(_distortion(reproduction))
+    for norm in _NORMS:
+        console.print(_distortion(reproduction, norm))
     console.print()
     console.print(_claims(reproduction))
+    console.print(Text(_LEGEND, style="dim"))
     for sentence in tally(reproduction):
         console.print(Text(sentence, style="bold"))
     for line in problems(reproduction):
@@ -60,20 +72,28 @@ def _accuracy(protocol: Mapping[str, Any]) -> Table:
     return table
 
 
-def _distortion(reproduction: Mapping[str, Any]) -> Table:
-    columns = [f"{protocol['title']}\n{norm}" for protocol in reproduction["protocols"] for norm in ("L2", "L∞")]
-    table = _table("Median distortion, over the images that fool the model", ("attack", "dataset"), columns)
-    for line, texts in distortions(reproduction):
+def _distances(protocol: Mapping[str, Any], far: list[tuple[Line, list[str]]]) -> Table:
+    table = _table(DISTANCES, ("attack", "dataset"), defense_titles(protocol, "short"))
+    for line, texts in far:
         table.add_row(*(Text(text) for text in (*line.short, *texts)))
+    return table
+
+
+def _distortion(reproduction: Mapping[str, Any], norm: str) -> Table:
+    columns = [protocol["short"] for protocol in oblivious(reproduction)]
+    title = f"Median {norm} distance, over the images that fool the undefended model"
+    table = _table(title, ("attack", "dataset"), columns)
+    for line, texts in distortions(reproduction):
+        table.add_row(*(Text(text) for text in (*line.short, *texts[_NORMS.index(norm) :: len(_NORMS)])))
     return table
 
 
 def _claims(reproduction: Mapping[str, Any]) -> Table:
     protocols = reproduction["protocols"]
-    table = _table("The paper's claims", ("", "claim"), [protocol["title"] for protocol in protocols])
+    table = _table("The paper's claims", ("", "claim"), [protocol["short"] for protocol in protocols])
     for claim in reproduction["claims"]:
         verdicts = [claim[protocol["key"]]["verdict"] for protocol in protocols]
-        cells = (Text(verdict, style=_STYLES[verdict]) for verdict in verdicts)
+        cells = (Text(_SHORT.get(verdict, verdict), style=_STYLES[verdict]) for verdict in verdicts)
         table.add_row(Text(str(claim["number"])), Text(claim["text"]), *cells)
     return table
 

@@ -9,6 +9,7 @@ from typing import Any
 from advbench_studies.paper2019.claims import CLAIMS, Claim
 from advbench_studies.paper2019.evidence import Evidence, SuiteResults, View
 from advbench_studies.paper2019.setting import (
+    ADAPTIVE,
     ATTACKS,
     DATASETS,
     DEFENSES,
@@ -48,10 +49,10 @@ def build_reproduction(
 
     Returns:
         Plain data: ``schema``, ``command``, ``datasets`` (on which claims are judged), ``protocols`` (``key``,
-        ``title``, ``meaning``, ``reduced``, ``defenses``, ``rows`` for each dataset and attack with ``cells`` by
-        defense, the distortion and what differs from the paper), ``claims`` (``number``, ``text``, ``criterion``,
-        ``difference`` between the protocols, and by protocol ``verdict``, ``measured``, ``missing``, ``checks``),
-        ``left_out`` and ``suites`` (each as in results.json).
+        ``title``, ``short``, ``threat``, ``meaning``, ``reduced``, ``defenses``, ``rows`` for each dataset and attack
+        with ``cells`` by defense, the distortion and what differs from the paper), ``claims`` (``number``, ``text``,
+        ``criterion``, ``difference`` between the protocols, and by protocol ``verdict``, ``measured``, ``missing``,
+        ``reason``, ``checks``), ``left_out`` and ``suites`` (each as in results.json).
     """
     evidence = Evidence(suites)
     return {
@@ -71,6 +72,8 @@ def _protocol(view: View) -> dict[str, Any]:
     return {
         "key": view.protocol.key,
         "title": view.protocol.title,
+        "short": view.protocol.short or view.protocol.title,
+        "threat": view.protocol.threat,
         "meaning": view.protocol.meaning,
         "reduced": view.reductions(),
         "defenses": [{"key": one.key, "title": one.title, "short": one.short} for one in DEFENSES],
@@ -84,11 +87,12 @@ def _protocol(view: View) -> dict[str, Any]:
 def _row(view: View, dataset: DatasetSetting, attack: AttackSetting) -> dict[str, Any]:
     """The robust accuracies of all defenses against one attack on one dataset, and the attack's distortion."""
     cells = {defense.key: _cell_of(view, dataset, attack, defense) for defense in DEFENSES}
-    some = next((cell for cell in cells.values() if cell is not None and cell["status"] == "ok"), None)
+    attacked = ["none"] if view.protocol.threat == ADAPTIVE else list(cells)  # else all have the same images
+    some = next((cell for key in attacked if (cell := cells[key]) is not None and cell["status"] == "ok"), None)
     known = next((cell for cell in cells.values() if cell is not None), None)
     return {
         "attack": attack.key,
-        "attack_name": attack.title,
+        "attack_name": view.attack_name(attack),
         "attack_title": view.attack_title(dataset, attack),
         "attack_spec": None if known is None else known["attack"],
         "attack_kind": None if known is None else known["attack_kind"],
@@ -137,9 +141,15 @@ def _cell_of(
 def _entry(cell: Mapping[str, Any] | None, measure: str) -> dict[str, Any]:
     """One entry of the table: a number with its interval, or the reason why there is none."""
     if cell is None:
-        return {"status": "skipped", "error": "not run", "accuracy": None, "ci95": None}
-    ci95 = cell["robust_accuracy_ci95"] if measure == "robust_accuracy" else None
-    return {"status": cell["status"], "error": cell["error"], "accuracy": cell[measure], "ci95": ci95}
+        return {"status": "skipped", "error": "not run", "accuracy": None, "ci95": None, "median_l2": None}
+    attacked = measure == "robust_accuracy"
+    return {
+        "status": cell["status"],
+        "error": cell["error"],
+        "accuracy": cell[measure],
+        "ci95": cell["robust_accuracy_ci95"] if attacked else None,
+        "median_l2": cell["median_l2"] if attacked else None,
+    }
 
 
 def _claim(
@@ -150,11 +160,15 @@ def _claim(
         others = set()
     checks = []
     for protocol in protocols:
+        if claim.not_adaptive and protocol.threat == ADAPTIVE:
+            continue
         all_checks = claim.judge(evidence.view(protocol))
         # A claim about another dataset alone keeps its checks, which say what is missing.
         checks.append((protocol, [one for one in all_checks if one.dataset not in others] or all_checks))
     judged = {protocol.key: _judged(of_protocol) for protocol, of_protocol in checks}
     difference = _difference(checks)
+    for protocol in protocols:
+        judged.setdefault(protocol.key, _judged([], claim.not_adaptive))
     return {
         "number": claim.number,
         "text": claim.text,
@@ -188,7 +202,8 @@ def _difference(checks: Sequence[tuple[Protocol, Sequence[Check]]]) -> str:
     )
 
 
-def _judged(checks: Sequence[Check]) -> dict[str, Any]:
+def _judged(checks: Sequence[Check], reason: str = "") -> dict[str, Any]:
+    """The verdict on a claim under one protocol; a reason says why the protocol has no checks."""
     verdict = decide(checks)
     missing = list(dict.fromkeys(lack for one in checks for lack in one.missing))
     return {
@@ -200,6 +215,7 @@ def _judged(checks: Sequence[Check]) -> dict[str, Any]:
         ],
         "missing": missing,
         "lacks": _lacks(missing) if verdict == NOT_RUN else "",
+        "reason": reason,
         "checks": [
             {
                 "dataset": one.dataset,

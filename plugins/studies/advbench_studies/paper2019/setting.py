@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 
 __all__ = [
+    "ADAPTIVE",
     "ATTACKS",
     "DATASETS",
     "DEFENSES",
@@ -25,6 +26,9 @@ __all__ = [
 IMAGES = 1000
 """How many random test images of each dataset the paper attacked."""
 
+ADAPTIVE = "adaptive"
+"""The threat in which the attackers know the defense."""
+
 FULL = "paper-full"
 """The suite of all test images of MNIST; every other suite of the paper takes 1,000."""
 
@@ -39,6 +43,10 @@ class Protocol:
         meaning: What it is, in a few sentences.
         modes: For attacks with modes, the parameters of a full spec that belongs to the protocol.
         wanted: Further parameters of these attacks in the paper.
+        short: The title, for little room.
+        threat: What the attackers know.
+        images: How many images of each dataset are attacked; without, as many as in the paper.
+        names: Names of attacks under the protocol, if they differ from those of the paper.
     """
 
     key: str
@@ -46,6 +54,15 @@ class Protocol:
     meaning: str
     modes: Mapping[str, Mapping[str, str]]
     wanted: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+    short: str = ""
+    threat: str = "oblivious"
+    images: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    names: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether FGSM and PGD have a fixed budget."""
+        return self.modes["pgd"]["search"] == "none"
 
     def has(self, attack: str) -> bool:
         """Whether the full spec of an attack belongs to the protocol."""
@@ -63,18 +80,20 @@ _FOOLBOX2 = (
 )
 
 
-def _foolbox2(key: str, title: str, max_eps: str) -> Protocol:
+def _foolbox2(key: str, title: str, max_eps: str, short: str) -> Protocol:
     modes = {
         "fgsm": {"search": "foolbox2", "max_eps": max_eps},
         "pgd": {"search": "foolbox2"},
         "deepfool": {"variant": "foolbox2"},
     }
-    return Protocol(key, title, _FOOLBOX2.format(max_eps), modes, {"deepfool": {"batch": 64}})
+    return Protocol(key, title, _FOOLBOX2.format(max_eps), modes, {"deepfool": {"batch": 64}}, short)
 
+
+_BUDGET = {"fgsm": {"search": "none"}, "pgd": {"search": "none"}, "deepfool": {"variant": "original"}}
 
 PROTOCOLS = (
-    _foolbox2("foolbox2", "attacks of its time", "1"),
-    _foolbox2("foolbox2-0.3", "attacks of its time, FGSM up to 0.3", "0.3"),
+    _foolbox2("foolbox2", "attacks of its time", "1", "of its\ntime"),
+    _foolbox2("foolbox2-0.3", "attacks of its time, FGSM up to 0.3", "0.3", "FGSM\n≤ 0.3"),
     Protocol(
         "minimal",
         "minimal attacks",
@@ -82,13 +101,31 @@ PROTOCOLS = (
         "the undefended model. The resulting images are next to its decision boundary.",
         {"fgsm": {"search": "minimal"}, "pgd": {"search": "minimal"}, "deepfool": {"variant": "original"}},
         {"fgsm": {"max_eps": 1}, "pgd": {"max_eps": 1, "step_size": 0.01, "targets": 3}},
+        "mini-\nmal",
     ),
     Protocol(
         "fixed",
         "fixed budget",
         "FGSM and PGD use their whole budget, L∞ 0.3 on MNIST and 8/255 on CIFAR-10. CW and DeepFool have no budget; "
         "they are the same minimal attacks as in the table before.",
-        {"fgsm": {"search": "none"}, "pgd": {"search": "none"}, "deepfool": {"variant": "original"}},
+        _BUDGET,
+        short="fixed",
+    ),
+    Protocol(
+        "adaptive",
+        "adaptive attacks",
+        "The attackers know the defense and attack it together with the model, with 10 draws of a stochastic defense "
+        "for each gradient and 10 others for the score, on 200 images of MNIST and 100 of CIFAR-10. FGSM and PGD have "
+        "the fixed budget; PGD counts the stronger of PGD and APGD for each image. CW and DeepFool may change an image "
+        "as much as they need, so what counts is how far they had to go. CW has fewer steps than in the paper (MNIST 5 "
+        "times 50, CIFAR-10 3 times 30), since a gradient through 10 draws of a slow defense takes a hundred times as "
+        "long; what it leaves and DeepFool does not is for lack of steps. Its images keep a margin of 1 beyond the "
+        "boundary, since a stochastic defense restores half of the images on it.",
+        _BUDGET,
+        short="adap-\ntive",
+        threat=ADAPTIVE,
+        images={"mnist": 200, "cifar10": 100},
+        names={"pgd": "PGD, APGD"},
     ),
 )
 
