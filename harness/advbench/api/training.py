@@ -64,6 +64,9 @@ class TrainingJob:
         recipe: One of the component's :attr:`Trainable.recipes`.
         dataset: One of the component's :attr:`Trainable.training_sets`.
         report: Called every few batches.
+        defense: Spec of the defense that a classifier is trained behind, or an empty string.
+        defend: Replaces images by defended ones; without a defense, returns them unchanged. Recipes of classifiers that
+            set :attr:`Trainable.trains_behind_defenses` apply it to the training and the test images.
     """
 
     output: Path
@@ -75,6 +78,8 @@ class TrainingJob:
     recipe: str
     dataset: str
     report: Callable[[TrainingProgress], None]
+    defense: str = ""
+    defend: Callable[[LabelledImages], LabelledImages] = lambda images: images
 
     @property
     def checkpoint(self) -> Path:
@@ -89,10 +94,13 @@ class Trainable:
         recipes: Names of the recipes (``--recipe``), each with a one-line description; the first is the default.
         training_sets: Names of the datasets that it can be trained on (``--dataset``). If there are several,
             users must choose one.
+        trains_behind_defenses: Whether :meth:`train` applies :attr:`TrainingJob.defend` to its images
+            (``--defense``).
     """
 
     recipes: ClassVar[Mapping[str, str]]
     training_sets: ClassVar[tuple[str, ...]]
+    trains_behind_defenses: ClassVar[bool] = False
 
     def weights_name(self, dataset: str) -> str:
         """Default name of the weights file, without its suffix."""

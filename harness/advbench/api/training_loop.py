@@ -27,6 +27,7 @@ class TrainingLoop(ABC):
     same number of threads gives the same weights, whether or not it was interrupted.
 
     Attributes:
+        history: For each finished epoch, the metrics of :meth:`evaluate`.
         CHECKPOINT_SECONDS: Seconds between checkpoints. An interruption loses at most the work of this time. There is
             also a checkpoint at the end of each epoch.
         REPORT_SECONDS: Seconds between reports within an epoch.
@@ -59,6 +60,7 @@ class TrainingLoop(ABC):
         self.epochs = int(recipe["epochs"])
         self.batch_size = int(recipe["batch_size"])
         self.batches = -(-samples // self.batch_size)
+        self.history: list[dict[str, float]] = []
 
     @property
     def steps(self) -> int:
@@ -91,17 +93,14 @@ class TrainingLoop(ABC):
             UsageError: The checkpoint belongs to another recipe, or cannot be written.
         """
         done = self._restore()
-        figures: Mapping[str, float] | None = None
         while done < self.steps:
             done, losses = self._epoch(done)
+            self.network.eval()
+            self.history.append(dict(self.evaluate()))
             self._save(done)
-            self.network.eval()
-            figures = self.evaluate()
-            self._report(done, {**losses, **figures})
-        if figures is None:
-            self.network.eval()
-            figures = self.evaluate()
-        return figures
+            self._report(done, {**losses, **self.history[-1]})
+        self.network.eval()
+        return self.history[-1] if self.history else self.evaluate()
 
     def order(self, epoch: int) -> torch.Tensor:
         """The order of the samples in an epoch, which is counted from 1: a permutation, int64, shape (samples,)."""
@@ -112,10 +111,11 @@ class TrainingLoop(ABC):
         return self._seeded(purpose, step)
 
     def provenance(self) -> dict[str, Any]:
-        """The sidecar entries common to all trainings: recipe, device, threads, versions and date."""
+        """The sidecar entries common to all trainings: recipe, history, device, threads, versions and date."""
         distributions = ("torch", "advbench")
         return {
             **self.recipe,
+            "history": self.history,
             "device": self.job.device.type,
             "threads": torch.get_num_threads(),
             "versions": {
@@ -166,7 +166,8 @@ class TrainingLoop(ABC):
                     tensors[f"optimizer.{index}.{key}"] = value
                 else:
                     numbers[f"{index}.{key}"] = value
-        save_checkpoint(self.job.checkpoint, tensors, {"recipe": self.recipe, "step": done, "optimizer": numbers})
+        state = {"recipe": self.recipe, "step": done, "history": self.history, "optimizer": numbers}
+        save_checkpoint(self.job.checkpoint, tensors, state)
 
     def _restore(self) -> int:
         """Restores the checkpoint; returns the number of steps done, 0 if there is no checkpoint."""
@@ -183,6 +184,7 @@ class TrainingLoop(ABC):
                 entries.setdefault(int(index), {})[key] = value
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": entries, "param_groups": groups})
+        self.history = state.get("history", [])
         return int(state["step"])
 
 

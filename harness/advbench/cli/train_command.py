@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from advbench.api import Component, DataSources, LabelledImages, Trainable, TrainingProgress
     from advbench.discovery.registry import Registry
+    from advbench.specs import Chain
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", metavar="NAME", help="dataset to train on, if the component supports several")
     parser.add_argument(
         "--noise", metavar="X", help="strength of the noise on training images; the same as NAME:noise=X"
+    )
+    parser.add_argument(
+        "--defense", metavar="SPEC", help="train a classifier on images that this defense has transformed"
     )
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="file for the weights (default: named after the component)"
@@ -63,6 +67,7 @@ def run(options: argparse.Namespace) -> int:
     if output.exists() and not options.overwrite:
         raise UsageError(f"--output {output}: exists already; give another file, or --overwrite to replace it")
     sources = data_sources(load, console)
+    chain = None if options.defense is None else _behind(registry, component, trainable, options.defense)
     bar = _Bar(console)
     where = torch.device(pick_device(options.device))
     job = TrainingJob(
@@ -75,6 +80,8 @@ def run(options: argparse.Namespace) -> int:
         recipe=recipe,
         dataset=dataset,
         report=bar.report,
+        defense=options.defense or "",
+        defend=lambda data: data if chain is None else _defend(chain, data, options, where, console),
     )
     if job.checkpoint.exists():
         console.print(f"resuming from {job.checkpoint}", markup=False, soft_wrap=True)
@@ -110,6 +117,28 @@ def _chosen(name: str, flag: str, given: str | None, offered: list[str], *, ask:
 
 def _with_parameter(spec: str, key: str, value: str) -> str:
     return f"{spec}{',' if ':' in spec else ':'}{key}={value}"
+
+
+def _behind(registry: Registry, component: Component, trainable: Trainable, spec: str) -> Chain:
+    """The defense that a classifier is trained behind."""
+    from advbench.api import UsageError
+    from advbench.specs import resolve_chain
+
+    if not trainable.trains_behind_defenses:
+        raise UsageError(f"--defense {spec}: {component.name} has no recipe for images of a defense; leave it out")
+    chains = resolve_chain(registry, spec)
+    if len(chains) != 1:
+        raise UsageError(f"--defense {spec}: stands for {len(chains)} defenses; give one")
+    return chains[0]
+
+
+def _defend(
+    chain: Chain, data: LabelledImages, options: argparse.Namespace, where: torch.device, console: Console
+) -> LabelledImages:
+    from advbench.session.defended_data import apply_defense
+
+    console.print(f"transforming {len(data):,} images with {options.defense}", markup=False, soft_wrap=True)
+    return apply_defense(chain, data, name=options.defense, seed=options.seed, device=where)
 
 
 def _trainable(registry: Registry, text: str) -> tuple[Component, Trainable]:

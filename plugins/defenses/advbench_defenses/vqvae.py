@@ -23,7 +23,7 @@ from advbench.api import (
     verified_digest,
 )
 from advbench_defenses.vqvae_network import VqVaeNetwork
-from advbench_defenses.vqvae_training import GAUSSIAN, NOISES, RECIPES, train_vqvae
+from advbench_defenses.vqvae_training import GAUSSIAN, HIDDEN, NOISES, RECIPES, WORDS, Variant, train_vqvae
 
 if TYPE_CHECKING:
     from advbench.api import SampleRandom
@@ -54,6 +54,8 @@ class VqVae(Defense, Trainable):
         noise: Strength of the noise during training: the standard deviation if Gaussian, the half-width if uniform,
             both for inputs scaled to [-1, 1]; the share of changed values if salt-and-pepper.
         noise_kind: The noise's distribution.
+        hidden: Channels of every layer, and the length of a code word.
+        words: Size of the codebook.
         weights: ``shipped``, or a file made by ``advbench train vqvae``.
     """
 
@@ -66,6 +68,8 @@ class VqVae(Defense, Trainable):
 
     noise: float = param(0.0, min=0, help="strength of the noise on the training images")
     noise_kind: str = param(GAUSSIAN, choices=NOISES, help="distribution of that noise")
+    hidden: int = param(HIDDEN, min=1, help="channels of every layer, and length of a code word")
+    words: int = param(WORDS, min=2, help="size of the codebook")
     weights: str = param(SHIPPED, help="'shipped', or the path of a .safetensors file made by 'advbench train vqvae'")
 
     def __post_init__(self) -> None:
@@ -98,21 +102,23 @@ class VqVae(Defense, Trainable):
 
     def weights_digest(self) -> str:
         """Returns the SHA-256 over the digests of the weights files, each checked against its sidecar."""
-        self._check_noise()
+        self._check_variant()
         if self.weights == SHIPPED and not any(path.is_file() for path in self._files().values()):
-            kind = "" if self.noise_kind == GAUSSIAN else f", noise_kind={self.noise_kind}"
-            raise WeightsError(f"no weights for noise={self.noise:g}{kind} come with advbench; {self._remedy(None)}")
+            raise WeightsError(
+                f"no weights for {', '.join(self._arguments())} come with advbench; {self._remedy(None)}"
+            )
         digests = [verified_digest(path, self._remedy(shape)) for shape, path in self._files().items()]
         return hashlib.sha256("".join(digests).encode()).hexdigest()
 
     def weights_name(self, dataset: str) -> str:
-        """Returns ``vqvae-mnist-0.25`` and the like; other than Gaussian noise is named before the number."""
+        """Returns ``vqvae-mnist-0.25`` and the like; names what differs from the study's network and noise, too."""
         kind = "" if self.noise_kind == GAUSSIAN else f"{self.noise_kind}-"
-        return f"{self.name}-{dataset}-{kind}{self.noise:g}"
+        size = "" if (self.hidden, self.words) == (HIDDEN, WORDS) else f"-hidden{self.hidden}-words{self.words}"
+        return f"{self.name}-{dataset}-{kind}{self.noise:g}{size}"
 
     def train(self, job: TrainingJob) -> Mapping[str, Any]:
         """Trains with a recipe of :mod:`advbench_defenses.vqvae_training`."""
-        return train_vqvae(job, self.noise, self.noise_kind)
+        return train_vqvae(job, Variant(self.noise, self.noise_kind, self.hidden, self.words))
 
     def _files(self) -> dict[tuple[int, int, int], Path]:
         """Returns the weights file for each shape of images."""
@@ -124,17 +130,23 @@ class VqVae(Defense, Trainable):
         existing = {shape: path for shape, path in paths.items() if path.is_file()}
         return existing or paths
 
-    def _check_noise(self) -> None:
-        """Checks that the weights were trained with the noise in the parameters, which the leaderboard will show."""
+    def _check_variant(self) -> None:
+        """Checks that the weights were trained with the values in the parameters, which the leaderboard will show."""
         if self.weights == SHIPPED:
             return
         sidecar_entries = self._sidecar(Path(self.weights).expanduser())
-        for key, value in (("noise", self.noise), ("noise_kind", self.noise_kind)):
-            if sidecar_entries.get(key, value) != value:
-                raise ParameterError(
-                    f"weights {self.weights} were trained with {key}={sidecar_entries[key]}, not {value}: "
-                    f"give {self.name}:{key}={sidecar_entries[key]},weights={self.weights}"
-                )
+        differing = {
+            key: sidecar_entries[key]
+            for key in ("noise", "noise_kind", "hidden", "words")
+            if sidecar_entries.get(key, getattr(self, key)) != getattr(self, key)
+        }
+        if differing:
+            trained = ",".join(f"{key}={value}" for key, value in differing.items())
+            given = ",".join(f"{key}={getattr(self, key)}" for key in differing)
+            raise ParameterError(
+                f"weights {self.weights} were trained with {trained}, not {given}: "
+                f"give {self.name}:{trained},weights={self.weights}"
+            )
 
     def _sidecar(self, path: Path) -> Mapping[str, Any]:
         """Reads the sidecar of a weights file."""
@@ -153,13 +165,13 @@ class VqVae(Defense, Trainable):
         if path is None:
             raise WeightsError(self.incompatibility(shape))
         state = path.stat()
-        return _load_network(path, (state.st_mtime_ns, state.st_size), shape[0], device, self._remedy(shape))
+        layout = (shape[0], self.hidden, self.words)
+        return _load_network(path, (state.st_mtime_ns, state.st_size), layout, device, self._remedy(shape))
 
     def _remedy(self, shape: tuple[int, int, int] | None) -> str:
         """Returns a hint with the command that makes the weights."""
         dataset = "NAME" if shape is None else DATASETS.get(shape, "NAME")
-        kind = "" if self.noise_kind == GAUSSIAN else f",noise_kind={self.noise_kind}"
-        spec = f"{self.name}:noise={self.noise:g}{kind}"
+        spec = f"{self.name}:{','.join(self._arguments())}"
         if self.weights != SHIPPED:
             return f"'advbench train {spec} --dataset {dataset} --output {self.weights}' makes them"
         return (
@@ -167,12 +179,20 @@ class VqVae(Defense, Trainable):
             f"for use as {spec},weights=FILE.safetensors"
         )
 
+    def _arguments(self) -> list[str]:
+        """Returns the noise, and each other value that differs from the study's, as in a spec."""
+        standard = {"noise_kind": GAUSSIAN, "hidden": HIDDEN, "words": WORDS}
+        changed = [f"{key}={getattr(self, key)}" for key, value in standard.items() if getattr(self, key) != value]
+        return [f"noise={self.noise:g}", *changed]
+
 
 @functools.lru_cache(maxsize=8)
-def _load_network(path: Path, state: tuple[int, int], channels: int, device: torch.device, remedy: str) -> VqVaeNetwork:
+def _load_network(
+    path: Path, state: tuple[int, int], layout: tuple[int, int, int], device: torch.device, remedy: str
+) -> VqVaeNetwork:
     """Returns the network with its weights; cached, since a matrix needs it for every batch."""
     del state  # part of the cache key: a changed file is another network
-    network = VqVaeNetwork(channels)
+    network = VqVaeNetwork(*layout)
     try:
         network.load_state_dict(load_weights(path, remedy))
     except RuntimeError as error:

@@ -14,6 +14,7 @@ encoder's vectors of noisy images differ mostly by the noise, and commitment to 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,7 +35,7 @@ from advbench_defenses.vqvae_network import VqVaeNetwork
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["GAUSSIAN", "NOISES", "RECIPES", "add_noise", "train_vqvae"]
+__all__ = ["GAUSSIAN", "HIDDEN", "NOISES", "RECIPES", "WORDS", "Variant", "add_noise", "train_vqvae"]
 
 GAUSSIAN, SALT_AND_PEPPER, UNIFORM = "gaussian", "salt-and-pepper", "uniform"
 NOISES = (GAUSSIAN, SALT_AND_PEPPER, UNIFORM)
@@ -42,9 +43,11 @@ NOISES = (GAUSSIAN, SALT_AND_PEPPER, UNIFORM)
 PAPER, SHORT = "paper", "onecycle"
 RECIPES: Mapping[str, str] = {
     PAPER: "100 epochs at the constant learning rate 2e-4, as in the study; for an accelerator",
-    SHORT: "5 epochs, the learning rate rising to 1e-3 and falling to 0; for machines without an accelerator",
+    SHORT: "MNIST 5, CIFAR-10 12 epochs, the learning rate rising to 1e-3 and falling to 0; for machines without an "
+    "accelerator",
 }
 EPOCHS = {PAPER: 100, SHORT: 5}
+CIFAR10_EPOCHS = {PAPER: 100, SHORT: 12}
 LEARNING_RATE = {PAPER: 2e-4, SHORT: 1e-3}
 RISING_SHARE = 0.2
 BATCH_SIZE = 128
@@ -68,13 +71,29 @@ EPOCH_TEST_SAMPLES = 2000
 TEST_BATCH_SIZE = 250
 
 
-def train_vqvae(job: TrainingJob, noise: float, noise_kind: str) -> Mapping[str, Any]:
+@dataclass(frozen=True)
+class Variant:
+    """What distinguishes one VQ-VAE from another of the same recipe.
+
+    Attributes:
+        noise: Strength of the noise on training images; see :func:`add_noise`.
+        noise_kind: One of :data:`NOISES`.
+        hidden: Channels of every layer, and the length of a code word.
+        words: Size of the codebook.
+    """
+
+    noise: float
+    noise_kind: str
+    hidden: int
+    words: int
+
+
+def train_vqvae(job: TrainingJob, variant: Variant) -> Mapping[str, Any]:
     """Trains a VQ-VAE and writes its weights, with 8-bit convolutions, their sidecar and checkpoints.
 
     Args:
         job: Options of the command line.
-        noise: Strength of the noise on training images; see :func:`add_noise`.
-        noise_kind: One of :data:`NOISES`.
+        variant: The network and its noise.
 
     Returns:
         The content of the sidecar. It measures the stored 8-bit weights on the whole test set: ``psnr`` in dB,
@@ -89,16 +108,17 @@ def train_vqvae(job: TrainingJob, noise: float, noise_kind: str) -> Mapping[str,
     held_out = HELD_OUT.get(job.dataset)
     if held_out is not None:
         training_set = training_set.without(job.load_dataset(held_out))
+    epochs = CIFAR10_EPOCHS if job.dataset == "cifar10" else EPOCHS
     recipe: dict[str, Any] = {
         "component": "vqvae",
         "recipe": job.recipe,
-        "epochs": EPOCHS[job.recipe] if job.epochs is None else job.epochs,
+        "epochs": epochs[job.recipe] if job.epochs is None else job.epochs,
         "batch_size": BATCH_SIZE,
-        "hidden": HIDDEN,
-        "words": WORDS,
+        "hidden": variant.hidden,
+        "words": variant.words,
         "beta": BETA,
-        "noise": noise,
-        "noise_kind": noise_kind,
+        "noise": variant.noise,
+        "noise_kind": variant.noise_kind,
         "optimizer": "adam",
         "learning_rate": LEARNING_RATE[job.recipe],
         "schedule": "constant" if job.recipe == PAPER else f"one cycle, rising for {RISING_SHARE:.0%} of the steps",
@@ -108,11 +128,11 @@ def train_vqvae(job: TrainingJob, noise: float, noise_kind: str) -> Mapping[str,
         "seed": job.seed,
         "data_digest": training_set.digest(),
     }
-    training = VqVaeTraining(job, recipe, training_set, test_set)
+    classify = _classifier(job)
+    training = VqVaeTraining(job, recipe, training_set, test_set, classify)
     training.run()
     training.autocast = None
     network = training.trained.vqvae
-    classify = _classifier(job)
     float32_measures = training.measure(network, len(test_set), classify)
     provenance: dict[str, Any] = {
         **training.provenance(),
@@ -161,24 +181,39 @@ class _Trained(nn.Module):
     def __init__(self, vqvae: VqVaeNetwork) -> None:
         super().__init__()
         self.vqvae = vqvae
-        self.register_buffer("shares", torch.zeros(WORDS))
+        self.register_buffer("shares", torch.zeros(len(vqvae.quantiser.codebook)))
 
 
 class VqVaeTraining(TrainingLoop):
-    """Trains a VQ-VAE; takes the arguments of :class:`advbench.api.TrainingLoop`, and the images."""
+    """Trains a VQ-VAE.
+
+    Args:
+        job: Options of the command line.
+        recipe: The recipe, as in :class:`advbench.api.TrainingLoop`.
+        training_set: Images to learn.
+        test_set: Images that are reconstructed after each epoch; no choice depends on them.
+        classify: Classifies reconstructions after each epoch; None to leave that out.
+    """
 
     def __init__(
-        self, job: TrainingJob, recipe: Mapping[str, Any], training_set: LabelledImages, test_set: LabelledImages
+        self,
+        job: TrainingJob,
+        recipe: Mapping[str, Any],
+        training_set: LabelledImages,
+        test_set: LabelledImages,
+        classify: Callable[[torch.Tensor], torch.Tensor] | None,
     ) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(job.seed)
-            network = _Trained(VqVaeNetwork(training_set.images.shape[1], HIDDEN, WORDS))
+            network = _Trained(VqVaeNetwork(training_set.images.shape[1], recipe["hidden"], recipe["words"]))
         network = network.to(job.device).to(memory_format=torch.channels_last)
         optimizer = torch.optim.Adam(network.parameters(), lr=recipe["learning_rate"])
         super().__init__(job, recipe, len(training_set), network, optimizer)
         self.trained = network
         self.images = training_set.images.to(job.device)
         self.test_set = test_set
+        self.classify = classify
+        self.words: int = recipe["words"]
         self.noise: tuple[float, str] = (recipe["noise"], recipe["noise_kind"])
         self.autocast = torch.bfloat16 if recipe["precision"] == "bfloat16" else None
 
@@ -208,7 +243,7 @@ class VqVaeTraining(TrainingLoop):
 
     def evaluate(self) -> Mapping[str, float]:
         """Measures reconstruction quality and codebook use on a part of the test set."""
-        return self.measure(self.trained.vqvae, min(EPOCH_TEST_SAMPLES, len(self.test_set)), None)
+        return self.measure(self.trained.vqvae, min(EPOCH_TEST_SAMPLES, len(self.test_set)), self.classify)
 
     @torch.no_grad()
     def measure(
@@ -222,7 +257,7 @@ class VqVaeTraining(TrainingLoop):
             ``classifier_accuracy``. For images with the training noise: ``perplexity``.
         """
         error, correct = 0.0, 0
-        counts, clean_counts = torch.zeros(2, WORDS, dtype=torch.float64, device=self.job.device)
+        counts, clean_counts = torch.zeros(2, self.words, dtype=torch.float64, device=self.job.device)
         for start in range(0, count, TEST_BATCH_SIZE):
             batch = slice(start, min(start + TEST_BATCH_SIZE, count))
             images = _scaled(self.test_set.images[batch].to(self.job.device))
@@ -231,8 +266,8 @@ class VqVaeTraining(TrainingLoop):
                 noisy = add_noise(images, *self.noise, self.generator("noise of tests", start))
                 noisy_quantised = quantised if noisy is images else network.quantiser(network.encode(noisy))
             error += float((reconstructions - images).square().mean(dim=(1, 2, 3)).double().sum())
-            counts += torch.bincount(noisy_quantised.codes, minlength=WORDS)
-            clean_counts += torch.bincount(quantised.codes, minlength=WORDS)
+            counts += torch.bincount(noisy_quantised.codes, minlength=self.words)
+            clean_counts += torch.bincount(quantised.codes, minlength=self.words)
             if classify is not None:
                 correct += int((classify(reconstructions).argmax(1).cpu() == self.test_set.labels[batch]).sum())
         mse = torch.tensor(error / count, dtype=torch.float64)
@@ -248,7 +283,7 @@ class VqVaeTraining(TrainingLoop):
         return torch.autocast(self.job.device.type, dtype=self.autocast, enabled=self.autocast is not None)
 
     def _update_usage(self, codes: torch.Tensor) -> None:
-        usage = torch.bincount(codes, minlength=WORDS) * (WORDS / len(codes))
+        usage = torch.bincount(codes, minlength=self.words) * (self.words / len(codes))
         self.trained.shares.mul_(USAGE_DECAY).add_(usage, alpha=1 - USAGE_DECAY)
 
     def _warm_up(self, noisy: torch.Tensor, images: torch.Tensor) -> Mapping[str, torch.Tensor]:

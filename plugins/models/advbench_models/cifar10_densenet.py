@@ -109,6 +109,7 @@ class Cifar10DenseNet(StoredWeights, Model, Trainable):
     num_classes = 10
     recipes: ClassVar[Mapping[str, str]] = RECIPES
     training_sets: ClassVar[tuple[str, ...]] = ("cifar10",)
+    trains_behind_defenses = True
     shipped_folder: ClassVar[Path] = Path(__file__).parent / "weights"
 
     weights: str = param(

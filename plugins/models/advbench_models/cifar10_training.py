@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from advbench.api import TrainingJob, bfloat16_helps, one_cycle, save_weights
-from advbench_models.classifier_training import ClassifierTraining, build_seeded
+from advbench_models.classifier_training import ClassifierTraining, behind_defense, build_seeded
 
 __all__ = ["RECIPES", "crop_and_mirror", "train_cifar10_classifier"]
 
@@ -52,7 +52,8 @@ def train_cifar10_classifier(name: str, build: Callable[[], nn.Module], job: Tra
     Raises:
         UsageError: The checkpoint belongs to another recipe, seed or dataset.
     """
-    training_set, test_set = job.load_dataset(TRAINING_SET), job.load_dataset(TEST_SET)
+    original_set = job.load_dataset(TRAINING_SET)
+    training_set, test_set = job.defend(original_set), job.defend(job.load_dataset(TEST_SET))
     one_cycle_recipe = job.recipe == ONE_CYCLE
     autocast = torch.bfloat16 if bfloat16_helps(job.device) else None
     recipe: dict[str, Any] = {
@@ -70,7 +71,8 @@ def train_cifar10_classifier(name: str, build: Callable[[], nn.Module], job: Tra
         "loss": "cross-entropy",
         "precision": "float32" if autocast is None else "bfloat16",
         "seed": job.seed,
-        "data_digest": training_set.digest(),
+        "data_digest": original_set.digest(),
+        **behind_defense(job, training_set),
     }
     network = build_seeded(build, job).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(

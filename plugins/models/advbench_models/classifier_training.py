@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from advbench.api import LabelledImages, TrainingJob, TrainingLoop
 
-__all__ = ["ClassifierTraining", "build_seeded", "in_unit_range"]
+__all__ = ["ClassifierTraining", "behind_defense", "build_seeded", "in_unit_range"]
 
 TEST_BATCH_SIZE = 500
 
@@ -25,6 +25,11 @@ def build_seeded(build: Callable[[], nn.Module], job: TrainingJob) -> nn.Module:
         torch.default_generator.manual_seed(job.seed)
         network = build()
     return network.to(job.device)
+
+
+def behind_defense(job: TrainingJob, defended: LabelledImages) -> dict[str, str]:
+    """Returns the recipe's entries for the defense that the classifier is trained behind; empty without one."""
+    return {"defense": job.defense, "defended_digest": defended.digest()} if job.defense else {}
 
 
 class ClassifierTraining(TrainingLoop):

@@ -63,6 +63,7 @@ class MnistCnn(StoredWeights, Model, Trainable):
     num_classes = 10
     recipes: ClassVar[Mapping[str, str]] = RECIPES
     training_sets: ClassVar[tuple[str, ...]] = ("mnist",)
+    trains_behind_defenses = True
     shipped_folder: ClassVar[Path] = Path(__file__).parent / "weights"
 
     weights: str = param(

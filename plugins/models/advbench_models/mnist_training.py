@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from advbench.api import DataError, LabelledImages, TrainingJob, save_weights
-from advbench_models.classifier_training import ClassifierTraining, build_seeded
+from advbench_models.classifier_training import ClassifierTraining, behind_defense, build_seeded
 
 __all__ = ["RECIPES", "MnistData", "train_mnist_classifier", "train_on_mnist", "without_held_out"]
 
@@ -96,8 +96,9 @@ def train_on_mnist(
     recipe: dict[str, Any] = {"component": name, "recipe": job.recipe, **settings}
     if job.epochs is not None:
         recipe["epochs"] = job.epochs
-    recipe |= {"seed": job.seed, "data_digest": training_set.digest()}
-    training = prepare(build_seeded(build, job), recipe, MnistData(training_set, job.load_dataset(TEST_SET)))
+    data = MnistData(job.defend(training_set), job.defend(job.load_dataset(TEST_SET)))
+    recipe |= {"seed": job.seed, "data_digest": training_set.digest(), **behind_defense(job, data.training_set)}
+    training = prepare(build_seeded(build, job), recipe, data)
     figures = training.run()
     provenance = {
         **training.provenance(),

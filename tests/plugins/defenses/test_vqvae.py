@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
 from collections.abc import Callable
@@ -53,19 +54,13 @@ def blobs(count: int, first_id: int, shape: tuple[int, int, int]) -> LabelledIma
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vqvae_training, "HIDDEN", HIDDEN)
-    monkeypatch.setattr(vqvae_training, "WORDS", WORDS)
     monkeypatch.setattr(vqvae_training, "BATCH_SIZE", 16)
     monkeypatch.setattr(vqvae_training, "WARM_UP", 3)
     monkeypatch.setattr(TrainingLoop, "REPORT_SECONDS", 0)
     monkeypatch.setattr(TrainingLoop, "CHECKPOINT_SECONDS", 0)
 
 
-@pytest.fixture
-def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small weights can be used only by a small network."""
-    monkeypatch.setattr(vqvae, "VqVaeNetwork", lambda channels: VqVaeNetwork(channels, HIDDEN, WORDS))
-
+SmallVqVae = functools.partial(VqVae, hidden=HIDDEN, words=WORDS)
 
 JobFor = Callable[..., TrainingJob]
 
@@ -168,26 +163,25 @@ def test_noise_is_of_its_kind_and_strength() -> None:
 @pytest.mark.parametrize("noise", [0, 0.5])
 @pytest.mark.parametrize("dataset", ["mnist", "cifar10"])
 def test_interrupted_training_ends_with_bit_equal_weights(dataset: str, noise: float, job_for: JobFor) -> None:
-    assert_interruption_changes_nothing(VqVae(noise=noise), job_for(dataset), step=8)
+    assert_interruption_changes_nothing(SmallVqVae(noise=noise), job_for(dataset), step=8)
 
 
 def test_training_does_not_resume_with_different_noise(job_for: JobFor) -> None:
     job = job_for("mnist")
-    interrupt(VqVae(noise=0.25), job, step=3)
+    interrupt(SmallVqVae(noise=0.25), job, step=3)
     with pytest.raises(UsageError, match=r"belongs to another training: noise was 0\.25, now 0\.75"):
-        VqVae(noise=0.75).train(job)
+        SmallVqVae(noise=0.75).train(job)
 
 
 def test_codebook_stays_in_use(job_for: JobFor, monkeypatch: pytest.MonkeyPatch) -> None:
-    replacing = VqVae().train(job_for("mnist", epochs=12))["perplexity"]
+    replacing = SmallVqVae().train(job_for("mnist", epochs=12))["perplexity"]
     monkeypatch.setattr(vqvae_training.VqVaeTraining, "_replace_dead_words", lambda *_: None)
-    assert replacing > 1.2 * VqVae().train(job_for("mnist", epochs=12))["perplexity"]
+    assert replacing > 1.2 * SmallVqVae().train(job_for("mnist", epochs=12))["perplexity"]
 
 
-@pytest.mark.usefixtures("small_networks")
 def test_the_sidecar_measures_the_stored_weights(job_for: JobFor) -> None:
     job = job_for("cifar10", epochs=8)
-    returned = VqVae(noise=0.25).train(job)
+    returned = SmallVqVae(noise=0.25).train(job)
     sidecar = json.loads(job.output.with_suffix(".json").read_text())
     assert sidecar == returned
     assert {key: sidecar[key] for key in ("noise", "noise_kind", "epochs", "recipe", "training_samples")} == {
@@ -199,25 +193,34 @@ def test_the_sidecar_measures_the_stored_weights(job_for: JobFor) -> None:
     }
     test = blobs(60, 1000, SHAPES["cifar10"])
     images, labels = test.images / 255, test.labels
-    made = VqVae(noise=0.25, weights=str(job.output)).apply(images, rng(60))
+    made = SmallVqVae(noise=0.25, weights=str(job.output)).apply(images, rng(60))
     assert sidecar["mse"] == pytest.approx(float((made - images).square().mean()), rel=1e-3)
     assert sidecar["psnr"] == pytest.approx(-10 * torch.log10((made - images).square().mean()).item(), abs=0.01)
     assert sidecar["classifier_accuracy"] == float((Classifier()(made).argmax(1) == labels).double().mean())
+    assert [set(measures) for measures in sidecar["history"]] == [
+        {"mse", "psnr", "perplexity", "perplexity_clean", "classifier_accuracy"}
+    ] * 8
+    assert sidecar["history"][-1] == pytest.approx(sidecar["float32"], rel=0.05)
     assert sidecar["float32"]["mse"] == pytest.approx(sidecar["mse"], rel=0.2)
     stored = load_weights(job.output, "")
     assert stored["encoder.0.weight"].dtype == torch.float32
 
 
+def test_names_of_weights_differ_by_all_that_they_are_trained_with() -> None:
+    assert VqVae(noise=0.25).weights_name("mnist") == "vqvae-mnist-0.25"
+    assert VqVae(noise=0.5, noise_kind="uniform").weights_name("cifar10") == "vqvae-cifar10-uniform-0.5"
+    assert SmallVqVae(noise=0).weights_name("mnist") == "vqvae-mnist-0-hidden16-words24"
+
+
 def test_held_out_images_are_not_learnt(job_for: JobFor) -> None:
-    assert VqVae().train(job_for("mnist"))["training_samples"] == 89
-    assert VqVae().train(job_for("cifar10"))["training_samples"] == 91
+    assert SmallVqVae().train(job_for("mnist"))["training_samples"] == 89
+    assert SmallVqVae().train(job_for("cifar10"))["training_samples"] == 91
 
 
-@pytest.mark.usefixtures("small_networks")
 def test_reconstruction_does_not_depend_on_the_batch(job_for: JobFor) -> None:
     job = job_for("mnist", epochs=4)
-    VqVae().train(job)
-    defense = VqVae(weights=str(job.output))
+    SmallVqVae().train(job)
+    defense = SmallVqVae(weights=str(job.output))
     images = blobs(70, 5, SHAPES["mnist"]).images / 255
     before = images.clone()
     together = defense.apply(images, rng(70))
@@ -230,23 +233,29 @@ def test_reconstruction_does_not_depend_on_the_batch(job_for: JobFor) -> None:
     assert not defense.stochastic
 
 
-@pytest.mark.usefixtures("small_networks")
 def test_weights_of_other_noise_or_shape_are_rejected(job_for: JobFor) -> None:
     job = job_for("mnist")
-    VqVae(noise=0.25).train(job)
-    defense = VqVae(noise=0.25, weights=str(job.output))
+    SmallVqVae(noise=0.25).train(job)
+    defense = SmallVqVae(noise=0.25, weights=str(job.output))
     assert defense.incompatibility((1, 28, 28)) == ""
     assert "vqvae has weights for images of (1, 28, 28), not of (3, 32, 32)" in defense.incompatibility((3, 32, 32))
     assert len(defense.weights_digest()) == 64
     with pytest.raises(ParameterError, match=re.escape(f"give vqvae:noise=0.25,weights={job.output}")):
-        VqVae(weights=str(job.output)).weights_digest()
+        SmallVqVae(weights=str(job.output)).weights_digest()
+    with pytest.raises(
+        ParameterError, match="trained with hidden=16,words=24, not hidden=256,words=512: give vqvae:hid"
+    ):
+        VqVae(noise=0.25, weights=str(job.output)).weights_digest()
+    again = f"advbench train vqvae:noise=0.25,hidden=16,words=24 .*{re.escape(str(job.output))}"
+    job.output.unlink()
+    with pytest.raises(WeightsError, match=again):
+        defense.weights_digest()
 
 
-@pytest.mark.usefixtures("small_networks")
 @pytest.mark.parametrize("kind", ["missing", "no sidecar", "cut short", "of another network"])
 def test_unusable_weights_are_rejected_with_the_command_that_makes_them(kind: str, job_for: JobFor) -> None:
     job = job_for("mnist")
-    VqVae().train(job)
+    SmallVqVae().train(job)
     if kind == "missing":
         job.output.unlink()
     elif kind == "no sidecar":
@@ -256,8 +265,10 @@ def test_unusable_weights_are_rejected_with_the_command_that_makes_them(kind: st
     else:
         sidecar = json.loads(job.output.with_suffix(".json").read_text())
         vqvae_training.save_weights(job.output, nn.Linear(2, 2).state_dict(), {"image_shape": sidecar["image_shape"]})
-    with pytest.raises(WeightsError, match=f"advbench train vqvae:noise=0 .*{re.escape(str(job.output))}"):
-        VqVae(weights=str(job.output)).apply(torch.rand(1, 1, 28, 28), rng(1))
+    with pytest.raises(
+        WeightsError, match=f"advbench train vqvae:noise=0,hidden=16,words=24 .*{re.escape(str(job.output))}"
+    ):
+        SmallVqVae(weights=str(job.output)).apply(torch.rand(1, 1, 28, 28), rng(1))
 
 
 def test_noise_without_shipped_weights_names_the_command() -> None:

@@ -201,3 +201,23 @@ def mnist_at_hand(tmp_path: Path) -> DataSources:
     if (cache / "mnist.safetensors").is_file():
         return DataSources(cache_dir=cache, download=False)
     pytest.skip("MNIST is not at hand: set ADVBENCH_DATA_DIR to a folder with its four files")
+
+
+def test_a_classifier_learns_the_images_of_the_defense_that_it_is_trained_behind(
+    job: TrainingJob, datasets: dict[str, LabelledImages]
+) -> None:
+    def negatives(data: LabelledImages) -> LabelledImages:
+        return dataclasses.replace(data, images=255 - data.images)
+
+    behind = dataclasses.replace(job, epochs=12, defense="negative", defend=negatives)
+    sidecar = MnistCnn().train(behind)
+    assert sidecar["defense"] == "negative"
+    assert sidecar["test_accuracy"] > 0.9
+    assert len(sidecar["history"]) == 12
+    network = MnistCnn(weights=str(job.output)).load().eval()
+    images, labels = negatives(datasets["mnist:split=test"]).take(datasets["mnist:split=test"].ids.tolist())
+    with torch.no_grad():
+        assert float((network(images).argmax(1) == labels).double().mean()) == sidecar["test_accuracy"]
+    interrupt(MnistCnn(), dataclasses.replace(behind, output=job.output.with_name("other.safetensors")), BATCHES)
+    with pytest.raises(UsageError, match=r"defended_digest was .*, now None"):
+        MnistCnn().train(dataclasses.replace(job, epochs=12, output=job.output.with_name("other.safetensors")))
