@@ -263,3 +263,39 @@ def test_check_and_doctor_see_a_suite_that_cannot_run(call: Call, study: Callabl
 
 def test_the_suites_of_advbench_keep_their_contract(call: Call) -> None:
     assert call("check", "studies").code == 0
+
+
+AXES_STUDY = (
+    STUDY[: STUDY.index("def run(study):")]
+    + """
+def run(study):
+    run = study.plan_suite("NAME-suite", attacks=["toy-sign:eps=0.2"], defenses=["toy-dim"], models=["toy-linear"])
+    [(_, results)] = study.run([run])
+    [record] = run.records()
+    clean, adversarial = run.images(record)
+    lines = [
+        results["run"]["command"],
+        f"{clean.shape} {clean.dtype} {adversarial.shape} {record['linf'][0]} {abs(adversarial - clean)[0].max()}",
+        str(run.images({**record, "defense": "toy-keep"})),
+    ]
+    for line in lines:
+        study.print_report(lambda console: console.print(line, soft_wrap=True, highlight=False))
+    return 0
+"""
+)
+
+
+def test_a_study_replaces_axes_and_reads_the_images(call: Call, study: Callable[..., Path], tmp_path: Path) -> None:
+    study("mine", AXES_STUDY)
+    files = ("--plugin", TOY, "--store", tmp_path / "store")
+    for _ in range(2):  # computed, then from the store
+        called = call("reproduce", "mine", *files)
+        assert called.code == 0, called.err
+        command, shapes, unknown = called.out.splitlines()
+        assert "--models toy-linear --attacks toy-sign:eps=0.2 --defenses toy-dim" in command
+        assert unknown == "None"
+        first, rest = shapes.split("float32")
+        assert first.strip() in rest
+        *_, stored, measured = rest.split()
+        assert float(stored) == pytest.approx(float(measured), abs=1e-6)
+        assert float(measured) == pytest.approx(0.2, abs=1e-6)

@@ -6,9 +6,9 @@ import contextlib
 import dataclasses
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 
@@ -41,6 +41,9 @@ from advbench.session.run_messages import duration, forecast, nothing_to_do, old
 from advbench.session.session import Session
 from advbench.session.suites import recipe, suite_of, suites_by_seed
 from advbench.specs import FLOAT32, Suite, full_spec
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["MatrixRun", "print_dry_run", "run_matrix"]
 
@@ -223,6 +226,31 @@ class MatrixRun:
             record = self.session.store.read_record("cells", cell.key) if cell.key else None
             if record is not None:
                 yield record
+
+    def images(self, specs: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """The clean and the adversarial images of a finished cell, float32, shape (samples, channels, height, width).
+
+        Args:
+            specs: Full specs of the cell's coordinates, as in its record.
+
+        Returns:
+            The images in the order of the cell's samples; None if the store no longer has them, or if the dataset
+            cannot be read.
+        """
+        import torch  # here, since only some studies need it
+
+        cells = (cell for cell in self.plan.cells if cell.key)
+        cell = next((cell for cell in cells if cell.specs().items() <= dict(specs).items()), None)
+        stored = [self.session.store.read_tensors(chunk.key) for chunk in cell.chunks] if cell else []
+        chunks = [chunk[0]["images"] for chunk in stored if chunk is not None]
+        if cell is None or len(chunks) < len(stored):
+            return None
+        try:
+            data = self._load_datasets(download=False)
+        except UsageError:
+            return None
+        dataset = full_spec(cell.dataset)
+        return (data[dataset].take(cell.ids)[0], torch.cat(chunks)) if dataset in data else None
 
     def _load_datasets(self, *, download: bool = True) -> dict[str, LabelledImages]:
         """Reads the datasets, and downloads them if needed and allowed, before any work.

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 
@@ -18,8 +18,12 @@ from advbench.session.opening import tables
 from advbench.session.options import LoadOptions, RunOptions
 from advbench.session.run import MatrixRun, print_dry_run
 from advbench.session.session import Session
-from advbench.session.suites import plugin_words, recipe
-from advbench.specs import Suite, load_suite, narrow
+from advbench.session.suites import plugin_words, recipe, suite_of
+from advbench.specs import Suite, load_suite
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 __all__ = ["StudySession", "SuiteRun"]
 
@@ -71,6 +75,19 @@ class SuiteRun:
         """The stored records of the cells, sample by sample, one after another; once there are results."""
         return self.matrix_run.records()
 
+    def images(self, record: Mapping[str, Any]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None:
+        """The clean and the adversarial images of a cell, once there are results.
+
+        Args:
+            record: The record of the cell.
+
+        Returns:
+            Clean and adversarial images in [0, 1], each of shape (samples, channels, height, width), in the order of
+            the record; None if the store no longer has them, or if the dataset cannot be read.
+        """
+        images = self.matrix_run.images(record)
+        return images and (images[0].numpy(), images[1].numpy())
+
 
 class StudySession:
     """Runs suites and writes reports for a study.
@@ -118,6 +135,8 @@ class StudySession:
         datasets: Sequence[str] | None = None,
         attacks: Sequence[str] | None = None,
         limit: int | None = None,
+        models: Sequence[str] | None = None,
+        defenses: Sequence[str] | None = None,
     ) -> SuiteRun:
         """Plans the run of a suite: reads its datasets, loads its models and finds out which cells there are.
 
@@ -127,28 +146,30 @@ class StudySession:
             name: The suite.
             label: What messages call it; without, its name.
             datasets: Only these of its datasets.
-            attacks: Attacks in place of its own; then it has a single part left.
+            attacks: Attacks in place of its own, in each of its parts.
             limit: How many samples of each dataset, in place of its own number.
+            models: Models in place of its own; if it has parts, only these of its models.
+            defenses: Defenses in place of its own, in each of its parts.
 
         Raises:
             UsageError: The suite cannot be run, or lacks what is asked for.
             WeightsError: Weights of one of its components are missing.
         """
         suite = self.suite(name)
-        asked = RunOptions(
-            suite=name, limit=limit, seed=self.options.seed, plugin=self._load.plugin, no_plugin=self._load.no_plugin
-        )
         own = {dataset for part in suite.products for dataset in part.datasets}
-        if datasets is not None and suite.parts and set(datasets) != own:
-            suite = narrow(self._session.registry, suite, "datasets", datasets)
-            asked = dataclasses.replace(asked, datasets=tuple(datasets))
-        if attacks is not None:
-            (part,) = suite.products
-            asked = dataclasses.replace(asked, attacks=tuple(attacks))
-            replaced = dataclasses.replace(part, attacks=tuple(attacks))
-            suite = dataclasses.replace(suite, attacks=replaced.attacks, parts=(replaced,) if suite.parts else ())
-        given = {key: value for key in ("limit", "seed") if (value := getattr(asked, key)) is not None}
-        suite = dataclasses.replace(suite, **given)
+        narrowed = datasets is not None and suite.parts and set(datasets) != own
+        asked = RunOptions(
+            suite=name,
+            datasets=tuple(datasets) if datasets is not None and narrowed else None,
+            models=None if models is None else tuple(models),
+            attacks=None if attacks is None else tuple(attacks),
+            defenses=None if defenses is None else tuple(defenses),
+            limit=limit,
+            seed=self.options.seed,
+            plugin=self._load.plugin,
+            no_plugin=self._load.no_plugin,
+        )
+        suite = suite_of(suite, asked, self._session.registry)
         return SuiteRun(name if label is None else label, suite, MatrixRun(self._session, suite, recipe(asked)))
 
     def dry_run(self, runs: Sequence[SuiteRun]) -> int:
