@@ -55,6 +55,12 @@ class Linear(torch.nn.Module):
         return (images.flatten(1) - 0.5) @ self.weights.T
 
 
+def digest(name, weights):
+    """The digest of a weights file, or of a name if weights are shipped."""
+    content = name.encode() if weights == "shipped" else Path(weights).read_bytes()
+    return hashlib.sha256(content).hexdigest()
+
+
 class Net(Model):
     num_classes = 10
 
@@ -62,19 +68,21 @@ class Net(Model):
         return Linear(self.image_shape)
 
     def weights_digest(self):
-        return hashlib.sha256(self.name.encode()).hexdigest()
+        return digest(self.name, self.weights)
 
 
 @dataclass(frozen=True)
 class MnistCnn(Net):
     name = "mnist-cnn"
     image_shape = (1, 4, 4)
+    weights: str = param("shipped", help="file")
 
 
 @dataclass(frozen=True)
 class Densenet(Net):
     name = "cifar10-densenet"
     image_shape = (3, 4, 4)
+    weights: str = param("shipped", help="file")
 
 
 def signed_step(model, images, labels, eps):
@@ -236,11 +244,18 @@ class Tvm(Rounding):
 class VqVae(Rounding):
     name = "vqvae"
     noise: float = param(0.0, min=0, help="noise")
+    noise_kind: str = param("gaussian", choices=("gaussian", "uniform", "salt-and-pepper"), help="its distribution")
+    hidden: int = param(256, min=1, help="channels")
+    words: int = param(512, min=1, help="code words")
+    weights: str = param("shipped", help="file")
+
+    def levels(self):
+        return 10 if self.hidden == 256 else 5
 
     def weights_digest(self):
         if self.noise > 1 and not os.environ.get("TOY_NOISE"):
             raise WeightsError("weights of vqvae:noise=1.5 are missing; 'advbench train vqvae:noise=1.5' makes them")
-        return hashlib.sha256(str(self.noise).encode()).hexdigest()
+        return digest(str(self.noise), self.weights)
 
 
 @hookimpl

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from advbench_studies.paper2019.evidence import SuiteResults
 from advbench_studies.paper2019.reproduction import build_reproduction
+from advbench_studies.paper2019.resampling import RESAMPLES, Outcomes
 from advbench_studies.paper2019.setting import FULL, PROTOCOLS
 
 DATASETS = {"mnist": ("mnist:split=test", "mnist-cnn"), "cifar10": ("cifar10:split=test", "cifar10-densenet")}
@@ -42,10 +46,18 @@ DEFENSES = {
     "gaussian": "gaussian:sigma=0.5,sigma_x=0,sigma_y=0.3",
     "kmeans": "kmeans:clusters={clusters},iterations=100",
     "tvm": "tvm:drop=0.5,weight=0.03,iterations=100",
-    "vqvae-0": "vqvae:noise=0,weights=shipped",
-    "vqvae-0.25": "vqvae:noise=0.25,weights=shipped",
-    "vqvae-0.75": "vqvae:noise=0.75,weights=shipped",
+    "vqvae-0": "vqvae:noise=0,noise_kind=gaussian,hidden=256,words=512,weights=shipped",
+    "vqvae-0.25": "vqvae:noise=0.25,noise_kind=gaussian,hidden=256,words=512,weights=shipped",
+    "vqvae-0.75": "vqvae:noise=0.75,weights=shipped",  # as in stored results of version 0.1.0
 }
+GRID = [
+    f"vqvae:noise=0,noise_kind=gaussian,hidden={hidden},words={words},weights=w/x.safetensors"
+    for hidden, words in ((128, 512), (128, 256), (256, 256))
+]
+UNIFORM, SALT_AND_PEPPER = (
+    f"vqvae:noise={noise},hidden=256,words=512,weights=w/x.safetensors"
+    for noise in ("0.433,noise_kind=uniform", "0.03,noise_kind=salt-and-pepper")
+)
 CLUSTERS = {"mnist": 16, "cifar10": 50}
 ROBUST = {
     "mnist": {
@@ -70,12 +82,21 @@ def threat(suite: str) -> str:
     return "adaptive" if suite == ADAPTIVE else "oblivious"
 
 
+class Exact(Outcomes):
+    """Outcomes whose numbers are the same on other images, so that the numbers of the cells alone decide."""
+
+    def resampled(self, measure: str) -> Any:
+        values = {"robust_accuracy": self.robust, "clean_accuracy": self.clean, "median_l2": self.l2}[measure]
+        return np.full(RESAMPLES, values.mean())
+
+
 class World:
     """Numbers by (suite, dataset, attack's full spec, defense's full spec), which become results."""
 
     def __init__(self) -> None:
         self.cells: dict[tuple[str, str, str, str], dict[str, Any]] = {}
         self.confusions: dict[tuple[str, str, str], list[list[int]]] = {}
+        self.moved = (0.5, 0.25)  # shares of pixels moved to 0 or 255 where JPEG fails, and where it does not
         for dataset in DATASETS:
             for protocol, suite in SUITES.items():
                 for place, attack in enumerate(ATTACKS):
@@ -90,6 +111,13 @@ class World:
                     value = ROBUST["mnist"][defense][ATTACKS.index(attack)]
                     self.add(FULL, "mnist", protocol, attack, self.defense("mnist", defense), value + 0.005, n=10_000)
 
+        for dataset, clean in (("mnist", 0.999), ("cifar10", 0.9)):
+            suite = f"paper-retrained-{dataset}"
+            self.add(suite, dataset, "fixed", "fgsm", self.defense(dataset, "vqvae-0"), 0.5)
+            key = next(key for key in self.cells if key[0] == suite)
+            model = f"{DATASETS[dataset][1]}:weights=w/behind.safetensors"
+            self.cells[key] |= {"model": model, "clean_accuracy": clean}
+
     def _ablate(self, dataset: str, protocol: str, place: int) -> None:
         attack, best = ATTACKS[place], ROBUST[dataset]
         for quality in (25, 95):
@@ -103,6 +131,11 @@ class World:
             )
         noise = "vqvae:noise=1.5,weights=shipped"
         self.add("paper-noise", dataset, protocol, attack, noise, best["vqvae-0.75"][place] - 0.01)
+        if dataset == "mnist":
+            for variant in GRID:
+                self.add("paper-vqvae", dataset, protocol, attack, variant, best["vqvae-0"][place] - 0.01)
+            for variant in (UNIFORM, SALT_AND_PEPPER):
+                self.add("paper-vqvae", dataset, protocol, attack, variant, best["vqvae-0.25"][place] + 0.02)
 
     def add(
         self, suite: str, dataset: str, protocol: str, attack: str, defense: str, robust: float, n: int = 1000
@@ -172,12 +205,35 @@ class World:
             (*DATASETS[dataset], spec, threat(name), defense): matrix
             for (dataset, spec, defense), matrix in self.confusions.items()
         }
+        jpegs = [cell for cell in cells if name not in (FULL, ADAPTIVE) and cell["defense"] == DEFENSES["jpeg"]]
+        outcomes = {
+            tuple(str(cell[axis]) for axis in ("dataset", "model", "attack", "threat", "defense")): self._outcomes(cell)
+            for cell in jpegs
+            if cell["robust_accuracy"] is not None and cell["short"]["dataset"] == "mnist"
+        }
         run = {
             "run": "abc123", "name": name, "command": f"advbench matrix --suite {name}", "seed": 0, "device": "cpu",
             "created": "2026-01-02T03:04:05+00:00", "threads": 2, "versions": {"advbench": "0.1.0"},
             "weights": {"mnist-cnn": "0123456789abcdef0123"},
         }  # fmt: skip
-        return SuiteResults(name, {"schema": 1, "run": run, "cells": cells, "leaderboards": []}, confusions)
+        results = {"schema": 1, "run": run, "cells": cells, "leaderboards": []}
+        return SuiteResults(name, results, confusions, outcomes, images=self._images)
+
+    @staticmethod
+    def _outcomes(cell: Mapping[str, Any]) -> Outcomes:
+        """The first images are robust; all fool the undefended model."""
+        n = cell["n"]
+        robust = (np.arange(n) < round(cell["robust_accuracy"] * n)).astype(float)
+        errors = np.stack([np.zeros(n, dtype=np.int64), np.where(robust > 0, 0, 1)], axis=1)
+        return Exact("mnist", robust, np.full(n, cell["clean_accuracy"]), np.ones(n), errors)
+
+    def _images(self, cell: Mapping[str, Any]) -> tuple[Any, Any]:
+        """Images of four pixels, of which the attack moved so many to 255."""
+        robust = self._outcomes(cell).robust
+        clean = np.full((cell["n"], 1, 2, 2), 0.5, dtype=np.float32)
+        shares = np.where(robust > 0, self.moved[1], self.moved[0]).reshape(-1, 1, 1, 1)
+        moved = np.arange(4).reshape(1, 1, 2, 2) < 4 * shares
+        return clean, np.where(moved, np.float32(1), clean)
 
     def reproduction(self) -> dict[str, Any]:
         return build_reproduction(self.suites(), "advbench reproduce paper")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -15,18 +16,22 @@ from typing import Any
 import pytest
 from tests.conftest import Called
 
+from advbench.cli import train_command
 from advbench.discovery.loading import discover
 from advbench.discovery.registry import Registry
 from advbench.errors import UnknownNameError
 from advbench.evaluation.plan.build import resolve_axes
-from advbench.specs import load_suite
+from advbench.specs import load_suite, resolve_one
+from advbench_studies.paper2019.further_weights import FURTHER_WEIGHTS
 
 pytestmark = pytest.mark.slow
 
 PAPER = Path(__file__).with_name("paper_plugin.py")
 COMPONENTS = "attacks,datasets,defenses,models"
 """The built-in plugins that the stand-ins replace."""
-SUITES = ["paper", "paper-fixed", "paper-foolbox2", "paper-ablations", "paper-noise", "paper-full", "paper-adaptive"]
+ALWAYS = ["paper", "paper-fixed", "paper-foolbox2", "paper-ablations", "paper-full"]
+WITH_WEIGHTS = ["paper-noise", "paper-vqvae", "paper-retrained-mnist", "paper-retrained-cifar10"]
+SUITES = [*ALWAYS, *WITH_WEIGHTS, "paper-adaptive"]
 
 PROTOCOLS = ("foolbox2", "foolbox2-0.3", "minimal", "fixed", "adaptive")
 
@@ -59,7 +64,7 @@ def test_everything_is_run_once_and_reported(run: Run, tmp_path: Path) -> None:
     called, report = run("--output", markdown)
     assert called.code == 0
     adaptive = ["paper-adaptive (mnist)", "paper-adaptive (cifar10)"]
-    assert list(report["suites"]) == [name for name in SUITES[:-1] if name != "paper-noise"] + adaptive
+    assert list(report["suites"]) == ALWAYS + adaptive
     log = Counter((tmp_path / "log").read_text().splitlines())
     assert len(log) == 2 * 12, "two datasets; ten attacks, and two of the adaptive ones are only adaptive"
     assert set(log.values()) == {1, 8, 8 + 1}, "crafted once for all suites, and once for each defense it knows"
@@ -71,10 +76,13 @@ def test_everything_is_run_once_and_reported(run: Run, tmp_path: Path) -> None:
         assert rows == [(attack, dataset) for attack in attacks for dataset in ("mnist", "cifar10")]
         assert all(len(row["cells"]) == 8 for row in one["rows"])
         assert all(cell["status"] == "ok" for row in one["rows"] for cell in row["cells"].values())
-    assert {claim["number"] for claim in report["claims"]} == set(range(1, 19))
+    assert {claim["number"] for claim in report["claims"]} == set(range(1, 23))
     verdicts = {claim["number"]: claim["minimal"]["verdict"] for claim in report["claims"]}
     assert verdicts[1] == "holds"
-    assert verdicts[11] == verdicts[18] == "not run"
+    assert verdicts[11] == verdicts[18] == verdicts[19] == verdicts[20] == verdicts[22] == "not run"
+    assert len(report["missing_weights"]) == 7
+    images = next(claim for claim in report["claims"] if claim["number"] == 21)["fixed"]
+    assert not images["missing"], "the stored adversarial images were read"
     assert "vqvae:noise=1.5 are missing" in report["left_out"]["paper-noise"]
     for text in (called.out, markdown.read_text()):
         assert "Every attack brings the undefended models to 0 %." in text
@@ -169,6 +177,40 @@ def test_weights_that_are_there_are_used(run: Run, monkeypatch: pytest.MonkeyPat
     assert noise["verdict"] != "not run"
 
 
+def test_further_weights_in_a_folder_are_used_and_the_report_says_how_to_make_the_others(
+    run: Run, tmp_path: Path
+) -> None:
+    folder, page = tmp_path / "w", tmp_path / "r.md"
+    folder.mkdir()
+    files = ["vqvae-mnist-0-hidden128-words512", "vqvae-mnist-uniform-0.433", "mnist-cnn-behind-vqvae"]
+    for name in files:
+        (folder / f"{name}.safetensors").write_text(name)
+    called, report = run("--datasets", "mnist", "--weights", folder, "--output", page)
+    assert called.code == 0
+    assert report["command"] == f"advbench reproduce paper --datasets mnist --weights {folder} --plugin {PAPER}"
+    defenses = [cell["defense"] for cell in report["suites"]["paper-vqvae"]["cells"]]
+    assert len(defenses) == 4 * 10, "two shipped ones, one of another size, and one of another noise; ten attacks"
+    assert f"weights={folder}/vqvae-mnist-0-hidden128-words512.safetensors" in "".join(defenses)
+    models = {cell["model"] for cell in report["suites"]["paper-retrained-mnist"]["cells"]}
+    assert models == {"mnist-cnn:weights=shipped", f"mnist-cnn:weights={folder}/mnist-cnn-behind-vqvae.safetensors"}
+    judged = {claim["number"]: claim["fixed"] for claim in report["claims"]}
+    assert "VQ-VAE with 128 channels and 512 words helps: " in judged[19]["measured"][0]
+    assert "vqvae:noise=0,hidden=128,words=256 against FGSM on MNIST not run" in judged[19]["missing"]
+    assert judged[20]["verdict"] == "undecided", "the stand-in is the same network"
+    assert {cell["n"] for cell in report["suites"]["paper-retrained-mnist"]["cells"]} == {30}
+    missing = {one["file"]: one for one in report["missing_weights"]}
+    assert len(missing) == 3, "two sizes and salt-and-pepper noise"
+    command = missing["vqvae-mnist-0-hidden256-words256.safetensors"]["command"]
+    assert command == (
+        "advbench train vqvae:noise=0,words=256 --dataset mnist --recipe onecycle "
+        f"--output {folder}/vqvae-mnist-0-hidden256-words256.safetensors"
+    )
+    for text in (called.out, page.read_text()):
+        assert command in text
+        assert "Claims 19 and 22 need weights that do not come with advbench." in text
+    assert protocol(report, "fixed")["rows"][0]["cells"]["vqvae-0"]["status"] == "ok"
+
+
 def test_a_failed_cell_is_err_and_the_exit_code_says_so(
     call: Callable[..., Called], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,6 +270,7 @@ def test_an_interruption_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path
         (["--limit", "minst=3"], "--limit: minst=3: the dataset must be one of mnist, cifar10"),
         (["--cw-steps", "cifar10=0"], "--cw-steps: 0: must be a whole number of at least 1"),
         (["--limit", "0"], "--limit: 0: must be a whole number of at least 1"),
+        (["--weights", "/no/such"], "--weights /no/such: there is no such folder; make it, and train weights into it"),
         (["--output", "/no/such/r.md"], "--output /no/such/r.md: the folder /no/such does not exist; create it first"),
         (["--output", "r.csv"], "--output r.csv: no report has the suffix '.csv'; there are: .json, .md"),
     ],
@@ -286,4 +329,24 @@ def test_the_built_in_components_are_what_the_suites_ask_for(name: str) -> None:
         pytest.skip("pgd has no minimal form")
     for axes in resolve_axes(registry, load_suite(name, registry.studies)):
         minimal = [attack.budget() is None for attack in axes.attacks]
-        assert any(minimal)
+        assert any(minimal) or name.startswith("paper-retrained"), "those are about clean images"
+
+
+def test_further_weights_are_those_of_the_suites_and_of_the_training_commands() -> None:
+    registry = discover()
+    suites = [load_suite(name, registry.studies) for name in WITH_WEIGHTS]
+    specs = [spec for suite in suites for part in suite.products for spec in (*part.models, *part.defenses)]
+    named = {spec.partition("weights=")[2] for spec in specs if "weights=" in spec}
+    assert {weights.file for weights in FURTHER_WEIGHTS} == named
+    for weights in FURTHER_WEIGHTS:
+        parser = argparse.ArgumentParser()
+        train_command.add_arguments(parser)
+        options = parser.parse_args(weights.command("w").split()[2:])
+        assert str(options.output) == f"w/{weights.file}"
+        kind = "models" if options.defense else "defenses"
+        trained = resolve_one(registry, kind, options.name)
+        assert options.recipe in (None, *trained.recipes)  # type: ignore[attr-defined]
+        if kind == "defenses":  # a spec of a suite has the same parameters, or the weights are refused
+            assert f"{trained.weights_name('mnist')}.safetensors" == weights.file  # type: ignore[attr-defined]
+            spec = next(spec for spec in specs if spec.endswith(weights.file)).partition(",weights=")[0]
+            assert resolve_one(registry, kind, spec) == trained

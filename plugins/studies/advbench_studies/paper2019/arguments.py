@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 __all__ = ["DATASETS", "add_arguments"]
 
@@ -33,6 +34,13 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
         default=[],
         metavar="[DATASET=]N",
         help="let CW take N steps for each constant instead of 1000, on each dataset or on the named one",
+    )
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="DIR",
+        help="folder with weights that do not come with advbench, for the claims that need them; the report lists the "
+        "files that are missing, and the commands that train them",
     )
 
 

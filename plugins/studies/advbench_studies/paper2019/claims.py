@@ -6,11 +6,13 @@ from advbench_studies.paper2019.claim import Claim
 from advbench_studies.paper2019.claims_ablations import ABLATION_CLAIMS
 from advbench_studies.paper2019.claims_attacks import ATTACK_CLAIMS
 from advbench_studies.paper2019.claims_defenses import DEFENSE_CLAIMS
+from advbench_studies.paper2019.claims_images import IMAGE_CLAIMS
 from advbench_studies.paper2019.claims_vqvae import VQVAE_CLAIMS
+from advbench_studies.paper2019.claims_weights import WEIGHTS_CLAIMS
 
 __all__ = ["CLAIMS", "Claim"]
 
-CLAIMS: tuple[Claim, ...] = tuple(
-    sorted((*ATTACK_CLAIMS, *DEFENSE_CLAIMS, *VQVAE_CLAIMS, *ABLATION_CLAIMS), key=lambda claim: claim.number)
-)
+_ALL = (*ATTACK_CLAIMS, *DEFENSE_CLAIMS, *VQVAE_CLAIMS, *ABLATION_CLAIMS, *WEIGHTS_CLAIMS, *IMAGE_CLAIMS)
+
+CLAIMS: tuple[Claim, ...] = tuple(sorted(_ALL, key=lambda claim: claim.number))
 """All of them."""

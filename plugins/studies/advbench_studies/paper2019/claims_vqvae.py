@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from advbench.results import error_spread, sum_matrices
-from advbench_studies.paper2019.claim import CIFAR10, MNIST, MOST, NO_VARIANTS, TITLES, claim, setting
+from advbench_studies.paper2019.claim import CIFAR10, MNIST, NO_VARIANTS, TITLES, claim, setting
+from advbench_studies.paper2019.comparison import GAIN, helps, negated
 from advbench_studies.paper2019.evidence import View
 from advbench_studies.paper2019.resampling import resampled_spread
-from advbench_studies.paper2019.setting import ATTACKS, DATASETS, DatasetSetting
-from advbench_studies.paper2019.verdict import Check, Reading, at_least, check, per_cent
+from advbench_studies.paper2019.setting import ATTACKS, DATASETS, DatasetSetting, Wanted
+from advbench_studies.paper2019.verdict import Check, Reading, check
 
 __all__ = ["VQVAE_CLAIMS"]
 
-_GAIN = 0.01
 _LESS_SPREAD = 0.05
 _FEWEST_ERRORS = 30
 _PAPERS_NOISE = (0.25, 0.75)
@@ -23,22 +23,22 @@ _HIGHEST = 1.0
 @claim(
     10,
     "Noise in the VQ-VAE's training helps on MNIST and does not on CIFAR-10.",
-    f"The better of noise 0.25 and 0.75 is at least {100 * _GAIN:.0f} point above noise 0 against at least three of "
+    f"The better of noise 0.25 and 0.75 is at least {100 * GAIN:.0f} point above noise 0 against at least three of "
     "the four attacks on MNIST, and not so on CIFAR-10.",
     compares_datasets=True,
 )
 def noise_helps_on_mnist_alone(view: View) -> list[Check]:
     """Claim 10."""
     return [
-        _helps(view, MNIST, [0.0], _PAPERS_NOISE),
-        _not(_helps(view, CIFAR10, [0.0], _PAPERS_NOISE)),
+        _noise_helps(view, MNIST, [0.0], _PAPERS_NOISE),
+        negated(_noise_helps(view, CIFAR10, [0.0], _PAPERS_NOISE)),
     ]
 
 
 @claim(
     11,
     "Noise beyond 1.0 helps on neither dataset.",
-    f"On each dataset a VQ-VAE trained with noise above 1.0 is not at least {100 * _GAIN:.0f} point above the best "
+    f"On each dataset a VQ-VAE trained with noise above 1.0 is not at least {100 * GAIN:.0f} point above the best "
     "of noise 0, 0.25 and 0.75 against three of the four attacks.",
     not_adaptive=NO_VARIANTS,
 )
@@ -48,7 +48,7 @@ def more_noise_does_not_help(view: View) -> list[Check]:
     for dataset in DATASETS:
         strong = [noise for noise in view.settings("vqvae", "noise", dataset) if noise > _HIGHEST]
         if strong:
-            checks += [_not(_helps(view, dataset, (0.0, *_PAPERS_NOISE), [noise])) for noise in strong]
+            checks += [negated(_noise_helps(view, dataset, (0.0, *_PAPERS_NOISE), [noise])) for noise in strong]
         else:
             missing = (f"vqvae with noise above {_HIGHEST:g} on {dataset.title} not run",)
             checks.append(Check(view.title(dataset), "noise above 1.0", "", None, missing=missing))
@@ -94,32 +94,11 @@ def _spread(view: View, dataset: DatasetSetting, defense: str) -> Reading:
     return Reading(spread, "", resampled_spread(known) if len(known) == len(ATTACKS) else None)
 
 
-def _helps(view: View, dataset: DatasetSetting, base: Sequence[float], better: Sequence[float]) -> Check:
-    """Whether the best of some noises beats the best of the others against most attacks."""
-
-    def compare(*values: float) -> tuple[float, str]:
-        before, after = max(values[: len(base)]), max(values[len(base) :])
-        return after - before - _GAIN, f"{per_cent(after)} from {per_cent(before)}"
-
-    single = [
-        check(
-            view.title(dataset),
-            attack.title,
-            [view.reading(dataset, attack, "vqvae", {"noise": noise}) for noise in (*base, *better)],
-            compare,
-        )
-        for attack in ATTACKS
-    ]
-    names = " or ".join(f"{noise:g}" for noise in better)
-    return at_least(MOST, view.title(dataset), f"attacks against which noise {names} helps:", single)
-
-
-def _not(one: Check) -> Check:
-    """The check that holds if another fails."""
-    holds = None if one.holds is None else not one.holds
-    # If the count is exactly as high as needed, the other holds by 0 and this one fails by one case.
-    margin = None if one.margin is None else -one.margin - 1 / len(ATTACKS)
-    return Check(one.dataset, one.what, one.measured, holds, margin, one.missing, one.decided)
+def _noise_helps(view: View, dataset: DatasetSetting, base: Sequence[float], better: Sequence[float]) -> Check:
+    """Whether the best VQ-VAE with one of some noises beats the best with one of the others against most attacks."""
+    before: list[Wanted] = [{"noise": noise} for noise in base]
+    after: list[Wanted] = [{"noise": noise} for noise in better]
+    return helps(view, dataset, before, after, f"noise {' or '.join(f'{noise:g}' for noise in better)}")
 
 
 VQVAE_CLAIMS = (noise_helps_on_mnist_alone, more_noise_does_not_help, jpegs_errors_are_concentrated)

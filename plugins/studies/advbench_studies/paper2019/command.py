@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from advbench.api import UsageError, WeightsError
 from advbench.results import StudySession, SuiteRun
 from advbench_studies.paper2019.evidence import SuiteResults
+from advbench_studies.paper2019.further_weights import axes_in_folder, check_folder, named
 from advbench_studies.paper2019.report_files import PaperJson, PaperMarkdown
 from advbench_studies.paper2019.report_terminal import print_reproduction
 from advbench_studies.paper2019.reproduction import build_reproduction
@@ -17,9 +20,12 @@ from advbench_studies.paper2019.setting import ADAPTIVE, FULL, PROTOCOLS
 __all__ = ["run"]
 
 _ADAPTIVE = "paper-adaptive"
-_SUITES = ("paper", "paper-fixed", "paper-foolbox2", "paper-ablations", "paper-noise", FULL, _ADAPTIVE)
+_SUITES = (
+    *("paper", "paper-fixed", "paper-foolbox2", "paper-ablations", "paper-noise", "paper-vqvae"),
+    *("paper-retrained-mnist", "paper-retrained-cifar10", FULL, _ADAPTIVE),
+)
 _OPTIONAL = ("paper-noise",)
-"""Suites that need weights which do not come with advbench; without these they are left out."""
+"""Suites that are left out if their weights do not come with advbench. Others name the files of such weights."""
 
 
 def run(study: StudySession) -> int:
@@ -36,14 +42,21 @@ def run(study: StudySession) -> int:
         KeyboardInterrupt: The user interrupted; the message says what is kept.
     """
     outputs = study.plan_outputs([PaperMarkdown(), PaperJson()], "paper")
-    runs, left_out = _plan_suites(study)
+    check_folder(study.options.weights)
+    plan = _plan_suites(study)
+    runs, left_out = plan.runs, plan.left_out
     for name, reason in left_out.items():
         study.say(f"{name} is left out: {reason}")
     study.say(f"to run, each with its own forecast: {', '.join(map(_size, runs))}")
     if study.options.dry_run:
         return study.dry_run(runs)
-    suites = [SuiteResults.of(suite_run.label, results, suite_run.records()) for suite_run, results in study.run(runs)]
-    reproduction = build_reproduction(suites, _command(study), left_out, study.options.datasets)
+    suites = [
+        SuiteResults.of(suite_run.label, results, suite_run.records(), suite_run.images)
+        for suite_run, results in study.run(runs)
+    ]
+    reproduction = build_reproduction(
+        suites, _command(study), left_out, study.options.datasets, plan.missing_weights(study.options.weights)
+    )
     study.write(outputs, reproduction)
     study.print_report(lambda console: print_reproduction(console, reproduction))
     if not outputs:
@@ -71,17 +84,45 @@ class _Group:
     cw_steps: int | None
 
 
-def _plan_suites(study: StudySession) -> tuple[list[SuiteRun], dict[str, str]]:
-    """The runs, and the reason for each suite that is left out."""
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What is run.
+
+    Attributes:
+        runs: The runs.
+        left_out: The reason for each suite that is left out.
+        missing: Names of weights files that were not found.
+    """
+
+    runs: list[SuiteRun] = dataclasses.field(default_factory=list)
+    left_out: dict[str, str] = dataclasses.field(default_factory=dict)
+    missing: list[str] = dataclasses.field(default_factory=list)
+
+    def missing_weights(self, folder: Path | None) -> list[dict[str, Any]]:
+        """The missing weights, with the claims that need them and the commands that make them."""
+        where = str(folder or "weights")
+        return [
+            {"file": one.file, "folder": where, "claims": list(one.claims), "command": one.command(where)}
+            for one in named(self.missing)
+        ]
+
+
+def _plan_suites(study: StudySession) -> _Plan:
+    """Plans every suite that can be run."""
     options = study.options
-    runs: list[SuiteRun] = []
-    left_out: dict[str, str] = {}
+    plan = _Plan()
+    left_out = plan.left_out
     for name in _SUITES:
         suite = study.suite(name)
         known = list(dict.fromkeys(dataset for part in suite.products for dataset in part.datasets))
         wanted = [dataset for dataset in known if not options.datasets or dataset in options.datasets]
         if not wanted:
             left_out[name] = f"it is of {', '.join(known)}"
+            continue
+        axes, missing = axes_in_folder(suite, options.weights)
+        plan.missing.extend(missing)
+        if axes is None:
+            left_out[name] = "it needs weights that do not come with advbench; --weights gives their folder"
             continue
         groups = _adaptive_groups(wanted, options) if name == _ADAPTIVE else _groups(wanted, options)
         for group in groups:
@@ -91,24 +132,26 @@ def _plan_suites(study: StudySession) -> tuple[list[SuiteRun], dict[str, str]]:
                 left_out[label] = "it is of all test images, and --limit asks for fewer"
                 continue
             try:
-                runs.append(_plan_suite(study, name, label, group))
+                plan.runs.append(_plan_suite(study, name, label, group, axes))
             except WeightsError as error:
                 if name not in _OPTIONAL:
                     raise
                 left_out[label] = str(error)
-    if not runs:
+    if not plan.runs:
         raise UsageError("no suite is left to run; give other --datasets")
-    return runs, left_out
+    return plan
 
 
-def _plan_suite(study: StudySession, name: str, label: str, group: _Group) -> SuiteRun:
-    """The run of a suite on some of its datasets, with the steps of CW that the flags ask for."""
+def _plan_suite(
+    study: StudySession, name: str, label: str, group: _Group, axes: Mapping[str, Sequence[str]]
+) -> SuiteRun:
+    """The run of a suite on some of its datasets, with the steps of CW that the flags ask for, and with these axes."""
     attacks = None
     if group.cw_steps is not None:
         (dataset,) = group.datasets
         (part,) = (part for part in study.suite(name).products if dataset in part.datasets)
         attacks = [f"cw:steps={group.cw_steps}" if attack == "cw" else attack for attack in part.attacks]
-    return study.plan_suite(name, label=label, datasets=group.datasets, attacks=attacks, limit=group.limit)
+    return study.plan_suite(name, label=label, datasets=group.datasets, attacks=attacks, limit=group.limit, **axes)
 
 
 def _groups(datasets: Sequence[str], options: argparse.Namespace) -> list[_Group]:
@@ -143,4 +186,6 @@ def _command(study: StudySession) -> str:
     for flag, given in (("--limit", options.limit), ("--cw-steps", options.cw_steps)):
         if given:
             words += [flag, *(f"{dataset}={number}" if dataset else str(number) for dataset, number in given)]
+    if options.weights is not None:
+        words += ["--weights", str(options.weights)]
     return study.command(*words)

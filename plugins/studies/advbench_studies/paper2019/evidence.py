@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from advbench.results import confusion_matrix
+from advbench_studies.paper2019.moved_pixels import moved_to_bounds
 from advbench_studies.paper2019.resampling import Outcomes
 from advbench_studies.paper2019.setting import (
     ADAPTIVE,
@@ -17,6 +18,8 @@ from advbench_studies.paper2019.setting import (
     AttackSetting,
     DatasetSetting,
     Protocol,
+    Wanted,
+    is_retrained,
     matches,
     number,
     parameters,
@@ -24,7 +27,17 @@ from advbench_studies.paper2019.setting import (
 from advbench_studies.paper2019.strongest import join_cells, join_records
 from advbench_studies.paper2019.verdict import Reading
 
-__all__ = ["Evidence", "SuiteResults", "View"]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float64]
+    Images = npt.NDArray[np.float32]
+
+__all__ = ["Evidence", "ImagesOf", "SuiteResults", "View"]
+
+ImagesOf: TypeAlias = "Callable[[Mapping[str, Any]], tuple[Images, Images] | None]"
+"""Gives the clean and the adversarial images of a cell; None if they are unknown."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +51,7 @@ class SuiteResults:
         outcomes: The outcomes of their samples.
         cells: The cells of the results, in which the adaptive cells of PGD count the strongest of PGD and APGD for each
             image; None for the cells as they are.
+        images: Gives the clean and the adversarial images of a cell, or None.
     """
 
     name: str
@@ -45,9 +59,16 @@ class SuiteResults:
     confusions: Mapping[tuple[str, ...], list[list[int]]]
     outcomes: Mapping[tuple[str, ...], Outcomes] = dataclasses.field(default_factory=dict)
     cells: Sequence[Mapping[str, Any]] | None = None
+    images: ImagesOf | None = None
 
     @classmethod
-    def of(cls, name: str, results: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> SuiteResults:
+    def of(
+        cls,
+        name: str,
+        results: Mapping[str, Any],
+        records: Iterable[Mapping[str, Any]],
+        images: ImagesOf | None = None,
+    ) -> SuiteResults:
         """Reads results and the records that they were computed from."""
         confusions, outcomes, adaptive = {}, {}, []
         for record in records:
@@ -60,7 +81,7 @@ class SuiteResults:
         for coordinates, strongest in joined.items():
             confusions[coordinates] = confusion_matrix(strongest)
             outcomes[coordinates] = Outcomes.of(strongest)
-        return cls(name, results, confusions, outcomes, join_cells(results["cells"], joined))
+        return cls(name, results, confusions, outcomes, join_cells(results["cells"], joined), images)
 
 
 class Evidence:
@@ -75,10 +96,14 @@ class Evidence:
         self.confusions: dict[tuple[str, ...], list[list[int]]] = {}
         self.outcomes: dict[bool, dict[tuple[str, ...], Outcomes]] = {False: {}, True: {}}
         self._resamples: dict[tuple[Any, ...], Sequence[float]] = {}
+        self._images: dict[tuple[str, ...], ImagesOf] = {}
+        self._moved: dict[tuple[str, ...], Floats | None] = {}
         for suite in suites:
             full = suite.name == FULL
             for cell in suite.results["cells"] if suite.cells is None else suite.cells:
                 self.cells[full].setdefault(_coordinates(cell), cell)
+                if suite.images is not None and not full:
+                    self._images.setdefault(_coordinates(cell), suite.images)
             self.outcomes[full] |= suite.outcomes
             if not full:
                 self.confusions |= suite.confusions
@@ -94,9 +119,35 @@ class Evidence:
             self._resamples[key] = outcomes.resampled(measure).tolist()
         return self._resamples[key]
 
+    def moved_to_bounds(self, cell: Mapping[str, Any]) -> Floats | None:
+        """For each sample of a cell, the share of pixels that the attack moved to 0 or 255; None if it is unknown."""
+        coordinates = _coordinates(cell)
+        if coordinates not in self._moved:
+            images = self._images[coordinates](cell) if coordinates in self._images else None
+            self._moved[coordinates] = None if images is None else moved_to_bounds(*images)
+        return self._moved[coordinates]
+
+    def clean(self, dataset: DatasetSetting, component: str, wanted: Wanted, *, retrained: bool) -> Reading:
+        """Clean accuracy behind a defense, of the dataset's classifier or of the one retrained behind the defense."""
+        for cell in self.cells[False].values():
+            if (
+                (cell["status"], cell["threat"]) == ("ok", "oblivious")
+                and parameters(cell["dataset"])[0] == dataset.key
+                and is_retrained(cell["model"]) == retrained
+                and matches(cell["defense"], component, wanted)
+            ):
+                resamples = self.resamples(cell, "clean_accuracy", full=False)
+                return Reading(cell["clean_accuracy"], "", resamples, cell["n"])
+        what = f"retrained behind {component}" if retrained else f"behind {component}"
+        return Reading(None, f"the classifier of {dataset.title}, {what}, not run")
+
     def view(self, protocol: Protocol, *, full: bool = False) -> View:
         """The cells under a protocol; with ``full`` those on all test images instead of 1,000."""
-        cells = [cell for cell in self.cells[full].values() if cell["threat"] == protocol.threat]
+        cells = [
+            cell
+            for cell in self.cells[full].values()
+            if cell["threat"] == protocol.threat and not is_retrained(cell["model"])
+        ]
         return View(self, protocol, cells, full)
 
 
@@ -127,7 +178,7 @@ class View:
         return self._cells.get((dataset.key, attack.key), [])
 
     def cell(
-        self, dataset: DatasetSetting, attack: AttackSetting, component: str, wanted: Mapping[str, float]
+        self, dataset: DatasetSetting, attack: AttackSetting, component: str, wanted: Wanted
     ) -> Mapping[str, Any] | None:
         """The cell of a defense with these parameters, or None."""
         cells = self.all(dataset, attack)
@@ -138,7 +189,7 @@ class View:
         dataset: DatasetSetting,
         attack: AttackSetting,
         component: str,
-        wanted: Mapping[str, float],
+        wanted: Wanted,
         measure: str = "robust_accuracy",
     ) -> Reading:
         """A measure of a cell, as results.json names it."""
@@ -148,33 +199,39 @@ class View:
             return Reading(cell[measure], "", self.evidence.resamples(cell, measure, full=self.full), images)
         if not any(key == dataset.key for key, _ in self._cells):
             return Reading(None, f"{dataset.title}{', all images' if self.full else ''}")
-        given = ",".join(f"{key}={value:g}" for key, value in wanted.items())
+        given = ",".join(f"{key}={value if isinstance(value, str) else f'{value:g}'}" for key, value in wanted.items())
         defense = f"{component}:{given}" if given else component
         state = "failed" if cell is not None and cell["status"] == "error" else "not run"
         return Reading(None, f"{defense} against {self.attack_name(attack)} on {dataset.title} {state}")
 
     def confusion(
-        self, dataset: DatasetSetting, attack: AttackSetting, component: str, wanted: Mapping[str, float]
+        self, dataset: DatasetSetting, attack: AttackSetting, component: str, wanted: Wanted
     ) -> list[list[int]] | None:
         """The confusion matrix of a cell, or None."""
         cell = self.cell(dataset, attack, component, wanted)
         return None if cell is None else self.evidence.confusions.get(_coordinates(cell))
 
     def outcomes(
-        self, dataset: DatasetSetting, attack: AttackSetting, component: str, wanted: Mapping[str, float]
+        self, dataset: DatasetSetting, attack: AttackSetting, component: str, wanted: Wanted
     ) -> Outcomes | None:
         """The outcomes of a cell's samples, or None."""
         cell = self.cell(dataset, attack, component, wanted)
         return None if cell is None else self.evidence.outcomes[self.full].get(_coordinates(cell))
+
+    def moved_to_bounds(
+        self, dataset: DatasetSetting, attack: AttackSetting, component: str, wanted: Wanted
+    ) -> Floats | None:
+        """For each sample of a cell, the share of pixels that the attack moved to 0 or 255; None if it is unknown."""
+        cell = self.cell(dataset, attack, component, wanted)
+        return None if cell is None else self.evidence.moved_to_bounds(cell)
 
     def settings(self, component: str, parameter: str, dataset: DatasetSetting) -> list[float]:
         """The values of a defense's parameter that were run, ascending."""
         values = set()
         for (key, _), cells in self._cells.items():
             for cell in cells if key == dataset.key else ():
-                name, given = parameters(cell["defense"])
-                value = number(given.get(parameter, ""))
-                if name == component and value is not None:
+                value = number(parameters(cell["defense"])[1].get(parameter, ""))
+                if value is not None and matches(cell["defense"], component, {}):
                     values.add(value)
         return sorted(values)
 

@@ -21,6 +21,7 @@ from advbench_studies.paper2019.report_layout import (
     distances,
     distortions,
     facts,
+    missing_weights,
     oblivious,
     problems,
     tally,
@@ -55,6 +56,9 @@ class PaperMarkdown(Reporter):
             blocks += _accuracy(protocol)
         blocks += _distortion(results)
         blocks += _claims(results)
+        sentence, commands = missing_weights(results)
+        if commands:
+            blocks += [escape(sentence), "\n".join(["```bash", *commands, "```"])]
         lines = problems(results)
         if lines:
             blocks.append("\n".join(f"- {escape(line)}" for line in lines))

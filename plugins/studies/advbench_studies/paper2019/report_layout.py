@@ -22,6 +22,7 @@ __all__ = [
     "distances",
     "distortions",
     "facts",
+    "missing_weights",
     "oblivious",
     "problems",
     "tally",
@@ -139,6 +140,21 @@ def problems(reproduction: Mapping[str, Any]) -> list[str]:
     lines = [f"{suite} was not run: {reason}" for suite, reason in reproduction["left_out"].items()]
     lines += [line for results in reproduction["suites"].values() for line in failures(results)]
     return list(dict.fromkeys(lines))
+
+
+def missing_weights(reproduction: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """Which claims lack weights, in a sentence, and the commands that train them; empty if none does."""
+    missing = reproduction["missing_weights"]
+    if not missing:
+        return "", []
+    claims = [str(claim) for claim in sorted({claim for one in missing for claim in one["claims"]})]
+    named = f"Claims {', '.join(claims[:-1])} and {claims[-1]} need" if len(claims) > 1 else f"Claim {claims[0]} needs"
+    folder = missing[0]["folder"]
+    sentence = (
+        f"{named} weights that do not come with advbench. These commands train them into the folder {folder}, which "
+        f"has to exist; --weights {folder} then uses them:"
+    )
+    return sentence, [one["command"] for one in missing]
 
 
 def facts(reproduction: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -19,6 +19,7 @@ from advbench_studies.paper2019.report_layout import (
     distances,
     distortions,
     facts,
+    missing_weights,
     oblivious,
     problems,
     tally,
@@ -51,6 +52,11 @@ def print_reproduction(console: Console, reproduction: Mapping[str, Any]) -> Non
     console.print(Text(_LEGEND, style="dim"))
     for sentence in tally(reproduction):
         console.print(Text(sentence, style="bold"))
+    sentence, commands = missing_weights(reproduction)
+    if commands:
+        console.print(Text(sentence))
+        for command in commands:
+            console.print(Text(f"  {command}"), soft_wrap=True)
     for line in problems(reproduction):
         console.print(Text(line, style="red" if line.startswith("ERR") else "yellow"))
     console.print(Text(READING, style="dim"))

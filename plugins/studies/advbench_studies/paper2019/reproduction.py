@@ -38,6 +38,7 @@ def build_reproduction(
     command: str,
     left_out: Mapping[str, str] | None = None,
     datasets: Sequence[str] | None = None,
+    missing_weights: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Computes tables and verdicts from what was run.
 
@@ -46,19 +47,21 @@ def build_reproduction(
         command: The command that made them.
         left_out: Suites that were not run, with the reason.
         datasets: The datasets that the user asked for; claims about each dataset are judged on these. None for all.
+        missing_weights: Weights that some claims lack, each with ``file``, ``folder``, ``claims`` and ``command``.
 
     Returns:
         Plain data: ``schema``, ``command``, ``datasets`` (on which claims are judged), ``protocols`` (``key``,
         ``title``, ``short``, ``threat``, ``meaning``, ``reduced``, ``defenses``, ``rows`` for each dataset and attack
         with ``cells`` by defense, the distortion and what differs from the paper), ``claims`` (``number``, ``text``,
         ``criterion``, ``difference`` between the protocols, and by protocol ``verdict``, ``measured``, ``missing``,
-        ``reason``, ``checks``), ``left_out`` and ``suites`` (each as in results.json).
+        ``reason``, ``checks``), ``left_out``, ``missing_weights`` and ``suites`` (each as in results.json).
     """
     evidence = Evidence(suites)
     return {
         "schema": REPRODUCTION_SCHEMA,
         "command": command,
         "left_out": dict(left_out or {}),
+        "missing_weights": list(missing_weights),
         "datasets": [dataset.key for dataset in DATASETS if not datasets or dataset.key in datasets],
         "protocols": [_protocol(evidence.view(protocol)) for protocol in PROTOCOLS],
         "claims": [_claim(claim, evidence, PROTOCOLS, datasets) for claim in CLAIMS],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import TypeAlias
 
 __all__ = [
     "ADAPTIVE",
@@ -18,6 +19,8 @@ __all__ = [
     "DatasetSetting",
     "DefenseSetting",
     "Protocol",
+    "Wanted",
+    "is_retrained",
     "matches",
     "number",
     "parameters",
@@ -229,13 +232,30 @@ def parameters(spec: str) -> tuple[str, dict[str, str]]:
     return ("", {}) if chained else (name, given)
 
 
-def matches(spec: str, component: str, wanted: Mapping[str, float]) -> bool:
-    """Whether a full spec is of a component with these parameters, whatever its others."""
+Wanted: TypeAlias = "Mapping[str, float | str]"
+"""Parameters that a spec must have."""
+
+_USUAL: dict[str, dict[str, float | str]] = {"vqvae": {"noise_kind": "gaussian", "hidden": 256, "words": 512}}
+"""Parameters that a spec must have, if it names them, unless others are wanted: those of the paper."""
+
+
+def matches(spec: str, component: str, wanted: Wanted) -> bool:
+    """Whether a full spec is of a component with these parameters and otherwise as in the paper."""
     name, given = parameters(spec)
-    return name == component and all(
-        (value := number(given.get(key, ""))) is not None and math.isclose(value, expected)
-        for key, expected in wanted.items()
-    )
+    usual = {key: value for key, value in _USUAL.get(component, {}).items() if key in given}
+    return name == component and all(_is(given.get(key, ""), value) for key, value in {**usual, **wanted}.items())
+
+
+def _is(text: str, expected: float | str) -> bool:
+    if isinstance(expected, str):
+        return text == expected
+    value = number(text)
+    return value is not None and math.isclose(value, expected)
+
+
+def is_retrained(model: str) -> bool:
+    """Whether a model's full spec names weights that do not come with advbench."""
+    return parameters(model)[1].get("weights", "shipped") != "shipped"
 
 
 def number(text: str) -> float | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 __all__ = [
     "FAILS",
+    "FEW",
     "HOLDS",
     "NOT_RUN",
     "UNDECIDED",
