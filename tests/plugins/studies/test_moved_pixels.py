@@ -28,7 +28,7 @@ def test_the_numbers_of_both_groups_are_said() -> None:
     verdict = judged(World())
     assert verdict["verdict"] == "holds"
     # JPEG keeps 98.5 % of 1,000 images against FGSM, in which the attack moved a quarter of the pixels.
-    assert "FGSM moved 50.0 % of 15 images, 25.0 % of 985 others" in verdict["measured"][0]
+    assert "FGSM 50.0 % in 15 left, 25.0 % in 985 recovered" in verdict["measured"][0]
 
 
 @pytest.mark.parametrize(("left", "verdict"), [(5, "undecided"), (6, "holds")])
@@ -74,4 +74,4 @@ def test_images_that_do_not_fool_the_undefended_model_do_not_count(monkeypatch: 
     world = World()
     monkeypatch.setattr(World, "_outcomes", staticmethod(outcomes))
     checks = judged(world)["measured"][0]
-    assert "FGSM 5 images left and 985 recovered" in checks
+    assert "FGSM 5 left, 985 recovered" in checks

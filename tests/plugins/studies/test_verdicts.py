@@ -129,3 +129,15 @@ def test_a_sentence_says_why_verdicts_differ_between_protocols() -> None:
     assert claim["foolbox2"]["verdict"] == "holds"
     same = next(claim for claim in world.reproduction()["claims"] if claim["number"] == 16)
     assert same["difference"] == ""
+
+
+def test_the_sentence_compares_adaptive_attacks_on_fewer_images_too() -> None:
+    world = World()
+    world.set("mnist", ("pgd",), "jpeg", protocol="adaptive", robust_accuracy=0.0)
+    for (suite, dataset, *_), cell in world.cells.items():
+        cell["n"] = 100 if suite == "paper-adaptive" and dataset == "mnist" else cell["n"]
+    claim = next(claim for claim in world.reproduction()["claims"] if claim["number"] == 3)
+    assert claim["difference"] == (
+        "It holds with attacks of its time and fails with adaptive attacks: MNIST (100 images, not 200), JPEG against "
+        "PGD, APGD 99.5 % and 0.0 %."
+    )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from advbench_studies.paper2019.claim import MNIST, MOST, claim, setting
 from advbench_studies.paper2019.evidence import View
 from advbench_studies.paper2019.setting import ATTACKS, AttackSetting
@@ -24,7 +22,7 @@ __all__ = ["IMAGE_CLAIMS"]
 def jpeg_leaves_black_and_white(view: View) -> list[Check]:
     """Claim 21."""
     single = [_of_attack(view, attack) for attack in ATTACKS]
-    return [at_least(MOST, view.title(MNIST), "attacks that moved more pixels where JPEG fails:", single)]
+    return [at_least(MOST, view.title(MNIST), "attacks that moved more pixels of the images that JPEG leaves:", single)]
 
 
 def _of_attack(view: View, attack: AttackSetting) -> Check:
@@ -43,20 +41,19 @@ def _of_attack(view: View, attack: AttackSetting) -> Check:
     groups = [fools & (outcomes.robust == 0), fools & (outcomes.robust > 0)]
     left, recovered = (int(group.sum()) for group in groups)
     if min(left, recovered) <= FEW:
-        return Check(title, name, f"{left} images left and {recovered} recovered", False, 0.0, decided=False)
+        return Check(title, name, f"{left} left, {recovered} recovered", False, 0.0, decided=False)
     weights = outcomes.weights()
     readings = []
     for group in groups:
         shares = (weights @ (group * moved)) / np.maximum(weights @ group, 1)
         readings.append(Reading(float(moved[group].mean()), "", shares.tolist()))
-    one = check(
+    return check(
         title,
         name,
         readings,
-        lambda high, low: (high - low, f"{per_cent(high)} of {left} images, {per_cent(low)} of {recovered} others"),
+        lambda high, low: (high - low, f"{per_cent(high)} in {left} left, {per_cent(low)} in {recovered} recovered"),
         strictly=True,
     )
-    return dataclasses.replace(one, measured=f"moved {one.measured}")
 
 
 IMAGE_CLAIMS = (jpeg_leaves_black_and_white,)

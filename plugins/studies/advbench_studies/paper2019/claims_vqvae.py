@@ -58,10 +58,11 @@ def more_noise_does_not_help(view: View) -> list[Check]:
 @claim(
     17,
     "JPEG's errors concentrate on particular pairs of classes, the VQ-VAE's are spread over many.",
-    "The spread of a defense's errors is the entropy of their distribution over pairs (label, prediction), for all "
-    "four attacks together, divided by the largest entropy that so many errors can have. On each dataset, the spread "
-    f"of JPEG's errors is at least {_LESS_SPREAD:g} below that of the VQ-VAE without noise. Both need at least "
-    f"{_FEWEST_ERRORS} errors.",
+    "An error is an adversarial image that the defended model takes for another class. The spread of a defense's "
+    "errors, those of all four attacks together, is 0 if all of them take the same class for the same other one, and 1 "
+    "if they are spread over all pairs (label, prediction) as evenly as their number allows: it is the entropy over "
+    "the pairs, divided by the largest possible one. On each dataset, the spread of JPEG's errors is at least "
+    f"{_LESS_SPREAD:g} below that of the VQ-VAE without noise. Both need at least {_FEWEST_ERRORS} errors.",
 )
 def jpegs_errors_are_concentrated(view: View) -> list[Check]:
     """Claim 17."""

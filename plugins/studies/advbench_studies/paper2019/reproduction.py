@@ -193,8 +193,7 @@ def _difference(checks: Sequence[tuple[Protocol, Sequence[Check]]]) -> str:
         return ""
     worst_rank = judged[-1][0]
     best, worst = judged[0], next(one for one in judged if one[0] == worst_rank)
-    others = {(one.dataset, one.what): one for one in best[3]}
-    pairs = [(one, others[one.dataset, one.what]) for one in worst[3] if (one.dataset, one.what) in others]
+    pairs = _pairs(worst[3], best[3])
     pairs = [pair for pair in pairs if pair[0].verdict != HOLDS and None not in (pair[0].margin, pair[1].margin)]
     if not pairs:
         return ""
@@ -203,6 +202,14 @@ def _difference(checks: Sequence[tuple[Protocol, Sequence[Check]]]) -> str:
         f"It {_VERBS[order[best[0]]]} with {best[2].title} and {_VERBS[order[worst_rank]]} with {worst[2].title}: "
         f"{low.dataset}, {low.what} {high.measured} and {low.measured}."
     )
+
+
+def _pairs(checks: Sequence[Check], others: Sequence[Check]) -> list[tuple[Check, Check]]:
+    """The checks of two protocols on the same claim, each with its counterpart."""
+    if len(checks) == len(others):  # titles of datasets and attacks may differ
+        return list(zip(checks, others, strict=True))
+    named = {(one.dataset, one.what): one for one in others}
+    return [(one, named[one.dataset, one.what]) for one in checks if (one.dataset, one.what) in named]
 
 
 def _judged(checks: Sequence[Check], reason: str = "") -> dict[str, Any]:

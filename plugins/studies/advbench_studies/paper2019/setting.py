@@ -104,7 +104,7 @@ PROTOCOLS = (
         "the undefended model. The resulting images are next to its decision boundary.",
         {"fgsm": {"search": "minimal"}, "pgd": {"search": "minimal"}, "deepfool": {"variant": "original"}},
         {"fgsm": {"max_eps": 1}, "pgd": {"max_eps": 1, "step_size": 0.01, "targets": 3}},
-        "mini-\nmal",
+        "minimal",
     ),
     Protocol(
         "fixed",
@@ -125,7 +125,7 @@ PROTOCOLS = (
         "long; what it leaves and DeepFool does not is for lack of steps. Its images keep a margin of 1 beyond the "
         "boundary, since a stochastic defense restores half of the images on it.",
         _BUDGET,
-        short="adap-\ntive",
+        short="adaptive",
         threat=ADAPTIVE,
         images={"mnist": 200, "cifar10": 100},
         names={"pgd": "PGD, APGD"},
