@@ -84,7 +84,13 @@ def test_everything_is_run_once_and_reported(run: Run, tmp_path: Path) -> None:
     images = next(claim for claim in report["claims"] if claim["number"] == 21)["fixed"]
     assert not images["missing"], "the stored adversarial images were read"
     assert "vqvae:noise=1.5 are missing" in report["left_out"]["paper-noise"]
-    for text in (called.out, markdown.read_text()):
+    page = markdown.read_text()
+    assert "| 11 | Noise beyond 1.0 helps on neither dataset." in page
+    assert (
+        "**11. Noise beyond 1.0 helps on neither dataset.** On each dataset a VQ-VAE trained with" in page
+    )
+    assert "- adaptive attacks: not run. Adaptive attacks, which take much longer, run on the paper's" in page
+    for text in (called.out, page):
         assert "Every attack brings the undefended models to 0 %." in text
         assert "30 images, not 1,000" in text
         assert "Median L2 distance of the adaptive images that fool the defended model" in text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tabulate import tabulate
@@ -26,6 +26,7 @@ from advbench_studies.paper2019.report_layout import (
     problems,
     tally,
 )
+from advbench_studies.paper2019.verdict import NOT_RUN
 
 __all__ = ["PaperJson", "PaperMarkdown"]
 
@@ -104,29 +105,42 @@ def _distortion(results: Mapping[str, Any]) -> list[str]:
 
 
 def _claims(results: Mapping[str, Any]) -> list[str]:
+    """The verdicts in a table; then, folded, each claim's criterion and numbers."""
     protocols = results["protocols"]
-    headers = ["", "the paper's claim, and when it holds here", *(protocol["title"] for protocol in protocols)]
-    # Without the padding that lines columns up: texts of this length would widen every line to the longest.
+    headers = ["", "the paper's claim", *(protocol["title"] for protocol in protocols)]
     rows = [
-        [
-            str(claim["number"]),
-            "<br>".join(
-                [escape(claim["text"]), f"*{escape(claim['criterion'])}*", *filter(None, [escape(claim["difference"])])]
-            ),
-            *(_verdict(claim[protocol["key"]]) for protocol in protocols),
-        ]
+        [str(claim["number"]), escape(claim["text"]), *(_mark(claim[protocol["key"]]) for protocol in protocols)]
         for claim in results["claims"]
     ]
-    lines = [headers, [":--"] * len(headers), *rows]
-    return ["**The paper's claims**", "\n".join(f"| {' | '.join(line)} |" for line in lines)]
+    table = tabulate(rows, headers, tablefmt="pipe", colalign=["left"] * len(headers), disable_numparse=True)
+    details = [block for claim in results["claims"] for block in _details(claim, protocols)]
+    opening = "<details markdown>\n<summary>When each claim holds, and the numbers behind its verdicts</summary>"
+    return ["**The paper's claims**", table, opening, *details, "</details>"]
 
 
-def _verdict(judged: Mapping[str, Any]) -> str:
-    texts = [*judged["measured"], judged["reason"]]
-    lines = [f"**{escape(judged['verdict'])}**", *(escape(text) for text in texts if text)]
-    if judged["lacks"]:
-        lines.append(f"lacks: {escape(judged['lacks'])}")
-    return "<br>".join(lines)
+def _mark(judged: Mapping[str, Any]) -> str:
+    verdict: str = judged["verdict"]
+    return verdict if verdict == NOT_RUN else f"**{verdict}**"
+
+
+def _details(claim: Mapping[str, Any], protocols: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A claim with its criterion, why verdicts differ, and the numbers; protocols with the same numbers in one line."""
+    by_text: dict[str, list[str]] = {}
+    for protocol in protocols:
+        by_text.setdefault(_numbers(claim[protocol["key"]]), []).append(protocol["title"])
+    lines = [
+        f"- {escape('all' if len(titles) == len(protocols) else '; '.join(titles))}: {text}"
+        for text, titles in by_text.items()
+    ]
+    about = f"**{claim['number']}. {escape(claim['text'])}** {escape(claim['criterion'])}"
+    return [about, *([escape(claim["difference"])] if claim["difference"] else []), "\n".join(lines)]
+
+
+def _numbers(judged: Mapping[str, Any]) -> str:
+    """A verdict with its numbers, or with what it lacks."""
+    lacks = [f"Lacks: {judged['lacks']}"] if judged["lacks"] else []
+    parts = [*judged["measured"], *lacks, *filter(None, [judged["reason"]])]
+    return ". ".join([_mark(judged), *(escape(part.rstrip(".")) for part in parts)]) + "."
 
 
 def _table(rows: list[list[str]], headers: list[str], texts: int) -> str:

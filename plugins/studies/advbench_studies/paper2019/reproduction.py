@@ -253,7 +253,7 @@ def _summary(dataset: str, checks: Sequence[Check]) -> str:
     holding, undecided = (sum(one.verdict == verdict for one in checks) for verdict in (HOLDS, UNDECIDED))
     closest = min(checks, key=_margin)
     shown = f"{'closest' if holding == len(checks) else 'worst'} {_said(closest)}"
-    return f"{dataset}: {holding} of {len(checks)} hold{f', {undecided} are undecided' if undecided else ''}; {shown}"
+    return f"{dataset}: {holding} of {len(checks)} hold{f', {undecided} undecided' if undecided else ''}; {shown}"
 
 
 def _margin(one: Check) -> float:
