@@ -154,6 +154,7 @@ def test_runs_on_other_samples_have_nothing_in_common(toy: Toy, compare: Callabl
         (["--defenses", "toy-keep", "toy-dim", "--models", "a", "b"], "or --models A B, or --attacks A B"),
         (["--models", "toy-linear", "toy-linar"], "--models toy-linar: is not in run"),
         (["--attacks", "toy-sign", "toy"], "--attacks toy: is not in run"),
+        (["latest", "latest"], "latest: the same run, "),
         (["nope", "--defenses", "toy-keep", "toy-dim"], "'nope' names no run"),
     ],
 )

@@ -49,6 +49,11 @@ def run(options: argparse.Namespace) -> int:
         )
     store = open_store(LoadOptions.of(vars(options)))
     manifests = [find_run(store, name) for name in runs]
+    if len(runs) == 2 and manifests[0]["run"] == manifests[1]["run"]:
+        raise UsageError(
+            f"{' and '.join(dict.fromkeys(runs))}: the same run, {manifests[0]['run']}; give the ids of two runs, "
+            "which 'advbench cache ls' lists"
+        )
     records = [read_records(store, manifest) for manifest in manifests]
     differing: list[tuple[str, str, str]] = []
     if axes:

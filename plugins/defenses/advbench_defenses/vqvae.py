@@ -47,8 +47,8 @@ class VqVae(Defense, Trainable):
     """Reconstructs images by an autoencoder whose latent vectors are replaced by entries of a codebook (VQ-VAE).
 
     The shipped weights are for MNIST and CIFAR-10; the images' shape decides which are used. They were trained with
-    Gaussian noise of standard deviation 0, 0.25 or 0.75 on the training images. No noise is added to the images that
-    the defense reconstructs. Deterministic.
+    Gaussian noise of standard deviation 0, 0.25, 0.75 or 1.5 on the training images. No noise is added to the images
+    that the defense reconstructs. Deterministic.
 
     Args:
         noise: Strength of the noise during training: the standard deviation if Gaussian, the half-width if uniform,

@@ -272,15 +272,17 @@ def test_unusable_weights_are_rejected_with_the_command_that_makes_them(kind: st
 
 
 def test_noise_without_shipped_weights_names_the_command() -> None:
-    with pytest.raises(WeightsError, match=r"'advbench train vqvae:noise=1\.5 --dataset NAME --output FILE"):
-        VqVae(noise=1.5).weights_digest()
+    with pytest.raises(WeightsError, match=r"'advbench train vqvae:noise=1\.75 --dataset NAME --output FILE"):
+        VqVae(noise=1.75).weights_digest()
     with pytest.raises(ParameterError, match="a share, at most 1"):
         VqVae(noise=1.5, noise_kind="salt-and-pepper")
     with pytest.raises(ParameterError, match="must be 'shipped' or the path"):
         VqVae(weights="model.pt")
 
 
-@pytest.mark.parametrize(("dataset", "noise"), [(name, noise) for name in SHAPES for noise in (0.0, 0.25, 0.75)])
+@pytest.mark.parametrize(
+    ("dataset", "noise"), [*((name, noise) for name in SHAPES for noise in (0.0, 0.25, 0.75)), ("mnist", 1.5)]
+)
 def test_shipped_weights_are_good(dataset: str, noise: float) -> None:
     defense = VqVae(noise=noise)
     sidecar = json.loads((vqvae.SHIPPED_FOLDER / f"{defense.weights_name(dataset)}.json").read_text())
@@ -309,7 +311,7 @@ def test_an_adaptive_attack_finds_a_gradient_through_the_quantisation(dataset: s
 @pytest.mark.parametrize(("kind", "suffix"), [("gaussian", ""), ("uniform", ", noise_kind=uniform")])
 def test_noise_without_shipped_weights_names_the_command_and_no_path(kind: str, suffix: str) -> None:
     with pytest.raises(WeightsError) as caught:
-        VqVae(noise=1.5, noise_kind=kind).weights_digest()
+        VqVae(noise=1.75, noise_kind=kind).weights_digest()
     message = str(caught.value)
-    assert message.startswith(f"no weights for noise=1.5{suffix} come with advbench; 'advbench train vqvae:noise=1.5")
+    assert message.startswith(f"no weights for noise=1.75{suffix} come with advbench; 'advbench train vqvae:noise=1.75")
     assert str(vqvae.SHIPPED_FOLDER) not in message
