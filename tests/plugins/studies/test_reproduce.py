@@ -305,7 +305,7 @@ def test_a_markdown_file_of_somebodys_own_is_not_overwritten(run: Run, tmp_path:
     text = page.read_text()
     assert text.startswith("# Mine\n")
     assert text.endswith("End.\n")
-    assert "The paper's claims" in text
+    assert "<summary>When each claim holds, and the numbers behind its verdicts</summary>" in text
 
 
 def test_help_does_not_import_torch() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -51,37 +52,46 @@ class PaperMarkdown(Reporter):
     suffix = ".md"
 
     def render(self, results: Mapping[str, Any]) -> str:
-        """Renders the tables of all protocols, the distortions, the claims and their provenance."""
-        blocks = [escape(" ".join(tally(results)))]
-        for protocol in results["protocols"]:
-            blocks += _accuracy(protocol)
-        blocks += _distortion(results)
+        """Renders the verdicts, then the tables of all protocols, the distortions and the provenance, folded."""
+        blocks = ["\n".join(f"- {escape(sentence)}" for sentence in tally(results))]
         blocks += _claims(results)
+        for protocol in results["protocols"]:
+            blocks += _folded(f"Accuracy, {protocol['title']}, in %", _accuracy(protocol))
+        blocks += _folded("Median distortion, over the images that fool the undefended model", _distortion(results))
         sentence, commands = missing_weights(results)
         if commands:
             blocks += [escape(sentence), "\n".join(["```bash", *commands, "```"])]
         lines = problems(results)
         if lines:
             blocks.append("\n".join(f"- {escape(line)}" for line in lines))
-        blocks += [escape(READING), "\n".join(f"- {label}: {code(text)}" for label, text in facts(results))]
+        blocks.append(escape(READING))
+        blocks += _folded("Commands, settings and versions", [_facts(results)])
         return "\n\n".join(blocks) + "\n"
 
 
+def _folded(summary: str, blocks: Sequence[str]) -> list[str]:
+    """Blocks that a reader unfolds; browsers show the summary alone at first."""
+    return [f"<details markdown>\n<summary>{html.escape(summary)}</summary>", *blocks, "</details>"]
+
+
+def _facts(results: Mapping[str, Any]) -> str:
+    return "\n".join(f"- {label}: {code(text)}" for label, text in facts(results))
+
+
 def _accuracy(protocol: Mapping[str, Any]) -> list[str]:
-    headers = ["attack", "dataset", *defense_titles(protocol)]
-    rows = [
-        [escape(line.attack), escape(line.dataset), *(_entry(entry) for entry in line.entries)]
-        for line in accuracies(protocol)
-    ]
-    far = [_named(line, texts) for line, texts in distances(protocol)]
-    further = [f"**{DISTANCES}**", _table(far, headers, texts=2)] if far else []
+    """What the protocol means, and a table for each dataset; with the dataset in a column it would be too wide."""
     reduced = f" Not as in the paper: {'; '.join(protocol['reduced'])}." if protocol["reduced"] else ""
-    return [
-        f"**Accuracy, {escape(protocol['title'])}, in %**",
-        escape(protocol["meaning"] + reduced),
-        _table(rows, headers, texts=2),
-        *further,
-    ]
+    blocks = [escape(protocol["meaning"] + reduced)]
+    by_dataset: dict[str, list[list[str]]] = {}
+    for line in accuracies(protocol):
+        row = [escape(line.attack), *(_entry(entry) for entry in line.entries)]
+        by_dataset.setdefault(line.dataset, []).append(row)
+    for dataset, rows in by_dataset.items():
+        blocks.append(_table(rows, [escape(dataset), *defense_titles(protocol)], texts=1))
+    far = [_named(line, texts) for line, texts in distances(protocol)]
+    if far:
+        blocks += [f"**{DISTANCES}**", _table(far, ["attack", "dataset", *defense_titles(protocol)], texts=2)]
+    return blocks
 
 
 def _named(line: Line, texts: list[str]) -> list[str]:
@@ -98,10 +108,7 @@ def _distortion(results: Mapping[str, Any]) -> list[str]:
     for protocol in oblivious(results):
         headers += [f"{protocol['title']}<br>{norm}" for norm in ("L2", "L∞")]
     rows = [_named(line, texts) for line, texts in distortions(results)]
-    return [
-        "**Median distortion, over the images that fool the undefended model**",
-        _table(rows, headers, texts=2),
-    ]
+    return [_table(rows, headers, texts=2)]
 
 
 def _claims(results: Mapping[str, Any]) -> list[str]:
@@ -114,8 +121,7 @@ def _claims(results: Mapping[str, Any]) -> list[str]:
     ]
     table = tabulate(rows, headers, tablefmt="pipe", colalign=["left"] * len(headers), disable_numparse=True)
     details = [block for claim in results["claims"] for block in _details(claim, protocols)]
-    opening = "<details markdown>\n<summary>When each claim holds, and the numbers behind its verdicts</summary>"
-    return ["**The paper's claims**", table, opening, *details, "</details>"]
+    return [table, *_folded("When each claim holds, and the numbers behind its verdicts", details)]
 
 
 def _mark(judged: Mapping[str, Any]) -> str:
