@@ -1,7 +1,8 @@
 """Tiny stand-ins for all that the paper's suites name, so that the whole reproduction runs in seconds.
 
 Loaded with ``--plugin`` while the built-in plugins are disabled. TOY_NOISE=1 says that the VQ-VAE has weights for
-noise 1.5; where TOY_LOG names a file, every run of an attack appends a line to it.
+noise 1.5; TOY_SIZE is the number of images of each dataset; where TOY_LOG names a file, every run of an attack appends
+a line to it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 
 from advbench.api import Attack, Budget, Dataset, Defense, LabelledImages, Model, WeightsError, hookimpl, param
 
-SIZE = 30
+SIZE = int(os.environ.get("TOY_SIZE", "30"))
 
 
 class Images(Dataset):

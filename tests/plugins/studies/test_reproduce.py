@@ -86,9 +86,7 @@ def test_everything_is_run_once_and_reported(run: Run, tmp_path: Path) -> None:
     assert "vqvae:noise=1.5 are missing" in report["left_out"]["paper-noise"]
     page = markdown.read_text()
     assert "| 11 | Noise beyond 1.0 helps on neither dataset." in page
-    assert (
-        "**11. Noise beyond 1.0 helps on neither dataset.** On each dataset a VQ-VAE trained with" in page
-    )
+    assert "**11. Noise beyond 1.0 helps on neither dataset.** On each dataset a VQ-VAE trained with" in page
     assert "- adaptive attacks: not run. Adaptive attacks, which take much longer, run on the paper's" in page
     for text in (called.out, page):
         assert "Every attack brings the undefended models to 0 %." in text
@@ -242,6 +240,13 @@ def test_a_dry_run_lists_what_would_run_and_writes_nothing(run: Run, tmp_path: P
     assert "paper-full (18 cells, 30 images), paper-adaptive (mnist) (40 cells, 30 images), " in called.err
     assert not report
     assert not (tmp_path / "store").exists()
+
+
+def test_adaptive_attacks_run_on_fewer_images(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOY_SIZE", "250")
+    planned = run("--dry-run", "--limit", "mnist=50", "cifar10=210")[0].err
+    assert "paper (mnist) (36 cells, 50 images), paper (cifar10) (36 cells, 210 images)" in planned
+    assert "paper-adaptive (mnist) (40 cells, 50 images), paper-adaptive (cifar10) (40 cells, 100 images)" in planned
 
 
 def test_an_interruption_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path) -> None:

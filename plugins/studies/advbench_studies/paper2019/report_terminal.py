@@ -87,7 +87,7 @@ def _distances(protocol: Mapping[str, Any], far: list[tuple[Line, list[str]]]) -
 
 def _distortion(reproduction: Mapping[str, Any], norm: str) -> Table:
     columns = [protocol["short"] for protocol in oblivious(reproduction)]
-    title = f"Median {norm} of images that fool the undefended"
+    title = f"Median {norm} of the images that fool the model"
     table = _table(title, ("attack", "dataset"), columns)
     for line, texts in distortions(reproduction):
         table.add_row(*(Text(text) for text in (*line.short, *texts[_NORMS.index(norm) :: len(_NORMS)])))
