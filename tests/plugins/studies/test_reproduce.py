@@ -20,7 +20,7 @@ from advbench.errors import UnknownNameError
 from advbench.evaluation.plan.build import resolve_axes
 from advbench.specs import load_suite
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(minutes=1)
 
 PAPER = Path(__file__).with_name("paper_plugin.py")
 COMPONENTS = "attacks,datasets,defenses,models"
