@@ -12,31 +12,47 @@ from unittest.mock import ANY
 
 import pytest
 from tests import hostile_plugin
-from tests.conftest import TOY
+from tests.conftest import TOY, Called
 from tests.distributed.helpers import bits, run
 
 pytestmark = pytest.mark.slow(minutes=2)
 
 HOSTILE = Path(__file__).parents[1] / "hostile_plugin.py"
-IN_WORKERS = (
-    "argmax", "cross-entropy", "softmax", "relu", "clip", "round", "core", "another", "recursion", "memory", "stderr",
-    "fork", "dtype", "hook", "kernel", "signal", "code", "descriptor", "jpeg",
+IN_WORKERS = ("argmax", "core", "another", "memory", "files", "stdin", "stderr", "fork", "kernel", "dtype")
+IN_ONE_PROCESS = ("len", "fork", "mode")
+REVERTED = (
+    "argmax", "cross-entropy", "softmax", "relu", "clip", "round", "len", "recursion", "dtype", "hook", "mode",
+    "signal", "code", "descriptor", "jpeg",
 )  # fmt: skip
-IN_ONE_PROCESS = ("argmax", "len", "files", "stdin", "fork", "mode")
+"""What is undone even where the process goes on, as it does when its taint is ignored."""
+
 TIMES = {"seconds": ANY, "craft_seconds": ANY}
 Once = Callable[[str, Callable[[Path], object]], Path]
 
 
-def matrix(store: Path, export: str, *more: str, defenses: Sequence[str] = ("toy-keep", "drawing"), **axes: str) -> int:
-    """Runs a matrix in a process of its own; the exit code."""
+def words_of(
+    store: Path, export: str, *more: str, defenses: Sequence[str] = ("toy-keep", "drawing"), **axes: str
+) -> list[str]:
+    """The command of a matrix."""
     given = {"datasets": "toy", "models": "toy-linear", "attacks": "toy-sign", **axes}
     flags = [word for axis, specs in given.items() for word in (f"--{axis}", *specs.split())]
     plugins = ("--plugin", str(TOY), "--plugin", str(HOSTILE))
     files = ("--store", str(store / "store"), "--export", str(store / export))
-    words = [sys.executable, "-m", "advbench", "matrix", *flags, "--defenses", *defenses, *plugins, *files, *more]
-    done = run(words)
+    return ["matrix", *flags, "--defenses", *defenses, *plugins, *files, *more]
+
+
+def matrix(store: Path, export: str, *more: str, **axes: Any) -> int:
+    """Runs a matrix in a process of its own; the exit code."""
+    done = run([sys.executable, "-m", "advbench", *words_of(store, export, *more, **axes)])
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode
+
+
+@pytest.fixture
+def here(call: Callable[..., Called], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Called]:
+    """Runs a matrix in this process."""
+    monkeypatch.setenv("ADVBENCH_DISABLE_PLUGINS", "*")
+    return lambda *given, **axes: call(*words_of(*given, **axes))
 
 
 def cells(folder: Path, export: str) -> dict[str, dict[str, Any]]:
@@ -55,11 +71,30 @@ def fresh(once: Once) -> Path:
     return once("fresh-store", lambda folder: matrix(folder, "run.json"))
 
 
-def spoil(folder: Path, hows: Sequence[str], jobs: int) -> None:
+def among_others(hows: Sequence[str]) -> list[str]:
     hostile = [f"hostile:how={how}" for how in hows]
-    defenses = (hostile[0], "toy-keep", *hostile[1:], "drawing")
-    assert matrix(folder, "run.json", "--jobs", str(jobs), defenses=defenses) == 1
+    return [hostile[0], "toy-keep", *hostile[1:], "drawing"]
+
+
+def spoil(folder: Path, hows: Sequence[str], jobs: int) -> None:
+    assert matrix(folder, "run.json", "--jobs", str(jobs), defenses=among_others(hows)) == 1
     assert matrix(folder, "later.json") == 0
+
+
+IGNORES_TAINT = """
+import json, sys
+from advbench.api import executor
+executor.taint_process = lambda reason: None  # before others import it
+from advbench.cli.main import main
+sys.exit(10 * main(json.loads(sys.argv[1])) + main(json.loads(sys.argv[2])))
+"""
+
+
+def spoil_and_go_on(folder: Path) -> None:
+    """Computes all cells in one process, which a change would affect that was not undone."""
+    commands = words_of(folder, "run.json", defenses=among_others(REVERTED)), words_of(folder, "later.json")
+    done = run([sys.executable, "-c", IGNORES_TAINT, *map(json.dumps, commands)])
+    assert done.returncode == 10, done.stderr  # the first has failed cells
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +109,12 @@ def one_process(once: Once) -> Path:
     return once("hostile-process", lambda folder: spoil(folder, IN_ONE_PROCESS, 1))
 
 
+@pytest.fixture(scope="module")
+def reverted(once: Once) -> Path:
+    """The same in a process that ignores that it is tainted."""
+    return once("hostile-reverted", spoil_and_go_on)
+
+
 @pytest.mark.parametrize("how", IN_WORKERS)
 def test_what_changes_a_worker_is_named(workers: Path, how: str) -> None:
     check_named(workers, how)
@@ -84,6 +125,11 @@ def test_what_changes_the_one_process_is_named(one_process: Path, how: str) -> N
     check_named(one_process, how)
 
 
+@pytest.mark.parametrize("how", REVERTED)
+def test_what_changes_a_process_that_goes_on_is_named(reverted: Path, how: str) -> None:
+    check_named(reverted, how)
+
+
 def check_named(folder: Path, how: str) -> None:
     cell = cells(folder, "run.json")[f"hostile:how={how}"]
     assert cell["status"] == "error"
@@ -92,7 +138,7 @@ def check_named(folder: Path, how: str) -> None:
     assert cell["error"].count(" and ") == 0, "nothing else has changed"
 
 
-@pytest.mark.parametrize("used", ["workers", "one_process"])
+@pytest.mark.parametrize("used", ["workers", "one_process", "reverted"])
 def test_the_numbers_of_others_are_those_of_a_fresh_store(
     fresh: Path, used: str, request: pytest.FixtureRequest
 ) -> None:
@@ -130,18 +176,20 @@ def test_the_numbers_of_others_are_those_of_a_fresh_store(
     ids=["attack", "attack when asked", "model at load", "model's digest", "model when called", "dataset"],
 )
 def test_whoever_it_is_that_changes_the_process_is_named(
-    fresh: Path, tmp_path: Path, axes: dict[str, str], who: str, defenses: int
+    here: Callable[..., Called], fresh: Path, tmp_path: Path, axes: dict[str, str], who: str, defenses: int
 ) -> None:
-    assert matrix(tmp_path, "run.json", defenses=["toy-keep"], **axes) == 1
+    assert here(tmp_path, "run.json", defenses=["toy-keep"], **axes).code == 1
     found = json.loads((tmp_path / "run.json").read_text())["cells"]
     assert [cell["status"] for cell in found] == ["error", "ok"]
     assert who in found[0]["error"]
     assert found[1]["robust_accuracy"] == cells(fresh, "run.json")["toy-keep"]["robust_accuracy"]
 
 
-def test_an_attack_that_changes_the_layers_of_the_network_is_named(fresh: Path, tmp_path: Path) -> None:
+def test_an_attack_that_changes_the_layers_of_the_network_is_named(
+    here: Callable[..., Called], fresh: Path, tmp_path: Path
+) -> None:
     attacks = "hostile-attack:how=layer-hook hostile-attack:how=layer-method toy-sign"
-    assert matrix(tmp_path, "run.json", defenses=["toy-keep"], attacks=attacks) == 1
+    assert here(tmp_path, "run.json", defenses=["toy-keep"], attacks=attacks).code == 1
     hook, method, other = json.loads((tmp_path / "run.json").read_text())["cells"]
     for cell in (hook, method):
         assert "attack 'hostile-attack', or the model itself, changed hooks, methods or settings" in cell["error"]
@@ -162,7 +210,7 @@ def test_what_changes_nothing_of_others_is_no_fault(call: Any, fresh: Path, tmp_
 
 def test_a_component_may_read_a_dataset_by_processes_from_within_a_worker(tmp_path: Path) -> None:
     defenses = ["hostile:how=loader", "toy-keep"]
-    assert matrix(tmp_path, "run.json", "--jobs", "2", defenses=defenses) == 0
+    assert matrix(tmp_path, "run.json", "--executor", "processes", defenses=defenses) == 0
 
 
 PATCH = """

@@ -74,7 +74,7 @@ def test_memory_that_does_not_suffice_in_the_drivers_own_process_is_err_too(tmp_
 
 @pytest.mark.parametrize("gib", [1, 0.6])  # with the lesser not even the sixteen images of the probes go at once
 def test_where_memory_does_not_suffice_fewer_images_go_at_once(deadly: Toy, gib: float) -> None:
-    called, results = deadly("--jobs", 2, "--memory", gib, defenses=["toy-keep", "hungry:gib=0.05"])
+    called, results = deadly("--executor", "processes", "--memory", gib, defenses=["toy-keep", "hungry:gib=0.05"])
     assert called.code == 0, called.err
     one, other = results["cells"]
     assert one["robust_accuracy"] == other["robust_accuracy"]

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.conftest import TOY
+from tests.conftest import TOY, Called
 from tests.distributed.helpers import bits, command, environment, leftovers, run
 
 pytestmark = pytest.mark.slow(minutes=2)
 
 REAL = (
-    "--datasets", "mnist-5k", "--limit", 60, "--models", "mnist-cnn", "--batch-size", 25,
+    "--datasets", "mnist-5k", "--limit", 30, "--models", "mnist-cnn", "--batch-size", 12,
     "--attacks", "fgsm:eps=0.1", "pgd:eps=0.1,steps=5", "deepfool:steps=10",
     "--defenses", "none", "jpeg", "kmeans", "tvm", "--threats", "oblivious", "adaptive", "--eot", 2,
 )  # fmt: skip
@@ -53,12 +53,23 @@ def test_a_dask_cluster_gives_every_bit_of_one_process(
     assert "distributed" not in done.stderr
 
 
-def test_a_worker_with_another_plugin_is_refused_by_name(tmp_path: Path, cluster: Callable[..., str]) -> None:
+@pytest.fixture(scope="module")
+def worker(lasting_cluster: Callable[..., str]) -> str:
+    """The address of a cluster of one worker as users start it."""
+    return lasting_cluster(1)
+
+
+@pytest.fixture(scope="module")
+def worker_with_options(lasting_cluster: Callable[..., str]) -> str:
+    """The address of one whose worker has three threads, and offers a GPU that it does not see."""
+    return lasting_cluster(1, "--resources", "GPU=1", threads=3, CUDA_VISIBLE_DEVICES="")
+
+
+def test_a_worker_with_another_plugin_is_refused_by_name(tmp_path: Path, worker: str) -> None:
     file = tmp_path / "toy_plugin.py"
     file.write_text(f"{TOY.read_text()}\nVERSION = 1\n")
-    axes = ("--datasets", "toy", "--models", "toy-linear", "--attacks", "toy-sign", "--defenses", "toy-keep")
-    flags = ("--executor", "dask", "--scheduler", cluster(1))
-    words = command(tmp_path / "store", *flags, axes=(*axes, "--plugin", file))
+    flags = ("--executor", "dask", "--scheduler", worker)
+    words = command(tmp_path / "store", *flags, axes=(*TINY, "--plugin", file))
     done = run(words)
     assert done.returncode == 0, done.stderr
     file.write_text(f"{TOY.read_text()}\nVERSION = 2\n")  # the worker goes on with what it has loaded
@@ -74,49 +85,52 @@ def test_a_worker_with_another_plugin_is_refused_by_name(tmp_path: Path, cluster
 TINY = ("--datasets", "toy", "--models", "toy-linear", "--attacks", "toy-sign", "--defenses", "toy-keep")
 
 
-def test_gpus_that_workers_do_not_offer_or_see_are_missed_by_name(tmp_path: Path, cluster: Callable[..., str]) -> None:
-    address = cluster(1)  # and this machine need not have a GPU either, as a login node
-    flags = ("--executor", "dask", "--scheduler", address, "--device", "cuda")
-    words = command(tmp_path / "store", *flags, axes=(*TINY, "--plugin", TOY))
-    done = run(words)
-    assert done.returncode == 2, done.stderr
-    assert (
-        f"none of its workers offers a GPU; start them with 'dask worker {address} --resources \"GPU=1\"'"
-        in done.stderr
-    )
+@pytest.fixture
+def tiny(call: Callable[..., Called], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Called]:
+    """Runs a matrix of one cell from this process on a cluster."""
+    monkeypatch.setenv("ADVBENCH_DISABLE_PLUGINS", "*")
+    on = ("--plugin", TOY, "--executor", "dask", "--scheduler")
+    return lambda address, store, *flags: call("matrix", *TINY, *on, address, "--store", store, *flags)
 
 
-def test_a_worker_that_offers_a_gpu_and_sees_none_is_refused(tmp_path: Path, cluster: Callable[..., str]) -> None:
-    address = cluster(1, "--resources", "GPU=1", CUDA_VISIBLE_DEVICES="")
-    flags = ("--executor", "dask", "--scheduler", address, "--device", "cuda")
-    done = run(command(tmp_path / "store", *flags, axes=(*TINY, "--plugin", TOY)))
-    assert done.returncode == 2, done.stderr
-    last = done.stderr.strip().splitlines()[-1]
+def test_gpus_that_workers_do_not_offer_or_see_are_missed_by_name(
+    tiny: Callable[..., Called], tmp_path: Path, worker: str
+) -> None:
+    # This machine need not have a GPU either, as a login node.
+    done = tiny(worker, tmp_path / "store", "--device", "cuda")
+    assert done.code == 2, done.err
+    assert f"none of its workers offers a GPU; start them with 'dask worker {worker} --resources \"GPU=1\"'" in done.err
+
+
+def test_a_worker_that_offers_a_gpu_and_sees_none_is_refused(
+    tiny: Callable[..., Called], tmp_path: Path, worker_with_options: str
+) -> None:
+    done = tiny(worker_with_options, tmp_path / "store", "--device", "cuda")
+    assert done.code == 2, done.err
+    last = done.err.strip().splitlines()[-1]
     assert re.search(r"worker tcp://127.0.0.1:\d+ sees no cuda:0; start it where there is a GPU", last), last
     (manifest,) = (tmp_path / "store" / "runs").glob("*.json")
     assert json.loads(manifest.read_text())["manifest"]["device"].startswith("cuda:0")
 
 
-def test_the_manifest_tells_the_threads_of_the_workers(tmp_path: Path, cluster: Callable[..., str]) -> None:
-    address = cluster(1, threads=3)
-    flags = ("--executor", "dask", "--scheduler", address, "--export", tmp_path / "results.json")
-    done = run(command(tmp_path / "store", *flags, axes=(*TINY, "--plugin", TOY)))
-    assert done.returncode == 0, done.stderr
+def test_the_manifest_tells_the_threads_of_the_workers(
+    tiny: Callable[..., Called], tmp_path: Path, worker_with_options: str
+) -> None:
+    done = tiny(worker_with_options, tmp_path / "store", "--export", tmp_path / "results.json")
+    assert done.code == 0, done.err
     assert json.loads((tmp_path / "results.json").read_text())["run"]["threads"] == 3
     (manifest,) = (tmp_path / "store" / "runs").glob("*.json")
     assert json.loads(manifest.read_text())["manifest"]["threads"] == 3
 
 
-def test_workers_find_a_store_that_was_named_from_another_folder(tmp_path: Path, cluster: Callable[..., str]) -> None:
-    address = cluster(1)
-    axes = ("--datasets", "toy", "--models", "toy-linear", "--attacks", "toy-sign", "--defenses", "toy-keep")
-    words = command(Path("store"), "--executor", "dask", "--scheduler", address, axes=(*axes, "--plugin", TOY))
+def test_workers_find_a_store_that_was_named_from_another_folder(
+    tiny: Callable[..., Called], tmp_path: Path, worker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "elsewhere"
     folder.mkdir()
-    done = subprocess.run(
-        words, env=environment(), cwd=folder, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(folder)
+    done = tiny(worker, "store")
+    assert done.code == 0, done.err
     assert len(bits(folder / "store")) == 1
     assert not (tmp_path / "store").exists()
 

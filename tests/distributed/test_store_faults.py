@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import Called
-from tests.distributed.helpers import bits, command, environment, leftovers, run
+from tests.conftest import TOY, Called
+from tests.distributed.helpers import bits, command, environment, leftovers
 
+from advbench.cli.main import main
 from advbench.store import Store
 
 pytestmark = pytest.mark.slow(minutes=2)
@@ -22,33 +23,25 @@ SMALL = (
     "--datasets", "toy:size=1200", "--models", "toy-linear", "--attacks", "toy-sign:eps={0.1,0.2}", "--defenses",
     "toy-keep", "toy-noise", "--batch-size", "300",
 )  # fmt: skip
+WITH_TOY = (*SMALL, "--plugin", str(TOY))
+Again = Callable[..., Called]
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The store of a run that nothing befell."""
-    from tests.conftest import TOY
-
     store = tmp_path_factory.mktemp("whole") / "store"
-    done = run(command(store, axes=(*SMALL, "--plugin", TOY)))
-    assert done.returncode == 0, done.stderr
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("ADVBENCH_DISABLE_PLUGINS", "*")
+        assert main(["matrix", *WITH_TOY, "--store", str(store)]) == 0
     return store
 
 
-def again(store: Path, *flags: str, **more: Any) -> subprocess.CompletedProcess[str]:
-    from tests.conftest import TOY
-
-    words = command(store, *flags, axes=(*SMALL, "--plugin", TOY))
-    return subprocess.run(
-        words,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        **more,
-    )
+@pytest.fixture
+def again(call: Callable[..., Called], monkeypatch: pytest.MonkeyPatch) -> Again:
+    """Runs the same matrix on a store."""
+    monkeypatch.setenv("ADVBENCH_DISABLE_PLUGINS", "*")
+    return lambda store, *flags: call("matrix", *WITH_TOY, "--store", store, *flags)
 
 
 def truncate(path: Path) -> None:
@@ -72,7 +65,7 @@ def foreign(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [truncate, flip, empty, foreign])
 def test_damaged_entries_are_made_again_and_the_numbers_are_those_of_before(
-    whole: Path, tmp_path: Path, call: Callable[..., Called], damage: Callable[[Path], None]
+    whole: Path, tmp_path: Path, call: Callable[..., Called], again: Again, damage: Callable[[Path], None]
 ) -> None:
     store = tmp_path / "store"
     shutil.copytree(whole, store)
@@ -82,30 +75,30 @@ def test_damaged_entries_are_made_again_and_the_numbers_are_those_of_before(
     for path in cells:  # so that all that cells are made of is read again
         path.unlink()
     done = again(store)
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    assert "is damaged and is not used" in done.stderr.replace("\n", " ")
+    assert done.code == 0, done.err
+    assert "Traceback" not in done.err
+    assert "is damaged and is not used" in done.err.replace("\n", " ")
     assert bits(store) == bits(whole)
     verified = call("cache", "verify", "--store", store)
     assert verified.code == 0, verified.out
 
 
-def test_a_damaged_manifest_is_written_again(whole: Path, tmp_path: Path) -> None:
+def test_a_damaged_manifest_is_written_again(whole: Path, tmp_path: Path, again: Again) -> None:
     store = tmp_path / "store"
     shutil.copytree(whole, store)
     truncate(next((store / "runs").glob("*.json")))
     done = again(store)
-    assert done.returncode == 0, done.stderr
-    assert "4 in the store, 0 to do" in done.stderr
+    assert done.code == 0, done.err
+    assert "4 in the store, 0 to do" in done.err
 
 
-def test_what_a_killed_writer_left_is_swept_and_never_read(whole: Path, tmp_path: Path) -> None:
+def test_what_a_killed_writer_left_is_swept_and_never_read(whole: Path, tmp_path: Path, again: Again) -> None:
     store = tmp_path / "store"
     (store / "tmp").mkdir(parents=True)
     half = next((whole / "cells").rglob("*.json"))
     (store / "tmp" / f"{'0' * 15}.half.tmp").write_bytes(half.read_bytes()[:100])
     done = again(store)
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     assert bits(store) == bits(whole)
     assert leftovers(store) == []
 
@@ -134,15 +127,17 @@ def register_defenses(register): register(DiesOnce)
 """
 
 
-def test_what_a_worker_was_writing_when_it_died_is_swept_at_the_end_of_the_run(tmp_path: Path) -> None:
-    from tests.conftest import TOY
-
+def test_what_a_worker_was_writing_when_it_died_is_swept_at_the_end_of_the_run(
+    call: Callable[..., Called], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store, plugin = tmp_path / "store", tmp_path / "dies_once.py"
     plugin.write_text(DIES_ONCE)
     half = store / "tmp" / f"{'0' * 15}.half.tmp"
     axes = (*SMALL[:-2], "dies-once", *SMALL[-2:], "--plugin", TOY, "--plugin", plugin)
-    done = run(command(store, "--jobs", "2", axes=axes), HALF=str(half))
-    assert done.returncode == 0, done.stderr
+    monkeypatch.setenv("ADVBENCH_DISABLE_PLUGINS", "*")
+    monkeypatch.setenv("HALF", str(half))
+    done = call("matrix", *axes, "--jobs", 2, "--store", store)
+    assert done.code == 0, done.err
     assert half.with_name("died").exists()
     half.with_name("died").unlink()
     assert leftovers(store) == []
@@ -167,7 +162,7 @@ def test_parts_of_a_chunk_that_is_whole_are_swept_unless_it_is_being_made_again(
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_a_disk_that_is_full_stops_the_run_and_what_was_kept_is_whole(
-    whole: Path, tmp_path: Path, call: Callable[..., Called], jobs: str
+    whole: Path, tmp_path: Path, call: Callable[..., Called], again: Again, jobs: str
 ) -> None:
     store = tmp_path / "store"
     limit = 12_000  # bytes a file: a manifest is smaller, adversarial images are not
@@ -175,7 +170,10 @@ def test_a_disk_that_is_full_stops_the_run_and_what_was_kept_is_whole(
     def no_larger_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    done = again(store, "--jobs", jobs, preexec_fn=no_larger_files)
+    done = subprocess.run(
+        command(store, "--jobs", jobs, axes=WITH_TOY), env=environment(), stdin=subprocess.DEVNULL, timeout=300,
+        capture_output=True, text=True, check=False, preexec_fn=no_larger_files,
+    )  # fmt: skip
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     error = done.stderr.strip().splitlines()[-1]
@@ -184,19 +182,19 @@ def test_a_disk_that_is_full_stops_the_run_and_what_was_kept_is_whole(
     assert "choose another with --store DIR" in error
     assert leftovers(store) == []
     assert call("cache", "verify", "--store", store).code == 0
-    assert again(store, "--jobs", jobs).returncode == 0
+    assert again(store, "--jobs", jobs).code == 0
     assert bits(store) == bits(whole)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="a superuser may write to read-only folders")
-def test_a_folder_that_cannot_be_written_is_refused_before_any_work(whole: Path, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_refused_before_any_work(whole: Path, tmp_path: Path, again: Again) -> None:
     store = tmp_path / "store"
     shutil.copytree(whole, store)
     store.chmod(0o500)
     done = again(store, "--seed", "1")
     store.chmod(0o700)
-    assert done.returncode == 2
-    assert "cannot be written: Permission denied" in done.stderr
+    assert done.code == 2
+    assert "cannot be written: Permission denied" in done.err
 
 
 def test_a_disk_without_room_is_told_before_any_work(

@@ -1,7 +1,8 @@
-"""No time goes into looking for garbage among what torch's import made: not while it runs, not when a command ends."""
+"""No time goes into looking for garbage among what torch's import made: not while it runs, not when a process ends."""
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -9,6 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+
+from advbench.executors.workers import ProcessPool
+from advbench.process import gc_tuning
 
 pytestmark = pytest.mark.slow
 
@@ -45,6 +50,14 @@ def test_short_commands_end_without_a_pass_too(tmp_path: Path) -> None:
     told = watched(tmp_path, "list", "attacks")
     assert told["torch"]
     assert told["still_looked_through"] < 1_000
+
+
+def test_workers_do_not_look_through_what_the_imports_made_either() -> None:
+    with ProcessPool(1) as pool:
+        pool.submit(torch.get_num_threads).result()  # imports torch
+        assert pool.submit(gc.get_freeze_count).result() > 100_000
+        assert pool.submit(gc.isenabled).result()
+        assert pool.submit(gc.get_threshold).result()[0] == gc_tuning._THRESHOLD
 
 
 def watched(folder: Path, *words: object) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from tests.conftest import Called
 
 from advbench.report.markdown import Markdown
 from advbench.session import progress
@@ -57,6 +58,7 @@ def register_attacks(register): register(Slow)
 @hookimpl
 def register_defenses(register): register(Failing)
 """
+ADVBENCH = (sys.executable, "-m", "advbench")
 AXES = (
     "--datasets", "toy", "--models", "toy-linear", "--attacks",
     "slow:eps={0.1,0.2,0.3},learning_rate=0.125", "toy-sign",
@@ -111,7 +113,7 @@ def matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setenv("ADVBENCH_DISABLE_PLUGINS", "*")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     files = ("--plugin", str(TOY), "--plugin", str(tmp_path / "slow.py"), "--store", str(tmp_path / "store"))
-    return [sys.executable, "-m", "advbench", "matrix", *AXES, *files]
+    return [*ADVBENCH, "matrix", *AXES, *files]
 
 
 @pytest.fixture
@@ -201,10 +203,12 @@ def test_verbose_prints_a_line_a_cell_above_the_board(terminal: Callable[..., Te
 
 
 @in_terminal
-def test_stored_cells_are_there_from_the_beginning(terminal: Callable[..., Terminal], matrix: list[str]) -> None:
+def test_stored_cells_are_there_from_the_beginning(
+    terminal: Callable[..., Terminal], matrix: list[str], call: Callable[..., Called]
+) -> None:
     place = matrix.index("--attacks")
     stored = [*matrix[: place + 1], "toy-sign", *matrix[matrix.index("--defenses") :]]
-    assert run(stored).returncode == 1
+    assert call(*stored[len(ADVBENCH) :]).code == 1
     screen = terminal(120, 40, matrix).wait_for(r"robust accuracy in %")
     (row,) = [line for line in screen.splitlines() if line.startswith("toy-keep")]
     assert re.search(r"\d\d\.\d$", row.rstrip()), row
@@ -268,24 +272,23 @@ def test_pipes_get_a_line_a_cell_and_no_control_codes(matrix: list[str]) -> None
 
 
 @pytest.mark.parametrize("form", ["plain", "markdown"])
-def test_other_formats_are_for_pipes_and_hold_the_numbers(matrix: list[str], form: str, tmp_path: Path) -> None:
+def test_other_formats_are_for_pipes_and_hold_the_numbers(
+    matrix: list[str], call: Callable[..., Called], form: str, tmp_path: Path
+) -> None:
     target = tmp_path / "results.json"
-    done = run([*matrix, "--format", form, "--export", str(target), "-q"])
-    assert "\x1b" not in done.stdout
+    shown = call(*matrix[len(ADVBENCH) :], "--format", form, "--export", target, "-q").out
+    assert "\x1b" not in shown
     results = json.loads(target.read_text())
     if form == "markdown":
-        assert done.stdout == Markdown().render(results)
+        assert shown == Markdown().render(results)
     else:
-        assert done.stdout.isascii()
-    again = run(
-        [sys.executable, "-m", "advbench", "leaderboard", "--format", form, "--store", str(tmp_path / "store")]
-    ).stdout
-    assert again == done.stdout
-    lines = [re.sub(r"[*|\\†#]", " ", line).split() for line in done.stdout.splitlines()]
+        assert shown.isascii()
+    assert call("leaderboard", "--format", form, "--store", tmp_path / "store").out == shown
+    lines = [re.sub(r"[*|\\†#]", " ", line).split() for line in shown.splitlines()]
     for row in results["leaderboards"][0]["rows"]:
         cells = [cell for cell in results["cells"] if cell["defense"] == row["defense"]]
         names = {row["defense"], row["defense"].partition(":")[0]}
-        (shown,) = [line[1:] for line in lines if line and line[0] in names]
+        (row_shown,) = [line[1:] for line in lines if line and line[0] in names]
         numbers = [cell["robust_accuracy"] for cell in cells]
         expected = ["ERR" if number is None else f"{100 * number:.1f}" for number in numbers]
-        assert shown[1 : 1 + len(cells)] == expected
+        assert row_shown[1 : 1 + len(cells)] == expected

@@ -13,6 +13,7 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any
 
 from advbench.api import WorkerLostError
+from advbench.process.gc_tuning import tune_gc
 
 __all__ = ["CleanSpawnContext", "start_worker", "visible_gpus", "worker_lost_error"]
 
@@ -66,6 +67,7 @@ def visible_gpus(number: int, gpus: int) -> dict[str, str]:
 
 def start_worker(environment: dict[str, str]) -> None:
     """Prepares a worker process: sets its environment, and lets it end with the driver."""
+    tune_gc()
     os.environ.update(environment)
     # Processes of components, such as the workers of DataLoader, start as they do in the driver.
     multiprocessing.set_start_method(None, force=True)

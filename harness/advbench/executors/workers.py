@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from advbench.api import WorkerLostError, process_taint
 from advbench.executors.spawn import CleanSpawnContext, start_worker, visible_gpus, worker_lost_error
+from advbench.process.gc_tuning import gc_paused
 
 __all__ = ["ProcessPool", "Worker", "run_message"]
 
@@ -234,7 +235,8 @@ def run_message(message: bytes) -> bytes:
     """Runs a pickled task; returns whether it succeeded, its result, and whether the process is tainted, as bytes."""
     answer: tuple[bool, Any]
     try:
-        fn, args, kwargs = pickle.loads(message)
+        with gc_paused():  # a worker imports torch to read its first task
+            fn, args, kwargs = pickle.loads(message)
         answer = True, fn(*args, **kwargs)
     except BaseException as error:
         answer = False, error

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +20,7 @@ import pytest
 from tests.conftest import Called
 
 from advbench.cli import train_command
+from advbench.cli.main import main
 from advbench.discovery.loading import discover
 from advbench.discovery.registry import Registry
 from advbench.errors import UnknownNameError
@@ -24,7 +28,7 @@ from advbench.evaluation.plan.build import resolve_axes
 from advbench.specs import load_suite, resolve_one
 from advbench_studies.paper2019.further_weights import FURTHER_WEIGHTS
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(minutes=1)
 
 PAPER = Path(__file__).with_name("paper_plugin.py")
 COMPONENTS = "attacks,datasets,defenses,models"
@@ -54,18 +58,38 @@ def run(call: Callable[..., Called], tmp_path: Path, monkeypatch: pytest.MonkeyP
     return call_with
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the first run of everything: its store, log, reports and what it printed."""
+    folder, printed = tmp_path_factory.mktemp("whole"), io.StringIO()
+    reports = ("--output", str(folder / "r.json"), "--output", str(folder / "r.md"))
+    with pytest.MonkeyPatch.context() as patched, contextlib.redirect_stdout(printed):
+        patched.setenv("ADVBENCH_DISABLE_PLUGINS", COMPONENTS)
+        patched.setenv("TOY_LOG", str(folder / "log"))
+        patched.delenv("COLUMNS", raising=False)
+        code = main(["reproduce", "paper", "--plugin", str(PAPER), "--store", str(folder / "store"), *reports])
+    assert code == 0
+    (folder / "printed").write_text(printed.getvalue())
+    return folder
+
+
+@pytest.fixture
+def run_before(run: Run, whole: Path, tmp_path: Path) -> Run:
+    """Runs the command where everything has run before."""
+    shutil.copytree(whole / "store", tmp_path / "store")
+    return run
+
+
 def protocol(report: dict[str, Any], key: str) -> dict[str, Any]:
     """The tables of a protocol."""
     return next(one for one in report["protocols"] if one["key"] == key)
 
 
-def test_everything_is_run_once_and_reported(run: Run, tmp_path: Path) -> None:
-    markdown = tmp_path / "r.md"
-    called, report = run("--output", markdown)
-    assert called.code == 0
+def test_everything_is_run_once_and_reported(whole: Path) -> None:
+    report = json.loads((whole / "r.json").read_text())
     adaptive = ["paper-adaptive (mnist)", "paper-adaptive (cifar10)"]
     assert list(report["suites"]) == ALWAYS + adaptive
-    log = Counter((tmp_path / "log").read_text().splitlines())
+    log = Counter((whole / "log").read_text().splitlines())
     assert len(log) == 2 * 12, "two datasets; ten attacks, and two of the adaptive ones are only adaptive"
     assert set(log.values()) == {1, 8, 8 + 1}, "crafted once for all suites, and once for each defense it knows"
     assert all(cell["status"] == "ok" for suite in report["suites"].values() for cell in suite["cells"])
@@ -84,11 +108,11 @@ def test_everything_is_run_once_and_reported(run: Run, tmp_path: Path) -> None:
     images = next(claim for claim in report["claims"] if claim["number"] == 21)["fixed"]
     assert not images["missing"], "the stored adversarial images were read"
     assert "vqvae:noise=1.5 are missing" in report["left_out"]["paper-noise"]
-    page = markdown.read_text()
+    page = (whole / "r.md").read_text()
     assert "| 11 | Noise beyond 1.0 helps on neither dataset." in page
     assert "**11. Noise beyond 1.0 helps on neither dataset.** On each dataset a VQ-VAE trained with" in page
     assert "- adaptive attacks: not run. Adaptive attacks, which take much longer, run on the paper's" in page
-    for text in (called.out, page):
+    for text in ((whole / "printed").read_text(), page):
         assert "Every attack brings the undefended models to 0 %." in text
         assert "30 images, not 1,000" in text
         assert "Median L2 distance of the adaptive images that fool the defended model" in text
@@ -97,8 +121,8 @@ def test_everything_is_run_once_and_reported(run: Run, tmp_path: Path) -> None:
         assert "weights" in text
 
 
-def test_the_tables_show_what_the_matrix_measured(run: Run) -> None:
-    _, report = run("--datasets", "mnist")
+def test_the_tables_show_what_the_matrix_measured(run_before: Run) -> None:
+    _, report = run_before("--datasets", "mnist")
     cells = {(cell["short"]["attack"], cell["short"]["defense"]): cell for cell in report["suites"]["paper"]["cells"]}
     rows = protocol(report, "minimal")["rows"]
     row = next(row for row in rows if row["attack"] == "pgd")
@@ -113,18 +137,16 @@ def test_the_tables_show_what_the_matrix_measured(run: Run) -> None:
     )
 
 
-def test_a_second_call_computes_nothing_and_says_the_same(run: Run, tmp_path: Path) -> None:
-    first, report = run()
-    log = (tmp_path / "log").read_text()
-    second, again = run()
-    assert (tmp_path / "log").read_text() == log
-    assert second.out == first.out
-    assert again["claims"] == report["claims"]
+def test_a_second_call_computes_nothing_and_says_the_same(run_before: Run, whole: Path, tmp_path: Path) -> None:
+    second, again = run_before()
+    assert not (tmp_path / "log").exists(), "no attack has run"
+    assert second.out == (whole / "printed").read_text()
+    assert again["claims"] == json.loads((whole / "r.json").read_text())["claims"]
     assert second.err.count("come from the store") == 7
 
 
-def test_with_one_dataset_the_other_is_no_measurement(run: Run) -> None:
-    called, report = run("--datasets", "mnist")
+def test_with_one_dataset_the_other_is_no_measurement(run_before: Run) -> None:
+    called, report = run_before("--datasets", "mnist")
     assert called.code == 0
     assert {cell["short"]["dataset"] for suite in report["suites"].values() for cell in suite["cells"]} == {"mnist"}
     tvm = next(claim for claim in report["claims"] if claim["number"] == 4)
@@ -135,7 +157,7 @@ def test_with_one_dataset_the_other_is_no_measurement(run: Run) -> None:
     verdicts = {claim["number"]: claim["minimal"]["verdict"] for claim in report["claims"]}
     assert verdicts[1] == "holds", "it is about each dataset"
     assert verdicts[10] == verdicts[14] == "not run", "they compare the datasets"
-    called, report = run("--datasets", "cifar10")
+    called, report = run_before("--datasets", "cifar10")
     assert report["left_out"]["paper-full"] == "it is of mnist"
     assert {row["dataset"] for row in protocol(report, "minimal")["rows"]} == {"cifar10"}
 
@@ -170,9 +192,9 @@ def test_each_dataset_may_have_less_than_the_paper_and_the_report_says_so(run: R
     assert "steps=100, not 1000" in page.read_text()
 
 
-def test_weights_that_are_there_are_used(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_are_there_are_used(run_before: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOY_NOISE", "1")
-    _, report = run("--datasets", "mnist")
+    _, report = run_before("--datasets", "mnist")
     assert "paper-noise" in report["suites"]
     noise = next(claim for claim in report["claims"] if claim["number"] == 11)["minimal"]
     assert noise["measured"][0].startswith(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from typing import TypeAlias
@@ -224,7 +225,8 @@ DEFENSES = (
 """The eight columns of the paper's table: the undefended model, and seven defenses."""
 
 
-def parameters(spec: str) -> tuple[str, dict[str, str]]:
+@functools.lru_cache(maxsize=4096)  # a report asks about each of some hundred specs hundreds of times
+def parameters(spec: str) -> tuple[str, Mapping[str, str]]:
     """A full spec's name and parameters as text; a chain of defenses has no name here, since the paper has none."""
     name, _, items = spec.partition(":")
     given = {key: value for key, _, value in (item.partition("=") for item in items.split(",")) if key}
