@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from advbench.api import Attack, Budget, ContractError, SampleRandom, for_rows, has_approximate_gradients, is_stochastic
+from advbench.api import Attack, Budget, ClassifierWrapper, ContractError, SampleRandom, for_rows, is_stochastic
 from advbench.contracts.attacks import NOTES, check_adversarial, check_note
 from advbench.contracts.images import check_unchanged, distances
 from advbench.errors import blamed
@@ -240,7 +240,7 @@ class AttackedBatch:
         return logits.argmax(dim=1)
 
 
-class SplitCalls(torch.nn.Module):
+class SplitCalls(ClassifierWrapper):
     """A classifier that sends at most some images through its target at a time, for groups that exceed the memory.
 
     The activations of each part are computed again in the backward pass instead of being kept, unless the target is
@@ -252,16 +252,8 @@ class SplitCalls(torch.nn.Module):
     """
 
     def __init__(self, target: torch.nn.Module, batch_size: int) -> None:
-        super().__init__()
-        self.training = False
-        self.target = target
+        super().__init__(target)
         self.batch_size = batch_size
-        self.stochastic = is_stochastic(target)
-        self.approximate_gradients = has_approximate_gradients(target)
-
-    def for_rows(self, rows: torch.Tensor) -> SplitCalls:
-        """The classifier for some of the samples; see :func:`advbench.api.for_rows`."""
-        return SplitCalls(for_rows(self.target, rows), self.batch_size)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """The target's logits."""
