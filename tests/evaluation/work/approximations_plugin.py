@@ -24,7 +24,9 @@ class Two(Defense):
 
     name = "two"
     self_contained = True
-    use: str = param("both", choices=("both", "left", "right", "swapped", "none"), help="which approximations")
+    use: str = param(
+        "both", choices=("both", "left", "right", "swapped", "dead", "dead-right", "none"), help="which approximations"
+    )
     sigma: float = param(0.0, min=0, help="standard deviation of the noise")
 
     @property
@@ -43,7 +45,16 @@ class Two(Defense):
 
     def approximations(self):
         both = (self.left, self.right)
-        return {"both": both, "left": both[:1], "right": both[1:], "swapped": both[::-1], "none": ()}[self.use]
+        dead = (lambda images, output, rng: images * 0,)
+        return {
+            "both": both,
+            "left": both[:1],
+            "right": both[1:],
+            "swapped": both[::-1],
+            "dead": dead,
+            "dead-right": (*dead, self.right),
+            "none": (),
+        }[self.use]
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,13 @@ def test_a_group_is_attacked_as_a_whole_in_every_run(crafted: Craft, runs: Calla
     assert torch.equal(broken(groups), expected)
 
 
+@pytest.mark.parametrize("noise", ["", ",sigma=0.1"])
+@pytest.mark.parametrize("attack", ["walk:eps=0.1", "blind"])
+def test_gradients_vanish_if_those_of_all_approximations_do(crafted: Craft, attack: str, noise: str) -> None:
+    assert crafted(attack, f"two:use=dead{noise}")[0]["vanished"].all()
+    assert not crafted(attack, f"two:use=dead-right{noise}")[0]["vanished"].any()
+
+
 def test_an_attack_without_gradients_runs_once(crafted: Craft, runs: Callable[[], list[int]]) -> None:
     crafted("blind", "two")
     assert runs() == [40]

@@ -317,8 +317,19 @@ class AttackedBatch:
         return baselines[key]
 
     def _gradients(self) -> Gradients:
-        """The classifier's gradients: as the attack sees them, unless another classifier judges the images."""
-        return clean_gradients(self.target if self.exact else self._judge, self.clean, self.labels)
+        """The classifier's gradients: as the attack sees them, unless another classifier judges the images.
+
+        A problem counts if the gradients of all approximations have it.
+        """
+        gradients = clean_gradients(self.target if self.exact else self._judge, self.clean, self.labels)
+        chain = self.workspace.chain(self.task.defense) if self.exact and self.task.defense else None
+        for number in range(1, 1 if chain is None else count_approximations(chain)):
+            if not torch.stack(gradients[:3]).any():
+                break
+            other = clean_gradients(self.attacked(number), self.clean, self.labels)
+            vanished, non_finite, flat = (a & b for a, b in zip(gradients[:3], other[:3], strict=True))
+            gradients = Gradients(vanished, non_finite, flat, gradients.error or other.error)
+        return gradients
 
     def _with_inside_slopes(self, target: torch.nn.Module, number: int) -> torch.nn.Module:
         """The classifier with gradients from inside [0, 1], if it has none at the bounds; the same in every batch."""
