@@ -13,7 +13,8 @@ from advbench import api, results
 
 PUBLIC = {
     "API_VERSION", "Access",
-    "Attack", "Budget", "Component", "ContractError", "DataError", "DataSources", "Dataset", "Defense",
+    "Attack", "Budget", "ClassifierWrapper", "Component", "ContractError", "DataError", "DataSources", "Dataset",
+    "Defense",
     "Executor", "Float32Network", "LabelledImages", "Model", "Norm", "Parameter", "ParameterError",
     "Reporter", "RowAware",
     "SampleRandom", "StudyCommand",

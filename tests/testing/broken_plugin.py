@@ -14,7 +14,8 @@ from advbench.api import Attack, Budget, Dataset, Defense, LabelledImages, Model
 
 DEFENSES = (
     "shape", "dtype", "nan", "scale", "in-place", "unseeded", "numpy", "secretly-random", "claims-random", "batch-mean",
-    "claims-identity", "no-gradient", "zero-gradient", "nan-gradient", "stand-in-shape", "raises", "exits",
+    "claims-identity", "no-gradient", "zero-gradient", "nan-gradient", "stand-in-shape", "second-approximation",
+    "no-approximations", "changes-output", "raises", "exits",
     "new-digest", "process",
 )  # fmt: skip
 ATTACKS = (
@@ -93,6 +94,15 @@ class BrokenDefense(Defense):
         if self.how == "stand-in-shape":
             return images[:, :, 1:]
         return images
+
+    def approximations(self):
+        if self.how == "no-approximations":
+            return ()
+        if self.how == "changes-output":
+            return (lambda images, output, rng: images + output.mul_(0.5),)
+        if self.how == "second-approximation":
+            return (self.approximation_from_output, lambda images, output, rng: images * output.sign() * 0)
+        return super().approximations()
 
 
 @dataclass(frozen=True)

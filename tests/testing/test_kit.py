@@ -46,6 +46,18 @@ BROKEN = {
         "zero-gradient": ("gradients are finite", "zero for every image"),
         "nan-gradient": ("gradients are finite", "NaN or infinite ones"),
         "stand-in-shape": ("gradients are finite", "returned shape"),
+        "second-approximation": (
+            "gradients of all approximations are finite",
+            "approximation 2 of defense 'broken-defense': zero for every image",
+        ),
+        "no-approximations": (
+            "gradients of all approximations are finite",
+            r"returned \(\) from approximations\(\)",
+        ),
+        "changes-output": (
+            "gradients of all approximations are finite",
+            "approximation 1 of defense 'broken-defense' changed its input defended images in place",
+        ),
         "raises": ("images of the same form", "KeyError: 'something'"),
         "exits": ("images of the same form", "SystemExit: 3"),
         "new-digest": ("digest of the weights", "a different one at the second"),

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from advbench.api.pixels import clip_dust, to_labels, to_pixels
     from advbench.api.randomness import SampleRandom
     from advbench.api.reporter import Reporter
-    from advbench.api.rows import RowAware, for_rows, has_approximate_gradients, is_stochastic
+    from advbench.api.rows import ClassifierWrapper, RowAware, for_rows, has_approximate_gradients, is_stochastic
     from advbench.api.state import state_digest
     from advbench.api.training import Trainable, TrainingJob, TrainingProgress, load_checkpoint, save_checkpoint
     from advbench.api.training_loop import TrainingLoop, bfloat16_helps, one_cycle
@@ -64,6 +64,7 @@ __all__ = [
     "Access",
     "Attack",
     "Budget",
+    "ClassifierWrapper",
     "Component",
     "ContractError",
     "DataError",
@@ -174,6 +175,7 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
             "advbench.api.randomness": ("SampleRandom",),
             "advbench.api.reporter": ("Reporter",),
             "advbench.api.rows": (
+                "ClassifierWrapper",
                 "RowAware",
                 "for_rows",
                 "has_approximate_gradients",

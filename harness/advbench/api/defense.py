@@ -10,6 +10,8 @@ from advbench._deprecated import renamed_members
 from advbench.api.component import Component
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
 
     from advbench.api.randomness import SampleRandom
@@ -25,7 +27,7 @@ class Defense(Component):
     Attributes:
         identity: Whether the defense returns every image unchanged, as the undefended baseline does.
         differentiable: Whether autograd can differentiate :meth:`apply`. Adaptive attacks then use its gradient and do
-            not call :meth:`approximation_from_output`.
+            not call :meth:`approximations`.
     """
 
     identity: ClassVar[bool] = False
@@ -66,8 +68,9 @@ class Defense(Component):
     def approximation_from_output(self, images: torch.Tensor, output: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
         """The same as :meth:`approximation`, for a caller that has the output of :meth:`apply`.
 
-        Adaptive attacks call this method. Override it if the approximation depends on the output and computing the
-        output again would be expensive, and let :meth:`approximation` call it. The default ignores the output.
+        Adaptive attacks call this method, unless :meth:`approximations` returns others. Override it if the
+        approximation depends on the output and computing the output again would be expensive, and let
+        :meth:`approximation` call it. The default ignores the output.
 
         Args:
             images: As for :meth:`approximation`.
@@ -79,6 +82,22 @@ class Defense(Component):
         """
         del output
         return self.approximation(images, rng)
+
+    def approximations(self) -> tuple[Callable[[torch.Tensor, torch.Tensor, SampleRandom], torch.Tensor], ...]:
+        """All approximations that adaptive attacks try, each called as :meth:`approximation_from_output`.
+
+        Override it if no single approximation is best for all images and attacks. An adaptive attack that uses
+        gradients then runs once with each of them, and each sample keeps its best result. So its time multiplies, up to
+        the samples that an earlier approximation has already broken. The result is chosen on random draws that are not
+        used for scoring.
+
+        In a chain, run i uses approximation i of each part, or its last one if it has fewer.
+
+        Returns:
+            At least one function of ``(images, output, rng)``, as many at every call. The default is
+            ``approximation_from_output`` alone.
+        """
+        return (self.approximation_from_output,)
 
     def incompatibility(self, image_shape: tuple[int, int, int]) -> str:
         """Why images of this shape cannot be transformed.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 import torch
 
-__all__ = ["RowAware", "for_rows", "has_approximate_gradients", "is_stochastic"]
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["ClassifierWrapper", "RowAware", "for_rows", "has_approximate_gradients", "is_stochastic"]
 
 
 @runtime_checkable
@@ -38,7 +41,7 @@ def is_stochastic(model: torch.nn.Module) -> bool:
     """Whether the model is behind a stochastic defense, so that two calls on one image may give different outputs.
 
     The number of times that an attack queries such a model about a sample must not depend on the other samples of the
-    batch. A wrapper that defines ``for_rows`` declares this with an attribute ``stochastic``.
+    batch. A classifier declares it with an attribute ``stochastic``; a :class:`ClassifierWrapper` has its target's.
     """
     return bool(getattr(model, "stochastic", False))
 
@@ -47,6 +50,47 @@ def has_approximate_gradients(model: torch.nn.Module) -> bool:
     """Whether the model's gradient is noisy or an approximation.
 
     This is so behind a stochastic or non-differentiable defense. An attack then makes more progress with longer steps.
-    A wrapper declares it with an attribute ``approximate_gradients``.
+    A classifier declares it with an attribute ``approximate_gradients``; a :class:`ClassifierWrapper` has its target's.
     """
     return bool(getattr(model, "approximate_gradients", False))
+
+
+class ClassifierWrapper(torch.nn.Module):
+    """Base class of classifiers that call another classifier, such as one that counts queries or changes gradients.
+
+    An attack treats a classifier according to what it declares: see :func:`for_rows`, :func:`is_stochastic` and
+    :func:`has_approximate_gradients`. A wrapper that does not forward a declaration changes the attack. This class
+    forwards all of them. A subclass defines :meth:`forward`, which calls ``self.target``.
+
+    The wrapper is in eval mode, as its target must be.
+
+    Args:
+        target: The classifier to call, from images in [0, 1] to logits of shape (batch, classes).
+
+    Attributes:
+        target: The classifier.
+        stochastic: See :func:`is_stochastic`.
+        approximate_gradients: See :func:`has_approximate_gradients`.
+    """
+
+    target: torch.nn.Module
+
+    def __init__(self, target: torch.nn.Module) -> None:
+        super().__init__()
+        self.training = False
+        self.target = target
+        self.stochastic = is_stochastic(target)
+        self.approximate_gradients = has_approximate_gradients(target)
+
+    def for_rows(self, rows: torch.Tensor) -> Self:
+        """A copy of this wrapper around the target for these rows; all other attributes are shared, not copied.
+
+        Override it, and call it, if an attribute depends on the rows.
+
+        Args:
+            rows: As for :func:`for_rows`.
+        """
+        part = type(self).__new__(type(self))
+        part.__dict__ = {**self.__dict__, "_modules": dict(self._modules)}
+        part.target = for_rows(self.target, rows)
+        return part

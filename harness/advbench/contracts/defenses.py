@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import torch
 
-from advbench.api import ContractError
+from advbench.api import ContractError, Defense, SampleRandom
 from advbench.contracts.images import check_form
 
-__all__ = ["RANGE_SLACK", "check_defended", "check_range"]
+__all__ = ["RANGE_SLACK", "Approximation", "check_approximations", "check_defended", "check_range"]
+
+Approximation: TypeAlias = Callable[[torch.Tensor, torch.Tensor, SampleRandom], torch.Tensor]
+"""Takes images, the defense's output for them and random streams; returns images with a gradient."""
 
 RANGE_SLACK, RANDOM_RANGE_SLACK = 0.5, 20.0
 """How far outside [0, 1] the pixels of a deterministic and of a stochastic defense may lie.
@@ -37,3 +43,18 @@ def check_range(name: str, defended: torch.Tensor, *, stochastic: bool) -> None:
             f"defense {name!r} returned pixels from {low:.6g} to {high:.6g}; images must stay in about [0, 1]; "
             "a model that needs another scale rescales its input itself"
         )
+
+
+def check_approximations(defense: Defense) -> tuple[Approximation, ...]:
+    """A defense's approximations, at least one.
+
+    Raises:
+        ContractError: The defense returned something else.
+    """
+    returned: object = defense.approximations()
+    if not isinstance(returned, tuple) or not returned or not all(map(callable, returned)):
+        raise ContractError(
+            f"defense {defense.name!r} returned {returned!r} from approximations(); "
+            "return a tuple of at least one function of (images, output, rng)"
+        )
+    return returned

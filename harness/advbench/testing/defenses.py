@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from advbench.api import Defense, SampleRandom
-from advbench.contracts.defenses import RANGE_SLACK, check_defended
+from advbench.contracts.defenses import RANGE_SLACK, Approximation, check_approximations, check_defended
 from advbench.contracts.images import check_form, check_unchanged
 from advbench.testing.common import common_rules, cuda
 from advbench.testing.finding import Rule, RuleSkipped, contract_of, expect
@@ -22,6 +22,7 @@ _TOLERANCE = 1e-5
 def defense_rules(defense: Defense) -> Iterator[Rule]:
     """Yields the rules on shape, dtype, range, inputs, randomness, batches, gradients and devices."""
     apply, approximation = contract_of(defense, "apply"), contract_of(defense, "approximation")
+    approximations = contract_of(defense, "approximations")
     shapes = [shape for shape in SHAPES if not defense.incompatibility(shape)]
     trial = _Trial(defense, shapes)
     form = "finite float32 images of the input's shape and device"
@@ -34,6 +35,7 @@ def defense_rules(defense: Defense) -> Iterator[Rule]:
     yield Rule("independent of its batch", apply, trial.batches)
     yield Rule("identity declared correctly", contract_of(defense, "identity"), trial.declares_identity)
     yield Rule("gradients are finite", approximation, trial.gradients, "finite gradients of apply or approximation")
+    yield Rule("gradients of all approximations are finite", approximations, trial.all_gradients)
     yield Rule("digest of the weights", contract_of(defense, "weights_digest"), trial.digest, "a SHA-256, or None")
     yield Rule("on CUDA", apply, trial.on_cuda, form)
     yield from common_rules(defense)
@@ -128,16 +130,31 @@ class _Trial:
             expect(torch.equal(images, defended), "identity is False", f"True, and {_difference(images, defended)}")
 
     def gradients(self) -> None:
+        differentiable = self.defense.apply if self.defense.differentiable else self.defense.approximation
         for images in self.example_batches():
-            points = images.clone().requires_grad_()
-            differentiable = self.defense.apply if self.defense.differentiable else self.defense.approximation
-            with torch.enable_grad():
-                defended = differentiable(points, SampleRandom(0, "check", range(len(images)), images.device))
-                check_form(f"the gradient of defense {self.defense.name!r}", images, defended)
-                (gradient,) = torch.autograd.grad(defended.square().sum(), points, allow_unused=True)
-            expect(gradient is not None, "a gradient at the images", "the result does not depend on them")
-            expect(bool(torch.isfinite(gradient).all()), "finite gradients", "NaN or infinite ones")
-            expect(bool(gradient.any()), "a gradient that is not zero throughout", "zero for every image")
+            self.check_gradient(
+                f"the gradient of defense {self.defense.name!r}", images, lambda x, _, r: differentiable(x, r)
+            )
+
+    def all_gradients(self) -> None:
+        if self.defense.differentiable:
+            raise RuleSkipped("it is differentiable, so adaptive attacks use no approximation")
+        for images in self.example_batches():
+            for number, approximation in enumerate(check_approximations(self.defense), 1):
+                self.check_gradient(f"approximation {number} of defense {self.defense.name!r}", images, approximation)
+
+    def check_gradient(self, label: str, images: torch.Tensor, approximation: Approximation) -> None:
+        output, points = self.apply(images, range(len(images))), images.clone().requires_grad_()
+        given = output.clone()
+        with torch.enable_grad():
+            streams = SampleRandom(0, "check", range(len(images)), images.device)
+            defended = approximation(points, given, streams)
+            check_form(label, images, defended)
+            (gradient,) = torch.autograd.grad(defended.square().sum(), points, allow_unused=True)
+        check_unchanged(label, "defended images", output, given)
+        expect(gradient is not None, "a gradient at the images", f"{label}: the result does not depend on them")
+        expect(bool(torch.isfinite(gradient).all()), "finite gradients", f"{label}: NaN or infinite ones")
+        expect(bool(gradient.any()), "a gradient that is not zero throughout", f"{label}: zero for every image")
 
     def digest(self) -> None:
         first, second = (self.defense.weights_digest() for _ in range(2))

@@ -14,9 +14,11 @@ import torch
 from advbench.api import Defense, param
 from advbench_defenses.lloyd import quantise
 from advbench_defenses.seeding import candidates_per_centroid
-from advbench_defenses.soft_assignment import soft_quantise
+from advbench_defenses.soft_assignment import SOFTENINGS, Softening, soft_quantise
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from advbench.api import SampleRandom
 
 __all__ = ["KMeansQuantisation"]
@@ -71,9 +73,11 @@ class KMeansQuantisation(Defense):
 
     def approximation_from_output(self, images: torch.Tensor, output: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
         """Returns the images with soft assignments to the clusters of the output; see :func:`soft_quantise`."""
-        del rng
-        points, quantised = (tensor.flatten(2).transpose(1, 2) for tensor in (images, output))
-        return soft_quantise(points, quantised).transpose(1, 2).reshape(images.shape)
+        return _soft_images(images, output, rng, SOFTENINGS[0])
+
+    def approximations(self) -> tuple[Callable[[torch.Tensor, torch.Tensor, SampleRandom], torch.Tensor], ...]:
+        """Returns soft assignments of several temperatures, with several shares of the identity."""
+        return tuple(functools.partial(_soft_images, softening=softening) for softening in SOFTENINGS)
 
     def _apply_scikit_learn(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
         """Clusters each image with scikit-learn.
@@ -119,6 +123,13 @@ class KMeansQuantisation(Defense):
         kmeans.fit(colours.astype(np.float64), sample_weight=np.bincount(colour_of).astype(np.float64))
         centroids: npt.NDArray[np.float32] = kmeans.cluster_centers_.astype(np.float32)
         return centroids[kmeans.labels_][colour_of]
+
+
+def _soft_images(images: torch.Tensor, output: torch.Tensor, rng: SampleRandom, softening: Softening) -> torch.Tensor:
+    """Returns images with soft assignments to the clusters of the output."""
+    del rng
+    points, quantised = (tensor.flatten(2).transpose(1, 2) for tensor in (images, output))
+    return soft_quantise(points, quantised, softening).transpose(1, 2).reshape(images.shape)
 
 
 def _unique_rows(points: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.intp]]:

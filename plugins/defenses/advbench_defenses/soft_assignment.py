@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["soft_quantise"]
+__all__ = ["SOFTENINGS", "Softening", "soft_quantise"]
 
-TEMPERATURE = 0.25
-"""The temperature of the assignment, as a share of the mean squared distance between neighbouring centroids.
 
-With 8 clusters, it is about .01 for CIFAR-10's images.
-"""
+class Softening(NamedTuple):
+    """How an assignment is softened.
 
-SLOPE = 0.3
-"""The share of the points themselves that is added, which gives points far from any boundary a gradient.
+    Attributes:
+        temperature: The temperature of the assignment, as a share of the mean squared distance between neighbouring
+            centroids. That distance is about .04 for CIFAR-10's images and 8 clusters.
+        share: The share of the points themselves that is added, which gives points far from any boundary a gradient.
+    """
 
-Without it, attacks on MNIST make little progress: most pixels are much nearer to one centroid than to all others.
+    temperature: float
+    share: float
+
+
+SOFTENINGS = (Softening(0.1, 0.0), Softening(0.25, 3.0))
+"""Softenings that complement each other.
+
+On colour images, the first is better. On MNIST, most pixels are much nearer to one centroid than to all others, and
+attacks make little progress without a large share of the points themselves.
 """
 
 _MIN_SQUARED_GAP = 1e-6
@@ -26,16 +37,17 @@ _BLOCK_VALUES = 2**22
 """Number of assignments in memory at a time; those of further blocks are computed again in the backward pass."""
 
 
-def soft_quantise(points: torch.Tensor, quantised: torch.Tensor) -> torch.Tensor:
-    """Replaces every point v by Σ wₖ cₖ + .3 v, where the weights w are softmax(−‖v − cₖ‖²/T) over the centroids c.
+def soft_quantise(points: torch.Tensor, quantised: torch.Tensor, softening: Softening) -> torch.Tensor:
+    """Replaces every point v by Σ wₖ cₖ + s v, where the weights w are softmax(−‖v − cₖ‖²/T) over the centroids c.
 
     Clusters are those of a finished k-means. A centroid is the mean of its members, and moves with them. So a point has
-    a gradient through its assignment, through its cluster's centroid, and through the term .3 v. The value is meant for
-    the gradient alone. T is a quarter of the mean squared distance from a centroid to its nearest neighbour.
+    a gradient through its assignment, through its cluster's centroid, and through the term s v. The value is meant for
+    the gradient alone. T is a share of the mean squared distance from a centroid to its nearest neighbour.
 
     Args:
         points: Shape (sets, points, coordinates).
         quantised: The centroid of each point's cluster, of the same shape, without a gradient.
+        softening: T and s.
 
     Returns:
         Points of the same shape, with a gradient to ``points``.
@@ -44,12 +56,12 @@ def soft_quantise(points: torch.Tensor, quantised: torch.Tensor) -> torch.Tensor
     count = int(clusters.max()) + 1 if clusters.numel() else 1
     block = max(1, _BLOCK_VALUES // max(1, points.shape[1] * count))
     if len(points) <= block:
-        return _soften(points, clusters, count)
+        return _soften(points, clusters, count, softening)
     blocks = zip(torch.split(points, block), torch.split(clusters, block), strict=True)
-    return torch.cat([checkpoint(_soften, *part, count, use_reentrant=False) for part in blocks])
+    return torch.cat([checkpoint(_soften, *part, count, softening, use_reentrant=False) for part in blocks])
 
 
-def _soften(points: torch.Tensor, clusters: torch.Tensor, count: int) -> torch.Tensor:
+def _soften(points: torch.Tensor, clusters: torch.Tensor, count: int, softening: Softening) -> torch.Tensor:
     """Returns the points with soft assignments to the means of at most ``count`` clusters."""
     sets, _, coordinates = points.shape
     index = clusters[:, :, None].expand(-1, -1, coordinates)
@@ -60,8 +72,8 @@ def _soften(points: torch.Tensor, clusters: torch.Tensor, count: int) -> torch.T
     # A point's own squared norm shifts all of its distances equally, so it is left out.
     squares = centroids.square().sum(dim=2)[:, None] - 2 * points @ centroids.transpose(1, 2)
     squares = squares.masked_fill(~exists[:, None], float("inf"))
-    temperature = TEMPERATURE * _squared_gap(centroids.detach(), exists)[:, None, None]
-    return (-squares / temperature).softmax(dim=2) @ centroids + SLOPE * points
+    temperature = softening.temperature * _squared_gap(centroids.detach(), exists)[:, None, None]
+    return (-squares / temperature).softmax(dim=2) @ centroids + softening.share * points
 
 
 def _squared_gap(centroids: torch.Tensor, exists: torch.Tensor) -> torch.Tensor:

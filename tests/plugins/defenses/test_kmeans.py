@@ -13,7 +13,7 @@ from advbench.api import SampleRandom
 from advbench_defenses import soft_assignment
 from advbench_defenses.kmeans import KMeansQuantisation
 from advbench_defenses.lloyd import quantise
-from advbench_defenses.soft_assignment import SLOPE, soft_quantise
+from advbench_defenses.soft_assignment import SOFTENINGS, Softening, soft_quantise
 
 Make = Callable[..., KMeansQuantisation]
 
@@ -144,36 +144,41 @@ def test_colours_on_a_gpu_equal_those_on_the_cpu(channels: int) -> None:
     assert torch.equal(alone, together[7:8])
 
 
-def directional_derivative(defense: KMeansQuantisation, images: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
-    """How the approximation changes along a direction, by autograd twice."""
+def directional_derivative(
+    defense: KMeansQuantisation, images: torch.Tensor, direction: torch.Tensor, number: int
+) -> torch.Tensor:
+    """How an approximation changes along a direction, by autograd twice."""
     points, rng = images.clone().requires_grad_(), SampleRandom(0, "defense", range(len(images)))
-    passed = defense.approximation(points, rng)
+    passed = defense.approximations()[number](points, apply(defense, images), rng)
     dual = torch.zeros_like(passed, requires_grad=True)
     (transposed,) = torch.autograd.grad(passed, points, dual, create_graph=True)
     return torch.autograd.grad(transposed, dual, direction)[0]
 
 
-def test_the_approximation_predicts_how_colours_move(images: torch.Tensor, kmeans: Make) -> None:
+@pytest.mark.parametrize("number", range(len(SOFTENINGS)))
+def test_the_approximations_predict_how_colours_move(images: torch.Tensor, kmeans: Make, number: int) -> None:
     images, shift = images.clamp(0.1, 0.9), torch.full_like(images, 0.01)
-    change = directional_derivative(kmeans(6), images, shift)
-    # Shifting all colours of an image shifts all of its centroids; the slope's share comes on top.
-    torch.testing.assert_close(change, (1 + SLOPE) * shift, atol=1e-5, rtol=0)
+    change = directional_derivative(kmeans(6), images, shift, number)
+    # Shifting all colours of an image shifts all of its centroids; the share of the colours themselves comes on top.
+    torch.testing.assert_close(change, (1 + SOFTENINGS[number].share) * shift, atol=1e-5, rtol=0)
 
 
 def test_the_gradient_is_largest_where_a_pixel_is_about_to_change_its_cluster() -> None:
     plane = torch.tensor([0.0, 0.0, 0.05, 0.44, 0.56, 0.95, 1.0, 1.0])
     points = plane[None, :, None].requires_grad_()
     quantised = torch.where(plane < 0.5, plane[:4].mean(), plane[4:].mean())[None, :, None]
-    out = soft_quantise(points, quantised)
+    out = soft_quantise(points, quantised, Softening(0.25, 0.3))
     own = torch.stack([torch.autograd.grad(out[0, i, 0], points, retain_graph=True)[0][0, i, 0] for i in range(8)])
-    assert own.min() > SLOPE
+    assert own.min() > 0.3
     assert own[3:5].min() > 3 * own[[0, 1, 2, 5, 6, 7]].max()
 
 
 def test_the_approximation_of_a_given_output_is_the_same(images: torch.Tensor, kmeans: Make) -> None:
     defense, rng = kmeans(6), SampleRandom(0, "defense", range(len(images)))
     output = apply(defense, images)
-    assert torch.equal(defense.approximation_from_output(images, output, rng), defense.approximation(images, rng))
+    first = defense.approximations()[0](images, output, rng)
+    assert torch.equal(first, defense.approximation_from_output(images, output, rng))
+    assert torch.equal(first, defense.approximation(images, rng))
 
 
 def test_many_points_are_softened_in_blocks(images: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from advbench.errors import describe
 from advbench.evaluation.plan.tasks import CraftTask, Task
 from advbench.evaluation.run.pool import WorkerPool
 from advbench.evaluation.run.schedule import Schedule
+from advbench.evaluation.work.craft import count_runs
 from advbench.evaluation.work.timing.components import Measurement, Timing, measure
 from advbench.evaluation.work.timing.pilot import Pilot, PilotResult, pilot_of, run_pilot
 from advbench.evaluation.work.workspace import Environment, Workspace, get_workspace
@@ -73,7 +74,10 @@ def estimate(schedule: Schedule, workers: WorkerPool) -> Estimate:
     attacks = dict.fromkeys(filter(None, specs))
     with undo_process_changes("an attack"):
         passes = {attack: _passes(get_workspace(environment), attack) for attack in attacks}
-    costs = _Costs(dict.fromkeys(wanted, 0.0) | seconds, passes, environment.batch_size)
+    with undo_process_changes("a defense"):
+        crafts = (job.task for job in schedule.jobs.values() if isinstance(job.task, CraftTask))
+        runs = {(task.attack, task.defense): _runs(get_workspace(environment), task) for task in crafts}
+    costs = _Costs(dict.fromkeys(wanted, 0.0) | seconds, passes, runs, environment.batch_size)
     tasks = {name: job.task for name, job in schedule.jobs.items()}
     pilots = costs.pilots(tasks.values(), workers.live)
     costs.counted = _measure_all(workers, run_pilot, pilots, _PILOT_SECONDS, None)
@@ -147,15 +151,23 @@ class _Costs:
     Args:
         measured: Seconds of each timing for each image.
         passes: The passes that attacks declare; None for an attack that declares none.
+        runs: How often each attack runs on each defense.
         batch_size: How many images a component gets at once.
 
     Attributes:
         counted: What pilots have shown, by the attack and the classifier; None where one has ended its process.
     """
 
-    def __init__(self, measured: Mapping[Timing, float], passes: Mapping[str, float | None], batch_size: int) -> None:
+    def __init__(
+        self,
+        measured: Mapping[Timing, float],
+        passes: Mapping[str, float | None],
+        runs: Mapping[tuple[str, str], int],
+        batch_size: int,
+    ) -> None:
         self.measured = measured
         self.passes = passes
+        self.runs = runs
         self.batch_size = batch_size
         self.counted: Mapping[_AttackedClassifier, PilotResult | None] = {}
 
@@ -167,7 +179,7 @@ class _Costs:
         network, defense = (*(self.measured[timing] for timing in timings), 0.0)[:2]
         if not isinstance(task, CraftTask):  # a forward pass takes a third of a forward and backward pass
             return task.samples * (network / 3 + defense)
-        return task.samples * self._pass_seconds(task) * self._passes_of(task)
+        return task.samples * self._pass_seconds(task) * self._passes_of(task) * self.runs[task.attack, task.defense]
 
     def pilots(self, tasks: Iterable[Task], live: Sequence[str]) -> dict[_AttackedClassifier, Pilot]:
         """The pilots that are worth their time, longest jobs first.
@@ -195,7 +207,7 @@ class _Costs:
         return task.draws * sum(self.measured[timing] for timing in _timings(task, self.batch_size))
 
     def _passes_of(self, task: CraftTask) -> float:
-        """The passes for each image; other work of the attack counts as passes, too."""
+        """The passes of one run for each image; other work of the attack counts as passes, too."""
         counted = self.counted.get(_attacked_classifier(task))
         if counted is not None:
             return counted.passes * counted.overhead
@@ -221,3 +233,14 @@ def _passes(workspace: Workspace, attack: str) -> float | None:
             raise
         _log.info("not part of the estimate, since it fails: %s", describe(error))
         return 0.0
+
+
+def _runs(workspace: Workspace, task: CraftTask) -> int:
+    """How often an attack runs, with one approximation of its defense after another; 1 if that fails."""
+    try:
+        return count_runs(workspace, task)
+    except BaseException as error:
+        if is_user_interrupt(error):
+            raise
+        _log.info("not part of the estimate, since it fails: %s", describe(error))
+        return 1

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 
 import torch
 
-from advbench.api import ContractError, SampleRandom
-from advbench.contracts.defenses import check_defended
+from advbench.api import ContractError, Defense, SampleRandom
+from advbench.contracts.defenses import Approximation, check_approximations, check_defended
 from advbench.contracts.images import check_form
 from advbench.errors import blamed
 from advbench.evaluation.work.eot_graphs import EOTGraphs
 from advbench.specs import Chain
 
-__all__ = ["DefendedClassifier"]
+__all__ = ["DefendedClassifier", "count_approximations"]
 
 
 class DefendedClassifier(torch.nn.Module):
@@ -35,6 +35,7 @@ class DefendedClassifier(torch.nn.Module):
         rng: Random streams of the attacked samples, in the order of the attack's batch.
         draws: How often a stochastic defense is drawn at each call.
         graphs: The network with its measured memory, if it has been measured before.
+        number: Which of their approximations the parts use, from 0; a part that has fewer uses its last one.
     """
 
     def __init__(
@@ -43,7 +44,9 @@ class DefendedClassifier(torch.nn.Module):
         chain: Chain,
         rng: SampleRandom,
         draws: int,
+        *,
         graphs: EOTGraphs | None = None,
+        number: int = 0,
     ) -> None:
         super().__init__()
         self.training = False
@@ -52,13 +55,15 @@ class DefendedClassifier(torch.nn.Module):
         self.stochastic = chain.stochastic
         self.approximate_gradients = chain.stochastic or not all(part.differentiable for part in chain.parts)
         self.draws = draws if chain.stochastic else 1
+        self.number = number
         self._graphs = EOTGraphs(network) if graphs is None else graphs
         self._rng = rng
         self._unassigned = SampleRandom(rng.seed, f"{rng.purpose}/unassigned", [0], rng.device)
 
     def for_rows(self, rows: torch.Tensor) -> DefendedClassifier:
         """This classifier for some of the samples; their random streams continue."""
-        return DefendedClassifier(self.network, self.chain, self._rng[rows], self.draws, self._graphs)
+        rng, graphs, number = self._rng[rows], self._graphs, self.number
+        return DefendedClassifier(self.network, self.chain, rng, self.draws, graphs=graphs, number=number)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits of shape (batch, classes).
@@ -68,11 +73,11 @@ class DefendedClassifier(torch.nn.Module):
         """
         samples = len(images)
         if self.draws == 1:
-            output: torch.Tensor = self.network(_apply_chain(self.chain, images, self._streams(samples)))
+            output: torch.Tensor = self.network(_apply_chain(self.chain, images, self._streams(samples), self.number))
             return output
 
         def defend(copies: torch.Tensor, times: int) -> torch.Tensor:
-            return _apply_chain(self.chain, copies, self._streams(samples, times))
+            return _apply_chain(self.chain, copies, self._streams(samples, times), self.number)
 
         return self._graphs.mean_logits(images, self.draws, defend)
 
@@ -82,8 +87,29 @@ class DefendedClassifier(torch.nn.Module):
         return rng.spawn(times) if self.chain.stochastic else rng
 
 
-def _apply_chain(chain: Chain, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
-    """The defended images, with a gradient to the images if they require one."""
+def count_approximations(chain: Chain) -> int:
+    """How many approximations of a chain there are: the most of any part that autograd cannot differentiate.
+
+    Raises:
+        ContractError: A part returned no approximations.
+    """
+    return max((len(_approximations(part)) for part in chain.parts if not part.differentiable), default=1)
+
+
+def _approximations(part: Defense) -> tuple[Approximation, ...]:
+    with blamed(f"defense {part.name!r}"):
+        return check_approximations(part)
+
+
+def _apply_chain(chain: Chain, images: torch.Tensor, rng: SampleRandom, number: int) -> torch.Tensor:
+    """The defended images, with a gradient to the images if they require one.
+
+    Args:
+        chain: The defense.
+        images: The images.
+        rng: Their random streams.
+        number: Which of their approximations the parts use; a part that has fewer uses its last one.
+    """
     needs_gradient = torch.is_grad_enabled() and images.requires_grad
     for index, part in enumerate(chain.parts):
         name = f"defense {part.name!r}"
@@ -98,8 +124,10 @@ def _apply_chain(chain: Chain, images: torch.Tensor, rng: SampleRandom) -> torch
         if needs_gradient:
             # It draws the same random numbers, so that it approximates this very application.
             label = f"the approximation of {name}"
+            approximations = _approximations(part)
+            approximate = approximations[min(number, len(approximations) - 1)]
             with _inputs_checked(label, images):
-                approximation = part.approximation_from_output(images, defended, chain.streams(index, rng))
+                approximation = approximate(images, defended, chain.streams(index, rng))
             approximation = _with_gradient(label, approximation, images)
             defended = defended + (approximation - approximation.detach())
         images = defended

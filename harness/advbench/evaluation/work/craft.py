@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator
 
 import torch
 
-from advbench.api import Attack, Budget, ContractError, SampleRandom, for_rows, has_approximate_gradients, is_stochastic
+from advbench.api import Attack, Budget, ClassifierWrapper, ContractError, SampleRandom, for_rows, is_stochastic
 from advbench.contracts.attacks import NOTES, check_adversarial, check_note
 from advbench.contracts.images import check_unchanged, distances
 from advbench.errors import blamed
 from advbench.evaluation.plan.tasks import CraftTask, JoinTask
-from advbench.evaluation.work.adaptive import DefendedClassifier
+from advbench.evaluation.work.adaptive import DefendedClassifier, count_approximations
 from advbench.evaluation.work.gradients_at_bounds import InsetGradients, find_inset, sample_points
 from advbench.evaluation.work.query_log import CleanBaseline, Gradients, QueryLog, RecordingClassifier, clean_gradients
 from advbench.evaluation.work.workspace import Workspace
 from advbench.process.memory import is_out_of_memory
 from advbench.store import digest_of
 
-__all__ = ["AttackedBatch", "craft", "join"]
+__all__ = ["AttackedBatch", "count_runs", "craft", "join"]
+
+CHOICE_DRAWS = 10
+"""The least number of draws of a stochastic defense on which the best of several results is chosen."""
 
 
 def craft(workspace: Workspace, task: CraftTask, progress: Callable[[int], None]) -> None:
@@ -39,6 +43,9 @@ def craft(workspace: Workspace, task: CraftTask, progress: Callable[[int], None]
     - ``linf`` and ``l2`` (float64): distances from the clean image;
     - the notes that the attack itself returns.
 
+    If the defense offers several approximations, the attack runs with each of them, and each sample keeps its best
+    result. ``seen`` and ``loss_without_slope`` are then those of all runs together.
+
     Raises:
         ContractError: The attack or the model broke its contract.
     """
@@ -51,26 +58,18 @@ def craft(workspace: Workspace, task: CraftTask, progress: Callable[[int], None]
         batch = AttackedBatch(workspace, task, start)
         clean, labels = batch.clean, batch.labels
         log = QueryLog(clean, labels, budget)
-        given, given_labels = clean.clone(), labels.clone()
         began = time.perf_counter()
-        rng = SampleRandom(task.seed, "attack", batch.ids, workspace.device)
-        with _gradient_errors_explained(attack, batch):
-            returned, notes = attack.run_with_notes(
-                RecordingClassifier(batch.target, log, f"model {batch.model.name!r}"), given, given_labels, rng
-            )
+        attacked = _attack(attack, batch, log)
         seconds += time.perf_counter() - began
-        check_unchanged(f"attack {attack.name!r}", "images", clean, given)
-        check_unchanged(f"attack {attack.name!r}", "labels", labels, given_labels)
-        images = check_adversarial(attack, clean, returned)
+        images = attacked["images"]
         results, batch_error = batch.judge(images)
         queried_images, gradient_error = queried_images + log.queried_images, gradient_error or batch_error
         for name, tensor in (
-            ("images", images),
+            *attacked.items(),
             ("labels", labels),
             *results.items(),
             *((("seen", log.seen),) if batch.exact else ()),
             ("loss_without_slope", log.loss_without_slope),
-            *((name, check_note(attack, name, notes[name], labels)) for name in NOTES if name in notes),
             ("linf", distances(clean, images, Budget("linf", 0))),
             ("l2", distances(clean, images, Budget("l2", 0))),
         ):
@@ -110,8 +109,63 @@ def join(workspace: Workspace, task: JoinTask) -> None:
     workspace.store.remove_parts(key)
 
 
+def _attack(attack: Attack, batch: AttackedBatch, log: QueryLog) -> dict[str, torch.Tensor]:
+    """Attacks a batch once with each approximation of the defense, and keeps each sample's best result.
+
+    A sample that an attack with a budget has broken in all draws skips the remaining runs, unless the attack needs
+    complete groups.
+
+    Returns:
+        The images and the attack's notes, by the names under which they are stored.
+    """
+    rows = torch.arange(len(batch.ids), device=batch.labels.device)
+    best = _run_attack(attack, batch, log, 0, rows)
+    if batch.approximations == 1:
+        return best
+    best = {name: tensor.clone() for name, tensor in best.items()}
+    ranks = batch.ranks(attack, best["images"], rows)
+    log.queried_images += len(rows)
+    for number in range(1, batch.approximations):
+        if attack.budget() is not None and attack.group_size is None:
+            rows = (ranks[:, 0] < 1).nonzero().flatten()
+        if not len(rows):
+            break
+        result = _run_attack(attack, batch, log, number, rows)
+        result_ranks, best_ranks = batch.ranks(attack, result["images"], rows), ranks[rows]
+        log.queried_images += len(rows)
+        first, second = (result_ranks > best_ranks).unbind(dim=1)
+        better = first | (second & (result_ranks[:, 0] == best_ranks[:, 0]))
+        ranks[rows[better]] = result_ranks[better]
+        for name, tensor in result.items():
+            best[name][rows[better]] = tensor[better]
+    return best
+
+
+def _run_attack(
+    attack: Attack, batch: AttackedBatch, log: QueryLog, number: int, rows: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """Attacks some samples of a batch with one approximation of the defense; returns what :func:`_attack` does."""
+    clean, labels, label = batch.clean[rows], batch.labels[rows], f"attack {attack.name!r}"
+    given, given_labels = clean.clone(), labels.clone()
+    purpose = f"attack/{number}" if number else "attack"
+    rng = SampleRandom(batch.task.seed, purpose, [batch.ids[row] for row in rows.tolist()], clean.device)
+    target = batch.attacked(number)
+    recorder = RecordingClassifier(target, log, f"model {batch.model.name!r}")
+    with _gradient_errors_explained(attack, batch, target):
+        returned, notes = attack.run_with_notes(
+            recorder if len(rows) == len(batch.ids) else recorder.for_rows(rows), given, given_labels, rng
+        )
+    check_unchanged(label, "images", clean, given)
+    check_unchanged(label, "labels", labels, given_labels)
+    images = check_adversarial(attack, clean, returned)
+    return {
+        "images": images,
+        **{name: check_note(attack, name, notes[name], labels) for name in NOTES if name in notes},
+    }
+
+
 @contextlib.contextmanager
-def _gradient_errors_explained(attack: Attack, batch: AttackedBatch) -> Iterator[None]:
+def _gradient_errors_explained(attack: Attack, batch: AttackedBatch, target: torch.nn.Module) -> Iterator[None]:
     """Blames the classifier for an error of the attack if the classifier has no gradient.
 
     Raises:
@@ -121,13 +175,24 @@ def _gradient_errors_explained(attack: Attack, batch: AttackedBatch) -> Iterator
         with blamed(f"attack {attack.name!r}"):
             yield
     except RuntimeError as error:
-        if attack.access == "gradients" and not is_out_of_memory(error) and (gradient_error := batch.gradient_error()):
+        if (
+            attack.access == "gradients"
+            and not is_out_of_memory(error)
+            and (gradient_error := batch.gradient_error(target))
+        ):
             raise ContractError(
                 f"{batch.label} has no gradient at its images, which attack {attack.name!r} needs: "
                 f"{gradient_error.rstrip('.')}; compute logits and approximations with torch, without detach(), "
                 "or use attacks that only need labels, such as noise or foolbox:attack=HopSkipJumpAttack"
             ) from error
         raise
+
+
+def count_runs(workspace: Workspace, task: CraftTask) -> int:
+    """How often a task's attack runs: once with each approximation of the defense if it uses gradients, else once."""
+    if not task.defense or workspace.attack(task.attack).access != "gradients":
+        return 1
+    return count_approximations(workspace.chain(task.defense))
 
 
 class AttackedBatch:
@@ -142,7 +207,8 @@ class AttackedBatch:
         ids: The samples.
         clean: Their images.
         labels: Their labels.
-        target: The classifier as the attack sees it.
+        target: The classifier as the attack sees it, with the defense's first approximation.
+        approximations: How many approximations of the defense the attack tries.
         exact: Whether the images are judged by that classifier, and not by one in float32.
     """
 
@@ -152,16 +218,14 @@ class AttackedBatch:
         images, labels = workspace.images(task.dataset).take(self.ids)
         self.clean, self.labels = images.to(workspace.device), labels.to(workspace.device)
         self.model = workspace.model(task.model)
+        self.approximations = count_runs(workspace, task)
         self._labels_only = workspace.attack(task.attack).access in ("labels", "nothing")
         network = workspace.network(task.model)
-        attacked = workspace.attacked_network(task.model, task.precision)
-        self.exact = attacked is network
-        self.target = self._with_inside_slopes(self._defended(attacked, "attacked defense"), network)
-        judge = self.target if self.exact else self._defended(network, "attacked defense in float32")
-        self._judge = judge.target if isinstance(judge, InsetGradients) else judge
-        if len(self.ids) > workspace.batch_size:  # a group is not split, even if memory is short
-            self.target = SplitCalls(self.target, workspace.batch_size)
-            self._judge = SplitCalls(self._judge, workspace.batch_size)
+        self.exact = workspace.attacked_network(task.model, task.precision) is network
+        self.target = self._attacked(0)
+        judge = self.target if self.exact else self._defended(network, "attacked defense in float32", task.draws)
+        self._judge = self._split(judge.target if isinstance(judge, InsetGradients) else judge)
+        self.target = self._split(self.target)
         # A stochastic classifier's outputs depend on earlier queries: it is run after the attack, for each attack.
         self._baseline = None if is_stochastic(self._judge) else self._shared_baseline()
 
@@ -185,23 +249,64 @@ class AttackedBatch:
         }
         return tensors, gradients.error
 
+    def attacked(self, number: int) -> torch.nn.Module:
+        """The classifier as the attack sees it, with one of the defense's approximations, from 0."""
+        return self._split(self._attacked(number)) if number else self.target
+
+    @torch.no_grad()
+    def ranks(self, attack: Attack, adversarial: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """How good an attack's results are: shape (rows, 2), better if the first number is larger, or then the second.
+
+        For an attack with a budget, these are the share of draws in which the image is misclassified, and the negative
+        mean margin. If a minimal attack fools the classifier in at least half of the draws, they are 1 and the negative
+        distance. The draws are the same at every call; no attack has seen them, and they are not used for scoring.
+
+        Args:
+            attack: The attack.
+            adversarial: Its images.
+            rows: The samples of the batch that they belong to.
+        """
+        network, labels = self.workspace.network(self.task.model), self.labels[rows]
+        judge = for_rows(self._split(self._defended(network, "choice of approximation", 1)), rows)
+        draws = max(self.task.draws, CHOICE_DRAWS) if is_stochastic(judge) else 1
+        logits = torch.stack([self._logits(judge, adversarial) for _ in range(draws)])
+        true = labels.expand(draws, -1)[:, :, None]
+        margins = logits.gather(2, true)[:, :, 0] - logits.scatter(2, true, -math.inf).amax(dim=2)
+        rates = (logits.argmax(dim=2) != labels).double().mean(dim=0)
+        ranks = torch.stack((rates, -margins.double().mean(dim=0)), dim=1)
+        if attack.budget() is None:
+            norm = Budget(attack.minimized_norm() or "l2", 0)
+            minimal = torch.stack((torch.ones_like(rates), -distances(self.clean[rows], adversarial, norm)), dim=1)
+            ranks = torch.where((rates >= 0.5)[:, None], minimal, ranks)
+        return ranks
+
     @property
     def label(self) -> str:
         """What messages call the classifier."""
         behind = f" behind defense {self.task.defense!r}" if self.task.defense else ""
         return f"model {self.model.name!r}{behind}"
 
-    def gradient_error(self) -> str:
-        """The error of computing the attacked classifier's gradient, or ""."""
-        return clean_gradients(self.target, self.clean, self.labels).error
+    def gradient_error(self, target: torch.nn.Module) -> str:
+        """The error of computing the gradient of the attacked classifier, or ""."""
+        return clean_gradients(target, self.clean, self.labels).error
 
-    def _defended(self, network: torch.nn.Module, purpose: str) -> torch.nn.Module:
+    def _attacked(self, number: int) -> torch.nn.Module:
+        network = self.workspace.attacked_network(self.task.model, self.task.precision)
+        purpose = f"attacked defense/{number}" if number else "attacked defense"
+        return self._with_inside_slopes(self._defended(network, purpose, self.task.draws, number), number)
+
+    def _split(self, classifier: torch.nn.Module) -> torch.nn.Module:
+        """The classifier for a batch that exceeds the batch size: a group is not split, even if memory is short."""
+        batch_size = self.workspace.batch_size
+        return SplitCalls(classifier, batch_size) if len(self.ids) > batch_size else classifier
+
+    def _defended(self, network: torch.nn.Module, purpose: str, draws: int, number: int = 0) -> torch.nn.Module:
         """The network behind the defense, if the attack sees one."""
         task, workspace = self.task, self.workspace
         if not task.defense:
             return network
         streams = SampleRandom(task.seed, purpose, self.ids, workspace.device)
-        return DefendedClassifier(network, workspace.chain(task.defense), streams, task.draws)
+        return DefendedClassifier(network, workspace.chain(task.defense), streams, draws, number=number)
 
     def _shared_baseline(self) -> CleanBaseline:
         """The classifier's predictions and gradients on the clean images: computed once for all attacks."""
@@ -212,20 +317,31 @@ class AttackedBatch:
         return baselines[key]
 
     def _gradients(self) -> Gradients:
-        """The classifier's gradients: as the attack sees them, unless another classifier judges the images."""
-        return clean_gradients(self.target if self.exact else self._judge, self.clean, self.labels)
+        """The classifier's gradients: as the attack sees them, unless another classifier judges the images.
 
-    def _with_inside_slopes(self, target: torch.nn.Module, network: torch.nn.Module) -> torch.nn.Module:
+        A problem counts if the gradients of all approximations have it.
+        """
+        gradients = clean_gradients(self.target if self.exact else self._judge, self.clean, self.labels)
+        chain = self.workspace.chain(self.task.defense) if self.exact and self.task.defense else None
+        for number in range(1, 1 if chain is None else count_approximations(chain)):
+            if not torch.stack(gradients[:3]).any():
+                break
+            other = clean_gradients(self.attacked(number), self.clean, self.labels)
+            vanished, non_finite, flat = (a & b for a, b in zip(gradients[:3], other[:3], strict=True))
+            gradients = Gradients(vanished, non_finite, flat, gradients.error or other.error)
+        return gradients
+
+    def _with_inside_slopes(self, target: torch.nn.Module, number: int) -> torch.nn.Module:
         """The classifier with gradients from inside [0, 1], if it has none at the bounds; the same in every batch."""
         task, workspace = self.task, self.workspace
-        key = (task.dataset, task.model, task.defense, task.seed)
+        key = (task.dataset, task.model, task.defense, task.seed, number)
         if key not in workspace.insets:
             data = workspace.images(task.dataset)
             points = sample_points(data.take(data.ids[:4].tolist())[0]).to(workspace.device)
             streams = SampleRandom(task.seed, "slopes at the bounds", range(len(points)), workspace.device)
-            classifier: torch.nn.Module = network
+            classifier = network = workspace.network(task.model)
             if task.defense:
-                classifier = DefendedClassifier(network, workspace.chain(task.defense), streams, 1)
+                classifier = DefendedClassifier(network, workspace.chain(task.defense), streams, 1, number=number)
             workspace.insets[key] = find_inset(classifier, points, max(1, workspace.batch_size))
         inset = workspace.insets[key]
         return target if inset is None else InsetGradients(target, inset)
@@ -233,14 +349,16 @@ class AttackedBatch:
     @torch.no_grad()
     def _predict(self, images: torch.Tensor) -> torch.Tensor:
         """The predictions, int64, shape (batch,)."""
+        return self._logits(self._judge, images).argmax(dim=1)
+
+    def _logits(self, classifier: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
         with blamed(f"model {self.model.name!r}"):
-            output = self._judge(images)
+            output = classifier(images)
         specs = (self.task.model, self.task.dataset)
-        logits = self.workspace.check_output(*specs, output, len(images), labels_only=self._labels_only)
-        return logits.argmax(dim=1)
+        return self.workspace.check_output(*specs, output, len(images), labels_only=self._labels_only)
 
 
-class SplitCalls(torch.nn.Module):
+class SplitCalls(ClassifierWrapper):
     """A classifier that sends at most some images through its target at a time, for groups that exceed the memory.
 
     The activations of each part are computed again in the backward pass instead of being kept, unless the target is
@@ -252,16 +370,8 @@ class SplitCalls(torch.nn.Module):
     """
 
     def __init__(self, target: torch.nn.Module, batch_size: int) -> None:
-        super().__init__()
-        self.training = False
-        self.target = target
+        super().__init__(target)
         self.batch_size = batch_size
-        self.stochastic = is_stochastic(target)
-        self.approximate_gradients = has_approximate_gradients(target)
-
-    def for_rows(self, rows: torch.Tensor) -> SplitCalls:
-        """The classifier for some of the samples; see :func:`advbench.api.for_rows`."""
-        return SplitCalls(for_rows(self.target, rows), self.batch_size)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """The target's logits."""

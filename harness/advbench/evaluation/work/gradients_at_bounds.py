@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import torch
 
-from advbench.api import for_rows, has_approximate_gradients, is_stochastic
+from advbench.api import ClassifierWrapper, for_rows, is_stochastic
 from advbench.process.memory import is_out_of_memory
 
 __all__ = ["InsetGradients", "find_inset", "flat_at_bounds", "sample_points"]
@@ -42,7 +42,7 @@ _SEED = 20260
 """The number of dataset images used, and the seed of the random patterns and of the weights of the logits."""
 
 
-class InsetGradients(torch.nn.Module):
+class InsetGradients(ClassifierWrapper):
     """A classifier with the same logits, and the gradient from a little inside [0, 1].
 
     The logits are computed at the images themselves, in a separate pass. For a stochastic classifier, whose next pass
@@ -54,16 +54,8 @@ class InsetGradients(torch.nn.Module):
     """
 
     def __init__(self, target: torch.nn.Module, inset: float) -> None:
-        super().__init__()
-        self.training = False
-        self.target = target
+        super().__init__(target)
         self.inset = inset
-        self.stochastic = is_stochastic(target)
-        self.approximate_gradients = has_approximate_gradients(target)
-
-    def for_rows(self, rows: torch.Tensor) -> InsetGradients:
-        """The classifier for some of the samples; see :func:`advbench.api.for_rows`."""
-        return InsetGradients(for_rows(self.target, rows), self.inset)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits of shape (batch, classes)."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from advbench.api import Budget, for_rows, has_approximate_gradients, is_stochastic
+from advbench.api import Budget, ClassifierWrapper
 from advbench.contracts.images import TOLERANCE, distances
 from advbench.errors import ContractError, blamed, describe
 from advbench.evaluation.work.gradients_at_bounds import flat_at_bounds
@@ -107,7 +107,7 @@ class QueryLog:
         self.seen[rows[valid]] = True
 
 
-class RecordingClassifier(torch.nn.Module):
+class RecordingClassifier(ClassifierWrapper):
     """A classifier that records the queries it gets.
 
     Args:
@@ -118,19 +118,16 @@ class RecordingClassifier(torch.nn.Module):
     """
 
     def __init__(self, target: torch.nn.Module, log: QueryLog, label: str, rows: torch.Tensor | None = None) -> None:
-        super().__init__()
-        self.training = False
+        super().__init__(target)
         self.label = label
-        self.target = target
         self.log = log
         self._rows = rows
-        self.stochastic = is_stochastic(target)
-        self.approximate_gradients = has_approximate_gradients(target)
 
     def for_rows(self, rows: torch.Tensor) -> RecordingClassifier:
         """The classifier for some of the samples; see :func:`advbench.api.for_rows`."""
-        own_rows = rows if self._rows is None else self._rows[rows]
-        return RecordingClassifier(for_rows(self.target, rows), self.log, self.label, own_rows)
+        part = super().for_rows(rows)
+        part._rows = rows if self._rows is None else self._rows[rows]
+        return part
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """The classifier's logits.

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 
-from advbench.api import SampleRandom, for_rows, has_approximate_gradients, is_stochastic, process_taint
+from advbench.api import ClassifierWrapper, SampleRandom, process_taint
 from advbench.api.executor import taint_process
 from advbench.errors import describe
 from advbench.evaluation.plan.tasks import CraftTask
@@ -193,19 +193,12 @@ class _Tally:
         return sum(later) / len(later)
 
 
-class _CountingClassifier(torch.nn.Module):
+class _CountingClassifier(ClassifierWrapper):
     """A classifier that counts its passes, and raises an exception once the time is up."""
 
     def __init__(self, target: torch.nn.Module, tally: _Tally) -> None:
-        super().__init__()
-        self.training = False
-        self.target = target
+        super().__init__(target)
         self.tally = tally
-        self.stochastic = is_stochastic(target)
-        self.approximate_gradients = has_approximate_gradients(target)
-
-    def for_rows(self, rows: torch.Tensor) -> _CountingClassifier:
-        return _CountingClassifier(for_rows(self.target, rows), self.tally)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         self.tally.check_time()
