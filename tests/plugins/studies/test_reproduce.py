@@ -269,6 +269,13 @@ def test_adaptive_attacks_run_on_fewer_images(run: Run, monkeypatch: pytest.Monk
     planned = run("--dry-run", "--limit", "mnist=50", "cifar10=210")[0].err
     assert "paper (mnist) (36 cells, 50 images), paper (cifar10) (36 cells, 210 images)" in planned
     assert "paper-adaptive (mnist) (40 cells, 50 images), paper-adaptive (cifar10) (40 cells, 100 images)" in planned
+    flags = ("--limit", "mnist=50", "--adaptive-limit", "80", "cifar10=20")
+    planned = run("--dry-run", *flags)[0].err
+    assert "paper-adaptive (mnist) (40 cells, 50 images), paper-adaptive (cifar10) (40 cells, 20 images)" in planned
+    called, report = run("--datasets", "mnist", "--limit", "6", "--adaptive-limit", "5")
+    assert called.code == 0
+    assert " --limit 6 --adaptive-limit 5" in report["command"]
+    assert "5 images, not 200" in called.out
 
 
 def test_an_interruption_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path) -> None:

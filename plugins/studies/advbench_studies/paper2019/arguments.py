@@ -36,6 +36,15 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
         help="let CW take N steps for each constant instead of 1000, on each dataset or on the named one",
     )
     parser.add_argument(
+        "--adaptive-limit",
+        nargs="+",
+        type=_by_dataset,
+        default=[],
+        metavar="[DATASET=]N",
+        help="use N samples for the adaptive attacks, which take longest, instead of 200 of MNIST and 100 of CIFAR-10 "
+        "(at most as many as --limit, if that is given)",
+    )
+    parser.add_argument(
         "--weights",
         type=Path,
         metavar="DIR",

@@ -166,10 +166,13 @@ def _groups(datasets: Sequence[str], options: argparse.Namespace) -> list[_Group
 
 
 def _adaptive_groups(datasets: Sequence[str], options: argparse.Namespace) -> list[_Group]:
-    """The datasets in groups of their own, with at most the protocol's images; CW has the suite's steps."""
+    """The datasets in groups of their own, with --adaptive-limit or the protocol's number; CW has the suite's steps."""
     images = next(protocol.images for protocol in PROTOCOLS if protocol.threat == ADAPTIVE)
-    limits = {dataset: min(_for(dataset, options.limit) or images[dataset], images[dataset]) for dataset in datasets}
-    return [_Group((dataset,), limit, None) for dataset, limit in limits.items()]
+    groups = []
+    for dataset in datasets:
+        wanted = _for(dataset, options.adaptive_limit) or images[dataset]
+        groups.append(_Group((dataset,), min(wanted, _for(dataset, options.limit) or wanted), None))
+    return groups
 
 
 def _for(dataset: str, given: Sequence[tuple[str | None, int]]) -> int | None:
@@ -183,7 +186,12 @@ def _command(study: StudySession) -> str:
     options, words = study.options, []
     if options.datasets:
         words += ["--datasets", *options.datasets]
-    for flag, given in (("--limit", options.limit), ("--cw-steps", options.cw_steps)):
+    numbers = {
+        "--limit": options.limit,
+        "--cw-steps": options.cw_steps,
+        "--adaptive-limit": options.adaptive_limit,
+    }
+    for flag, given in numbers.items():
         if given:
             words += [flag, *(f"{dataset}={number}" if dataset else str(number) for dataset, number in given)]
     if options.weights is not None:
