@@ -136,3 +136,13 @@ def test_the_approximation_has_a_gradient_everywhere(channels: int) -> None:
 def test_at_quality_100_the_approximation_of_a_grey_image_is_the_image() -> None:
     images = smooth(1, 16, 16)
     torch.testing.assert_close(JpegCompression(100).approximation(images, RNG), images, atol=4e-3, rtol=0)
+
+
+def test_adaptive_attacks_also_follow_the_identity() -> None:
+    images = torch.rand(2, 3, 16, 16).requires_grad_()
+    defense = JpegCompression(50)
+    output = defense.apply(images, RNG)
+    soft, identity = (approximation(images, output, RNG) for approximation in defense.approximations())
+    assert torch.equal(soft, defense.approximation(images, RNG))
+    (gradient,) = torch.autograd.grad(identity.sum(), images)
+    assert torch.equal(gradient, torch.ones_like(images))
