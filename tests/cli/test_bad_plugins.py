@@ -93,6 +93,10 @@ AT_START = {
         plugin().replace('name = "bad"', "name: str = param('bad', help='x')"),
         "the parameter 'name' hides an attribute of Defense",
     ),
+    "method that hides a flag": (
+        plugin(field="def identity(self, images, output, rng): return images"),
+        "must be True, False or a property",
+    ),
     "equal whatever its parameters are": (
         plugin(field="size: int = 5").replace("frozen=True", "frozen=True, eq=False"),
         "remove eq=False from @dataclass",

@@ -129,6 +129,8 @@ def _behind(registry: Registry, component: Component, trainable: Trainable, spec
     chains = resolve_chain(registry, spec)
     if len(chains) != 1:
         raise UsageError(f"--defense {spec}: stands for {len(chains)} defenses; give one")
+    for part in chains[0].parts:
+        part.weights_digest()  # missing or wrong weights are an error before thousands of images are transformed
     return chains[0]
 
 

@@ -228,6 +228,9 @@ def _attributes(kind: str, component: Any) -> Iterator[tuple[str, str, bool]]:
     yield "source", "text", isinstance(source, str)
     named = isinstance(depends_on, tuple) and all(isinstance(name, str) for name in depends_on)
     yield "depends_on", "a tuple of names of distributions", named
+    for flag in ("identity", "differentiable", "stochastic", "self_contained"):
+        # A method of this name would count as true.
+        yield flag, "True, False or a property", not inspect.isroutine(getattr(component, flag, False))
     if kind in ("models", "datasets"):
         shape, classes = getattr(component, "image_shape", ()), getattr(component, "num_classes", 0)
         sized = isinstance(shape, tuple) and len(shape) == 3 and all(isinstance(size, int) for size in shape)

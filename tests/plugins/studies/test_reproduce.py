@@ -158,7 +158,7 @@ def test_with_one_dataset_the_other_is_no_measurement(run_before: Run) -> None:
     assert verdicts[1] == "holds", "it is about each dataset"
     assert verdicts[10] == verdicts[14] == "not run", "they compare the datasets"
     called, report = run_before("--datasets", "cifar10")
-    assert report["left_out"]["paper-full"] == "it is of mnist"
+    assert report["left_out"]["paper-full"] == "its dataset is mnist, which --datasets leaves out"
     assert {row["dataset"] for row in protocol(report, "minimal")["rows"]} == {"cifar10"}
 
 
@@ -166,7 +166,7 @@ def test_fewer_images_are_said_and_leave_the_whole_test_set_out(run: Run) -> Non
     called, report = run("--limit", 7, "--seed", 3, "--datasets", "mnist")
     assert called.code == 0
     assert {cell["n"] for suite in report["suites"].values() for cell in suite["cells"]} == {7}
-    assert report["left_out"]["paper-full"] == "it is of all test images, and --limit asks for fewer"
+    assert report["left_out"]["paper-full"] == "it takes all test images, but --limit asks for fewer"
     assert report["command"].startswith("advbench reproduce paper --datasets mnist --limit 7 --seed 3")
     assert protocol(report, "minimal")["reduced"] == ["MNIST (7 images, not 1,000)"]
     assert {suite["run"]["seed"] for suite in report["suites"].values()} == {3}
@@ -211,6 +211,11 @@ def test_further_weights_in_a_folder_are_used_and_the_report_says_how_to_make_th
     files = ["vqvae-mnist-0-hidden128-words512", "vqvae-mnist-uniform-0.433", "mnist-cnn-behind-vqvae"]
     for name in files:
         (folder / f"{name}.safetensors").write_text(name)
+    (folder / "mnist-cnn-behind-vqvae.json").write_text('{"component": "mnist-cnn"}')
+    called, _ = run("--datasets", "mnist", "--weights", folder)
+    assert called.code == 2
+    assert "mnist-cnn-behind-vqvae.safetensors was not trained behind vqvae (its defense: none)" in called.error_line()
+    (folder / "mnist-cnn-behind-vqvae.json").write_text('{"defense": "vqvae:noise=0"}')
     called, report = run("--datasets", "mnist", "--weights", folder, "--output", page)
     assert called.code == 0
     assert report["command"] == f"advbench reproduce paper --datasets mnist --weights {folder} --plugin {PAPER}"
@@ -311,6 +316,7 @@ def test_an_interruption_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path
         (["--cw-steps", "cifar10=0"], "--cw-steps: 0: must be a whole number of at least 1"),
         (["--limit", "0"], "--limit: 0: must be a whole number of at least 1"),
         (["--weights", "/no/such"], "--weights /no/such: there is no such folder; make it, and train weights into it"),
+        (["--weights", __file__], "is a file, not a folder"),
         (["--output", "/no/such/r.md"], "--output /no/such/r.md: the folder /no/such does not exist; create it first"),
         (["--output", "r.csv"], "--output r.csv: no report has the suffix '.csv'; there are: .json, .md"),
     ],

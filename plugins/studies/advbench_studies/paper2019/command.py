@@ -117,7 +117,7 @@ def _plan_suites(study: StudySession) -> _Plan:
         known = list(dict.fromkeys(dataset for part in suite.products for dataset in part.datasets))
         wanted = [dataset for dataset in known if not options.datasets or dataset in options.datasets]
         if not wanted:
-            left_out[name] = f"it is of {', '.join(known)}"
+            left_out[name] = f"its dataset is {' and '.join(known)}, which --datasets leaves out"
             continue
         axes, missing = axes_in_folder(suite, options.weights)
         plan.missing.extend(missing)
@@ -129,7 +129,7 @@ def _plan_suites(study: StudySession) -> _Plan:
             split = len(groups) > 1 or name == _ADAPTIVE
             label = f"{name} ({', '.join(group.datasets)})" if split else name
             if suite.limit is None and group.limit is not None:
-                left_out[label] = "it is of all test images, and --limit asks for fewer"
+                left_out[label] = "it takes all test images, but --limit asks for fewer"
                 continue
             try:
                 plan.runs.append(_plan_suite(study, name, label, group, axes))

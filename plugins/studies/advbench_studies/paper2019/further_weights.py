@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
@@ -73,9 +74,34 @@ def check_folder(folder: Path | None) -> None:
     if folder is None:
         return
     if not folder.is_dir():
-        raise UsageError(f"--weights {folder}: there is no such folder; make it, and train weights into it")
+        what = (
+            "is a file, not a folder"
+            if folder.exists()
+            else "there is no such folder; make it, and train weights into it"
+        )
+        raise UsageError(f"--weights {folder}: {what}")
     if unusable := sorted(set(str(folder)) & set(_SEPARATORS)):
         raise UsageError(f"--weights {folder}: the path has the character {unusable[0]}; use a folder without it")
+    for weights in FURTHER_WEIGHTS:
+        if "--defense" in weights.training and (folder / weights.file).is_file():
+            _check_defense(folder, weights)
+
+
+def _check_defense(folder: Path, weights: FurtherWeights) -> None:
+    """Checks that a classifier was trained behind the VQ-VAE: other weights have the same form.
+
+    Raises:
+        UsageError: Its sidecar names no VQ-VAE, or cannot be read.
+    """
+    try:
+        defense = json.loads((folder / weights.file).with_suffix(".json").read_text("utf-8")).get("defense", "none")
+    except (OSError, ValueError, AttributeError):
+        defense = "unknown, since the file's sidecar cannot be read"
+    if str(defense).partition(":")[0] != "vqvae":
+        raise UsageError(
+            f"--weights {folder}: {weights.file} was not trained behind vqvae (its defense: {defense}); "
+            f"remove it, and train it with: {weights.command(str(folder))}"
+        )
 
 
 def axes_in_folder(suite: Suite, folder: Path | None) -> tuple[dict[str, list[str]] | None, list[str]]:

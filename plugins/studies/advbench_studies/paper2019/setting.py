@@ -123,8 +123,8 @@ PROTOCOLS = (
         "the fixed budget; PGD counts the stronger of PGD and APGD for each image. CW and DeepFool may change an image "
         "as much as they need, so what counts is how far they had to go. CW has fewer steps than in the paper (MNIST 5 "
         "times 50, CIFAR-10 3 times 30), since a gradient through 10 draws of a slow defense takes a hundred times as "
-        "long; what it leaves and DeepFool does not is for lack of steps. Its images keep a margin of 1 beyond the "
-        "boundary, since a stochastic defense restores half of the images on it.",
+        "long; an image that it leaves and DeepFool does not may only need more steps. Its images keep a margin of 1 "
+        "beyond the boundary, since a stochastic defense restores half of the images on it.",
         _BUDGET,
         short="adaptive",
         threat=ADAPTIVE,
