@@ -169,8 +169,8 @@ def load_checkpoint(path: Path, recipe: Mapping[str, Any]) -> tuple[dict[str, to
         raise UsageError(f"checkpoint {path} is not readable ({error}); {remedy}") from error
     was, now = state.get("recipe", {}), json.loads(json.dumps(dict(recipe)))
     if was != now:
-        different = [key for key in sorted(was.keys() | now.keys()) if was.get(key) != now.get(key)]
-        key = different[0]
+        different = [key for key in was.keys() | now.keys() if was.get(key) != now.get(key)]
+        key = min(different, key=lambda key: (key.endswith("digest"), key))  # a digest says least to a reader
         raise UsageError(
             f"checkpoint {path} belongs to another training: {key} was {was.get(key)}, now {now.get(key)}; {remedy}"
         )

@@ -29,7 +29,7 @@ def build_seeded(build: Callable[[], nn.Module], job: TrainingJob) -> nn.Module:
 
 def behind_defense(job: TrainingJob, defended: LabelledImages) -> dict[str, str]:
     """Returns the recipe's entries for the defense that the classifier is trained behind; empty without one."""
-    return {"defense": job.defense, "defense_digest": defended.digest()} if job.defense else {}
+    return {"defense": job.defense, "defended_digest": defended.digest()} if job.defense else {}
 
 
 class ClassifierTraining(TrainingLoop):
