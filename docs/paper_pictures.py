@@ -28,6 +28,8 @@ GROUP = 64
 """Images of one group: the batch size of ``foolbox2``, whose gradients are means over the group."""
 
 COLOURS = {"fgsm": "#0072B2", "pgd": "#D55E00", "cw": "#009E73", "deepfool": "#B5378A"}
+NAMES = {"fgsm": "FGSM", "pgd": "PGD", "cw": "CW", "deepfool": "DeepFool"}
+"""In the adaptive protocol, PGD's row also counts APGD."""
 MARKERS = {"fgsm": "o", "pgd": "s", "cw": "^", "deepfool": "D"}
 OFFSETS = {"fgsm": 0.24, "pgd": 0.08, "cw": -0.08, "deepfool": -0.24}
 """Vertical shifts, so that markers of equal accuracies can be told apart."""
@@ -144,7 +146,7 @@ def _panel(axis: Axes, protocol: Mapping[str, Any], dataset: str) -> None:
             continue
         axis.plot(
             x, y, MARKERS[row["attack"]], color=COLOURS[row["attack"]], markersize=4, alpha=0.85,
-            markeredgewidth=0, label=row["attack_name"],
+            markeredgewidth=0, label=NAMES[row["attack"]],
         )  # fmt: skip
     axis.set_xlim(-4, 104)
     axis.set_xticks([0, 50, 100])
