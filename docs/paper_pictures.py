@@ -32,7 +32,7 @@ NAMES = {"fgsm": "FGSM", "pgd": "PGD", "cw": "CW", "deepfool": "DeepFool"}
 """In the adaptive protocol, PGD's row also counts APGD."""
 MARKERS = {"fgsm": "o", "pgd": "s", "cw": "^", "deepfool": "D"}
 OFFSETS = {"fgsm": 0.24, "pgd": 0.08, "cw": -0.08, "deepfool": -0.24}
-"""Vertical shifts, so that markers of equal accuracies can be told apart."""
+"""Vertical shifts, so that markers of equal accuracies do not cover each other."""
 CORRECT, WRONG, GREY = "#00664A", "#B33A00", "#8A8A8A"
 STYLE = {
     "font.family": "DejaVu Sans",

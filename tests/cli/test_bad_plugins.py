@@ -93,6 +93,11 @@ AT_START = {
         plugin().replace('name = "bad"', "name: str = param('bad', help='x')"),
         "the parameter 'name' hides an attribute of Defense",
     ),
+    "text as a flag": (plugin(field="stochastic = 'no'"), "stochastic = 'no' must be True, False or a property"),
+    "class method that hides a flag": (
+        plugin(field="differentiable = classmethod(lambda cls: False)"),
+        "must be True, False or a property",
+    ),
     "method that hides a flag": (
         plugin(field="def identity(self, images, output, rng): return images"),
         "must be True, False or a property",

@@ -229,8 +229,10 @@ def _attributes(kind: str, component: Any) -> Iterator[tuple[str, str, bool]]:
     named = isinstance(depends_on, tuple) and all(isinstance(name, str) for name in depends_on)
     yield "depends_on", "a tuple of names of distributions", named
     for flag in ("identity", "differentiable", "stochastic", "self_contained"):
-        # A method of this name would count as true.
-        yield flag, "True, False or a property", not inspect.isroutine(getattr(component, flag, False))
+        value = getattr(component, flag, False)
+        # A method or a text would count as true.
+        computed = hasattr(type(value), "__get__") and not inspect.isroutine(value)
+        yield flag, "True, False or a property", isinstance(value, bool) or computed
     if kind in ("models", "datasets"):
         shape, classes = getattr(component, "image_shape", ()), getattr(component, "num_classes", 0)
         sized = isinstance(shape, tuple) and len(shape) == 3 and all(isinstance(size, int) for size in shape)

@@ -258,3 +258,17 @@ def test_attacks_learn_whether_gradients_are_approximate(
     assert has_approximate_gradients(classifier) is approximate
     assert has_approximate_gradients(for_rows(seen, torch.tensor([0, 2]))) is approximate
     assert not has_approximate_gradients(RecordingClassifier(Linear(), log, "model"))
+
+
+class ErasesOutput(AroundOutput):
+    """Changes the output that its approximation gets, on which the forward pass depends."""
+
+    def approximation_from_output(self, images, output, rng):
+        output.zero_()
+        return images
+
+
+def test_an_approximation_that_changes_the_output_is_blamed(images: torch.Tensor) -> None:
+    message = "the approximation of defense .* changed its input defended images in place"
+    with pytest.raises(ContractError, match=message):
+        gradient(defended(ErasesOutput()), images)

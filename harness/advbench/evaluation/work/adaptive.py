@@ -16,6 +16,8 @@ from advbench.specs import Chain
 
 __all__ = ["DefendedClassifier", "count_approximations"]
 
+_INPUTS = ("images", "defended images")
+
 
 class DefendedClassifier(torch.nn.Module):
     """Defense and model as one classifier, from images in [0, 1] to logits.
@@ -126,7 +128,7 @@ def _apply_chain(chain: Chain, images: torch.Tensor, rng: SampleRandom, number: 
             label = f"the approximation of {name}"
             approximations = _approximations(part)
             approximate = approximations[min(number, len(approximations) - 1)]
-            with _inputs_checked(label, images):
+            with _inputs_checked(label, images, defended):
                 approximation = approximate(images, defended, chain.streams(index, rng))
             approximation = _with_gradient(label, approximation, images)
             defended = defended + (approximation - approximation.detach())
@@ -135,13 +137,20 @@ def _apply_chain(chain: Chain, images: torch.Tensor, rng: SampleRandom, number: 
 
 
 @contextlib.contextmanager
-def _inputs_checked(label: str, images: torch.Tensor) -> Iterator[None]:
-    """Blames a part for its exceptions, and for changing its input: it gets no copy, which would cut the gradient."""
-    version = images._version
+def _inputs_checked(label: str, *inputs: torch.Tensor) -> Iterator[None]:
+    """Blames a part for its exceptions, and for changing its input: it gets no copy, which would cut the gradient.
+
+    Args:
+        label: What messages call the part.
+        inputs: The images, and for an approximation the defended images.
+    """
+    # Tensors of inference mode count no versions, and refuse changes in place.
+    counted = [(what, one, one._version) for what, one in zip(_INPUTS, inputs, strict=False) if not one.is_inference()]
     with blamed(label):
         yield
-    if images._version != version:
-        raise ContractError(f"{label} changed its input images in place; components work on a copy")
+    for what, one, version in counted:
+        if one._version != version:
+            raise ContractError(f"{label} changed its input {what} in place; components work on a copy")
 
 
 def _with_gradient(label: str, images: object, source: torch.Tensor) -> torch.Tensor:
