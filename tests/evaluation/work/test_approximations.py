@@ -17,6 +17,7 @@ from advbench.evaluation.plan.tasks import CraftTask
 from advbench.evaluation.work.adaptive import DefendedClassifier, count_approximations
 from advbench.evaluation.work.craft import craft
 from advbench.evaluation.work.workspace import Environment, Workspace
+from advbench.process.watching.attributes import watch_attributes
 from advbench.session.opening import CORE
 from advbench.specs import resolve_chain, resolve_one
 from advbench.store import digest_of
@@ -33,6 +34,7 @@ Craft = Callable[..., Crafted]
 def crafted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Craft:
     """Attacks the toy model behind a defense; returns what is stored."""
     monkeypatch.setenv("TWO_LOG", str(tmp_path / "log"))
+    watch_attributes()  # as a command does at its start: those of an earlier test may have been patched
 
     def run(attack: str, defense: str, *, batch_size: int = 250, draws: int = 1, precision: str = "float32") -> Crafted:
         (tmp_path / "log").write_text("")
