@@ -14,7 +14,14 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
-__all__ = ["DEPRECATIONS", "Deprecation", "renamed_arguments", "renamed_attributes", "renamed_members"]
+__all__ = [
+    "DEPRECATIONS",
+    "Deprecation",
+    "overridden_member",
+    "renamed_arguments",
+    "renamed_attributes",
+    "renamed_members",
+]
 
 C = TypeVar("C", bound=type)
 P = ParamSpec("P")
@@ -91,6 +98,21 @@ def renamed_members(since: str, removed_in: str, **names: str) -> Callable[[C], 
         return base
 
     return decorate
+
+
+def overridden_member(cls: type, member: Any, old: str, new: str, *, since: str, removed_in: str) -> None:
+    """Warns about a class that overrides a member which a new one with other arguments replaces.
+
+    Args:
+        cls: The class.
+        member: What it defines.
+        old: The member, with the base class that defines it.
+        new: The new member, written alike.
+        since: The version that deprecates overriding the old one.
+        removed_in: The first version in which overriding it has no effect.
+    """
+    deprecation = Deprecation(old, new, since, removed_in)
+    _warn_at(member, cls, deprecation.message(f"{cls.__qualname__} overrides"))
 
 
 class _OldMember:

@@ -12,15 +12,15 @@ import pytest
 from advbench import api, results
 
 PUBLIC = {
-    "API_VERSION", "Access",
-    "Attack", "Budget", "ClassifierWrapper", "Component", "ContractError", "DataError", "DataSources", "Dataset",
+    "API_VERSION", "Access", "Artefact",
+    "Attack", "Budget", "ClassifierWrapper", "Component", "ContractError", "Crafted", "DataError", "DataSources", "Dataset",
     "Defense",
-    "Executor", "Float32Network", "LabelledImages", "Model", "Norm", "Parameter", "ParameterError",
+    "Executor", "Float32Network", "Goal", "LabelledImages", "Model", "Norm", "Parameter", "ParameterError",
     "Reporter", "RowAware",
     "SampleRandom", "StudyCommand",
     "Trainable", "TrainingJob", "TrainingLoop", "TrainingProgress", "UsageError", "Value", "WeightsError",
     "WorkerLostError",
-    "bfloat16_helps", "clip_dust", "closest", "find_object", "for_rows", "has_approximate_gradients",
+    "bfloat16_helps", "clip_dust", "closest", "find_object", "for_rows", "goal_of", "goal_param", "has_approximate_gradients",
     "hookimpl", "import_file",
     "is_stochastic", "load_checkpoint", "load_state", "load_weights", "one_cycle", "param", "process_taint",
     "read_state_dict", "replace_atomically",

@@ -36,7 +36,7 @@ from advbench._deprecated import renamed_attributes
 from advbench._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from advbench.api.attack import Access, Attack, Budget, Norm
+    from advbench.api.attack import Access, Artefact, Attack, Budget, Crafted, Norm
     from advbench.api.checkpoints import load_state, read_state_dict
     from advbench.api.commands import StudyCommand
     from advbench.api.component import Component, closest
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from advbench.api.executor import Executor, WorkerLostError, process_taint
     from advbench.api.files import replace_atomically, sha256_file, write_atomically
     from advbench.api.float32_network import Float32Network
+    from advbench.api.goal import Goal, goal_of, goal_param
     from advbench.api.hookspecs import API_VERSION, hookimpl
     from advbench.api.model import Model
     from advbench.api.modules import find_object, import_file
@@ -62,17 +63,20 @@ if TYPE_CHECKING:
 __all__ = [
     "API_VERSION",
     "Access",
+    "Artefact",
     "Attack",
     "Budget",
     "ClassifierWrapper",
     "Component",
     "ContractError",
+    "Crafted",
     "DataError",
     "DataSources",
     "Dataset",
     "Defense",
     "Executor",
     "Float32Network",
+    "Goal",
     "LabelledImages",
     "Model",
     "Norm",
@@ -95,6 +99,8 @@ __all__ = [
     "closest",
     "find_object",
     "for_rows",
+    "goal_of",
+    "goal_param",
     "has_approximate_gradients",
     "hookimpl",
     "import_file",
@@ -123,8 +129,10 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
         {
             "advbench.api.attack": (
                 "Access",
+                "Artefact",
                 "Attack",
                 "Budget",
+                "Crafted",
                 "Norm",
             ),
             "advbench.api.checkpoints": (
@@ -151,6 +159,11 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
                 "replace_atomically",
                 "sha256_file",
                 "write_atomically",
+            ),
+            "advbench.api.goal": (
+                "Goal",
+                "goal_of",
+                "goal_param",
             ),
             "advbench.api.hookspecs": (
                 "API_VERSION",

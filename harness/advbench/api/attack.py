@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from abc import abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
 
-from advbench._deprecated import renamed_members
+from advbench._deprecated import overridden_member, renamed_members
 from advbench.api.component import Component
+from advbench.api.goal import Goal, goal_of
 
 if TYPE_CHECKING:
     import torch
 
     from advbench.api.randomness import SampleRandom
 
-__all__ = ["Access", "Attack", "Budget", "Norm"]
+__all__ = ["Access", "Artefact", "Attack", "Budget", "Crafted", "Norm"]
 
 Norm = Literal["linf", "l2", "l1", "l0"]
 
@@ -35,13 +36,30 @@ class Budget(NamedTuple):
     eps: float
 
 
+Artefact: TypeAlias = "Mapping[str, torch.Tensor | float | str]"
+"""What a component has fitted to data: tensors, numbers and texts by name."""
+
+
+class Crafted(NamedTuple):
+    """What an attack returns.
+
+    Attributes:
+        images: Adversarial images, of the clean images' shape and dtype.
+        notes: Details of each sample: tensors whose first dimension runs over the batch. ``component`` is the index in
+            :meth:`Attack.component_names` of the attack that fooled the sample, int8, or -1 if none did.
+    """
+
+    images: torch.Tensor
+    notes: Mapping[str, torch.Tensor] = MappingProxyType({})
+
+
 @renamed_members("0.2", "0.4", minimises="minimized_norm")
 @dataclasses.dataclass(frozen=True)
 class Attack(Component):
-    """Turns (model, images, labels) into adversarial images.
+    """Turns (model, images, goal) into adversarial images.
 
-    A *budget* attack maximises the loss within :meth:`budget`. A *minimal* attack, whose budget is None,
-    searches for the smallest perturbation that fools the model.
+    A subclass defines :meth:`craft`. A *budget* attack maximises the loss within :meth:`budget`. A *minimal* attack,
+    whose budget is None, searches for the smallest perturbation that fools the model.
 
     Attributes:
         access: What the attack needs from the model: ``gradients``, ``scores`` (logits), ``labels`` (only the class of
@@ -50,45 +68,78 @@ class Attack(Component):
             need only labels also run on models that return probabilities or one-hot labels.
         group_size: None if the result of a sample depends on this sample alone, as it should. If an attack reproduces a
             published implementation whose results depend on the batch, this is the size of that batch; make it a
-            property if a parameter sets it. :meth:`run` then gets complete groups of consecutive samples, in the order
-            of the run; the last group may be smaller. Groups are neither split nor joined, whatever the batch size,
-            the number of jobs and the memory are.
+            property if a parameter sets it. :meth:`craft` then gets complete groups of consecutive samples, in the
+            order of the run; the last group may be smaller. Groups are neither split nor joined, whatever the batch
+            size, the number of jobs and the memory are.
     """
 
     access: ClassVar[Access] = "gradients"
     group_size: ClassVar[int | None] = None
 
-    @abstractmethod
-    def run(
-        self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
-    ) -> torch.Tensor:
-        """Attacks one batch, untargeted.
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Lets a class that defines the older methods :meth:`run` or :meth:`run_with_notes` work, with a warning."""
+        super().__init_subclass__(**options)
+        old = next((name for name in ("run_with_notes", "run") if name in vars(cls)), None)
+        if old is not None and "craft" not in vars(cls):
+            overridden_member(cls, vars(cls)[old], f"Attack.{old}", "Attack.craft", since="0.2", removed_in="0.4")
+            cls.craft = _craft_with_run  # type: ignore[method-assign]
+
+    def craft(
+        self,
+        model: torch.nn.Module,
+        images: torch.Tensor,
+        goal: Goal,
+        rng: SampleRandom,
+        fitted: Artefact | None = None,
+    ) -> torch.Tensor | Crafted:
+        """Attacks one batch.
 
         Args:
             model: Classifier in eval mode, images in [0, 1] to logits of shape (batch, classes). Its
                 parameters need no gradient; its inputs may.
             images: Clean images, float32 in [0, 1], shape (batch, channels, height, width). Do not change them.
-            labels: True labels, int64, shape (batch,).
+            goal: The true labels, and the target classes if the attack is targeted. Only attacks with the parameter
+                ``goal``, see :func:`~advbench.api.goal_param`, get target classes.
             rng: The samples' random streams; the only source of randomness an attack may use.
+            fitted: What the attack has fitted to data; None if it fits nothing.
 
         Returns:
             Adversarial images, of the images' shape and dtype, finite and in [0, 1], and within the budget
-            if there is one. A minimal attack that fails on a sample returns its clean image; the harness
-            counts that sample as not fooled.
+            if there is one; or these with notes. A minimal attack that fails on a sample returns its clean image; the
+            harness counts that sample as not fooled.
         """
+        raise NotImplementedError(f"{type(self).__name__} does not define craft()")
+
+    def run(
+        self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
+    ) -> torch.Tensor:
+        """Attacks one batch, untargeted; see :meth:`craft`.
+
+        Returns:
+            The adversarial images.
+        """
+        return self._craft_untargeted(model, images, labels, rng).images
 
     def run_with_notes(
         self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
     ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
-        """Attacks one batch and reports details of each sample. The harness calls this method.
-
-        An ensemble of attacks overrides it, to report which of its attacks fooled each sample.
+        """Attacks one batch, untargeted, and reports details of each sample; see :meth:`craft`.
 
         Returns:
-            The adversarial images of :meth:`run`, and a mapping of notes, each of shape (batch,). ``component`` is
-            the index in :meth:`component_names` of the attack that fooled the sample, int8, or -1 if none did.
+            The adversarial images, and the notes of :class:`Crafted`.
         """
-        return self.run(model, images, labels, rng), {}
+        if type(self).run is not Attack.run:
+            return self.run(model, images, labels, rng), {}
+        return self._craft_untargeted(model, images, labels, rng)
+
+    def _craft_untargeted(
+        self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
+    ) -> Crafted:
+        """Calls the :meth:`craft` that a class defines, not the one that stands for an overridden :meth:`run`."""
+        defined = (vars(base).get("craft") for base in type(self).__mro__)
+        craft = next(method for method in defined if method not in (None, _craft_with_run))
+        crafted = craft(self, model, images, Goal(labels), rng, None)
+        return crafted if isinstance(crafted, Crafted) else Crafted(crafted)
 
     def component_names(self) -> tuple[str, ...]:
         """Names of the attacks in this ensemble; empty for a single attack."""
@@ -112,6 +163,30 @@ class Attack(Component):
         """
         return None
 
+    def misfit(self, image_shape: tuple[int, int, int], num_classes: int) -> str:
+        """Why the attack cannot attack images of this shape and number of classes, or "" if it can.
+
+        The harness skips such cells and shows the reason.
+        """
+        del image_shape
+        goal = goal_of(self)
+        if goal.isdecimal() and int(goal) >= num_classes:
+            return f"goal={goal}: there are only the classes 0 to {num_classes - 1}"
+        return ""
+
     def passes(self) -> int | None:
         """Approximate number of forward and backward passes per image, for the time estimate; None if unknown."""
         return None
+
+
+def _craft_with_run(  # noqa: PLR0917  the arguments of craft()
+    self: Attack,
+    model: torch.nn.Module,
+    images: torch.Tensor,
+    goal: Goal,
+    rng: SampleRandom,
+    fitted: Artefact | None = None,
+) -> Crafted:
+    """:meth:`Attack.craft` of a class that overrides :meth:`Attack.run` instead."""
+    del fitted
+    return Crafted(*self.run_with_notes(model, images, goal.labels, rng))

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, TypeVar, overload
 
 from advbench.errors import ParameterError
 
-__all__ = ["Parameter", "Value", "field_parameters", "format_value", "param"]
+__all__ = ["Parameter", "Value", "class_param", "field_parameters", "format_value", "param"]
 
 Value: TypeAlias = "int | float | bool | str | None"
 """Types of a parameter's value."""
@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 _METADATA = "advbench"
 _HUGE = 2**1023
+_LONGEST_CLASS_NUMBER = 10
 _TYPES: dict[str, type[int | float | str]] = {"int": int, "float": float, "bool": bool, "str": str}
 _WORDS: dict[str, Value] = {"true": True, "false": False, "none": None}
 _ARTICLES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
@@ -79,6 +80,12 @@ def param(
     return dataclasses.field(default=default, metadata={_METADATA: described})
 
 
+def class_param(default: str, *, help: str, choices: tuple[Value, ...]) -> str:
+    """Declares a text parameter whose value is one of the choices or a class number, from 0."""
+    described = {"help": help, "choices": choices, "class_numbers": True}
+    return dataclasses.field(default=default, metadata={_METADATA: described})
+
+
 @dataclasses.dataclass(frozen=True)
 class Parameter:
     """One parameter of one component.
@@ -94,6 +101,7 @@ class Parameter:
         above: Exclusive lower bound, or None.
         below: Exclusive upper bound, or None.
         choices: The only values allowed, or None.
+        class_numbers: Whether class numbers are allowed besides the choices.
         required: Whether users must give a value because there is no default.
     """
 
@@ -107,6 +115,7 @@ class Parameter:
     above: float | None = None
     below: float | None = None
     choices: tuple[Value, ...] | None = None
+    class_numbers: bool = False
     required: bool = False
 
     def parse(self, text: str) -> Value:
@@ -142,6 +151,8 @@ class Parameter:
             if self.optional:
                 return None
             raise self._error(value)
+        if self.class_numbers and (number := _class_number(value)):
+            return number
         converted = self._convert(value)
         if self.choices is not None and converted not in self.choices:
             raise self._error(value)
@@ -174,6 +185,7 @@ class Parameter:
         """The allowed values, in words, such as ``a whole number from 1 to 100``."""
         if self.choices is not None:
             text = "one of " + ", ".join(format_value(choice) for choice in self.choices)
+            text += " or a class number" if self.class_numbers else ""
         else:
             text = " ".join(part for part in (_ARTICLES[self.type], self.bounds()) if part)
         return f"{text}, or none" if self.optional else text
@@ -198,6 +210,12 @@ class Parameter:
     def _error(self, value: object) -> ParameterError:
         shown = value if isinstance(value, str) else format_value(value)  # type: ignore[arg-type]
         return ParameterError(f"{self.name}={shown}: must be {self.allowed()}")
+
+
+def _class_number(value: object) -> str:
+    """A class number in its canonical form; "" if it is none."""
+    text = str(value) if isinstance(value, str) or type(value) is int else ""
+    return str(int(text)) if text.isascii() and text.isdecimal() and len(text) < _LONGEST_CLASS_NUMBER else ""
 
 
 def _parse_number(text: str) -> int | float:
