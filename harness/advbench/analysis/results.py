@@ -11,6 +11,7 @@ from typing import Any
 from advbench.analysis.measures import worst_case_from_bits
 from advbench.analysis.sanity import examine, unexamined
 from advbench.analysis.summary import COORDINATES, Summary
+from advbench.api.goal import UNTARGETED
 
 __all__ = ["NOT_ADAPTIVE", "RESULTS_SCHEMA", "build_results", "rank"]
 
@@ -26,6 +27,7 @@ _MEASURES = (
     "robust_accuracy_ci95",
     "robust_accuracy_draws",
     "attack_success_rate",
+    "target_success_rate",
     "median_linf",
     "median_l2",
 )
@@ -79,6 +81,7 @@ def _cell(described: Mapping[str, Any], summary: Summary | None) -> dict[str, An
         "attack_kind": described["attack_kind"],
         "budget": described["budget"],
         "norm": described.get("norm"),  # missing in manifests of earlier versions
+        "goal": described.get("goal", UNTARGETED),
         "stochastic": described["stochastic"],
         "status": status,
         "error": error,

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import torch
 
-from advbench.api import Attack, ContractError
+from advbench.api import Attack, ContractError, Crafted
 from advbench.contracts.budgets import check_budget
 from advbench.contracts.images import TOLERANCE, check_form, distances
 
-__all__ = ["NOTES", "check_adversarial", "check_note"]
+__all__ = ["NOTES", "check_adversarial", "check_crafted", "check_note"]
 
 NOTES = ("component",)
 """The names of notes that an attack may return for each sample."""
+
+
+def check_crafted(attack: Attack, returned: object) -> Crafted:
+    """Checks the form of what :meth:`advbench.api.Attack.craft` returned.
+
+    Raises:
+        ContractError: It is neither a tensor nor a :class:`advbench.api.Crafted`.
+    """
+    if isinstance(returned, Crafted):
+        return returned
+    if isinstance(returned, tuple):
+        raise ContractError(
+            f"attack {attack.name!r} returned a tuple from craft(); return a tensor or Crafted(images, notes)"
+        )
+    return Crafted(returned)  # type: ignore[arg-type]  # check_adversarial rejects what is no tensor
 
 
 def check_adversarial(attack: Attack, clean: torch.Tensor, adversarial: object) -> torch.Tensor:

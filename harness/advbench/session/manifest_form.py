@@ -90,6 +90,7 @@ _OPTIONAL_IN_CELL: dict[str, _Check] = {
     "image_shape": _none_or(_all(_INTEGER)),
     "attack_access": _none_or(_TEXT),
     "attack_passes": _none_or(_INTEGER),
+    "goal": _TEXT,
     "parameters": _each(_is(str, int, float, bool, type(None))),
     "components": _TEXTS,
     "component_access": _TEXTS,

@@ -8,9 +8,11 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from advbench.api import Attack, SampleRandom
-from advbench.contracts.attacks import check_adversarial, check_note
+from advbench.api import Attack, Goal, SampleRandom
+from advbench.api.goal import UNTARGETED, goal_of
+from advbench.contracts.attacks import check_adversarial, check_crafted, check_note
 from advbench.contracts.budgets import check_budget, check_group_size, check_norm
+from advbench.contracts.goals import choose_targets
 from advbench.contracts.images import check_unchanged
 from advbench.testing.common import common_rules, cuda
 from advbench.testing.finding import Rule, RuleSkipped, contract_of, expect
@@ -29,7 +31,7 @@ _MIN_BUDGET_RATIO = 4
 
 def attack_rules(attack: Attack) -> Iterator[Rule]:
     """Yields the rules on budget, range, inputs, randomness, batches, labels, success, failures and devices."""
-    run = contract_of(attack, "run")
+    run = contract_of(attack, "craft")
     trial = _Trial(attack)
     form = "float32 images in [0, 1], of the input's shape and within the budget"
     yield Rule(
@@ -74,20 +76,35 @@ class _Trial:
         images = self.images[list(rows)].to(device)
         labels = (self.predictions if labels is None else labels)[list(rows)].to(device)
         rng = SampleRandom(0, "check", rows, device)
-        returned, notes = self.attack.run_with_notes(model, images.clone(), labels.clone(), rng)
+        goal = self.goal(labels, rows)
+        returned, notes = check_crafted(self.attack, self.attack.craft(model, images.clone(), goal, rng, None))
         for name, note in notes.items():
             check_note(self.attack, name, note, labels)
         return check_adversarial(self.attack, images, returned)
+
+    def goal(self, labels: torch.Tensor, rows: Sequence[int]) -> Goal:
+        """The goal of some samples with these labels; all are attacked, also if the target class is fixed."""
+        with torch.no_grad():
+            logits = self.model(self.images)[list(rows)].to(labels.device)
+        goal = choose_targets(goal_of(self.attack), labels, lambda: logits, rows, 0)
+        if goal.targets is None:
+            return goal
+        return Goal(labels, torch.where(goal.targets < 0, (labels + 1) % CLASSES, goal.targets))
 
     @functools.cached_property
     def adversarial(self) -> torch.Tensor:
         """The attack's images for all samples."""
         return self.run(range(_COUNT))
 
-    def misclassified(self, adversarial: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+    def fooled(self, adversarial: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+        """Whether the images reach the attack's goal."""
         with torch.no_grad():
-            is_wrong: torch.Tensor = self.model(adversarial).argmax(dim=1) != self.predictions[list(rows)]
-        return is_wrong
+            return self.goal(self.predictions[list(rows)], rows).reached(self.model(adversarial))
+
+    @property
+    def aim(self) -> str:
+        """What messages call a sample that reaches the goal."""
+        return "misclassified" if goal_of(self.attack) == UNTARGETED else "classified as their targets"
 
     def reports_budget(self) -> None:
         check_budget(self.attack)
@@ -100,10 +117,13 @@ class _Trial:
         expect(len(self.adversarial) == _COUNT, f"{_COUNT} images", f"{len(self.adversarial)}")
 
     def unchanged(self) -> None:
-        images, labels = self.images.clone(), self.predictions.clone()
-        self.attack.run(self.model, images, labels, SampleRandom(0, "check", range(_COUNT), images.device))
+        images, goal = self.images.clone(), self.goal(self.predictions, range(_COUNT))
+        given = Goal(goal.labels.clone(), None if goal.targets is None else goal.targets.clone())
+        self.attack.craft(self.model, images, given, SampleRandom(0, "check", range(_COUNT), images.device), None)
         check_unchanged(f"attack {self.attack.name!r}", "images", self.images, images)
-        check_unchanged(f"attack {self.attack.name!r}", "labels", self.predictions, labels)
+        check_unchanged(f"attack {self.attack.name!r}", "labels", goal.labels, given.labels)
+        if goal.targets is not None and given.targets is not None:
+            check_unchanged(f"attack {self.attack.name!r}", "target classes", goal.targets, given.targets)
 
     def model_unchanged(self) -> None:
         before = copy.deepcopy(self.model.state_dict())
@@ -144,13 +164,13 @@ class _Trial:
             self._check_same(other[row], row, "a sample's result not to depend on the labels of others")
 
     def _check_same(self, image: torch.Tensor, row: int, expected: str) -> None:
-        was_misclassified = self.misclassified(self.adversarial[row : row + 1], [row])
-        is_misclassified = self.misclassified(image[None], [row])
+        was_fooled = self.fooled(self.adversarial[row : row + 1], [row])
+        is_fooled = self.fooled(image[None], [row])
         difference = float((image - self.adversarial[row]).abs().mean())
         observed = f"images that differ by {difference:.3g} a pixel" + (
-            ", one of which is misclassified" if was_misclassified != is_misclassified else ""
+            ", one of which is misclassified" if was_fooled != is_fooled else ""
         )
-        expect(bool(was_misclassified == is_misclassified) and difference <= _TOLERANCE, expected, observed)
+        expect(bool(was_fooled == is_fooled) and difference <= _TOLERANCE, expected, observed)
 
     def success(self) -> None:
         if self.attack.access == "nothing":
@@ -160,11 +180,11 @@ class _Trial:
             max_distance = float(self.model.distances(self.images, budget.norm).max())
             if max_distance * _MIN_BUDGET_RATIO > budget.eps:
                 raise RuleSkipped(f"its budget, {budget.norm} ≤ {budget.eps:g}, is too small for this test")
-        count = int(self.misclassified(self.adversarial, range(_COUNT)).sum())
+        count = int(self.fooled(self.adversarial, range(_COUNT)).sum())
         expect(
             count == _COUNT,
-            f"all {_COUNT} samples misclassified by a linear classifier with near boundaries",
-            f"{count} misclassified",
+            f"all {_COUNT} samples {self.aim} by a linear classifier with near boundaries",
+            f"{count} {self.aim}",
         )
 
     def failure(self) -> None:
@@ -176,7 +196,7 @@ class _Trial:
             expect(
                 not changed,
                 "a minimal attack to return the clean image where it fails",
-                f"{changed} of {_COUNT} images changed, all still classified correctly",
+                f"{changed} of {_COUNT} images changed, none of which reaches the goal",
             )
 
     def on_cuda(self) -> None:

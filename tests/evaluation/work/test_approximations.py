@@ -14,7 +14,7 @@ from advbench.api import ContractError, SampleRandom
 from advbench.contracts.defenses import check_approximations
 from advbench.discovery.loading import discover
 from advbench.evaluation.plan.tasks import CraftTask
-from advbench.evaluation.work.adaptive import DefendedClassifier, count_approximations
+from advbench.evaluation.work.attacked.adaptive import DefendedClassifier, count_approximations
 from advbench.evaluation.work.craft import craft
 from advbench.evaluation.work.workspace import Environment, Workspace
 from advbench.process.watching.attributes import watch_attributes

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from advbench.analysis.summary import Summary
+from advbench.api.goal import UNTARGETED
 
 __all__ = [
     "AttackOutcome",
@@ -52,8 +53,9 @@ class AttackOutcome(NamedTuple):
     """The result of an attack on one classifier.
 
     Attributes:
-        accuracy: Accuracy under the attack.
-        withstood: For each draw of the defense, the samples that withstand the attack, as bits of an integer.
+        accuracy: Share of the samples that withstand it.
+        withstood: For each draw of the defense, the samples that withstand the attack, as bits of an integer; of a
+            targeted attack, those that are not predicted as their targets.
     """
 
     accuracy: float
@@ -130,14 +132,22 @@ class FinishedCell:
         return None if budget is None else (budget["norm"], budget["eps"])
 
     @property
+    def goal(self) -> str:
+        """The attack's goal. Only attacks of one goal are compared with each other."""
+        return str(self.described.get("goal", UNTARGETED))
+
+    @property
     def robust(self) -> float:
         """Robust accuracy of the defended model."""
         return self.summary.robust
 
     @property
     def board_outcome(self) -> AttackOutcome:
-        """The result on the defended model, which the leaderboard shows."""
-        return AttackOutcome(self.summary.robust, self.summary.withstood)
+        """The result on the defended model: for an untargeted attack, the one that the leaderboard shows."""
+        if self.goal == UNTARGETED:
+            return AttackOutcome(self.summary.robust, self.summary.withstood)
+        missed = self.summary.goal_missed
+        return AttackOutcome(sum(bits.bit_count() for bits in missed) / len(missed) / self.n, missed)
 
     @property
     def attacked_outcome(self) -> AttackOutcome:

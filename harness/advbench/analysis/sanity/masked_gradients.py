@@ -19,6 +19,7 @@ from advbench.analysis.sanity.finding import (
     one_per_image_set,
     tolerance,
 )
+from advbench.api.goal import UNTARGETED
 
 __all__ = [
     "adaptive_weaker",
@@ -38,7 +39,7 @@ def single_step_wins(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
     """An iterative attack weaker than a single step within the same budget (Carlini et al. 2019, section 5.4)."""
     comparisons = []
     following = _budget_attacks_with_gradients(cells)
-    for group in group_by(following, lambda cell: (*cell.image_set[:3], cell.image_set[4], cell.budget)):
+    for group in group_by(following, _same_problem):
         single = [cell for cell in group if cell["attack_passes"] == 1]
         if not single:
             continue
@@ -89,7 +90,7 @@ def _not_monotone(small: FinishedCell, large: FinishedCell) -> Finding:
 def unbounded_above_chance(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
     """An unbounded attack that leaves accuracy above chance (Carlini et al. 2019, section 5.3)."""
     for cell in one_per_image_set(cells):
-        if is_unbounded(cell["budget"], cell["attack_access"]):
+        if cell.goal == UNTARGETED and is_unbounded(cell["budget"], cell["attack_access"]):
             accuracy = cell.attacked_outcome.accuracy
             chance = _exceeded_chance(cell, accuracy)
             if chance is not None:
@@ -116,7 +117,7 @@ def impossible_accuracy(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
     def claims(cell: FinishedCell) -> bool:
         known = cell["threat"] == "adaptive" or (cell["threat"] == "oblivious" and cell["identity"])
         large = cell.budget is not None and cell.budget[0] == "linf" and cell.budget[1] >= IMPOSSIBLE
-        return known and large and cell["attack_access"] != "nothing"
+        return known and large and cell["attack_access"] != "nothing" and cell.goal == UNTARGETED
 
     for group in group_by(filter(claims, cells), lambda cell: (*cell.pair, cell["defense"])):
         best = min(group, key=lambda cell: cell.robust)
@@ -148,16 +149,16 @@ def _less_access(cells: Sequence[FinishedCell]) -> Iterator[Comparison]:
     transferred: dict[tuple[Any, ...], list[FinishedCell]] = {}
     for cell in budgeted:
         if cell["threat"] == "transfer":
-            transferred.setdefault((*cell.pair, cell["defense"], cell.budget), []).append(cell)
+            transferred.setdefault((*cell.pair, cell["defense"], cell.budget, cell.goal), []).append(cell)
     known = [cell for cell in one_per_image_set(budgeted) if cell["threat"] != "transfer"]
-    for group in group_by(known, lambda cell: (*cell.image_set[:3], cell.image_set[4], cell.budget)):
+    for group in group_by(known, _same_problem):
         white = [cell for cell in group if cell["attack_access"] == "gradients"]
         if not white:
             continue
         best = min(white, key=_attacked_accuracy)
         others = [(cell, cell.attacked_outcome) for cell in group if cell["attack_access"] != "gradients"]
         if best.on_board:
-            same = transferred.get((*best.pair, best["defense"], best.budget), ())
+            same = transferred.get((*best.pair, best["defense"], best.budget, best.goal), ())
             others += [(cell, cell.board_outcome) for cell in same]
         for other, outcome in others:
             finding = partial(_less_access_wins, best, other, outcome)
@@ -244,6 +245,11 @@ def _access_in_words(access: str) -> str:
 
 def _budget_attacks_with_gradients(cells: Sequence[FinishedCell]) -> list[FinishedCell]:
     return [cell for cell in one_per_image_set(cells) if cell.budget and cell["attack_access"] == "gradients"]
+
+
+def _same_problem(cell: FinishedCell) -> tuple[object, ...]:
+    """What cells have in common whose attacks may be compared: classifier, samples, budget and goal."""
+    return (*cell.image_set[:3], cell.image_set[4], cell.budget, cell.goal)
 
 
 def _attacked_accuracy(cell: FinishedCell) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from advbench.api import Attack, Dataset, DataSources, Defense, Model
+from advbench.api import Attack, ContractError, Dataset, DataSources, Defense, Model
 from advbench.contracts.budgets import check_budget, check_group_size, check_norm
 from advbench.errors import UsageError, describe
 from advbench.evaluation.plan.behaviours import BehaviourIds, is_self_contained
@@ -122,7 +122,11 @@ class _Pair:
         """
         defenses = [self._prepared(context, defense) for defense in self.axes.defenses]
         for attack, threat in itertools.product(self.axes.attacks, self.axes.threats):
-            kind = _attempt(partial(_attack_kind, attack))
+            kind = _attempt(partial(_attack_kind, attack, self.dataset))
+            if isinstance(kind, _Misfit):
+                for defense in self.axes.defenses:
+                    yield self._cell(attack, threat, defense, skipped=kind.reason)
+                continue
             unusable = "" if threat.sees_model else self._surrogate_incompatibility()
             craft_context = context if threat.sees_model or surrogate_context is None else surrogate_context
             chunks_of: dict[AttackTarget, Any] = {}
@@ -188,8 +192,20 @@ def _defense_kind(defense: Chain) -> dict[str, bool]:
     return {"identity": defense.identity, "stochastic": defense.stochastic}
 
 
-def _attack_kind(attack: Attack) -> dict[str, Any]:
-    """The attributes of a cell about its attack."""
+@dataclasses.dataclass(frozen=True)
+class _Misfit:
+    """Why an attack cannot attack a dataset."""
+
+    reason: str
+
+
+def _attack_kind(attack: Attack, dataset: Dataset) -> dict[str, Any] | _Misfit:
+    """The attributes of a cell about its attack, or why it cannot attack the dataset."""
+    reason = attack.misfit(dataset.image_shape, dataset.num_classes)
+    if not isinstance(reason, str):
+        raise ContractError(f"attack {attack.name!r} returned {reason!r} from misfit(); expected a text")
+    if reason:
+        return _Misfit(" ".join(f"attack {short(attack)!r}: {reason}".split()))
     return {"budget": check_budget(attack), "norm": check_norm(attack), "group_size": check_group_size(attack)}
 
 

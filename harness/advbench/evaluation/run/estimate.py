@@ -15,7 +15,7 @@ from advbench.errors import describe
 from advbench.evaluation.plan.tasks import CraftTask, Task
 from advbench.evaluation.run.pool import WorkerPool
 from advbench.evaluation.run.schedule import Schedule
-from advbench.evaluation.work.craft import count_runs
+from advbench.evaluation.work.attacked.batch import count_runs
 from advbench.evaluation.work.timing.components import Measurement, Timing, measure
 from advbench.evaluation.work.timing.pilot import Pilot, PilotResult, pilot_of, run_pilot
 from advbench.evaluation.work.workspace import Environment, Workspace, get_workspace

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from advbench._version import __version__
 from advbench.api import Attack, Budget, Component, Dataset
 from advbench.api.files import sha256_file
+from advbench.api.goal import goal_of
 from advbench.discovery.identity import code_digests, dependency_versions
 from advbench.discovery.registry import Plugin, Registry
 from advbench.evaluation.plan.build import Plan
@@ -162,6 +163,7 @@ def _attack_facts(attack: Attack, budget: Budget | None, norm: str | None, faile
         "attack_kind": None if failed else "minimal" if budget is None else "budget",
         "budget": None if budget is None else {"norm": budget.norm, "eps": budget.eps},
         "norm": norm,
+        "goal": goal_of(attack),
         "attack_access": attack.access,
         "attack_passes": None if failed else _get(attack.passes, int),
         "parameters": attack.values(),

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from advbench.api import SampleRandom
+from advbench.api import ContractError, SampleRandom
 from advbench.contracts.defenses import check_defended, check_range
 from advbench.contracts.images import check_unchanged
 from advbench.errors import blamed
@@ -31,6 +31,7 @@ _ATTACK_FIELDS = {
     "flat_at_bounds": "flat_at_bounds",
     "loss_without_slope": "loss_without_slope",
     "component": "component",
+    "targets": "targets",
     "linf": "linf",
     "l2": "l2",
 }
@@ -105,6 +106,11 @@ def score(workspace: Workspace, task: ScoreTask, progress: Callable[[int], None]
         for name, values in attacked.items():
             values.extend(tensors[name].tolist() if name in tensors else [])
     workspace.check_process(f"defense {specs['defense']!r}")
+    if attacked["targets"] and max(attacked["targets"]) < 0:
+        raise ContractError(
+            f"attack {specs['attack']!r} attacks no sample, since all have the target class as their label; "
+            "use another goal"
+        )
     cell = {
         **task.specs,
         "status": "ok",
@@ -117,6 +123,7 @@ def score(workspace: Workspace, task: ScoreTask, progress: Callable[[int], None]
         "adversarial_predictions": predictions[0],
         "adversarial_correct": _bits(predictions[0], clean["labels"]),
         **_draws(clean, predictions),
+        **_target_reached(attacked["targets"], predictions),
         **{
             _ATTACK_FIELDS[name]: values
             for name, values in attacked.items()
@@ -198,6 +205,11 @@ def _draws(clean: Mapping[str, Any], predictions: Sequence[list[int]]) -> dict[s
             for before, after in zip(clean_bits, attacked_bits, strict=True)
         ],
     }
+
+
+def _target_reached(targets: Sequence[int], predictions: Sequence[Sequence[int]]) -> dict[str, list[list[int]]]:
+    """For each draw, which attacked samples are predicted as their target class; nothing for an untargeted attack."""
+    return {"target_reached": [_bits(draw, targets) for draw in predictions]} if targets else {}
 
 
 def _bits(predictions: Sequence[int], labels: Sequence[int]) -> list[int]:

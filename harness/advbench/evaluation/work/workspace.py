@@ -18,8 +18,8 @@ from advbench.contracts.network_unchanged import network_snapshot
 from advbench.discovery.loading import discover
 from advbench.discovery.registry import Registry
 from advbench.errors import ContractError, ProcessChangedError, UsageError, describe
+from advbench.evaluation.work.attacked.query_log import CleanBaseline
 from advbench.evaluation.work.precision import LowPrecision
-from advbench.evaluation.work.query_log import CleanBaseline
 from advbench.option_names import option
 from advbench.process.allocator import keep_freed_memory
 from advbench.process.memory import limit_memory

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 
 from advbench.api import Attack, Component, Dataset, DataSources, Defense, Model, SampleRandom
+from advbench.contracts.goals import trial_goal
 from advbench.evaluation.plan.build import Plan
 from advbench.evaluation.plan.cells import Axes, Cell
 from advbench.evaluation.plan.tasks import Task
@@ -189,4 +190,7 @@ def _component_calls(workspace: Workspace, task: Task) -> Iterator[tuple[Culprit
         for call in _planning_calls(attack, sources):
             yield of_attack, call
         rng = SampleRandom(0, "blame", ids, workspace.device)
-        yield of_attack, lambda: attack.run_with_notes(network, images.clone(), labels.clone(), rng)
+        yield (
+            of_attack,
+            lambda: attack.craft(network, images.clone(), trial_goal(attack, labels, network(images)), rng, None),
+        )

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import torch
 
-from advbench.api import Budget, ClassifierWrapper
+from advbench.api import Budget, ClassifierWrapper, Goal
 from advbench.contracts.images import TOLERANCE, distances
 from advbench.errors import ContractError, blamed, describe
-from advbench.evaluation.work.gradients_at_bounds import flat_at_bounds
+from advbench.evaluation.work.attacked.gradients_at_bounds import flat_at_bounds
 from advbench.process.memory import is_out_of_memory
 
 __all__ = ["CleanBaseline", "Gradients", "QueryLog", "RecordingClassifier", "clean_gradients"]
@@ -23,7 +23,7 @@ class Gradients(NamedTuple):
         vanished: Whether the gradient is exactly 0 everywhere.
         non_finite: Whether the gradient contains NaN or infinity.
         flat_at_bounds: Whether the gradient is exactly 0 at the pixels near 0 or 1 and at no other; see
-            :func:`~advbench.evaluation.work.gradients_at_bounds.flat_at_bounds`.
+            :func:`~advbench.evaluation.work.attacked.gradients_at_bounds.flat_at_bounds`.
         error: The error of computing the gradient, or "".
     """
 
@@ -50,23 +50,23 @@ class QueryLog:
 
     Args:
         images: The clean images.
-        labels: Their labels.
+        goal: What the attack should make of them; a target class of -1 is never reached.
         budget: The attack's budget, or None for a minimal attack.
 
     Attributes:
-        seen: Whether a queried point within the budget was misclassified; bool, shape (batch,).
+        seen: Whether a queried point within the budget reached the goal; bool, shape (batch,).
         queried_images: How many images the classifier got in all.
         followed: 1 if the attack has computed a gradient for the sample, else 0; int8, shape (batch,).
         sloped: 1 if one of these losses had a gradient in the logits, else 0; int8, shape (batch,).
     """
 
-    def __init__(self, images: torch.Tensor, labels: torch.Tensor, budget: Budget | None) -> None:
+    def __init__(self, images: torch.Tensor, goal: Goal, budget: Budget | None) -> None:
         self.images = images
-        self.labels = labels
+        self.goal = goal
         self.budget = budget
-        self.seen = torch.zeros_like(labels, dtype=torch.bool)
+        self.seen = torch.zeros_like(goal.labels, dtype=torch.bool)
         self.queried_images = 0
-        self.followed = torch.zeros_like(labels, dtype=torch.int8)
+        self.followed = torch.zeros_like(goal.labels, dtype=torch.int8)
         self.sloped = torch.zeros_like(self.followed)
 
     @property
@@ -96,10 +96,10 @@ class QueryLog:
         self.queried_images += len(points)
         if rows is None or not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != len(rows):
             return
-        wrong = (logits.argmax(dim=1) != self.labels[rows]) & ~self.seen[rows]
-        if not wrong.any():
+        reached = self.goal[rows].reached(logits) & ~self.seen[rows]
+        if not reached.any():
             return
-        rows, points = rows[wrong], points.detach()[wrong]
+        rows, points = rows[reached], points.detach()[reached]
         valid = ((points >= -TOLERANCE) & (points <= 1 + TOLERANCE)).flatten(1).all(dim=1)
         if self.budget is not None:
             reach = self.budget.eps * (1 + TOLERANCE) + TOLERANCE
@@ -141,7 +141,7 @@ class RecordingClassifier(ClassifierWrapper):
         if images._version != version:
             raise ContractError(f"{self.label} changed its input images in place; components work on a copy")
         rows = self._rows
-        if rows is None and len(images) == len(self.log.labels):
+        if rows is None and len(images) == len(self.log.goal):
             rows = torch.arange(len(images), device=images.device)
         known_rows = rows if rows is not None and len(rows) == len(images) else None
         self.log.record_query(known_rows, images, logits)

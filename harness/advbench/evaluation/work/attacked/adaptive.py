@@ -11,7 +11,7 @@ from advbench.api import ContractError, Defense, SampleRandom
 from advbench.contracts.defenses import Approximation, check_approximations, check_defended
 from advbench.contracts.images import check_form
 from advbench.errors import blamed
-from advbench.evaluation.work.eot_graphs import EOTGraphs
+from advbench.evaluation.work.attacked.eot_graphs import EOTGraphs
 from advbench.specs import Chain
 
 __all__ = ["DefendedClassifier", "count_approximations"]
