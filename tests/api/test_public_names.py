@@ -12,18 +12,18 @@ import pytest
 from advbench import api, results
 
 PUBLIC = {
-    "API_VERSION", "Access", "Artefact",
-    "Attack", "Budget", "ClassifierWrapper", "Component", "ContractError", "Crafted", "DataError", "DataSources",
-    "Dataset", "Defense",
+    "API_VERSION", "Access", "Answer", "Artefact",
+    "Attack", "Budget", "Certificate", "ClassifierWrapper", "Component", "ContractError", "Crafted",
+    "DataError", "DataSources", "Dataset", "Defense",
     "Executor", "Float32Network", "Goal", "LabelledImages", "Model", "Norm", "Parameter", "ParameterError",
     "Reporter", "RowAware",
     "SampleRandom", "StudyCommand",
     "Trainable", "TrainingJob", "TrainingLoop", "TrainingProgress", "UsageError", "Value", "WeightsError",
     "WorkerLostError",
-    "bfloat16_helps", "clip_dust", "closest", "find_object", "for_rows", "goal_of", "goal_param",
+    "bfloat16_helps", "clip_dust", "closest", "features", "find_object", "for_rows", "goal_of", "goal_param",
     "has_approximate_gradients", "hookimpl", "import_file",
-    "is_stochastic", "load_checkpoint", "load_state", "load_weights", "one_cycle", "param", "process_taint",
-    "read_state_dict", "replace_atomically",
+    "is_stochastic", "load_checkpoint", "load_state", "load_weights", "log_shares", "one_cycle", "param",
+    "process_taint", "read_state_dict", "replace_atomically",
     "save_checkpoint", "save_weights", "sha256_file", "state_digest", "to_labels", "to_pixels",
     "verified_digest", "write_atomically",
 }  # fmt: skip

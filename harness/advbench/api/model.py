@@ -11,6 +11,10 @@ from advbench.api.component import Component
 if TYPE_CHECKING:
     import torch
 
+    from advbench.api.attack import Norm
+    from advbench.api.defense import Certificate
+    from advbench.api.randomness import SampleRandom
+
 __all__ = ["Model"]
 
 
@@ -22,10 +26,13 @@ class Model(Component):
         image_shape: The (channels, height, width) that it accepts, or None for any. A property if it depends on the
             parameters.
         num_classes: Number of logits, or None for at least as many as the dataset has classes. May be a property.
+        certified_norm: The norm of the radii of :meth:`certify`; None if the model certifies nothing. May be a
+            property.
     """
 
     image_shape: ClassVar[tuple[int, int, int] | None]
     num_classes: ClassVar[int | None]
+    certified_norm: ClassVar[Norm | None] = None
 
     @abstractmethod
     def load(self) -> torch.nn.Module:
@@ -47,3 +54,13 @@ class Model(Component):
         Raises:
             WeightsError: The weights are missing or damaged.
         """
+
+    def certify(self, network: torch.nn.Module, images: torch.Tensor, rng: SampleRandom) -> Certificate:
+        """Certifies one batch in :attr:`certified_norm`; called only if that is not None, and without a gradient.
+
+        Args:
+            network: What :meth:`load` returned, with float32 logits, in eval mode. Do not change it.
+            images: Clean images, float32 in [0, 1], shape (batch, channels, height, width). Do not change them.
+            rng: The samples' random streams.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define certify()")

@@ -10,14 +10,17 @@ import dataclasses
 import functools
 import math
 from fractions import Fraction
-from typing import Any, TypeAlias, TypeVar, overload
+from typing import Any, Literal, TypeAlias, TypeVar, overload
 
 from advbench.errors import ParameterError
 
-__all__ = ["Parameter", "Value", "class_param", "field_parameters", "format_value", "param"]
+__all__ = ["Parameter", "Stage", "Value", "class_param", "field_parameters", "format_value", "param"]
 
 Value: TypeAlias = "int | float | bool | str | None"
 """Types of a parameter's value."""
+
+Stage = Literal["certify"]
+"""The part of a run that alone uses a parameter."""
 
 T = TypeVar("T")
 
@@ -39,6 +42,7 @@ def param(
     above: float | None = None,
     below: float | None = None,
     choices: tuple[Value, ...] | None = None,
+    stage: Stage | None = None,
 ) -> T: ...
 @overload
 def param(
@@ -49,6 +53,7 @@ def param(
     above: float | None = None,
     below: float | None = None,
     choices: tuple[Value, ...] | None = None,
+    stage: Stage | None = None,
 ) -> Any: ...
 def param(
     default: Any = dataclasses.MISSING,
@@ -59,6 +64,7 @@ def param(
     above: float | None = None,
     below: float | None = None,
     choices: tuple[Value, ...] | None = None,
+    stage: Stage | None = None,
 ) -> Any:
     """Declares a parameter of a component. Use it as the default of a dataclass field.
 
@@ -72,11 +78,14 @@ def param(
         above: Exclusive lower bound.
         below: Exclusive upper bound.
         choices: The only values allowed.
+        stage: ``certify`` for a parameter that only :meth:`Defense.certify` uses: results other than certificates do
+            not depend on it, so that another value computes no other result again. None for all others.
 
     Returns:
         A dataclass field, typed as the default so that ``quality: int = param(75, ...)`` type-checks.
     """
     described = {"help": help, "min": min, "max": max, "above": above, "below": below, "choices": choices}
+    described |= {} if stage is None else {"stage": stage}
     return dataclasses.field(default=default, metadata={_METADATA: described})
 
 
@@ -102,6 +111,7 @@ class Parameter:
         below: Exclusive upper bound, or None.
         choices: The only values allowed, or None.
         class_numbers: Whether class numbers are allowed besides the choices.
+        stage: ``certify`` if only certificates depend on the parameter; None if all results do.
         required: Whether users must give a value because there is no default.
     """
 
@@ -116,6 +126,7 @@ class Parameter:
     below: float | None = None
     choices: tuple[Value, ...] | None = None
     class_numbers: bool = False
+    stage: Stage | None = None
     required: bool = False
 
     def parse(self, text: str) -> Value:

@@ -35,7 +35,7 @@ def apply_defense(chain: Chain, data: LabelledImages, *, name: str, seed: int, d
         The same samples with float32 images on the CPU, clipped to [0, 1].
 
     Raises:
-        UsageError: The defense cannot transform images of this shape.
+        UsageError: The defense cannot transform images of this shape, changes their shape, or classifies them itself.
         ContractError: The defense broke its contract.
     """
     import torch
@@ -45,6 +45,11 @@ def apply_defense(chain: Chain, data: LabelledImages, *, name: str, seed: int, d
     channels, height, width = data.images.shape[1:]
     if reason := chain.incompatibility((channels, height, width)):
         raise UsageError(f"--defense {name}: {reason}")
+    if chain.classifying is not None:
+        part = chain.parts[chain.classifying].name
+        raise UsageError(f"--defense {name}: {part} classifies images and does not transform them; name one that does")
+    if chain.output_shape((channels, height, width)) != (channels, height, width):
+        raise UsageError(f"--defense {name}: it changes the shape of images, which the trained model could not take")
     defended = torch.empty(data.images.shape, dtype=torch.float32)
     for start in range(0, len(data), BATCH_SIZE):
         ids = data.ids[start : start + BATCH_SIZE].tolist()

@@ -10,7 +10,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from advbench.api import Attack, Component, ContractError, Dataset, Defense, Model
+from advbench.api import Attack, Component, ContractError, Dataset, Defense, Model, Value
+from advbench.api.parameters import field_parameters
 from advbench.discovery.identity import code_digests, dependency_versions
 from advbench.evaluation.plan.threats import OBLIVIOUS
 from advbench.specs import FLOAT32, Chain
@@ -94,6 +95,19 @@ class KeyContext:
         """The key inputs of a defended model's predictions on clean images."""
         return {**self._common("clean", ids), "defense": self._chain(defense), **_draws_entry(draws)}
 
+    def certificate(self, ids: Sequence[int], defense: Chain, certifier: Model | Defense) -> dict[str, Any]:
+        """The key inputs of the certificates of some samples.
+
+        Args:
+            ids: The samples.
+            defense: The defense.
+            certifier: The model, or the part of the defense, that certifies.
+        """
+        values = certifier.values()
+        used = {name: values[name] for name in _certify_parameters(certifier)}
+        common = {**self._common("certificate", ids), "defense": self._chain(defense)}
+        return {**common, **({"certify": used} if used else {})}
+
     def _chain(self, chain: Chain) -> list[dict[str, Any]]:
         return [self._with_behaviour_id(part, defense_identity(part)) for part in chain.parts]
 
@@ -132,10 +146,19 @@ def _draws_entry(draws: int) -> dict[str, int]:
 def _identity(component: Component) -> dict[str, Any]:
     return {
         "name": component.name,
-        "parameters": component.values(),
+        "parameters": _without(component.values(), _certify_parameters(component)),
         "code": code_digests(type(component), component.code_modules()),
         "versions": dependency_versions(type(component)),
     }
+
+
+def _certify_parameters(component: Component) -> list[str]:
+    """The names of the parameters on which certificates alone depend."""
+    return [parameter.name for parameter in field_parameters(type(component)) if parameter.stage == "certify"]
+
+
+def _without(values: dict[str, Value], names: Sequence[str]) -> dict[str, Value]:
+    return {name: value for name, value in values.items() if name not in names} if names else values
 
 
 def attack_identity(attack: Attack) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from advbench.evaluation.plan.cells import Axes, Cell
 from advbench.evaluation.plan.tasks import Task
 from advbench.evaluation.work.workspace import Workspace
 from advbench.process.state import ProcessState, is_user_interrupt, undo_process_changes
+from advbench.specs import transforms_images
 
 __all__ = ["Culprit", "build_checked_plan", "find_culprit"]
 
@@ -139,6 +140,10 @@ def _apply(method: Callable[[torch.Tensor, SampleRandom], object], images: torch
     method(images.clone(), rng)
 
 
+def _classify(method: Callable[..., object], network: torch.nn.Module, images: torch.Tensor, rng: SampleRandom) -> None:
+    method(network, images.clone(), rng, None)
+
+
 def _planning_calls(component: Component, sources: DataSources) -> Iterator[Callable[[], object]]:
     """The calls of a component that the driver makes to build a plan."""
     yield lambda: dataclasses.replace(component)
@@ -152,7 +157,7 @@ def _planning_calls(component: Component, sources: DataSources) -> Iterator[Call
         yield component.weights_digest
     if isinstance(component, Defense):
         yield lambda: (component.identity, component.stochastic)
-        yield lambda: component.incompatibility((1, 28, 28))
+        yield lambda: (component.incompatibility((1, 28, 28)), component.output_shape((1, 28, 28)))
         yield component.weights_digest
     if isinstance(component, Attack):
         yield component.budget
@@ -183,8 +188,12 @@ def _component_calls(workspace: Workspace, task: Task) -> Iterator[tuple[Culprit
     yield of_model, lambda: torch.autograd.grad(network(images.clone().requires_grad_()).sum(), images)
     for culprit, part in zip(of_parts, parts, strict=True):
         rng = SampleRandom(0, "blame", ids, workspace.device)
-        yield culprit, partial(_apply, part.apply, images, rng)
-        yield culprit, partial(_apply, part.approximation, images, rng)
+        if transforms_images(part):
+            yield culprit, partial(_apply, part.apply, images, rng)
+            yield culprit, partial(_apply, part.approximation, images, rng)
+        else:
+            for method in (part.classify, part.attacked):
+                yield culprit, partial(_classify, method, network, images, rng)
     if attack is not None:
         of_attack = Culprit(f"attack {attack.name!r}", "attack", specs["attack"])
         for call in _planning_calls(attack, sources):
