@@ -50,6 +50,7 @@ def test_list_as_json_names_every_component_and_its_plugin(call: Call) -> None:
         "jpeg",
         "kmeans",
         "none",
+        "smoothing",
         "tvm",
         "vqvae",
     }
@@ -84,7 +85,7 @@ def test_list_of_one_kind(call: Call) -> None:
     "name",
     [
         *("apgd", "autoattack", "cw", "ddn", "deepfool", "fab-t", "fgsm", "fmn", "noise", "pgd", "square"),
-        *("gaussian", "jpeg", "kmeans", "tvm", "vqvae"),
+        *("gaussian", "jpeg", "kmeans", "smoothing", "tvm", "vqvae"),
         *("mnist", "mnist-cnn-robust", "cifar10-densenet"),
     ],
 )
