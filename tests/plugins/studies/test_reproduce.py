@@ -165,6 +165,9 @@ def test_with_one_dataset_the_other_is_no_measurement(run_before: Run) -> None:
 def test_fewer_images_are_said_and_leave_the_whole_test_set_out(run: Run) -> None:
     called, report = run("--limit", 7, "--seed", 3, "--datasets", "mnist")
     assert called.code == 0
+    lines = called.err.splitlines()
+    (total,) = (number for number, line in enumerate(lines) if line.startswith("all 5 runs will take "))
+    assert total < next(number for number, line in enumerate(lines) if line.startswith("["))
     assert {cell["n"] for suite in report["suites"].values() for cell in suite["cells"]} == {7}
     assert report["left_out"]["paper-full"] == "it takes all test images, but --limit asks for fewer"
     assert report["command"].startswith("advbench reproduce paper --datasets mnist --limit 7 --seed 3")
