@@ -124,7 +124,7 @@ def test_a_sentence_says_why_verdicts_differ_between_protocols() -> None:
     world.set("mnist", ("deepfool",), "jpeg", protocol="minimal", robust_accuracy=0.97)
     claim = next(claim for claim in world.reproduction()["claims"] if claim["number"] == 6)
     assert claim["difference"] == (
-        "It holds with attacks of its time and fails with minimal attacks: MNIST, JPEG +6.0 points and +97.0 points."
+        "It holds with Foolbox 2.3 attacks and fails with minimal attacks: MNIST, JPEG +6.0 points and +97.0 points."
     )
     assert claim["foolbox2"]["verdict"] == "holds"
     same = next(claim for claim in world.reproduction()["claims"] if claim["number"] == 16)
@@ -138,6 +138,6 @@ def test_the_sentence_compares_adaptive_attacks_on_fewer_images_too() -> None:
         cell["n"] = 100 if suite == "paper-adaptive" and dataset == "mnist" else cell["n"]
     claim = next(claim for claim in world.reproduction()["claims"] if claim["number"] == 3)
     assert claim["difference"] == (
-        "It holds with attacks of its time and fails with adaptive attacks: MNIST (100 images, not 200), JPEG against "
+        "It holds with Foolbox 2.3 attacks and fails with adaptive attacks: MNIST (100 images, not 200), JPEG against "
         "PGD, APGD 99.5 % and 0.0 %."
     )
