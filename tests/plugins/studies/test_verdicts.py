@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from tests.plugins.studies.paper_world import World
 
+from advbench_studies.paper2019.claims import CLAIMS
+from advbench_studies.paper2019.report_layout import tally
 from advbench_studies.paper2019.resampling import RESAMPLES, Outcomes, resampled_spread
+from advbench_studies.paper2019.setting import PROTOCOLS
 from advbench_studies.paper2019.verdict import Check, Reading, at_least, check, decide
 
 N = 1000
@@ -66,6 +69,51 @@ def test_an_accuracy_near_its_bound_is_undecided(correct: int, verdict: str) -> 
 def test_that_no_image_is_left_is_about_these_images(correct: int, verdict: str) -> None:
     one = check("MNIST", "FGSM", [accuracy(correct)], lambda value: (0.0005 - value, f"{value}"), few=0)
     assert one.verdict == verdict
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 19])
+def test_a_few_images_decide_no_claim(n: int) -> None:
+    world = World()
+    for cell in world.cells.values():
+        cell["n"] = n
+    reproduction = world.reproduction()
+    not_adaptive = {claim.number for claim in CLAIMS if claim.not_adaptive}
+    for protocol in PROTOCOLS:
+        for claim in reproduction["claims"]:
+            number, judged = claim["number"], claim[protocol.key]
+            if number == 18 or (protocol.key == "adaptive" and number in not_adaptive):
+                assert judged["verdict"] == "not run"
+                continue
+            assert judged["verdict"] == "undecided", (number, protocol.key)
+            assert judged["reason"].startswith(f"Too few to decide: {n} image"), (number, protocol.key)
+    few = "images" if n > 1 else "image"
+    assert tally(reproduction)[-1] == f"Too few to decide: {n} {few} of MNIST; {n} {few} of CIFAR-10."
+
+
+def test_twenty_images_may_decide() -> None:
+    world = World()
+    for cell in world.cells.values():
+        cell["n"] = 20
+    verdicts = world.verdicts()
+    assert (verdicts[1], verdicts[15]) == ("holds", "holds")
+
+
+def test_a_median_needs_enough_images_that_fool_the_model() -> None:
+    world = World()
+    world.outcomes_of_all = True
+    assert world.verdicts()[15] == "holds"
+    world.fooled = 19
+    claim = next(claim for claim in world.reproduction()["claims"] if claim["number"] == 15)
+    assert claim["minimal"]["verdict"] == "undecided"
+    assert "Too few to decide: 19 images of MNIST that fool the model" in claim["minimal"]["reason"]
+
+
+def test_few_errors_decide_nothing() -> None:
+    world = World()
+    world.confusions = {key: [[9, 1], [1, 9]] for key in world.confusions}
+    claim = next(claim for claim in world.reproduction()["claims"] if claim["number"] == 17)
+    assert claim["minimal"]["verdict"] == "undecided"
+    assert "8 errors of JPEG on MNIST" in claim["minimal"]["reason"]
 
 
 def test_numbers_without_outcomes_are_exact() -> None:
