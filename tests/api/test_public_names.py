@@ -35,7 +35,7 @@ PUBLIC = {
 def test_the_public_names_are_these() -> None:
     assert set(api.__all__) == PUBLIC
     assert all(hasattr(api, name) for name in PUBLIC)
-    assert api.API_VERSION == 1
+    assert api.API_VERSION == 2
 
 
 def test_an_old_name_works_with_a_warning() -> None:
