@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
 from advbench.api import Attack, Budget, ContractError, Goal, SampleRandom
-from advbench.contracts.attacks import NOTES, check_adversarial, check_crafted, check_note
-from advbench.contracts.images import check_unchanged, distances
+from advbench.contracts.attacks import check_adversarial, check_crafted, check_notes, check_sizes, notes_unattacked
+from advbench.contracts.budgets import is_minimal
+from advbench.contracts.images import check_form, check_unchanged, distances
 from advbench.errors import blamed
 from advbench.evaluation.plan.tasks import CraftTask, JoinTask
 from advbench.evaluation.work.attacked.batch import AttackedBatch
@@ -31,13 +32,14 @@ def craft(workspace: Workspace, task: CraftTask, progress: Callable[[int], None]
     - ``images`` (float32) and ``labels``; if the attack is targeted, ``targets``, -1 for samples that are not attacked;
     - predictions of the attacked classifier: ``clean_predictions``, ``predictions`` and ``rounded_predictions`` (for
       the images rounded to 8 bits);
-    - ``seen`` (bool): whether the attack queried a point within the budget that reached the goal; left out if the
-      classifier was attacked in another precision;
+    - ``seen`` (bool): whether the attack queried a point in its perturbation set that reached the goal; left out if
+      the classifier was attacked in another precision, or if the set cannot tell for a point without notes;
     - ``loss_without_slope`` (bool): whether all losses that the attack followed were flat in the logits;
     - ``vanished``, ``nan_gradient`` and ``flat_at_bounds`` (bool): the gradient at the clean image, see
       :class:`Gradients`;
     - ``linf`` and ``l2`` (float64): distances from the clean image;
-    - the notes that the attack itself returns.
+    - the notes that the attack itself returns;
+    - ``size`` and ``size_…`` (float64): the sizes of the perturbation, the main one first, unless that is L∞ or L2.
 
     If the defense offers several approximations, the attack runs with each of them, and each sample keeps its best
     result. ``seen`` and ``loss_without_slope`` are then those of all runs together.
@@ -47,6 +49,7 @@ def craft(workspace: Workspace, task: CraftTask, progress: Callable[[int], None]
     """
     attack = workspace.attack(task.attack)
     budget = attack.budget()
+    perturbation = attack.perturbation()
     parts: dict[str, list[torch.Tensor]] = {}
     seconds, queried_images, gradient_error = 0.0, 0, ""
     positions = task.positions
@@ -65,10 +68,11 @@ def craft(workspace: Workspace, task: CraftTask, progress: Callable[[int], None]
             ("labels", labels),
             *((("targets", batch.goal.targets),) if batch.goal.targets is not None else ()),
             *results.items(),
-            *((("seen", log.seen),) if batch.exact else ()),
+            *((("seen", log.seen),) if batch.exact and perturbation.holds(clean[:1], clean[:1]) is not None else ()),
             ("loss_without_slope", log.loss_without_slope),
             ("linf", distances(clean, images, Budget("linf", 0))),
             ("l2", distances(clean, images, Budget("l2", 0))),
+            *_sizes(attack, clean, attacked),
         ):
             parts.setdefault(name, []).append(tensor.cpu())
         progress(start + len(batch.ids) - positions.start)
@@ -109,18 +113,18 @@ def join(workspace: Workspace, task: JoinTask) -> None:
 def _attack(attack: Attack, batch: AttackedBatch, log: QueryLog) -> dict[str, torch.Tensor]:
     """Attacks a batch once with each approximation of the defense, and keeps each sample's best result.
 
-    A sample that an attack with a budget has broken in all draws skips the remaining runs, unless the attack needs
-    complete groups.
+    A sample that is broken in all draws skips the remaining runs, unless the attack is minimal or needs complete
+    groups.
 
     Returns:
         The images and the attack's notes, by the names under which they are stored.
     """
     rows = batch.attacked_rows
     if not len(rows):
-        return _not_attacked(batch, ("component",) if attack.component_names() else ())
+        return _not_attacked(attack, batch, {})
     best = _run_attack(attack, batch, log, 0, rows)
     if len(rows) < len(batch.ids):
-        attacked, best = best, _not_attacked(batch, best)
+        attacked, best = best, _not_attacked(attack, batch, best)
         for name, tensor in attacked.items():
             best[name][rows] = tensor
     if batch.approximations == 1:
@@ -130,7 +134,7 @@ def _attack(attack: Attack, batch: AttackedBatch, log: QueryLog) -> dict[str, to
     ranks[rows] = batch.ranks(attack, best["images"][rows], rows)
     log.queried_images += len(rows)
     for number in range(1, batch.approximations):
-        if attack.budget() is not None and attack.group_size is None:
+        if not is_minimal(attack) and attack.group_size is None:
             rows = (ranks[:, 0] < 1).nonzero().flatten()  # samples that are not attacked have infinite ranks
         if not len(rows):
             break
@@ -145,10 +149,24 @@ def _attack(attack: Attack, batch: AttackedBatch, log: QueryLog) -> dict[str, to
     return best
 
 
-def _not_attacked(batch: AttackedBatch, notes: Container[str]) -> dict[str, torch.Tensor]:
-    """What :func:`_attack` returns for samples that are not attacked: clean images, and notes that say so."""
-    component = batch.labels.new_full((len(batch.ids),), -1, dtype=torch.int8)
-    return {"images": batch.clean.clone(), **({"component": component} if "component" in notes else {})}
+def _not_attacked(attack: Attack, batch: AttackedBatch, attacked: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What :func:`_attack` returns for samples that are not attacked: clean images, and notes that say so.
+
+    ``attacked`` is the result of the other samples of the batch; empty if there are none.
+    """
+    notes = {name: tensor for name, tensor in attacked.items() if name != "images"}
+    return {"images": batch.clean.clone(), **notes_unattacked(attack, batch.clean, notes)}
+
+
+def _sizes(
+    attack: Attack, clean: torch.Tensor, attacked: dict[str, torch.Tensor]
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """The sizes of a batch's perturbations, by the names under which they are stored."""
+    notes = {name: tensor for name, tensor in attacked.items() if name != "images"}
+    if attack.perturbation().main_size() in ("linf", "l2", None):
+        return  # stored for every attack
+    for number, (name, size) in enumerate(check_sizes(attack, clean, attacked["images"], notes).items()):
+        yield f"size_{name}" if number else "size", size
 
 
 def _run_attack(
@@ -169,11 +187,10 @@ def _run_attack(
     check_unchanged(label, "labels", goal.labels, given_goal.labels)
     if goal.targets is not None and given_goal.targets is not None:
         check_unchanged(label, "target classes", goal.targets, given_goal.targets)
-    images = check_adversarial(attack, clean, returned)
-    return {
-        "images": images,
-        **{name: check_note(attack, name, notes[name], goal.labels) for name in NOTES if name in notes},
-    }
+    images = check_form(label, clean, returned)
+    checked = check_notes(attack, clean, notes)
+    images = check_adversarial(attack, clean, images, checked, [batch.ids[row] for row in rows.tolist()])
+    return {"images": images, **checked}
 
 
 @contextlib.contextmanager
