@@ -7,6 +7,7 @@ from collections.abc import Callable
 from advbench.api import Attack, hookimpl
 from advbench_attacks.black_box.noise import RandomNoise
 from advbench_attacks.black_box.square import SquareAttack
+from advbench_attacks.combined.worst_of import WorstOf
 from advbench_attacks.foolbox.attack import FoolboxAttack
 from advbench_attacks.gradient.apgd import AutoPgd, TargetedAutoPgd
 from advbench_attacks.gradient.autoattack import AutoAttack
@@ -36,6 +37,7 @@ def register_attacks(register: Callable[[type[Attack]], None]) -> None:
         TargetedFab,
         SquareAttack,
         AutoAttack,
+        WorstOf,
         RandomNoise,
         FoolboxAttack,
     ):
