@@ -18,8 +18,8 @@ __all__ = ["Ensemble"]
 class Ensemble(Model):
     """Averages the logits, or the softmax probabilities, of several models.
 
-    With ``rule=probabilities``, the logits of the ensemble are the logarithms of the mean probabilities. As a surrogate,
-    it gives images that are crafted on several models at once.
+    With ``rule=probabilities``, the logits of the ensemble are the logarithms of the mean probabilities. As a
+    surrogate, it gives images that are crafted on several models at once.
     """
 
     name: ClassVar[str] = "ensemble"

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 
 import torch
 
-from advbench.api import Float32Network
-
 __all__ = ["MeanNetwork"]
 
 
