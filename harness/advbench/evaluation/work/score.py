@@ -34,6 +34,7 @@ _ATTACK_FIELDS = {
     "targets": "targets",
     "linf": "linf",
     "l2": "l2",
+    "size": "size",
 }
 """Tensors stored with adversarial images, and their names in a cell; entries of earlier versions lack some."""
 
