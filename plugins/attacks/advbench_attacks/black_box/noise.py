@@ -37,8 +37,6 @@ class RandomNoise(Attack):
         "Moosavi-Dezfooli and Frossard 2016, Robustness of classifiers: from adversarial to random noise"
     )
 
-    access: ClassVar[Access] = "nothing"
-
     kind: str = param("uniform", choices=tuple(_NORMS), help="distribution of the noise; it decides the norm of eps")
     eps: float = param(
         0.3, min=0, help="size of the perturbation: in L∞, in L2 or, for salt-and-pepper, the number of values"
@@ -54,6 +52,11 @@ class RandomNoise(Attack):
         super().__post_init__()
         if self.kind == "salt-and-pepper" and not self.eps.is_integer():
             raise ParameterError(f"eps={self.eps:g}: with kind=salt-and-pepper it counts values; give a whole number")
+
+    @property
+    def access(self) -> Access:  # type: ignore[override]
+        """What the attack needs: labels with several queries, else nothing."""
+        return "labels" if self.queries > 1 else "nothing"
 
     def run(
         self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
