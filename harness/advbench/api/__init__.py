@@ -36,7 +36,7 @@ from advbench._deprecated import renamed_attributes
 from advbench._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from advbench.api.attack import Access, Artefact, Attack, Budget, Crafted, Norm
+    from advbench.api.attack import Access, Artefact, Attack, Budget, Crafted
     from advbench.api.checkpoints import load_state, read_state_dict
     from advbench.api.commands import StudyCommand
     from advbench.api.component import Component, closest
@@ -45,11 +45,13 @@ if TYPE_CHECKING:
     from advbench.api.executor import Executor, WorkerLostError, process_taint
     from advbench.api.files import replace_atomically, sha256_file, write_atomically
     from advbench.api.float32_network import Float32Network
+    from advbench.api.geometry import rotate_shift
     from advbench.api.goal import Goal, goal_of, goal_param
     from advbench.api.hookspecs import API_VERSION, hookimpl
     from advbench.api.model import Model
     from advbench.api.modules import find_object, import_file
     from advbench.api.parameters import Parameter, Value, param
+    from advbench.api.perturbation import Corruption, Geometric, LpBall, Norm, Patch, PerturbationSet, Unrestricted
     from advbench.api.pixels import clip_dust, to_labels, to_pixels
     from advbench.api.randomness import SampleRandom
     from advbench.api.reporter import Reporter
@@ -69,6 +71,7 @@ __all__ = [
     "ClassifierWrapper",
     "Component",
     "ContractError",
+    "Corruption",
     "Crafted",
     "DataError",
     "DataSources",
@@ -76,12 +79,16 @@ __all__ = [
     "Defense",
     "Executor",
     "Float32Network",
+    "Geometric",
     "Goal",
     "LabelledImages",
+    "LpBall",
     "Model",
     "Norm",
     "Parameter",
     "ParameterError",
+    "Patch",
+    "PerturbationSet",
     "Reporter",
     "RowAware",
     "SampleRandom",
@@ -90,6 +97,7 @@ __all__ = [
     "TrainingJob",
     "TrainingLoop",
     "TrainingProgress",
+    "Unrestricted",
     "UsageError",
     "Value",
     "WeightsError",
@@ -113,6 +121,7 @@ __all__ = [
     "process_taint",
     "read_state_dict",
     "replace_atomically",
+    "rotate_shift",
     "save_checkpoint",
     "save_weights",
     "sha256_file",
@@ -133,7 +142,6 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
                 "Attack",
                 "Budget",
                 "Crafted",
-                "Norm",
             ),
             "advbench.api.checkpoints": (
                 "load_state",
@@ -160,6 +168,7 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
                 "sha256_file",
                 "write_atomically",
             ),
+            "advbench.api.geometry": ("rotate_shift",),
             "advbench.api.goal": (
                 "Goal",
                 "goal_of",
@@ -179,6 +188,15 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
                 "Parameter",
                 "Value",
                 "param",
+            ),
+            "advbench.api.perturbation": (
+                "Corruption",
+                "Geometric",
+                "LpBall",
+                "Norm",
+                "Patch",
+                "PerturbationSet",
+                "Unrestricted",
             ),
             "advbench.api.pixels": (
                 "clip_dust",

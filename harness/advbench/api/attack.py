@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
 from advbench._deprecated import overridden_member, renamed_members
 from advbench.api.component import Component
 from advbench.api.goal import Goal, goal_of
+from advbench.api.perturbation import LpBall, Norm, PerturbationSet
 
 if TYPE_CHECKING:
     import torch
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from advbench.api.randomness import SampleRandom
 
 __all__ = ["Access", "Artefact", "Attack", "Budget", "Crafted", "Norm"]
-
-Norm = Literal["linf", "l2", "l1", "l0"]
 
 Access = Literal["gradients", "scores", "labels", "nothing"]
 """What an attack needs of the model."""
@@ -46,7 +45,8 @@ class Crafted(NamedTuple):
     Attributes:
         images: Adversarial images, of the clean images' shape and dtype.
         notes: Details of each sample: tensors whose first dimension runs over the batch. ``component`` is the index in
-            :meth:`Attack.component_names` of the attack that fooled the sample, int8, or -1 if none did.
+            :meth:`Attack.component_names` of the attack that fooled the sample, int8, or -1 if none did. An attack
+            returns the notes that its :meth:`Attack.perturbation` names.
     """
 
     images: torch.Tensor
@@ -59,7 +59,8 @@ class Attack(Component):
     """Turns (model, images, goal) into adversarial images.
 
     A subclass defines :meth:`craft`. A *budget* attack maximises the loss within :meth:`budget`. A *minimal* attack,
-    whose budget is None, searches for the smallest perturbation that fools the model.
+    whose budget is None, searches for the smallest perturbation that fools the model. An attack with another
+    perturbation set, such as a patch or a rotation, defines :meth:`perturbation`.
 
     Attributes:
         access: What the attack needs from the model: ``gradients``, ``scores`` (logits), ``labels`` (only the class of
@@ -106,8 +107,8 @@ class Attack(Component):
             fitted: What the attack has fitted to data; None if it fits nothing.
 
         Returns:
-            Adversarial images, of the images' shape and dtype, finite and in [0, 1], and within the budget
-            if there is one; or these with notes. A minimal attack that fails on a sample returns its clean image; the
+            Adversarial images, of the images' shape and dtype, finite and in [0, 1], and inside the perturbation
+            set; or these with notes. A minimal attack that fails on a sample returns its clean image; the
             harness counts that sample as not fooled.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define craft()")
@@ -157,6 +158,15 @@ class Attack(Component):
     def budget(self) -> Budget | None:
         """The budget, or None for a minimal attack. The harness checks that every image respects it."""
         return None
+
+    def perturbation(self) -> PerturbationSet:
+        """The perturbation set. The harness checks that every image is inside.
+
+        By default the ball of :meth:`budget`, or for a minimal attack that of :meth:`minimized_norm` without a bound.
+        Override it for other sets than Lp balls, such as :class:`~advbench.api.Patch`; :meth:`budget` is then None.
+        """
+        budget = self.budget()
+        return LpBall(self.minimized_norm()) if budget is None else LpBall(budget.norm, budget.eps)
 
     def minimized_norm(self) -> Norm | None:
         """The norm that a minimal attack minimises. Leaderboards show its median distortion in this norm.

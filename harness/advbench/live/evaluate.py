@@ -16,6 +16,7 @@ from advbench.live.components import LiveObjects
 from advbench.live.results import Results
 from advbench.option_names import called_from_python
 from advbench.process.stdout import stdout_to_stderr
+from advbench.session.forecasts import announce_total
 from advbench.session.options import RunOptions
 from advbench.session.run import MatrixRun
 from advbench.session.session import Session
@@ -97,10 +98,12 @@ def _results(session: Session, options: RunOptions, live: LiveObjects) -> Result
     suites = suites_by_seed(suite_of(session.suite, options, session.registry), options)
     runs = [MatrixRun(session, one, python or command) for one, command in suites]
     session.store.check_writable()
+    with stdout_to_stderr():  # what components print is not part of the results
+        announce_total(session, runs)
     results_by_seed = []
     for run in runs:
         run.announce()
-        with stdout_to_stderr():  # what components print is not part of the results
+        with stdout_to_stderr():
             results_by_seed.append(run.results())
     return Results(combine_seeds(results_by_seed, python or recipe(options)), runs[0], live)
 

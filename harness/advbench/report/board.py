@@ -7,7 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from advbench.analysis import NOT_ADAPTIVE
+from advbench.api.goal import UNTARGETED
 from advbench.api.parameters import format_value
+from advbench.api.perturbation import NORM_SYMBOLS
 from advbench.printable import one_line
 from advbench.report.sweeps import sweep_groups, terms_of, with_sweep_names
 
@@ -17,8 +19,9 @@ NOT_RUN = "—"
 FAILED = "ERR"
 DOUBTFUL = "!"
 DAGGER = "†"
+REACHED = "target"
 
-NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
+NORMS = NORM_SYMBOLS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +128,7 @@ def _board(
 
 
 def _attack_column(cells: Sequence[Mapping[str, Any]], has_threats: bool) -> Column:
-    """The heading of an attack: its threat if the board has several, its kind, and its parameters.
+    """The heading of an attack: its threat if the board has several, its kind, its parameters, and targets reached.
 
     The kind includes the budget or, for a minimal attack, the median distortion.
     """
@@ -141,7 +144,13 @@ def _attack_column(cells: Sequence[Mapping[str, Any]], has_threats: bool) -> Col
         kind = ("minimal", *_medians(known.get("norm"), cells))
     parameters = tuple(f"{key}={value}" for key, (value,) in term.items if key not in omitted)
     threat = (cells[0]["threat"],) if has_threats else ()
-    return Column(one_line(term.name), tuple(map(one_line, (*threat, *kind, *parameters))))
+    return Column(one_line(term.name), tuple(map(one_line, (*threat, *kind, *parameters, *_target_success(cells)))))
+
+
+def _target_success(cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The smallest and the largest success rate of a targeted attack over the rows."""
+    rates = [cell["target_success_rate"] for cell in cells if cell.get("target_success_rate") is not None]
+    return [f"{REACHED} {'–'.join(dict.fromkeys(map(percent, (min(rates), max(rates)))))} %"] if rates else []
 
 
 def _medians(norm: str | None, cells: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -239,7 +248,7 @@ def _marks(rows: Sequence[Mapping[str, Any]], grid: Sequence[Sequence[Mapping[st
 
 
 def _notes(threats: Mapping[str, Mapping[str, str]], attacks: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Explanations of the threats and of minimal attacks."""
+    """Explanations of the threats, of minimal and of targeted attacks."""
     notes = []
     for name, threat in threats.items():
         how = f" ({threat['how']})" if threat.get("how") else ""
@@ -249,5 +258,10 @@ def _notes(threats: Mapping[str, Mapping[str, str]], attacks: Sequence[Mapping[s
         notes.append(
             "A minimal attack stops at the nearest image that fools the attacked model, so almost any transformation "
             "may undo it; accuracy under it does not measure security."
+        )
+    if any(cell.get("goal", UNTARGETED) != UNTARGETED for cell in attacks):
+        notes.append(
+            f"{REACHED.capitalize()}: the share of images that a targeted attack turns into its target class, of those "
+            "that are attacked and correct without the attack; from the lowest to the highest row."
         )
     return notes

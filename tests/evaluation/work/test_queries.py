@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from advbench.analysis.queries import CHECKPOINTS
-from advbench.api import Attack, Budget, ContractError, Defense, Float32Network, Goal, SampleRandom, for_rows
+from advbench.api import Attack, ContractError, Defense, Float32Network, Goal, LpBall, Patch, SampleRandom, for_rows
 from advbench.discovery.loading import discover
 from advbench.evaluation.work.attacked.adaptive import DefendedClassifier
 from advbench.evaluation.work.attacked.batch import SplitCalls
@@ -144,7 +144,7 @@ def goal(network: torch.nn.Module, images: torch.Tensor) -> Goal:
 
 def run(attack: Attack, model: torch.nn.Module, images: torch.Tensor, goal: Goal, **limits: int) -> QueryLog:
     """Attacks a model through a recording classifier."""
-    log = QueryLog(images, goal, attack.budget(), norm=attack.minimized_norm(), **limits)
+    log = QueryLog(images, goal, attack.perturbation(), **limits)
     recorder = RecordingClassifier(model, log, "model 'm'", attack=f"attack {attack.name!r}", access=attack.access)
     attack.craft(recorder, images.clone(), Goal(goal.labels.clone()), SampleRandom(0, "attack", IDS), None)
     return log
@@ -213,7 +213,7 @@ def test_first_successes_are_those_within_the_budget(
 
 
 def test_a_success_outside_the_budget_is_none(network: torch.nn.Module, images: torch.Tensor, goal: Goal) -> None:
-    log = QueryLog(images, goal, Budget("linf", 1e-4))
+    log = QueryLog(images, goal, LpBall("linf", 1e-4))
     RecordingClassifier(network, log, "m")(1 - images)
     assert (network(1 - images).argmax(dim=1) != goal.labels).any()
     assert not log.seen.any()
@@ -242,7 +242,7 @@ def test_best_sizes_at_checkpoints(spec: str, network: torch.nn.Module, images: 
 def test_several_points_of_a_sample_in_one_call_count_in_their_order(
     network: torch.nn.Module, images: torch.Tensor, goal: Goal
 ) -> None:
-    log = QueryLog(images, goal, Budget("linf", 1.0))
+    log = QueryLog(images, goal, LpBall("linf", 1.0))
     first, second = (
         ((network(1 - images).argmax(dim=1) != goal.labels) & ~network(images).argmax(dim=1).ne(goal.labels))
         .nonzero()
@@ -262,7 +262,7 @@ def test_several_points_of_a_sample_in_one_call_count_in_their_order(
 def test_images_of_unknown_samples_count_in_the_totals_alone(
     network: torch.nn.Module, images: torch.Tensor, goal: Goal
 ) -> None:
-    log = QueryLog(images, goal, None)
+    log = QueryLog(images, goal, LpBall(None))
     recorder = RecordingClassifier(network, log, "m")
     recorder(torch.cat([images, images]))
     assert (log.meter.total_forwards, log.queried_images) == (12, 12)
@@ -279,6 +279,14 @@ def test_a_meter_does_not_wait_for_a_device(images: torch.Tensor) -> None:
     asked, valid = meter.spent_at(rows, 2), torch.zeros(3, dtype=torch.bool, device="meta")
     meter.record_successes(rows, asked, valid, torch.zeros(3, dtype=torch.float64, device="meta"))
     assert (meter.total_forwards, meter.total_backwards) == (18, 6)
+
+
+def test_sets_that_cannot_tell_know_no_successes(network: torch.nn.Module, images: torch.Tensor, goal: Goal) -> None:
+    log = QueryLog(images, goal, Patch(0.1))
+    RecordingClassifier(network, log, "m")(images)
+    assert not log.knows_successes
+    assert not log.seen.any()
+    assert log.meter.forwards.tolist() == [1] * len(images)
 
 
 class Asking(Attack):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from advbench.api.goal import UNTARGETED
 from advbench.api.parameters import format_value
 from advbench.report.board import NORMS, percent
 
@@ -71,6 +72,10 @@ def _facts(cell: Mapping[str, Any], details: Mapping[str, Any], seeds: Sequence[
         yield f"over {draws['n']} draws{' per seed' * (len(seeds) > 1)}", spread
     if cell["attack_success_rate"] is not None:
         yield "attack success rate", f"{percent(cell['attack_success_rate'])} %"
+    if cell.get("goal", UNTARGETED) != UNTARGETED:
+        rate = cell["target_success_rate"]
+        yield "goal", cell["goal"] if not cell["goal"].isdecimal() else f"class {cell['goal']}"
+        yield "target success rate", "no sample counts" if rate is None else f"{percent(rate)} %"
     if cell["attack_kind"] == "budget":
         yield "budget", f"{NORMS[cell['budget']['norm']]} ≤ {format_value(cell['budget']['eps'])}"
     for key, title in (("median_linf", "median L∞"), ("median_l2", "median L2")):

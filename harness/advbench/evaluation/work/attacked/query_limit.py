@@ -9,7 +9,7 @@ import torch
 from advbench.api import Goal
 from advbench.evaluation.work.attacked.query_meter import earlier_repeats
 
-__all__ = ["HiddenRows", "QueriesSpent", "QueryLimit"]
+__all__ = ["NotLimitable", "QueriesSpent", "QueryLimit"]
 
 
 class QueriesSpent(BaseException):
@@ -19,8 +19,8 @@ class QueriesSpent(BaseException):
     """
 
 
-class HiddenRows(BaseException):
-    """Ends an attack under a limit that does not say to which samples its images belong."""
+class NotLimitable(BaseException):
+    """Ends an attack that cannot be held to a limit; its text is the reason."""
 
 
 class QueryLimit:

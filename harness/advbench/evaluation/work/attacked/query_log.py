@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import torch
 
-from advbench.api import Access, Budget, ClassifierWrapper, Goal, Norm, for_rows
-from advbench.contracts.images import TOLERANCE, distances
+from advbench.api import Access, ClassifierWrapper, Goal, LpBall, PerturbationSet, for_rows
+from advbench.contracts.images import TOLERANCE
 from advbench.errors import ContractError, blamed, describe
 from advbench.evaluation.work.attacked.adaptive import count_draws
 from advbench.evaluation.work.attacked.gradients_at_bounds import flat_at_bounds
-from advbench.evaluation.work.attacked.query_limit import HiddenRows, QueriesSpent, QueryLimit
+from advbench.evaluation.work.attacked.query_limit import NotLimitable, QueriesSpent, QueryLimit
 from advbench.evaluation.work.attacked.query_meter import QueryMeter
 from advbench.process.memory import is_out_of_memory
 
@@ -54,12 +54,12 @@ class QueryLog:
     Args:
         images: The clean images.
         goal: What the attack should make of them; a target class of -1 is never reached.
-        budget: The attack's budget, or None for a minimal attack.
-        norm: The norm that a minimal attack minimises; None for L2.
+        perturbation: The attack's perturbation set.
         most: The largest number of forwards and of backwards of a sample; None for any.
 
     Attributes:
         queried_images: How many images the classifier got in all.
+        knows_successes: Whether it can be told which points are in the set.
         meter: The number of queries of each sample.
         limit: What holds them to ``most``, or None.
         followed: 1 if the attack has computed a gradient for the sample, else 0; int8, shape (batch,).
@@ -67,27 +67,24 @@ class QueryLog:
     """
 
     def __init__(
-        self,
-        images: torch.Tensor,
-        goal: Goal,
-        budget: Budget | None,
-        *,
-        norm: Norm | None = None,
-        most: int | None = None,
+        self, images: torch.Tensor, goal: Goal, perturbation: PerturbationSet, *, most: int | None = None
     ) -> None:
         self.images = images
         self.goal = goal
-        self.budget = budget
+        self.perturbation = perturbation
         self.queried_images = 0
-        self.meter = QueryMeter(goal.labels, sizes=budget is None)
-        self.limit = None if most is None else QueryLimit(most, images, goal, keep_last=budget is not None)
+        self.knows_successes = perturbation.holds(images[:1], images[:1]) is not None
+        if most is not None and not self.knows_successes:
+            raise NotLimitable("its images alone do not tell whether they are in its perturbation set")
+        self._minimal = isinstance(perturbation, LpBall) and perturbation.eps is None
+        self.meter = QueryMeter(goal.labels, sizes=self._minimal)
+        self.limit = None if most is None else QueryLimit(most, images, goal, keep_last=not self._minimal)
         self.followed = torch.zeros_like(goal.labels, dtype=torch.int8)
         self.sloped = torch.zeros_like(self.followed)
-        self._ball = Budget(norm or "l2", math.inf) if budget is None else budget
 
     @property
     def seen(self) -> torch.Tensor:
-        """Whether a queried point within the budget reached the goal; bool, shape (batch,)."""
+        """Whether a queried point in the set reached the goal; bool, shape (batch,)."""
         return self.meter.seen
 
     @property
@@ -140,14 +137,17 @@ class QueryLog:
         """
         self.queried_images += len(points)
         self.meter.count_forwards(rows, len(points), draws)
-        if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != len(points):
+        well_formed = isinstance(logits, torch.Tensor) and logits.ndim == 2 and len(logits) == len(points)
+        if not well_formed or not self.knows_successes:
             return
+        assert isinstance(logits, torch.Tensor)
         reached = (self.goal if rows is None else self.goal[rows]).reached(logits)
         if self.limit is not None:
             numbers = torch.arange(len(points), device=points.device) if rows is None else rows
-            inside, sizes = self._measure(numbers, points.detach())
-            self.limit.record(numbers, points.detach(), inside, reached, sizes)
-        if self.budget is not None:
+            points = points.detach()
+            sizes = self._sizes(numbers, points)
+            self.limit.record(numbers, points, self._inside(numbers, points), reached, sizes)
+        if not self._minimal:
             reached = reached & ~(self.seen if rows is None else self.seen[rows])
         if points.device.type == "cpu" and not reached.any():  # on other devices, this would wait
             return
@@ -156,21 +156,24 @@ class QueryLog:
         points = points.detach()
         if points.device.type == "cpu":
             numbers, points, forwards, reached = numbers[reached], points[reached], forwards[reached], reached[reached]
-        inside, sizes = self._measure(numbers, points)
-        self.meter.record_successes(numbers, forwards, reached & inside, sizes)
+        inside = self._inside(numbers, points)
+        best = self._sizes(numbers, points) if self._minimal else None
+        self.meter.record_successes(numbers, forwards, reached & inside, best)
 
     def record_unknown(self, points: torch.Tensor, draws: int = 1) -> None:
         """Records a query for which it is unknown to which samples the points belong."""
         self.queried_images += len(points)
         self.meter.count_unknown(len(points), draws)
 
-    def _measure(self, rows: torch.Tensor, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Whether points are in the set, and their sizes in float64; shape (points,) each."""
-        valid = ((points >= -TOLERANCE) & (points <= 1 + TOLERANCE)).flatten(1).all(dim=1)
-        sizes = distances(self.images[rows], points, self._ball)
-        if self.budget is not None:
-            valid &= sizes <= self.budget.eps * (1 + TOLERANCE) + TOLERANCE
-        return valid, sizes
+    def _inside(self, rows: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+        """Whether points are in [0, 1] and in the set; bool, shape (points,)."""
+        inside = ((points >= -TOLERANCE) & (points <= 1 + TOLERANCE)).flatten(1).all(dim=1)
+        holds = self.perturbation.holds(self.images[rows], points)
+        return inside if holds is None else inside & holds
+
+    def _sizes(self, rows: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+        """The main sizes of points; float64, shape (points,)."""
+        return next(iter(self.perturbation.sizes(self.images[rows], points, {}).values()))
 
 
 class RecordingClassifier(ClassifierWrapper):
@@ -216,7 +219,7 @@ class RecordingClassifier(ClassifierWrapper):
 
         Raises:
             ContractError: The classifier changed the images; or the attack has access to nothing.
-            HiddenRows: There is a limit, and it is unknown to which samples the images belong.
+            NotLimitable: There is a limit, and it is unknown to which samples the images belong.
             QueriesSpent: All samples have reached the limit.
         """
         if self.access == "nothing":
@@ -237,7 +240,7 @@ class RecordingClassifier(ClassifierWrapper):
         """The logits under a limit: images beyond it are not sent through the classifier."""
         rows = torch.arange(len(self.log.goal), device=images.device) if self._rows is None else self._rows
         if len(rows) != len(images):
-            raise HiddenRows
+            raise NotLimitable("it does not say to which samples the images of a query belong; use for_rows()")
         allowed = limit.allowed(rows, self.log.meter.forwards, self._draws)
         if allowed.all():
             logits = self._answer(self.target, images)
