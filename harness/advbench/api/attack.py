@@ -65,8 +65,10 @@ class Attack(Component):
     Attributes:
         access: What the attack needs from the model: ``gradients``, ``scores`` (logits), ``labels`` (only the class of
             the largest logit), or ``nothing``, such as random noise. Make it a property if it depends on the
-            parameters. If an attack with less access beats those with more, gradients are probably masked. Attacks that
-            need only labels also run on models that return probabilities or one-hot labels.
+            parameters. The attack gets no more than that: with ``scores``, logits without a gradient; with ``labels``,
+            the predicted class as one-hot float32 logits; with ``nothing``, a call of the model is an
+            error. If an attack with less access beats those with more, gradients are probably masked. Attacks that need
+            only labels also run on models that return probabilities or one-hot labels.
         group_size: None if the result of a sample depends on this sample alone, as it should. If an attack reproduces a
             published implementation whose results depend on the batch, this is the size of that batch; make it a
             property if a parameter sets it. :meth:`craft` then gets complete groups of consecutive samples, in the

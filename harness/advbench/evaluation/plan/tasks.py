@@ -45,6 +45,7 @@ class CraftTask:
         precision: The network's arithmetic while it is attacked.
         part: The range of samples to attack, as positions (start, stop) in the chunk; None for all.
         group_size: How many samples the attack gets at once; None for any number.
+        max_queries: The largest number of forwards and of backwards of a sample that count; None for any.
     """
 
     key_inputs: dict[str, Any]
@@ -59,6 +60,7 @@ class CraftTask:
     precision: str = FLOAT32
     part: tuple[int, int] | None = None
     group_size: int | None = None
+    max_queries: int | None = None
 
     @property
     def positions(self) -> range:

@@ -46,7 +46,8 @@ class WorstOf(Attack):
         """Validates that the attacks can be combined.
 
         Raises:
-            ParameterError: They differ in budget or norm, or one has no Lp ball, is targeted or needs groups of samples.
+            ParameterError: They differ in budget or norm, or one has no Lp ball, is targeted or needs groups of
+                samples.
         """
         super().__post_init__()
         first = self.of[0]
