@@ -24,6 +24,7 @@ __all__ = [
     "BoardCell",
     "Column",
     "format_size",
+    "kind_in_title",
     "make_boards",
     "percent",
 ]
@@ -138,12 +139,13 @@ def _board(
     attacks, short = grid[0], grid[0][0]["short"]
     has_threats = len(threats) > 1
     kind = leaderboard.get("kind", LP)  # missing in results of earlier versions
-    what = (short["dataset"], short["model"], *((_KINDS[kind],) if kind in _KINDS else ()))
+    what = (short["dataset"], short["model"], *kind_in_title(leaderboard))
+    under = () if kind == CORRUPTION else (" and ".join(threats),)
     summary = Column("mean" if kind == CORRUPTION else "worst case")
     columns = [_attack_column([cells[index] for cells in grid], has_threats) for index in range(len(attacks))]
     shown = [_row(row, cells) for row, cells in zip(rows, indexed, strict=True)]
     return Board(
-        title=one_line(" · ".join((*what, " and ".join(threats), f"n = {run['n'][dataset]:,}"))),
+        title=one_line(" · ".join((*what, *under, f"n = {run['n'][dataset]:,}"))),
         columns=(Column("defense"), Column("clean"), *columns, summary, Column("95 % interval")),
         rows=_mark_best(shown),
         notes=(
@@ -154,6 +156,12 @@ def _board(
         ),
         groups=tuple(len(group) for group in groups),
     )
+
+
+def kind_in_title(leaderboard: Mapping[str, Any]) -> tuple[str, ...]:
+    """The kind of the perturbation sets for the title of a board; nothing for Lp balls."""
+    kind = leaderboard.get("kind", LP)
+    return (_KINDS[kind],) if kind in _KINDS else ()
 
 
 def _attack_column(cells: Sequence[Mapping[str, Any]], has_threats: bool) -> Column:

@@ -181,7 +181,7 @@ def test_each_kind_of_set_has_a_board_and_corruptions_have_a_mean(run: Any) -> N
     assert boards["corruption"]["threats"] == ["none"]
     assert "no attacker" in results["run"]["threats"]["none"]["meaning"]
     assert "dark · corner · rotations and shifts · oblivious and adaptive · n = 20" in called.out.replace("|", "·")
-    assert "dark · corner · corruptions · none · n = 20" in called.out.replace("|", "·")
+    assert "dark · corner · corruptions · n = 20" in called.out.replace("|", "·")
 
 
 def test_a_run_compares_worst_cases_within_a_kind(run: Any, call: Callable[..., Called], tmp_path: Path) -> None:
