@@ -14,7 +14,7 @@ from advbench.errors import UsageError, describe
 from advbench.evaluation.plan.behaviours import BehaviourIds, is_self_contained
 from advbench.evaluation.plan.cells import AttackTarget, Axes, Cell, Chunk, chunk_size, short
 from advbench.evaluation.plan.keys import KeyContext, attack_identity, cell_key_inputs, defense_identity
-from advbench.evaluation.plan.threats import OBLIVIOUS, Threat
+from advbench.evaluation.plan.threats import NO_ATTACKER, OBLIVIOUS, Threat
 from advbench.specs import Chain
 from advbench.store import digest_of
 
@@ -110,7 +110,7 @@ class _Pair:
 
     def cells_without_keys(self, *, skipped: str = "", failed: str = "") -> Iterator[Cell]:
         """Cells none of which can be run."""
-        for attack, threat, defense in itertools.product(self.axes.attacks, self.axes.threats, self.axes.defenses):
+        for (attack, threat), defense in itertools.product(_under_threats(self.axes), self.axes.defenses):
             yield self._cell(attack, threat, defense, skipped=skipped, failed=failed)
 
     def cells(self, context: KeyContext, surrogate_context: KeyContext | None) -> Iterator[Cell]:
@@ -121,7 +121,7 @@ class _Pair:
             surrogate_context: The same for images crafted on the surrogate, if there is one.
         """
         defenses = [self._prepared(context, defense) for defense in self.axes.defenses]
-        for attack, threat in itertools.product(self.axes.attacks, self.axes.threats):
+        for attack, threat in _under_threats(self.axes):
             kind = _attempt(partial(_attack_kind, attack, self.dataset))
             if isinstance(kind, _Misfit):
                 for defense in self.axes.defenses:
@@ -185,6 +185,21 @@ class _Pair:
 
     def _cell(self, attack: Attack, threat: Threat, defense: Chain, **rest: Any) -> Cell:
         return Cell(self.dataset, self.model, attack, threat, defense, self.axes.seed, ids=self.ids, **rest)
+
+
+def _under_threats(axes: Axes) -> Iterator[tuple[Attack, Threat]]:
+    """The attacks under all threats; a corruption, which has no attacker, once."""
+    for attack in axes.attacks:
+        for threat in (NO_ATTACKER,) if _is_corruption(attack) else axes.threats:
+            yield attack, threat
+
+
+def _is_corruption(attack: Attack) -> bool:
+    """Whether an attack is a corruption; False if it fails to say, which its cells report."""
+    try:
+        return attack.perturbation().kind == "corruption"
+    except (Exception, SystemExit):
+        return False
 
 
 def _defense_kind(defense: Chain) -> dict[str, bool]:
