@@ -92,7 +92,10 @@ class FastGradientSign(FixedOrMinimalAttack):
         if self.search == "minimal":
             return smallest_fgsm_step(model, images, goal, self.max_eps)
         if self.engine == "foolbox":
-            attack = foolbox_engine.load().attacks.LinfFastGradientAttack(random_start=False)
+            attacks = foolbox_engine.load().attacks
+            attack = attacks.LinfFastGradientAttack(random_start=False)
+            if goal.targeted:  # Foolbox's FGSM refuses targets; one step of BIM is the same
+                attack = attacks.LinfBasicIterativeAttack(rel_stepsize=1.0, steps=1, random_start=False)
             return foolbox_engine.run_fixed_budget(attack, model, images, goal, self.eps)
         ball = Ball(cast(Norm, self.norm), self.eps)
         return take_pgd_steps(model, images, goal, images, ball=ball, steps=1, step_size=self.eps, loss=self.loss)

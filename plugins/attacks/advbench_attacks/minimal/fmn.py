@@ -80,7 +80,10 @@ class FastMinimumNorm(Attack):
             return nearest.points
         initial_points = (images + (1 + FIRST_GAMMA) * boundary.perturbations).clamp(0, 1)
         if not is_stochastic(model):
-            is_adv = rows[nearest.query(model, rows, initial_points[rows])]
+            is_adv = nearest.query(model, rows, initial_points[rows])
+            if goal.targeted:
+                is_adv |= nearest.query(model, rows, (images + boundary.perturbations).clamp(0, 1)[rows])
+            is_adv = rows[is_adv]
             nearest.bisect(model, is_adv, _INITIAL_BISECTIONS)
             initial_points[is_adv] = nearest.points[is_adv]
         self._take_steps(model, nearest, rows, initial_points[rows], first_step=boundary.gradients)
