@@ -65,9 +65,9 @@ def test_each_sample_has_its_own_motion_rendered_as_grid_sample_does(interpolati
     expected = torch.nn.functional.grid_sample(
         given, grid, mode=interpolation, padding_mode=padding, align_corners=False
     )
-    rendered = rotate_shift(given, angle, dx, dy, interpolation=interpolation, padding=padding)  # type: ignore[arg-type]
+    rendered = rotate_shift(given, angle, dx, dy, interpolation=interpolation, padding=padding)
     assert (rendered - expected).abs().max() < 1e-5
-    alone = rotate_shift(given[1:2], angle[1:2], dx[1:2], dy[1:2], interpolation=interpolation, padding=padding)  # type: ignore[arg-type]
+    alone = rotate_shift(given[1:2], angle[1:2], dx[1:2], dy[1:2], interpolation=interpolation, padding=padding)
     assert torch.equal(alone[0], rendered[1])
 
 
@@ -81,6 +81,6 @@ def test_values_stay_in_range_and_gradients_reach_the_images() -> None:
 
 def test_other_interpolations_and_paddings_are_refused() -> None:
     with pytest.raises(ValueError, match="interpolation='cubic'; there are bilinear and nearest"):
-        rotate_shift(images(), at(0), at(0), at(0), interpolation="cubic")  # type: ignore[arg-type]
+        rotate_shift(images(), at(0), at(0), at(0), interpolation="cubic")
     with pytest.raises(ValueError, match="padding='wrap'; there are zeros, border and reflection"):
-        rotate_shift(images(), at(0), at(0), at(0), padding="wrap")  # type: ignore[arg-type]
+        rotate_shift(images(), at(0), at(0), at(0), padding="wrap")

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 
-__all__ = ["Interpolation", "Padding", "rotate_shift"]
-
-Interpolation = Literal["bilinear", "nearest"]
-"""How a point between pixels is rendered."""
-
-Padding = Literal["zeros", "border", "reflection"]
-"""What lies outside an image: black, its nearest pixel, or its mirror image."""
+__all__ = ["rotate_shift"]
 
 _STEPS = 2**20
 """Coordinates are rounded to this fraction of a pixel, so that the identity returns the images themselves."""
@@ -25,8 +18,8 @@ def rotate_shift(
     dx: torch.Tensor,
     dy: torch.Tensor,
     *,
-    interpolation: Interpolation = "bilinear",
-    padding: Padding = "zeros",
+    interpolation: str = "bilinear",
+    padding: str = "zeros",
 ) -> torch.Tensor:
     """Rotates images about their centres, and then shifts them.
 
@@ -78,7 +71,7 @@ def _sources(
     return (x * _STEPS).round() / _STEPS, (y * _STEPS).round() / _STEPS
 
 
-def _pixels(images: torch.Tensor, x: torch.Tensor, y: torch.Tensor, padding: Padding) -> torch.Tensor:
+def _pixels(images: torch.Tensor, x: torch.Tensor, y: torch.Tensor, padding: str) -> torch.Tensor:
     """The pixels at whole columns and rows: shape (batch, channels, height, width)."""
     height, width = images.shape[2:]
     inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)

@@ -13,8 +13,6 @@ from advbench.errors import ParameterError
 if TYPE_CHECKING:
     import torch
 
-    from advbench.api.geometry import Interpolation, Padding
-
 __all__ = [
     "NORM_SYMBOLS",
     "TOLERANCE",
@@ -254,8 +252,8 @@ class Geometric(PerturbationSet):
 
     max_angle: float
     max_shift: float
-    interpolation: Interpolation = "bilinear"
-    padding: Padding = "zeros"
+    interpolation: str = "bilinear"
+    padding: str = "zeros"
 
     def __post_init__(self) -> None:
         """Checks the bounds.

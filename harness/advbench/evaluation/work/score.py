@@ -37,6 +37,7 @@ _ATTACK_FIELDS = {
     "targets": "targets",
     "linf": "linf",
     "l2": "l2",
+    "size": "size",
     "forwards": "forwards",
     "backwards": "backwards",
     "first_success": "first_success",

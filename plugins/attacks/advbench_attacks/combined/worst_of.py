@@ -46,7 +46,8 @@ class WorstOf(Attack):
         """Validates that the attacks can be combined.
 
         Raises:
-            ParameterError: They differ in budget or norm, or one is targeted or needs groups of samples.
+            ParameterError: They differ in budget or norm, or one has no Lp ball, is targeted or needs groups of
+                samples.
         """
         super().__post_init__()
         first = self.of[0]
@@ -55,6 +56,8 @@ class WorstOf(Attack):
                 raise ParameterError(f"of: {attack.name} has a goal; give targeted attacks as attacks of their own")
             if attack.group_size is not None:
                 raise ParameterError(f"of: {attack.name} needs groups of samples and cannot be combined")
+            if attack.perturbation().kind != "lp":
+                raise ParameterError(f"of: {attack.name} has no Lp ball as its perturbation set and cannot be combined")
             if attack.budget() != first.budget():
                 raise ParameterError(
                     f"of: {first.name} and {attack.name} have different budgets; give all the same norm and eps"
