@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from advbench.api import Attack, ContractError, Dataset, DataSources, Defense, Model
+from advbench.contracts.access import lacking_access
 from advbench.contracts.budgets import check_budget, check_group_size, check_norm, check_perturbation
 from advbench.errors import UsageError, describe
 from advbench.evaluation.plan.behaviours import BehaviourIds, is_self_contained
@@ -127,11 +128,11 @@ class _Pair:
                 for defense in self.axes.defenses:
                     yield self._cell(attack, threat, defense, skipped=kind.reason)
                 continue
-            unusable = "" if threat.sees_model else self._surrogate_incompatibility()
+            unusable = _obstacle(partial(self._unusable, attack, threat))
             craft_context = context if threat.sees_model or surrogate_context is None else surrogate_context
             chunks_of: dict[AttackTarget, Any] = {}
             for defense, incompatible, defense_kind, clean in defenses:
-                reason = incompatible or ({"skipped": unusable} if unusable else {})
+                reason = incompatible or unusable
                 if reason:
                     yield self._cell(attack, threat, defense, **reason)
                     continue
@@ -151,7 +152,9 @@ class _Pair:
 
     def _prepared(self, context: KeyContext, defense: Chain) -> tuple[Chain, dict[str, str], Any, Any]:
         """A defense with why it cannot be used, its kind, and the attributes of cells about its clean predictions."""
-        incompatible = _chain_incompatibility(defense, self.dataset.image_shape)
+        incompatible = _chain_incompatibility(defense, self.dataset.image_shape) or _obstacle(
+            lambda: next((reason for part in defense.parts if (reason := lacking_access(part, self.model))), "")
+        )
         if incompatible:
             return defense, incompatible, "", ""
         return (
@@ -175,6 +178,13 @@ class _Pair:
         draws = self.axes.score_draws if defense.stochastic else 1
         key_inputs = context.clean(self.ids, defense, draws)
         return {"clean_key_inputs": key_inputs, "clean_key": digest_of(key_inputs), "draws": draws}
+
+    def _unusable(self, attack: Attack, threat: Threat) -> str:
+        """Why an attack cannot be used under a threat, or ""."""
+        if threat.sees_model:
+            return lacking_access(attack, self.model)
+        assert self.axes.surrogate is not None
+        return self._surrogate_incompatibility() or lacking_access(attack, self.axes.surrogate)
 
     def _surrogate_incompatibility(self) -> str:
         """Why images cannot be crafted on the surrogate, or ""."""
@@ -243,6 +253,14 @@ def _attempt(call: Callable[[], Any]) -> Any:
         raise
     except BaseException as error:
         return describe(error)
+
+
+def _obstacle(ask: Callable[[], str]) -> dict[str, str]:
+    """A reason as the cells' ``skipped``, or an exception as their ``failed``; empty if there is neither."""
+    answer = _attempt(lambda: (ask(),))
+    if isinstance(answer, str):
+        return {"failed": answer}
+    return {"skipped": answer[0]} if answer[0] else {}
 
 
 def _chunks(context: KeyContext, ids: tuple[int, ...], attack: Attack, target: AttackTarget) -> tuple[Chunk, ...]:
