@@ -10,14 +10,17 @@ import dataclasses
 import functools
 import math
 from fractions import Fraction
-from typing import Any, TypeAlias, TypeVar, overload
+from typing import Any, Literal, TypeAlias, TypeVar, overload
 
 from advbench.errors import ParameterError
 
-__all__ = ["Parameter", "Value", "class_param", "field_parameters", "format_value", "param"]
+__all__ = ["Parameter", "Stage", "Value", "artefact_file_param", "class_param", "field_parameters", "format_value", "param"]
 
 Value: TypeAlias = "int | float | bool | str | None"
 """Types of a parameter's value."""
+
+Stage: TypeAlias = Literal["", "run", "certify"]
+"""What a parameter is for: everything, the run but not the fit, or certificates alone."""
 
 T = TypeVar("T")
 
@@ -39,6 +42,7 @@ def param(
     above: float | None = None,
     below: float | None = None,
     choices: tuple[Value, ...] | None = None,
+    stage: Stage = "",
 ) -> T: ...
 @overload
 def param(
@@ -49,6 +53,7 @@ def param(
     above: float | None = None,
     below: float | None = None,
     choices: tuple[Value, ...] | None = None,
+    stage: Stage = "",
 ) -> Any: ...
 def param(
     default: Any = dataclasses.MISSING,
@@ -59,6 +64,7 @@ def param(
     above: float | None = None,
     below: float | None = None,
     choices: tuple[Value, ...] | None = None,
+    stage: Stage = "",
 ) -> Any:
     """Declares a parameter of a component. Use it as the default of a dataclass field.
 
@@ -72,11 +78,15 @@ def param(
         above: Exclusive lower bound.
         below: Exclusive upper bound.
         choices: The only values allowed.
+        stage: What the parameter is for, if not for everything: ``run`` for a parameter that a fit does not depend on,
+            so that components that differ in it alone share what they have fitted; ``certify`` for a parameter that
+            only certificates depend on.
 
     Returns:
         A dataclass field, typed as the default so that ``quality: int = param(75, ...)`` type-checks.
     """
     described = {"help": help, "min": min, "max": max, "above": above, "below": below, "choices": choices}
+    described |= {"stage": stage} if stage else {}
     return dataclasses.field(default=default, metadata={_METADATA: described})
 
 
@@ -84,6 +94,11 @@ def class_param(default: str, *, help: str, choices: tuple[Value, ...]) -> str:
     """Declares a text parameter whose value is one of the choices or a class number, from 0."""
     described = {"help": help, "choices": choices, "class_numbers": True}
     return dataclasses.field(default=default, metadata={_METADATA: described})
+
+
+def artefact_file_param(*, help: str) -> str | None:
+    """Declares an optional text parameter whose value is the path of an artefact."""
+    return dataclasses.field(default=None, metadata={_METADATA: {"help": help, "artefact_file": True}})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +117,8 @@ class Parameter:
         below: Exclusive upper bound, or None.
         choices: The only values allowed, or None.
         class_numbers: Whether class numbers are allowed besides the choices.
+        stage: ``run``, ``certify`` or ""; see :func:`param`.
+        artefact_file: Whether it is the path of an artefact; see :func:`~advbench.api.artefact_param`.
         required: Whether users must give a value because there is no default.
     """
 
@@ -116,6 +133,8 @@ class Parameter:
     below: float | None = None
     choices: tuple[Value, ...] | None = None
     class_numbers: bool = False
+    stage: Stage = ""
+    artefact_file: bool = False
     required: bool = False
 
     def parse(self, text: str) -> Value:
