@@ -21,6 +21,8 @@ _SETTINGS = (
     "score_draws",
     "surrogate",
     "precision",
+    "fit_samples",
+    "fit_data",
     "device",
     "threads",
     "batch_size",

@@ -54,7 +54,9 @@ def artefact_param() -> str | None:
     The component then takes its artefact from a file of ``advbench artefact`` instead of fitting one. The harness reads
     and checks the file, and passes the artefact as ``fitted``.
     """
-    return artefact_file_param(help="artefact of an earlier fit to use instead of fitting, written by advbench artefact")
+    return artefact_file_param(
+        help="artefact of an earlier fit to use instead of fitting, written by advbench artefact"
+    )
 
 
 def artefact_file_of(component: Component) -> str | None:

@@ -14,7 +14,16 @@ from typing import Any, Literal, TypeAlias, TypeVar, overload
 
 from advbench.errors import ParameterError
 
-__all__ = ["Parameter", "Stage", "Value", "artefact_file_param", "class_param", "field_parameters", "format_value", "param"]
+__all__ = [
+    "Parameter",
+    "Stage",
+    "Value",
+    "artefact_file_param",
+    "class_param",
+    "field_parameters",
+    "format_value",
+    "param",
+]
 
 Value: TypeAlias = "int | float | bool | str | None"
 """Types of a parameter's value."""

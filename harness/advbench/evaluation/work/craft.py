@@ -164,7 +164,7 @@ def _run_attack(
     recorder = RecordingClassifier(target, log, f"model {batch.model.name!r}")
     with _gradient_errors_explained(attack, batch, target):
         model = recorder if len(rows) == len(batch.ids) else recorder.for_rows(rows)
-        returned, notes = check_crafted(attack, attack.craft(model, given, given_goal, rng, None))
+        returned, notes = check_crafted(attack, attack.craft(model, given, given_goal, rng, batch.fitted(number)))
     check_unchanged(label, "images", clean, given)
     check_unchanged(label, "labels", goal.labels, given_goal.labels)
     if goal.targets is not None and given_goal.targets is not None:
