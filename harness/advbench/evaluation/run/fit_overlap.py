@@ -44,8 +44,8 @@ def check_fit_images(plan: Plan, images: Mapping[str, LabelledImages]) -> None:
                 raise UsageError(
                     f"attack {short(cell.attack)!r} is fitted to images that it does not attack, and {shared:,} of its "
                     f"{len(fit.ids):,} images of {short(fit.dataset)} have the pixels of samples of "
-                    f"{short(cell.dataset)} in the run; give other images with {option('fit_data', 'SPEC')}, or fewer samples with "
-                    f"{option('limit', 'N')}"
+                    f"{short(cell.dataset)} in the run; give other images with "
+                    f"{option('fit_data', 'SPEC')}, or fewer samples with {option('limit', 'N')}"
                 )
 
 

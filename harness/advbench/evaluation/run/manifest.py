@@ -59,7 +59,6 @@ def make_manifest(
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     import torch  # here, since only runs need it
 
-    threads = environment.threads or torch.get_num_threads()
     return {
         "schema": SCHEMA,
         "run": plan.run_id,
@@ -86,7 +85,7 @@ def make_manifest(
         **_fit_settings(plan),
         "limit": plan.limit,
         "device": device_name(environment.device) or environment.device,
-        "threads": threads,
+        "threads": environment.threads or torch.get_num_threads(),
         "batch_size": environment.batch_size,
         "platform": platform.platform(terse=True),
         "versions": _versions(plan),
