@@ -80,13 +80,15 @@ def _cell(described: Mapping[str, Any], summary: Summary | None) -> dict[str, An
         "short": described["short"],
         "attack_kind": described["attack_kind"],
         "budget": described["budget"],
-        "norm": described.get("norm"),  # missing in manifests of earlier versions
+        "norm": described.get("norm"),  # missing in manifests of earlier versions, as the next ones
+        "perturbation": described.get("perturbation"),
         "goal": described.get("goal", UNTARGETED),
         "stochastic": described["stochastic"],
         "status": status,
         "error": error,
         "n": done.n if done else described["n"],
         **({key: done.measured[key] for key in _MEASURES} if done else dict.fromkeys(_MEASURES)),
+        "median_size": _median_size(described, done) if done else None,
         "curve": done.curve if done else None,
         "broken_by": _broken_by(described, done) if done else None,
         "seconds": done.seconds if done else None,
@@ -94,6 +96,13 @@ def _cell(described: Mapping[str, Any], summary: Summary | None) -> dict[str, An
         "warnings": _warnings(described, done.measured["attack_failures"], done.n) if done else [],
         "findings": [],
     }
+
+
+def _median_size(described: Mapping[str, Any], summary: Summary) -> float | None:
+    """The median of the perturbation set's main size, which may be L∞ or L2."""
+    size: str | None = (described.get("perturbation") or {}).get("size")
+    median: float | None = summary.measured.get(f"median_{size}", summary.measured["median_size"])
+    return median
 
 
 def _state(described: Mapping[str, Any], summary: Summary | None) -> tuple[str, str | None]:

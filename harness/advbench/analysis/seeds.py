@@ -14,7 +14,15 @@ from advbench.analysis.results import rank
 __all__ = ["combine_seeds", "mean_curve"]
 
 
-_KNOWN = ("attack_success_rate", "target_success_rate", "median_linf", "median_l2", "seconds", "craft_seconds")
+_KNOWN = (
+    "attack_success_rate",
+    "target_success_rate",
+    "median_linf",
+    "median_l2",
+    "median_size",
+    "seconds",
+    "craft_seconds",
+)
 """Numbers of a cell that are averaged over the seeds that have them; all seeds have accuracies."""
 
 _CURVE_POINTS = 101

@@ -36,7 +36,7 @@ from advbench._deprecated import renamed_attributes
 from advbench._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from advbench.api.attack import Access, Attack, Budget, Crafted, Norm
+    from advbench.api.attack import Access, Attack, Budget, Crafted
     from advbench.api.checkpoints import load_state, read_state_dict
     from advbench.api.commands import StudyCommand
     from advbench.api.component import Component, closest
@@ -46,11 +46,13 @@ if TYPE_CHECKING:
     from advbench.api.files import replace_atomically, sha256_file, write_atomically
     from advbench.api.fit import Artefact, FitData, artefact_file_of, artefact_param
     from advbench.api.float32_network import Float32Network
+    from advbench.api.geometry import rotate_shift
     from advbench.api.goal import Goal, goal_of, goal_param
     from advbench.api.hookspecs import API_VERSION, hookimpl
     from advbench.api.model import Model
     from advbench.api.modules import find_object, import_file
     from advbench.api.parameters import Parameter, Value, param
+    from advbench.api.perturbation import Corruption, Geometric, LpBall, Norm, Patch, PerturbationSet, Unrestricted
     from advbench.api.pixels import clip_dust, to_labels, to_pixels
     from advbench.api.randomness import SampleRandom
     from advbench.api.reporter import Reporter
@@ -70,6 +72,7 @@ __all__ = [
     "ClassifierWrapper",
     "Component",
     "ContractError",
+    "Corruption",
     "Crafted",
     "DataError",
     "DataSources",
@@ -78,12 +81,16 @@ __all__ = [
     "Executor",
     "FitData",
     "Float32Network",
+    "Geometric",
     "Goal",
     "LabelledImages",
+    "LpBall",
     "Model",
     "Norm",
     "Parameter",
     "ParameterError",
+    "Patch",
+    "PerturbationSet",
     "Reporter",
     "RowAware",
     "SampleRandom",
@@ -92,6 +99,7 @@ __all__ = [
     "TrainingJob",
     "TrainingLoop",
     "TrainingProgress",
+    "Unrestricted",
     "UsageError",
     "Value",
     "WeightsError",
@@ -117,6 +125,7 @@ __all__ = [
     "process_taint",
     "read_state_dict",
     "replace_atomically",
+    "rotate_shift",
     "save_checkpoint",
     "save_weights",
     "sha256_file",
@@ -136,7 +145,6 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
                 "Attack",
                 "Budget",
                 "Crafted",
-                "Norm",
             ),
             "advbench.api.checkpoints": (
                 "load_state",
@@ -169,6 +177,7 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
                 "artefact_file_of",
                 "artefact_param",
             ),
+            "advbench.api.geometry": ("rotate_shift",),
             "advbench.api.goal": (
                 "Goal",
                 "goal_of",
@@ -188,6 +197,15 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
                 "Parameter",
                 "Value",
                 "param",
+            ),
+            "advbench.api.perturbation": (
+                "Corruption",
+                "Geometric",
+                "LpBall",
+                "Norm",
+                "Patch",
+                "PerturbationSet",
+                "Unrestricted",
             ),
             "advbench.api.pixels": (
                 "clip_dust",

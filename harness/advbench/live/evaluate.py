@@ -16,6 +16,7 @@ from advbench.live.components import LiveObjects
 from advbench.live.results import Results
 from advbench.option_names import called_from_python
 from advbench.process.stdout import stdout_to_stderr
+from advbench.session.forecasts import announce_total
 from advbench.session.options import RunOptions
 from advbench.session.run import MatrixRun
 from advbench.session.session import Session
@@ -100,10 +101,12 @@ def _results(session: Session, options: RunOptions, live: LiveObjects) -> Result
     suites = suites_by_seed(suite_of(session.suite, options, session.registry), options)
     runs = [MatrixRun(session, one, python or command) for one, command in suites]
     session.store.check_writable()
+    with stdout_to_stderr():  # what components print is not part of the results
+        announce_total(session, runs)
     results_by_seed = []
     for run in runs:
         run.announce()
-        with stdout_to_stderr():  # what components print is not part of the results
+        with stdout_to_stderr():
             results_by_seed.append(run.results())
     return Results(combine_seeds(results_by_seed, python or recipe(options)), runs[0], live)
 
@@ -121,7 +124,7 @@ def _with_objects(
         single: The surrogate and the data for fits.
     """
     given = {axis: specs for axis, value in objects.items() if (specs := live.specs(axis, value)) is not None}
-    specs = {"surrogate": live.surrogate(single["surrogate"]), "fit_data": live.fit_data(single["fit_data"])}
+    others = {"surrogate": live.surrogate(single["surrogate"]), "fit_data": live.fit_data(single["fit_data"])}
     if live.names and not session.executor.in_process:
         raise UsageError(
             f"jobs={options.jobs}: {live.names[0]!r} exists in this process only; use jobs=1 and no other executor"
@@ -129,7 +132,7 @@ def _with_objects(
     session.live = live.names
     if live.not_reusable:
         _use_temporary_store(session, live.not_reusable)
-    return RunOptions.of(vars(options), **given, **specs)
+    return RunOptions.of(vars(options), **given, **others)
 
 
 def _use_temporary_store(session: Session, reasons: Sequence[str]) -> None:

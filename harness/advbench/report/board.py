@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from advbench.analysis import NOT_ADAPTIVE
 from advbench.api.goal import UNTARGETED
 from advbench.api.parameters import format_value
+from advbench.api.perturbation import NORM_SYMBOLS
 from advbench.printable import one_line
 from advbench.report.sweeps import sweep_groups, terms_of, with_sweep_names
 
@@ -20,7 +21,7 @@ DOUBTFUL = "!"
 DAGGER = "†"
 REACHED = "target"
 
-NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
+NORMS = NORM_SYMBOLS
 
 
 @dataclasses.dataclass(frozen=True)

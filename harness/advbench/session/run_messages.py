@@ -69,7 +69,7 @@ def forecast(estimate: Estimate, workers: int, device: str, threads: object) -> 
 def precision_warning(plan: Plan, precision: str) -> str:
     """What a precision other than float32 means for a plan."""
     line = f"the network is attacked in {precision}, and scored in {FLOAT32}"
-    minimal = dict.fromkeys(short_spec(cell.attack) for cell in plan.cells if cell.key and cell.budget is None)
+    minimal = dict.fromkeys(short_spec(cell.attack) for cell in plan.cells if cell.key and cell.minimal)
     if not minimal:
         return line
     attacks = ", ".join(minimal)

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from advbench.api import Attack, ContractError, Dataset, DataSources, Defense, Model
-from advbench.contracts.budgets import check_budget, check_group_size, check_norm
+from advbench.contracts.budgets import check_budget, check_group_size, check_norm, check_perturbation
 from advbench.errors import UsageError, describe
 from advbench.evaluation.plan.behaviours import BehaviourIds, is_self_contained
 from advbench.evaluation.plan.cells import AttackTarget, Axes, Cell, Chunk, chunk_size, full, short
@@ -227,7 +227,12 @@ def _attack_kind(attack: Attack, dataset: Dataset) -> dict[str, Any] | _Misfit:
         raise ContractError(f"attack {attack.name!r} returned {reason!r} from misfit(); expected a text")
     if reason:
         return _Misfit(" ".join(f"attack {short(attack)!r}: {reason}".split()))
-    return {"budget": check_budget(attack), "norm": check_norm(attack), "group_size": check_group_size(attack)}
+    return {
+        "budget": check_budget(attack),
+        "norm": check_norm(attack),
+        "perturbation": check_perturbation(attack),
+        "group_size": check_group_size(attack),
+    }
 
 
 def _cell_key(chunks: tuple[Chunk, ...], clean_key: str, threat: Threat) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from typing import Any
 
-from advbench.api import Attack, Budget, Dataset, Model, Norm
+from advbench.api import Attack, Budget, Dataset, LpBall, Model, Norm, PerturbationSet
 from advbench.evaluation.plan.keys import cell_key_inputs
 from advbench.evaluation.plan.threats import Threat
 from advbench.specs import FIT_SAMPLES, FLOAT32, Alias, Chain, full_spec, short_spec
@@ -111,7 +111,8 @@ class Cell:
         skipped: Why it cannot be run, such as incompatible shapes; empty otherwise.
         failed: The exception of a component while its key was computed; empty otherwise. If both are empty, the
             following attributes are set.
-        budget: The attack's budget, or None for a minimal attack.
+        budget: The attack's budget, or None for a minimal attack or another perturbation set.
+        perturbation: The attack's perturbation set.
         norm: The norm of the budget, or the norm that a minimal attack minimises; None if it names none.
         group_size: The attack's group size; see :attr:`advbench.api.Attack.group_size`.
         key: The key of its result in the store.
@@ -134,6 +135,7 @@ class Cell:
     skipped: str = ""
     failed: str = ""
     budget: Budget | None = None
+    perturbation: PerturbationSet | None = None
     norm: Norm | None = None
     group_size: int | None = None
     key: str = ""
@@ -150,6 +152,11 @@ class Cell:
     def key_inputs(self) -> dict[str, Any]:
         """What the key is the digest of."""
         return cell_key_inputs([chunk.key for chunk in self.chunks], self.clean_key, self.threat.name)
+
+    @property
+    def minimal(self) -> bool:
+        """Whether its attack is minimal."""
+        return isinstance(self.perturbation, LpBall) and self.perturbation.eps is None
 
     def label(self) -> str:
         """Its five coordinates for display, without parameters at their defaults."""

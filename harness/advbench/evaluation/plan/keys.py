@@ -158,7 +158,22 @@ def _identity(component: Component) -> dict[str, Any]:
         "parameters": component.values(),
         "code": code_digests(type(component), component.code_modules()),
         "versions": dependency_versions(type(component)),
+        **_nested_entry(component),
     }
+
+
+def _nested_entry(component: Component) -> dict[str, Any]:
+    """The identities of the components in a component's parameters; nothing if there are none."""
+    nested = {name: [_nested_identity(part) for part in parts] for name, parts in component.nested().items()}
+    return {"components": nested} if nested else {}
+
+
+def _nested_identity(part: Component) -> dict[str, Any]:
+    if isinstance(part, Defense):
+        return defense_identity(part)
+    if isinstance(part, Model):
+        return {**_identity(part), "weights": _digest(part, "weights_digest", part.weights_digest())}
+    return _identity(part)
 
 
 def attack_identity(attack: Attack) -> dict[str, Any]:

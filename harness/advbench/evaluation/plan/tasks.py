@@ -121,6 +121,7 @@ class CraftTask:
         part: The range of samples to attack, as positions (start, stop) in the chunk; None for all.
         group_size: How many samples the attack gets at once; None for any number.
         artefact: The key of what the attack has fitted, or the digest of its file; empty if it fits nothing.
+        max_queries: The largest number of forwards and of backwards of a sample that count; None for any.
     """
 
     key_inputs: dict[str, Any]
@@ -136,6 +137,7 @@ class CraftTask:
     part: tuple[int, int] | None = None
     group_size: int | None = None
     artefact: str = ""
+    max_queries: int | None = None
 
     @property
     def positions(self) -> range:

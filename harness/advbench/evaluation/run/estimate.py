@@ -48,12 +48,20 @@ class Estimate:
         of_job: The seconds of each job, by name.
         rough: Whether an attack does not declare its passes, or something could not be measured.
         faults: Errors of components that have changed a process, by axis and spec.
+        rough_jobs: Names of the jobs whose estimate is rough.
     """
 
     seconds: float
     of_job: dict[str, float]
     rough: bool
     faults: Mapping[tuple[str, str], str] = dataclasses.field(default_factory=dict)
+    rough_jobs: frozenset[str] = frozenset()
+
+    def of(self, names: Iterable[str]) -> Estimate:
+        """The estimate of some of the jobs."""
+        of_job = {name: self.of_job[name] for name in names}
+        rough_jobs = self.rough_jobs & of_job.keys()
+        return Estimate(sum(of_job.values()), of_job, bool(rough_jobs), self.faults, rough_jobs)
 
 
 def estimate(schedule: Schedule, workers: WorkerPool) -> Estimate:
@@ -86,8 +94,14 @@ def estimate(schedule: Schedule, workers: WorkerPool) -> Estimate:
     pilots = costs.pilots(tasks.values(), workers.live)
     costs.counted = _measure_all(workers, run_pilot, pilots, _PILOT_SECONDS, None)
     of_job = {name: costs.seconds_of(task) for name, task in tasks.items()}
-    rough = None in {**passes, **fits}.values() or len(seconds) < len(wanted)
-    return Estimate(sum(of_job.values()), of_job, rough, faults)
+    rough = frozenset(
+        name
+        for name, task in tasks.items()
+        if passes.get(task.components.get("attack", ""), 0.0) is None
+        or fits.get(task.claim, 0.0) is None
+        or not seconds.keys() >= set(_timings(task, environment.batch_size))
+    )
+    return Estimate(sum(of_job.values()), of_job, bool(rough), faults, rough)
 
 
 def _measure_all(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from advbench._version import __version__
-from advbench.api import Attack, Budget, Component, Dataset
+from advbench.api import Attack, Budget, Component, Dataset, PerturbationSet
 from advbench.api.files import sha256_file
 from advbench.api.goal import goal_of
 from advbench.discovery.identity import code_digests, dependency_versions
@@ -144,7 +144,7 @@ def _describe(cell: Cell) -> dict[str, Any]:
         "key": cell.key,
         **cell.specs(),
         "short": cell.short_names(),
-        **_attack_facts(cell.attack, cell.budget, cell.norm, bool(cell.failed)),
+        **_attack_facts(cell.attack, cell.budget, cell.norm, cell.perturbation, bool(cell.failed)),
         "artefact": cell.chunks[0].artefact if cell.chunks else "",
         "draws_a_gradient": cell.chunks[0].target.draws if cell.chunks else None,
         "identity": cell.identity or _is_identity(cell.defense),
@@ -170,12 +170,16 @@ def _image_shape(dataset: Dataset) -> list[int] | None:
 
 
 @functools.cache
-def _attack_facts(attack: Attack, budget: Budget | None, norm: str | None, failed: bool) -> dict[str, Any]:
+def _attack_facts(
+    attack: Attack, budget: Budget | None, norm: str | None, perturbation: PerturbationSet | None, failed: bool
+) -> dict[str, Any]:
     """Facts about an attack for its cells, read once."""
+    perturbation = perturbation or _get(attack.perturbation, PerturbationSet)  # for cells that are not run
     return {
-        "attack_kind": None if failed else "minimal" if budget is None else "budget",
+        "attack_kind": None if failed else _attack_kind(budget, perturbation),
         "budget": None if budget is None else {"norm": budget.norm, "eps": budget.eps},
         "norm": norm,
+        "perturbation": _get(lambda: _perturbation_facts(perturbation), dict),
         "goal": goal_of(attack),
         "attack_access": attack.access,
         "attack_passes": None if failed else _get(attack.passes, int),
@@ -183,6 +187,19 @@ def _attack_facts(attack: Attack, budget: Budget | None, norm: str | None, faile
         "components": list(_get(attack.component_names, tuple) or ()),
         "component_access": list(_get(attack.component_access, tuple) or ()),
     }
+
+
+def _attack_kind(budget: Budget | None, perturbation: PerturbationSet | None) -> str:
+    if perturbation is None or perturbation.kind == "lp":
+        return "minimal" if budget is None else "budget"
+    return "natural" if perturbation.kind == "corruption" else "set"
+
+
+def _perturbation_facts(perturbation: PerturbationSet | None) -> dict[str, Any] | None:
+    """A perturbation set as in results.json; None if it is unknown."""
+    if perturbation is None:
+        return None
+    return {"kind": perturbation.kind, "label": perturbation.label(), "size": perturbation.main_size()}
 
 
 def _get(read: Callable[[], Any], kind: type[T]) -> T | None:

@@ -73,7 +73,7 @@ def build_schedule(plan: Plan, store: Store, rerun: Rerun, batch_size: int) -> S
 def read_summary(store: Store, cell: Cell) -> Summary | None:
     """The stored result of a cell, without its samples; None if there is none."""
     record = store.read_record("cells", cell.key, arrays=True)
-    return None if record is None else summarise(record, cell.norm if cell.budget is None else None)
+    return None if record is None else summarise(record, cell.norm if cell.minimal else None)
 
 
 class _ScheduleBuilder:

@@ -8,7 +8,7 @@ from typing import ClassVar, cast
 
 import torch
 
-from advbench.api import Norm, SampleRandom, param
+from advbench.api import Artefact, Goal, Norm, SampleRandom, goal_param, param
 from advbench_attacks.balls import Ball
 from advbench_attacks.foolbox import engine as foolbox_engine
 from advbench_attacks.foolbox2.fgsm import foolbox2_fgsm
@@ -71,25 +71,31 @@ class FastGradientSign(FixedOrMinimalAttack):
         help="loss to maximise, with search=none: cross-entropy, difference of logits ratio, or the margin of the "
         "largest other logit",
     )
+    goal: str = goal_param()
 
-    def run(
-        self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
+    def craft(
+        self,
+        model: torch.nn.Module,
+        images: torch.Tensor,
+        goal: Goal,
+        rng: SampleRandom,
+        fitted: Artefact | None = None,
     ) -> torch.Tensor:
-        """Attacks one batch; see :meth:`advbench.api.Attack.run`.
+        """Attacks one batch; see :meth:`advbench.api.Attack.craft`.
 
         Raises:
             ContractError: The model has too few classes for the loss.
         """
-        del rng
+        del rng, fitted
         if self.search == "foolbox2":
-            return foolbox2_fgsm(model, images, labels, self.max_eps)
+            return foolbox2_fgsm(model, images, goal.labels, self.max_eps)
         if self.search == "minimal":
-            return smallest_fgsm_step(model, images, labels, self.max_eps)
+            return smallest_fgsm_step(model, images, goal, self.max_eps)
         if self.engine == "foolbox":
             attack = foolbox_engine.load().attacks.LinfFastGradientAttack(random_start=False)
-            return foolbox_engine.run_fixed_budget(attack, model, images, labels, self.eps)
+            return foolbox_engine.run_fixed_budget(attack, model, images, goal, self.eps)
         ball = Ball(cast(Norm, self.norm), self.eps)
-        return take_pgd_steps(model, images, labels, images, ball=ball, steps=1, step_size=self.eps, loss=self.loss)
+        return take_pgd_steps(model, images, goal, images, ball=ball, steps=1, step_size=self.eps, loss=self.loss)
 
     def passes(self) -> int:
         """Returns one gradient; a search adds about 200 forward passes, a third of a gradient each."""

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from advbench.api import Attack, Norm, SampleRandom, param
+from advbench.api import Artefact, Attack, Goal, Norm, SampleRandom, goal_param, param
 from advbench_attacks.foolbox import engine as foolbox_engine
 from advbench_attacks.minimal.cw_search import CarliniWagnerSearch
 
@@ -41,17 +41,23 @@ class CarliniWagnerL2(Attack):
     initial_const: float = param(1e-2, above=0, help="first constant c; multiplied by 10 until one succeeds")
     confidence: float = param(0.0, min=0, help="margin by which another logit must exceed the true class's")
     engine: str = param("native", choices=("native", "foolbox"), help="implementation to run")
+    goal: str = goal_param()
 
-    def run(
-        self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
+    def craft(
+        self,
+        model: torch.nn.Module,
+        images: torch.Tensor,
+        goal: Goal,
+        rng: SampleRandom,
+        fitted: Artefact | None = None,
     ) -> torch.Tensor:
-        """Attacks one batch; see :meth:`advbench.api.Attack.run`."""
-        del rng
+        """Attacks one batch; see :meth:`advbench.api.Attack.craft`."""
+        del rng, fitted
         if self.engine == "native":
             return CarliniWagnerSearch(
                 model,
                 images,
-                labels,
+                goal,
                 search_steps=self.search_steps,
                 steps=self.steps,
                 learning_rate=self.learning_rate,
@@ -68,7 +74,7 @@ class CarliniWagnerL2(Attack):
             # result would depend on the rest of its batch.
             abort_early=False,
         )
-        return foolbox_engine.run_minimal(attack, model, images, labels)
+        return foolbox_engine.run_minimal(attack, model, images, goal)
 
     def minimized_norm(self) -> Norm:
         """Returns L2."""

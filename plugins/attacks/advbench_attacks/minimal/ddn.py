@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from advbench.api import Attack, Norm, SampleRandom, param
+from advbench.api import Artefact, Attack, Goal, Norm, SampleRandom, goal_param, param
 from advbench_attacks.minimal.ddn_search import run_ddn
 
 __all__ = ["DecoupledDirectionAndNorm"]
@@ -43,13 +43,19 @@ class DecoupledDirectionAndNorm(Attack):
     )
 
     steps: int = param(100, min=1, help="number of gradient steps")
+    goal: str = goal_param()
 
-    def run(
-        self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
+    def craft(
+        self,
+        model: torch.nn.Module,
+        images: torch.Tensor,
+        goal: Goal,
+        rng: SampleRandom,
+        fitted: Artefact | None = None,
     ) -> torch.Tensor:
-        """Attacks one batch; see :meth:`advbench.api.Attack.run`."""
-        del rng
-        return run_ddn(model, images, labels, steps=self.steps).verified(model)
+        """Attacks one batch; see :meth:`advbench.api.Attack.craft`."""
+        del rng, fitted
+        return run_ddn(model, images, goal, steps=self.steps).verified(model)
 
     def minimized_norm(self) -> Norm:
         """Returns L2."""

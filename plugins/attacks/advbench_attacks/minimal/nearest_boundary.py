@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from advbench.api import Norm
+from advbench.api import Goal, Norm
 from advbench_attacks.classifier_calls import float32_logits
 from advbench_attacks.hyperplane_projection import step_to_hyperplane
 from advbench_attacks.losses import top_other_classes
@@ -40,7 +40,7 @@ class NearestBoundary(NamedTuple):
 
 
 def find_nearest_boundary(
-    model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, norm: Norm, *, steps: int
+    model: torch.nn.Module, images: torch.Tensor, goal: Goal, norm: Norm, *, steps: int
 ) -> NearestBoundary:
     """Computes the smallest perturbations within [0, 1] to the nearest boundary linearised at the clean images.
 
@@ -53,7 +53,7 @@ def find_nearest_boundary(
     Args:
         model: Classifier in eval mode.
         images: Clean images, float32 in [0, 1], shape (batch, channels, height, width).
-        labels: True labels, int64, shape (batch,).
+        goal: What to make of each sample.
         norm: The norm to minimize: ``linf``, ``l2`` or ``l1``.
         steps: Number of gradients of the whole attack; at most a tenth of them, but at least one, is used here.
     """
@@ -61,6 +61,7 @@ def find_nearest_boundary(
         points = images.detach().requires_grad_()
         logits = float32_logits(model, points)
     detached = logits.detach()
+    labels = goal.labels
     nearest, distances_by_target = torch.zeros_like(images), []
     distances = images.new_full(labels.shape, math.inf)
     true = detached.gather(1, labels[:, None])[:, 0]

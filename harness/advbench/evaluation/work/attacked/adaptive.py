@@ -7,14 +7,14 @@ from collections.abc import Iterator
 
 import torch
 
-from advbench.api import ContractError, Defense, SampleRandom
+from advbench.api import ClassifierWrapper, ContractError, Defense, SampleRandom
 from advbench.contracts.defenses import Approximation, check_approximations, check_defended
 from advbench.contracts.images import check_form
 from advbench.errors import blamed
 from advbench.evaluation.work.attacked.eot_graphs import EOTGraphs
 from advbench.specs import Chain
 
-__all__ = ["DefendedClassifier", "count_approximations"]
+__all__ = ["DefendedClassifier", "count_approximations", "count_draws"]
 
 _INPUTS = ("images", "defended images")
 
@@ -87,6 +87,13 @@ class DefendedClassifier(torch.nn.Module):
         """Random streams for some applications; new ones at each call if the defense is stochastic."""
         rng = self._rng if count == len(self._rng) else self._unassigned[[0] * count]
         return rng.spawn(times) if self.chain.stochastic else rng
+
+
+def count_draws(classifier: torch.nn.Module) -> int:
+    """How many draws of a stochastic defense a classifier, or the one that it wraps, averages at each call."""
+    while isinstance(classifier, ClassifierWrapper):
+        classifier = classifier.target
+    return classifier.draws if isinstance(classifier, DefendedClassifier) else 1
 
 
 def count_approximations(chain: Chain) -> int:

@@ -6,6 +6,7 @@ import torch
 
 from advbench.api import Artefact, Attack, Budget, ClassifierWrapper, SampleRandom, for_rows, is_stochastic
 from advbench.api.goal import goal_of
+from advbench.contracts.budgets import is_minimal
 from advbench.contracts.goals import choose_targets
 from advbench.contracts.images import distances
 from advbench.errors import blamed
@@ -102,7 +103,7 @@ class AttackedBatch:
     def ranks(self, attack: Attack, adversarial: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """How good an attack's results are: shape (rows, 2), better if the first number is larger, or then the second.
 
-        For an attack with a budget, these are the share of draws in which the goal is reached, and the mean margin of
+        These are the share of draws in which the goal is reached, and the mean margin of
         the goal. If a minimal attack reaches it in at least half of the draws, they are 1 and the negative
         distance. The draws are the same at every call; no attack has seen them, and they are not used for scoring.
 
@@ -118,7 +119,7 @@ class AttackedBatch:
         margins = torch.stack([goal.margin(draw) for draw in logits])
         rates = torch.stack([goal.reached(draw) for draw in logits]).double().mean(dim=0)
         ranks = torch.stack((rates, margins.double().mean(dim=0)), dim=1)
-        if attack.budget() is None:
+        if is_minimal(attack):
             norm = Budget(attack.minimized_norm() or "l2", 0)
             minimal = torch.stack((torch.ones_like(rates), -distances(self.clean[rows], adversarial, norm)), dim=1)
             ranks = torch.where((rates >= 0.5)[:, None], minimal, ranks)

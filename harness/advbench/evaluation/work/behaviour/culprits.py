@@ -166,7 +166,7 @@ def _planning_calls(component: Component, sources: DataSources) -> Iterator[Call
         yield lambda: component.incompatibility((1, 28, 28))
         yield component.weights_digest
     if isinstance(component, Attack):
-        yield component.budget
+        yield lambda: (component.budget(), component.perturbation())
         yield lambda: _describe_attack(component)
 
 
