@@ -20,6 +20,7 @@ from advbench.evaluation.plan.threats import ADAPTIVE
 from advbench.evaluation.run.dataset_facts import dataset_notes
 from advbench.evaluation.run.disk_space import check_disk_space
 from advbench.evaluation.run.estimate import Estimate, estimate
+from advbench.evaluation.run.fit_overlap import check_fit_images
 from advbench.evaluation.run.manifest import make_manifest
 from advbench.evaluation.run.pool import WorkerPool
 from advbench.evaluation.run.schedule import Schedule, build_schedule
@@ -233,11 +234,14 @@ class MatrixRun:
         """Reads the datasets, and downloads them if needed and allowed, before any work.
 
         A dataset that breaks its contract or changes the process is left out; its cells then fail with its error.
+
+        Raises:
+            UsageError: A dataset is missing, or images for fits are samples of the run.
         """
         loaded = {}
         sources = dataclasses.replace(self.session.sources, download=self.session.sources.download and download)
         known = self.session.answers().images
-        for dataset in dict.fromkeys(cell.dataset for cell in self.plan.cells if cell.key):
+        for dataset in dict.fromkeys([*self.plan.datasets, *self.doubled.datasets]):
             if full_spec(dataset) in known:
                 loaded[full_spec(dataset)] = known[full_spec(dataset)]
                 continue
@@ -250,6 +254,8 @@ class MatrixRun:
                 raise
             except (Exception, SystemExit) as error:
                 self.session.say(f"dataset {dataset.name!r} cannot be read: {describe(error)}")
+        for plan in (self.plan, self.doubled):
+            check_fit_images(plan, loaded)
         return loaded
 
     def _write_manifest(self) -> dict[str, Any]:
