@@ -15,9 +15,11 @@ from advbench.analysis.intervals import wilson
 
 __all__ = [
     "accuracy_at",
+    "attack_bits",
     "attack_succeeded",
     "bits_to_int",
     "combine_measures",
+    "goal_missed",
     "measure_cell",
     "measure_images",
     "robust_bits",
@@ -55,24 +57,30 @@ def measure_cell(record: Mapping[str, Any]) -> dict[str, Any]:
         ``clean_accuracy``, ``robust_accuracy`` and ``robust_accuracy_ci95`` (Wilson), each the mean over the draws of
         a stochastic defense; ``robust_accuracy_draws`` (number, minimum, maximum and standard deviation; None for one
         draw); ``attack_success_rate`` (among the samples that the defended model predicts correctly clean; None if
-        there are none); ``median_linf`` and ``median_l2`` of the images that fooled the attacked classifier (None if
-        there are none); ``attack_failures`` (samples that the attacked classifier still predicts correctly).
+        there are none); ``target_success_rate`` (among the attacked ones of these samples, those that the defended
+        model predicts as their target class; None for an untargeted attack); ``median_linf``, ``median_l2`` and
+        ``median_size`` (the main size of the perturbation set, if it is another one) of the images that reached the
+        goal on the attacked classifier (None if there are none); ``attack_failures`` (samples
+        on which they did not, of those that it predicts correctly clean).
     """
-    return combine_measures(record, withstood(record), measure_images(record, *_attacked(record)))
+    return combine_measures(record, withstood(record), measure_images(record, *attack_bits(record)))
 
 
 def measure_images(distances: Mapping[str, Any], correct: _Bits, fooled: _Bits) -> dict[str, Any]:
     """The measures of :func:`measure_cell` that depend only on the adversarial images and the attacked classifier.
 
     Args:
-        distances: The distances ``linf`` and ``l2`` of each sample.
+        distances: The distances ``linf`` and ``l2`` of each sample, the ``size`` of its perturbation if that is another
+            one, and the ``targets`` of a targeted attack.
         correct: For each sample, whether the attacked classifier predicts the clean image correctly.
-        fooled: For each sample, whether the attack then changed a correct prediction to a wrong one.
+        fooled: For each sample, whether the attack then reached its goal.
     """
+    attacked = correct if "targets" not in distances else correct & (np.asarray(distances["targets"]) >= 0)
     return {
         "median_linf": _median(distances["linf"], fooled),
         "median_l2": _median(distances["l2"], fooled),
-        "attack_failures": int(np.count_nonzero(correct) - np.count_nonzero(fooled)),
+        "median_size": _median(distances["size"], fooled) if "size" in distances else None,
+        "attack_failures": int(np.count_nonzero(attacked) - np.count_nonzero(fooled)),
     }
 
 
@@ -95,8 +103,35 @@ def combine_measures(record: Mapping[str, Any], bits: Sequence[int], images: Map
         "robust_accuracy_ci95": list(wilson(robust, n)),
         "robust_accuracy_draws": _spread([count / n for count in draws]),
         "attack_success_rate": (clean - robust) / clean if clean else None,
+        "target_success_rate": _target_success_rate(record),
         **images,
     }
+
+
+def _target_success_rate(record: Mapping[str, Any]) -> float | None:
+    """The mean over the draws; None for an untargeted attack, or if no sample counts."""
+    reached = record.get("target_reached")
+    if reached is None:
+        return None
+    attacked = np.asarray(record["targets"]) >= 0
+    rates = []
+    for correct, bits in zip(record.get("clean_correct_draws", [record["clean_correct"]]), reached, strict=True):
+        counted = np.asarray(correct, dtype=bool) & attacked
+        if counted.any():
+            rates.append(float(np.asarray(bits, dtype=bool)[counted].mean()))
+    return statistics.fmean(rates) if rates else None
+
+
+def goal_missed(record: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """As :func:`withstood`, with the samples that do not become their target class; None for an untargeted attack."""
+    reached = record.get("target_reached")
+    if reached is None:
+        return None
+    clean = record.get("clean_correct_draws", [record["clean_correct"]])
+    return tuple(
+        bits_to_int(np.asarray(correct, dtype=bool) & ~np.asarray(bits, dtype=bool))
+        for correct, bits in zip(clean, reached, strict=True)
+    )
 
 
 def accuracy_at(record: Mapping[str, Any], norm: str) -> dict[str, Any]:
@@ -108,9 +143,10 @@ def accuracy_at(record: Mapping[str, Any], norm: str) -> dict[str, Any]:
 
     Returns:
         ``norm``; ``eps`` (ascending, from 0, at most 101 values); and ``accuracy``, the share of all samples that the
-        attacked classifier predicts correctly and that the attack could not fool, or only at a distance above eps.
+        attacked classifier predicts correctly and on which the attack did not reach its goal, or only at a distance
+        above eps.
     """
-    correct, fooled = _attacked(record)
+    correct, fooled = attack_bits(record)
     distances = np.sort(np.asarray(record[norm])[fooled]).tolist()
     steps = min(100, len(distances))
     eps = [0.0, *dict.fromkeys(distances[(len(distances) * step - 1) // steps] for step in range(1, steps + 1))]
@@ -138,8 +174,11 @@ def worst_case_from_bits(cells: Sequence[Sequence[int]], n: int) -> dict[str, An
 
 
 def attack_succeeded(record: Mapping[str, Any]) -> _Bits:
-    """For each sample, whether the attack changed a correct prediction of the attacked classifier to a wrong one."""
-    return _attacked(record)[1]
+    """For each sample, whether the attack reached its goal on an image that the attacked classifier predicts correctly.
+
+    The goal is a wrong prediction, or the target class.
+    """
+    return attack_bits(record)[1]
 
 
 def _count(bits: Any) -> int:
@@ -158,11 +197,17 @@ def _robust(record: Mapping[str, Any]) -> _Bits:
     return both
 
 
-def _attacked(record: Mapping[str, Any]) -> tuple[_Bits, _Bits]:
-    """For each sample, whether the attacked classifier predicts it correctly, and whether the attack then fooled it."""
-    labels = np.asarray(record["labels"])
+def attack_bits(record: Mapping[str, Any], predictions: str = "attacked_predictions") -> tuple[_Bits, _Bits]:
+    """For each sample, whether the attacked classifier predicts it correctly, and whether the attack reached its goal.
+
+    Args:
+        record: A finished cell, or arrays with the same names.
+        predictions: The predictions that decide whether the goal is reached.
+    """
+    labels, attacked = np.asarray(record["labels"]), np.asarray(record[predictions])
     correct = np.asarray(record["attacked_clean_predictions"]) == labels
-    return correct, correct & (np.asarray(record["attacked_predictions"]) != labels)
+    targets = record.get("targets")
+    return correct, correct & (attacked != labels if targets is None else attacked == np.asarray(targets))
 
 
 def _median(distances: Any, chosen: _Bits) -> float | None:

@@ -17,7 +17,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from advbench.analysis.clean_predictions import CleanPredictions, summarise_predictions
-from advbench.analysis.measures import accuracy_at, bits_to_int, combine_measures, measure_images, withstood
+from advbench.analysis.measures import (
+    accuracy_at,
+    attack_bits,
+    bits_to_int,
+    combine_measures,
+    goal_missed,
+    measure_images,
+    withstood,
+)
 
 __all__ = ["COORDINATES", "Summary", "summarise"]
 
@@ -40,24 +48,28 @@ class Summary(NamedTuple):
         measured: The numbers of :func:`~advbench.analysis.measures.measure_cell`.
         withstood: For each draw of the defense, the samples that are predicted correctly both clean and attacked, as
             bits of an integer.
-        attacked_accuracy: Accuracy of the attacked classifier under the attack.
+        goal_missed: The same, of the samples that are predicted correctly clean and do not reach the attack's goal.
+        attacked_accuracy: Share of the samples that the attacked classifier predicts correctly and on which the attack
+            does not reach its goal; for an untargeted attack, its accuracy under the attack.
         attacked_correct: Number of correct samples.
         chance: Share of the most frequent label.
         zero_gradients: Number of correct samples with a gradient of zero.
         nan_gradients: Number of correct samples whose gradient contains NaN or infinity.
         flat_at_bounds: Number of correct samples whose gradient is exactly zero only at pixels that are 0 or 1.
         flat_loss: Number of samples that withstand the attack and whose loss was flat at every step.
-        lost_adversarials: Number of samples that were fooled during the attack but not at its end; None if unknown.
-        lost_by_rounding: Number of fooled samples that rounding to 8 bits makes correct again; None if not measured.
-        gained_by_rounding: Number of samples not fooled that rounding makes wrong; None if not measured.
+        lost_adversarials: Number of samples that reached the goal during the attack but not at its end; None if
+            unknown.
+        lost_by_rounding: Number of samples that reach the goal, and no longer after rounding to 8 bits; None if not
+            measured.
+        gained_by_rounding: Number of samples that reach the goal only after rounding; None if not measured.
         gradient_error: The exception raised when computing a gradient, as text; empty if there was none.
         probes: Differences of the defended model's logits when it was tested for randomness.
         curve: For a minimal attack, robust accuracy of the attacked classifier as a function of eps.
         broken_by: Number of samples that each attack of an ensemble fooled, by its index.
         seconds: Time of defense and prediction.
         craft_seconds: Time of the attack.
-        attacked_withstood: The samples that the attacked classifier predicts correctly both clean and attacked, as bits
-            of an integer in the order of ``withstood``.
+        attacked_withstood: The samples that ``attacked_accuracy`` counts, as bits of an integer in the order of
+            ``withstood``.
         clean_predictions: The attacked classifier's predictions on clean images.
     """
 
@@ -67,6 +79,7 @@ class Summary(NamedTuple):
     n: int
     measured: Mapping[str, Any] = MappingProxyType({})
     withstood: tuple[int, ...] = ()
+    goal_missed: tuple[int, ...] = ()
     attacked_accuracy: float = 0.0
     attacked_correct: int = 0
     chance: float = 0.0
@@ -119,6 +132,7 @@ def summarise(record: Mapping[str, Any], minimized_norm: str | None) -> Summary:
         n,
         measured=combine_measures(record, draws, images.measured),
         withstood=draws,
+        goal_missed=draws if (missed := goal_missed(record)) is None else missed,
         attacked_accuracy=images.attacked_accuracy,
         attacked_correct=images.attacked_correct,
         chance=images.chance,
@@ -153,6 +167,8 @@ _IMAGE_FIELDS = (
     "seen",
     "attacked_rounded_predictions",
     "component",
+    "targets",
+    "size",
 )
 """The entries of a record that describe its adversarial images and the attacked classifier."""
 
@@ -200,9 +216,10 @@ def _summarise_images(minimized_norm: str | None, n: int, *fields: Any) -> _Imag
     """Summarises adversarial images. Cached, because the cells of one attack with many defenses share their images."""
     values = {name: _array(field) for name, field in zip(_IMAGE_FIELDS, fields, strict=True) if field is not None}
     labels = values["labels"]
-    correct, correct_attacked = values["attacked_clean_predictions"] == labels, values["attacked_predictions"] == labels
-    kept, fooled = correct & correct_attacked, correct & ~correct_attacked
-    rounded = values.get("attacked_rounded_predictions")
+    correct, fooled = attack_bits(values)
+    kept = correct & ~fooled
+    rounded = "attacked_rounded_predictions" if "attacked_rounded_predictions" in values else None
+    fooled_rounded = None if rounded is None else attack_bits(values, rounded)[1]
     return _ImageSummary(
         measured=measure_images(values, correct, fooled),
         attacked_accuracy=int(np.count_nonzero(kept)) / n,
@@ -213,8 +230,8 @@ def _summarise_images(minimized_norm: str | None, n: int, *fields: Any) -> _Imag
         flat_at_bounds=_count(correct, values.get("flat_at_bounds")) or 0,
         flat_loss=_count(kept, values.get("loss_without_slope")) or 0,
         lost_adversarials=_count(kept, values.get("seen")),
-        lost_by_rounding=None if rounded is None else _count(fooled, rounded == labels),
-        gained_by_rounding=None if rounded is None else _count(kept, rounded != labels),
+        lost_by_rounding=None if fooled_rounded is None else _count(fooled, ~fooled_rounded),
+        gained_by_rounding=None if fooled_rounded is None else _count(kept, fooled_rounded),
         curve=accuracy_at({**values, "n": n}, minimized_norm) if minimized_norm in ("linf", "l2") else None,
         broken_by=Counter(values["component"].tolist()) if "component" in values else None,
         attacked_withstood=bits_to_int(kept),

@@ -47,11 +47,21 @@ def add_plugin_flags(parser: argparse._ActionsContainer) -> None:
 
 
 def add_samples(parser: argparse._ActionsContainer) -> None:
-    """Adds ``--limit`` and ``--seed``."""
+    """Adds the flags that choose the samples of a run and of its fits."""
     parser.add_argument(
         "--limit", type=CHECKS["limit"], metavar="N", help="use a random subset of N samples of each dataset"
     )
     parser.add_argument("--seed", type=CHECKS["seed"], metavar="N", help="seed of the subset and of all randomness")
+    parser.add_argument(
+        "--fit-samples",
+        type=CHECKS["fit_samples"],
+        metavar="N",
+        help="number of images to which attacks such as patches are fitted: samples of the dataset that the run does "
+        "not attack (default: the suite's, else 1000)",
+    )
+    parser.add_argument(
+        "--fit-data", metavar="SPEC", help="dataset to which attacks are fitted instead, such as mnist:split=train"
+    )
 
 
 def add_seeds(parser: argparse._ActionsContainer) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from advbench.printable import one_line
-from advbench.report.board import NORMS
+from advbench.report.board import NORMS, kind_in_title
 from advbench.report.sweeps import as_number, family, parameters_of, terms_of, with_sweep_names
 from advbench.specs import quote
 
@@ -153,7 +153,8 @@ def _printable(chart: Chart) -> Chart:
 
 def _scatter_chart(board: Mapping[str, Any], names: Mapping[str, str], points: tuple[Point, ...]) -> Chart:
     return Chart(
-        "scatter", names["dataset"], names["model"], f"Clean accuracy and worst case, {' and '.join(board['threats'])}",
+        "scatter", names["dataset"], names["model"],
+        f"Clean accuracy and worst case, {', '.join((*kind_in_title(board), ' and '.join(board['threats'])))}",
         "clean accuracy", "worst-case robust accuracy", (Line("defenses", points),),
         note="Filled: on the Pareto front; no other defense is at least as good in both and better in one.",
     )  # fmt: skip

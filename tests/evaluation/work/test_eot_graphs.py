@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from advbench.evaluation.work.eot_graphs import EOTGraphs
+from advbench.evaluation.work.attacked.eot_graphs import EOTGraphs
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from advbench.analysis.summary import Summary
+from advbench.api.goal import UNTARGETED
 
 __all__ = [
     "AttackOutcome",
@@ -52,8 +53,9 @@ class AttackOutcome(NamedTuple):
     """The result of an attack on one classifier.
 
     Attributes:
-        accuracy: Accuracy under the attack.
-        withstood: For each draw of the defense, the samples that withstand the attack, as bits of an integer.
+        accuracy: Share of the samples that withstand it.
+        withstood: For each draw of the defense, the samples that withstand the attack, as bits of an integer; of a
+            targeted attack, those that are not predicted as their targets.
     """
 
     accuracy: float
@@ -125,9 +127,25 @@ class FinishedCell:
 
     @property
     def budget(self) -> tuple[str, float] | None:
-        """Norm and eps, or None for a minimal attack."""
+        """Norm and eps, or None for an attack that has no such budget."""
         budget = self.described["budget"]
         return None if budget is None else (budget["norm"], budget["eps"])
+
+    @property
+    def perturbation_set(self) -> tuple[str, float | str] | None:
+        """The bounded set in which the attack searches: norm and eps, or kind and label; None for other attacks.
+
+        Only attacks with equal sets are compared with each other. Minimal attacks have no bound, and corruptions no
+        adversary.
+        """
+        if self.described.get("attack_kind") == "set":
+            return self.described["perturbation"]["kind"], self.described["perturbation"]["label"]
+        return self.budget
+
+    @property
+    def goal(self) -> str:
+        """The attack's goal. Only attacks of one goal are compared with each other."""
+        return str(self.described.get("goal", UNTARGETED))
 
     @property
     def robust(self) -> float:
@@ -136,8 +154,11 @@ class FinishedCell:
 
     @property
     def board_outcome(self) -> AttackOutcome:
-        """The result on the defended model, which the leaderboard shows."""
-        return AttackOutcome(self.summary.robust, self.summary.withstood)
+        """The result on the defended model: for an untargeted attack, the one that the leaderboard shows."""
+        if self.goal == UNTARGETED:
+            return AttackOutcome(self.summary.robust, self.summary.withstood)
+        missed = self.summary.goal_missed
+        return AttackOutcome(sum(bits.bit_count() for bits in missed) / len(missed) / self.n, missed)
 
     @property
     def attacked_outcome(self) -> AttackOutcome:

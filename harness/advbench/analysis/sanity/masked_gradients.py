@@ -19,6 +19,7 @@ from advbench.analysis.sanity.finding import (
     one_per_image_set,
     tolerance,
 )
+from advbench.api.goal import UNTARGETED
 
 __all__ = [
     "adaptive_weaker",
@@ -37,8 +38,8 @@ IMPOSSIBLE = 0.5
 def single_step_wins(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
     """An iterative attack weaker than a single step within the same budget (Carlini et al. 2019, section 5.4)."""
     comparisons = []
-    following = _budget_attacks_with_gradients(cells)
-    for group in group_by(following, lambda cell: (*cell.image_set[:3], cell.image_set[4], cell.budget)):
+    following = _bounded_attacks_with_gradients(cells)
+    for group in group_by(following, _same_problem):
         single = [cell for cell in group if cell["attack_passes"] == 1]
         if not single:
             continue
@@ -89,7 +90,7 @@ def _not_monotone(small: FinishedCell, large: FinishedCell) -> Finding:
 def unbounded_above_chance(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
     """An unbounded attack that leaves accuracy above chance (Carlini et al. 2019, section 5.3)."""
     for cell in one_per_image_set(cells):
-        if is_unbounded(cell["budget"], cell["attack_access"]):
+        if cell.goal == UNTARGETED and is_unbounded(cell["budget"], cell["attack_access"]):
             accuracy = cell.attacked_outcome.accuracy
             chance = _exceeded_chance(cell, accuracy)
             if chance is not None:
@@ -116,7 +117,7 @@ def impossible_accuracy(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
     def claims(cell: FinishedCell) -> bool:
         known = cell["threat"] == "adaptive" or (cell["threat"] == "oblivious" and cell["identity"])
         large = cell.budget is not None and cell.budget[0] == "linf" and cell.budget[1] >= IMPOSSIBLE
-        return known and large and cell["attack_access"] != "nothing"
+        return known and large and cell["attack_access"] != "nothing" and cell.goal == UNTARGETED
 
     for group in group_by(filter(claims, cells), lambda cell: (*cell.pair, cell["defense"])):
         best = min(group, key=lambda cell: cell.robust)
@@ -140,24 +141,25 @@ def less_access_wins(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
 
 
 def _less_access(cells: Sequence[FinishedCell]) -> Iterator[Comparison]:
-    """Compares the best attack with gradients to each with less access, on the same classifier and budget.
+    """Compares the best attack with gradients to each with less access, on the same classifier and perturbation set.
 
     For transferred images, the robust accuracy of the defended model is used, as the leaderboard shows it.
     """
-    budgeted = [cell for cell in cells if cell.budget]
+    bounded = [cell for cell in cells if cell.perturbation_set]
     transferred: dict[tuple[Any, ...], list[FinishedCell]] = {}
-    for cell in budgeted:
+    for cell in bounded:
         if cell["threat"] == "transfer":
-            transferred.setdefault((*cell.pair, cell["defense"], cell.budget), []).append(cell)
-    known = [cell for cell in one_per_image_set(budgeted) if cell["threat"] != "transfer"]
-    for group in group_by(known, lambda cell: (*cell.image_set[:3], cell.image_set[4], cell.budget)):
+            key = (*cell.pair, cell["defense"], cell.perturbation_set, cell.goal)
+            transferred.setdefault(key, []).append(cell)
+    known = [cell for cell in one_per_image_set(bounded) if cell["threat"] != "transfer"]
+    for group in group_by(known, _same_problem):
         white = [cell for cell in group if cell["attack_access"] == "gradients"]
         if not white:
             continue
         best = min(white, key=_attacked_accuracy)
         others = [(cell, cell.attacked_outcome) for cell in group if cell["attack_access"] != "gradients"]
         if best.on_board:
-            same = transferred.get((*best.pair, best["defense"], best.budget), ())
+            same = transferred.get((*best.pair, best["defense"], best.perturbation_set, best.goal), ())
             others += [(cell, cell.board_outcome) for cell in same]
         for other, outcome in others:
             finding = partial(_less_access_wins, best, other, outcome)
@@ -214,7 +216,7 @@ def adaptive_weaker(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
         adaptive, oblivious = by_threat.get("adaptive"), by_threat.get("oblivious")
         if adaptive is None or oblivious is None or adaptive["identity"]:
             continue
-        if adaptive.budget is None:
+        if adaptive.perturbation_set is None:
             continue  # a defended model may well need a larger minimal perturbation
         finding = partial(_adaptive_weaker, adaptive, oblivious)
         comparisons.append(compare_outcomes(adaptive.board_outcome, oblivious.board_outcome, adaptive.n, finding))
@@ -242,8 +244,13 @@ def _access_in_words(access: str) -> str:
     return words.get(access, access)
 
 
-def _budget_attacks_with_gradients(cells: Sequence[FinishedCell]) -> list[FinishedCell]:
-    return [cell for cell in one_per_image_set(cells) if cell.budget and cell["attack_access"] == "gradients"]
+def _bounded_attacks_with_gradients(cells: Sequence[FinishedCell]) -> list[FinishedCell]:
+    return [cell for cell in one_per_image_set(cells) if cell.perturbation_set and cell["attack_access"] == "gradients"]
+
+
+def _same_problem(cell: FinishedCell) -> tuple[object, ...]:
+    """What cells have in common whose attacks may be compared: classifier, samples, set and goal."""
+    return (*cell.image_set[:3], cell.image_set[4], cell.perturbation_set, cell.goal)
 
 
 def _attacked_accuracy(cell: FinishedCell) -> float:

@@ -5,26 +5,28 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import torch
 
-from advbench.api import Attack, Budget, ClassifierWrapper, ContractError, SampleRandom, for_rows, is_stochastic
-from advbench.contracts.attacks import NOTES, check_adversarial, check_note
-from advbench.contracts.images import check_unchanged, distances
+from advbench.api import Attack, Budget, ContractError, Goal, SampleRandom
+from advbench.contracts.attacks import check_adversarial, check_crafted, check_notes, check_sizes, notes_unattacked
+from advbench.contracts.budgets import is_minimal
+from advbench.contracts.images import check_form, check_unchanged, distances
 from advbench.errors import blamed
 from advbench.evaluation.plan.tasks import CraftTask, JoinTask
-from advbench.evaluation.work.adaptive import DefendedClassifier, count_approximations
-from advbench.evaluation.work.gradients_at_bounds import InsetGradients, find_inset, sample_points
-from advbench.evaluation.work.query_log import CleanBaseline, Gradients, QueryLog, RecordingClassifier, clean_gradients
+from advbench.evaluation.work.attacked.batch import AttackedBatch
+from advbench.evaluation.work.attacked.query_limit import QueriesSpent
+from advbench.evaluation.work.attacked.query_log import QueryLog, RecordingClassifier
 from advbench.evaluation.work.workspace import Workspace
 from advbench.process.memory import is_out_of_memory
 from advbench.store import digest_of
 
-__all__ = ["AttackedBatch", "count_runs", "craft", "join"]
+__all__ = ["TOTALS", "craft", "join"]
 
-CHOICE_DRAWS = 10
-"""The least number of draws of a stochastic defense on which the best of several results is chosen."""
+TOTALS = ("images_asked", "total_forwards", "total_backwards")
+"""The stored numbers of queries of all samples together: images without and with draws, and gradients."""
 
 
 def craft(workspace: Workspace, task: CraftTask, progress: Callable[[int], None]) -> None:
@@ -32,47 +34,48 @@ def craft(workspace: Workspace, task: CraftTask, progress: Callable[[int], None]
 
     Stored tensors, for each sample:
 
-    - ``images`` (float32) and ``labels``;
+    - ``images`` (float32) and ``labels``; if the attack is targeted, ``targets``, -1 for samples that are not attacked;
     - predictions of the attacked classifier: ``clean_predictions``, ``predictions`` and ``rounded_predictions`` (for
       the images rounded to 8 bits);
-    - ``seen`` (bool): whether the attack queried a misclassified point within the budget; left out if the classifier
-      was attacked in another precision;
+    - ``forwards`` and ``backwards`` (int64): how many images, times draws of the defense, the attack sent through the
+      classifier, and how many gradients it computed; -1 if the attack does not say whose images it asks about;
+    - ``first_success`` (int64): the number of forwards until a point in the set reached the goal, else -1; for a
+      minimal attack instead ``best_sizes`` (float64, a column for each of
+      :data:`~advbench.analysis.queries.CHECKPOINTS`): the smallest distance, in the norm that it minimises, of a point
+      that reached the goal within so many forwards, or -1; neither if the set cannot tell for a point without notes;
+    - ``seen`` (bool): whether the attack queried a point in its perturbation set that reached the goal; left out if
+      the classifier was attacked in another precision, or if the set cannot tell for a point without notes;
     - ``loss_without_slope`` (bool): whether all losses that the attack followed were flat in the logits;
     - ``vanished``, ``nan_gradient`` and ``flat_at_bounds`` (bool): the gradient at the clean image, see
       :class:`Gradients`;
     - ``linf`` and ``l2`` (float64): distances from the clean image;
-    - the notes that the attack itself returns.
+    - the notes that the attack itself returns;
+    - ``size`` and ``size_…`` (float64): the sizes of the perturbation, the main one first, unless that is L∞ or L2.
 
     If the defense offers several approximations, the attack runs with each of them, and each sample keeps its best
-    result. ``seen`` and ``loss_without_slope`` are then those of all runs together.
+    result. ``seen``, ``loss_without_slope`` and the numbers of queries are then those of all runs together.
+
+    Under a limit of queries, a sample that asks for more gets its nearest success within the limit; else its last point
+    in the set, or its clean image if the attack is minimal. The others get what the attack returns.
 
     Raises:
         ContractError: The attack or the model broke its contract.
+        NotLimitable: There is a limit of queries, and it cannot be told which queries of a sample succeed.
     """
     attack = workspace.attack(task.attack)
-    budget = attack.budget()
     parts: dict[str, list[torch.Tensor]] = {}
-    seconds, queried_images, gradient_error = 0.0, 0, ""
+    seconds, gradient_error, totals = 0.0, "", Counter[str]()
     positions = task.positions
     for start in positions[:: task.group_size or workspace.batch_size]:
         batch = AttackedBatch(workspace, task, start)
-        clean, labels = batch.clean, batch.labels
-        log = QueryLog(clean, labels, budget)
+        log = QueryLog(batch.clean, batch.goal, attack.perturbation(), most=task.max_queries)
         began = time.perf_counter()
         attacked = _attack(attack, batch, log)
         seconds += time.perf_counter() - began
-        images = attacked["images"]
-        results, batch_error = batch.judge(images)
-        queried_images, gradient_error = queried_images + log.queried_images, gradient_error or batch_error
-        for name, tensor in (
-            *attacked.items(),
-            ("labels", labels),
-            *results.items(),
-            *((("seen", log.seen),) if batch.exact else ()),
-            ("loss_without_slope", log.loss_without_slope),
-            ("linf", distances(clean, images, Budget("linf", 0))),
-            ("l2", distances(clean, images, Budget("l2", 0))),
-        ):
+        totals += _totals(log)
+        results, batch_error = _results(attack, batch, log, attacked)
+        gradient_error = gradient_error or batch_error
+        for name, tensor in results.items():
             parts.setdefault(name, []).append(tensor.cpu())
         progress(start + len(batch.ids) - positions.start)
     workspace.check_network(task.model, f"attack {attack.name!r}")
@@ -81,7 +84,7 @@ def craft(workspace: Workspace, task: CraftTask, progress: Callable[[int], None]
     facts = {
         "seconds": round(seconds, 6),
         "attack": task.attack,
-        "images_asked": queried_images,
+        **{name: totals[name] for name in TOTALS},
         "gradient_error": gradient_error,
     }
     workspace.store.write_tensors(task.key_inputs, tensors, facts, task.part)
@@ -102,32 +105,92 @@ def join(workspace: Workspace, task: JoinTask) -> None:
     facts = {
         "seconds": round(sum(part["seconds"] for part in part_facts), 6),
         "attack": part_facts[0]["attack"],
-        "images_asked": sum(part["images_asked"] for part in part_facts),
+        **{name: sum(part.get(name, 0) for part in part_facts) for name in TOTALS},
         "gradient_error": next((part["gradient_error"] for part in part_facts if part["gradient_error"]), ""),
     }
     workspace.store.write_tensors(task.key_inputs, tensors, facts)
     workspace.store.remove_parts(key)
 
 
+def _results(
+    attack: Attack, batch: AttackedBatch, log: QueryLog, attacked: dict[str, torch.Tensor]
+) -> tuple[dict[str, torch.Tensor], str]:
+    """The tensors that are stored for a batch, by name, and the error of computing a gradient, or ""."""
+    clean, images, targets = batch.clean, attacked["images"], batch.goal.targets
+    judged, error = batch.judge(images)
+    results = {
+        **attacked,
+        "labels": batch.labels,
+        **({} if targets is None else {"targets": targets}),
+        **judged,
+        **_queries(log),
+        **({"seen": log.seen} if batch.exact and log.knows_successes else {}),
+        "loss_without_slope": log.loss_without_slope,
+        "linf": distances(clean, images, Budget("linf", 0)),
+        "l2": distances(clean, images, Budget("l2", 0)),
+        **dict(_sizes(attack, clean, attacked)),
+    }
+    return results, error
+
+
+def _totals(log: QueryLog) -> Counter[str]:
+    meter = log.meter
+    return Counter(dict(zip(TOTALS, (log.queried_images, meter.total_forwards, meter.total_backwards), strict=True)))
+
+
+def _queries(log: QueryLog) -> dict[str, torch.Tensor]:
+    """The numbers of queries of each sample, by the names under which they are stored."""
+    meter, best = log.meter, log.meter.best_sizes
+    numbers = {"forwards": meter.forwards, "backwards": meter.backwards}
+    if best is not None:
+        numbers["best_sizes"] = best.masked_fill(best.isinf(), -1)
+    elif log.knows_successes:
+        numbers["first_success"] = meter.first_success
+    return numbers if meter.known else {name: torch.full_like(tensor, -1) for name, tensor in numbers.items()}
+
+
 def _attack(attack: Attack, batch: AttackedBatch, log: QueryLog) -> dict[str, torch.Tensor]:
     """Attacks a batch once with each approximation of the defense, and keeps each sample's best result.
 
-    A sample that an attack with a budget has broken in all draws skips the remaining runs, unless the attack needs
-    complete groups.
+    A sample that is broken in all draws skips the remaining runs, unless the attack is minimal or needs complete
+    groups.
 
     Returns:
         The images and the attack's notes, by the names under which they are stored.
     """
-    rows = torch.arange(len(batch.ids), device=batch.labels.device)
+    if not len(batch.attacked_rows):
+        return _not_attacked(attack, batch, {})
+    best = _best_of_runs(attack, batch, log)
+    if log.limit is None:
+        return best
+    spent, fallback = log.limit.spent, _not_attacked(attack, batch, best) | {"images": log.limit.result()}
+    return {name: _where(spent, fallback[name], tensor) for name, tensor in best.items()}
+
+
+def _where(chosen: torch.Tensor, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """``torch.where`` along the first dimension."""
+    return torch.where(chosen.reshape(-1, *[1] * (one.ndim - 1)), one, other)
+
+
+def _best_of_runs(attack: Attack, batch: AttackedBatch, log: QueryLog) -> dict[str, torch.Tensor]:
+    """What :func:`_attack` returns, without a limit of queries."""
+    rows = batch.attacked_rows
     best = _run_attack(attack, batch, log, 0, rows)
+    if len(rows) < len(batch.ids):
+        attacked, best = best, _not_attacked(attack, batch, best)
+        for name, tensor in attacked.items():
+            best[name][rows] = tensor
     if batch.approximations == 1:
         return best
     best = {name: tensor.clone() for name, tensor in best.items()}
-    ranks = batch.ranks(attack, best["images"], rows)
+    ranks = best["images"].new_full((len(batch.ids), 2), math.inf, dtype=torch.float64)
+    ranks[rows] = batch.ranks(attack, best["images"][rows], rows)
     log.queried_images += len(rows)
     for number in range(1, batch.approximations):
-        if attack.budget() is not None and attack.group_size is None:
-            rows = (ranks[:, 0] < 1).nonzero().flatten()
+        if not is_minimal(attack) and attack.group_size is None:
+            rows = (ranks[:, 0] < 1).nonzero().flatten()  # samples that are not attacked have infinite ranks
+        if log.limit is not None and attack.group_size is None:
+            rows = rows[~log.limit.spent[rows]]
         if not len(rows):
             break
         result = _run_attack(attack, batch, log, number, rows)
@@ -141,27 +204,53 @@ def _attack(attack: Attack, batch: AttackedBatch, log: QueryLog) -> dict[str, to
     return best
 
 
+def _not_attacked(attack: Attack, batch: AttackedBatch, attacked: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What :func:`_attack` returns for samples that are not attacked: clean images, and notes that say so.
+
+    ``attacked`` is the result of the other samples of the batch; empty if there are none.
+    """
+    notes = {name: tensor for name, tensor in attacked.items() if name != "images"}
+    return {"images": batch.clean.clone(), **notes_unattacked(attack, batch.clean, notes)}
+
+
+def _sizes(
+    attack: Attack, clean: torch.Tensor, attacked: dict[str, torch.Tensor]
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """The sizes of a batch's perturbations, by the names under which they are stored."""
+    notes = {name: tensor for name, tensor in attacked.items() if name != "images"}
+    if attack.perturbation().main_size() in ("linf", "l2", None):
+        return  # stored for every attack
+    for number, (name, size) in enumerate(check_sizes(attack, clean, attacked["images"], notes).items()):
+        yield f"size_{name}" if number else "size", size
+
+
 def _run_attack(
     attack: Attack, batch: AttackedBatch, log: QueryLog, number: int, rows: torch.Tensor
 ) -> dict[str, torch.Tensor]:
     """Attacks some samples of a batch with one approximation of the defense; returns what :func:`_attack` does."""
-    clean, labels, label = batch.clean[rows], batch.labels[rows], f"attack {attack.name!r}"
-    given, given_labels = clean.clone(), labels.clone()
+    clean, goal, label = batch.clean[rows], batch.goal[rows], f"attack {attack.name!r}"
+    given = clean.clone()
+    given_goal = Goal(goal.labels.clone(), None if goal.targets is None else goal.targets.clone())
     purpose = f"attack/{number}" if number else "attack"
     rng = SampleRandom(batch.task.seed, purpose, [batch.ids[row] for row in rows.tolist()], clean.device)
     target = batch.attacked(number)
-    recorder = RecordingClassifier(target, log, f"model {batch.model.name!r}")
-    with _gradient_errors_explained(attack, batch, target):
-        returned, notes = attack.run_with_notes(
-            recorder if len(rows) == len(batch.ids) else recorder.for_rows(rows), given, given_labels, rng
-        )
+    recorder = RecordingClassifier(target, log, f"model {batch.model.name!r}", attack=label, access=attack.access)
+    if log.limit is not None:
+        log.limit.attacked_rows = rows
+    try:
+        with _gradient_errors_explained(attack, batch, target):
+            model = recorder if len(rows) == len(batch.ids) else recorder.for_rows(rows)
+            returned, notes = check_crafted(attack, attack.craft(model, given, given_goal, rng, batch.fitted(number)))
+    except QueriesSpent:
+        return {name: tensor[rows] for name, tensor in _not_attacked(attack, batch, {}).items()}
     check_unchanged(label, "images", clean, given)
-    check_unchanged(label, "labels", labels, given_labels)
-    images = check_adversarial(attack, clean, returned)
-    return {
-        "images": images,
-        **{name: check_note(attack, name, notes[name], labels) for name in NOTES if name in notes},
-    }
+    check_unchanged(label, "labels", goal.labels, given_goal.labels)
+    if goal.targets is not None and given_goal.targets is not None:
+        check_unchanged(label, "target classes", goal.targets, given_goal.targets)
+    images = check_form(label, clean, returned)
+    checked = check_notes(attack, clean, notes)
+    images = check_adversarial(attack, clean, images, checked, [batch.ids[row] for row in rows.tolist()])
+    return {"images": images, **checked}
 
 
 @contextlib.contextmanager
@@ -175,6 +264,11 @@ def _gradient_errors_explained(attack: Attack, batch: AttackedBatch, target: tor
         with blamed(f"attack {attack.name!r}"):
             yield
     except RuntimeError as error:
+        if attack.access != "gradients" and "does not require grad" in str(error):
+            raise ContractError(
+                f"attack {attack.name!r} asked for a gradient, but declares access = {attack.access!r}; declare "
+                "'gradients'"
+            ) from error
         if (
             attack.access == "gradients"
             and not is_out_of_memory(error)
@@ -186,203 +280,3 @@ def _gradient_errors_explained(attack: Attack, batch: AttackedBatch, target: tor
                 "or use attacks that only need labels, such as noise or foolbox:attack=HopSkipJumpAttack"
             ) from error
         raise
-
-
-def count_runs(workspace: Workspace, task: CraftTask) -> int:
-    """How often a task's attack runs: once with each approximation of the defense if it uses gradients, else once."""
-    if not task.defense or workspace.attack(task.attack).access != "gradients":
-        return 1
-    return count_approximations(workspace.chain(task.defense))
-
-
-class AttackedBatch:
-    """Some of a task's samples and the classifier that is attacked on them.
-
-    Args:
-        workspace: Where everything is loaded.
-        task: The task.
-        start: The position of the first sample.
-
-    Attributes:
-        ids: The samples.
-        clean: Their images.
-        labels: Their labels.
-        target: The classifier as the attack sees it, with the defense's first approximation.
-        approximations: How many approximations of the defense the attack tries.
-        exact: Whether the images are judged by that classifier, and not by one in float32.
-    """
-
-    def __init__(self, workspace: Workspace, task: CraftTask, start: int) -> None:
-        self.workspace, self.task, self.start = workspace, task, start
-        self.ids = task.ids[start : min(start + (task.group_size or workspace.batch_size), task.positions.stop)]
-        images, labels = workspace.images(task.dataset).take(self.ids)
-        self.clean, self.labels = images.to(workspace.device), labels.to(workspace.device)
-        self.model = workspace.model(task.model)
-        self.approximations = count_runs(workspace, task)
-        self._labels_only = workspace.attack(task.attack).access in ("labels", "nothing")
-        network = workspace.network(task.model)
-        self.exact = workspace.attacked_network(task.model, task.precision) is network
-        self.target = self._attacked(0)
-        judge = self.target if self.exact else self._defended(network, "attacked defense in float32", task.draws)
-        self._judge = self._split(judge.target if isinstance(judge, InsetGradients) else judge)
-        self.target = self._split(self.target)
-        # A stochastic classifier's outputs depend on earlier queries: it is run after the attack, for each attack.
-        self._baseline = None if is_stochastic(self._judge) else self._shared_baseline()
-
-    def judge(self, adversarial: torch.Tensor) -> tuple[dict[str, torch.Tensor], str]:
-        """The classifier's predictions and gradients for the clean and the adversarial images.
-
-        Returns:
-            The tensors by the names under which they are stored, and the error of computing a gradient, or "".
-        """
-        baseline = self._baseline
-        clean = self._predict(self.clean) if baseline is None else baseline.predictions
-        attacked, rounded = self._predict(adversarial), self._predict((adversarial * 255).round() / 255)
-        gradients = self._gradients() if baseline is None else baseline.gradients
-        tensors = {
-            "clean_predictions": clean,
-            "predictions": attacked,
-            "rounded_predictions": rounded,
-            "vanished": gradients.vanished,
-            "nan_gradient": gradients.non_finite,
-            "flat_at_bounds": gradients.flat_at_bounds,
-        }
-        return tensors, gradients.error
-
-    def attacked(self, number: int) -> torch.nn.Module:
-        """The classifier as the attack sees it, with one of the defense's approximations, from 0."""
-        return self._split(self._attacked(number)) if number else self.target
-
-    @torch.no_grad()
-    def ranks(self, attack: Attack, adversarial: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """How good an attack's results are: shape (rows, 2), better if the first number is larger, or then the second.
-
-        For an attack with a budget, these are the share of draws in which the image is misclassified, and the negative
-        mean margin. If a minimal attack fools the classifier in at least half of the draws, they are 1 and the negative
-        distance. The draws are the same at every call; no attack has seen them, and they are not used for scoring.
-
-        Args:
-            attack: The attack.
-            adversarial: Its images.
-            rows: The samples of the batch that they belong to.
-        """
-        network, labels = self.workspace.network(self.task.model), self.labels[rows]
-        judge = for_rows(self._split(self._defended(network, "choice of approximation", 1)), rows)
-        draws = max(self.task.draws, CHOICE_DRAWS) if is_stochastic(judge) else 1
-        logits = torch.stack([self._logits(judge, adversarial) for _ in range(draws)])
-        true = labels.expand(draws, -1)[:, :, None]
-        margins = logits.gather(2, true)[:, :, 0] - logits.scatter(2, true, -math.inf).amax(dim=2)
-        rates = (logits.argmax(dim=2) != labels).double().mean(dim=0)
-        ranks = torch.stack((rates, -margins.double().mean(dim=0)), dim=1)
-        if attack.budget() is None:
-            norm = Budget(attack.minimized_norm() or "l2", 0)
-            minimal = torch.stack((torch.ones_like(rates), -distances(self.clean[rows], adversarial, norm)), dim=1)
-            ranks = torch.where((rates >= 0.5)[:, None], minimal, ranks)
-        return ranks
-
-    @property
-    def label(self) -> str:
-        """What messages call the classifier."""
-        behind = f" behind defense {self.task.defense!r}" if self.task.defense else ""
-        return f"model {self.model.name!r}{behind}"
-
-    def gradient_error(self, target: torch.nn.Module) -> str:
-        """The error of computing the gradient of the attacked classifier, or ""."""
-        return clean_gradients(target, self.clean, self.labels).error
-
-    def _attacked(self, number: int) -> torch.nn.Module:
-        network = self.workspace.attacked_network(self.task.model, self.task.precision)
-        purpose = f"attacked defense/{number}" if number else "attacked defense"
-        return self._with_inside_slopes(self._defended(network, purpose, self.task.draws, number), number)
-
-    def _split(self, classifier: torch.nn.Module) -> torch.nn.Module:
-        """The classifier for a batch that exceeds the batch size: a group is not split, even if memory is short."""
-        batch_size = self.workspace.batch_size
-        return SplitCalls(classifier, batch_size) if len(self.ids) > batch_size else classifier
-
-    def _defended(self, network: torch.nn.Module, purpose: str, draws: int, number: int = 0) -> torch.nn.Module:
-        """The network behind the defense, if the attack sees one."""
-        task, workspace = self.task, self.workspace
-        if not task.defense:
-            return network
-        streams = SampleRandom(task.seed, purpose, self.ids, workspace.device)
-        return DefendedClassifier(network, workspace.chain(task.defense), streams, draws, number=number)
-
-    def _shared_baseline(self) -> CleanBaseline:
-        """The classifier's predictions and gradients on the clean images: computed once for all attacks."""
-        task, baselines = self.task, self.workspace.clean_baselines
-        key = (task.dataset, task.model, task.defense, task.seed, task.key_inputs["ids"], self.start, len(self.ids))
-        if key not in baselines:
-            baselines[key] = CleanBaseline(self._predict(self.clean), self._gradients())
-        return baselines[key]
-
-    def _gradients(self) -> Gradients:
-        """The classifier's gradients: as the attack sees them, unless another classifier judges the images.
-
-        A problem counts if the gradients of all approximations have it.
-        """
-        gradients = clean_gradients(self.target if self.exact else self._judge, self.clean, self.labels)
-        chain = self.workspace.chain(self.task.defense) if self.exact and self.task.defense else None
-        for number in range(1, 1 if chain is None else count_approximations(chain)):
-            if not torch.stack(gradients[:3]).any():
-                break
-            other = clean_gradients(self.attacked(number), self.clean, self.labels)
-            vanished, non_finite, flat = (a & b for a, b in zip(gradients[:3], other[:3], strict=True))
-            gradients = Gradients(vanished, non_finite, flat, gradients.error or other.error)
-        return gradients
-
-    def _with_inside_slopes(self, target: torch.nn.Module, number: int) -> torch.nn.Module:
-        """The classifier with gradients from inside [0, 1], if it has none at the bounds; the same in every batch."""
-        task, workspace = self.task, self.workspace
-        key = (task.dataset, task.model, task.defense, task.seed, number)
-        if key not in workspace.insets:
-            data = workspace.images(task.dataset)
-            points = sample_points(data.take(data.ids[:4].tolist())[0]).to(workspace.device)
-            streams = SampleRandom(task.seed, "slopes at the bounds", range(len(points)), workspace.device)
-            classifier = network = workspace.network(task.model)
-            if task.defense:
-                classifier = DefendedClassifier(network, workspace.chain(task.defense), streams, 1, number=number)
-            workspace.insets[key] = find_inset(classifier, points, max(1, workspace.batch_size))
-        inset = workspace.insets[key]
-        return target if inset is None else InsetGradients(target, inset)
-
-    @torch.no_grad()
-    def _predict(self, images: torch.Tensor) -> torch.Tensor:
-        """The predictions, int64, shape (batch,)."""
-        return self._logits(self._judge, images).argmax(dim=1)
-
-    def _logits(self, classifier: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
-        with blamed(f"model {self.model.name!r}"):
-            output = classifier(images)
-        specs = (self.task.model, self.task.dataset)
-        return self.workspace.check_output(*specs, output, len(images), labels_only=self._labels_only)
-
-
-class SplitCalls(ClassifierWrapper):
-    """A classifier that sends at most some images through its target at a time, for groups that exceed the memory.
-
-    The activations of each part are computed again in the backward pass instead of being kept, unless the target is
-    stochastic.
-
-    Args:
-        target: The classifier.
-        batch_size: How many images it gets at a time.
-    """
-
-    def __init__(self, target: torch.nn.Module, batch_size: int) -> None:
-        super().__init__(target)
-        self.batch_size = batch_size
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """The target's logits."""
-        if len(images) <= self.batch_size:
-            return self.target(images)  # type: ignore[no-any-return]
-        parts = torch.split(torch.arange(len(images), device=images.device), self.batch_size)
-        return torch.cat([self._logits(for_rows(self.target, part), images[part]) for part in parts])
-
-    def _logits(self, target: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
-        if self.stochastic or not torch.is_grad_enabled():
-            return target(images)  # type: ignore[no-any-return]
-        from torch.utils.checkpoint import checkpoint
-
-        return checkpoint(target, images, use_reentrant=False)  # type: ignore[no-any-return]

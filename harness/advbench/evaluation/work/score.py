@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from advbench.api import SampleRandom
+from advbench.analysis.queries import CHECKPOINTS
+from advbench.api import ContractError, SampleRandom
 from advbench.contracts.defenses import check_defended, check_range
 from advbench.contracts.images import check_unchanged
 from advbench.errors import blamed
 from advbench.evaluation.plan.cells import CHUNK
 from advbench.evaluation.plan.tasks import CleanTask, ScoreTask
+from advbench.evaluation.work.craft import TOTALS
 from advbench.evaluation.work.probes import PROBED, probe
 from advbench.evaluation.work.workspace import Workspace
 from advbench.specs import full_spec
@@ -31,8 +34,13 @@ _ATTACK_FIELDS = {
     "flat_at_bounds": "flat_at_bounds",
     "loss_without_slope": "loss_without_slope",
     "component": "component",
+    "targets": "targets",
     "linf": "linf",
     "l2": "l2",
+    "size": "size",
+    "forwards": "forwards",
+    "backwards": "backwards",
+    "first_success": "first_success",
 }
 """Tensors stored with adversarial images, and their names in a cell; entries of earlier versions lack some."""
 
@@ -90,7 +98,7 @@ def score(workspace: Workspace, task: ScoreTask, progress: Callable[[int], None]
     predictions: list[list[int]] = [[] for _ in range(task.draws)]
     attacked: dict[str, list[Any]] = {name: [] for name in _ATTACK_FIELDS}
     seconds = craft_seconds = 0.0
-    queried_images, gradient_error = 0, ""
+    gradient_error, totals, best_sizes = "", Counter[str](), list[Any]()
     for key, ids in task.chunks:
         stored = workspace.store.read_tensors(key)
         if stored is None:
@@ -100,11 +108,17 @@ def score(workspace: Workspace, task: ScoreTask, progress: Callable[[int], None]
         defended.predict(tensors["images"], ids, predictions)
         seconds += time.perf_counter() - began
         craft_seconds += facts["seconds"]
-        queried_images += facts.get("images_asked", 0)
+        totals += Counter({name: facts.get(name, 0) for name in TOTALS})
+        best_sizes.extend(tensors["best_sizes"].tolist() if "best_sizes" in tensors else [])
         gradient_error = gradient_error or facts.get("gradient_error", "")
         for name, values in attacked.items():
             values.extend(tensors[name].tolist() if name in tensors else [])
     workspace.check_process(f"defense {specs['defense']!r}")
+    if attacked["targets"] and max(attacked["targets"]) < 0:
+        raise ContractError(
+            f"attack {specs['attack']!r} attacks no sample, since all have the target class as their label; "
+            "use another goal"
+        )
     cell = {
         **task.specs,
         "status": "ok",
@@ -117,12 +131,14 @@ def score(workspace: Workspace, task: ScoreTask, progress: Callable[[int], None]
         "adversarial_predictions": predictions[0],
         "adversarial_correct": _bits(predictions[0], clean["labels"]),
         **_draws(clean, predictions),
+        **_target_reached(attacked["targets"], predictions),
         **{
             _ATTACK_FIELDS[name]: values
             for name, values in attacked.items()
             if values and (name not in _RARE or any(values))
         },
-        "images_asked": queried_images or None,
+        **{name: totals[name] or None for name in TOTALS},
+        **_best_sizes(best_sizes, attacked["forwards"]),
         "gradient_error": gradient_error,
         "probes": clean.get("probes"),
     }
@@ -178,6 +194,14 @@ class _DefendedModel:
         return classes
 
 
+def _best_sizes(best: Sequence[Sequence[float]], forwards: Sequence[int]) -> dict[str, list[list[float]]]:
+    """For each checkpoint up to the largest number of forwards, each sample's best size; nothing if there are none."""
+    if not best or min(forwards) < 0:
+        return {}
+    reached = 1 + sum(checkpoint < max(forwards) for checkpoint in CHECKPOINTS)
+    return {"best_sizes": [list(column) for column in zip(*best, strict=True)][:reached]}
+
+
 def _other_draws(predictions: Sequence[list[int]]) -> dict[str, list[list[int]]]:
     """The predictions of the draws after the first, if there are any."""
     return {"other_draws": list(predictions[1:])} if len(predictions) > 1 else {}
@@ -198,6 +222,11 @@ def _draws(clean: Mapping[str, Any], predictions: Sequence[list[int]]) -> dict[s
             for before, after in zip(clean_bits, attacked_bits, strict=True)
         ],
     }
+
+
+def _target_reached(targets: Sequence[int], predictions: Sequence[Sequence[int]]) -> dict[str, list[list[int]]]:
+    """For each draw, which attacked samples are predicted as their target class; nothing for an untargeted attack."""
+    return {"target_reached": [_bits(draw, targets) for draw in predictions]} if targets else {}
 
 
 def _bits(predictions: Sequence[int], labels: Sequence[int]) -> list[int]:

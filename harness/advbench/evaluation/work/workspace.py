@@ -18,8 +18,9 @@ from advbench.contracts.network_unchanged import network_snapshot
 from advbench.discovery.loading import discover
 from advbench.discovery.registry import Registry
 from advbench.errors import ContractError, ProcessChangedError, UsageError, describe
+from advbench.evaluation.work.attacked.adaptive import forget_numbers
+from advbench.evaluation.work.attacked.query_log import CleanBaseline
 from advbench.evaluation.work.precision import LowPrecision
-from advbench.evaluation.work.query_log import CleanBaseline
 from advbench.option_names import option
 from advbench.process.allocator import keep_freed_memory
 from advbench.process.memory import limit_memory
@@ -108,6 +109,7 @@ class Workspace:
         self.process = ProcessState()
         self.clean_baselines: dict[tuple[Any, ...], CleanBaseline] = {}
         self.insets: dict[tuple[Any, ...], float | None] = {}
+        forget_numbers()
 
     def images(self, spec: str) -> LabelledImages:
         """A dataset's images, loaded once."""

@@ -38,7 +38,6 @@ class RandomNoise(UntargetedAttack):
         "Moosavi-Dezfooli and Frossard 2016, Robustness of classifiers: from adversarial to random noise"
     )
 
-    access: ClassVar[Access] = "nothing"
     why_untargeted: ClassVar[str] = "noise does not aim at anything; use square with this goal"
 
     kind: str = param("uniform", choices=tuple(_NORMS), help="distribution of the noise; it decides the norm of eps")
@@ -56,6 +55,11 @@ class RandomNoise(UntargetedAttack):
         super().__post_init__()
         if self.kind == "salt-and-pepper" and not self.eps.is_integer():
             raise ParameterError(f"eps={self.eps:g}: with kind=salt-and-pepper it counts values; give a whole number")
+
+    @property
+    def access(self) -> Access:  # type: ignore[override]
+        """What the attack needs: labels with several queries, else nothing."""
+        return "labels" if self.queries > 1 else "nothing"
 
     def craft(
         self,

@@ -11,6 +11,9 @@ import numpy as np
 import torch
 
 from advbench.api import Attack, SampleRandom
+from advbench.contracts.artefacts import trial_artefact
+from advbench.contracts.attacks import check_crafted
+from advbench.contracts.goals import trial_goal
 
 __all__ = ["ATTACK_SAMPLES", "attack_sample_images", "run_attack"]
 
@@ -92,16 +95,19 @@ def run_attack(attack: Attack, images: torch.Tensor, classes: int) -> torch.Tens
         The adversarial images, or the last queried points; shape (4, channels, height, width).
     """
     classifier = _Classifier(images.shape[1:], classes)
-    labels = classifier(images).argmax(dim=1)
+    logits = classifier(images)
+    goal = trial_goal(attack, logits.argmax(dim=1), logits)
     random.seed(_SEED)
     np.random.seed(_SEED)
     torch.default_generator.manual_seed(_SEED)
     with torch.enable_grad(), _one_thread():
         try:
             rng = SampleRandom(_SEED, "behaviour", range(len(images)), images.device)
-            points, _ = attack.run_with_notes(classifier, images.clone(), labels, rng)
+            fitted = trial_artefact(attack, classifier, images, goal, rng.derive("fit"))
+            points = check_crafted(attack, attack.craft(classifier, images.clone(), goal, rng, fitted)).images
         except _QueryLimitError:
-            assert classifier.last_points is not None
+            if classifier.last_points is None:  # it has queried the classifier with batches of another size only
+                raise ValueError("the attack's fit queries the classifier too often to be observed") from None
             points = classifier.last_points
     return points
 

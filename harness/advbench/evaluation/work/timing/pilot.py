@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import torch
 
-from advbench.api import ClassifierWrapper, SampleRandom, process_taint
+from advbench.api import ClassifierWrapper, SampleRandom, for_rows, process_taint
 from advbench.api.executor import taint_process
 from advbench.errors import describe
 from advbench.evaluation.plan.tasks import CraftTask
-from advbench.evaluation.work.craft import AttackedBatch
+from advbench.evaluation.work.attacked.batch import AttackedBatch
 from advbench.evaluation.work.execute import time_limit
 from advbench.evaluation.work.timing.components import time_pass
 from advbench.evaluation.work.workspace import Environment, Workspace, get_workspace
@@ -136,11 +136,14 @@ def run_pilot(environment: Environment, pilot: Pilot) -> PilotResult:
 
 def _run(workspace: Workspace, pilot: Pilot) -> PilotResult:
     attack, batch = workspace.attack(pilot.task.attack), AttackedBatch(workspace, pilot.task, 0)
-    tally, count = _Tally(pilot.seconds), len(batch.ids)
-    rng = SampleRandom(pilot.task.seed, "attack", batch.ids, workspace.device)
+    tally, count, rows = _Tally(pilot.seconds), len(batch.ids), batch.attacked_rows
+    if not len(rows):
+        return PilotResult(pilot.passes)
+    rng = SampleRandom(pilot.task.seed, "attack", batch.ids, workspace.device)[rows]
+    model = for_rows(_CountingClassifier(batch.target, tally), rows)
     one_pass = time_pass(batch.target, batch.clean)
     try:
-        attack.run_with_notes(_CountingClassifier(batch.target, tally), batch.clean, batch.labels, rng)
+        attack.craft(model, batch.clean[rows], batch.goal[rows], rng, None)
         left = 0.0
     except _StopPilot:  # it has at least as much left as it has done, unless it declares less
         left = max(tally.steps, pilot.passes - tally.steps) * tally.active() / count

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 
 import torch
 
-from advbench.api import ContractError, Defense, SampleRandom
+from advbench.api import ClassifierWrapper, ContractError, Defense, SampleRandom
 from advbench.contracts.defenses import Approximation, check_approximations, check_defended
 from advbench.contracts.images import check_form
 from advbench.errors import blamed
-from advbench.evaluation.work.eot_graphs import EOTGraphs
-from advbench.specs import Chain
+from advbench.evaluation.work.attacked.eot_graphs import EOTGraphs
+from advbench.specs import Chain, full_spec
 
-__all__ = ["DefendedClassifier", "count_approximations"]
+__all__ = ["DefendedClassifier", "count_approximations", "count_draws", "forget_numbers"]
 
 _INPUTS = ("images", "defended images")
 
@@ -89,18 +89,40 @@ class DefendedClassifier(torch.nn.Module):
         return rng.spawn(times) if self.chain.stochastic else rng
 
 
+def count_draws(classifier: torch.nn.Module) -> int:
+    """How many draws of a stochastic defense a classifier, or the one that it wraps, averages at each call."""
+    while isinstance(classifier, ClassifierWrapper):
+        classifier = classifier.target
+    return classifier.draws if isinstance(classifier, DefendedClassifier) else 1
+
+
 def count_approximations(chain: Chain) -> int:
     """How many approximations of a chain there are: the most of any part that autograd cannot differentiate.
 
     Raises:
-        ContractError: A part returned no approximations.
+        ContractError: A part returned no approximations, or another number of them than before.
     """
     return max((len(_approximations(part)) for part in chain.parts if not part.differentiable), default=1)
 
 
+_numbers: dict[tuple[type[Defense], str], int] = {}
+"""How many approximations each defense has returned, by its class and full spec.
+
+Attacks run once with each of them. If their number changed, a run would be left out or be made twice.
+"""
+
+
+def forget_numbers() -> None:
+    """Forgets how many approximations defenses have returned, since a new run may have changed code."""
+    _numbers.clear()
+
+
 def _approximations(part: Defense) -> tuple[Approximation, ...]:
+    key = (type(part), full_spec(part))
     with blamed(f"defense {part.name!r}"):
-        return check_approximations(part)
+        returned = check_approximations(part, _numbers.get(key))
+    _numbers[key] = len(returned)
+    return returned
 
 
 def _apply_chain(chain: Chain, images: torch.Tensor, rng: SampleRandom, number: int) -> torch.Tensor:
