@@ -27,8 +27,9 @@ class CarliniWagnerL2(Attack):
     step size falls below the learning rate once an adversarial point is nearer than a few such steps.
 
     With a ``goal`` t, the margin is max_{j≠t} zⱼ − zₜ, and the search starts just beyond the nearest point at which t
-    is the predicted class, all logits linearised. ``engine=foolbox`` runs Foolbox's implementation instead, which starts
-    each constant at the clean image.
+    is the predicted class, all logits linearised.
+
+    ``engine=foolbox`` runs Foolbox's implementation instead, which starts each constant at the clean image.
     """
 
     name: ClassVar[str] = "cw"
