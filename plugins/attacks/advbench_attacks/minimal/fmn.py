@@ -37,7 +37,8 @@ class FastMinimumNorm(Attack):
     With f = max_{j≠y} zⱼ − z_y, at each step δ ← δ + α ∇f/‖∇f‖₂, projected onto the ball of radius ε and clipped. Until
     the first adversarial point, ε is ‖δ‖_p + |f|/‖∇f‖_q, the linear estimate of the distance to the boundary. Then ε
     shrinks by γ after an adversarial point, to at most the distance of the nearest one, and grows by γ after any other.
-    α and γ fall along a cosine. A minimal attack, deterministic.
+    α and γ fall along a cosine. A minimal attack, deterministic. With a ``goal`` t, f = zₜ − max_{j≠t} zⱼ, and the
+    start is the nearest point at which t is the predicted class, all logits linearised.
 
     It differs from the paper in three ways:
 
