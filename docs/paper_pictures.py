@@ -23,7 +23,7 @@ from advbench.api import Model, SampleRandom
 from advbench_defenses.jpeg import JpegCompression
 from advbench_models.mnist_cnn import MnistCnn
 
-OF_ITS_TIME, MINIMAL = "deepfool:variant=foolbox2", "deepfool"
+FOOLBOX2, MINIMAL = "deepfool:variant=foolbox2", "deepfool"
 GROUP = 64
 """Images of one group: the batch size of ``foolbox2``, whose gradients are means over the group."""
 
@@ -53,9 +53,9 @@ def draw_digit() -> Figure:
     JPEG undoes the first attack, and not the second.
     """
     results = advbench.matrix(
-        datasets="mnist", models="mnist-cnn", attacks=[MINIMAL, OF_ITS_TIME], defenses=["none", "jpeg"], limit=GROUP
+        datasets="mnist", models="mnist-cnn", attacks=[MINIMAL, FOOLBOX2], defenses=["none", "jpeg"], limit=GROUP
     )
-    attacked = [results.adversarial(attack=attack, defense="none") for attack in (MINIMAL, OF_ITS_TIME)]
+    attacked = [results.adversarial(attack=attack, defense="none") for attack in (MINIMAL, FOOLBOX2)]
     labels, ids = attacked[0].labels, attacked[0].ids
     clean = _clean_images(ids)
     pictures = [clean, *(one.images for one in attacked)]
@@ -157,7 +157,7 @@ def _panel(axis: Axes, protocol: Mapping[str, Any], dataset: str) -> None:
 
 def _folded(title: str) -> str:
     """A protocol's title in two lines."""
-    words = title.replace(", ", ",\n", 1) if ", " in title else title.replace(" ", "\n", 1)
+    words = title.replace(", ", ",\n", 1) if ", " in title else "\n".join(title.rsplit(" ", 1))
     return words[:1].upper() + words[1:]
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from advbench.api import Defense, ParameterError, SampleRandom, hookimpl, param
 
-API_VERSION = 1
+API_VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 __all__ = [
     "DEPRECATIONS",
     "Deprecation",
+    "old_api_version",
     "overridden_member",
     "renamed_arguments",
     "renamed_attributes",
@@ -55,6 +56,10 @@ class Deprecation(NamedTuple):
 
 DEPRECATIONS: list[Deprecation] = []
 """All old names of the modules that have been imported."""
+
+
+_WARNED_MODULES: set[str] = set()
+"""Modules one of whose classes has been warned about."""
 
 
 def _note(old: str, new: str, since: str, removed_in: str) -> Deprecation:
@@ -115,6 +120,17 @@ def overridden_member(cls: type, member: Any, old: str, new: str, *, since: str,
     _warn_at(member, cls, deprecation.message(f"{cls.__qualname__} overrides"))
 
 
+def old_api_version(module: Any, version: int, ours: int) -> None:
+    """Warns about a plugin's module for an older API, unless one of its classes has been warned about already."""
+    name = getattr(module, "__name__", str(module))
+    if name not in _WARNED_MODULES:
+        message = (
+            f"{name} declares API_VERSION = {version}, which is deprecated since advbench 0.2 and goes in 0.4; use "
+            f"API_VERSION = {ours}, and in attacks Attack.craft instead of Attack.run"
+        )
+        warnings.warn_explicit(message, DeprecationWarning, getattr(module, "__file__", None) or name, 1, module=name)
+
+
 class _OldMember:
     """A class's member under its old name: gives what the new name stands for, and warns.
 
@@ -155,6 +171,7 @@ def _warn_at(member: Any, cls: type, message: str) -> None:
     code = getattr(function, "__code__", None)
     file = getattr(sys.modules.get(cls.__module__), "__file__", None) or cls.__module__
     file, line = (file, 1) if code is None else (code.co_filename, code.co_firstlineno)
+    _WARNED_MODULES.add(cls.__module__)
     warnings.warn_explicit(message, DeprecationWarning, file, line, module=cls.__module__)
 
 

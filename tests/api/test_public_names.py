@@ -13,17 +13,20 @@ from advbench import api, results
 
 PUBLIC = {
     "API_VERSION", "Access", "Answer", "Artefact",
-    "Attack", "Budget", "Certificate", "ClassifierWrapper", "Component", "ContractError", "Crafted",
-    "DataError", "DataSources", "Dataset", "Defense",
-    "Executor", "Float32Network", "Goal", "LabelledImages", "Model", "Norm", "Parameter", "ParameterError",
-    "Reporter", "RowAware",
+    "Attack", "Budget", "Certificate", "ClassifierWrapper", "Component", "ContractError", "Corruption", "Crafted",
+    "DataError", "DataSources",
+    "Dataset", "Defense",
+    "Executor", "FitData", "Float32Network", "Geometric", "Goal", "LabelledImages", "LpBall", "Model", "Norm",
+    "Parameter", "ParameterError",
+    "Patch", "PerturbationSet", "Reporter", "RowAware",
     "SampleRandom", "StudyCommand",
-    "Trainable", "TrainingJob", "TrainingLoop", "TrainingProgress", "UsageError", "Value", "WeightsError",
-    "WorkerLostError",
+    "Trainable", "TrainingJob", "TrainingLoop", "TrainingProgress", "Unrestricted", "UsageError", "Value",
+    "WeightsError",
+    "WorkerLostError", "artefact_file_of", "artefact_param",
     "bfloat16_helps", "clip_dust", "closest", "features", "find_object", "for_rows", "goal_of", "goal_param",
     "has_approximate_gradients", "hookimpl", "import_file",
     "is_stochastic", "load_checkpoint", "load_state", "load_weights", "log_shares", "one_cycle", "param",
-    "process_taint", "read_state_dict", "replace_atomically",
+    "process_taint", "read_state_dict", "replace_atomically", "rotate_shift",
     "save_checkpoint", "save_weights", "sha256_file", "state_digest", "to_labels", "to_pixels",
     "verified_digest", "write_atomically",
 }  # fmt: skip
@@ -32,7 +35,7 @@ PUBLIC = {
 def test_the_public_names_are_these() -> None:
     assert set(api.__all__) == PUBLIC
     assert all(hasattr(api, name) for name in PUBLIC)
-    assert api.API_VERSION == 1
+    assert api.API_VERSION == 2
 
 
 def test_an_old_name_works_with_a_warning() -> None:

@@ -76,7 +76,7 @@ AT_START = {
         "needs API version 0, this advbench has 1; upgrade the plugin",
     ),
     "later API version": (
-        plugin(before="API_VERSION = 2"),
+        plugin(before="API_VERSION = 3"),
         "needs API version 2, this advbench has 1; upgrade advbench",
     ),
     "no API version": (plugin(before="API_VERSION = 'one'"), "API_VERSION = 'one' must be a whole number"),

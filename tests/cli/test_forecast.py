@@ -6,17 +6,22 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.conftest import TOY, Called
 
 from advbench.api import process_taint
 from advbench.evaluation.plan.tasks import CraftTask
+from advbench.evaluation.run.estimate import Estimate, estimate
 from advbench.evaluation.work.timing import pilot
 from advbench.evaluation.work.timing.pilot import Pilot, run_pilot
 from advbench.evaluation.work.workspace import Environment
+from advbench.session.forecasts import announce_total
 from advbench.session.options import RunOptions
+from advbench.session.run import MatrixRun
 from advbench.session.session import Session
+from advbench.session.suites import suite_of
 
 pytestmark = pytest.mark.slow
 
@@ -79,6 +84,61 @@ def test_a_dry_run_of_several_seeds_adds_up(call: Call, tmp_path: Path) -> None:
     dry = call(*matrix, "--defenses", "toy-keep", "--store", tmp_path / "store", "--seeds", 1, 2, "--dry-run")
     assert dry.err.count("this will take") == 2
     assert "all 2 runs will take under 1 s" in dry.err
+
+
+def slow_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes every pass take 10 seconds for each image, as far as forecasts know."""
+    monkeypatch.setattr(
+        "advbench.evaluation.work.timing.components._Timer._seconds",
+        lambda _, timing: 10.0 if timing[0] == "pass" else 0.0,
+    )
+    monkeypatch.setattr("advbench.evaluation.run.estimate._PILOT_SECONDS", 0.0)
+
+
+def test_what_two_runs_share_is_counted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slow_passes(monkeypatch)
+    axes = {"datasets": ("toy",), "models": ("toy-linear",), "attacks": ("toy-sign",), "defenses": ("toy-keep",)}
+    session = Session(RunOptions.of({}, **axes, plugin=(TOY,), store=tmp_path / "store"))
+    suite = suite_of(session.suite, session.options, session.registry)
+    runs = [MatrixRun(session, suite, "") for _ in range(2)]
+    announce_total(session, runs)
+    runs[0].announce()
+    runs[0].results()
+    lines = capsys.readouterr().err.splitlines()
+    total, own = (next(line for line in lines if line.startswith(start)) for start in ("all 2 runs will", "this will"))
+    assert seconds(total) == seconds(own) > 1
+
+
+def test_runs_of_several_seeds_report_the_forecast_of_all_first_and_measure_once(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = []
+
+    def counted(*given: Any) -> Estimate:
+        measured.append(given)
+        return estimate(*given)
+
+    for module in ("run", "forecasts"):
+        monkeypatch.setattr(f"advbench.session.{module}.estimate", counted)
+    slow_passes(monkeypatch)
+    matrix = ("matrix", "--datasets", "toy", "--models", "toy-linear", "--attacks", "toy-sign", "--plugin", TOY)
+    matrix = (*matrix, "--defenses", "toy-keep", "--store", tmp_path / "store")
+    assert call(*matrix, "--seed", 1).code == 0
+    measured.clear()
+    dry = call(*matrix, "--seeds", 1, 2, "--dry-run")
+    total = next(line for line in dry.err.splitlines() if line.startswith("all 2 runs will take about "))
+    called = call(*matrix, "--seeds", 1, 2)
+    assert called.code == 0
+    lines = called.err.splitlines()
+    assert lines.index(total) < lines.index("seed 1")
+    assert seconds(total) == seconds(next(line for line in lines if line.startswith("this will take")))
+    assert len(measured) == 2, "once for the dry run, once for the runs"
+    again = call(*matrix, "--seeds", 1, 2)
+    assert "all 2 runs will take under 1 s" in again.err
+    assert len(measured) == 2
+    assert "all 2 runs" not in call(*matrix, "--seeds", 1, 2, "-q").err
 
 
 def test_a_dry_run_downloads_nothing(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,15 +31,44 @@ def test_overrides_under_old_names_count_and_warn_once(
     assert minimal["status"] == "ok"
     assert minimal["norm"] == "l2"
     lines = PLUGIN.read_text().splitlines()
-    overrides = [one for one in caught if "overrides" in str(one.message)]
+    overrides = [one for one in caught if "Old" in str(one.message)]
     assert sorted(str(one.message).partition(", ")[0] for one in overrides) == [
         "OldAttack overrides Attack.minimises",
+        "OldAttack overrides Attack.run",
         "OldDefense overrides Defense.misfit",
     ]
     for one in overrides:
         assert one.category is DeprecationWarning
         assert Path(one.filename) == PLUGIN
-        assert lines[one.lineno - 1].strip() in ("def minimises(self):", "def misfit(self, image_shape):")
+        assert lines[one.lineno - 1].strip() in (
+            "def minimises(self):",
+            "def misfit(self, image_shape):",
+            "def run(self, model, images, labels, rng):",
+        )
+
+
+@pytest.mark.parametrize("overrides_run", [False, True])
+def test_a_module_of_the_first_api_version_works_and_is_warned_about_once(
+    toy: Callable[..., tuple[Called, dict[str, Any]]], tmp_path: Path, overrides_run: bool
+) -> None:
+    method = (
+        "run(self, model, images, labels, rng)" if overrides_run else "craft(self, model, images, goal, rng, fitted)"
+    )
+    plugin = tmp_path / f"first_version_{overrides_run}.py"
+    plugin.write_text(
+        "from dataclasses import dataclass\nfrom advbench.api import Attack, hookimpl\nAPI_VERSION = 1\n"
+        "@dataclass(frozen=True)\nclass First(Attack):\n    'Nothing.'\n    name = 'first'\n"
+        f"    def {method}:\n        return images\n"
+        "@hookimpl\ndef register_attacks(register):\n    register(First)\n"
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        called, results = toy("--plugin", plugin, attacks=("first",), defenses=("toy-keep",))
+    assert called.code == 0
+    assert results["cells"][0]["status"] == "ok"
+    (one,) = (one for one in caught if "first_version" in str(one.message) or "First" in str(one.message))
+    assert one.category is DeprecationWarning
+    assert "use Attack.craft" in str(one.message) or "API_VERSION = 2" in str(one.message)
 
 
 @pytest.mark.slow

@@ -45,7 +45,8 @@ def test_the_norm_is_the_budgets_or_that_of_the_minimal_attack(budget: Any, norm
 @pytest.mark.parametrize("norm", ["l7", 2, "L2"])
 def test_a_norm_that_is_none_is_refused(norm: Any) -> None:
     with pytest.raises(
-        ContractError, match=r"attack 'stub' has the minimized_norm .*; expected one of linf, l2, l1, l0, or None"
+        ContractError,
+        match=r"attack 'stub' has the minimized_norm .*; expected one of linf, l2, l1, l0, l0-pixels, or None",
     ):
         check_norm(Stub(None, norm))
 

@@ -38,7 +38,7 @@ BAD = {
     "misses a dependency": ("import no_such_module_anywhere", "No module named 'no_such_module_anywhere'"),
     "has a syntax error": ("def broken(:", "SyntaxError"),
     "leaves": ("import sys; sys.exit(3)", "SystemExit: 3"),
-    "is of another version": ("API_VERSION = 99", "needs API version 99, this advbench has 1; upgrade advbench"),
+    "is of another version": ("API_VERSION = 99", "needs API version 99, this advbench has 2; upgrade advbench"),
     "has no hook": ("x = 1", "implements no register_… hook"),
     "has an unknown hook": (
         "from advbench.api import hookimpl\n@hookimpl\ndef register_defences(register): pass",

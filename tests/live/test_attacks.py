@@ -24,6 +24,10 @@ def sign(model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> 
     return (images + torch.autograd.grad(loss, start)[0].sign() * STEP["eps"]).clamp(0, 1)
 
 
+def brighter(model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return torch.where((model(images).argmax(dim=1) == labels)[:, None, None, None], images + 0.1, images).clamp(0, 1)
+
+
 def noise(model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, random: SampleRandom) -> torch.Tensor:
     return (images + random.uniform(*images.shape[1:], low=-0.1, high=0.1)).clamp(0, 1)
 
@@ -47,7 +51,7 @@ def test_a_function_is_an_attack_without_a_budget(evaluate: Callable[..., advben
 
 
 def test_attributes_are_the_budget_which_is_checked(evaluate: Callable[..., advbench.Results]) -> None:
-    within = with_attributes(sign, norm="linf", eps=0.1, access="scores")
+    within = with_attributes(brighter, norm="linf", eps=0.1, access="scores")
     beyond = with_attributes(sign, norm="linf", eps=0.05)
     results = evaluate(attacks={"within": within, "beyond": beyond}, **ONE)
     cells = results.data["cells"]
@@ -56,6 +60,23 @@ def test_attributes_are_the_budget_which_is_checked(evaluate: Callable[..., advb
     assert results._run.manifest["cells"][0]["attack_access"] == "scores"
     assert cells[1]["status"] == "error"
     assert "its budget is 0.05" in cells[1]["error"]
+
+
+@pytest.mark.parametrize(
+    ("access", "expected"),
+    [
+        (
+            "scores",
+            "ContractError: attack 'liar' asked for a gradient, but declares access = 'scores'; declare 'gradients'",
+        ),
+        ("nothing", "ContractError: attack 'liar' called the model, but declares access = 'nothing'"),
+    ],
+)
+def test_an_attack_gets_no_more_than_its_access(
+    access: str, expected: str, evaluate: Callable[..., advbench.Results]
+) -> None:
+    results = evaluate(attacks={"liar": with_attributes(sign, access=access)}, **ONE)
+    assert results.data["cells"][0]["error"].startswith(expected)
 
 
 def test_a_fourth_argument_has_the_random_streams(evaluate: Callable[..., advbench.Results]) -> None:

@@ -24,11 +24,11 @@ from advbench.api import (
     param,
 )
 
+_CALLS = itertools.count()
 DEFENSES = (
     "shape", "dtype", "nan", "scale", "in-place", "unseeded", "numpy", "secretly-random", "claims-random", "batch-mean",
     "claims-identity", "no-gradient", "zero-gradient", "nan-gradient", "stand-in-shape", "second-approximation",
-    "no-approximations", "changes-output", "raises", "exits",
-    "new-digest", "process",
+    "no-approximations", "changing-approximations", "changes-output", "raises", "exits", "new-digest", "process",
 )  # fmt: skip
 VOTES = (
     "nan", "shares", "in-place", "unseeded", "secretly-random", "claims-random", "numpy", "batch-mean", "no-rows",
@@ -114,6 +114,8 @@ class BrokenDefense(Defense):
     def approximations(self):
         if self.how == "no-approximations":
             return ()
+        if self.how == "changing-approximations":
+            return (self.approximation_from_output,) * (1 + next(_CALLS) % 2)
         if self.how == "changes-output":
             return (lambda images, output, rng: images + output.mul_(0.5),)
         if self.how == "second-approximation":

@@ -54,6 +54,10 @@ BROKEN = {
             "gradients of all approximations are finite",
             r"returned \(\) from approximations\(\)",
         ),
+        "changing-approximations": (
+            "as many approximations at every call",
+            r"defense 'broken-defense' returned \d functions from approximations\(\), and \d at an earlier call",
+        ),
         "changes-output": (
             "gradients of all approximations are finite",
             "approximation 1 of defense 'broken-defense' changed its input defended images in place",
@@ -81,8 +85,11 @@ BROKEN = {
         "wide-radius": ("the class within the radius", "another class for . of 6 images that were moved by 0.95"),
     },
     "broken-attack": {
-        "over-budget": ("images in range and within the budget", "went 0.2 from the image in linf; its budget is 0.1"),
-        "range": ("images in range and within the budget", "returned pixels from"),
+        "over-budget": (
+            "images in range and inside the perturbation set",
+            "went 0.2 from the image in linf; its budget is 0.1",
+        ),
+        "range": ("images in range and inside the perturbation set", "returned pixels from"),
         "in-place": ("inputs unchanged", "changed its input images in place"),
         "changes-model": ("model unchanged", "changed weights"),
         "unseeded": ("same random numbers, same images", "pixels that differ by up to"),
@@ -93,7 +100,7 @@ BROKEN = {
         "moves-failures": ("returns clean images where it fails", "5 of 5 images changed"),
         "bad-norm": ("budget and norm", "has the minimized_norm 'l7'"),
         "bad-passes": ("budget and norm", "'many'"),
-        "shape": ("images in range and within the budget", r"returned shape \(4, 1, 28, 28\)"),
+        "shape": ("images in range and inside the perturbation set", r"returned shape \(4, 1, 28, 28\)"),
     },
     "broken-model": {
         "probabilities": ("form of the logits", "returned probabilities"),

@@ -58,8 +58,9 @@ def measure_cell(record: Mapping[str, Any]) -> dict[str, Any]:
         a stochastic defense; ``robust_accuracy_draws`` (number, minimum, maximum and standard deviation; None for one
         draw); ``attack_success_rate`` (among the samples that the defended model predicts correctly clean; None if
         there are none); ``target_success_rate`` (among the attacked ones of these samples, those that the defended
-        model predicts as their target class; None for an untargeted attack); ``median_linf`` and ``median_l2`` of the
-        images that reached the goal on the attacked classifier (None if there are none); ``attack_failures`` (samples
+        model predicts as their target class; None for an untargeted attack); ``median_linf``, ``median_l2`` and
+        ``median_size`` (the main size of the perturbation set, if it is another one) of the images that reached the
+        goal on the attacked classifier (None if there are none); ``attack_failures`` (samples
         on which they did not, of those that it predicts correctly clean).
     """
     return combine_measures(record, withstood(record), measure_images(record, *attack_bits(record)))
@@ -69,7 +70,8 @@ def measure_images(distances: Mapping[str, Any], correct: _Bits, fooled: _Bits) 
     """The measures of :func:`measure_cell` that depend only on the adversarial images and the attacked classifier.
 
     Args:
-        distances: The distances ``linf`` and ``l2`` of each sample, and the ``targets`` of a targeted attack.
+        distances: The distances ``linf`` and ``l2`` of each sample, the ``size`` of its perturbation if that is another
+            one, and the ``targets`` of a targeted attack.
         correct: For each sample, whether the attacked classifier predicts the clean image correctly.
         fooled: For each sample, whether the attack then reached its goal.
     """
@@ -77,6 +79,7 @@ def measure_images(distances: Mapping[str, Any], correct: _Bits, fooled: _Bits) 
     return {
         "median_linf": _median(distances["linf"], fooled),
         "median_l2": _median(distances["l2"], fooled),
+        "median_size": _median(distances["size"], fooled) if "size" in distances else None,
         "attack_failures": int(np.count_nonzero(attacked) - np.count_nonzero(fooled)),
     }
 

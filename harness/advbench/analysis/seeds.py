@@ -14,7 +14,15 @@ from advbench.analysis.results import rank
 __all__ = ["combine_seeds", "mean_curve"]
 
 
-_KNOWN = ("attack_success_rate", "median_linf", "median_l2", "seconds", "craft_seconds")
+_KNOWN = (
+    "attack_success_rate",
+    "target_success_rate",
+    "median_linf",
+    "median_l2",
+    "median_size",
+    "seconds",
+    "craft_seconds",
+)
 """Numbers of a cell that are averaged over the seeds that have them; all seeds have accuracies."""
 
 _CURVE_POINTS = 101
@@ -139,6 +147,8 @@ def _row(rows: Sequence[Mapping[str, Any]], n: int) -> dict[str, Any]:
     clean = [other["clean_accuracy"] for other in rows if other["clean_accuracy"] is not None]
     row["clean_accuracy"] = statistics.fmean(clean) if clean else None
     row["worst_case"] = _worst([other["worst_case"] for other in rows], n)
+    if "mean" in row:
+        row["mean"] = _worst([other["mean"] for other in rows], n)
     row["worst_case_under"] = {
         threat: _worst([other["worst_case_under"][threat] for other in rows], n) for threat in row["worst_case_under"]
     }

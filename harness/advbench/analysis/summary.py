@@ -168,6 +168,7 @@ _IMAGE_FIELDS = (
     "attacked_rounded_predictions",
     "component",
     "targets",
+    "size",
 )
 """The entries of a record that describe its adversarial images and the attacked classifier."""
 

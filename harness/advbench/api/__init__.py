@@ -36,7 +36,7 @@ from advbench._deprecated import renamed_attributes
 from advbench._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from advbench.api.attack import Access, Artefact, Attack, Budget, Crafted, Norm
+    from advbench.api.attack import Access, Attack, Budget, Crafted
     from advbench.api.checkpoints import load_state, read_state_dict
     from advbench.api.commands import StudyCommand
     from advbench.api.component import Component, closest
@@ -44,13 +44,16 @@ if TYPE_CHECKING:
     from advbench.api.defense import Answer, Certificate, Defense
     from advbench.api.executor import Executor, WorkerLostError, process_taint
     from advbench.api.files import replace_atomically, sha256_file, write_atomically
+    from advbench.api.fit import Artefact, FitData, artefact_file_of, artefact_param
     from advbench.api.float32_network import Float32Network
+    from advbench.api.geometry import rotate_shift
     from advbench.api.goal import Goal, goal_of, goal_param
     from advbench.api.hookspecs import API_VERSION, hookimpl
     from advbench.api.model import Model
     from advbench.api.modules import find_object, import_file
     from advbench.api.network_features import features
     from advbench.api.parameters import Parameter, Value, param
+    from advbench.api.perturbation import Corruption, Geometric, LpBall, Norm, Patch, PerturbationSet, Unrestricted
     from advbench.api.pixels import clip_dust, to_labels, to_pixels
     from advbench.api.randomness import SampleRandom
     from advbench.api.reporter import Reporter
@@ -73,19 +76,25 @@ __all__ = [
     "ClassifierWrapper",
     "Component",
     "ContractError",
+    "Corruption",
     "Crafted",
     "DataError",
     "DataSources",
     "Dataset",
     "Defense",
     "Executor",
+    "FitData",
     "Float32Network",
+    "Geometric",
     "Goal",
     "LabelledImages",
+    "LpBall",
     "Model",
     "Norm",
     "Parameter",
     "ParameterError",
+    "Patch",
+    "PerturbationSet",
     "Reporter",
     "RowAware",
     "SampleRandom",
@@ -94,10 +103,13 @@ __all__ = [
     "TrainingJob",
     "TrainingLoop",
     "TrainingProgress",
+    "Unrestricted",
     "UsageError",
     "Value",
     "WeightsError",
     "WorkerLostError",
+    "artefact_file_of",
+    "artefact_param",
     "bfloat16_helps",
     "clip_dust",
     "closest",
@@ -119,6 +131,7 @@ __all__ = [
     "process_taint",
     "read_state_dict",
     "replace_atomically",
+    "rotate_shift",
     "save_checkpoint",
     "save_weights",
     "sha256_file",
@@ -135,11 +148,9 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
         {
             "advbench.api.attack": (
                 "Access",
-                "Artefact",
                 "Attack",
                 "Budget",
                 "Crafted",
-                "Norm",
             ),
             "advbench.api.checkpoints": (
                 "load_state",
@@ -170,6 +181,13 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
                 "sha256_file",
                 "write_atomically",
             ),
+            "advbench.api.fit": (
+                "Artefact",
+                "FitData",
+                "artefact_file_of",
+                "artefact_param",
+            ),
+            "advbench.api.geometry": ("rotate_shift",),
             "advbench.api.goal": (
                 "Goal",
                 "goal_of",
@@ -190,6 +208,15 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
                 "Parameter",
                 "Value",
                 "param",
+            ),
+            "advbench.api.perturbation": (
+                "Corruption",
+                "Geometric",
+                "LpBall",
+                "Norm",
+                "Patch",
+                "PerturbationSet",
+                "Unrestricted",
             ),
             "advbench.api.pixels": (
                 "clip_dust",

@@ -5,20 +5,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from advbench._deprecated import overridden_member, renamed_members
 from advbench.api.component import Component
 from advbench.api.goal import Goal, goal_of
+from advbench.api.perturbation import LpBall, Norm, PerturbationSet
 
 if TYPE_CHECKING:
     import torch
 
+    from advbench.api.fit import Artefact, FitData
     from advbench.api.randomness import SampleRandom
 
-__all__ = ["Access", "Artefact", "Attack", "Budget", "Crafted", "Norm"]
-
-Norm = Literal["linf", "l2", "l1", "l0"]
+__all__ = ["Access", "Attack", "Budget", "Crafted", "Norm"]
 
 Access = Literal["gradients", "scores", "labels", "nothing"]
 """What an attack needs of the model."""
@@ -36,17 +36,14 @@ class Budget(NamedTuple):
     eps: float
 
 
-Artefact: TypeAlias = "Mapping[str, torch.Tensor | float | str]"
-"""What a component has fitted to data: tensors, numbers and texts by name."""
-
-
 class Crafted(NamedTuple):
     """What an attack returns.
 
     Attributes:
         images: Adversarial images, of the clean images' shape and dtype.
         notes: Details of each sample: tensors whose first dimension runs over the batch. ``component`` is the index in
-            :meth:`Attack.component_names` of the attack that fooled the sample, int8, or -1 if none did.
+            :meth:`Attack.component_names` of the attack that fooled the sample, int8, or -1 if none did. An attack
+            returns the notes that its :meth:`Attack.perturbation` names.
     """
 
     images: torch.Tensor
@@ -59,13 +56,16 @@ class Attack(Component):
     """Turns (model, images, goal) into adversarial images.
 
     A subclass defines :meth:`craft`. A *budget* attack maximises the loss within :meth:`budget`. A *minimal* attack,
-    whose budget is None, searches for the smallest perturbation that fools the model.
+    whose budget is None, searches for the smallest perturbation that fools the model. An attack with another
+    perturbation set, such as a patch or a rotation, defines :meth:`perturbation`.
 
     Attributes:
         access: What the attack needs from the model: ``gradients``, ``scores`` (logits), ``labels`` (only the class of
             the largest logit), or ``nothing``, such as random noise. Make it a property if it depends on the
-            parameters. If an attack with less access beats those with more, gradients are probably masked. Attacks that
-            need only labels also run on models that return probabilities or one-hot labels.
+            parameters. The attack gets no more than that: with ``scores``, logits without a gradient; with ``labels``,
+            the predicted class as one-hot float32 logits; with ``nothing``, a call of the model is an
+            error. If an attack with less access beats those with more, gradients are probably masked. Attacks that need
+            only labels also run on models that return probabilities or one-hot labels.
         group_size: None if the result of a sample depends on this sample alone, as it should. If an attack reproduces a
             published implementation whose results depend on the batch, this is the size of that batch; make it a
             property if a parameter sets it. :meth:`craft` then gets complete groups of consecutive samples, in the
@@ -83,6 +83,35 @@ class Attack(Component):
         if old is not None and "craft" not in vars(cls):
             overridden_member(cls, vars(cls)[old], f"Attack.{old}", "Attack.craft", since="0.2", removed_in="0.4")
             cls.craft = _craft_with_run  # type: ignore[method-assign]
+
+    def fit(self, model: torch.nn.Module, data: FitData, goal: Goal, rng: SampleRandom) -> Artefact | None:
+        """Fits the attack to images that it does not attack, before :meth:`craft`; the default fits nothing.
+
+        An attack that defines this method, such as a patch or a universal perturbation, is fitted once for each
+        classifier that it attacks. The result is stored and passed to every :meth:`craft` as ``fitted``.
+
+        Args:
+            model: The classifier, as in :meth:`craft`. Query it about the images at some places with
+                ``for_rows(model, places)(images)``, so that the streams of a stochastic defense are those of the
+                samples, see :func:`~advbench.api.for_rows`.
+            data: The images and their labels.
+            goal: The goal for each of the images: ``goal[places]`` is that of some.
+            rng: The random streams of the images, ``rng[places]`` those of some; the only source of randomness.
+
+        Returns:
+            Tensors, finite numbers and texts by name.
+        """
+        del model, data, goal, rng
+        return None
+
+    def fit_passes(self, samples: int) -> int | None:
+        """Approximate number of forward and backward passes of :meth:`fit`, for the time estimate; None if unknown.
+
+        Args:
+            samples: The number of images to which the attack is fitted. A pass over a batch counts once for each image.
+        """
+        del samples
+        return None
 
     def craft(
         self,
@@ -104,8 +133,8 @@ class Attack(Component):
             fitted: What the attack has fitted to data; None if it fits nothing.
 
         Returns:
-            Adversarial images, of the images' shape and dtype, finite and in [0, 1], and within the budget
-            if there is one; or these with notes. A minimal attack that fails on a sample returns its clean image; the
+            Adversarial images, of the images' shape and dtype, finite and in [0, 1], and inside the perturbation
+            set; or these with notes. A minimal attack that fails on a sample returns its clean image; the
             harness counts that sample as not fooled.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define craft()")
@@ -155,6 +184,15 @@ class Attack(Component):
     def budget(self) -> Budget | None:
         """The budget, or None for a minimal attack. The harness checks that every image respects it."""
         return None
+
+    def perturbation(self) -> PerturbationSet:
+        """The perturbation set. The harness checks that every image is inside.
+
+        By default the ball of :meth:`budget`, or for a minimal attack that of :meth:`minimized_norm` without a bound.
+        Override it for other sets than Lp balls, such as :class:`~advbench.api.Patch`; :meth:`budget` is then None.
+        """
+        budget = self.budget()
+        return LpBall(self.minimized_norm()) if budget is None else LpBall(budget.norm, budget.eps)
 
     def minimized_norm(self) -> Norm | None:
         """The norm that a minimal attack minimises. Leaderboards show its median distortion in this norm.

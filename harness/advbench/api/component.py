@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from advbench.api.parameters import Parameter, Value, field_parameters
+from advbench.api.spec_text import SEPARATOR, term_text
 from advbench.errors import ParameterError, nearest
 
 if TYPE_CHECKING:
@@ -88,8 +89,24 @@ class Component(abc.ABC):
         return cls(**values)
 
     def values(self) -> dict[str, Value]:
-        """All parameters with their values, including defaults. Keys and full specs are made from them."""
-        return {parameter.name: getattr(self, parameter.name) for parameter in field_parameters(type(self))}
+        """All parameters with their values, including defaults. Keys and full specs are made from them.
+
+        The value of a parameter that takes components is the text of their specs.
+        """
+        values = {parameter.name: getattr(self, parameter.name) for parameter in field_parameters(type(self))}
+        texts = {
+            name: SEPARATOR.join(term_text(part.name, part.values()) for part in parts)
+            for name, parts in self.nested().items()
+        }
+        return values | texts
+
+    def nested(self) -> dict[str, tuple[Component, ...]]:
+        """The components in each parameter that takes components, see :func:`~advbench.api.param`, by its name."""
+        return {
+            parameter.name: getattr(self, parameter.name)
+            for parameter in field_parameters(type(self))
+            if parameter.kind
+        }
 
     def code_modules(self) -> tuple[str, ...]:
         """Names of additional modules whose code affects the results and is therefore a part of the keys.

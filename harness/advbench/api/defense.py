@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     import torch
 
-    from advbench.api.attack import Artefact, Norm
+    from advbench.api.attack import Access, Norm
+    from advbench.api.fit import Artefact
     from advbench.api.randomness import SampleRandom
 
 __all__ = ["Answer", "Certificate", "Defense"]
@@ -60,10 +61,13 @@ class Defense(Component):
             it depends on the parameters.
         certified_norm: The norm of the radii of :meth:`certify`; None if the defense certifies nothing. May be a
             property.
+        needs: What the defense needs of the model, in the words of :attr:`advbench.api.Model.gives`. Cells with models
+            that give less are skipped. May be a property.
     """
 
     identity: ClassVar[bool] = False
     differentiable: ClassVar[bool] = False
+    needs: ClassVar[Access] = "labels"
     votes: ClassVar[int | None] = None
     certified_norm: ClassVar[Norm | None] = None
 

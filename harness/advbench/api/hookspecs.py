@@ -25,10 +25,14 @@ if TYPE_CHECKING:
     from advbench.api.model import Model
     from advbench.api.reporter import Reporter
 
-__all__ = ["API_VERSION", "PROJECT", "hookimpl", "hookspec"]
+__all__ = ["API_VERSION", "OLDEST_API_VERSION", "PROJECT", "hookimpl", "hookspec"]
 
-API_VERSION = 1
-"""Version of these contracts. A plugin module may set ``API_VERSION = 1``; an advbench with another API refuses it."""
+API_VERSION = 2
+"""Version of these contracts. A plugin module may set ``API_VERSION = 2``; an advbench with an older API refuses it.
+Version 1 lacks goals and :meth:`advbench.api.Attack.craft`; its modules work, with a warning."""
+
+OLDEST_API_VERSION = 1
+"""The oldest version whose modules still work."""
 
 PROJECT = "advbench"
 """Name of the entry-point group and of the pluggy project."""

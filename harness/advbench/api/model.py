@@ -11,7 +11,7 @@ from advbench.api.component import Component
 if TYPE_CHECKING:
     import torch
 
-    from advbench.api.attack import Norm
+    from advbench.api.attack import Access, Norm
     from advbench.api.defense import Certificate
     from advbench.api.randomness import SampleRandom
 
@@ -26,12 +26,16 @@ class Model(Component):
         image_shape: The (channels, height, width) that it accepts, or None for any. A property if it depends on the
             parameters.
         num_classes: Number of logits, or None for at least as many as the dataset has classes. May be a property.
+        gives: What the model gives to attacks and defenses: ``gradients``, ``scores`` (logits without a gradient) or
+            ``labels`` (an output of which only the largest entry counts). Cells of attacks and defenses that need more
+            are skipped; see :attr:`advbench.api.Attack.access`. May be a property.
         certified_norm: The norm of the radii of :meth:`certify`; None if the model certifies nothing. May be a
             property.
     """
 
     image_shape: ClassVar[tuple[int, int, int] | None]
     num_classes: ClassVar[int | None]
+    gives: ClassVar[Access] = "gradients"
     certified_norm: ClassVar[Norm | None] = None
 
     @abstractmethod

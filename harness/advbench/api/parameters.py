@@ -10,17 +10,26 @@ import dataclasses
 import functools
 import math
 from fractions import Fraction
-from typing import Any, Literal, TypeAlias, TypeVar, overload
+from typing import Any, Literal, TypeAlias, TypeVar, cast, overload
 
 from advbench.errors import ParameterError
 
-__all__ = ["Parameter", "Stage", "Value", "class_param", "field_parameters", "format_value", "param"]
+__all__ = [
+    "Parameter",
+    "Stage",
+    "Value",
+    "artefact_file_param",
+    "class_param",
+    "field_parameters",
+    "format_value",
+    "param",
+]
 
 Value: TypeAlias = "int | float | bool | str | None"
 """Types of a parameter's value."""
 
-Stage = Literal["certify"]
-"""The part of a run that alone uses a parameter."""
+Stage: TypeAlias = Literal["", "run", "certify"]
+"""What a parameter is for: everything, the run but not the fit, or certificates alone."""
 
 T = TypeVar("T")
 
@@ -42,7 +51,8 @@ def param(
     above: float | None = None,
     below: float | None = None,
     choices: tuple[Value, ...] | None = None,
-    stage: Stage | None = None,
+    stage: Stage = "",
+    kind: str = "",
 ) -> T: ...
 @overload
 def param(
@@ -53,7 +63,8 @@ def param(
     above: float | None = None,
     below: float | None = None,
     choices: tuple[Value, ...] | None = None,
-    stage: Stage | None = None,
+    stage: Stage = "",
+    kind: str = "",
 ) -> Any: ...
 def param(
     default: Any = dataclasses.MISSING,
@@ -64,7 +75,8 @@ def param(
     above: float | None = None,
     below: float | None = None,
     choices: tuple[Value, ...] | None = None,
-    stage: Stage | None = None,
+    stage: Stage = "",
+    kind: str = "",
 ) -> Any:
     """Declares a parameter of a component. Use it as the default of a dataclass field.
 
@@ -78,14 +90,18 @@ def param(
         above: Exclusive lower bound.
         below: Exclusive upper bound.
         choices: The only values allowed.
-        stage: ``certify`` for a parameter that only :meth:`Defense.certify` uses: results other than certificates do
-            not depend on it, so that another value computes no other result again. None for all others.
+        stage: What the parameter is for, if not for everything: ``run`` for a parameter that a fit does not depend on,
+            so that components that differ in it alone share what they have fitted; ``certify`` for a parameter that
+            only certificates depend on.
+        kind: For a parameter that takes components, their kind: ``attacks``, ``defenses`` or ``models``. The
+            annotation is then such as ``tuple[Attack, ...]``. In specs, the value is the specs of one or several
+            components, separated by ``|``, such as ``of="pgd:eps=0.3 | square"``.
 
     Returns:
         A dataclass field, typed as the default so that ``quality: int = param(75, ...)`` type-checks.
     """
-    described = {"help": help, "min": min, "max": max, "above": above, "below": below, "choices": choices}
-    described |= {} if stage is None else {"stage": stage}
+    described: dict[str, Any] = {"help": help, "min": min, "max": max, "above": above, "below": below}
+    described |= {"choices": choices, "stage": stage, "kind": kind}
     return dataclasses.field(default=default, metadata={_METADATA: described})
 
 
@@ -95,13 +111,18 @@ def class_param(default: str, *, help: str, choices: tuple[Value, ...]) -> str:
     return dataclasses.field(default=default, metadata={_METADATA: described})
 
 
+def artefact_file_param(*, help: str) -> str | None:
+    """Declares an optional text parameter whose value is the path of an artefact."""
+    return dataclasses.field(default=None, metadata={_METADATA: {"help": help, "artefact_file": True}})
+
+
 @dataclasses.dataclass(frozen=True)
 class Parameter:
     """One parameter of one component.
 
     Attributes:
         name: Name of the field, and the key in a spec.
-        type: ``int``, ``float``, ``bool`` or ``str``.
+        type: ``int``, ``float``, ``bool``, ``str`` or ``components``.
         optional: Whether ``none`` is allowed.
         default: Default value.
         help: One line that says what the parameter does.
@@ -111,7 +132,9 @@ class Parameter:
         below: Exclusive upper bound, or None.
         choices: The only values allowed, or None.
         class_numbers: Whether class numbers are allowed besides the choices.
-        stage: ``certify`` if only certificates depend on the parameter; None if all results do.
+        stage: ``run``, ``certify`` or ""; see :func:`param`.
+        artefact_file: Whether it is the path of an artefact; see :func:`~advbench.api.artefact_param`.
+        kind: For a parameter that takes components, their kind, such as ``attacks``; otherwise empty.
         required: Whether users must give a value because there is no default.
     """
 
@@ -126,17 +149,23 @@ class Parameter:
     below: float | None = None
     choices: tuple[Value, ...] | None = None
     class_numbers: bool = False
-    stage: Stage | None = None
+    stage: Stage = ""
+    artefact_file: bool = False
+    kind: str = ""
     required: bool = False
 
     def parse(self, text: str) -> Value:
         """Converts text from a spec to a value of this parameter's type.
+
+        Components in a parameter are built from their text before; see :func:`advbench.specs.resolve`.
 
         Numbers may be fractions (``8/255``) or use scientific notation. ``none`` stands for None.
 
         Raises:
             ParameterError: The text is not of the type, or the value is not allowed.
         """
+        if self.kind:
+            return self.check(text)
         lowered = text.lower()
         if self.optional and lowered == "none":
             return None
@@ -162,6 +191,8 @@ class Parameter:
             if self.optional:
                 return None
             raise self._error(value)
+        if self.kind:
+            return cast(Value, self._check_components(value))
         if self.class_numbers and (number := _class_number(value)):
             return number
         converted = self._convert(value)
@@ -170,6 +201,12 @@ class Parameter:
         if isinstance(converted, (int, float)) and not self._in_bounds(converted):
             raise self._error(value)
         return converted
+
+    def _check_components(self, value: object) -> Any:
+        parts = tuple(value) if isinstance(value, (tuple, list)) else ()
+        if not parts or not all(hasattr(part, "parameters") and not isinstance(part, type) for part in parts):
+            raise self._error(value)
+        return parts
 
     def _convert(self, value: object) -> int | float | bool | str:
         """Converts a value to this parameter's type: an integral float to int, and an int to float."""
@@ -194,7 +231,9 @@ class Parameter:
 
     def allowed(self) -> str:
         """The allowed values, in words, such as ``a whole number from 1 to 100``."""
-        if self.choices is not None:
+        if self.kind:
+            text = f"one or several {self.kind}, separated by '|'"
+        elif self.choices is not None:
             text = "one of " + ", ".join(format_value(choice) for choice in self.choices)
             text += " or a class number" if self.class_numbers else ""
         else:
@@ -219,7 +258,7 @@ class Parameter:
         return " and ".join(parts)
 
     def _error(self, value: object) -> ParameterError:
-        shown = value if isinstance(value, str) else format_value(value)  # type: ignore[arg-type]
+        shown = str(value) if isinstance(value, (str, tuple, list)) else format_value(value)  # type: ignore[arg-type]
         return ParameterError(f"{self.name}={shown}: must be {self.allowed()}")
 
 
@@ -277,7 +316,9 @@ def field_parameters(cls: type) -> tuple[Parameter, ...]:
 
 def _from_field(cls: type, field: dataclasses.Field[Any]) -> Parameter:
     kind, optional = _annotated_type(field.type)
-    if kind not in _TYPES:
+    if field.metadata.get(_METADATA, {}).get("kind"):
+        kind = "components"
+    elif kind not in _TYPES:
         raise TypeError(
             f"{cls.__name__}.{field.name}: the type of a parameter must be int, float, bool or str, each optionally "
             f"'| None', not {field.type!r}"

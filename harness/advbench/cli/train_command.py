@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from advbench.api import Component, DataSources, LabelledImages, Trainable, TrainingProgress
     from advbench.discovery.registry import Registry
+    from advbench.session.defended_data import DefendedImages
     from advbench.specs import Chain
 
 
@@ -49,6 +52,7 @@ def run(options: argparse.Namespace) -> int:
 
     from advbench.api import TrainingJob, UsageError
     from advbench.evaluation.work.workspace import pick_device
+    from advbench.session.defended_data import DefendedImages
     from advbench.session.opening import data_sources, messages, open_registry
     from advbench.session.options import LoadOptions
 
@@ -70,6 +74,7 @@ def run(options: argparse.Namespace) -> int:
     chain = None if options.defense is None else _behind(registry, component, trainable, options.defense)
     bar = _Bar(console)
     where = torch.device(pick_device(options.device))
+    kept = DefendedImages(output.with_suffix(".defended"))
     job = TrainingJob(
         output=output,
         load_dataset=lambda spec: _load(registry, spec, sources),
@@ -81,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
         dataset=dataset,
         report=bar.report,
         defense=options.defense or "",
-        defend=lambda data: data if chain is None else _defend(chain, data, options, where, console),
+        defend=lambda data: data if chain is None else _defend(chain, data, options, where=where, bar=bar, kept=kept),
     )
     if job.checkpoint.exists():
         console.print(f"resuming from {job.checkpoint}", markup=False, soft_wrap=True)
@@ -89,10 +94,13 @@ def run(options: argparse.Namespace) -> int:
         with bar:
             sidecar = trainable.train(job)
     except KeyboardInterrupt:
-        kept = f"the checkpoint is {job.checkpoint}" if job.checkpoint.exists() else "there is no checkpoint yet"
+        state = f"the checkpoint is {job.checkpoint}" if job.checkpoint.exists() else "there is no checkpoint yet"
+        if kept.folder.exists():
+            state += f"; transformed images are kept in {kept.folder}"
         command = shlex.join(["advbench", *options.words])
-        print(one_line(f"advbench train: interrupted; {kept}. Resume with: {command}"), file=sys.stderr)
+        print(one_line(f"advbench train: interrupted; {state}. Resume with: {command}"), file=sys.stderr)
         return 130
+    kept.remove()
     console.print(f"wrote {output}", markup=False, soft_wrap=True)
     for key, value in sidecar.items():
         if isinstance(value, (int, float, str)):
@@ -135,12 +143,24 @@ def _behind(registry: Registry, component: Component, trainable: Trainable, spec
 
 
 def _defend(
-    chain: Chain, data: LabelledImages, options: argparse.Namespace, where: torch.device, console: Console
+    chain: Chain,
+    data: LabelledImages,
+    options: argparse.Namespace,
+    *,
+    where: torch.device,
+    bar: _Bar,
+    kept: DefendedImages,
 ) -> LabelledImages:
+    """Transforms images, or reads those that an interrupted training has transformed."""
     from advbench.session.defended_data import apply_defense
 
-    console.print(f"transforming {len(data):,} images with {options.defense}", markup=False, soft_wrap=True)
-    return apply_defense(chain, data, name=options.defense, seed=options.seed, device=where)
+    spec = options.defense
+    bar.say(f"transforming {len(data):,} images with {spec}")
+    with bar.counting("transforming", len(data)) as report:
+        defended = apply_defense(chain, data, name=spec, seed=options.seed, device=where, kept=kept, report=report)
+    if kept.error:
+        bar.say(f"transformed images cannot be kept in {kept.folder} ({kept.error}); a resumed training repeats this")
+    return defended
 
 
 def _trainable(registry: Registry, text: str) -> tuple[Component, Trainable]:
@@ -179,14 +199,14 @@ def _load_model(registry: Registry, spec: str, where: torch.device) -> torch.nn.
 
 
 class _Bar:
-    """A progress bar in a terminal; elsewhere one line for each epoch."""
+    """A progress bar in a terminal; elsewhere one line for each epoch, and for each tenth of the transformed images."""
 
     def __init__(self, console: Console) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
         self.console = console
         self.live = Progress(
-            TextColumn("epoch {task.fields[epoch]}"),
+            TextColumn("{task.description}"),
             BarColumn(bar_width=30),
             TextColumn("{task.percentage:>3.0f} %"),
             TimeElapsedColumn(),
@@ -195,7 +215,7 @@ class _Bar:
             console=console,
             disable=not console.is_terminal,
         )
-        self.task = self.live.add_task("training", total=None, epoch="", figures="")
+        self.task = self.live.add_task("epoch", total=None, figures="")
         self.epoch = 0
 
     def __enter__(self) -> _Bar:
@@ -205,11 +225,32 @@ class _Bar:
     def __exit__(self, *_: object) -> None:
         self.live.stop()
 
+    def say(self, line: str) -> None:
+        self.console.print(line, markup=False, soft_wrap=True)
+
+    @contextlib.contextmanager
+    def counting(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Shows the progress of something that comes before the training; yields what to call with how much is done."""
+        tenths = 0
+
+        def report(done: int) -> None:
+            nonlocal tenths
+            self.live.update(self.task, completed=done, figures=f"{done:,} of {total:,} images")
+            if not self.console.is_terminal and 10 * done // total > tenths:
+                tenths = 10 * done // total
+                self.say(f"{what} {done:,} of {total:,} images")
+
+        self.live.reset(self.task, total=total, description=what, figures="")
+        try:
+            yield report
+        finally:
+            self.live.reset(self.task, total=None, description="epoch", figures="")
+
     def report(self, progress: TrainingProgress) -> None:
         figures = "  ".join(f"{name} {value:.4f}" for name, value in progress.figures.items())
-        epoch = f"{progress.epoch}/{progress.epochs}"
-        self.live.update(self.task, total=progress.steps, completed=progress.step, epoch=epoch, figures=figures)
+        epoch = f"epoch {progress.epoch}/{progress.epochs}"
+        self.live.update(self.task, total=progress.steps, completed=progress.step, description=epoch, figures=figures)
         ended = progress.step * progress.epochs // progress.steps
         if not self.console.is_terminal and ended > self.epoch:
-            self.console.print(f"epoch {epoch}  {figures}", markup=False, soft_wrap=True)
+            self.say(f"{epoch}  {figures}")
         self.epoch = max(self.epoch, ended)

@@ -1,13 +1,14 @@
-"""The budget, the norm and the group size that an attack declares, held to its contract. Imports no torch."""
+"""The perturbation set and the group size that an attack declares, held to its contract. Imports no torch."""
 
 from __future__ import annotations
 
 import math
 from typing import get_args
 
-from advbench.api import Attack, Budget, ContractError, Norm
+from advbench.api import Attack, Budget, ContractError, LpBall, Norm, PerturbationSet
+from advbench.api.perturbation import SetKind
 
-__all__ = ["check_budget", "check_group_size", "check_norm"]
+__all__ = ["check_budget", "check_group_size", "check_norm", "check_perturbation", "is_minimal"]
 
 
 def check_budget(attack: Attack) -> Budget | None:
@@ -53,3 +54,33 @@ def check_norm(attack: Attack) -> Norm | None:
             f"attack {attack.name!r} has the minimized_norm {norm!r}; expected one of {expected}, or None"
         )
     return norm
+
+
+def check_perturbation(attack: Attack) -> PerturbationSet:
+    """Returns the attack's perturbation set.
+
+    Raises:
+        ContractError: It is no perturbation set, contradicts the attack's budget or norm, or is a corruption of an
+            attack that uses the model.
+    """
+    budget, norm = check_budget(attack), check_norm(attack)
+    declared = LpBall(norm) if budget is None else LpBall(budget.norm, budget.eps)
+    found = attack.perturbation()
+    label = f"attack {attack.name!r} has the perturbation set {found!r}"
+    if not isinstance(found, PerturbationSet) or getattr(found, "kind", None) not in get_args(SetKind):
+        raise ContractError(f"{label}; expected one of advbench.api, such as Patch(area=0.05)")
+    if found.kind == "lp" and found != declared:
+        raise ContractError(f"{label}, but budget() and minimized_norm() give {declared!r}; override these alone")
+    if found.kind != "lp" and (budget is not None or norm is not None):
+        raise ContractError(f"{label} and the Lp ball {declared.label()!r}; an attack has one set")
+    if found.kind == "corruption" and attack.access != "nothing":
+        raise ContractError(f"{label}, but its access is {attack.access!r}; a corruption does not use the model")
+    text = found.label()
+    if not isinstance(text, str) or not text or text != " ".join(text.split()):
+        raise ContractError(f"{label}, whose label() is {text!r}; expected one line of text")
+    return found
+
+
+def is_minimal(attack: Attack) -> bool:
+    """Whether the attack searches for the smallest perturbation in a norm, without a bound."""
+    return attack.budget() is None and attack.perturbation().kind == "lp"

@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 
 from advbench.api import Budget, ContractError
+from advbench.api import perturbation as sets
+from advbench.api.perturbation import TOLERANCE
 
 __all__ = ["TOLERANCE", "check_form", "check_unchanged", "distances"]
-
-TOLERANCE = 1e-6
-"""How far an image may exceed its range or its budget by float32 rounding."""
 
 
 def check_form(
@@ -52,11 +51,4 @@ def check_unchanged(label: str, what: str, before: torch.Tensor, after: torch.Te
 
 def distances(clean: torch.Tensor, other: torch.Tensor, budget: Budget) -> torch.Tensor:
     """Distance of each image from its clean one in the budget's norm: float64, shape (batch,)."""
-    difference = (other.double() - clean.double()).flatten(1).abs()
-    if budget.norm == "linf":
-        return difference.amax(dim=1)
-    if budget.norm == "l2":
-        return difference.square().sum(dim=1).sqrt()
-    if budget.norm == "l1":
-        return difference.sum(dim=1)
-    return (difference > 0).sum(dim=1).double()
+    return sets.distances(clean, other, budget.norm)

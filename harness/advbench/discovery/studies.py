@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
+from advbench._deprecated import old_api_version
 from advbench.api import hookspecs
 from advbench.api.commands import StudyCommand
 from advbench.api.component import closest
@@ -213,14 +214,16 @@ def hook_manager(module: Any, name: str) -> tuple[pluggy.PluginManager, set[str]
 
 
 def check_version(module: Any) -> str:
-    """What is wrong with the API version that a module names, or an empty text."""
+    """What is wrong with the API version that a module names, or an empty text; warns of a version that goes."""
     version = getattr(module, "API_VERSION", hookspecs.API_VERSION)
     ours = hookspecs.API_VERSION
     if type(version) is not int:
         return f"API_VERSION = {version!r} must be a whole number; this advbench has {ours}"
-    if version != ours:
+    if not hookspecs.OLDEST_API_VERSION <= version <= ours:
         older = "the plugin" if version < ours else "advbench"
         return f"needs API version {version!r}, this advbench has {ours}; upgrade {older}"
+    if version < ours:
+        old_api_version(module, version, ours)
     return ""
 
 

@@ -41,6 +41,8 @@ _COLUMNS = (
     "clean_accuracy_std",
     "robust_accuracy_std",
     "run_name",
+    "goal",
+    "target_success_rate",
 )
 
 _ACCURACIES = ("clean_accuracy", "robust_accuracy")
@@ -111,6 +113,8 @@ def rows_of(results: Mapping[str, Any]) -> list[dict[str, Any]]:
             "stochastic": cell.get("stochastic"),
             "seeds": " ".join(results["run"].get("seeds", ())) or None,
             "run_name": results["run"].get("name"),
+            "goal": cell.get("goal"),
+            "target_success_rate": cell.get("target_success_rate"),
             **{f"{name}_std": (cell.get(f"{name}_seeds") or {}).get("std") for name in _ACCURACIES},
         }
         rows.append({key: row[key] for key in _COLUMNS})

@@ -7,7 +7,9 @@ written something else.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
+
+from advbench.api import Norm
 
 __all__ = ["wrong_field"]
 
@@ -62,6 +64,8 @@ _OPTIONAL_FIELDS: dict[str, _Check] = {
     "score_draws": _none_or(_INTEGER),
     "surrogate": _none_or(_TEXT),
     "precision": _none_or(_TEXT),
+    "fit_samples": _INTEGER,
+    "fit_data": _none_or(_TEXT),
     "limit": _none_or(_INTEGER),
     "batch_size": _INTEGER,
     "platform": _TEXT,
@@ -76,7 +80,7 @@ _CELL: dict[str, _Check] = {
     "key": _TEXT,
     **dict.fromkeys(_COORDINATES, _TEXT),
     "short": _has(dataset=_TEXT, model=_TEXT, attack=_TEXT, defense=_TEXT),
-    "attack_kind": lambda value: value in (None, "budget", "minimal"),
+    "attack_kind": lambda value: value in (None, "budget", "minimal", "set", "natural"),
     "budget": _none_or(_has(norm=_TEXT, eps=_NUMBER)),
     "stochastic": _BOOL,
     "skipped": _TEXT,
@@ -84,13 +88,15 @@ _CELL: dict[str, _Check] = {
     "n": _INTEGER,
 }
 _OPTIONAL_IN_CELL: dict[str, _Check] = {
-    "norm": lambda value: value in (None, "linf", "l2", "l1", "l0"),
+    "norm": lambda value: value in (None, *get_args(Norm)),
+    "perturbation": _none_or(_has(kind=_TEXT, label=_TEXT, size=_none_or(_TEXT))),
     "draws_a_gradient": _none_or(_INTEGER),
     "identity": _BOOL,
     "image_shape": _none_or(_all(_INTEGER)),
     "attack_access": _none_or(_TEXT),
     "attack_passes": _none_or(_INTEGER),
     "goal": _TEXT,
+    "artefact": _TEXT,
     "parameters": _each(_is(str, int, float, bool, type(None))),
     "components": _TEXTS,
     "component_access": _TEXTS,

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 
 from advbench.analysis import Summary, build_results, combine_seeds
+from advbench.analysis.board_rows import with_rows
 from advbench.api import LabelledImages
 from advbench.contracts.datasets import check_dataset
 from advbench.errors import UsageError, describe
@@ -22,17 +21,18 @@ from advbench.evaluation.plan.threats import ADAPTIVE
 from advbench.evaluation.run.dataset_facts import dataset_notes
 from advbench.evaluation.run.disk_space import check_disk_space
 from advbench.evaluation.run.estimate import Estimate, estimate
+from advbench.evaluation.run.fit_overlap import check_fit_images
 from advbench.evaluation.run.manifest import make_manifest
 from advbench.evaluation.run.pool import WorkerPool
 from advbench.evaluation.run.schedule import Schedule, build_schedule
 from advbench.evaluation.run.scheduler import run_schedule
 from advbench.evaluation.work.behaviour.culprits import build_checked_plan
 from advbench.evaluation.work.example_images import ExampleImages
-from advbench.evaluation.work.workspace import Environment, Workspace, device_name, set_workspace
+from advbench.evaluation.work.workspace import Workspace, device_name
 from advbench.option_names import option
-from advbench.process.memory import memory_limit
 from advbench.process.state import undo_process_changes
 from advbench.report import plan_exports, print_leaderboards, write_export
+from advbench.session.forecasts import announce_total, open_workers, print_dry_run, worker_threads
 from advbench.session.opening import tables
 from advbench.session.options import RunOptions
 from advbench.session.page_details import SAMPLES, with_page_details
@@ -45,7 +45,7 @@ from advbench.specs import FLOAT32, Suite, full_spec
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["MatrixRun", "print_dry_run", "run_matrix"]
+__all__ = ["MatrixRun", "run_matrix"]
 
 
 def run_matrix(options: RunOptions, stdout: TextIO) -> int:
@@ -70,13 +70,14 @@ def run_matrix(options: RunOptions, stdout: TextIO) -> int:
         print_dry_run(session, runs, console)
         return 0
     session.store.check_writable()
+    announce_total(session, runs)
     results_by_seed = []
     for run in runs:
         if len(runs) > 1:
             session.say(f"seed {run.plan.seed}")
         run.announce()
         results_by_seed.append(run.results())
-    results = combine_seeds(results_by_seed, recipe(options))
+    results = with_rows(combine_seeds(results_by_seed, recipe(options)), suite.rows)
     exported = with_page_details(results, exports, session.store, runs[0].manifest, runs[0].examples())
     for export in exports:
         write_export(export, exported)
@@ -84,20 +85,6 @@ def run_matrix(options: RunOptions, stdout: TextIO) -> int:
     with contextlib.suppress(BrokenPipeError):  # the reader of stdout is gone; all work is done and written
         print_leaderboards(console, results, options.format)
     return int(any(cell["status"] == "error" for cell in results["cells"]))
-
-
-def print_dry_run(session: Session, runs: Sequence[MatrixRun], console: Console) -> None:
-    """Lists the cells of runs, and reports how long the runs would take."""
-    seconds = []
-    for run in runs:
-        run.announce()
-        run.print_cells(console)
-        seconds.append(None if session.quiet else run.forecast())
-    if len(runs) > 1:
-        unknown = sum(one is None for one in seconds)
-        known = sum(one for one in seconds if one is not None)
-        without = f", without {unknown} of them that have no forecast" if unknown else ""
-        session.say(f"all {len(runs)} runs will take {'about ' if known >= 1 else ''}{duration(known)}{without}")
 
 
 class MatrixRun:
@@ -111,7 +98,9 @@ class MatrixRun:
     Attributes:
         plan: The cells of the run.
         done: The summaries of the cells that have ended, by key.
+        schedule: What is stored and what is left to do; unknown until :meth:`update_schedule` is called.
         manifest: The manifest of the run in the store; empty until :meth:`results` is called.
+        expected: An estimate that several runs share and that includes the jobs of this one; None if there is none.
 
     Raises:
         UsageError: The suite cannot be run; raised before any work.
@@ -132,16 +121,26 @@ class MatrixRun:
                     self.doubled, self.counterparts = double_steps(self.plan, session.sources, device, answers)
         self.done: dict[str, Summary] = {}
         self.manifest: dict[str, Any] = {}
+        self.expected: Estimate | None = None
+
+    def update_schedule(self) -> tuple[Schedule, Schedule]:
+        """Builds the schedule of what is left to do.
+
+        Returns:
+            The schedule of the plan's own cells, and that of the cells with twice the steps.
+        """
+        store, rerun, batch_size = self.session.store, self.session.options.rerun, self.session.environment.batch_size
+        own, more = (build_schedule(plan, store, rerun, batch_size) for plan in (self.plan, self.doubled))
+        self.schedule = Schedule({**own.cached, **more.cached}, {**own.jobs, **more.jobs})
+        return own, more
 
     def announce(self) -> None:
         """Builds the schedule of what is left to do, and reports its size and what the user should know of it."""
-        store, rerun, batch_size = self.session.store, self.session.options.rerun, self.session.environment.batch_size
-        self.schedule = build_schedule(self.plan, store, rerun, batch_size)
-        more = build_schedule(self.doubled, store, rerun, batch_size)
+        own, more = self.update_schedule()
         if self.suite.description:
             self.session.say(f"{self.suite.name}: {self.suite.description}")
-        self.session.say(plan_size(self.plan, self.schedule))
-        if self.schedule.jobs and (notice := older_results(store)):
+        self.session.say(plan_size(self.plan, own))
+        if own.jobs and (notice := older_results(self.session.store)):
             self.session.say_once(notice)
         self.session.report_answers()
         for dataset in dict.fromkeys(cell.dataset for cell in self.plan.cells if cell.key):
@@ -152,7 +151,6 @@ class MatrixRun:
         if self.doubled.cells:
             to_do = len(self.doubled.cells) - len(more.cached)
             self.session.say(f"with twice the steps, to check convergence: {to_do} more cells to do")
-        self.schedule = Schedule({**self.schedule.cached, **more.cached}, {**self.schedule.jobs, **more.jobs})
         self._report_unused_draws()
 
     def _report_unused_draws(self) -> None:
@@ -174,32 +172,13 @@ class MatrixRun:
             lines.append(f"{state:<8}{cell.label()}\n")
         console.file.write("".join(lines))  # rich takes a millisecond for each line
 
-    def forecast(self) -> float | None:
-        """Reports how long the run would take. Nothing is downloaded, and the store is not written.
-
-        Returns:
-            The seconds; None if they cannot be measured, since data are missing.
-        """
-        if not self.schedule.jobs:
-            self.session.say(nothing_to_do(self.plan, self.schedule, self.session.store.root))
-            return 0.0
-        try:
-            images = self._load_datasets(download=False)
-        except UsageError as error:
-            self.session.say(f"no forecast: {error}")
-            return None
-        with tempfile.TemporaryDirectory(prefix="advbench-") as folder:
-            environment = dataclasses.replace(self.session.environment, store=Path(folder))
-            with self._workers(environment, images) as workers:
-                return self._report_forecast(estimate(self.schedule, workers), workers)
-
     def results(self) -> dict[str, Any]:
         """Runs what is left to do and returns the results.
 
         Raises:
             KeyboardInterrupt: The user interrupted; the message says what is stored.
         """
-        images = self._load_datasets() if self.schedule.jobs else {}
+        images = self.load_datasets() if self.schedule.jobs else {}
         self.manifest = self._write_manifest()
         self.done = dict(self.schedule.cached)
         if not self.schedule.jobs:
@@ -246,21 +225,24 @@ class MatrixRun:
         if cell is None or len(chunks) < len(stored):
             return None
         try:
-            data = self._load_datasets(download=False)
+            data = self.load_datasets(download=False)
         except UsageError:
             return None
         dataset = full_spec(cell.dataset)
         return (data[dataset].take(cell.ids)[0], torch.cat(chunks)) if dataset in data else None
 
-    def _load_datasets(self, *, download: bool = True) -> dict[str, LabelledImages]:
+    def load_datasets(self, *, download: bool = True) -> dict[str, LabelledImages]:
         """Reads the datasets, and downloads them if needed and allowed, before any work.
 
         A dataset that breaks its contract or changes the process is left out; its cells then fail with its error.
+
+        Raises:
+            UsageError: A dataset is missing, or images for fits are samples of the run.
         """
         loaded = {}
         sources = dataclasses.replace(self.session.sources, download=self.session.sources.download and download)
         known = self.session.answers().images
-        for dataset in dict.fromkeys(cell.dataset for cell in self.plan.cells if cell.key):
+        for dataset in dict.fromkeys([*self.plan.datasets, *self.doubled.datasets]):
             if full_spec(dataset) in known:
                 loaded[full_spec(dataset)] = known[full_spec(dataset)]
                 continue
@@ -273,6 +255,8 @@ class MatrixRun:
                 raise
             except (Exception, SystemExit) as error:
                 self.session.say(f"dataset {dataset.name!r} cannot be read: {describe(error)}")
+        for plan in (self.plan, self.doubled):
+            check_fit_images(plan, loaded)
         return loaded
 
     def _write_manifest(self) -> dict[str, Any]:
@@ -300,10 +284,11 @@ class MatrixRun:
         began = time.monotonic()
         total = len(self.plan.cells) + len(self.doubled.cells)
         try:
-            with self._workers(session.environment, images) as workers:
+            with open_workers(session, self.schedule.jobs.values(), session.environment, images) as workers:
                 self._note_workers(workers)
-                expected = estimate(self.schedule, workers)
-                self._report_forecast(expected, workers)
+                expected = self._estimate(workers)
+                threads = worker_threads(workers)
+                session.say(forecast(expected, workers.slots(), session.environment.device, threads))
                 watch = MatrixProgress(
                     session.console,
                     self.schedule,
@@ -328,24 +313,12 @@ class MatrixRun:
             raise KeyboardInterrupt(f"{done} of {total} cells are finished and stored") from None
         session.say(f"finished in {duration(time.monotonic() - began)}")
 
-    @contextlib.contextmanager
-    def _workers(self, environment: Environment, images: dict[str, LabelledImages]) -> Iterator[WorkerPool]:
-        """The workers of the scheduled jobs, with these settings; they end with the block."""
-        session, jobs = self.session, self.schedule.jobs.values()
-        set_workspace(environment, session.registry, images)
-        held = environment.memory if session.executor.in_process else None
-        pool = WorkerPool(session.executor, session.options.jobs, session.gpus, environment, jobs, live=session.live)
-        with memory_limit(held), pool as workers:
-            yield workers
-
-    def _report_forecast(self, expected: Estimate, workers: WorkerPool) -> float:
-        """Reports how long the jobs will take, and returns the seconds."""
-        import torch  # here, since only runs need it
-
-        environment = self.session.environment
-        threads = workers.worker_settings.get("threads") or environment.threads or torch.get_num_threads()
-        self.session.say(forecast(expected, workers.slots(), environment.device, threads))
-        return expected.seconds / workers.slots()
+    def _estimate(self, workers: WorkerPool) -> Estimate:
+        """The estimate that was made for several runs together, as far as jobs are left, or a new one."""
+        jobs = self.schedule.jobs
+        if self.expected is not None and jobs.keys() <= self.expected.of_job.keys():
+            return self.expected.of(jobs)
+        return estimate(self.schedule, workers)
 
     def _note_workers(self, workers: WorkerPool) -> None:
         """Updates the manifest if the workers' device or threads differ from those of this process."""

@@ -14,9 +14,10 @@ from rich.console import Console
 
 from advbench.api import Reporter
 from advbench.report import Export, plan_outputs, write_export
+from advbench.session.forecasts import announce_total, print_dry_run
 from advbench.session.opening import tables
 from advbench.session.options import LoadOptions, RunOptions
-from advbench.session.run import MatrixRun, print_dry_run
+from advbench.session.run import MatrixRun
 from advbench.session.session import Session
 from advbench.session.suites import plugin_words, recipe, suite_of
 from advbench.specs import Suite, load_suite
@@ -184,11 +185,15 @@ class StudySession:
     def run(self, runs: Iterable[SuiteRun]) -> Iterator[tuple[SuiteRun, dict[str, Any]]]:
         """Runs suites one after another, and gives each with its results; after a failed cell stops at ``--fail-fast``.
 
+        Reports first how long all of them will take together.
+
         Raises:
             KeyboardInterrupt: The user interrupted; the message says what is kept.
             StoreError: The store cannot be written; raised before any work.
         """
         self._session.store.check_writable()
+        runs = list(runs)
+        announce_total(self._session, [run.matrix_run for run in runs])
         for run in runs:
             results = run.results()
             yield run, results

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from advbench.api.spec_text import quote
 from advbench.specs.aliases import Alias, find_aliases, is_alias, similar_alias, split_alias
 from advbench.specs.chain import Chain, transforms_images
 from advbench.specs.counterparts import changed_parameters, counterparts
 from advbench.specs.formatting import full_spec, short_spec
-from advbench.specs.grammar import Term, expand, parse_chain, quote
+from advbench.specs.grammar import Term, expand, parse_chain
 from advbench.specs.selection import narrow, resolve, resolve_chain, resolve_one, select, select_aliases, select_chains
 from advbench.specs.suite import (
     AXES,
     CUSTOM,
     DEFAULT_SUITE,
+    FIT_SAMPLES,
     FLOAT32,
     PRECISIONS,
     Part,
@@ -24,6 +26,7 @@ __all__ = [
     "AXES",
     "CUSTOM",
     "DEFAULT_SUITE",
+    "FIT_SAMPLES",
     "FLOAT32",
     "PRECISIONS",
     "Alias",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from advbench.api.component import Component
 from advbench.api.parameters import Value, format_value
+from advbench.api.spec_text import SEPARATOR, quote, term_text
 from advbench.specs.chain import Chain
-from advbench.specs.grammar import quote
 
 __all__ = ["full_spec", "short_spec"]
 
@@ -14,7 +14,7 @@ def full_spec(component: Component | Chain) -> str:
     """The spec with every parameter, including defaults. Parsing it gives the same component."""
     if isinstance(component, Chain):
         return "+".join(full_spec(part) for part in component.parts)
-    return _join(component.name, component.values())
+    return term_text(component.name, component.values())
 
 
 def short_spec(component: Component | Chain) -> str:
@@ -24,15 +24,11 @@ def short_spec(component: Component | Chain) -> str:
     values = component.values()
     declared = type(component).parameters({key: _write(value) for key, value in values.items()})
     defaults = {parameter.name: parameter.default for parameter in declared if not parameter.required}
-    return _join(
-        component.name,
-        {key: value for key, value in values.items() if key not in defaults or defaults[key] != value},
-    )
-
-
-def _join(name: str, values: dict[str, Value]) -> str:
-    items = ",".join(f"{key}={_write(value)}" for key, value in values.items())
-    return f"{name}:{items}" if items else name
+    shown = {key: value for key, value in values.items() if key not in defaults or defaults[key] != value}
+    for key, parts in component.nested().items():
+        if key in shown:
+            shown[key] = SEPARATOR.join(map(short_spec, parts))
+    return term_text(component.name, shown)
 
 
 def _write(value: Value) -> str:

@@ -7,6 +7,8 @@ r"""The grammar of specs: ``name[:key=value[,key=value…]]``, chained with ``+`
     item   = key "=" (value | "{" value {"," value} "}")
     value  = bare text without , { } + " | "quoted text with \" and \\"
 
+A parameter that takes components has their specs, separated by ``|``, as its value: ``of="pgd:eps=0.3 | square"``.
+
 A ``+`` inside an exponent (``1e+3``) belongs to the number. Control characters are not allowed, not even in quotes.
 
 On an axis of a matrix, ``alias=spec`` gives a component an alias; see :mod:`advbench.specs.aliases`.
@@ -23,7 +25,7 @@ from collections.abc import Iterator
 
 from advbench.errors import SpecError
 
-__all__ = ["MOST_SPECS", "Term", "expand", "parse_chain", "quote", "sweep_size"]
+__all__ = ["MOST_SPECS", "Term", "expand", "parse_chain", "sweep_size"]
 
 MOST_SPECS = 100_000
 """The largest number of specs that the sweeps of one spec may stand for."""
@@ -36,8 +38,6 @@ _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _ESCAPED = re.compile(r"\\(.)")
 _JOINERS = "\u200c\u200d"
 """Invisible characters that some scripts and emoji need, as in names of files."""
-
-_NEEDS_QUOTES = re.compile(r'[,{}+"\\]|^\s|\s$|^$')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,14 +85,6 @@ def _combinations(terms: list[Term]) -> Iterator[list[tuple[str, dict[str, str]]
     for choice in itertools.product(*axes):
         values = iter(choice)
         yield [(term.name, {key: next(values) for key, _ in term.items}) for term in terms]
-
-
-def quote(text: str) -> str:
-    """Quotes a text value if necessary, so that parsing gives it back."""
-    if not _NEEDS_QUOTES.search(text):
-        return text
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
 
 
 class _Parser:

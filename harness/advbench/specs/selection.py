@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from advbench.api.component import Component
 from advbench.api.defense import Defense
+from advbench.api.spec_text import split_specs
 from advbench.errors import ParameterError, SpecError, UsageError, describe
 from advbench.option_names import option
 from advbench.specs.aliases import Alias, find_aliases, split_alias
@@ -149,7 +150,7 @@ def _check_not_registered(registry: Registry, kind: str, alias: Alias) -> None:
 def _build(registry: Registry, kind: str, name: str, given: dict[str, str]) -> Component:
     registered = registry.get(kind, name)
     try:
-        component = registered.component.from_text(given)
+        component = registered.component.from_text(_with_components(registry, registered.component, given))
         _check_usable(component)
     except KeyboardInterrupt:
         raise
@@ -159,6 +160,23 @@ def _build(registry: Registry, kind: str, name: str, given: dict[str, str]) -> C
         origin = registered.plugin.provenance
         raise UsageError(f"{kind[:-1]} {name!r} of {origin} cannot be built: {describe(error)}") from error
     return component
+
+
+def _with_components(registry: Registry, component: type[Component], given: dict[str, str]) -> dict[str, str]:
+    """The parameters as given, with the components themselves in those that take components.
+
+    Raises:
+        ParameterError: A spec in a parameter is wrong; the message names the parameter.
+    """
+    kinds = {parameter.name: parameter.kind for parameter in component.parameters(given) if parameter.kind}
+    built: dict[str, Any] = dict(given)
+    key = ""
+    try:
+        for key in kinds.keys() & given.keys():
+            built[key] = tuple(resolve_one(registry, kinds[key], text) for text in split_specs(given[key]))
+    except UsageError as error:
+        raise ParameterError(f"{key}: {error}") from error
+    return built
 
 
 def _check_usable(component: Component) -> None:

@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from advbench.api import Attack, Goal, SampleRandom
+from advbench.api import Artefact, Attack, Goal, SampleRandom
 from advbench.api.goal import UNTARGETED, goal_of
-from advbench.contracts.attacks import check_adversarial, check_crafted, check_note
-from advbench.contracts.budgets import check_budget, check_group_size, check_norm
+from advbench.contracts.artefacts import trial_artefact
+from advbench.contracts.attacks import check_adversarial, check_crafted, check_notes, check_sizes
+from advbench.contracts.budgets import check_budget, check_group_size, check_norm, check_perturbation, is_minimal
 from advbench.contracts.goals import choose_targets
-from advbench.contracts.images import check_unchanged
+from advbench.contracts.images import check_form, check_unchanged
 from advbench.testing.common import common_rules, cuda
 from advbench.testing.finding import Rule, RuleSkipped, contract_of, expect
 from advbench.testing.fixtures import CLASSES, ConstantClassifier, Linear, forbid_global_generators, near_grey_images
@@ -30,14 +31,17 @@ _MIN_BUDGET_RATIO = 4
 
 
 def attack_rules(attack: Attack) -> Iterator[Rule]:
-    """Yields the rules on budget, range, inputs, randomness, batches, labels, success, failures and devices."""
+    """Yields the rules on sets, range, inputs, randomness, batches, labels, success, failures and devices."""
     run = contract_of(attack, "craft")
     trial = _Trial(attack)
-    form = "float32 images in [0, 1], of the input's shape and within the budget"
+    form = "float32 images in [0, 1], of the input's shape and inside the perturbation set"
     yield Rule(
         "budget and norm", contract_of(attack, "budget"), trial.reports_budget, "a Budget or None, and a norm or None"
     )
-    yield Rule("images in range and within the budget", run, trial.form, form)
+    yield Rule(
+        "perturbation set", contract_of(attack, "perturbation"), trial.reports_set, "a PerturbationSet and its size"
+    )
+    yield Rule("images in range and inside the perturbation set", run, trial.form, form)
     yield Rule("inputs unchanged", run, trial.unchanged, "images and labels that are not changed in place")
     yield Rule("model unchanged", run, trial.model_unchanged, "a model with unchanged weights, in eval mode")
     yield Rule("same random numbers, same images", run, trial.reproducible)
@@ -77,10 +81,18 @@ class _Trial:
         labels = (self.predictions if labels is None else labels)[list(rows)].to(device)
         rng = SampleRandom(0, "check", rows, device)
         goal = self.goal(labels, rows)
-        returned, notes = check_crafted(self.attack, self.attack.craft(model, images.clone(), goal, rng, None))
-        for name, note in notes.items():
-            check_note(self.attack, name, note, labels)
-        return check_adversarial(self.attack, images, returned)
+        fitted = self.fitted(model, device)
+        returned, notes = check_crafted(self.attack, self.attack.craft(model, images.clone(), goal, rng, fitted))
+        formed = check_form(f"attack {self.attack.name!r}", images, returned)
+        checked = check_notes(self.attack, images, notes)
+        adversarial = check_adversarial(self.attack, images, formed, checked, rows)
+        check_sizes(self.attack, images, adversarial, checked)
+        return adversarial
+
+    def fitted(self, model: torch.nn.Module, device: torch.device) -> Artefact | None:
+        """What the attack fits to all samples; None if it fits nothing."""
+        goal, rng = self.goal(self.predictions.to(device), range(_COUNT)), SampleRandom(0, "fit", range(_COUNT), device)
+        return trial_artefact(self.attack, model, self.images.to(device), goal, rng)
 
     def goal(self, labels: torch.Tensor, rows: Sequence[int]) -> Goal:
         """The goal of some samples with these labels; all are attacked, also if the target class is fixed."""
@@ -113,13 +125,17 @@ class _Trial:
         passes = self.attack.passes()
         expect(passes is None or isinstance(passes, int), "passes() to be a whole number or None", repr(passes))
 
+    def reports_set(self) -> None:
+        check_perturbation(self.attack)
+
     def form(self) -> None:
         expect(len(self.adversarial) == _COUNT, f"{_COUNT} images", f"{len(self.adversarial)}")
 
     def unchanged(self) -> None:
         images, goal = self.images.clone(), self.goal(self.predictions, range(_COUNT))
         given = Goal(goal.labels.clone(), None if goal.targets is None else goal.targets.clone())
-        self.attack.craft(self.model, images, given, SampleRandom(0, "check", range(_COUNT), images.device), None)
+        rng = SampleRandom(0, "check", range(_COUNT), images.device)
+        self.attack.craft(self.model, images, given, rng, self.fitted(self.model, images.device))
         check_unchanged(f"attack {self.attack.name!r}", "images", self.images, images)
         check_unchanged(f"attack {self.attack.name!r}", "labels", goal.labels, given.labels)
         if goal.targets is not None and given.targets is not None:
@@ -175,6 +191,8 @@ class _Trial:
     def success(self) -> None:
         if self.attack.access == "nothing":
             raise RuleSkipped("it does not use the model")
+        if self.attack.perturbation().kind != "lp":
+            raise RuleSkipped("its perturbation set is no Lp ball, so success is not sure")
         budget = self.attack.budget()
         if budget is not None:
             max_distance = float(self.model.distances(self.images, budget.norm).max())
@@ -191,7 +209,7 @@ class _Trial:
         model = ConstantClassifier(0).eval()
         labels = torch.zeros(_COUNT, dtype=torch.int64)
         adversarial = self.run(range(_COUNT), model=model, labels=labels)
-        if self.attack.budget() is None:
+        if is_minimal(self.attack):
             changed = int((adversarial != self.images).flatten(1).any(dim=1).sum())
             expect(
                 not changed,

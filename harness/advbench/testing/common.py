@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterator
 from dataclasses import FrozenInstanceError, fields
+from typing import Any
 
 import torch
 
@@ -22,7 +23,8 @@ def common_rules(component: Component) -> Iterator[Rule]:
     def round_trip() -> None:
         text = full_spec(component)
         term = parse_chain(text)[0]
-        again = type(component).from_text({key: values[0] for key, values in term.items})
+        given: dict[str, Any] = {key: values[0] for key, values in term.items}
+        again = type(component).from_text(given | component.nested())
         expect(again == component, f"the spec {text!r} to restore the component", f"{again!r}")
 
     def frozen() -> None:

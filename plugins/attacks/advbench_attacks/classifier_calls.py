@@ -1,10 +1,12 @@
-"""Calls of the attacked classifier: logits as float32, and whether images are misclassified."""
+"""Calls of the attacked classifier: logits as float32, and whether images reach the goal."""
 
 from __future__ import annotations
 
 import torch
 
-__all__ = ["float32_logits", "misclassified"]
+from advbench.api import Goal
+
+__all__ = ["float32_logits", "reaches_goal"]
 
 
 def float32_logits(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
@@ -24,7 +26,7 @@ def float32_logits(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor
     return logits.float()
 
 
-def misclassified(model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Returns whether the model misclassifies each image: bool, shape (batch,)."""
+def reaches_goal(model: torch.nn.Module, images: torch.Tensor, goal: Goal) -> torch.Tensor:
+    """Returns whether the model's prediction for each image is what the goal wants: bool, shape (batch,)."""
     with torch.no_grad():
-        return float32_logits(model, images).argmax(dim=1) != labels
+        return goal.reached(float32_logits(model, images))

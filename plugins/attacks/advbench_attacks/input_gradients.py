@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import torch
 
+from advbench.api import Goal
 from advbench_attacks.classifier_calls import float32_logits
-from advbench_attacks.losses import Loss, mask_labels
+from advbench_attacks.losses import Loss, mask_classes
 
 __all__ = ["input_gradient", "logsumexp_margin_gradient", "margin_gradient", "sign_gradient"]
 
@@ -17,14 +18,14 @@ _LOGIT_RANGE = 10.0
 
 
 def input_gradient(
-    model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, loss: Loss
+    model: torch.nn.Module, images: torch.Tensor, goal: Goal, loss: Loss
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Computes the gradient of a loss with respect to each image.
 
     Args:
         model: Classifier in eval mode.
         images: Shape (batch, channels, height, width).
-        labels: True labels, int64, shape (batch,).
+        goal: What to make of each sample.
         loss: The loss to differentiate.
 
     Returns:
@@ -33,20 +34,20 @@ def input_gradient(
     with torch.enable_grad():
         points = images.detach().requires_grad_()
         logits = float32_logits(model, points)
-        (gradient,) = torch.autograd.grad(loss(logits, labels).sum(), points)
+        (gradient,) = torch.autograd.grad(loss(logits, goal).sum(), points)
     return gradient.nan_to_num(0.0), logits.detach()
 
 
 def sign_gradient(
-    model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, loss: Loss
+    model: torch.nn.Module, images: torch.Tensor, goal: Goal, loss: Loss
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Computes the signs of :func:`input_gradient`, and the logits; see there."""
-    gradient, logits = input_gradient(model, images, labels, loss)
+    gradient, logits = input_gradient(model, images, goal, loss)
     return gradient.sign(), logits
 
 
 def logsumexp_margin_gradient(
-    model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor
+    model: torch.nn.Module, images: torch.Tensor, goal: Goal
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Computes the gradient of :func:`advbench_attacks.losses.logsumexp_margin` for rescaled logits; NaN stays NaN.
 
@@ -60,13 +61,11 @@ def logsumexp_margin_gradient(
         highest, span = top[:, :1], (top[:, :1] - top[:, -1:]).clamp(min=torch.finfo(top.dtype).tiny)
         return ((others - highest) * (_LOGIT_RANGE / span)).softmax(dim=1)
 
-    return _weighted_gradient(model, images, labels, weights)
+    return _weighted_gradient(model, images, goal, weights)
 
 
-def margin_gradient(
-    model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Computes :func:`input_gradient` of the loss max_{j≠y} zⱼ − z_y; NaN stays NaN.
+def margin_gradient(model: torch.nn.Module, images: torch.Tensor, goal: Goal) -> tuple[torch.Tensor, torch.Tensor]:
+    """Computes :func:`input_gradient` of the goal's margin; NaN stays NaN.
 
     It involves the top other class alone.
     """
@@ -74,20 +73,26 @@ def margin_gradient(
     def weights(others: torch.Tensor) -> torch.Tensor:
         return torch.zeros_like(others).scatter_(1, others.argmax(dim=1, keepdim=True), 1.0)
 
-    return _weighted_gradient(model, images, labels, weights)
+    return _weighted_gradient(model, images, goal, weights)
 
 
 def _weighted_gradient(
     model: torch.nn.Module,
     images: torch.Tensor,
-    labels: torch.Tensor,
+    goal: Goal,
     weights: Callable[[torch.Tensor], torch.Tensor],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Computes the gradient of Σ_{j≠y} wⱼ zⱼ − z_y, and the logits; weights w are a function of the other logits."""
+    """Computes the gradient of Σ_{j≠y} wⱼ zⱼ − z_y, and the logits; weights w are a function of the other logits.
+
+    With target classes t, the gradient is that of zₜ − Σ_{j≠t} wⱼ zⱼ.
+    """
     with torch.enable_grad():
         points = images.detach().requires_grad_()
         logits = float32_logits(model, points)
     detached = logits.detach()
-    logit_weights = weights(mask_labels(detached, labels)).scatter_(1, labels[:, None], -1.0)
+    classes = goal.classes
+    logit_weights = weights(mask_classes(detached, classes)).scatter_(1, classes[:, None], -1.0)
+    if goal.targeted:
+        logit_weights.neg_()
     (gradient,) = torch.autograd.grad(logits, points, logit_weights)
     return gradient, detached

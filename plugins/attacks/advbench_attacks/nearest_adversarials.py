@@ -6,8 +6,8 @@ import math
 
 import torch
 
-from advbench.api import Norm, for_rows
-from advbench_attacks.classifier_calls import float32_logits, misclassified
+from advbench.api import Goal, Norm, for_rows
+from advbench_attacks.classifier_calls import float32_logits, reaches_goal
 from advbench_attacks.norms import lp_norm, per_image
 from advbench_attacks.success_criterion import is_adversarial
 
@@ -29,7 +29,7 @@ class NearestAdversarials:
 
     Args:
         images: Clean images, float32 in [0, 1], shape (batch, channels, height, width).
-        labels: True labels, int64, shape (batch,).
+        goal: What to make of each sample.
         norm: The norm that measures distances: ``linf``, ``l2`` or ``l1``.
 
     Attributes:
@@ -37,12 +37,12 @@ class NearestAdversarials:
         distances: Their distances from the clean images, infinite where there is none; shape (batch,).
     """
 
-    def __init__(self, images: torch.Tensor, labels: torch.Tensor, norm: Norm) -> None:
+    def __init__(self, images: torch.Tensor, goal: Goal, norm: Norm) -> None:
         self.images = images
-        self.labels = labels
+        self.goal = goal
         self.norm = norm
         self.points = images.clone()
-        self.distances = torch.full(labels.shape, math.inf, device=images.device)
+        self.distances = torch.full(goal.labels.shape, math.inf, device=images.device)
 
     def update(
         self,
@@ -63,7 +63,7 @@ class NearestAdversarials:
         Returns:
             Which points are adversarial: bool, shape (samples,).
         """
-        is_adv = is_adversarial(logits, self.labels if rows is None else self.labels[rows])
+        is_adv = is_adversarial(logits, self.goal if rows is None else self.goal[rows])
         if distances is None:
             distances = lp_norm(points - (self.images if rows is None else self.images[rows]), self.norm)
         if rows is None:
@@ -112,22 +112,22 @@ class NearestAdversarials:
 
     def verified(self, model: torch.nn.Module) -> torch.Tensor:
         """Returns the nearest points as :func:`verify_in_batch` does; the clean image where there is none."""
-        return verify_in_batch(model, self.points, self.images, self.labels, is_adv=self.distances.isfinite())
+        return verify_in_batch(model, self.points, self.images, self.goal, is_adv=self.distances.isfinite())
 
 
 def verify_in_batch(
     model: torch.nn.Module,
     points: torch.Tensor,
     images: torch.Tensor,
-    labels: torch.Tensor,
+    goal: Goal,
     *,
     is_adv: torch.Tensor,
     max_eps: float = 1.0,
 ) -> torch.Tensor:
-    """Checks that points are misclassified in the whole batch too, and not only in the batch they were found in.
+    """Checks that points reach the goal in the whole batch too, and not only in the batch they were found in.
 
     Rounding may differ between batches. Each point is first pushed outwards by about one rounding error. Where that
-    undoes the misclassification, the exact point is tried, then pushes of growing length, a few at most. A point that
+    undoes the success, the exact point is tried, then pushes of growing length, a few at most. A point that
     passed is not evaluated again: a stochastic defense would use further random draws for it, whose number would depend
     on the rest of the batch.
 
@@ -135,12 +135,12 @@ def verify_in_batch(
         model: Classifier in eval mode.
         points: Images of shape (batch, channels, height, width); changed in place.
         images: Clean images, of the same shape.
-        labels: True labels, int64, shape (batch,).
+        goal: What to make of each sample.
         is_adv: Which points were adversarial when they were found: bool, shape (batch,).
         max_eps: The largest change of a pixel.
 
     Returns:
-        The points; the clean image where none is misclassified, or ``is_adv`` is false.
+        The points; the clean image where none reaches the goal, or ``is_adv`` is false.
     """
     exact, perturbations, failed = points.clone(), points - images, is_adv.clone()
     tiny = torch.finfo(images.dtype).tiny
@@ -153,6 +153,6 @@ def verify_in_batch(
         if factors is not None:
             pushed = (per_image(factors) * perturbations)[failed].clamp(-max_eps, max_eps)
             points[failed] = (images[failed] + pushed).clamp(0, 1)
-        failed = failed & ~misclassified(model, points, labels)
+        failed = failed & ~reaches_goal(model, points, goal)
     points[failed] = images[failed]
     return points

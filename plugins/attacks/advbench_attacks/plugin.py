@@ -7,7 +7,9 @@ from collections.abc import Callable
 from advbench.api import Attack, hookimpl
 from advbench_attacks.black_box.noise import RandomNoise
 from advbench_attacks.black_box.square import SquareAttack
+from advbench_attacks.combined.worst_of import WorstOf
 from advbench_attacks.foolbox.attack import FoolboxAttack
+from advbench_attacks.geometric.rotate_shift import RotateShift
 from advbench_attacks.gradient.apgd import AutoPgd, TargetedAutoPgd
 from advbench_attacks.gradient.autoattack import AutoAttack
 from advbench_attacks.gradient.fgsm import FastGradientSign
@@ -36,7 +38,9 @@ def register_attacks(register: Callable[[type[Attack]], None]) -> None:
         TargetedFab,
         SquareAttack,
         AutoAttack,
+        WorstOf,
         RandomNoise,
+        RotateShift,
         FoolboxAttack,
     ):
         register(attack)

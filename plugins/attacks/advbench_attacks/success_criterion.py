@@ -1,10 +1,10 @@
-"""The success criterion of attacks: another class's logit exceeds the label's by more than rounding could explain."""
+"""The success criterion of attacks: a margin that exceeds 0 by more than rounding could explain."""
 
 from __future__ import annotations
 
 import torch
 
-from advbench_attacks.losses import margin
+from advbench.api import Goal
 
 __all__ = ["is_adversarial", "margin_above_tolerance", "rounding_tolerance"]
 
@@ -21,14 +21,14 @@ _RULED_OUT_FACTOR = 1e3
 """A logit below zero by more than this many times (1 + the absolute value of the highest logit) is ignored."""
 
 
-def is_adversarial(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Returns whether another class wins by more than rounding may change in another batch: bool, shape (batch,)."""
-    return margin_above_tolerance(logits, labels) > 0
+def is_adversarial(logits: torch.Tensor, goal: Goal) -> torch.Tensor:
+    """Returns whether the goal is reached by more than rounding may change in another batch: bool, shape (batch,)."""
+    return margin_above_tolerance(logits, goal) > 0
 
 
-def margin_above_tolerance(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Returns max_{j≠y} zⱼ − z_y less :func:`rounding_tolerance`; shape (batch,)."""
-    return margin(logits, labels) - rounding_tolerance(logits)
+def margin_above_tolerance(logits: torch.Tensor, goal: Goal) -> torch.Tensor:
+    """Returns the goal's margin less :func:`rounding_tolerance`; shape (batch,)."""
+    return goal.margin(logits) - rounding_tolerance(logits)
 
 
 def rounding_tolerance(logits: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from advbench.api import ContractError, Defense, Goal, SampleRandom, for_rows, has_approximate_gradients, param
+from advbench.api import ContractError, Defense, Goal, LpBall, SampleRandom, for_rows, has_approximate_gradients, param
 from advbench.evaluation.work.attacked.adaptive import DefendedClassifier
 from advbench.evaluation.work.attacked.batch import SplitCalls
 from advbench.evaluation.work.attacked.gradients_at_bounds import InsetGradients
@@ -253,7 +253,7 @@ def test_attacks_learn_whether_gradients_are_approximate(
     images: torch.Tensor, parts: tuple[Defense, ...], approximate: bool
 ) -> None:
     classifier = defended(*parts)
-    log = QueryLog(images, Goal(torch.zeros(3, dtype=torch.int64)), None)
+    log = QueryLog(images, Goal(torch.zeros(3, dtype=torch.int64)), LpBall(None))
     seen = RecordingClassifier(SplitCalls(InsetGradients(classifier, 1e-4), 2), log, "model")
     assert has_approximate_gradients(classifier) is approximate
     assert has_approximate_gradients(for_rows(seen, torch.tensor([0, 2]))) is approximate

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tests.plugins.attacks.classifiers import Linear, Noisy, Staircase, Undefined, inner_images
 
-from advbench.api import Budget, ParameterError
+from advbench.api import Budget, Goal, ParameterError
 from advbench_attacks.black_box.square import SquareAttack
 from advbench_attacks.gradient.apgd import AutoPgd, TargetedAutoPgd
 from advbench_attacks.gradient.autoattack import AutoAttack
@@ -95,7 +95,7 @@ def test_images_are_within_the_budget_and_survivors_have_a_higher_margin(attack,
     assert (crafted.dtype, crafted.shape, crafted.requires_grad) == (torch.float32, images.shape, False)
     assert torch.equal(images, kept)
     assert survivors.any()
-    assert (margin(network(crafted), labels) > margin(network(images), labels))[survivors].all()
+    assert (margin(network(crafted), Goal(labels)) > margin(network(images), Goal(labels)))[survivors].all()
 
 
 @pytest.mark.parametrize("norm", EPS)

@@ -4,14 +4,14 @@ import pytest
 import torch
 from tests.plugins.attacks.classifiers import Holed, Linear, Undefined, inner_images, sizes
 
-from advbench.api import Budget, ContractError, ParameterError
+from advbench.api import Budget, ContractError, Goal, ParameterError
 from advbench_attacks.black_box.square import SquareAttack
 from advbench_attacks.black_box.square_search import pixel_share
 from advbench_attacks.gradient import apgd_search
 from advbench_attacks.gradient.apgd import AutoPgd, TargetedAutoPgd
 from advbench_attacks.gradient.fgsm import FastGradientSign
 from advbench_attacks.gradient.pgd import ProjectedGradientDescent
-from advbench_attacks.losses import dlr_loss, logsumexp_margin, margin, targeted_dlr_loss
+from advbench_attacks.losses import dlr_loss, logsumexp_margin, margin, targeted_dlr_loss, targeted_margin
 
 NORMS = ("linf", "l2")
 ASCENTS = [
@@ -63,8 +63,8 @@ def test_the_margin_of_a_linear_classifier_reaches_its_maximum(attack, nearly, s
     safe = model.distance(images, labels, attack.norm) > 0.011  # a search ends at the first success, not the optimum
     images, labels = images[safe], labels[safe]
     assert len(images) >= 12
-    before = margin(model(images), labels)
-    found = margin(model(attack.run(model, images, labels, streams(range(len(images))))), labels) - before
+    before = margin(model(images), Goal(labels))
+    found = margin(model(attack.run(model, images, labels, streams(range(len(images))))), Goal(labels)) - before
     best = model.best_margin(images, labels, attack.norm, 0.01) - before
     assert (found <= best * 1.001).all()
     assert (found >= best * nearly).all()
@@ -79,7 +79,8 @@ def test_apgd_breaks_no_fewer_samples_than_pgd_with_a_higher_loss(network, many,
         )
         robust = [(network(crafted).argmax(dim=1) == labels).sum() for crafted in (ours, theirs)]
         assert 0 < robust[0] <= robust[1] < 100
-        assert logsumexp_margin(network(ours), labels).mean() > logsumexp_margin(network(theirs), labels).mean() - 1e-4
+        ours_loss, theirs_loss = (logsumexp_margin(network(points), Goal(labels)).mean() for points in (ours, theirs))
+        assert ours_loss > theirs_loss - 1e-4
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -160,10 +161,9 @@ def test_the_checkpoints_are_those_of_the_paper(steps, at):
 def test_dlr_losses_equal_the_papers_and_do_not_depend_on_the_scale_of_logits():
     logits, labels, targets = torch.tensor([[4.0, 1.0, 3.0, 0.0]] * 2), torch.tensor([0, 2]), torch.tensor([1, 1])
     for scale in (1e-3, 1.0, 1e3):
-        torch.testing.assert_close(dlr_loss(scale * logits, labels), torch.tensor([-1 / 3, 1 / 3]))
-        torch.testing.assert_close(
-            targeted_dlr_loss(scale * logits, labels, targets), torch.tensor([-3 / 3.5, -2 / 3.5])
-        )
+        torch.testing.assert_close(dlr_loss(scale * logits, Goal(labels)), torch.tensor([-1 / 3, 1 / 3]))
+        difference = targeted_margin(scale * logits, labels, targets)
+        torch.testing.assert_close(targeted_dlr_loss(scale * logits, difference), torch.tensor([-3 / 3.5, -2 / 3.5]))
 
 
 def test_squares_shrink_as_in_the_paper_in_proportion_to_queries():
@@ -241,7 +241,7 @@ def test_early_stop_breaks_as_many_with_fewer_passes_and_a_lower_loss(attack, ne
         logits = network(one.run(recorder, images, labels, streams(range(100))))
         misclassified.append(logits.argmax(dim=1) != labels)
         passes.append(sum(recorder.batches))
-        losses.append(logsumexp_margin(logits, labels)[misclassified[-1]].mean())
+        losses.append(logsumexp_margin(logits, Goal(labels))[misclassified[-1]].mean())
     assert torch.equal(*misclassified)
     assert misclassified[0].any()
     assert passes[1] < passes[0]

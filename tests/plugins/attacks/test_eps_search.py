@@ -52,6 +52,36 @@ REGISTRY = discover()
         ("fgsm:search=minimal,norm=l2", "norm has no meaning with search=minimal; add search=none"),
         ("fgsm:search=minimal,loss=dlr", "loss has no meaning with search=minimal; add search=none"),
         ("pgd:targets=3", "targets has no meaning with search=none; add search=minimal"),
+        (
+            "pgd:search=foolbox2,goal=next",
+            "goal has no meaning with search=foolbox2, which is untargeted as in Foolbox",
+        ),
+        ("fgsm:search=foolbox2,goal=2", "goal has no meaning with search=foolbox2, which is untargeted as in Foolbox"),
+        (
+            "pgd:search=minimal,targets=2,goal=next",
+            "targets has no meaning with goal=next, which names the target class",
+        ),
+        (
+            "fgsm:goal=other",
+            "goal=other: must be one of untargeted, random, next, second, least-likely or a class number",
+        ),
+        ("autoattack:goal=next", "goal=next: autoattack is untargeted by definition; use apgd-t with this goal"),
+        ("deepfool:goal=3", "goal=3: deepfool goes to the nearest class, whichever it is; use fmn with this goal"),
+        ("noise:goal=next", "goal=next: noise does not aim at anything; use square with this goal"),
+        (
+            "apgd-t:goal=next,targets=3",
+            "targets has no meaning with goal=next, which names the target class; leave one",
+        ),
+        ("fab-t:targets=9,goal=3", "targets has no meaning with goal=3, which names the target class; leave one out"),
+        (
+            "foolbox:attack=L2DeepFoolAttack,goal=next",
+            "attack=L2DeepFoolAttack cannot be targeted: Foolbox has it for any",
+        ),
+        (
+            "foolbox:attack=BoundaryAttack,goal=next",
+            "attack=BoundaryAttack cannot be targeted: it must start at an image",
+        ),
+        ("foolbox:attack=GenAttack,eps=0.1", "attack=GenAttack works only towards a target class; add goal=…"),
         ("pgd:restarts=0", "restarts=0: must be a whole number of at least 1"),
         ("pgd:search=minimum,eps=0.3", "search=minimum: must be one of none, minimal"),
         ("pgd:search=minimal,max_eps=0", "max_eps=0: must be a number above 0"),
@@ -71,17 +101,22 @@ def test_a_parameter_without_effect_is_a_one_line_usage_error(spec, message, tmp
 @pytest.mark.parametrize(
     ("spec", "full"),
     [
-        ("fgsm", "fgsm:eps=0.3,search=none,engine=native,norm=linf,loss=ce"),
-        ("fgsm:search=minimal", "fgsm:search=minimal,max_eps=1"),
-        ("fgsm:search=minimal,max_eps=8/255", "fgsm:search=minimal,max_eps=8/255"),
+        ("fgsm", "fgsm:eps=0.3,search=none,engine=native,norm=linf,loss=ce,goal=untargeted"),
+        ("fgsm:search=minimal", "fgsm:search=minimal,max_eps=1,goal=untargeted"),
+        ("fgsm:search=minimal,max_eps=8/255,goal=3", "fgsm:search=minimal,max_eps=8/255,goal=3"),
         (
             "pgd:eps=0.1",
             "pgd:eps=0.1,steps=40,step_size=none,random_start=true,search=none,early_stop=false,engine=native,"
-            "norm=linf,loss=ce,restarts=1",
+            "norm=linf,loss=ce,restarts=1,goal=untargeted",
         ),
         (
             "pgd:search=minimal,steps=20",
-            "pgd:steps=20,step_size=none,random_start=true,search=minimal,max_eps=1,search_steps=3,targets=none",
+            "pgd:steps=20,step_size=none,random_start=true,search=minimal,max_eps=1,search_steps=3,targets=none,"
+            "goal=untargeted",
+        ),
+        (
+            "pgd:search=minimal,steps=20,goal=next",
+            "pgd:steps=20,step_size=none,random_start=true,search=minimal,max_eps=1,search_steps=3,goal=next",
         ),
     ],
 )
@@ -96,9 +131,9 @@ def test_info_shows_the_parameters_of_both_modes_or_of_the_given_one():
     def names(**given):
         return [parameter.name for parameter in FastGradientSign.parameters(given)]
 
-    assert names() == ["eps", "search", "max_eps", "engine", "norm", "loss"]
-    assert names(search="none") == ["eps", "search", "engine", "norm", "loss"]
-    assert names(search="minimal") == ["search", "max_eps"]
+    assert names() == ["eps", "search", "max_eps", "engine", "norm", "loss", "goal"]
+    assert names(search="none") == ["eps", "search", "engine", "norm", "loss", "goal"]
+    assert names(search="minimal") == ["search", "max_eps", "goal"]
 
 
 def test_in_python_too_a_parameter_without_effect_is_rejected():

@@ -6,7 +6,7 @@ import torch
 from scipy.optimize import linprog
 from tests.plugins.attacks.classifiers import Holed, Linear, inner_images, sizes
 
-from advbench.api import ParameterError
+from advbench.api import Goal, ParameterError
 from advbench_attacks.hyperplane_projection import step_to_hyperplane
 from advbench_attacks.minimal.fab import TargetedFab
 from advbench_attacks.minimal.fab_search import FabSearch
@@ -150,7 +150,7 @@ def test_every_sample_is_fooled_and_the_inputs_stay_as_they_were(attack, network
 @pytest.mark.parametrize("norm", NORMS)
 def test_fab_takes_the_steps_of_the_paper(norm, network, many):
     images, labels = many[0][:40], many[1][:40]
-    search = FabSearch(network, images, labels, steps=8, targets=1, norm=norm)
+    search = FabSearch(network, images, Goal(labels), steps=8, targets=1, norm=norm)
     targets = network(images).scatter(1, labels[:, None], float("-inf")).argmax(dim=1)
     by_hand = torch.stack([_by_hand(network, *one, norm, 8) for one in zip(images, labels, targets, strict=True)])
     search._run_target(torch.arange(40), targets)
@@ -227,7 +227,7 @@ def test_within_eps_a_sample_leaves_as_soon_as_it_is_near_enough(norm, recorded)
     smallest = model.distance(images, labels, norm)
     eps = float(smallest.median()) * 1.1
     recorder = recorded(model)
-    search = FabSearch(recorder, images, labels, steps=10, targets=4, norm=norm, eps=eps)
+    search = FabSearch(recorder, images, Goal(labels), steps=10, targets=4, norm=norm, eps=eps)
     search.run()
     assert torch.equal(search.nearest.distances <= eps, smallest <= eps)
     steps = recorder.batches[1 : 1 + 2 * 10 * 4]

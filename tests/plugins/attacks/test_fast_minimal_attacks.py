@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from advbench.api import Attack, ParameterError
+from advbench.api import Attack, Goal, ParameterError
 from advbench_attacks.minimal import fmn
 from advbench_attacks.minimal.cw import CarliniWagnerL2
 from advbench_attacks.minimal.ddn import DecoupledDirectionAndNorm
@@ -296,7 +296,7 @@ def test_returned_points_are_misclassified_in_the_whole_batch(shift, pushed, inn
     labels = torch.zeros(8, dtype=torch.int64)
     images = 0.5 + inner.sub(0.5).abs() * Plane().weight.sign().reshape(3, 4)  # all of the first class
     model = Rounding(shift).eval()
-    nearest = NearestAdversarials(images, labels, "l2")
+    nearest = NearestAdversarials(images, Goal(labels), "l2")
     rows = torch.arange(7)
     gap = model.plane(images)[:, 0] - model.plane(images)[:, 1]
     weight = model.plane.weight.reshape(3, 4)

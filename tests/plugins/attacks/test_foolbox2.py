@@ -96,7 +96,7 @@ def test_pgd_grows_eps_and_bisects_it(height: float, eps: float) -> None:
 
 
 @pytest.mark.parametrize("attack", ["fgsm:search=foolbox2", "pgd:search=foolbox2"])
-def test_sign_attacks_of_its_time_do_not_notice_what_the_loss_is_divided_by(attack: str) -> None:
+def test_sign_attacks_of_foolbox_2_3_do_not_notice_what_the_loss_is_divided_by(attack: str) -> None:
     images, labels = at_height(0.05, 0.1, 0.2)
     run = resolve_one(discover(), "attacks", attack).run
     together = run(Plane(), images, labels, SampleRandom(0, "attack", range(3), images.device))

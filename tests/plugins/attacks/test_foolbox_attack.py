@@ -7,7 +7,7 @@ import pytest
 import torch
 from tests.plugins.attacks.classifiers import Constant
 
-from advbench.api import Budget, ParameterError
+from advbench.api import Budget, Goal, ParameterError
 from advbench_attacks.foolbox import catalogue as foolbox_catalogue
 from advbench_attacks.foolbox import engine as foolbox_engine
 from advbench_attacks.foolbox.attack import FoolboxAttack
@@ -20,11 +20,11 @@ ORDERS = {"linf": float("inf"), "l2": 2.0, "l1": 1.0}
 REFUSED = {
     "BinarizationRefinementAttack": "refines the adversarial images of another attack",
     "DatasetAttack": "must be fed other images",
-    "GenAttack": "works only towards a chosen class",
 }
 # These need numba, which is no dependency.
 NEEDING_NUMBA = [f"{norm}BrendelBethgeAttack" for norm in ("L0", "L1", "L2", "Linfinity")]
-OFFERED = [name for name in foolbox_catalogue.names() if name not in (*REFUSED, *NEEDING_NUMBA)]
+TARGETED_ONLY = ["GenAttack"]
+OFFERED = [name for name in foolbox_catalogue.names() if name not in (*REFUSED, *NEEDING_NUMBA, *TARGETED_ONLY)]
 
 
 def quick(name: str, **more) -> FoolboxAttack:
@@ -95,7 +95,7 @@ def test_without_adversarial_images_an_attack_keeps_clean_ones_or_its_budget(nam
 )
 def test_a_budget_attack_that_draws_nothing_equals_foolbox(name, network, images, labels, streams, foolbox, by_hand):
     attack = quick(name)
-    own = {key: value for key, value in attack.values().items() if key not in ("attack", "eps")}
+    own = {key: value for key, value in attack.values().items() if key not in ("attack", "eps", "goal")}
     theirs = by_hand(getattr(foolbox.attacks, name)(**own), network, images, labels, attack.eps)
     ours = attack.run(network, images, labels, streams(range(6)))
     torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
@@ -216,7 +216,7 @@ def test_a_perturbation_of_more_pixels_than_an_l0_budget_is_none(images):
             return torch.where(pixels <= torch.arange(6)[:, None, None, None], 1 - x, x)
 
     wrong = torch.ones(6, dtype=torch.int64)
-    is_adv = foolbox_engine.find_adversarials(Growing(), Constant().eval(), images, wrong, eps=3.0, norm="l0")
+    is_adv = foolbox_engine.find_adversarials(Growing(), Constant().eval(), images, Goal(wrong), eps=3.0, norm="l0")
     assert (is_adv != images).flatten(1).sum(dim=1).tolist() == [1, 2, 3, 0, 0, 0]
 
 
@@ -270,6 +270,7 @@ def test_values_hold_every_parameter_with_its_default():
         "abs_stepsize": None,
         "steps": 7,
         "random_start": True,
+        "goal": "untargeted",
     }
     assert FoolboxAttack.from_values(attack.values()) == attack
 
@@ -292,7 +293,8 @@ def test_equal_parameters_make_equal_attacks_however_they_were_given():
 
 
 def test_without_an_attack_the_shared_parameters_are_shown():
-    assert [(one.name, one.required) for one in FoolboxAttack.parameters()] == [("attack", True), ("eps", False)]
+    shown = [(one.name, one.required) for one in FoolboxAttack.parameters()]
+    assert shown == [("attack", True), ("eps", False), ("goal", False)]
 
 
 @pytest.mark.parametrize(

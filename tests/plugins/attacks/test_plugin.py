@@ -12,7 +12,7 @@ USE_FOOLBOX = {"cw", "deepfool", "fgsm", "foolbox", "pgd"}
 SHARED_NAMES = {
     *("eps", "max_eps", "norm", "search", "steps", "step_size", "random_start", "restarts", "early_stop", "loss"),
     *("search_steps", "learning_rate", "initial_const", "confidence", "candidates", "overshoot"),
-    *("targets", "queries", "engine", "kind", "version", "variant", "batch", "reduction"),
+    *("targets", "queries", "engine", "kind", "version", "variant", "batch", "reduction", "goal"),
 }
 
 

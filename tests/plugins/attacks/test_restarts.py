@@ -6,6 +6,7 @@ import pytest
 import torch
 from tests.plugins.attacks.classifiers import Noisy
 
+from advbench.api import Goal
 from advbench_attacks.gradient.pgd import ProjectedGradientDescent
 from advbench_attacks.gradient.pgd_steps import loss_values
 
@@ -19,7 +20,7 @@ def test_each_sample_gets_the_best_of_its_runs(loss, network, many, streams):
     one = ProjectedGradientDescent(**WEAK, loss=loss)
     runs = torch.stack([one.run(network, images, labels, rng) for _ in range(4)])  # the streams go on from run to run
     is_adv = torch.stack([network(points).argmax(dim=1) != labels for points in runs])
-    values = torch.stack([loss_values(loss, network(points), labels) for points in runs])
+    values = torch.stack([loss_values(loss, network(points), Goal(labels)) for points in runs])
     best = torch.where(is_adv.any(dim=0), is_adv.int().argmax(dim=0), values.argmax(dim=0))
     several = ProjectedGradientDescent(**WEAK, loss=loss, restarts=4).run(network, images, labels, streams(range(100)))
     torch.testing.assert_close(several, runs[best, torch.arange(100)], atol=1e-6, rtol=0)
@@ -60,5 +61,5 @@ def test_with_early_stop_points_are_close_to_the_boundary(network, many, streams
     }
     misclassified = network(points[True]).argmax(dim=1) != labels
     assert torch.equal(misclassified, network(points[False]).argmax(dim=1) != labels)
-    margins = {key: loss_values("margin", network(value), labels)[misclassified] for key, value in points.items()}
+    margins = {key: loss_values("margin", network(value), Goal(labels))[misclassified] for key, value in points.items()}
     assert margins[True].median() < 0.5 * margins[False].median()

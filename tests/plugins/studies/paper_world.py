@@ -87,7 +87,7 @@ class Exact(Outcomes):
 
     def resampled(self, measure: str) -> Any:
         values = {"robust_accuracy": self.robust, "clean_accuracy": self.clean, "median_l2": self.l2}[measure]
-        return np.full(RESAMPLES, values.mean())
+        return np.full(RESAMPLES, np.nanmean(values))
 
 
 class World:
@@ -96,6 +96,8 @@ class World:
     def __init__(self) -> None:
         self.cells: dict[tuple[str, str, str, str], dict[str, Any]] = {}
         self.confusions: dict[tuple[str, str, str], list[list[int]]] = {}
+        self.outcomes_of_all = False  # else of JPEG on MNIST alone
+        self.fooled: int | None = None  # how many images fool the model; all of them without
         self.moved = (0.5, 0.25)  # shares of pixels moved to 0 or 255 where JPEG fails, and where it does not
         for dataset in DATASETS:
             for protocol, suite in SUITES.items():
@@ -205,11 +207,16 @@ class World:
             (*DATASETS[dataset], spec, threat(name), defense): matrix
             for (dataset, spec, defense), matrix in self.confusions.items()
         }
-        jpegs = [cell for cell in cells if name not in (FULL, ADAPTIVE) and cell["defense"] == DEFENSES["jpeg"]]
+        judged = [
+            cell
+            for cell in cells
+            if name not in (FULL, ADAPTIVE)
+            and (self.outcomes_of_all or (cell["defense"], cell["short"]["dataset"]) == (DEFENSES["jpeg"], "mnist"))
+        ]
         outcomes = {
             tuple(str(cell[axis]) for axis in ("dataset", "model", "attack", "threat", "defense")): self._outcomes(cell)
-            for cell in jpegs
-            if cell["robust_accuracy"] is not None and cell["short"]["dataset"] == "mnist"
+            for cell in judged
+            if cell["robust_accuracy"] is not None
         }
         run = {
             "run": "abc123", "name": name, "command": f"advbench matrix --suite {name}", "seed": 0, "device": "cpu",
@@ -219,13 +226,14 @@ class World:
         results = {"schema": 1, "run": run, "cells": cells, "leaderboards": []}
         return SuiteResults(name, results, confusions, outcomes, images=self._images)
 
-    @staticmethod
-    def _outcomes(cell: Mapping[str, Any]) -> Outcomes:
+    def _outcomes(self, cell: Mapping[str, Any]) -> Outcomes:
         """The first images are robust; all fool the undefended model."""
         n = cell["n"]
         robust = (np.arange(n) < round(cell["robust_accuracy"] * n)).astype(float)
         errors = np.stack([np.zeros(n, dtype=np.int64), np.where(robust > 0, 0, 1)], axis=1)
-        return Exact("mnist", robust, np.full(n, cell["clean_accuracy"]), np.ones(n), errors)
+        distances = np.full(n, cell["median_l2"])
+        distances[n if self.fooled is None else self.fooled :] = np.nan
+        return Exact("mnist", robust, np.full(n, cell["clean_accuracy"]), distances, errors)
 
     def _images(self, cell: Mapping[str, Any]) -> tuple[Any, Any]:
         """Images of four pixels, of which the attack moved so many to 255."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ from tests.plugins.studies.paper_world import ATTACKS, CONCENTRATED, GRID, SALT_
 
 from advbench.analysis.confusion import confusion_matrix, error_spread, sum_matrices
 from advbench_studies.paper2019.claims import CLAIMS
+from advbench_studies.paper2019.setting import PROTOCOLS
 
+DOCS = Path(__file__).parents[3] / "docs" / "studies"
 THREE = ("fgsm", "pgd", "cw")
 FIVE = ("jpeg", "gaussian", "kmeans", "tvm", "vqvae-0")
 
@@ -162,14 +165,14 @@ def test_cw_and_deepfool_are_the_same_cells_under_both_protocols() -> None:
     assert world.verdicts("minimal")[6] == world.verdicts("fixed")[6] == "fails"
 
 
-def test_deepfool_of_its_time_is_another_cell() -> None:
+def test_deepfool_of_foolbox_2_3_is_another_cell() -> None:
     world = World()
     world.set("mnist", ("deepfool",), "jpeg", protocol="foolbox2", robust_accuracy=0.97)
     assert world.verdicts("foolbox2")[6] == world.verdicts("foolbox2-0.3")[6] == "fails"
     assert world.verdicts("minimal")[6] == "holds"
 
 
-def test_fgsm_has_two_largest_steps_of_its_time() -> None:
+def test_fgsm_of_foolbox_2_3_has_two_largest_steps() -> None:
     world = World()
     world.set("mnist", ("fgsm",), "none", protocol="foolbox2-0.3", robust_accuracy=0.09)
     assert (world.verdicts("foolbox2")[1], world.verdicts("foolbox2-0.3")[1]) == ("holds", "fails")
@@ -226,3 +229,16 @@ def test_confusions_are_counted_and_summed() -> None:
     matrix = confusion_matrix({"labels": [0, 0, 1, 2], "adversarial_predictions": [0, 1, 1, 0]})
     assert matrix == [[1, 1, 0], [0, 1, 0], [1, 0, 0]]
     assert sum_matrices([matrix, [[5]]]) == [[6, 1, 0], [0, 1, 0], [1, 0, 0]]
+
+
+def test_page_and_picture_name_the_protocols_as_the_code_does() -> None:
+    page = (DOCS / "paper2019.md").read_text("utf-8")
+    picture = (DOCS / "paper2019" / "accuracies.svg").read_text("utf-8").casefold()
+    for protocol in PROTOCOLS:
+        assert f"<summary>Accuracy, {protocol.title}, in %</summary>" in page
+        assert f"- {protocol.title[:1].upper()}{protocol.title[1:]}, verdicts on " in page
+        for half in protocol.title.split(", "):
+            first, _, last = half.casefold().rpartition(" ")
+            lines = (f"{first} {last}", f"{first} {last},", first)
+            assert any(f"<!-- {line} -->" in picture for line in lines), half
+            assert last in picture

@@ -165,6 +165,9 @@ def test_with_one_dataset_the_other_is_no_measurement(run_before: Run) -> None:
 def test_fewer_images_are_said_and_leave_the_whole_test_set_out(run: Run) -> None:
     called, report = run("--limit", 7, "--seed", 3, "--datasets", "mnist")
     assert called.code == 0
+    lines = called.err.splitlines()
+    (total,) = (number for number, line in enumerate(lines) if line.startswith("all 5 runs will take "))
+    assert total < next(number for number, line in enumerate(lines) if line.startswith("["))
     assert {cell["n"] for suite in report["suites"].values() for cell in suite["cells"]} == {7}
     assert report["left_out"]["paper-full"] == "it takes all test images, but --limit asks for fewer"
     assert report["command"].startswith("advbench reproduce paper --datasets mnist --limit 7 --seed 3")
@@ -312,7 +315,14 @@ def test_an_interruption_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path
     [
         (["--datasets", "minst"], "--datasets: unknown 'minst'; did you mean 'mnist'?"),
         (["--attacks", "fgsm"], "unknown argument --attacks"),
-        (["--limit", "minst=3"], "--limit: minst=3: the dataset must be one of mnist, cifar10"),
+        (["--limit", "minst=3"], "--limit minst=3: 'minst' is not run; this command runs mnist, cifar10"),
+        (["--limit", "=3"], "--limit: =3: the name of the dataset is missing"),
+        (
+            ["--limit", "cifar10=3", "--limit", "5", "--datasets", "mnist"],
+            "--limit cifar10=3: 'cifar10' is not run; this command runs mnist",
+        ),
+        (["--cw-steps", "5", "cifar10=3", "--datasets", "mnist"], "--cw-steps cifar10=3: 'cifar10' is not run"),
+        (["--adaptive-limit", "mnist=3", "--datasets", "cifar10"], "this command runs cifar10"),
         (["--cw-steps", "cifar10=0"], "--cw-steps: 0: must be a whole number of at least 1"),
         (["--limit", "0"], "--limit: 0: must be a whole number of at least 1"),
         (["--weights", "/no/such"], "--weights /no/such: there is no such folder; make it, and train weights into it"),

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from tests.plugins.studies.paper_world import World
 
+from advbench_studies.paper2019.claims import CLAIMS
+from advbench_studies.paper2019.report_layout import tally
 from advbench_studies.paper2019.resampling import RESAMPLES, Outcomes, resampled_spread
+from advbench_studies.paper2019.setting import PROTOCOLS
 from advbench_studies.paper2019.verdict import Check, Reading, at_least, check, decide
 
 N = 1000
@@ -68,6 +71,51 @@ def test_that_no_image_is_left_is_about_these_images(correct: int, verdict: str)
     assert one.verdict == verdict
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 19])
+def test_a_few_images_decide_no_claim(n: int) -> None:
+    world = World()
+    for cell in world.cells.values():
+        cell["n"] = n
+    reproduction = world.reproduction()
+    not_adaptive = {claim.number for claim in CLAIMS if claim.not_adaptive}
+    for protocol in PROTOCOLS:
+        for claim in reproduction["claims"]:
+            number, judged = claim["number"], claim[protocol.key]
+            if number == 18 or (protocol.key == "adaptive" and number in not_adaptive):
+                assert judged["verdict"] == "not run"
+                continue
+            assert judged["verdict"] == "undecided", (number, protocol.key)
+            assert judged["reason"].startswith(f"Too few to decide: {n} image"), (number, protocol.key)
+    few = "images" if n > 1 else "image"
+    assert tally(reproduction)[-1] == f"Too few to decide: {n} {few} of MNIST; {n} {few} of CIFAR-10."
+
+
+def test_twenty_images_may_decide() -> None:
+    world = World()
+    for cell in world.cells.values():
+        cell["n"] = 20
+    verdicts = world.verdicts()
+    assert (verdicts[1], verdicts[15]) == ("holds", "holds")
+
+
+def test_a_median_needs_enough_images_that_fool_the_model() -> None:
+    world = World()
+    world.outcomes_of_all = True
+    assert world.verdicts()[15] == "holds"
+    world.fooled = 19
+    claim = next(claim for claim in world.reproduction()["claims"] if claim["number"] == 15)
+    assert claim["minimal"]["verdict"] == "undecided"
+    assert "Too few to decide: 19 images of MNIST that fool the model" in claim["minimal"]["reason"]
+
+
+def test_few_errors_decide_nothing() -> None:
+    world = World()
+    world.confusions = {key: [[9, 1], [1, 9]] for key in world.confusions}
+    claim = next(claim for claim in world.reproduction()["claims"] if claim["number"] == 17)
+    assert claim["minimal"]["verdict"] == "undecided"
+    assert "8 errors of JPEG on MNIST" in claim["minimal"]["reason"]
+
+
 def test_numbers_without_outcomes_are_exact() -> None:
     assert leads(Reading(0.51), Reading(0.5)) == "holds"
 
@@ -124,7 +172,7 @@ def test_a_sentence_says_why_verdicts_differ_between_protocols() -> None:
     world.set("mnist", ("deepfool",), "jpeg", protocol="minimal", robust_accuracy=0.97)
     claim = next(claim for claim in world.reproduction()["claims"] if claim["number"] == 6)
     assert claim["difference"] == (
-        "It holds with attacks of its time and fails with minimal attacks: MNIST, JPEG +6.0 points and +97.0 points."
+        "It holds with Foolbox 2.3 attacks and fails with minimal attacks: MNIST, JPEG +6.0 points and +97.0 points."
     )
     assert claim["foolbox2"]["verdict"] == "holds"
     same = next(claim for claim in world.reproduction()["claims"] if claim["number"] == 16)
@@ -138,6 +186,6 @@ def test_the_sentence_compares_adaptive_attacks_on_fewer_images_too() -> None:
         cell["n"] = 100 if suite == "paper-adaptive" and dataset == "mnist" else cell["n"]
     claim = next(claim for claim in world.reproduction()["claims"] if claim["number"] == 3)
     assert claim["difference"] == (
-        "It holds with attacks of its time and fails with adaptive attacks: MNIST (100 images, not 200), JPEG against "
+        "It holds with Foolbox 2.3 attacks and fails with adaptive attacks: MNIST (100 images, not 200), JPEG against "
         "PGD, APGD 99.5 % and 0.0 %."
     )

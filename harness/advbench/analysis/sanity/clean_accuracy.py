@@ -159,7 +159,8 @@ def _largest_distance(norm: str, shape: Sequence[int] | None) -> float | None:
     if shape is None:
         return None
     values = math.prod(shape)
-    return {"l2": math.sqrt(values), "l1": float(values), "l0": float(values)}.get(norm)
+    pixels = float(math.prod(shape[1:]))
+    return {"l2": math.sqrt(values), "l1": float(values), "l0": float(values), "l0-pixels": pixels}.get(norm)
 
 
 def _clean_predictions(cells: Sequence[FinishedCell]) -> Iterator[tuple[Sequence[FinishedCell], str, CleanPredictions]]:

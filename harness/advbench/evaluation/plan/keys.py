@@ -10,8 +10,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from advbench.api import Attack, Component, ContractError, Dataset, Defense, Model, Value
-from advbench.api.parameters import field_parameters
+from advbench.api import Attack, Component, ContractError, Dataset, Defense, Model
 from advbench.discovery.identity import code_digests, dependency_versions
 from advbench.evaluation.plan.threats import OBLIVIOUS
 from advbench.specs import FLOAT32, Chain
@@ -70,6 +69,7 @@ class KeyContext:
         draws: int = 1,
         *,
         precision: str = FLOAT32,
+        artefact: str = "",
     ) -> dict[str, Any]:
         """The key inputs of one chunk of adversarial images.
 
@@ -80,6 +80,7 @@ class KeyContext:
             defense: The defense, if the attack sees it.
             draws: How often a stochastic defense is drawn for a gradient.
             precision: The network's arithmetic while it is attacked.
+            artefact: The key of what the attack has fitted, or the digest of its file; empty if it fits nothing.
         """
         return {
             **self._common("adversarial", ids),
@@ -89,7 +90,28 @@ class KeyContext:
             "defense": None if defense is None else self._chain(defense),
             **_draws_entry(draws),
             **({} if precision == FLOAT32 else {"precision": precision}),
+            **({"artefact": artefact} if artefact else {}),
         }
+
+    def artefact(
+        self,
+        ids: Sequence[int],
+        attack: Attack,
+        threat: str,
+        defense: Chain | None = None,
+        draws: int = 1,
+        *,
+        precision: str = FLOAT32,
+    ) -> dict[str, Any]:
+        """The key inputs of what an attack fits to these samples of the dataset.
+
+        The arguments are those of :meth:`adversarial`. Parameters of the stages ``run`` and ``certify`` are left out.
+        """
+        images = self.adversarial(ids, attack, threat, defense, draws, precision=precision)
+        staged = {parameter.name for parameter in attack.parameters() if parameter.stage}
+        parameters = {name: value for name, value in attack.values().items() if name not in staged}
+        attack_inputs = {**images["attack"], "parameters": parameters}
+        return {**images, "kind": "artefacts", "attack": attack_inputs}
 
     def clean(self, ids: Sequence[int], defense: Chain, draws: int = 1) -> dict[str, Any]:
         """The key inputs of a defended model's predictions on clean images."""
@@ -144,21 +166,33 @@ def _draws_entry(draws: int) -> dict[str, int]:
 
 
 def _identity(component: Component) -> dict[str, Any]:
+    unused = _certify_parameters(component)
     return {
         "name": component.name,
-        "parameters": _without(component.values(), _certify_parameters(component)),
+        "parameters": {name: value for name, value in component.values().items() if name not in unused},
         "code": code_digests(type(component), component.code_modules()),
         "versions": dependency_versions(type(component)),
+        **_nested_entry(component),
     }
 
 
 def _certify_parameters(component: Component) -> list[str]:
     """The names of the parameters on which certificates alone depend."""
-    return [parameter.name for parameter in field_parameters(type(component)) if parameter.stage == "certify"]
+    return [parameter.name for parameter in component.parameters() if parameter.stage == "certify"]
 
 
-def _without(values: dict[str, Value], names: Sequence[str]) -> dict[str, Value]:
-    return {name: value for name, value in values.items() if name not in names} if names else values
+def _nested_entry(component: Component) -> dict[str, Any]:
+    """The identities of the components in a component's parameters; nothing if there are none."""
+    nested = {name: [_nested_identity(part) for part in parts] for name, parts in component.nested().items()}
+    return {"components": nested} if nested else {}
+
+
+def _nested_identity(part: Component) -> dict[str, Any]:
+    if isinstance(part, Defense):
+        return defense_identity(part)
+    if isinstance(part, Model):
+        return {**_identity(part), "weights": _digest(part, "weights_digest", part.weights_digest())}
+    return _identity(part)
 
 
 def attack_identity(attack: Attack) -> dict[str, Any]:

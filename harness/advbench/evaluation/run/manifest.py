@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from advbench._version import __version__
-from advbench.api import Attack, Budget, Component, Dataset
+from advbench.api import Attack, Budget, Component, Dataset, PerturbationSet
 from advbench.api.files import sha256_file
 from advbench.api.goal import goal_of
 from advbench.discovery.identity import code_digests, dependency_versions
 from advbench.discovery.registry import Plugin, Registry
 from advbench.evaluation.plan.build import Plan
 from advbench.evaluation.plan.cells import Axes, Cell, full, short
-from advbench.evaluation.plan.threats import Threat
+from advbench.evaluation.plan.threats import NO_ATTACKER, Threat
 from advbench.evaluation.run.dataset_facts import class_names, dataset_notes
 from advbench.evaluation.work.workspace import Environment, device_name
 from advbench.specs import Chain
@@ -59,7 +59,6 @@ def make_manifest(
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     import torch  # here, since only runs need it
 
-    threads = environment.threads or torch.get_num_threads()
     return {
         "schema": SCHEMA,
         "run": plan.run_id,
@@ -76,16 +75,17 @@ def make_manifest(
                 "how": _threat_details(threat, axes, plan),
             }
             for axes in plan.parts
-            for threat in axes.threats
+            for threat in _threats(axes, plan)
         },
         "seed": plan.seed,
         "eot": plan.parts[0].eot,
         "score_draws": plan.parts[0].score_draws,
         "surrogate": None if plan.parts[0].surrogate is None else full(plan.parts[0].surrogate),
         "precision": plan.parts[0].precision,
+        **_fit_settings(plan),
         "limit": plan.limit,
         "device": device_name(environment.device) or environment.device,
-        "threads": threads,
+        "threads": environment.threads or torch.get_num_threads(),
         "batch_size": environment.batch_size,
         "platform": platform.platform(terse=True),
         "versions": _versions(plan),
@@ -103,16 +103,33 @@ def make_manifest(
     }
 
 
+def _fit_settings(plan: Plan) -> dict[str, Any]:
+    """The settings of fits, if anything is fitted: how many images, and of which dataset if not of the run's own."""
+    data = plan.parts[0].fit_data
+    return (
+        {"fit_samples": plan.parts[0].fit_samples, "fit_data": None if data is None else full(data)}
+        if plan.fits
+        else {}
+    )
+
+
 def _entries(cells: Sequence[Cell], networks: Iterable[str], before: Mapping[str, Any] | None) -> dict[str, list[str]]:
     """The keys of entries that the cells use, and those of an earlier command."""
     earlier = (before or {}).get("entries", {})
     adversarial = [chunk.key for cell in cells for chunk in cell.chunks]
+    artefacts = [chunk.fit.key for cell in cells for chunk in cell.chunks if chunk.fit is not None]
     clean = [cell.clean_key for cell in cells if cell.clean_key]
     return {
         "adversarial": list(dict.fromkeys([*adversarial, *earlier.get("adversarial", [])])),
+        "artefacts": list(dict.fromkeys([*artefacts, *earlier.get("artefacts", [])])),
         "clean": list(dict.fromkeys([*clean, *earlier.get("clean", [])])),
         "networks": list(dict.fromkeys([*sorted(networks), *earlier.get("networks", [])])),
     }
+
+
+def _threats(axes: Axes, plan: Plan) -> list[Threat]:
+    """The threats of a part, and that of corruptions if there are any."""
+    return [*axes.threats, *([NO_ATTACKER] if any(cell.threat == NO_ATTACKER for cell in plan.cells) else [])]
 
 
 def _threat_details(threat: Threat, axes: Axes, plan: Plan) -> str:
@@ -132,7 +149,8 @@ def _describe(cell: Cell) -> dict[str, Any]:
         "key": cell.key,
         **cell.specs(),
         "short": cell.short_names(),
-        **_attack_facts(cell.attack, cell.budget, cell.norm, bool(cell.failed)),
+        **_attack_facts(cell.attack, cell.budget, cell.norm, cell.perturbation, bool(cell.failed)),
+        "artefact": cell.chunks[0].artefact if cell.chunks else "",
         "draws_a_gradient": cell.chunks[0].target.draws if cell.chunks else None,
         "identity": cell.identity or _is_identity(cell.defense),
         "stochastic": cell.stochastic,
@@ -157,12 +175,16 @@ def _image_shape(dataset: Dataset) -> list[int] | None:
 
 
 @functools.cache
-def _attack_facts(attack: Attack, budget: Budget | None, norm: str | None, failed: bool) -> dict[str, Any]:
+def _attack_facts(
+    attack: Attack, budget: Budget | None, norm: str | None, perturbation: PerturbationSet | None, failed: bool
+) -> dict[str, Any]:
     """Facts about an attack for its cells, read once."""
+    perturbation = perturbation or _get(attack.perturbation, PerturbationSet)  # for cells that are not run
     return {
-        "attack_kind": None if failed else "minimal" if budget is None else "budget",
+        "attack_kind": None if failed else _attack_kind(budget, perturbation),
         "budget": None if budget is None else {"norm": budget.norm, "eps": budget.eps},
         "norm": norm,
+        "perturbation": _get(lambda: _perturbation_facts(perturbation), dict),
         "goal": goal_of(attack),
         "attack_access": attack.access,
         "attack_passes": None if failed else _get(attack.passes, int),
@@ -170,6 +192,19 @@ def _attack_facts(attack: Attack, budget: Budget | None, norm: str | None, faile
         "components": list(_get(attack.component_names, tuple) or ()),
         "component_access": list(_get(attack.component_access, tuple) or ()),
     }
+
+
+def _attack_kind(budget: Budget | None, perturbation: PerturbationSet | None) -> str:
+    if perturbation is None or perturbation.kind == "lp":
+        return "minimal" if budget is None else "budget"
+    return "natural" if perturbation.kind == "corruption" else "set"
+
+
+def _perturbation_facts(perturbation: PerturbationSet | None) -> dict[str, Any] | None:
+    """A perturbation set as in results.json; None if it is unknown."""
+    if perturbation is None:
+        return None
+    return {"kind": perturbation.kind, "label": perturbation.label(), "size": perturbation.main_size()}
 
 
 def _get(read: Callable[[], Any], kind: type[T]) -> T | None:

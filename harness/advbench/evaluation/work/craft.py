@@ -5,22 +5,28 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Container, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 
 import torch
 
 from advbench.api import Attack, Budget, ContractError, Goal, SampleRandom
-from advbench.contracts.attacks import NOTES, check_adversarial, check_crafted, check_note
-from advbench.contracts.images import check_unchanged, distances
+from advbench.contracts.attacks import check_adversarial, check_crafted, check_notes, check_sizes, notes_unattacked
+from advbench.contracts.budgets import is_minimal
+from advbench.contracts.images import check_form, check_unchanged, distances
 from advbench.errors import blamed
 from advbench.evaluation.plan.tasks import CraftTask, JoinTask
 from advbench.evaluation.work.attacked.batch import AttackedBatch
+from advbench.evaluation.work.attacked.query_limit import QueriesSpent
 from advbench.evaluation.work.attacked.query_log import QueryLog, RecordingClassifier
 from advbench.evaluation.work.workspace import Workspace
 from advbench.process.memory import is_out_of_memory
 from advbench.store import digest_of
 
-__all__ = ["craft", "join"]
+__all__ = ["TOTALS", "craft", "join"]
+
+TOTALS = ("images_asked", "total_forwards", "total_backwards")
+"""The stored numbers of queries of all samples together: images without and with draws, and gradients."""
 
 
 def craft(workspace: Workspace, task: CraftTask, progress: Callable[[int], None]) -> None:
@@ -31,45 +37,45 @@ def craft(workspace: Workspace, task: CraftTask, progress: Callable[[int], None]
     - ``images`` (float32) and ``labels``; if the attack is targeted, ``targets``, -1 for samples that are not attacked;
     - predictions of the attacked classifier: ``clean_predictions``, ``predictions`` and ``rounded_predictions`` (for
       the images rounded to 8 bits);
-    - ``seen`` (bool): whether the attack queried a point within the budget that reached the goal; left out if the
-      classifier was attacked in another precision;
+    - ``forwards`` and ``backwards`` (int64): how many images, times draws of the defense, the attack sent through the
+      classifier, and how many gradients it computed; -1 if the attack does not say whose images it asks about;
+    - ``first_success`` (int64): the number of forwards until a point in the set reached the goal, else -1; for a
+      minimal attack instead ``best_sizes`` (float64, a column for each of
+      :data:`~advbench.analysis.queries.CHECKPOINTS`): the smallest distance, in the norm that it minimises, of a point
+      that reached the goal within so many forwards, or -1; neither if the set cannot tell for a point without notes;
+    - ``seen`` (bool): whether the attack queried a point in its perturbation set that reached the goal; left out if
+      the classifier was attacked in another precision, or if the set cannot tell for a point without notes;
     - ``loss_without_slope`` (bool): whether all losses that the attack followed were flat in the logits;
     - ``vanished``, ``nan_gradient`` and ``flat_at_bounds`` (bool): the gradient at the clean image, see
       :class:`Gradients`;
     - ``linf`` and ``l2`` (float64): distances from the clean image;
-    - the notes that the attack itself returns.
+    - the notes that the attack itself returns;
+    - ``size`` and ``size_…`` (float64): the sizes of the perturbation, the main one first, unless that is L∞ or L2.
 
     If the defense offers several approximations, the attack runs with each of them, and each sample keeps its best
-    result. ``seen`` and ``loss_without_slope`` are then those of all runs together.
+    result. ``seen``, ``loss_without_slope`` and the numbers of queries are then those of all runs together.
+
+    Under a limit of queries, a sample that asks for more gets its nearest success within the limit; else its last point
+    in the set, or its clean image if the attack is minimal. The others get what the attack returns.
 
     Raises:
         ContractError: The attack or the model broke its contract.
+        NotLimitable: There is a limit of queries, and it cannot be told which queries of a sample succeed.
     """
     attack = workspace.attack(task.attack)
-    budget = attack.budget()
     parts: dict[str, list[torch.Tensor]] = {}
-    seconds, queried_images, gradient_error = 0.0, 0, ""
+    seconds, gradient_error, totals = 0.0, "", Counter[str]()
     positions = task.positions
     for start in positions[:: task.group_size or workspace.batch_size]:
         batch = AttackedBatch(workspace, task, start)
-        clean, labels = batch.clean, batch.labels
-        log = QueryLog(clean, batch.goal, budget)
+        log = QueryLog(batch.clean, batch.goal, attack.perturbation(), most=task.max_queries)
         began = time.perf_counter()
         attacked = _attack(attack, batch, log)
         seconds += time.perf_counter() - began
-        images = attacked["images"]
-        results, batch_error = batch.judge(images)
-        queried_images, gradient_error = queried_images + log.queried_images, gradient_error or batch_error
-        for name, tensor in (
-            *attacked.items(),
-            ("labels", labels),
-            *((("targets", batch.goal.targets),) if batch.goal.targets is not None else ()),
-            *results.items(),
-            *((("seen", log.seen),) if batch.exact else ()),
-            ("loss_without_slope", log.loss_without_slope),
-            ("linf", distances(clean, images, Budget("linf", 0))),
-            ("l2", distances(clean, images, Budget("l2", 0))),
-        ):
+        totals += _totals(log)
+        results, batch_error = _results(attack, batch, log, attacked)
+        gradient_error = gradient_error or batch_error
+        for name, tensor in results.items():
             parts.setdefault(name, []).append(tensor.cpu())
         progress(start + len(batch.ids) - positions.start)
     workspace.check_network(task.model, f"attack {attack.name!r}")
@@ -78,7 +84,7 @@ def craft(workspace: Workspace, task: CraftTask, progress: Callable[[int], None]
     facts = {
         "seconds": round(seconds, 6),
         "attack": task.attack,
-        "images_asked": queried_images,
+        **{name: totals[name] for name in TOTALS},
         "gradient_error": gradient_error,
     }
     workspace.store.write_tensors(task.key_inputs, tensors, facts, task.part)
@@ -99,28 +105,79 @@ def join(workspace: Workspace, task: JoinTask) -> None:
     facts = {
         "seconds": round(sum(part["seconds"] for part in part_facts), 6),
         "attack": part_facts[0]["attack"],
-        "images_asked": sum(part["images_asked"] for part in part_facts),
+        **{name: sum(part.get(name, 0) for part in part_facts) for name in TOTALS},
         "gradient_error": next((part["gradient_error"] for part in part_facts if part["gradient_error"]), ""),
     }
     workspace.store.write_tensors(task.key_inputs, tensors, facts)
     workspace.store.remove_parts(key)
 
 
+def _results(
+    attack: Attack, batch: AttackedBatch, log: QueryLog, attacked: dict[str, torch.Tensor]
+) -> tuple[dict[str, torch.Tensor], str]:
+    """The tensors that are stored for a batch, by name, and the error of computing a gradient, or ""."""
+    clean, images, targets = batch.clean, attacked["images"], batch.goal.targets
+    judged, error = batch.judge(images)
+    results = {
+        **attacked,
+        "labels": batch.labels,
+        **({} if targets is None else {"targets": targets}),
+        **judged,
+        **_queries(log),
+        **({"seen": log.seen} if batch.exact and log.knows_successes else {}),
+        "loss_without_slope": log.loss_without_slope,
+        "linf": distances(clean, images, Budget("linf", 0)),
+        "l2": distances(clean, images, Budget("l2", 0)),
+        **dict(_sizes(attack, clean, attacked)),
+    }
+    return results, error
+
+
+def _totals(log: QueryLog) -> Counter[str]:
+    meter = log.meter
+    return Counter(dict(zip(TOTALS, (log.queried_images, meter.total_forwards, meter.total_backwards), strict=True)))
+
+
+def _queries(log: QueryLog) -> dict[str, torch.Tensor]:
+    """The numbers of queries of each sample, by the names under which they are stored."""
+    meter, best = log.meter, log.meter.best_sizes
+    numbers = {"forwards": meter.forwards, "backwards": meter.backwards}
+    if best is not None:
+        numbers["best_sizes"] = best.masked_fill(best.isinf(), -1)
+    elif log.knows_successes:
+        numbers["first_success"] = meter.first_success
+    return numbers if meter.known else {name: torch.full_like(tensor, -1) for name, tensor in numbers.items()}
+
+
 def _attack(attack: Attack, batch: AttackedBatch, log: QueryLog) -> dict[str, torch.Tensor]:
     """Attacks a batch once with each approximation of the defense, and keeps each sample's best result.
 
-    A sample that an attack with a budget has broken in all draws skips the remaining runs, unless the attack needs
-    complete groups.
+    A sample that is broken in all draws skips the remaining runs, unless the attack is minimal or needs complete
+    groups.
 
     Returns:
         The images and the attack's notes, by the names under which they are stored.
     """
+    if not len(batch.attacked_rows):
+        return _not_attacked(attack, batch, {})
+    best = _best_of_runs(attack, batch, log)
+    if log.limit is None:
+        return best
+    spent, fallback = log.limit.spent, _not_attacked(attack, batch, best) | {"images": log.limit.result()}
+    return {name: _where(spent, fallback[name], tensor) for name, tensor in best.items()}
+
+
+def _where(chosen: torch.Tensor, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """``torch.where`` along the first dimension."""
+    return torch.where(chosen.reshape(-1, *[1] * (one.ndim - 1)), one, other)
+
+
+def _best_of_runs(attack: Attack, batch: AttackedBatch, log: QueryLog) -> dict[str, torch.Tensor]:
+    """What :func:`_attack` returns, without a limit of queries."""
     rows = batch.attacked_rows
-    if not len(rows):
-        return _not_attacked(batch, ("component",) if attack.component_names() else ())
     best = _run_attack(attack, batch, log, 0, rows)
     if len(rows) < len(batch.ids):
-        attacked, best = best, _not_attacked(batch, best)
+        attacked, best = best, _not_attacked(attack, batch, best)
         for name, tensor in attacked.items():
             best[name][rows] = tensor
     if batch.approximations == 1:
@@ -130,8 +187,10 @@ def _attack(attack: Attack, batch: AttackedBatch, log: QueryLog) -> dict[str, to
     ranks[rows] = batch.ranks(attack, best["images"][rows], rows)
     log.queried_images += len(rows)
     for number in range(1, batch.approximations):
-        if attack.budget() is not None and attack.group_size is None:
+        if not is_minimal(attack) and attack.group_size is None:
             rows = (ranks[:, 0] < 1).nonzero().flatten()  # samples that are not attacked have infinite ranks
+        if log.limit is not None and attack.group_size is None:
+            rows = rows[~log.limit.spent[rows]]
         if not len(rows):
             break
         result = _run_attack(attack, batch, log, number, rows)
@@ -145,10 +204,24 @@ def _attack(attack: Attack, batch: AttackedBatch, log: QueryLog) -> dict[str, to
     return best
 
 
-def _not_attacked(batch: AttackedBatch, notes: Container[str]) -> dict[str, torch.Tensor]:
-    """What :func:`_attack` returns for samples that are not attacked: clean images, and notes that say so."""
-    component = batch.labels.new_full((len(batch.ids),), -1, dtype=torch.int8)
-    return {"images": batch.clean.clone(), **({"component": component} if "component" in notes else {})}
+def _not_attacked(attack: Attack, batch: AttackedBatch, attacked: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What :func:`_attack` returns for samples that are not attacked: clean images, and notes that say so.
+
+    ``attacked`` is the result of the other samples of the batch; empty if there are none.
+    """
+    notes = {name: tensor for name, tensor in attacked.items() if name != "images"}
+    return {"images": batch.clean.clone(), **notes_unattacked(attack, batch.clean, notes)}
+
+
+def _sizes(
+    attack: Attack, clean: torch.Tensor, attacked: dict[str, torch.Tensor]
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """The sizes of a batch's perturbations, by the names under which they are stored."""
+    notes = {name: tensor for name, tensor in attacked.items() if name != "images"}
+    if attack.perturbation().main_size() in ("linf", "l2", None):
+        return  # stored for every attack
+    for number, (name, size) in enumerate(check_sizes(attack, clean, attacked["images"], notes).items()):
+        yield f"size_{name}" if number else "size", size
 
 
 def _run_attack(
@@ -161,19 +234,23 @@ def _run_attack(
     purpose = f"attack/{number}" if number else "attack"
     rng = SampleRandom(batch.task.seed, purpose, [batch.ids[row] for row in rows.tolist()], clean.device)
     target = batch.attacked(number)
-    recorder = RecordingClassifier(target, log, f"model {batch.model.name!r}")
-    with _gradient_errors_explained(attack, batch, target):
-        model = recorder if len(rows) == len(batch.ids) else recorder.for_rows(rows)
-        returned, notes = check_crafted(attack, attack.craft(model, given, given_goal, rng, None))
+    recorder = RecordingClassifier(target, log, f"model {batch.model.name!r}", attack=label, access=attack.access)
+    if log.limit is not None:
+        log.limit.attacked_rows = rows
+    try:
+        with _gradient_errors_explained(attack, batch, target):
+            model = recorder if len(rows) == len(batch.ids) else recorder.for_rows(rows)
+            returned, notes = check_crafted(attack, attack.craft(model, given, given_goal, rng, batch.fitted(number)))
+    except QueriesSpent:
+        return {name: tensor[rows] for name, tensor in _not_attacked(attack, batch, {}).items()}
     check_unchanged(label, "images", clean, given)
     check_unchanged(label, "labels", goal.labels, given_goal.labels)
     if goal.targets is not None and given_goal.targets is not None:
         check_unchanged(label, "target classes", goal.targets, given_goal.targets)
-    images = check_adversarial(attack, clean, returned)
-    return {
-        "images": images,
-        **{name: check_note(attack, name, notes[name], goal.labels) for name in NOTES if name in notes},
-    }
+    images = check_form(label, clean, returned)
+    checked = check_notes(attack, clean, notes)
+    images = check_adversarial(attack, clean, images, checked, [batch.ids[row] for row in rows.tolist()])
+    return {"images": images, **checked}
 
 
 @contextlib.contextmanager
@@ -187,6 +264,11 @@ def _gradient_errors_explained(attack: Attack, batch: AttackedBatch, target: tor
         with blamed(f"attack {attack.name!r}"):
             yield
     except RuntimeError as error:
+        if attack.access != "gradients" and "does not require grad" in str(error):
+            raise ContractError(
+                f"attack {attack.name!r} asked for a gradient, but declares access = {attack.access!r}; declare "
+                "'gradients'"
+            ) from error
         if (
             attack.access == "gradients"
             and not is_out_of_memory(error)

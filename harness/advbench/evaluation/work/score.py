@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
+from advbench.analysis.queries import CHECKPOINTS
 from advbench.api import ContractError, SampleRandom
 from advbench.contracts.defenses import check_defended, check_range
 from advbench.contracts.images import check_unchanged
@@ -15,6 +17,7 @@ from advbench.errors import blamed
 from advbench.evaluation.plan.cells import CHUNK
 from advbench.evaluation.plan.tasks import CleanTask, ScoreTask
 from advbench.evaluation.work.chain_pass import ChainPass
+from advbench.evaluation.work.craft import TOTALS
 from advbench.evaluation.work.probes import PROBED, probe
 from advbench.evaluation.work.workspace import Workspace
 from advbench.specs import full_spec
@@ -35,6 +38,10 @@ _ATTACK_FIELDS = {
     "targets": "targets",
     "linf": "linf",
     "l2": "l2",
+    "size": "size",
+    "forwards": "forwards",
+    "backwards": "backwards",
+    "first_success": "first_success",
 }
 """Tensors stored with adversarial images, and their names in a cell; entries of earlier versions lack some."""
 
@@ -92,7 +99,7 @@ def score(workspace: Workspace, task: ScoreTask, progress: Callable[[int], None]
     predictions: list[list[int]] = [[] for _ in range(task.draws)]
     attacked: dict[str, list[Any]] = {name: [] for name in _ATTACK_FIELDS}
     seconds = craft_seconds = 0.0
-    queried_images, gradient_error = 0, ""
+    gradient_error, totals, best_sizes = "", Counter[str](), list[Any]()
     for key, ids in task.chunks:
         stored = workspace.store.read_tensors(key)
         if stored is None:
@@ -102,7 +109,8 @@ def score(workspace: Workspace, task: ScoreTask, progress: Callable[[int], None]
         defended.predict(tensors["images"], ids, predictions)
         seconds += time.perf_counter() - began
         craft_seconds += facts["seconds"]
-        queried_images += facts.get("images_asked", 0)
+        totals += Counter({name: facts.get(name, 0) for name in TOTALS})
+        best_sizes.extend(tensors["best_sizes"].tolist() if "best_sizes" in tensors else [])
         gradient_error = gradient_error or facts.get("gradient_error", "")
         for name, values in attacked.items():
             values.extend(tensors[name].tolist() if name in tensors else [])
@@ -130,7 +138,8 @@ def score(workspace: Workspace, task: ScoreTask, progress: Callable[[int], None]
             for name, values in attacked.items()
             if values and (name not in _RARE or any(values))
         },
-        "images_asked": queried_images or None,
+        **{name: totals[name] or None for name in TOTALS},
+        **_best_sizes(best_sizes, attacked["forwards"]),
         "gradient_error": gradient_error,
         "probes": clean.get("probes"),
     }
@@ -202,6 +211,14 @@ class _DefendedModel:
         logits = self.workspace.check_output(*self.specs, output, count, labels_only=True)
         classes: list[int] = logits.argmax(dim=1).tolist()
         return classes
+
+
+def _best_sizes(best: Sequence[Sequence[float]], forwards: Sequence[int]) -> dict[str, list[list[float]]]:
+    """For each checkpoint up to the largest number of forwards, each sample's best size; nothing if there are none."""
+    if not best or min(forwards) < 0:
+        return {}
+    reached = 1 + sum(checkpoint < max(forwards) for checkpoint in CHECKPOINTS)
+    return {"best_sizes": [list(column) for column in zip(*best, strict=True)][:reached]}
 
 
 def _other_draws(predictions: Sequence[list[int]]) -> dict[str, list[list[int]]]:

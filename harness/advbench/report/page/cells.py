@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from advbench.api.goal import UNTARGETED
 from advbench.api.parameters import format_value
-from advbench.report.board import NORMS, percent
+from advbench.report.board import NORMS, format_size, percent
 
 __all__ = ["cell_payload"]
 
@@ -71,17 +72,31 @@ def _facts(cell: Mapping[str, Any], details: Mapping[str, Any], seeds: Sequence[
         yield f"over {draws['n']} draws{' per seed' * (len(seeds) > 1)}", spread
     if cell["attack_success_rate"] is not None:
         yield "attack success rate", f"{percent(cell['attack_success_rate'])} %"
-    if cell["attack_kind"] == "budget":
-        yield "budget", f"{NORMS[cell['budget']['norm']]} ≤ {format_value(cell['budget']['eps'])}"
-    for key, title in (("median_linf", "median L∞"), ("median_l2", "median L2")):
-        if cell[key] is not None:
-            yield title, f"{cell[key]:.4g}"
+    if cell.get("goal", UNTARGETED) != UNTARGETED:
+        rate = cell["target_success_rate"]
+        yield "goal", cell["goal"] if not cell["goal"].isdecimal() else f"class {cell['goal']}"
+        yield "target success rate", "no sample counts" if rate is None else f"{percent(rate)} %"
+    yield from _perturbation_facts(cell)
     if cell.get("broken_by"):
         yield "fooled by", ", ".join(f"{name}: {count:.10g}" for name, count in cell["broken_by"].items())
     if details.get("passes"):
         seed = f" (seed {seeds[0]})" if len(seeds) > 1 else ""
         yield "network passes", f"{details['passes']:,.1f} images per sample{seed}"
     yield "time", f"attack {_seconds(cell['craft_seconds'])}, defense and prediction {_seconds(cell['seconds'])}"
+
+
+def _perturbation_facts(cell: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The perturbation set, and the median sizes of the perturbations."""
+    if cell["attack_kind"] == "budget":
+        yield "budget", f"{NORMS[cell['budget']['norm']]} ≤ {format_value(cell['budget']['eps'])}"
+    if cell["attack_kind"] in ("set", "natural"):
+        yield "perturbation set", cell["perturbation"]["label"]
+        if cell["median_size"] is not None:
+            size = cell["perturbation"]["size"]
+            yield f"median {size}", format_size(size, cell["median_size"])
+    for key, title in (("median_linf", "median L∞"), ("median_l2", "median L2")):
+        if cell[key] is not None:
+            yield title, f"{cell[key]:.4g}"
 
 
 def _seconds(seconds: float) -> str:

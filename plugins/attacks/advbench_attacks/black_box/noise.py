@@ -7,8 +7,9 @@ from typing import ClassVar
 
 import torch
 
-from advbench.api import Access, Attack, Budget, Norm, ParameterError, SampleRandom, for_rows, param
+from advbench.api import Access, Artefact, Budget, Goal, Norm, ParameterError, SampleRandom, for_rows, param
 from advbench_attacks.classifier_calls import float32_logits
+from advbench_attacks.goals import UntargetedAttack
 from advbench_attacks.norms import normalize_l2
 from advbench_attacks.success_criterion import is_adversarial
 
@@ -18,7 +19,7 @@ _NORMS: dict[str, Norm] = {"uniform": "linf", "gaussian": "l2", "salt-and-pepper
 
 
 @dataclass(frozen=True)
-class RandomNoise(Attack):
+class RandomNoise(UntargetedAttack):
     """Random noise of a given size; the baseline that any attack should beat. It uses no gradients.
 
     - ``uniform``: every value of the image changes by a number drawn uniformly from [-eps, eps] (L∞).
@@ -37,7 +38,7 @@ class RandomNoise(Attack):
         "Moosavi-Dezfooli and Frossard 2016, Robustness of classifiers: from adversarial to random noise"
     )
 
-    access: ClassVar[Access] = "nothing"
+    why_untargeted: ClassVar[str] = "noise does not aim at anything; use square with this goal"
 
     kind: str = param("uniform", choices=tuple(_NORMS), help="distribution of the noise; it decides the norm of eps")
     eps: float = param(
@@ -55,16 +56,27 @@ class RandomNoise(Attack):
         if self.kind == "salt-and-pepper" and not self.eps.is_integer():
             raise ParameterError(f"eps={self.eps:g}: with kind=salt-and-pepper it counts values; give a whole number")
 
-    def run(
-        self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
+    @property
+    def access(self) -> Access:  # type: ignore[override]
+        """What the attack needs: labels with several queries, else nothing."""
+        return "labels" if self.queries > 1 else "nothing"
+
+    def craft(
+        self,
+        model: torch.nn.Module,
+        images: torch.Tensor,
+        goal: Goal,
+        rng: SampleRandom,
+        fitted: Artefact | None = None,
     ) -> torch.Tensor:
-        """Attacks one batch; see :meth:`advbench.api.Attack.run`. With one query, the model is not evaluated."""
+        """Attacks one batch; see :meth:`advbench.api.Attack.craft`. With one query, the model is not evaluated."""
+        del fitted
         crafted = self._noisy(images, rng)
         rows = torch.arange(len(images), device=images.device)
         for _ in range(self.queries - 1):
             with torch.no_grad():
                 logits = float32_logits(for_rows(model, rows), crafted[rows])
-            rows = rows[~is_adversarial(logits, labels[rows])]
+            rows = rows[~is_adversarial(logits, goal[rows])]
             if not len(rows):
                 break
             crafted[rows] = self._noisy(images[rows], rng[rows])

@@ -7,7 +7,7 @@ from typing import ClassVar, cast
 
 import torch
 
-from advbench.api import Access, Attack, Budget, Norm, SampleRandom, param
+from advbench.api import Access, Artefact, Attack, Budget, Goal, Norm, SampleRandom, goal_param, param
 from advbench_attacks.balls import Ball
 from advbench_attacks.black_box.square_search import SquareSearch
 
@@ -19,7 +19,7 @@ class SquareAttack(Attack):
     """Random search over square-shaped changes, guided by the margin; it uses no gradients.
 
     Squares shrink as the search goes on. A sample is done at its first adversarial point. If there is none, it gets the
-    point of highest margin, max_{j≠y} zⱼ − z_y.
+    point of highest margin, max_{j≠y} zⱼ − z_y, or zₜ − max_{j≠t} zⱼ with a ``goal`` t.
     """
 
     name: ClassVar[str] = "square"
@@ -33,13 +33,20 @@ class SquareAttack(Attack):
     eps: float = param(0.3, min=0, help="largest norm of the perturbation, for images in [0, 1]")
     norm: str = param("linf", choices=("linf", "l2"), help="norm of the perturbation")
     queries: int = param(5000, min=1, help="maximum number of queries per sample")
+    goal: str = goal_param()
 
-    def run(
-        self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
+    def craft(
+        self,
+        model: torch.nn.Module,
+        images: torch.Tensor,
+        goal: Goal,
+        rng: SampleRandom,
+        fitted: Artefact | None = None,
     ) -> torch.Tensor:
-        """Attacks one batch; see :meth:`advbench.api.Attack.run`."""
+        """Attacks one batch; see :meth:`advbench.api.Attack.craft`."""
+        del fitted
         ball = Ball(cast(Norm, self.norm), self.eps)
-        return SquareSearch(model, images, labels, ball, queries=self.queries, rng=rng.derive(self.name)).run()
+        return SquareSearch(model, images, goal, ball, queries=self.queries, rng=rng.derive(self.name)).run()
 
     def budget(self) -> Budget:
         """Returns the ball of radius eps."""

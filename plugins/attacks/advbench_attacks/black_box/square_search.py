@@ -7,11 +7,10 @@ from bisect import bisect_left
 
 import torch
 
-from advbench.api import SampleRandom, for_rows
+from advbench.api import Goal, SampleRandom, for_rows
 from advbench_attacks.balls import Ball
 from advbench_attacks.black_box.square_proposals import make_proposals
-from advbench_attacks.classifier_calls import float32_logits
-from advbench_attacks.losses import margin
+from advbench_attacks.classifier_calls import float32_logits, reaches_goal
 from advbench_attacks.norms import per_image
 from advbench_attacks.success_criterion import is_adversarial
 
@@ -36,7 +35,7 @@ class SquareSearch:
     Args:
         model: Classifier in eval mode; only its logits are used, never a gradient.
         images: Clean images, float32 in [0, 1], shape (batch, channels, height, width).
-        labels: True labels, int64, shape (batch,).
+        goal: What to make of each sample.
         ball: The ball that contains all points.
         queries: Maximum number of queries per sample.
         rng: The samples' random streams.
@@ -46,7 +45,7 @@ class SquareSearch:
         self,
         model: torch.nn.Module,
         images: torch.Tensor,
-        labels: torch.Tensor,
+        goal: Goal,
         ball: Ball,
         *,
         queries: int,
@@ -54,7 +53,7 @@ class SquareSearch:
     ) -> None:
         self.model = model
         self.images = images
-        self.labels = labels
+        self.goal = goal
         self.queries = queries
         self.rng = rng
         self.points = images.clone()
@@ -65,16 +64,16 @@ class SquareSearch:
 
         Returns:
             Images of the clean images' shape: the adversarial point, or the one of highest margin; the clean image for
-            a sample that is misclassified already.
+            a sample that reaches the goal already.
         """
         with torch.no_grad():
-            rows = (float32_logits(self.model, self.images).argmax(dim=1) == self.labels).nonzero().flatten()
+            rows = (~reaches_goal(self.model, self.images, self.goal)).nonzero().flatten()
             if len(rows):
                 self._search(rows)
         return self.points
 
     def _search(self, rows: torch.Tensor) -> None:
-        images, labels = self.images[rows], self.labels[rows]
+        images, goal = self.images[rows], self.goal[rows]
         points = candidates = self._proposals.start(images, self.rng[rows])
         margins = torch.full(rows.shape, -math.inf, device=points.device)
         for query in range(self.queries):
@@ -84,8 +83,8 @@ class SquareSearch:
                 share = pixel_share(query, self.queries)
                 candidates = self._proposals.next(points, images, uniforms[:, query % _QUERIES_PER_DRAW], share)
             logits = float32_logits(for_rows(self.model, rows), candidates)
-            candidate_margins = margin(logits, labels)
-            is_adv = is_adversarial(logits, labels)
+            candidate_margins = goal.margin(logits)
+            is_adv = is_adversarial(logits, goal)
             improved = is_adv | (candidate_margins > margins)
             points, margins = (
                 torch.where(per_image(improved), candidates, points),
@@ -94,7 +93,7 @@ class SquareSearch:
             if is_adv.any():
                 self.points[rows[is_adv]] = points[is_adv]
                 active = ~is_adv
-                rows, images, labels, points = rows[active], images[active], labels[active], points[active]
+                rows, images, goal, points = rows[active], images[active], goal[active], points[active]
                 margins, uniforms = margins[active], uniforms[active]
                 if not len(rows):
                     return

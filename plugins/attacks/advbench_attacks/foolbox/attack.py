@@ -8,10 +8,25 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from advbench.api import Access, Attack, Budget, Norm, Parameter, ParameterError, SampleRandom, Value, closest, for_rows
+from advbench.api import (
+    Access,
+    Artefact,
+    Attack,
+    Budget,
+    Goal,
+    Norm,
+    Parameter,
+    ParameterError,
+    SampleRandom,
+    Value,
+    closest,
+    for_rows,
+)
+from advbench_attacks.classifier_calls import reaches_goal
 from advbench_attacks.foolbox import catalogue as foolbox_catalogue
 from advbench_attacks.foolbox import engine as foolbox_engine
 from advbench_attacks.foolbox.generators import run_per_sample
+from advbench_attacks.goals import GOAL
 
 if TYPE_CHECKING:
     from foolbox.attacks.base import Attack as AnyFoolboxAttack
@@ -36,9 +51,14 @@ class FoolboxAttack(Attack):
     Foolbox draws from global random generators, for the whole batch at once. To give every sample its own stream, an
     attack that draws runs sample by sample, which takes longer. CUDA devices draw other numbers than the CPU.
 
+    With a ``goal``, an attack runs with Foolbox's criterion ``TargetedMisclassification``. Attacks that cannot be
+    targeted do not have this parameter: those that Foolbox has for any wrong class only, those whose images do not
+    depend on the model, and those that must start at an image of the target class. ``GenAttack`` needs a goal.
+
     Attributes:
         attack: Class name in ``foolbox.attacks``, aliases resolved.
         eps: Largest perturbation, in the attack's norm, images being in [0, 1]; None for a minimal attack.
+        goal: The class that the attack aims at, see :func:`advbench.api.goal_param`.
         arguments: The other parameters with their values, defaults included.
     """
 
@@ -53,14 +73,16 @@ class FoolboxAttack(Attack):
 
     attack: str
     eps: float | None
+    goal: str
     arguments: tuple[tuple[str, Value], ...] = dataclasses.field(init=False)
 
-    def __init__(self, attack: str, eps: float | None = None, **arguments: Value) -> None:
+    def __init__(self, attack: str, eps: float | None = None, goal: str = "untargeted", **arguments: Value) -> None:
         """Validates the parameters and adds the defaults.
 
         Args:
             attack: Class name in ``foolbox.attacks``, or one of its aliases.
             eps: Largest perturbation, in the attack's norm, images being in [0, 1].
+            goal: See :func:`advbench.api.goal_param`.
             **arguments: The attack's own arguments; ``norm`` for attacks with a choice of distance.
 
         Raises:
@@ -70,8 +92,10 @@ class FoolboxAttack(Attack):
         chosen = foolbox_catalogue.find(attack)
         known = {parameter.name: parameter for parameter in foolbox_catalogue.parameters(chosen)}
         given: dict[str, Value] = {**arguments, **({} if eps is None else {"eps": eps})}
+        given |= {} if goal == GOAL.default else {"goal": goal}
         for key in given:
             if key not in known:
+                _check_goal(attack, chosen, key)
                 hint = closest(key, known) or f"it takes {', '.join(known)}"
                 raise ParameterError(f"attack={attack} has no parameter {key!r}; {hint}")
         values: dict[str, Value] = {}
@@ -80,7 +104,10 @@ class FoolboxAttack(Attack):
                 raise ParameterError(f"attack={attack} needs {key}=…: {parameter.help}")
             values[key] = parameter.check(given[key]) if key in given else parameter.default
         object.__setattr__(self, "attack", chosen.__name__)
+        if foolbox_catalogue.targeted_only(chosen) and values["goal"] == GOAL.default:
+            raise ParameterError(f"attack={attack} works only towards a target class; add goal=…, such as goal=next")
         object.__setattr__(self, "eps", values.pop("eps", None))
+        object.__setattr__(self, "goal", values.pop("goal", GOAL.default))
         object.__setattr__(self, "arguments", tuple(values.items()))
         foolbox_catalogue.check(chosen, values)
 
@@ -97,10 +124,13 @@ class FoolboxAttack(Attack):
             ParameterError: ``given`` names no attack, or one that is unknown or cannot run here.
         """
         if not given:
-            return (_ATTACK, _EPS)
+            return (_ATTACK, _EPS, GOAL)
         if "attack" not in given:
             raise ParameterError(f"needs attack=…: {_ATTACK.help}")
-        return (_ATTACK, *foolbox_catalogue.parameters(foolbox_catalogue.find(given["attack"])))
+        chosen = foolbox_catalogue.find(given["attack"])
+        for key in given:
+            _check_goal(given["attack"], chosen, key)
+        return (_ATTACK, *foolbox_catalogue.parameters(chosen))
 
     def values(self) -> dict[str, Value]:
         """Returns all parameters with their values, defaults included."""
@@ -108,7 +138,8 @@ class FoolboxAttack(Attack):
         shared: dict[str, Value] = {"attack": self.attack}
         if self._norm() is not None:
             shared["eps"] = self.eps
-        return {**shared, **own}
+        targetable = foolbox_catalogue.untargeted_only(self._class()) is None
+        return {**shared, **own, **({"goal": self.goal} if targetable else {})}
 
     def budget(self) -> Budget | None:
         """Returns the ball of radius eps in the attack's norm, or None without eps."""
@@ -119,16 +150,21 @@ class FoolboxAttack(Attack):
         """Returns the attack's norm, or None if its perturbations have none."""
         return self._norm()
 
-    def run(
-        self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
+    def craft(
+        self,
+        model: torch.nn.Module,
+        images: torch.Tensor,
+        goal: Goal,
+        rng: SampleRandom,
+        fitted: Artefact | None = None,
     ) -> torch.Tensor:
-        """Attacks one batch; see :meth:`advbench.api.Attack.run`."""
+        """Attacks one batch; see :meth:`advbench.api.Attack.craft`."""
+        del fitted
         seeds = rng.seeds()
         rows = list(range(len(images)))
         if not foolbox_catalogue.needs_budget(self._class()):
-            # These attacks search for a misclassified image, and some fail if the clean one is misclassified.
-            correct = foolbox_engine.predict(model, images) == labels
-            rows = torch.nonzero(correct).flatten().tolist()
+            # These attacks search for an image that reaches the goal, and some fail if the clean one does.
+            rows = torch.nonzero(~reaches_goal(model, images, goal)).flatten().tolist()
         crafted = images.clone()
         if rows:
             attack = foolbox_catalogue.build(self._class(), dict(self.arguments))
@@ -136,24 +172,24 @@ class FoolboxAttack(Attack):
             def craft(positions: list[int]) -> torch.Tensor:
                 chosen = [rows[position] for position in positions]
                 row_model = for_rows(model, torch.tensor(chosen, device=images.device))
-                return self._craft(attack, row_model, images[chosen], labels[chosen])
+                return self._craft(attack, row_model, images[chosen], goal[torch.tensor(chosen, device=images.device)])
 
             allow_batch = not foolbox_catalogue.depends_on_batch(self._class(), dict(self.arguments))
             crafted[rows] = run_per_sample(craft, [seeds[row] for row in rows], images.device, allow_batch=allow_batch)
         return crafted
 
-    def _craft(self, attack: Any, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Attacks some of the samples; unless the budget is fixed, all must be classified correctly."""
+    def _craft(self, attack: Any, model: torch.nn.Module, images: torch.Tensor, goal: Goal) -> torch.Tensor:
+        """Attacks some of the samples; unless the budget is fixed, none may reach the goal yet."""
         if self.eps is not None and foolbox_catalogue.needs_budget(self._class()):
-            return foolbox_engine.run_fixed_budget(attack, model, images, labels, self.eps)
+            return foolbox_engine.run_fixed_budget(attack, model, images, goal, self.eps)
         starting_points = None
         init_attack = foolbox_catalogue.init_attack(self._class())
         if init_attack is not None:
-            starting_points = foolbox_engine.find_adversarials(init_attack, model, images, labels)
+            starting_points = foolbox_engine.find_adversarials(init_attack, model, images, goal)
             if torch.equal(starting_points, images):
                 return images
         return foolbox_engine.find_adversarials(
-            attack, model, images, labels, eps=self.eps, norm=self._norm(), starting_points=starting_points
+            attack, model, images, goal, eps=self.eps, norm=self._norm(), starting_points=starting_points
         )
 
     def _class(self) -> type[AnyFoolboxAttack]:
@@ -161,3 +197,10 @@ class FoolboxAttack(Attack):
 
     def _norm(self) -> Norm | None:
         return foolbox_catalogue.norm(self._class(), dict(self.arguments))
+
+
+def _check_goal(name: str, attack: type[AnyFoolboxAttack], key: str) -> None:
+    """Raises an error with the reason if the parameter is a goal and the attack cannot be targeted."""
+    reason = foolbox_catalogue.untargeted_only(attack)
+    if key == "goal" and reason is not None:
+        raise ParameterError(f"attack={name} cannot be targeted: {reason}")

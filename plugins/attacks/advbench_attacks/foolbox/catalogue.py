@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from advbench.api import Access, Norm, Parameter, ParameterError, Value
 from advbench_attacks.foolbox import engine as foolbox_engine
+from advbench_attacks.goals import GOAL
 
 if TYPE_CHECKING:
     from foolbox.attacks.base import Attack as AnyFoolboxAttack
@@ -30,6 +31,8 @@ __all__ = [
     "needs_budget",
     "norm",
     "parameters",
+    "targeted_only",
+    "untargeted_only",
 ]
 
 NORMS: tuple[Norm, ...] = ("linf", "l2", "l1", "l0")
@@ -65,10 +68,7 @@ def find(name: str) -> type[AnyFoolboxAttack]:
 @functools.cache
 def incompatibility(attack: type[AnyFoolboxAttack]) -> str | None:
     """Returns the reason why an attack cannot run here, or None."""
-    foolbox = foolbox_engine.load()
     run_hints = typing.get_type_hints(attack.run)  # type: ignore[attr-defined]
-    if run_hints["criterion"] is foolbox.TargetedMisclassification:
-        return "it works only towards a chosen class, and attacks are untargeted here"
     if hasattr(attack, "feed"):
         return "it must be fed other images than those it attacks"
     if "starting_points" in run_hints and "init_attack" not in _arguments(attack):
@@ -77,6 +77,39 @@ def incompatibility(attack: type[AnyFoolboxAttack]) -> str | None:
     if missing is not None:
         return f"it needs numba, which does not import here ({missing}); try pip install numba"
     return None
+
+
+@functools.cache
+def untargeted_only(attack: type[AnyFoolboxAttack]) -> str | None:
+    """Returns the reason why an attack cannot be targeted, or None."""
+    foolbox = foolbox_engine.load()
+    if init_attack(attack) is not None:
+        return "it must start at an image of the target class, and finds none itself; use square with this goal"
+    if access(attack) == "nothing":
+        return "its images do not depend on the model; use square with this goal"
+    # These declare other criteria, but accept this one alone.
+    if issubclass(attack, _fast_gradient_attacks()):
+        return "Foolbox has it for any wrong class only; use fgsm with this goal"
+    deepfool = (foolbox.attacks.L2DeepFoolAttack, foolbox.attacks.LinfDeepFoolAttack)
+    if issubclass(attack, deepfool) or not _criteria(attack) & {foolbox.TargetedMisclassification, foolbox.Criterion}:
+        return "Foolbox has it for any wrong class only; use fmn with this goal"
+    return None
+
+
+def _fast_gradient_attacks() -> tuple[type, ...]:
+    attacks = foolbox_engine.load().attacks
+    return (attacks.L1FastGradientAttack, attacks.L2FastGradientAttack, attacks.LinfFastGradientAttack)
+
+
+def targeted_only(attack: type[AnyFoolboxAttack]) -> bool:
+    """Returns whether an attack works only towards a target class."""
+    return _criteria(attack) == {foolbox_engine.load().TargetedMisclassification}
+
+
+def _criteria(attack: type[AnyFoolboxAttack]) -> set[Any]:
+    """Returns the criteria that an attack's method ``run`` says it takes."""
+    criterion = typing.get_type_hints(attack.run)["criterion"]  # type: ignore[attr-defined]
+    return set(typing.get_args(criterion)) if _is_union(criterion) else {criterion}
 
 
 def access(attack: type[AnyFoolboxAttack]) -> Access:
@@ -98,6 +131,8 @@ def access(attack: type[AnyFoolboxAttack]) -> Access:
         attacks.SaltAndPepperNoiseAttack,
         attacks.SpatialAttack,
     )
+    if issubclass(attack, attacks.GenAttack):
+        return "scores"
     return "labels" if issubclass(attack, decision_based) else "gradients"
 
 
@@ -107,8 +142,12 @@ def needs_budget(attack: type[AnyFoolboxAttack]) -> bool:
 
 
 def parameters(attack: type[AnyFoolboxAttack]) -> tuple[Parameter, ...]:
-    """Returns the attack's parameters: those of advbench, then its own arguments that a spec can express."""
-    return (*_budget_parameters(attack), *_own_parameters(attack))
+    """Returns the attack's parameters: those of advbench, then its own arguments that a spec can express.
+
+    ``goal`` is left out where the attack cannot be targeted.
+    """
+    goal = () if untargeted_only(attack) else (GOAL,)
+    return (*_budget_parameters(attack), *_own_parameters(attack), *goal)
 
 
 def norm(attack: type[AnyFoolboxAttack], values: Mapping[str, Value]) -> Norm | None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from advbench_attacks.classifier_calls import float32_logits
+from advbench.api import Goal
+from advbench_attacks.classifier_calls import float32_logits, reaches_goal
 
 if TYPE_CHECKING:
     from foolbox.attacks.base import Attack as AnyFoolboxAttack
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from advbench.api import Norm
 
-__all__ = ["DEPENDS_ON", "find_adversarials", "load", "predict", "run_fixed_budget", "run_minimal", "suppress_warnings"]
+__all__ = ["DEPENDS_ON", "find_adversarials", "load", "run_fixed_budget", "run_minimal", "suppress_warnings"]
 
 DEPENDS_ON = ("foolbox", "eagerpy")
 """Distributions whose versions affect the results of Foolbox's attacks."""
@@ -34,7 +35,7 @@ def load() -> Any:
 
 
 def run_fixed_budget(
-    attack: FixedEpsilonAttack, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, eps: float
+    attack: FixedEpsilonAttack, model: torch.nn.Module, images: torch.Tensor, goal: Goal, eps: float
 ) -> torch.Tensor:
     """Runs an attack with a fixed budget.
 
@@ -42,7 +43,7 @@ def run_fixed_budget(
         attack: A Foolbox attack with a fixed budget.
         model: Classifier in eval mode.
         images: Clean images, float32 in [0, 1], shape (batch, channels, height, width).
-        labels: True labels, int64, shape (batch,).
+        goal: What to make of each sample.
         eps: The budget, in the attack's norm.
 
     Returns:
@@ -50,66 +51,58 @@ def run_fixed_budget(
         computes successes. The clean image where the result is not finite.
     """
     with suppress_warnings(), torch.enable_grad():
-        adversarials = attack.run(_foolbox_model(model, images), images, _criterion(labels), epsilon=eps)
+        adversarials = attack.run(_foolbox_model(model, images), images, _criterion(goal), epsilon=eps)
         adversarials = attack.distance.clip_perturbation(images, adversarials, eps)
     return _finite_or_clean(adversarials, images)
 
 
-def run_minimal(
-    attack: AnyFoolboxAttack, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor
-) -> torch.Tensor:
-    """Runs a minimal attack; a sample that is misclassified already keeps its clean image.
+def run_minimal(attack: AnyFoolboxAttack, model: torch.nn.Module, images: torch.Tensor, goal: Goal) -> torch.Tensor:
+    """Runs a minimal attack; a sample that reaches the goal already keeps its clean image.
 
     Foolbox's attacks do not ensure that: some move such a sample by a rounding error, some by much more.
 
     Returns:
         As :func:`find_adversarials`.
     """
-    correct = predict(model, images) == labels
-    adversarials = find_adversarials(attack, model, images, labels)
-    return _where(correct, adversarials, images)
+    unreached = ~reaches_goal(model, images, goal)
+    adversarials = find_adversarials(attack, model, images, goal)
+    return _where(unreached, adversarials, images)
 
 
 def find_adversarials(
     attack: AnyFoolboxAttack,
     model: torch.nn.Module,
     images: torch.Tensor,
-    labels: torch.Tensor,
+    goal: Goal,
     *,
     eps: float | None = None,
     norm: Norm | None = None,
     starting_points: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Runs an attack that searches for an adversarial image of every sample.
+    """Runs an attack that searches for an image of every sample that reaches the goal.
 
     Args:
         attack: A Foolbox attack without a fixed budget.
         model: Classifier in eval mode.
         images: Clean images, float32 in [0, 1], shape (batch, channels, height, width).
-        labels: True labels, int64, shape (batch,).
+        goal: What to make of each sample.
         eps: The largest perturbation that counts, or None for any. As in Foolbox, longer ones are shortened to it where
             the norm allows that.
         norm: The norm of eps.
-        starting_points: Misclassified images to start from, for attacks that need them.
+        starting_points: Images that reach the goal, to start from, for attacks that need them.
 
     Returns:
-        Misclassified images; the clean image where the attack found none.
+        Images that reach the goal; the clean image where the attack found none.
     """
     run_arguments = {} if starting_points is None else {"starting_points": starting_points}
     with suppress_warnings(), torch.enable_grad():
-        adversarials = attack.run(_foolbox_model(model, images), images, _criterion(labels), **run_arguments)  # type: ignore[attr-defined]
+        adversarials = attack.run(_foolbox_model(model, images), images, _criterion(goal), **run_arguments)  # type: ignore[attr-defined]
         if eps is not None and norm is not None:
             adversarials = _clip_perturbations(adversarials, images, eps, norm)
     if isinstance(attack, _attacks_returning_black_images()):
         adversarials = _where(adversarials.flatten(1).any(dim=1), adversarials, images)
     adversarials = _finite_or_clean(adversarials, images)
-    return _where(predict(model, adversarials) != labels, adversarials, images)
-
-
-def predict(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Returns the predicted classes, int64, shape (batch,)."""
-    with torch.no_grad():
-        return float32_logits(model, images).argmax(dim=-1)
+    return _where(reaches_goal(model, adversarials, goal), adversarials, images)
 
 
 @contextlib.contextmanager
@@ -136,8 +129,9 @@ def _foolbox_model(model: torch.nn.Module, images: torch.Tensor) -> Any:
     return load().PyTorchModel(_Float32(model).eval(), bounds=(0, 1), device=images.device)
 
 
-def _criterion(labels: torch.Tensor) -> Any:
-    return load().Misclassification(labels)
+def _criterion(goal: Goal) -> Any:
+    foolbox = load()
+    return foolbox.TargetedMisclassification(goal.targets) if goal.targeted else foolbox.Misclassification(goal.labels)
 
 
 def _attacks_returning_black_images() -> tuple[type, ...]:

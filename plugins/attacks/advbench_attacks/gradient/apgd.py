@@ -8,8 +8,9 @@ from typing import ClassVar, cast
 
 import torch
 
-from advbench.api import Attack, Budget, Norm, SampleRandom, param
+from advbench.api import Artefact, Attack, Budget, Goal, Norm, SampleRandom, goal_param, param
 from advbench_attacks.balls import Ball
+from advbench_attacks.goals import AttackWithTargets
 from advbench_attacks.gradient.apgd_search import AutoPgdSearch, Objective
 from advbench_attacks.losses import (
     LOSSES,
@@ -32,10 +33,22 @@ _SOURCE = (
 _OBJECTIVES: Mapping[str, Objective] = {
     # The cross-entropy is the softplus of this margin. APGD uses only the gradient's direction and which of two losses
     # is higher; both are the same, and they do not vanish in float32 where the model is confident.
-    "ce": lambda logits, labels, _: logsumexp_margin(logits, labels),
-    "dlr": lambda logits, labels, _: dlr_loss(logits, labels),
-    "margin": lambda logits, labels, _: margin(logits, labels),
+    "ce": lambda logits, goal, _: logsumexp_margin(logits, goal),
+    "dlr": lambda logits, goal, _: dlr_loss(logits, goal),
+    "margin": lambda logits, goal, _: margin(logits, goal),
 }
+
+
+def _targeted_dlr(logits: torch.Tensor, goal: Goal, targets: torch.Tensor) -> torch.Tensor:
+    return targeted_dlr_loss(logits, targeted_margin(logits, goal.labels, targets))
+
+
+def _targeted_margin(logits: torch.Tensor, goal: Goal, targets: torch.Tensor) -> torch.Tensor:
+    return targeted_margin(logits, goal.labels, targets)
+
+
+def _goal_dlr(logits: torch.Tensor, goal: Goal, _: torch.Tensor) -> torch.Tensor:
+    return targeted_dlr_loss(logits, goal.margin(logits))
 
 
 @dataclass(frozen=True)
@@ -44,7 +57,8 @@ class AutoPgd(Attack):
 
     The step size starts at 2 · eps. It is halved where the loss makes little progress, and the sample continues from
     its best point. ``loss=ce`` is the cross-entropy; ``loss=dlr`` the difference of logits ratio, for models with at
-    least 3 classes; ``loss=margin`` its numerator, max_{j≠y} zⱼ − z_y.
+    least 3 classes; ``loss=margin`` its numerator, max_{j≠y} zⱼ − z_y. With a ``goal``, the loss is minus that of the
+    target class t; ``margin`` is then zₜ − max_{j≠t} zⱼ, and ``dlr`` the ratio of ``apgd-t``.
 
     Each sample gets its point of highest loss among the adversarial ones, or among all if none is adversarial. A sample
     that a run has broken skips the remaining restarts; with ``early_stop``, it ends the run at its first adversarial
@@ -67,22 +81,29 @@ class AutoPgd(Attack):
     early_stop: bool = param(
         False, help="stop at a sample's first adversarial point instead of searching for its worst"
     )
+    goal: str = goal_param()
 
-    def run(
-        self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
+    def craft(
+        self,
+        model: torch.nn.Module,
+        images: torch.Tensor,
+        goal: Goal,
+        rng: SampleRandom,
+        fitted: Artefact | None = None,
     ) -> torch.Tensor:
-        """Attacks one batch; see :meth:`advbench.api.Attack.run`.
+        """Attacks one batch; see :meth:`advbench.api.Attack.craft`.
 
         Raises:
             ContractError: The model has too few classes for the loss.
         """
+        del fitted
         rng = rng.derive(f"{self.name}-{self.loss}")
         ball = Ball(cast(Norm, self.norm), self.eps)
-        search = AutoPgdSearch(model, images, labels, ball, steps=self.steps, early_stop=self.early_stop)
+        search = AutoPgdSearch(model, images, goal, ball, steps=self.steps, early_stop=self.early_stop)
         check_classes(self.loss, search.logits.shape[1])
         for _ in range(self.restarts):
             rows = search.unsolved()
-            search.run(rows, _OBJECTIVES[self.loss], labels[rows], rng)
+            search.run(rows, _OBJECTIVES[self.loss], goal.classes[rows], rng)
         return search.points
 
     def budget(self) -> Budget:
@@ -95,12 +116,15 @@ class AutoPgd(Attack):
 
 
 @dataclass(frozen=True)
-class TargetedAutoPgd(Attack):
+class TargetedAutoPgd(AttackWithTargets):
     """Auto-PGD on the targeted difference of logits ratio, for one target class after another.
 
     Targets are the other classes with the largest logits at the clean image, at most ``targets`` of them. For models
     with fewer than 4 classes the ratio is not defined; the difference zₜ − z_y is maximised instead. A sample that a
     run has broken skips the remaining runs.
+
+    With a ``goal``, there is one target class t, and only this class counts. The loss is that ratio, or difference,
+    with max_{j≠t} zⱼ in place of z_y, since another class than the true one may be ahead of t.
     """
 
     name: ClassVar[str] = "apgd-t"
@@ -115,16 +139,27 @@ class TargetedAutoPgd(Attack):
     early_stop: bool = param(
         False, help="stop at a sample's first adversarial point instead of searching for its worst"
     )
+    goal: str = goal_param()
 
-    def run(
-        self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
+    def craft(
+        self,
+        model: torch.nn.Module,
+        images: torch.Tensor,
+        goal: Goal,
+        rng: SampleRandom,
+        fitted: Artefact | None = None,
     ) -> torch.Tensor:
-        """Attacks one batch; see :meth:`advbench.api.Attack.run`."""
+        """Attacks one batch; see :meth:`advbench.api.Attack.craft`."""
+        del fitted
         rng = rng.derive(self.name)
         ball = Ball(cast(Norm, self.norm), self.eps)
-        search = AutoPgdSearch(model, images, labels, ball, steps=self.steps, early_stop=self.early_stop)
-        objective = targeted_dlr_loss if search.logits.shape[1] >= 4 else targeted_margin
-        for targets in top_other_classes(search.logits, labels, self.targets).T:
+        search = AutoPgdSearch(model, images, goal, ball, steps=self.steps, early_stop=self.early_stop)
+        has_ratio = search.logits.shape[1] >= 4
+        objective: Objective = _targeted_dlr if has_ratio else _targeted_margin
+        classes = top_other_classes(search.logits, goal.labels, self.targets).T
+        if goal.targets is not None:
+            objective, classes = _goal_dlr if has_ratio else _OBJECTIVES["margin"], goal.targets[None]
+        for targets in classes:
             for _ in range(self.restarts):
                 rows = search.unsolved()
                 search.run(rows, objective, targets[rows], rng)
@@ -136,4 +171,4 @@ class TargetedAutoPgd(Attack):
 
     def passes(self) -> int:
         """Returns one gradient per step, restart and target class, as a sample needs that withstands them all."""
-        return self.steps * self.restarts * self.targets
+        return self.steps * self.restarts * (self.targets if self.goal == "untargeted" else 1)

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import torch
 
-from advbench.api import SampleRandom, for_rows
+from advbench.api import Goal, SampleRandom, for_rows
 from advbench_attacks.balls import Ball
 from advbench_attacks.classifier_calls import float32_logits
 from advbench_attacks.input_gradients import input_gradient
@@ -17,8 +17,8 @@ from advbench_attacks.success_criterion import is_adversarial
 
 __all__ = ["AutoPgdSearch", "Objective", "checkpoints"]
 
-Objective: TypeAlias = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-"""Takes logits, shape (batch, classes), labels and target classes; returns what to maximise, shape (batch,)."""
+Objective: TypeAlias = Callable[[torch.Tensor, Goal, torch.Tensor], torch.Tensor]
+"""Takes logits, shape (batch, classes), a goal and classes; returns what to maximise, shape (batch,)."""
 
 _MOMENTUM = 0.75
 """The share α of the new step in a move; the rest is the previous move's (section 3)."""
@@ -41,7 +41,7 @@ class AutoPgdSearch:
     Args:
         model: Classifier in eval mode.
         images: Clean images, float32 in [0, 1], shape (batch, channels, height, width).
-        labels: True labels, int64, shape (batch,).
+        goal: What to make of each sample.
         ball: The ball that contains all points.
         steps: Gradient steps per run.
         early_stop: Whether a sample ends a run at its first adversarial point.
@@ -55,7 +55,7 @@ class AutoPgdSearch:
         self,
         model: torch.nn.Module,
         images: torch.Tensor,
-        labels: torch.Tensor,
+        goal: Goal,
         ball: Ball,
         *,
         steps: int,
@@ -63,18 +63,18 @@ class AutoPgdSearch:
     ) -> None:
         self.model = model
         self.images = images
-        self.labels = labels
+        self.goal = goal
         self.ball = ball
         self.steps = steps
         self.early_stop = early_stop
         self.points = images.clone()
         with torch.no_grad():
             self.logits = float32_logits(model, images)
-        self._solved: torch.Tensor = self.logits.argmax(dim=1) != labels
-        self._losses = torch.full(labels.shape, -math.inf, device=images.device)
+        self._solved = goal.reached(self.logits)
+        self._losses = torch.full(goal.labels.shape, -math.inf, device=images.device)
 
     def unsolved(self) -> torch.Tensor:
-        """Returns the indices of samples that are classified correctly and have no adversarial point yet."""
+        """Returns the indices of samples whose goal neither the clean image nor an adversarial point reaches."""
         return (~self._solved).nonzero().flatten()
 
     def run(self, rows: torch.Tensor, objective: Objective, targets: torch.Tensor, rng: SampleRandom) -> None:
@@ -83,7 +83,7 @@ class AutoPgdSearch:
         Args:
             rows: Indices of the samples, without duplicates.
             objective: What to maximise.
-            targets: Their target classes, int64, shape (samples,); ignored by untargeted objectives.
+            targets: Classes that the objective aims at, int64, shape (samples,); most objectives ignore them.
             rng: The random streams of all samples.
         """
         if not len(rows):
@@ -129,7 +129,7 @@ class _Run:
         self._objective = objective
         self.rows = rows
         self._images = search.images[rows]
-        self._labels = search.labels[rows]
+        self._goal = search.goal[rows]
         self._targets = targets
         self._points = search.ball.random_start(self._images, rng[rows])
         self._previous = self._points
@@ -177,7 +177,7 @@ class _Run:
     def select(self, mask: torch.Tensor) -> None:
         """Continues with these samples only."""
         for name, value in list(vars(self).items()):
-            if isinstance(value, torch.Tensor):
+            if isinstance(value, (torch.Tensor, Goal)):
                 setattr(self, name, value[mask])
 
     def _evaluate(self, *, final: bool) -> None:
@@ -187,20 +187,20 @@ class _Run:
             with torch.no_grad():
                 logits = float32_logits(model, self._points)
         else:
-            self._gradients, logits = input_gradient(model, self._points, self._labels, self._loss)
-        self._losses = self._loss(logits, self._labels)
+            self._gradients, logits = input_gradient(model, self._points, self._goal, self._loss)
+        self._losses = self._loss(logits, self._goal)
         higher = self._losses > self.best_losses  # NaN is never higher
         self.best_losses = torch.where(higher, self._losses, self.best_losses)
         self.best_points = torch.where(per_image(higher), self._points, self.best_points)
         self._best_gradients = torch.where(per_image(higher), self._gradients, self._best_gradients)
-        is_adv = is_adversarial(logits, self._labels)
+        is_adv = is_adversarial(logits, self._goal)
         higher = is_adv & (self._losses > self._adv_losses)
         self._adv_losses = torch.where(higher, self._losses, self._adv_losses)
         self.adv_points = torch.where(per_image(higher), self._points, self.adv_points)
         self.is_adv = self.is_adv | is_adv
 
-    def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return self._objective(logits, labels, self._targets)
+    def _loss(self, logits: torch.Tensor, goal: Goal) -> torch.Tensor:
+        return self._objective(logits, goal, self._targets)
 
 
 def checkpoints(steps: int) -> list[int]:

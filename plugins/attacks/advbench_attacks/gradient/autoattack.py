@@ -10,8 +10,10 @@ import torch
 
 from advbench.api import (
     Access,
-    Attack,
+    Artefact,
     Budget,
+    Crafted,
+    Goal,
     Norm,
     Parameter,
     ParameterError,
@@ -23,8 +25,8 @@ from advbench.api import (
 from advbench_attacks.balls import Ball
 from advbench_attacks.black_box.square import SquareAttack
 from advbench_attacks.classifier_calls import float32_logits
+from advbench_attacks.goals import UntargetedAttack
 from advbench_attacks.gradient.apgd import AutoPgd, TargetedAutoPgd
-from advbench_attacks.losses import margin
 from advbench_attacks.minimal.fab_search import FabSearch
 from advbench_attacks.norms import per_image
 
@@ -38,7 +40,7 @@ _INAPPLICABLE: Mapping[str, tuple[str, ...]] = {"standard": (), "rand": ("target
 
 
 @dataclass(frozen=True)
-class AutoAttack(Attack):
+class AutoAttack(UntargetedAttack):
     """Four different attacks in sequence, each on the samples that the previous ones did not break.
 
     ``version=standard`` runs apgd with the cross-entropy, apgd-t, fab-t within eps, and square. ``version=rand``, for
@@ -57,6 +59,7 @@ class AutoAttack(Attack):
         "Croce and Hein 2020, Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free "
         "attacks, section 5"
     )
+    why_untargeted: ClassVar[str] = "autoattack is untargeted by definition; use apgd-t with this goal"
 
     version: str = param(
         "standard", choices=("standard", "rand"), help="standard, or rand for classifiers with random draws"
@@ -104,32 +107,27 @@ class AutoAttack(Attack):
         """Returns the version's parameters with their values, defaults included."""
         return {key: value for key, value in super().values().items() if key not in _INAPPLICABLE[self.version]}
 
-    def run(
-        self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
-    ) -> torch.Tensor:
-        """Attacks one batch; see :meth:`advbench.api.Attack.run`."""
-        return self.run_with_notes(model, images, labels, rng)[0]
-
-    def run_with_notes(
-        self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Attacks one batch and reports which part broke each sample.
-
-        Args:
-            model: Classifier in eval mode.
-            images: Clean images, float32 in [0, 1], shape (batch, channels, height, width).
-            labels: True labels, int64, shape (batch,).
-            rng: The samples' random streams.
+    def craft(
+        self,
+        model: torch.nn.Module,
+        images: torch.Tensor,
+        goal: Goal,
+        rng: SampleRandom,
+        fitted: Artefact | None = None,
+    ) -> Crafted:
+        """Attacks one batch and reports which part broke each sample; see :meth:`advbench.api.Attack.craft`.
 
         Returns:
-            What :meth:`run` returns, and ``{"component": …}``: for each sample the index in :meth:`parts` of the part
-            that broke it, int8, shape (batch,); -1 if none did or the clean image is misclassified.
+            The images, with the note ``component``: for each sample the index in :meth:`parts` of the part that broke
+            it, int8, shape (batch,); -1 if none did or the clean image is misclassified.
         """
+        del fitted
+        labels = goal.labels
         crafted = images.clone()
         component = torch.full(labels.shape, -1, dtype=torch.int8, device=images.device)
         with torch.no_grad():
             logits = float32_logits(model, images)
-        margins = margin(logits, labels)
+        margins = goal.margin(logits)
         rows = (logits.argmax(dim=1) == labels).nonzero().flatten()
         for index, part in enumerate(self.parts(logits.shape[1]).values()):
             if not len(rows):
@@ -140,11 +138,11 @@ class AutoAttack(Attack):
                 logits = float32_logits(remaining, candidates)
             is_adv = logits.argmax(dim=1) != labels[rows]
             component[rows[is_adv]] = index
-            candidate_margins = margin(logits, labels[rows])
+            candidate_margins = goal[rows].margin(logits)
             improved = is_adv | (candidate_margins > margins[rows])
             crafted[rows[improved]], margins[rows[improved]] = candidates[improved], candidate_margins[improved]
             rows = rows[~is_adv]
-        return crafted, {"component": component}
+        return Crafted(crafted, {"component": component})
 
     def component_names(self) -> tuple[str, ...]:
         """Returns the names of the parts."""
@@ -181,7 +179,9 @@ class AutoAttack(Attack):
         """Returns the nearest points of fab-t where they are within eps, and the clean images elsewhere."""
         del rng
         ball = Ball(cast(Norm, self.norm), self.eps)
-        search = FabSearch(model, images, labels, steps=self.steps, targets=self.targets, norm=ball.norm, eps=self.eps)
+        search = FabSearch(
+            model, images, Goal(labels), steps=self.steps, targets=self.targets, norm=ball.norm, eps=self.eps
+        )
         points = search.run()
         return torch.where(per_image(search.nearest.distances <= self.eps), ball.project(points, images), images)
 

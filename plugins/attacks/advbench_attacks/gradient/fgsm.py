@@ -8,7 +8,7 @@ from typing import ClassVar, cast
 
 import torch
 
-from advbench.api import Norm, SampleRandom, param
+from advbench.api import Artefact, Goal, Norm, SampleRandom, goal_param, param
 from advbench_attacks.balls import Ball
 from advbench_attacks.foolbox import engine as foolbox_engine
 from advbench_attacks.foolbox2.fgsm import foolbox2_fgsm
@@ -28,11 +28,12 @@ class FastGradientSign(FixedOrMinimalAttack):
     loss/‖∇ₓ loss‖₂. Deterministic. ``loss=ce`` is the cross-entropy, computed so that its gradient does not vanish
     where the model is confident; ``dlr`` is the difference of logits ratio, for models with at least 3 classes;
     ``margin`` is max_{j≠y} zⱼ − z_y. ``engine=foolbox`` runs Foolbox's implementation; the result is the same unless
-    its float32 cross-entropy vanishes.
+    its float32 cross-entropy vanishes. With a ``goal``, the step raises minus the loss of the target class t;
+    ``margin`` is then zₜ − max_{j≠t} zⱼ, and ``dlr`` the targeted ratio.
 
     ``search=minimal`` divides max_eps into 1,000 equal parts and returns the smallest adversarial multiple. If none is
     adversarial and max_eps is 1, the sample gets the shortest adversarial step along sign(∇ₓ(zⱼ − z_y)) for another
-    class j.
+    class j; with a ``goal``, along the sign of the gradient of zₜ − max_{j≠t} zⱼ.
 
     ``search=foolbox2`` is the search of Foolbox 2.3.0, to reproduce results computed with it: it tries the same 1,000
     multiples along the sign of the float32 cross-entropy's gradient. Where one of the first twenty is adversarial, it
@@ -71,25 +72,34 @@ class FastGradientSign(FixedOrMinimalAttack):
         help="loss to maximise, with search=none: cross-entropy, difference of logits ratio, or the margin of the "
         "largest other logit",
     )
+    goal: str = goal_param()
 
-    def run(
-        self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
+    def craft(
+        self,
+        model: torch.nn.Module,
+        images: torch.Tensor,
+        goal: Goal,
+        rng: SampleRandom,
+        fitted: Artefact | None = None,
     ) -> torch.Tensor:
-        """Attacks one batch; see :meth:`advbench.api.Attack.run`.
+        """Attacks one batch; see :meth:`advbench.api.Attack.craft`.
 
         Raises:
             ContractError: The model has too few classes for the loss.
         """
-        del rng
+        del rng, fitted
         if self.search == "foolbox2":
-            return foolbox2_fgsm(model, images, labels, self.max_eps)
+            return foolbox2_fgsm(model, images, goal.labels, self.max_eps)
         if self.search == "minimal":
-            return smallest_fgsm_step(model, images, labels, self.max_eps)
+            return smallest_fgsm_step(model, images, goal, self.max_eps)
         if self.engine == "foolbox":
-            attack = foolbox_engine.load().attacks.LinfFastGradientAttack(random_start=False)
-            return foolbox_engine.run_fixed_budget(attack, model, images, labels, self.eps)
+            attacks = foolbox_engine.load().attacks
+            attack = attacks.LinfFastGradientAttack(random_start=False)
+            if goal.targeted:  # Foolbox's FGSM refuses targets; one step of BIM is the same
+                attack = attacks.LinfBasicIterativeAttack(rel_stepsize=1.0, steps=1, random_start=False)
+            return foolbox_engine.run_fixed_budget(attack, model, images, goal, self.eps)
         ball = Ball(cast(Norm, self.norm), self.eps)
-        return take_pgd_steps(model, images, labels, images, ball=ball, steps=1, step_size=self.eps, loss=self.loss)
+        return take_pgd_steps(model, images, goal, images, ball=ball, steps=1, step_size=self.eps, loss=self.loss)
 
     def passes(self) -> int:
         """Returns one gradient; a search adds about 200 forward passes, a third of a gradient each."""

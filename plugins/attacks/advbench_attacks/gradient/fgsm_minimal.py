@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import torch
 
-from advbench.api import for_rows
-from advbench_attacks.classifier_calls import float32_logits, misclassified
+from advbench.api import Goal, for_rows
+from advbench_attacks.classifier_calls import float32_logits, reaches_goal
 from advbench_attacks.gradient.pgd_steps import loss_gradient
 from advbench_attacks.input_gradients import sign_gradient
-from advbench_attacks.losses import targeted_margin_loss, top_other_classes
+from advbench_attacks.losses import Loss, margin, targeted_margin_loss, top_other_classes
 
 __all__ = ["smallest_fgsm_step"]
 
@@ -24,30 +24,28 @@ _CLASSES = 9
 """Number of target classes, those with the largest logits first, where the untargeted direction fails."""
 
 
-def smallest_fgsm_step(
-    model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, max_eps: float
-) -> torch.Tensor:
+def smallest_fgsm_step(model: torch.nn.Module, images: torch.Tensor, goal: Goal, max_eps: float) -> torch.Tensor:
     """Returns FGSM's step of the smallest adversarial eps among 1,000 equal parts of max_eps.
 
     The step is clip(x + eps · sign(∇ₓ cross-entropy(x, y)), 0, 1), as for a fixed eps. If no eps up to 1 is
     adversarial, the direction is unsuitable; such a sample gets the shortest adversarial step along sign(∇ₓ(zⱼ − z_y))
-    for the other classes j.
+    for the other classes j, or with a target class t along sign(∇ₓ(zₜ − max_{j≠t} zⱼ)).
 
     Args:
         model: Classifier in eval mode.
         images: Clean images, float32 in [0, 1], shape (batch, channels, height, width).
-        labels: True labels, int64, shape (batch,).
+        goal: What to make of each sample.
         max_eps: The largest eps, above 0 and at most 1.
 
     Returns:
-        Images of the same shape; the clean image for a sample that is misclassified already, or has no adversarial
+        Images of the same shape; the clean image for a sample that reaches the goal already, or has no adversarial
         step.
     """
     sizes = [size * max_eps / SIZES for size in range(1, SIZES + 1)]
-    ray_search = _RaySearch(model, images, labels, sizes)
-    ray_search.search(ray_search.correct.nonzero().flatten())
+    ray_search = _RaySearch(model, images, goal, sizes)
+    ray_search.search(ray_search.unreached.nonzero().flatten())
     if max_eps == 1:
-        ray_search.search_target_classes((ray_search.correct & ~ray_search.solved).nonzero().flatten())
+        ray_search.search_target_classes((ray_search.unreached & ~ray_search.solved).nonzero().flatten())
     return ray_search.result()
 
 
@@ -55,23 +53,21 @@ class _RaySearch:
     """The state of a search: each sample's direction and the next size to try.
 
     Attributes:
-        correct: Whether each clean image is classified correctly.
+        unreached: Whether each clean image has not reached the goal.
         size_index: Index of each sample's adversarial size, or of the next size to try.
         solved: Whether a sample has an adversarial size.
     """
 
-    def __init__(
-        self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, sizes: Sequence[float]
-    ) -> None:
+    def __init__(self, model: torch.nn.Module, images: torch.Tensor, goal: Goal, sizes: Sequence[float]) -> None:
         self.model = model
         self.images = images
-        self.labels = labels
+        self.goal = goal
         self.sizes = torch.tensor(sizes, dtype=images.dtype, device=images.device)
-        gradient, logits = loss_gradient(model, images, labels)
+        gradient, logits = loss_gradient(model, images, goal)
         self.directions = gradient.sign()
-        self.correct = logits.argmax(dim=1) == labels
-        self.size_index = torch.zeros_like(labels)
-        self.solved = torch.zeros_like(labels, dtype=torch.bool)
+        self.unreached = ~goal.reached(logits)
+        self.size_index = torch.zeros_like(goal.labels)
+        self.solved = torch.zeros_like(goal.labels, dtype=torch.bool)
 
     def search(self, rows: torch.Tensor) -> None:
         """Tries one size after another until each of these samples is solved or has no size left.
@@ -94,9 +90,7 @@ class _RaySearch:
         )
         batch_size = len(self.images)
         successes = [
-            misclassified(
-                for_rows(self.model, batch_rows), self._points(batch_rows, size_index), self.labels[batch_rows]
-            )
+            reaches_goal(for_rows(self.model, batch_rows), self._points(batch_rows, size_index), self.goal[batch_rows])
             for batch_rows, size_index in zip(
                 torch.split(rows.repeat(block), batch_size), torch.split(indices.flatten(), batch_size), strict=True
             )
@@ -109,14 +103,15 @@ class _RaySearch:
         """Gives each of these samples the shortest adversarial step for the top other classes."""
         if not len(rows):
             return
-        images, labels = self.images[rows], self.labels[rows]
+        images, goal = self.images[rows], self.goal[rows]
         with torch.no_grad():
             logits = float32_logits(for_rows(self.model, rows), images)
-        best_directions, best_index = self.directions[rows], torch.full_like(labels, len(self.sizes))
-        for targets in top_other_classes(logits, labels, _CLASSES).T:
-            self.directions[rows] = sign_gradient(
-                for_rows(self.model, rows), images, labels, targeted_margin_loss(targets)
-            )[0]
+        best_directions, best_index = self.directions[rows], torch.full_like(rows, len(self.sizes))
+        losses: list[Loss] = [margin]
+        if not goal.targeted:
+            losses = [targeted_margin_loss(targets) for targets in top_other_classes(logits, goal.labels, _CLASSES).T]
+        for loss in losses:
+            self.directions[rows] = sign_gradient(for_rows(self.model, rows), images, goal, loss)[0]
             self.size_index[rows] = 0
             self.search(rows)
             size_index = torch.where(self.solved[rows], self.size_index[rows], len(self.sizes))
@@ -136,7 +131,7 @@ class _RaySearch:
         while len(rows):
             crafted[rows] = self._points(rows, self.size_index[rows])
             # A point that passed is not evaluated again: a stochastic defense would use other random draws.
-            failed = rows[~misclassified(self.model, crafted, self.labels)[rows]]
+            failed = rows[~reaches_goal(self.model, crafted, self.goal)[rows]]
             crafted[failed] = self.images[failed]
             self.size_index[failed] += 1
             self.solved[failed] = False

@@ -25,8 +25,12 @@ class FixedOrMinimalAttack(AttackWithModes):
         "engine": ("none",),
         "norm": ("none",),
         "loss": ("none",),
+        "goal": ("none", "minimal"),
     }
-    why_inapplicable: ClassVar[Mapping[str, str]] = {"eps": ", which searches eps itself"}
+    why_inapplicable: ClassVar[Mapping[str, str]] = {
+        "eps": ", which searches eps itself",
+        "goal": ", which is untargeted as in Foolbox 2.3.0; use search=minimal or a fixed eps",
+    }
     native_only: ClassVar[Mapping[str, str]] = {"loss": ", which follows the cross-entropy; use engine=native"}
 
     eps: float

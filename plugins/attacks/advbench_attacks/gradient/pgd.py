@@ -8,10 +8,20 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
 
-from advbench.api import Norm, ParameterError, SampleRandom, has_approximate_gradients, param
+from advbench.api import (
+    Artefact,
+    Goal,
+    Norm,
+    ParameterError,
+    SampleRandom,
+    goal_param,
+    has_approximate_gradients,
+    param,
+)
 from advbench_attacks.balls import Ball
 from advbench_attacks.foolbox import engine as foolbox_engine
 from advbench_attacks.foolbox2.pgd import STEP_SIZE, foolbox2_pgd, foolbox2_pgd_passes
+from advbench_attacks.goals import AttackWithTargets
 from advbench_attacks.gradient.fixed_or_minimal import FixedOrMinimalAttack
 from advbench_attacks.gradient.pgd_minimal import FIRST_EPS, MinimalPgdSearch, search_passes
 from advbench_attacks.gradient.pgd_restarts import run_with_restarts
@@ -41,14 +51,15 @@ Where many components of the gradient have the wrong sign, short steps hardly le
 
 
 @dataclass(frozen=True)
-class ProjectedGradientDescent(FixedOrMinimalAttack):
+class ProjectedGradientDescent(AttackWithTargets, FixedOrMinimalAttack):
     """Steps along the sign of the loss's gradient, each projected back into the ball.
 
     x ← clip(Π(x + step_size · sign(∇ₓ loss(x, y))), 0, 1), where Π is the projection onto the L∞ ball of radius eps
     around the clean image. The start is drawn uniformly from the ball. With ``norm=l2``, the step is along ∇ₓ loss/‖∇ₓ
     loss‖₂ and the start is at distance eps in a random direction. ``loss=ce`` is the cross-entropy, computed so that
     its gradient does not vanish where the model is confident; ``dlr`` is the difference of logits ratio, for models
-    with at least 3 classes; ``margin`` is max_{j≠y} zⱼ − z_y.
+    with at least 3 classes; ``margin`` is max_{j≠y} zⱼ − z_y. With a ``goal``, the steps raise minus the loss of the
+    target class t; ``margin`` is then zₜ − max_{j≠t} zⱼ, and ``dlr`` the targeted ratio.
 
     By default, the steps are long enough to get from any point of the ball to any other. Madry et al. use shorter steps
     on MNIST: 40 steps of .01 at eps .3 (``step_size=0.01``), in general eps/30. Foolbox and the paper that advbench
@@ -63,7 +74,8 @@ class ProjectedGradientDescent(FixedOrMinimalAttack):
 
     ``search=minimal`` finds the nearest adversarial point by a search over eps: it increases eps until PGD succeeds,
     and then bisects; each attempt ends at its first success, as in Foolbox 2.3. Then it follows the decision boundary
-    to nearer points, since PGD may succeed at some eps and fail at a larger one.
+    to nearer points, since PGD may succeed at some eps and fail at a larger one. With a ``goal``, it follows the
+    boundary of the target class alone.
 
     ``search=foolbox2`` is the search of Foolbox 2.3.0, to reproduce results computed with it: PGD from the clean image
     with eps .3, which grows by half up to 20 times until PGD succeeds, and then 20 bisections between 0 and that eps.
@@ -129,6 +141,7 @@ class ProjectedGradientDescent(FixedOrMinimalAttack):
         help="number of target classes of search=minimal: those with the largest logits; none: of the 9 classes with "
         "the largest logits, the 3 whose linearised boundaries are nearest to the clean image",
     )
+    goal: str = goal_param()
 
     def __post_init__(self) -> None:
         """Validates the parameters, and that none is set that the engine or another parameter rules out.
@@ -142,17 +155,23 @@ class ProjectedGradientDescent(FixedOrMinimalAttack):
                 f"restarts={self.restarts} with random_start=false would repeat one run; leave one out"
             )
 
-    def run(
-        self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
+    def craft(
+        self,
+        model: torch.nn.Module,
+        images: torch.Tensor,
+        goal: Goal,
+        rng: SampleRandom,
+        fitted: Artefact | None = None,
     ) -> torch.Tensor:
-        """Attacks one batch; see :meth:`advbench.api.Attack.run`.
+        """Attacks one batch; see :meth:`advbench.api.Attack.craft`.
 
         Raises:
             ContractError: The model has too few classes for the loss.
         """
+        del fitted
         if self.search == "foolbox2":
             step_size = STEP_SIZE if self.step_size is None else self.step_size
-            return foolbox2_pgd(model, images, labels, steps=self.steps, step_size=step_size)
+            return foolbox2_pgd(model, images, goal.labels, steps=self.steps, step_size=step_size)
         if self.search == "minimal":
             relative_step_size = (
                 self._relative_step_size() if self.step_size is None else self.step_size / (FIRST_EPS * self.max_eps)
@@ -160,7 +179,7 @@ class ProjectedGradientDescent(FixedOrMinimalAttack):
             return MinimalPgdSearch(
                 model,
                 images,
-                labels,
+                goal,
                 self.max_eps,
                 rng=rng if self.random_start else None,
                 steps=self.steps,
@@ -173,17 +192,15 @@ class ProjectedGradientDescent(FixedOrMinimalAttack):
         step_size = default if self.step_size is None else self.step_size
         if self.engine == "foolbox":
             attack = _foolbox_attack(self.steps, step_size, self._start(images, rng) if self.random_start else None)
-            return foolbox_engine.run_fixed_budget(attack, model, images, labels, self.eps)
+            return foolbox_engine.run_fixed_budget(attack, model, images, goal, self.eps)
         ball = Ball(cast(Norm, self.norm), self.eps)
 
-        def single_run(
-            model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
-        ) -> torch.Tensor:
+        def single_run(model: torch.nn.Module, images: torch.Tensor, goal: Goal, rng: SampleRandom) -> torch.Tensor:
             start = self._start(images, rng) if self.random_start else images
             return take_pgd_steps(
                 model,
                 images,
-                labels,
+                goal,
                 start,
                 ball=ball,
                 steps=self.steps,
@@ -192,7 +209,7 @@ class ProjectedGradientDescent(FixedOrMinimalAttack):
                 early_stop=self.early_stop,
             )
 
-        return run_with_restarts(single_run, model, images, labels, rng, loss=self.loss, restarts=self.restarts)
+        return run_with_restarts(single_run, model, images, goal, rng, loss=self.loss, restarts=self.restarts)
 
     def passes(self) -> int:
         """Returns one gradient per step and restart; for a search, an estimate."""
@@ -200,7 +217,7 @@ class ProjectedGradientDescent(FixedOrMinimalAttack):
             return self.steps * self.restarts
         if self.search == "foolbox2":
             return foolbox2_pgd_passes(self.steps)
-        return search_passes(self.steps, self.search_steps, self.targets)
+        return search_passes(self.steps, self.search_steps, self.targets if self.goal == "untargeted" else 1)
 
     def _relative_step_size(self) -> float:
         """Returns the default step size as a share of eps."""

@@ -6,10 +6,10 @@ import math
 
 import torch
 
-from advbench.api import SampleRandom, for_rows, is_stochastic
-from advbench_attacks.classifier_calls import float32_logits, misclassified
+from advbench.api import Goal, SampleRandom, for_rows, is_stochastic
+from advbench_attacks.classifier_calls import float32_logits, reaches_goal
 from advbench_attacks.input_gradients import sign_gradient
-from advbench_attacks.losses import Loss, logsumexp_margin, targeted_margin_loss, top_other_classes
+from advbench_attacks.losses import Loss, logsumexp_margin, margin, targeted_margin_loss, top_other_classes
 from advbench_attacks.minimal.nearest_boundary import find_nearest_boundary
 from advbench_attacks.nearest_adversarials import NearestAdversarials, verify_in_batch
 from advbench_attacks.norms import per_image
@@ -45,8 +45,8 @@ class MinimalPgdSearch:
     3. Follow the boundary: gradient steps in a ball that shrinks below each adversarial point and grows after each
        other one (Pintor, Roli, Brendel and Biggio 2021, Fast Minimum-norm Adversarial Attacks, algorithm 1, here with
        the signs of the gradients). It starts at the nearest adversarial point, then at the clean image for each of a
-       few target classes, then again at the nearest point. Before that, the segment to the nearest boundary linearised
-       at the clean image is bisected, since small eps would take many steps.
+       few target classes, or for the goal's target, then again at the nearest point. Before that, the segment to the
+       nearest boundary linearised at the clean image is bisected, since small eps would take many steps.
 
     Each PGD attempt ends at its first adversarial point; its step size is proportional to eps. The loss is log Σ_{j≠y}
     exp zⱼ − z_y. Its gradient has the signs of the cross-entropy's, and does not vanish in float32 where the model is
@@ -55,7 +55,7 @@ class MinimalPgdSearch:
     Args:
         model: Classifier in eval mode.
         images: Clean images, float32 in [0, 1], shape (batch, channels, height, width).
-        labels: True labels, int64, shape (batch,).
+        goal: What to make of each sample.
         max_eps: The largest eps to try.
         rng: The samples' random streams, for start points uniform in the ball; None to start at the clean image.
         steps: Gradient steps per attempt.
@@ -73,7 +73,7 @@ class MinimalPgdSearch:
         self,
         model: torch.nn.Module,
         images: torch.Tensor,
-        labels: torch.Tensor,
+        goal: Goal,
         max_eps: float,
         *,
         rng: SampleRandom | None,
@@ -84,7 +84,7 @@ class MinimalPgdSearch:
     ) -> None:
         self.model = model
         self.images = images
-        self.labels = labels
+        self.goal = goal
         self.max_eps = max_eps
         self.rng = rng
         self.steps = steps
@@ -92,27 +92,27 @@ class MinimalPgdSearch:
         self.bisections = bisections
         self.targets = targets
         self.points = images.clone()
-        self.eps = torch.full(labels.shape, math.inf, device=images.device)
+        self.eps = torch.full(goal.labels.shape, math.inf, device=images.device)
 
     def run(self) -> torch.Tensor:
         """Runs the search.
 
         Returns:
-            Images of the clean images' shape; the clean image for a sample that is misclassified already, or has no
+            Images of the clean images' shape; the clean image for a sample that reaches the goal already, or has no
             adversarial point within max_eps.
         """
-        rows = (~misclassified(self.model, self.images, self.labels)).nonzero().flatten()
+        rows = (~reaches_goal(self.model, self.images, self.goal)).nonzero().flatten()
         if not len(rows):
             return self.points
         failed = self._grow(rows)
         self._bisect(rows, failed)
-        classes = self._classes(rows)
+        losses = self._losses(rows)
         self._follow_boundary(rows, self.points[rows], self.eps[rows], logsumexp_margin)
-        for targets in classes:
-            self._follow_boundary(rows, self.images[rows], self.eps[rows] / 2, targeted_margin_loss(targets))
+        for loss in losses:
+            self._follow_boundary(rows, self.images[rows], self.eps[rows] / 2, loss)
         self._follow_boundary(rows, self.points[rows], self.eps[rows], logsumexp_margin)
         is_adv = self.eps.isfinite()
-        return verify_in_batch(self.model, self.points, self.images, self.labels, is_adv=is_adv, max_eps=self.max_eps)
+        return verify_in_batch(self.model, self.points, self.images, self.goal, is_adv=is_adv, max_eps=self.max_eps)
 
     def _grow(self, rows: torch.Tensor) -> torch.Tensor:
         """Finds a first adversarial point per sample; returns the largest eps that failed, 0 if none did."""
@@ -147,7 +147,7 @@ class MinimalPgdSearch:
             if not len(active):
                 break
             signs, logits = sign_gradient(
-                for_rows(self.model, rows[active]), points, self.labels[rows[active]], logsumexp_margin
+                for_rows(self.model, rows[active]), points, self.goal[rows[active]], logsumexp_margin
             )
             is_adv_now = self._update(rows[active], points, logits)
             is_adv[active[is_adv_now]] = True
@@ -156,26 +156,30 @@ class MinimalPgdSearch:
                 points = self._take_step(rows[active], points, signs, eps[active], self.relative_step_size)
         return is_adv
 
-    def _classes(self, rows: torch.Tensor) -> torch.Tensor:
-        """Returns target classes of these samples, in order: int64, shape (classes, samples).
+    def _losses(self, rows: torch.Tensor) -> list[Loss]:
+        """Returns a loss for each boundary to follow: for some of the other classes, or for the goal's target.
 
-        If the number of targets is not given, also bisects the way to the nearest linearised boundary.
+        If the number of classes is not given, also bisects the way to the nearest linearised boundary.
         """
-        row_model, images, labels = for_rows(self.model, rows), self.images[rows], self.labels[rows]
+        row_model, images, goal = for_rows(self.model, rows), self.images[rows], self.goal[rows]
         if self.targets is None:
             boundary = find_nearest_boundary(
-                row_model, images, labels, "linf", steps=search_passes(self.steps, self.bisections)
+                row_model, images, goal, "linf", steps=search_passes(self.steps, self.bisections)
             )
             if not is_stochastic(self.model):
+                if goal.targeted:
+                    self._bisect_towards(rows, (images + boundary.perturbations).clamp(0, 1))
                 self._bisect_towards(rows, (images + _BOUNDARY_OVERSHOOT * boundary.perturbations).clamp(0, 1))
-            return boundary.classes[:, :_TARGETS].T
+            if goal.targeted:
+                return [margin]
+            return [targeted_margin_loss(targets) for targets in boundary.classes[:, :_TARGETS].T]
         with torch.no_grad():
             logits = float32_logits(row_model, images)
-        return top_other_classes(logits, labels, self.targets).T
+        return [targeted_margin_loss(targets) for targets in top_other_classes(logits, goal.labels, self.targets).T]
 
     def _bisect_towards(self, rows: torch.Tensor, points: torch.Tensor) -> None:
         """Bisects the segments from these samples' clean images to given points for nearer adversarial ones."""
-        nearest = NearestAdversarials(self.images, self.labels, "linf")
+        nearest = NearestAdversarials(self.images, self.goal, "linf")
         is_adv = rows[nearest.query(self.model, rows, points)]
         nearest.bisect(self.model, is_adv, _BISECTIONS)
         nearer = (nearest.distances < self.eps) & (nearest.distances <= self.max_eps)
@@ -190,12 +194,12 @@ class MinimalPgdSearch:
             decay = (1 + math.cos(math.pi * step / steps)) / 2
             change = 0.001 + 0.049 * decay
             relative_step_size = 0.01 + 0.29 * decay
-            signs, logits = sign_gradient(for_rows(self.model, rows), points, self.labels[rows], loss)
+            signs, logits = sign_gradient(for_rows(self.model, rows), points, self.goal[rows], loss)
             distances = _linf(points - self.images[rows])
             self._update(rows, points, logits)
             shrunk = torch.minimum(eps, distances) * (1 - change)
             grown = torch.minimum(eps * (1 + change), self.eps[rows] * (1 - change / 2)).clamp(max=self.max_eps)
-            eps = torch.where(is_adversarial(logits, self.labels[rows]), shrunk, grown)
+            eps = torch.where(is_adversarial(logits, self.goal[rows]), shrunk, grown)
             points = self._take_step(rows, points, signs, eps, relative_step_size)
 
     def _take_step(
@@ -212,7 +216,7 @@ class MinimalPgdSearch:
 
     def _update(self, rows: torch.Tensor, points: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
         """Keeps adversarial points that are nearer than before; returns which points are adversarial."""
-        is_adv = is_adversarial(logits, self.labels[rows])
+        is_adv = is_adversarial(logits, self.goal[rows])
         eps = _linf(points - self.images[rows])
         nearer = is_adv & (eps < self.eps[rows])
         self.points[rows[nearer]] = points[nearer]

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from advbench.api import Attack, Norm, SampleRandom, param
+from advbench.api import Artefact, Attack, Goal, Norm, SampleRandom, goal_param, param
 from advbench_attacks.foolbox import engine as foolbox_engine
 from advbench_attacks.minimal.cw_search import CarliniWagnerSearch
 
@@ -25,6 +25,10 @@ class CarliniWagnerL2(Attack):
     poor, at the result of a few steps of DDN. Each constant continues from the result of the previous one. A constant
     that is far too small by the linearisation is skipped, and a sample without progress ends its steps early. Adam's
     step size falls below the learning rate once an adversarial point is nearer than a few such steps.
+
+    With a ``goal`` t, the margin is max_{j≠t} zⱼ − zₜ, and the search starts just beyond the nearest point at which t
+    is the predicted class, all logits linearised.
+
     ``engine=foolbox`` runs Foolbox's implementation instead, which starts each constant at the clean image.
     """
 
@@ -41,17 +45,23 @@ class CarliniWagnerL2(Attack):
     initial_const: float = param(1e-2, above=0, help="first constant c; multiplied by 10 until one succeeds")
     confidence: float = param(0.0, min=0, help="margin by which another logit must exceed the true class's")
     engine: str = param("native", choices=("native", "foolbox"), help="implementation to run")
+    goal: str = goal_param()
 
-    def run(
-        self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
+    def craft(
+        self,
+        model: torch.nn.Module,
+        images: torch.Tensor,
+        goal: Goal,
+        rng: SampleRandom,
+        fitted: Artefact | None = None,
     ) -> torch.Tensor:
-        """Attacks one batch; see :meth:`advbench.api.Attack.run`."""
-        del rng
+        """Attacks one batch; see :meth:`advbench.api.Attack.craft`."""
+        del rng, fitted
         if self.engine == "native":
             return CarliniWagnerSearch(
                 model,
                 images,
-                labels,
+                goal,
                 search_steps=self.search_steps,
                 steps=self.steps,
                 learning_rate=self.learning_rate,
@@ -68,7 +78,7 @@ class CarliniWagnerL2(Attack):
             # result would depend on the rest of its batch.
             abort_early=False,
         )
-        return foolbox_engine.run_minimal(attack, model, images, labels)
+        return foolbox_engine.run_minimal(attack, model, images, goal)
 
     def minimized_norm(self) -> Norm:
         """Returns L2."""

@@ -6,9 +6,8 @@ import math
 
 import torch
 
-from advbench.api import for_rows, is_stochastic
+from advbench.api import Goal, for_rows, is_stochastic
 from advbench_attacks.classifier_calls import float32_logits
-from advbench_attacks.losses import margin
 from advbench_attacks.minimal.ddn_search import run_ddn
 from advbench_attacks.minimal.nearest_boundary import find_nearest_boundary
 from advbench_attacks.nearest_adversarials import NearestAdversarials, verify_in_batch
@@ -72,7 +71,7 @@ class CarliniWagnerSearch:
     Args:
         model: Classifier in eval mode.
         images: Clean images, float32 in [0, 1], shape (batch, channels, height, width).
-        labels: True labels, int64, shape (batch,).
+        goal: What to make of each sample.
         search_steps: Number of constants to try.
         steps: Maximum number of Adam steps per constant.
         learning_rate: Adam's step size.
@@ -89,7 +88,7 @@ class CarliniWagnerSearch:
         self,
         model: torch.nn.Module,
         images: torch.Tensor,
-        labels: torch.Tensor,
+        goal: Goal,
         *,
         search_steps: int,
         steps: int,
@@ -99,21 +98,21 @@ class CarliniWagnerSearch:
     ) -> None:
         self.model = model
         self.images = images
-        self.labels = labels
+        self.goal = goal
         self.search_steps = search_steps
         self.steps = steps
         self.learning_rate = learning_rate
         self.initial_const = initial_const
         self.confidence = confidence
         self.points = images.clone()
-        self.distances = torch.full(labels.shape, math.inf, device=images.device)
+        self.distances = torch.full(goal.labels.shape, math.inf, device=images.device)
         self._initial_w = self.next_w = images.new_zeros(images.shape)
 
     def run(self) -> torch.Tensor:
         """Runs the search.
 
         Returns:
-            Images of the clean images' shape; the clean image for a sample that is misclassified already, or for which
+            Images of the clean images' shape; the clean image for a sample that reaches the goal already, or for which
             no constant succeeded.
         """
         rows, min_constants = self._initialize()
@@ -129,7 +128,7 @@ class CarliniWagnerSearch:
             succeeded = torch.where(success, constants, succeeded)
             failed = torch.where(success, failed, constants)
             constants = torch.where(succeeded.isfinite(), (failed + succeeded) / 2, constants * 10)
-        return verify_in_batch(self.model, self.points, self.images, self.labels, is_adv=self.distances.isfinite())
+        return verify_in_batch(self.model, self.points, self.images, self.goal, is_adv=self.distances.isfinite())
 
     def step_sizes(self, distances: torch.Tensor) -> torch.Tensor:
         """Returns Adam's step size per sample, given distances of adversarial points or infinity; shape (samples,)."""
@@ -143,27 +142,27 @@ class CarliniWagnerSearch:
             The indices of correctly classified samples; and for each, the smallest constant that would cross the
             boundary if the classifier were linear, 0 where the linearisation has no boundary.
         """
-        boundary = find_nearest_boundary(
-            self.model, self.images, self.labels, "l2", steps=self.search_steps * self.steps
-        )
-        rows = (boundary.logits.argmax(dim=1) == self.labels).nonzero().flatten()
+        boundary = find_nearest_boundary(self.model, self.images, self.goal, "l2", steps=self.search_steps * self.steps)
+        rows = (~self.goal.reached(boundary.logits)).nonzero().flatten()
         initial_points = (self.images + (1 + _BOUNDARY_OVERSHOOT) * boundary.perturbations).clamp(0, 1)
         if self.confidence == 0 and len(rows) and not is_stochastic(self.model):
-            nearest = NearestAdversarials(self.images, self.labels, "l2")
+            nearest = NearestAdversarials(self.images, self.goal, "l2")
             is_adv = nearest.query(self.model, rows, initial_points[rows])
+            if self.goal.targeted:
+                is_adv |= nearest.query(self.model, rows, (self.images + boundary.perturbations).clamp(0, 1)[rows])
             nearest.bisect(self.model, rows[is_adv])
             linear = (
                 is_adv & (nearest.distances > _MIN_LINEAR_SHARE * lp_norm(initial_points - self.images, "l2"))[rows]
             )
             nonlinear, steps = rows[~linear], min(_MAX_DDN_STEPS, self.search_steps * self.steps // _DDN_STEP_DIVISOR)
             if len(nonlinear) and steps:
-                batch = for_rows(self.model, nonlinear), self.images[nonlinear], self.labels[nonlinear]
+                batch = for_rows(self.model, nonlinear), self.images[nonlinear], self.goal[nonlinear]
                 nearest.merge(nonlinear, run_ddn(*batch, steps=steps))
             initial_points = torch.where(per_image(nearest.distances.isfinite()), nearest.points, initial_points)
             self.points, self.distances = nearest.points, nearest.distances
         self._initial_w = _to_w(initial_points)
         self.next_w = self._initial_w.clone()
-        min_constants = -2 * lp_norm(initial_points - self.images, "l2").square() / margin(boundary.logits, self.labels)
+        min_constants = -2 * lp_norm(initial_points - self.images, "l2").square() / self.goal.margin(boundary.logits)
         return rows, min_constants[rows].nan_to_num(0.0)
 
     def _optimize(self, rows: torch.Tensor, constants: torch.Tensor) -> torch.Tensor:
@@ -221,7 +220,7 @@ class _AdamState:
         self.lowest_w = search.next_w[rows]
         self._constants = constants
         self._images = search.images[rows]
-        self._labels = search.labels[rows]
+        self._goal = search.goal[rows]
         self._w = self.lowest_w
         self._first_moment, self._second_moment = torch.zeros_like(self._w), torch.zeros_like(self._w)
         self._lowest = torch.full_like(constants, math.inf)
@@ -259,14 +258,12 @@ class _AdamState:
     def select(self, mask: torch.Tensor) -> None:
         """Continues with these samples only."""
         for name, value in vars(self).items():
-            if isinstance(value, torch.Tensor):
+            if isinstance(value, (torch.Tensor, Goal)):
                 setattr(self, name, value[mask])
 
     def _margins(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns the loss's hinge term, and whether the margin exceeds confidence and rounding tolerance."""
-        labels = self._labels[:, None]
-        true = logits.gather(1, labels)[:, 0]
-        violation = true - logits.scatter(1, labels, float("-inf")).amax(dim=1) + self._search.confidence
+        violation = self._search.confidence - self._goal.margin(logits)
         return violation.clamp(min=0), -violation.detach() > rounding_tolerance(logits.detach())
 
     def _update(

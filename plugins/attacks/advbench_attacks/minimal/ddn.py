@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from advbench.api import Attack, Norm, SampleRandom, param
+from advbench.api import Artefact, Attack, Goal, Norm, SampleRandom, goal_param, param
 from advbench_attacks.minimal.ddn_search import run_ddn
 
 __all__ = ["DecoupledDirectionAndNorm"]
@@ -21,6 +21,9 @@ class DecoupledDirectionAndNorm(Attack):
     after any other; x' = clip(x + δ, 0, 1). The result is the nearest adversarial x'. In the first half of the steps, J
     is the cross-entropy. In the second half, which converges to one class's boundary, J is the difference of that
     class's logit and the true one's, so that other classes' gradients do not change the direction.
+
+    With a ``goal`` t, the cross-entropy of t falls and the difference is zₜ − max_{j≠t} zⱼ; the start is the nearest
+    point at which t is the predicted class, all logits linearised.
 
     A minimal attack in L2, deterministic. It differs from the paper as follows:
 
@@ -43,13 +46,19 @@ class DecoupledDirectionAndNorm(Attack):
     )
 
     steps: int = param(100, min=1, help="number of gradient steps")
+    goal: str = goal_param()
 
-    def run(
-        self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
+    def craft(
+        self,
+        model: torch.nn.Module,
+        images: torch.Tensor,
+        goal: Goal,
+        rng: SampleRandom,
+        fitted: Artefact | None = None,
     ) -> torch.Tensor:
-        """Attacks one batch; see :meth:`advbench.api.Attack.run`."""
-        del rng
-        return run_ddn(model, images, labels, steps=self.steps).verified(model)
+        """Attacks one batch; see :meth:`advbench.api.Attack.craft`."""
+        del rng, fitted
+        return run_ddn(model, images, goal, steps=self.steps).verified(model)
 
     def minimized_norm(self) -> Norm:
         """Returns L2."""

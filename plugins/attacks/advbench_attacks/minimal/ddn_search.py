@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from advbench.api import for_rows, is_stochastic
+from advbench.api import Goal, for_rows, is_stochastic
 from advbench_attacks.classifier_calls import float32_logits
 from advbench_attacks.input_gradients import logsumexp_margin_gradient, margin_gradient
 from advbench_attacks.minimal.cosine_annealing import cosine_annealing
@@ -30,7 +30,7 @@ _FIRST_STEP, _LAST_STEP = 1.0, 0.01
 """α: L2 length of the first and of the last step, as a share of the initial norm; it falls along a cosine."""
 
 
-def run_ddn(model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, *, steps: int) -> NearestAdversarials:
+def run_ddn(model: torch.nn.Module, images: torch.Tensor, goal: Goal, *, steps: int) -> NearestAdversarials:
     """Searches for the nearest adversarial points in L2.
 
     At each step δ ← δ + α ∇J/‖∇J‖₂, rescaled to a norm that is 5 % smaller after an adversarial point and 5 % larger
@@ -39,22 +39,24 @@ def run_ddn(model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, 
     Args:
         model: Classifier in eval mode.
         images: Clean images, float32 in [0, 1], shape (batch, channels, height, width).
-        labels: True labels, int64, shape (batch,).
+        goal: What to make of each sample.
         steps: Number of gradient steps, including those for the linearised boundaries.
 
     Returns:
-        The nearest adversarial points; none for a sample that is misclassified already, or where the search fails.
+        The nearest adversarial points; none for a sample that reaches the goal already, or where the search fails.
     """
-    nearest = NearestAdversarials(images, labels, "l2")
+    nearest = NearestAdversarials(images, goal, "l2")
     rows = torch.arange(len(images), device=images.device)
-    boundary = find_nearest_boundary(for_rows(model, rows), images, labels, "l2", steps=steps)
-    rows = (boundary.logits.argmax(dim=1) == labels).nonzero().flatten()
+    boundary = find_nearest_boundary(for_rows(model, rows), images, goal, "l2", steps=steps)
+    rows = (~goal.reached(boundary.logits)).nonzero().flatten()
     if not len(rows):
         return nearest
     initial_points = (images + (1 + _GAMMA) * boundary.perturbations).clamp(0, 1)[rows]
     norm = lp_norm(initial_points - images[rows], "l2")
     norm = torch.where(norm > 0, norm, _DEFAULT_NORM)
     if not is_stochastic(model):
+        if goal.targeted:
+            nearest.query(model, rows, (images + boundary.perturbations).clamp(0, 1)[rows])
         is_adv = rows[nearest.query(model, rows, initial_points)]
         nearest.bisect(model, is_adv, _INITIAL_BISECTIONS, low=1 - 2 * _GAMMA)
     _take_steps(model, nearest, rows, initial_points, norm, begin=boundary.gradients, steps=steps)
@@ -86,12 +88,12 @@ def _take_steps(
     steps: int,
 ) -> None:
     """Takes the steps from number ``begin`` on, for samples at points with these norms: (samples,)."""
-    images, labels, first_norm = nearest.images[rows], nearest.labels[rows], norm
-    batch_nearest = NearestAdversarials(images, labels, "l2")
+    images, goal, first_norm = nearest.images[rows], nearest.goal[rows], norm
+    batch_nearest = NearestAdversarials(images, goal, "l2")
     for step in range(begin, steps):
         # Scaled to length 1, the gradient of the logsumexp margin equals that of the cross-entropy.
         loss = logsumexp_margin_gradient if step < steps / 2 else margin_gradient
-        gradient, logits = loss(for_rows(model, rows), points, labels)
+        gradient, logits = loss(for_rows(model, rows), points, goal)
         perturbations = points - images
         is_adv = batch_nearest.update(None, points, logits, lp_norm(perturbations, "l2"))
         norm = norm * torch.where(is_adv, 1 - _GAMMA, 1 + _GAMMA)

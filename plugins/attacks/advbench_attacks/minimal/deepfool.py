@@ -8,9 +8,10 @@ from typing import ClassVar, cast
 
 import torch
 
-from advbench.api import Norm, SampleRandom, param
+from advbench.api import Artefact, Goal, Norm, SampleRandom, param
 from advbench_attacks.foolbox import engine as foolbox_engine
 from advbench_attacks.foolbox2.deepfool import foolbox2_deepfool
+from advbench_attacks.goals import UntargetedAttack
 from advbench_attacks.minimal.deepfool_search import DeepFoolSearch
 from advbench_attacks.modes import AttackWithModes
 
@@ -18,7 +19,7 @@ __all__ = ["DeepFool"]
 
 
 @dataclass(frozen=True)
-class DeepFool(AttackWithModes):
+class DeepFool(UntargetedAttack, AttackWithModes):
     """Steps to the nearest linearised class boundary until one is crossed.
 
     A minimal attack: for an affine classifier it returns the closest misclassified point, times 1 + overshoot.
@@ -51,6 +52,7 @@ class DeepFool(AttackWithModes):
         "overshoot": ", whose steps are lengthened by 5 %",
         "norm": ", which is in L2",
     }
+    why_untargeted: ClassVar[str] = "deepfool goes to the nearest class, whichever it is; use fmn with this goal"
 
     steps: int = param(50, min=1, help="maximum number of steps")
     candidates: int = param(
@@ -71,20 +73,25 @@ class DeepFool(AttackWithModes):
         help="how the losses of a batch are reduced before the gradient, with variant=foolbox2; sum: as in Foolbox 2.4",
     )
 
-    def run(
-        self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
+    def craft(
+        self,
+        model: torch.nn.Module,
+        images: torch.Tensor,
+        goal: Goal,
+        rng: SampleRandom,
+        fitted: Artefact | None = None,
     ) -> torch.Tensor:
-        """Attacks one batch; see :meth:`advbench.api.Attack.run`."""
-        del rng
+        """Attacks one batch; see :meth:`advbench.api.Attack.craft`."""
+        del rng, fitted
         if self.variant == "foolbox2":
             return foolbox2_deepfool(
-                model, images, labels, steps=self.steps, candidates=self.candidates, mean=self.reduction == "mean"
+                model, images, goal.labels, steps=self.steps, candidates=self.candidates, mean=self.reduction == "mean"
             )
         if self.engine == "native":
             return DeepFoolSearch(
                 model,
                 images,
-                labels,
+                goal,
                 steps=self.steps,
                 candidates=self.candidates,
                 overshoot=self.overshoot,
@@ -93,7 +100,7 @@ class DeepFool(AttackWithModes):
         attacks = foolbox_engine.load().attacks
         variant = {"l2": attacks.L2DeepFoolAttack, "linf": attacks.LinfDeepFoolAttack}[self.norm]
         attack = variant(steps=self.steps, candidates=self.candidates, overshoot=self.overshoot)
-        return foolbox_engine.run_minimal(attack, model, images, labels)
+        return foolbox_engine.run_minimal(attack, model, images, goal)
 
     @property
     def group_size(self) -> int | None:  # type: ignore[override]

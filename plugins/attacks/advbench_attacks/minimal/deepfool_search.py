@@ -6,8 +6,8 @@ import math
 
 import torch
 
-from advbench.api import Norm, for_rows, is_stochastic
-from advbench_attacks.classifier_calls import float32_logits, misclassified
+from advbench.api import Goal, Norm, for_rows, is_stochastic
+from advbench_attacks.classifier_calls import float32_logits, reaches_goal
 from advbench_attacks.nearest_adversarials import verify_in_batch
 from advbench_attacks.norms import lp_norm, per_image
 
@@ -67,7 +67,7 @@ class DeepFoolSearch:
     Args:
         model: Classifier in eval mode.
         images: Clean images, float32 in [0, 1], shape (batch, channels, height, width).
-        labels: True labels, int64, shape (batch,).
+        goal: The true labels; no targets.
         steps: Maximum number of steps.
         candidates: Number of candidate classes, those with the largest logits at the clean image, the true one
             included.
@@ -79,7 +79,7 @@ class DeepFoolSearch:
         self,
         model: torch.nn.Module,
         images: torch.Tensor,
-        labels: torch.Tensor,
+        goal: Goal,
         *,
         steps: int,
         candidates: int,
@@ -88,14 +88,15 @@ class DeepFoolSearch:
     ) -> None:
         self.model = model
         self.images = images
-        self.labels = labels
+        self.goal = goal
+        self.labels = goal.labels
         self.steps = steps
         self.candidates = candidates
         self.overshoot = overshoot
         self.norm = norm
         self._stochastic = is_stochastic(model)
         self._slopes = images.new_zeros(len(images), 0)
-        self._small_steps = torch.zeros_like(labels)
+        self._small_steps = torch.zeros_like(goal.labels)
 
     def run(self) -> torch.Tensor:
         """Runs the search.
@@ -124,10 +125,10 @@ class DeepFoolSearch:
             total = total + self._steps_to_nearest(evaluated, logits, active, rows, classes, total=total)
             current = (self.images[rows] + (1 + self.overshoot) * total).clamp(0, 1)
         finite = points.flatten(1).isfinite().all(dim=1)
-        failed = ~misclassified(self.model, points, self.labels) & finite
+        failed = ~reaches_goal(self.model, points, self.goal) & finite
         points = torch.where(per_image(finite), points, self.images)
         # Only points that are no longer misclassified are pushed; the overshoot protects the others.
-        return verify_in_batch(self.model, points, self.images, self.labels, is_adv=failed & crossed)
+        return verify_in_batch(self.model, points, self.images, self.goal, is_adv=failed & crossed)
 
     def _evaluate(
         self, rows: torch.Tensor, points: torch.Tensor, *, gradient: bool

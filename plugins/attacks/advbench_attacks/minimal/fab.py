@@ -7,18 +7,22 @@ from typing import ClassVar, cast
 
 import torch
 
-from advbench.api import Attack, Norm, SampleRandom, param
+from advbench.api import Artefact, Goal, Norm, SampleRandom, goal_param, param
+from advbench_attacks.goals import AttackWithTargets
 from advbench_attacks.minimal.fab_search import FabSearch
 
 __all__ = ["TargetedFab"]
 
 
 @dataclass(frozen=True)
-class TargetedFab(Attack):
+class TargetedFab(AttackWithTargets):
     """Steps to the linearised boundary with one class after another, biased towards the clean image.
 
     A minimal attack: it returns each sample's nearest adversarial point. Targets are the other classes with the largest
     logits at the clean image, at most ``targets`` of them. Deterministic.
+
+    With a ``goal``, there is one target class t. Each step goes to the nearest point at which t is ahead of the three
+    other classes with the largest logits, all linearised.
     """
 
     name: ClassVar[str] = "fab-t"
@@ -31,20 +35,24 @@ class TargetedFab(Attack):
     norm: str = param("linf", choices=("linf", "l2"), help="norm to minimize")
     targets: int = param(9, min=1, help="number of target classes, those with the largest logits first")
     steps: int = param(100, min=1, help="number of steps per target class")
+    goal: str = goal_param()
 
-    def run(
-        self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
+    def craft(
+        self,
+        model: torch.nn.Module,
+        images: torch.Tensor,
+        goal: Goal,
+        rng: SampleRandom,
+        fitted: Artefact | None = None,
     ) -> torch.Tensor:
-        """Attacks one batch; see :meth:`advbench.api.Attack.run`."""
-        del rng
-        return FabSearch(
-            model, images, labels, steps=self.steps, targets=self.targets, norm=self.minimized_norm()
-        ).run()
+        """Attacks one batch; see :meth:`advbench.api.Attack.craft`."""
+        del rng, fitted
+        return FabSearch(model, images, goal, steps=self.steps, targets=self.targets, norm=self.minimized_norm()).run()
 
     def minimized_norm(self) -> Norm:
         """Returns the norm parameter."""
         return cast(Norm, self.norm)
 
     def passes(self) -> int:
-        """Returns one gradient and one forward pass per step and target class."""
-        return self.steps * self.targets * 4 // 3
+        """Returns one gradient and one forward pass per step and class; with a goal, two more backward passes."""
+        return self.steps * (4 * self.targets if self.goal == "untargeted" else 8) // 3

@@ -7,7 +7,7 @@ from typing import ClassVar, cast
 
 import torch
 
-from advbench.api import Attack, Norm, SampleRandom, for_rows, is_stochastic, param
+from advbench.api import Artefact, Attack, Goal, Norm, SampleRandom, for_rows, goal_param, is_stochastic, param
 from advbench_attacks.input_gradients import input_gradient
 from advbench_attacks.losses import margin
 from advbench_attacks.minimal.cosine_annealing import cosine_annealing
@@ -37,7 +37,8 @@ class FastMinimumNorm(Attack):
     With f = max_{j≠y} zⱼ − z_y, at each step δ ← δ + α ∇f/‖∇f‖₂, projected onto the ball of radius ε and clipped. Until
     the first adversarial point, ε is ‖δ‖_p + |f|/‖∇f‖_q, the linear estimate of the distance to the boundary. Then ε
     shrinks by γ after an adversarial point, to at most the distance of the nearest one, and grows by γ after any other.
-    α and γ fall along a cosine. A minimal attack, deterministic.
+    α and γ fall along a cosine. A minimal attack, deterministic. With a ``goal`` t, f = zₜ − max_{j≠t} zⱼ, and the
+    start is the nearest point at which t is the predicted class, all logits linearised.
 
     It differs from the paper in three ways:
 
@@ -60,27 +61,36 @@ class FastMinimumNorm(Attack):
     norm: str = param("linf", choices=("linf", "l2", "l1"), help="norm to minimize")
     steps: int = param(100, min=1, help="number of gradient steps")
     step_size: float = param(1.0, above=0, help="L2 length of the first step; the last one is a hundredth of it")
+    goal: str = goal_param()
 
-    def run(
-        self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
+    def craft(
+        self,
+        model: torch.nn.Module,
+        images: torch.Tensor,
+        goal: Goal,
+        rng: SampleRandom,
+        fitted: Artefact | None = None,
     ) -> torch.Tensor:
-        """Attacks one batch; see :meth:`advbench.api.Attack.run`."""
-        del rng
-        nearest = NearestAdversarials(images, labels, self.minimized_norm())
+        """Attacks one batch; see :meth:`advbench.api.Attack.craft`."""
+        del rng, fitted
+        nearest = NearestAdversarials(images, goal, self.minimized_norm())
         rows = torch.arange(len(images), device=images.device)
-        boundary = find_nearest_boundary(for_rows(model, rows), images, labels, self.minimized_norm(), steps=self.steps)
-        rows = (boundary.logits.argmax(dim=1) == labels).nonzero().flatten()
+        boundary = find_nearest_boundary(for_rows(model, rows), images, goal, self.minimized_norm(), steps=self.steps)
+        rows = (~goal.reached(boundary.logits)).nonzero().flatten()
         if not len(rows):
             return nearest.points
         initial_points = (images + (1 + FIRST_GAMMA) * boundary.perturbations).clamp(0, 1)
         if not is_stochastic(model):
-            is_adv = rows[nearest.query(model, rows, initial_points[rows])]
+            is_adv = nearest.query(model, rows, initial_points[rows])
+            if goal.targeted:
+                is_adv |= nearest.query(model, rows, (images + boundary.perturbations).clamp(0, 1)[rows])
+            is_adv = rows[is_adv]
             nearest.bisect(model, is_adv, _INITIAL_BISECTIONS)
             initial_points[is_adv] = nearest.points[is_adv]
         self._take_steps(model, nearest, rows, initial_points[rows], first_step=boundary.gradients)
         failed = rows[nearest.distances[rows].isinf()]
         if len(failed) and not is_stochastic(model):
-            from_ddn = run_ddn(for_rows(model, failed), images[failed], labels[failed], steps=self.steps)
+            from_ddn = run_ddn(for_rows(model, failed), images[failed], goal[failed], steps=self.steps)
             nearest.query(model, failed, from_ddn.points)
             recovered = failed[nearest.distances[failed].isfinite()]
             self._take_steps(model, nearest, recovered, nearest.points[recovered], first_step=self.steps // 2)
@@ -98,14 +108,14 @@ class FastMinimumNorm(Attack):
         """Takes the steps from number ``first_step`` on, for samples at these points."""
         if not len(rows):
             return
-        images, labels = nearest.images[rows], nearest.labels[rows]
+        images, goal = nearest.images[rows], nearest.goal[rows]
         eps = lp_norm(points - images, self.norm)
         for step in range(first_step, self.steps):
-            gradient, logits = input_gradient(for_rows(model, rows), points, labels, margin)
+            gradient, logits = input_gradient(for_rows(model, rows), points, goal, margin)
             is_adv = nearest.update(rows, points, logits)
             gamma = cosine_annealing(FIRST_GAMMA, LAST_GAMMA, step, self.steps)
             shrunk = torch.minimum(eps * (1 - gamma), nearest.distances[rows])
-            estimate = lp_norm(points - images, self.norm) + margin(logits, labels).abs() / lp_norm(
+            estimate = lp_norm(points - images, self.norm) + goal.margin(logits).abs() / lp_norm(
                 gradient, _DUAL[self.norm]
             )
             has_adv = nearest.distances[rows].isfinite()

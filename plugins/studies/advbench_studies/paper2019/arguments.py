@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-__all__ = ["DATASETS", "add_arguments"]
+from advbench.api import UsageError
+
+__all__ = ["BY_DATASET", "DATASETS", "add_arguments", "check_datasets"]
 
 DATASETS = ("mnist", "cifar10")
+BY_DATASET = ("--limit", "--cw-steps", "--adaptive-limit")
+"""Flags with a number for all datasets, or for single ones."""
 
 
 def add_arguments(parser: argparse._ActionsContainer) -> None:
@@ -22,6 +26,7 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--limit",
         nargs="+",
+        action="extend",
         type=_by_dataset,
         default=[],
         metavar="[DATASET=]N",
@@ -30,6 +35,7 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--cw-steps",
         nargs="+",
+        action="extend",
         type=_by_dataset,
         default=[],
         metavar="[DATASET=]N",
@@ -38,6 +44,7 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--adaptive-limit",
         nargs="+",
+        action="extend",
         type=_by_dataset,
         default=[],
         metavar="[DATASET=]N",
@@ -53,11 +60,26 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def check_datasets(options: argparse.Namespace) -> None:
+    """Checks that the numbers for single datasets are for datasets that are run.
+
+    Raises:
+        UsageError: One of them is not.
+    """
+    run = options.datasets or DATASETS
+    for flag in BY_DATASET:
+        for dataset, number in getattr(options, flag.removeprefix("--").replace("-", "_")):
+            if dataset is not None and dataset not in run:
+                raise UsageError(
+                    f"{flag} {dataset}={number}: {dataset!r} is not run; this command runs {', '.join(run)}"
+                )
+
+
 def _by_dataset(text: str) -> tuple[str | None, int]:
     """A positive number, for all datasets (None) or for the one before it."""
     dataset, separator, number = text.rpartition("=")
-    if separator and dataset not in DATASETS:
-        raise argparse.ArgumentTypeError(f"{text}: the dataset must be one of {', '.join(DATASETS)}")
+    if separator and not dataset:
+        raise argparse.ArgumentTypeError(f"{text}: the name of the dataset is missing")
     if not number.isdecimal() or int(number) < 1:
         raise argparse.ArgumentTypeError(f"{number}: must be a whole number of at least 1")
     return dataset or None, int(number)

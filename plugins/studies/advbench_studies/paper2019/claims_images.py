@@ -41,12 +41,13 @@ def _of_attack(view: View, attack: AttackSetting) -> Check:
     groups = [fools & (outcomes.robust == 0), fools & (outcomes.robust > 0)]
     left, recovered = (int(group.sum()) for group in groups)
     if min(left, recovered) <= FEW:
-        return Check(title, name, f"{left} left, {recovered} recovered", False, 0.0, decided=False)
+        few = (accuracy.too_few,) if accuracy.too_few else ()
+        return Check(title, name, f"{left} left, {recovered} recovered", False, 0.0, decided=False, too_few=few)
     weights = outcomes.weights()
     readings = []
     for group in groups:
         shares = (weights @ (group * moved)) / np.maximum(weights @ group, 1)
-        readings.append(Reading(float(moved[group].mean()), "", shares.tolist()))
+        readings.append(Reading(float(moved[group].mean()), "", shares.tolist(), None, accuracy.too_few))
     return check(
         title,
         name,

@@ -80,6 +80,7 @@ def jpegs_errors_are_concentrated(view: View) -> list[Check]:
 def _spread(view: View, dataset: DatasetSetting, defense: str) -> Reading:
     """The normalised entropy of a defense's errors against all attacks."""
     component, wanted = setting(dataset, defense)
+    cells = [view.cell(dataset, attack, component, wanted) for attack in ATTACKS]
     matrices, outcomes = [], []
     for attack in ATTACKS:
         outcomes.append(view.outcomes(dataset, attack, component, wanted))
@@ -89,10 +90,11 @@ def _spread(view: View, dataset: DatasetSetting, defense: str) -> Reading:
             return Reading(None, reading.missing or f"predictions of {TITLES[defense]} on {dataset.title}")
         matrices.append(matrix)
     spread, errors = error_spread(sum_matrices(matrices))
+    few = next((few for cell in cells if cell is not None and (few := view.too_few(dataset, cell))), "")
     if errors < _FEWEST_ERRORS:
-        return Reading(None, f"errors of {TITLES[defense]} on {dataset.title}: {errors} are too few")
+        few = few or f"{errors} errors of {TITLES[defense]} on {dataset.title}"
     known = [one for one in outcomes if one is not None]
-    return Reading(spread, "", resampled_spread(known) if len(known) == len(ATTACKS) else None)
+    return Reading(spread, "", resampled_spread(known) if len(known) == len(ATTACKS) else None, None, few)
 
 
 def _noise_helps(view: View, dataset: DatasetSetting, base: Sequence[float], better: Sequence[float]) -> Check:

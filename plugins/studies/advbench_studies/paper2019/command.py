@@ -10,6 +10,7 @@ from typing import Any
 
 from advbench.api import UsageError, WeightsError
 from advbench.results import StudySession, SuiteRun
+from advbench_studies.paper2019.arguments import check_datasets
 from advbench_studies.paper2019.evidence import SuiteResults
 from advbench_studies.paper2019.further_weights import axes_in_folder, check_folder, named
 from advbench_studies.paper2019.report_files import PaperJson, PaperMarkdown
@@ -41,6 +42,7 @@ def run(study: StudySession) -> int:
         UsageError: A flag cannot be used; raised before any work.
         KeyboardInterrupt: The user interrupted; the message says what is kept.
     """
+    check_datasets(study.options)
     outputs = study.plan_outputs([PaperMarkdown(), PaperJson()], "paper")
     check_folder(study.options.weights)
     plan = _plan_suites(study)

@@ -25,7 +25,7 @@ from advbench_studies.paper2019.setting import (
     parameters,
 )
 from advbench_studies.paper2019.strongest import join_cells, join_records
-from advbench_studies.paper2019.verdict import Reading
+from advbench_studies.paper2019.verdict import Reading, too_few
 
 if TYPE_CHECKING:
     import numpy as np
@@ -136,8 +136,11 @@ class Evidence:
                 and is_retrained(cell["model"]) == retrained
                 and matches(cell["defense"], component, wanted)
             ):
-                resamples = self.resamples(cell, "clean_accuracy", full=False)
-                return Reading(cell["clean_accuracy"], "", resamples, cell["n"])
+                resamples, few = (
+                    self.resamples(cell, "clean_accuracy", full=False),
+                    too_few(cell["n"], f"of {dataset.title}"),
+                )
+                return Reading(cell["clean_accuracy"], "", resamples, cell["n"], few)
         what = f"retrained behind {component}" if retrained else f"behind {component}"
         return Reading(None, f"the classifier of {dataset.title}, {what}, not run")
 
@@ -195,14 +198,23 @@ class View:
         """A measure of a cell, as results.json names it."""
         cell = self.cell(dataset, attack, component, wanted)
         if cell is not None and cell["status"] == "ok" and cell[measure] is not None:
+            resamples = self.evidence.resamples(cell, measure, full=self.full)
             images = None if measure.startswith("median") else cell["n"]
-            return Reading(cell[measure], "", self.evidence.resamples(cell, measure, full=self.full), images)
+            return Reading(cell[measure], "", resamples, images, self.too_few(dataset, cell, measure))
         if not any(key == dataset.key for key, _ in self._cells):
             return Reading(None, f"{dataset.title}{', all images' if self.full else ''}")
         given = ",".join(f"{key}={value if isinstance(value, str) else f'{value:g}'}" for key, value in wanted.items())
         defense = f"{component}:{given}" if given else component
         state = "failed" if cell is not None and cell["status"] == "error" else "not run"
         return Reading(None, f"{defense} against {self.attack_name(attack)} on {dataset.title} {state}")
+
+    def too_few(self, dataset: DatasetSetting, cell: Mapping[str, Any], measure: str = "robust_accuracy") -> str:
+        """The number of images behind a measure of a cell, if they decide nothing; else nothing."""
+        few = too_few(cell["n"], f"of {dataset.title}")
+        outcomes = self.evidence.outcomes[self.full].get(_coordinates(cell))
+        if few or outcomes is None or not measure.startswith("median"):
+            return few
+        return too_few(outcomes.fooled(), f"of {dataset.title} that fool the model")
 
     def confusion(
         self, dataset: DatasetSetting, attack: AttackSetting, component: str, wanted: Wanted

@@ -33,9 +33,9 @@ _NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
 READING = (
     "Robust accuracy in % of all samples: correct both on the clean and on the attacked image. Files also have its "
     "Wilson 95 % interval. The attackers know the model; only adaptive attacks know the defense, too. The criterion "
-    "next to a claim decides its verdict. A condition is undecided if it is met or missed by at most 5 images, or if "
-    "fewer than 97.5 % of 1,000 resamples of the images give the same outcome. A claim without a measurement that it "
-    "needs is 'not run', unless the other measurements refute it."
+    "next to a claim decides its verdict. A condition is undecided if there are fewer than 20 images, if it is met or "
+    "missed by at most 5 images, or if fewer than 97.5 % of 1,000 resamples of the images give the same outcome. A "
+    "claim without a measurement that it needs is 'not run', unless the other measurements refute it."
 )
 
 DISTANCES = "Median L2 distance of the adaptive images that fool the defended model"
@@ -128,7 +128,17 @@ def tally(reproduction: Mapping[str, Any]) -> list[str]:
         counts = Counter(claim[protocol["key"]]["verdict"] for claim in claims)
         listed = ", ".join(f"{counts[verdict]} × {verdict}" for verdict in (HOLDS, FAILS, UNDECIDED, NOT_JUDGED))
         sentences.append(f"{_capitalised(protocol['title'])}, verdicts on {len(claims)} claims: {listed}.")
-    return sentences
+    checks = [
+        check for claim in claims for protocol in reproduction["protocols"] for check in _undecided(claim, protocol)
+    ]
+    few = list(dict.fromkeys(few for check in checks for few in check["too_few"]))
+    return [*sentences, f"Too few to decide: {'; '.join(few)}."] if few else sentences
+
+
+def _undecided(claim: Mapping[str, Any], protocol: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The conditions of a claim whose verdict under a protocol is undecided."""
+    judged = claim[protocol["key"]]
+    return list(judged["checks"]) if judged["verdict"] == UNDECIDED else []
 
 
 def _capitalised(title: str) -> str:

@@ -225,7 +225,7 @@ def _judged(checks: Sequence[Check], reason: str = "") -> dict[str, Any]:
         ],
         "missing": missing,
         "lacks": _lacks(missing) if verdict == NOT_RUN else "",
-        "reason": reason,
+        "reason": reason or (_too_few(checks) if verdict == UNDECIDED else ""),
         "checks": [
             {
                 "dataset": one.dataset,
@@ -233,12 +233,19 @@ def _judged(checks: Sequence[Check], reason: str = "") -> dict[str, Any]:
                 "measured": one.measured or None,
                 "holds": one.holds,
                 "decided": one.decided,
+                "too_few": list(one.too_few),
                 "margin": one.margin,
                 "missing": list(one.missing),
             }
             for one in checks
         ],
     }
+
+
+def _too_few(checks: Sequence[Check]) -> str:
+    """Why a verdict is undecided, if there were too few images, in a sentence; else nothing."""
+    listed = list(dict.fromkeys(few for one in checks for few in one.too_few))
+    return f"Too few to decide: {_lacks(listed)}." if listed else ""
 
 
 def _by_dataset(checks: Sequence[Check]) -> list[tuple[str, list[Check]]]:

@@ -69,6 +69,12 @@ class Outcomes:
         values = {"robust_accuracy": self.robust, "clean_accuracy": self.clean}[measure]
         return np.asarray(weights @ values / len(values))
 
+    def fooled(self) -> int:
+        """How many images fool the attacked model."""
+        import numpy as np
+
+        return int((~np.isnan(self.l2)).sum())
+
     def weights(self) -> Floats:
         """How often each sample is drawn in each resample; shape (resamples, samples)."""
         return _weights(self.images, len(self.robust))

@@ -96,8 +96,8 @@ def _foolbox2(key: str, title: str, max_eps: str, short: str) -> Protocol:
 _BUDGET = {"fgsm": {"search": "none"}, "pgd": {"search": "none"}, "deepfool": {"variant": "original"}}
 
 PROTOCOLS = (
-    _foolbox2("foolbox2", "attacks of its time", "1", "of its\ntime"),
-    _foolbox2("foolbox2-0.3", "attacks of its time, FGSM up to 0.3", "0.3", "FGSM\n≤ 0.3"),
+    _foolbox2("foolbox2", "Foolbox 2.3 attacks", "1", "Foolbox\n2.3"),
+    _foolbox2("foolbox2-0.3", "Foolbox 2.3 attacks, FGSM up to 0.3", "0.3", "FGSM\n≤ 0.3"),
     Protocol(
         "minimal",
         "minimal attacks",

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 __all__ = [
+    "ENOUGH",
     "FAILS",
     "FEW",
     "HOLDS",
@@ -18,12 +19,16 @@ __all__ = [
     "decide",
     "per_cent",
     "points",
+    "too_few",
 ]
 
 HOLDS, FAILS, UNDECIDED, NOT_RUN = "holds", "fails", "undecided", "not run"
 
 FEW = 5
 """So many images decide nothing: an exact paired test of 5 against 0 has p = .06."""
+
+ENOUGH = 20
+"""Fewer images decide nothing, whatever they show: the 95 % interval of 0 of 20 images ends at 16 %."""
 
 _CONFIDENCE = 0.975
 """A check is decided if it has the same outcome on this share of the resamples: one side of a 95 % interval."""
@@ -43,12 +48,14 @@ class Reading:
         missing: What was not run or failed, in words, if there is no number.
         resamples: The number on resampled images; None if it is taken as exact.
         images: The number of images of which it is a share; None if it is another measure.
+        too_few: Why it decides nothing, such as ``3 images of MNIST``; empty if it has enough images.
     """
 
     value: float | None
     missing: str = ""
     resamples: Sequence[float] | None = None
     images: int | None = None
+    too_few: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +71,7 @@ class Check:
             measure; None if a number is missing.
         missing: What was not measured.
         decided: Whether it would have the same outcome on other images, as far as these images show.
+        too_few: The same of each of its readings that has too few images.
     """
 
     dataset: str
@@ -73,6 +81,7 @@ class Check:
     margin: float | None = None
     missing: tuple[str, ...] = ()
     decided: bool = True
+    too_few: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -126,7 +135,13 @@ def check(
 
         # If the first resamples agree without exception, so do nearly all others.
         decided = not close and (share(min(_FIRST, count)) == 1 or share(count) >= _CONFIDENCE)
-    return Check(dataset, what, measured, holds(margin), margin, decided=decided)
+    too_few = tuple(dict.fromkeys(reading.too_few for reading in readings if reading.too_few))
+    return Check(dataset, what, measured, holds(margin), margin, decided=decided and not too_few, too_few=too_few)
+
+
+def too_few(images: int, what: str) -> str:
+    """A number of images in words, if they are too few to decide anything; else nothing."""
+    return "" if images >= ENOUGH else f"{images} image{'' if images == 1 else 's'} {what}"
 
 
 def at_least(needed: int, dataset: str, what: str, checks: Sequence[Check]) -> Check:
@@ -140,7 +155,8 @@ def at_least(needed: int, dataset: str, what: str, checks: Sequence[Check]) -> C
     missing = tuple(dict.fromkeys(missing for one in open_ones for missing in one.missing)) if holds is None else ()
     margin = None if holds is None else (count - needed) / len(checks)
     listed = f"{count} of {len(checks)} ({measured})" if measured else ""
-    return Check(dataset, what, listed, holds, margin, missing, decided)
+    too_few = () if decided else tuple(dict.fromkeys(few for one in checks for few in one.too_few))
+    return Check(dataset, what, listed, holds, margin, missing, decided, too_few)
 
 
 def decide(checks: Sequence[Check]) -> str:

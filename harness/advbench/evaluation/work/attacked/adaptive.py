@@ -7,15 +7,15 @@ from collections.abc import Iterator
 
 import torch
 
-from advbench.api import Answer, ContractError, Defense, SampleRandom
+from advbench.api import Answer, ClassifierWrapper, ContractError, Defense, SampleRandom
 from advbench.contracts.defenses import Approximation, check_answer, check_approximations, check_defended
 from advbench.contracts.images import check_form
 from advbench.errors import blamed
 from advbench.evaluation.work.attacked.eot_graphs import Classifier, EOTGraphs
 from advbench.evaluation.work.chain_pass import ChainPass, image_shape
-from advbench.specs import Chain, transforms_images
+from advbench.specs import Chain, full_spec, transforms_images
 
-__all__ = ["DefendedClassifier", "count_approximations"]
+__all__ = ["DefendedClassifier", "count_approximations", "count_draws", "forget_numbers"]
 
 _INPUTS = ("images", "defended images")
 
@@ -126,11 +126,18 @@ class DefendedClassifier(torch.nn.Module):
         return rng.spawn(times) if self.chain.stochastic else rng
 
 
+def count_draws(classifier: torch.nn.Module) -> int:
+    """How many draws of a stochastic defense a classifier, or the one that it wraps, averages at each call."""
+    while isinstance(classifier, ClassifierWrapper):
+        classifier = classifier.target
+    return classifier.draws if isinstance(classifier, DefendedClassifier) else 1
+
+
 def count_approximations(chain: Chain) -> int:
     """How many approximations of a chain there are: the most of any part that autograd cannot differentiate.
 
     Raises:
-        ContractError: A part returned no approximations.
+        ContractError: A part returned no approximations, or another number of them than before.
     """
     return max((len(_approximations(part)) for part in chain.parts if _is_approximated(part)), default=1)
 
@@ -140,9 +147,24 @@ def _is_approximated(part: Defense) -> bool:
     return transforms_images(part) and not part.differentiable
 
 
+_numbers: dict[tuple[type[Defense], str], int] = {}
+"""How many approximations each defense has returned, by its class and full spec.
+
+Attacks run once with each of them. If their number changed, a run would be left out or be made twice.
+"""
+
+
+def forget_numbers() -> None:
+    """Forgets how many approximations defenses have returned, since a new run may have changed code."""
+    _numbers.clear()
+
+
 def _approximations(part: Defense) -> tuple[Approximation, ...]:
+    key = (type(part), full_spec(part))
     with blamed(f"defense {part.name!r}"):
-        return check_approximations(part)
+        returned = check_approximations(part, _numbers.get(key))
+    _numbers[key] = len(returned)
+    return returned
 
 
 class _AttackedPass(ChainPass):

@@ -7,10 +7,13 @@ from typing import NamedTuple
 
 import torch
 
-from advbench.api import Budget, ClassifierWrapper, Goal
-from advbench.contracts.images import TOLERANCE, distances
+from advbench.api import Access, ClassifierWrapper, Goal, LpBall, PerturbationSet, for_rows
+from advbench.contracts.images import TOLERANCE
 from advbench.errors import ContractError, blamed, describe
+from advbench.evaluation.work.attacked.adaptive import count_draws
 from advbench.evaluation.work.attacked.gradients_at_bounds import flat_at_bounds
+from advbench.evaluation.work.attacked.query_limit import NotLimitable, QueriesSpent, QueryLimit
+from advbench.evaluation.work.attacked.query_meter import QueryMeter
 from advbench.process.memory import is_out_of_memory
 
 __all__ = ["CleanBaseline", "Gradients", "QueryLog", "RecordingClassifier", "clean_gradients"]
@@ -51,23 +54,38 @@ class QueryLog:
     Args:
         images: The clean images.
         goal: What the attack should make of them; a target class of -1 is never reached.
-        budget: The attack's budget, or None for a minimal attack.
+        perturbation: The attack's perturbation set.
+        most: The largest number of forwards and of backwards of a sample; None for any.
 
     Attributes:
-        seen: Whether a queried point within the budget reached the goal; bool, shape (batch,).
         queried_images: How many images the classifier got in all.
+        knows_successes: Whether it can be told which points are in the set.
+        meter: The number of queries of each sample.
+        limit: What holds them to ``most``, or None.
         followed: 1 if the attack has computed a gradient for the sample, else 0; int8, shape (batch,).
         sloped: 1 if one of these losses had a gradient in the logits, else 0; int8, shape (batch,).
     """
 
-    def __init__(self, images: torch.Tensor, goal: Goal, budget: Budget | None) -> None:
+    def __init__(
+        self, images: torch.Tensor, goal: Goal, perturbation: PerturbationSet, *, most: int | None = None
+    ) -> None:
         self.images = images
         self.goal = goal
-        self.budget = budget
-        self.seen = torch.zeros_like(goal.labels, dtype=torch.bool)
+        self.perturbation = perturbation
         self.queried_images = 0
+        self.knows_successes = perturbation.holds(images[:1], images[:1]) is not None
+        if most is not None and not self.knows_successes:
+            raise NotLimitable("its images alone do not tell whether they are in its perturbation set")
+        self._minimal = isinstance(perturbation, LpBall) and perturbation.eps is None
+        self.meter = QueryMeter(goal.labels, sizes=self._minimal)
+        self.limit = None if most is None else QueryLimit(most, images, goal, keep_last=not self._minimal)
         self.followed = torch.zeros_like(goal.labels, dtype=torch.int8)
         self.sloped = torch.zeros_like(self.followed)
+
+    @property
+    def seen(self) -> torch.Tensor:
+        """Whether a queried point in the set reached the goal; bool, shape (batch,)."""
+        return self.meter.seen
 
     @property
     def loss_without_slope(self) -> torch.Tensor:
@@ -77,51 +95,118 @@ class QueryLog:
         """
         return (self.followed > 0) & (self.sloped == 0)
 
-    def record_gradients(self, rows: torch.Tensor, logits: object) -> None:
-        """Records for these samples whether the loss that is backpropagated has a gradient in the logits."""
+    def record_gradients(self, rows: torch.Tensor | None, logits: object, draws: int = 1) -> None:
+        """Records the gradients that are computed through a call's logits, and whether the loss has one in the logits.
+
+        Args:
+            rows: The samples of the logits; None for the whole batch.
+            logits: The logits.
+            draws: How many draws of the defense the call had.
+        """
         if not isinstance(logits, torch.Tensor) or not logits.requires_grad or logits.ndim != 2:
             return
 
-        def record(gradient: torch.Tensor) -> None:  # does not wait for the device
+        def record(gradient: torch.Tensor) -> torch.Tensor | None:  # without a limit, it does not wait for the device
             sloped = (gradient != 0).any(dim=1).to(torch.int8)
-            self.sloped.scatter_reduce_(0, rows, sloped, "amax")
-            self.followed.index_fill_(0, rows, 1)
+            if rows is None:
+                torch.maximum(self.sloped, sloped, out=self.sloped)
+                self.followed.fill_(1)
+            else:
+                self.sloped.scatter_reduce_(0, rows, sloped, "amax")
+                self.followed.index_fill_(0, rows, 1)
+            if self.limit is None:
+                self.meter.count_backwards(rows, len(gradient), draws)
+                return None
+            numbers = torch.arange(len(gradient), device=gradient.device) if rows is None else rows
+            allowed = self.limit.allowed(numbers, self.meter.backwards, draws)
+            self.meter.count_backwards(numbers[allowed], int(allowed.sum()), draws)
+            return gradient.masked_fill(~allowed[:, None], 0.0)
 
-        if len(logits) == len(rows):
+        if len(logits) == (len(self.goal) if rows is None else len(rows)):
             logits.register_hook(record)  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
-    def record_query(self, rows: torch.Tensor | None, points: torch.Tensor, logits: object) -> None:
-        """Records one query; ``rows`` is None if it is unknown to which samples the points belong."""
+    def record_query(self, rows: torch.Tensor | None, points: torch.Tensor, logits: object, draws: int = 1) -> None:
+        """Records one query.
+
+        Args:
+            rows: The samples of the points, which may repeat; None for the whole batch.
+            points: Shape (points, channels, height, width).
+            logits: The classifier's answer.
+            draws: How many draws of the defense it is the mean of.
+        """
         self.queried_images += len(points)
-        if rows is None or not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != len(rows):
+        self.meter.count_forwards(rows, len(points), draws)
+        well_formed = isinstance(logits, torch.Tensor) and logits.ndim == 2 and len(logits) == len(points)
+        if not well_formed or not self.knows_successes:
             return
-        reached = self.goal[rows].reached(logits) & ~self.seen[rows]
-        if not reached.any():
+        assert isinstance(logits, torch.Tensor)
+        reached = (self.goal if rows is None else self.goal[rows]).reached(logits)
+        if self.limit is not None:
+            numbers = torch.arange(len(points), device=points.device) if rows is None else rows
+            points = points.detach()
+            sizes = self._sizes(numbers, points)
+            self.limit.record(numbers, points, self._inside(numbers, points), reached, sizes)
+        if not self._minimal:
+            reached = reached & ~(self.seen if rows is None else self.seen[rows])
+        if points.device.type == "cpu" and not reached.any():  # on other devices, this would wait
             return
-        rows, points = rows[reached], points.detach()[reached]
-        valid = ((points >= -TOLERANCE) & (points <= 1 + TOLERANCE)).flatten(1).all(dim=1)
-        if self.budget is not None:
-            reach = self.budget.eps * (1 + TOLERANCE) + TOLERANCE
-            valid &= distances(self.images[rows], points, self.budget) <= reach
-        self.seen[rows[valid]] = True
+        forwards = self.meter.spent_at(rows, draws)
+        numbers = torch.arange(len(points), device=points.device) if rows is None else rows
+        points = points.detach()
+        if points.device.type == "cpu":
+            numbers, points, forwards, reached = numbers[reached], points[reached], forwards[reached], reached[reached]
+        inside = self._inside(numbers, points)
+        best = self._sizes(numbers, points) if self._minimal else None
+        self.meter.record_successes(numbers, forwards, reached & inside, best)
+
+    def record_unknown(self, points: torch.Tensor, draws: int = 1) -> None:
+        """Records a query for which it is unknown to which samples the points belong."""
+        self.queried_images += len(points)
+        self.meter.count_unknown(len(points), draws)
+
+    def _inside(self, rows: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+        """Whether points are in [0, 1] and in the set; bool, shape (points,)."""
+        inside = ((points >= -TOLERANCE) & (points <= 1 + TOLERANCE)).flatten(1).all(dim=1)
+        holds = self.perturbation.holds(self.images[rows], points)
+        return inside if holds is None else inside & holds
+
+    def _sizes(self, rows: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+        """The main sizes of points; float64, shape (points,)."""
+        return next(iter(self.perturbation.sizes(self.images[rows], points, {}).values()))
 
 
 class RecordingClassifier(ClassifierWrapper):
-    """A classifier that records the queries it gets.
+    """A classifier that records the queries it gets, and answers with no more than the attack's access.
 
     Args:
         target: The classifier.
         log: Where queries are recorded.
         label: What messages call the model.
         rows: The samples of the batch to which the images belong; None for all.
+        attack: What messages call the attack.
+        access: What the attack may get: ``gradients`` is everything, ``scores`` logits without a gradient, ``labels``
+            the one-hot predicted class in float32, ``nothing`` no answer.
     """
 
-    def __init__(self, target: torch.nn.Module, log: QueryLog, label: str, rows: torch.Tensor | None = None) -> None:
+    def __init__(
+        self,
+        target: torch.nn.Module,
+        log: QueryLog,
+        label: str,
+        rows: torch.Tensor | None = None,
+        *,
+        attack: str = "the attack",
+        access: Access = "gradients",
+    ) -> None:
         super().__init__(target)
         self.label = label
         self.log = log
+        self.attack = attack
+        self.access = access
         self._rows = rows
+        self._draws = count_draws(target)
+        self._classes = list[int]()  # of the first answer; a list, since copies for other rows share it
 
     def for_rows(self, rows: torch.Tensor) -> RecordingClassifier:
         """The classifier for some of the samples; see :func:`advbench.api.for_rows`."""
@@ -130,24 +215,72 @@ class RecordingClassifier(ClassifierWrapper):
         return part
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """The classifier's logits.
+        """The classifier's logits, restricted to the access.
 
         Raises:
-            ContractError: The classifier changed the images.
+            ContractError: The classifier changed the images; or the attack has access to nothing.
+            NotLimitable: There is a limit, and it is unknown to which samples the images belong.
+            QueriesSpent: All samples have reached the limit.
         """
+        if self.access == "nothing":
+            raise ContractError(
+                f"{self.attack} called the model, but declares access = 'nothing'; declare what it needs: 'labels', "
+                "'scores' or 'gradients'"
+            )
+        if self.log.limit is not None:
+            return self._restricted(self._answer_within(self.log.limit, images))
+        logits = self._answer(self.target, images)
+        if len(images) != (len(self.log.goal) if self._rows is None else len(self._rows)):
+            self.log.record_unknown(images, self._draws)
+        else:
+            self._record(self._rows, images, logits)
+        return self._restricted(logits)
+
+    def _answer_within(self, limit: QueryLimit, images: torch.Tensor) -> torch.Tensor:
+        """The logits under a limit: images beyond it are not sent through the classifier."""
+        rows = torch.arange(len(self.log.goal), device=images.device) if self._rows is None else self._rows
+        if len(rows) != len(images):
+            raise NotLimitable("it does not say to which samples the images of a query belong; use for_rows()")
+        allowed = limit.allowed(rows, self.log.meter.forwards, self._draws)
+        if allowed.all():
+            logits = self._answer(self.target, images)
+            self._record(rows, images, logits)
+            return logits
+        if limit.all_spent:
+            raise QueriesSpent
+        sent = allowed.nonzero().flatten()
+        answered = None
+        if len(sent):
+            answered = self._answer(for_rows(self.target, sent), images[sent])
+            self._record(rows[sent], images[sent], answered)
+        if not self._classes:
+            with torch.no_grad():  # the number of classes alone, which no limit covers
+                self._answer(for_rows(self.target, rows[:1] * 0), images[:1])
+        logits = limit.refusal(rows, images, self._classes[0])
+        return logits if answered is None else logits.index_copy(0, sent, answered.to(logits.dtype))
+
+    def _answer(self, target: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+        """The answer of the classifier, or of the part of it for some samples."""
         version = images._version
-        with blamed(self.label):
-            logits: torch.Tensor = self.target(images)
+        with blamed(self.label), torch.set_grad_enabled(torch.is_grad_enabled() and self.access == "gradients"):
+            logits: torch.Tensor = target(images)
         if images._version != version:
             raise ContractError(f"{self.label} changed its input images in place; components work on a copy")
-        rows = self._rows
-        if rows is None and len(images) == len(self.log.goal):
-            rows = torch.arange(len(images), device=images.device)
-        known_rows = rows if rows is not None and len(rows) == len(images) else None
-        self.log.record_query(known_rows, images, logits)
-        if known_rows is not None:
-            self.log.record_gradients(known_rows, logits)
+        if not self._classes and isinstance(logits, torch.Tensor) and logits.ndim == 2:
+            self._classes.append(logits.shape[1])
         return logits
+
+    def _record(self, rows: torch.Tensor | None, images: torch.Tensor, logits: torch.Tensor) -> None:
+        self.log.record_query(rows, images, logits, self._draws)
+        self.log.record_gradients(rows, logits, self._draws)
+
+    def _restricted(self, logits: torch.Tensor) -> torch.Tensor:
+        """What the attack gets of the logits."""
+        if self.access == "gradients" or not isinstance(logits, torch.Tensor) or logits.ndim != 2:
+            return logits
+        if self.access == "scores":
+            return logits.detach()
+        return torch.nn.functional.one_hot(logits.argmax(dim=1), logits.shape[1]).to(torch.float32)
 
 
 def clean_gradients(target: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> Gradients:

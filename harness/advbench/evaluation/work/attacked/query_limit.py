@@ -1,0 +1,115 @@
+"""The limit of ``--max-queries``: answers beyond it count for nothing; an attack ends once all samples are spent."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from advbench.api import Goal
+from advbench.evaluation.work.attacked.query_meter import earlier_repeats
+
+__all__ = ["NotLimitable", "QueriesSpent", "QueryLimit"]
+
+
+class QueriesSpent(BaseException):
+    """Ends an attack whose samples have all asked for more queries than allowed.
+
+    It is no ``Exception``, so that an attack that catches those does not catch it.
+    """
+
+
+class NotLimitable(BaseException):
+    """Ends an attack that cannot be held to a limit; its text is the reason."""
+
+
+class QueryLimit:
+    """Limits the forwards and the backwards of each sample, and keeps each sample's result within the limit.
+
+    Args:
+        most: The largest number of forwards, and of backwards.
+        images: The clean images.
+        goal: What the attack should make of them.
+        keep_last: Whether a sample without a success gets its last point in the set, instead of its clean image.
+
+    Attributes:
+        most: The limit.
+        spent: Whether a sample has asked for more; bool, shape (batch,).
+        attacked_rows: The samples of the present run of the attack.
+    """
+
+    def __init__(self, most: int, images: torch.Tensor, goal: Goal, *, keep_last: bool) -> None:
+        self.most = most
+        self.spent = torch.zeros_like(goal.labels, dtype=torch.bool)
+        self.attacked_rows = torch.arange(len(goal), device=goal.labels.device)
+        self._goal = goal
+        self._nearest, self._last = images.clone(), images.clone() if keep_last else images
+        self._keep_last = keep_last
+        self._sizes = torch.full_like(goal.labels, math.inf, dtype=torch.float64)
+
+    @property
+    def all_spent(self) -> bool:
+        """Whether all samples of the present run are spent."""
+        return bool(self.spent[self.attacked_rows].all())
+
+    def allowed(self, rows: torch.Tensor, before: torch.Tensor, draws: int) -> torch.Tensor:
+        """Which images of a call are within the limit; the samples of the others are spent.
+
+        Args:
+            rows: The samples of the images.
+            before: The forwards of each sample before the call, or the backwards of each before a gradient.
+            draws: The number of draws of the call.
+
+        Returns:
+            bool, shape (images,).
+        """
+        needed = before[rows] + (earlier_repeats(rows) + 1) * draws
+        allowed = (needed <= self.most) & ~self.spent[rows]
+        self.spent[rows[~allowed]] = True
+        return allowed
+
+    def refusal(self, rows: torch.Tensor, images: torch.Tensor, classes: int) -> torch.Tensor:
+        """Logits for images beyond the limit: the goal is reached, so that an attack that stops there stops.
+
+        Args:
+            rows: The samples of the images.
+            images: The images, to which the logits are connected with a gradient of 0.
+            classes: The number of classes.
+
+        Returns:
+            float32, shape (images, classes).
+        """
+        goal = self._goal[rows]
+        classes_reached = (goal.labels + 1) % classes if goal.targets is None else goal.targets
+        logits = torch.nn.functional.one_hot(classes_reached, classes).to(torch.float32)
+        return logits + images.flatten(1).sum(dim=1, keepdim=True) * 0
+
+    def record(
+        self, rows: torch.Tensor, points: torch.Tensor, inside: torch.Tensor, reached: torch.Tensor, sizes: torch.Tensor
+    ) -> None:
+        """Keeps each sample's nearest point in the set that reached the goal, the earliest of several, and its last.
+
+        Args:
+            rows: The samples of the points.
+            points: Points within the limit, shape (points, channels, height, width).
+            inside: Which points are in the set.
+            reached: Which points reached the goal.
+            sizes: Their sizes; float64, shape (points,).
+        """
+        points, places = points.to(self._last.dtype), torch.arange(len(rows), device=rows.device)
+        if self._keep_last:
+            last = rows.new_full(self.spent.shape, -1)
+            last.scatter_reduce_(0, rows[inside], places[inside], "amax")
+            found = last >= 0
+            self._last[found] = points[last[found]]
+        sizes = sizes.masked_fill(~(inside & reached), math.inf)
+        smallest = self._sizes.scatter_reduce(0, rows, sizes, "amin")
+        nearer = (sizes < self._sizes[rows]) & (sizes == smallest[rows])
+        first = rows.new_full(self.spent.shape, len(rows)).scatter_reduce_(0, rows[nearer], places[nearer], "amin")
+        found = first < len(rows)
+        self._nearest[found] = points[first[found]]
+        self._sizes = smallest
+
+    def result(self) -> torch.Tensor:
+        """The images of the samples that are spent; those of the others have no meaning."""
+        return torch.where(self._sizes.isfinite()[:, None, None, None], self._nearest, self._last)

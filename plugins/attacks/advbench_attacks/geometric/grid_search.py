@@ -1,0 +1,85 @@
+"""Exhaustive search over a grid of rotations and shifts."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+from advbench.api import Crafted, Geometric, Goal, rotate_shift
+from advbench_attacks.classifier_calls import float32_logits
+
+__all__ = ["Motion", "grid_of_motions", "worst_motion"]
+
+
+class Motion(NamedTuple):
+    """A rotation and a shift.
+
+    Attributes:
+        angle: Degrees, counter-clockwise.
+        dx: Pixels to the right.
+        dy: Pixels downwards.
+    """
+
+    angle: float
+    dx: float
+    dy: float
+
+
+def grid_of_motions(max_angle: float, angles: int, max_shift: float, shifts: int) -> list[Motion]:
+    """All combinations of evenly spaced angles and shifts in both directions, the smallest motions first.
+
+    Args:
+        max_angle: The largest angle in degrees.
+        angles: The number of angles from -max_angle to max_angle; a single one is 0.
+        max_shift: The largest shift in pixels.
+        shifts: The number of shifts on each axis from -max_shift to max_shift; a single one is 0.
+    """
+    along = _evenly_spaced(max_shift, shifts)
+    grid = [Motion(*point) for point in itertools.product(_evenly_spaced(max_angle, angles), along, along)]
+
+    def extent(motion: Motion) -> float:
+        shift = max(abs(motion.dx), abs(motion.dy))
+        return abs(motion.angle) / (max_angle or 1) + shift / (max_shift or 1)
+
+    return sorted(dict.fromkeys(grid), key=extent)
+
+
+def _evenly_spaced(largest: float, count: int) -> list[float]:
+    if count == 1:
+        return [0.0]
+    return [largest * (2 * step / (count - 1) - 1) for step in range(count)]
+
+
+@torch.no_grad()
+def worst_motion(
+    model: torch.nn.Module, images: torch.Tensor, goal: Goal, grid: Sequence[Motion], perturbation: Geometric
+) -> Crafted:
+    """The motion of the grid with the largest margin of the goal, for each sample.
+
+    Args:
+        model: The attacked classifier; it is evaluated once for each motion.
+        images: Clean images, shape (batch, channels, height, width).
+        goal: The goal.
+        grid: The motions, in the order in which the first of equal ones is kept.
+        perturbation: The set, for interpolation and padding.
+
+    Returns:
+        The rendered images, with the notes ``angle``, ``dx`` and ``dy``.
+    """
+    motions = torch.tensor(grid, dtype=torch.float64, device=images.device)
+    best = images.clone()
+    chosen = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+    margins = torch.full((len(images),), float("-inf"), device=images.device)
+    for number, motion in enumerate(motions):
+        angle, dx, dy = motion[:, None].expand(-1, len(images))
+        rendered = rotate_shift(
+            images, angle, dx, dy, interpolation=perturbation.interpolation, padding=perturbation.padding
+        )
+        margin = goal.margin(float32_logits(model, rendered))
+        better = margin > margins
+        best[better], margins[better], chosen[better] = rendered[better], margin[better], number
+    angle, dx, dy = motions[chosen].unbind(dim=1)
+    return Crafted(best, {"angle": angle, "dx": dx, "dy": dy})
