@@ -16,11 +16,17 @@ from advbench.contracts.goals import choose_targets
 from advbench.contracts.images import check_form, check_unchanged
 from advbench.testing.common import common_rules, cuda
 from advbench.testing.finding import Rule, RuleSkipped, contract_of, expect
-from advbench.testing.fixtures import CLASSES, ConstantClassifier, Linear, forbid_global_generators, near_grey_images
+from advbench.testing.fixtures import (
+    CLASSES,
+    SHAPES,
+    ConstantClassifier,
+    Linear,
+    forbid_global_generators,
+    near_grey_images,
+)
 
 __all__ = ["attack_rules"]
 
-_SHAPE = (1, 28, 28)
 _COUNT = 5
 _TOLERANCE = 1e-3
 """Allowed difference between images due to rounding, as a mean over pixels."""
@@ -53,13 +59,22 @@ def attack_rules(attack: Attack) -> Iterator[Rule]:
     yield from common_rules(attack)
 
 
+def _accepted_shape(attack: Attack) -> tuple[int, int, int]:
+    """The first of the usual shapes that the attack can attack."""
+    try:
+        return next((shape for shape in SHAPES if not attack.misfit(shape, CLASSES)), SHAPES[0])
+    except Exception:  # reported by the first rule
+        return SHAPES[0]
+
+
 class _Trial:
     """Runs an attack on a linear classifier with known distances, and on a constant classifier."""
 
     def __init__(self, attack: Attack) -> None:
         self.attack = attack
-        self.model = Linear(_SHAPE).eval()
-        self.images = near_grey_images(_SHAPE, _COUNT)
+        shape = _accepted_shape(attack)
+        self.model = Linear(shape).eval()
+        self.images = near_grey_images(shape, _COUNT)
         with torch.no_grad():
             self.predictions = self.model(self.images).argmax(dim=1)
 
@@ -115,6 +130,8 @@ class _Trial:
         check_budget(self.attack)
         check_norm(self.attack)
         check_group_size(self.attack)
+        misfit = self.attack.misfit(SHAPES[0], CLASSES)
+        expect(isinstance(misfit, str), "misfit() to be a text", repr(misfit))
         passes = self.attack.passes()
         expect(passes is None or isinstance(passes, int), "passes() to be a whole number or None", repr(passes))
 
