@@ -22,6 +22,8 @@ _SETTINGS = (
     "score_draws",
     "surrogate",
     "precision",
+    "fit_samples",
+    "fit_data",
     "device",
     "threads",
     "batch_size",

@@ -9,11 +9,14 @@ from functools import partial
 from typing import Any
 
 from advbench.api import Attack, ContractError, Dataset, DataSources, Defense, Model
+from advbench.contracts.access import lacking_access
 from advbench.contracts.budgets import check_budget, check_group_size, check_norm, check_perturbation
 from advbench.errors import UsageError, describe
 from advbench.evaluation.plan.behaviours import BehaviourIds, is_self_contained
-from advbench.evaluation.plan.cells import AttackTarget, Axes, Cell, Chunk, chunk_size, short
+from advbench.evaluation.plan.cells import AttackTarget, Axes, Cell, Chunk, chunk_size, full, short
+from advbench.evaluation.plan.fits import Fits
 from advbench.evaluation.plan.keys import KeyContext, attack_identity, cell_key_inputs, defense_identity
+from advbench.evaluation.plan.samples import fit_form, fit_split, is_fitted
 from advbench.evaluation.plan.threats import NO_ATTACKER, OBLIVIOUS, Threat
 from advbench.specs import Chain
 from advbench.store import digest_of
@@ -45,7 +48,7 @@ def build_cells(
     pair = _Pair(axes, dataset, model, ids)
     incompatible = _attempt(lambda: {"skipped": _incompatibility(dataset, model)})
     contexts = _attempt(
-        partial(_key_contexts, axes, dataset, model, sources=sources, device=device, behaviours=behaviours)
+        partial(_key_contexts, axes, dataset, model, ids, sources=sources, device=device, behaviours=behaviours)
     )
     if isinstance(incompatible, str):
         yield from pair.cells_without_keys(failed=incompatible)
@@ -58,13 +61,19 @@ def build_cells(
 
 
 def _key_contexts(
-    axes: Axes, dataset: Dataset, model: Model, *, sources: DataSources, device: str, behaviours: BehaviourIds | None
-) -> tuple[KeyContext, KeyContext | None]:
-    """What the keys of a dataset and model share, and the same for the surrogate if there is one."""
-    digest = dataset.digest(sources)
+    axes: Axes,
+    dataset: Dataset,
+    model: Model,
+    ids: tuple[int, ...],
+    *,
+    sources: DataSources,
+    device: str,
+    behaviours: BehaviourIds | None,
+) -> tuple[KeyContext, KeyContext | None, Fits]:
+    """What the keys of a dataset and model share, the same for the surrogate if there is one, and the fits."""
 
-    def context_of(model: Model) -> KeyContext:
-        context = KeyContext.of(dataset, digest, model, axes.seed, device)
+    def context_of(model: Model, dataset: Dataset = dataset) -> KeyContext:
+        context = KeyContext.of(dataset, dataset.digest(sources), model, axes.seed, device)
         if behaviours is None or _incompatibility(dataset, model):
             return context
         if not is_self_contained(model):
@@ -74,13 +83,25 @@ def _key_contexts(
             result = _attempt(partial(_defense_behaviour, part, dataset, context, behaviours))
             if not isinstance(result, str):  # its own cells report what it raised
                 context = context.with_behaviour(part, result["id"])
-        for attack in axes.attacks:
+        for attack in dict.fromkeys([*axes.attacks, *(fit_form(one) for one in axes.attacks if is_fitted(one))]):
             result = _attempt(partial(_attack_behaviour, attack, dataset, behaviours))
             if not isinstance(result, str):
                 context = context.with_behaviour(attack, result["id"])
         return context
 
-    return context_of(model), None if axes.surrogate is None else context_of(axes.surrogate)
+    contexts = {one: context_of(one) for one in (model, axes.surrogate) if one is not None}
+    fits = Fits(dataset)
+    fitted = next((attack for attack in axes.attacks if is_fitted(attack) and _can_attack(attack, dataset)), None)
+    if fitted is not None and not _incompatibility(dataset, model):
+        split = fit_split(axes, dataset, ids, fitted)
+        same = full(split.dataset) == full(dataset)
+        fits = Fits(dataset, split, contexts if same else {one: context_of(one, split.dataset) for one in contexts})
+    return contexts[model], None if axes.surrogate is None else contexts[axes.surrogate], fits
+
+
+def _can_attack(attack: Attack, dataset: Dataset) -> bool:
+    """Whether an attack can attack a dataset, and says so without raising an exception."""
+    return isinstance(_attempt(partial(_attack_kind, attack, dataset)), dict)
 
 
 def _defense_behaviour(
@@ -113,12 +134,13 @@ class _Pair:
         for (attack, threat), defense in itertools.product(_under_threats(self.axes), self.axes.defenses):
             yield self._cell(attack, threat, defense, skipped=skipped, failed=failed)
 
-    def cells(self, context: KeyContext, surrogate_context: KeyContext | None) -> Iterator[Cell]:
+    def cells(self, context: KeyContext, surrogate_context: KeyContext | None, fits: Fits) -> Iterator[Cell]:
         """Cells with their keys; skipped if a defense is incompatible, failed if a component raises an exception.
 
         Args:
             context: What all keys share.
             surrogate_context: The same for images crafted on the surrogate, if there is one.
+            fits: What attacks are fitted to.
         """
         defenses = [self._prepared(context, defense) for defense in self.axes.defenses]
         for attack, threat in _under_threats(self.axes):
@@ -127,11 +149,11 @@ class _Pair:
                 for defense in self.axes.defenses:
                     yield self._cell(attack, threat, defense, skipped=kind.reason)
                 continue
-            unusable = "" if threat.sees_model else self._surrogate_incompatibility()
+            unusable = _obstacle(partial(self._unusable, attack, threat))
             craft_context = context if threat.sees_model or surrogate_context is None else surrogate_context
             chunks_of: dict[AttackTarget, Any] = {}
             for defense, incompatible, defense_kind, clean in defenses:
-                reason = incompatible or ({"skipped": unusable} if unusable else {})
+                reason = incompatible or unusable
                 if reason:
                     yield self._cell(attack, threat, defense, **reason)
                     continue
@@ -140,7 +162,7 @@ class _Pair:
                     continue
                 target = self._target(threat, defense)
                 if target not in chunks_of:
-                    chunks_of[target] = _attempt(partial(_chunks, craft_context, self.ids, attack, target))
+                    chunks_of[target] = _attempt(partial(_chunks, craft_context, fits, self.ids, attack, target))
                 chunks = chunks_of[target]
                 errors = [result for result in (kind, chunks, clean) if isinstance(result, str)]
                 if errors:
@@ -151,7 +173,9 @@ class _Pair:
 
     def _prepared(self, context: KeyContext, defense: Chain) -> tuple[Chain, dict[str, str], Any, Any]:
         """A defense with why it cannot be used, its kind, and the attributes of cells about its clean predictions."""
-        incompatible = _chain_incompatibility(defense, self.dataset.image_shape)
+        incompatible = _chain_incompatibility(defense, self.dataset.image_shape) or _obstacle(
+            lambda: next((reason for part in defense.parts if (reason := lacking_access(part, self.model))), "")
+        )
         if incompatible:
             return defense, incompatible, "", ""
         return (
@@ -175,6 +199,13 @@ class _Pair:
         draws = self.axes.score_draws if defense.stochastic else 1
         key_inputs = context.clean(self.ids, defense, draws)
         return {"clean_key_inputs": key_inputs, "clean_key": digest_of(key_inputs), "draws": draws}
+
+    def _unusable(self, attack: Attack, threat: Threat) -> str:
+        """Why an attack cannot be used under a threat, or ""."""
+        if threat.sees_model:
+            return lacking_access(attack, self.model)
+        assert self.axes.surrogate is not None
+        return self._surrogate_incompatibility() or lacking_access(attack, self.axes.surrogate)
 
     def _surrogate_incompatibility(self) -> str:
         """Why images cannot be crafted on the surrogate, or ""."""
@@ -245,14 +276,25 @@ def _attempt(call: Callable[[], Any]) -> Any:
         return describe(error)
 
 
-def _chunks(context: KeyContext, ids: tuple[int, ...], attack: Attack, target: AttackTarget) -> tuple[Chunk, ...]:
+def _obstacle(ask: Callable[[], str]) -> dict[str, str]:
+    """A reason as the cells' ``skipped``, or an exception as their ``failed``; empty if there is neither."""
+    answer = _attempt(lambda: (ask(),))
+    if isinstance(answer, str):
+        return {"failed": answer}
+    return {"skipped": answer[0]} if answer[0] else {}
+
+
+def _chunks(
+    context: KeyContext, fits: Fits, ids: tuple[int, ...], attack: Attack, target: AttackTarget
+) -> tuple[Chunk, ...]:
+    artefact, fit = fits.of(attack, target, context)
     chunks, size = [], chunk_size(check_group_size(attack))
     for start in range(0, len(ids), size):
         part = ids[start : start + size]
         key_inputs = context.adversarial(
-            part, attack, target.threat, target.defense, target.draws, precision=target.precision
+            part, attack, target.threat, target.defense, target.draws, precision=target.precision, artefact=artefact
         )
-        chunks.append(Chunk(key_inputs, digest_of(key_inputs), part, target))
+        chunks.append(Chunk(key_inputs, digest_of(key_inputs), part, target, artefact, fit))
     return tuple(chunks)
 
 

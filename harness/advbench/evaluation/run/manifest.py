@@ -59,7 +59,6 @@ def make_manifest(
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     import torch  # here, since only runs need it
 
-    threads = environment.threads or torch.get_num_threads()
     return {
         "schema": SCHEMA,
         "run": plan.run_id,
@@ -83,9 +82,10 @@ def make_manifest(
         "score_draws": plan.parts[0].score_draws,
         "surrogate": None if plan.parts[0].surrogate is None else full(plan.parts[0].surrogate),
         "precision": plan.parts[0].precision,
+        **_fit_settings(plan),
         "limit": plan.limit,
         "device": device_name(environment.device) or environment.device,
-        "threads": threads,
+        "threads": environment.threads or torch.get_num_threads(),
         "batch_size": environment.batch_size,
         "platform": platform.platform(terse=True),
         "versions": _versions(plan),
@@ -103,13 +103,25 @@ def make_manifest(
     }
 
 
+def _fit_settings(plan: Plan) -> dict[str, Any]:
+    """The settings of fits, if anything is fitted: how many images, and of which dataset if not of the run's own."""
+    data = plan.parts[0].fit_data
+    return (
+        {"fit_samples": plan.parts[0].fit_samples, "fit_data": None if data is None else full(data)}
+        if plan.fits
+        else {}
+    )
+
+
 def _entries(cells: Sequence[Cell], networks: Iterable[str], before: Mapping[str, Any] | None) -> dict[str, list[str]]:
     """The keys of entries that the cells use, and those of an earlier command."""
     earlier = (before or {}).get("entries", {})
     adversarial = [chunk.key for cell in cells for chunk in cell.chunks]
+    artefacts = [chunk.fit.key for cell in cells for chunk in cell.chunks if chunk.fit is not None]
     clean = [cell.clean_key for cell in cells if cell.clean_key]
     return {
         "adversarial": list(dict.fromkeys([*adversarial, *earlier.get("adversarial", [])])),
+        "artefacts": list(dict.fromkeys([*artefacts, *earlier.get("artefacts", [])])),
         "clean": list(dict.fromkeys([*clean, *earlier.get("clean", [])])),
         "networks": list(dict.fromkeys([*sorted(networks), *earlier.get("networks", [])])),
     }
@@ -138,6 +150,7 @@ def _describe(cell: Cell) -> dict[str, Any]:
         **cell.specs(),
         "short": cell.short_names(),
         **_attack_facts(cell.attack, cell.budget, cell.norm, cell.perturbation, bool(cell.failed)),
+        "artefact": cell.chunks[0].artefact if cell.chunks else "",
         "draws_a_gradient": cell.chunks[0].target.draws if cell.chunks else None,
         "identity": cell.identity or _is_identity(cell.defense),
         "stochastic": cell.stochastic,
