@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
-from advbench.api import Artefact, Attack, Goal, SampleRandom
+from advbench.api import Artefact, Attack, ContractError, Goal, SampleRandom
 from advbench.api.goal import UNTARGETED, goal_of
 from advbench.contracts.artefacts import trial_artefact
 from advbench.contracts.attacks import check_adversarial, check_crafted, check_notes, check_sizes
@@ -73,6 +73,7 @@ class _Trial:
 
     def __init__(self, attack: Attack) -> None:
         self.attack = attack
+        self._first_error: ContractError | None = None
         shape = _accepted_shape(attack)
         self.model = Linear(shape).eval()
         self.images = near_grey_images(shape, _COUNT)
@@ -98,6 +99,16 @@ class _Trial:
         goal = self.goal(labels, rows)
         fitted = self.fitted(model, device)
         returned, notes = check_crafted(self.attack, self.attack.craft(model, images.clone(), goal, rng, fitted))
+        try:
+            return self._checked(images, returned, notes, rows)
+        except ContractError as error:
+            self._first_error = self._first_error or error  # of other samples, the same cause has another message
+            raise self._first_error from None
+
+    def _checked(
+        self, images: torch.Tensor, returned: object, notes: Mapping[str, torch.Tensor], rows: Sequence[int]
+    ) -> torch.Tensor:
+        check_perturbation(self.attack)
         formed = check_form(f"attack {self.attack.name!r}", images, returned)
         checked = check_notes(self.attack, images, notes)
         adversarial = check_adversarial(self.attack, images, formed, checked, rows)
