@@ -117,10 +117,10 @@ class AdversarialPatch(Attack):
         assert fitted is not None
         patch, side = fitted["patch"], self._side((images.shape[1], images.shape[2], images.shape[3]))
         fits = isinstance(patch, torch.Tensor) and patch.shape == (images.shape[1], side, side)
-        if not fits or fitted["shape"] != self.shape:
+        if not fits or fitted.get("shape") != self.shape:
             size = "×".join(map(str, patch.shape[1:])) if isinstance(patch, torch.Tensor) else "no"
             raise ParameterError(
-                f"file={self.file}: holds a {fitted['shape']} of {size} pixels, and area={self.area:g} takes a "
+                f"file={self.file}: holds a {fitted.get('shape')} of {size} pixels, and area={self.area:g} takes a "
                 f"{self.shape} of {side}×{side}; give the area and the shape with which it was fitted"
             )
         assert isinstance(patch, torch.Tensor)
