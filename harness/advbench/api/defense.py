@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from advbench.api.attack import Access
     from advbench.api.randomness import SampleRandom
 
 __all__ = ["Defense"]
@@ -28,10 +29,13 @@ class Defense(Component):
         identity: Whether the defense returns every image unchanged, as the undefended baseline does.
         differentiable: Whether autograd can differentiate :meth:`apply`. Adaptive attacks then use its gradient and do
             not call :meth:`approximations`.
+        needs: What the defense needs of the model, in the words of :attr:`advbench.api.Model.gives`. Cells with models
+            that give less are skipped. May be a property.
     """
 
     identity: ClassVar[bool] = False
     differentiable: ClassVar[bool] = False
+    needs: ClassVar[Access] = "labels"
 
     @abstractmethod
     def apply(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:

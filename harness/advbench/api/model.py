@@ -11,6 +11,8 @@ from advbench.api.component import Component
 if TYPE_CHECKING:
     import torch
 
+    from advbench.api.attack import Access
+
 __all__ = ["Model"]
 
 
@@ -22,10 +24,14 @@ class Model(Component):
         image_shape: The (channels, height, width) that it accepts, or None for any. A property if it depends on the
             parameters.
         num_classes: Number of logits, or None for at least as many as the dataset has classes. May be a property.
+        gives: What the model gives to attacks and defenses: ``gradients``, ``scores`` (logits without a gradient) or
+            ``labels`` (an output of which only the largest entry counts). Cells of attacks and defenses that need more
+            are skipped; see :attr:`advbench.api.Attack.access`. May be a property.
     """
 
     image_shape: ClassVar[tuple[int, int, int] | None]
     num_classes: ClassVar[int | None]
+    gives: ClassVar[Access] = "gradients"
 
     @abstractmethod
     def load(self) -> torch.nn.Module:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from advbench.api import Attack, ContractError, Dataset, DataSources, Defense, Model
+from advbench.contracts.access import lacking_access
 from advbench.contracts.budgets import check_budget, check_group_size, check_norm, check_perturbation
 from advbench.errors import UsageError, describe
 from advbench.evaluation.plan.behaviours import BehaviourIds, is_self_contained
@@ -16,7 +17,7 @@ from advbench.evaluation.plan.cells import AttackTarget, Axes, Cell, Chunk, chun
 from advbench.evaluation.plan.fits import Fits
 from advbench.evaluation.plan.keys import KeyContext, attack_identity, cell_key_inputs, defense_identity
 from advbench.evaluation.plan.samples import fit_form, fit_split, is_fitted
-from advbench.evaluation.plan.threats import OBLIVIOUS, Threat
+from advbench.evaluation.plan.threats import NO_ATTACKER, OBLIVIOUS, Threat
 from advbench.specs import Chain
 from advbench.store import digest_of
 
@@ -130,7 +131,7 @@ class _Pair:
 
     def cells_without_keys(self, *, skipped: str = "", failed: str = "") -> Iterator[Cell]:
         """Cells none of which can be run."""
-        for attack, threat, defense in itertools.product(self.axes.attacks, self.axes.threats, self.axes.defenses):
+        for (attack, threat), defense in itertools.product(_under_threats(self.axes), self.axes.defenses):
             yield self._cell(attack, threat, defense, skipped=skipped, failed=failed)
 
     def cells(self, context: KeyContext, surrogate_context: KeyContext | None, fits: Fits) -> Iterator[Cell]:
@@ -142,17 +143,17 @@ class _Pair:
             fits: What attacks are fitted to.
         """
         defenses = [self._prepared(context, defense) for defense in self.axes.defenses]
-        for attack, threat in itertools.product(self.axes.attacks, self.axes.threats):
+        for attack, threat in _under_threats(self.axes):
             kind = _attempt(partial(_attack_kind, attack, self.dataset))
             if isinstance(kind, _Misfit):
                 for defense in self.axes.defenses:
                     yield self._cell(attack, threat, defense, skipped=kind.reason)
                 continue
-            unusable = "" if threat.sees_model else self._surrogate_incompatibility()
+            unusable = _obstacle(partial(self._unusable, attack, threat))
             craft_context = context if threat.sees_model or surrogate_context is None else surrogate_context
             chunks_of: dict[AttackTarget, Any] = {}
             for defense, incompatible, defense_kind, clean in defenses:
-                reason = incompatible or ({"skipped": unusable} if unusable else {})
+                reason = incompatible or unusable
                 if reason:
                     yield self._cell(attack, threat, defense, **reason)
                     continue
@@ -172,7 +173,9 @@ class _Pair:
 
     def _prepared(self, context: KeyContext, defense: Chain) -> tuple[Chain, dict[str, str], Any, Any]:
         """A defense with why it cannot be used, its kind, and the attributes of cells about its clean predictions."""
-        incompatible = _chain_incompatibility(defense, self.dataset.image_shape)
+        incompatible = _chain_incompatibility(defense, self.dataset.image_shape) or _obstacle(
+            lambda: next((reason for part in defense.parts if (reason := lacking_access(part, self.model))), "")
+        )
         if incompatible:
             return defense, incompatible, "", ""
         return (
@@ -197,6 +200,13 @@ class _Pair:
         key_inputs = context.clean(self.ids, defense, draws)
         return {"clean_key_inputs": key_inputs, "clean_key": digest_of(key_inputs), "draws": draws}
 
+    def _unusable(self, attack: Attack, threat: Threat) -> str:
+        """Why an attack cannot be used under a threat, or ""."""
+        if threat.sees_model:
+            return lacking_access(attack, self.model)
+        assert self.axes.surrogate is not None
+        return self._surrogate_incompatibility() or lacking_access(attack, self.axes.surrogate)
+
     def _surrogate_incompatibility(self) -> str:
         """Why images cannot be crafted on the surrogate, or ""."""
         assert self.axes.surrogate is not None
@@ -206,6 +216,21 @@ class _Pair:
 
     def _cell(self, attack: Attack, threat: Threat, defense: Chain, **rest: Any) -> Cell:
         return Cell(self.dataset, self.model, attack, threat, defense, self.axes.seed, ids=self.ids, **rest)
+
+
+def _under_threats(axes: Axes) -> Iterator[tuple[Attack, Threat]]:
+    """The attacks under all threats; a corruption, which has no attacker, once."""
+    for attack in axes.attacks:
+        for threat in (NO_ATTACKER,) if _is_corruption(attack) else axes.threats:
+            yield attack, threat
+
+
+def _is_corruption(attack: Attack) -> bool:
+    """Whether an attack is a corruption; False if it fails to say, which its cells report."""
+    try:
+        return attack.perturbation().kind == "corruption"
+    except (Exception, SystemExit):
+        return False
 
 
 def _defense_kind(defense: Chain) -> dict[str, bool]:
@@ -249,6 +274,14 @@ def _attempt(call: Callable[[], Any]) -> Any:
         raise
     except BaseException as error:
         return describe(error)
+
+
+def _obstacle(ask: Callable[[], str]) -> dict[str, str]:
+    """A reason as the cells' ``skipped``, or an exception as their ``failed``; empty if there is neither."""
+    answer = _attempt(lambda: (ask(),))
+    if isinstance(answer, str):
+        return {"failed": answer}
+    return {"skipped": answer[0]} if answer[0] else {}
 
 
 def _chunks(

@@ -18,7 +18,7 @@ from advbench.discovery.identity import code_digests, dependency_versions
 from advbench.discovery.registry import Plugin, Registry
 from advbench.evaluation.plan.build import Plan
 from advbench.evaluation.plan.cells import Axes, Cell, full, short
-from advbench.evaluation.plan.threats import Threat
+from advbench.evaluation.plan.threats import NO_ATTACKER, Threat
 from advbench.evaluation.run.dataset_facts import class_names, dataset_notes
 from advbench.evaluation.work.workspace import Environment, device_name
 from advbench.specs import Chain
@@ -75,7 +75,7 @@ def make_manifest(
                 "how": _threat_details(threat, axes, plan),
             }
             for axes in plan.parts
-            for threat in axes.threats
+            for threat in _threats(axes, plan)
         },
         "seed": plan.seed,
         "eot": plan.parts[0].eot,
@@ -125,6 +125,11 @@ def _entries(cells: Sequence[Cell], networks: Iterable[str], before: Mapping[str
         "clean": list(dict.fromkeys([*clean, *earlier.get("clean", [])])),
         "networks": list(dict.fromkeys([*sorted(networks), *earlier.get("networks", [])])),
     }
+
+
+def _threats(axes: Axes, plan: Plan) -> list[Threat]:
+    """The threats of a part, and that of corruptions if there are any."""
+    return [*axes.threats, *([NO_ATTACKER] if any(cell.threat == NO_ATTACKER for cell in plan.cells) else [])]
 
 
 def _threat_details(threat: Threat, axes: Axes, plan: Plan) -> str:

@@ -164,8 +164,11 @@ class AttackedBatch:
     def _gradients(self) -> Gradients:
         """The classifier's gradients: as the attack sees them, unless another classifier judges the images.
 
-        A problem counts if the gradients of all approximations have it.
+        A problem counts if the gradients of all approximations have it. A model that gives no gradients has none.
         """
+        if self.model.gives != "gradients":
+            none = torch.zeros_like(self.labels, dtype=torch.bool)
+            return Gradients(none, none, none, "")
         gradients = clean_gradients(self.target if self.exact else self._judge, self.clean, self.labels)
         chain = self.workspace.chain(self.task.defense) if self.exact and self.task.defense else None
         for number in range(1, 1 if chain is None else count_approximations(chain)):
