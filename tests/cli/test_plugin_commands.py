@@ -43,7 +43,7 @@ def test_list_as_json_names_every_component_and_its_plugin(call: Call) -> None:
     found = {(entry["kind"], entry["name"]): entry for entry in json.loads(called.out)}
     assert {name for kind, name in found if kind == "attacks"} == {
         *("apgd", "apgd-t", "autoattack", "cw", "ddn", "deepfool", "fab-t", "fgsm", "fmn", "foolbox", "noise", "pgd"),
-        *("rotate-shift", "square", "worst-of"),
+        *("patch", "rotate-shift", "square", "worst-of"),
         *("brightness", "contrast", "defocus-blur", "elastic-transform", "fog", "gaussian-blur", "gaussian-noise"),
         *("glass-blur", "impulse-noise", "jpeg-compression", "motion-blur", "pixelate", "saturate", "shot-noise"),
         *("speckle-noise", "zoom-blur"),
@@ -53,6 +53,7 @@ def test_list_as_json_names_every_component_and_its_plugin(call: Call) -> None:
         "jpeg",
         "kmeans",
         "none",
+        "smoothing",
         "tvm",
         "vqvae",
     }
@@ -88,7 +89,7 @@ def test_list_of_one_kind(call: Call) -> None:
     "name",
     [
         *("apgd", "autoattack", "cw", "ddn", "deepfool", "fab-t", "fgsm", "fmn", "noise", "pgd", "square"),
-        *("gaussian", "jpeg", "kmeans", "tvm", "vqvae"),
+        *("gaussian", "jpeg", "kmeans", "smoothing", "tvm", "vqvae"),
         *("mnist", "mnist-cnn-robust", "cifar10-densenet"),
     ],
 )

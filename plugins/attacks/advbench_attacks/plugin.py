@@ -23,6 +23,7 @@ from advbench_attacks.minimal.ddn import DecoupledDirectionAndNorm
 from advbench_attacks.minimal.deepfool import DeepFool
 from advbench_attacks.minimal.fab import TargetedFab
 from advbench_attacks.minimal.fmn import FastMinimumNorm
+from advbench_attacks.patch.adversarial_patch import AdversarialPatch
 
 __all__ = ["register_attacks"]
 
@@ -45,6 +46,7 @@ def register_attacks(register: Callable[[type[Attack]], None]) -> None:
         WorstOf,
         RandomNoise,
         RotateShift,
+        AdversarialPatch,
         GaussianNoise,
         ShotNoise,
         ImpulseNoise,
