@@ -95,7 +95,7 @@ def _key_contexts(
     fits = Fits(dataset)
     fitted = next((attack for attack in axes.attacks if is_fitted(attack) and _can_attack(attack, dataset)), None)
     if fitted is not None and not _incompatibility(dataset, model):
-        split = fit_split(axes, dataset, ids, fitted)
+        split = fit_split(axes, dataset, ids, f"attack {short(fitted)!r}")
         same = full(split.dataset) == full(dataset)
         fits = Fits(dataset, split, contexts if same else {one: context_of(one, split.dataset) for one in contexts})
     return contexts[model], None if axes.surrogate is None else contexts[axes.surrogate], fits
