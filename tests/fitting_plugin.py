@@ -12,7 +12,18 @@ from pathlib import Path
 
 import torch
 
-from advbench.api import Attack, Budget, LabelledImages, artefact_param, for_rows, goal_param, hookimpl, param
+from advbench.api import (
+    Attack,
+    Budget,
+    Dataset,
+    LabelledImages,
+    Model,
+    artefact_param,
+    for_rows,
+    goal_param,
+    hookimpl,
+    param,
+)
 from tests.toy_plugin import SHAPE, Toy
 
 
@@ -90,6 +101,41 @@ class OtherToy(Toy):
         return range(1100, 1100 + self.size)
 
 
+@dataclass(frozen=True)
+class ToyWide(Dataset):
+    """Images of another shape."""
+
+    name = "toy-wide"
+    image_shape = (1, 4, 8)
+    num_classes = 3
+
+    def ids(self):
+        return range(40)
+
+    def load(self, sources):
+        return LabelledImages(torch.zeros(40, 1, 4, 8), torch.zeros(40, dtype=torch.int64), torch.arange(40))
+
+
+@dataclass(frozen=True)
+class WideModel(Model):
+    """A model of such images."""
+
+    name = "wide-model"
+    image_shape = (1, 4, 8)
+    num_classes = 3
+
+    def load(self):
+        return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(1, 3))
+
+    def weights_digest(self):
+        return "0" * 64
+
+
+@hookimpl
+def register_models(register):
+    register(WideModel)
+
+
 @hookimpl
 def register_attacks(register):
     register(Universal)
@@ -98,3 +144,4 @@ def register_attacks(register):
 @hookimpl
 def register_datasets(register):
     register(OtherToy)
+    register(ToyWide)

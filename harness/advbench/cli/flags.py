@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from advbench.cli.parser import suggest
-from advbench.session.options import CHECKS, FORMATS, PRECISIONS, RERUNS, LoadOptions, RunOptions, default_store
+from advbench.session.options import CHECKS, FORMATS, PRECISIONS, RERUNS, ROWS, LoadOptions, RunOptions, default_store
 
 __all__ = [
     "add_check_convergence",
@@ -173,6 +173,19 @@ def add_format(parser: argparse._ActionsContainer) -> None:
         choices=FORMATS,
         default=RunOptions.format,
         help="how to print the leaderboard: as a table for terminals, as plain columns for pipes, or as Markdown",
+    )
+
+
+def add_rows(parser: argparse._ActionsContainer, default: str | None = "defense") -> None:
+    """Adds ``--rows``; with the default None, a suite decides."""
+    decides = "the suite's, else defense" if default is None else default
+    parser.add_argument(
+        "--rows",
+        choices=ROWS,
+        default=default,
+        metavar="|".join(ROWS),
+        help="the rows of leaderboards: the defenses of one model, or all models, each with its defenses (default: "
+        f"{decides})",
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from advbench.analysis import combine_seeds
+from advbench.analysis.board_rows import with_rows
 from advbench.errors import UsageError
 from advbench.live.arguments import run_options
 from advbench.live.components import LiveObjects
@@ -108,7 +109,8 @@ def _results(session: Session, options: RunOptions, live: LiveObjects) -> Result
         run.announce()
         with stdout_to_stderr():
             results_by_seed.append(run.results())
-    return Results(combine_seeds(results_by_seed, python or recipe(options)), runs[0], live)
+    results = with_rows(combine_seeds(results_by_seed, python or recipe(options)), suites[0][0].rows)
+    return Results(results, runs[0], live)
 
 
 def _with_objects(

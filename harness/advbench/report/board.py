@@ -26,7 +26,9 @@ __all__ = [
     "format_size",
     "kind_in_title",
     "make_boards",
+    "model_of",
     "percent",
+    "row_id",
 ]
 
 NOT_RUN = "—"
@@ -74,7 +76,7 @@ class BoardCell:
         failed: Whether it shows a failure.
         interval: The 95 % interval of the number, as fractions, or None.
         index: For the result of an attack, its index among the cells of the results.
-        full_spec: For the first cell of a row, the full spec of the defense.
+        full_spec: For the first cell of a row, what identifies it; see :func:`row_id`.
     """
 
     text: str
@@ -130,23 +132,33 @@ def percent(share: float) -> str:
 def _board(
     run: Mapping[str, Any], leaderboard: Mapping[str, Any], lines: Mapping[tuple[str, ...], _IndexedCell]
 ) -> Board:
-    dataset, model, threats = (leaderboard[key] for key in ("dataset", "model", "threats"))
+    dataset, threats = leaderboard["dataset"], leaderboard["threats"]
+    of_all_models = leaderboard["model"] is None
     heads = [(column["threat"], column["attack"]) for column in leaderboard["columns"]]
     groups = sweep_groups(leaderboard["rows"])
     rows = [row for group in groups for row in group]
-    indexed = [[lines[dataset, model, row["defense"], threat, attack] for threat, attack in heads] for row in rows]
+    indexed = [
+        [lines[dataset, model_of(row, leaderboard), row["defense"], threat, attack] for threat, attack in heads]
+        for row in rows
+    ]
     grid = [[item.cell for item in line] for line in indexed]
     attacks, short = grid[0], grid[0][0]["short"]
     has_threats = len(threats) > 1
     kind = leaderboard.get("kind", LP)  # missing in results of earlier versions
-    what = (short["dataset"], short["model"], *kind_in_title(leaderboard))
+    what = (short["dataset"], *(() if of_all_models else (short["model"],)), *kind_in_title(leaderboard))
     under = () if kind == CORRUPTION else (" and ".join(threats),)
     summary = Column("mean" if kind == CORRUPTION else "worst case")
     columns = [_attack_column([cells[index] for cells in grid], has_threats) for index in range(len(attacks))]
     shown = [_row(row, cells) for row, cells in zip(rows, indexed, strict=True)]
     return Board(
         title=one_line(" · ".join((*what, *under, f"n = {run['n'][dataset]:,}"))),
-        columns=(Column("defense"), Column("clean"), *columns, summary, Column("95 % interval")),
+        columns=(
+            Column("model · defense" if of_all_models else "defense"),
+            Column("clean"),
+            *columns,
+            summary,
+            Column("95 % interval"),
+        ),
         rows=_mark_best(shown),
         notes=(
             *map(one_line, _notes({name: run["threats"][name] for name in threats}, attacks)),
@@ -156,6 +168,11 @@ def _board(
         ),
         groups=tuple(len(group) for group in groups),
     )
+
+
+def model_of(row: Mapping[str, Any], leaderboard: Mapping[str, Any]) -> str:
+    """The full spec of the model of a row: the leaderboard's, or the row's own if its rows are models."""
+    return str(row.get("model") or leaderboard["model"])
 
 
 def kind_in_title(leaderboard: Mapping[str, Any]) -> tuple[str, ...]:
@@ -229,11 +246,20 @@ def _row(row: Mapping[str, Any], cells: Sequence[_IndexedCell]) -> list[BoardCel
     clean = row["clean_accuracy"]
     marked = f" {DAGGER}" if NOT_ADAPTIVE in row.get("marks", ()) else ""
     return [
-        BoardCell(one_line(cells[0].cell["short"]["defense"]) + marked, full_spec=row["defense"]),
+        BoardCell(one_line(_name(row, cells[0].cell["short"])) + marked, full_spec=row_id(row)),
         BoardCell(NOT_RUN) if clean is None else BoardCell(percent(clean), clean),
         *(_accuracy(cell, index) for cell, index in cells),
         *(_mean(row["mean"]) if "mean" in row else _worst_case(row["worst_case"])),
     ]
+
+
+def _name(row: Mapping[str, Any], short: Mapping[str, str]) -> str:
+    return f"{short['model']} · {short['defense']}" if row.get("model") else short["defense"]
+
+
+def row_id(row: Mapping[str, Any]) -> str:
+    """What identifies a row on its leaderboard: the full spec of its defense, with its model if rows are models."""
+    return f"{row['model']} · {row['defense']}" if row.get("model") else str(row["defense"])
 
 
 def _accuracy(cell: Mapping[str, Any], index: int) -> BoardCell:

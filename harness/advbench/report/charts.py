@@ -109,6 +109,8 @@ def scatter_charts(results: Mapping[str, Any]) -> list[Chart]:
     charts = []
     for board in results["leaderboards"]:
         dataset, model = board["dataset"], board["model"]
+        if model is None:  # the points of one chart are the defenses of one model
+            continue
         rows = [row for row in board["rows"] if row["worst_case"] is not None and row["worst_case"]["complete"]]
         pairs = [(row["clean_accuracy"], row["worst_case"]["accuracy"]) for row in rows]
         if len(rows) < 2:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from rich.console import Console
 
 from advbench.analysis import Summary, build_results, combine_seeds
+from advbench.analysis.board_rows import with_rows
 from advbench.api import LabelledImages
 from advbench.contracts.datasets import check_dataset
 from advbench.errors import UsageError, describe
@@ -76,7 +77,7 @@ def run_matrix(options: RunOptions, stdout: TextIO) -> int:
             session.say(f"seed {run.plan.seed}")
         run.announce()
         results_by_seed.append(run.results())
-    results = combine_seeds(results_by_seed, recipe(options))
+    results = with_rows(combine_seeds(results_by_seed, recipe(options)), suite.rows)
     exported = with_page_details(results, exports, session.store, runs[0].manifest, runs[0].examples())
     for export in exports:
         write_export(export, exported)

@@ -50,6 +50,10 @@ PRECISIONS = (FLOAT32, "bf16")
 """The precisions in which the network can run while it is attacked."""
 
 
+ROWS = ("defense", "model")
+"""What the rows of leaderboards can be."""
+
+
 FIT_SAMPLES = 1000
 """The number of images to which a component is fitted, unless the user gives another."""
 
@@ -57,6 +61,7 @@ FIT_SAMPLES = 1000
 _LARGEST = 4 << 20
 """Size limit of a suite file, in bytes."""
 
+_CHOICES = {"precision": PRECISIONS, "rows": ROWS}
 _INTEGERS = {"limit": 1, "seed": 0, "eot": 1, "score_draws": 1, "fit_samples": 1}
 """The keys that hold an integer, with its smallest value."""
 
@@ -99,6 +104,7 @@ class Suite:
         surrogate: Spec of the model that the transfer threat attacks.
         precision: Precision of the network while it is attacked, one of ``PRECISIONS``; scores are always float32.
         fit_samples: Number of images to which components are fitted.
+        rows: The rows of leaderboards, one of ``ROWS``: the defenses of one model, or all models with their defenses.
         fit_data: Spec of the dataset to which components are fitted; None for the samples that the run does not use.
         plugins: Paths of Python files that are loaded as plugins.
         parts: The parts, each with all its axes; empty if the suite is a single product of its own axes.
@@ -119,6 +125,7 @@ class Suite:
     precision: str = FLOAT32
     fit_samples: int = FIT_SAMPLES
     fit_data: str | None = None
+    rows: str = "defense"
     plugins: tuple[str, ...] = ()
     parts: tuple[Part, ...] = ()
 
@@ -218,8 +225,8 @@ def _from_table(where: str, name: str, folder: Path, table: Mapping[str, Any]) -
             files = isinstance(value, list) and all(isinstance(item, str) for item in value)
             _require(where, key, files, "a list of paths of Python files, as text")
             values[key] = tuple(_plugin_path(where, folder, item) for item in value)
-        elif key == "precision":
-            _require(where, key, value in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
+        elif key in _CHOICES:
+            _require(where, key, value in _CHOICES[key], f"one of {', '.join(_CHOICES[key])}")
             values[key] = value
         elif key in _INTEGERS:
             is_integer = isinstance(value, int) and not isinstance(value, bool)

@@ -117,6 +117,19 @@ class KeyContext:
         """The key inputs of a defended model's predictions on clean images."""
         return {**self._common("clean", ids), "defense": self._chain(defense), **_draws_entry(draws)}
 
+    def certificate(self, ids: Sequence[int], defense: Chain, certifier: Model | Defense) -> dict[str, Any]:
+        """The key inputs of the certificates of some samples.
+
+        Args:
+            ids: The samples.
+            defense: The defense.
+            certifier: The model, or the part of the defense, that certifies.
+        """
+        values = certifier.values()
+        used = {name: values[name] for name in _certify_parameters(certifier)}
+        common = {**self._common("certificate", ids), "defense": self._chain(defense)}
+        return {**common, **({"certify": used} if used else {})}
+
     def _chain(self, chain: Chain) -> list[dict[str, Any]]:
         return [self._with_behaviour_id(part, defense_identity(part)) for part in chain.parts]
 
@@ -153,13 +166,19 @@ def _draws_entry(draws: int) -> dict[str, int]:
 
 
 def _identity(component: Component) -> dict[str, Any]:
+    unused = _certify_parameters(component)
     return {
         "name": component.name,
-        "parameters": component.values(),
+        "parameters": {name: value for name, value in component.values().items() if name not in unused},
         "code": code_digests(type(component), component.code_modules()),
         "versions": dependency_versions(type(component)),
         **_nested_entry(component),
     }
+
+
+def _certify_parameters(component: Component) -> list[str]:
+    """The names of the parameters on which certificates alone depend."""
+    return [parameter.name for parameter in component.parameters() if parameter.stage == "certify"]
 
 
 def _nested_entry(component: Component) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from advbench.contracts.images import check_unchanged
 from advbench.errors import blamed
 from advbench.evaluation.plan.cells import CHUNK
 from advbench.evaluation.plan.tasks import CleanTask, ScoreTask
+from advbench.evaluation.work.chain_pass import ChainPass
 from advbench.evaluation.work.craft import TOTALS
 from advbench.evaluation.work.probes import PROBED, probe
 from advbench.evaluation.work.workspace import Workspace
@@ -181,15 +182,33 @@ class _DefendedModel:
     def _predict_batch(self, images: torch.Tensor, ids: Sequence[int], purpose: str) -> list[int]:
         name = full_spec(self.chain)
         images = images.to(self.workspace.device)
+        rng = SampleRandom(self.seed, purpose, ids, self.workspace.device)
+        if self.chain.classifying is not None:
+            return self._ask_defense(images, rng)
         given = images.clone()
         with blamed(f"defense {name!r}"):
-            returned = self.chain.apply(given, SampleRandom(self.seed, purpose, ids, self.workspace.device))
+            returned = self.chain.apply(given, rng)
         check_unchanged(f"defense {name!r}", "images", images, given)
-        defended = check_defended(name, images, returned)
+        channels, height, width = images.shape[1:]
+        defended = check_defended(name, images, returned, self.chain.output_shape((channels, height, width)))
         check_range(name, defended, stochastic=self.chain.stochastic)
         with blamed(f"model {self.model.name!r}"):
             output = self.network(defended)
-        logits = self.workspace.check_output(*self.specs, output, len(ids), labels_only=True)
+        return self._classes(output, len(ids))
+
+    def _ask_defense(self, images: torch.Tensor, rng: SampleRandom) -> list[int]:
+        """The predictions of a chain with a part that classifies."""
+        passed = ChainPass(self.chain, self.network, self.workspace.batch_size)
+        with blamed(f"model {self.model.name!r}"):  # the parts of the chain blame themselves
+            answer = passed.answer(images, rng)
+        if answer.score is not None:
+            raise ContractError(
+                f"defense {full_spec(self.chain)!r} rejects images, and a score counts predictions alone"
+            )
+        return self._classes(answer.logits, len(images))
+
+    def _classes(self, output: torch.Tensor, count: int) -> list[int]:
+        logits = self.workspace.check_output(*self.specs, output, count, labels_only=True)
         classes: list[int] = logits.argmax(dim=1).tolist()
         return classes
 
