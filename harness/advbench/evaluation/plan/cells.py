@@ -36,6 +36,8 @@ class Axes:
     seed: int
     eot: int = 10
     score_draws: int = 1
+    certify: bool = False
+    radii: tuple[float, ...] = ()
     surrogate: Model | None = None
     precision: str = FLOAT32
     aliases: tuple[Alias, ...] = ()
