@@ -59,7 +59,7 @@ def build_results(
         described["key"]: summary
         for described in manifest["cells"]
         if (summary := stored.get(described["key"])) is not None
-        and summary.coordinates == tuple(described[name] for name in COORDINATES)
+        and summary.coordinates == tuple(described.get("stored_as", described)[name] for name in COORDINATES)
     }
     cells = [_cell(described, stored.get(described["key"])) for described in manifest["cells"]]
     findings = examine(manifest["cells"], stored, doubled)

@@ -237,7 +237,7 @@ class MatrixRun:
         import torch  # here, since only some studies need it
 
         cells = (cell for cell in self.plan.cells if cell.key)
-        cell = next((cell for cell in cells if cell.specs().items() <= dict(specs).items()), None)
+        cell = next((cell for cell in cells if cell.stored_specs().items() <= dict(specs).items()), None)
         stored = [self.session.store.read_tensors(chunk.key) for chunk in cell.chunks] if cell else []
         chunks = [chunk[0]["images"] for chunk in stored if chunk is not None]
         if cell is None or len(chunks) < len(stored):

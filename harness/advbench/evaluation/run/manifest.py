@@ -181,6 +181,7 @@ def _describe(cell: Cell) -> dict[str, Any]:
         "key": cell.key,
         **cell.specs(),
         "short": cell.short_names(),
+        **({} if (stored := cell.stored_specs()) == cell.specs() else {"stored_as": stored}),
         **_attack_facts(cell.attack, cell.budget, cell.norm, cell.perturbation, bool(cell.failed)),
         "artefact": cell.chunks[0].artefact if cell.chunks else "",
         "draws_a_gradient": cell.chunks[0].target.draws if cell.chunks else None,

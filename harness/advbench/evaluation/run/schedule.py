@@ -105,7 +105,7 @@ class _ScheduleBuilder:
         if summary is not None and (summary.ok or self.rerun == "none"):
             self.schedule.cached[cell.key] = summary
             return
-        specs, defense = cell.specs(), short(cell.defense)
+        specs, defense = cell.stored_specs(), short(cell.defense)
         waits_for = [chunk.key for chunk in cell.chunks if not self._has_chunk(chunk.key)]
         if not self._has_clean(cell.clean_key):
             waits_for.append(cell.clean_key)

@@ -243,7 +243,7 @@ class _Driver:
 
     def _record_failure(self, cell: Cell, outcome: Outcome) -> None:
         record = {
-            **cell.specs(),
+            **cell.stored_specs(),
             "status": "error",
             "error": outcome.error,
             "traceback": outcome.traceback,
