@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, TypeVar
 
-from advbench.api import Attack, Budget, Dataset, LpBall, Model, Norm, PerturbationSet
+from advbench.api import Attack, Budget, Component, Dataset, LpBall, Model, Norm, PerturbationSet
 from advbench.evaluation.plan.keys import cell_key_inputs
 from advbench.evaluation.plan.threats import Threat
 from advbench.specs import FIT_SAMPLES, FLOAT32, Alias, Chain, full_spec, short_spec
 
 __all__ = ["CHUNK", "AttackTarget", "Axes", "Cell", "Chunk", "Fit", "chunk_size", "full", "short"]
+
+C = TypeVar("C", bound=Component)
 
 CHUNK = 500
 """How many samples one stored file of adversarial images holds: this bounds the memory, and the work that is lost if a
@@ -36,6 +38,8 @@ class Axes:
     seed: int
     eot: int = 10
     score_draws: int = 1
+    certify: bool = False
+    radii: tuple[float, ...] = ()
     surrogate: Model | None = None
     precision: str = FLOAT32
     aliases: tuple[Alias, ...] = ()
@@ -178,6 +182,30 @@ class Cell:
             "threat": self.threat.name,
             "defense": full(self.defense),
         }
+
+    def stored_specs(self) -> dict[str, str]:
+        """The specs of :meth:`specs` as in its record: parameters of certificates have their defaults.
+
+        Cells that differ in these alone share their results.
+        """
+        return {**self.specs(), "model": _stored_spec(self.model), "defense": _stored_spec(self.defense)}
+
+
+@functools.cache
+def _stored_spec(component: Model | Chain) -> str:
+    if isinstance(component, Chain):
+        return full(Chain(tuple(map(_without_certificates, component.parts))))
+    return full(_without_certificates(component))
+
+
+def _without_certificates(component: C) -> C:
+    """A component with the defaults of the parameters on which certificates alone depend."""
+    staged = [one for one in component.parameters() if one.stage == "certify" and not one.required]
+    return (
+        component.from_values({**component.values(), **{one.name: one.default for one in staged}})
+        if staged
+        else component
+    )
 
 
 full = functools.lru_cache(maxsize=None)(full_spec)

@@ -16,7 +16,7 @@ from advbench.evaluation.plan.threats import OBLIVIOUS
 from advbench.specs import FLOAT32, Chain
 from advbench.store import SCHEMA, ids_digest
 
-__all__ = ["KeyContext", "attack_identity", "cell_key_inputs", "defense_identity"]
+__all__ = ["KeyContext", "attack_identity", "cell_key_inputs", "certificate_key_inputs", "defense_identity"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,19 +117,6 @@ class KeyContext:
         """The key inputs of a defended model's predictions on clean images."""
         return {**self._common("clean", ids), "defense": self._chain(defense), **_draws_entry(draws)}
 
-    def certificate(self, ids: Sequence[int], defense: Chain, certifier: Model | Defense) -> dict[str, Any]:
-        """The key inputs of the certificates of some samples.
-
-        Args:
-            ids: The samples.
-            defense: The defense.
-            certifier: The model, or the part of the defense, that certifies.
-        """
-        values = certifier.values()
-        used = {name: values[name] for name in _certify_parameters(certifier)}
-        common = {**self._common("certificate", ids), "defense": self._chain(defense)}
-        return {**common, **({"certify": used} if used else {})}
-
     def _chain(self, chain: Chain) -> list[dict[str, Any]]:
         return [self._with_behaviour_id(part, defense_identity(part)) for part in chain.parts]
 
@@ -159,6 +146,20 @@ def cell_key_inputs(adversarial_keys: Sequence[str], clean_key: str, threat: str
     """
     key_inputs = {"schema": SCHEMA, "kind": "cell", "adversarial": list(adversarial_keys), "clean": clean_key}
     return key_inputs if threat == OBLIVIOUS.name else {**key_inputs, "threat": threat}
+
+
+def certificate_key_inputs(clean: Mapping[str, Any], ids: Sequence[int], certifier: Model | Defense) -> dict[str, Any]:
+    """The key inputs of the certificates of some samples.
+
+    Args:
+        clean: The key inputs of the defended model's predictions on clean images.
+        ids: The samples.
+        certifier: The model, or the part of the defense, that certifies.
+    """
+    values = certifier.values()
+    used = {name: values[name] for name in _certify_parameters(certifier)}
+    shared = {name: value for name, value in clean.items() if name != "draws"}
+    return {**shared, "kind": "certificate", "ids": ids_digest(ids), **({"certify": used} if used else {})}
 
 
 def _draws_entry(draws: int) -> dict[str, int]:
