@@ -43,7 +43,7 @@ def test_list_as_json_names_every_component_and_its_plugin(call: Call) -> None:
     found = {(entry["kind"], entry["name"]): entry for entry in json.loads(called.out)}
     assert {name for kind, name in found if kind == "attacks"} == {
         *("apgd", "apgd-t", "autoattack", "cw", "ddn", "deepfool", "fab-t", "fgsm", "fmn", "foolbox", "noise", "pgd"),
-        *("rotate-shift", "square", "worst-of"),
+        *("rays", "rotate-shift", "square", "worst-of"),
     }
     assert {name for kind, name in found if kind == "defenses"} == {
         "gaussian",
@@ -83,7 +83,7 @@ def test_list_of_one_kind(call: Call) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("apgd", "autoattack", "cw", "ddn", "deepfool", "fab-t", "fgsm", "fmn", "noise", "pgd", "square"),
+        *("apgd", "autoattack", "cw", "ddn", "deepfool", "fab-t", "fgsm", "fmn", "noise", "pgd", "rays", "square"),
         *("gaussian", "jpeg", "kmeans", "tvm", "vqvae"),
         *("mnist", "mnist-cnn-robust", "cifar10-densenet"),
     ],
