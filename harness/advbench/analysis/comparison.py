@@ -19,6 +19,7 @@ _SETTINGS = (
     "limit",
     "eot",
     "score_draws",
+    "max_queries",
     "surrogate",
     "precision",
     "device",

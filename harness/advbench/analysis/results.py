@@ -111,7 +111,7 @@ def _state(described: Mapping[str, Any], summary: Summary | None) -> tuple[str, 
         return "error", described["failed"]
     if summary is None:
         return "skipped", described["skipped"] or "not run"
-    return ("ok", None) if summary.ok else ("error", summary.error)
+    return ("ok", None) if summary.ok else (summary.status, summary.error)
 
 
 def _broken_by(described: Mapping[str, Any], summary: Summary) -> dict[str, int] | None:

@@ -42,8 +42,8 @@ class Summary(NamedTuple):
 
     Attributes:
         coordinates: Full specs of dataset, model, attack, threat and defense.
-        status: ``ok`` or ``error``.
-        error: Why it failed, in one line; empty otherwise.
+        status: ``ok``, ``error``, or ``skipped`` if its attack cannot be limited to a number of queries.
+        error: Why it failed or is skipped, in one line; empty otherwise.
         n: Number of samples.
         measured: The numbers of :func:`~advbench.analysis.measures.measure_cell`.
         withstood: For each draw of the defense, the samples that are predicted correctly both clean and attacked, as

@@ -77,6 +77,13 @@ def add_threats(parser: argparse._ActionsContainer) -> None:
         help="number of draws of a stochastic defense for the score (default: the suite's, else 1)",
     )
     parser.add_argument(
+        "--max-queries",
+        type=CHECKS["max_queries"],
+        metavar="N",
+        help="limit of an attack's queries about a sample: images (times the defense's draws), and gradients; "
+        "a sample that needs more keeps its best result so far (default: the suite's, else no limit)",
+    )
+    parser.add_argument(
         "--precision",
         choices=PRECISIONS,
         metavar="|".join(PRECISIONS),

@@ -79,6 +79,7 @@ def _print_suite(console: Console, registry: Registry, name: str) -> None:
     count = "all" if suite.limit is None else f"{suite.limit:,}"
     facts.append(("samples", f"{count} of each dataset, seed {suite.seed}"))
     facts.append(("draws", f"{suite.eot} for a gradient, {suite.score_draws} for the score, of stochastic defenses"))
+    facts += [("queries", f"at most {suite.max_queries:,} of an attack about a sample")] if suite.max_queries else []
     facts += [("surrogate", suite.surrogate)] if suite.surrogate else []
     facts += [("precision", suite.precision)] if suite.precision != FLOAT32 else []
     if studies.holds("suites", name):

@@ -40,6 +40,7 @@ CHECKS: Mapping[str, Callable[[str], Any]] = MappingProxyType(
         "seeds": at_least(0),
         "eot": at_least(1),
         "score_draws": at_least(1),
+        "max_queries": at_least(1),
         "precision": one_of(PRECISIONS),
         "device": device,
         "batch_size": at_least(1),
@@ -124,6 +125,7 @@ class RunOptions(LoadOptions):
         seeds: Seeds with each of which the run is repeated.
         eot: Draws of a stochastic defense for each gradient of an adaptive attack.
         score_draws: Draws of a stochastic defense for the score.
+        max_queries: The largest number of an attack's queries about a sample that count; forwards and backwards each.
         precision: The network's arithmetic while it is attacked, one of ``PRECISIONS``.
         surrogate: Spec of the model on which images are crafted under the threat ``transfer``.
         check_convergence: Whether every attack also runs with twice the steps.
@@ -153,6 +155,7 @@ class RunOptions(LoadOptions):
     seeds: tuple[int, ...] | None = None
     eot: int | None = None
     score_draws: int | None = None
+    max_queries: int | None = None
     precision: str | None = None
     surrogate: str | None = None
     check_convergence: bool = False

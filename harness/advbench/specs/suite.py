@@ -42,7 +42,7 @@ PRECISIONS = (FLOAT32, "bf16")
 _LARGEST = 4 << 20
 """Size limit of a suite file, in bytes."""
 
-_INTEGERS = {"limit": 1, "seed": 0, "eot": 1, "score_draws": 1}
+_INTEGERS = {"limit": 1, "seed": 0, "eot": 1, "score_draws": 1, "max_queries": 1}
 """The keys that hold an integer, with its smallest value."""
 
 
@@ -81,6 +81,7 @@ class Suite:
         seed: Seed of the choice of samples and of all random numbers.
         eot: Number of draws of a stochastic defense for each gradient of an adaptive attack.
         score_draws: Number of draws of a stochastic defense for the score.
+        max_queries: The largest number of queries of a sample that count; None for any.
         surrogate: Spec of the model that the transfer threat attacks.
         precision: Precision of the network while it is attacked, one of ``PRECISIONS``; scores are always float32.
         plugins: Paths of Python files that are loaded as plugins.
@@ -98,6 +99,7 @@ class Suite:
     seed: int = 0
     eot: int = 10
     score_draws: int = 1
+    max_queries: int | None = None
     surrogate: str | None = None
     precision: str = FLOAT32
     plugins: tuple[str, ...] = ()

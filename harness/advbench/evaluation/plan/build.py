@@ -86,6 +86,7 @@ def _resolve_part(registry: Registry, suite: Suite, part: Part) -> Axes:
             seed=suite.seed,
             eot=suite.eot,
             score_draws=suite.score_draws,
+            max_queries=suite.max_queries,
             surrogate=surrogate,
             precision=suite.precision,
             aliases=tuple(

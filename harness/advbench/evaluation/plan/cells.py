@@ -11,7 +11,10 @@ from advbench.evaluation.plan.keys import cell_key_inputs
 from advbench.evaluation.plan.threats import Threat
 from advbench.specs import FLOAT32, Alias, Chain, full_spec, short_spec
 
-__all__ = ["CHUNK", "AttackTarget", "Axes", "Cell", "Chunk", "chunk_size", "full", "short"]
+__all__ = ["CHUNK", "NEEDS_NOTES", "AttackTarget", "Axes", "Cell", "Chunk", "chunk_size", "full", "short"]
+
+NEEDS_NOTES = "its images alone do not tell whether they are in its perturbation set"
+"""Why some attacks cannot have a limit of queries."""
 
 CHUNK = 500
 """How many samples one stored file of adversarial images holds: this bounds the memory, and the work that is lost if a
@@ -36,6 +39,7 @@ class Axes:
     seed: int
     eot: int = 10
     score_draws: int = 1
+    max_queries: int | None = None
     surrogate: Model | None = None
     precision: str = FLOAT32
     aliases: tuple[Alias, ...] = ()
@@ -51,6 +55,7 @@ class AttackTarget:
         defense: The defense that the attack sees, or None.
         draws: How often a stochastic defense is drawn for a gradient.
         precision: The network's arithmetic while it is attacked.
+        max_queries: The largest number of queries of a sample that count; None for any.
     """
 
     model: Model
@@ -58,6 +63,7 @@ class AttackTarget:
     defense: Chain | None = None
     draws: int = 1
     precision: str = FLOAT32
+    max_queries: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)

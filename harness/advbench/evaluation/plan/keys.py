@@ -69,6 +69,7 @@ class KeyContext:
         draws: int = 1,
         *,
         precision: str = FLOAT32,
+        max_queries: int | None = None,
     ) -> dict[str, Any]:
         """The key inputs of one chunk of adversarial images.
 
@@ -79,6 +80,7 @@ class KeyContext:
             defense: The defense, if the attack sees it.
             draws: How often a stochastic defense is drawn for a gradient.
             precision: The network's arithmetic while it is attacked.
+            max_queries: The largest number of queries of a sample that count; None for any.
         """
         return {
             **self._common("adversarial", ids),
@@ -88,6 +90,7 @@ class KeyContext:
             "defense": None if defense is None else self._chain(defense),
             **_draws_entry(draws),
             **({} if precision == FLOAT32 else {"precision": precision}),
+            **({} if max_queries is None else {"max_queries": max_queries}),
         }
 
     def clean(self, ids: Sequence[int], defense: Chain, draws: int = 1) -> dict[str, Any]:

@@ -78,12 +78,7 @@ def make_manifest(
             for axes in plan.parts
             for threat in axes.threats
         },
-        "seed": plan.seed,
-        "eot": plan.parts[0].eot,
-        "score_draws": plan.parts[0].score_draws,
-        "surrogate": None if plan.parts[0].surrogate is None else full(plan.parts[0].surrogate),
-        "precision": plan.parts[0].precision,
-        "limit": plan.limit,
+        **_settings(plan.parts[0]),
         "device": device_name(environment.device) or environment.device,
         "threads": threads,
         "batch_size": environment.batch_size,
@@ -100,6 +95,19 @@ def make_manifest(
         },
         "entries": _entries([*plan.cells, *more], networks, before),
         "cells": [_describe(cell) for cell in plan.cells],
+    }
+
+
+def _settings(axes: Axes) -> dict[str, Any]:
+    """What a suite sets besides the axes, which all parts share."""
+    return {
+        "seed": axes.seed,
+        "eot": axes.eot,
+        "score_draws": axes.score_draws,
+        "max_queries": axes.max_queries,
+        "surrogate": None if axes.surrogate is None else full(axes.surrogate),
+        "precision": axes.precision,
+        "limit": axes.limit,
     }
 
 

@@ -67,8 +67,8 @@ class RaySearch:
 
     def _search(self, rows: torch.Tensor) -> None:
         """Searches the rays of these samples, one query of each at a time."""
-        state = _Rays(self._signs[rows], self._tolerance)
         images = self.images[rows]
+        state = _Rays(images.flatten(1), self._tolerance)
         for _ in range(self.queries - 1):
             signs, radii = state.next_query()
             state.record(self._succeeds(rows, self._points(signs, radii, images)))
@@ -82,6 +82,7 @@ class RaySearch:
         self._keep(rows, state, torch.ones_like(rows, dtype=torch.bool))
 
     def _keep(self, rows: torch.Tensor, state: _Rays, chosen: torch.Tensor) -> None:
+        state.accept_shorter(chosen)
         self._signs[rows], self.radii[rows] = state.signs[chosen], state.radii[chosen]
 
     def _points(self, signs: torch.Tensor, radii: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
@@ -100,22 +101,24 @@ class _Rays:
         finished: Whether a whole pass over single values brought nothing.
     """
 
-    def __init__(self, signs: torch.Tensor, tolerance: float) -> None:
+    def __init__(self, images: torch.Tensor, tolerance: float) -> None:
         self.tolerance = tolerance
-        self.values = signs.shape[1]
-        self.signs = signs
+        self.values = images.shape[1]
+        self.signs = signs = torch.ones_like(images)
+        self._images = images
         self.radii = signs.new_full(signs.shape[:1], torch.inf)
         self.finished = torch.zeros_like(self.radii, dtype=torch.bool)
         self._trial = signs  # the first query is about the signs as they are
         self._bisects = self.finished
-        self._low, self._high = torch.zeros_like(self.radii), torch.ones_like(self.radii)
+        self._low, self._high = torch.zeros_like(self.radii), self.radii
         self._blocks = torch.ones_like(self.radii, dtype=torch.int64)  # how many blocks the level has
         self._block = torch.full_like(self._blocks, -1)
         self._improved = torch.ones_like(self.finished)  # whether the pass over this level has brought anything
 
     def next_query(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns the signs and the radius to try of each sample. A radius of 1 leads to a corner of [0, 1]."""
-        return self._trial, torch.where(self._bisects, (self._low + self._high) / 2, self.radii.clamp(max=1.0))
+        """Returns the signs and the radius to try of each sample. The first radius leads to a corner of [0, 1]."""
+        room = torch.where(self._trial > 0, 1 - self._images, self._images).amax(dim=1)  # a longer step adds nothing
+        return self._trial, torch.where(self._bisects, (self._low + self._high) / 2, self.radii.minimum(room))
 
     def record(self, succeeded: torch.Tensor) -> None:
         """Takes the answers to :meth:`next_query`."""
@@ -125,12 +128,16 @@ class _Rays:
         self._high = torch.where(succeeded, radii, self._high)
         bisects = bisects | starts
         done = bisects & (self._high - self._low <= self.tolerance)
-        shorter = done & (self._high < self.radii)
+        self.accept_shorter(done)
+        self._bisects = bisects & ~done
+        self._go_on(~self._bisects)
+
+    def accept_shorter(self, chosen: torch.Tensor) -> None:
+        """Keeps the directions of these samples whose bisection has found a smaller radius."""
+        shorter = chosen & (self._high < self.radii)
         self.signs = torch.where(shorter[:, None], self._trial, self.signs)
         self.radii = torch.where(shorter, self._high, self.radii)
         self._improved = self._improved | shorter
-        self._bisects = bisects & ~done
-        self._go_on(~self._bisects)
 
     def select(self, mask: torch.Tensor) -> None:
         """Continues with these samples only."""

@@ -53,7 +53,8 @@ def verify_key_inputs(workspace: Workspace, task: CraftTask | CleanTask) -> None
     if isinstance(task, CraftTask):
         attack = workspace.attack(task.attack)
         context = context.with_behaviour(attack, task.key_inputs["attack"].get("answers", ""))
-        key_inputs = context.adversarial(task.ids, attack, task.threat, chain, task.draws, precision=task.precision)
+        settings: dict[str, Any] = {"precision": task.precision, "max_queries": task.max_queries}
+        key_inputs = context.adversarial(task.ids, attack, task.threat, chain, task.draws, **settings)
     else:
         assert chain is not None
         key_inputs = context.clean(task.ids, chain, task.draws)
