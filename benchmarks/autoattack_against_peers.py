@@ -25,7 +25,7 @@ from tabulate import tabulate
 
 from advbench.api import Dataset, DataSources, Model, SampleRandom
 from advbench.discovery.loading import discover
-from advbench.evaluation.plan.build import pick_ids
+from advbench.evaluation.plan.samples import pick_ids
 from advbench.evaluation.work.workspace import pick_device
 from advbench.specs import resolve_one
 from advbench_attacks.gradient.apgd import AutoPgd

@@ -22,7 +22,7 @@ from tabulate import tabulate
 from torch.nn import functional
 
 from advbench.api import DataSources, load_weights
-from advbench.evaluation.plan.build import pick_ids
+from advbench.evaluation.plan.samples import pick_ids
 from advbench_datasets.cifar10 import Cifar10
 from advbench_defenses.vqvae import SHIPPED_FOLDER, VqVae
 from advbench_defenses.vqvae_network import VqVaeNetwork

@@ -10,7 +10,7 @@ import torch
 
 from advbench.api import Dataset, DataSources, Model
 from advbench.discovery.loading import discover
-from advbench.evaluation.plan.build import pick_ids
+from advbench.evaluation.plan.samples import pick_ids
 from advbench.evaluation.work.workspace import pick_device
 from advbench.specs import resolve_one
 

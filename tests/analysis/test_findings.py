@@ -292,3 +292,39 @@ def test_zero_gradients_in_any_cell_of_a_classifier_are_a_finding() -> None:
         changed = [FinishedCell(c.index, c.described, s) for c, s in zip(cells, summaries, strict=True)]
         (finding,) = gradients.zero_gradients(changed)
         assert "zero for 7 of 200" in finding.message
+
+
+def in_set(index: int, kind: str, label: str, **entries: Any) -> FinishedCell:
+    """A cell of an attack with another perturbation set than an Lp ball."""
+    attack_kind = "natural" if kind == "corruption" else "set"
+    perturbation = {"kind": kind, "label": label, "size": "size"}
+    return cell(index, budget=None, attack_kind=attack_kind, perturbation=perturbation, **entries)
+
+
+def test_attacks_of_one_perturbation_set_are_compared_and_those_of_others_are_not() -> None:
+    def findings(second: str, kind: str = "geometric") -> list[Finding]:
+        white = in_set(0, "geometric", "±30°, ±3 px", withstood=150, attack="turn-by-gradient")
+        black = in_set(1, kind, second, withstood=90, attack="grid", attack_access="scores")
+        return list(strength.less_access_wins([white, black]))
+
+    (finding,) = findings("±30°, ±3 px")
+    assert (finding.criterion, finding.cells) == ("less-access-does-better", (0,))
+    assert findings("±45°, ±3 px") == []
+    assert findings("area ≤ 5 %", "patch") == []
+    in_ball = cell(1, withstood=90, attack="square", attack_access="scores")
+    assert not list(strength.less_access_wins([in_set(0, "geometric", "±30°, ±3 px", withstood=150), in_ball]))
+
+
+def test_corruptions_and_minimal_attacks_are_in_no_comparison_of_bounded_attacks() -> None:
+    noise = in_set(1, "corruption", "severity 3", withstood=0, attack="noise", attack_access="nothing", threat="none")
+    assert noise.perturbation_set is None
+    assert not list(strength.less_access_wins([cell(0, withstood=150), noise]))
+    assert not list(strength.unbounded_above_chance([noise, in_set(2, "unrestricted", "any image", withstood=150)]))
+    assert not list(strength.impossible_accuracy([in_set(2, "patch", "area ≤ 5 %", withstood=150)]))
+
+
+def test_an_adaptive_attack_in_a_set_that_is_weaker_than_the_oblivious_one_is_reported() -> None:
+    same = {"kind": "patch", "label": "area ≤ 5 %", "defense": "jpeg", "attack": "square-patch"}
+    adaptive, oblivious = in_set(0, threat="adaptive", withstood=150, **same), in_set(1, withstood=90, **same)
+    (finding,) = strength.adaptive_weaker([adaptive, oblivious])
+    assert finding.criterion == "adaptive-weaker-than-oblivious"

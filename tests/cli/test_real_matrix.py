@@ -15,7 +15,7 @@ from tests.conftest import Called
 
 from advbench.api import DataSources, Model
 from advbench.discovery.loading import discover
-from advbench.evaluation.plan.build import pick_ids
+from advbench.evaluation.plan.samples import pick_ids
 from advbench.specs import resolve_one
 from advbench.store import Store
 from advbench_attacks.foolbox import engine as foolbox_engine

@@ -156,3 +156,14 @@ def test_a_live_network_is_the_surrogate(evaluate: Callable[..., advbench.Result
         evaluate(**given, surrogate=["toy-linear", other])
     with pytest.raises(UsageError, match="only the threat 'transfer' has one"):
         evaluate(surrogate=other)
+
+
+def test_data_of_the_session_serve_fits(evaluate: Callable[..., advbench.Results]) -> None:
+    toy, plugin = (Path(__file__).parents[1] / name for name in ("toy_plugin.py", "fitting_plugin.py"))
+    images, labels = torch.rand(30, 1, 4, 4, generator=torch.Generator().manual_seed(1)), torch.arange(30) % 3
+    given = {"attacks": "universal", "plugin": [toy, plugin], "fit_samples": 20}
+    results = evaluate(**given, fit_data=(images, labels))
+    assert results.data["run"]["fit_data"] == "data"
+    assert results.data["cells"][0]["status"] == "ok"
+    with pytest.raises(UsageError, match="fit_data: give one dataset"):
+        evaluate(**given, fit_data=["toy", "toy-rgb"])

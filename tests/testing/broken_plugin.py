@@ -12,11 +12,11 @@ import torch
 
 from advbench.api import Attack, Budget, Dataset, Defense, LabelledImages, Model, hookimpl, param
 
+_CALLS = itertools.count()
 DEFENSES = (
     "shape", "dtype", "nan", "scale", "in-place", "unseeded", "numpy", "secretly-random", "claims-random", "batch-mean",
     "claims-identity", "no-gradient", "zero-gradient", "nan-gradient", "stand-in-shape", "second-approximation",
-    "no-approximations", "changes-output", "raises", "exits",
-    "new-digest", "process",
+    "no-approximations", "changing-approximations", "changes-output", "raises", "exits", "new-digest", "process",
 )  # fmt: skip
 ATTACKS = (
     "over-budget", "range", "in-place", "changes-model", "unseeded", "secretly-random", "batch", "labels", "weak",
@@ -98,6 +98,8 @@ class BrokenDefense(Defense):
     def approximations(self):
         if self.how == "no-approximations":
             return ()
+        if self.how == "changing-approximations":
+            return (self.approximation_from_output,) * (1 + next(_CALLS) % 2)
         if self.how == "changes-output":
             return (lambda images, output, rng: images + output.mul_(0.5),)
         if self.how == "second-approximation":

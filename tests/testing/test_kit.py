@@ -54,6 +54,10 @@ BROKEN = {
             "gradients of all approximations are finite",
             r"returned \(\) from approximations\(\)",
         ),
+        "changing-approximations": (
+            "as many approximations at every call",
+            r"defense 'broken-defense' returned \d functions from approximations\(\), and \d at an earlier call",
+        ),
         "changes-output": (
             "gradients of all approximations are finite",
             "approximation 1 of defense 'broken-defense' changed its input defended images in place",

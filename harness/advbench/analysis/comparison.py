@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from advbench.analysis.paired import compare_records, holm
+from advbench.analysis.set_kinds import CORRUPTION, set_kind
 from advbench.errors import UsageError
 from advbench.specs import changed_parameters, counterparts
 
@@ -22,6 +23,8 @@ _SETTINGS = (
     "max_queries",
     "surrogate",
     "precision",
+    "fit_samples",
+    "fit_data",
     "device",
     "threads",
     "batch_size",
@@ -184,20 +187,21 @@ def _rows(first: _Side, second: _Side, coordinates: Sequence[str]) -> list[dict[
             names["counterparts"] = changed
             names["short"] |= {axis: _arrow(cell, axis, spec) for axis, spec in changed.items()}
         rows.append({**names, **_numbers([record], [other])})
-        groups.setdefault(tuple(names.get(key, "") for key in ("dataset", "model", "defense")), []).append(
-            (names, record, other)
-        )
+        group = (*(names.get(key, "") for key in ("dataset", "model", "defense")), set_kind(cell))
+        groups.setdefault(group, []).append((names, record, other))
     threats = list(first.manifest["threats"])
     rows.sort(key=lambda row: (row["dataset"], row.get("model", ""), threats.index(row["threat"])))
-    for triples in groups.values():
-        if len(triples) > 1:
+    several = len({kind for *_, kind in groups}) > 1
+    for (*_, kind), triples in groups.items():
+        if len(triples) > 1 and kind != CORRUPTION:  # corruptions have no adversary who chooses the worst
             names = {**triples[0][0]}
             if changed := {axis: spec for axis, spec in names.pop("counterparts", {}).items() if axis != "attack"}:
                 names["counterparts"] = changed
+            title = f"{WORST} ({kind})" if several else WORST
             if "attack" in coordinates:
-                worst = {**names, "threat": "", "attack": WORST, "short": {**names["short"], "attack": WORST}}
+                worst = {**names, "threat": "", "attack": title, "short": {**names["short"], "attack": title}}
             else:
-                worst = {**names, "threat": WORST}
+                worst = {**names, "threat": title}
             numbers = _numbers([record for _, record, _ in triples], [other for _, _, other in triples])
             rows.append({**worst, **numbers})
     for row, corrected in zip(rows, holm([row["p"] for row in rows]), strict=True):

@@ -5,11 +5,14 @@ It is the content of ``results.json``. Every leaderboard, in the terminal or in 
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from advbench.analysis.intervals import wilson
 from advbench.analysis.measures import worst_case_from_bits
 from advbench.analysis.sanity import examine, unexamined
+from advbench.analysis.set_kinds import CORRUPTION, set_kind
 from advbench.analysis.summary import COORDINATES, Summary
 from advbench.api.goal import UNTARGETED
 
@@ -136,24 +139,26 @@ def _leaderboards(
 ) -> list[dict[str, Any]]:
     """One leaderboard for each dataset, model and set of attacks, with one row per defense, sorted by worst case.
 
-    In a suite with parts, the defenses of one dataset and model may be attacked with different attacks. Their worst
-    cases cannot be compared, so they are on different leaderboards.
+    Attacks with perturbation sets of different kinds, such as Lp balls and rotations, are on different leaderboards, as
+    no worst case covers both. In a suite with parts, the defenses of one dataset and model may be attacked with
+    different attacks. Their worst cases cannot be compared, so they are on different leaderboards, too.
     """
-    rows: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    rows: dict[tuple[str, str, str, str], list[Mapping[str, Any]]] = {}
     for cell in described:
         if not cell["skipped"]:
-            rows.setdefault((cell["dataset"], cell["model"], cell["defense"]), []).append(cell)
+            rows.setdefault((cell["dataset"], cell["model"], cell["defense"], set_kind(cell)), []).append(cell)
     groups: dict[tuple[Any, ...], list[list[Mapping[str, Any]]]] = {}
-    for (dataset, model, _), cells in rows.items():
+    for (dataset, model, _, kind), cells in rows.items():
         cells.sort(key=lambda cell: threats.index(cell["threat"]))
         columns = tuple((cell["threat"], cell["attack"]) for cell in cells)
-        groups.setdefault((dataset, model, columns), []).append(cells)
+        groups.setdefault((dataset, model, kind, columns), []).append(cells)
     boards = []
-    for (dataset, model, columns), lines in groups.items():
+    for (dataset, model, kind, columns), lines in groups.items():
         boards.append(
             {
                 "dataset": dataset,
                 "model": model,
+                "kind": kind,
                 "threats": list(dict.fromkeys(threat for threat, _ in columns)),
                 "columns": [{"threat": threat, "attack": attack} for threat, attack in columns],
                 "rows": sorted((_row(cells, stored) for cells in lines), key=rank),
@@ -165,15 +170,21 @@ def _leaderboards(
 def _row(cells: Sequence[Mapping[str, Any]], stored: Mapping[str, Summary]) -> dict[str, Any]:
     """The row of a defense: its clean accuracy, and its worst case over all threats and for each threat.
 
-    If results of some attacks are missing, ``complete`` is False and the worst case is an upper bound.
+    If results of some attacks are missing, ``complete`` is False and the worst case is an upper bound. Corruptions have
+    no worst case but the mean over them.
     """
     threats: dict[str, list[Mapping[str, Any]]] = {}
     for cell in cells:
         threats.setdefault(cell["threat"], []).append(cell)
     done = _done(cells, stored)
-    return {
+    first = {
         "defense": cells[0]["defense"],
         "clean_accuracy": done[0].measured["clean_accuracy"] if done else None,
+    }
+    if set_kind(cells[0]) == CORRUPTION:
+        return {**first, "worst_case": None, "mean": _mean(cells, done), "marks": [], "worst_case_under": {}}
+    return {
+        **first,
         "worst_case": _worst(cells, stored),
         "marks": [] if cells[0].get("identity") or "adaptive" in threats else [NOT_ADAPTIVE],
         "worst_case_under": {threat: _worst(under, stored) for threat, under in threats.items()},
@@ -192,9 +203,17 @@ def _worst(cells: Sequence[Mapping[str, Any]], stored: Mapping[str, Summary]) ->
     return {**worst, "complete": len(done) == len(cells)}
 
 
+def _mean(cells: Sequence[Mapping[str, Any]], done: Sequence[Summary]) -> dict[str, Any] | None:
+    """The mean of the robust accuracies over all corruptions."""
+    if not done:
+        return None
+    mean = statistics.fmean(summary.robust for summary in done)
+    return {"accuracy": mean, "ci95": list(wilson(mean * done[0].n, done[0].n)), "complete": len(done) == len(cells)}
+
+
 def rank(row: Mapping[str, Any]) -> tuple[bool, float, float]:
-    """Sort key of rows: complete rows by worst case, then by clean accuracy; then rows with missing results."""
-    worst = row["worst_case"]
+    """Sort key of rows: complete rows by worst case or mean, then by clean accuracy; then rows with missing results."""
+    worst = row["worst_case"] or row.get("mean")
     if worst is None:
         return True, 0.0, 0.0
     return not worst["complete"], -worst["accuracy"], -row["clean_accuracy"]

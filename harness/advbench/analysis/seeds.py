@@ -147,6 +147,8 @@ def _row(rows: Sequence[Mapping[str, Any]], n: int) -> dict[str, Any]:
     clean = [other["clean_accuracy"] for other in rows if other["clean_accuracy"] is not None]
     row["clean_accuracy"] = statistics.fmean(clean) if clean else None
     row["worst_case"] = _worst([other["worst_case"] for other in rows], n)
+    if "mean" in row:
+        row["mean"] = _worst([other["mean"] for other in rows], n)
     row["worst_case_under"] = {
         threat: _worst([other["worst_case_under"][threat] for other in rows], n) for threat in row["worst_case_under"]
     }

@@ -36,7 +36,7 @@ from advbench._deprecated import renamed_attributes
 from advbench._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from advbench.api.attack import Access, Artefact, Attack, Budget, Crafted
+    from advbench.api.attack import Access, Attack, Budget, Crafted
     from advbench.api.checkpoints import load_state, read_state_dict
     from advbench.api.commands import StudyCommand
     from advbench.api.component import Component, closest
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from advbench.api.defense import Defense
     from advbench.api.executor import Executor, WorkerLostError, process_taint
     from advbench.api.files import replace_atomically, sha256_file, write_atomically
+    from advbench.api.fit import Artefact, FitData, artefact_file_of, artefact_param
     from advbench.api.float32_network import Float32Network
     from advbench.api.geometry import rotate_shift
     from advbench.api.goal import Goal, goal_of, goal_param
@@ -78,6 +79,7 @@ __all__ = [
     "Dataset",
     "Defense",
     "Executor",
+    "FitData",
     "Float32Network",
     "Geometric",
     "Goal",
@@ -102,6 +104,8 @@ __all__ = [
     "Value",
     "WeightsError",
     "WorkerLostError",
+    "artefact_file_of",
+    "artefact_param",
     "bfloat16_helps",
     "clip_dust",
     "closest",
@@ -138,7 +142,6 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
         {
             "advbench.api.attack": (
                 "Access",
-                "Artefact",
                 "Attack",
                 "Budget",
                 "Crafted",
@@ -167,6 +170,12 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
                 "replace_atomically",
                 "sha256_file",
                 "write_atomically",
+            ),
+            "advbench.api.fit": (
+                "Artefact",
+                "FitData",
+                "artefact_file_of",
+                "artefact_param",
             ),
             "advbench.api.geometry": ("rotate_shift",),
             "advbench.api.goal": (

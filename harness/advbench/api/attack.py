@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from advbench._deprecated import overridden_member, renamed_members
 from advbench.api.component import Component
@@ -15,9 +15,10 @@ from advbench.api.perturbation import LpBall, Norm, PerturbationSet
 if TYPE_CHECKING:
     import torch
 
+    from advbench.api.fit import Artefact, FitData
     from advbench.api.randomness import SampleRandom
 
-__all__ = ["Access", "Artefact", "Attack", "Budget", "Crafted", "Norm"]
+__all__ = ["Access", "Attack", "Budget", "Crafted", "Norm"]
 
 Access = Literal["gradients", "scores", "labels", "nothing"]
 """What an attack needs of the model."""
@@ -33,10 +34,6 @@ class Budget(NamedTuple):
 
     norm: Norm
     eps: float
-
-
-Artefact: TypeAlias = "Mapping[str, torch.Tensor | float | str]"
-"""What a component has fitted to data: tensors, numbers and texts by name."""
 
 
 class Crafted(NamedTuple):
@@ -86,6 +83,35 @@ class Attack(Component):
         if old is not None and "craft" not in vars(cls):
             overridden_member(cls, vars(cls)[old], f"Attack.{old}", "Attack.craft", since="0.2", removed_in="0.4")
             cls.craft = _craft_with_run  # type: ignore[method-assign]
+
+    def fit(self, model: torch.nn.Module, data: FitData, goal: Goal, rng: SampleRandom) -> Artefact | None:
+        """Fits the attack to images that it does not attack, before :meth:`craft`; the default fits nothing.
+
+        An attack that defines this method, such as a patch or a universal perturbation, is fitted once for each
+        classifier that it attacks. The result is stored and passed to every :meth:`craft` as ``fitted``.
+
+        Args:
+            model: The classifier, as in :meth:`craft`. Query it about the images at some places with
+                ``for_rows(model, places)(images)``, so that the streams of a stochastic defense are those of the
+                samples, see :func:`~advbench.api.for_rows`.
+            data: The images and their labels.
+            goal: The goal for each of the images: ``goal[places]`` is that of some.
+            rng: The random streams of the images, ``rng[places]`` those of some; the only source of randomness.
+
+        Returns:
+            Tensors, finite numbers and texts by name.
+        """
+        del model, data, goal, rng
+        return None
+
+    def fit_passes(self, samples: int) -> int | None:
+        """Approximate number of forward and backward passes of :meth:`fit`, for the time estimate; None if unknown.
+
+        Args:
+            samples: The number of images to which the attack is fitted. A pass over a batch counts once for each image.
+        """
+        del samples
+        return None
 
     def craft(
         self,

@@ -10,14 +10,26 @@ import dataclasses
 import functools
 import math
 from fractions import Fraction
-from typing import Any, TypeAlias, TypeVar, cast, overload
+from typing import Any, Literal, TypeAlias, TypeVar, cast, overload
 
 from advbench.errors import ParameterError
 
-__all__ = ["Parameter", "Value", "class_param", "field_parameters", "format_value", "param"]
+__all__ = [
+    "Parameter",
+    "Stage",
+    "Value",
+    "artefact_file_param",
+    "class_param",
+    "field_parameters",
+    "format_value",
+    "param",
+]
 
 Value: TypeAlias = "int | float | bool | str | None"
 """Types of a parameter's value."""
+
+Stage: TypeAlias = Literal["", "run", "certify"]
+"""What a parameter is for: everything, the run but not the fit, or certificates alone."""
 
 T = TypeVar("T")
 
@@ -39,6 +51,7 @@ def param(
     above: float | None = None,
     below: float | None = None,
     choices: tuple[Value, ...] | None = None,
+    stage: Stage = "",
     kind: str = "",
 ) -> T: ...
 @overload
@@ -50,6 +63,7 @@ def param(
     above: float | None = None,
     below: float | None = None,
     choices: tuple[Value, ...] | None = None,
+    stage: Stage = "",
     kind: str = "",
 ) -> Any: ...
 def param(
@@ -61,6 +75,7 @@ def param(
     above: float | None = None,
     below: float | None = None,
     choices: tuple[Value, ...] | None = None,
+    stage: Stage = "",
     kind: str = "",
 ) -> Any:
     """Declares a parameter of a component. Use it as the default of a dataclass field.
@@ -75,6 +90,9 @@ def param(
         above: Exclusive lower bound.
         below: Exclusive upper bound.
         choices: The only values allowed.
+        stage: What the parameter is for, if not for everything: ``run`` for a parameter that a fit does not depend on,
+            so that components that differ in it alone share what they have fitted; ``certify`` for a parameter that
+            only certificates depend on.
         kind: For a parameter that takes components, their kind: ``attacks``, ``defenses`` or ``models``. The
             annotation is then such as ``tuple[Attack, ...]``. In specs, the value is the specs of one or several
             components, separated by ``|``, such as ``of="pgd:eps=0.3 | square"``.
@@ -83,7 +101,7 @@ def param(
         A dataclass field, typed as the default so that ``quality: int = param(75, ...)`` type-checks.
     """
     described: dict[str, Any] = {"help": help, "min": min, "max": max, "above": above, "below": below}
-    described |= {"choices": choices, "kind": kind}
+    described |= {"choices": choices, "stage": stage, "kind": kind}
     return dataclasses.field(default=default, metadata={_METADATA: described})
 
 
@@ -91,6 +109,11 @@ def class_param(default: str, *, help: str, choices: tuple[Value, ...]) -> str:
     """Declares a text parameter whose value is one of the choices or a class number, from 0."""
     described = {"help": help, "choices": choices, "class_numbers": True}
     return dataclasses.field(default=default, metadata={_METADATA: described})
+
+
+def artefact_file_param(*, help: str) -> str | None:
+    """Declares an optional text parameter whose value is the path of an artefact."""
+    return dataclasses.field(default=None, metadata={_METADATA: {"help": help, "artefact_file": True}})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +132,8 @@ class Parameter:
         below: Exclusive upper bound, or None.
         choices: The only values allowed, or None.
         class_numbers: Whether class numbers are allowed besides the choices.
+        stage: ``run``, ``certify`` or ""; see :func:`param`.
+        artefact_file: Whether it is the path of an artefact; see :func:`~advbench.api.artefact_param`.
         kind: For a parameter that takes components, their kind, such as ``attacks``; otherwise empty.
         required: Whether users must give a value because there is no default.
     """
@@ -124,6 +149,8 @@ class Parameter:
     below: float | None = None
     choices: tuple[Value, ...] | None = None
     class_numbers: bool = False
+    stage: Stage = ""
+    artefact_file: bool = False
     kind: str = ""
     required: bool = False
 

@@ -27,6 +27,7 @@ _NARROW = 100
 _HEADINGS = ("run", "name", "created", "used", "cells", "size", "unshared")
 _WORDS = {
     "adversarial": ("adversarial", "adversarial"),
+    "artefacts": ("artefact", "artefacts"),
     "clean": ("clean", "clean"),
     "cells": ("cell", "cells"),
     "networks": ("network's outputs", "networks' outputs"),

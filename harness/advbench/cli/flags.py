@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from advbench.cli.parser import suggest
-from advbench.session.options import CHECKS, FORMATS, PRECISIONS, RERUNS, LoadOptions, RunOptions, default_store
+from advbench.session.options import CHECKS, FORMATS, PRECISIONS, RERUNS, ROWS, LoadOptions, RunOptions, default_store
 
 __all__ = [
     "add_check_convergence",
@@ -47,11 +47,21 @@ def add_plugin_flags(parser: argparse._ActionsContainer) -> None:
 
 
 def add_samples(parser: argparse._ActionsContainer) -> None:
-    """Adds ``--limit`` and ``--seed``."""
+    """Adds the flags that choose the samples of a run and of its fits."""
     parser.add_argument(
         "--limit", type=CHECKS["limit"], metavar="N", help="use a random subset of N samples of each dataset"
     )
     parser.add_argument("--seed", type=CHECKS["seed"], metavar="N", help="seed of the subset and of all randomness")
+    parser.add_argument(
+        "--fit-samples",
+        type=CHECKS["fit_samples"],
+        metavar="N",
+        help="number of images to which attacks such as patches are fitted: samples of the dataset that the run does "
+        "not attack (default: the suite's, else 1000)",
+    )
+    parser.add_argument(
+        "--fit-data", metavar="SPEC", help="dataset to which attacks are fitted instead, such as mnist:split=train"
+    )
 
 
 def add_seeds(parser: argparse._ActionsContainer) -> None:
@@ -170,6 +180,19 @@ def add_format(parser: argparse._ActionsContainer) -> None:
         choices=FORMATS,
         default=RunOptions.format,
         help="how to print the leaderboard: as a table for terminals, as plain columns for pipes, or as Markdown",
+    )
+
+
+def add_rows(parser: argparse._ActionsContainer, default: str | None = "defense") -> None:
+    """Adds ``--rows``; with the default None, a suite decides."""
+    decides = "the suite's, else defense" if default is None else default
+    parser.add_argument(
+        "--rows",
+        choices=ROWS,
+        default=default,
+        metavar="|".join(ROWS),
+        help="the rows of leaderboards: the defenses of one model, or all models, each with its defenses (default: "
+        f"{decides})",
     )
 
 

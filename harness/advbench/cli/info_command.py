@@ -65,7 +65,7 @@ def _print_named(console: Console, registry: Registry, name: str) -> bool:
 def _print_suite(console: Console, registry: Registry, name: str) -> None:
     from rich.text import Text
 
-    from advbench.specs import AXES, FLOAT32, load_suite
+    from advbench.specs import AXES, FIT_SAMPLES, FLOAT32, load_suite
 
     studies, suite = registry.studies, load_suite(name, registry.studies)
     console.print(Text.assemble((name, "bold"), "  suite"))
@@ -81,6 +81,8 @@ def _print_suite(console: Console, registry: Registry, name: str) -> None:
     facts.append(("draws", f"{suite.eot} for a gradient, {suite.score_draws} for the score, of stochastic defenses"))
     facts += [("queries", f"at most {suite.max_queries:,} of an attack about a sample")] if suite.max_queries else []
     facts += [("surrogate", suite.surrogate)] if suite.surrogate else []
+    of = f" of {suite.fit_data}" if suite.fit_data else ""
+    facts += [("fits", f"to {suite.fit_samples:,} images{of}")] if of or suite.fit_samples != FIT_SAMPLES else []
     facts += [("precision", suite.precision)] if suite.precision != FLOAT32 else []
     if studies.holds("suites", name):
         plugin = studies.plugin_of("suites", name)

@@ -12,6 +12,7 @@ from advbench.cli.flags import (
     add_format,
     add_how_to_run,
     add_plugin_flags,
+    add_rows,
     add_samples,
     add_seeds,
     add_store,
@@ -57,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_how_to_run(parser.add_argument_group("how to run"))
     where = parser.add_argument_group("files")
     add_export(where)
+    add_rows(where, default=None)
     add_format(where)
     add_store(where)
     add_data_dir(where)

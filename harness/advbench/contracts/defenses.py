@@ -45,16 +45,25 @@ def check_range(name: str, defended: torch.Tensor, *, stochastic: bool) -> None:
         )
 
 
-def check_approximations(defense: Defense) -> tuple[Approximation, ...]:
+def check_approximations(defense: Defense, before: int | None = None) -> tuple[Approximation, ...]:
     """A defense's approximations, at least one.
 
+    Args:
+        defense: The defense.
+        before: How many approximations it returned at an earlier call, if there was one.
+
     Raises:
-        ContractError: The defense returned something else.
+        ContractError: The defense returned something else, or another number of approximations than before.
     """
     returned: object = defense.approximations()
     if not isinstance(returned, tuple) or not returned or not all(map(callable, returned)):
         raise ContractError(
             f"defense {defense.name!r} returned {returned!r} from approximations(); "
             "return a tuple of at least one function of (images, output, rng)"
+        )
+    if before is not None and len(returned) != before:
+        raise ContractError(
+            f"defense {defense.name!r} returned {len(returned)} functions from approximations(), and {before} at an "
+            "earlier call; return as many at every call"
         )
     return returned

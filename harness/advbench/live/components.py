@@ -77,6 +77,23 @@ class LiveObjects:
             raise UsageError("surrogate: give one model")
         return specs[0]
 
+    def fit_data(self, given: Any) -> str | None:
+        """Registers the data to which components are fitted, and returns its spec.
+
+        Args:
+            given: A dataset, or a dictionary of one name to a dataset; None for none.
+
+        Raises:
+            UsageError: It is not one dataset.
+        """
+        try:
+            specs = self.specs("datasets", given)
+        except UsageError as error:
+            raise UsageError(f"fit_data: {str(error).removeprefix('datasets: ')}") from error
+        if specs is not None and len(specs) != 1:
+            raise UsageError("fit_data: give one dataset")
+        return specs[0] if specs else None
+
     def names_of(self, axis: str, value: Any) -> list[str]:
         """The names under which an object that is no component was given on an axis; empty if it was not."""
         return [name for (on, name), known in self._live.items() if on == axis and _is_same(known, value)]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from advbench.analysis import combine_seeds
+from advbench.analysis.board_rows import with_rows
 from advbench.errors import UsageError
 from advbench.live.arguments import run_options
 from advbench.live.components import LiveObjects
@@ -38,6 +39,7 @@ def matrix(
     seed: int | None = None,
     seeds: Sequence[int] | None = None,
     surrogate: Any = None,
+    fit_data: Any = None,
     quiet: bool = False,
     **flags: Any,
 ) -> Results:
@@ -73,6 +75,8 @@ def matrix(
         seed: Seed of the subset and of all randomness.
         seeds: Seeds with each of which the run is repeated; the results show means and their spread.
         surrogate: The model on which images are crafted under the threat ``"transfer"``: what ``models`` takes.
+        fit_data: The data to which attacks such as patches are fitted: what ``datasets`` takes. By default, samples of
+            the dataset that the run does not attack; ``fit_samples`` sets how many.
         quiet: Whether to show no progress on stderr.
         **flags: Any other option of ``advbench matrix``, such as ``eot=20``, ``device="cpu"``, ``jobs=2``,
             ``store="results"`` or ``plugin=["my_defense.py"]``.
@@ -88,7 +92,7 @@ def matrix(
     session = Session(options)
     objects = {"datasets": datasets, "models": models, "attacks": attacks, "defenses": defenses}
     live = LiveObjects(session.registry)
-    options = _with_objects(session, options, live, objects, surrogate)
+    options = _with_objects(session, options, live, objects, {"surrogate": surrogate, "fit_data": fit_data})
     return _results(session, options, live)
 
 
@@ -105,15 +109,24 @@ def _results(session: Session, options: RunOptions, live: LiveObjects) -> Result
         run.announce()
         with stdout_to_stderr():
             results_by_seed.append(run.results())
-    return Results(combine_seeds(results_by_seed, python or recipe(options)), runs[0], live)
+    results = with_rows(combine_seeds(results_by_seed, python or recipe(options)), suites[0][0].rows)
+    return Results(results, runs[0], live)
 
 
 def _with_objects(
-    session: Session, options: RunOptions, live: LiveObjects, objects: Mapping[str, Any], surrogate: Any
+    session: Session, options: RunOptions, live: LiveObjects, objects: Mapping[str, Any], single: Mapping[str, Any]
 ) -> RunOptions:
-    """Registers live objects in the session and returns the options with the specs of all objects."""
+    """Registers live objects in the session and returns the options with the specs of all objects.
+
+    Args:
+        session: The session.
+        options: The options without objects.
+        live: Where live objects are registered.
+        objects: What was given for each axis.
+        single: The surrogate and the data for fits.
+    """
     given = {axis: specs for axis, value in objects.items() if (specs := live.specs(axis, value)) is not None}
-    surrogate_spec = live.surrogate(surrogate)
+    others = {"surrogate": live.surrogate(single["surrogate"]), "fit_data": live.fit_data(single["fit_data"])}
     if live.names and not session.executor.in_process:
         raise UsageError(
             f"jobs={options.jobs}: {live.names[0]!r} exists in this process only; use jobs=1 and no other executor"
@@ -121,7 +134,7 @@ def _with_objects(
     session.live = live.names
     if live.not_reusable:
         _use_temporary_store(session, live.not_reusable)
-    return RunOptions.of(vars(options), **given, surrogate=surrogate_spec)
+    return RunOptions.of(vars(options), **given, **others)
 
 
 def _use_temporary_store(session: Session, reasons: Sequence[str]) -> None:

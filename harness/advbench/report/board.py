@@ -7,21 +7,49 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from advbench.analysis import NOT_ADAPTIVE
+from advbench.analysis.set_kinds import CORRUPTION, LP
 from advbench.api.goal import UNTARGETED
 from advbench.api.parameters import format_value
 from advbench.api.perturbation import NORM_SYMBOLS
 from advbench.printable import one_line
 from advbench.report.sweeps import sweep_groups, terms_of, with_sweep_names
 
-__all__ = ["DAGGER", "DOUBTFUL", "FAILED", "NORMS", "NOT_RUN", "Board", "BoardCell", "Column", "make_boards", "percent"]
+__all__ = [
+    "DAGGER",
+    "DOUBTFUL",
+    "FAILED",
+    "NORMS",
+    "NOT_RUN",
+    "Board",
+    "BoardCell",
+    "Column",
+    "format_size",
+    "kind_in_title",
+    "make_boards",
+    "model_of",
+    "percent",
+    "row_id",
+]
 
 NOT_RUN = "—"
 FAILED = "ERR"
 DOUBTFUL = "!"
 DAGGER = "†"
 REACHED = "target"
+MEAN = "Mean: the mean over the corruptions, with Wilson's 95 % interval for this number of samples."
 
 NORMS = NORM_SYMBOLS
+
+_KINDS = {
+    "patch": "patches",
+    "geometric": "rotations and shifts",
+    "corruption": "corruptions",
+    "unrestricted": "unrestricted",
+}
+"""Kinds of perturbation sets in titles; Lp balls are not named."""
+
+_UNITS = {"area": (100.0, " %"), "angle": (1.0, "°"), "shift": (1.0, " px")}
+"""Factors and units of the sizes of perturbations."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +76,7 @@ class BoardCell:
         failed: Whether it shows a failure.
         interval: The 95 % interval of the number, as fractions, or None.
         index: For the result of an attack, its index among the cells of the results.
-        full_spec: For the first cell of a row, the full spec of the defense.
+        full_spec: For the first cell of a row, what identifies it; see :func:`row_id`.
     """
 
     text: str
@@ -104,27 +132,53 @@ def percent(share: float) -> str:
 def _board(
     run: Mapping[str, Any], leaderboard: Mapping[str, Any], lines: Mapping[tuple[str, ...], _IndexedCell]
 ) -> Board:
-    dataset, model, threats = (leaderboard[key] for key in ("dataset", "model", "threats"))
+    dataset, threats = leaderboard["dataset"], leaderboard["threats"]
+    of_all_models = leaderboard["model"] is None
     heads = [(column["threat"], column["attack"]) for column in leaderboard["columns"]]
     groups = sweep_groups(leaderboard["rows"])
     rows = [row for group in groups for row in group]
-    indexed = [[lines[dataset, model, row["defense"], threat, attack] for threat, attack in heads] for row in rows]
+    indexed = [
+        [lines[dataset, model_of(row, leaderboard), row["defense"], threat, attack] for threat, attack in heads]
+        for row in rows
+    ]
     grid = [[item.cell for item in line] for line in indexed]
     attacks, short = grid[0], grid[0][0]["short"]
     has_threats = len(threats) > 1
+    kind = leaderboard.get("kind", LP)  # missing in results of earlier versions
+    what = (short["dataset"], *(() if of_all_models else (short["model"],)), *kind_in_title(leaderboard))
+    under = () if kind == CORRUPTION else (" and ".join(threats),)
+    summary = Column("mean" if kind == CORRUPTION else "worst case")
     columns = [_attack_column([cells[index] for cells in grid], has_threats) for index in range(len(attacks))]
     shown = [_row(row, cells) for row, cells in zip(rows, indexed, strict=True)]
     return Board(
-        title=one_line(f"{short['dataset']} · {short['model']} · {' and '.join(threats)} · n = {run['n'][dataset]:,}"),
-        columns=(Column("defense"), Column("clean"), *columns, Column("worst case"), Column("95 % interval")),
+        title=one_line(" · ".join((*what, *under, f"n = {run['n'][dataset]:,}"))),
+        columns=(
+            Column("model · defense" if of_all_models else "defense"),
+            Column("clean"),
+            *columns,
+            summary,
+            Column("95 % interval"),
+        ),
         rows=_mark_best(shown),
         notes=(
             *map(one_line, _notes({name: run["threats"][name] for name in threats}, attacks)),
+            *([MEAN] if kind == CORRUPTION else []),
             *_seeds(run.get("seeds", ())),
             *_marks(rows, grid),
         ),
         groups=tuple(len(group) for group in groups),
     )
+
+
+def model_of(row: Mapping[str, Any], leaderboard: Mapping[str, Any]) -> str:
+    """The full spec of the model of a row: the leaderboard's, or the row's own if its rows are models."""
+    return str(row.get("model") or leaderboard["model"])
+
+
+def kind_in_title(leaderboard: Mapping[str, Any]) -> tuple[str, ...]:
+    """The kind of the perturbation sets for the title of a board; nothing for Lp balls."""
+    kind = leaderboard.get("kind", LP)
+    return (_KINDS[kind],) if kind in _KINDS else ()
 
 
 def _attack_column(cells: Sequence[Mapping[str, Any]], has_threats: bool) -> Column:
@@ -142,6 +196,9 @@ def _attack_column(cells: Sequence[Mapping[str, Any]], has_threats: bool) -> Col
     elif known["attack_kind"] == "minimal":
         omitted = ("search",)
         kind = ("minimal", *_medians(known.get("norm"), cells))
+    elif known["attack_kind"] in ("set", "natural"):
+        omitted = ("severity",)
+        kind = (known["perturbation"]["label"], *_median_size(known, cells))
     parameters = tuple(f"{key}={value}" for key, (value,) in term.items if key not in omitted)
     threat = (cells[0]["threat"],) if has_threats else ()
     return Column(one_line(term.name), tuple(map(one_line, (*threat, *kind, *parameters, *_target_success(cells)))))
@@ -168,15 +225,41 @@ def _medians(norm: str | None, cells: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines or ["none fooled"] * bool(measured)
 
 
+def _median_size(known: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The smallest and the largest median size over the rows, for an attack that chooses the size."""
+    medians = [cell["median_size"] for cell in cells if cell.get("median_size") is not None]
+    name = known["perturbation"]["size"]
+    if known["attack_kind"] == "natural" or not medians:
+        return []
+    return [
+        f"median {name} {'–'.join(dict.fromkeys(format_size(name, size) for size in (min(medians), max(medians))))}"
+    ]
+
+
+def format_size(name: str, size: float) -> str:
+    """A size of a perturbation with its unit, such as ``5.1 %`` of the area."""
+    factor, unit = _UNITS.get(name, (1.0, ""))
+    return f"{f'{factor * size:#.3g}'.rstrip('.')}{unit}"
+
+
 def _row(row: Mapping[str, Any], cells: Sequence[_IndexedCell]) -> list[BoardCell]:
     clean = row["clean_accuracy"]
     marked = f" {DAGGER}" if NOT_ADAPTIVE in row.get("marks", ()) else ""
     return [
-        BoardCell(one_line(cells[0].cell["short"]["defense"]) + marked, full_spec=row["defense"]),
+        BoardCell(one_line(_name(row, cells[0].cell["short"])) + marked, full_spec=row_id(row)),
         BoardCell(NOT_RUN) if clean is None else BoardCell(percent(clean), clean),
         *(_accuracy(cell, index) for cell, index in cells),
-        *_worst_case(row["worst_case"]),
+        *(_mean(row["mean"]) if "mean" in row else _worst_case(row["worst_case"])),
     ]
+
+
+def _name(row: Mapping[str, Any], short: Mapping[str, str]) -> str:
+    return f"{short['model']} · {short['defense']}" if row.get("model") else short["defense"]
+
+
+def row_id(row: Mapping[str, Any]) -> str:
+    """What identifies a row on its leaderboard: the full spec of its defense, with its model if rows are models."""
+    return f"{row['model']} · {row['defense']}" if row.get("model") else str(row["defense"])
 
 
 def _accuracy(cell: Mapping[str, Any], index: int) -> BoardCell:
@@ -205,6 +288,13 @@ def _worst_case(worst: Mapping[str, Any] | None) -> tuple[BoardCell, BoardCell]:
     spread = _spread(worst.get("seeds"))
     accuracy = BoardCell(percent(worst["accuracy"]) + spread, worst["accuracy"], interval=(low, high))
     return accuracy, BoardCell(f"{percent(low)}–{percent(high)}")
+
+
+def _mean(mean: Mapping[str, Any] | None) -> tuple[BoardCell, BoardCell]:
+    """The mean over corruptions and its interval, if there are results of all."""
+    if mean is None or not mean["complete"]:
+        return BoardCell(NOT_RUN), BoardCell(NOT_RUN)
+    return _worst_case(mean)
 
 
 def _mark_best(rows: Sequence[Sequence[BoardCell]]) -> tuple[tuple[BoardCell, ...], ...]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from advbench.printable import one_line
-from advbench.report.board import NORMS
+from advbench.report.board import NORMS, kind_in_title
 from advbench.report.sweeps import as_number, family, parameters_of, terms_of, with_sweep_names
 from advbench.specs import quote
 
@@ -109,6 +109,8 @@ def scatter_charts(results: Mapping[str, Any]) -> list[Chart]:
     charts = []
     for board in results["leaderboards"]:
         dataset, model = board["dataset"], board["model"]
+        if model is None:  # the points of one chart are the defenses of one model
+            continue
         rows = [row for row in board["rows"] if row["worst_case"] is not None and row["worst_case"]["complete"]]
         pairs = [(row["clean_accuracy"], row["worst_case"]["accuracy"]) for row in rows]
         if len(rows) < 2:
@@ -153,7 +155,8 @@ def _printable(chart: Chart) -> Chart:
 
 def _scatter_chart(board: Mapping[str, Any], names: Mapping[str, str], points: tuple[Point, ...]) -> Chart:
     return Chart(
-        "scatter", names["dataset"], names["model"], f"Clean accuracy and worst case, {' and '.join(board['threats'])}",
+        "scatter", names["dataset"], names["model"],
+        f"Clean accuracy and worst case, {', '.join((*kind_in_title(board), ' and '.join(board['threats'])))}",
         "clean accuracy", "worst-case robust accuracy", (Line("defenses", points),),
         note="Filled: on the Pareto front; no other defense is at least as good in both and better in one.",
     )  # fmt: skip

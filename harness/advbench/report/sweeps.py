@@ -43,9 +43,9 @@ def sweep_groups(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, An
 
     A group stands at the position of its best row; its rows are sorted by their parameters.
     """
-    groups: dict[str, list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[str | None, str], list[Mapping[str, Any]]] = {}
     for row in rows:
-        groups.setdefault(family(row["defense"]), []).append(row)
+        groups.setdefault((row.get("model"), family(row["defense"])), []).append(row)
     return [sorted(group, key=_in_order) if len(group) > 1 else group for group in groups.values()]
 
 

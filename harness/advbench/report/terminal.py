@@ -177,7 +177,7 @@ def _part_label(board: Board, indices: Sequence[int]) -> str:
     elif attacks:
         sentences.append(f"Attack {attacks[0]} of {total}.")
     if end in indices and total > 1:
-        sentences.append(f"The worst case is over all {total} attacks.")
+        sentences.append(f"The {board.columns[end].title} is over all {total} attacks.")
     return " ".join(sentences)
 
 

@@ -26,6 +26,9 @@ __all__ = [
 PRECISIONS = ("float32", "bf16")
 """The precisions of :mod:`advbench.specs`, which imports torch."""
 
+ROWS = ("defense", "model")
+"""The rows of leaderboards of :mod:`advbench.specs`."""
+
 RERUNS = ("none", "failed", "all")
 """Which stored cells may be run again."""
 
@@ -41,7 +44,9 @@ CHECKS: Mapping[str, Callable[[str], Any]] = MappingProxyType(
         "eot": at_least(1),
         "score_draws": at_least(1),
         "max_queries": at_least(1),
+        "fit_samples": at_least(1),
         "precision": one_of(PRECISIONS),
+        "rows": one_of(ROWS),
         "device": device,
         "batch_size": at_least(1),
         "jobs": at_least(1),
@@ -128,6 +133,9 @@ class RunOptions(LoadOptions):
         max_queries: The largest number of an attack's queries about a sample that count; forwards and backwards each.
         precision: The network's arithmetic while it is attacked, one of ``PRECISIONS``.
         surrogate: Spec of the model on which images are crafted under the threat ``transfer``.
+        fit_samples: Number of images to which components are fitted.
+        fit_data: Spec of the dataset to which components are fitted; None for samples that the run does not use.
+        rows: The rows of leaderboards, one of ``ROWS``.
         check_convergence: Whether every attack also runs with twice the steps.
         batch_size: Images in a batch.
         jobs: Tasks that run at the same time.
@@ -158,6 +166,9 @@ class RunOptions(LoadOptions):
     max_queries: int | None = None
     precision: str | None = None
     surrogate: str | None = None
+    fit_samples: int | None = None
+    fit_data: str | None = None
+    rows: str | None = None
     check_convergence: bool = False
     batch_size: int = 250
     jobs: int = 1

@@ -233,10 +233,15 @@ def _cells_by_job(schedule: Schedule) -> dict[int, list[str]]:
     cells: dict[int, list[str]] = {id(job): [] for job in schedule.jobs.values() if job.cell is None}
     for job in schedule.jobs.values():
         if job.cell is not None:
-            for chunk in {chunk.key for chunk in job.cell.chunks}.intersection(job.waits_for):
-                for name in (chunk, *schedule.jobs[chunk].waits_for):
-                    cells[id(schedule.jobs[name])].append(job.cell.key)
+            chunks = {chunk.key for chunk in job.cell.chunks}.intersection(job.waits_for)
+            for name in {name for chunk in chunks for name in _with_blockers(schedule, chunk)}:
+                cells[id(schedule.jobs[name])].append(job.cell.key)
     return cells
+
+
+def _with_blockers(schedule: Schedule, name: str) -> set[str]:
+    """A job and all that it waits for, by their names."""
+    return {name}.union(*(_with_blockers(schedule, blocker) for blocker in schedule.jobs[name].waits_for))
 
 
 def _make_bars(console: Console) -> Progress:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from rich.console import Console
 
 from advbench.analysis import Summary, build_results, combine_seeds
+from advbench.analysis.board_rows import with_rows
 from advbench.api import LabelledImages
 from advbench.contracts.datasets import check_dataset
 from advbench.errors import UsageError, describe
@@ -20,6 +21,7 @@ from advbench.evaluation.plan.threats import ADAPTIVE
 from advbench.evaluation.run.dataset_facts import dataset_notes
 from advbench.evaluation.run.disk_space import check_disk_space
 from advbench.evaluation.run.estimate import Estimate, estimate
+from advbench.evaluation.run.fit_overlap import check_fit_images
 from advbench.evaluation.run.manifest import make_manifest
 from advbench.evaluation.run.pool import WorkerPool
 from advbench.evaluation.run.schedule import Schedule, build_schedule
@@ -75,7 +77,7 @@ def run_matrix(options: RunOptions, stdout: TextIO) -> int:
             session.say(f"seed {run.plan.seed}")
         run.announce()
         results_by_seed.append(run.results())
-    results = combine_seeds(results_by_seed, recipe(options))
+    results = with_rows(combine_seeds(results_by_seed, recipe(options)), suite.rows)
     exported = with_page_details(results, exports, session.store, runs[0].manifest, runs[0].examples())
     for export in exports:
         write_export(export, exported)
@@ -233,11 +235,14 @@ class MatrixRun:
         """Reads the datasets, and downloads them if needed and allowed, before any work.
 
         A dataset that breaks its contract or changes the process is left out; its cells then fail with its error.
+
+        Raises:
+            UsageError: A dataset is missing, or images for fits are samples of the run.
         """
         loaded = {}
         sources = dataclasses.replace(self.session.sources, download=self.session.sources.download and download)
         known = self.session.answers().images
-        for dataset in dict.fromkeys(cell.dataset for cell in self.plan.cells if cell.key):
+        for dataset in dict.fromkeys([*self.plan.datasets, *self.doubled.datasets]):
             if full_spec(dataset) in known:
                 loaded[full_spec(dataset)] = known[full_spec(dataset)]
                 continue
@@ -250,6 +255,8 @@ class MatrixRun:
                 raise
             except (Exception, SystemExit) as error:
                 self.session.say(f"dataset {dataset.name!r} cannot be read: {describe(error)}")
+        for plan in (self.plan, self.doubled):
+            check_fit_images(plan, loaded)
         return loaded
 
     def _write_manifest(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from advbench.evaluation.plan.build import Plan
 from advbench.evaluation.plan.cells import Axes
+from advbench.evaluation.plan.threats import NO_ATTACKER
 from advbench.evaluation.run.estimate import Estimate
 from advbench.evaluation.run.schedule import Schedule
 from advbench.specs import FLOAT32, short_spec
@@ -89,12 +90,22 @@ def duration(seconds: float) -> str:
 
 def _product(plan: Plan) -> str:
     """The number of cells as a product, or for several parts as a sum."""
+    once = {cell.attack for cell in plan.cells if cell.threat == NO_ATTACKER}
     if len(plan.parts) == 1:
-        return " × ".join(_count(count, word) for word, count in _lengths(plan.parts[0]).items())
-    sizes = [math.prod(_lengths(axes).values()) for axes in plan.parts]
+        product = " × ".join(_count(count, word) for word, count in _lengths(plan.parts[0]).items())
+        several = once and len(plan.parts[0].threats) > 1
+        return f"{product}, corruptions under a single threat," if several else product
+    sizes = [_size(axes, sum(attack in once for attack in axes.attacks)) for axes in plan.parts]
     repeated = sum(sizes) - len(plan.cells)
     less = f", less {repeated} that occur twice," if repeated else ""
     return f"{len(sizes)} parts of {' + '.join(map(str, sizes))}{less}"
+
+
+def _size(axes: Axes, once: int) -> int:
+    """The number of cells of a part, of whose attacks some are run under a single threat."""
+    lengths = _lengths(axes)
+    pairs = lengths.pop("attack"), lengths.pop("threat")
+    return math.prod(lengths.values()) * ((pairs[0] - once) * pairs[1] + once)
 
 
 def _lengths(axes: Axes) -> dict[str, int]:

@@ -21,7 +21,18 @@ else:
 if TYPE_CHECKING:
     from importlib.abc import Traversable
 
-__all__ = ["AXES", "CUSTOM", "DEFAULT_SUITE", "FLOAT32", "PRECISIONS", "Part", "Suite", "load_suite", "shipped_suites"]
+__all__ = [
+    "AXES",
+    "CUSTOM",
+    "DEFAULT_SUITE",
+    "FIT_SAMPLES",
+    "FLOAT32",
+    "PRECISIONS",
+    "Part",
+    "Suite",
+    "load_suite",
+    "shipped_suites",
+]
 
 DEFAULT_SUITE = "quickstart"
 """The suite that ``advbench matrix`` runs without arguments."""
@@ -39,10 +50,19 @@ PRECISIONS = (FLOAT32, "bf16")
 """The precisions in which the network can run while it is attacked."""
 
 
+ROWS = ("defense", "model")
+"""What the rows of leaderboards can be."""
+
+
+FIT_SAMPLES = 1000
+"""The number of images to which a component is fitted, unless the user gives another."""
+
+
 _LARGEST = 4 << 20
 """Size limit of a suite file, in bytes."""
 
-_INTEGERS = {"limit": 1, "seed": 0, "eot": 1, "score_draws": 1, "max_queries": 1}
+_CHOICES = {"precision": PRECISIONS, "rows": ROWS}
+_INTEGERS = {"limit": 1, "seed": 0, "eot": 1, "score_draws": 1, "max_queries": 1, "fit_samples": 1}
 """The keys that hold an integer, with its smallest value."""
 
 
@@ -84,6 +104,9 @@ class Suite:
         max_queries: The largest number of queries of a sample that count; None for any.
         surrogate: Spec of the model that the transfer threat attacks.
         precision: Precision of the network while it is attacked, one of ``PRECISIONS``; scores are always float32.
+        fit_samples: Number of images to which components are fitted.
+        rows: The rows of leaderboards, one of ``ROWS``: the defenses of one model, or all models with their defenses.
+        fit_data: Spec of the dataset to which components are fitted; None for the samples that the run does not use.
         plugins: Paths of Python files that are loaded as plugins.
         parts: The parts, each with all its axes; empty if the suite is a single product of its own axes.
     """
@@ -102,6 +125,9 @@ class Suite:
     max_queries: int | None = None
     surrogate: str | None = None
     precision: str = FLOAT32
+    fit_samples: int = FIT_SAMPLES
+    fit_data: str | None = None
+    rows: str = "defense"
     plugins: tuple[str, ...] = ()
     parts: tuple[Part, ...] = ()
 
@@ -194,15 +220,15 @@ def _from_table(where: str, name: str, folder: Path, table: Mapping[str, Any]) -
     _check_keys(where, table, [field.name for field in dataclasses.fields(Suite)])
     values: dict[str, Any] = {"name": name}
     for key, value in table.items():
-        if key in ("name", "description", "surrogate"):
+        if key in ("name", "description", "surrogate", "fit_data"):
             _require(where, key, isinstance(value, str), "text")
             values[key] = value
         elif key == "plugins":
             files = isinstance(value, list) and all(isinstance(item, str) for item in value)
             _require(where, key, files, "a list of paths of Python files, as text")
             values[key] = tuple(_plugin_path(where, folder, item) for item in value)
-        elif key == "precision":
-            _require(where, key, value in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
+        elif key in _CHOICES:
+            _require(where, key, value in _CHOICES[key], f"one of {', '.join(_CHOICES[key])}")
             values[key] = value
         elif key in _INTEGERS:
             is_integer = isinstance(value, int) and not isinstance(value, bool)

@@ -35,7 +35,7 @@ __all__ = [
     "total_size",
 ]
 
-KINDS = ("adversarial", "clean", "cells", "networks", "runs")
+KINDS = ("adversarial", "artefacts", "clean", "cells", "networks", "runs")
 """The kinds of entries; each has a folder of the same name."""
 
 HOUR = 3600.0
@@ -46,10 +46,15 @@ _RUNS = "runs"
 _FOLDER = re.compile(r"[0-9a-f]{2}")
 _RECORD = re.compile(r"([0-9a-f]{64})\.json")
 _TENSORS = re.compile(r"([0-9a-f]{64})(?:\.(0|[1-9][0-9]*)-([1-9][0-9]*))?\.safetensors")
+_ARTEFACT = re.compile(r"([0-9a-f]{64})\.safetensors")
 _MANIFEST = re.compile(r"([0-9a-f]{12})\.json")
 _TEMPORARY = re.compile(r"([0-9a-f]{15})\..*\.tmp")
 _OLD_TEMPORARY = re.compile(r"\.([0-9a-f]{40}|[0-9a-f]{12}\.json)\.[a-z0-9_]{8}\.tmp")
 """Temporary files of earlier versions, which were written beside their final files."""
+_LISTED = ("adversarial", "artefacts", "clean", "networks")
+"""The kinds of entries whose keys a manifest lists."""
+_FORMS = {"adversarial": _TENSORS, "artefacts": _ARTEFACT}
+"""The names of the files of entries that are not JSON, by kind."""
 _PROBE = re.compile(r"\.probe-[0-9]+")
 
 State = Literal["whole", "damaged", "unreadable", "gone"]
@@ -233,6 +238,8 @@ def check(store: Store, file: File) -> State:
             valid = store.read_manifest(file.key) is not None
         elif file.kind == "adversarial":
             valid = store.read_tensors(file.key, file.part) is not None
+        elif file.kind == "artefacts":
+            valid = store.read_artefact(file.key) is not None
         else:
             valid = store.read_record(file.kind, file.key, arrays=True) is not None
     except MemoryError:
@@ -300,7 +307,7 @@ def _entries_in(folder: os.DirEntry[str]) -> Iterator[File]:
         return
     for entry in _list_folder(folder):
         if _FOLDER.fullmatch(entry.name) and _is(entry, stat.S_ISDIR):
-            yield from _matching(entry, kind, _TENSORS if kind == "adversarial" else _RECORD, entry.name)
+            yield from _matching(entry, kind, _FORMS.get(kind, _RECORD), entry.name)
         else:
             yield from _described(entry, kind, None)
 
@@ -374,9 +381,7 @@ def _run(store: Store, inventory: Inventory, manifest: Mapping[str, Any], read: 
     cells = {*own, *manifest.get("doubled", {}).values()}
     references = {(_RUNS, manifest["run"]), *(("cells", key) for key in cells)}
     if "entries" in manifest:
-        references |= {
-            (kind, key) for kind in ("adversarial", "clean", "networks") for key in manifest["entries"].get(kind, ())
-        }
+        references |= {(kind, key) for kind in _LISTED for key in manifest["entries"].get(kind, ())}
     else:
         for key in cells:
             if key not in read:

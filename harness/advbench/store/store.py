@@ -4,6 +4,7 @@
 
     STORE/adversarial/3f/3f9a….safetensors   adversarial images of one chunk of samples, with what was measured;
                                              as 8 bits if these represent every pixel exactly
+    STORE/artefacts/…/….safetensors          what an attack or a defense has fitted to data
     STORE/clean/…/….json                     a defended model's predictions on clean images
     STORE/cells/…/….json                     cells: per-sample predictions and distances, or a failure
     STORE/networks/…/….json                  outputs of networks on a few fixed images, from which keys are made
@@ -26,7 +27,6 @@ import logging
 import os
 import re
 import secrets
-import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -38,10 +38,11 @@ from advbench.errors import StoreError
 from advbench.option_names import option
 from advbench.store.columns import from_columns, to_columns
 from advbench.store.digests import canonical_json, digest_of
-from advbench.store.entries import read_file, tensors_digest, verified_record
+from advbench.store.entries import read_file, verified_record
 from advbench.store.locks import locks_of
 from advbench.store.obstacles import obstacle_to
 from advbench.store.packing import as_bytes, as_floats, pack, unpack
+from advbench.store.tensor_files import read_tensor_file, write_tensor_file
 
 if TYPE_CHECKING:
     import torch
@@ -236,30 +237,12 @@ class Store:
         Returns:
             Tensors by name, images as float32; and the record. None if there is no entry or it is damaged.
         """
-        from safetensors import SafetensorError, safe_open
         from torch import uint8
 
-        path = self._tensors_path(key, part)
-        try:
-            if not stat.S_ISREG(path.stat().st_mode):  # opening a FIFO would wait for a writer
-                self._corrupt(path)
-                return None
-            with safe_open(path, framework="pt") as file:
-                header = json.loads((file.metadata() or {})["advbench"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except FileNotFoundError:
-            return None
-        except (SafetensorError, OSError, KeyError, ValueError, RecursionError):
-            self._corrupt(path)
-            return None
-        record, stored_part = header.get("record"), header.get("part")
-        valid = digest_of(header.get("material")) == key and (stored_part or None) == (part and list(part))
-        if not valid or header.get("sha256") != tensors_digest(tensors, record):
-            self._corrupt(path)
-            return None
-        if _IMAGES in tensors and tensors[_IMAGES].dtype == uint8:
-            tensors[_IMAGES] = as_floats(tensors[_IMAGES])
-        return tensors, record
+        entry = self._read_tensor_file(self._tensors_path(key, part), key, part)
+        if entry is not None and _IMAGES in entry[0] and entry[0][_IMAGES].dtype == uint8:
+            entry[0][_IMAGES] = as_floats(entry[0][_IMAGES])
+        return entry
 
     def write_tensors(
         self,
@@ -269,19 +252,44 @@ class Store:
         part: Part | None = None,
     ) -> None:
         """Writes adversarial images, float32, under the digest of their key inputs; as 8 bits if that is exact."""
-        from safetensors import SafetensorError
-        from safetensors.torch import save_file
-
         levels = as_bytes(tensors[_IMAGES])
-        kept = dict(tensors) if levels is None else {**tensors, _IMAGES: levels}
-        header: dict[str, Any] = {"sha256": tensors_digest(kept, record), "material": key_inputs, "record": record}
-        if part is not None:
-            header["part"] = list(part)
-        path = self._tensors_path(digest_of(key_inputs), part)
+        kept = tensors if levels is None else {**tensors, _IMAGES: levels}
+        self._write_tensor_file(self._tensors_path(digest_of(key_inputs), part), key_inputs, kept, record, part)
+
+    def read_artefact(self, key: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+        """Reads the tensors of an artefact by name, and its record; None if there is no entry or it is damaged."""
+        return self._read_tensor_file(self._path("artefacts", key, ".safetensors"), key)
+
+    def write_artefact(
+        self, key_inputs: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any]
+    ) -> None:
+        """Writes the tensors of an artefact and its record under the digest of their key inputs."""
+        path = self._path("artefacts", digest_of(key_inputs), ".safetensors")
+        self._write_tensor_file(path, key_inputs, tensors, record)
+
+    def _read_tensor_file(
+        self, path: Path, key: str, part: Part | None = None
+    ) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+        try:
+            entry = read_tensor_file(path, key, part)
+        except FileNotFoundError:
+            return None
+        if entry is None:
+            self._corrupt(path)
+        return entry
+
+    def _write_tensor_file(
+        self,
+        path: Path,
+        key_inputs: Mapping[str, Any],
+        tensors: Mapping[str, torch.Tensor],
+        record: Mapping[str, Any],
+        part: Part | None = None,
+    ) -> None:
         try:
             with self.locks.writing(), replace_atomically(path, temporary=self._temporary()) as temporary:
-                save_file(kept, temporary, metadata={"advbench": canonical_json(header).decode()})
-        except (OSError, SafetensorError) as error:
+                write_tensor_file(temporary, key_inputs, tensors, record, part)
+        except OSError as error:
             raise self._unwritable(error, path) from error
 
     def remove_parts(self, key: str) -> None:

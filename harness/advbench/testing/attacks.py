@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from advbench.api import Attack, Goal, SampleRandom
+from advbench.api import Artefact, Attack, Goal, SampleRandom
 from advbench.api.goal import UNTARGETED, goal_of
+from advbench.contracts.artefacts import trial_artefact
 from advbench.contracts.attacks import check_adversarial, check_crafted, check_notes, check_sizes
 from advbench.contracts.budgets import check_budget, check_group_size, check_norm, check_perturbation, is_minimal
 from advbench.contracts.goals import choose_targets
@@ -80,12 +81,18 @@ class _Trial:
         labels = (self.predictions if labels is None else labels)[list(rows)].to(device)
         rng = SampleRandom(0, "check", rows, device)
         goal = self.goal(labels, rows)
-        returned, notes = check_crafted(self.attack, self.attack.craft(model, images.clone(), goal, rng, None))
+        fitted = self.fitted(model, device)
+        returned, notes = check_crafted(self.attack, self.attack.craft(model, images.clone(), goal, rng, fitted))
         formed = check_form(f"attack {self.attack.name!r}", images, returned)
         checked = check_notes(self.attack, images, notes)
         adversarial = check_adversarial(self.attack, images, formed, checked, rows)
         check_sizes(self.attack, images, adversarial, checked)
         return adversarial
+
+    def fitted(self, model: torch.nn.Module, device: torch.device) -> Artefact | None:
+        """What the attack fits to all samples; None if it fits nothing."""
+        goal, rng = self.goal(self.predictions.to(device), range(_COUNT)), SampleRandom(0, "fit", range(_COUNT), device)
+        return trial_artefact(self.attack, model, self.images.to(device), goal, rng)
 
     def goal(self, labels: torch.Tensor, rows: Sequence[int]) -> Goal:
         """The goal of some samples with these labels; all are attacked, also if the target class is fixed."""
@@ -127,7 +134,8 @@ class _Trial:
     def unchanged(self) -> None:
         images, goal = self.images.clone(), self.goal(self.predictions, range(_COUNT))
         given = Goal(goal.labels.clone(), None if goal.targets is None else goal.targets.clone())
-        self.attack.craft(self.model, images, given, SampleRandom(0, "check", range(_COUNT), images.device), None)
+        rng = SampleRandom(0, "check", range(_COUNT), images.device)
+        self.attack.craft(self.model, images, given, rng, self.fitted(self.model, images.device))
         check_unchanged(f"attack {self.attack.name!r}", "images", self.images, images)
         check_unchanged(f"attack {self.attack.name!r}", "labels", goal.labels, given.labels)
         if goal.targets is not None and given.targets is not None:

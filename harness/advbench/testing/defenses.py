@@ -15,6 +15,9 @@ from advbench.testing.fixtures import SHAPES, example_images, forbid_global_gene
 
 __all__ = ["defense_rules"]
 
+_CALLS = 10
+"""How often a defense is asked for its approximations for each shape, since their number may change rarely."""
+
 _TOLERANCE = 1e-5
 """Allowed difference of a pixel due to rounding."""
 
@@ -36,6 +39,7 @@ def defense_rules(defense: Defense) -> Iterator[Rule]:
     yield Rule("identity declared correctly", contract_of(defense, "identity"), trial.declares_identity)
     yield Rule("gradients are finite", approximation, trial.gradients, "finite gradients of apply or approximation")
     yield Rule("gradients of all approximations are finite", approximations, trial.all_gradients)
+    yield Rule("as many approximations at every call", approximations, trial.same_number)
     yield Rule("digest of the weights", contract_of(defense, "weights_digest"), trial.digest, "a SHA-256, or None")
     yield Rule("on CUDA", apply, trial.on_cuda, form)
     yield from common_rules(defense)
@@ -142,6 +146,15 @@ class _Trial:
         for images in self.example_batches():
             for number, approximation in enumerate(check_approximations(self.defense), 1):
                 self.check_gradient(f"approximation {number} of defense {self.defense.name!r}", images, approximation)
+
+    def same_number(self) -> None:
+        if self.defense.differentiable:
+            raise RuleSkipped("it is differentiable, so adaptive attacks use no approximation")
+        number = None
+        for images in self.example_batches():
+            for _ in range(_CALLS):
+                number = len(check_approximations(self.defense, number))
+            self.apply(images, range(len(images)))
 
     def check_gradient(self, label: str, images: torch.Tensor, approximation: Approximation) -> None:
         output, points = self.apply(images, range(len(images))), images.clone().requires_grad_()

@@ -29,7 +29,7 @@ Loss: TypeAlias = Callable[[torch.Tensor, Goal], torch.Tensor]
 LOSSES = ("ce", "dlr", "margin")
 """Names of the losses: cross-entropy, difference of logits ratio, and margin.
 
-Of a goal with target classes t, each is minus the untargeted loss with t in place of the label.
+With target classes t, each is minus the untargeted loss with t in place of the label; see also :func:`dlr_loss`.
 """
 
 _DIVISION_EPS = 1e-12
@@ -98,13 +98,16 @@ def dlr_loss(logits: torch.Tensor, goal: Goal) -> torch.Tensor:
     """Returns the difference of logits ratio, −(z_y − max_{j≠y} zⱼ)/(z₁ − z₃); shape (batch,).
 
     z₁, z₂, … are a sample's logits in descending order. The ratio does not change when logits are rescaled. With target
-    classes t, it is (zₜ − max_{j≠t} zⱼ)/(z₁ − z₃). Source: Croce and Hein 2020, Reliable evaluation of adversarial
-    robustness with an ensemble of diverse parameter-free attacks, equation 6.
+    classes t, it is (zₜ − max_{j≠t} zⱼ)/(z₁ − (z₃ + z₄)/2), with z₃ alone if there are 3 classes. Source: Croce and
+    Hein 2020, Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks,
+    equations 6 and 8. Equation 6 with t in place of y would grow with the largest logit, and rarely reach t.
 
     Args:
         logits: Shape (batch, classes), with at least 3 classes.
         goal: What to make of each sample.
     """
+    if goal.targeted and logits.shape[1] > 3:
+        return targeted_dlr_loss(logits, goal.margin(logits))
     top = logits.topk(3, dim=1).values
     return goal.margin(logits) / (top[:, 0] - top[:, 2] + _DIVISION_EPS)
 

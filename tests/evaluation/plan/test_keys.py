@@ -13,7 +13,8 @@ from advbench.api import DataSources
 from advbench.discovery.loading import discover
 from advbench.discovery.registry import Registry
 from advbench.evaluation.plan import keys as keys_module
-from advbench.evaluation.plan.build import Plan, build_plan, pick_ids, resolve_axes
+from advbench.evaluation.plan.build import Plan, build_plan, resolve_axes
+from advbench.evaluation.plan.samples import pick_ids
 from advbench.specs import Suite
 
 SUITE = Suite(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ def log(line: str) -> None:
             file.write(f"{line}\n")
 
 
+_CALLS = itertools.count()
+
+
 @dataclass(frozen=True)
 class Two(Defense):
     """Adds noise; its approximations have a gradient at the left or at the right half of the pixels."""
@@ -25,7 +29,9 @@ class Two(Defense):
     name = "two"
     self_contained = True
     use: str = param(
-        "both", choices=("both", "left", "right", "swapped", "dead", "dead-right", "none"), help="which approximations"
+        "both",
+        choices=("both", "left", "right", "swapped", "dead", "dead-right", "none", "changing", "fewer"),
+        help="which approximations",
     )
     sigma: float = param(0.0, min=0, help="standard deviation of the noise")
 
@@ -44,7 +50,7 @@ class Two(Defense):
         return torch.cat((images[..., :2].detach(), images[..., 2:]), dim=3)
 
     def approximations(self):
-        both = (self.left, self.right)
+        both, call = (self.left, self.right), next(_CALLS)
         dead = (lambda images, output, rng: images * 0,)
         return {
             "both": both,
@@ -54,6 +60,8 @@ class Two(Defense):
             "dead": dead,
             "dead-right": (*dead, self.right),
             "none": (),
+            "changing": both[: 1 + call % 2],
+            "fewer": both[: 2 if call < 3 else 1],
         }[self.use]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,22 @@ def test_no_approximation_is_an_error_that_names_the_defense(toy: Toy) -> None:
     _, results = toy("--plugin", PLUGIN, "--threats", "adaptive", defenses=["two:use=none"])
     (cell,) = results["cells"]
     assert "return a tuple of at least one function of (images, output, rng)" in cell["error"]
+
+
+@pytest.mark.parametrize("use", ["changing", "fewer"])
+@pytest.mark.parametrize("attack", ["walk:eps=0.1", "walk"])
+def test_a_changing_number_of_approximations_is_an_error_that_names_the_defense(
+    toy: Toy, use: str, attack: str
+) -> None:
+    defense = f"two:use={use}"
+    called, results = toy("--plugin", PLUGIN, "--threats", "adaptive", attacks=[attack], defenses=[defense])
+    (cell,) = results["cells"]
+    assert called.code == 1
+    assert re.search(
+        r"ContractError: defense 'two' returned \d functions from approximations\(\), and \d at an earlier call; "
+        "return as many at every call",
+        cell["error"],
+    )
 
 
 def test_the_forecast_counts_every_run(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -152,3 +153,42 @@ def test_a_patch_larger_than_the_image_skips_its_cells_with_the_reason(run: Any)
     skipped, done = results["cells"]
     assert (skipped["status"], done["status"]) == ("skipped", "ok")
     assert "side=9: the images have 8×8 pixels" in skipped["error"]
+
+
+def test_each_kind_of_set_has_a_board_and_corruptions_have_a_mean(run: Any) -> None:
+    attacks = ["toy-sign", "turns:angle=90", "turns:angle=-90", "brighter:severity={1,5}", "white-square"]
+    threats = ("--threats", "oblivious", "adaptive")
+    called, results = run(*attacks, defenses=("toy-keep", "toy-dim"), flags=threats)
+    assert called.code == 0, called.err
+    assert "6 attacks × 2 defenses × 2 threats, corruptions under a single threat, = 20 cells" in called.err
+    boards = {board["kind"]: board for board in results["leaderboards"]}
+    assert list(boards) == ["lp", "geometric", "corruption", "patch"]
+    columns = [[column["attack"].partition(":")[0] for column in board["columns"]] for board in boards.values()]
+    assert columns == [["toy-sign"] * 2, ["turns"] * 4, ["brighter"] * 2, ["white-square"] * 2]
+    accuracies = {
+        (cell["attack"], cell["threat"]): cell["robust_accuracy"]
+        for cell in results["cells"]
+        if cell["defense"] == "toy-keep"
+    }
+    corruptions = [accuracy for (name, threat), accuracy in accuracies.items() if threat == "none"]
+    assert corruptions == [1.0, 0.2]  # 0.2 of brightness stay below the middle grey, 0.5 do not
+    (row,) = (row for row in boards["corruption"]["rows"] if row["defense"] == "toy-keep")
+    assert (row["worst_case"], row["marks"], row["worst_case_under"]) == (None, [], {})
+    assert row["mean"]["accuracy"] == pytest.approx(0.6)
+    assert row["mean"]["complete"]
+    (turned,) = (row for row in boards["geometric"]["rows"] if row["defense"] == "toy-keep")
+    assert turned["worst_case"]["accuracy"] == 0.8  # the bright corner leaves the corner in both directions
+    assert boards["corruption"]["threats"] == ["none"]
+    assert "no attacker" in results["run"]["threats"]["none"]["meaning"]
+    assert "dark · corner · rotations and shifts · oblivious and adaptive · n = 20" in called.out.replace("|", "·")
+    assert "dark · corner · corruptions · n = 20" in called.out.replace("|", "·")
+
+
+def test_a_run_compares_worst_cases_within_a_kind(run: Any, call: Callable[..., Called], tmp_path: Path) -> None:
+    run("toy-sign:eps={0.1,0.2}", "turns:angle={90,-90}", "brighter:severity={1,5}", defenses=("toy-keep", "toy-dim"))
+    compared = call(
+        *("compare", "latest", "--defenses", "toy-keep", "toy-dim", "--store", tmp_path / "store", "--format", "json")
+    )
+    assert compared.code == 0, compared.err
+    worst = [row["attack"] for row in json.loads(compared.out)["rows"] if row["attack"].startswith("worst case")]
+    assert worst == ["worst case (lp)", "worst case (geometric)"]

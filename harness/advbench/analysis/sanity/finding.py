@@ -127,9 +127,20 @@ class FinishedCell:
 
     @property
     def budget(self) -> tuple[str, float] | None:
-        """Norm and eps, or None for a minimal attack."""
+        """Norm and eps, or None for an attack that has no such budget."""
         budget = self.described["budget"]
         return None if budget is None else (budget["norm"], budget["eps"])
+
+    @property
+    def perturbation_set(self) -> tuple[str, float | str] | None:
+        """The bounded set in which the attack searches: norm and eps, or kind and label; None for other attacks.
+
+        Only attacks with equal sets are compared with each other. Minimal attacks have no bound, and corruptions no
+        adversary.
+        """
+        if self.described.get("attack_kind") == "set":
+            return self.described["perturbation"]["kind"], self.described["perturbation"]["label"]
+        return self.budget
 
     @property
     def goal(self) -> str:

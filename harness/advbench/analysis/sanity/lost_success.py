@@ -33,11 +33,11 @@ def lost_adversarials(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
 
 
 def lost_to_rounding(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
-    """Success of budget attacks that disappears when the images are rounded to 8 bits, as in image files."""
+    """Success of bounded attacks that disappears when the images are rounded to 8 bits, as in image files."""
     comparisons = []
     for cell in one_per_image_set(cells):
         lost, gained = cell.summary.lost_by_rounding, cell.summary.gained_by_rounding
-        if cell.budget is None or lost is None or gained is None:
+        if cell.perturbation_set is None or lost is None or gained is None:
             continue
         # Rounding may change the prediction of a discontinuous classifier in both directions.
         excess = lost - gained > max(ROUNDING * cell.n, 1)

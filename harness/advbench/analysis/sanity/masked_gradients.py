@@ -38,7 +38,7 @@ IMPOSSIBLE = 0.5
 def single_step_wins(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
     """An iterative attack weaker than a single step within the same budget (Carlini et al. 2019, section 5.4)."""
     comparisons = []
-    following = _budget_attacks_with_gradients(cells)
+    following = _bounded_attacks_with_gradients(cells)
     for group in group_by(following, _same_problem):
         single = [cell for cell in group if cell["attack_passes"] == 1]
         if not single:
@@ -141,16 +141,17 @@ def less_access_wins(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
 
 
 def _less_access(cells: Sequence[FinishedCell]) -> Iterator[Comparison]:
-    """Compares the best attack with gradients to each with less access, on the same classifier and budget.
+    """Compares the best attack with gradients to each with less access, on the same classifier and perturbation set.
 
     For transferred images, the robust accuracy of the defended model is used, as the leaderboard shows it.
     """
-    budgeted = [cell for cell in cells if cell.budget]
+    bounded = [cell for cell in cells if cell.perturbation_set]
     transferred: dict[tuple[Any, ...], list[FinishedCell]] = {}
-    for cell in budgeted:
+    for cell in bounded:
         if cell["threat"] == "transfer":
-            transferred.setdefault((*cell.pair, cell["defense"], cell.budget, cell.goal), []).append(cell)
-    known = [cell for cell in one_per_image_set(budgeted) if cell["threat"] != "transfer"]
+            key = (*cell.pair, cell["defense"], cell.perturbation_set, cell.goal)
+            transferred.setdefault(key, []).append(cell)
+    known = [cell for cell in one_per_image_set(bounded) if cell["threat"] != "transfer"]
     for group in group_by(known, _same_problem):
         white = [cell for cell in group if cell["attack_access"] == "gradients"]
         if not white:
@@ -158,7 +159,7 @@ def _less_access(cells: Sequence[FinishedCell]) -> Iterator[Comparison]:
         best = min(white, key=_attacked_accuracy)
         others = [(cell, cell.attacked_outcome) for cell in group if cell["attack_access"] != "gradients"]
         if best.on_board:
-            same = transferred.get((*best.pair, best["defense"], best.budget, best.goal), ())
+            same = transferred.get((*best.pair, best["defense"], best.perturbation_set, best.goal), ())
             others += [(cell, cell.board_outcome) for cell in same]
         for other, outcome in others:
             finding = partial(_less_access_wins, best, other, outcome)
@@ -215,7 +216,7 @@ def adaptive_weaker(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
         adaptive, oblivious = by_threat.get("adaptive"), by_threat.get("oblivious")
         if adaptive is None or oblivious is None or adaptive["identity"]:
             continue
-        if adaptive.budget is None:
+        if adaptive.perturbation_set is None:
             continue  # a defended model may well need a larger minimal perturbation
         finding = partial(_adaptive_weaker, adaptive, oblivious)
         comparisons.append(compare_outcomes(adaptive.board_outcome, oblivious.board_outcome, adaptive.n, finding))
@@ -243,13 +244,13 @@ def _access_in_words(access: str) -> str:
     return words.get(access, access)
 
 
-def _budget_attacks_with_gradients(cells: Sequence[FinishedCell]) -> list[FinishedCell]:
-    return [cell for cell in one_per_image_set(cells) if cell.budget and cell["attack_access"] == "gradients"]
+def _bounded_attacks_with_gradients(cells: Sequence[FinishedCell]) -> list[FinishedCell]:
+    return [cell for cell in one_per_image_set(cells) if cell.perturbation_set and cell["attack_access"] == "gradients"]
 
 
 def _same_problem(cell: FinishedCell) -> tuple[object, ...]:
-    """What cells have in common whose attacks may be compared: classifier, samples, budget and goal."""
-    return (*cell.image_set[:3], cell.image_set[4], cell.budget, cell.goal)
+    """What cells have in common whose attacks may be compared: classifier, samples, set and goal."""
+    return (*cell.image_set[:3], cell.image_set[4], cell.perturbation_set, cell.goal)
 
 
 def _attacked_accuracy(cell: FinishedCell) -> float:

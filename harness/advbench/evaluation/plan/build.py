@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from advbench.api import Attack, Component, Dataset, DataSources, Model
 from advbench.discovery.identity import clear_digest_cache
 from advbench.discovery.registry import Registry
-from advbench.errors import UsageError, describe
+from advbench.errors import UsageError
 from advbench.evaluation.plan.behaviours import BehaviourIds
 from advbench.evaluation.plan.cell_product import build_cells
-from advbench.evaluation.plan.cells import Axes, Cell
+from advbench.evaluation.plan.cells import Axes, Cell, Fit
+from advbench.evaluation.plan.samples import pick_ids
 from advbench.evaluation.plan.threats import Threat, select_threats
 from advbench.option_names import option
 from advbench.specs import AXES, Part, Suite, select, select_aliases, select_chains
 from advbench.store import digest_of
 
-__all__ = ["Plan", "build_plan", "pick_ids", "resolve_axes"]
+__all__ = ["Plan", "build_plan", "resolve_axes"]
 
 MOST_CELLS = 1_000_000
 """The largest number of cells of a run."""
@@ -49,6 +47,19 @@ class Plan:
     def seed(self) -> int:
         """The seed of the subset and of all randomness."""
         return self.parts[0].seed
+
+    @property
+    def fits(self) -> tuple[Fit, ...]:
+        """What is fitted, each once."""
+        chunks = (chunk for cell in self.cells for chunk in cell.chunks if chunk.fit is not None)
+        return tuple({chunk.fit.key: chunk.fit for chunk in chunks if chunk.fit is not None}.values())
+
+    @property
+    def datasets(self) -> tuple[Dataset, ...]:
+        """The datasets of the cells that can be run, and those of their fits, each once."""
+        return tuple(
+            dict.fromkeys([*(cell.dataset for cell in self.cells if cell.key), *(fit.dataset for fit in self.fits)])
+        )
 
     @property
     def run_id(self) -> str:
@@ -89,6 +100,8 @@ def _resolve_part(registry: Registry, suite: Suite, part: Part) -> Axes:
             max_queries=suite.max_queries,
             surrogate=surrogate,
             precision=suite.precision,
+            fit_samples=suite.fit_samples,
+            fit_data=_fit_data(registry, suite.fit_data),
             aliases=tuple(
                 alias
                 for kind in AXES
@@ -129,6 +142,16 @@ def _surrogate(registry: Registry, spec: str | None, threats: Sequence[Threat]) 
     return _narrow(Model, models)[0]  # type: ignore[no-any-return]
 
 
+def _fit_data(registry: Registry, spec: str | None) -> Dataset | None:
+    """The dataset to which components are fitted; None for that of the run."""
+    if spec is None:
+        return None
+    datasets = select(registry, "datasets", [spec])
+    if len(datasets) != 1:
+        raise UsageError(f"{option('fit_data', spec)}: give one dataset")
+    return _narrow(Dataset, datasets)[0]  # type: ignore[no-any-return]
+
+
 def build_plan(
     parts: Sequence[Axes], sources: DataSources, device: str, behaviours: BehaviourIds | None = None
 ) -> Plan:
@@ -157,24 +180,6 @@ def build_plan(
                     aliased = dataclasses.replace(cell, aliases=axes.aliases) if axes.aliases else cell
                     cells.setdefault(tuple(cell.specs().values()), aliased)
     return Plan(tuple(parts), tuple(cells.values()))
-
-
-def pick_ids(dataset: Dataset, limit: int | None, seed: int) -> tuple[int, ...]:
-    """A reproducible random subset of the sample ids, ascending; a smaller limit gives a subset of a larger limit's."""
-    try:
-        ids = np.asarray(dataset.ids(), dtype=np.int64)
-    except (KeyboardInterrupt, UsageError):
-        raise
-    except BaseException as error:
-        raise UsageError(f"dataset {dataset.name!r} cannot list its sample ids: {describe(error)}") from error
-    if not len(ids):
-        raise UsageError(f"dataset {dataset.name!r} has no samples; pick another")
-    if limit is None or limit >= len(ids):
-        return tuple(ids.tolist())
-    key = hashlib.sha256(f"{seed}\0subset\0{dataset.name}".encode()).digest()[:16]
-    order = np.random.Generator(np.random.Philox(key=np.frombuffer(key, dtype="<u8"))).random(len(ids))
-    chosen = np.argsort(order, kind="stable")[:limit]
-    return tuple(np.sort(ids[chosen]).tolist())
 
 
 def _narrow(base: type[Any], components: Sequence[Component]) -> list[Any]:

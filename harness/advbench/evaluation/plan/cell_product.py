@@ -13,9 +13,11 @@ from advbench.contracts.access import lacking_access
 from advbench.contracts.budgets import check_budget, check_group_size, check_norm, check_perturbation
 from advbench.errors import UsageError, describe
 from advbench.evaluation.plan.behaviours import BehaviourIds, is_self_contained
-from advbench.evaluation.plan.cells import NEEDS_NOTES, AttackTarget, Axes, Cell, Chunk, chunk_size, short
+from advbench.evaluation.plan.cells import NEEDS_NOTES, AttackTarget, Axes, Cell, Chunk, chunk_size, full, short
+from advbench.evaluation.plan.fits import Fits
 from advbench.evaluation.plan.keys import KeyContext, attack_identity, cell_key_inputs, defense_identity
-from advbench.evaluation.plan.threats import OBLIVIOUS, Threat
+from advbench.evaluation.plan.samples import fit_form, fit_split, is_fitted
+from advbench.evaluation.plan.threats import NO_ATTACKER, OBLIVIOUS, Threat
 from advbench.specs import Chain
 from advbench.store import digest_of
 
@@ -46,7 +48,7 @@ def build_cells(
     pair = _Pair(axes, dataset, model, ids)
     incompatible = _attempt(lambda: {"skipped": _incompatibility(dataset, model)})
     contexts = _attempt(
-        partial(_key_contexts, axes, dataset, model, sources=sources, device=device, behaviours=behaviours)
+        partial(_key_contexts, axes, dataset, model, ids, sources=sources, device=device, behaviours=behaviours)
     )
     if isinstance(incompatible, str):
         yield from pair.cells_without_keys(failed=incompatible)
@@ -59,13 +61,19 @@ def build_cells(
 
 
 def _key_contexts(
-    axes: Axes, dataset: Dataset, model: Model, *, sources: DataSources, device: str, behaviours: BehaviourIds | None
-) -> tuple[KeyContext, KeyContext | None]:
-    """What the keys of a dataset and model share, and the same for the surrogate if there is one."""
-    digest = dataset.digest(sources)
+    axes: Axes,
+    dataset: Dataset,
+    model: Model,
+    ids: tuple[int, ...],
+    *,
+    sources: DataSources,
+    device: str,
+    behaviours: BehaviourIds | None,
+) -> tuple[KeyContext, KeyContext | None, Fits]:
+    """What the keys of a dataset and model share, the same for the surrogate if there is one, and the fits."""
 
-    def context_of(model: Model) -> KeyContext:
-        context = KeyContext.of(dataset, digest, model, axes.seed, device)
+    def context_of(model: Model, dataset: Dataset = dataset) -> KeyContext:
+        context = KeyContext.of(dataset, dataset.digest(sources), model, axes.seed, device)
         if behaviours is None or _incompatibility(dataset, model):
             return context
         if not is_self_contained(model):
@@ -75,13 +83,25 @@ def _key_contexts(
             result = _attempt(partial(_defense_behaviour, part, dataset, context, behaviours))
             if not isinstance(result, str):  # its own cells report what it raised
                 context = context.with_behaviour(part, result["id"])
-        for attack in axes.attacks:
+        for attack in dict.fromkeys([*axes.attacks, *(fit_form(one) for one in axes.attacks if is_fitted(one))]):
             result = _attempt(partial(_attack_behaviour, attack, dataset, behaviours))
             if not isinstance(result, str):
                 context = context.with_behaviour(attack, result["id"])
         return context
 
-    return context_of(model), None if axes.surrogate is None else context_of(axes.surrogate)
+    contexts = {one: context_of(one) for one in (model, axes.surrogate) if one is not None}
+    fits = Fits(dataset)
+    fitted = next((attack for attack in axes.attacks if is_fitted(attack) and _can_attack(attack, dataset)), None)
+    if fitted is not None and not _incompatibility(dataset, model):
+        split = fit_split(axes, dataset, ids, fitted)
+        same = full(split.dataset) == full(dataset)
+        fits = Fits(dataset, split, contexts if same else {one: context_of(one, split.dataset) for one in contexts})
+    return contexts[model], None if axes.surrogate is None else contexts[axes.surrogate], fits
+
+
+def _can_attack(attack: Attack, dataset: Dataset) -> bool:
+    """Whether an attack can attack a dataset, and says so without raising an exception."""
+    return isinstance(_attempt(partial(_attack_kind, attack, dataset)), dict)
 
 
 def _defense_behaviour(
@@ -111,18 +131,19 @@ class _Pair:
 
     def cells_without_keys(self, *, skipped: str = "", failed: str = "") -> Iterator[Cell]:
         """Cells none of which can be run."""
-        for attack, threat, defense in itertools.product(self.axes.attacks, self.axes.threats, self.axes.defenses):
+        for (attack, threat), defense in itertools.product(_under_threats(self.axes), self.axes.defenses):
             yield self._cell(attack, threat, defense, skipped=skipped, failed=failed)
 
-    def cells(self, context: KeyContext, surrogate_context: KeyContext | None) -> Iterator[Cell]:
+    def cells(self, context: KeyContext, surrogate_context: KeyContext | None, fits: Fits) -> Iterator[Cell]:
         """Cells with their keys; skipped if a defense is incompatible, failed if a component raises an exception.
 
         Args:
             context: What all keys share.
             surrogate_context: The same for images crafted on the surrogate, if there is one.
+            fits: What attacks are fitted to.
         """
         defenses = [self._prepared(context, defense) for defense in self.axes.defenses]
-        for attack, threat in itertools.product(self.axes.attacks, self.axes.threats):
+        for attack, threat in _under_threats(self.axes):
             kind = _attempt(partial(_attack_kind, attack, self.dataset))
             if isinstance(kind, _Misfit):
                 for defense in self.axes.defenses:
@@ -141,7 +162,7 @@ class _Pair:
                     continue
                 target = self._target(threat, defense)
                 if target not in chunks_of:
-                    chunks_of[target] = _attempt(partial(_chunks, craft_context, self.ids, attack, target))
+                    chunks_of[target] = _attempt(partial(_chunks, craft_context, fits, self.ids, attack, target))
                 chunks = chunks_of[target]
                 errors = [result for result in (kind, chunks, clean) if isinstance(result, str)]
                 if errors:
@@ -200,6 +221,21 @@ class _Pair:
         return Cell(self.dataset, self.model, attack, threat, defense, self.axes.seed, ids=self.ids, **rest)
 
 
+def _under_threats(axes: Axes) -> Iterator[tuple[Attack, Threat]]:
+    """The attacks under all threats; a corruption, which has no attacker, once."""
+    for attack in axes.attacks:
+        for threat in (NO_ATTACKER,) if _is_corruption(attack) else axes.threats:
+            yield attack, threat
+
+
+def _is_corruption(attack: Attack) -> bool:
+    """Whether an attack is a corruption; False if it fails to say, which its cells report."""
+    try:
+        return attack.perturbation().kind == "corruption"
+    except (Exception, SystemExit):
+        return False
+
+
 def _defense_kind(defense: Chain) -> dict[str, bool]:
     """The attributes of a cell about its defense."""
     return {"identity": defense.identity, "stochastic": defense.stochastic}
@@ -251,7 +287,10 @@ def _obstacle(ask: Callable[[], str]) -> dict[str, str]:
     return {"skipped": answer[0]} if answer[0] else {}
 
 
-def _chunks(context: KeyContext, ids: tuple[int, ...], attack: Attack, target: AttackTarget) -> tuple[Chunk, ...]:
+def _chunks(
+    context: KeyContext, fits: Fits, ids: tuple[int, ...], attack: Attack, target: AttackTarget
+) -> tuple[Chunk, ...]:
+    artefact, fit = fits.of(attack, target, context)
     chunks, size = [], chunk_size(check_group_size(attack))
     for start in range(0, len(ids), size):
         part = ids[start : start + size]
@@ -263,8 +302,9 @@ def _chunks(context: KeyContext, ids: tuple[int, ...], attack: Attack, target: A
             target.draws,
             precision=target.precision,
             max_queries=target.max_queries,
+            artefact=artefact,
         )
-        chunks.append(Chunk(key_inputs, digest_of(key_inputs), part, target))
+        chunks.append(Chunk(key_inputs, digest_of(key_inputs), part, target, artefact, fit))
     return tuple(chunks)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 from advbench.api import Attack, Budget, Dataset, LpBall, Model, Norm, PerturbationSet
 from advbench.evaluation.plan.keys import cell_key_inputs
 from advbench.evaluation.plan.threats import Threat
-from advbench.specs import FLOAT32, Alias, Chain, full_spec, short_spec
+from advbench.specs import FIT_SAMPLES, FLOAT32, Alias, Chain, full_spec, short_spec
 
-__all__ = ["CHUNK", "NEEDS_NOTES", "AttackTarget", "Axes", "Cell", "Chunk", "chunk_size", "full", "short"]
+__all__ = ["CHUNK", "NEEDS_NOTES", "AttackTarget", "Axes", "Cell", "Chunk", "Fit", "chunk_size", "full", "short"]
 
 NEEDS_NOTES = "its images alone do not tell whether they are in its perturbation set"
 """Why some attacks cannot have a limit of queries."""
@@ -43,6 +43,8 @@ class Axes:
     surrogate: Model | None = None
     precision: str = FLOAT32
     aliases: tuple[Alias, ...] = ()
+    fit_samples: int = FIT_SAMPLES
+    fit_data: Dataset | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,13 +69,44 @@ class AttackTarget:
 
 
 @dataclasses.dataclass(frozen=True)
+class Fit:
+    """An attack that is fitted to data on its target.
+
+    Attributes:
+        key_inputs: What the key of the artefact is the digest of.
+        key: That key.
+        attack: The attack, with the parameters that do not shape its artefact at their defaults.
+        dataset: The dataset to which it is fitted.
+        ids: The samples of it.
+    """
+
+    key_inputs: dict[str, Any]
+    key: str
+    attack: Attack
+    dataset: Dataset
+    ids: tuple[int, ...] = dataclasses.field(repr=False)
+
+
+@dataclasses.dataclass(frozen=True)
 class Chunk:
-    """Adversarial images of one attack on some of the samples."""
+    """Adversarial images of one attack on some of the samples.
+
+    Attributes:
+        key_inputs: What the key is the digest of.
+        key: The key of the images in the store.
+        ids: The samples.
+        target: What is attacked.
+        artefact: The key of what the attack has fitted, or the digest of the file that it takes this from; empty if it
+            fits nothing.
+        fit: The fit; None if there is none, or if its artefact comes from a file.
+    """
 
     key_inputs: dict[str, Any]
     key: str
     ids: tuple[int, ...]
     target: AttackTarget
+    artefact: str = ""
+    fit: Fit | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -70,6 +70,7 @@ class KeyContext:
         *,
         precision: str = FLOAT32,
         max_queries: int | None = None,
+        artefact: str = "",
     ) -> dict[str, Any]:
         """The key inputs of one chunk of adversarial images.
 
@@ -81,6 +82,7 @@ class KeyContext:
             draws: How often a stochastic defense is drawn for a gradient.
             precision: The network's arithmetic while it is attacked.
             max_queries: The largest number of queries of a sample that count; None for any.
+            artefact: The key of what the attack has fitted, or the digest of its file; empty if it fits nothing.
         """
         return {
             **self._common("adversarial", ids),
@@ -91,7 +93,28 @@ class KeyContext:
             **_draws_entry(draws),
             **({} if precision == FLOAT32 else {"precision": precision}),
             **({} if max_queries is None else {"max_queries": max_queries}),
+            **({"artefact": artefact} if artefact else {}),
         }
+
+    def artefact(
+        self,
+        ids: Sequence[int],
+        attack: Attack,
+        threat: str,
+        defense: Chain | None = None,
+        draws: int = 1,
+        *,
+        precision: str = FLOAT32,
+    ) -> dict[str, Any]:
+        """The key inputs of what an attack fits to these samples of the dataset.
+
+        The arguments are those of :meth:`adversarial`. Parameters of the stages ``run`` and ``certify`` are left out.
+        """
+        images = self.adversarial(ids, attack, threat, defense, draws, precision=precision)
+        staged = {parameter.name for parameter in attack.parameters() if parameter.stage}
+        parameters = {name: value for name, value in attack.values().items() if name not in staged}
+        attack_inputs = {**images["attack"], "parameters": parameters}
+        return {**images, "kind": "artefacts", "attack": attack_inputs}
 
     def clean(self, ids: Sequence[int], defense: Chain, draws: int = 1) -> dict[str, Any]:
         """The key inputs of a defended model's predictions on clean images."""

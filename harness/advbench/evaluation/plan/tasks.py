@@ -9,11 +9,24 @@ from advbench.evaluation.plan.keys import cell_key_inputs
 from advbench.specs import FLOAT32
 from advbench.store import Store, digest_of
 
-__all__ = ["CleanTask", "CraftTask", "JoinTask", "Outcome", "ScoreTask", "Task", "TaskWorkspace", "batch_step"]
+__all__ = [
+    "CleanTask",
+    "CraftTask",
+    "FitTask",
+    "JoinTask",
+    "Outcome",
+    "ScoreTask",
+    "Task",
+    "TaskWorkspace",
+    "batch_step",
+]
 
 
 class TaskWorkspace(Protocol):
     """What a worker offers to its tasks; :mod:`advbench.evaluation.work.execute` implements it."""
+
+    def fit(self, task: FitTask) -> None:
+        """Fits an attack and stores its artefact."""
 
     def craft(self, task: CraftTask) -> None:
         """Makes and stores adversarial images."""
@@ -26,6 +39,68 @@ class TaskWorkspace(Protocol):
 
     def score(self, task: ScoreTask) -> None:
         """Predicts adversarial images and stores the cell."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FitTask:
+    """Fit an attack to data on what it attacks.
+
+    Attributes:
+        key_inputs: What the artefact's key is the digest of.
+        ids: The samples to which it is fitted.
+        dataset: The spec of their dataset.
+        model: Spec of the attacked model: the surrogate under the transfer threat.
+        attack: The attack's spec.
+        threat: The threat as far as the artefact depends on it: ``adaptive``, or else ``oblivious``.
+        defense: The defense's spec; empty if the attack does not see it.
+        seed: Seed of all randomness.
+        draws: How often a stochastic defense is drawn for a gradient.
+        precision: The network's arithmetic while it is attacked.
+    """
+
+    key_inputs: dict[str, Any]
+    ids: tuple[int, ...]
+    dataset: str
+    model: str
+    attack: str
+    threat: str
+    defense: str
+    seed: int
+    draws: int = 1
+    precision: str = FLOAT32
+
+    @property
+    def group_size(self) -> int:
+        """How many samples the attack gets at once: all of them."""
+        return len(self.ids)
+
+    @property
+    def positions(self) -> range:
+        """Positions of the samples to which the attack is fitted."""
+        return range(len(self.ids))
+
+    @property
+    def samples(self) -> int:
+        """How many samples the task processes."""
+        return len(self.ids)
+
+    @property
+    def components(self) -> dict[str, str]:
+        """The specs of the components that it runs, by axis."""
+        return _used(dataset=self.dataset, model=self.model, attack=self.attack, defense=self.defense)
+
+    @property
+    def claim(self) -> str:
+        """The name under which a run claims this work."""
+        return digest_of(self.key_inputs)
+
+    def is_done(self, store: Store) -> bool:
+        """Whether the store holds the artefact."""
+        return store.read_artefact(digest_of(self.key_inputs)) is not None
+
+    def run(self, workspace: TaskWorkspace) -> None:
+        """Fits the attack."""
+        workspace.fit(self)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,6 +120,7 @@ class CraftTask:
         precision: The network's arithmetic while it is attacked.
         part: The range of samples to attack, as positions (start, stop) in the chunk; None for all.
         group_size: How many samples the attack gets at once; None for any number.
+        artefact: The key of what the attack has fitted, or the digest of its file; empty if it fits nothing.
         max_queries: The largest number of forwards and of backwards of a sample that count; None for any.
     """
 
@@ -60,6 +136,7 @@ class CraftTask:
     precision: str = FLOAT32
     part: tuple[int, int] | None = None
     group_size: int | None = None
+    artefact: str = ""
     max_queries: int | None = None
 
     @property
@@ -222,7 +299,7 @@ def batch_step(batch_size: int, group_size: int | None) -> int:
     return batch_size if group_size is None else max(1, batch_size // group_size) * group_size
 
 
-Task = CraftTask | JoinTask | CleanTask | ScoreTask
+Task = FitTask | CraftTask | JoinTask | CleanTask | ScoreTask
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

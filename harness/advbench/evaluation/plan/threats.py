@@ -9,7 +9,7 @@ from advbench.api.component import closest
 from advbench.errors import UsageError, listed
 from advbench.option_names import option
 
-__all__ = ["ADAPTIVE", "OBLIVIOUS", "THREATS", "TRANSFER", "Threat", "select_threats"]
+__all__ = ["ADAPTIVE", "NO_ATTACKER", "OBLIVIOUS", "THREATS", "TRANSFER", "Threat", "select_threats"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +52,15 @@ TRANSFER = Threat(
     meaning="the attacker knows only another model, the surrogate, and crafts images on it",
     caveat="a high accuracy does not show that a defense withstands an attacker who knows the model",
 )
+
+NO_ATTACKER = Threat(
+    name="none",
+    sees_model=True,
+    sees_defense=False,
+    meaning="no attacker: images are corrupted without knowledge of model and defense",
+    caveat="accuracy under corruptions does not measure security against an attacker",
+)
+"""The threat of corruptions, whatever threats are selected; users do not select it."""
 
 THREATS: dict[str, Threat] = {threat.name: threat for threat in (OBLIVIOUS, ADAPTIVE, TRANSFER)}
 """The threats by name."""

@@ -12,7 +12,7 @@ from typing import TypeAlias, TypeVar
 
 from advbench.api import WorkerLostError
 from advbench.errors import describe
-from advbench.evaluation.plan.tasks import CraftTask, Task
+from advbench.evaluation.plan.tasks import CraftTask, FitTask, Task
 from advbench.evaluation.run.pool import WorkerPool
 from advbench.evaluation.run.schedule import Schedule
 from advbench.evaluation.work.attacked.batch import count_runs
@@ -83,9 +83,13 @@ def estimate(schedule: Schedule, workers: WorkerPool) -> Estimate:
     with undo_process_changes("an attack"):
         passes = {attack: _passes(get_workspace(environment), attack) for attack in attacks}
     with undo_process_changes("a defense"):
-        crafts = (job.task for job in schedule.jobs.values() if isinstance(job.task, CraftTask))
+        crafts = [job.task for job in schedule.jobs.values() if isinstance(job.task, (CraftTask, FitTask))]
         runs = {(task.attack, task.defense): _runs(get_workspace(environment), task) for task in crafts}
-    costs = _Costs(dict.fromkeys(wanted, 0.0) | seconds, passes, runs, environment.batch_size)
+    with undo_process_changes("an attack"):
+        fits = {
+            task.claim: _fit_passes(get_workspace(environment), task) for task in crafts if isinstance(task, FitTask)
+        }
+    costs = _Costs(dict.fromkeys(wanted, 0.0) | seconds, passes, runs, environment.batch_size, fits)
     tasks = {name: job.task for name, job in schedule.jobs.items()}
     pilots = costs.pilots(tasks.values(), workers.live)
     costs.counted = _measure_all(workers, run_pilot, pilots, _PILOT_SECONDS, None)
@@ -94,6 +98,7 @@ def estimate(schedule: Schedule, workers: WorkerPool) -> Estimate:
         name
         for name, task in tasks.items()
         if passes.get(task.components.get("attack", ""), 0.0) is None
+        or fits.get(task.claim, 0.0) is None
         or not seconds.keys() >= set(_timings(task, environment.batch_size))
     )
     return Estimate(sum(of_job.values()), of_job, bool(rough), faults, rough)
@@ -166,6 +171,7 @@ class _Costs:
         passes: The passes that attacks declare; None for an attack that declares none.
         runs: How often each attack runs on each defense.
         batch_size: How many images a component gets at once.
+        fits: The passes that fits declare, by the tasks' claims; None for a fit that declares none.
 
     Attributes:
         counted: What pilots have shown, by the attack and the classifier; None where one has ended its process.
@@ -177,7 +183,9 @@ class _Costs:
         passes: Mapping[str, float | None],
         runs: Mapping[tuple[str, str], int],
         batch_size: int,
+        fits: Mapping[str, float | None],
     ) -> None:
+        self.fits = fits
         self.measured = measured
         self.passes = passes
         self.runs = runs
@@ -190,6 +198,10 @@ class _Costs:
         if not timings:
             return 0.0
         network, defense = (*(self.measured[timing] for timing in timings), 0.0)[:2]
+        if isinstance(task, FitTask):
+            passes = self.fits[task.claim]
+            passes = task.samples * _UNKNOWN_PASSES if passes is None else passes
+            return passes * self._pass_seconds(task) * self.runs[task.attack, task.defense]
         if not isinstance(task, CraftTask):  # a forward pass takes a third of a forward and backward pass
             return task.samples * (network / 3 + defense)
         return task.samples * self._pass_seconds(task) * self._passes_of(task) * self.runs[task.attack, task.defense]
@@ -205,7 +217,12 @@ class _Costs:
         total: dict[_AttackedClassifier, float] = {}
         examples: dict[_AttackedClassifier, CraftTask] = {}
         for task in tasks:
-            if isinstance(task, CraftTask) and self.passes[task.attack] and task.attack.partition(":")[0] not in live:
+            if (
+                isinstance(task, CraftTask)
+                and not task.artefact
+                and self.passes[task.attack]
+                and task.attack.partition(":")[0] not in live
+            ):
                 group = _attacked_classifier(task)
                 total[group] = total.get(group, 0.0) + self.seconds_of(task)
                 examples.setdefault(group, task)
@@ -215,7 +232,7 @@ class _Costs:
         }
         return {group: pilot for group, pilot in pilots.items() if pilot is not None}
 
-    def _pass_seconds(self, task: CraftTask) -> float:
+    def _pass_seconds(self, task: CraftTask | FitTask) -> float:
         """Seconds of a forward and backward pass of the attacked classifier, for each image."""
         return task.draws * sum(self.measured[timing] for timing in _timings(task, self.batch_size))
 
@@ -249,7 +266,19 @@ def _passes(workspace: Workspace, attack: str) -> float | None:
         return 0.0
 
 
-def _runs(workspace: Workspace, task: CraftTask) -> int:
+def _fit_passes(workspace: Workspace, task: FitTask) -> float | None:
+    """How many passes a fit takes; None if it does not declare it, 0 if it fails."""
+    try:
+        passes = workspace.attack(task.attack).fit_passes(task.samples)
+        return None if passes is None else float(passes)
+    except BaseException as error:
+        if is_user_interrupt(error):
+            raise
+        _log.info("not part of the estimate, since it fails: %s", describe(error))
+        return 0.0
+
+
+def _runs(workspace: Workspace, task: CraftTask | FitTask) -> int:
     """How often an attack runs, with one approximation of its defense after another; 1 if that fails."""
     try:
         return count_runs(workspace, task)

@@ -18,7 +18,7 @@ from advbench.discovery.identity import code_digests, dependency_versions
 from advbench.discovery.registry import Plugin, Registry
 from advbench.evaluation.plan.build import Plan
 from advbench.evaluation.plan.cells import Axes, Cell, full, short
-from advbench.evaluation.plan.threats import Threat
+from advbench.evaluation.plan.threats import NO_ATTACKER, Threat
 from advbench.evaluation.run.dataset_facts import class_names, dataset_notes
 from advbench.evaluation.work.workspace import Environment, device_name
 from advbench.specs import Chain
@@ -59,7 +59,6 @@ def make_manifest(
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     import torch  # here, since only runs need it
 
-    threads = environment.threads or torch.get_num_threads()
     return {
         "schema": SCHEMA,
         "run": plan.run_id,
@@ -76,11 +75,12 @@ def make_manifest(
                 "how": _threat_details(threat, axes, plan),
             }
             for axes in plan.parts
-            for threat in axes.threats
+            for threat in _threats(axes, plan)
         },
         **_settings(plan.parts[0]),
+        **_fit_settings(plan),
         "device": device_name(environment.device) or environment.device,
-        "threads": threads,
+        "threads": environment.threads or torch.get_num_threads(),
         "batch_size": environment.batch_size,
         "platform": platform.platform(terse=True),
         "versions": _versions(plan),
@@ -111,16 +111,33 @@ def _settings(axes: Axes) -> dict[str, Any]:
     }
 
 
+def _fit_settings(plan: Plan) -> dict[str, Any]:
+    """The settings of fits, if anything is fitted: how many images, and of which dataset if not of the run's own."""
+    data = plan.parts[0].fit_data
+    return (
+        {"fit_samples": plan.parts[0].fit_samples, "fit_data": None if data is None else full(data)}
+        if plan.fits
+        else {}
+    )
+
+
 def _entries(cells: Sequence[Cell], networks: Iterable[str], before: Mapping[str, Any] | None) -> dict[str, list[str]]:
     """The keys of entries that the cells use, and those of an earlier command."""
     earlier = (before or {}).get("entries", {})
     adversarial = [chunk.key for cell in cells for chunk in cell.chunks]
+    artefacts = [chunk.fit.key for cell in cells for chunk in cell.chunks if chunk.fit is not None]
     clean = [cell.clean_key for cell in cells if cell.clean_key]
     return {
         "adversarial": list(dict.fromkeys([*adversarial, *earlier.get("adversarial", [])])),
+        "artefacts": list(dict.fromkeys([*artefacts, *earlier.get("artefacts", [])])),
         "clean": list(dict.fromkeys([*clean, *earlier.get("clean", [])])),
         "networks": list(dict.fromkeys([*sorted(networks), *earlier.get("networks", [])])),
     }
+
+
+def _threats(axes: Axes, plan: Plan) -> list[Threat]:
+    """The threats of a part, and that of corruptions if there are any."""
+    return [*axes.threats, *([NO_ATTACKER] if any(cell.threat == NO_ATTACKER for cell in plan.cells) else [])]
 
 
 def _threat_details(threat: Threat, axes: Axes, plan: Plan) -> str:
@@ -141,6 +158,7 @@ def _describe(cell: Cell) -> dict[str, Any]:
         **cell.specs(),
         "short": cell.short_names(),
         **_attack_facts(cell.attack, cell.budget, cell.norm, cell.perturbation, bool(cell.failed)),
+        "artefact": cell.chunks[0].artefact if cell.chunks else "",
         "draws_a_gradient": cell.chunks[0].target.draws if cell.chunks else None,
         "identity": cell.identity or _is_identity(cell.defense),
         "stochastic": cell.stochastic,

@@ -9,7 +9,7 @@ from typing import Literal
 from advbench.analysis import Summary, summarise
 from advbench.evaluation.plan.build import Plan
 from advbench.evaluation.plan.cells import Cell, Chunk, full, short
-from advbench.evaluation.plan.tasks import CleanTask, CraftTask, JoinTask, ScoreTask, Task, batch_step
+from advbench.evaluation.plan.tasks import CleanTask, CraftTask, FitTask, JoinTask, ScoreTask, Task, batch_step
 from advbench.store import Store
 
 __all__ = ["Job", "Rerun", "Schedule", "build_schedule", "read_summary"]
@@ -137,19 +137,37 @@ class _ScheduleBuilder:
             target.precision,
             group_size=cell.group_size,
             max_queries=target.max_queries,
+            artefact=chunk.artefact,
         )
         step = batch_step(self.batch_size, cell.group_size)
         if size <= step:
-            self.schedule.jobs[chunk.key] = Job(whole, label)
+            self.schedule.jobs[chunk.key] = Job(whole, label, self._add_fit(chunk, whole))
             return
         parts = tuple((start, min(start + step, size)) for start in range(0, size, step))
         names = {part: f"{chunk.key}.{part[0]}-{part[1]}" for part in parts if not self._has_part(chunk.key, part)}
+        fit = self._add_fit(chunk, whole) if names else ()
         for part, name in names.items():
             part_label = f"{label}, images {part[0] + 1}–{part[1]}"
-            self.schedule.jobs[name] = Job(dataclasses.replace(whole, part=part), part_label)
+            self.schedule.jobs[name] = Job(dataclasses.replace(whole, part=part), part_label, fit)
         self.schedule.jobs[chunk.key] = Job(
             JoinTask(chunk.key_inputs, parts), f"{label}, joined", tuple(names.values())
         )
+
+    def _add_fit(self, chunk: Chunk, task: CraftTask) -> tuple[str, ...]:
+        """Adds the fit that a chunk needs, unless it is stored; returns the names of the jobs to wait for."""
+        fit, target = chunk.fit, chunk.target
+        if fit is None or self._has_artefact(fit.key):
+            return ()
+        if fit.key not in self.schedule.jobs:
+            specs = (full(fit.dataset), task.model, full(fit.attack), task.threat, task.defense)
+            fit_task = FitTask(fit.key_inputs, fit.ids, *specs, task.seed, task.draws, task.precision)
+            behind = f" behind {short(target.defense)}" if target.defense else ""
+            label = f"{short(fit.attack)} fitted on {short(target.model)}{behind}"
+            self.schedule.jobs[fit.key] = Job(fit_task, label)
+        return (fit.key,)
+
+    def _has_artefact(self, key: str) -> bool:
+        return self._check_once(key, lambda: self.store.read_artefact(key) is not None)
 
     def _has_clean(self, key: str) -> bool:
         return self._check_once(key, lambda: self.store.read_record("clean", key) is not None)

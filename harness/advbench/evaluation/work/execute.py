@@ -16,11 +16,12 @@ from typing import IO
 from advbench.api import process_taint
 from advbench.api.executor import taint_process
 from advbench.errors import ContractError, ProcessChangedError, StoreError, describe
-from advbench.evaluation.plan.tasks import CleanTask, CraftTask, JoinTask, Outcome, ScoreTask, Task
+from advbench.evaluation.plan.tasks import CleanTask, CraftTask, FitTask, JoinTask, Outcome, ScoreTask, Task
 from advbench.evaluation.work.attacked.query_limit import NotLimitable
 from advbench.evaluation.work.behaviour.culprits import find_culprit
 from advbench.evaluation.work.behaviour.verify import verify_key_inputs, verify_scored_inputs
 from advbench.evaluation.work.craft import craft, join
+from advbench.evaluation.work.fit import fit
 from advbench.evaluation.work.score import predict_clean, score
 from advbench.evaluation.work.workspace import Environment, Workspace, get_workspace
 from advbench.process.exits import exits_refused
@@ -93,6 +94,10 @@ class _TaskWorkspace:
     """The operations of tasks in this process; it implements :class:`advbench.evaluation.plan.tasks.TaskWorkspace`."""
 
     workspace: Workspace
+
+    def fit(self, task: FitTask) -> None:
+        verify_key_inputs(self.workspace, task)
+        fit(self.workspace, task, _progress)
 
     def craft(self, task: CraftTask) -> None:
         verify_key_inputs(self.workspace, task)

@@ -18,6 +18,7 @@ from advbench.contracts.network_unchanged import network_snapshot
 from advbench.discovery.loading import discover
 from advbench.discovery.registry import Registry
 from advbench.errors import ContractError, ProcessChangedError, UsageError, describe
+from advbench.evaluation.work.attacked.adaptive import forget_numbers
 from advbench.evaluation.work.attacked.query_log import CleanBaseline
 from advbench.evaluation.work.precision import LowPrecision
 from advbench.option_names import option
@@ -108,6 +109,7 @@ class Workspace:
         self.process = ProcessState()
         self.clean_baselines: dict[tuple[Any, ...], CleanBaseline] = {}
         self.insets: dict[tuple[Any, ...], float | None] = {}
+        forget_numbers()
 
     def images(self, spec: str) -> LabelledImages:
         """A dataset's images, loaded once."""

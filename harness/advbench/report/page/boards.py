@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from advbench.analysis import NOT_ADAPTIVE
-from advbench.report.board import DAGGER, DOUBTFUL, NOT_RUN, Board, BoardCell, Column, percent
+from advbench.report.board import DAGGER, DOUBTFUL, NOT_RUN, Board, BoardCell, Column, percent, row_id
 from advbench.report.page.escaping import escape
 from advbench.report.page.text import breakable
 from advbench.report.sweeps import family
@@ -24,7 +24,7 @@ def board_section(board: Board, leaderboard: Mapping[str, Any], results: Mapping
         leaderboard: The same leaderboard in the results.
         results: The results.
     """
-    rows = {row["defense"]: row for row in leaderboard["rows"]}
+    rows = {row_id(row): row for row in leaderboard["rows"]}
     threats = [column["threat"] for column in leaderboard["columns"]]
     dataset, model = (_shorts(results, leaderboard, kind) for kind in ("dataset", "model"))
     body = "".join(
@@ -42,7 +42,8 @@ def board_section(board: Board, leaderboard: Mapping[str, Any], results: Mapping
 
 
 def _shorts(results: Mapping[str, Any], leaderboard: Mapping[str, Any], kind: str) -> str:
-    return next(str(cell["short"][kind]) for cell in results["cells"] if cell[kind] == leaderboard[kind])
+    """The short spec of a leaderboard's dataset or model; empty if it has all models."""
+    return next((str(cell["short"][kind]) for cell in results["cells"] if cell[kind] == leaderboard[kind]), "")
 
 
 def _groups(board: Board) -> Iterator[Sequence[tuple[BoardCell, ...]]]:
@@ -81,7 +82,13 @@ def _row(cells: Sequence[BoardCell], row: Row, threats: Sequence[str], results: 
         _clean(clean),
         *(_result(cell, threat) for cell, threat in zip(attacks, threats, strict=True)),
     ]
-    return f'<tr data-family="{escape(family(row["defense"]))}">{"".join(parts)}</tr>'
+    model = f' data-model="{escape(_model(attacks, results))}"' if row.get("model") else ""
+    return f'<tr data-family="{escape(family(row["defense"]))}"{model}>{"".join(parts)}</tr>'
+
+
+def _model(attacks: Sequence[BoardCell], results: Mapping[str, Any]) -> str:
+    """The short spec of the model of a row."""
+    return next(str(results["cells"][cell.index]["short"]["model"]) for cell in attacks if cell.index is not None)
 
 
 def _clean(cell: BoardCell) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from advbench.api.goal import UNTARGETED
 from advbench.api.parameters import format_value
-from advbench.report.board import NORMS, percent
+from advbench.report.board import NORMS, format_size, percent
 
 __all__ = ["cell_payload"]
 
@@ -76,17 +76,27 @@ def _facts(cell: Mapping[str, Any], details: Mapping[str, Any], seeds: Sequence[
         rate = cell["target_success_rate"]
         yield "goal", cell["goal"] if not cell["goal"].isdecimal() else f"class {cell['goal']}"
         yield "target success rate", "no sample counts" if rate is None else f"{percent(rate)} %"
-    if cell["attack_kind"] == "budget":
-        yield "budget", f"{NORMS[cell['budget']['norm']]} ≤ {format_value(cell['budget']['eps'])}"
-    for key, title in (("median_linf", "median L∞"), ("median_l2", "median L2")):
-        if cell[key] is not None:
-            yield title, f"{cell[key]:.4g}"
+    yield from _perturbation_facts(cell)
     if cell.get("broken_by"):
         yield "fooled by", ", ".join(f"{name}: {count:.10g}" for name, count in cell["broken_by"].items())
     if details.get("passes"):
         seed = f" (seed {seeds[0]})" if len(seeds) > 1 else ""
         yield "network passes", f"{details['passes']:,.1f} images per sample{seed}"
     yield "time", f"attack {_seconds(cell['craft_seconds'])}, defense and prediction {_seconds(cell['seconds'])}"
+
+
+def _perturbation_facts(cell: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The perturbation set, and the median sizes of the perturbations."""
+    if cell["attack_kind"] == "budget":
+        yield "budget", f"{NORMS[cell['budget']['norm']]} ≤ {format_value(cell['budget']['eps'])}"
+    if cell["attack_kind"] in ("set", "natural"):
+        yield "perturbation set", cell["perturbation"]["label"]
+        if cell["median_size"] is not None:
+            size = cell["perturbation"]["size"]
+            yield f"median {size}", format_size(size, cell["median_size"])
+    for key, title in (("median_linf", "median L∞"), ("median_l2", "median L2")):
+        if cell[key] is not None:
+            yield title, f"{cell[key]:.4g}"
 
 
 def _seconds(seconds: float) -> str:

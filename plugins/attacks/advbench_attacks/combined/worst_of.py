@@ -46,8 +46,8 @@ class WorstOf(Attack):
         """Validates that the attacks can be combined.
 
         Raises:
-            ParameterError: They differ in budget or norm, or one has no Lp ball, is targeted or needs groups of
-                samples.
+            ParameterError: They differ in budget or norm, or one has no Lp ball, is targeted, is fitted or needs groups
+                of samples.
         """
         super().__post_init__()
         first = self.of[0]
@@ -56,6 +56,8 @@ class WorstOf(Attack):
                 raise ParameterError(f"of: {attack.name} has a goal; give targeted attacks as attacks of their own")
             if attack.group_size is not None:
                 raise ParameterError(f"of: {attack.name} needs groups of samples and cannot be combined")
+            if type(attack).fit is not Attack.fit:
+                raise ParameterError(f"of: {attack.name} is fitted to data; give it as an attack of its own")
             if attack.perturbation().kind != "lp":
                 raise ParameterError(f"of: {attack.name} has no Lp ball as its perturbation set and cannot be combined")
             if attack.budget() != first.budget():

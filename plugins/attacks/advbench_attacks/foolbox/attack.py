@@ -51,9 +51,14 @@ class FoolboxAttack(Attack):
     Foolbox draws from global random generators, for the whole batch at once. To give every sample its own stream, an
     attack that draws runs sample by sample, which takes longer. CUDA devices draw other numbers than the CPU.
 
+    With a ``goal``, an attack runs with Foolbox's criterion ``TargetedMisclassification``. Attacks that cannot be
+    targeted do not have this parameter: those that Foolbox has for any wrong class only, those whose images do not
+    depend on the model, and those that must start at an image of the target class. ``GenAttack`` needs a goal.
+
     Attributes:
         attack: Class name in ``foolbox.attacks``, aliases resolved.
         eps: Largest perturbation, in the attack's norm, images being in [0, 1]; None for a minimal attack.
+        goal: The class that the attack aims at, see :func:`advbench.api.goal_param`.
         arguments: The other parameters with their values, defaults included.
     """
 

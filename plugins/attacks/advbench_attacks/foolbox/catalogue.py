@@ -87,11 +87,18 @@ def untargeted_only(attack: type[AnyFoolboxAttack]) -> str | None:
         return "it must start at an image of the target class, and finds none itself; use square with this goal"
     if access(attack) == "nothing":
         return "its images do not depend on the model; use square with this goal"
-    # DeepFool declares any criterion, but accepts this one alone.
+    # These declare other criteria, but accept this one alone.
+    if issubclass(attack, _fast_gradient_attacks()):
+        return "Foolbox has it for any wrong class only; use fgsm with this goal"
     deepfool = (foolbox.attacks.L2DeepFoolAttack, foolbox.attacks.LinfDeepFoolAttack)
     if issubclass(attack, deepfool) or not _criteria(attack) & {foolbox.TargetedMisclassification, foolbox.Criterion}:
         return "Foolbox has it for any wrong class only; use fmn with this goal"
     return None
+
+
+def _fast_gradient_attacks() -> tuple[type, ...]:
+    attacks = foolbox_engine.load().attacks
+    return (attacks.L1FastGradientAttack, attacks.L2FastGradientAttack, attacks.LinfFastGradientAttack)
 
 
 def targeted_only(attack: type[AnyFoolboxAttack]) -> bool:

@@ -57,8 +57,8 @@ class AutoPgd(Attack):
 
     The step size starts at 2 · eps. It is halved where the loss makes little progress, and the sample continues from
     its best point. ``loss=ce`` is the cross-entropy; ``loss=dlr`` the difference of logits ratio, for models with at
-    least 3 classes; ``loss=margin`` its numerator, max_{j≠y} zⱼ − z_y. With a ``goal``, each loss is minus the same
-    loss with the target class in place of y, such as minus the target's cross-entropy.
+    least 3 classes; ``loss=margin`` its numerator, max_{j≠y} zⱼ − z_y. With a ``goal``, the loss is minus that of the
+    target class t; ``margin`` is then zₜ − max_{j≠t} zⱼ, and ``dlr`` the ratio of ``apgd-t``.
 
     Each sample gets its point of highest loss among the adversarial ones, or among all if none is adversarial. A sample
     that a run has broken skips the remaining restarts; with ``early_stop``, it ends the run at its first adversarial

@@ -28,11 +28,12 @@ class FastGradientSign(FixedOrMinimalAttack):
     loss/‖∇ₓ loss‖₂. Deterministic. ``loss=ce`` is the cross-entropy, computed so that its gradient does not vanish
     where the model is confident; ``dlr`` is the difference of logits ratio, for models with at least 3 classes;
     ``margin`` is max_{j≠y} zⱼ − z_y. ``engine=foolbox`` runs Foolbox's implementation; the result is the same unless
-    its float32 cross-entropy vanishes.
+    its float32 cross-entropy vanishes. With a ``goal``, the step raises minus the loss of the target class t;
+    ``margin`` is then zₜ − max_{j≠t} zⱼ, and ``dlr`` the targeted ratio.
 
     ``search=minimal`` divides max_eps into 1,000 equal parts and returns the smallest adversarial multiple. If none is
     adversarial and max_eps is 1, the sample gets the shortest adversarial step along sign(∇ₓ(zⱼ − z_y)) for another
-    class j.
+    class j; with a ``goal``, along the sign of the gradient of zₜ − max_{j≠t} zⱼ.
 
     ``search=foolbox2`` is the search of Foolbox 2.3.0, to reproduce results computed with it: it tries the same 1,000
     multiples along the sign of the float32 cross-entropy's gradient. Where one of the first twenty is adversarial, it
@@ -92,7 +93,10 @@ class FastGradientSign(FixedOrMinimalAttack):
         if self.search == "minimal":
             return smallest_fgsm_step(model, images, goal, self.max_eps)
         if self.engine == "foolbox":
-            attack = foolbox_engine.load().attacks.LinfFastGradientAttack(random_start=False)
+            attacks = foolbox_engine.load().attacks
+            attack = attacks.LinfFastGradientAttack(random_start=False)
+            if goal.targeted:  # Foolbox's FGSM refuses targets; one step of BIM is the same
+                attack = attacks.LinfBasicIterativeAttack(rel_stepsize=1.0, steps=1, random_start=False)
             return foolbox_engine.run_fixed_budget(attack, model, images, goal, self.eps)
         ball = Ball(cast(Norm, self.norm), self.eps)
         return take_pgd_steps(model, images, goal, images, ball=ball, steps=1, step_size=self.eps, loss=self.loss)

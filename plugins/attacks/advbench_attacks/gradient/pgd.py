@@ -58,7 +58,8 @@ class ProjectedGradientDescent(AttackWithTargets, FixedOrMinimalAttack):
     around the clean image. The start is drawn uniformly from the ball. With ``norm=l2``, the step is along ∇ₓ loss/‖∇ₓ
     loss‖₂ and the start is at distance eps in a random direction. ``loss=ce`` is the cross-entropy, computed so that
     its gradient does not vanish where the model is confident; ``dlr`` is the difference of logits ratio, for models
-    with at least 3 classes; ``margin`` is max_{j≠y} zⱼ − z_y.
+    with at least 3 classes; ``margin`` is max_{j≠y} zⱼ − z_y. With a ``goal``, the steps raise minus the loss of the
+    target class t; ``margin`` is then zₜ − max_{j≠t} zⱼ, and ``dlr`` the targeted ratio.
 
     By default, the steps are long enough to get from any point of the ball to any other. Madry et al. use shorter steps
     on MNIST: 40 steps of .01 at eps .3 (``step_size=0.01``), in general eps/30. Foolbox and the paper that advbench
@@ -73,7 +74,8 @@ class ProjectedGradientDescent(AttackWithTargets, FixedOrMinimalAttack):
 
     ``search=minimal`` finds the nearest adversarial point by a search over eps: it increases eps until PGD succeeds,
     and then bisects; each attempt ends at its first success, as in Foolbox 2.3. Then it follows the decision boundary
-    to nearer points, since PGD may succeed at some eps and fail at a larger one.
+    to nearer points, since PGD may succeed at some eps and fail at a larger one. With a ``goal``, it follows the
+    boundary of the target class alone.
 
     ``search=foolbox2`` is the search of Foolbox 2.3.0, to reproduce results computed with it: PGD from the clean image
     with eps .3, which grows by half up to 20 times until PGD succeeds, and then 20 bisections between 0 and that eps.

@@ -167,6 +167,8 @@ class MinimalPgdSearch:
                 row_model, images, goal, "linf", steps=search_passes(self.steps, self.bisections)
             )
             if not is_stochastic(self.model):
+                if goal.targeted:
+                    self._bisect_towards(rows, (images + boundary.perturbations).clamp(0, 1))
                 self._bisect_towards(rows, (images + _BOUNDARY_OVERSHOOT * boundary.perturbations).clamp(0, 1))
             if goal.targeted:
                 return [margin]

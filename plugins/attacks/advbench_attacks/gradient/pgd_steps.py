@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from collections.abc import Mapping
 
 import torch
 
@@ -17,8 +16,6 @@ __all__ = ["loss_gradient", "loss_values", "take_pgd_steps"]
 
 _SMALL_PROBABILITY = 2.0**-7
 """Below this probability of all other classes, its relative error in float32 is no longer negligible."""
-
-_LogitGradients: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def take_pgd_steps(
@@ -104,8 +101,7 @@ def loss_gradient(
         logits = float32_logits(model, leaf)
     detached = logits.detach()
     check_classes(loss, detached.shape[1])
-    weights = _LOGIT_GRADIENTS[loss](detached, goal.classes)
-    (gradient,) = torch.autograd.grad(logits, leaf, -weights if goal.targeted else weights)
+    (gradient,) = torch.autograd.grad(logits, leaf, _LOGIT_GRADIENTS[loss](detached, goal))
     return gradient.nan_to_num(0.0), detached
 
 
@@ -122,29 +118,32 @@ def _directions(
     return ball.steepest_direction(gradient), detached
 
 
-def _cross_entropy_logit_gradient(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def _cross_entropy_logit_gradient(logits: torch.Tensor, goal: Goal) -> torch.Tensor:
     """Returns the derivatives of the cross-entropy with respect to the logits, divided by q where q is small."""
+    labels = goal.classes
     gradient = logits.log_softmax(dim=1).exp_()
     gradient.scatter_(1, labels[:, None], -1.0, reduce="add")
     others = logits.scatter(1, labels[:, None], float("-inf")).softmax(dim=1)
     others.scatter_(1, labels[:, None], -1.0)
-    return torch.where(gradient.gather(1, labels[:, None]) > -_SMALL_PROBABILITY, others, gradient)
+    gradient = torch.where(gradient.gather(1, labels[:, None]) > -_SMALL_PROBABILITY, others, gradient)
+    return -gradient if goal.targeted else gradient
 
 
-def _margin_logit_gradient(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Returns 1 for the largest other logit and -1 for the true class's."""
+def _margin_logit_gradient(logits: torch.Tensor, goal: Goal) -> torch.Tensor:
+    """Returns 1 for the largest other logit and -1 for the true class's; with target classes, -1 and 1 for theirs."""
+    labels, sign = goal.classes, -1.0 if goal.targeted else 1.0
     top_other = logits.scatter(1, labels[:, None], float("-inf")).argmax(dim=1, keepdim=True)
-    return torch.zeros_like(logits).scatter_(1, top_other, 1.0).scatter_(1, labels[:, None], -1.0)
+    return torch.zeros_like(logits).scatter_(1, top_other, sign).scatter_(1, labels[:, None], -sign)
 
 
-def _dlr_logit_gradient(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def _dlr_logit_gradient(logits: torch.Tensor, goal: Goal) -> torch.Tensor:
     with torch.enable_grad():
         leaf = logits.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(dlr_loss(leaf, Goal(labels)).sum(), leaf)
+        (gradient,) = torch.autograd.grad(dlr_loss(leaf, goal).sum(), leaf)
     return gradient
 
 
-_LOGIT_GRADIENTS: Mapping[str, _LogitGradients] = {
+_LOGIT_GRADIENTS: Mapping[str, Loss] = {
     "ce": _cross_entropy_logit_gradient,
     "dlr": _dlr_logit_gradient,
     "margin": _margin_logit_gradient,

@@ -25,6 +25,10 @@ class CarliniWagnerL2(Attack):
     poor, at the result of a few steps of DDN. Each constant continues from the result of the previous one. A constant
     that is far too small by the linearisation is skipped, and a sample without progress ends its steps early. Adam's
     step size falls below the learning rate once an adversarial point is nearer than a few such steps.
+
+    With a ``goal`` t, the margin is max_{j≠t} zⱼ − zₜ, and the search starts just beyond the nearest point at which t
+    is the predicted class, all logits linearised.
+
     ``engine=foolbox`` runs Foolbox's implementation instead, which starts each constant at the clean image.
     """
 

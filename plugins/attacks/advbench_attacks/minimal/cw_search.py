@@ -148,6 +148,8 @@ class CarliniWagnerSearch:
         if self.confidence == 0 and len(rows) and not is_stochastic(self.model):
             nearest = NearestAdversarials(self.images, self.goal, "l2")
             is_adv = nearest.query(self.model, rows, initial_points[rows])
+            if self.goal.targeted:
+                is_adv |= nearest.query(self.model, rows, (self.images + boundary.perturbations).clamp(0, 1)[rows])
             nearest.bisect(self.model, rows[is_adv])
             linear = (
                 is_adv & (nearest.distances > _MIN_LINEAR_SHARE * lp_norm(initial_points - self.images, "l2"))[rows]

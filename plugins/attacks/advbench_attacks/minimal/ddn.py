@@ -22,6 +22,9 @@ class DecoupledDirectionAndNorm(Attack):
     is the cross-entropy. In the second half, which converges to one class's boundary, J is the difference of that
     class's logit and the true one's, so that other classes' gradients do not change the direction.
 
+    With a ``goal`` t, the cross-entropy of t falls and the difference is zₜ − max_{j≠t} zⱼ; the start is the nearest
+    point at which t is the predicted class, all logits linearised.
+
     A minimal attack in L2, deterministic. It differs from the paper as follows:
 
     - The paper starts at the clean image with a norm of 1. Here, δ starts at the nearest boundary linearised at the

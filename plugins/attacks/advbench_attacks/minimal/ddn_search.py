@@ -55,6 +55,8 @@ def run_ddn(model: torch.nn.Module, images: torch.Tensor, goal: Goal, *, steps: 
     norm = lp_norm(initial_points - images[rows], "l2")
     norm = torch.where(norm > 0, norm, _DEFAULT_NORM)
     if not is_stochastic(model):
+        if goal.targeted:
+            nearest.query(model, rows, (images + boundary.perturbations).clamp(0, 1)[rows])
         is_adv = rows[nearest.query(model, rows, initial_points)]
         nearest.bisect(model, is_adv, _INITIAL_BISECTIONS, low=1 - 2 * _GAMMA)
     _take_steps(model, nearest, rows, initial_points, norm, begin=boundary.gradients, steps=steps)

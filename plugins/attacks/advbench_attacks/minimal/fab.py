@@ -20,6 +20,9 @@ class TargetedFab(AttackWithTargets):
 
     A minimal attack: it returns each sample's nearest adversarial point. Targets are the other classes with the largest
     logits at the clean image, at most ``targets`` of them. Deterministic.
+
+    With a ``goal``, there is one target class t. Each step goes to the nearest point at which t is ahead of the three
+    other classes with the largest logits, all linearised.
     """
 
     name: ClassVar[str] = "fab-t"
@@ -51,5 +54,5 @@ class TargetedFab(AttackWithTargets):
         return cast(Norm, self.norm)
 
     def passes(self) -> int:
-        """Returns one gradient and one forward pass per step and target class."""
-        return self.steps * (self.targets if self.goal == "untargeted" else 1) * 4 // 3
+        """Returns one gradient and one forward pass per step and class; with a goal, two more backward passes."""
+        return self.steps * (4 * self.targets if self.goal == "untargeted" else 8) // 3

@@ -37,7 +37,8 @@ class FastMinimumNorm(Attack):
     With f = max_{j≠y} zⱼ − z_y, at each step δ ← δ + α ∇f/‖∇f‖₂, projected onto the ball of radius ε and clipped. Until
     the first adversarial point, ε is ‖δ‖_p + |f|/‖∇f‖_q, the linear estimate of the distance to the boundary. Then ε
     shrinks by γ after an adversarial point, to at most the distance of the nearest one, and grows by γ after any other.
-    α and γ fall along a cosine. A minimal attack, deterministic.
+    α and γ fall along a cosine. A minimal attack, deterministic. With a ``goal`` t, f = zₜ − max_{j≠t} zⱼ, and the
+    start is the nearest point at which t is the predicted class, all logits linearised.
 
     It differs from the paper in three ways:
 
@@ -80,7 +81,10 @@ class FastMinimumNorm(Attack):
             return nearest.points
         initial_points = (images + (1 + FIRST_GAMMA) * boundary.perturbations).clamp(0, 1)
         if not is_stochastic(model):
-            is_adv = rows[nearest.query(model, rows, initial_points[rows])]
+            is_adv = nearest.query(model, rows, initial_points[rows])
+            if goal.targeted:
+                is_adv |= nearest.query(model, rows, (images + boundary.perturbations).clamp(0, 1)[rows])
+            is_adv = rows[is_adv]
             nearest.bisect(model, is_adv, _INITIAL_BISECTIONS)
             initial_points[is_adv] = nearest.points[is_adv]
         self._take_steps(model, nearest, rows, initial_points[rows], first_step=boundary.gradients)

@@ -12,9 +12,9 @@ from advbench.contracts.defenses import Approximation, check_approximations, che
 from advbench.contracts.images import check_form
 from advbench.errors import blamed
 from advbench.evaluation.work.attacked.eot_graphs import EOTGraphs
-from advbench.specs import Chain
+from advbench.specs import Chain, full_spec
 
-__all__ = ["DefendedClassifier", "count_approximations", "count_draws"]
+__all__ = ["DefendedClassifier", "count_approximations", "count_draws", "forget_numbers"]
 
 _INPUTS = ("images", "defended images")
 
@@ -100,14 +100,29 @@ def count_approximations(chain: Chain) -> int:
     """How many approximations of a chain there are: the most of any part that autograd cannot differentiate.
 
     Raises:
-        ContractError: A part returned no approximations.
+        ContractError: A part returned no approximations, or another number of them than before.
     """
     return max((len(_approximations(part)) for part in chain.parts if not part.differentiable), default=1)
 
 
+_numbers: dict[tuple[type[Defense], str], int] = {}
+"""How many approximations each defense has returned, by its class and full spec.
+
+Attacks run once with each of them. If their number changed, a run would be left out or be made twice.
+"""
+
+
+def forget_numbers() -> None:
+    """Forgets how many approximations defenses have returned, since a new run may have changed code."""
+    _numbers.clear()
+
+
 def _approximations(part: Defense) -> tuple[Approximation, ...]:
+    key = (type(part), full_spec(part))
     with blamed(f"defense {part.name!r}"):
-        return check_approximations(part)
+        returned = check_approximations(part, _numbers.get(key))
+    _numbers[key] = len(returned)
+    return returned
 
 
 def _apply_chain(chain: Chain, images: torch.Tensor, rng: SampleRandom, number: int) -> torch.Tensor:

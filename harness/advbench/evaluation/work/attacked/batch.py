@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from advbench.api import Attack, Budget, ClassifierWrapper, SampleRandom, for_rows, is_stochastic
+from advbench.api import Artefact, Attack, Budget, ClassifierWrapper, SampleRandom, for_rows, is_stochastic
 from advbench.api.goal import goal_of
 from advbench.contracts.budgets import is_minimal
 from advbench.contracts.goals import choose_targets
 from advbench.contracts.images import distances
 from advbench.errors import blamed
-from advbench.evaluation.plan.tasks import CraftTask
+from advbench.evaluation.plan.tasks import CraftTask, FitTask
+from advbench.evaluation.work.artefacts import artefact_of
 from advbench.evaluation.work.attacked.adaptive import DefendedClassifier, count_approximations
 from advbench.evaluation.work.attacked.gradients_at_bounds import InsetGradients, find_inset, sample_points
 from advbench.evaluation.work.attacked.query_log import CleanBaseline, Gradients, clean_gradients
@@ -22,7 +23,7 @@ CHOICE_DRAWS = 10
 """The least number of draws of a stochastic defense on which the best of several results is chosen."""
 
 
-def count_runs(workspace: Workspace, task: CraftTask) -> int:
+def count_runs(workspace: Workspace, task: CraftTask | FitTask) -> int:
     """How often a task's attack runs: once with each approximation of the defense if it uses gradients, else once."""
     if not task.defense or workspace.attack(task.attack).access != "gradients":
         return 1
@@ -36,6 +37,7 @@ class AttackedBatch:
         workspace: Where everything is loaded.
         task: The task.
         start: The position of the first sample.
+        baseline: Whether :meth:`judge` will be called, which needs the classifier's predictions on the clean images.
 
     Attributes:
         ids: The samples.
@@ -48,7 +50,7 @@ class AttackedBatch:
         exact: Whether the images are judged by that classifier, and not by one in float32.
     """
 
-    def __init__(self, workspace: Workspace, task: CraftTask, start: int) -> None:
+    def __init__(self, workspace: Workspace, task: CraftTask | FitTask, start: int, *, baseline: bool = True) -> None:
         self.workspace, self.task, self.start = workspace, task, start
         self.ids = task.ids[start : min(start + (task.group_size or workspace.batch_size), task.positions.stop)]
         images, labels = workspace.images(task.dataset).take(self.ids)
@@ -67,7 +69,7 @@ class AttackedBatch:
         self._judge = self._split(judge.target if isinstance(judge, InsetGradients) else judge)
         self.target = self._split(self.target)
         # A stochastic classifier's outputs depend on earlier queries: it is run after the attack, for each attack.
-        self._baseline = None if is_stochastic(self._judge) else self._shared_baseline()
+        self._baseline = None if is_stochastic(self._judge) or not baseline else self._shared_baseline()
 
     def judge(self, adversarial: torch.Tensor) -> tuple[dict[str, torch.Tensor], str]:
         """The classifier's predictions and gradients for the clean and the adversarial images.
@@ -92,6 +94,10 @@ class AttackedBatch:
     def attacked(self, number: int) -> torch.nn.Module:
         """The classifier as the attack sees it, with one of the defense's approximations, from 0."""
         return self._split(self._attacked(number)) if number else self.target
+
+    def fitted(self, number: int) -> Artefact | None:
+        """What the attack has fitted with one of the defense's approximations; None if it fits nothing."""
+        return artefact_of(self.workspace, self.task, number)
 
     @torch.no_grad()
     def ranks(self, attack: Attack, adversarial: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from advbench.api import Attack, SampleRandom
+from advbench.contracts.artefacts import trial_artefact
 from advbench.contracts.attacks import check_crafted
 from advbench.contracts.goals import trial_goal
 
@@ -102,9 +103,11 @@ def run_attack(attack: Attack, images: torch.Tensor, classes: int) -> torch.Tens
     with torch.enable_grad(), _one_thread():
         try:
             rng = SampleRandom(_SEED, "behaviour", range(len(images)), images.device)
-            points = check_crafted(attack, attack.craft(classifier, images.clone(), goal, rng, None)).images
+            fitted = trial_artefact(attack, classifier, images, goal, rng.derive("fit"))
+            points = check_crafted(attack, attack.craft(classifier, images.clone(), goal, rng, fitted)).images
         except _QueryLimitError:
-            assert classifier.last_points is not None
+            if classifier.last_points is None:  # it has queried the classifier with batches of another size only
+                raise ValueError("the attack's fit queries the classifier too often to be observed") from None
             points = classifier.last_points
     return points
 

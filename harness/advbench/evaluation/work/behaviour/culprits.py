@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 
 from advbench.api import Attack, Component, Dataset, DataSources, Defense, Model, SampleRandom
+from advbench.contracts.artefacts import trial_artefact
 from advbench.contracts.goals import trial_goal
 from advbench.evaluation.plan.build import Plan
 from advbench.evaluation.plan.cells import Axes, Cell
@@ -139,6 +140,16 @@ def _apply(method: Callable[[torch.Tensor, SampleRandom], object], images: torch
     method(images.clone(), rng)
 
 
+def _craft(
+    attack: Attack, network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, ids: Sequence[int]
+) -> None:
+    """Fits an attack to a few images, and attacks these."""
+    goal = trial_goal(attack, labels, network(images))
+    streams = SampleRandom(0, "fit", ids, images.device)
+    fitted = trial_artefact(attack, network, images, goal, streams)
+    attack.craft(network, images.clone(), goal, SampleRandom(0, "blame", ids, images.device), fitted)
+
+
 def _planning_calls(component: Component, sources: DataSources) -> Iterator[Callable[[], object]]:
     """The calls of a component that the driver makes to build a plan."""
     yield lambda: dataclasses.replace(component)
@@ -189,8 +200,4 @@ def _component_calls(workspace: Workspace, task: Task) -> Iterator[tuple[Culprit
         of_attack = Culprit(f"attack {attack.name!r}", "attack", specs["attack"])
         for call in _planning_calls(attack, sources):
             yield of_attack, call
-        rng = SampleRandom(0, "blame", ids, workspace.device)
-        yield (
-            of_attack,
-            lambda: attack.craft(network, images.clone(), trial_goal(attack, labels, network(images)), rng, None),
-        )
+        yield of_attack, partial(_craft, attack, network, images, labels, ids)

@@ -10,7 +10,7 @@ from advbench.api import ContractError, Defense, Model
 from advbench.errors import blamed
 from advbench.evaluation.plan.cells import full, short
 from advbench.evaluation.plan.keys import KeyContext
-from advbench.evaluation.plan.tasks import CleanTask, CraftTask, ScoreTask
+from advbench.evaluation.plan.tasks import CleanTask, CraftTask, FitTask, ScoreTask
 from advbench.evaluation.work.behaviour.observe import kind_of, observe
 from advbench.evaluation.work.behaviour.outputs import decode_array, outputs_agree
 from advbench.evaluation.work.behaviour.stored import (
@@ -30,7 +30,7 @@ _verified: weakref.WeakKeyDictionary[Workspace, set[tuple[str, str, int]]] = wea
 _verified_clean: weakref.WeakKeyDictionary[Workspace, set[str]] = weakref.WeakKeyDictionary()
 
 
-def verify_key_inputs(workspace: Workspace, task: CraftTask | CleanTask) -> None:
+def verify_key_inputs(workspace: Workspace, task: CraftTask | FitTask | CleanTask) -> None:
     """Checks that what this process has loaded is what the task's key says: files may have changed since the plan.
 
     Raises:
@@ -50,14 +50,20 @@ def verify_key_inputs(workspace: Workspace, task: CraftTask | CleanTask) -> None
             components.append((part, identity, inputs.get("answers", "")))
     for component, _, behaviour_id in components:
         context = context.with_behaviour(component, behaviour_id)
-    if isinstance(task, CraftTask):
-        attack = workspace.attack(task.attack)
-        context = context.with_behaviour(attack, task.key_inputs["attack"].get("answers", ""))
-        settings: dict[str, Any] = {"precision": task.precision, "max_queries": task.max_queries}
-        key_inputs = context.adversarial(task.ids, attack, task.threat, chain, task.draws, **settings)
-    else:
+    if isinstance(task, CleanTask):
         assert chain is not None
         key_inputs = context.clean(task.ids, chain, task.draws)
+    else:
+        attack = workspace.attack(task.attack)
+        context = context.with_behaviour(attack, task.key_inputs["attack"].get("answers", ""))
+        target = (attack, task.threat, chain, task.draws)
+        key_inputs = (
+            context.artefact(task.ids, *target, precision=task.precision)
+            if isinstance(task, FitTask)
+            else context.adversarial(
+                task.ids, *target, precision=task.precision, max_queries=task.max_queries, artefact=task.artefact
+            )
+        )
     if key_inputs != task.key_inputs:
         changed = [name for name in key_inputs if key_inputs[name] != task.key_inputs.get(name)]
         raise ContractError(

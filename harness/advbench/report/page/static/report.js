@@ -128,7 +128,7 @@
 
   // Filters.
   const form = document.getElementById("filters");
-  const targets = { dataset: ".board", model: ".board", threat: ".board thead th", family: ".board tbody tr" };
+  const targets = { dataset: ".board", model: ".board, .board tbody tr", threat: ".board thead th", family: ".board tbody tr" };
   for (const [name, selector] of Object.entries(targets)) {
     const select = form.querySelector(`[data-filter="${name}"]`);
     const values = [...new Set(all(selector).map((element) => element.dataset[name]).filter(Boolean))];
@@ -141,11 +141,12 @@
     let shown = 0;
     let rows = 0;
     for (const part of all(".board, figure[data-dataset]")) {
-      part.hidden = ["dataset", "model"].some((name) => wanted[name] && part.dataset[name] !== wanted[name]);
+      part.hidden = ["dataset", "model"].some((name) => wanted[name] && part.dataset[name] && part.dataset[name] !== wanted[name]);
     }
     for (const row of all(".board tbody tr")) {
       const text = row.firstElementChild.textContent.toLowerCase();
-      row.hidden = (wanted.family && row.dataset.family !== wanted.family) || !text.includes(words);
+      const other = wanted.model && row.dataset.model && row.dataset.model !== wanted.model;
+      row.hidden = other || (wanted.family && row.dataset.family !== wanted.family) || !text.includes(words);
       rows += 1;
       shown += !row.hidden && !row.closest(".board").hidden;
     }

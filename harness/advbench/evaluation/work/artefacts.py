@@ -1,0 +1,84 @@
+"""Artefacts for the attacks that use them: read from the store, or from the files that users name."""
+
+from __future__ import annotations
+
+import weakref
+from pathlib import Path
+from typing import TypeAlias
+
+import torch
+
+from advbench.api import Artefact, ContractError, artefact_file_of, sha256_file
+from advbench.evaluation.plan.tasks import CraftTask, FitTask
+from advbench.evaluation.work.workspace import Workspace
+from advbench.store.artefact_files import read_artefact_file
+
+__all__ = ["artefact_of", "packed", "unpacked"]
+
+_Values: TypeAlias = "dict[str, torch.Tensor | float | str]"
+
+_read: weakref.WeakKeyDictionary[Workspace, dict[str, list[_Values]]] = weakref.WeakKeyDictionary()
+
+
+def packed(artefacts: list[_Values]) -> tuple[dict[str, torch.Tensor], list[dict[str, float | str]]]:
+    """Artefacts, one for each approximation of a defense, as the tensors and the values of one entry of the store."""
+    tensors = {
+        f"{number}/{name}": value
+        for number, artefact in enumerate(artefacts)
+        for name, value in artefact.items()
+        if isinstance(value, torch.Tensor)
+    }
+    values = [
+        {name: value for name, value in artefact.items() if not isinstance(value, torch.Tensor)}
+        for artefact in artefacts
+    ]
+    return tensors, values
+
+
+def unpacked(tensors: dict[str, torch.Tensor], values: list[dict[str, float | str]]) -> list[_Values]:
+    """Reverses :func:`packed`."""
+    artefacts: list[_Values] = [dict(one) for one in values]
+    for name, tensor in tensors.items():
+        number, _, own = name.partition("/")
+        artefacts[int(number)][own] = tensor
+    return artefacts
+
+
+def artefact_of(workspace: Workspace, task: CraftTask | FitTask, number: int) -> Artefact | None:
+    """What a task's attack has fitted with an approximation of the defense; None if it fits nothing.
+
+    It is a copy on the device, since an attack may change it.
+
+    Args:
+        workspace: Where it is read.
+        task: The task.
+        number: The approximation, from 0; an artefact from a file is the same for all.
+
+    Raises:
+        LookupError: The store no longer holds it.
+        ContractError: The file has changed since the run was planned.
+    """
+    if isinstance(task, FitTask) or not task.artefact:
+        return None
+    known = _read.setdefault(workspace, {})
+    if task.artefact not in known:
+        file = artefact_file_of(workspace.attack(task.attack))
+        known[task.artefact] = _from_store(workspace, task) if file is None else [_from_file(Path(file), task)]
+    artefacts = known[task.artefact]
+    return {
+        name: value.to(workspace.device, copy=True) if isinstance(value, torch.Tensor) else value
+        for name, value in artefacts[min(number, len(artefacts) - 1)].items()
+    }
+
+
+def _from_store(workspace: Workspace, task: CraftTask) -> list[_Values]:
+    stored = workspace.store.read_artefact(task.artefact)
+    if stored is None:
+        raise LookupError(f"what attack {task.attack!r} fitted has gone from the store; run the command again")
+    return unpacked(stored[0], stored[1]["values"])
+
+
+def _from_file(path: Path, task: CraftTask) -> _Values:
+    if sha256_file(path) != task.artefact:
+        raise ContractError(f"artefact {path} of attack {task.attack!r} changed while the run was under way")
+    return read_artefact_file(path)

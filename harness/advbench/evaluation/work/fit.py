@@ -1,0 +1,104 @@
+"""Fitting: runs an attack on the images for fits, and stores what it has learned."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+
+from advbench.api import Attack, ClassifierWrapper, ContractError, FitData, SampleRandom, for_rows
+from advbench.contracts.artefacts import check_artefact
+from advbench.contracts.images import check_unchanged
+from advbench.errors import blamed
+from advbench.evaluation.plan.tasks import FitTask
+from advbench.evaluation.work.artefacts import packed
+from advbench.evaluation.work.attacked.batch import AttackedBatch
+from advbench.evaluation.work.workspace import Workspace
+
+__all__ = ["fit"]
+
+
+def fit(workspace: Workspace, task: FitTask, progress: Callable[[int], None]) -> None:
+    """Fits an attack once with each approximation of the defense, and stores the artefacts as one entry.
+
+    Args:
+        workspace: Where everything is loaded.
+        task: The task.
+        progress: Called with the share of the work that is done, as a number of samples.
+
+    Raises:
+        ContractError: The attack or the model broke its contract, or no sample can be attacked.
+    """
+    attack = workspace.attack(task.attack)
+    began = time.perf_counter()
+    batch = AttackedBatch(workspace, task, 0, baseline=False)
+    if not len(batch.attacked_rows):
+        raise ContractError(
+            f"attack {attack.name!r} has no image to be fitted to, since all have the target class as their label; use "
+            "another goal, or fit it to other images"
+        )
+    counter = _Progress(
+        task.samples, batch.approximations * (attack.fit_passes(len(batch.attacked_rows)) or 0), progress
+    )
+    artefacts = [_fit(attack, batch, number, counter) for number in range(batch.approximations)]
+    workspace.check_network(task.model, f"attack {attack.name!r}")
+    workspace.check_process(f"attack {attack.name!r}")
+    tensors, values = packed(artefacts)
+    seconds = round(time.perf_counter() - began, 6)
+    facts = {"attack": task.attack, "model": task.model, "defense": task.defense, "seconds": seconds}
+    workspace.store.write_artefact(task.key_inputs, tensors, {**facts, "values": values})
+
+
+def _fit(
+    attack: Attack, batch: AttackedBatch, number: int, counter: _Progress
+) -> dict[str, torch.Tensor | float | str]:
+    rows, label = batch.attacked_rows, f"attack {attack.name!r}"
+    goal, clean, task = batch.goal[rows], batch.clean[rows], batch.task
+    ids = [batch.ids[row] for row in rows.tolist()]
+    places = torch.tensor(ids, dtype=torch.int64, device=clean.device)
+    data = FitData(lambda chosen: clean[chosen].clone(), goal.labels.clone(), places)
+    purpose = f"fit/{number}" if number else "fit"
+    rng = SampleRandom(task.seed, purpose, ids, clean.device)
+    given = batch.goal[rows]
+    target = for_rows(batch.attacked(number), rows) if len(rows) < len(batch.ids) else batch.attacked(number)
+    with blamed(label):
+        returned = attack.fit(_CountingClassifier(target, f"model {batch.model.name!r}", counter), data, given, rng)
+    check_unchanged(label, "labels", goal.labels, given.labels)
+    return check_artefact(label, returned)
+
+
+class _Progress:
+    """Counts the images that the classifier gets.
+
+    Args:
+        samples: The number of samples that counts as done at the end.
+        passes: How many images it will get in all; 0 if unknown.
+        report: Called with the number of samples that are done.
+    """
+
+    def __init__(self, samples: int, passes: int, report: Callable[[int], None]) -> None:
+        self.samples, self.passes, self.report = samples, passes, report
+        self.done = 0
+
+    def add(self, images: int) -> None:
+        self.done += images
+        if self.passes:
+            self.report(min(self.samples, self.samples * self.done // self.passes))
+
+
+class _CountingClassifier(ClassifierWrapper):
+    """The classifier of a fit, which reports its progress and is blamed for its own errors."""
+
+    def __init__(self, target: torch.nn.Module, label: str, counter: _Progress) -> None:
+        super().__init__(target)
+        self.label, self.counter = label, counter
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        version = images._version
+        with blamed(self.label):
+            logits: torch.Tensor = self.target(images)
+        if images._version != version:
+            raise ContractError(f"{self.label} changed its input images in place; components work on a copy")
+        self.counter.add(len(images))
+        return logits

@@ -1,0 +1,201 @@
+"""Attacks that are fitted to data: on what and on which images, how often, and what goes wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import Called
+
+from advbench.store import Store
+from advbench.store.inventory import read_contents
+
+PLUGIN = Path(__file__).parents[1] / "fitting_plugin.py"
+Toy = Callable[..., tuple[Called, dict[str, Any]]]
+
+
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file with one line a fit."""
+    path = tmp_path / "fits.log"
+    path.touch()
+    monkeypatch.setenv("FIT_LOG", str(path))
+    return path
+
+
+@pytest.fixture
+def fitting(toy: Toy, log: Path) -> Toy:
+    """Runs a matrix of the universal perturbation on 20 of the toy's 40 images, fitted to the other 20."""
+
+    def run(*flags: object, **axes: Any) -> tuple[Called, dict[str, Any]]:
+        samples = () if "--limit" in flags else ("--limit", 20)
+        fits = () if "--fit-samples" in flags else ("--fit-samples", 20)
+        plugin = ("--plugin", PLUGIN)
+        return toy(*plugin, *samples, *fits, *flags, **{"attacks": ["universal"], "defenses": ["toy-keep"], **axes})
+
+    return run
+
+
+def fits(log: Path) -> list[str]:
+    """The fits of runs, without those that only observe the attack on four synthetic images."""
+    return [line for line in log.read_text().splitlines() if line.split()[1] != "4"]
+
+
+def artefacts(tmp_path: Path) -> int:
+    return sum(file.kind == "artefacts" for file in read_contents(Store(tmp_path / "store")).inventory.files())
+
+
+def test_one_fit_serves_all_cells_that_attack_the_same_classifier(fitting: Toy, log: Path, tmp_path: Path) -> None:
+    called, results = fitting(defenses=["toy-keep", "toy-dim", "toy-noise"])
+    assert called.code == 0, called.err
+    assert len(fits(log)) == artefacts(tmp_path) == 1
+    assert results["cells"][0]["robust_accuracy"] < 0.7 * results["cells"][0]["clean_accuracy"]
+    assert results["run"]["fit_samples"] == 20
+    assert results["run"]["fit_data"] is None
+    again, _ = fitting(defenses=["toy-keep", "toy-dim", "toy-noise"])
+    assert again.code == 0, again.err
+    assert len(fits(log)) == 1
+
+
+def test_an_adaptive_attack_is_fitted_behind_each_defense_and_a_transferred_one_on_the_surrogate(
+    fitting: Toy, log: Path, tmp_path: Path
+) -> None:
+    called, results = fitting(
+        *("--threats", "oblivious", "adaptive", "transfer", "--surrogate", "toy-linear:scale=2", "--eot", 3),
+        attacks=["universal:eps=0.1"],
+        defenses=["toy-keep", "toy-flip", "toy-noise"],
+    )
+    assert called.code == 0, called.err
+    assert len(fits(log)) == artefacts(tmp_path) == 4  # undefended, behind two defenses, on the surrogate
+    by = {(cell["threat"], cell["defense"].split(":")[0]): cell["robust_accuracy"] for cell in results["cells"]}
+    assert by["adaptive", "toy-keep"] == by["oblivious", "toy-keep"]
+
+
+def test_what_a_parameter_of_the_stage_run_changes_is_not_fitted_again(fitting: Toy, log: Path) -> None:
+    called, results = fitting(attacks=["universal:share={0,0.5,1}"])
+    assert called.code == 0, called.err
+    assert len(fits(log)) == 1
+    accuracies = [cell["robust_accuracy"] for cell in results["cells"]]
+    assert accuracies[0] == results["cells"][0]["clean_accuracy"] > accuracies[2]
+
+
+def test_results_do_not_depend_on_batches_jobs_and_what_else_is_run(fitting: Toy, log: Path) -> None:
+    _, whole = fitting("--threats", "oblivious", "adaptive", defenses=["toy-noise"])
+    flags = ("--batch-size", 3, "--jobs", 2, "--threats", "oblivious", "adaptive", "--cell-timeout", 60)
+    called, parts = fitting(*flags, defenses=["toy-noise", "toy-dim"], store="another")
+    assert called.code == 0, called.err
+    key = "robust_accuracy"
+    assert [cell[key] for cell in whole["cells"]] == [c[key] for c in parts["cells"] if c["defense"][:9] == "toy-noise"]
+
+
+def test_targets_of_fits_are_those_of_the_goal(fitting: Toy, log: Path) -> None:
+    called, results = fitting(attacks=["universal:goal=1", "universal:goal=least-likely"])
+    assert called.code == 0, called.err
+    assert [line.split()[3] for line in fits(log)] == ["True", "True"]
+    assert int(fits(log)[0].split()[1]) < 20  # samples of class 1 are left out
+    assert results["cells"][0]["target_success_rate"] > 0.5
+
+
+def test_a_failed_fit_is_the_reason_of_its_cells_alone(fitting: Toy, log: Path) -> None:
+    attacks = ["universal:how=raise", "universal:how=none", "universal:how=nan", "universal", "toy-sign"]
+    called, results = fitting(attacks=attacks)
+    assert called.code == 1
+    errors = [cell["error"] for cell in results["cells"]]
+    assert "this fit always fails" in errors[0]
+    assert "attack 'universal' returned NoneType from fit()" in errors[1]
+    assert "attack 'universal' returned a tensor 'delta' from fit() with NaN or infinite values" in errors[2]
+    assert errors[3:] == [None, None]
+    count = len(fits(log))
+    fitting(
+        attacks=attacks,
+    )
+    assert len(fits(log)) == count + 3  # those that failed are tried again
+
+
+@pytest.mark.slow
+def test_a_fit_that_takes_too_long_is_err(fitting: Toy) -> None:
+    called, results = fitting("--cell-timeout", 3, attacks=["universal:how=hang", "universal"])
+    assert called.code == 1
+    errors = [cell["error"] for cell in results["cells"]]
+    assert "it took longer than the cell timeout of 3 s" in errors[0]
+    assert errors[1] is None
+
+
+def test_other_keys_stay_as_they_are(fitting: Toy, toy: Toy, tmp_path: Path) -> None:
+    toy("--limit", 20, attacks=["toy-sign"], defenses=["toy-keep"])
+    before = {path.name for path in (tmp_path / "store" / "cells").rglob("*.json")}
+    fitting(attacks=["toy-sign", "universal"])
+    after = {path.name for path in (tmp_path / "store" / "cells").rglob("*.json")}
+    assert before < after
+    assert len(after) == 2
+
+
+def test_a_run_without_fits_needs_no_images_for_them(fitting: Toy) -> None:
+    called, results = fitting("--limit", 40, attacks=["toy-sign"])
+    assert called.code == 0
+    assert "fit_samples" not in results["run"]
+
+
+def test_images_for_fits_can_be_those_of_another_dataset(fitting: Toy, log: Path) -> None:
+    called, results = fitting("--limit", 40, "--fit-data", "other-toy", "--fit-samples", 30)
+    assert called.code == 0, called.err
+    assert int(fits(log)[0].split()[2]) >= 1100
+    assert results["run"]["fit_data"] == "other-toy:size=40,same=0"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ("--limit", 40),
+            "attack 'universal' is fitted to images that it does not attack, and all 40 samples of toy are in the run; "
+            "give fewer with --limit 20, or other images with --fit-data SPEC",
+        ),
+        (
+            ("--limit", 30),
+            "attack 'universal' is fitted to images that it does not attack, and 10 of the 20 samples of toy for fits "
+            "are in the run; give --limit 20, --fit-samples 10, or other images with --fit-data SPEC",
+        ),
+        (
+            ("--fit-data", "other-toy:same=40"),
+            "images of other-toy:same=40 have the pixels of samples of toy in the run; give other images",
+        ),
+        (
+            ("--fit-data", "toy-rgb"),
+            "--fit-data toy-rgb: has images of shape (3, 4, 4), and toy, where attack 'universal' needs images to be "
+            "fitted to, has images of shape (1, 4, 4); give a dataset of the same form",
+        ),
+        (("--fit-data", "toy", "--limit", 40), "all 40 samples of toy are in the run"),
+        (("--fit-data", "nothing"), "'nothing'"),
+        (("--fit-samples", 0), "--fit-samples: 0: must be a whole number of at least 1"),
+    ],
+)
+def test_images_that_cannot_be_used_are_usage_errors_before_anything_is_computed(
+    fitting: Toy, log: Path, tmp_path: Path, flags: tuple[object, ...], message: str
+) -> None:
+    called, _ = fitting(*flags)
+    assert called.code == 2
+    assert message in " ".join(called.err.split())
+    assert not fits(log)
+    assert not (tmp_path / "store" / "runs").exists()
+
+
+def test_a_forecast_counts_the_fit(fitting: Toy) -> None:
+    called, _ = fitting("--dry-run", attacks=["universal:steps=100000000"])
+    assert called.code == 0, called.err
+    assert " h" in called.err or "min" in called.err
+
+
+def test_the_store_keeps_artefacts_with_their_run(fitting: Toy, call: Callable[..., Called], tmp_path: Path) -> None:
+    fitting()
+    store = ("--store", tmp_path / "store")
+    listed = json.loads(call("cache", "ls", "--format", "json", *store).out)
+    assert listed["totals"]["artefacts"]["files"] == 1
+    assert "1 artefact" not in call("cache", "gc", "--yes", *store).err
+    assert call("cache", "verify", *store).code == 0
+    (file,) = (tmp_path / "store" / "artefacts").rglob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:-1])
+    assert call("cache", "verify", *store).code == 1
