@@ -205,6 +205,7 @@ class RecordingClassifier(ClassifierWrapper):
         self.log = log
         self.attack = attack
         self.access = access
+        self.limited_queries = log.limit is not None
         self._rows = rows
         self._draws = count_draws(target)
         self._classes = list[int]()  # of the first answer; a list, since copies for other rows share it
