@@ -23,8 +23,8 @@ class RayS(UntargetedAttack):
     present radius still suffices; the radius is then bisected. There is nothing to tune, and nothing is random.
 
     Without ``eps``, a sample ends when its queries do, or when no flip of a single value shortens the radius. With
-    ``eps``, it ends as soon as the radius is at most eps; a sample without a success gets the point at distance eps in
-    the best direction.
+    ``eps``, it ends as soon as a direction succeeds at radius eps, which a bisection tries first; a sample without a
+    success gets the point at distance eps in the best direction.
     """
 
     name: ClassVar[str] = "rays"

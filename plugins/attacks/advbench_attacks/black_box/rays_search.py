@@ -68,11 +68,11 @@ class RaySearch:
     def _search(self, rows: torch.Tensor) -> None:
         """Searches the rays of these samples, one query of each at a time."""
         images = self.images[rows]
-        state = _Rays(images.flatten(1), self._tolerance)
+        state = _Rays(images.flatten(1), self._tolerance, self.eps)
         for _ in range(self.queries - 1):
             signs, radii = state.next_query()
             state.record(self._succeeds(rows, self._points(signs, radii, images)))
-            ended = state.finished if self.eps is None else state.finished | (state.radii <= self.eps)
+            ended = state.ended()
             if ended.any():
                 self._keep(rows[ended], state, ended)
                 rows, images = rows[~ended], images[~ended]
@@ -98,27 +98,33 @@ class _Rays:
     Attributes:
         signs: The best direction, ±1, shape (samples, values).
         radii: Its radius; infinite before the first success.
-        finished: Whether a whole pass over single values brought nothing.
     """
 
-    def __init__(self, images: torch.Tensor, tolerance: float) -> None:
+    def __init__(self, images: torch.Tensor, tolerance: float, eps: float | None) -> None:
         self.tolerance = tolerance
+        self.eps = -1.0 if eps is None else eps
         self.values = images.shape[1]
         self.signs = signs = torch.ones_like(images)
         self._images = images
         self.radii = signs.new_full(signs.shape[:1], torch.inf)
-        self.finished = torch.zeros_like(self.radii, dtype=torch.bool)
+        self._finished = torch.zeros_like(self.radii, dtype=torch.bool)  # whether a pass over values brought nothing
         self._trial = signs  # the first query is about the signs as they are
-        self._bisects = self.finished
+        self._bisects = self._finished
         self._low, self._high = torch.zeros_like(self.radii), self.radii
         self._blocks = torch.ones_like(self.radii, dtype=torch.int64)  # how many blocks the level has
         self._block = torch.full_like(self._blocks, -1)
-        self._improved = torch.ones_like(self.finished)  # whether the pass over this level has brought anything
+        self._improved = torch.ones_like(self._finished)  # whether the pass over this level has brought anything
 
     def next_query(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns the signs and the radius to try of each sample. The first radius leads to a corner of [0, 1]."""
         room = torch.where(self._trial > 0, 1 - self._images, self._images).amax(dim=1)  # a longer step adds nothing
-        return self._trial, torch.where(self._bisects, (self._low + self._high) / 2, self.radii.minimum(room))
+        middle = (self._low + self._high) / 2
+        middle = middle.masked_fill((self._low < self.eps) & (self.eps < self._high), self.eps)
+        return self._trial, torch.where(self._bisects, middle, self.radii.minimum(room))
+
+    def ended(self) -> torch.Tensor:
+        """Returns which samples are done: at a radius of at most eps, or if no flip of a single value helps."""
+        return self._finished | (self._high <= self.eps)
 
     def record(self, succeeded: torch.Tensor) -> None:
         """Takes the answers to :meth:`next_query`."""
@@ -151,7 +157,7 @@ class _Rays:
         block = self._block + chosen
         ends = chosen & (block * size >= self.values)
         finest = self._blocks >= self.values
-        self.finished = self.finished | (ends & finest & ~self._improved)
+        self._finished = self._finished | (ends & finest & ~self._improved)
         self._blocks = torch.where(ends & ~finest, self._blocks * 2, self._blocks)
         self._improved = self._improved & ~ends
         self._block = torch.where(ends, 0, block)
