@@ -34,6 +34,7 @@ VOTES = (
     "nan", "shares", "in-place", "unseeded", "secretly-random", "claims-random", "numpy", "batch-mean", "no-rows",
     "claims-identity", "no-gradient", "negative-radius", "unseeded-radius", "batch-radius", "wide-radius",
 )  # fmt: skip
+FITS = ("no-artefact", "unseeded-fit")
 ATTACKS = (
     "over-budget", "range", "in-place", "changes-model", "unseeded", "secretly-random", "batch", "labels", "weak",
     "moves-failures", "bad-norm", "bad-passes", "shape",
@@ -170,6 +171,34 @@ class BrokenVote(Defense):
         if self.how == "batch-radius":
             radii = radii * len(images)
         return Certificate(classes, radii + 1e3 if self.how == "wide-radius" else radii)
+
+
+@dataclass(frozen=True)
+class BrokenFit(Defense):
+    """Breaks a part of the contract of defenses that are fitted to data."""
+
+    name = "broken-fit"
+    how: str = how("no-artefact")
+
+    def fit(self, network, data, rng):
+        mean = float(data.images(torch.arange(len(data))).mean())
+        return {"no-artefact": None, "unseeded-fit": {"mean": mean * next(COUNT)}}.get(self.how, {"mean": mean})
+
+    def classify(self, network, images, rng, fitted=None):
+        return network(images - fitted["mean"])
+
+
+@dataclass(frozen=True)
+class UnusedFit(Defense):
+    """Is fitted to data, and transforms images without it."""
+
+    name = "unused-fit"
+
+    def fit(self, network, data, rng):
+        return {"mean": 0.5}
+
+    def apply(self, images, rng):
+        return images
 
 
 @dataclass(frozen=True)
@@ -310,6 +339,8 @@ class Patterns(Dataset):
 def register_defenses(register):
     register(BrokenDefense)
     register(BrokenVote)
+    register(BrokenFit)
+    register(UnusedFit)
 
 
 @hookimpl

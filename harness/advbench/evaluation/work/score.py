@@ -10,12 +10,14 @@ from typing import Any
 import torch
 
 from advbench.analysis.queries import CHECKPOINTS
-from advbench.api import ContractError, SampleRandom
+from advbench.api import Artefact, ContractError, SampleRandom
 from advbench.contracts.defenses import check_defended, check_range, count_votes
 from advbench.contracts.images import check_unchanged
 from advbench.errors import blamed
 from advbench.evaluation.plan.cells import CHUNK
+from advbench.evaluation.plan.keys import fitted_keys
 from advbench.evaluation.plan.tasks import CleanTask, ScoreTask
+from advbench.evaluation.work.artefacts import chain_artefacts
 from advbench.evaluation.work.chain_pass import ChainPass
 from advbench.evaluation.work.craft import TOTALS
 from advbench.evaluation.work.probes import PROBED, probe
@@ -56,7 +58,10 @@ def predict_clean(workspace: Workspace, task: CleanTask, progress: Callable[[int
         ContractError: The defense or the model broke its contract.
     """
     data = workspace.images(task.dataset)
-    defended = _DefendedModel(workspace, task.dataset, task.model, task.defense, seed=task.seed, progress=progress)
+    fitted = chain_artefacts(workspace, fitted_keys(task.key_inputs))
+    defended = _DefendedModel(
+        workspace, task.dataset, task.model, task.defense, seed=task.seed, fitted=fitted, progress=progress
+    )
     began = time.perf_counter()
     labels: list[int] = []
     predictions: list[list[int]] = [[] for _ in range(task.draws)]
@@ -70,7 +75,9 @@ def predict_clean(workspace: Workspace, task: CleanTask, progress: Callable[[int
     memory_is_short = workspace.batch_size < min(len(task.ids), workspace.environment.batch_size)
     probed = task.ids[: min(PROBED, workspace.batch_size) if memory_is_short else PROBED]
     images = data.take(probed)[0].to(workspace.device)
-    probes = probe(workspace.network(task.model), workspace.chain(task.defense), images, probed, task.seed)
+    probes = probe(
+        workspace.network(task.model), workspace.chain(task.defense), images, probed, task.seed, fitted=fitted
+    )
     workspace.check_process(f"defense {task.defense!r}")
     record = {
         "labels": labels,
@@ -93,9 +100,9 @@ def score(workspace: Workspace, task: ScoreTask, progress: Callable[[int], None]
     if clean is None:
         raise LookupError(f"clean predictions {task.clean} have gone from the store; run the command again")
     specs = task.specs
-    defended = _DefendedModel(
-        workspace, specs["dataset"], specs["model"], specs["defense"], seed=task.seed, progress=progress
-    )
+    fitted = chain_artefacts(workspace, fitted_keys(workspace.store.read_key_inputs("clean", task.clean) or {}))
+    components = (specs["dataset"], specs["model"], specs["defense"])
+    defended = _DefendedModel(workspace, *components, seed=task.seed, fitted=fitted, progress=progress)
     predictions: list[list[int]] = [[] for _ in range(task.draws)]
     attacked: dict[str, list[Any]] = {name: [] for name in _ATTACK_FIELDS}
     seconds = craft_seconds = 0.0
@@ -158,6 +165,7 @@ class _DefendedModel:
         defense: str,
         *,
         seed: int,
+        fitted: Sequence[Artefact | None],
         progress: Callable[[int], None],
     ) -> None:
         self.workspace = workspace
@@ -165,6 +173,7 @@ class _DefendedModel:
         self.network = workspace.network(model)
         self.chain = workspace.chain(defense)
         self.seed = seed
+        self.fitted = fitted
         self.progress = progress
         self.done = 0
         self._votes: list[torch.Tensor] = []
@@ -207,7 +216,7 @@ class _DefendedModel:
 
     def _ask_defense(self, images: torch.Tensor, rng: SampleRandom, *, first: bool) -> list[int]:
         """The predictions of a chain with a part that classifies, whose votes are kept for the first draw."""
-        passed = ChainPass(self.chain, self.network, self.workspace.batch_size)
+        passed = ChainPass(self.chain, self.network, self.workspace.batch_size, self.fitted)
         with blamed(f"model {self.model.name!r}"):  # the parts of the chain blame themselves
             answer = passed.answer(images, rng)
         if answer.score is not None:
