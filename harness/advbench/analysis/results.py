@@ -100,6 +100,7 @@ def _cell(described: Mapping[str, Any], summary: Summary | None) -> dict[str, An
         "median_size": _median_size(described, done) if done else None,
         "curve": done.curve if done else None,
         "broken_by": _broken_by(described, done) if done else None,
+        "queries": done.queries if done else None,
         "seconds": done.seconds if done else None,
         "craft_seconds": done.craft_seconds if done else None,
         "warnings": _warnings(described, done.measured["attack_failures"], done.n) if done else [],
@@ -120,7 +121,7 @@ def _state(described: Mapping[str, Any], summary: Summary | None) -> tuple[str, 
         return "error", described["failed"]
     if summary is None:
         return "skipped", described["skipped"] or "not run"
-    return ("ok", None) if summary.ok else ("error", summary.error)
+    return ("ok", None) if summary.ok else (summary.status, summary.error)
 
 
 def _broken_by(described: Mapping[str, Any], summary: Summary) -> dict[str, int] | None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from advbench.analysis.intervals import wilson
+from advbench.analysis.queries import mean_queries
 from advbench.analysis.results import rank
 
 __all__ = ["combine_seeds", "mean_curve"]
@@ -77,6 +78,7 @@ def _cell(cells: Sequence[Mapping[str, Any]], seeds: Sequence[str]) -> dict[str,
     cell["robust_accuracy_ci95"] = list(wilson(cell["robust_accuracy"] * cell["n"], cell["n"]))
     cell["robust_accuracy_draws"] = _draws([other["robust_accuracy_draws"] for other in cells])
     cell["curve"] = mean_curve([other["curve"] for other in cells if other["curve"] is not None])
+    cell["queries"] = mean_queries([other.get("queries") for other in cells])
     if cell["broken_by"]:
         counts = [other["broken_by"] for other in cells if other["broken_by"]]
         cell["broken_by"] = {name: statistics.fmean(count[name] for count in counts) for name in cell["broken_by"]}

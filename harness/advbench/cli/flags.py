@@ -101,6 +101,13 @@ def add_threats(parser: argparse._ActionsContainer) -> None:
         help="radii at which certified accuracies are shown, besides the eps of attacks in the same norm",
     )
     parser.add_argument(
+        "--max-queries",
+        type=CHECKS["max_queries"],
+        metavar="N",
+        help="limit of an attack's queries about a sample: images (times the defense's draws), and gradients; "
+        "a sample that needs more keeps its best result so far (default: the suite's, else no limit)",
+    )
+    parser.add_argument(
         "--precision",
         choices=PRECISIONS,
         metavar="|".join(PRECISIONS),

@@ -171,13 +171,24 @@ def _attack_column(cells: Sequence[Mapping[str, Any]], has_threats: bool) -> Col
         kind = (known["perturbation"]["label"], *_median_size(known, cells))
     parameters = tuple(f"{key}={value}" for key, (value,) in term.items if key not in omitted)
     threat = (cells[0]["threat"],) if has_threats else ()
-    return Column(one_line(term.name), tuple(map(one_line, (*threat, *kind, *parameters, *_target_success(cells)))))
+    reached = (*_target_success(cells), *_queries_to_success(cells))
+    return Column(one_line(term.name), tuple(map(one_line, (*threat, *kind, *parameters, *reached))))
 
 
 def _target_success(cells: Sequence[Mapping[str, Any]]) -> list[str]:
     """The smallest and the largest success rate of a targeted attack over the rows."""
     rates = [cell["target_success_rate"] for cell in cells if cell.get("target_success_rate") is not None]
     return [f"{REACHED} {'–'.join(dict.fromkeys(map(percent, (min(rates), max(rates)))))} %"] if rates else []
+
+
+def _queries_to_success(cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The smallest and the largest median of the queries to success, for an attack that uses no gradients."""
+    measured = [queries for cell in cells if (queries := cell.get("queries")) and queries["forwards"]]
+    medians = [queries["median_to_success"] for queries in measured if queries["median_to_success"] is not None]
+    if not medians or any(queries["backwards"] for queries in measured):
+        return []
+    span = dict.fromkeys(f"{round(median):,}" for median in (min(medians), max(medians)))
+    return [f"median {'–'.join(span)} queries"]
 
 
 def _medians(norm: str | None, cells: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -62,6 +62,7 @@ _OPTIONAL_FIELDS: dict[str, _Check] = {
     "updated": _TEXT,
     "eot": _none_or(_INTEGER),
     "score_draws": _none_or(_INTEGER),
+    "max_queries": _none_or(_INTEGER),
     "surrogate": _none_or(_TEXT),
     "precision": _none_or(_TEXT),
     "fit_samples": _INTEGER,

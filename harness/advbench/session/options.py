@@ -54,6 +54,7 @@ CHECKS: Mapping[str, Callable[[str], Any]] = MappingProxyType(
         "eot": at_least(1),
         "score_draws": at_least(1),
         "radii": radius,
+        "max_queries": at_least(1),
         "fit_samples": at_least(1),
         "precision": one_of(PRECISIONS),
         "rows": one_of(ROWS),
@@ -142,6 +143,7 @@ class RunOptions(LoadOptions):
         score_draws: Draws of a stochastic defense for the score.
         certify: Whether models and defenses that give certificates certify their answers.
         radii: Radii at which certified accuracies are shown.
+        max_queries: The largest number of an attack's queries about a sample that count; forwards and backwards each.
         precision: The network's arithmetic while it is attacked, one of ``PRECISIONS``.
         surrogate: Spec of the model on which images are crafted under the threat ``transfer``.
         fit_samples: Number of images to which components are fitted.
@@ -176,6 +178,7 @@ class RunOptions(LoadOptions):
     score_draws: int | None = None
     certify: bool | None = None
     radii: tuple[float, ...] | None = None
+    max_queries: int | None = None
     precision: str | None = None
     surrogate: str | None = None
     fit_samples: int | None = None

@@ -17,17 +17,8 @@ from advbench.specs import AXES, CUSTOM, Suite, narrow
 __all__ = ["plugin_words", "recipe", "suite_of", "suites_by_seed"]
 
 SETTINGS = (
-    "limit",
-    "seed",
-    "eot",
-    "score_draws",
-    "surrogate",
-    "precision",
-    "fit_samples",
-    "fit_data",
-    "rows",
-    "certify",
-    "radii",
+    *("limit", "seed", "eot", "score_draws", "max_queries", "surrogate", "precision"),
+    *("fit_samples", "fit_data", "rows", "certify", "radii"),
 )
 """What a suite, or the option of the same name, sets besides the axes."""
 

@@ -65,7 +65,7 @@ _HUGE = 1e9
 """Radii are smaller than this."""
 
 _CHOICES = {"precision": PRECISIONS, "rows": ROWS}
-_INTEGERS = {"limit": 1, "seed": 0, "eot": 1, "score_draws": 1, "fit_samples": 1}
+_INTEGERS = {"limit": 1, "seed": 0, "eot": 1, "score_draws": 1, "max_queries": 1, "fit_samples": 1}
 """The keys that hold an integer, with its smallest value."""
 
 
@@ -106,6 +106,7 @@ class Suite:
         score_draws: Number of draws of a stochastic defense for the score.
         certify: Whether models and defenses that give certificates certify their answers.
         radii: The radii at which certified accuracies are shown besides the eps of attacks in the same norm.
+        max_queries: The largest number of queries of a sample that count; None for any.
         surrogate: Spec of the model that the transfer threat attacks.
         precision: Precision of the network while it is attacked, one of ``PRECISIONS``; scores are always float32.
         fit_samples: Number of images to which components are fitted.
@@ -128,6 +129,7 @@ class Suite:
     score_draws: int = 1
     certify: bool = False
     radii: tuple[float, ...] = ()
+    max_queries: int | None = None
     surrogate: str | None = None
     precision: str = FLOAT32
     fit_samples: int = FIT_SAMPLES

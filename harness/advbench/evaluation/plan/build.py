@@ -107,6 +107,7 @@ def _resolve_part(registry: Registry, suite: Suite, part: Part) -> Axes:
             score_draws=suite.score_draws,
             certify=suite.certify,
             radii=suite.radii,
+            max_queries=suite.max_queries,
             surrogate=surrogate,
             precision=suite.precision,
             fit_samples=suite.fit_samples,

@@ -11,7 +11,10 @@ from advbench.evaluation.plan.keys import cell_key_inputs
 from advbench.evaluation.plan.threats import Threat
 from advbench.specs import FIT_SAMPLES, FLOAT32, Alias, Chain, full_spec, short_spec
 
-__all__ = ["CHUNK", "AttackTarget", "Axes", "Cell", "Chunk", "Fit", "chunk_size", "full", "short"]
+__all__ = ["CHUNK", "NEEDS_NOTES", "AttackTarget", "Axes", "Cell", "Chunk", "Fit", "chunk_size", "full", "short"]
+
+NEEDS_NOTES = "its images alone do not tell whether they are in its perturbation set"
+"""Why some attacks cannot have a limit of queries."""
 
 C = TypeVar("C", bound=Component)
 
@@ -40,6 +43,7 @@ class Axes:
     score_draws: int = 1
     certify: bool = False
     radii: tuple[float, ...] = ()
+    max_queries: int | None = None
     surrogate: Model | None = None
     precision: str = FLOAT32
     aliases: tuple[Alias, ...] = ()
@@ -57,6 +61,7 @@ class AttackTarget:
         defense: The defense that the attack sees, or None.
         draws: How often a stochastic defense is drawn for a gradient.
         precision: The network's arithmetic while it is attacked.
+        max_queries: The largest number of queries of a sample that count; None for any.
     """
 
     model: Model
@@ -64,6 +69,7 @@ class AttackTarget:
     defense: Chain | None = None
     draws: int = 1
     precision: str = FLOAT32
+    max_queries: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)

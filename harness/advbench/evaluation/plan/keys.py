@@ -69,6 +69,7 @@ class KeyContext:
         draws: int = 1,
         *,
         precision: str = FLOAT32,
+        max_queries: int | None = None,
         artefact: str = "",
     ) -> dict[str, Any]:
         """The key inputs of one chunk of adversarial images.
@@ -80,6 +81,7 @@ class KeyContext:
             defense: The defense, if the attack sees it.
             draws: How often a stochastic defense is drawn for a gradient.
             precision: The network's arithmetic while it is attacked.
+            max_queries: The largest number of queries of a sample that count; None for any.
             artefact: The key of what the attack has fitted, or the digest of its file; empty if it fits nothing.
         """
         return {
@@ -90,6 +92,7 @@ class KeyContext:
             "defense": None if defense is None else self._chain(defense),
             **_draws_entry(draws),
             **({} if precision == FLOAT32 else {"precision": precision}),
+            **({} if max_queries is None else {"max_queries": max_queries}),
             **({"artefact": artefact} if artefact else {}),
         }
 

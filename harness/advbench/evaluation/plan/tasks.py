@@ -352,6 +352,7 @@ class Outcome:
         seconds: How long it took.
         error: Why it failed; empty if it succeeded.
         traceback: Where it failed.
+        skipped: Whether ``error`` is the reason why the cells that need the task are skipped, and not a failure.
         busy: Whether another run is doing the same work, so that nothing was done.
         culprit: The axis (such as ``defense``) and the spec in the task of the component that changed the process, and
             must not be used again; None if there is none.
@@ -364,6 +365,7 @@ class Outcome:
     busy: bool = False
     batch_size: int | None = None
     culprit: tuple[str, str] | None = None
+    skipped: bool = False
 
 
 def _used(**specs: str) -> dict[str, str]:

@@ -285,7 +285,8 @@ class _Costs:
         if counted is not None:
             return counted.passes * counted.overhead
         passes = self.passes[task.attack]
-        return _UNKNOWN_PASSES if passes is None else passes
+        passes = _UNKNOWN_PASSES if passes is None else passes
+        return passes if task.max_queries is None else min(passes, task.max_queries)
 
 
 _AttackedClassifier: TypeAlias = tuple[str, ...]

@@ -70,13 +70,8 @@ def make_manifest(
         "created": before["created"] if before else now,
         "updated": now,
         "threats": _described_threats(plan),
-        "seed": plan.seed,
-        "eot": plan.parts[0].eot,
-        "score_draws": plan.parts[0].score_draws,
-        "surrogate": None if plan.parts[0].surrogate is None else full(plan.parts[0].surrogate),
-        "precision": plan.parts[0].precision,
+        **_settings(plan.parts[0]),
         **_fit_settings(plan),
-        "limit": plan.limit,
         "device": device_name(environment.device) or environment.device,
         "threads": environment.threads or torch.get_num_threads(),
         "batch_size": environment.batch_size,
@@ -107,6 +102,19 @@ def _described_threats(plan: Plan) -> dict[str, dict[str, str]]:
         }
         for axes in plan.parts
         for threat in _threats(axes, plan)
+    }
+
+
+def _settings(axes: Axes) -> dict[str, Any]:
+    """What a suite sets besides the axes, which all parts share."""
+    return {
+        "seed": axes.seed,
+        "eot": axes.eot,
+        "score_draws": axes.score_draws,
+        "max_queries": axes.max_queries,
+        "surrogate": None if axes.surrogate is None else full(axes.surrogate),
+        "precision": axes.precision,
+        "limit": axes.limit,
     }
 
 

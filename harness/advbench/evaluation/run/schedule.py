@@ -102,7 +102,7 @@ class _ScheduleBuilder:
     def add(self, cell: Cell) -> None:
         """Adds a cell's stored result, or its job and those that it waits for, unless their results are stored."""
         summary = None if self.rerun == "all" else read_summary(self.store, cell)
-        if summary is not None and (summary.ok or self.rerun == "none"):
+        if summary is not None and (summary.status != "error" or self.rerun == "none"):
             self.schedule.cached[cell.key] = summary
             return
         specs, defense = cell.stored_specs(), short(cell.defense)
@@ -161,6 +161,7 @@ class _ScheduleBuilder:
             target.draws,
             target.precision,
             group_size=cell.group_size,
+            max_queries=target.max_queries,
             artefact=chunk.artefact,
         )
         step = batch_step(self.batch_size, cell.group_size)

@@ -214,7 +214,7 @@ class _Driver:
             self.faults[outcome.culprit] = outcome.error
         if outcome.error:
             self._failed(name, outcome)
-            if self.fail_fast:
+            if self.fail_fast and not outcome.skipped:
                 self.stopped = True
                 self._drop_waiting()
             return
@@ -244,7 +244,7 @@ class _Driver:
     def _record_failure(self, cell: Cell, outcome: Outcome) -> None:
         record = {
             **cell.stored_specs(),
-            "status": "error",
+            "status": "skipped" if outcome.skipped else "error",
             "error": outcome.error,
             "traceback": outcome.traceback,
             "n": len(cell.ids),

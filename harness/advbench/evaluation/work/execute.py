@@ -26,6 +26,7 @@ from advbench.evaluation.plan.tasks import (
     ScoreTask,
     Task,
 )
+from advbench.evaluation.work.attacked.query_limit import NotLimitable
 from advbench.evaluation.work.behaviour.culprits import find_culprit
 from advbench.evaluation.work.behaviour.verify import verify_key_inputs, verify_scored_inputs
 from advbench.evaluation.work.certify import certify
@@ -88,6 +89,11 @@ def execute(environment: Environment, task: Task, *, again: bool = False) -> Out
             if is_user_interrupt(error):
                 raise
             seconds, trace = time.perf_counter() - began, traceback.format_exc()
+            if isinstance(error, NotLimitable):
+                assert isinstance(task, CraftTask)
+                name = get_workspace(environment).attack(task.attack).name
+                reason = f"attack {name!r} cannot have a limit of queries: {error}"
+                return Outcome(seconds, reason, skipped=True)
             if isinstance(error, _CulpritError):
                 return Outcome(seconds, f"ContractError: {error}", trace, culprit=error.culprit)
             return Outcome(seconds, describe(error), trace)

@@ -66,7 +66,9 @@ def verify_key_inputs(workspace: Workspace, task: CraftTask | FitTask | CleanTas
         key_inputs = (
             context.artefact(task.ids, *target, precision=task.precision)
             if isinstance(task, FitTask)
-            else context.adversarial(task.ids, *target, precision=task.precision, artefact=task.artefact)
+            else context.adversarial(
+                task.ids, *target, precision=task.precision, max_queries=task.max_queries, artefact=task.artefact
+            )
         )
     if key_inputs != task.key_inputs:
         changed = [name for name in key_inputs if key_inputs[name] != task.key_inputs.get(name)]
