@@ -36,6 +36,7 @@ FAILED = "ERR"
 DOUBTFUL = "!"
 DAGGER = "†"
 REACHED = "target"
+MCE = "mCE: the mean over the corruptions of the error in % of that of the undefended reference model."
 MEAN = "Mean: the mean over the corruptions, with Wilson's 95 % interval for this number of samples."
 
 NORMS = NORM_SYMBOLS
@@ -147,7 +148,7 @@ def _board(
     kind = leaderboard.get("kind", LP)  # missing in results of earlier versions
     what = (short["dataset"], *(() if of_all_models else (short["model"],)), *kind_in_title(leaderboard))
     under = () if kind == CORRUPTION else (" and ".join(threats),)
-    summary = Column("mean" if kind == CORRUPTION else "worst case")
+    summary = _summary_column(leaderboard)
     columns = [_attack_column([cells[index] for cells in grid], has_threats) for index in range(len(attacks))]
     shown = [_row(row, cells) for row, cells in zip(rows, indexed, strict=True)]
     return Board(
@@ -163,6 +164,7 @@ def _board(
         notes=(
             *map(one_line, _notes({name: run["threats"][name] for name in threats}, attacks)),
             *([MEAN] if kind == CORRUPTION else []),
+            *([MCE] if "reference" in leaderboard else []),
             *_seeds(run.get("seeds", ())),
             *_marks(rows, grid),
         ),
@@ -249,7 +251,7 @@ def _row(row: Mapping[str, Any], cells: Sequence[_IndexedCell]) -> list[BoardCel
         BoardCell(one_line(_name(row, cells[0].cell["short"])) + marked, full_spec=row_id(row)),
         BoardCell(NOT_RUN) if clean is None else BoardCell(percent(clean), clean),
         *(_accuracy(cell, index) for cell, index in cells),
-        *(_mean(row["mean"]) if "mean" in row else _worst_case(row["worst_case"])),
+        *(_mean(row) if "mean" in row else _worst_case(row["worst_case"])),
     ]
 
 
@@ -290,11 +292,25 @@ def _worst_case(worst: Mapping[str, Any] | None) -> tuple[BoardCell, BoardCell]:
     return accuracy, BoardCell(f"{percent(low)}–{percent(high)}")
 
 
-def _mean(mean: Mapping[str, Any] | None) -> tuple[BoardCell, BoardCell]:
-    """The mean over corruptions and its interval, if there are results of all."""
+def _summary_column(leaderboard: Mapping[str, Any]) -> Column:
+    """The heading of the column that summarises the attacks."""
+    if leaderboard.get("kind") != CORRUPTION:
+        return Column("worst case")
+    if "reference" not in leaderboard:
+        return Column("mean")
+    return Column("mean", ("(mCE)", one_line(f"{leaderboard['reference']} = 100")))
+
+
+def _mean(row: Mapping[str, Any]) -> tuple[BoardCell, BoardCell]:
+    """The mean over corruptions and its interval, if there are results of all; with the mCE if there is a reference."""
+    mean = row["mean"]
     if mean is None or not mean["complete"]:
         return BoardCell(NOT_RUN), BoardCell(NOT_RUN)
-    return _worst_case(mean)
+    accuracy, interval = _worst_case(mean)
+    if "mce" in row:
+        error = NOT_RUN if row["mce"] is None else percent(row["mce"])
+        accuracy = dataclasses.replace(accuracy, text=f"{accuracy.text} ({error})")
+    return accuracy, interval
 
 
 def _mark_best(rows: Sequence[Sequence[BoardCell]]) -> tuple[tuple[BoardCell, ...], ...]:

@@ -15,7 +15,18 @@ from advbench.specs import AXES, CUSTOM, Suite, narrow
 
 __all__ = ["plugin_words", "recipe", "suite_of", "suites_by_seed"]
 
-SETTINGS = ("limit", "seed", "eot", "score_draws", "surrogate", "precision", "fit_samples", "fit_data", "rows")
+SETTINGS = (
+    "limit",
+    "seed",
+    "eot",
+    "score_draws",
+    "surrogate",
+    "precision",
+    "fit_samples",
+    "fit_data",
+    "rows",
+    "reference",
+)
 """What a suite, or the option of the same name, sets besides the axes."""
 
 
