@@ -46,6 +46,10 @@ _COLUMNS = (
     "perturbation_kind",
     "perturbation",
     "median_size",
+    "forwards",
+    "backwards",
+    "median_forwards",
+    "median_queries_to_success",
 )
 
 _ACCURACIES = ("clean_accuracy", "robust_accuracy")
@@ -106,6 +110,7 @@ def rows_of(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for cell in results["cells"]:
         low, high = cell["robust_accuracy_ci95"] or (None, None)
+        queries = cell.get("queries") or {}
         row = {
             **cell,
             "robust_accuracy_ci95_low": low,
@@ -119,6 +124,8 @@ def rows_of(results: Mapping[str, Any]) -> list[dict[str, Any]]:
             "run_name": results["run"].get("name"),
             "goal": cell.get("goal"),
             "target_success_rate": cell.get("target_success_rate"),
+            **{name: queries.get(name) for name in ("forwards", "backwards", "median_forwards")},
+            "median_queries_to_success": queries.get("median_to_success"),
             **{f"{name}_std": (cell.get(f"{name}_seeds") or {}).get("std") for name in _ACCURACIES},
         }
         rows.append({key: row[key] for key in _COLUMNS})
