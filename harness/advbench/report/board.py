@@ -214,15 +214,13 @@ def _median_size(known: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -
     name = known["perturbation"]["size"]
     if known["attack_kind"] == "natural" or not medians:
         return []
-    return [
-        f"median {name} {'–'.join(dict.fromkeys(format_size(name, size) for size in (min(medians), max(medians))))}"
-    ]
+    return [f"median {name} {format_size(name, min(medians), max(medians))}"]
 
 
-def format_size(name: str, size: float) -> str:
-    """A size of a perturbation with its unit, such as ``5.1 %`` of the area."""
+def format_size(name: str, *sizes: float) -> str:
+    """A size of a perturbation with its unit, such as ``5.1 %`` of the area, or several that differ as ``5.1–5.3 %``."""
     factor, unit = _UNITS.get(name, (1.0, ""))
-    return f"{f'{factor * size:#.3g}'.rstrip('.')}{unit}"
+    return "–".join(dict.fromkeys(f"{factor * size:#.3g}".rstrip(".") for size in sizes)) + unit
 
 
 def _row(row: Mapping[str, Any], cells: Sequence[_IndexedCell], certified: Sequence[BoardCell]) -> list[BoardCell]:
