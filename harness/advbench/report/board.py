@@ -218,7 +218,7 @@ def _median_size(known: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -
 
 
 def format_size(name: str, *sizes: float) -> str:
-    """A size of a perturbation with its unit, such as ``5.1 %`` of the area, or several that differ as ``5.1–5.3 %``."""
+    """A size of a perturbation with its unit, such as ``5.1 %`` of the area, or several, as ``5.1–5.3 %``."""
     factor, unit = _UNITS.get(name, (1.0, ""))
     return "–".join(dict.fromkeys(f"{factor * size:#.3g}".rstrip(".") for size in sizes)) + unit
 
