@@ -16,6 +16,7 @@ from advbench.api import (
     Attack,
     Budget,
     Dataset,
+    Defense,
     LabelledImages,
     Model,
     artefact_param,
@@ -35,7 +36,7 @@ class Universal(Attack):
     eps: float = param(0.3, min=0, help="L-infinity budget")
     steps: int = param(5, min=1, help="steps of the fit")
     share: float = param(1.0, min=0, max=1, stage="run", help="how much of the perturbation is added")
-    how: str = param("", choices=("", "raise", "none", "nan", "exit", "hang"), help="what goes wrong")
+    how: str = param("", choices=("", "raise", "none", "nan", "change", "hang"), help="what goes wrong")
     goal: str = goal_param()
     file: str | None = artefact_param()
 
@@ -55,13 +56,13 @@ class Universal(Attack):
                 file.write(f"{self.eps} {len(data)} {data.ids.min()} {goal.targeted}\n")
         if self.how == "raise":
             raise RuntimeError("this fit always fails")
-        if self.how == "exit":
-            os._exit(3)
+        if self.how == "change":
+            torch.nn.functional.relu = None
         if self.how == "hang":
             time.sleep(600)
         if self.how == "none":
             return None
-        delta = torch.zeros(1, *SHAPE, device=data.labels.device)
+        delta = torch.zeros_like(data.images(torch.tensor([0])))
         order = rng.uniform().argsort()
         for _ in range(self.steps):
             delta.requires_grad_(True)
@@ -99,6 +100,24 @@ class OtherToy(Toy):
 
     def ids(self):
         return range(1100, 1100 + self.size)
+
+
+@dataclass(frozen=True)
+class TwoWays(Defense):
+    """Leaves images as they are; its second approximation has the opposite slope."""
+
+    name = "two-ways"
+
+    def apply(self, images, rng):
+        return images.clone()
+
+    def approximations(self):
+        return (lambda images, output, rng: images), (lambda images, output, rng: 1 - images)
+
+
+@hookimpl
+def register_defenses(register):
+    register(TwoWays)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ PUBLIC = {
     "WeightsError",
     "WorkerLostError", "artefact_file_of", "artefact_param",
     "bfloat16_helps", "clip_dust", "closest", "features", "find_object", "for_rows", "goal_of", "goal_param",
-    "has_approximate_gradients", "hookimpl", "import_file",
+    "has_approximate_gradients", "has_limited_queries", "hookimpl", "import_file",
     "is_stochastic", "load_checkpoint", "load_state", "load_weights", "log_shares", "one_cycle", "param",
     "process_taint", "read_state_dict", "replace_atomically", "rotate_shift",
     "save_checkpoint", "save_weights", "sha256_file", "state_digest", "to_labels", "to_pixels",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from tests.conftest import Called
 
 from advbench.session.artefacts import write_artefact
@@ -128,6 +130,59 @@ def test_a_fit_that_takes_too_long_is_err(fitting: Toy) -> None:
     assert errors[1] is None
 
 
+def test_a_fit_that_is_stored_is_not_repeated_after_an_interruption(fitting: Toy, log: Path, tmp_path: Path) -> None:
+    _, before = fitting()
+    for kind in ("adversarial", "cells"):
+        shutil.rmtree(tmp_path / "store" / kind)
+    called, after = fitting()
+    assert called.code == 0, called.err
+    assert len(fits(log)) == 1
+    assert after["cells"][0]["robust_accuracy"] == before["cells"][0]["robust_accuracy"]
+    called, _ = fitting("--rerun", "all")
+    assert called.code == 0, called.err
+    assert len(fits(log)) == 2
+
+
+def test_an_artefact_that_has_gone_from_the_store_is_fitted_again(fitting: Toy, log: Path, tmp_path: Path) -> None:
+    fitting()
+    for kind in ("adversarial", "cells", "artefacts"):
+        shutil.rmtree(tmp_path / "store" / kind)
+    called, _ = fitting()
+    assert called.code == 0, called.err
+    assert len(fits(log)) == 2
+
+
+def test_a_fit_that_changes_the_process_is_named_and_all_else_is_done(fitting: Toy) -> None:
+    called, results = fitting(attacks=["universal:how=change", "universal"])
+    assert called.code == 1
+    assert "attack 'universal' changed" in results["cells"][0]["error"]
+    assert results["cells"][1]["status"] == "ok"
+
+
+def test_an_adaptive_attack_is_fitted_with_each_approximation_of_the_defense(
+    fitting: Toy, call: Callable[..., Called], log: Path, tmp_path: Path
+) -> None:
+    called, results = fitting("--threats", "adaptive", attacks=["universal:eps=0.1"], defenses=["two-ways"])
+    assert called.code == 0, called.err
+    assert len(fits(log)) == 2
+    assert artefacts(tmp_path) == 1
+    assert results["cells"][0]["robust_accuracy"] < results["cells"][0]["clean_accuracy"]
+    files = [tmp_path / "first.safetensors", tmp_path / "second.safetensors"]
+    store = ("--store", tmp_path / "store")
+    assert "--approximation N writes the others" in call("artefact", "latest", "universal", files[0], *store).err
+    assert call("artefact", "latest", "universal", files[1], *store, "--approximation", 2).code == 0
+    first, second = (load_file(file)["delta"] for file in files)
+    assert (first.sign() == second.sign()).float().mean() < 0.3
+
+
+def test_check_reports_a_fit_that_breaks_the_contract(call: Callable[..., Called]) -> None:
+    assert call("check", "universal", "--plugin", PLUGIN, "--no-plugin", "*").code == 0
+    for how, message in (("none", "returned NoneType from fit()"), ("nan", "with NaN or infinite values")):
+        called = call("check", f"universal:how={how}", "--plugin", PLUGIN, "--no-plugin", "*")
+        assert called.code == 1
+        assert called.out.count(message) == 1
+
+
 def test_other_keys_stay_as_they_are(fitting: Toy, toy: Toy, tmp_path: Path) -> None:
     toy("--limit", 20, attacks=["toy-sign"], defenses=["toy-keep"])
     before = {path.name for path in (tmp_path / "store" / "cells").rglob("*.json")}
@@ -155,13 +210,13 @@ def test_images_for_fits_can_be_those_of_another_dataset(fitting: Toy, log: Path
     [
         (
             ("--limit", 40),
-            "attack 'universal' is fitted to images that it does not attack, and all 40 samples of toy are in the run; "
-            "give fewer with --limit 20, or other images with --fit-data SPEC",
+            "attack 'universal' is fitted to images that the run does not evaluate, and all 40 samples of toy are "
+            "in the run; give fewer with --limit 20, or other images with --fit-data SPEC",
         ),
         (
             ("--limit", 30),
-            "attack 'universal' is fitted to images that it does not attack, and 10 of the 20 samples of toy for fits "
-            "are in the run; give --limit 20, --fit-samples 10, or other images with --fit-data SPEC",
+            "attack 'universal' is fitted to images that the run does not evaluate, and 10 of the 20 samples of toy "
+            "for fits are in the run; give --limit 20, --fit-samples 10, or other images with --fit-data SPEC",
         ),
         (
             ("--fit-data", "other-toy:same=40"),
@@ -169,8 +224,8 @@ def test_images_for_fits_can_be_those_of_another_dataset(fitting: Toy, log: Path
         ),
         (
             ("--fit-data", "toy-rgb"),
-            "--fit-data toy-rgb: has images of shape (3, 4, 4), and toy, where attack 'universal' needs images to be "
-            "fitted to, has images of shape (1, 4, 4); give a dataset of the same form",
+            "--fit-data toy-rgb: has images of shape (3, 4, 4), and toy, to which attack 'universal' is applied, has "
+            "images of shape (1, 4, 4); give a dataset of the same form",
         ),
         (("--fit-data", "toy", "--limit", 40), "all 40 samples of toy are in the run"),
         (("--fit-data", "nothing"), "'nothing'"),

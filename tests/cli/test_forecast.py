@@ -43,6 +43,7 @@ STOPPED = {
     "fmn": "fmn:steps=10000",
     "pgd": "pgd:steps=100000",
     "pgd, Foolbox": "pgd:engine=foolbox,steps=100000",
+    "rays": "rays:queries=1000000",
     "square": "square:queries=100000",
 }
 

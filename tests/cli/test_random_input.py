@@ -32,8 +32,8 @@ ODD = (
     "9" * 5000, "%s", "[bold]", "<b>", "$(x)", "--", "-", "@", "*", "None", "true", "1_0", "0x1", "x" * 300,
 )  # fmt: skip
 VALUES = ("1", "0", "-5", "3.5", "nan", "1e400", "9" * 5000, "true", '"a"', "[]", "{}", "1979-05-27", "[1]", '["x"]')
-KEYS = ("name", "description", "limit", "seed", "eot", "score_draws", "surrogate", "precision", "plugins", "parts",
-        "datasets", "models", "attacks", "defenses", "threats")  # fmt: skip
+KEYS = ("name", "description", "limit", "seed", "eot", "score_draws", "max_queries", "surrogate", "precision",
+        "plugins", "parts", "datasets", "models", "attacks", "defenses", "threats")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -159,9 +159,9 @@ def planned(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
 
 AXES = ("--datasets", "--models", "--attacks", "--defenses", "--threats", "--surrogate", "--suite")
 FLAGS = (
-    "--limit", "--seed", "--seeds", "--eot", "--score-draws", "--precision", "--device", "--batch-size", "--jobs",
-    "--executor", "--cell-timeout", "--memory", "--rerun", "--fail-fast", "--dry-run", "--format", "--data-dir",
-    "-q", "-v", "--older-than", "--no-plugin",
+    "--limit", "--seed", "--seeds", "--eot", "--score-draws", "--max-queries", "--precision", "--device",
+    "--batch-size", "--jobs", "--executor", "--cell-timeout", "--memory", "--rerun", "--fail-fast", "--dry-run",
+    "--format", "--data-dir", "-q", "-v", "--older-than", "--no-plugin",
 )  # fmt: skip
 COMMANDS = {
     "matrix": AXES + FLAGS,

@@ -40,6 +40,7 @@ def test_every_option_has_a_flag_and_every_flag_is_an_option() -> None:
         (["--threats", "adaptive"], {"threats": "adaptive"}),
         (["--threats", "adaptive", "oblivious"], {"threats": ("adaptive", "oblivious")}),
         (["--eot", "2", "--score-draws", "3"], {"eot": 2, "score_draws": 3}),
+        (["--max-queries", "100"], {"max_queries": 100}),
         (["--precision", "bf16", "--surrogate", "toy"], {"precision": "bf16", "surrogate": "toy"}),
         (["--check-convergence", "--fail-fast"], {"check_convergence": True, "fail_fast": True}),
         (["--cell-timeout", "1.5", "--memory", "0.5"], {"cell_timeout": 1.5, "memory": 0.5}),

@@ -20,6 +20,7 @@ _SETTINGS = (
     "limit",
     "eot",
     "score_draws",
+    "max_queries",
     "surrogate",
     "precision",
     "fit_samples",

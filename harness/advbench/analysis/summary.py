@@ -26,6 +26,7 @@ from advbench.analysis.measures import (
     measure_images,
     withstood,
 )
+from advbench.analysis.queries import measure_queries
 
 __all__ = ["COORDINATES", "Summary", "summarise"]
 
@@ -42,8 +43,8 @@ class Summary(NamedTuple):
 
     Attributes:
         coordinates: Full specs of dataset, model, attack, threat and defense.
-        status: ``ok`` or ``error``.
-        error: Why it failed, in one line; empty otherwise.
+        status: ``ok``, ``error``, or ``skipped`` if its attack cannot be limited to a number of queries.
+        error: Why it failed or is skipped, in one line; empty otherwise.
         n: Number of samples.
         measured: The numbers of :func:`~advbench.analysis.measures.measure_cell`.
         withstood: For each draw of the defense, the samples that are predicted correctly both clean and attacked, as
@@ -71,6 +72,7 @@ class Summary(NamedTuple):
         attacked_withstood: The samples that ``attacked_accuracy`` counts, as bits of an integer in the order of
             ``withstood``.
         clean_predictions: The attacked classifier's predictions on clean images.
+        queries: The result of :func:`~advbench.analysis.queries.measure_queries`.
     """
 
     coordinates: tuple[str, ...]
@@ -98,6 +100,7 @@ class Summary(NamedTuple):
     craft_seconds: float = 0.0
     attacked_withstood: int = 0
     clean_predictions: CleanPredictions | None = None
+    queries: Mapping[str, Any] | None = None
 
     @property
     def robust(self) -> float:
@@ -151,6 +154,7 @@ def summarise(record: Mapping[str, Any], minimized_norm: str | None) -> Summary:
         craft_seconds=record["craft_seconds"],
         attacked_withstood=attacked_withstood,
         clean_predictions=images.clean_predictions,
+        queries=measure_queries(record, minimized_norm),
     )
 
 

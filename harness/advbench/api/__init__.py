@@ -57,7 +57,14 @@ if TYPE_CHECKING:
     from advbench.api.pixels import clip_dust, to_labels, to_pixels
     from advbench.api.randomness import SampleRandom
     from advbench.api.reporter import Reporter
-    from advbench.api.rows import ClassifierWrapper, RowAware, for_rows, has_approximate_gradients, is_stochastic
+    from advbench.api.rows import (
+        ClassifierWrapper,
+        RowAware,
+        for_rows,
+        has_approximate_gradients,
+        has_limited_queries,
+        is_stochastic,
+    )
     from advbench.api.state import state_digest
     from advbench.api.training import Trainable, TrainingJob, TrainingProgress, load_checkpoint, save_checkpoint
     from advbench.api.training_loop import TrainingLoop, bfloat16_helps, one_cycle
@@ -119,6 +126,7 @@ __all__ = [
     "goal_of",
     "goal_param",
     "has_approximate_gradients",
+    "has_limited_queries",
     "hookimpl",
     "import_file",
     "is_stochastic",
@@ -230,6 +238,7 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
                 "RowAware",
                 "for_rows",
                 "has_approximate_gradients",
+                "has_limited_queries",
                 "is_stochastic",
             ),
             "advbench.api.state": ("state_digest",),

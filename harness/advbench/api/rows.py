@@ -9,7 +9,14 @@ import torch
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["ClassifierWrapper", "RowAware", "for_rows", "has_approximate_gradients", "is_stochastic"]
+__all__ = [
+    "ClassifierWrapper",
+    "RowAware",
+    "for_rows",
+    "has_approximate_gradients",
+    "has_limited_queries",
+    "is_stochastic",
+]
 
 
 @runtime_checkable
@@ -55,12 +62,23 @@ def has_approximate_gradients(model: torch.nn.Module) -> bool:
     return bool(getattr(model, "approximate_gradients", False))
 
 
+def has_limited_queries(model: torch.nn.Module) -> bool:
+    """Whether queries to the model are limited, as with ``--max-queries``.
+
+    The number of times that an attack queries such a model about a sample must not depend on the other samples of the
+    batch, or else the result would. A classifier declares it with an attribute ``limited_queries``; a
+    :class:`ClassifierWrapper` has its target's.
+    """
+    return bool(getattr(model, "limited_queries", False))
+
+
 class ClassifierWrapper(torch.nn.Module):
     """Base class of classifiers that call another classifier, such as one that counts queries or changes gradients.
 
-    An attack treats a classifier according to what it declares: see :func:`for_rows`, :func:`is_stochastic` and
-    :func:`has_approximate_gradients`. A wrapper that does not forward a declaration changes the attack. This class
-    forwards all of them. A subclass defines :meth:`forward`, which calls ``self.target``.
+    An attack treats a classifier according to what it declares: see :func:`for_rows`, :func:`is_stochastic`,
+    :func:`has_approximate_gradients` and :func:`has_limited_queries`. A wrapper that does not forward a declaration
+    changes the attack. This class forwards all of them. A subclass defines :meth:`forward`, which calls
+    ``self.target``.
 
     The wrapper is in eval mode, as its target must be.
 
@@ -71,6 +89,7 @@ class ClassifierWrapper(torch.nn.Module):
         target: The classifier.
         stochastic: See :func:`is_stochastic`.
         approximate_gradients: See :func:`has_approximate_gradients`.
+        limited_queries: See :func:`has_limited_queries`.
     """
 
     target: torch.nn.Module
@@ -81,6 +100,7 @@ class ClassifierWrapper(torch.nn.Module):
         self.target = target
         self.stochastic = is_stochastic(target)
         self.approximate_gradients = has_approximate_gradients(target)
+        self.limited_queries = has_limited_queries(target)
 
     def for_rows(self, rows: torch.Tensor) -> Self:
         """A copy of this wrapper around the target for these rows; all other attributes are shared, not copied.

@@ -11,7 +11,7 @@ from advbench.report.board import NORMS, kind_in_title
 from advbench.report.sweeps import as_number, family, parameters_of, terms_of, with_sweep_names
 from advbench.specs import quote
 
-__all__ = ["Chart", "Line", "Point", "eps_charts", "scatter_charts", "sweep_charts"]
+__all__ = ["Chart", "Line", "Point", "eps_charts", "query_charts", "scatter_charts", "sweep_charts"]
 
 UNDEFENDED = "undefended model"
 
@@ -57,7 +57,7 @@ class Chart:
     """A chart of accuracies from 0 to 1.
 
     Attributes:
-        kind: ``eps``, ``sweep`` or ``scatter``.
+        kind: ``eps``, ``sweep``, ``queries`` or ``scatter``.
         dataset: Short spec of the dataset.
         model: Short spec of the model.
         title: The title, without dataset and model.
@@ -65,6 +65,7 @@ class Chart:
         y_label: Label of the vertical axis.
         lines: The lines; for a scatter chart a single one, whose points are not connected.
         steps: Whether the lines are step functions that keep a value until the next point.
+        logarithmic: Whether the horizontal axis is logarithmic; its values are then at least 1.
         note: A note for readers; empty if there is none.
     """
 
@@ -76,6 +77,7 @@ class Chart:
     y_label: str
     lines: tuple[Line, ...]
     steps: bool = False
+    logarithmic: bool = False
     note: str = ""
 
 
@@ -128,6 +130,46 @@ def scatter_charts(results: Mapping[str, Any]) -> list[Chart]:
         )
         charts.append(_scatter_chart(board, short[dataset, model, rows[0]["defense"]], points))
     return _with_seeds(charts, results)
+
+
+def query_charts(results: Mapping[str, Any]) -> list[Chart]:
+    """Attack success rate by the number of queries: for each attack by defense, and of the first defense by attack.
+
+    Attacks that use gradients are left out, unless the run limits queries.
+    """
+    by_attack: dict[tuple[str, ...], list[Cell]] = {}
+    by_defense: dict[tuple[str, ...], list[Cell]] = {}
+    limited = results["run"].get("max_queries") is not None
+    for cell in _finished(with_sweep_names(results["cells"])):
+        queries = cell.get("queries")
+        if queries and queries["success"] and queries["forwards"] and (limited or not queries["backwards"]):
+            where = cell["dataset"], cell["model"], cell["threat"]
+            by_attack.setdefault((*where, cell["attack"]), []).append(cell)
+            by_defense.setdefault(where, []).append(cell)
+    charts = [_query_chart(cells, "attack", "defense") for cells in by_attack.values()]
+    for cells in by_defense.values():
+        of_first = [cell for cell in cells if cell["defense"] == cells[0]["defense"]]
+        if len(of_first) > 1:
+            charts.append(_query_chart(of_first, "defense", "attack"))
+    return _with_seeds(charts, results)
+
+
+def _query_chart(cells: Sequence[Cell], shared: str, varied: str) -> Chart:
+    """The chart of cells that share a component, with a line for each of another one."""
+    short = cells[0]["short"]
+    lines = []
+    for cell in cells:
+        curve = cell["queries"]["success"]
+        points = [Point(max(1, x), y) for x, y in zip(curve["queries"], curve["rate"], strict=True)]
+        start = [] if points[0].x <= 1 else [Point(1, 0.0)]
+        lines.append(Line(cell["short"][varied], (*start, *points)))
+    return Chart(
+        "queries", short["dataset"], short["model"],
+        f"Attack success by queries: {short[shared]}, {cells[0]['threat']}", "queries", "attack success rate",
+        tuple(lines), steps=True, logarithmic=True,
+        note="Queries until the first success on the attacked classifier, of the samples that the attack breaks in the "
+        "score; images times the draws of a stochastic defense.",
+    )  # fmt: skip
 
 
 def _with_seeds(charts: Sequence[Chart], results: Mapping[str, Any]) -> list[Chart]:

@@ -43,6 +43,13 @@ _COLUMNS = (
     "run_name",
     "goal",
     "target_success_rate",
+    "perturbation_kind",
+    "perturbation",
+    "median_size",
+    "forwards",
+    "backwards",
+    "median_forwards",
+    "median_queries_to_success",
 )
 
 _ACCURACIES = ("clean_accuracy", "robust_accuracy")
@@ -103,6 +110,7 @@ def rows_of(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for cell in results["cells"]:
         low, high = cell["robust_accuracy_ci95"] or (None, None)
+        queries = cell.get("queries") or {}
         row = {
             **cell,
             "robust_accuracy_ci95_low": low,
@@ -111,11 +119,24 @@ def rows_of(results: Mapping[str, Any]) -> list[dict[str, Any]]:
             "norm": cell.get("norm"),  # missing in results of earlier versions
             "eps": cell["budget"]["eps"] if cell["budget"] else None,
             "stochastic": cell.get("stochastic"),
+            **_perturbation(cell),
             "seeds": " ".join(results["run"].get("seeds", ())) or None,
             "run_name": results["run"].get("name"),
             "goal": cell.get("goal"),
             "target_success_rate": cell.get("target_success_rate"),
+            **{name: queries.get(name) for name in ("forwards", "backwards", "median_forwards")},
+            "median_queries_to_success": queries.get("median_to_success"),
             **{f"{name}_std": (cell.get(f"{name}_seeds") or {}).get("std") for name in _ACCURACIES},
         }
         rows.append({key: row[key] for key in _COLUMNS})
     return rows
+
+
+def _perturbation(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """The kind and the label of the perturbation set, and the median of its main size; earlier versions have none."""
+    perturbation = cell.get("perturbation") or {}
+    return {
+        "perturbation_kind": perturbation.get("kind"),
+        "perturbation": perturbation.get("label"),
+        "median_size": cell.get("median_size"),
+    }

@@ -28,6 +28,7 @@ def provenance(results: Mapping[str, Any]) -> list[tuple[str, str]]:
     how = f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}, {run['device']}, {threads}"
     precision = run.get("precision", FLOAT32)  # missing in results of earlier versions
     how += "" if precision == FLOAT32 else f", attacked in {precision} and scored in {FLOAT32}"
+    how += f", at most {run['max_queries']:,} queries a sample" if run.get("max_queries") else ""
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     name = [("name", run["name"])] if run["name"] != CUSTOM else []
     aliases = [

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # the command line declares its flags without these
 
 __all__ = ["FORMATS", "KINDS", "figure_folder", "save_figures", "select_figures"]
 
-KINDS = ("attacks", "reconstructions", "strips", "confusion", "eps", "sweep", "scatter")
+KINDS = ("attacks", "reconstructions", "strips", "confusion", "eps", "sweep", "queries", "scatter")
 """The kinds of figures. The names of their files begin with these."""
 
 FORMATS = ("png", "svg", "pdf")

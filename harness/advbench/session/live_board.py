@@ -134,9 +134,9 @@ class LiveBoard:
         return table
 
     def _cell(self, cell: Cell | None) -> Text:
-        if cell is None or cell.skipped:
+        summary = None if cell is None else self._done.get(cell.key)
+        if cell is None or cell.skipped or (summary is not None and summary.status == "skipped"):
             return Text(SKIPPED, style="dim")
-        summary = self._done.get(cell.key)
         if cell.failed or (summary is not None and not summary.ok):
             return Text(FAILED, style="bold red")
         if summary is not None:

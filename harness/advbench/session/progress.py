@@ -141,6 +141,8 @@ class MatrixProgress:
         if summary.ok:
             line.append(f"robust {100 * summary.measured['robust_accuracy']:.1f} %", style="bold")
             line.append(f"  clean {100 * summary.measured['clean_accuracy']:.1f} %", style="dim")
+        elif summary.status == "skipped":
+            line.append(one_line(f"skipped: {summary.error}"))
         else:
             line.append(one_line(f"ERR {summary.error}"), style="bold red")
         self._say(line)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from advbench.api import Attack, hookimpl
 from advbench_attacks.black_box.noise import RandomNoise
+from advbench_attacks.black_box.rays import RayS
 from advbench_attacks.black_box.square import SquareAttack
 from advbench_attacks.combined.worst_of import WorstOf
 from advbench_attacks.corruptions.blur import DefocusBlur, GaussianBlur, GlassBlur, MotionBlur, ZoomBlur
@@ -42,6 +43,7 @@ def register_attacks(register: Callable[[type[Attack]], None]) -> None:
         TargetedAutoPgd,
         TargetedFab,
         SquareAttack,
+        RayS,
         AutoAttack,
         WorstOf,
         RandomNoise,

@@ -43,6 +43,8 @@ NATIVE = [
     "square:eps=0.05,queries=40",
     "autoattack:eps=0.02,steps=4,targets=2,queries=20",
     "noise:queries=6",
+    "rays:queries=60",
+    "rays:queries=60,eps=0.05",
     "foolbox:attack=HopSkipJumpAttack,steps=2,initial_gradient_eval_steps=4,max_gradient_eval_steps=8",
 ]
 

@@ -40,10 +40,10 @@ def test_on_a_model_that_sees_one_corner_a_patch_succeeds_there_and_nowhere_else
     model, images = OneCorner(), torch.zeros(40, 1, 12, 12)
     labels = torch.zeros(40, dtype=torch.int64)
     wanted = Goal(labels, None if goal == "untargeted" else torch.ones_like(labels))
-    for place in CORNERS:
-        attack = AdversarialPatch(area=0.07, place=place, max_angle=0, steps=20, batch=8, goal=goal)
+    for position in CORNERS:
+        attack = AdversarialPatch(area=0.07, position=position, max_angle=0, steps=20, batch=8, goal=goal)
         result = crafted(attack, model, images, wanted, fitted(attack, model, images, wanted))
-        assert bool(wanted.reached(model(result.images)).all()) == (place == "top-left")
+        assert bool(wanted.reached(model(result.images)).all()) == (position == "top-left")
     attack = AdversarialPatch(area=0.07, max_angle=0, min_scale=1, steps=60, batch=8, goal=goal)
     result = crafted(attack, model, images, wanted, fitted(attack, model, images, wanted))
     covered = result.notes["mask"][:, :, :3, :3].float().mean(dim=(1, 2, 3))
@@ -72,7 +72,7 @@ def test_on_a_real_model_the_patch_does_far_better_than_a_random_one_of_its_size
 def test_a_patch_that_is_not_rotated_covers_whole_pixels_with_its_own() -> None:
     images, patch = torch.zeros(50, 3, 9, 11), torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(0)) + 0.01
     rng = SampleRandom(0, "attack", range(50))
-    placement = draw_placement(rng, (9, 11), 4, place="random", max_angle=0, min_scale=1)
+    placement = draw_placement(rng, (9, 11), 4, position="random", max_angle=0, min_scale=1)
     pasted, mask = paste(images, patch, placement, "square", 16 / 99)
     assert set(placement.x.tolist()) == {2 + x for x in range(8)}  # every place at which it is inside
     assert set(placement.y.tolist()) == {2 + y for y in range(6)}
@@ -87,7 +87,7 @@ def test_a_patch_that_is_not_rotated_covers_whole_pixels_with_its_own() -> None:
 def test_whatever_its_rotation_a_patch_covers_about_its_area_and_never_more(shape: str, area: float) -> None:
     side = patch_width(area, shape, 28, 28)
     placement = draw_placement(
-        SampleRandom(0, "attack", range(300)), (28, 28), side, place="random", max_angle=45, min_scale=1
+        SampleRandom(0, "attack", range(300)), (28, 28), side, position="random", max_angle=45, min_scale=1
     )
     _, mask = paste(torch.zeros(300, 1, 28, 28), torch.ones(1, side, side), placement, shape, area)
     shares = mask.flatten(1).float().mean(dim=1)

@@ -14,6 +14,7 @@ SHARED_NAMES = {
     *("search_steps", "learning_rate", "initial_const", "confidence", "candidates", "overshoot"),
     *("targets", "queries", "engine", "kind", "version", "variant", "batch", "reduction", "goal", "of"),
     *("max_angle", "max_shift", "angles", "shifts", "interpolation", "padding", "severity"),
+    *("area", "shape", "position", "min_scale", "file"),
 }
 
 
@@ -31,8 +32,8 @@ def test_the_plugin_registers_each_attack_under_its_own_name():
         *("speckle-noise", "zoom-blur"),
     }
     assert sorted(registered().keys() - corruptions) == [
-        *("apgd", "apgd-t", "autoattack", "cw", "ddn", "deepfool", "fab-t", "fgsm", "fmn", "foolbox", "noise", "pgd"),
-        *("rotate-shift", "square", "worst-of"),
+        *("apgd", "apgd-t", "autoattack", "cw", "ddn", "deepfool", "fab-t", "fgsm", "fmn", "foolbox", "noise", "patch"),
+        *("pgd", "rotate-shift", "square", "worst-of"),
     ]
 
 

@@ -14,7 +14,7 @@ from advbench.contracts.access import lacking_access
 from advbench.contracts.budgets import check_budget, check_group_size, check_norm, check_perturbation
 from advbench.errors import UsageError, describe
 from advbench.evaluation.plan.behaviours import BehaviourIds, is_self_contained
-from advbench.evaluation.plan.cells import AttackTarget, Axes, Cell, Chunk, chunk_size, full, short
+from advbench.evaluation.plan.cells import NEEDS_NOTES, AttackTarget, Axes, Cell, Chunk, chunk_size, full, short
 from advbench.evaluation.plan.fits import Fits
 from advbench.evaluation.plan.keys import KeyContext, attack_identity, cell_key_inputs, defense_identity
 from advbench.evaluation.plan.samples import fit_form, fit_split, is_fitted
@@ -95,7 +95,7 @@ def _key_contexts(
     fits = Fits(dataset)
     fitted = next((attack for attack in axes.attacks if is_fitted(attack) and _can_attack(attack, dataset)), None)
     if fitted is not None and not _incompatibility(dataset, model):
-        split = fit_split(axes, dataset, ids, fitted)
+        split = fit_split(axes, dataset, ids, f"attack {short(fitted)!r}")
         same = full(split.dataset) == full(dataset)
         fits = Fits(dataset, split, contexts if same else {one: context_of(one, split.dataset) for one in contexts})
     return contexts[model], None if axes.surrogate is None else contexts[axes.surrogate], fits
@@ -191,13 +191,14 @@ class _Pair:
 
     def _target(self, threat: Threat, defense: Chain) -> AttackTarget:
         """What the images of a threat are crafted on; all threats that see the model share the undefended one."""
+        settings: dict[str, Any] = {"precision": self.axes.precision, "max_queries": self.axes.max_queries}
         if not threat.sees_model:
             assert self.axes.surrogate is not None
-            return AttackTarget(self.axes.surrogate, OBLIVIOUS.name, precision=self.axes.precision)
+            return AttackTarget(self.axes.surrogate, OBLIVIOUS.name, **settings)
         if not threat.sees_defense or defense.identity:
-            return AttackTarget(self.model, OBLIVIOUS.name, precision=self.axes.precision)
+            return AttackTarget(self.model, OBLIVIOUS.name, **settings)
         draws = self.axes.eot if defense.stochastic else 1
-        return AttackTarget(self.model, threat.name, defense, draws, self.axes.precision)
+        return AttackTarget(self.model, threat.name, defense, draws, **settings)
 
     def _clean(self, context: KeyContext, defense: Chain) -> dict[str, Any]:
         draws = self.axes.score_draws if defense.stochastic else 1
@@ -206,6 +207,8 @@ class _Pair:
 
     def _unusable(self, attack: Attack, threat: Threat) -> str:
         """Why an attack cannot be used under a threat, or ""."""
+        if self.axes.max_queries is not None and attack.perturbation().notes:
+            return f"attack {attack.name!r} cannot have a limit of queries: {NEEDS_NOTES}"
         if threat.sees_model:
             return lacking_access(attack, self.model)
         assert self.axes.surrogate is not None
@@ -296,7 +299,14 @@ def _chunks(
     for start in range(0, len(ids), size):
         part = ids[start : start + size]
         key_inputs = context.adversarial(
-            part, attack, target.threat, target.defense, target.draws, precision=target.precision, artefact=artefact
+            part,
+            attack,
+            target.threat,
+            target.defense,
+            target.draws,
+            precision=target.precision,
+            max_queries=target.max_queries,
+            artefact=artefact,
         )
         chunks.append(Chunk(key_inputs, digest_of(key_inputs), part, target, artefact, fit))
     return tuple(chunks)

@@ -16,7 +16,7 @@ from advbench.evaluation.plan.threats import OBLIVIOUS
 from advbench.specs import FLOAT32, Chain
 from advbench.store import SCHEMA, ids_digest
 
-__all__ = ["KeyContext", "attack_identity", "cell_key_inputs", "defense_identity"]
+__all__ = ["KeyContext", "attack_identity", "cell_key_inputs", "certificate_key_inputs", "defense_identity"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +69,7 @@ class KeyContext:
         draws: int = 1,
         *,
         precision: str = FLOAT32,
+        max_queries: int | None = None,
         artefact: str = "",
     ) -> dict[str, Any]:
         """The key inputs of one chunk of adversarial images.
@@ -80,6 +81,7 @@ class KeyContext:
             defense: The defense, if the attack sees it.
             draws: How often a stochastic defense is drawn for a gradient.
             precision: The network's arithmetic while it is attacked.
+            max_queries: The largest number of queries of a sample that count; None for any.
             artefact: The key of what the attack has fitted, or the digest of its file; empty if it fits nothing.
         """
         return {
@@ -90,6 +92,7 @@ class KeyContext:
             "defense": None if defense is None else self._chain(defense),
             **_draws_entry(draws),
             **({} if precision == FLOAT32 else {"precision": precision}),
+            **({} if max_queries is None else {"max_queries": max_queries}),
             **({"artefact": artefact} if artefact else {}),
         }
 
@@ -116,19 +119,6 @@ class KeyContext:
     def clean(self, ids: Sequence[int], defense: Chain, draws: int = 1) -> dict[str, Any]:
         """The key inputs of a defended model's predictions on clean images."""
         return {**self._common("clean", ids), "defense": self._chain(defense), **_draws_entry(draws)}
-
-    def certificate(self, ids: Sequence[int], defense: Chain, certifier: Model | Defense) -> dict[str, Any]:
-        """The key inputs of the certificates of some samples.
-
-        Args:
-            ids: The samples.
-            defense: The defense.
-            certifier: The model, or the part of the defense, that certifies.
-        """
-        values = certifier.values()
-        used = {name: values[name] for name in _certify_parameters(certifier)}
-        common = {**self._common("certificate", ids), "defense": self._chain(defense)}
-        return {**common, **({"certify": used} if used else {})}
 
     def _chain(self, chain: Chain) -> list[dict[str, Any]]:
         return [self._with_behaviour_id(part, defense_identity(part)) for part in chain.parts]
@@ -159,6 +149,20 @@ def cell_key_inputs(adversarial_keys: Sequence[str], clean_key: str, threat: str
     """
     key_inputs = {"schema": SCHEMA, "kind": "cell", "adversarial": list(adversarial_keys), "clean": clean_key}
     return key_inputs if threat == OBLIVIOUS.name else {**key_inputs, "threat": threat}
+
+
+def certificate_key_inputs(clean: Mapping[str, Any], ids: Sequence[int], certifier: Model | Defense) -> dict[str, Any]:
+    """The key inputs of the certificates of some samples.
+
+    Args:
+        clean: The key inputs of the defended model's predictions on clean images.
+        ids: The samples.
+        certifier: The model, or the part of the defense, that certifies.
+    """
+    values = certifier.values()
+    used = {name: values[name] for name in _certify_parameters(certifier)}
+    shared = {name: value for name, value in clean.items() if name != "draws"}
+    return {**shared, "kind": "certificate", "ids": ids_digest(ids), **({"certify": used} if used else {})}
 
 
 def _draws_entry(draws: int) -> dict[str, int]:

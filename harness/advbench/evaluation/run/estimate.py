@@ -12,7 +12,7 @@ from typing import TypeAlias, TypeVar
 
 from advbench.api import WorkerLostError
 from advbench.errors import describe
-from advbench.evaluation.plan.tasks import CraftTask, FitTask, Task
+from advbench.evaluation.plan.tasks import CertifyTask, CraftTask, FitTask, Task
 from advbench.evaluation.run.pool import WorkerPool
 from advbench.evaluation.run.schedule import Schedule
 from advbench.evaluation.work.attacked.batch import count_runs
@@ -188,6 +188,8 @@ def _timings(task: Task, batch_size: int, whole: Collection[tuple[str, str]] = (
     specs = task.components
     if not specs:
         return []
+    if isinstance(task, CertifyTask):
+        return [("certify", specs["defense"], specs["dataset"], specs["model"])]
     if (specs.get("defense", ""), specs["dataset"]) in whole:
         what = "attacked" if isinstance(task, CraftTask | FitTask) else "classify"
         return [(what, specs["defense"], specs["dataset"], specs["model"])]
@@ -241,7 +243,7 @@ class _Costs:
             passes = self.fits[task.claim]
             passes = task.samples * _UNKNOWN_PASSES if passes is None else passes
             return passes * self._pass_seconds(task) * self.runs[task.attack, task.defense]
-        if timings[0][0] == "classify":
+        if timings[0][0] in ("classify", "certify"):
             return task.samples * network
         if not isinstance(task, CraftTask):  # a forward pass takes a third of a forward and backward pass
             return task.samples * (network / 3 + defense)
@@ -283,7 +285,8 @@ class _Costs:
         if counted is not None:
             return counted.passes * counted.overhead
         passes = self.passes[task.attack]
-        return _UNKNOWN_PASSES if passes is None else passes
+        passes = _UNKNOWN_PASSES if passes is None else passes
+        return passes if task.max_queries is None else min(passes, task.max_queries)
 
 
 _AttackedClassifier: TypeAlias = tuple[str, ...]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
+from matplotlib.ticker import StrMethodFormatter
 
 from advbench.report.charts import Chart, Line, Point
 from advbench.report.figures.style import COLOURS, HALF, LINES, MARKERS, SETTINGS, new_figure, shortened
@@ -58,6 +59,9 @@ def draw_chart(chart: Chart) -> Figure:
         axis.set_ylim(-2, 102)
     if chart.kind == "eps":
         axis.set_xlim(left=0)
+    if chart.logarithmic:
+        axis.set_xscale("log")
+        axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     unit = " (%)" if scattered else ""
     axis.set_xlabel(chart.x_label + unit)
     axis.set_ylabel(f"{chart.y_label} (%)")

@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from advbench.analysis import CellExamples
-from advbench.report.charts import eps_charts, scatter_charts, sweep_charts
+from advbench.report.charts import eps_charts, query_charts, scatter_charts, sweep_charts
 from advbench.report.figures.confusions import Pair, confusion_pairs
 from advbench.report.figures.curves import draw_chart
 from advbench.report.figures.strips import Named, attack_examples, reconstructions, strip
@@ -103,8 +103,8 @@ def distinct(figures: Iterable[Drawing]) -> Iterator[Drawing]:
 
 
 def draw_charts(results: Mapping[str, Any]) -> Iterator[Drawing]:
-    """Charts of robust accuracy by eps, of sweeps, and of clean accuracy against the worst case."""
-    charts = [*eps_charts(results), *sweep_charts(results), *scatter_charts(results)]
+    """Charts of robust accuracy by eps, of sweeps, of success by queries, and of clean accuracy and worst case."""
+    charts = [*eps_charts(results), *sweep_charts(results), *query_charts(results), *scatter_charts(results)]
     for chart in charts:
         name = _name(chart.kind, chart.dataset, chart.model, chart.title)
         yield Drawing(name, f"{chart.title}, {chart.dataset}, {chart.model}", lambda chart=chart: draw_chart(chart))  # type: ignore[misc]

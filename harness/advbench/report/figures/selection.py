@@ -13,7 +13,7 @@ __all__ = ["MOST", "Ranking", "cells_with_images", "dozen"]
 MOST = 12
 """How many figures are drawn by default."""
 
-_KINDS = ("scatter", "eps", "sweep", "attacks", "reconstructions", "strips", "confusion")
+_KINDS = ("scatter", "eps", "sweep", "queries", "attacks", "reconstructions", "strips", "confusion")
 _THREATS = ("adaptive", "transfer", "oblivious")
 _ATTACKS, _DEFENSES = 3, 8
 

@@ -79,10 +79,28 @@ def _facts(cell: Mapping[str, Any], details: Mapping[str, Any], seeds: Sequence[
     yield from _perturbation_facts(cell)
     if cell.get("broken_by"):
         yield "fooled by", ", ".join(f"{name}: {count:.10g}" for name, count in cell["broken_by"].items())
+    yield from _query_facts(cell)
     if details.get("passes"):
         seed = f" (seed {seeds[0]})" if len(seeds) > 1 else ""
         yield "network passes", f"{details['passes']:,.1f} images per sample{seed}"
     yield "time", f"attack {_seconds(cell['craft_seconds'])}, defense and prediction {_seconds(cell['seconds'])}"
+
+
+def _query_facts(cell: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The queries of a sample, and what the attack achieves with them; nothing for results of earlier versions."""
+    queries = cell.get("queries")
+    if not queries or not queries["forwards"]:
+        return
+    total = f"{queries['forwards']:,.0f} forward, {queries['backwards']:,.0f} backward"
+    median = queries["median_forwards"]
+    yield "queries", total if median is None else f"{total}, median of a sample {median:,.6g} forward"
+    if queries["median_to_success"] is not None:
+        yield "queries to success", f"median {queries['median_to_success']:,.6g}"
+    sizes = queries["best_sizes"]
+    if sizes and any(median is not None for median in sizes["median"]):
+        found = zip(sizes["queries"], sizes["median"], strict=True)
+        steps = [f"{median:.4g} at {count:,}" for count, median in found if median is not None]
+        yield f"median {NORMS[sizes['norm']]} by queries", ", ".join(steps)
 
 
 def _perturbation_facts(cell: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -62,14 +62,19 @@ class _Scale:
             self.low, self.high = max(0.0, math.floor(10 * self.low - 0.5) / 10), 1.0
         elif chart.kind == "eps":
             self.low = 0.0
+        elif chart.logarithmic:
+            self.high = max(self.high, 10 * self.low)
         else:
             margin = 0.04 * (self.high - self.low)
             self.low, self.high = self.low - margin, self.high + margin
-        self.ticks = nice_ticks(self.low, self.high)
+        self.logarithmic = chart.logarithmic
+        self.ticks = powers_of_ten(self.low, self.high) if chart.logarithmic else nice_ticks(self.low, self.high)
 
     def x(self, value: float) -> float:
-        span = self.high - self.low or 1.0
-        return LEFT + (value - self.low) / span * (WIDTH - LEFT - RIGHT)
+        low, high = self.low, self.high
+        if self.logarithmic:
+            value, low, high = math.log(value), math.log(low), math.log(high)
+        return LEFT + (value - low) / (high - low or 1.0) * (WIDTH - LEFT - RIGHT)
 
     def y(self, share: float) -> float:
         return TOP + (1 - share) * (HEIGHT - TOP - BOTTOM)
@@ -86,6 +91,12 @@ def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:
     return [round((first + index) * step, 12) for index in range(math.floor((high - first * step) / step + 1e-9) + 1)]
 
 
+def powers_of_ten(low: float, high: float) -> list[float]:
+    """The powers of ten within a range that begins at 1 or more."""
+    exponents = range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)
+    return [10.0**exponent for exponent in exponents]
+
+
 def _axes(chart: Chart, scale: _Scale) -> str:
     bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
     parts = []
@@ -95,7 +106,7 @@ def _axes(chart: Chart, scale: _Scale) -> str:
         parts.append(f'<text x="{LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{100 * share:.0f}</text>')
     for tick in scale.ticks:
         x = scale.x(tick)
-        label = f"{100 * tick:.0f}" if chart.kind == "scatter" else f"{tick:g}"
+        label = f"{100 * tick:.0f}" if chart.kind == "scatter" else f"{tick:,.0f}" if chart.logarithmic else f"{tick:g}"
         parts.append(f'<path class="tick" d="M{x:.1f} {bottom}v4"/>')
         parts.append(f'<text x="{x:.1f}" y="{bottom + 17}" text-anchor="middle">{label}</text>')
     unit = " %" if chart.kind == "scatter" else ""

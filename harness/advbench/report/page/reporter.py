@@ -13,7 +13,7 @@ from typing import Any
 from advbench.api.reporter import Reporter
 from advbench.printable import json_text
 from advbench.report.board import make_boards
-from advbench.report.charts import eps_charts, scatter_charts, sweep_charts
+from advbench.report.charts import eps_charts, query_charts, scatter_charts, sweep_charts
 from advbench.report.footer import READING, attack_settings, provenance, run_title
 from advbench.report.page.boards import board_section
 from advbench.report.page.cells import cell_payload
@@ -107,6 +107,7 @@ def _charts(results: Mapping[str, Any]) -> str:
         ("Clean accuracy against worst case", scatter_charts(results)),
         ("Robust accuracy against eps", eps_charts(results)),
         ("Sweeps", sweep_charts(results)),
+        ("Attack success against queries", query_charts(results)),
     ):
         if charts:
             parts.append(f'<h2>{title}</h2><div class="charts">{"".join(map(chart_figure, charts))}</div>')

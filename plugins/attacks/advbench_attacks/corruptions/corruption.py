@@ -66,7 +66,7 @@ class CommonCorruption(Attack):
         """Corrupts one batch. As in the published files, the 256 levels of 8 bits are reached by cutting off."""
         del model, goal, fitted
         corrupted = self.corrupt(images.double(), rng).clamp(0, 1)
-        return ((corrupted * 255 + _DUST).floor() / 255).float()
+        return (corrupted * 255 + _DUST).floor().float() / 255  # the values that the store keeps as 8 bits
 
     @property
     def _constant(self) -> Any:

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from advbench.api import Goal, Norm, for_rows, is_stochastic
+from advbench.api import Goal, Norm, for_rows, has_limited_queries, is_stochastic
 from advbench_attacks.classifier_calls import float32_logits, reaches_goal
 from advbench_attacks.nearest_adversarials import verify_in_batch
 from advbench_attacks.norms import lp_norm, per_image
@@ -94,7 +94,7 @@ class DeepFoolSearch:
         self.candidates = candidates
         self.overshoot = overshoot
         self.norm = norm
-        self._stochastic = is_stochastic(model)
+        self._counts_matter = is_stochastic(model) or has_limited_queries(model)
         self._slopes = images.new_zeros(len(images), 0)
         self._small_steps = torch.zeros_like(goal.labels)
 
@@ -110,7 +110,7 @@ class DeepFoolSearch:
         rows = torch.arange(len(current), device=current.device)
         total = torch.zeros_like(current)
         for step in range(self.steps + 1):
-            evaluated, logits = self._evaluate(rows, current, gradient=not self._stochastic)
+            evaluated, logits = self._evaluate(rows, current, gradient=not self._counts_matter)
             if step == 0:
                 classes = logits.detach().argsort(dim=1, descending=True, stable=True)[:, : self.candidates]
                 self._slopes = logits.new_zeros(classes.shape)
@@ -119,7 +119,7 @@ class DeepFoolSearch:
             rows, classes, total, current = rows[active], classes[active], total[active], current[active]
             if not len(rows) or step == self.steps:
                 break
-            if self._stochastic or len(rows) < _REUSE_SHARE * len(evaluated):
+            if self._counts_matter or len(rows) < _REUSE_SHARE * len(evaluated):
                 evaluated, logits = self._evaluate(rows, current, gradient=True)
                 active = torch.ones_like(rows, dtype=torch.bool)
             total = total + self._steps_to_nearest(evaluated, logits, active, rows, classes, total=total)
@@ -173,7 +173,7 @@ class DeepFoolSearch:
             count = int(needed.sum())
             if not count:
                 break
-            if count < _REUSE_SHARE_ONE * len(evaluated) and not self._stochastic:
+            if count < _REUSE_SHARE_ONE * len(evaluated) and not self._counts_matter:
                 positions = needed.nonzero().flatten()
                 evaluated, logits = self._evaluate(rows[positions], points[positions], gradient=True)
                 active_indices = torch.arange(count, device=rows.device)

@@ -23,7 +23,7 @@ from advbench.api import (
     param,
 )
 from advbench_attacks.classifier_calls import float32_logits
-from advbench_attacks.patch.pasting import PLACES, Placement, draw_placement, paste, patch_width
+from advbench_attacks.patch.pasting import POSITIONS, Placement, draw_placement, paste, patch_width
 
 __all__ = ["AdversarialPatch"]
 
@@ -32,9 +32,9 @@ __all__ = ["AdversarialPatch"]
 class AdversarialPatch(Attack):
     """One patch that reaches the goal on any image, wherever it is pasted.
 
-    It is fitted to images that are not attacked: Adam minimises the expected loss over images, places, rotations and
+    It is fitted to images that are not attacked: Adam minimises the expected loss over images, positions, rotations and
     scales. The loss is −log p_t for a target t, else −log(1 − p_y). Each attacked image gets the patch at its full
-    size, with a rotation and a place of its own.
+    size, with a rotation and a position of its own.
     """
 
     name: ClassVar[str] = "patch"
@@ -48,7 +48,7 @@ class AdversarialPatch(Attack):
     step_size: float = param(0.05, above=0, max=1, help="learning rate of Adam; falls to 0 along a cosine")
     batch: int = param(32, min=1, help="number of images of each step")
     shape: str = param("square", choices=("square", "circle"), help="shape of the patch")
-    place: str = param("random", choices=PLACES, help="where the patch is pasted, in the fit and in the attack")
+    position: str = param("random", choices=POSITIONS, help="where the patch is pasted, in the fit and in the attack")
     max_angle: float = param(22.5, min=0, max=180, help="largest rotation in degrees, in both directions")
     min_scale: float = param(0.7, above=0, max=1, help="smallest width of the patch in the fit, as a share of the full")
     goal: str = goal_param()
@@ -131,7 +131,7 @@ class AdversarialPatch(Attack):
 
     def _placement(self, rng: SampleRandom, size: tuple[int, int], min_scale: float) -> Placement:
         side = patch_width(self.area, self.shape, *size)
-        return draw_placement(rng, size, side, place=self.place, max_angle=self.max_angle, min_scale=min_scale)
+        return draw_placement(rng, size, side, position=self.position, max_angle=self.max_angle, min_scale=min_scale)
 
     def _side(self, image_shape: tuple[int, int, int]) -> int:
         return patch_width(self.area, self.shape, *image_shape[1:])

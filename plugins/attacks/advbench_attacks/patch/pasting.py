@@ -10,9 +10,9 @@ from torch.nn import functional
 
 from advbench.api import SampleRandom
 
-__all__ = ["PLACES", "Placement", "draw_placement", "paste", "patch_width"]
+__all__ = ["POSITIONS", "Placement", "draw_placement", "paste", "patch_width"]
 
-PLACES = ("random", "top-left", "top-right", "bottom-left", "bottom-right", "centre")
+POSITIONS = ("random", "top-left", "top-right", "bottom-left", "bottom-right", "centre")
 """Where a patch is pasted."""
 
 
@@ -39,15 +39,15 @@ def patch_width(area: float, shape: str, height: int, width: int) -> int:
 
 
 def draw_placement(
-    rng: SampleRandom, size: tuple[int, int], side: int, *, place: str, max_angle: float, min_scale: float
+    rng: SampleRandom, size: tuple[int, int], side: int, *, position: str, max_angle: float, min_scale: float
 ) -> Placement:
-    """Draws a rotation, a scale and a place for each sample; the patch is inside the image if it fits.
+    """Draws a rotation, a scale and a position for each sample; the patch is inside the image if it fits.
 
     Args:
         rng: The samples' random streams.
         size: The height and the width of the images.
         side: The full width of the patch in pixels.
-        place: One of :data:`PLACES`.
+        position: One of :data:`POSITIONS`.
         max_angle: The largest rotation in degrees, in both directions.
         min_scale: The smallest scale; the largest is 1.
     """
@@ -56,18 +56,18 @@ def draw_placement(
     scale = min_scale + (1 - min_scale) * drawn[:, 1]
     # Whole pixels, so that a patch that is not rotated covers them exactly.
     extent = (side * scale * (angle.cos().abs() + angle.sin().abs()) - 1e-4).ceil()
-    left = _start(place, "left", drawn[:, 2], width - extent)
-    top = _start(place, "top", drawn[:, 3], height - extent)
+    left = _start(position, "left", drawn[:, 2], width - extent)
+    top = _start(position, "top", drawn[:, 3], height - extent)
     return Placement(left + extent / 2, top + extent / 2, angle, scale)
 
 
-def _start(place: str, low: str, drawn: torch.Tensor, room: torch.Tensor) -> torch.Tensor:
+def _start(position: str, low: str, drawn: torch.Tensor, room: torch.Tensor) -> torch.Tensor:
     """The first column or row of a patch; negative if it is larger than the image."""
-    if place == "random":
+    if position == "random":
         return torch.where(room > 0, (drawn * (room + 1)).floor().minimum(room), (room / 2).floor())
-    if place == "centre":
+    if position == "centre":
         return (room / 2).floor()
-    return torch.zeros_like(room) if low in place else room
+    return torch.zeros_like(room) if low in position else room
 
 
 def paste(

@@ -10,6 +10,7 @@ import torch
 from advbench.api import Access, ClassifierWrapper, Goal, LpBall, PerturbationSet, for_rows
 from advbench.contracts.images import TOLERANCE
 from advbench.errors import ContractError, blamed, describe
+from advbench.evaluation.plan.cells import NEEDS_NOTES
 from advbench.evaluation.work.attacked.adaptive import count_draws
 from advbench.evaluation.work.attacked.gradients_at_bounds import flat_at_bounds
 from advbench.evaluation.work.attacked.query_limit import NotLimitable, QueriesSpent, QueryLimit
@@ -75,7 +76,7 @@ class QueryLog:
         self.queried_images = 0
         self.knows_successes = perturbation.holds(images[:1], images[:1]) is not None
         if most is not None and not self.knows_successes:
-            raise NotLimitable("its images alone do not tell whether they are in its perturbation set")
+            raise NotLimitable(NEEDS_NOTES)
         self._minimal = isinstance(perturbation, LpBall) and perturbation.eps is None
         self.meter = QueryMeter(goal.labels, sizes=self._minimal)
         self.limit = None if most is None else QueryLimit(most, images, goal, keep_last=not self._minimal)
@@ -204,6 +205,7 @@ class RecordingClassifier(ClassifierWrapper):
         self.log = log
         self.attack = attack
         self.access = access
+        self.limited_queries = log.limit is not None
         self._rows = rows
         self._draws = count_draws(target)
         self._classes = list[int]()  # of the first answer; a list, since copies for other rows share it
@@ -246,13 +248,13 @@ class RecordingClassifier(ClassifierWrapper):
             logits = self._answer(self.target, images)
             self._record(rows, images, logits)
             return logits
-        if limit.all_spent:
-            raise QueriesSpent
         sent = allowed.nonzero().flatten()
         answered = None
         if len(sent):
             answered = self._answer(for_rows(self.target, sent), images[sent])
             self._record(rows[sent], images[sent], answered)
+        if limit.all_spent:
+            raise QueriesSpent
         if not self._classes:
             with torch.no_grad():  # the number of classes alone, which no limit covers
                 self._answer(for_rows(self.target, rows[:1] * 0), images[:1])

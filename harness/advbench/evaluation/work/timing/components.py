@@ -13,6 +13,7 @@ from advbench.api import SampleRandom, process_taint
 from advbench.api.executor import taint_process
 from advbench.errors import describe
 from advbench.evaluation.work.attacked.adaptive import DefendedClassifier
+from advbench.evaluation.work.certify import certify_batch
 from advbench.evaluation.work.chain_pass import ChainPass
 from advbench.evaluation.work.execute import time_limit
 from advbench.evaluation.work.workspace import Environment, Workspace, get_workspace
@@ -23,6 +24,7 @@ from advbench.store import digest_of
 __all__ = ["Measurement", "Timing", "measure", "time_pass"]
 
 _DEFENSE_IMAGES = 32
+_CERTIFIED_IMAGES = 2
 _TIMING_SECONDS = 0.1
 """No further repeat starts after so many seconds: the estimate must not delay the run."""
 
@@ -51,7 +53,8 @@ class Measurement(NamedTuple):
 Timing = tuple[str, ...]
 """What to time: (``pass``, model, dataset, precision, number of images); (``defense``, defense, dataset); or, for a
 defense that classifies or changes the shape of images, (``classify``, defense, dataset, model), which includes the
-model, and (``attacked``, defense, dataset, model), a forward and backward pass of one draw."""
+model, (``attacked``, defense, dataset, model), a forward and backward pass of one draw, and (``certify``, defense,
+dataset, model), the certificate of an image."""
 
 
 def measure(environment: Environment, timing: Timing) -> Measurement:
@@ -106,6 +109,8 @@ class _Timer:
             return self._defense_seconds(*timing[1:])
         if timing[0] in ("classify", "attacked"):
             return self._classifying_seconds(*timing)
+        if timing[0] == "certify":
+            return self._certificate_seconds(*timing[1:])
         model, dataset, precision, count = timing[1:]
         return self._pass_seconds(model, dataset, int(count), precision)
 
@@ -146,6 +151,15 @@ class _Timer:
 
         classify(1)  # imports, warm-up
         return _time(lambda: classify(len(images)), self.workspace.device, repeats=1) / len(images)
+
+    def _certificate_seconds(self, defense: str, dataset: str, model: str) -> float:
+        """Seconds for the certificate of an image."""
+        images, ids = self._images(dataset, _CERTIFIED_IMAGES)
+
+        def run() -> None:
+            certify_batch(self.workspace, model, defense, images, SampleRandom(0, "estimate", ids, images.device))
+
+        return _time(run, self.workspace.device, repeats=1) / len(images)
 
 
 def time_pass(classifier: torch.nn.Module, images: torch.Tensor) -> float:
