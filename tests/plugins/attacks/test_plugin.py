@@ -33,7 +33,7 @@ def test_the_plugin_registers_each_attack_under_its_own_name():
     }
     assert sorted(registered().keys() - corruptions) == [
         *("apgd", "apgd-t", "autoattack", "cw", "ddn", "deepfool", "fab-t", "fgsm", "fmn", "foolbox", "noise", "patch"),
-        *("pgd", "rotate-shift", "square", "worst-of"),
+        *("pgd", "rays", "rotate-shift", "square", "worst-of"),
     ]
 
 
