@@ -213,12 +213,12 @@ def test_images_for_fits_can_be_those_of_another_dataset(fitting: Toy, log: Path
         (
             ("--limit", 40),
             "attack 'universal' is fitted to images that the run does not evaluate, and all 40 samples of toy are "
-            "in the run; give fewer with --limit 20, or other images with --fit-data SPEC",
+            "in the run; give --limit 20, or other images with --fit-data SPEC",
         ),
         (
             ("--limit", 30),
             "attack 'universal' is fitted to images that the run does not evaluate, and 10 of the 20 samples of toy "
-            "for fits are in the run; give --limit 20, --fit-samples 10, or other images with --fit-data SPEC",
+            "for fits are in the run; give --limit 20 or --fit-samples 10, or other images with --fit-data SPEC",
         ),
         (
             ("--fit-data", "other-toy:same=40"),
@@ -228,6 +228,10 @@ def test_images_for_fits_can_be_those_of_another_dataset(fitting: Toy, log: Path
             ("--fit-data", "toy-rgb"),
             "--fit-data toy-rgb: has images of shape (3, 4, 4), and toy, to which attack 'universal' is applied, has "
             "images of shape (1, 4, 4); give a dataset of the same form",
+        ),
+        (
+            ("--limit", 40, "--fit-samples", 50),
+            "all 40 samples of toy are in the run; give --limit and --fit-samples of together at most 40, or other",
         ),
         (("--fit-data", "toy", "--limit", 40), "all 40 samples of toy are in the run"),
         (("--fit-data", "nothing"), "'nothing'"),
