@@ -12,7 +12,19 @@ from pathlib import Path
 
 import torch
 
-from advbench.api import Attack, Budget, LabelledImages, artefact_param, for_rows, goal_param, hookimpl, param
+from advbench.api import (
+    Attack,
+    Budget,
+    Dataset,
+    Defense,
+    LabelledImages,
+    Model,
+    artefact_param,
+    for_rows,
+    goal_param,
+    hookimpl,
+    param,
+)
 from tests.toy_plugin import SHAPE, Toy
 
 
@@ -24,7 +36,7 @@ class Universal(Attack):
     eps: float = param(0.3, min=0, help="L-infinity budget")
     steps: int = param(5, min=1, help="steps of the fit")
     share: float = param(1.0, min=0, max=1, stage="run", help="how much of the perturbation is added")
-    how: str = param("", choices=("", "raise", "none", "nan", "exit", "hang"), help="what goes wrong")
+    how: str = param("", choices=("", "raise", "none", "nan", "change", "hang"), help="what goes wrong")
     goal: str = goal_param()
     file: str | None = artefact_param()
 
@@ -44,13 +56,13 @@ class Universal(Attack):
                 file.write(f"{self.eps} {len(data)} {data.ids.min()} {goal.targeted}\n")
         if self.how == "raise":
             raise RuntimeError("this fit always fails")
-        if self.how == "exit":
-            os._exit(3)
+        if self.how == "change":
+            torch.nn.functional.relu = None
         if self.how == "hang":
             time.sleep(600)
         if self.how == "none":
             return None
-        delta = torch.zeros(1, *SHAPE, device=data.labels.device)
+        delta = torch.zeros_like(data.images(torch.tensor([0])))
         order = rng.uniform().argsort()
         for _ in range(self.steps):
             delta.requires_grad_(True)
@@ -90,6 +102,59 @@ class OtherToy(Toy):
         return range(1100, 1100 + self.size)
 
 
+@dataclass(frozen=True)
+class TwoWays(Defense):
+    """Leaves images as they are; its second approximation has the opposite slope."""
+
+    name = "two-ways"
+
+    def apply(self, images, rng):
+        return images.clone()
+
+    def approximations(self):
+        return (lambda images, output, rng: images), (lambda images, output, rng: 1 - images)
+
+
+@hookimpl
+def register_defenses(register):
+    register(TwoWays)
+
+
+@dataclass(frozen=True)
+class ToyWide(Dataset):
+    """Images of another shape."""
+
+    name = "toy-wide"
+    image_shape = (1, 4, 8)
+    num_classes = 3
+
+    def ids(self):
+        return range(40)
+
+    def load(self, sources):
+        return LabelledImages(torch.zeros(40, 1, 4, 8), torch.zeros(40, dtype=torch.int64), torch.arange(40))
+
+
+@dataclass(frozen=True)
+class WideModel(Model):
+    """A model of such images."""
+
+    name = "wide-model"
+    image_shape = (1, 4, 8)
+    num_classes = 3
+
+    def load(self):
+        return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(1, 3))
+
+    def weights_digest(self):
+        return "0" * 64
+
+
+@hookimpl
+def register_models(register):
+    register(WideModel)
+
+
 @hookimpl
 def register_attacks(register):
     register(Universal)
@@ -98,3 +163,4 @@ def register_attacks(register):
 @hookimpl
 def register_datasets(register):
     register(OtherToy)
+    register(ToyWide)

@@ -12,8 +12,8 @@ import pytest
 from advbench import api, results
 
 PUBLIC = {
-    "API_VERSION", "Access", "Artefact",
-    "Attack", "Budget", "ClassifierWrapper", "Component", "ContractError", "Corruption", "Crafted",
+    "API_VERSION", "Access", "Answer", "Artefact",
+    "Attack", "Budget", "Certificate", "ClassifierWrapper", "Component", "ContractError", "Corruption", "Crafted",
     "DataError", "DataSources",
     "Dataset", "Defense",
     "Executor", "FitData", "Float32Network", "Geometric", "Goal", "LabelledImages", "LpBall", "Model", "Norm",
@@ -23,10 +23,10 @@ PUBLIC = {
     "Trainable", "TrainingJob", "TrainingLoop", "TrainingProgress", "Unrestricted", "UsageError", "Value",
     "WeightsError",
     "WorkerLostError", "artefact_file_of", "artefact_param",
-    "bfloat16_helps", "clip_dust", "closest", "find_object", "for_rows", "goal_of", "goal_param",
+    "bfloat16_helps", "clip_dust", "closest", "features", "find_object", "for_rows", "goal_of", "goal_param",
     "has_approximate_gradients", "has_limited_queries", "hookimpl", "import_file",
-    "is_stochastic", "load_checkpoint", "load_state", "load_weights", "one_cycle", "param", "process_taint",
-    "read_state_dict", "replace_atomically", "rotate_shift",
+    "is_stochastic", "load_checkpoint", "load_state", "load_weights", "log_shares", "one_cycle", "param",
+    "process_taint", "read_state_dict", "replace_atomically", "rotate_shift",
     "save_checkpoint", "save_weights", "sha256_file", "state_digest", "to_labels", "to_pixels",
     "verified_digest", "write_atomically",
 }  # fmt: skip

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
 from tests.conftest import Called
 
-from advbench.store import Store
+from advbench.session.artefacts import write_artefact
+from advbench.store import Store, digest_of
 from advbench.store.inventory import read_contents
 
 PLUGIN = Path(__file__).parents[1] / "fitting_plugin.py"
@@ -124,6 +130,59 @@ def test_a_fit_that_takes_too_long_is_err(fitting: Toy) -> None:
     assert errors[1] is None
 
 
+def test_a_fit_that_is_stored_is_not_repeated_after_an_interruption(fitting: Toy, log: Path, tmp_path: Path) -> None:
+    _, before = fitting()
+    for kind in ("adversarial", "cells"):
+        shutil.rmtree(tmp_path / "store" / kind)
+    called, after = fitting()
+    assert called.code == 0, called.err
+    assert len(fits(log)) == 1
+    assert after["cells"][0]["robust_accuracy"] == before["cells"][0]["robust_accuracy"]
+    called, _ = fitting("--rerun", "all")
+    assert called.code == 0, called.err
+    assert len(fits(log)) == 2
+
+
+def test_an_artefact_that_has_gone_from_the_store_is_fitted_again(fitting: Toy, log: Path, tmp_path: Path) -> None:
+    fitting()
+    for kind in ("adversarial", "cells", "artefacts"):
+        shutil.rmtree(tmp_path / "store" / kind)
+    called, _ = fitting()
+    assert called.code == 0, called.err
+    assert len(fits(log)) == 2
+
+
+def test_a_fit_that_changes_the_process_is_named_and_all_else_is_done(fitting: Toy) -> None:
+    called, results = fitting(attacks=["universal:how=change", "universal"])
+    assert called.code == 1
+    assert "attack 'universal' changed" in results["cells"][0]["error"]
+    assert results["cells"][1]["status"] == "ok"
+
+
+def test_an_adaptive_attack_is_fitted_with_each_approximation_of_the_defense(
+    fitting: Toy, call: Callable[..., Called], log: Path, tmp_path: Path
+) -> None:
+    called, results = fitting("--threats", "adaptive", attacks=["universal:eps=0.1"], defenses=["two-ways"])
+    assert called.code == 0, called.err
+    assert len(fits(log)) == 2
+    assert artefacts(tmp_path) == 1
+    assert results["cells"][0]["robust_accuracy"] < results["cells"][0]["clean_accuracy"]
+    files = [tmp_path / "first.safetensors", tmp_path / "second.safetensors"]
+    store = ("--store", tmp_path / "store")
+    assert "--approximation N writes the others" in call("artefact", "latest", "universal", files[0], *store).err
+    assert call("artefact", "latest", "universal", files[1], *store, "--approximation", 2).code == 0
+    first, second = (load_file(file)["delta"] for file in files)
+    assert (first.sign() == second.sign()).float().mean() < 0.3
+
+
+def test_check_reports_a_fit_that_breaks_the_contract(call: Callable[..., Called]) -> None:
+    assert call("check", "universal", "--plugin", PLUGIN, "--no-plugin", "*").code == 0
+    for how, message in (("none", "returned NoneType from fit()"), ("nan", "with NaN or infinite values")):
+        called = call("check", f"universal:how={how}", "--plugin", PLUGIN, "--no-plugin", "*")
+        assert called.code == 1
+        assert called.out.count(message) == 1
+
+
 def test_other_keys_stay_as_they_are(fitting: Toy, toy: Toy, tmp_path: Path) -> None:
     toy("--limit", 20, attacks=["toy-sign"], defenses=["toy-keep"])
     before = {path.name for path in (tmp_path / "store" / "cells").rglob("*.json")}
@@ -151,13 +210,13 @@ def test_images_for_fits_can_be_those_of_another_dataset(fitting: Toy, log: Path
     [
         (
             ("--limit", 40),
-            "attack 'universal' is fitted to images that it does not attack, and all 40 samples of toy are in the run; "
-            "give fewer with --limit 20, or other images with --fit-data SPEC",
+            "attack 'universal' is fitted to images that the run does not evaluate, and all 40 samples of toy are "
+            "in the run; give fewer with --limit 20, or other images with --fit-data SPEC",
         ),
         (
             ("--limit", 30),
-            "attack 'universal' is fitted to images that it does not attack, and 10 of the 20 samples of toy for fits "
-            "are in the run; give --limit 20, --fit-samples 10, or other images with --fit-data SPEC",
+            "attack 'universal' is fitted to images that the run does not evaluate, and 10 of the 20 samples of toy "
+            "for fits are in the run; give --limit 20, --fit-samples 10, or other images with --fit-data SPEC",
         ),
         (
             ("--fit-data", "other-toy:same=40"),
@@ -165,8 +224,8 @@ def test_images_for_fits_can_be_those_of_another_dataset(fitting: Toy, log: Path
         ),
         (
             ("--fit-data", "toy-rgb"),
-            "--fit-data toy-rgb: has images of shape (3, 4, 4), and toy, where attack 'universal' needs images to be "
-            "fitted to, has images of shape (1, 4, 4); give a dataset of the same form",
+            "--fit-data toy-rgb: has images of shape (3, 4, 4), and toy, to which attack 'universal' is applied, has "
+            "images of shape (1, 4, 4); give a dataset of the same form",
         ),
         (("--fit-data", "toy", "--limit", 40), "all 40 samples of toy are in the run"),
         (("--fit-data", "nothing"), "'nothing'"),
@@ -199,3 +258,89 @@ def test_the_store_keeps_artefacts_with_their_run(fitting: Toy, call: Callable[.
     (file,) = (tmp_path / "store" / "artefacts").rglob("*.safetensors")
     file.write_bytes(file.read_bytes()[:-1])
     assert call("cache", "verify", *store).code == 1
+
+
+def test_an_artefact_in_a_file_takes_the_place_of_a_fit(
+    fitting: Toy, call: Callable[..., Called], log: Path, tmp_path: Path
+) -> None:
+    _, fitted = fitting("--threats", "adaptive", defenses=["toy-noise"])
+    store, file = ("--store", tmp_path / "store"), tmp_path / "universal.safetensors"
+    written = call("artefact", "latest", "universal", file, *store)
+    assert written.code == 0, written.err
+    assert "delta 1×1×4×4" in written.err
+    count = len(fits(log))
+    called, read = fitting("--limit", 40, "--threats", "adaptive", attacks=[f"universal:file={file}"])
+    assert called.code == 0, called.err
+    assert len(fits(log)) == count
+    called, read = fitting("--threats", "adaptive", defenses=["toy-noise"], attacks=[f"universal:file={file}"])
+    assert read["cells"][0]["robust_accuracy"] == fitted["cells"][0]["robust_accuracy"]
+    assert "fit_samples" not in read["run"]
+    assert "takes its artefact from a file" in call("artefact", "latest", "universal", file, *store).error_line()
+    for axes, message in (
+        (
+            {"models": ["toy-linear:scale=2"]},
+            "was fitted on the model toy-linear:scale=1, and this attacks toy-linear:sca",
+        ),
+        (
+            {"datasets": ["toy-wide"], "models": ["wide-model"]},
+            "was fitted to images of shape [1, 4, 4], and toy-wide has [1, 4, 8]",
+        ),
+    ):
+        called, _ = fitting(**{**axes, "attacks": [f"universal:file={file}"]})
+        assert called.code == 2
+        assert message in called.error_line()
+    file.write_bytes(b"nothing")
+    called, _ = fitting(attacks=[f"universal:file={file}"])
+    assert "holds no artefact; give a .safetensors file that 'advbench artefact' wrote" in called.error_line()
+    file.unlink()
+    called, _ = fitting(attacks=[f"universal:file={file}"])
+    assert "cannot be read: No such file or directory; 'advbench artefact' writes such a file" in called.error_line()
+
+
+def test_the_cell_of_an_artefact_is_named_by_what_sets_it_apart(
+    fitting: Toy, call: Callable[..., Called], tmp_path: Path
+) -> None:
+    fitting(
+        *("--threats", "oblivious", "adaptive"),
+        attacks=["universal:eps={0.1,0.2}", "toy-sign"],
+        defenses=["toy-keep", "toy-dim"],
+    )
+    store, file = ("--store", tmp_path / "store"), tmp_path / "universal.safetensors"
+    for cell, message in (
+        (
+            "universal",
+            "'universal' are cells with 4 artefacts; add more of their words: toy toy-linear universal:eps=0.1 ",
+        ),
+        ("toy-sign", "its attack is not fitted to data"),
+        ("fgsm", "no cell of run"),
+        ("", "no cell of run"),
+    ):
+        called = call("artefact", "latest", cell, file, *store)
+        assert called.code == 2
+        assert message in called.error_line()
+    assert call("artefact", "latest", "universal:eps=0.1 adaptive toy-dim", file, *store).code == 0
+    for name, message in (
+        ("delta.png", "'delta', of shape 1×1×4×4, is no image in [0, 1]"),
+        ("delta.pt", "give a file that ends in .safetensors or .png"),
+    ):
+        called = call("artefact", "latest", "universal:eps=0.2 oblivious", tmp_path / name, *store)
+        assert message in called.error_line()
+    again = call("artefact", "latest", "universal:eps=0.1 adaptive toy-dim", file, *store, "--approximation", 2)
+    assert "--approximation 2: there are 1" in again.error_line()
+
+
+def test_an_artefact_of_one_image_is_written_as_png(tmp_path: Path) -> None:
+    patch = torch.linspace(0, 1, 48).reshape(3, 4, 4)
+    store, key_inputs = Store(tmp_path / "store"), {"kind": "artefacts"}
+    store.write_artefact(
+        key_inputs, {"0/patch": patch, "1/patch": 1 - patch}, {"values": [{"loss": 0.5}, {"loss": 0.1}]}
+    )
+    cell = {"artefact": digest_of(key_inputs)}
+    messages = write_artefact(store, cell, tmp_path / "patch.png", None)
+    assert messages[0] == f"wrote {tmp_path / 'patch.png'}: patch 3×4×4, loss 0.5"
+    assert "with each of 2 approximations of the defense" in messages[1]
+    write_artefact(store, cell, tmp_path / "other.png", 2)
+    for name, expected in (("patch.png", patch), ("other.png", 1 - patch)):
+        with Image.open(tmp_path / name) as image:
+            pixels = torch.from_numpy(np.array(image)).long().permute(2, 0, 1)
+        assert torch.equal(pixels, (expected * 255).round().long())

@@ -43,13 +43,17 @@ def test_list_as_json_names_every_component_and_its_plugin(call: Call) -> None:
     found = {(entry["kind"], entry["name"]): entry for entry in json.loads(called.out)}
     assert {name for kind, name in found if kind == "attacks"} == {
         *("apgd", "apgd-t", "autoattack", "cw", "ddn", "deepfool", "fab-t", "fgsm", "fmn", "foolbox", "noise", "pgd"),
-        *("rays", "rotate-shift", "square", "worst-of"),
+        *("patch", "rays", "rotate-shift", "square", "worst-of"),
+        *("brightness", "contrast", "defocus-blur", "elastic-transform", "fog", "gaussian-blur", "gaussian-noise"),
+        *("glass-blur", "impulse-noise", "jpeg-compression", "motion-blur", "pixelate", "saturate", "shot-noise"),
+        *("speckle-noise", "zoom-blur"),
     }
     assert {name for kind, name in found if kind == "defenses"} == {
         "gaussian",
         "jpeg",
         "kmeans",
         "none",
+        "smoothing",
         "tvm",
         "vqvae",
     }
@@ -64,6 +68,7 @@ def test_list_as_json_names_every_component_and_its_plugin(call: Call) -> None:
     }
     assert {name for kind, name in found if kind == "models"} == {
         "cifar10-densenet",
+        "ensemble",
         "mnist-cnn",
         "mnist-cnn-robust",
         "torch-module",
@@ -84,7 +89,7 @@ def test_list_of_one_kind(call: Call) -> None:
     "name",
     [
         *("apgd", "autoattack", "cw", "ddn", "deepfool", "fab-t", "fgsm", "fmn", "noise", "pgd", "rays", "square"),
-        *("gaussian", "jpeg", "kmeans", "tvm", "vqvae"),
+        *("gaussian", "jpeg", "kmeans", "smoothing", "tvm", "vqvae"),
         *("mnist", "mnist-cnn-robust", "cifar10-densenet"),
     ],
 )

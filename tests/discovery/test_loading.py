@@ -73,7 +73,18 @@ BAD = {
         GOOD.replace('name = "{name}"', 'name = "x"; sizes: tuple = ()'),
         "the type of a parameter must be int, float, bool or str",
     ),
-    "lacks the method": (GOOD.replace("def apply", "def applies").replace("{name}", "x"), "does not define apply"),
+    "lacks the method": (
+        GOOD.replace("def apply", "def applies").replace("{name}", "x"),
+        "does not define apply or classify",
+    ),
+    "has votes of no number": (
+        GOOD.replace("{name}", "x").replace("    def apply", "    votes = True\n    def apply"),
+        "votes = True must be None or a whole number above 0",
+    ),
+    "certifies in no norm": (
+        GOOD.replace("{name}", "x").replace("    def apply", "    certified_norm = 'L2'\n    def apply"),
+        "certified_norm = 'L2' must be None or one of linf, l2",
+    ),
     "has a bad name": (GOOD.format(name="<img src=x>"), "must be text such as 'my-defense'"),
 }
 
@@ -89,6 +100,16 @@ def test_a_bad_plugin_is_reported_and_does_not_affect_others(case: str, install:
     assert problem.distribution == "aa-bad-plugin 1.0"
     assert registry.get("defenses", "good").plugin.provenance == "zz-good-plugin 1.0"
     assert registry.get("defenses", "jpeg").plugin.distribution == "advbench"
+
+
+def test_a_defense_that_classifies_needs_no_apply(install: Callable[..., None]) -> None:
+    source = GOOD.format(name="good").replace(
+        "def apply(self, images, rng):", "def classify(self, network, images, rng, fitted):"
+    )
+    install("voting", source.replace("return images", "return network(images)"))
+    registry = discover()
+    assert not registry.problems
+    assert registry.get("defenses", "good").plugin.distribution == "voting"
 
 
 def test_a_bad_component_does_not_affect_others_of_the_plugin(install: Callable[..., None]) -> None:

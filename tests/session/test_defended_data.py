@@ -44,3 +44,33 @@ def test_every_image_is_transformed_with_its_own_random_numbers(monkeypatch: pyt
 def test_a_defense_of_another_shape_is_refused() -> None:
     with pytest.raises(UsageError, match="--defense noise: it needs colours"):
         defended_data.apply_defense(Chain((Noise(),)), data(2, 1), name="noise", seed=0, device=torch.device("cpu"))
+
+
+class Vote(Defense):
+    """Classifies, and has no images to train on."""
+
+    name = "vote"
+
+    def classify(self, network, images, rng, fitted=None):
+        return network(images)
+
+
+class Crop(Defense):
+    """Drops a column."""
+
+    name = "crop"
+
+    def apply(self, images, rng):
+        return images[..., 1:]
+
+    def output_shape(self, image_shape):
+        return (*image_shape[:2], image_shape[2] - 1)
+
+
+@pytest.mark.parametrize(
+    ("defense", "reason"),
+    [(Vote(), "vote classifies images and does not transform them"), (Crop(), "it changes the shape of images")],
+)
+def test_a_defense_that_gives_no_images_of_the_datasets_shape_is_a_usage_error(defense: Defense, reason: str) -> None:
+    with pytest.raises(UsageError, match=f"--defense d: {reason}"):
+        defended_data.apply_defense(Chain((defense,)), data(2), name="d", seed=0, device=torch.device("cpu"))

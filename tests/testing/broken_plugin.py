@@ -10,13 +10,29 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from advbench.api import Attack, Budget, Dataset, Defense, LabelledImages, Model, hookimpl, param
+from advbench.api import (
+    Attack,
+    Budget,
+    Certificate,
+    Dataset,
+    Defense,
+    LabelledImages,
+    Model,
+    for_rows,
+    hookimpl,
+    log_shares,
+    param,
+)
 
 _CALLS = itertools.count()
 DEFENSES = (
     "shape", "dtype", "nan", "scale", "in-place", "unseeded", "numpy", "secretly-random", "claims-random", "batch-mean",
     "claims-identity", "no-gradient", "zero-gradient", "nan-gradient", "stand-in-shape", "second-approximation",
     "no-approximations", "changing-approximations", "changes-output", "raises", "exits", "new-digest", "process",
+)  # fmt: skip
+VOTES = (
+    "nan", "shares", "in-place", "unseeded", "secretly-random", "claims-random", "numpy", "batch-mean", "no-rows",
+    "claims-identity", "no-gradient", "negative-radius", "unseeded-radius", "batch-radius", "wide-radius",
 )  # fmt: skip
 ATTACKS = (
     "over-budget", "range", "in-place", "changes-model", "unseeded", "secretly-random", "batch", "labels", "weak",
@@ -105,6 +121,55 @@ class BrokenDefense(Defense):
         if self.how == "second-approximation":
             return (self.approximation_from_output, lambda images, output, rng: images * output.sign() * 0)
         return super().approximations()
+
+
+@dataclass(frozen=True)
+class BrokenVote(Defense):
+    """A vote over the image and copies with little noise, and a certificate; breaks a part of the contract."""
+
+    name = "broken-vote"
+    votes = 25
+    certified_norm = "l2"
+    how: str = how("nan")
+
+    @property
+    def stochastic(self):
+        return self.how != "secretly-random"
+
+    @property
+    def identity(self):
+        return self.how == "claims-identity"
+
+    def classify(self, network, images, rng, fitted=None):
+        if self.how == "in-place":
+            images.mul_(0.5)
+        if self.how == "numpy":
+            np.random.random()
+        if self.how == "batch-mean":
+            images = images - images.mean(dim=0) + 0.1
+        if self.how == "unseeded":
+            images = images + torch.rand(images.shape, generator=torch.Generator().manual_seed(next(COUNT)))
+        scale = 0 if self.how == "claims-random" else 1.0
+        rows = torch.arange(len(images)).repeat_interleave(25)
+        noisy = images[:, None] + scale * rng.normal(25, *images.shape[1:])
+        inside = network if self.how == "no-rows" else for_rows(network, rows)
+        votes = torch.nn.functional.one_hot(inside(noisy.flatten(0, 1)).argmax(dim=1), 10)
+        logits = log_shares(votes.reshape(len(images), 25, -1).sum(dim=1))
+        return logits * {"nan": float("nan"), "shares": 2}.get(self.how, 1)
+
+    def attacked(self, network, images, rng, fitted=None):
+        logits = network(images + 0.1 * rng.normal(*images.shape[1:]))
+        return logits.detach() if self.how == "no-gradient" else logits
+
+    def certify(self, network, images, rng, fitted=None):
+        classes, radii = network(images).argmax(dim=1), torch.full((len(images),), 1e-6)
+        if self.how == "negative-radius":
+            radii = -radii
+        if self.how == "unseeded-radius":
+            radii = radii * next(COUNT)
+        if self.how == "batch-radius":
+            radii = radii * len(images)
+        return Certificate(classes, radii + 1e3 if self.how == "wide-radius" else radii)
 
 
 @dataclass(frozen=True)
@@ -244,6 +309,7 @@ class Patterns(Dataset):
 @hookimpl
 def register_defenses(register):
     register(BrokenDefense)
+    register(BrokenVote)
 
 
 @hookimpl

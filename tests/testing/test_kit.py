@@ -67,6 +67,23 @@ BROKEN = {
         "new-digest": ("digest of the weights", "a different one at the second"),
         "process": ("images of the same form", "it changed torch's choice of deterministic algorithms"),
     },
+    "broken-vote": {
+        "nan": ("logits of the right form", r"returned NaN or infinite logits from classify\(\)"),
+        "shares": ("votes declared correctly", "not log shares of 25 votes"),
+        "in-place": ("inputs unchanged", "changed its input images in place"),
+        "unseeded": ("same random numbers, same logits", "values that differ by up to"),
+        "secretly-random": ("stochastic declared correctly", "stochastic is False, different logits"),
+        "claims-random": ("stochastic declared correctly", "stochastic is True, equal logits"),
+        "numpy": ("random numbers from rng alone", "global generator of numpy was drawn from or seeded"),
+        "batch-mean": ("independent of its batch", "values that differ by up to"),
+        "no-rows": ("samples named to the network", r"name the sample of each image with for_rows\(network, rows\)"),
+        "claims-identity": ("identity declared correctly", "True, and values that differ"),
+        "no-gradient": ("gradients are finite", r"returned logits without a gradient from attacked\(\)"),
+        "negative-radius": ("certificates of the right form", "radii that are negative"),
+        "unseeded-radius": ("same random numbers, same certificates", "different ones"),
+        "batch-radius": ("certificates independent of their batch", "values that differ by up to"),
+        "wide-radius": ("the class within the radius", "another class for . of 6 images that were moved by 0.95"),
+    },
     "broken-attack": {
         "over-budget": (
             "images in range and inside the perturbation set",
@@ -127,12 +144,15 @@ def test_each_violation_is_reported_with_its_reason(spec: str, rule: str, seen: 
     finding = broken[rule]
     assert re.search(seen, finding.seen), finding.seen
     assert finding.expected
-    kind = spec.removeprefix("broken-").partition(":")[0].title().replace("Patterns", "Dataset")
+    kind = (
+        spec.removeprefix("broken-").partition(":")[0].title().replace("Patterns", "Dataset").replace("Vote", "Defense")
+    )
     assert finding.contract.startswith(f"advbench.api.{kind}")
 
 
 def test_every_broken_component_has_a_case() -> None:
     assert list(BROKEN["broken-defense"]) == list(broken_plugin.DEFENSES)
+    assert list(BROKEN["broken-vote"]) == list(broken_plugin.VOTES)
     assert list(BROKEN["broken-attack"]) == list(broken_plugin.ATTACKS)
     assert list(BROKEN["broken-model"]) == list(broken_plugin.MODELS)
     assert list(BROKEN["patterns"]) == list(broken_plugin.DATASETS)
@@ -190,7 +210,7 @@ def test_the_command_check_prints_the_findings(call: Callable[..., Any]) -> None
     assert "seen defense 'broken-defense' returned shape (1, 1, 27, 28); expected (1, 1, 28, 28)" in lines
     assert "contract advbench.api.Defense.apply" in lines
     assert any(line.startswith("ok patterns") for line in lines)
-    assert lines[-1] == "3 of 4 break the contract"
+    assert lines[-1] == "4 of 5 break the contract"
     refused = call("check", "jpg")
     assert refused.code == 2
     assert "did you mean 'jpeg'?" in refused.error_line()

@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from advbench.analysis.certificates import Certificates, describe_certificates, find_contradictions
 from advbench.analysis.intervals import wilson
 from advbench.analysis.measures import worst_case_from_bits
 from advbench.analysis.sanity import examine, unexamined
@@ -36,7 +37,7 @@ _MEASURES = (
 )
 
 
-_OMITTED = ("cells", "schema", "samples", "doubled", "entries", "folder", "data_dir")
+_OMITTED = ("cells", "certificates", "schema", "samples", "doubled", "entries", "folder", "data_dir")
 """Entries of a manifest that only this machine or the store needs, or that stand elsewhere in the results."""
 
 
@@ -44,6 +45,7 @@ def build_results(
     manifest: Mapping[str, Any],
     stored: Mapping[str, Summary],
     doubled: Mapping[int, Summary] | None = None,
+    certificates: Sequence[Certificates] = (),
 ) -> dict[str, Any]:
     """Computes the results of a run.
 
@@ -51,19 +53,22 @@ def build_results(
         manifest: The manifest of the run.
         stored: Summaries of its cells by key; cells without a summary count as not run.
         doubled: Summaries of the same cells with twice the steps of the attack, by index, if they were run.
+        certificates: The certificates of its models and defenses.
     """
     stored = {
         described["key"]: summary
         for described in manifest["cells"]
         if (summary := stored.get(described["key"])) is not None
-        and summary.coordinates == tuple(described[name] for name in COORDINATES)
+        and summary.coordinates == tuple(described.get("stored_as", described)[name] for name in COORDINATES)
     }
     cells = [_cell(described, stored.get(described["key"])) for described in manifest["cells"]]
     findings = examine(manifest["cells"], stored, doubled)
+    findings += find_contradictions(certificates, manifest["cells"])
     for finding in findings:
         for index in finding.cells:
             cells[index]["findings"].append(finding.criterion)
             cells[index]["warnings"].append(f"{finding.criterion}: {finding.message}; {finding.advice}")
+    described = describe_certificates(certificates, manifest["cells"], manifest.get("radii", ()))
     run = {key: value for key, value in manifest.items() if key not in _OMITTED}
     return {
         "schema": RESULTS_SCHEMA,
@@ -71,6 +76,7 @@ def build_results(
         "cells": cells,
         "findings": [finding.as_dict() for finding in findings],
         "not_looked_for": unexamined(manifest["cells"], doubled=bool(doubled)),
+        **({"certificates": described} if described else {}),
         "leaderboards": _leaderboards(manifest["cells"], stored, list(manifest["threats"])),
     }
 

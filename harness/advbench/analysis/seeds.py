@@ -51,6 +51,10 @@ def combine_seeds(runs: Sequence[Mapping[str, Any]], command: str = "") -> dict[
     first["run"] = {**first["run"], "command": command or first["run"]["command"]}
     first["run"] |= {"seeds": {seed: run["run"]["run"] for seed, run in zip(seeds, runs, strict=True)}}
     first["cells"] = [_cell(cells, seeds) for cells in zip(*(run["cells"] for run in runs), strict=True)]
+    if first.get("certificates"):
+        first["certificates"] = [
+            _certificates(entries) for entries in zip(*(run["certificates"] for run in runs), strict=True)
+        ]
     first["findings"] = _findings([run["findings"] for run in runs], seeds)
     first["leaderboards"] = [
         _board(boards, run_n=first["run"]["n"]) for boards in zip(*(run["leaderboards"] for run in runs), strict=True)
@@ -79,6 +83,28 @@ def _cell(cells: Sequence[Mapping[str, Any]], seeds: Sequence[str]) -> dict[str,
         counts = [other["broken_by"] for other in cells if other["broken_by"]]
         cell["broken_by"] = {name: statistics.fmean(count[name] for count in counts) for name in cell["broken_by"]}
     return cell
+
+
+def _certificates(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The certificates of a defended model with the means over all seeds, or those of the seed in which they failed."""
+    failed = next((entry for entry in entries if entry["status"] != "ok"), None)
+    if failed is not None:
+        return dict(failed)
+    first, n = dict(entries[0]), entries[0]["n"]
+    medians = [entry["median_radius"] for entry in entries if entry["median_radius"] is not None]
+    first["accuracy"] = _certified([entry["accuracy"] for entry in entries], n)
+    first["at"] = [_certified(values, n) for values in zip(*(entry["at"] for entry in entries), strict=True)]
+    first["abstained"] = statistics.fmean(entry["abstained"] for entry in entries)
+    first["median_radius"] = statistics.fmean(medians) if medians else None
+    first["curve"] = mean_curve([entry["curve"] for entry in entries])
+    first["seconds"] = statistics.fmean(entry["seconds"] for entry in entries)
+    return first
+
+
+def _certified(values: Sequence[Mapping[str, Any]], n: int) -> dict[str, Any]:
+    spread = _spread([value["accuracy"] for value in values])
+    accuracy = {"accuracy": spread["mean"], "ci95": list(wilson(spread["mean"] * n, n)), "seeds": spread}
+    return {**values[0], **accuracy}
 
 
 def _draws(spreads: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | None:

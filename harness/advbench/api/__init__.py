@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from advbench.api.commands import StudyCommand
     from advbench.api.component import Component, closest
     from advbench.api.dataset import Dataset, DataSources, LabelledImages
-    from advbench.api.defense import Defense
+    from advbench.api.defense import Answer, Certificate, Defense
     from advbench.api.executor import Executor, WorkerLostError, process_taint
     from advbench.api.files import replace_atomically, sha256_file, write_atomically
     from advbench.api.fit import Artefact, FitData, artefact_file_of, artefact_param
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from advbench.api.hookspecs import API_VERSION, hookimpl
     from advbench.api.model import Model
     from advbench.api.modules import find_object, import_file
+    from advbench.api.network_features import features
     from advbench.api.parameters import Parameter, Value, param
     from advbench.api.perturbation import Corruption, Geometric, LpBall, Norm, Patch, PerturbationSet, Unrestricted
     from advbench.api.pixels import clip_dust, to_labels, to_pixels
@@ -67,15 +68,18 @@ if TYPE_CHECKING:
     from advbench.api.state import state_digest
     from advbench.api.training import Trainable, TrainingJob, TrainingProgress, load_checkpoint, save_checkpoint
     from advbench.api.training_loop import TrainingLoop, bfloat16_helps, one_cycle
+    from advbench.api.votes import log_shares
     from advbench.api.weights import load_weights, save_weights, verified_digest
     from advbench.errors import ContractError, DataError, ParameterError, UsageError, WeightsError
 
 __all__ = [
     "API_VERSION",
     "Access",
+    "Answer",
     "Artefact",
     "Attack",
     "Budget",
+    "Certificate",
     "ClassifierWrapper",
     "Component",
     "ContractError",
@@ -116,6 +120,7 @@ __all__ = [
     "bfloat16_helps",
     "clip_dust",
     "closest",
+    "features",
     "find_object",
     "for_rows",
     "goal_of",
@@ -128,6 +133,7 @@ __all__ = [
     "load_checkpoint",
     "load_state",
     "load_weights",
+    "log_shares",
     "one_cycle",
     "param",
     "process_taint",
@@ -168,7 +174,11 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
                 "DataSources",
                 "LabelledImages",
             ),
-            "advbench.api.defense": ("Defense",),
+            "advbench.api.defense": (
+                "Answer",
+                "Certificate",
+                "Defense",
+            ),
             "advbench.api.executor": (
                 "Executor",
                 "WorkerLostError",
@@ -201,6 +211,7 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
                 "import_file",
             ),
             "advbench.api.float32_network": ("Float32Network",),
+            "advbench.api.network_features": ("features",),
             "advbench.api.parameters": (
                 "Parameter",
                 "Value",
@@ -243,6 +254,7 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
                 "bfloat16_helps",
                 "one_cycle",
             ),
+            "advbench.api.votes": ("log_shares",),
             "advbench.api.weights": (
                 "load_weights",
                 "save_weights",

@@ -11,7 +11,9 @@ from advbench.api.component import Component
 if TYPE_CHECKING:
     import torch
 
-    from advbench.api.attack import Access
+    from advbench.api.attack import Access, Norm
+    from advbench.api.defense import Certificate
+    from advbench.api.randomness import SampleRandom
 
 __all__ = ["Model"]
 
@@ -27,11 +29,14 @@ class Model(Component):
         gives: What the model gives to attacks and defenses: ``gradients``, ``scores`` (logits without a gradient) or
             ``labels`` (an output of which only the largest entry counts). Cells of attacks and defenses that need more
             are skipped; see :attr:`advbench.api.Attack.access`. May be a property.
+        certified_norm: The norm of the radii of :meth:`certify`; None if the model certifies nothing. May be a
+            property.
     """
 
     image_shape: ClassVar[tuple[int, int, int] | None]
     num_classes: ClassVar[int | None]
     gives: ClassVar[Access] = "gradients"
+    certified_norm: ClassVar[Norm | None] = None
 
     @abstractmethod
     def load(self) -> torch.nn.Module:
@@ -53,3 +58,13 @@ class Model(Component):
         Raises:
             WeightsError: The weights are missing or damaged.
         """
+
+    def certify(self, network: torch.nn.Module, images: torch.Tensor, rng: SampleRandom) -> Certificate:
+        """Certifies one batch in :attr:`certified_norm`; called only if that is not None, and without a gradient.
+
+        Args:
+            network: What :meth:`load` returned, with float32 logits, in eval mode. Do not change it.
+            images: Clean images, float32 in [0, 1], shape (batch, channels, height, width). Do not change them.
+            rng: The samples' random streams.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define certify()")

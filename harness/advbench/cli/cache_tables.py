@@ -28,6 +28,7 @@ _HEADINGS = ("run", "name", "created", "used", "cells", "size", "unshared")
 _WORDS = {
     "adversarial": ("adversarial", "adversarial"),
     "artefacts": ("artefact", "artefacts"),
+    "certificates": ("record of certificates", "records of certificates"),
     "clean": ("clean", "clean"),
     "cells": ("cell", "cells"),
     "networks": ("network's outputs", "networks' outputs"),

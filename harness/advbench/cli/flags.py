@@ -87,6 +87,20 @@ def add_threats(parser: argparse._ActionsContainer) -> None:
         help="number of draws of a stochastic defense for the score (default: the suite's, else 1)",
     )
     parser.add_argument(
+        "--certify",
+        action="store_const",
+        const=True,
+        help="also compute the certificates of models and defenses that give them, such as smoothing, which may take "
+        "long; boards then show certified accuracies",
+    )
+    parser.add_argument(
+        "--radii",
+        nargs="+",
+        type=CHECKS["radii"],
+        metavar="R",
+        help="radii at which certified accuracies are shown, besides the eps of attacks in the same norm",
+    )
+    parser.add_argument(
         "--max-queries",
         type=CHECKS["max_queries"],
         metavar="N",

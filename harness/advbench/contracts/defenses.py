@@ -7,10 +7,19 @@ from typing import TypeAlias
 
 import torch
 
-from advbench.api import ContractError, Defense, SampleRandom
+from advbench.api import Answer, ContractError, Defense, SampleRandom
 from advbench.contracts.images import check_form
 
-__all__ = ["RANGE_SLACK", "Approximation", "check_approximations", "check_defended", "check_range"]
+__all__ = [
+    "RANGE_SLACK",
+    "Approximation",
+    "check_answer",
+    "check_approximations",
+    "check_defended",
+    "check_range",
+    "check_votes",
+    "count_votes",
+]
 
 Approximation: TypeAlias = Callable[[torch.Tensor, torch.Tensor, SampleRandom], torch.Tensor]
 """Takes images, the defense's output for them and random streams; returns images with a gradient."""
@@ -21,13 +30,60 @@ RANGE_SLACK, RANDOM_RANGE_SLACK = 0.5, 20.0
 Pixels farther outside are on another scale."""
 
 
-def check_defended(name: str, images: torch.Tensor, defended: object) -> torch.Tensor:
+_VOTE_SLACK = 0.05
+"""How far a share times the number of votes may be from a whole number, for rounding and for classes without a vote."""
+
+
+def check_defended(
+    name: str, images: torch.Tensor, defended: object, image_shape: tuple[int, ...] | None = None
+) -> torch.Tensor:
     """Checks the form of a defense's images, and that they are finite.
+
+    Args:
+        name: The defense's name.
+        images: The images that it got.
+        defended: What it returned.
+        image_shape: The expected shape of one image; None for that of the images.
 
     Raises:
         ContractError: A check failed.
     """
-    return check_form(f"defense {name!r}", images, defended)
+    return check_form(f"defense {name!r}", images, defended, image_shape)
+
+
+def check_answer(name: str, method: str, returned: object, images: torch.Tensor) -> Answer:
+    """Checks the form of what a defense returned for a batch that it classified, and that it is finite.
+
+    Args:
+        name: The defense's name.
+        method: The method that returned it, for messages.
+        returned: What it returned.
+        images: The images that it got.
+
+    Raises:
+        ContractError: A check failed.
+    """
+    label, count = f"defense {name!r}", len(images)
+    answer = returned if isinstance(returned, Answer) else Answer(returned)  # type: ignore[arg-type]
+    logits: object = answer.logits
+    if not isinstance(logits, torch.Tensor):
+        raise ContractError(
+            f"{label} returned {type(logits).__name__} from {method}(); expected logits of shape (batch, classes), "
+            "or an Answer"
+        )
+    if logits.ndim != 2 or len(logits) != count:
+        raise ContractError(
+            f"{label} returned logits of shape {tuple(logits.shape)} from {method}(); expected ({count}, classes)"
+        )
+    if not bool(torch.isfinite(logits).all()):
+        bad = int((~torch.isfinite(logits)).any(dim=1).sum())
+        raise ContractError(f"{label} returned NaN or infinite logits from {method}() for {bad} of {count} images")
+    score: object = answer.score
+    if score is not None and not (
+        isinstance(score, torch.Tensor) and score.shape == (count,) and bool(torch.isfinite(score).all())
+    ):
+        raise ContractError(f"{label} returned a score from {method}() that is not a finite number for each image")
+    return answer
 
 
 def check_range(name: str, defended: torch.Tensor, *, stochastic: bool) -> None:
@@ -67,3 +123,28 @@ def check_approximations(defense: Defense, before: int | None = None) -> tuple[A
             "earlier call; return as many at every call"
         )
     return returned
+
+
+def count_votes(logits: torch.Tensor, votes: int) -> torch.Tensor:
+    """The votes for each class in logits that are log shares of so many votes: int64, shape (batch, classes)."""
+    return (logits.double().exp() * votes).round().to(torch.int64)
+
+
+def check_votes(defense: Defense, logits: torch.Tensor) -> None:
+    """Checks that a defense's logits are log shares of as many votes as it declares, if it declares any.
+
+    Raises:
+        ContractError: They are not.
+    """
+    votes = defense.votes
+    if votes is None:
+        return
+    if isinstance(votes, bool) or not isinstance(votes, int) or votes < 1:
+        raise ContractError(f"defense {defense.name!r} has votes = {votes!r}; expected None or a whole number above 0")
+    counts = logits.double().exp() * votes
+    whole = bool(((counts - counts.round()).abs() <= _VOTE_SLACK).all())
+    if not whole or bool((count_votes(logits, votes).sum(dim=1) != votes).any()):
+        raise ContractError(
+            f"defense {defense.name!r} declares votes = {votes}, and its logits are not log shares of {votes} votes; "
+            "use advbench.api.log_shares(counts)"
+        )

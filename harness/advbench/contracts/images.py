@@ -11,8 +11,16 @@ from advbench.api.perturbation import TOLERANCE
 __all__ = ["TOLERANCE", "check_form", "check_unchanged", "distances"]
 
 
-def check_form(label: str, reference: torch.Tensor, images: object) -> torch.Tensor:
+def check_form(
+    label: str, reference: torch.Tensor, images: object, image_shape: tuple[int, ...] | None = None
+) -> torch.Tensor:
     """Checks that images are a finite float32 tensor with a reference's shape and device.
+
+    Args:
+        label: What messages call the component that returned the images.
+        reference: The images that it got.
+        images: What it returned.
+        image_shape: The expected shape of one image; None for that of the reference.
 
     Returns:
         The images, detached.
@@ -22,8 +30,9 @@ def check_form(label: str, reference: torch.Tensor, images: object) -> torch.Ten
     """
     if not isinstance(images, torch.Tensor):
         raise ContractError(f"{label} returned {type(images).__name__}, not a tensor")
-    if images.shape != reference.shape:
-        raise ContractError(f"{label} returned shape {tuple(images.shape)}; expected {tuple(reference.shape)}")
+    expected = tuple(reference.shape) if image_shape is None else (len(reference), *image_shape)
+    if tuple(images.shape) != expected:
+        raise ContractError(f"{label} returned shape {tuple(images.shape)}; expected {expected}")
     if images.dtype != torch.float32:
         raise ContractError(f"{label} returned {images.dtype}; images are torch.float32")
     if images.device != reference.device:

@@ -7,9 +7,9 @@ import inspect
 import re
 import unicodedata
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
-from advbench.api.attack import Attack
+from advbench.api.attack import Attack, Norm
 from advbench.api.component import Component, closest
 from advbench.api.dataset import Dataset
 from advbench.api.defense import Defense
@@ -191,6 +191,10 @@ def _fault(kind: str, component: Any, valid_name: re.Pattern[str]) -> str | None
     missing = sorted(getattr(component, "__abstractmethods__", ()))
     if missing:
         return f"{where}: does not define {', '.join(missing)}"
+    if issubclass(component, Defense) and all(
+        getattr(component, name) is getattr(Defense, name) for name in ("apply", "classify")
+    ):
+        return f"{where}: does not define apply or classify; a defense transforms images, or classifies them"
     try:
         wrong = _wrong_parameter(base, component)
     except KeyboardInterrupt:
@@ -233,6 +237,12 @@ def _attributes(kind: str, component: Any) -> Iterator[tuple[str, str, bool]]:
         # A method or a text would count as true.
         computed = hasattr(type(value), "__get__") and not inspect.isroutine(value)
         yield flag, "True, False or a property", isinstance(value, bool) or computed
+    if kind in ("models", "defenses"):
+        norm, votes = getattr(component, "certified_norm", None), getattr(component, "votes", None)
+        known = norm is None or norm in get_args(Norm) or isinstance(norm, property)
+        yield "certified_norm", f"None or one of {', '.join(get_args(Norm))}", known
+        counted = isinstance(votes, int) and not isinstance(votes, bool) and votes > 0
+        yield "votes", "None or a whole number above 0", votes is None or counted or isinstance(votes, property)
     if kind in ("models", "datasets"):
         shape, classes = getattr(component, "image_shape", ()), getattr(component, "num_classes", 0)
         sized = isinstance(shape, tuple) and len(shape) == 3 and all(isinstance(size, int) for size in shape)

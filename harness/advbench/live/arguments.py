@@ -19,8 +19,8 @@ _OBJECTS = ("datasets", "models", "attacks", "defenses")
 _COMMAND_ONLY = ("dry_run", "export")
 """What only the command does."""
 
-_LISTS = ("threats", "seeds", "plugin", "no_plugin")
-_SWITCHES = ("check_convergence", "fail_fast", "quiet", "strict_plugins", "verbose")
+_LISTS = ("threats", "seeds", "radii", "plugin", "no_plugin")
+_SWITCHES = ("certify", "check_convergence", "fail_fast", "quiet", "strict_plugins", "verbose")
 _NAMES = {
     *(field.name for field in dataclasses.fields(RunOptions) if field.name not in ("verbosity", *_COMMAND_ONLY)),
     *_SWITCHES,

@@ -12,6 +12,8 @@ from advbench.api.goal import UNTARGETED
 from advbench.api.parameters import format_value
 from advbench.api.perturbation import NORM_SYMBOLS
 from advbench.printable import one_line
+from advbench.report.certified import certified_cells, certified_columns, certified_notes
+from advbench.report.columns import FAILED, NOT_RUN, BoardCell, Column, percent
 from advbench.report.sweeps import sweep_groups, terms_of, with_sweep_names
 
 __all__ = [
@@ -31,8 +33,6 @@ __all__ = [
     "row_id",
 ]
 
-NOT_RUN = "—"
-FAILED = "ERR"
 DOUBTFUL = "!"
 DAGGER = "†"
 REACHED = "target"
@@ -53,42 +53,6 @@ _UNITS = {"area": (100.0, " %"), "angle": (1.0, "°"), "shift": (1.0, " px")}
 
 
 @dataclasses.dataclass(frozen=True)
-class Column:
-    """A column's heading.
-
-    Attributes:
-        title: The title, such as the name of an attack.
-        details: Further short lines, such as an attack's kind and parameters.
-    """
-
-    title: str
-    details: tuple[str, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class BoardCell:
-    """One cell of a leaderboard.
-
-    Attributes:
-        text: The text.
-        score: The number by which the best of a column is found; None if the cell is not compared.
-        best: Whether it is the best of its column.
-        failed: Whether it shows a failure.
-        interval: The 95 % interval of the number, as fractions, or None.
-        index: For the result of an attack, its index among the cells of the results.
-        full_spec: For the first cell of a row, what identifies it; see :func:`row_id`.
-    """
-
-    text: str
-    score: float | None = None
-    best: bool = False
-    failed: bool = False
-    interval: tuple[float, float] | None = None
-    index: int | None = None
-    full_spec: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
 class Board:
     """The leaderboard of one dataset and model.
 
@@ -99,6 +63,7 @@ class Board:
             stand, in the order of their parameters.
         notes: Notes for readers, one sentence each.
         groups: Number of rows of each group, in order: one, or the rows of a sweep.
+        certified: Number of columns of certified accuracies, which stand between those of attacks and the worst case.
     """
 
     title: str
@@ -106,6 +71,7 @@ class Board:
     rows: tuple[tuple[BoardCell, ...], ...]
     notes: tuple[str, ...]
     groups: tuple[int, ...] = ()
+    certified: int = 0
 
 
 class _IndexedCell(NamedTuple):
@@ -121,17 +87,13 @@ def make_boards(results: Mapping[str, Any]) -> list[Board]:
     for index, cell in enumerate(with_sweep_names(results["cells"])):
         key = tuple(cell[name] for name in ("dataset", "model", "defense", "threat", "attack"))
         cells[key] = _IndexedCell(cell, index)
-    return [_board(results["run"], leaderboard, cells) for leaderboard in results["leaderboards"]]
-
-
-def percent(share: float) -> str:
-    """Formats a fraction in per cent with one decimal: ``0.985`` becomes ``98.5``."""
-    return f"{100 * share:.1f}"
+    return [_board(results, leaderboard, cells) for leaderboard in results["leaderboards"]]
 
 
 def _board(
-    run: Mapping[str, Any], leaderboard: Mapping[str, Any], lines: Mapping[tuple[str, ...], _IndexedCell]
+    results: Mapping[str, Any], leaderboard: Mapping[str, Any], lines: Mapping[tuple[str, ...], _IndexedCell]
 ) -> Board:
+    run = results["run"]
     dataset, threats = leaderboard["dataset"], leaderboard["threats"]
     of_all_models = leaderboard["model"] is None
     heads = [(column["threat"], column["attack"]) for column in leaderboard["columns"]]
@@ -149,13 +111,19 @@ def _board(
     under = () if kind == CORRUPTION else (" and ".join(threats),)
     summary = Column("mean" if kind == CORRUPTION else "worst case")
     columns = [_attack_column([cells[index] for cells in grid], has_threats) for index in range(len(attacks))]
-    shown = [_row(row, cells) for row, cells in zip(rows, indexed, strict=True)]
+    names = [(dataset, model_of(row, leaderboard), row["defense"]) for row in rows]
+    certified, radii = certified_columns(results, leaderboard, names)
+    shown = [
+        _row(row, cells, certified_cells(results, own, radii))
+        for row, cells, own in zip(rows, indexed, names, strict=True)
+    ]
     return Board(
         title=one_line(" · ".join((*what, *under, f"n = {run['n'][dataset]:,}"))),
         columns=(
             Column("model · defense" if of_all_models else "defense"),
             Column("clean"),
             *columns,
+            *certified,
             summary,
             Column("95 % interval"),
         ),
@@ -165,8 +133,10 @@ def _board(
             *([MEAN] if kind == CORRUPTION else []),
             *_seeds(run.get("seeds", ())),
             *_marks(rows, grid),
+            *certified_notes(radii),
         ),
         groups=tuple(len(group) for group in groups),
+        certified=len(radii),
     )
 
 
@@ -253,13 +223,14 @@ def format_size(name: str, size: float) -> str:
     return f"{f'{factor * size:#.3g}'.rstrip('.')}{unit}"
 
 
-def _row(row: Mapping[str, Any], cells: Sequence[_IndexedCell]) -> list[BoardCell]:
+def _row(row: Mapping[str, Any], cells: Sequence[_IndexedCell], certified: Sequence[BoardCell]) -> list[BoardCell]:
     clean = row["clean_accuracy"]
     marked = f" {DAGGER}" if NOT_ADAPTIVE in row.get("marks", ()) else ""
     return [
         BoardCell(one_line(_name(row, cells[0].cell["short"])) + marked, full_spec=row_id(row)),
         BoardCell(NOT_RUN) if clean is None else BoardCell(percent(clean), clean),
         *(_accuracy(cell, index) for cell, index in cells),
+        *certified,
         *(_mean(row["mean"]) if "mean" in row else _worst_case(row["worst_case"])),
     ]
 

@@ -43,6 +43,9 @@ _COLUMNS = (
     "run_name",
     "goal",
     "target_success_rate",
+    "perturbation_kind",
+    "perturbation",
+    "median_size",
     "forwards",
     "backwards",
     "median_forwards",
@@ -116,6 +119,7 @@ def rows_of(results: Mapping[str, Any]) -> list[dict[str, Any]]:
             "norm": cell.get("norm"),  # missing in results of earlier versions
             "eps": cell["budget"]["eps"] if cell["budget"] else None,
             "stochastic": cell.get("stochastic"),
+            **_perturbation(cell),
             "seeds": " ".join(results["run"].get("seeds", ())) or None,
             "run_name": results["run"].get("name"),
             "goal": cell.get("goal"),
@@ -126,3 +130,13 @@ def rows_of(results: Mapping[str, Any]) -> list[dict[str, Any]]:
         }
         rows.append({key: row[key] for key in _COLUMNS})
     return rows
+
+
+def _perturbation(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """The kind and the label of the perturbation set, and the median of its main size; earlier versions have none."""
+    perturbation = cell.get("perturbation") or {}
+    return {
+        "perturbation_kind": perturbation.get("kind"),
+        "perturbation": perturbation.get("label"),
+        "median_size": cell.get("median_size"),
+    }

@@ -169,8 +169,8 @@ def _split(board: Board, width: int) -> list[list[int]]:
 def _part_label(board: Board, indices: Sequence[int]) -> str:
     """Which attacks a part of a board shows. The worst case is over all attacks, also over those of other parts."""
     end = len(board.columns) - 2
-    total = end - 2
-    attacks = [index - 1 for index in indices if 2 <= index < end]
+    total = end - 2 - board.certified
+    attacks = [index - 1 for index in indices if 2 <= index < 2 + total]
     sentences = []
     if len(attacks) > 1:
         sentences.append(f"Attacks {attacks[0]}–{attacks[-1]} of {total}.")

@@ -11,7 +11,7 @@ from advbench.option_names import option
 from advbench.report import with_sweep_names
 from advbench.specs import parse_chain
 
-__all__ = ["matching_cells", "only_cells"]
+__all__ = ["is_part", "matching_cells", "only_cells"]
 
 
 def matching_cells(manifest: Mapping[str, Any], attacks: Sequence[str], defenses: Sequence[str]) -> list[int]:
@@ -49,7 +49,7 @@ def only_cells(manifest: Mapping[str, Any], indices: Sequence[int]) -> dict[str,
 
 def _matches(run: str, cells: Sequence[Mapping[str, Any]], kind: str, spec: str) -> list[str]:
     known: dict[str, str] = {cell[kind]: cell["short"][kind] for cell in cells}
-    matches = [full for full in known if spec == full] or [full for full in known if _is_part(spec, full)]
+    matches = [full for full in known if spec == full] or [full for full in known if is_part(spec, full)]
     matches = matches or [full for full, short in known.items() if spec == short]
     if not matches:
         shown = list(dict.fromkeys(known.values()))
@@ -59,7 +59,7 @@ def _matches(run: str, cells: Sequence[Mapping[str, Any]], kind: str, spec: str)
     return matches
 
 
-def _is_part(spec: str, full: str) -> bool:
+def is_part(spec: str, full: str) -> bool:
     """Whether a spec has the components of a full spec, and parameters that occur there."""
     try:
         given, terms = parse_chain(spec), parse_chain(full)

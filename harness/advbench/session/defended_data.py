@@ -106,7 +106,7 @@ def apply_defense(
         The same samples with float32 images on the CPU, clipped to [0, 1].
 
     Raises:
-        UsageError: The defense cannot transform images of this shape.
+        UsageError: The defense cannot transform images of this shape, changes their shape, or classifies them itself.
         ContractError: The defense broke its contract.
     """
     import torch
@@ -116,6 +116,13 @@ def apply_defense(
     channels, height, width = data.images.shape[1:]
     if reason := chain.incompatibility((channels, height, width)):
         raise UsageError(f"--defense {name}: {reason}")
+    if chain.classifying is not None:
+        classifying = chain.parts[chain.classifying].name
+        raise UsageError(
+            f"--defense {name}: {classifying} classifies images and does not transform them; name one that does"
+        )
+    if chain.output_shape((channels, height, width)) != (channels, height, width):
+        raise UsageError(f"--defense {name}: it changes the shape of images, which the trained model could not take")
     report = report or (lambda done: done)
     defended = torch.empty(data.images.shape, dtype=torch.float32)
     common = {} if kept is None else _inputs(chain, data, seed, device)

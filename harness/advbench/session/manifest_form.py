@@ -76,6 +76,16 @@ _OPTIONAL_FIELDS: dict[str, _Check] = {
     "dataset_notes": _each(_TEXTS),
     "doubled": _each(_TEXT),
     "entries": _each(_TEXTS),
+    "certificates": _all(
+        _has(
+            **dict.fromkeys(("dataset", "model", "defense", "norm"), _TEXT),
+            short=_has(dataset=_TEXT, model=_TEXT, defense=_TEXT),
+            votes=_none_or(_INTEGER),
+            keys=_TEXTS,
+            n=_INTEGER,
+        )
+    ),
+    "radii": _all(_NUMBER),
 }
 _CELL: dict[str, _Check] = {
     "key": _TEXT,
@@ -98,6 +108,7 @@ _OPTIONAL_IN_CELL: dict[str, _Check] = {
     "attack_passes": _none_or(_INTEGER),
     "goal": _TEXT,
     "artefact": _TEXT,
+    "stored_as": _each(_TEXT),
     "parameters": _each(_is(str, int, float, bool, type(None))),
     "components": _TEXTS,
     "component_access": _TEXTS,

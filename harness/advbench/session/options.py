@@ -10,7 +10,17 @@ from typing import Any, Literal, TypeVar
 
 import platformdirs
 
-from advbench.session.values import at_least, device, existing_folder, folder, gibibytes, one_of, run_name, seconds
+from advbench.session.values import (
+    at_least,
+    device,
+    existing_folder,
+    folder,
+    gibibytes,
+    one_of,
+    radius,
+    run_name,
+    seconds,
+)
 
 __all__ = [
     "CHECKS",
@@ -43,6 +53,7 @@ CHECKS: Mapping[str, Callable[[str], Any]] = MappingProxyType(
         "seeds": at_least(0),
         "eot": at_least(1),
         "score_draws": at_least(1),
+        "radii": radius,
         "max_queries": at_least(1),
         "fit_samples": at_least(1),
         "precision": one_of(PRECISIONS),
@@ -130,6 +141,8 @@ class RunOptions(LoadOptions):
         seeds: Seeds with each of which the run is repeated.
         eot: Draws of a stochastic defense for each gradient of an adaptive attack.
         score_draws: Draws of a stochastic defense for the score.
+        certify: Whether models and defenses that give certificates certify their answers.
+        radii: Radii at which certified accuracies are shown.
         max_queries: The largest number of an attack's queries about a sample that count; forwards and backwards each.
         precision: The network's arithmetic while it is attacked, one of ``PRECISIONS``.
         surrogate: Spec of the model on which images are crafted under the threat ``transfer``.
@@ -163,6 +176,8 @@ class RunOptions(LoadOptions):
     seeds: tuple[int, ...] | None = None
     eot: int | None = None
     score_draws: int | None = None
+    certify: bool | None = None
+    radii: tuple[float, ...] | None = None
     max_queries: int | None = None
     precision: str | None = None
     surrogate: str | None = None

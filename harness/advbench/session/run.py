@@ -32,12 +32,21 @@ from advbench.evaluation.work.workspace import Workspace, device_name
 from advbench.option_names import option
 from advbench.process.state import undo_process_changes
 from advbench.report import plan_exports, print_leaderboards, write_export
+from advbench.session.certificates import read_certificates
 from advbench.session.forecasts import announce_total, open_workers, print_dry_run, worker_threads
 from advbench.session.opening import tables
 from advbench.session.options import RunOptions
 from advbench.session.page_details import SAMPLES, with_page_details
 from advbench.session.progress import MatrixProgress
-from advbench.session.run_messages import duration, forecast, nothing_to_do, older_results, plan_size, precision_warning
+from advbench.session.run_messages import (
+    certificate_notes,
+    duration,
+    forecast,
+    nothing_to_do,
+    older_results,
+    plan_size,
+    precision_warning,
+)
 from advbench.session.session import Session
 from advbench.session.suites import recipe, suite_of, suites_by_seed
 from advbench.specs import FLOAT32, Suite, full_spec
@@ -84,7 +93,7 @@ def run_matrix(options: RunOptions, stdout: TextIO) -> int:
         session.say(f"wrote {export.path}")
     with contextlib.suppress(BrokenPipeError):  # the reader of stdout is gone; all work is done and written
         print_leaderboards(console, results, options.format)
-    return int(any(cell["status"] == "error" for cell in results["cells"]))
+    return int(any(item["status"] == "error" for item in (*results["cells"], *results.get("certificates", ()))))
 
 
 class MatrixRun:
@@ -116,6 +125,11 @@ class MatrixRun:
             self.plan = build_checked_plan(lambda: build_plan(axes, session.sources, device, answers), session.sources)
             if all(cell.skipped for cell in self.plan.cells):
                 raise UsageError(f"no cell can be run: {self.plan.cells[0].skipped}")
+            if suite.certify and not self.plan.certifications:
+                raise UsageError(
+                    f"{option('certify')}: no model or defense of the run gives certificates; add one, such as the "
+                    "defense smoothing, or leave it out"
+                )
             if session.options.check_convergence:
                 with undo_process_changes("an attack"):
                     self.doubled, self.counterparts = double_steps(self.plan, session.sources, device, answers)
@@ -151,6 +165,8 @@ class MatrixRun:
         if self.doubled.cells:
             to_do = len(self.doubled.cells) - len(more.cached)
             self.session.say(f"with twice the steps, to check convergence: {to_do} more cells to do")
+        for note in certificate_notes(self.plan, own):
+            self.session.say(note)
         self._report_unused_draws()
 
     def _report_unused_draws(self) -> None:
@@ -160,6 +176,8 @@ class MatrixRun:
         if options.eot is not None and not any(cell.threat.name == ADAPTIVE.name for cell in stochastic):
             threat = f"the threat {ADAPTIVE.name!r}"
             self.session.say(f"{option('eot')} changes nothing here: no defense under {threat} is stochastic")
+        if self.suite.radii and not self.suite.certify:
+            self.session.say(f"{option('radii')} changes nothing without {option('certify')}")
         if options.score_draws is not None and not stochastic:
             self.session.say(f"{option('score_draws')} changes nothing here: no defense is stochastic")
 
@@ -188,7 +206,7 @@ class MatrixRun:
         self.schedule = Schedule({}, {})  # frees memory that the next steps need if there are many cells
         counterparts = {index: self.done.get(key) for index, key in self.counterparts.items()}
         doubled = {index: summary for index, summary in counterparts.items() if summary and summary.ok}
-        results = build_results(self.manifest, self.done, doubled)
+        results = build_results(self.manifest, self.done, doubled, read_certificates(self.session.store, self.manifest))
         self.done = {}
         return results
 
@@ -219,7 +237,7 @@ class MatrixRun:
         import torch  # here, since only some studies need it
 
         cells = (cell for cell in self.plan.cells if cell.key)
-        cell = next((cell for cell in cells if cell.specs().items() <= dict(specs).items()), None)
+        cell = next((cell for cell in cells if cell.stored_specs().items() <= dict(specs).items()), None)
         stored = [self.session.store.read_tensors(chunk.key) for chunk in cell.chunks] if cell else []
         chunks = [chunk[0]["images"] for chunk in stored if chunk is not None]
         if cell is None or len(chunks) < len(stored):

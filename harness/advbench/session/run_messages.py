@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
+from advbench.api.perturbation import NORM_SYMBOLS
 from advbench.evaluation.plan.build import Plan
-from advbench.evaluation.plan.cells import Axes
+from advbench.evaluation.plan.cells import Axes, short
+from advbench.evaluation.plan.certificates import Certification
+from advbench.evaluation.plan.tasks import CertifyTask
 from advbench.evaluation.plan.threats import NO_ATTACKER
 from advbench.evaluation.run.estimate import Estimate
 from advbench.evaluation.run.schedule import Schedule
 from advbench.specs import FLOAT32, short_spec
 from advbench.store import SCHEMA, Store
 
-__all__ = ["duration", "forecast", "nothing_to_do", "older_results", "plan_size", "precision_warning"]
+__all__ = [
+    "certificate_notes",
+    "duration",
+    "forecast",
+    "nothing_to_do",
+    "older_results",
+    "plan_size",
+    "precision_warning",
+]
 
 
 def plan_size(plan: Plan, schedule: Schedule) -> str:
@@ -120,3 +132,31 @@ def _lengths(axes: Axes) -> dict[str, int]:
 
 def _count(count: int, word: str) -> str:
     return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
+def certificate_notes(plan: Plan, schedule: Schedule) -> list[str]:
+    """What certifies, how much of it is left to do, and what has no certificate or nothing to compare it with."""
+    certified = plan.certifications
+    if not certified:
+        return []
+    left = sum(isinstance(job.task, CertifyTask) for job in schedule.jobs.values())
+    count = sum(len(one.pieces) for one in certified)
+    notes = [f"certificates of {', '.join(_certified_names(certified))}: {left} of {count} pieces to do"]
+    others = {one.defense for one in certified}
+    without = dict.fromkeys(short(cell.defense) for cell in plan.cells if cell.key and cell.defense not in others)
+    if without:
+        notes.append(
+            f"no certificates of {', '.join(without)}: the first part of a defense must give them, or the model itself"
+        )
+    for norm in dict.fromkeys(one.norm for one in certified):
+        budgets = [cell.budget for cell in plan.cells if cell.key and cell.budget is not None]
+        if not any(budget.norm == norm for budget in budgets):
+            notes.append(
+                f"certificates are in {NORM_SYMBOLS[norm]}, and no attack has an eps in this norm: certified and "
+                "empirical accuracies on the board cannot be compared"
+            )
+    return notes
+
+
+def _certified_names(certified: Sequence[Certification]) -> list[str]:
+    return list(dict.fromkeys(short(one.model if one.defense.identity else one.defense) for one in certified))

@@ -10,6 +10,7 @@ from typing import Any
 from advbench.analysis import Summary, build_results, summarise
 from advbench.errors import UsageError, listed
 from advbench.printable import one_line
+from advbench.session.certificates import read_certificates
 from advbench.session.manifest_form import wrong_field
 from advbench.store import Store
 
@@ -87,7 +88,8 @@ def read_results(store: Store, manifest: Mapping[str, Any]) -> tuple[dict[str, A
         for index, key in manifest.get("doubled", {}).items()
         if (summary := _read(store, key, manifest["cells"][int(index)])) is not None and summary.ok
     }
-    return build_results(manifest, stored, doubled), len(cells) - len(stored)
+    certificates = read_certificates(store, manifest)
+    return build_results(manifest, stored, doubled, certificates), len(cells) - len(stored)
 
 
 def read_records(store: Store, manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

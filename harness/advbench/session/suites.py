@@ -6,6 +6,7 @@ import dataclasses
 import shlex
 from typing import Any
 
+from advbench.api.parameters import format_value
 from advbench.discovery.loading import named_files
 from advbench.discovery.registry import Registry
 from advbench.errors import UsageError
@@ -16,8 +17,8 @@ from advbench.specs import AXES, CUSTOM, Suite, narrow
 __all__ = ["plugin_words", "recipe", "suite_of", "suites_by_seed"]
 
 SETTINGS = (
-    *("limit", "seed", "eot", "score_draws", "max_queries"),
-    *("surrogate", "precision", "fit_samples", "fit_data", "rows"),
+    *("limit", "seed", "eot", "score_draws", "max_queries", "surrogate", "precision"),
+    *("fit_samples", "fit_data", "rows", "certify", "radii"),
 )
 """What a suite, or the option of the same name, sets besides the axes."""
 
@@ -94,7 +95,11 @@ def recipe(options: RunOptions, seed: int | None = None) -> str:
             words += [f"--{axis}", *values]
     for name in SETTINGS:
         value = getattr(options, name)
-        if value is not None:
+        if value is True:
+            words.append(f"--{name}")
+        elif isinstance(value, tuple):
+            words += [f"--{name}", *map(format_value, value)]
+        elif value is not None and value is not False:
             words += [f"--{name.replace('_', '-')}", str(value)]
     if seed is not None:
         words += ["--seed", str(seed)]

@@ -16,6 +16,7 @@ __all__ = [
     "folder",
     "gibibytes",
     "one_of",
+    "radius",
     "run_name",
     "seconds",
     "unknown_choice",
@@ -48,6 +49,19 @@ def seconds(text: str) -> float:
 def gibibytes(text: str) -> int:
     """Parses a number of GiB and returns it in bytes."""
     return int(_positive(text, "GiB") * 2**30)
+
+
+def radius(text: str) -> float:
+    """Parses a radius, such as ``0.5`` or ``8/255``."""
+    numerator, slash, denominator = text.partition("/")
+    try:
+        plain = text.isascii() and "_" not in text
+        number = float(numerator) / (float(denominator) if slash else 1.0) if plain else -1.0
+    except (ValueError, ZeroDivisionError):
+        number = -1.0
+    if not 0 <= number < 1e9:
+        raise argparse.ArgumentTypeError(f"{text}: must be a number of at least 0, such as 0.5 or 8/255")
+    return number
 
 
 def _positive(text: str, unit: str) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from advbench.api.spec_text import quote
 from advbench.specs.aliases import Alias, find_aliases, is_alias, similar_alias, split_alias
-from advbench.specs.chain import Chain
+from advbench.specs.chain import Chain, transforms_images
 from advbench.specs.counterparts import changed_parameters, counterparts
 from advbench.specs.formatting import full_spec, short_spec
 from advbench.specs.grammar import Term, expand, parse_chain
@@ -54,4 +54,5 @@ __all__ = [
     "short_spec",
     "similar_alias",
     "split_alias",
+    "transforms_images",
 ]

@@ -1,4 +1,4 @@
-"""A chain of defenses, applied left to right."""
+"""A chain of defenses: each part acts on images before the next part and the model get them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ if TYPE_CHECKING:
 
     from advbench.api.randomness import SampleRandom
 
-__all__ = ["Chain"]
+__all__ = ["Chain", "transforms_images"]
+
+
+def transforms_images(part: Defense) -> bool:
+    """Whether a defense only transforms images: it does not define how the network classifies them."""
+    kind = type(part)
+    return kind.classify is Defense.classify and kind.attacked is Defense.attacked
 
 
 @dataclasses.dataclass(frozen=True)
 class Chain:
-    """One or several defenses in sequence, such as ``jpeg+tvm``.
+    """One or several defenses in sequence, such as ``jpeg+tvm``: the first is outermost, the last next to the model.
 
     Attributes:
         parts: The defenses, in the order in which they are applied.
@@ -36,19 +42,44 @@ class Chain:
         """Whether every image is returned unchanged."""
         return all(part.identity for part in self.parts)
 
+    @property
+    def classifying(self) -> int | None:
+        """The index of the first part that classifies; None if all parts only transform images."""
+        return next((index for index, part in enumerate(self.parts) if not transforms_images(part)), None)
+
+    @property
+    def votes(self) -> int | None:
+        """Of how many votes the chain's logits are log shares, or None."""
+        index = self.classifying
+        return None if index is None else self.parts[index].votes
+
     def incompatibility(self, image_shape: tuple[int, int, int]) -> str:
         """Why images of this shape (channels, height, width) cannot pass the chain, as its first part that cannot says.
 
-        Defenses keep the shape, so each part is asked about the same one.
+        Each part is asked about the shape that the parts before it return.
         """
-        return next((reason for part in self.parts if (reason := part.incompatibility(image_shape))), "")
+        for part in self.parts:
+            if reason := part.incompatibility(image_shape):
+                return reason
+            image_shape = _output_shape(part, image_shape)
+        return ""
+
+    def output_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """The shape of the images that the model gets for images of this shape.
+
+        Raises:
+            ContractError: A part returned no shape.
+        """
+        for part in self.parts:
+            image_shape = _output_shape(part, image_shape)
+        return image_shape
 
     def streams(self, index: int, rng: SampleRandom) -> SampleRandom:
         """The random streams of the part at an index, from 0. Each part has its own, and every call restarts them."""
         return rng.derive(f"{index}:{self.parts[index].name}")
 
     def apply(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
-        """Applies all parts to a batch; see :meth:`advbench.api.Defense.apply`.
+        """Applies all parts to a batch; see :meth:`advbench.api.Defense.apply`. No part may be one that classifies.
 
         Raises:
             ContractError: A part before the last returned no tensor, which the next part could not take.
@@ -63,3 +94,13 @@ class Chain:
             defended = part.apply(defended, self.streams(index, rng))
         result: torch.Tensor = defended
         return result
+
+
+def _output_shape(part: Defense, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    shape: object = part.output_shape(image_shape)
+    valid = isinstance(shape, tuple) and len(shape) == 3 and all(isinstance(size, int) and size > 0 for size in shape)
+    if not valid:
+        raise ContractError(
+            f"defense {part.name!r} returned {shape!r} from output_shape(); expected (channels, height, width)"
+        )
+    return shape  # type: ignore[return-value]

@@ -61,6 +61,9 @@ FIT_SAMPLES = 1000
 _LARGEST = 4 << 20
 """Size limit of a suite file, in bytes."""
 
+_HUGE = 1e9
+"""Radii are smaller than this."""
+
 _CHOICES = {"precision": PRECISIONS, "rows": ROWS}
 _INTEGERS = {"limit": 1, "seed": 0, "eot": 1, "score_draws": 1, "max_queries": 1, "fit_samples": 1}
 """The keys that hold an integer, with its smallest value."""
@@ -101,6 +104,8 @@ class Suite:
         seed: Seed of the choice of samples and of all random numbers.
         eot: Number of draws of a stochastic defense for each gradient of an adaptive attack.
         score_draws: Number of draws of a stochastic defense for the score.
+        certify: Whether models and defenses that give certificates certify their answers.
+        radii: The radii at which certified accuracies are shown besides the eps of attacks in the same norm.
         max_queries: The largest number of queries of a sample that count; None for any.
         surrogate: Spec of the model that the transfer threat attacks.
         precision: Precision of the network while it is attacked, one of ``PRECISIONS``; scores are always float32.
@@ -122,6 +127,8 @@ class Suite:
     seed: int = 0
     eot: int = 10
     score_draws: int = 1
+    certify: bool = False
+    radii: tuple[float, ...] = ()
     max_queries: int | None = None
     surrogate: str | None = None
     precision: str = FLOAT32
@@ -227,6 +234,15 @@ def _from_table(where: str, name: str, folder: Path, table: Mapping[str, Any]) -
             files = isinstance(value, list) and all(isinstance(item, str) for item in value)
             _require(where, key, files, "a list of paths of Python files, as text")
             values[key] = tuple(_plugin_path(where, folder, item) for item in value)
+        elif key == "certify":
+            _require(where, key, isinstance(value, bool), "true or false")
+            values[key] = value
+        elif key == "radii":
+            numbers = isinstance(value, list) and all(
+                type(item) in (int, float) and 0 <= item < _HUGE for item in value
+            )
+            _require(where, key, numbers, "a list of numbers of at least 0")
+            values[key] = tuple(map(float, value))
         elif key in _CHOICES:
             _require(where, key, value in _CHOICES[key], f"one of {', '.join(_CHOICES[key])}")
             values[key] = value

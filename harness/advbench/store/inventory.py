@@ -35,7 +35,7 @@ __all__ = [
     "total_size",
 ]
 
-KINDS = ("adversarial", "artefacts", "clean", "cells", "networks", "runs")
+KINDS = ("adversarial", "artefacts", "certificates", "clean", "cells", "networks", "runs")
 """The kinds of entries; each has a folder of the same name."""
 
 HOUR = 3600.0
@@ -51,7 +51,7 @@ _MANIFEST = re.compile(r"([0-9a-f]{12})\.json")
 _TEMPORARY = re.compile(r"([0-9a-f]{15})\..*\.tmp")
 _OLD_TEMPORARY = re.compile(r"\.([0-9a-f]{40}|[0-9a-f]{12}\.json)\.[a-z0-9_]{8}\.tmp")
 """Temporary files of earlier versions, which were written beside their final files."""
-_LISTED = ("adversarial", "artefacts", "clean", "networks")
+_LISTED = ("adversarial", "artefacts", "certificates", "clean", "networks")
 """The kinds of entries whose keys a manifest lists."""
 _FORMS = {"adversarial": _TENSORS, "artefacts": _ARTEFACT}
 """The names of the files of entries that are not JSON, by kind."""

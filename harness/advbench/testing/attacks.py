@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
-from advbench.api import Artefact, Attack, Goal, SampleRandom
+from advbench.api import Artefact, Attack, ContractError, Goal, SampleRandom
 from advbench.api.goal import UNTARGETED, goal_of
 from advbench.contracts.artefacts import trial_artefact
 from advbench.contracts.attacks import check_adversarial, check_crafted, check_notes, check_sizes
@@ -17,11 +17,17 @@ from advbench.contracts.goals import choose_targets
 from advbench.contracts.images import check_form, check_unchanged
 from advbench.testing.common import common_rules, cuda
 from advbench.testing.finding import Rule, RuleSkipped, contract_of, expect
-from advbench.testing.fixtures import CLASSES, ConstantClassifier, Linear, forbid_global_generators, near_grey_images
+from advbench.testing.fixtures import (
+    CLASSES,
+    SHAPES,
+    ConstantClassifier,
+    Linear,
+    forbid_global_generators,
+    near_grey_images,
+)
 
 __all__ = ["attack_rules"]
 
-_SHAPE = (1, 28, 28)
 _COUNT = 5
 _TOLERANCE = 1e-3
 """Allowed difference between images due to rounding, as a mean over pixels."""
@@ -54,13 +60,23 @@ def attack_rules(attack: Attack) -> Iterator[Rule]:
     yield from common_rules(attack)
 
 
+def _accepted_shape(attack: Attack) -> tuple[int, int, int]:
+    """The first of the usual shapes that the attack can attack."""
+    try:
+        return next((shape for shape in SHAPES if not attack.misfit(shape, CLASSES)), SHAPES[0])
+    except Exception:  # reported by the first rule
+        return SHAPES[0]
+
+
 class _Trial:
     """Runs an attack on a linear classifier with known distances, and on a constant classifier."""
 
     def __init__(self, attack: Attack) -> None:
         self.attack = attack
-        self.model = Linear(_SHAPE).eval()
-        self.images = near_grey_images(_SHAPE, _COUNT)
+        self._first_error: ContractError | None = None
+        shape = _accepted_shape(attack)
+        self.model = Linear(shape).eval()
+        self.images = near_grey_images(shape, _COUNT)
         with torch.no_grad():
             self.predictions = self.model(self.images).argmax(dim=1)
 
@@ -83,6 +99,16 @@ class _Trial:
         goal = self.goal(labels, rows)
         fitted = self.fitted(model, device)
         returned, notes = check_crafted(self.attack, self.attack.craft(model, images.clone(), goal, rng, fitted))
+        try:
+            return self._checked(images, returned, notes, rows)
+        except ContractError as error:
+            self._first_error = self._first_error or error  # of other samples, the same cause has another message
+            raise self._first_error from None
+
+    def _checked(
+        self, images: torch.Tensor, returned: object, notes: Mapping[str, torch.Tensor], rows: Sequence[int]
+    ) -> torch.Tensor:
+        check_perturbation(self.attack)
         formed = check_form(f"attack {self.attack.name!r}", images, returned)
         checked = check_notes(self.attack, images, notes)
         adversarial = check_adversarial(self.attack, images, formed, checked, rows)
@@ -122,6 +148,8 @@ class _Trial:
         check_budget(self.attack)
         check_norm(self.attack)
         check_group_size(self.attack)
+        misfit = self.attack.misfit(SHAPES[0], CLASSES)
+        expect(isinstance(misfit, str), "misfit() to be a text", repr(misfit))
         passes = self.attack.passes()
         expect(passes is None or isinstance(passes, int), "passes() to be a whole number or None", repr(passes))
 

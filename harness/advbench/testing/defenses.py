@@ -9,11 +9,16 @@ import torch
 from advbench.api import Defense, SampleRandom
 from advbench.contracts.defenses import RANGE_SLACK, Approximation, check_approximations, check_defended
 from advbench.contracts.images import check_form, check_unchanged
+from advbench.evaluation.work.chain_pass import image_shape
+from advbench.specs import transforms_images
+from advbench.testing.classifying_defenses import certificate_rules, classifying_rules
 from advbench.testing.common import common_rules, cuda
 from advbench.testing.finding import Rule, RuleSkipped, contract_of, expect
 from advbench.testing.fixtures import SHAPES, example_images, forbid_global_generators
 
 __all__ = ["defense_rules"]
+
+DIGEST = "a SHA-256, or None"
 
 _CALLS = 10
 """How often a defense is asked for its approximations for each shape, since their number may change rarely."""
@@ -23,12 +28,22 @@ _TOLERANCE = 1e-5
 
 
 def defense_rules(defense: Defense) -> Iterator[Rule]:
-    """Yields the rules on shape, dtype, range, inputs, randomness, batches, gradients and devices."""
+    """Yields the rules on shape, dtype, range, inputs, randomness, batches, gradients, certificates and devices."""
+    shapes = [shape for shape in SHAPES if not defense.incompatibility(shape)]
+    if transforms_images(defense):
+        yield from _image_rules(defense, _Trial(defense, shapes))
+    else:
+        yield from classifying_rules(defense, shapes)
+    yield Rule("digest of the weights", contract_of(defense, "weights_digest"), lambda: _check_digest(defense), DIGEST)
+    if defense.certified_norm is not None:
+        yield from certificate_rules(defense, shapes)
+    yield from common_rules(defense)
+
+
+def _image_rules(defense: Defense, trial: _Trial) -> Iterator[Rule]:
     apply, approximation = contract_of(defense, "apply"), contract_of(defense, "approximation")
     approximations = contract_of(defense, "approximations")
-    shapes = [shape for shape in SHAPES if not defense.incompatibility(shape)]
-    trial = _Trial(defense, shapes)
-    form = "finite float32 images of the input's shape and device"
+    form = "finite float32 images of the shape that output_shape gives, on the input's device"
     yield Rule("images of the same form", apply, trial.form, form)
     yield Rule("pixels in about [0, 1]", apply, trial.range)
     yield Rule("inputs unchanged", apply, trial.unchanged, "images that are not changed in place")
@@ -40,9 +55,13 @@ def defense_rules(defense: Defense) -> Iterator[Rule]:
     yield Rule("gradients are finite", approximation, trial.gradients, "finite gradients of apply or approximation")
     yield Rule("gradients of all approximations are finite", approximations, trial.all_gradients)
     yield Rule("as many approximations at every call", approximations, trial.same_number)
-    yield Rule("digest of the weights", contract_of(defense, "weights_digest"), trial.digest, "a SHA-256, or None")
     yield Rule("on CUDA", apply, trial.on_cuda, form)
-    yield from common_rules(defense)
+
+
+def _check_digest(defense: Defense) -> None:
+    first, second = (defense.weights_digest() for _ in range(2))
+    expect(first is None or (isinstance(first, str) and len(first) >= 32), "a SHA-256, or None", repr(first))
+    expect(first == second, "the same digest at every call", "a different one at the second")
 
 
 class _Trial:
@@ -61,7 +80,7 @@ class _Trial:
     def apply(self, images: torch.Tensor, ids: Sequence[int], purpose: str = "check") -> torch.Tensor:
         given = images.clone()
         returned = self.defense.apply(given, SampleRandom(0, purpose, ids, images.device))
-        return check_defended(self.defense.name, images, returned)
+        return check_defended(self.defense.name, images, returned, image_shape(self.defense, images))
 
     def form(self) -> None:
         for images in self.example_batches():
@@ -131,7 +150,9 @@ class _Trial:
             return
         for images in self.example_batches():
             defended = self.apply(images, range(len(images)))
-            expect(torch.equal(images, defended), "identity is False", f"True, and {_difference(images, defended)}")
+            same = images.shape == defended.shape
+            seen = _difference(images, defended) if same else f"images of shape {tuple(defended.shape[1:])}"
+            expect(same and torch.equal(images, defended), "identity is False", f"True, and {seen}")
 
     def gradients(self) -> None:
         differentiable = self.defense.apply if self.defense.differentiable else self.defense.approximation
@@ -162,17 +183,12 @@ class _Trial:
         with torch.enable_grad():
             streams = SampleRandom(0, "check", range(len(images)), images.device)
             defended = approximation(points, given, streams)
-            check_form(label, images, defended)
+            check_form(label, images, defended, image_shape(self.defense, images))
             (gradient,) = torch.autograd.grad(defended.square().sum(), points, allow_unused=True)
         check_unchanged(label, "defended images", output, given)
         expect(gradient is not None, "a gradient at the images", f"{label}: the result does not depend on them")
         expect(bool(torch.isfinite(gradient).all()), "finite gradients", f"{label}: NaN or infinite ones")
         expect(bool(gradient.any()), "a gradient that is not zero throughout", f"{label}: zero for every image")
-
-    def digest(self) -> None:
-        first, second = (self.defense.weights_digest() for _ in range(2))
-        expect(first is None or (isinstance(first, str) and len(first) >= 32), "a SHA-256, or None", repr(first))
-        expect(first == second, "the same digest at every call", "a different one at the second")
 
     def on_cuda(self) -> None:
         device = cuda()

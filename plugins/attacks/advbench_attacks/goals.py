@@ -26,10 +26,12 @@ class UntargetedAttack(Attack):
     """An attack that cannot be targeted, and says so if a spec sets ``goal``.
 
     Attributes:
-        why_untargeted: The error message: why it is untargeted, and what to use instead.
+        why_untargeted: Why, for the error message.
+        use_instead: The name of an attack that can be targeted.
     """
 
     why_untargeted: ClassVar[str]
+    use_instead: ClassVar[str]
 
     @classmethod
     def parse(cls, given: Mapping[str, str]) -> dict[str, Value]:
@@ -39,7 +41,8 @@ class UntargetedAttack(Attack):
             ParameterError: A parameter is unknown, malformed or out of range, or the spec sets a goal.
         """
         if "goal" in given:
-            raise ParameterError(f"goal={given['goal']}: {cls.why_untargeted}")
+            goal = given["goal"]
+            raise ParameterError(f"goal={goal}: {cls.why_untargeted}; use {cls.use_instead}:goal={goal}")
         return super().parse(given)
 
 

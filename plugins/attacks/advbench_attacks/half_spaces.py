@@ -8,7 +8,8 @@ from typing import TypeAlias
 import torch
 
 from advbench.api import Norm
-from advbench_attacks.norms import lp_norm
+from advbench_attacks.hyperplane_projection import step_to_hyperplane
+from advbench_attacks.norms import lp_norm, per_image
 
 __all__ = ["step_into_half_spaces"]
 
@@ -22,6 +23,9 @@ _MAX_GAP, _MAX_RESIDUAL = 1e-4, 1e-6
 
 Newton's system becomes singular towards the solution, so more digits would cost accuracy.
 """
+
+_MAX_HEIGHT_ERROR = 1e-5
+"""Error of a height above a hyperplane, as a share of the largest offset, up to which a step enters the half-space."""
 
 _PENALTY = 1e4
 """Cost of a violation of the half-spaces, which makes every problem feasible."""
@@ -53,7 +57,8 @@ def step_into_half_spaces(
     A sample's half-spaces are {p : ⟨normalₖ, p − point⟩ + offsetₖ ≥ 0}. The step is the solution of a linear program in
     L∞ and L1 and of a quadratic program in L2. They are solved in float64 with the predictor-corrector method of
     Mehrotra 1992, On the implementation of a primal-dual interior point method. A linear system has one unknown per
-    half-space; pixels are eliminated.
+    half-space; pixels are eliminated. Where the step to the farthest hyperplane alone is the solution, there is no
+    system to solve.
 
     Args:
         points: In [0, 1], shape (batch, channels, height, width).
@@ -66,21 +71,38 @@ def step_into_half_spaces(
         which the largest violation is smallest. If a normal or an offset is not finite, the step is 0.
     """
     finite = normals.flatten(1).isfinite().all(dim=1) & offsets.isfinite().all(dim=1)
-    steps = torch.zeros_like(points)
-    rows = (finite & (offsets < 0).any(dim=1)).nonzero().flatten()
+    outside = finite & (offsets < 0).any(dim=1)
+    steps = torch.where(per_image(outside), _step_to_farthest(points, normals, offsets, norm), 0.0)
+    heights = torch.einsum("bmchw,bchw->bm", normals, steps) + offsets
+    solved = (heights >= -_MAX_HEIGHT_ERROR * offsets.abs().amax(dim=1, keepdim=True)).all(dim=1)
+    rows = (outside & ~solved).nonzero().flatten()
     for batch in torch.split(rows, max(1, _MAX_VALUES // points[0].numel())):
         if not len(batch):
             break
         flat = points[batch].flatten(1).double()
-        solved = _solve(flat, normals[batch].flatten(2).double(), offsets[batch].double(), norm)
-        steps[batch] = solved.to(points.dtype).reshape(points[batch].shape)
+        solution = _solve(flat, normals[batch].flatten(2).double(), offsets[batch].double(), norm)
+        steps[batch] = solution.to(points.dtype).reshape(points[batch].shape)
     return steps
+
+
+def _step_to_farthest(points: torch.Tensor, normals: torch.Tensor, offsets: torch.Tensor, norm: Norm) -> torch.Tensor:
+    """Returns the steps to the hyperplanes that are farthest away, which are the solution if they enter all others."""
+    distances = -offsets / _sizes(normals.flatten(2), norm)
+    farthest = distances.argmax(dim=1, keepdim=True)
+    chosen = torch.take_along_dim(normals, farthest[:, :, None, None, None], dim=1)[:, 0]
+    return step_to_hyperplane(points, chosen.nan_to_num(0.0), offsets.gather(1, farthest)[:, 0].nan_to_num(0.0), norm)
+
+
+def _sizes(normals: torch.Tensor, norm: Norm) -> torch.Tensor:
+    """Returns the dual norms of normals of shape (batch, half-spaces, pixels), clamped to be positive."""
+    sizes = lp_norm(normals.flatten(0, 1), _DUAL[norm]).reshape(normals.shape[:2])
+    return sizes.clamp(min=torch.finfo(normals.dtype).tiny)
 
 
 def _solve(points: torch.Tensor, normals: torch.Tensor, offsets: torch.Tensor, norm: Norm) -> torch.Tensor:
     """Scales the problem so that the distance is of the order of 1, and solves it."""
     tiny = torch.finfo(normals.dtype).tiny
-    sizes = lp_norm(normals.flatten(0, 1), _DUAL[norm]).reshape(offsets.shape).clamp(min=tiny)
+    sizes = _sizes(normals, norm)
     normals, needed = normals / sizes[:, :, None], -offsets / sizes
     scale = needed.amax(dim=1).clamp(tiny, 1e3)[:, None]  # a normal of 0 may need any distance
     needed = (needed / scale).clamp(-_MAX_BOUND, _MAX_BOUND)

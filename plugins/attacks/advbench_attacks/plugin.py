@@ -9,6 +9,10 @@ from advbench_attacks.black_box.noise import RandomNoise
 from advbench_attacks.black_box.rays import RayS
 from advbench_attacks.black_box.square import SquareAttack
 from advbench_attacks.combined.worst_of import WorstOf
+from advbench_attacks.corruptions.blur import DefocusBlur, GaussianBlur, GlassBlur, MotionBlur, ZoomBlur
+from advbench_attacks.corruptions.digital import Contrast, ElasticTransform, JpegArtefacts, Pixelate, Saturate
+from advbench_attacks.corruptions.noise import GaussianNoise, ImpulseNoise, ShotNoise, SpeckleNoise
+from advbench_attacks.corruptions.weather import Brightness, Fog
 from advbench_attacks.foolbox.attack import FoolboxAttack
 from advbench_attacks.geometric.rotate_shift import RotateShift
 from advbench_attacks.gradient.apgd import AutoPgd, TargetedAutoPgd
@@ -20,6 +24,7 @@ from advbench_attacks.minimal.ddn import DecoupledDirectionAndNorm
 from advbench_attacks.minimal.deepfool import DeepFool
 from advbench_attacks.minimal.fab import TargetedFab
 from advbench_attacks.minimal.fmn import FastMinimumNorm
+from advbench_attacks.patch.adversarial_patch import AdversarialPatch
 
 __all__ = ["register_attacks"]
 
@@ -43,6 +48,23 @@ def register_attacks(register: Callable[[type[Attack]], None]) -> None:
         WorstOf,
         RandomNoise,
         RotateShift,
+        AdversarialPatch,
+        GaussianNoise,
+        ShotNoise,
+        ImpulseNoise,
+        SpeckleNoise,
+        GaussianBlur,
+        GlassBlur,
+        DefocusBlur,
+        MotionBlur,
+        ZoomBlur,
+        Brightness,
+        Fog,
+        Contrast,
+        Saturate,
+        JpegArtefacts,
+        Pixelate,
+        ElasticTransform,
         FoolboxAttack,
     ):
         register(attack)

@@ -9,6 +9,7 @@ from advbench_defenses.gaussian import GaussianBlur
 from advbench_defenses.jpeg import JpegCompression
 from advbench_defenses.kmeans import KMeansQuantisation
 from advbench_defenses.none import NoDefense
+from advbench_defenses.smoothing import RandomizedSmoothing
 from advbench_defenses.tvm import TotalVariationMinimisation
 from advbench_defenses.vqvae import VqVae
 
@@ -24,3 +25,4 @@ def register_defenses(register: Callable[[type[Defense]], None]) -> None:
     register(KMeansQuantisation)
     register(TotalVariationMinimisation)
     register(VqVae)
+    register(RandomizedSmoothing)

@@ -64,6 +64,7 @@ def test_every_parameter_of_an_attack_is_in_the_keys_of_images_and_cell(plan: Ca
         "norm": "pgd:norm=l2",
         "loss": "pgd:loss=margin",
         "restarts": "pgd:restarts=2",
+        "goal": "pgd:goal=next",
     }
     (cell,) = plan().cells
     assert changed.keys() == cell.attack.values().keys()

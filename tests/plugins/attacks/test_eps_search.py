@@ -65,9 +65,9 @@ REGISTRY = discover()
             "fgsm:goal=other",
             "goal=other: must be one of untargeted, random, next, second, least-likely or a class number",
         ),
-        ("autoattack:goal=next", "goal=next: autoattack is untargeted by definition; use apgd-t with this goal"),
-        ("deepfool:goal=3", "goal=3: deepfool goes to the nearest class, whichever it is; use fmn with this goal"),
-        ("noise:goal=next", "goal=next: noise does not aim at anything; use square with this goal"),
+        ("autoattack:goal=next", "goal=next: autoattack is untargeted by definition; use apgd-t:goal=next"),
+        ("deepfool:goal=3", "goal=3: deepfool goes to the nearest class, whichever it is; use fmn:goal=3"),
+        ("noise:goal=next", "goal=next: noise does not aim at anything; use square:goal=next"),
         (
             "apgd-t:goal=next,targets=3",
             "targets has no meaning with goal=next, which names the target class; leave one",

@@ -12,7 +12,9 @@ USE_FOOLBOX = {"cw", "deepfool", "fgsm", "foolbox", "pgd"}
 SHARED_NAMES = {
     *("eps", "max_eps", "norm", "search", "steps", "step_size", "random_start", "restarts", "early_stop", "loss"),
     *("search_steps", "learning_rate", "initial_const", "confidence", "candidates", "overshoot"),
-    *("targets", "queries", "engine", "kind", "version", "variant", "batch", "reduction", "goal"),
+    *("targets", "queries", "engine", "kind", "version", "variant", "batch", "reduction", "goal", "of"),
+    *("max_angle", "max_shift", "angles", "shifts", "interpolation", "padding", "severity"),
+    *("area", "shape", "position", "min_scale", "file"),
 }
 
 
@@ -23,9 +25,15 @@ def registered() -> dict[str, type[Attack]]:
 
 
 def test_the_plugin_registers_each_attack_under_its_own_name():
-    assert sorted(registered()) == [
-        *("apgd", "apgd-t", "autoattack", "cw", "ddn", "deepfool", "fab-t", "fgsm", "fmn", "foolbox", "noise", "pgd"),
-        "square",
+    corruptions = {name for name, attack in registered().items() if attack.access == "nothing"} - {"noise"}
+    assert corruptions == {
+        *("brightness", "contrast", "defocus-blur", "elastic-transform", "fog", "gaussian-blur", "gaussian-noise"),
+        *("glass-blur", "impulse-noise", "jpeg-compression", "motion-blur", "pixelate", "saturate", "shot-noise"),
+        *("speckle-noise", "zoom-blur"),
+    }
+    assert sorted(registered().keys() - corruptions) == [
+        *("apgd", "apgd-t", "autoattack", "cw", "ddn", "deepfool", "fab-t", "fgsm", "fmn", "foolbox", "noise", "patch"),
+        *("pgd", "rotate-shift", "square", "worst-of"),
     ]
 
 

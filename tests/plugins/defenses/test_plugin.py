@@ -23,7 +23,15 @@ every = pytest.mark.parametrize("defense", EVERY, ids=lambda defense: defense.na
 def test_all_defenses_are_registered() -> None:
     registered: list[type[Defense]] = []
     plugin.register_defenses(registered.append)
-    assert [defense.name for defense in registered] == ["none", "jpeg", "gaussian", "kmeans", "tvm", "vqvae"]
+    assert [defense.name for defense in registered] == [
+        "none",
+        "jpeg",
+        "gaussian",
+        "kmeans",
+        "tvm",
+        "vqvae",
+        "smoothing",
+    ]
 
 
 @pytest.mark.slow

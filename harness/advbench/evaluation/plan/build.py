@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from advbench.errors import UsageError
 from advbench.evaluation.plan.behaviours import BehaviourIds
 from advbench.evaluation.plan.cell_product import build_cells
 from advbench.evaluation.plan.cells import Axes, Cell, Fit
+from advbench.evaluation.plan.certificates import Certification, certifications_of
 from advbench.evaluation.plan.samples import pick_ids
 from advbench.evaluation.plan.threats import Threat, select_threats
 from advbench.option_names import option
@@ -61,10 +63,16 @@ class Plan:
             dict.fromkeys([*(cell.dataset for cell in self.cells if cell.key), *(fit.dataset for fit in self.fits)])
         )
 
+    @functools.cached_property
+    def certifications(self) -> tuple[Certification, ...]:
+        """What certifies its answers; nothing unless certificates were asked for."""
+        return tuple(certifications_of(self.cells)) if self.parts[0].certify else ()
+
     @property
     def run_id(self) -> str:
         """The digest of the cells' keys: the same command is the same run, so that repeating it resumes it."""
-        return digest_of([cell.key or cell.specs() for cell in self.cells])[:12]
+        certificates = [piece.key for one in self.certifications for piece in one.pieces]
+        return digest_of([*(cell.key or cell.specs() for cell in self.cells), *certificates])[:12]
 
 
 def resolve_axes(registry: Registry, suite: Suite) -> tuple[Axes, ...]:
@@ -97,6 +105,8 @@ def _resolve_part(registry: Registry, suite: Suite, part: Part) -> Axes:
             seed=suite.seed,
             eot=suite.eot,
             score_draws=suite.score_draws,
+            certify=suite.certify,
+            radii=suite.radii,
             max_queries=suite.max_queries,
             surrogate=surrogate,
             precision=suite.precision,

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from advbench.api import Attack, ContractError, Dataset, DataSources, Defense, Model
+from advbench.api.goal import UNTARGETED, goal_of
 from advbench.contracts.access import lacking_access
 from advbench.contracts.budgets import check_budget, check_group_size, check_norm, check_perturbation
 from advbench.errors import UsageError, describe
@@ -46,7 +47,7 @@ def build_cells(
         behaviours: Identifies the behaviour of components; None to leave it out of keys.
     """
     pair = _Pair(axes, dataset, model, ids)
-    incompatible = _attempt(lambda: {"skipped": _incompatibility(dataset, model)})
+    incompatible = _attempt(lambda: {"skipped": _pair_incompatibility(axes, dataset, model)})
     contexts = _attempt(
         partial(_key_contexts, axes, dataset, model, ids, sources=sources, device=device, behaviours=behaviours)
     )
@@ -74,9 +75,10 @@ def _key_contexts(
 
     def context_of(model: Model, dataset: Dataset = dataset) -> KeyContext:
         context = KeyContext.of(dataset, dataset.digest(sources), model, axes.seed, device)
-        if behaviours is None or _incompatibility(dataset, model):
+        if behaviours is None or _class_incompatibility(dataset, model):
             return context
-        if not is_self_contained(model):
+        # A model that only gets images of another shape, through a defense, cannot be run on those of the dataset.
+        if not _shape_incompatibility(dataset, model) and not is_self_contained(model):
             behaviour_id = behaviours.id_of(model, context.model, dataset, context.dataset)
             context = context.with_behaviour(model, behaviour_id)
         for part in dict.fromkeys(part for chain in axes.defenses for part in chain.parts):
@@ -93,7 +95,7 @@ def _key_contexts(
     fits = Fits(dataset)
     fitted = next((attack for attack in axes.attacks if is_fitted(attack) and _can_attack(attack, dataset)), None)
     if fitted is not None and not _incompatibility(dataset, model):
-        split = fit_split(axes, dataset, ids, fitted)
+        split = fit_split(axes, dataset, ids, f"attack {short(fitted)!r}")
         same = full(split.dataset) == full(dataset)
         fits = Fits(dataset, split, contexts if same else {one: context_of(one, split.dataset) for one in contexts})
     return contexts[model], None if axes.surrogate is None else contexts[axes.surrogate], fits
@@ -143,6 +145,7 @@ class _Pair:
             fits: What attacks are fitted to.
         """
         defenses = [self._prepared(context, defense) for defense in self.axes.defenses]
+        undefended = _shape_incompatibility(self.dataset, self.model)
         for attack, threat in _under_threats(self.axes):
             kind = _attempt(partial(_attack_kind, attack, self.dataset))
             if isinstance(kind, _Misfit):
@@ -153,7 +156,8 @@ class _Pair:
             craft_context = context if threat.sees_model or surrogate_context is None else surrogate_context
             chunks_of: dict[AttackTarget, Any] = {}
             for defense, incompatible, defense_kind, clean in defenses:
-                reason = incompatible or unusable
+                unknown = _undefended_reason(undefended, threat, attack)
+                reason = incompatible or unusable or ({"skipped": unknown} if unknown else {})
                 if reason:
                     yield self._cell(attack, threat, defense, **reason)
                     continue
@@ -173,7 +177,7 @@ class _Pair:
 
     def _prepared(self, context: KeyContext, defense: Chain) -> tuple[Chain, dict[str, str], Any, Any]:
         """A defense with why it cannot be used, its kind, and the attributes of cells about its clean predictions."""
-        incompatible = _chain_incompatibility(defense, self.dataset.image_shape) or _obstacle(
+        incompatible = _chain_incompatibility(defense, self.dataset, self.model) or _obstacle(
             lambda: next((reason for part in defense.parts if (reason := lacking_access(part, self.model))), "")
         )
         if incompatible:
@@ -309,11 +313,41 @@ def _chunks(
 
 
 def _incompatibility(dataset: Dataset, model: Model) -> str:
-    """Why a model cannot classify a dataset, or ""."""
-    if model.image_shape not in (None, dataset.image_shape):
-        return f"{model.name} takes images of {model.image_shape}, {dataset.name} has {dataset.image_shape}"
-    if model.num_classes is not None and model.num_classes < dataset.num_classes:
-        return f"{model.name} knows {model.num_classes} classes, {dataset.name} has {dataset.num_classes}"
+    """Why a model cannot classify the images of a dataset, or ""."""
+    return _shape_incompatibility(dataset, model) or _class_incompatibility(dataset, model)
+
+
+def _shape_incompatibility(dataset: Dataset, model: Model) -> str:
+    if model.image_shape in (None, dataset.image_shape):
+        return ""
+    return f"{model.name} takes images of {model.image_shape}, {dataset.name} has {dataset.image_shape}"
+
+
+def _class_incompatibility(dataset: Dataset, model: Model) -> str:
+    if model.num_classes is None or model.num_classes >= dataset.num_classes:
+        return ""
+    return f"{model.name} knows {model.num_classes} classes, {dataset.name} has {dataset.num_classes}"
+
+
+def _pair_incompatibility(axes: Axes, dataset: Dataset, model: Model) -> str:
+    """Why a model cannot classify a dataset behind any of the defenses, or ""."""
+    reason, shape = _shape_incompatibility(dataset, model), dataset.image_shape
+    changes_shape = reason and any(_attempt(partial(_changes_shape, chain, shape)) for chain in axes.defenses)
+    return ("" if changes_shape else reason) or _class_incompatibility(dataset, model)
+
+
+def _changes_shape(chain: Chain, image_shape: tuple[int, int, int]) -> bool:
+    return not chain.incompatibility(image_shape) and chain.output_shape(image_shape) != image_shape
+
+
+def _undefended_reason(incompatible: str, threat: Threat, attack: Attack) -> str:
+    """Why a cell cannot be run without the undefended model, which does not take the dataset's images; "" if it can."""
+    if not incompatible or not threat.sees_model:
+        return ""
+    if not threat.sees_defense:
+        return f"{incompatible}, so the undefended model cannot be attacked"
+    if goal_of(attack) != UNTARGETED:
+        return f"{incompatible}, so the undefended model cannot choose target classes"
     return ""
 
 
@@ -323,12 +357,23 @@ def _is_incompatible(part: Defense, dataset: Dataset) -> bool:
     return isinstance(answer, str) or bool(answer[0])
 
 
-def _chain_incompatibility(defense: Chain, image_shape: tuple[int, int, int]) -> dict[str, str]:
-    """Why a defense cannot take images of a shape, as its cells' ``skipped`` or ``failed``; empty if it can."""
+def _chain_incompatibility(defense: Chain, dataset: Dataset, model: Model) -> dict[str, str]:
+    """Why a defense cannot stand between a dataset and a model, as its cells' ``skipped`` or ``failed``; else empty."""
+    image_shape = dataset.image_shape
     answer = _attempt(lambda: (defense.incompatibility(image_shape),))
     if isinstance(answer, str):
         return {"failed": answer}
     if not isinstance(answer[0], str):
         return {"failed": f"defense {short(defense)!r} returned {answer[0]!r} from incompatibility(); expected a text"}
     reason = " ".join(answer[0].split())
-    return {"skipped": reason} if reason else {}
+    if reason:
+        return {"skipped": reason}
+    shape = _attempt(lambda: defense.output_shape(image_shape))
+    if isinstance(shape, str):
+        return {"failed": shape}
+    if model.image_shape in (None, shape):
+        return {}
+    if shape == image_shape:
+        return {"skipped": _shape_incompatibility(dataset, model)}
+    reason = f"{model.name} takes images of {model.image_shape}, defense {short(defense)!r} returns {shape}"
+    return {"skipped": f"{reason} for {dataset.name}"}

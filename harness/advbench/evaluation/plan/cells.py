@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, TypeVar
 
-from advbench.api import Attack, Budget, Dataset, LpBall, Model, Norm, PerturbationSet
+from advbench.api import Attack, Budget, Component, Dataset, LpBall, Model, Norm, PerturbationSet
 from advbench.evaluation.plan.keys import cell_key_inputs
 from advbench.evaluation.plan.threats import Threat
 from advbench.specs import FIT_SAMPLES, FLOAT32, Alias, Chain, full_spec, short_spec
@@ -15,6 +15,8 @@ __all__ = ["CHUNK", "NEEDS_NOTES", "AttackTarget", "Axes", "Cell", "Chunk", "Fit
 
 NEEDS_NOTES = "its images alone do not tell whether they are in its perturbation set"
 """Why some attacks cannot have a limit of queries."""
+
+C = TypeVar("C", bound=Component)
 
 CHUNK = 500
 """How many samples one stored file of adversarial images holds: this bounds the memory, and the work that is lost if a
@@ -39,6 +41,8 @@ class Axes:
     seed: int
     eot: int = 10
     score_draws: int = 1
+    certify: bool = False
+    radii: tuple[float, ...] = ()
     max_queries: int | None = None
     surrogate: Model | None = None
     precision: str = FLOAT32
@@ -184,6 +188,30 @@ class Cell:
             "threat": self.threat.name,
             "defense": full(self.defense),
         }
+
+    def stored_specs(self) -> dict[str, str]:
+        """The specs of :meth:`specs` as in its record: parameters of certificates have their defaults.
+
+        Cells that differ in these alone share their results.
+        """
+        return {**self.specs(), "model": _stored_spec(self.model), "defense": _stored_spec(self.defense)}
+
+
+@functools.cache
+def _stored_spec(component: Model | Chain) -> str:
+    if isinstance(component, Chain):
+        return full(Chain(tuple(map(_without_certificates, component.parts))))
+    return full(_without_certificates(component))
+
+
+def _without_certificates(component: C) -> C:
+    """A component with the defaults of the parameters on which certificates alone depend."""
+    staged = [one for one in component.parameters() if one.stage == "certify" and not one.required]
+    return (
+        component.from_values({**component.values(), **{one.name: one.default for one in staged}})
+        if staged
+        else component
+    )
 
 
 full = functools.lru_cache(maxsize=None)(full_spec)

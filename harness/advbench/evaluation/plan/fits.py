@@ -58,7 +58,7 @@ class Fits:
 
     def _digest_of_file(self, attack: Attack, path: Path, target: AttackTarget, context: KeyContext) -> str:
         """The digest of an artefact in a file, which must fit the attack, the dataset and the model."""
-        where = f"attack {short(attack)!r}: file={path}"
+        where = f"attack {attack.name!r}, file={path}"
         try:
             header, digest = read_artefact_header(path), sha256_file(path)
         except (OSError, ValueError) as error:

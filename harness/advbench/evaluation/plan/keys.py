@@ -16,7 +16,7 @@ from advbench.evaluation.plan.threats import OBLIVIOUS
 from advbench.specs import FLOAT32, Chain
 from advbench.store import SCHEMA, ids_digest
 
-__all__ = ["KeyContext", "attack_identity", "cell_key_inputs", "defense_identity"]
+__all__ = ["KeyContext", "attack_identity", "cell_key_inputs", "certificate_key_inputs", "defense_identity"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,18 +151,38 @@ def cell_key_inputs(adversarial_keys: Sequence[str], clean_key: str, threat: str
     return key_inputs if threat == OBLIVIOUS.name else {**key_inputs, "threat": threat}
 
 
+def certificate_key_inputs(clean: Mapping[str, Any], ids: Sequence[int], certifier: Model | Defense) -> dict[str, Any]:
+    """The key inputs of the certificates of some samples.
+
+    Args:
+        clean: The key inputs of the defended model's predictions on clean images.
+        ids: The samples.
+        certifier: The model, or the part of the defense, that certifies.
+    """
+    values = certifier.values()
+    used = {name: values[name] for name in _certify_parameters(certifier)}
+    shared = {name: value for name, value in clean.items() if name != "draws"}
+    return {**shared, "kind": "certificate", "ids": ids_digest(ids), **({"certify": used} if used else {})}
+
+
 def _draws_entry(draws: int) -> dict[str, int]:
     return {"draws": draws} if draws > 1 else {}
 
 
 def _identity(component: Component) -> dict[str, Any]:
+    unused = _certify_parameters(component)
     return {
         "name": component.name,
-        "parameters": component.values(),
+        "parameters": {name: value for name, value in component.values().items() if name not in unused},
         "code": code_digests(type(component), component.code_modules()),
         "versions": dependency_versions(type(component)),
         **_nested_entry(component),
     }
+
+
+def _certify_parameters(component: Component) -> list[str]:
+    """The names of the parameters on which certificates alone depend."""
+    return [parameter.name for parameter in component.parameters() if parameter.stage == "certify"]
 
 
 def _nested_entry(component: Component) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def fit_form(attack: Attack) -> Attack:
     return attack if staged.items() <= values.items() else type(attack).from_values({**values, **staged})
 
 
-def fit_split(axes: Axes, dataset: Dataset, ids: tuple[int, ...], attack: Attack) -> FitSplit:
+def fit_split(axes: Axes, dataset: Dataset, ids: tuple[int, ...], component: str) -> FitSplit:
     """The images to which the components of a run are fitted on one of its datasets.
 
     They are the last of the order of which the run's samples are the first.
@@ -59,14 +59,14 @@ def fit_split(axes: Axes, dataset: Dataset, ids: tuple[int, ...], attack: Attack
         axes: The axes of the run.
         dataset: One of their datasets.
         ids: The run's samples of it.
-        attack: One of the attacks that are fitted, for messages.
+        component: What messages call a component that is fitted, such as ``attack 'patch'``.
 
     Raises:
         UsageError: There are no such images, some of them are samples of the run, or their form is another.
     """
     source = dataset if axes.fit_data is None else axes.fit_data
-    fitted = f"attack {short(attack)!r} is fitted to images that it does not attack"
-    _check_form(source, dataset, attack)
+    fitted = f"{component} is fitted to images that the run does not evaluate"
+    _check_form(source, dataset, component)
     known = _sample_ids(source)
     chosen = np.sort(known[_order(source, len(known), axes.seed)[-axes.fit_samples :]])
     if full(source) == full(dataset):
@@ -87,16 +87,16 @@ def fit_split(axes: Axes, dataset: Dataset, ids: tuple[int, ...], attack: Attack
     return FitSplit(source, tuple(chosen.tolist()))
 
 
-def _check_form(source: Dataset, dataset: Dataset, attack: Attack) -> None:
-    """Checks that images for fits have the shape and the classes of those that are attacked."""
+def _check_form(source: Dataset, dataset: Dataset, component: str) -> None:
+    """Checks that images for fits have the shape and the classes of those that the run evaluates."""
     for what, own, other in (
         ("images of shape", source.image_shape, dataset.image_shape),
         ("classes:", source.num_classes, dataset.num_classes),
     ):
         if own != other:
             raise UsageError(
-                f"{option('fit_data', short(source))}: has {what} {own}, and {short(dataset)}, where attack "
-                f"{short(attack)!r} needs images to be fitted to, has {what} {other}; give a dataset of the same form"
+                f"{option('fit_data', short(source))}: has {what} {own}, and {short(dataset)}, to which "
+                f"{component} is applied, has {what} {other}; give a dataset of the same form"
             )
 
 

@@ -10,6 +10,7 @@ from advbench.specs import FLOAT32
 from advbench.store import Store, digest_of
 
 __all__ = [
+    "CertifyTask",
     "CleanTask",
     "CraftTask",
     "FitTask",
@@ -39,6 +40,9 @@ class TaskWorkspace(Protocol):
 
     def score(self, task: ScoreTask) -> None:
         """Predicts adversarial images and stores the cell."""
+
+    def certify(self, task: CertifyTask) -> None:
+        """Certifies clean images and stores the certificates."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -299,7 +303,45 @@ def batch_step(batch_size: int, group_size: int | None) -> int:
     return batch_size if group_size is None else max(1, batch_size // group_size) * group_size
 
 
-Task = FitTask | CraftTask | JoinTask | CleanTask | ScoreTask
+@dataclasses.dataclass(frozen=True, slots=True)
+class CertifyTask:
+    """Certify the answers of a defended model for some samples."""
+
+    key_inputs: dict[str, Any]
+    ids: tuple[int, ...]
+    dataset: str
+    model: str
+    defense: str
+    seed: int
+    draws: ClassVar[int] = 1
+    precision: ClassVar[str] = FLOAT32
+    group_size: ClassVar[int | None] = None
+
+    @property
+    def samples(self) -> int:
+        """How many samples the task processes."""
+        return len(self.ids)
+
+    @property
+    def components(self) -> dict[str, str]:
+        """The specs of the components that it runs, by axis."""
+        return _used(dataset=self.dataset, model=self.model, defense=self.defense)
+
+    @property
+    def claim(self) -> str:
+        """The name under which a run claims this work."""
+        return digest_of(self.key_inputs)
+
+    def is_done(self, store: Store) -> bool:
+        """Whether the store holds the certificates, and not a failure."""
+        return _is_stored(store, "certificates", self.key_inputs)
+
+    def run(self, workspace: TaskWorkspace) -> None:
+        """Certifies the samples."""
+        workspace.certify(self)
+
+
+Task = FitTask | CraftTask | JoinTask | CleanTask | ScoreTask | CertifyTask
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -6,13 +6,13 @@ import dataclasses
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from typing import TypeAlias, TypeVar
 
 from advbench.api import WorkerLostError
 from advbench.errors import describe
-from advbench.evaluation.plan.tasks import CraftTask, FitTask, Task
+from advbench.evaluation.plan.tasks import CertifyTask, CraftTask, FitTask, Task
 from advbench.evaluation.run.pool import WorkerPool
 from advbench.evaluation.run.schedule import Schedule
 from advbench.evaluation.work.attacked.batch import count_runs
@@ -72,8 +72,10 @@ def estimate(schedule: Schedule, workers: WorkerPool) -> Estimate:
     report the failure.
     """
     environment = workers.environment
+    with undo_process_changes("a defense"):
+        whole = _timed_with_model(get_workspace(environment), schedule)
     wanted = dict.fromkeys(
-        timing for job in schedule.jobs.values() for timing in _timings(job.task, environment.batch_size)
+        timing for job in schedule.jobs.values() for timing in _timings(job.task, environment.batch_size, whole)
     )
     results = _measure_all(workers, measure, {timing: timing for timing in wanted}, _TOTAL_SECONDS, Measurement())
     seconds = {timing: result.seconds for timing, result in results.items()}
@@ -89,7 +91,7 @@ def estimate(schedule: Schedule, workers: WorkerPool) -> Estimate:
         fits = {
             task.claim: _fit_passes(get_workspace(environment), task) for task in crafts if isinstance(task, FitTask)
         }
-    costs = _Costs(dict.fromkeys(wanted, 0.0) | seconds, passes, runs, environment.batch_size, fits)
+    costs = _Costs(dict.fromkeys(wanted, 0.0) | seconds, passes, runs, environment.batch_size, fits=fits, whole=whole)
     tasks = {name: job.task for name, job in schedule.jobs.items()}
     pilots = costs.pilots(tasks.values(), workers.live)
     costs.counted = _measure_all(workers, run_pilot, pilots, _PILOT_SECONDS, None)
@@ -99,7 +101,7 @@ def estimate(schedule: Schedule, workers: WorkerPool) -> Estimate:
         for name, task in tasks.items()
         if passes.get(task.components.get("attack", ""), 0.0) is None
         or fits.get(task.claim, 0.0) is None
-        or not seconds.keys() >= set(_timings(task, environment.batch_size))
+        or not seconds.keys() >= set(_timings(task, environment.batch_size, whole))
     )
     return Estimate(sum(of_job.values()), of_job, bool(rough), faults, rough)
 
@@ -151,11 +153,46 @@ def _result(future: Future[R], failed: R) -> R:
         return failed
 
 
-def _timings(task: Task, batch_size: int) -> list[Timing]:
-    """What to time for a task: its model, and its defense if it has one."""
+def _timed_with_model(workspace: Workspace, schedule: Schedule) -> frozenset[tuple[str, str]]:
+    """The defenses, each with a dataset, that are timed together with the model.
+
+    These classify, or change the shape of images, so that the model may not take those of the dataset.
+    """
+    used = {(specs["defense"], specs["dataset"]) for specs in _all_components(schedule) if "defense" in specs}
+    return frozenset(pair for pair in used if _needs_model(workspace, *pair))
+
+
+def _all_components(schedule: Schedule) -> list[dict[str, str]]:
+    return [job.task.components for job in schedule.jobs.values()]
+
+
+def _needs_model(workspace: Workspace, defense: str, dataset: str) -> bool:
+    try:
+        chain, shape = workspace.chain(defense), workspace.dataset(dataset).image_shape
+        return chain.classifying is not None or chain.output_shape(shape) != shape
+    except BaseException as error:
+        if is_user_interrupt(error):
+            raise
+        _log.info("not part of the estimate, since it fails: %s", describe(error))
+        return False
+
+
+def _timings(task: Task, batch_size: int, whole: Collection[tuple[str, str]] = ()) -> list[Timing]:
+    """What to time for a task: its model, and its defense if it has one; or both together.
+
+    Args:
+        task: The task.
+        batch_size: How many images a component gets at once.
+        whole: The defenses, each with a dataset, that are timed together with the model.
+    """
     specs = task.components
     if not specs:
         return []
+    if isinstance(task, CertifyTask):
+        return [("certify", specs["defense"], specs["dataset"], specs["model"])]
+    if (specs.get("defense", ""), specs["dataset"]) in whole:
+        what = "attacked" if isinstance(task, CraftTask | FitTask) else "classify"
+        return [(what, specs["defense"], specs["dataset"], specs["model"])]
     count = str(min(task.samples, batch_size))
     timings: list[Timing] = [("pass", specs["model"], specs["dataset"], task.precision, count)]
     if "defense" in specs:
@@ -172,6 +209,7 @@ class _Costs:
         runs: How often each attack runs on each defense.
         batch_size: How many images a component gets at once.
         fits: The passes that fits declare, by the tasks' claims; None for a fit that declares none.
+        whole: The defenses, each with a dataset, that are timed together with the model.
 
     Attributes:
         counted: What pilots have shown, by the attack and the classifier; None where one has ended its process.
@@ -183,9 +221,12 @@ class _Costs:
         passes: Mapping[str, float | None],
         runs: Mapping[tuple[str, str], int],
         batch_size: int,
+        *,
         fits: Mapping[str, float | None],
+        whole: Collection[tuple[str, str]] = (),
     ) -> None:
         self.fits = fits
+        self.whole = whole
         self.measured = measured
         self.passes = passes
         self.runs = runs
@@ -194,7 +235,7 @@ class _Costs:
 
     def seconds_of(self, task: Task) -> float:
         """Estimated seconds of a task."""
-        timings = _timings(task, self.batch_size)
+        timings = _timings(task, self.batch_size, self.whole)
         if not timings:
             return 0.0
         network, defense = (*(self.measured[timing] for timing in timings), 0.0)[:2]
@@ -202,6 +243,8 @@ class _Costs:
             passes = self.fits[task.claim]
             passes = task.samples * _UNKNOWN_PASSES if passes is None else passes
             return passes * self._pass_seconds(task) * self.runs[task.attack, task.defense]
+        if timings[0][0] in ("classify", "certify"):
+            return task.samples * network
         if not isinstance(task, CraftTask):  # a forward pass takes a third of a forward and backward pass
             return task.samples * (network / 3 + defense)
         return task.samples * self._pass_seconds(task) * self._passes_of(task) * self.runs[task.attack, task.defense]
@@ -234,7 +277,7 @@ class _Costs:
 
     def _pass_seconds(self, task: CraftTask | FitTask) -> float:
         """Seconds of a forward and backward pass of the attacked classifier, for each image."""
-        return task.draws * sum(self.measured[timing] for timing in _timings(task, self.batch_size))
+        return task.draws * sum(self.measured[timing] for timing in _timings(task, self.batch_size, self.whole))
 
     def _passes_of(self, task: CraftTask) -> float:
         """The passes of one run for each image; other work of the attack counts as passes, too."""

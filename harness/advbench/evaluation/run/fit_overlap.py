@@ -42,8 +42,8 @@ def check_fit_images(plan: Plan, images: Mapping[str, LabelledImages]) -> None:
             shared = len(_digests(images[pair[0]], fit.ids) & _digests(images[pair[2]], cell.ids))
             if shared:
                 raise UsageError(
-                    f"attack {short(cell.attack)!r} is fitted to images that it does not attack, and {shared:,} of its "
-                    f"{len(fit.ids):,} images of {short(fit.dataset)} have the pixels of samples of "
+                    f"attack {short(cell.attack)!r} is fitted to images that the run does not evaluate, and "
+                    f"{shared:,} of its {len(fit.ids):,} images of {short(fit.dataset)} have the pixels of samples of "
                     f"{short(cell.dataset)} in the run; give other images with "
                     f"{option('fit_data', 'SPEC')}, or fewer samples with {option('limit', 'N')}"
                 )

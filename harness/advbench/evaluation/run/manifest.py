@@ -18,6 +18,7 @@ from advbench.discovery.identity import code_digests, dependency_versions
 from advbench.discovery.registry import Plugin, Registry
 from advbench.evaluation.plan.build import Plan
 from advbench.evaluation.plan.cells import Axes, Cell, full, short
+from advbench.evaluation.plan.certificates import Certification
 from advbench.evaluation.plan.threats import NO_ATTACKER, Threat
 from advbench.evaluation.run.dataset_facts import class_names, dataset_notes
 from advbench.evaluation.work.workspace import Environment, device_name
@@ -68,15 +69,7 @@ def make_manifest(
         "data_dir": None if environment.data_dir is None else str(environment.data_dir),
         "created": before["created"] if before else now,
         "updated": now,
-        "threats": {
-            threat.name: {
-                "meaning": threat.meaning,
-                "caveat": threat.caveat,
-                "how": _threat_details(threat, axes, plan),
-            }
-            for axes in plan.parts
-            for threat in _threats(axes, plan)
-        },
+        "threats": _described_threats(plan),
         **_settings(plan.parts[0]),
         **_fit_settings(plan),
         "device": device_name(environment.device) or environment.device,
@@ -93,8 +86,22 @@ def make_manifest(
             **(before or {}).get("doubled", {}),
             **{str(position): key for position, key in (doubled or {}).items()},
         },
-        "entries": _entries([*plan.cells, *more], networks, before),
+        "entries": _entries([*plan.cells, *more], plan.certifications, networks, before),
+        **_certificates(plan),
         "cells": [_describe(cell) for cell in plan.cells],
+    }
+
+
+def _described_threats(plan: Plan) -> dict[str, dict[str, str]]:
+    """The threats of a plan by name, with their settings."""
+    return {
+        threat.name: {
+            "meaning": threat.meaning,
+            "caveat": threat.caveat,
+            "how": _threat_details(threat, axes, plan),
+        }
+        for axes in plan.parts
+        for threat in _threats(axes, plan)
     }
 
 
@@ -121,13 +128,38 @@ def _fit_settings(plan: Plan) -> dict[str, Any]:
     )
 
 
-def _entries(cells: Sequence[Cell], networks: Iterable[str], before: Mapping[str, Any] | None) -> dict[str, list[str]]:
+def _certificates(plan: Plan) -> dict[str, Any]:
+    """What certifies its answers, with the keys of its certificates, and the radii that are shown."""
+    if not plan.parts[0].certify:
+        return {}
+    described = [
+        {
+            **one.specs(),
+            "short": one.short,
+            "norm": one.norm,
+            "votes": one.votes,
+            "keys": [piece.key for piece in one.pieces],
+            "n": sum(len(piece.ids) for piece in one.pieces),
+        }
+        for one in plan.certifications
+    ]
+    return {"certificates": described, "radii": list(plan.parts[0].radii)}
+
+
+def _entries(
+    cells: Sequence[Cell],
+    certifications: Sequence[Certification],
+    networks: Iterable[str],
+    before: Mapping[str, Any] | None,
+) -> dict[str, list[str]]:
     """The keys of entries that the cells use, and those of an earlier command."""
     earlier = (before or {}).get("entries", {})
     adversarial = [chunk.key for cell in cells for chunk in cell.chunks]
     artefacts = [chunk.fit.key for cell in cells for chunk in cell.chunks if chunk.fit is not None]
     clean = [cell.clean_key for cell in cells if cell.clean_key]
+    certificates = [piece.key for one in certifications for piece in one.pieces]
     return {
+        "certificates": list(dict.fromkeys([*certificates, *earlier.get("certificates", [])])),
         "adversarial": list(dict.fromkeys([*adversarial, *earlier.get("adversarial", [])])),
         "artefacts": list(dict.fromkeys([*artefacts, *earlier.get("artefacts", [])])),
         "clean": list(dict.fromkeys([*clean, *earlier.get("clean", [])])),
@@ -157,6 +189,7 @@ def _describe(cell: Cell) -> dict[str, Any]:
         "key": cell.key,
         **cell.specs(),
         "short": cell.short_names(),
+        **({} if (stored := cell.stored_specs()) == cell.specs() else {"stored_as": stored}),
         **_attack_facts(cell.attack, cell.budget, cell.norm, cell.perturbation, bool(cell.failed)),
         "artefact": cell.chunks[0].artefact if cell.chunks else "",
         "draws_a_gradient": cell.chunks[0].target.draws if cell.chunks else None,

@@ -9,7 +9,17 @@ from typing import Literal
 from advbench.analysis import Summary, summarise
 from advbench.evaluation.plan.build import Plan
 from advbench.evaluation.plan.cells import Cell, Chunk, full, short
-from advbench.evaluation.plan.tasks import CleanTask, CraftTask, FitTask, JoinTask, ScoreTask, Task, batch_step
+from advbench.evaluation.plan.certificates import Certification
+from advbench.evaluation.plan.tasks import (
+    CertifyTask,
+    CleanTask,
+    CraftTask,
+    FitTask,
+    JoinTask,
+    ScoreTask,
+    Task,
+    batch_step,
+)
 from advbench.store import Store
 
 __all__ = ["Job", "Rerun", "Schedule", "build_schedule", "read_summary"]
@@ -26,12 +36,14 @@ class Job:
         label: What progress displays call it.
         waits_for: Names of the jobs that must end first.
         cell: The cell that it finishes, or None.
+        has_result: Whether its result is one of the run although it finishes no cell, such as certificates.
     """
 
     task: Task
     label: str
     waits_for: tuple[str, ...] = ()
     cell: Cell | None = None
+    has_result: bool = False
 
     @property
     def samples(self) -> int:
@@ -67,6 +79,8 @@ def build_schedule(plan: Plan, store: Store, rerun: Rerun, batch_size: int) -> S
     for cell in plan.cells:
         if cell.key:
             builder.add(cell)
+    for certification in plan.certifications:
+        builder.add_certificates(certification)
     return builder.schedule
 
 
@@ -91,7 +105,7 @@ class _ScheduleBuilder:
         if summary is not None and (summary.status != "error" or self.rerun == "none"):
             self.schedule.cached[cell.key] = summary
             return
-        specs, defense = cell.specs(), short(cell.defense)
+        specs, defense = cell.stored_specs(), short(cell.defense)
         waits_for = [chunk.key for chunk in cell.chunks if not self._has_chunk(chunk.key)]
         if not self._has_clean(cell.clean_key):
             waits_for.append(cell.clean_key)
@@ -114,6 +128,17 @@ class _ScheduleBuilder:
         score = ScoreTask(specs, self._keys_and_ids(cell.chunks), cell.clean_key, cell.seed, cell.draws)
         label = f"{short(cell.attack)} {cell.threat.name} through {defense}"
         self.schedule.jobs[cell.key] = Job(score, label, tuple(waits_for), cell)
+
+    def add_certificates(self, certification: Certification) -> None:
+        """Adds a job for each piece of certificates that is not stored."""
+        specs, pieces = certification.specs(), certification.pieces
+        for number, piece in enumerate(pieces, 1):
+            task = CertifyTask(piece.key_inputs, piece.ids, **specs, seed=certification.seed)
+            stored = None if self.rerun == "all" else self.store.read_record("certificates", piece.key)
+            if stored is not None and (stored.get("status") == "ok" or self.rerun == "none"):
+                continue
+            part = f" ({number}/{len(pieces)})" if len(pieces) > 1 else ""
+            self.schedule.jobs[piece.key] = Job(task, f"{certification.label()}{part}", has_result=True)
 
     def _keys_and_ids(self, chunks: tuple[Chunk, ...]) -> tuple[tuple[str, tuple[int, ...]], ...]:
         """Keys and samples of chunks; cells that share chunks share one object, which saves memory."""

@@ -14,7 +14,7 @@ from advbench.analysis import Summary, summarise
 from advbench.api import WorkerLostError
 from advbench.errors import StoreError
 from advbench.evaluation.plan.cells import Cell
-from advbench.evaluation.plan.tasks import Outcome, Task
+from advbench.evaluation.plan.tasks import CertifyTask, Outcome, Task
 from advbench.evaluation.run.pool import WorkerPool
 from advbench.evaluation.run.schedule import Job, Schedule, read_summary
 from advbench.evaluation.work.execute import RETRIES, execute, set_progress, timeout_marker_name, timeout_message
@@ -199,7 +199,7 @@ class _Driver:
 
     def _is_needed(self, name: str) -> bool:
         """Whether a cell still waits for the job: not if another job of each of these cells has failed."""
-        if self.jobs[name].cell is not None:
+        if self.jobs[name].cell is not None or self.jobs[name].has_result:
             return True
         return any(dependent in self.blockers and self._is_needed(dependent) for dependent in self.dependents[name])
 
@@ -234,13 +234,16 @@ class _Driver:
         job = self.jobs[name]
         if job.cell is not None:
             self._record_failure(job.cell, outcome)
+        if isinstance(job.task, CertifyTask):
+            record = {"status": "error", "error": outcome.error, "traceback": outcome.traceback}
+            self.store.write_record("certificates", job.task.key_inputs, record)
         for dependent in self.dependents.get(name, ()):
             if self.blockers.pop(dependent, None) is not None:
                 self._failed(dependent, outcome)
 
     def _record_failure(self, cell: Cell, outcome: Outcome) -> None:
         record = {
-            **cell.specs(),
+            **cell.stored_specs(),
             "status": "skipped" if outcome.skipped else "error",
             "error": outcome.error,
             "traceback": outcome.traceback,

@@ -13,6 +13,7 @@ from advbench.api import SampleRandom
 from advbench.contracts.models import are_probabilities
 from advbench.errors import UnknownNameError, UsageError
 from advbench.evaluation.work.behaviour.component_changes import ComponentChanges
+from advbench.evaluation.work.chain_pass import ChainPass
 from advbench.evaluation.work.workspace import Workspace
 from advbench.process.state import isolated_process
 from advbench.process.working_folder import working_folder
@@ -69,8 +70,8 @@ class ExampleImages:
         """The example images of one finished cell, as the manifest describes it.
 
         Raises:
-            UsageError: The store no longer holds its images, a plugin file of the run is not loaded, or the model has
-                changed.
+            UsageError: The store no longer holds its images, a plugin file of the run is not loaded, the model has
+                changed, or it cannot take the dataset's images without the defense.
         """
         with working_folder(self.folder):
             try:
@@ -155,14 +156,30 @@ class ExampleImages:
     def _defended(self, described: Mapping[str, Any], images: torch.Tensor, ids: Sequence[int]) -> Views:
         rng = SampleRandom(self.manifest["seed"], "defense", ids, self.workspace.device)
         given = images.to(self.workspace.device).clone()
-        returned = self.workspace.chain(described["defense"]).apply(given, rng)
-        return self._view(described["model"], returned)
+        chain = self.workspace.chain(described["defense"])
+        if chain.classifying is None and chain.output_shape(_shape(images)) == _shape(images):
+            return self._view(described["model"], chain.apply(given, rng))
+        # There are no images of this shape between the defense and the model to show.
+        passed = ChainPass(chain, self.workspace.network(described["model"]), self.workspace.batch_size)
+        return _views(images, passed.answer(given, rng).logits)
 
     def _view(self, model: str, images: torch.Tensor) -> Views:
-        output = self.workspace.network(model)(images.to(self.workspace.device)).to(torch.float32)
-        probabilities = output if are_probabilities(output) else torch.softmax(output, dim=1)
-        best = probabilities.max(dim=1)
-        return Views(images.cpu().float().numpy(), best.indices.cpu().numpy(), best.values.cpu().float().numpy())
+        """Images as the model without a defense predicts them."""
+        if self.workspace.model(model).image_shape not in (None, _shape(images)):
+            raise UsageError(f"model {model!r} cannot predict images of shape {_shape(images)} without the defense")
+        return _views(images, self.workspace.network(model)(images.to(self.workspace.device)))
+
+
+def _shape(images: torch.Tensor) -> tuple[int, int, int]:
+    channels, height, width = images.shape[1:]
+    return channels, height, width
+
+
+def _views(images: torch.Tensor, logits: torch.Tensor) -> Views:
+    output = logits.to(torch.float32)
+    probabilities = output if are_probabilities(output) else torch.softmax(output, dim=1)
+    best = probabilities.max(dim=1)
+    return Views(images.cpu().float().numpy(), best.indices.cpu().numpy(), best.values.cpu().float().numpy())
 
 
 def class_round_robin(labels: Sequence[int]) -> list[int]:

@@ -16,10 +16,20 @@ from typing import IO
 from advbench.api import process_taint
 from advbench.api.executor import taint_process
 from advbench.errors import ContractError, ProcessChangedError, StoreError, describe
-from advbench.evaluation.plan.tasks import CleanTask, CraftTask, FitTask, JoinTask, Outcome, ScoreTask, Task
+from advbench.evaluation.plan.tasks import (
+    CertifyTask,
+    CleanTask,
+    CraftTask,
+    FitTask,
+    JoinTask,
+    Outcome,
+    ScoreTask,
+    Task,
+)
 from advbench.evaluation.work.attacked.query_limit import NotLimitable
 from advbench.evaluation.work.behaviour.culprits import find_culprit
 from advbench.evaluation.work.behaviour.verify import verify_key_inputs, verify_scored_inputs
+from advbench.evaluation.work.certify import certify
 from advbench.evaluation.work.craft import craft, join
 from advbench.evaluation.work.fit import fit
 from advbench.evaluation.work.score import predict_clean, score
@@ -113,6 +123,10 @@ class _TaskWorkspace:
     def score(self, task: ScoreTask) -> None:
         verify_scored_inputs(self.workspace, task)
         score(self.workspace, task, _progress)
+
+    def certify(self, task: CertifyTask) -> None:
+        verify_key_inputs(self.workspace, task)
+        certify(self.workspace, task, _progress)
 
 
 def _run_limited(workspace: Workspace, seconds: float, task: Task, again: bool) -> Outcome:

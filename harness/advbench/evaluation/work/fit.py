@@ -46,7 +46,17 @@ def fit(workspace: Workspace, task: FitTask, progress: Callable[[int], None]) ->
     workspace.check_process(f"attack {attack.name!r}")
     tensors, values = packed(artefacts)
     seconds = round(time.perf_counter() - began, 6)
-    facts = {"attack": task.attack, "model": task.model, "defense": task.defense, "seconds": seconds}
+    dataset = workspace.dataset(task.dataset)
+    facts = {
+        "attack": attack.name,
+        "spec": task.attack,
+        "model": task.model,
+        "weights": task.key_inputs["model"]["weights"],
+        "image_shape": list(dataset.image_shape),
+        "num_classes": dataset.num_classes,
+        "defense": task.defense,
+        "seconds": seconds,
+    }
     workspace.store.write_artefact(task.key_inputs, tensors, {**facts, "values": values})
 
 

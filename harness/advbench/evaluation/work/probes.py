@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from advbench.api import SampleRandom
+from advbench.evaluation.work.chain_pass import ChainPass
 from advbench.specs import Chain
 
 __all__ = ["PROBED", "probe"]
@@ -38,17 +39,11 @@ def probe(
         how many parts of the chain declare that they are stochastic and never draw a random number.
     """
     images, ids = images[:PROBED], list(ids[:PROBED])
-    undrawn = {index for index, part in enumerate(chain.parts) if part.stochastic}
+    passed = ChainPass(chain, network, len(images))
 
     def logits(purpose: str, rows: slice = slice(None)) -> torch.Tensor:
         rng = SampleRandom(seed, purpose, ids[rows], images.device)
-        defended = images[rows].clone()
-        for index, part in enumerate(chain.parts):  # as in Chain.apply, which does not expose the parts' streams
-            streams = chain.streams(index, rng)
-            defended = part.apply(defended, streams)
-            if streams.drawn:
-                undrawn.discard(index)
-        output: torch.Tensor = network(defended)
+        output = passed.answer(images[rows], rng).logits
         return output if output.is_floating_point() else output.to(torch.float32)
 
     first = logits("probe")
@@ -58,7 +53,8 @@ def probe(
         "redrawn": max(_distance(first, logits(f"probe/{number}")) for number in range(1, _PASSES)),
         "alone": _distance(first, alone),
     }
-    return {**probes, "undrawn": len(undrawn)}
+    undrawn = sum(part.stochastic and index not in passed.drawn for index, part in enumerate(chain.parts))
+    return {**probes, "undrawn": undrawn}
 
 
 def _distance(one: torch.Tensor, other: torch.Tensor) -> float:

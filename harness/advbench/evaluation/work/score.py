@@ -11,11 +11,12 @@ import torch
 
 from advbench.analysis.queries import CHECKPOINTS
 from advbench.api import ContractError, SampleRandom
-from advbench.contracts.defenses import check_defended, check_range
+from advbench.contracts.defenses import check_defended, check_range, count_votes
 from advbench.contracts.images import check_unchanged
 from advbench.errors import blamed
 from advbench.evaluation.plan.cells import CHUNK
 from advbench.evaluation.plan.tasks import CleanTask, ScoreTask
+from advbench.evaluation.work.chain_pass import ChainPass
 from advbench.evaluation.work.craft import TOTALS
 from advbench.evaluation.work.probes import PROBED, probe
 from advbench.evaluation.work.workspace import Workspace
@@ -132,6 +133,7 @@ def score(workspace: Workspace, task: ScoreTask, progress: Callable[[int], None]
         "adversarial_correct": _bits(predictions[0], clean["labels"]),
         **_draws(clean, predictions),
         **_target_reached(attacked["targets"], predictions),
+        **defended.label_votes(clean["labels"]),
         **{
             _ATTACK_FIELDS[name]: values
             for name, values in attacked.items()
@@ -165,6 +167,7 @@ class _DefendedModel:
         self.seed = seed
         self.progress = progress
         self.done = 0
+        self._votes: list[torch.Tensor] = []
 
     def predict(self, images: torch.Tensor, ids: Sequence[int], predictions: Sequence[list[int]]) -> None:
         """Appends the predicted classes of these images to each draw's predictions, batch by batch."""
@@ -181,15 +184,42 @@ class _DefendedModel:
     def _predict_batch(self, images: torch.Tensor, ids: Sequence[int], purpose: str) -> list[int]:
         name = full_spec(self.chain)
         images = images.to(self.workspace.device)
+        rng = SampleRandom(self.seed, purpose, ids, self.workspace.device)
+        if self.chain.classifying is not None:
+            return self._ask_defense(images, rng, first=purpose == "defense")
         given = images.clone()
         with blamed(f"defense {name!r}"):
-            returned = self.chain.apply(given, SampleRandom(self.seed, purpose, ids, self.workspace.device))
+            returned = self.chain.apply(given, rng)
         check_unchanged(f"defense {name!r}", "images", images, given)
-        defended = check_defended(name, images, returned)
+        channels, height, width = images.shape[1:]
+        defended = check_defended(name, images, returned, self.chain.output_shape((channels, height, width)))
         check_range(name, defended, stochastic=self.chain.stochastic)
         with blamed(f"model {self.model.name!r}"):
             output = self.network(defended)
-        logits = self.workspace.check_output(*self.specs, output, len(ids), labels_only=True)
+        return self._classes(output, len(ids))
+
+    def label_votes(self, labels: Sequence[int]) -> dict[str, Any]:
+        """Of how many votes the predictions are, and how many of these the labels got in the first draw, if any."""
+        if self.chain.votes is None:
+            return {}
+        counts = torch.cat(self._votes).gather(1, torch.tensor(labels)[:, None])[:, 0]
+        return {"votes": self.chain.votes, "label_votes": counts.tolist()}
+
+    def _ask_defense(self, images: torch.Tensor, rng: SampleRandom, *, first: bool) -> list[int]:
+        """The predictions of a chain with a part that classifies, whose votes are kept for the first draw."""
+        passed = ChainPass(self.chain, self.network, self.workspace.batch_size)
+        with blamed(f"model {self.model.name!r}"):  # the parts of the chain blame themselves
+            answer = passed.answer(images, rng)
+        if answer.score is not None:
+            raise ContractError(
+                f"defense {full_spec(self.chain)!r} rejects images, and a score counts predictions alone"
+            )
+        if first and self.chain.votes is not None:
+            self._votes.append(count_votes(answer.logits, self.chain.votes).cpu())
+        return self._classes(answer.logits, len(images))
+
+    def _classes(self, output: torch.Tensor, count: int) -> list[int]:
+        logits = self.workspace.check_output(*self.specs, output, count, labels_only=True)
         classes: list[int] = logits.argmax(dim=1).tolist()
         return classes
 

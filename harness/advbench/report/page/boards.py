@@ -55,9 +55,11 @@ def _groups(board: Board) -> Iterator[Sequence[tuple[BoardCell, ...]]]:
 
 def _heads(board: Board, threats: Sequence[str]) -> str:
     """The headings: as in all rows, the worst case and its interval next to the defense."""
-    defense, clean, *attacks, worst, interval = board.columns
+    defense, clean, *others, worst, interval = board.columns
+    attacks, certified = others[: len(threats)], others[len(threats) :]
     summary = [_head(defense), _head(worst, kind="worst"), _head(interval, kind="interval"), _head(clean)]
-    return "".join([*summary, *(_head(column, threat) for column, threat in zip(attacks, threats, strict=True))])
+    heads = [_head(column, threat) for column, threat in zip(attacks, threats, strict=True)]
+    return "".join([*summary, *map(_head, certified), *heads])
 
 
 def _head(column: Column, threat: str = "", *, kind: str = "") -> str:
@@ -75,11 +77,13 @@ def _details(column: Column, threat: str) -> Sequence[str]:
 
 
 def _row(cells: Sequence[BoardCell], row: Row, threats: Sequence[str], results: Mapping[str, Any]) -> str:
-    first, clean, *attacks, worst, interval = cells
+    first, clean, *others, worst, interval = cells
+    attacks, certified = others[: len(threats)], others[len(threats) :]
     parts = [
         _defense(first, row, _is_stochastic(attacks, results)),
         *_worst(worst, interval, row),
         _clean(clean),
+        *map(_certified, certified),
         *(_result(cell, threat) for cell, threat in zip(attacks, threats, strict=True)),
     ]
     model = f' data-model="{escape(_model(attacks, results))}"' if row.get("model") else ""
@@ -94,6 +98,14 @@ def _model(attacks: Sequence[BoardCell], results: Mapping[str, Any]) -> str:
 def _clean(cell: BoardCell) -> str:
     number = f'<span class="number">{_text(cell)}</span>'
     return f'<td data-sort="{_sort(cell.score)}">{number}{_bar(cell.score, None)}</td>'
+
+
+def _certified(cell: BoardCell) -> str:
+    """A certified accuracy with its interval."""
+    title = f' title="{_interval_text(cell.interval)}"' if cell.interval else ""
+    kind = "number bad" if cell.failed else "number"
+    number = f'<span class="{kind}"{title}>{_text(cell)}</span>'
+    return f'<td data-sort="{_sort(cell.score)}">{number}{_bar(cell.score, cell.interval)}</td>'
 
 
 def _is_stochastic(attacks: Sequence[BoardCell], results: Mapping[str, Any]) -> bool:

@@ -38,7 +38,8 @@ class RandomNoise(UntargetedAttack):
         "Moosavi-Dezfooli and Frossard 2016, Robustness of classifiers: from adversarial to random noise"
     )
 
-    why_untargeted: ClassVar[str] = "noise does not aim at anything; use square with this goal"
+    why_untargeted: ClassVar[str] = "noise does not aim at anything"
+    use_instead: ClassVar[str] = "square"
 
     kind: str = param("uniform", choices=tuple(_NORMS), help="distribution of the noise; it decides the norm of eps")
     eps: float = param(

@@ -39,6 +39,10 @@ class WorstOf(Attack):
     """
 
     name: ClassVar[str] = "worst-of"
+    source: ClassVar[str] = (
+        "Croce and Hein 2020, Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free "
+        "attacks, section 5"
+    )
 
     of: tuple[Attack, ...] = param(kind="attacks", help="the attacks to run, in order")
 

@@ -59,7 +59,8 @@ class AutoAttack(UntargetedAttack):
         "Croce and Hein 2020, Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free "
         "attacks, section 5"
     )
-    why_untargeted: ClassVar[str] = "autoattack is untargeted by definition; use apgd-t with this goal"
+    why_untargeted: ClassVar[str] = "autoattack is untargeted by definition"
+    use_instead: ClassVar[str] = "apgd-t"
 
     version: str = param(
         "standard", choices=("standard", "rand"), help="standard, or rand for classifiers with random draws"

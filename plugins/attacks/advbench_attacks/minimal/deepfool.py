@@ -52,7 +52,8 @@ class DeepFool(UntargetedAttack, AttackWithModes):
         "overshoot": ", whose steps are lengthened by 5 %",
         "norm": ", which is in L2",
     }
-    why_untargeted: ClassVar[str] = "deepfool goes to the nearest class, whichever it is; use fmn with this goal"
+    why_untargeted: ClassVar[str] = "deepfool goes to the nearest class, whichever it is"
+    use_instead: ClassVar[str] = "fmn"
 
     steps: int = param(50, min=1, help="maximum number of steps")
     candidates: int = param(

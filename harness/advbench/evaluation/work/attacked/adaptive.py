@@ -7,25 +7,30 @@ from collections.abc import Iterator
 
 import torch
 
-from advbench.api import ClassifierWrapper, ContractError, Defense, SampleRandom
-from advbench.contracts.defenses import Approximation, check_approximations, check_defended
+from advbench.api import Answer, ClassifierWrapper, ContractError, Defense, SampleRandom
+from advbench.contracts.defenses import Approximation, check_answer, check_approximations, check_defended
 from advbench.contracts.images import check_form
 from advbench.errors import blamed
-from advbench.evaluation.work.attacked.eot_graphs import EOTGraphs
-from advbench.specs import Chain, full_spec
+from advbench.evaluation.work.attacked.eot_graphs import Classifier, EOTGraphs
+from advbench.evaluation.work.chain_pass import ChainPass, image_shape
+from advbench.specs import Chain, full_spec, transforms_images
 
 __all__ = ["DefendedClassifier", "count_approximations", "count_draws", "forget_numbers"]
 
 _INPUTS = ("images", "defended images")
+
+_BATCH = 250
+"""How many images the network inside of a defense gets at once if no gradient is computed."""
 
 
 class DefendedClassifier(torch.nn.Module):
     """Defense and model as one classifier, from images in [0, 1] to logits.
 
     The forward pass is the true defense. The backward pass uses autograd for each differentiable part, and the
-    approximation of each other part (BPDA: Athalye, Carlini and Wagner 2018, section 4.1). A stochastic defense is
-    drawn ``draws`` times at each call, and the logits are the mean over the draws, so that the gradient is that of the
-    expected logits (EOT: section 4.2).
+    approximation of each other part that transforms images (BPDA: Athalye, Carlini and Wagner 2018, section 4.1). A
+    part that classifies is called by its :meth:`advbench.api.Defense.attacked`, which autograd follows. A stochastic
+    defense is drawn ``draws`` times at each call, and the logits are the mean over the draws, so that the gradient is
+    that of the expected logits (EOT: section 4.2).
 
     An attack that queries some of its samples names them through :func:`advbench.api.for_rows`; each sample then has
     its own random streams. For a batch of another size the samples are unknown, and the streams depend on earlier
@@ -38,6 +43,7 @@ class DefendedClassifier(torch.nn.Module):
         draws: How often a stochastic defense is drawn at each call.
         graphs: The network with its measured memory, if it has been measured before.
         number: Which of their approximations the parts use, from 0; a part that has fewer uses its last one.
+        labels: The true labels of the samples, int64; only defenses that reject images need them.
     """
 
     def __init__(
@@ -49,6 +55,7 @@ class DefendedClassifier(torch.nn.Module):
         *,
         graphs: EOTGraphs | None = None,
         number: int = 0,
+        labels: torch.Tensor | None = None,
     ) -> None:
         super().__init__()
         self.training = False
@@ -58,6 +65,7 @@ class DefendedClassifier(torch.nn.Module):
         self.approximate_gradients = chain.stochastic or not all(part.differentiable for part in chain.parts)
         self.draws = draws if chain.stochastic else 1
         self.number = number
+        self.labels = labels
         self._graphs = EOTGraphs(network) if graphs is None else graphs
         self._rng = rng
         self._unassigned = SampleRandom(rng.seed, f"{rng.purpose}/unassigned", [0], rng.device)
@@ -65,7 +73,10 @@ class DefendedClassifier(torch.nn.Module):
     def for_rows(self, rows: torch.Tensor) -> DefendedClassifier:
         """This classifier for some of the samples; their random streams continue."""
         rng, graphs, number = self._rng[rows], self._graphs, self.number
-        return DefendedClassifier(self.network, self.chain, rng, self.draws, graphs=graphs, number=number)
+        labels = None if self.labels is None else self.labels[rows]
+        return DefendedClassifier(
+            self.network, self.chain, rng, self.draws, graphs=graphs, number=number, labels=labels
+        )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits of shape (batch, classes).
@@ -73,15 +84,41 @@ class DefendedClassifier(torch.nn.Module):
         Raises:
             ContractError: A part of the defense, or its approximation, broke its contract.
         """
-        samples = len(images)
+        samples, scored = len(images), False
+
+        def answer(attacked: _AttackedPass, points: torch.Tensor, streams: SampleRandom) -> torch.Tensor:
+            nonlocal scored
+            logits, score = attacked.answer(points, streams)
+            scored = score is not None
+            return logits if score is None else torch.cat((logits, score[:, None]), dim=1)
+
+        def defend(copies: torch.Tensor, times: int) -> tuple[torch.Tensor, Classifier]:
+            streams = self._streams(samples, times)
+            attacked = _AttackedPass(self.chain, self.network, self.number)
+            if self.chain.classifying is None:
+                return attacked.transform_all(copies, streams), self.network
+            return copies, lambda points: answer(attacked, points, streams)
+
         if self.draws == 1:
-            output: torch.Tensor = self.network(_apply_chain(self.chain, images, self._streams(samples), self.number))
-            return output
+            defended, classifier = defend(images, 1)
+            logits = classifier(defended)
+        else:
+            logits = self._graphs.mean_logits(images, self.draws, defend)
+        if self.chain.classifying is None:
+            return logits
+        averaged = Answer(logits[:, :-1], logits[:, -1]) if scored else Answer(logits)
+        return self._attack_logits(self.chain.parts[self.chain.classifying], averaged)
 
-        def defend(copies: torch.Tensor, times: int) -> torch.Tensor:
-            return _apply_chain(self.chain, copies, self._streams(samples, times), self.number)
-
-        return self._graphs.mean_logits(images, self.draws, defend)
+    def _attack_logits(self, part: Defense, answer: Answer) -> torch.Tensor:
+        """What the attack sees of an answer that is averaged over the draws."""
+        if answer.score is None and type(part).attack_logits is Defense.attack_logits:
+            return answer.logits
+        if self.labels is None or len(self.labels) != len(answer.logits):
+            raise ContractError(
+                f"defense {part.name!r} rejects images, so an attack must name their samples with for_rows(model, rows)"
+            )
+        with blamed(f"defense {part.name!r}"):
+            return part.attack_logits(answer, self.labels)
 
     def _streams(self, count: int, times: int = 1) -> SampleRandom:
         """Random streams for some applications; new ones at each call if the defense is stochastic."""
@@ -102,7 +139,12 @@ def count_approximations(chain: Chain) -> int:
     Raises:
         ContractError: A part returned no approximations, or another number of them than before.
     """
-    return max((len(_approximations(part)) for part in chain.parts if not part.differentiable), default=1)
+    return max((len(_approximations(part)) for part in chain.parts if _is_approximated(part)), default=1)
+
+
+def _is_approximated(part: Defense) -> bool:
+    """Whether the backward pass uses an approximation of the part."""
+    return transforms_images(part) and not part.differentiable
 
 
 _numbers: dict[tuple[type[Defense], str], int] = {}
@@ -125,37 +167,66 @@ def _approximations(part: Defense) -> tuple[Approximation, ...]:
     return returned
 
 
-def _apply_chain(chain: Chain, images: torch.Tensor, rng: SampleRandom, number: int) -> torch.Tensor:
-    """The defended images, with a gradient to the images if they require one.
+class _AttackedPass(ChainPass):
+    """The parts of a chain with a gradient to the images if these require one, of one of the approximations.
 
     Args:
         chain: The defense.
-        images: The images.
-        rng: Their random streams.
+        network: The model's network.
         number: Which of their approximations the parts use; a part that has fewer uses its last one.
     """
-    needs_gradient = torch.is_grad_enabled() and images.requires_grad
-    for index, part in enumerate(chain.parts):
-        name = f"defense {part.name!r}"
+
+    def __init__(self, chain: Chain, network: torch.nn.Module, number: int) -> None:
+        super().__init__(chain, network, _BATCH)
+        self.number = number
+
+    def transform_all(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
+        """The images that all parts together return."""
+        for index in range(len(self.chain.parts)):
+            images = self.transform(index, images, rng)
+        return images
+
+    def transform(self, index: int, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
+        """The images that a part returns."""
+        part = self.chain.parts[index]
+        needs_gradient = torch.is_grad_enabled() and images.requires_grad
+        name, shape = f"defense {part.name!r}", image_shape(part, images)
         if needs_gradient and part.differentiable:
             with _inputs_checked(name, images):
-                defended = part.apply(images, chain.streams(index, rng))
-            images = _with_gradient(name, defended, images)
-            continue
+                defended = part.apply(images, self.chain.streams(index, rng))
+            return _with_gradient(name, defended, images, shape)
         with torch.no_grad(), blamed(name):
-            defended = part.apply(images.detach().clone(), chain.streams(index, rng))
-        defended = check_defended(part.name, images, defended)
+            defended = part.apply(images.detach().clone(), self.chain.streams(index, rng))
+        defended = check_defended(part.name, images, defended, shape)
         if needs_gradient:
             # It draws the same random numbers, so that it approximates this very application.
             label = f"the approximation of {name}"
             approximations = _approximations(part)
-            approximate = approximations[min(number, len(approximations) - 1)]
+            approximate = approximations[min(self.number, len(approximations) - 1)]
             with _inputs_checked(label, images, defended):
-                approximation = approximate(images, defended, chain.streams(index, rng))
-            approximation = _with_gradient(label, approximation, images)
+                approximation = approximate(images, defended, self.chain.streams(index, rng))
+            if approximation is images and shape != tuple(images.shape[1:]):
+                raise ContractError(
+                    f"{name} changes the shape of images, so the identity cannot approximate it; define "
+                    "approximation(), or set differentiable = True"
+                )
+            approximation = _with_gradient(label, approximation, images, shape)
             defended = defended + (approximation - approximation.detach())
-        images = defended
-    return images
+        return defended
+
+    def classify(self, index: int, images: torch.Tensor, rng: SampleRandom) -> Answer:
+        """The answer of a part that classifies, as attacks see it."""
+        part = self.chain.parts[index]
+        name = f"defense {part.name!r}"
+        with _inputs_checked(name, images):
+            returned = part.attacked(self.inside(index, rng), images, self.chain.streams(index, rng), None)
+        answer = check_answer(part.name, "attacked", returned, images)
+        if torch.is_grad_enabled() and images.requires_grad and not answer.logits.requires_grad:
+            raise ContractError(
+                f"{name} returned logits without a gradient from attacked(); compute them with torch and without "
+                "detach(), or use attacks that only need labels, such as noise or foolbox:attack=HopSkipJumpAttack"
+            )
+        return answer
 
 
 @contextlib.contextmanager
@@ -175,9 +246,9 @@ def _inputs_checked(label: str, *inputs: torch.Tensor) -> Iterator[None]:
             raise ContractError(f"{label} changed its input {what} in place; components work on a copy")
 
 
-def _with_gradient(label: str, images: object, source: torch.Tensor) -> torch.Tensor:
-    """Checks the form of a part's images, and that they have a gradient."""
-    check_form(label, source, images)
+def _with_gradient(label: str, images: object, source: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
+    """Checks the form of a part's images, of this shape, and that they have a gradient."""
+    check_form(label, source, images, shape)
     assert isinstance(images, torch.Tensor)
     if not images.requires_grad:
         raise ContractError(

@@ -151,7 +151,8 @@ class AttackedBatch:
         if not task.defense:
             return network
         streams = SampleRandom(task.seed, purpose, self.ids, workspace.device)
-        return DefendedClassifier(network, workspace.chain(task.defense), streams, draws, number=number)
+        chain = workspace.chain(task.defense)
+        return DefendedClassifier(network, chain, streams, draws, number=number, labels=self.labels)
 
     def _shared_baseline(self) -> CleanBaseline:
         """The classifier's predictions and gradients on the clean images: computed once for all attacks."""
@@ -185,11 +186,14 @@ class AttackedBatch:
         key = (task.dataset, task.model, task.defense, task.seed, number)
         if key not in workspace.insets:
             data = workspace.images(task.dataset)
-            points = sample_points(data.take(data.ids[:4].tolist())[0]).to(workspace.device)
+            first, labels = data.take(data.ids[:4].tolist())
+            points = sample_points(first).to(workspace.device)
             streams = SampleRandom(task.seed, "slopes at the bounds", range(len(points)), workspace.device)
             classifier = network = workspace.network(task.model)
             if task.defense:
-                classifier = DefendedClassifier(network, workspace.chain(task.defense), streams, 1, number=number)
+                some = labels.repeat(len(points))[: len(points)].to(workspace.device)
+                chain = workspace.chain(task.defense)
+                classifier = DefendedClassifier(network, chain, streams, 1, number=number, labels=some)
             workspace.insets[key] = find_inset(classifier, points, max(1, workspace.batch_size))
         inset = workspace.insets[key]
         return target if inset is None else InsetGradients(target, inset)

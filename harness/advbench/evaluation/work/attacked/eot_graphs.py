@@ -6,11 +6,15 @@ The autograd graphs of the draws are kept for the backward pass as long as memor
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["EOTGraphs"]
+__all__ = ["Classifier", "EOTGraphs"]
+
+Classifier: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
+"""Images of shape (batch, channels, height, width) to logits of shape (batch, classes)."""
 
 _BYTES = 2**29
 """How many bytes the graphs of all draws may take together; the graph of one more draw always exists."""
@@ -38,7 +42,10 @@ class EOTGraphs:
         self._bytes_per_sample: float | None = None
 
     def mean_logits(
-        self, images: torch.Tensor, draws: int, defend: Callable[[torch.Tensor, int], torch.Tensor]
+        self,
+        images: torch.Tensor,
+        draws: int,
+        defend: Callable[[torch.Tensor, int], tuple[torch.Tensor, Classifier]],
     ) -> torch.Tensor:
         """Logits averaged over draws of the defense; shape (batch, classes).
 
@@ -46,6 +53,8 @@ class EOTGraphs:
             images: The attacked batch; shape (batch, channels, height, width).
             draws: How often the defense is drawn.
             defend: Applies the defense to so many copies of the batch, one after another, each with its own draw.
+                Returns the images, and what classifies them: the network, or a defense with the network inside, which
+                gives the same logits when it is called again.
 
         Source: Athalye, Carlini and Wagner 2018, Obfuscated Gradients Give a False Sense of Security, section 4.2.
         """
@@ -54,8 +63,9 @@ class EOTGraphs:
         total: torch.Tensor | None = None
         for done in range(0, draws, draws_per_batch):
             times = min(draws_per_batch, draws - done)
-            defended = defend(images if times == 1 else images.repeat(times, 1, 1, 1), times)
-            for logits in torch.split(self.logits(defended, done * samples), samples):
+            copies = images if times == 1 else images.repeat(times, 1, 1, 1)
+            defended, classifier = defend(copies, times)
+            for logits in torch.split(self.logits(defended, done * samples, classifier), samples):
                 total = logits if total is None else total + logits
         assert total is not None
         return total / draws
@@ -67,24 +77,26 @@ class EOTGraphs:
         most = min(_BATCHED_IMAGES, self.limit / _SHARE / max(1.0, self._bytes_per_sample))
         return max(1, min(draws, int(most / max(1, samples))))
 
-    def logits(self, images: torch.Tensor, before: int) -> torch.Tensor:
+    def logits(self, images: torch.Tensor, before: int, classifier: Classifier | None = None) -> torch.Tensor:
         """Logits of shape (batch, classes).
 
         Args:
             images: The defended batch; shape (batch, channels, height, width).
             before: How many images the network has processed since the last backward pass.
+            classifier: What classifies the batch, if not the network itself.
         """
+        classifier = self.network if classifier is None else classifier
         if not images.requires_grad:
-            logits: torch.Tensor = self.network(images)
+            logits = classifier(images)
         elif self._bytes_per_sample is None:
-            logits = self._measure(images)
+            logits = self._measure(images, classifier)
         elif before and (before + len(images)) * self._bytes_per_sample > self.limit:
-            logits = checkpoint(self.network, images, use_reentrant=False, preserve_rng_state=False)
+            logits = checkpoint(classifier, images, use_reentrant=False, preserve_rng_state=False)
         else:
-            logits = self.network(images)
+            logits = classifier(images)
         return logits
 
-    def _measure(self, images: torch.Tensor) -> torch.Tensor:
+    def _measure(self, images: torch.Tensor, classifier: Classifier) -> torch.Tensor:
         own_storages = {
             tensor.untyped_storage().data_ptr() for tensor in (*self.network.parameters(), *self.network.buffers())
         }
@@ -97,6 +109,6 @@ class EOTGraphs:
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor):
-            logits: torch.Tensor = self.network(images)
+            logits = classifier(images)
         self._bytes_per_sample = sum(sizes.values()) / max(1, len(images))
         return logits

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from advbench.contracts.artefacts import trial_artefact
 from advbench.contracts.attacks import check_crafted
 from advbench.contracts.goals import trial_goal
 
-__all__ = ["ATTACK_SAMPLES", "attack_sample_images", "run_attack"]
+__all__ = ["ATTACK_SAMPLES", "FixedClassifier", "attack_sample_images", "run_attack"]
 
 ATTACK_SAMPLES = 4
 """How many images an attack is run on."""
@@ -32,7 +32,7 @@ class _QueryLimitError(Exception):
     """The attack has reached its number of queries."""
 
 
-class _Classifier(torch.nn.Module):
+class FixedClassifier(torch.nn.Module):
     """A classifier with logits quadratic in the pixels, in float64, so that the number of threads hardly changes them.
 
     A linear classifier would not distinguish attacks, since many step sizes and numbers of steps end at the same corner
@@ -41,9 +41,10 @@ class _Classifier(torch.nn.Module):
     Args:
         shape: The channels, height and width of the images.
         classes: The number of logits.
+        limited: Whether it may be queried a limited number of times.
     """
 
-    def __init__(self, shape: torch.Size, classes: int) -> None:
+    def __init__(self, shape: Sequence[int], classes: int, *, limited: bool = True) -> None:
         super().__init__()
         generator = np.random.Generator(np.random.Philox(key=_SEED))
         pixels, size = math.prod(shape), (math.prod(shape), _FEATURES)
@@ -52,6 +53,7 @@ class _Classifier(torch.nn.Module):
         self.scale = 6 / math.sqrt(pixels * _FEATURES)
         self.training = False
         self.calls_left = max(_MIN_CALLS, min(_MAX_CALLS, _MAX_CALLS * 6000 // pixels))
+        self.limited = limited
         self.last_points: torch.Tensor | None = None
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -62,12 +64,12 @@ class _Classifier(torch.nn.Module):
         """
         if not self.calls_left:
             raise _QueryLimitError
-        self.calls_left -= 1
+        self.calls_left -= self.limited
         if len(images) == ATTACK_SAMPLES:
             self.last_points = images.detach().clone()
-        centred = images.double().flatten(1) - 0.47
+        centred = images.cpu().double().flatten(1) - 0.47
         features = centred @ self.slopes + 1.3 * centred.square() @ self.curves
-        return (features @ self.mix * self.scale).to(torch.float32)
+        return (features @ self.mix * self.scale).to(images.device, torch.float32)
 
 
 def attack_sample_images(shape: tuple[int, int, int]) -> torch.Tensor:
@@ -94,7 +96,7 @@ def run_attack(attack: Attack, images: torch.Tensor, classes: int) -> torch.Tens
     Returns:
         The adversarial images, or the last queried points; shape (4, channels, height, width).
     """
-    classifier = _Classifier(images.shape[1:], classes)
+    classifier = FixedClassifier(images.shape[1:], classes)
     logits = classifier(images)
     goal = trial_goal(attack, logits.argmax(dim=1), logits)
     random.seed(_SEED)

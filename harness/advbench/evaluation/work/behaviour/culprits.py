@@ -18,6 +18,7 @@ from advbench.evaluation.plan.cells import Axes, Cell
 from advbench.evaluation.plan.tasks import Task
 from advbench.evaluation.work.workspace import Workspace
 from advbench.process.state import ProcessState, is_user_interrupt, undo_process_changes
+from advbench.specs import transforms_images
 
 __all__ = ["Culprit", "build_checked_plan", "find_culprit"]
 
@@ -140,6 +141,10 @@ def _apply(method: Callable[[torch.Tensor, SampleRandom], object], images: torch
     method(images.clone(), rng)
 
 
+def _classify(method: Callable[..., object], network: torch.nn.Module, images: torch.Tensor, rng: SampleRandom) -> None:
+    method(network, images.clone(), rng, None)
+
+
 def _craft(
     attack: Attack, network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, ids: Sequence[int]
 ) -> None:
@@ -163,7 +168,7 @@ def _planning_calls(component: Component, sources: DataSources) -> Iterator[Call
         yield component.weights_digest
     if isinstance(component, Defense):
         yield lambda: (component.identity, component.stochastic)
-        yield lambda: component.incompatibility((1, 28, 28))
+        yield lambda: (component.incompatibility((1, 28, 28)), component.output_shape((1, 28, 28)))
         yield component.weights_digest
     if isinstance(component, Attack):
         yield lambda: (component.budget(), component.perturbation())
@@ -194,8 +199,12 @@ def _component_calls(workspace: Workspace, task: Task) -> Iterator[tuple[Culprit
     yield of_model, lambda: torch.autograd.grad(network(images.clone().requires_grad_()).sum(), images)
     for culprit, part in zip(of_parts, parts, strict=True):
         rng = SampleRandom(0, "blame", ids, workspace.device)
-        yield culprit, partial(_apply, part.apply, images, rng)
-        yield culprit, partial(_apply, part.approximation, images, rng)
+        if transforms_images(part):
+            yield culprit, partial(_apply, part.apply, images, rng)
+            yield culprit, partial(_apply, part.approximation, images, rng)
+        else:
+            for method in (part.classify, part.attacked):
+                yield culprit, partial(_classify, method, network, images, rng)
     if attack is not None:
         of_attack = Culprit(f"attack {attack.name!r}", "attack", specs["attack"])
         for call in _planning_calls(attack, sources):

@@ -79,7 +79,7 @@ def _run(workspace: Workspace, component: Observed, images: torch.Tensor, batch_
         if isinstance(component, Model):
             function, precision = network_function(workspace.network(full(component)), batch_size)
         else:
-            function, precision = defense_function(component.apply), 0.0
+            function, precision = defense_function(component), 0.0
     except (Exception, SystemExit) as error:
         return Behaviour(None, f"raises {type(error).__name__}", error)
     return observe_outputs(function, images.to(workspace.device), precision)

@@ -15,8 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from advbench.api import Attack, SampleRandom
-from advbench.evaluation.work.behaviour.attack_observation import run_attack
+from advbench.api import Attack, Defense, SampleRandom
+from advbench.evaluation.work.behaviour.attack_observation import FixedClassifier, run_attack
+from advbench.evaluation.work.chain_pass import ChainPass, image_shape
+from advbench.specs import Chain, transforms_images
 
 __all__ = [
     "SAMPLES",
@@ -50,6 +52,7 @@ _OWN_ULPS = 8
 """The tolerance of any output in units in the last place of float32, for outputs that are all nearly equal."""
 
 _PROJECTIONS = 32
+_CLASSES = 10
 _SEED = 20261128
 
 Array = npt.NDArray[np.float32]
@@ -124,12 +127,18 @@ def network_function(network: torch.nn.Module, batch_size: int) -> tuple[Functio
     return function, max([unit for unit in units if unit > torch.finfo(torch.float32).eps], default=0.0)
 
 
-def defense_function(apply: Callable[[torch.Tensor, SampleRandom], torch.Tensor]) -> Function:
-    """A defense as a function: each of its output images as a few fixed sums of pixels."""
+def defense_function(defense: Defense) -> Function:
+    """A defense as a function: each of its output images as a few fixed sums of pixels.
+
+    If it classifies, its logits around a classifier that is the same in every process.
+    """
 
     def function(images: torch.Tensor) -> torch.Tensor:
         rng = SampleRandom(_SEED, "behaviour", range(len(images)), images.device)
-        return _projections(apply(images, rng))
+        if transforms_images(defense):
+            return _projections(defense.apply(images, rng))
+        network = FixedClassifier(image_shape(defense, images), _CLASSES, limited=False)
+        return ChainPass(Chain((defense,)), network, len(images)).answer(images, rng).logits
 
     return function
 

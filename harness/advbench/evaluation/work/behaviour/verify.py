@@ -9,8 +9,9 @@ from typing import Any
 from advbench.api import ContractError, Defense, Model
 from advbench.errors import blamed
 from advbench.evaluation.plan.cells import full, short
-from advbench.evaluation.plan.keys import KeyContext
-from advbench.evaluation.plan.tasks import CleanTask, CraftTask, FitTask, ScoreTask
+from advbench.evaluation.plan.certificates import certifier_of
+from advbench.evaluation.plan.keys import KeyContext, certificate_key_inputs
+from advbench.evaluation.plan.tasks import CertifyTask, CleanTask, CraftTask, FitTask, ScoreTask
 from advbench.evaluation.work.behaviour.observe import kind_of, observe
 from advbench.evaluation.work.behaviour.outputs import decode_array, outputs_agree
 from advbench.evaluation.work.behaviour.stored import (
@@ -30,7 +31,7 @@ _verified: weakref.WeakKeyDictionary[Workspace, set[tuple[str, str, int]]] = wea
 _verified_clean: weakref.WeakKeyDictionary[Workspace, set[str]] = weakref.WeakKeyDictionary()
 
 
-def verify_key_inputs(workspace: Workspace, task: CraftTask | FitTask | CleanTask) -> None:
+def verify_key_inputs(workspace: Workspace, task: CraftTask | FitTask | CleanTask | CertifyTask) -> None:
     """Checks that what this process has loaded is what the task's key says: files may have changed since the plan.
 
     Raises:
@@ -53,6 +54,11 @@ def verify_key_inputs(workspace: Workspace, task: CraftTask | FitTask | CleanTas
     if isinstance(task, CleanTask):
         assert chain is not None
         key_inputs = context.clean(task.ids, chain, task.draws)
+    elif isinstance(task, CertifyTask):
+        assert chain is not None
+        certifier = certifier_of(model, chain)
+        assert certifier is not None
+        key_inputs = certificate_key_inputs(context.clean(task.ids, chain), task.ids, certifier)
     else:
         attack = workspace.attack(task.attack)
         context = context.with_behaviour(attack, task.key_inputs["attack"].get("answers", ""))

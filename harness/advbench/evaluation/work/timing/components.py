@@ -12,6 +12,9 @@ import torch
 from advbench.api import SampleRandom, process_taint
 from advbench.api.executor import taint_process
 from advbench.errors import describe
+from advbench.evaluation.work.attacked.adaptive import DefendedClassifier
+from advbench.evaluation.work.certify import certify_batch
+from advbench.evaluation.work.chain_pass import ChainPass
 from advbench.evaluation.work.execute import time_limit
 from advbench.evaluation.work.workspace import Environment, Workspace, get_workspace
 from advbench.process.state import ProcessState, is_user_interrupt, isolated_process
@@ -21,6 +24,7 @@ from advbench.store import digest_of
 __all__ = ["Measurement", "Timing", "measure", "time_pass"]
 
 _DEFENSE_IMAGES = 32
+_CERTIFIED_IMAGES = 2
 _TIMING_SECONDS = 0.1
 """No further repeat starts after so many seconds: the estimate must not delay the run."""
 
@@ -47,7 +51,10 @@ class Measurement(NamedTuple):
 
 
 Timing = tuple[str, ...]
-"""What to time: (``pass``, model, dataset, precision, number of images) or (``defense``, defense, dataset)."""
+"""What to time: (``pass``, model, dataset, precision, number of images); (``defense``, defense, dataset); or, for a
+defense that classifies or changes the shape of images, (``classify``, defense, dataset, model), which includes the
+model, (``attacked``, defense, dataset, model), a forward and backward pass of one draw, and (``certify``, defense,
+dataset, model), the certificate of an image."""
 
 
 def measure(environment: Environment, timing: Timing) -> Measurement:
@@ -75,7 +82,7 @@ class _Timer:
             fault = self._fault(process, "dataset", timing[2])
             if fault is None:
                 seconds = self._attempt(lambda: self._seconds(timing))
-                fault = self._fault(process, "defense" if timing[0] == "defense" else "model", timing[1])
+                fault = self._fault(process, "model" if timing[0] == "pass" else "defense", timing[1])
             process.restored = True
         return fault or Measurement(seconds)
 
@@ -100,6 +107,10 @@ class _Timer:
     def _seconds(self, timing: Timing) -> float:
         if timing[0] == "defense":
             return self._defense_seconds(*timing[1:])
+        if timing[0] in ("classify", "attacked"):
+            return self._classifying_seconds(*timing)
+        if timing[0] == "certify":
+            return self._certificate_seconds(*timing[1:])
         model, dataset, precision, count = timing[1:]
         return self._pass_seconds(model, dataset, int(count), precision)
 
@@ -122,6 +133,31 @@ class _Timer:
 
         def run() -> None:
             chain.apply(images.clone(), SampleRandom(0, "estimate", ids, images.device))
+
+        return _time(run, self.workspace.device, repeats=1) / len(images)
+
+    def _classifying_seconds(self, what: str, defense: str, dataset: str, model: str) -> float:
+        """Seconds for each image of a prediction, or of a forward and backward pass, of defense and model together."""
+        chain, network = self.workspace.chain(defense), self.workspace.network(model)
+        images, ids = self._images(dataset, _DEFENSE_IMAGES)
+        if what == "attacked":
+            streams = SampleRandom(0, "estimate", ids, images.device)
+            return time_pass(DefendedClassifier(network, chain, streams, 1), images) / len(images)
+
+        @torch.no_grad()
+        def classify(count: int) -> None:
+            passed = ChainPass(chain, network, self.workspace.batch_size)
+            passed.answer(images[:count], SampleRandom(0, "estimate", ids[:count], images.device))
+
+        classify(1)  # imports, warm-up
+        return _time(lambda: classify(len(images)), self.workspace.device, repeats=1) / len(images)
+
+    def _certificate_seconds(self, defense: str, dataset: str, model: str) -> float:
+        """Seconds for the certificate of an image."""
+        images, ids = self._images(dataset, _CERTIFIED_IMAGES)
+
+        def run() -> None:
+            certify_batch(self.workspace, model, defense, images, SampleRandom(0, "estimate", ids, images.device))
 
         return _time(run, self.workspace.device, repeats=1) / len(images)
 

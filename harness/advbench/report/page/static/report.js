@@ -143,6 +143,11 @@
     for (const part of all(".board, figure[data-dataset]")) {
       part.hidden = ["dataset", "model"].some((name) => wanted[name] && part.dataset[name] && part.dataset[name] !== wanted[name]);
     }
+    if (wanted.threat) {
+      for (const board of all(".board:not([hidden])")) {
+        board.hidden = !all("thead th", board).some((head) => head.dataset.threat === wanted.threat);
+      }
+    }
     for (const row of all(".board tbody tr")) {
       const text = row.firstElementChild.textContent.toLowerCase();
       const other = wanted.model && row.dataset.model && row.dataset.model !== wanted.model;

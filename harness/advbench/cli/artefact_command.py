@@ -1,0 +1,56 @@
+"""``advbench artefact``: writes what an attack has fitted to data into a file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from advbench.cli.flags import add_store
+from advbench.cli.parser import suggest
+from advbench.session.values import at_least
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    run = parser.add_argument("run", metavar="RUN", help="a run: its id, its name, or 'latest'")
+    suggest(run, "latest")
+    parser.add_argument(
+        "cell",
+        metavar="CELL",
+        help="the attack; if it was fitted several times, with its threat, defense, model or dataset, such as "
+        "'patch:area=0.1 adaptive jpeg'",
+    )
+    parser.add_argument(
+        "file",
+        type=Path,
+        metavar="FILE",
+        help="what to write: a .safetensors file, which the parameter 'file' of the attack reads; or a .png file for "
+        "an artefact that is one image",
+    )
+    parser.add_argument(
+        "--approximation",
+        type=at_least(1),
+        metavar="N",
+        help="write what an adaptive attack has fitted with the defense's approximation N (default: the first)",
+    )
+    add_store(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the command.
+
+    Raises:
+        UsageError: The run has no such cell, or its artefact cannot be written.
+    """
+    from advbench.session.artefacts import fitted_cell, write_artefact
+    from advbench.session.opening import messages, open_store, print_line, set_up_logging
+    from advbench.session.options import LoadOptions
+    from advbench.session.stored_runs import find_run
+
+    console = messages()
+    set_up_logging(console, 0)
+    store = open_store(LoadOptions.of(vars(options)))
+    cell = fitted_cell(find_run(store, options.run), options.cell)
+    for message in write_artefact(store, cell, options.file, options.approximation):
+        print_line(console, message)
+    return 0

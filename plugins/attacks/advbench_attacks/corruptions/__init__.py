@@ -1,0 +1,1 @@
+"""Common corruptions: noise, blur, weather and digital artefacts, without an adversary."""

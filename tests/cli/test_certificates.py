@@ -1,0 +1,164 @@
+"""--certify: certified accuracies beside empirical ones, their records, and certificates that are wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import TOY, Called
+
+import advbench
+
+VOTING = Path(__file__).parent.parent / "voting_plugin.py"
+
+Toy = Callable[..., tuple[Called, dict[str, Any]]]
+Call = Callable[..., Called]
+
+CERTIFY = ("--plugin", VOTING, "--certify")
+SWEEP = "toy-sign:eps={0.01,0.02,0.05,0.1}"
+
+
+def test_certified_accuracy_is_at_most_the_empirical_one_and_equals_it_for_the_exact_attack(toy: Toy) -> None:
+    called, results = toy(*CERTIFY, "--threats", "adaptive", attacks=(SWEEP,), defenses=("toy-keep", "margin"))
+    assert called.code == 0, called.err
+    (certified,) = results["certificates"]
+    assert {key: certified[key] for key in ("norm", "status", "n", "abstained", "error")} == {
+        "norm": "linf",
+        "status": "ok",
+        "n": 40,
+        "abstained": 0,
+        "error": None,
+    }
+    robust = {
+        cell["budget"]["eps"]: cell["robust_accuracy"]
+        for cell in results["cells"]
+        if cell["short"]["defense"] == "margin"
+    }
+    assert [at["radius"] for at in certified["at"]] == sorted(robust)
+    for at in certified["at"]:
+        assert at["accuracy"] <= robust[at["radius"]]
+        assert at["ci95"][0] <= at["accuracy"] <= at["ci95"][1]
+    assert certified["accuracy"]["accuracy"] == 0.9, "every tenth label is wrong"
+    assert certified["at"][0]["accuracy"] > certified["at"][-1]["accuracy"]
+    curve = certified["curve"]
+    assert curve["eps"] == sorted(curve["eps"]) and curve["accuracy"] == sorted(curve["accuracy"], reverse=True)
+    assert curve["accuracy"][-1] == pytest.approx(1 / 40)
+    assert "certified" in called.out and "L∞ ≤ 0.05" in called.out
+    assert "no certificates of toy-keep: the first part of a defense must give them" in called.err
+    assert not [f for f in results["findings"] if f["criterion"] == "attacked-within-certificate"]
+
+
+def test_a_certificate_that_is_wrong_on_purpose_is_found(toy: Toy) -> None:
+    _, results = toy(*CERTIFY, "--threats", "adaptive", attacks=("toy-sign:eps=0.1",), defenses=("margin:factor=50",))
+    (finding,) = [f for f in results["findings"] if f["criterion"] == "attacked-within-certificate"]
+    assert finding["cells"] == [0]
+    assert "samples that lie within their certified radius" in finding["message"]
+    assert "attacked-within-certificate" in results["cells"][0]["findings"]
+
+
+def test_certificates_are_stored_in_pieces_and_share_other_results_with_other_parameters(
+    toy: Toy, tmp_path: Path
+) -> None:
+    flags = (*CERTIFY, "--threats", "adaptive")
+    called, first = toy(*flags, defenses=("margin",), datasets=("toy:size=120",))
+    assert "certificates of margin: 3 of 3 pieces to do" in called.err
+    folder = tmp_path / "store" / "certificates"
+    records = sorted(folder.rglob("*.json"))
+    assert len(records) == 3
+    records[0].unlink()
+    called, again = toy(*flags, "--batch-size", 7, defenses=("margin",), datasets=("toy:size=120",))
+    assert "1 in the store, 0 to do" in called.err and "1 of 3 pieces to do" in called.err
+    curves = [entry["certificates"][0]["curve"] for entry in (first, again)]
+    assert curves[0]["accuracy"] == curves[1]["accuracy"]
+    assert curves[0]["eps"] == pytest.approx(curves[1]["eps"], rel=1e-5), "the batch size changes rounding alone"
+    called, wider = toy(*flags, defenses=("margin:factor=0.5",), datasets=("toy:size=120",))
+    assert "1 in the store, 0 to do" in called.err, "only certificates depend on the factor"
+    assert "3 of 3 pieces to do" in called.err
+    assert wider["cells"][0]["robust_accuracy"] == first["cells"][0]["robust_accuracy"]
+    assert wider["certificates"][0]["median_radius"] == pytest.approx(first["certificates"][0]["median_radius"] / 2)
+    plain, _ = toy("--plugin", VOTING, "--threats", "adaptive", defenses=("margin",), datasets=("toy:size=120",))
+    assert "pieces to do" not in plain.err and "certified" not in plain.out
+
+
+def test_a_model_certifies_without_a_defense_and_abstentions_count_as_wrong(toy: Toy) -> None:
+    called, results = toy(
+        *CERTIFY, models=("certified",), defenses=("toy-keep", "margin:how=abstains", "toy-dim+margin")
+    )
+    assert called.code == 0
+    by_defense = {entry["short"]["defense"]: entry for entry in results["certificates"]}
+    assert set(by_defense) == {"toy-keep", "margin:how=abstains"}
+    assert by_defense["toy-keep"]["accuracy"]["accuracy"] == 0.9
+    assert by_defense["margin:how=abstains"]["accuracy"]["accuracy"] == 0
+    assert by_defense["margin:how=abstains"]["abstained"] == 40
+    assert by_defense["margin:how=abstains"]["median_radius"] is None
+    assert "no certificates of toy-dim+margin" in called.err
+
+
+def test_a_certificate_that_fails_is_an_error_and_nothing_else_is_lost(toy: Toy) -> None:
+    called, results = toy(*CERTIFY, defenses=("margin", "margin:how=raises"))
+    assert called.code == 1
+    assert [entry["status"] for entry in results["certificates"]] == ["ok", "error"]
+    assert "RuntimeError: no certificate today" in results["certificates"][1]["error"]
+    assert [cell["status"] for cell in results["cells"]] == ["ok", "ok"]
+    assert "ERR" in called.out
+
+
+def test_nothing_to_certify_is_a_usage_error(toy: Toy) -> None:
+    called, _ = toy("--certify", defenses=("toy-keep", "toy-dim"))
+    assert called.code == 2
+    assert "--certify: no model or defense of the run gives certificates; add one" in called.error_line()
+    called, _ = toy("--plugin", VOTING, "--certify", "--radii", "-1", defenses=("margin",))
+    assert called.code == 2
+    assert "-1: must be a number of at least 0" in called.error_line()
+
+
+def test_radii_are_shown_where_no_attack_has_the_norm(toy: Toy) -> None:
+    attacks = ("toy-minimal",)
+    called, results = toy(*CERTIFY, "--radii", "0.02", "8/255", attacks=attacks, defenses=("margin",))
+    assert [at["radius"] for at in results["certificates"][0]["at"]] == [0.02, 8 / 255]
+    assert "no attack has an eps in this norm" in called.err
+    assert "--certify --radii 0.02 8/255" in results["run"]["command"].replace("'", "")
+    called, _ = toy("--plugin", VOTING, "--radii", "0.5", defenses=("margin",))
+    assert "--radii changes nothing without --certify" in called.err
+
+
+def test_stored_runs_several_jobs_seeds_and_python_give_the_same_certificates(
+    toy: Toy, call: Call, tmp_path: Path
+) -> None:
+    called, results = toy(*CERTIFY, "--jobs", 2, defenses=("margin",), datasets=("toy:size=60",))
+    assert called.code == 0, called.err
+    target = tmp_path / "again.json"
+    shown = call("leaderboard", "latest", "--store", tmp_path / "store", "--export", target)
+    assert shown.code == 0, shown.err
+    assert json.loads(target.read_text())["certificates"] == results["certificates"]
+    assert "certified" in shown.out
+    axes = {"datasets": "toy:size=60", "models": "toy-linear", "attacks": "toy-sign", "defenses": "margin"}
+    live = advbench.matrix(**axes, certify=True, plugin=[TOY, VOTING], store=tmp_path / "store", quiet=True)
+    assert live.data["certificates"] == results["certificates"]
+    seeds, combined = toy(*CERTIFY, "--seeds", 1, 2, defenses=("margin",), datasets=("toy:size=60",))
+    assert seeds.code == 0, seeds.err
+    assert combined["certificates"][0]["at"][0]["seeds"]["std"] is not None
+    checked = call("cache", "verify", "--store", tmp_path / "store")
+    assert checked.code == 0, checked.err
+    removed = call("cache", "gc", "--store", tmp_path / "store")
+    assert removed.code == 0
+    assert len(list((tmp_path / "store" / "certificates").rglob("*.json"))) == 6
+
+
+@pytest.mark.parametrize("suffix", ["md", "tex", "html", "csv"])
+def test_every_format_has_the_certified_columns(toy: Toy, tmp_path: Path, suffix: str) -> None:
+    target = tmp_path / f"board.{suffix}"
+    called, _ = toy(*CERTIFY, "--export", target, defenses=("toy-keep", "margin"))
+    assert called.code == 0, called.err
+    assert suffix == "csv" or "certified" in target.read_text()
+
+
+def test_a_forecast_includes_certificates(toy: Toy) -> None:
+    flags = (*CERTIFY, "--dry-run", "--threats", "adaptive")
+    called, _ = toy(*flags, defenses=("margin",))
+    assert called.code == 0, called.err
+    assert "certificates of margin: 1 of 1 pieces to do" in called.err
+    assert "will take" in called.err
