@@ -126,7 +126,8 @@ def test_a_plugin_of_the_guides_loads_and_runs(
                 elif kind == "datasets":
                     axes["models"] = ["cifar10-densenet"]
     words = [word for kind, specs in axes.items() for word in (f"--{kind}", *specs)]
-    called = call("matrix", *words, "--limit", 4, "--plugin", file, "--strict-plugins", "--store", tmp_path / "store")
+    flags = ("--limit", 4, "--fit-samples", 16, "--plugin", file, "--strict-plugins", "--store", tmp_path / "store")
+    called = call("matrix", *words, *flags)
     assert called.code == 0, called.err
     assert "ERR" not in called.out
 
