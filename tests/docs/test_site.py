@@ -116,22 +116,18 @@ def test_a_plugin_of_the_guides_loads_and_runs(
     file.write_text(PLUGINS[where].content)
     registry = discover(files=[file])
     assert registry.problems == []
-    more: list[str] = []
     axes = {"datasets": ["mnist-20"], "models": ["mnist-cnn"], "attacks": ["fgsm:eps=0.1"], "defenses": ["none"]}
     for kind in axes:
         for registered in registry.all(kind):
             if registered.plugin.from_file:
                 axes[kind] = [registered.component.name]
-                if kind == "attacks" and registered.component.fit is not api.Attack.fit:
-                    more = ["--fit-samples", "16"]
                 if kind == "models":
                     axes["datasets"] = [f"npz:path={_images(tmp_path, registered.component)}"]
                 elif kind == "datasets":
                     axes["models"] = ["cifar10-densenet"]
     words = [word for kind, specs in axes.items() for word in (f"--{kind}", *specs)]
-    called = call(
-        "matrix", *words, *more, "--limit", 4, "--plugin", file, "--strict-plugins", "--store", tmp_path / "store"
-    )
+    flags = ("--limit", 4, "--fit-samples", 16, "--plugin", file, "--strict-plugins", "--store", tmp_path / "store")
+    called = call("matrix", *words, *flags)
     assert called.code == 0, called.err
     assert "ERR" not in called.out
 
