@@ -165,6 +165,7 @@ def query_charts(results: Mapping[str, Any]) -> list[Chart]:
 def _query_chart(cells: Sequence[Cell], shared: str, varied: str) -> Chart:
     """The chart of cells that share a component, with a line for each of another one."""
     short = cells[0]["short"]
+    what = short["attack"] if shared == "attack" else UNDEFENDED if short["defense"] == "none" else short["defense"]
     lines = []
     for cell in cells:
         curve = cell["queries"]["success"]
@@ -173,7 +174,7 @@ def _query_chart(cells: Sequence[Cell], shared: str, varied: str) -> Chart:
         lines.append(Line(cell["short"][varied], (*start, *points)))
     return Chart(
         "queries", short["dataset"], short["model"],
-        f"Attack success by queries: {short[shared]}, {cells[0]['threat']}", "queries", "attack success rate",
+        f"Attack success by queries: {what}, {cells[0]['threat']}", "queries", "attack success rate",
         tuple(lines), steps=True, logarithmic=True,
         note="Queries until the first success on the attacked classifier, of the samples that the attack breaks in the "
         "score; images times the draws of a stochastic defense.",
