@@ -36,9 +36,13 @@ class Universal(Attack):
     eps: float = param(0.3, min=0, help="L-infinity budget")
     steps: int = param(5, min=1, help="steps of the fit")
     share: float = param(1.0, min=0, max=1, stage="run", help="how much of the perturbation is added")
-    how: str = param("", choices=("", "raise", "none", "nan", "change", "hang"), help="what goes wrong")
+    how: str = param("", choices=("", "raise", "none", "nan", "change", "hang", "no access"), help="what goes wrong")
     goal: str = goal_param()
     file: str | None = artefact_param()
+
+    @property
+    def access(self):
+        return "nothing" if self.how == "no access" else "gradients"
 
     def budget(self):
         return Budget("linf", self.eps)

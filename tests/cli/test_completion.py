@@ -37,6 +37,8 @@ CASES = {
     "advbench new-plugin --kind att": {"attack"},
     "advbench reproduce pa": {"paper"},
     "advbench list def": {"defenses"},
+    "advbench art": {"artefact"},
+    "advbench artefact lat": {"latest"},
 }
 """What is typed, and all words that are offered to complete the last one."""
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from tests.conftest import Called
+from tests.conftest import TOY, Called
 
 from advbench.session.artefacts import write_artefact
 from advbench.store import Store, digest_of
@@ -106,19 +106,21 @@ def test_targets_of_fits_are_those_of_the_goal(fitting: Toy, log: Path) -> None:
 
 
 def test_a_failed_fit_is_the_reason_of_its_cells_alone(fitting: Toy, log: Path) -> None:
-    attacks = ["universal:how=raise", "universal:how=none", "universal:how=nan", "universal", "toy-sign"]
+    broken = ("raise", "none", "nan", "no access")
+    attacks = [*(f"universal:how={how}" for how in broken), "universal", "toy-sign"]
     called, results = fitting(attacks=attacks)
     assert called.code == 1
     errors = [cell["error"] for cell in results["cells"]]
     assert "this fit always fails" in errors[0]
     assert "attack 'universal' returned NoneType from fit()" in errors[1]
     assert "attack 'universal' returned a tensor 'delta' from fit() with NaN or infinite values" in errors[2]
-    assert errors[3:] == [None, None]
+    assert "attack 'universal' called the model, but declares access = 'nothing'" in errors[3]
+    assert errors[4:] == [None, None]
     count = len(fits(log))
     fitting(
         attacks=attacks,
     )
-    assert len(fits(log)) == count + 3  # those that failed are tried again
+    assert len(fits(log)) == count + 4  # those that failed are tried again
 
 
 @pytest.mark.slow
@@ -211,12 +213,12 @@ def test_images_for_fits_can_be_those_of_another_dataset(fitting: Toy, log: Path
         (
             ("--limit", 40),
             "attack 'universal' is fitted to images that the run does not evaluate, and all 40 samples of toy are "
-            "in the run; give fewer with --limit 20, or other images with --fit-data SPEC",
+            "in the run; give --limit 20, or other images with --fit-data SPEC",
         ),
         (
             ("--limit", 30),
             "attack 'universal' is fitted to images that the run does not evaluate, and 10 of the 20 samples of toy "
-            "for fits are in the run; give --limit 20, --fit-samples 10, or other images with --fit-data SPEC",
+            "for fits are in the run; give --limit 20 or --fit-samples 10, or other images with --fit-data SPEC",
         ),
         (
             ("--fit-data", "other-toy:same=40"),
@@ -226,6 +228,10 @@ def test_images_for_fits_can_be_those_of_another_dataset(fitting: Toy, log: Path
             ("--fit-data", "toy-rgb"),
             "--fit-data toy-rgb: has images of shape (3, 4, 4), and toy, to which attack 'universal' is applied, has "
             "images of shape (1, 4, 4); give a dataset of the same form",
+        ),
+        (
+            ("--limit", 40, "--fit-samples", 50),
+            "all 40 samples of toy are in the run; give --limit and --fit-samples of together at most 40, or other",
         ),
         (("--fit-data", "toy", "--limit", 40), "all 40 samples of toy are in the run"),
         (("--fit-data", "nothing"), "'nothing'"),
@@ -240,6 +246,23 @@ def test_images_that_cannot_be_used_are_usage_errors_before_anything_is_computed
     assert message in " ".join(called.err.split())
     assert not fits(log)
     assert not (tmp_path / "store" / "runs").exists()
+
+
+def test_a_suite_sets_the_images_for_fits_and_flags_replace_them(
+    toy: Toy, call: Callable[..., Called], log: Path, tmp_path: Path
+) -> None:
+    suite = tmp_path / "fits.toml"
+    suite.write_text(
+        'datasets = ["toy"]\nmodels = ["toy-linear"]\nattacks = ["universal"]\ndefenses = ["toy-keep"]\nlimit = 20\n'
+        'fit_samples = 15\nfit_data = "other-toy"\n'
+    )
+    where = ("--plugin", TOY, "--plugin", PLUGIN, "--store", tmp_path / "store")
+    assert call("matrix", "--suite", suite, *where).code == 0
+    assert call("matrix", "--suite", suite, "--fit-samples", 12, *where).code == 0
+    assert [line.split()[1] for line in fits(log)] == ["15", "12"]
+    assert "--fit-samples 12" in call("leaderboard", "latest", "--store", tmp_path / "store").out
+    suite.write_text("fit_samples = 0\n")
+    assert "fit_samples must be a whole number of at least 1" in call("matrix", "--suite", suite, *where).error_line()
 
 
 def test_a_forecast_counts_the_fit(fitting: Toy) -> None:

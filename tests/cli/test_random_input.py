@@ -33,7 +33,8 @@ ODD = (
 )  # fmt: skip
 VALUES = ("1", "0", "-5", "3.5", "nan", "1e400", "9" * 5000, "true", '"a"', "[]", "{}", "1979-05-27", "[1]", '["x"]')
 KEYS = ("name", "description", "limit", "seed", "eot", "score_draws", "max_queries", "surrogate", "precision",
-        "plugins", "parts", "datasets", "models", "attacks", "defenses", "threats")  # fmt: skip
+        "fit_samples", "fit_data", "plugins", "parts", "datasets", "models", "attacks", "defenses",
+        "threats")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

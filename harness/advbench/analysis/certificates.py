@@ -166,11 +166,11 @@ def _describe(certificates: Certificates, cells: Sequence[Mapping[str, Any]], ra
 
 
 def _curve(norm: str, right: np.ndarray[Any, Any], n: int) -> dict[str, Any]:
-    """Certified accuracy as a function of the radius: at each value, the share with at least this radius."""
+    """The share of all samples that are certified beyond a radius, a step function as the curves of minimal attacks."""
     steps = min(_CURVE_POINTS - 1, len(right))
     chosen = dict.fromkeys(float(right[(len(right) * step - 1) // steps]) for step in range(1, steps + 1))
     eps = [0.0, *(radius for radius in chosen if radius > 0)]
-    counts = [len(right) - int(np.searchsorted(right, radius, side="left")) for radius in eps]
+    counts = [len(right) - int(np.searchsorted(right, radius, side="right")) for radius in eps]
     return {"norm": norm, "eps": eps, "accuracy": [count / n for count in counts]}
 
 

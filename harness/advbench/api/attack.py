@@ -88,7 +88,8 @@ class Attack(Component):
         """Fits the attack to images that it does not attack, before :meth:`craft`; the default fits nothing.
 
         An attack that defines this method, such as a patch or a universal perturbation, is fitted once for each
-        classifier that it attacks. The result is stored and passed to every :meth:`craft` as ``fitted``.
+        classifier that it attacks. The result is stored and passed to every :meth:`craft` as ``fitted``. Its queries of
+        the model are not counted.
 
         Args:
             model: The classifier, as in :meth:`craft`. Query it about the images at some places with

@@ -210,6 +210,15 @@ def add_rows(parser: argparse._ActionsContainer, default: str | None = "defense"
     )
 
 
+def add_reference(parser: argparse._ActionsContainer) -> None:
+    """Adds ``--reference``."""
+    parser.add_argument(
+        "--reference",
+        metavar="MODEL",
+        help="a model of the run; leaderboards of corruptions show the mean corruption error (mCE) relative to it",
+    )
+
+
 def add_run(parser: argparse._ActionsContainer) -> None:
     """Adds the argument that names a stored run."""
     run = parser.add_argument(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from advbench.cli.flags import add_export, add_format, add_plugin_flags, add_rows, add_run, add_store
+from advbench.cli.flags import add_export, add_format, add_plugin_flags, add_reference, add_rows, add_run, add_store
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,6 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_export(parser)
     add_format(parser)
     add_rows(parser)
+    add_reference(parser)
     add_store(parser)
     add_plugin_flags(parser)
 
@@ -20,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Runs the command."""
     from advbench.analysis.board_rows import with_rows
+    from advbench.analysis.corruption_error import with_reference
     from advbench.report import plan_exports, print_leaderboards, write_export
     from advbench.session.opening import messages, open_registry, open_store, print_line, set_up_logging, tables
     from advbench.session.options import LoadOptions
@@ -33,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     manifest = find_run(store, options.run)
     exports = plan_exports(open_registry(load), options.export, manifest["name"]) if options.export else []
     results, missing = read_results(store, manifest)
-    results = with_rows(results, options.rows)
+    results = with_rows(with_reference(results, options.reference), options.rows)
     exported = with_page_details(results, exports, store, manifest, None)
     for export in exports:
         write_export(export, exported)

@@ -12,6 +12,7 @@ from advbench.cli.flags import (
     add_format,
     add_how_to_run,
     add_plugin_flags,
+    add_reference,
     add_rows,
     add_samples,
     add_seeds,
@@ -59,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where = parser.add_argument_group("files")
     add_export(where)
     add_rows(where, default=None)
+    add_reference(where)
     add_format(where)
     add_store(where)
     add_data_dir(where)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from advbench.cli.flags import add_data_dir, add_device, add_plugin_flags, add_rows, add_run, add_store
+from advbench.cli.flags import add_data_dir, add_device, add_plugin_flags, add_reference, add_rows, add_run, add_store
 from advbench.session.values import at_least
 
 
@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="number of samples shown for each cell; with 0, no component is loaded",
     )
     add_rows(parser)
+    add_reference(parser)
     add_store(parser)
     add_data_dir(parser)
     add_device(parser)
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Runs the command."""
     from advbench.analysis.board_rows import with_rows
+    from advbench.analysis.corruption_error import with_reference
     from advbench.report import Html, plan_outputs, write_export
     from advbench.session.opening import messages, open_store, print_line, set_up_logging
     from advbench.session.options import LoadOptions
@@ -45,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     manifest = find_run(store, options.run)
     (export,) = plan_outputs([Html()], [str(options.output)], manifest["name"], "--output")
     results, missing = read_results(store, manifest)
-    results = with_rows(results, options.rows)
+    results = with_rows(with_reference(results, options.reference), options.rows)
     examples = None
     if options.samples:
         from advbench.session.example_images import example_images_of

@@ -13,8 +13,8 @@ from advbench.contracts.images import check_form
 __all__ = [
     "RANGE_SLACK",
     "Approximation",
-    "check_answer",
     "check_approximations",
+    "check_classified",
     "check_defended",
     "check_range",
     "check_votes",
@@ -51,7 +51,7 @@ def check_defended(
     return check_form(f"defense {name!r}", images, defended, image_shape)
 
 
-def check_answer(name: str, method: str, returned: object, images: torch.Tensor) -> Answer:
+def check_classified(name: str, method: str, returned: object, images: torch.Tensor) -> Answer:
     """Checks the form of what a defense returned for a batch that it classified, and that it is finite.
 
     Args:

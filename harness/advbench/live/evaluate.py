@@ -11,6 +11,7 @@ from typing import Any
 
 from advbench.analysis import combine_seeds
 from advbench.analysis.board_rows import with_rows
+from advbench.analysis.corruption_error import with_reference
 from advbench.errors import UsageError
 from advbench.live.arguments import run_options
 from advbench.live.components import LiveObjects
@@ -19,7 +20,7 @@ from advbench.option_names import called_from_python
 from advbench.process.stdout import stdout_to_stderr
 from advbench.session.forecasts import announce_total
 from advbench.session.options import RunOptions
-from advbench.session.run import MatrixRun
+from advbench.session.run import MatrixRun, check_suite_reference
 from advbench.session.session import Session
 from advbench.session.suites import recipe, suite_of, suites_by_seed
 
@@ -101,6 +102,7 @@ def _results(session: Session, options: RunOptions, live: LiveObjects) -> Result
     python = "advbench.matrix(…) from Python" if session.live else ""
     suites = suites_by_seed(suite_of(session.suite, options, session.registry), options)
     runs = [MatrixRun(session, one, python or command) for one, command in suites]
+    check_suite_reference(suites[0][0], runs[0])
     session.store.check_writable()
     with stdout_to_stderr():  # what components print is not part of the results
         announce_total(session, runs)
@@ -109,7 +111,9 @@ def _results(session: Session, options: RunOptions, live: LiveObjects) -> Result
         run.announce()
         with stdout_to_stderr():
             results_by_seed.append(run.results())
-    results = with_rows(combine_seeds(results_by_seed, python or recipe(options)), suites[0][0].rows)
+    suite, _ = suites[0]
+    results = with_reference(combine_seeds(results_by_seed, python or recipe(options)), suite.reference)
+    results = with_rows(results, suite.rows)
     return Results(results, runs[0], live)
 
 

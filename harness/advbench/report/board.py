@@ -36,6 +36,7 @@ __all__ = [
 DOUBTFUL = "!"
 DAGGER = "†"
 REACHED = "target"
+MCE = "mCE: the mean over the corruptions of the error in % of that of the undefended reference model."
 MEAN = "Mean: the mean over the corruptions, with Wilson's 95 % interval for this number of samples."
 
 NORMS = NORM_SYMBOLS
@@ -109,7 +110,7 @@ def _board(
     kind = leaderboard.get("kind", LP)  # missing in results of earlier versions
     what = (short["dataset"], *(() if of_all_models else (short["model"],)), *kind_in_title(leaderboard))
     under = () if kind == CORRUPTION else (" and ".join(threats),)
-    summary = Column("mean" if kind == CORRUPTION else "worst case")
+    summary = _summary_column(leaderboard)
     columns = [_attack_column([cells[index] for cells in grid], has_threats) for index in range(len(attacks))]
     names = [(dataset, model_of(row, leaderboard), row["defense"]) for row in rows]
     certified, radii = certified_columns(results, leaderboard, names)
@@ -131,6 +132,7 @@ def _board(
         notes=(
             *map(one_line, _notes({name: run["threats"][name] for name in threats}, attacks)),
             *([MEAN] if kind == CORRUPTION else []),
+            *([MCE] if "reference" in leaderboard else []),
             *_seeds(run.get("seeds", ())),
             *_marks(rows, grid),
             *certified_notes(radii),
@@ -212,15 +214,13 @@ def _median_size(known: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -
     name = known["perturbation"]["size"]
     if known["attack_kind"] == "natural" or not medians:
         return []
-    return [
-        f"median {name} {'–'.join(dict.fromkeys(format_size(name, size) for size in (min(medians), max(medians))))}"
-    ]
+    return [f"median {name} {format_size(name, min(medians), max(medians))}"]
 
 
-def format_size(name: str, size: float) -> str:
-    """A size of a perturbation with its unit, such as ``5.1 %`` of the area."""
+def format_size(name: str, *sizes: float) -> str:
+    """A size of a perturbation with its unit, such as ``5.1 %`` of the area, or several, as ``5.1–5.3 %``."""
     factor, unit = _UNITS.get(name, (1.0, ""))
-    return f"{f'{factor * size:#.3g}'.rstrip('.')}{unit}"
+    return "–".join(dict.fromkeys(f"{factor * size:#.3g}".rstrip(".") for size in sizes)) + unit
 
 
 def _row(row: Mapping[str, Any], cells: Sequence[_IndexedCell], certified: Sequence[BoardCell]) -> list[BoardCell]:
@@ -231,7 +231,7 @@ def _row(row: Mapping[str, Any], cells: Sequence[_IndexedCell], certified: Seque
         BoardCell(NOT_RUN) if clean is None else BoardCell(percent(clean), clean),
         *(_accuracy(cell, index) for cell, index in cells),
         *certified,
-        *(_mean(row["mean"]) if "mean" in row else _worst_case(row["worst_case"])),
+        *(_mean(row) if "mean" in row else _worst_case(row["worst_case"])),
     ]
 
 
@@ -272,11 +272,25 @@ def _worst_case(worst: Mapping[str, Any] | None) -> tuple[BoardCell, BoardCell]:
     return accuracy, BoardCell(f"{percent(low)}–{percent(high)}")
 
 
-def _mean(mean: Mapping[str, Any] | None) -> tuple[BoardCell, BoardCell]:
-    """The mean over corruptions and its interval, if there are results of all."""
+def _summary_column(leaderboard: Mapping[str, Any]) -> Column:
+    """The heading of the column that summarises the attacks."""
+    if leaderboard.get("kind") != CORRUPTION:
+        return Column("worst case")
+    if "reference" not in leaderboard:
+        return Column("mean")
+    return Column("mean", ("(mCE)", one_line(f"{leaderboard['reference']} = 100")))
+
+
+def _mean(row: Mapping[str, Any]) -> tuple[BoardCell, BoardCell]:
+    """The mean over corruptions and its interval, if there are results of all; with the mCE if there is a reference."""
+    mean = row["mean"]
     if mean is None or not mean["complete"]:
         return BoardCell(NOT_RUN), BoardCell(NOT_RUN)
-    return _worst_case(mean)
+    accuracy, interval = _worst_case(mean)
+    if "mce" in row:
+        error = NOT_RUN if row["mce"] is None else percent(row["mce"])
+        accuracy = dataclasses.replace(accuracy, text=f"{accuracy.text} ({error})")
+    return accuracy, interval
 
 
 def _mark_best(rows: Sequence[Sequence[BoardCell]]) -> tuple[tuple[BoardCell, ...], ...]:

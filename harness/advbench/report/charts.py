@@ -82,9 +82,17 @@ class Chart:
 
 
 def eps_charts(results: Mapping[str, Any]) -> list[Chart]:
-    """Robust accuracy by eps: for minimal attacks from their distances, for budget attacks from sweeps of eps."""
+    """Robust accuracy by eps: for minimal attacks from their distances, for budget attacks from sweeps of eps.
+
+    Also certified accuracy by radius.
+    """
     cells = with_sweep_names(results["cells"])
-    return _with_seeds([*_minimal_charts(cells), *_swept_charts(cells)], results)
+    charts = [
+        *_minimal_charts(cells),
+        *_swept_charts(cells),
+        *_certified_charts(results.get("certificates", ()), cells),
+    ]
+    return _with_seeds(charts, results)
 
 
 def sweep_charts(results: Mapping[str, Any]) -> list[Chart]:
@@ -157,6 +165,7 @@ def query_charts(results: Mapping[str, Any]) -> list[Chart]:
 def _query_chart(cells: Sequence[Cell], shared: str, varied: str) -> Chart:
     """The chart of cells that share a component, with a line for each of another one."""
     short = cells[0]["short"]
+    what = short["attack"] if shared == "attack" else UNDEFENDED if short["defense"] == "none" else short["defense"]
     lines = []
     for cell in cells:
         curve = cell["queries"]["success"]
@@ -165,7 +174,7 @@ def _query_chart(cells: Sequence[Cell], shared: str, varied: str) -> Chart:
         lines.append(Line(cell["short"][varied], (*start, *points)))
     return Chart(
         "queries", short["dataset"], short["model"],
-        f"Attack success by queries: {short[shared]}, {cells[0]['threat']}", "queries", "attack success rate",
+        f"Attack success by queries: {what}, {cells[0]['threat']}", "queries", "attack success rate",
         tuple(lines), steps=True, logarithmic=True,
         note="Queries until the first success on the attacked classifier, of the samples that the attack breaks in the "
         "score; images times the draws of a stochastic defense.",
@@ -210,6 +219,30 @@ def _dominates(first: tuple[float, float], second: tuple[float, float]) -> bool:
 
 def _finished(cells: Sequence[Cell]) -> Iterator[Cell]:
     return (cell for cell in cells if cell["status"] == "ok")
+
+
+def _certified_charts(certificates: Sequence[Mapping[str, Any]], cells: Sequence[Cell]) -> Iterator[Chart]:
+    """Certified accuracy by radius, with a line for each defense, which has the name that it has in the cells."""
+    names = {(cell["dataset"], cell["model"], cell["defense"]): cell["short"] for cell in cells}
+    groups: dict[tuple[str, str, str], list[Line]] = {}
+    for entry in certificates:
+        if entry["curve"] is not None:
+            curve = entry["curve"]
+            short = names.get((entry["dataset"], entry["model"], entry["defense"]), entry["short"])
+            points = tuple(Point(x, y) for x, y in zip(curve["eps"], curve["accuracy"], strict=True))
+            key = short["dataset"], short["model"], entry["norm"]
+            groups.setdefault(key, []).append(Line(one_line(short["defense"]), points))
+    for (dataset, model, norm), lines in groups.items():
+        yield Chart(
+            kind="eps",
+            dataset=one_line(dataset),
+            model=one_line(model),
+            title=f"Certified accuracy by {NORMS[norm]} radius",
+            x_label=f"radius ({NORMS[norm]})",
+            y_label="certified accuracy",
+            lines=tuple(lines),
+            steps=True,
+        )
 
 
 def _minimal_charts(cells: Sequence[Cell]) -> Iterator[Chart]:

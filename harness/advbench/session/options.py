@@ -149,6 +149,7 @@ class RunOptions(LoadOptions):
         fit_samples: Number of images to which components are fitted.
         fit_data: Spec of the dataset to which components are fitted; None for samples that the run does not use.
         rows: The rows of leaderboards, one of ``ROWS``.
+        reference: Spec of the model to which mean corruption errors are relative.
         check_convergence: Whether every attack also runs with twice the steps.
         batch_size: Images in a batch.
         jobs: Tasks that run at the same time.
@@ -184,6 +185,7 @@ class RunOptions(LoadOptions):
     fit_samples: int | None = None
     fit_data: str | None = None
     rows: str | None = None
+    reference: str | None = None
     check_convergence: bool = False
     batch_size: int = 250
     jobs: int = 1

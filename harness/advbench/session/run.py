@@ -12,6 +12,7 @@ from rich.console import Console
 
 from advbench.analysis import Summary, build_results, combine_seeds
 from advbench.analysis.board_rows import with_rows
+from advbench.analysis.corruption_error import check_reference, with_reference
 from advbench.api import LabelledImages
 from advbench.contracts.datasets import check_dataset
 from advbench.errors import UsageError, describe
@@ -54,7 +55,7 @@ from advbench.specs import FLOAT32, Suite, full_spec
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["MatrixRun", "run_matrix"]
+__all__ = ["MatrixRun", "check_suite_reference", "run_matrix"]
 
 
 def run_matrix(options: RunOptions, stdout: TextIO) -> int:
@@ -74,6 +75,7 @@ def run_matrix(options: RunOptions, stdout: TextIO) -> int:
     suite = suite_of(session.suite, options, session.registry)
     exports = plan_exports(session.registry, options.export, suite.name)
     runs = [MatrixRun(session, one, command) for one, command in suites_by_seed(suite, options)]
+    check_suite_reference(suite, runs[0])
     console = tables(stdout)
     if options.dry_run:
         print_dry_run(session, runs, console)
@@ -86,7 +88,8 @@ def run_matrix(options: RunOptions, stdout: TextIO) -> int:
             session.say(f"seed {run.plan.seed}")
         run.announce()
         results_by_seed.append(run.results())
-    results = with_rows(combine_seeds(results_by_seed, recipe(options)), suite.rows)
+    results = with_reference(combine_seeds(results_by_seed, recipe(options)), suite.reference)
+    results = with_rows(results, suite.rows)
     exported = with_page_details(results, exports, session.store, runs[0].manifest, runs[0].examples())
     for export in exports:
         write_export(export, exported)
@@ -94,6 +97,16 @@ def run_matrix(options: RunOptions, stdout: TextIO) -> int:
     with contextlib.suppress(BrokenPipeError):  # the reader of stdout is gone; all work is done and written
         print_leaderboards(console, results, options.format)
     return int(any(item["status"] == "error" for item in (*results["cells"], *results.get("certificates", ()))))
+
+
+def check_suite_reference(suite: Suite, run: MatrixRun) -> None:
+    """Checks that a run has the reference model of its suite.
+
+    Raises:
+        UsageError: It has not.
+    """
+    names = {(cell.specs()["model"], cell.short_names()["model"]): None for cell in run.plan.cells}
+    check_reference(suite.reference, names)
 
 
 class MatrixRun:

@@ -18,7 +18,7 @@ __all__ = ["plugin_words", "recipe", "suite_of", "suites_by_seed"]
 
 SETTINGS = (
     *("limit", "seed", "eot", "score_draws", "max_queries", "surrogate", "precision"),
-    *("fit_samples", "fit_data", "rows", "certify", "radii"),
+    *("fit_samples", "fit_data", "rows", "reference", "certify", "radii"),
 )
 """What a suite, or the option of the same name, sets besides the axes."""
 

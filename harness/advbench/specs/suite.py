@@ -111,6 +111,7 @@ class Suite:
         precision: Precision of the network while it is attacked, one of ``PRECISIONS``; scores are always float32.
         fit_samples: Number of images to which components are fitted.
         rows: The rows of leaderboards, one of ``ROWS``: the defenses of one model, or all models with their defenses.
+        reference: Spec of the model to which mean corruption errors are relative; None to leave them out.
         fit_data: Spec of the dataset to which components are fitted; None for the samples that the run does not use.
         plugins: Paths of Python files that are loaded as plugins.
         parts: The parts, each with all its axes; empty if the suite is a single product of its own axes.
@@ -135,6 +136,7 @@ class Suite:
     fit_samples: int = FIT_SAMPLES
     fit_data: str | None = None
     rows: str = "defense"
+    reference: str | None = None
     plugins: tuple[str, ...] = ()
     parts: tuple[Part, ...] = ()
 
@@ -227,7 +229,7 @@ def _from_table(where: str, name: str, folder: Path, table: Mapping[str, Any]) -
     _check_keys(where, table, [field.name for field in dataclasses.fields(Suite)])
     values: dict[str, Any] = {"name": name}
     for key, value in table.items():
-        if key in ("name", "description", "surrogate", "fit_data"):
+        if key in ("name", "description", "surrogate", "fit_data", "reference"):
             _require(where, key, isinstance(value, str), "text")
             values[key] = value
         elif key == "plugins":

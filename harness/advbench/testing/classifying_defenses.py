@@ -8,7 +8,7 @@ import torch
 
 from advbench.analysis.intervals import binomial_tail
 from advbench.api import Answer, Certificate, Defense, SampleRandom
-from advbench.contracts.defenses import check_answer, check_votes, count_votes
+from advbench.contracts.defenses import check_classified, check_votes, count_votes
 from advbench.contracts.images import check_unchanged
 from advbench.evaluation.work.attacked.adaptive import DefendedClassifier
 from advbench.evaluation.work.chain_pass import ChainPass, image_shape
@@ -113,7 +113,7 @@ class _Trial:
         rng = SampleRandom(0, "check", range(len(images)), images.device)
         passed = self.chain_pass(images)
         returned = self.defense.classify(passed.inside(0, rng), images.clone(), rng, passed.fitted[0])
-        return check_answer(self.defense.name, "classify", returned, images)
+        return check_classified(self.defense.name, "classify", returned, images)
 
     def unchanged(self) -> None:
         for images in self.batches_of_images():

@@ -164,3 +164,13 @@ def test_most_of_foolboxs_attacks_can_be_targeted():
     assert {"LinfProjectedGradientDescentAttack", "DDNAttack", "L2CarliniWagnerAttack"} <= set(FOOLBOX)
     untargeted = {"L2DeepFoolAttack", "BoundaryAttack", "NewtonFoolAttack", "LinfFastGradientAttack", *NEEDING_NUMBA}
     assert not untargeted & set(FOOLBOX)
+
+
+@pytest.mark.parametrize("attack", [FastGradientSign, ProjectedGradientDescent])
+def test_both_engines_take_the_same_targeted_steps(attack, network, images, labels, targets, streams):
+    goal = Goal(labels, targets)
+    native, foolbox = (
+        attack(0.1, engine=engine, goal="next").craft(network, images, goal, streams(range(6)))
+        for engine in ("native", "foolbox")
+    )
+    torch.testing.assert_close(native, foolbox, atol=1e-6, rtol=0)

@@ -71,26 +71,27 @@ def fit_split(axes: Axes, dataset: Dataset, ids: tuple[int, ...], component: str
         UsageError: There are no such images, some of them are samples of the run, or their form is another.
     """
     source = dataset if axes.fit_data is None else axes.fit_data
-    fitted = f"{component} is fitted to images that the run does not evaluate"
     _check_form(source, dataset, component)
     known = _sample_ids(source)
     chosen = np.sort(known[_order(source, len(known), axes.seed)[-axes.fit_samples :]])
     if full(source) == full(dataset):
-        shared, left = int(np.isin(chosen, np.asarray(ids)).sum()), len(known) - len(ids)
-        if not left:
-            raise UsageError(
-                f"{fitted}, and all {len(known):,} samples of {short(dataset)} are in the run; give fewer with "
-                f"{option('limit', max(1, len(known) - axes.fit_samples))}, or other images with "
-                f"{option('fit_data', 'SPEC')}"
-            )
+        shared = int(np.isin(chosen, np.asarray(ids)).sum())
         if shared:
-            most = len(known) - axes.fit_samples
-            fewer = f"{option('limit', most)}, " if most > 0 else ""
+            which = f"{shared:,} of the {len(chosen):,} samples of {short(dataset)} for fits"
+            if len(ids) == len(known):
+                which = f"all {len(known):,} samples of {short(dataset)}"
             raise UsageError(
-                f"{fitted}, and {shared:,} of the {len(chosen):,} samples of {short(dataset)} for fits are in the run; "
-                f"give {fewer}{option('fit_samples', left)}, or other images with {option('fit_data', 'SPEC')}"
+                f"{component} is fitted to images that the run does not evaluate, and {which} are in the run; give "
+                f"{_fewer(len(known), len(ids), axes.fit_samples)}, or other images with {option('fit_data', 'SPEC')}"
             )
     return FitSplit(source, tuple(chosen.tolist()))
+
+
+def _fewer(known: int, used: int, fit_samples: int) -> str:
+    """Options with which so many samples suffice for a run that uses some of them, and for its fits."""
+    advice = [option("limit", known - fit_samples)] if known > fit_samples else []
+    advice += [option("fit_samples", known - used)] if known > used else []
+    return " or ".join(advice) or f"{option('limit')} and {option('fit_samples')} of together at most {known}"
 
 
 def _check_form(source: Dataset, dataset: Dataset, component: str) -> None:

@@ -37,11 +37,11 @@ def check_fit_images(plan: Plan, images: Mapping[str, LabelledImages]) -> None:
         for component, fit in fits:
             if fit is None or not {full(fit.dataset), full(cell.dataset)} <= images.keys():
                 continue
-            pair = full(fit.dataset), fit.ids, full(cell.dataset), cell.ids
+            pair = id(fit.ids), id(cell.ids)  # the plan holds both
             if pair in compared:
                 continue
             compared.add(pair)
-            shared = len(_digests(images[pair[0]], fit.ids) & _digests(images[pair[2]], cell.ids))
+            shared = len(_digests(images[full(fit.dataset)], fit.ids) & _digests(images[full(cell.dataset)], cell.ids))
             if shared:
                 raise UsageError(
                     f"{component} is fitted to images that the run does not evaluate, and "

@@ -9,7 +9,7 @@ import torch
 from advbench.api import Answer, Artefact, Certificate, ContractError, Defense, SampleRandom
 from advbench.contracts.artefacts import artefact_unchanged
 from advbench.contracts.certificates import check_certificate
-from advbench.contracts.defenses import check_answer, check_defended, check_votes
+from advbench.contracts.defenses import check_classified, check_defended, check_votes
 from advbench.contracts.images import check_unchanged
 from advbench.errors import blamed
 from advbench.specs import Chain, transforms_images
@@ -92,7 +92,7 @@ class ChainPass:
             returned = part.classify(self.inside(index, rng), given, streams, self.fitted[index])
         self._note_draws(index, streams)
         check_unchanged(label, "images", images, given)
-        answer = check_answer(part.name, "classify", returned, images)
+        answer = check_classified(part.name, "classify", returned, images)
         check_votes(part, answer.logits)
         return answer
 

@@ -23,7 +23,7 @@ from advbench.evaluation.work.workspace import Workspace
 from advbench.process.memory import is_out_of_memory
 from advbench.store import digest_of
 
-__all__ = ["TOTALS", "craft", "join"]
+__all__ = ["TOTALS", "craft", "gradient_errors_explained", "join"]
 
 TOTALS = ("images_asked", "total_forwards", "total_backwards")
 """The stored numbers of queries of all samples together: images without and with draws, and gradients."""
@@ -238,7 +238,7 @@ def _run_attack(
     if log.limit is not None:
         log.limit.attacked_rows = rows
     try:
-        with _gradient_errors_explained(attack, batch, target):
+        with gradient_errors_explained(attack, batch, target):
             model = recorder if len(rows) == len(batch.ids) else recorder.for_rows(rows)
             returned, notes = check_crafted(attack, attack.craft(model, given, given_goal, rng, batch.fitted(number)))
     except QueriesSpent:
@@ -254,7 +254,7 @@ def _run_attack(
 
 
 @contextlib.contextmanager
-def _gradient_errors_explained(attack: Attack, batch: AttackedBatch, target: torch.nn.Module) -> Iterator[None]:
+def gradient_errors_explained(attack: Attack, batch: AttackedBatch, target: torch.nn.Module) -> Iterator[None]:
     """Blames the classifier for an error of the attack if the classifier has no gradient.
 
     Raises:

@@ -7,15 +7,17 @@ from collections.abc import Callable
 
 import torch
 
-from advbench.api import Attack, ClassifierWrapper, ContractError, Defense, FitData, SampleRandom, for_rows
+from advbench.api import Attack, ContractError, Defense, FitData, SampleRandom, for_rows
 from advbench.contracts.artefacts import check_artefact
 from advbench.contracts.images import check_unchanged
 from advbench.errors import blamed
 from advbench.evaluation.plan.keys import fitted_keys
 from advbench.evaluation.plan.tasks import DefenseFitTask, FitTask
 from advbench.evaluation.work.artefacts import chain_artefacts, packed
+from advbench.evaluation.work.attacked.access import RestrictedClassifier
 from advbench.evaluation.work.attacked.batch import AttackedBatch
 from advbench.evaluation.work.chain_pass import ChainPass
+from advbench.evaluation.work.craft import gradient_errors_explained
 from advbench.evaluation.work.workspace import Workspace
 from advbench.specs import transforms_images
 
@@ -75,8 +77,9 @@ def _fit(
     rng = SampleRandom(task.seed, purpose, ids, clean.device)
     given = batch.goal[rows]
     target = for_rows(batch.attacked(number), rows) if len(rows) < len(batch.ids) else batch.attacked(number)
-    with blamed(label):
-        returned = attack.fit(_CountingClassifier(target, f"model {batch.model.name!r}", counter), data, given, rng)
+    classifier = _CountingClassifier(target, f"model {batch.model.name!r}", attack, counter)
+    with gradient_errors_explained(attack, batch, target):
+        returned = attack.fit(classifier, data, given, rng)
     check_unchanged(label, "labels", goal.labels, given.labels)
     return check_artefact(label, returned)
 
@@ -100,19 +103,16 @@ class _Progress:
             self.report(min(self.samples, self.samples * self.done // self.passes))
 
 
-class _CountingClassifier(ClassifierWrapper):
-    """The classifier of a fit, which reports its progress and is blamed for its own errors."""
+class _CountingClassifier(RestrictedClassifier):
+    """The classifier as the attack gets it, which reports the progress of the fit."""
 
-    def __init__(self, target: torch.nn.Module, label: str, counter: _Progress) -> None:
-        super().__init__(target)
-        self.label, self.counter = label, counter
+    def __init__(self, target: torch.nn.Module, label: str, attack: Attack, counter: _Progress) -> None:
+        super().__init__(target, label, attack=f"attack {attack.name!r}", access=attack.access)
+        self.counter = counter
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        version = images._version
-        with blamed(self.label):
-            logits: torch.Tensor = self.target(images)
-        if images._version != version:
-            raise ContractError(f"{self.label} changed its input images in place; components work on a copy")
+        """The classifier's logits, restricted to the access."""
+        logits = super().forward(images)
         self.counter.add(len(images))
         return logits
 

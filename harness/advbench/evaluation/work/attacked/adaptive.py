@@ -9,7 +9,7 @@ import torch
 
 from advbench.api import Answer, Artefact, ClassifierWrapper, ContractError, Defense, SampleRandom
 from advbench.contracts.artefacts import artefact_unchanged
-from advbench.contracts.defenses import Approximation, check_answer, check_approximations, check_defended
+from advbench.contracts.defenses import Approximation, check_approximations, check_classified, check_defended
 from advbench.contracts.images import check_form
 from advbench.errors import blamed
 from advbench.evaluation.work.attacked.eot_graphs import Classifier, EOTGraphs
@@ -235,7 +235,7 @@ class _AttackedPass(ChainPass):
         fitted = self.fitted[index]
         with _inputs_checked(name, images), artefact_unchanged(name, fitted):
             returned = part.attacked(self.inside(index, rng), images, self.chain.streams(index, rng), fitted)
-        answer = check_answer(part.name, "attacked", returned, images)
+        answer = check_classified(part.name, "attacked", returned, images)
         if torch.is_grad_enabled() and images.requires_grad and not answer.logits.requires_grad:
             raise ContractError(
                 f"{name} returned logits without a gradient from attacked(); compute them with torch and without "

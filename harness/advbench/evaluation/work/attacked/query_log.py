@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import torch
 
-from advbench.api import Access, ClassifierWrapper, Goal, LpBall, PerturbationSet, for_rows
+from advbench.api import Access, Goal, LpBall, PerturbationSet, for_rows
 from advbench.contracts.images import TOLERANCE
-from advbench.errors import ContractError, blamed, describe
+from advbench.errors import describe
 from advbench.evaluation.plan.cells import NEEDS_NOTES
+from advbench.evaluation.work.attacked.access import RestrictedClassifier
 from advbench.evaluation.work.attacked.adaptive import count_draws
 from advbench.evaluation.work.attacked.gradients_at_bounds import flat_at_bounds
 from advbench.evaluation.work.attacked.query_limit import NotLimitable, QueriesSpent, QueryLimit
@@ -177,7 +178,7 @@ class QueryLog:
         return next(iter(self.perturbation.sizes(self.images[rows], points, {}).values()))
 
 
-class RecordingClassifier(ClassifierWrapper):
+class RecordingClassifier(RestrictedClassifier):
     """A classifier that records the queries it gets, and answers with no more than the attack's access.
 
     Args:
@@ -200,11 +201,8 @@ class RecordingClassifier(ClassifierWrapper):
         attack: str = "the attack",
         access: Access = "gradients",
     ) -> None:
-        super().__init__(target)
-        self.label = label
+        super().__init__(target, label, attack=attack, access=access)
         self.log = log
-        self.attack = attack
-        self.access = access
         self.limited_queries = log.limit is not None
         self._rows = rows
         self._draws = count_draws(target)
@@ -224,11 +222,7 @@ class RecordingClassifier(ClassifierWrapper):
             NotLimitable: There is a limit, and it is unknown to which samples the images belong.
             QueriesSpent: All samples have reached the limit.
         """
-        if self.access == "nothing":
-            raise ContractError(
-                f"{self.attack} called the model, but declares access = 'nothing'; declare what it needs: 'labels', "
-                "'scores' or 'gradients'"
-            )
+        self._check_access()
         if self.log.limit is not None:
             return self._restricted(self._answer_within(self.log.limit, images))
         logits = self._answer(self.target, images)
@@ -263,11 +257,7 @@ class RecordingClassifier(ClassifierWrapper):
 
     def _answer(self, target: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
         """The answer of the classifier, or of the part of it for some samples."""
-        version = images._version
-        with blamed(self.label), torch.set_grad_enabled(torch.is_grad_enabled() and self.access == "gradients"):
-            logits: torch.Tensor = target(images)
-        if images._version != version:
-            raise ContractError(f"{self.label} changed its input images in place; components work on a copy")
+        logits = super()._answer(target, images)
         if not self._classes and isinstance(logits, torch.Tensor) and logits.ndim == 2:
             self._classes.append(logits.shape[1])
         return logits
@@ -275,14 +265,6 @@ class RecordingClassifier(ClassifierWrapper):
     def _record(self, rows: torch.Tensor | None, images: torch.Tensor, logits: torch.Tensor) -> None:
         self.log.record_query(rows, images, logits, self._draws)
         self.log.record_gradients(rows, logits, self._draws)
-
-    def _restricted(self, logits: torch.Tensor) -> torch.Tensor:
-        """What the attack gets of the logits."""
-        if self.access == "gradients" or not isinstance(logits, torch.Tensor) or logits.ndim != 2:
-            return logits
-        if self.access == "scores":
-            return logits.detach()
-        return torch.nn.functional.one_hot(logits.argmax(dim=1), logits.shape[1]).to(torch.float32)
 
 
 def clean_gradients(target: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> Gradients:
