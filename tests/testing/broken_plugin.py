@@ -16,6 +16,7 @@ from advbench.api import (
     Certificate,
     Dataset,
     Defense,
+    Detector,
     LabelledImages,
     Model,
     for_rows,
@@ -34,6 +35,7 @@ VOTES = (
     "nan", "shares", "in-place", "unseeded", "secretly-random", "claims-random", "numpy", "batch-mean", "no-rows",
     "claims-identity", "no-gradient", "negative-radius", "unseeded-radius", "batch-radius", "wide-radius",
 )  # fmt: skip
+DETECTORS = ("column", "infinite", "batch-suspicion", "rejects-all")
 FITS = ("no-artefact", "unseeded-fit")
 ATTACKS = (
     "over-budget", "range", "in-place", "changes-model", "unseeded", "secretly-random", "batch", "labels", "weak",
@@ -202,6 +204,24 @@ class UnusedFit(Defense):
 
 
 @dataclass(frozen=True)
+class BrokenDetector(Detector):
+    """Breaks a part of the contract of detectors."""
+
+    name = "broken-detector"
+    how: str = how("column")
+
+    def suspicion(self, network, images, rng):
+        means = images.mean(dim=(1, 2, 3))
+        if self.how == "batch-suspicion":
+            return means - images.mean()
+        return {"column": means[:, None], "infinite": means / 0}.get(self.how, means)
+
+    def fit(self, network, data, rng):
+        fitted = {"threshold": 0.5, "spread": 1.0}
+        return {**fitted, "threshold": -1.0} if self.how == "rejects-all" else fitted
+
+
+@dataclass(frozen=True)
 class BrokenAttack(Attack):
     """Breaks a part of the contract."""
 
@@ -350,6 +370,7 @@ def register_defenses(register):
     register(BrokenVote)
     register(BrokenFit)
     register(UnusedFit)
+    register(BrokenDetector)
 
 
 @hookimpl

@@ -88,6 +88,12 @@ BROKEN = {
         "no-artefact": ("a fit of the right form", r"defense 'broken-fit' returned NoneType from fit\(\)"),
         "unseeded-fit": ("the same data, the same fit", "another 'mean'"),
     },
+    "broken-detector": {
+        "column": ("suspicions of the right form", r"\(40, 1\)"),
+        "infinite": ("suspicions of the right form", "NaN or infinite ones"),
+        "batch-suspicion": ("independent of its batch", "values that differ by up to"),
+        "rejects-all": ("no more rejections than declared", "40"),
+    },
     "broken-attack": {
         "over-budget": (
             "images in range and inside the perturbation set",
@@ -158,6 +164,7 @@ def test_each_violation_is_reported_with_its_reason(spec: str, rule: str, seen: 
 def test_every_broken_component_has_a_case() -> None:
     assert list(BROKEN["broken-defense"]) == list(broken_plugin.DEFENSES)
     assert list(BROKEN["broken-vote"]) == list(broken_plugin.VOTES)
+    assert list(BROKEN["broken-detector"]) == list(broken_plugin.DETECTORS)
     assert list(BROKEN["broken-fit"]) == list(broken_plugin.FITS)
     assert list(BROKEN["broken-attack"]) == list(broken_plugin.ATTACKS)
     assert list(BROKEN["broken-model"]) == list(broken_plugin.MODELS)

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from advbench.analysis.intervals import wilson
+from advbench.analysis.rejection import measure_rejection
 
 __all__ = [
     "accuracy_at",
@@ -58,7 +59,8 @@ def measure_cell(record: Mapping[str, Any]) -> dict[str, Any]:
         a stochastic defense; ``robust_accuracy_draws`` (number, minimum, maximum and standard deviation; None for one
         draw); ``attack_success_rate`` (among the samples that the defended model predicts correctly clean; None if
         there are none); ``target_success_rate`` (among the attacked ones of these samples, those that the defended
-        model predicts as their target class; None for an untargeted attack); ``median_linf``, ``median_l2`` and
+        model predicts as their target class; None for an untargeted attack); ``rejection`` (the result of
+        :func:`~advbench.analysis.rejection.measure_rejection`); ``median_linf``, ``median_l2`` and
         ``median_size`` (the main size of the perturbation set, if it is another one) of the images that reached the
         goal on the attacked classifier (None if there are none); ``attack_failures`` (samples
         on which they did not, of those that it predicts correctly clean).
@@ -104,6 +106,7 @@ def combine_measures(record: Mapping[str, Any], bits: Sequence[int], images: Map
         "robust_accuracy_draws": _spread([count / n for count in draws]),
         "attack_success_rate": (clean - robust) / clean if clean else None,
         "target_success_rate": _target_success_rate(record),
+        "rejection": measure_rejection(record),
         **images,
     }
 

@@ -32,6 +32,7 @@ _MEASURES = (
     "robust_accuracy_draws",
     "attack_success_rate",
     "target_success_rate",
+    "rejection",
     "median_linf",
     "median_l2",
 )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
 
-from advbench.api import Artefact, Defense, SampleRandom
+from advbench.api import Artefact, Defense, Detector, SampleRandom
 from advbench.contracts.artefacts import trial_defense_artefact
 from advbench.evaluation.work.chain_pass import ChainPass, image_shape
 from advbench.specs import Chain, transforms_images
@@ -31,6 +32,10 @@ def fit_rules(defense: Defense, shapes: Sequence[Shape]) -> Iterator[Rule]:
         form = "a dictionary of names to tensors, numbers and texts"
         yield Rule("a fit of the right form", where, trial.form, form)
         yield Rule("the same data, the same fit", where, trial.reproducible)
+    if isinstance(defense, Detector):
+        suspicion, form = contract_of(defense, "suspicion"), "finite numbers of shape (batch,)"
+        yield Rule("suspicions of the right form", suspicion, trial.suspicions, form)
+        yield Rule("no more rejections than declared", where, trial.rejects_few)
 
 
 def fitted_pass(defense: Defense, network: torch.nn.Module, images: torch.Tensor, *inside: Defense) -> ChainPass:
@@ -56,12 +61,15 @@ class _Trial:
         self.defense = defense
         self.shapes = shapes
 
-    def passes(self) -> Iterator[tuple[torch.Tensor, ChainPass]]:
+    def examples(self) -> Iterator[tuple[torch.Tensor, torch.nn.Module]]:
         if not self.shapes:
             raise RuleSkipped(f"it accepts none of the shapes {', '.join(map(str, SHAPES))}")
         for shape in self.shapes:
             images = example_images(shape, _IMAGES)
-            network = Linear(image_shape(self.defense, images), CLASSES).eval()
+            yield images, Linear(image_shape(self.defense, images), CLASSES).eval()
+
+    def passes(self) -> Iterator[tuple[torch.Tensor, ChainPass]]:
+        for images, network in self.examples():
             yield images, fitted_pass(self.defense, network, images)
 
     def classifies(self) -> None:
@@ -74,6 +82,35 @@ class _Trial:
     def form(self) -> None:
         for _ in self.passes():
             pass
+
+    @torch.no_grad()
+    def suspicions(self) -> None:
+        assert isinstance(self.defense, Detector)
+        for images, network in self.examples():
+            rng = SampleRandom(0, "check", range(len(images)), images.device)
+            inside = ChainPass(Chain((self.defense,)), network, len(images)).inside(0, rng)
+            returned: object = self.defense.suspicion(inside, images.clone(), rng)
+            what = tuple(returned.shape) if isinstance(returned, torch.Tensor) else type(returned).__name__
+            valid = isinstance(returned, torch.Tensor) and returned.shape == (len(images),)
+            expect(valid, f"suspicions of shape ({len(images)},)", f"{what}")
+            assert isinstance(returned, torch.Tensor)
+            expect(bool(torch.isfinite(returned).all()), "finite suspicions", "NaN or infinite ones")
+
+    @torch.no_grad()
+    def rejects_few(self) -> None:
+        """Among the images to which the detector is fitted."""
+        assert isinstance(self.defense, Detector)
+        for images, passed in self.passes():
+            answer = passed.answer(images, SampleRandom(0, "check", range(len(images)), images.device))
+            scores = answer.score
+            expect(scores is not None, "an Answer with a score", "logits alone")
+            assert scores is not None
+            rejected, most = int((scores > 0).sum()), max(1, math.ceil(self.defense.fpr * len(images)))
+            expect(
+                rejected <= most,
+                f"at most {most} of the {len(images)} images to which it is fitted rejected, as fpr declares",
+                f"{rejected}",
+            )
 
     def reproducible(self) -> None:
         for (_, first), (_, second) in zip(self.passes(), self.passes(), strict=True):
