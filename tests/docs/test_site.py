@@ -65,7 +65,7 @@ def test_public_names_are_in_the_python_reference(site: Path) -> None:
     assert [name for name in api.__all__ if f'id="advbench.api.{name}"' not in page] == []
     assert [name for name in results.__all__ if f'id="advbench.results.{name}"' not in page] == []
     assert [name for name in ("live.Results", "testing.assert_conforms") if f'id="advbench.{name}"' not in page] == []
-    assert "Transforms images before the model classifies them" in page
+    assert "transforms images before the model classifies them" in page
 
 
 def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:

@@ -40,7 +40,7 @@ ATTACKS = (
 )  # fmt: skip
 MODELS = (
     "probabilities", "classes", "dropout", "batch-norm", "in-place", "detached", "not-finite", "raw-pixels",
-    "new-weights", "new-digest", "no-network",
+    "new-weights", "new-digest", "no-network", "float-classes", "new-radii",
 )  # fmt: skip
 DATASETS = (
     "ids-descend", "ids-twice", "range", "labels", "dtype", "shuffled", "new-digest", "few-names", "no-names",
@@ -268,6 +268,15 @@ class BrokenModel(Model):
     def weights_digest(self):
         token = random.random() if self.how == "new-digest" else self.how
         return hashlib.sha256(str(token).encode()).hexdigest()
+
+    @property
+    def certified_norm(self):
+        return "l2" if self.how in ("float-classes", "new-radii") else None
+
+    def certify(self, network, images, rng):
+        classes = network(images).argmax(dim=1)
+        radii = torch.zeros(len(images)) + (next(COUNT) if self.how == "new-radii" else 0)
+        return Certificate(classes.float() if self.how == "float-classes" else classes, radii)
 
 
 @dataclass(frozen=True)

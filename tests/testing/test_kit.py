@@ -114,6 +114,8 @@ BROKEN = {
         "new-weights": ("the same weights at every load", "different ones from the second"),
         "new-digest": ("digest of the weights", "a different one at the second"),
         "no-network": ("load returns a network", "a int"),
+        "float-classes": ("certificates of the right form", "certified classes that are no int64 tensor"),
+        "new-radii": ("same random numbers, same certificates", "different ones"),
     },
     "patterns": {
         "ids-descend": ("sample ids", r"\[5999, 5998"),

@@ -68,8 +68,8 @@ class Results:
 
     @property
     def ok(self) -> bool:
-        """Whether no cell failed."""
-        return all(cell["status"] != "error" for cell in self.data["cells"])
+        """Whether no cell and no certificate failed."""
+        return all(one["status"] != "error" for one in (*self.data["cells"], *self.data.get("certificates", ())))
 
     @property
     def findings(self) -> list[dict[str, Any]]:

@@ -87,7 +87,11 @@ def eps_charts(results: Mapping[str, Any]) -> list[Chart]:
     Also certified accuracy by radius.
     """
     cells = with_sweep_names(results["cells"])
-    charts = [*_minimal_charts(cells), *_swept_charts(cells), *_certified_charts(results.get("certificates", ()))]
+    charts = [
+        *_minimal_charts(cells),
+        *_swept_charts(cells),
+        *_certified_charts(results.get("certificates", ()), cells),
+    ]
     return _with_seeds(charts, results)
 
 
@@ -217,12 +221,14 @@ def _finished(cells: Sequence[Cell]) -> Iterator[Cell]:
     return (cell for cell in cells if cell["status"] == "ok")
 
 
-def _certified_charts(certificates: Sequence[Mapping[str, Any]]) -> Iterator[Chart]:
-    """Certified accuracy by radius, with a line for each defense."""
+def _certified_charts(certificates: Sequence[Mapping[str, Any]], cells: Sequence[Cell]) -> Iterator[Chart]:
+    """Certified accuracy by radius, with a line for each defense, which has the name that it has in the cells."""
+    names = {(cell["dataset"], cell["model"], cell["defense"]): cell["short"] for cell in cells}
     groups: dict[tuple[str, str, str], list[Line]] = {}
     for entry in certificates:
         if entry["curve"] is not None:
-            curve, short = entry["curve"], entry["short"]
+            curve = entry["curve"]
+            short = names.get((entry["dataset"], entry["model"], entry["defense"]), entry["short"])
             points = tuple(Point(x, y) for x, y in zip(curve["eps"], curve["accuracy"], strict=True))
             key = short["dataset"], short["model"], entry["norm"]
             groups.setdefault(key, []).append(Line(one_line(short["defense"]), points))

@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 
-from advbench.api import Float32Network, LabelledImages, Model, state_digest
+from advbench.api import Certificate, Float32Network, LabelledImages, Model, SampleRandom, state_digest
+from advbench.contracts.certificates import check_certificate
+from advbench.contracts.images import check_unchanged
 from advbench.contracts.models import check_logits
 from advbench.testing.common import common_rules, cuda
 from advbench.testing.finding import Rule, RuleSkipped, contract_of, expect
@@ -41,6 +43,10 @@ def model_rules(model: Model, data: LabelledImages | None, classes: int | None) 
     yield Rule("the same weights at every load", load, trial.reloads)
     yield Rule("digest of the weights", contract_of(model, "weights_digest"), trial.digest, "a SHA-256 of the weights")
     yield Rule("on CUDA", load, trial.on_cuda, "logits on the device of the images")
+    if model.certified_norm is not None:
+        where, form = contract_of(model, "certify"), "classes, and radii of at least 0"
+        yield Rule("certificates of the right form", where, trial.certificate_form, form)
+        yield Rule("same random numbers, same certificates", where, trial.certificates_reproducible)
     yield from common_rules(model)
 
 
@@ -135,6 +141,22 @@ class _Trial:
         first, second = (self.model.weights_digest() for _ in range(2))
         expect(isinstance(first, str) and len(first) >= 32, "a SHA-256", repr(first))
         expect(first == second, "the same digest at every call", "a different one at the second")
+
+    @torch.no_grad()
+    def certify(self) -> Certificate:
+        given, streams = self.images.clone(), SampleRandom(0, "check", range(len(self.images)))
+        label = f"model {self.model.name!r}"
+        certificate = check_certificate(label, self.model.certify(self.network, given, streams), given)
+        check_unchanged(label, "images", self.images, given)
+        return certificate
+
+    def certificate_form(self) -> None:
+        self.certify()
+
+    def certificates_reproducible(self) -> None:
+        first, second = self.certify(), self.certify()
+        same = torch.equal(first.classes, second.classes) and torch.equal(first.radii, second.radii)
+        expect(same, "equal certificates from equal streams", "different ones")
 
     def on_cuda(self) -> None:
         device = cuda()

@@ -28,6 +28,8 @@ MEASURED: dict[str, Any] = {
     "robust_accuracy_ci95": [0.1, 0.4],
     "robust_accuracy_draws": None,
     "attack_success_rate": 0.5,
+    "target_success_rate": None,
+    "median_size": None,
     "median_linf": 0.1,
     "median_l2": 1.0,
     "attack_failures": 0,
