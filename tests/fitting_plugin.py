@@ -108,7 +108,7 @@ class OtherToy(Toy):
 
 @dataclass(frozen=True)
 class TwoWays(Defense):
-    """Leaves images as they are; its second approximation has the opposite slope."""
+    """Leaves images as they are; its first approximation has the opposite slope."""
 
     name = "two-ways"
 
@@ -116,7 +116,7 @@ class TwoWays(Defense):
         return images.clone()
 
     def approximations(self):
-        return (lambda images, output, rng: images), (lambda images, output, rng: 1 - images)
+        return (lambda images, output, rng: 1 - images), (lambda images, output, rng: images)
 
 
 @hookimpl
