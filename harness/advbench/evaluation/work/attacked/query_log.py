@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 
 from advbench.api import Access, ClassifierWrapper, Goal, LpBall, PerturbationSet, for_rows
+from advbench.contracts.access import restricted
 from advbench.contracts.images import TOLERANCE
 from advbench.errors import ContractError, blamed, describe
 from advbench.evaluation.plan.cells import NEEDS_NOTES
@@ -225,10 +226,7 @@ class RecordingClassifier(ClassifierWrapper):
             QueriesSpent: All samples have reached the limit.
         """
         if self.access == "nothing":
-            raise ContractError(
-                f"{self.attack} called the model, but declares access = 'nothing'; declare what it needs: 'labels', "
-                "'scores' or 'gradients'"
-            )
+            return restricted(self.attack, self.access, images)  # raises
         if self.log.limit is not None:
             return self._restricted(self._answer_within(self.log.limit, images))
         logits = self._answer(self.target, images)
@@ -278,11 +276,7 @@ class RecordingClassifier(ClassifierWrapper):
 
     def _restricted(self, logits: torch.Tensor) -> torch.Tensor:
         """What the attack gets of the logits."""
-        if self.access == "gradients" or not isinstance(logits, torch.Tensor) or logits.ndim != 2:
-            return logits
-        if self.access == "scores":
-            return logits.detach()
-        return torch.nn.functional.one_hot(logits.argmax(dim=1), logits.shape[1]).to(torch.float32)
+        return restricted(self.attack, self.access, logits)
 
 
 def clean_gradients(target: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> Gradients:
