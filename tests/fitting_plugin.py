@@ -36,7 +36,9 @@ class Universal(Attack):
     eps: float = param(0.3, min=0, help="L-infinity budget")
     steps: int = param(5, min=1, help="steps of the fit")
     share: float = param(1.0, min=0, max=1, stage="run", help="how much of the perturbation is added")
-    how: str = param("", choices=("", "raise", "none", "nan", "change", "hang", "no access"), help="what goes wrong")
+    how: str = param(
+        "", choices=("", "raise", "none", "nan", "change", "hang", "no access", "random"), help="what goes wrong"
+    )
     goal: str = goal_param()
     file: str | None = artefact_param()
 
@@ -68,6 +70,8 @@ class Universal(Attack):
             return None
         delta = torch.zeros_like(data.images(torch.tensor([0])))
         order = rng.uniform().argsort()
+        if self.how == "random":
+            delta += torch.rand(1, generator=torch.Generator().manual_seed(time.monotonic_ns()))
         for _ in range(self.steps):
             delta.requires_grad_(True)
             points = (data.images(order) + delta).clamp(0, 1)
