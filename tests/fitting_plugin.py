@@ -70,8 +70,6 @@ class Universal(Attack):
             return None
         delta = torch.zeros_like(data.images(torch.tensor([0])))
         order = rng.uniform().argsort()
-        if self.how == "random":
-            delta += torch.rand(1, generator=torch.Generator().manual_seed(time.monotonic_ns()))
         for _ in range(self.steps):
             delta.requires_grad_(True)
             points = (data.images(order) + delta).clamp(0, 1)
@@ -82,6 +80,7 @@ class Universal(Attack):
             "delta": delta * (float("nan") if self.how == "nan" else 1),
             "margin": float(margin.detach()),
             "made by": "universal",
+            **({"time": time.monotonic()} if self.how == "random" else {}),
         }
 
     def craft(self, model, images, goal, rng, fitted):

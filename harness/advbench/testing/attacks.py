@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
-from advbench.api import Artefact, Attack, ContractError, Goal, SampleRandom, artefact_file_of
+from advbench.api import Artefact, Attack, ClassifierWrapper, ContractError, Goal, SampleRandom, artefact_file_of
 from advbench.api.goal import UNTARGETED, goal_of
+from advbench.contracts.access import check_access, restricted
 from advbench.contracts.artefacts import trial_artefact
 from advbench.contracts.attacks import check_adversarial, check_crafted, check_notes, check_sizes
 from advbench.contracts.budgets import check_budget, check_group_size, check_norm, check_perturbation, is_minimal
@@ -54,6 +55,7 @@ def attack_rules(attack: Attack) -> Iterator[Rule]:
     yield Rule("images in range and inside the perturbation set", run, trial.form, form)
     yield Rule("inputs unchanged", run, trial.unchanged, "images and labels that are not changed in place")
     yield Rule("model unchanged", run, trial.model_unchanged, "a model with unchanged weights, in eval mode")
+    yield Rule("no more than its access", contract_of(attack, "access"), trial.access, "no call beyond its access")
     yield Rule("same random numbers, same images", run, trial.reproducible)
     yield Rule("random numbers from rng alone", run, trial.no_global_randomness)
     yield Rule("independent of its batch", run, trial.batches)
@@ -77,6 +79,18 @@ def _equal(one: object, other: object) -> bool:
     if isinstance(one, torch.Tensor):
         return isinstance(other, torch.Tensor) and torch.equal(one, other)
     return one == other
+
+
+class _Restricted(ClassifierWrapper):
+    """A classifier that answers with no more than an attack's access, as in a run."""
+
+    def __init__(self, attack: Attack, target: torch.nn.Module) -> None:
+        super().__init__(target)
+        self.attack = attack
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        answer: torch.Tensor = self.target(images)
+        return restricted(f"attack {self.attack.name!r}", check_access(self.attack), answer)
 
 
 class _Trial:
@@ -206,6 +220,11 @@ class _Trial:
         same = before.keys() == state.keys() and all(torch.equal(before[key], state[key]) for key in before)
         expect(same, "unchanged weights of the model", "changed weights")
         expect(not self.model.training, "a model in eval mode", "training mode")
+
+    def access(self) -> None:
+        if check_access(self.attack) == "gradients":
+            raise RuleSkipped("it may use everything")
+        self.run(range(_COUNT), model=_Restricted(self.attack, self.model))
 
     def reproducible(self) -> None:
         again = self.run(range(_COUNT))
