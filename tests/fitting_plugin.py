@@ -36,7 +36,9 @@ class Universal(Attack):
     eps: float = param(0.3, min=0, help="L-infinity budget")
     steps: int = param(5, min=1, help="steps of the fit")
     share: float = param(1.0, min=0, max=1, stage="run", help="how much of the perturbation is added")
-    how: str = param("", choices=("", "raise", "none", "nan", "change", "hang", "no access"), help="what goes wrong")
+    how: str = param(
+        "", choices=("", "raise", "none", "nan", "change", "hang", "no access", "random"), help="what goes wrong"
+    )
     goal: str = goal_param()
     file: str | None = artefact_param()
 
@@ -78,6 +80,7 @@ class Universal(Attack):
             "delta": delta * (float("nan") if self.how == "nan" else 1),
             "margin": float(margin.detach()),
             "made by": "universal",
+            **({"time": time.monotonic()} if self.how == "random" else {}),
         }
 
     def craft(self, model, images, goal, rng, fitted):
@@ -108,7 +111,7 @@ class OtherToy(Toy):
 
 @dataclass(frozen=True)
 class TwoWays(Defense):
-    """Leaves images as they are; its second approximation has the opposite slope."""
+    """Leaves images as they are; its first approximation has the opposite slope."""
 
     name = "two-ways"
 
@@ -116,7 +119,7 @@ class TwoWays(Defense):
         return images.clone()
 
     def approximations(self):
-        return (lambda images, output, rng: images), (lambda images, output, rng: 1 - images)
+        return (lambda images, output, rng: 1 - images), (lambda images, output, rng: images)
 
 
 @hookimpl

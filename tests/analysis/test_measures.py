@@ -96,6 +96,14 @@ def test_several_draws_are_measured_by_mean_and_spread() -> None:
     assert measured["attack_success_rate"] == pytest.approx((3.5 - 1) / 3.5)
 
 
+def test_the_protocols_are_one_draw_the_mean_and_all_draws() -> None:
+    protocols = measure_cell(drawn(["1111", "1110", "1101"], ["1100", "0100", "1000"]))["protocols"]
+    accuracies = {name: (one["clean_accuracy"], one["robust_accuracy"]) for name, one in protocols.items()}
+    assert accuracies == {"one": (1.0, 0.5), "mean": (pytest.approx(10 / 12), pytest.approx(4 / 12)), "any": (0.5, 0.0)}
+    assert protocols["any"]["robust_accuracy_ci95"] == list(wilson(0, 4))
+    assert measure_cell(cell("11", "10"))["protocols"] is None
+
+
 def test_the_worst_case_of_several_draws_is_the_mean_over_draws() -> None:
     first, second = drawn(["1111"] * 2, ["1100", "0011"]), drawn(["1111"] * 2, ["1010", "0111"])
     assert worst_case([first, second])["accuracy"] == pytest.approx((1 + 2) / 2 / 4)

@@ -73,11 +73,11 @@ AT_START = {
     ),
     "wrong API version": (
         plugin(before="API_VERSION = 0"),
-        "needs API version 0, this advbench has 1; upgrade the plugin",
+        "needs API version 0, this advbench has 2; upgrade the plugin",
     ),
     "later API version": (
         plugin(before="API_VERSION = 3"),
-        "needs API version 2, this advbench has 1; upgrade advbench",
+        "needs API version 3, this advbench has 2; upgrade advbench",
     ),
     "no API version": (plugin(before="API_VERSION = 'one'"), "API_VERSION = 'one' must be a whole number"),
     "default that is not allowed": (

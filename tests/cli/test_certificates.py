@@ -163,3 +163,32 @@ def test_a_forecast_includes_certificates(toy: Toy) -> None:
     assert called.code == 0, called.err
     assert "certificates of margin: 1 of 1 pieces to do" in called.err
     assert "will take" in called.err
+
+
+SUITE = """
+datasets = ["toy"]
+models = ["toy-linear"]
+attacks = ["toy-sign"]
+defenses = ["margin"]
+{keys}
+"""
+
+
+def test_a_suite_certifies(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADVBENCH_DISABLE_PLUGINS", "*")
+    suite, target = tmp_path / "own.toml", tmp_path / "results.json"
+    files = ("--plugin", TOY, "--plugin", VOTING, "--store", tmp_path / "store", "--export", target)
+    suite.write_text(SUITE.format(keys="certify = true\nradii = [0.01]"))
+    called = call("matrix", "--suite", suite, *files)
+    assert called.code == 0, called.err
+    (entry,) = json.loads(target.read_text())["certificates"]
+    assert [at["radius"] for at in entry["at"]] == [0.01, 0.1]
+    for keys, message in (
+        ("certify = 1", "certify must be true or false"),
+        ("radii = [-1]", "radii must be a list of numbers of at least 0"),
+        ("radii = 0.5", "radii must be a list of numbers of at least 0"),
+    ):
+        suite.write_text(SUITE.format(keys=keys))
+        refused = call("matrix", "--suite", suite, *files)
+        assert refused.code == 2
+        assert message in refused.error_line()

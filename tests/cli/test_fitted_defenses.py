@@ -101,7 +101,7 @@ def test_results_without_the_defense_keep_their_keys(fitting: Toy, toy: Toy, tmp
         (
             ("--limit", 40),
             "defense 'centred' is fitted to images that the run does not evaluate, and all 40 samples of toy are in "
-            "the run; give fewer with --limit 20, or other images with --fit-data SPEC",
+            "the run; give --limit 20, or other images with --fit-data SPEC",
         ),
         (
             ("--fit-data", "other-toy:same=40"),

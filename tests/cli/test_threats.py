@@ -86,6 +86,10 @@ def test_several_draws_are_scored_by_their_mean_and_told_with_their_spread(toy: 
     assert spread["min"] <= one["cells"][0]["robust_accuracy"] <= spread["max"]
     assert spread["std"] > 0
     assert dim["robust_accuracy_draws"] is None
+    assert noise["protocols"]["mean"]["robust_accuracy"] == pytest.approx(noise["robust_accuracy"])
+    assert noise["protocols"]["one"]["robust_accuracy"] == one["cells"][0]["robust_accuracy"]
+    assert noise["protocols"]["any"]["robust_accuracy"] <= spread["min"]
+    assert dim["protocols"] is None
     row = next(row for row in many["leaderboards"][0]["rows"] if row["defense"].startswith("toy-noise"))
     assert row["worst_case"]["accuracy"] == pytest.approx(noise["robust_accuracy"])
     assert called.code == 0

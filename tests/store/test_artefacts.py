@@ -15,16 +15,16 @@ KEY = digest_of(KEY_INPUTS)
 
 def written(root: Path) -> Store:
     store = Store(root)
-    tensors = {"0/patch": torch.rand(1, 3, 3, generator=torch.Generator().manual_seed(0)), "0/places": torch.arange(4)}
-    store.write_artefact(KEY_INPUTS, tensors, {"seconds": 1.5, "values": [{"area": 0.1, "shape": "disc"}]})
+    tensors = {"patch": torch.rand(1, 3, 3, generator=torch.Generator().manual_seed(0)), "places": torch.arange(4)}
+    store.write_artefact(KEY_INPUTS, tensors, {"seconds": 1.5, "values": {"area": 0.1, "shape": "disc"}})
     return store
 
 
 def test_an_artefact_is_read_back_exactly(tmp_path: Path) -> None:
     tensors, record = written(tmp_path).read_artefact(KEY) or ({}, {})
-    assert torch.equal(tensors["0/patch"], torch.rand(1, 3, 3, generator=torch.Generator().manual_seed(0)))
-    assert torch.equal(tensors["0/places"], torch.arange(4))
-    assert record == {"seconds": 1.5, "values": [{"area": 0.1, "shape": "disc"}]}
+    assert torch.equal(tensors["patch"], torch.rand(1, 3, 3, generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(tensors["places"], torch.arange(4))
+    assert record == {"seconds": 1.5, "values": {"area": 0.1, "shape": "disc"}}
     assert Store(tmp_path).read_artefact(digest_of("another")) is None
 
 

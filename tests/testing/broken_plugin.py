@@ -228,6 +228,10 @@ class BrokenAttack(Attack):
     name = "broken-attack"
     how: str = how("over-budget")
 
+    @property
+    def access(self):
+        return {"more-access": "labels", "blind": "nothing"}.get(self.how, "gradients")
+
     def budget(self):
         return None if self.how in ("moves-failures", "bad-norm") else Budget("linf", 0.1)
 

@@ -102,6 +102,8 @@ BROKEN = {
         "range": ("images in range and inside the perturbation set", "returned pixels from"),
         "in-place": ("inputs unchanged", "changed its input images in place"),
         "changes-model": ("model unchanged", "changed weights"),
+        "more-access": ("no more than its access", "does not require grad"),
+        "blind": ("no more than its access", "called the model, but declares access = 'nothing'"),
         "unseeded": ("same random numbers, same images", "pixels that differ by up to"),
         "secretly-random": ("random numbers from rng alone", "global generator of torch was drawn from"),
         "batch": ("independent of its batch", "one of which is misclassified"),

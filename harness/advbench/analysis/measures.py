@@ -57,13 +57,14 @@ def measure_cell(record: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         ``clean_accuracy``, ``robust_accuracy`` and ``robust_accuracy_ci95`` (Wilson), each the mean over the draws of
         a stochastic defense; ``robust_accuracy_draws`` (number, minimum, maximum and standard deviation; None for one
-        draw); ``attack_success_rate`` (among the samples that the defended model predicts correctly clean; None if
-        there are none); ``target_success_rate`` (among the attacked ones of these samples, those that the defended
-        model predicts as their target class; None for an untargeted attack); ``rejection`` (the result of
-        :func:`~advbench.analysis.rejection.measure_rejection`); ``median_linf``, ``median_l2`` and
-        ``median_size`` (the main size of the perturbation set, if it is another one) of the images that reached the
-        goal on the attacked classifier (None if there are none); ``attack_failures`` (samples
-        on which they did not, of those that it predicts correctly clean).
+        draw); ``protocols`` (for several draws, the accuracies of the first draw, of the mean, and of the samples that
+        are right in all draws, so that an attacker needs any one of them); ``attack_success_rate`` (among the samples
+        that the defended model predicts correctly clean; None if there are none); ``target_success_rate`` (among the
+        attacked ones of these samples, those that the defended model predicts as their target class; None for an
+        untargeted attack); ``rejection`` (the result of :func:`~advbench.analysis.rejection.measure_rejection`);
+        ``median_linf``, ``median_l2`` and ``median_size`` (the main size of the perturbation set, if it is another one)
+        of the images that reached the goal on the attacked classifier (None if there are none); ``attack_failures``
+        (samples on which they did not, of those that it predicts correctly clean).
     """
     return combine_measures(record, withstood(record), measure_images(record, *attack_bits(record)))
 
@@ -104,10 +105,35 @@ def combine_measures(record: Mapping[str, Any], bits: Sequence[int], images: Map
         "robust_accuracy": robust / n,
         "robust_accuracy_ci95": list(wilson(robust, n)),
         "robust_accuracy_draws": _spread([count / n for count in draws]),
+        "protocols": _protocols(clean_draws, bits, n),
         "attack_success_rate": (clean - robust) / clean if clean else None,
         "target_success_rate": _target_success_rate(record),
         "rejection": measure_rejection(record),
         **images,
+    }
+
+
+def _protocols(clean: Sequence[Any], robust: Sequence[int], n: int) -> dict[str, dict[str, Any]] | None:
+    """Accuracies of several draws of a stochastic defense under each protocol; None for one draw.
+
+    Args:
+        clean: For each draw, one bit for each sample: whether it is predicted correctly clean.
+        robust: For each draw, the samples that withstand the attack, as bits of an integer.
+        n: The number of samples.
+    """
+    if len(robust) == 1:
+        return None
+    counts = {
+        "one": (_count(clean[0]), robust[0].bit_count()),
+        "mean": (sum(map(_count, clean)) / len(clean), sum(bits.bit_count() for bits in robust) / len(robust)),
+        "any": (
+            int(np.count_nonzero(np.all(np.asarray(clean, dtype=bool), axis=0))),
+            functools.reduce(operator.and_, robust).bit_count(),
+        ),
+    }
+    return {
+        name: {"clean_accuracy": right / n, "robust_accuracy": kept / n, "robust_accuracy_ci95": list(wilson(kept, n))}
+        for name, (right, kept) in counts.items()
     }
 
 

@@ -30,6 +30,7 @@ _MEASURES = (
     "robust_accuracy",
     "robust_accuracy_ci95",
     "robust_accuracy_draws",
+    "protocols",
     "attack_success_rate",
     "target_success_rate",
     "rejection",

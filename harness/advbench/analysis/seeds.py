@@ -77,6 +77,7 @@ def _cell(cells: Sequence[Mapping[str, Any]], seeds: Sequence[str]) -> dict[str,
         cell[key], cell[f"{key}_seeds"] = spread["mean"], spread
     cell["robust_accuracy_ci95"] = list(wilson(cell["robust_accuracy"] * cell["n"], cell["n"]))
     cell["robust_accuracy_draws"] = _draws([other["robust_accuracy_draws"] for other in cells])
+    cell["protocols"] = _protocols([other["protocols"] for other in cells], cell["n"])
     cell["curve"] = mean_curve([other["curve"] for other in cells if other["curve"] is not None])
     rejections = [other["rejection"] for other in cells if other.get("rejection")]
     if rejections:
@@ -86,6 +87,21 @@ def _cell(cells: Sequence[Mapping[str, Any]], seeds: Sequence[str]) -> dict[str,
         counts = [other["broken_by"] for other in cells if other["broken_by"]]
         cell["broken_by"] = {name: statistics.fmean(count[name] for count in counts) for name in cell["broken_by"]}
     return cell
+
+
+def _protocols(seeds: Sequence[Mapping[str, Any] | None], n: int) -> dict[str, Any] | None:
+    """The accuracies under each protocol, as means over the seeds."""
+    known = [protocols for protocols in seeds if protocols is not None]
+    if not known:
+        return None
+    means = {}
+    for name in known[0]:
+        clean, robust = (
+            statistics.fmean(one[name][key] for one in known) for key in ("clean_accuracy", "robust_accuracy")
+        )
+        interval = list(wilson(robust * n, n))
+        means[name] = {"clean_accuracy": clean, "robust_accuracy": robust, "robust_accuracy_ci95": interval}
+    return means
 
 
 def _certificates(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -214,7 +214,10 @@ class Attack(Component):
         return ""
 
     def passes(self) -> int | None:
-        """Approximate number of forward and backward passes per image, for the time estimate; None if unknown."""
+        """Approximate number of forward and backward passes per image, for the time estimate; None if unknown.
+
+        0 if :meth:`craft` does not query the model, since all that it needs has been fitted.
+        """
         return None
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from advbench.cli.flags import add_store
 from advbench.cli.parser import suggest
-from advbench.session.values import at_least
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,12 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what to write: a .safetensors file, which the parameter 'file' of the attack reads; or a .png file for "
         "an artefact that is one image",
     )
-    parser.add_argument(
-        "--approximation",
-        type=at_least(1),
-        metavar="N",
-        help="write what an adaptive attack has fitted with the defense's approximation N (default: the first)",
-    )
     add_store(parser)
 
 
@@ -51,6 +44,5 @@ def run(options: argparse.Namespace) -> int:
     set_up_logging(console, 0)
     store = open_store(LoadOptions.of(vars(options)))
     cell = fitted_cell(find_run(store, options.run), options.cell)
-    for message in write_artefact(store, cell, options.file, options.approximation):
-        print_line(console, message)
+    print_line(console, write_artefact(store, cell, options.file))
     return 0

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from advbench.api import Access, Attack, ContractError, Defense, Model
 
-__all__ = ["check_access", "lacking_access"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["check_access", "lacking_access", "restricted"]
 
 _WORDS: tuple[Access, ...] = get_args(Access)  # from the most to the least
 _ATTRIBUTES = ((Attack, "access"), (Model, "gives"), (Defense, "needs"))
@@ -36,3 +39,28 @@ def lacking_access(needy: Attack | Defense, model: Model) -> str:
         return ""
     kind = "attack" if isinstance(needy, Attack) else "defense"
     return f"{kind} {needy.name!r} needs {needed}, and model {model.name!r} gives only {given}"
+
+
+def restricted(attack: str, access: Access, logits: torch.Tensor) -> torch.Tensor:
+    """What an attack with this access gets of a classifier's answer.
+
+    Args:
+        attack: What messages call the attack.
+        access: Its access.
+        logits: Shape (batch, classes). Anything else is returned as it is, for others to refuse.
+
+    Raises:
+        ContractError: The attack has access to nothing.
+    """
+    if access == "nothing":
+        raise ContractError(
+            f"{attack} called the model, but declares access = 'nothing'; declare what it needs: 'labels', 'scores' "
+            "or 'gradients'"
+        )
+    if access == "gradients" or getattr(logits, "ndim", 0) != 2:
+        return logits
+    if access == "scores":
+        return logits.detach()
+    import torch
+
+    return torch.nn.functional.one_hot(logits.argmax(dim=1), logits.shape[1]).to(torch.float32)

@@ -50,22 +50,20 @@ def fitted_cell(manifest: Mapping[str, Any], wanted: str) -> Mapping[str, Any]:
     return next(iter(fitted.values()))
 
 
-def write_artefact(store: Store, cell: Mapping[str, Any], path: Path, number: int | None) -> list[str]:
+def write_artefact(store: Store, cell: Mapping[str, Any], path: Path) -> str:
     """Writes the artefact of a cell.
 
     Args:
         store: The store of the run.
         cell: The cell.
         path: The file; its suffix sets the format: ``.safetensors``, or ``.png`` for an artefact with one image.
-        number: With which approximation of the defense it was fitted, from 1; None for the first.
 
     Returns:
-        Messages for the user.
+        A message for the user.
 
     Raises:
         UsageError: The store no longer has the artefact, or it cannot be written in this format.
     """
-    from advbench.evaluation.work.artefacts import unpacked
     from advbench.store.artefact_files import write_artefact_file
 
     if path.suffix.lower() not in _SUFFIXES:
@@ -74,26 +72,14 @@ def write_artefact(store: Store, cell: Mapping[str, Any], path: Path, number: in
     if stored is None:
         raise UsageError("the artefact is damaged or no longer in the store; repeat the run's command with --rerun all")
     tensors, record = stored
-    artefacts = unpacked(tensors, record["values"])
-    if number is not None and number > len(artefacts):
-        raise UsageError(f"--approximation {number}: there are {len(artefacts)}")
-    artefact = artefacts[(number or 1) - 1]
-    own = {name: value for name, value in artefact.items() if not isinstance(value, (int, float, str))}
-    values = {name: value for name, value in artefact.items() if isinstance(value, (int, float, str))}
     try:
         if path.suffix.lower() == ".png":
-            _write_png(path, own)
+            _write_png(path, tensors)
         else:
-            write_artefact_file(path, own, values, {name: record[name] for name in _FACTS})
+            write_artefact_file(path, tensors, record["values"], {name: record[name] for name in _FACTS})
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from error
-    messages = [f"wrote {path}: {', '.join(_described(own, values))}"]
-    if len(artefacts) > 1 and number is None:
-        messages.append(
-            f"the attack was fitted with each of {len(artefacts)} approximations of the defense, and this is what it "
-            "fitted with the first; --approximation N writes the others"
-        )
-    return messages
+    return f"wrote {path}: {', '.join(_described(tensors, record['values']))}"
 
 
 def _described(tensors: Mapping[str, torch.Tensor], values: Mapping[str, float | str]) -> list[str]:

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
-from advbench.api import Artefact, Attack, ContractError, Goal, SampleRandom
+from advbench.api import Artefact, Attack, ClassifierWrapper, ContractError, Goal, SampleRandom, artefact_file_of
 from advbench.api.goal import UNTARGETED, goal_of
+from advbench.contracts.access import check_access, restricted
 from advbench.contracts.artefacts import trial_artefact
 from advbench.contracts.attacks import check_adversarial, check_crafted, check_notes, check_sizes
 from advbench.contracts.budgets import check_budget, check_group_size, check_norm, check_perturbation, is_minimal
@@ -47,9 +48,14 @@ def attack_rules(attack: Attack) -> Iterator[Rule]:
     yield Rule(
         "perturbation set", contract_of(attack, "perturbation"), trial.reports_set, "a PerturbationSet and its size"
     )
+    if trial.fits:
+        fit = contract_of(attack, "fit")
+        yield Rule("fits an artefact", fit, trial.fit, "a dictionary of names to tensors, finite numbers and texts")
+        yield Rule("same random numbers, same artefact", fit, trial.same_fit)
     yield Rule("images in range and inside the perturbation set", run, trial.form, form)
     yield Rule("inputs unchanged", run, trial.unchanged, "images and labels that are not changed in place")
     yield Rule("model unchanged", run, trial.model_unchanged, "a model with unchanged weights, in eval mode")
+    yield Rule("no more than its access", contract_of(attack, "access"), trial.access, "no call beyond its access")
     yield Rule("same random numbers, same images", run, trial.reproducible)
     yield Rule("random numbers from rng alone", run, trial.no_global_randomness)
     yield Rule("independent of its batch", run, trial.batches)
@@ -66,6 +72,25 @@ def _accepted_shape(attack: Attack) -> tuple[int, int, int]:
         return next((shape for shape in SHAPES if not attack.misfit(shape, CLASSES)), SHAPES[0])
     except Exception:  # reported by the first rule
         return SHAPES[0]
+
+
+def _equal(one: object, other: object) -> bool:
+    """Whether two entries of artefacts are equal."""
+    if isinstance(one, torch.Tensor):
+        return isinstance(other, torch.Tensor) and torch.equal(one, other)
+    return one == other
+
+
+class _Restricted(ClassifierWrapper):
+    """A classifier that answers with no more than an attack's access, as in a run."""
+
+    def __init__(self, attack: Attack, target: torch.nn.Module) -> None:
+        super().__init__(target)
+        self.attack = attack
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        answer: torch.Tensor = self.target(images)
+        return restricted(f"attack {self.attack.name!r}", check_access(self.attack), answer)
 
 
 class _Trial:
@@ -119,6 +144,25 @@ class _Trial:
         """What the attack fits to all samples; None if it fits nothing."""
         goal, rng = self.goal(self.predictions.to(device), range(_COUNT)), SampleRandom(0, "fit", range(_COUNT), device)
         return trial_artefact(self.attack, model, self.images.to(device), goal, rng)
+
+    @property
+    def fits(self) -> bool:
+        """Whether the attack is fitted, and does not take its artefact from a file."""
+        return type(self.attack).fit is not Attack.fit and artefact_file_of(self.attack) is None
+
+    def fit(self) -> None:
+        self.fitted(self.model, self.images.device)
+        passes = self.attack.fit_passes(_COUNT)
+        expect(passes is None or isinstance(passes, int), "fit_passes() to be a whole number or None", repr(passes))
+
+    def same_fit(self) -> None:
+        one, other = (self.fitted(self.model, self.images.device) or {} for _ in range(2))
+        different = [name for name, value in one.items() if not _equal(value, other.get(name))]
+        expect(
+            one.keys() == other.keys() and not different,
+            "equal artefacts from equal streams",
+            f"other values of {', '.join(map(repr, different))}" if different else "other names",
+        )
 
     def goal(self, labels: torch.Tensor, rows: Sequence[int]) -> Goal:
         """The goal of some samples with these labels; all are attacked, also if the target class is fixed."""
@@ -176,6 +220,11 @@ class _Trial:
         same = before.keys() == state.keys() and all(torch.equal(before[key], state[key]) for key in before)
         expect(same, "unchanged weights of the model", "changed weights")
         expect(not self.model.training, "a model in eval mode", "training mode")
+
+    def access(self) -> None:
+        if check_access(self.attack) == "gradients":
+            raise RuleSkipped("it may use everything")
+        self.run(range(_COUNT), model=_Restricted(self.attack, self.model))
 
     def reproducible(self) -> None:
         again = self.run(range(_COUNT))

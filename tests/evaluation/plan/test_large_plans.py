@@ -27,6 +27,7 @@ MEASURED: dict[str, Any] = {
     "robust_accuracy": 0.25,
     "robust_accuracy_ci95": [0.1, 0.4],
     "robust_accuracy_draws": None,
+    "protocols": None,
     "attack_success_rate": 0.5,
     "target_success_rate": None,
     "median_size": None,

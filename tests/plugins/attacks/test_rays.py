@@ -137,7 +137,7 @@ def test_clean_images_are_returned_where_it_fails_or_has_nothing_to_do(network, 
     [
         ({"eps": "-0.1"}, "eps=-0.1: .*at least 0"),
         ({"queries": "0"}, "queries=0: .*at least 1"),
-        ({"goal": "3"}, "goal=3: its first directions hardly ever lead to a given class; use square with this goal"),
+        ({"goal": "3"}, "goal=3: its first directions hardly ever lead to a given class; use square:goal=3"),
     ],
 )
 def test_bad_parameters_are_refused(parameters: dict[str, str], message: str) -> None:

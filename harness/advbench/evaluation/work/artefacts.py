@@ -14,46 +14,17 @@ from advbench.evaluation.plan.tasks import CraftTask, FitTask
 from advbench.evaluation.work.workspace import Workspace
 from advbench.store.artefact_files import read_artefact_file
 
-__all__ = ["artefact_of", "chain_artefacts", "packed", "unpacked"]
+__all__ = ["artefact_of", "chain_artefacts"]
 
 _Values: TypeAlias = "dict[str, torch.Tensor | float | str]"
 
-_read: weakref.WeakKeyDictionary[Workspace, dict[str, list[_Values]]] = weakref.WeakKeyDictionary()
+_read: weakref.WeakKeyDictionary[Workspace, dict[str, _Values]] = weakref.WeakKeyDictionary()
 
 
-def packed(artefacts: list[_Values]) -> tuple[dict[str, torch.Tensor], list[dict[str, float | str]]]:
-    """Artefacts, one for each approximation of a defense, as the tensors and the values of one entry of the store."""
-    tensors = {
-        f"{number}/{name}": value
-        for number, artefact in enumerate(artefacts)
-        for name, value in artefact.items()
-        if isinstance(value, torch.Tensor)
-    }
-    values = [
-        {name: value for name, value in artefact.items() if not isinstance(value, torch.Tensor)}
-        for artefact in artefacts
-    ]
-    return tensors, values
-
-
-def unpacked(tensors: dict[str, torch.Tensor], values: list[dict[str, float | str]]) -> list[_Values]:
-    """Reverses :func:`packed`."""
-    artefacts: list[_Values] = [dict(one) for one in values]
-    for name, tensor in tensors.items():
-        number, _, own = name.partition("/")
-        artefacts[int(number)][own] = tensor
-    return artefacts
-
-
-def artefact_of(workspace: Workspace, task: CraftTask | FitTask, number: int) -> Artefact | None:
-    """What a task's attack has fitted with an approximation of the defense; None if it fits nothing.
+def artefact_of(workspace: Workspace, task: CraftTask | FitTask) -> Artefact | None:
+    """What a task's attack has fitted; None if it fits nothing, or is being fitted.
 
     It is a copy on the device, since an attack may change it.
-
-    Args:
-        workspace: Where it is read.
-        task: The task.
-        number: The approximation, from 0; an artefact from a file is the same for all.
 
     Raises:
         LookupError: The store no longer holds it.
@@ -64,11 +35,10 @@ def artefact_of(workspace: Workspace, task: CraftTask | FitTask, number: int) ->
     known = _read.setdefault(workspace, {})
     if task.artefact not in known:
         file = artefact_file_of(workspace.attack(task.attack))
-        known[task.artefact] = _from_store(workspace, task) if file is None else [_from_file(Path(file), task)]
-    artefacts = known[task.artefact]
+        known[task.artefact] = _from_store(workspace, task) if file is None else _from_file(Path(file), task)
     return {
         name: value.to(workspace.device, copy=True) if isinstance(value, torch.Tensor) else value
-        for name, value in artefacts[min(number, len(artefacts) - 1)].items()
+        for name, value in known[task.artefact].items()
     }
 
 
@@ -89,21 +59,16 @@ def chain_artefacts(workspace: Workspace, keys: Sequence[str]) -> tuple[Artefact
             stored = workspace.store.read_artefact(key)
             if stored is None:
                 raise LookupError(f"what a defense has fitted ({key}) has gone from the store; run the command again")
-            known[key] = [
-                {
-                    name: value.to(workspace.device) if isinstance(value, torch.Tensor) else value
-                    for name, value in artefact.items()
-                }
-                for artefact in unpacked(stored[0], stored[1]["values"])
-            ]
-    return tuple(known[key][0] if key else None for key in keys)
+            tensors = {name: tensor.to(workspace.device) for name, tensor in stored[0].items()}
+            known[key] = {**tensors, **stored[1]["values"]}
+    return tuple(known[key] if key else None for key in keys)
 
 
-def _from_store(workspace: Workspace, task: CraftTask) -> list[_Values]:
+def _from_store(workspace: Workspace, task: CraftTask) -> _Values:
     stored = workspace.store.read_artefact(task.artefact)
     if stored is None:
         raise LookupError(f"what attack {task.attack!r} fitted has gone from the store; run the command again")
-    return unpacked(stored[0], stored[1]["values"])
+    return {**stored[0], **stored[1]["values"]}
 
 
 def _from_file(path: Path, task: CraftTask) -> _Values:

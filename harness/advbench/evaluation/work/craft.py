@@ -240,7 +240,7 @@ def _run_attack(
     try:
         with gradient_errors_explained(attack, batch, target):
             model = recorder if len(rows) == len(batch.ids) else recorder.for_rows(rows)
-            returned, notes = check_crafted(attack, attack.craft(model, given, given_goal, rng, batch.fitted(number)))
+            returned, notes = check_crafted(attack, attack.craft(model, given, given_goal, rng, batch.fitted()))
     except QueriesSpent:
         return {name: tensor[rows] for name, tensor in _not_attacked(attack, batch, {}).items()}
     check_unchanged(label, "images", clean, given)

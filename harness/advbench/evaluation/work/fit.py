@@ -9,11 +9,12 @@ import torch
 
 from advbench.api import Attack, ContractError, Defense, FitData, SampleRandom, for_rows
 from advbench.contracts.artefacts import check_artefact
-from advbench.contracts.images import check_unchanged
+from advbench.contracts.attacks import check_crafted
+from advbench.contracts.images import check_form, check_unchanged
 from advbench.errors import blamed
 from advbench.evaluation.plan.keys import fitted_keys
 from advbench.evaluation.plan.tasks import DefenseFitTask, FitTask
-from advbench.evaluation.work.artefacts import chain_artefacts, packed
+from advbench.evaluation.work.artefacts import chain_artefacts
 from advbench.evaluation.work.attacked.access import RestrictedClassifier
 from advbench.evaluation.work.attacked.batch import AttackedBatch
 from advbench.evaluation.work.chain_pass import ChainPass
@@ -25,7 +26,10 @@ __all__ = ["fit", "fit_defense"]
 
 
 def fit(workspace: Workspace, task: FitTask, progress: Callable[[int], None]) -> None:
-    """Fits an attack once with each approximation of the defense, and stores the artefacts as one entry.
+    """Fits an attack and stores its artefact.
+
+    If the defense has several approximations, the attack is fitted with each of them. The artefact that reaches the
+    goal on the largest share of the images for fits is kept.
 
     Args:
         workspace: Where everything is loaded.
@@ -47,9 +51,13 @@ def fit(workspace: Workspace, task: FitTask, progress: Callable[[int], None]) ->
         task.samples, batch.approximations * (attack.fit_passes(len(batch.attacked_rows)) or 0), progress
     )
     artefacts = [_fit(attack, batch, number, counter) for number in range(batch.approximations)]
+    best = 0
+    if len(artefacts) > 1:
+        best = max(range(len(artefacts)), key=lambda number: _quality(attack, batch, number, artefacts[number]))
     workspace.check_network(task.model, f"attack {attack.name!r}")
     workspace.check_process(f"attack {attack.name!r}")
-    tensors, values = packed(artefacts)
+    tensors = {name: value for name, value in artefacts[best].items() if isinstance(value, torch.Tensor)}
+    values = {name: value for name, value in artefacts[best].items() if name not in tensors}
     seconds = round(time.perf_counter() - began, 6)
     dataset = workspace.dataset(task.dataset)
     facts = {
@@ -82,6 +90,27 @@ def _fit(
         returned = attack.fit(classifier, data, given, rng)
     check_unchanged(label, "labels", goal.labels, given.labels)
     return check_artefact(label, returned)
+
+
+def _quality(
+    attack: Attack, batch: AttackedBatch, number: int, artefact: dict[str, torch.Tensor | float | str]
+) -> tuple[float, float]:
+    """How good an artefact is on the images for fits: the mean of :meth:`AttackedBatch.ranks`; larger is better."""
+    label, device, total = f"attack {attack.name!r}", batch.clean.device, [0.0, 0.0]
+    for rows in torch.split(batch.attacked_rows, attack.group_size or batch.workspace.batch_size):
+        rng = SampleRandom(batch.task.seed, "fit/choice", [batch.ids[row] for row in rows.tolist()], device)
+        target = for_rows(batch.attacked(number), rows)
+        model = RestrictedClassifier(target, f"model {batch.model.name!r}", attack=label, access=attack.access)
+        fitted = {
+            name: value.to(device, copy=True) if isinstance(value, torch.Tensor) else value
+            for name, value in artefact.items()
+        }
+        with gradient_errors_explained(attack, batch, target):
+            returned = attack.craft(model, batch.clean[rows], batch.goal[rows], rng, fitted)
+        images = check_form(label, batch.clean[rows], check_crafted(attack, returned).images)
+        for index, sums in enumerate(batch.ranks(attack, images, rows).sum(dim=0).tolist()):
+            total[index] += sums
+    return total[0], total[1]
 
 
 class _Progress:
@@ -135,7 +164,8 @@ def fit_defense(workspace: Workspace, task: DefenseFitTask, progress: Callable[[
     artefact = check_artefact(label, returned)
     workspace.check_network(task.model, label)
     workspace.check_process(label)
-    tensors, values = packed([artefact])
+    tensors = {name: value for name, value in artefact.items() if isinstance(value, torch.Tensor)}
+    values = {name: value for name, value in artefact.items() if name not in tensors}
     facts = _defense_facts(workspace, task, part)
     seconds = round(time.perf_counter() - began, 6)
     workspace.store.write_artefact(task.key_inputs, tensors, {**facts, "values": values, "seconds": seconds})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from advbench.api import Access, ClassifierWrapper
+from advbench.contracts.access import restricted
 from advbench.errors import ContractError, blamed
 
 __all__ = ["RestrictedClassifier"]
@@ -38,10 +39,7 @@ class RestrictedClassifier(ClassifierWrapper):
 
     def _check_access(self) -> None:
         if self.access == "nothing":
-            raise ContractError(
-                f"{self.attack} called the model, but declares access = 'nothing'; declare what it needs: 'labels', "
-                "'scores' or 'gradients'"
-            )
+            restricted(self.attack, self.access, torch.empty(0))  # raises
 
     def _answer(self, target: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
         """The answer of the classifier, or of the part of it for some samples."""
@@ -54,8 +52,4 @@ class RestrictedClassifier(ClassifierWrapper):
 
     def _restricted(self, logits: torch.Tensor) -> torch.Tensor:
         """What the attack gets of the logits."""
-        if self.access == "gradients" or not isinstance(logits, torch.Tensor) or logits.ndim != 2:
-            return logits
-        if self.access == "scores":
-            return logits.detach()
-        return torch.nn.functional.one_hot(logits.argmax(dim=1), logits.shape[1]).to(torch.float32)
+        return restricted(self.attack, self.access, logits)

@@ -26,7 +26,10 @@ CHOICE_DRAWS = 10
 
 def count_runs(workspace: Workspace, task: CraftTask | FitTask) -> int:
     """How often a task's attack runs: once with each approximation of the defense if it uses gradients, else once."""
-    if not task.defense or workspace.attack(task.attack).access != "gradients":
+    attack = workspace.attack(task.attack)
+    if not task.defense or attack.access != "gradients":
+        return 1
+    if isinstance(task, CraftTask) and task.artefact and attack.passes() == 0:  # the fit alone has used gradients
         return 1
     return count_approximations(workspace.chain(task.defense))
 
@@ -96,9 +99,9 @@ class AttackedBatch:
         """The classifier as the attack sees it, with one of the defense's approximations, from 0."""
         return self._split(self._attacked(number)) if number else self.target
 
-    def fitted(self, number: int) -> Artefact | None:
-        """What the attack has fitted with one of the defense's approximations; None if it fits nothing."""
-        return artefact_of(self.workspace, self.task, number)
+    def fitted(self) -> Artefact | None:
+        """What the attack has fitted; None if it fits nothing."""
+        return artefact_of(self.workspace, self.task)
 
     @torch.no_grad()
     def ranks(self, attack: Attack, adversarial: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
