@@ -31,6 +31,7 @@ def test_all_defenses_are_registered() -> None:
         "tvm",
         "vqvae",
         "smoothing",
+        "feature-squeezing",
     ]
 
 
