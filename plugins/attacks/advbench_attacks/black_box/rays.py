@@ -33,7 +33,8 @@ class RayS(UntargetedAttack):
         "Chen and Gu 2020, RayS: A Ray Searching Method for Hard-label Adversarial Attack, algorithms 2 and 3"
     )
     access: ClassVar[Access] = "labels"
-    why_untargeted: ClassVar[str] = "its first directions hardly ever lead to a given class; use square with this goal"
+    why_untargeted: ClassVar[str] = "its first directions hardly ever lead to a given class"
+    use_instead: ClassVar[str] = "square"
 
     eps: float | None = param(
         None, min=0, help="largest L∞ norm of the perturbation, for images in [0, 1]; none: search for the smallest"
