@@ -15,7 +15,7 @@ PUBLIC = {
     "API_VERSION", "Access", "Answer", "Artefact",
     "Attack", "Budget", "Certificate", "ClassifierWrapper", "Component", "ContractError", "Corruption", "Crafted",
     "DataError", "DataSources",
-    "Dataset", "Defense",
+    "Dataset", "Defense", "Detector",
     "Executor", "FitData", "Float32Network", "Geometric", "Goal", "LabelledImages", "LpBall", "Model", "Norm",
     "Parameter", "ParameterError",
     "Patch", "PerturbationSet", "Reporter", "RowAware",

@@ -16,6 +16,7 @@ from advbench.api import (
     Certificate,
     Dataset,
     Defense,
+    Detector,
     LabelledImages,
     Model,
     for_rows,
@@ -34,6 +35,8 @@ VOTES = (
     "nan", "shares", "in-place", "unseeded", "secretly-random", "claims-random", "numpy", "batch-mean", "no-rows",
     "claims-identity", "no-gradient", "negative-radius", "unseeded-radius", "batch-radius", "wide-radius",
 )  # fmt: skip
+DETECTORS = ("column", "infinite", "batch-suspicion", "rejects-all")
+FITS = ("no-artefact", "unseeded-fit")
 ATTACKS = (
     "over-budget", "range", "in-place", "changes-model", "unseeded", "secretly-random", "batch", "labels", "weak",
     "moves-failures", "bad-norm", "bad-passes", "shape",
@@ -170,6 +173,52 @@ class BrokenVote(Defense):
         if self.how == "batch-radius":
             radii = radii * len(images)
         return Certificate(classes, radii + 1e3 if self.how == "wide-radius" else radii)
+
+
+@dataclass(frozen=True)
+class BrokenFit(Defense):
+    """Breaks a part of the contract of defenses that are fitted to data."""
+
+    name = "broken-fit"
+    how: str = how("no-artefact")
+
+    def fit(self, network, data, rng):
+        mean = float(data.images(torch.arange(len(data))).mean())
+        return {"no-artefact": None, "unseeded-fit": {"mean": mean * next(COUNT)}}.get(self.how, {"mean": mean})
+
+    def classify(self, network, images, rng, fitted=None):
+        return network(images - fitted["mean"])
+
+
+@dataclass(frozen=True)
+class UnusedFit(Defense):
+    """Is fitted to data, and transforms images without it."""
+
+    name = "unused-fit"
+
+    def fit(self, network, data, rng):
+        return {"mean": 0.5}
+
+    def apply(self, images, rng):
+        return images
+
+
+@dataclass(frozen=True)
+class BrokenDetector(Detector):
+    """Breaks a part of the contract of detectors."""
+
+    name = "broken-detector"
+    how: str = how("column")
+
+    def suspicion(self, network, images, rng):
+        means = images.mean(dim=(1, 2, 3))
+        if self.how == "batch-suspicion":
+            return means - images.mean()
+        return {"column": means[:, None], "infinite": means / 0}.get(self.how, means)
+
+    def fit(self, network, data, rng):
+        fitted = {"threshold": 0.5, "spread": 1.0}
+        return {**fitted, "threshold": -1.0} if self.how == "rejects-all" else fitted
 
 
 @dataclass(frozen=True)
@@ -323,6 +372,9 @@ class Patterns(Dataset):
 def register_defenses(register):
     register(BrokenDefense)
     register(BrokenVote)
+    register(BrokenFit)
+    register(UnusedFit)
+    register(BrokenDetector)
 
 
 @hookimpl

@@ -84,6 +84,16 @@ BROKEN = {
         "batch-radius": ("certificates independent of their batch", "values that differ by up to"),
         "wide-radius": ("the class within the radius", "another class for . of 6 images that were moved by 0.95"),
     },
+    "broken-fit": {
+        "no-artefact": ("a fit of the right form", r"defense 'broken-fit' returned NoneType from fit\(\)"),
+        "unseeded-fit": ("the same data, the same fit", "another 'mean'"),
+    },
+    "broken-detector": {
+        "column": ("suspicions of the right form", r"\(40, 1\)"),
+        "infinite": ("suspicions of the right form", "NaN or infinite ones"),
+        "batch-suspicion": ("independent of its batch", "values that differ by up to"),
+        "rejects-all": ("no more rejections than declared", "40"),
+    },
     "broken-attack": {
         "over-budget": (
             "images in range and inside the perturbation set",
@@ -148,18 +158,25 @@ def test_each_violation_is_reported_with_its_reason(spec: str, rule: str, seen: 
     finding = broken[rule]
     assert re.search(seen, finding.seen), finding.seen
     assert finding.expected
-    kind = (
-        spec.removeprefix("broken-").partition(":")[0].title().replace("Patterns", "Dataset").replace("Vote", "Defense")
-    )
+    kind = spec.removeprefix("broken-").partition(":")[0].title().replace("Patterns", "Dataset")
+    kind = {"Vote": "Defense", "Fit": "Defense"}.get(kind, kind)
     assert finding.contract.startswith(f"advbench.api.{kind}")
 
 
 def test_every_broken_component_has_a_case() -> None:
     assert list(BROKEN["broken-defense"]) == list(broken_plugin.DEFENSES)
     assert list(BROKEN["broken-vote"]) == list(broken_plugin.VOTES)
+    assert list(BROKEN["broken-detector"]) == list(broken_plugin.DETECTORS)
+    assert list(BROKEN["broken-fit"]) == list(broken_plugin.FITS)
     assert list(BROKEN["broken-attack"]) == list(broken_plugin.ATTACKS)
     assert list(BROKEN["broken-model"]) == list(broken_plugin.MODELS)
     assert list(BROKEN["patterns"]) == list(broken_plugin.DATASETS)
+
+
+def test_a_fit_that_nothing_uses_is_reported() -> None:
+    (finding,) = [one for one in check("unused-fit", registry=REGISTRY) if one.passed is False]
+    assert finding.rule == "fitted only if it classifies"
+    assert finding.contract.startswith("advbench.api.Defense.fit")
 
 
 def test_correct_components_pass() -> None:

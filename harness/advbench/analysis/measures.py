@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from advbench.analysis.intervals import wilson
+from advbench.analysis.rejection import measure_rejection
 
 __all__ = [
     "accuracy_at",
@@ -60,9 +61,10 @@ def measure_cell(record: Mapping[str, Any]) -> dict[str, Any]:
         are right in all draws, so that an attacker needs any one of them); ``attack_success_rate`` (among the samples
         that the defended model predicts correctly clean; None if there are none); ``target_success_rate`` (among the
         attacked ones of these samples, those that the defended model predicts as their target class; None for an
-        untargeted attack); ``median_linf``, ``median_l2`` and ``median_size`` (the main size of the perturbation set,
-        if it is another one) of the images that reached the goal on the attacked classifier (None if there are none);
-        ``attack_failures`` (samples on which they did not, of those that it predicts correctly clean).
+        untargeted attack); ``rejection`` (the result of :func:`~advbench.analysis.rejection.measure_rejection`);
+        ``median_linf``, ``median_l2`` and ``median_size`` (the main size of the perturbation set, if it is another one)
+        of the images that reached the goal on the attacked classifier (None if there are none); ``attack_failures``
+        (samples on which they did not, of those that it predicts correctly clean).
     """
     return combine_measures(record, withstood(record), measure_images(record, *attack_bits(record)))
 
@@ -106,6 +108,7 @@ def combine_measures(record: Mapping[str, Any], bits: Sequence[int], images: Map
         "protocols": _protocols(clean_draws, bits, n),
         "attack_success_rate": (clean - robust) / clean if clean else None,
         "target_success_rate": _target_success_rate(record),
+        "rejection": measure_rejection(record),
         **images,
     }
 

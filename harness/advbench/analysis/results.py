@@ -33,6 +33,7 @@ _MEASURES = (
     "protocols",
     "attack_success_rate",
     "target_success_rate",
+    "rejection",
     "median_linf",
     "median_l2",
 )

@@ -79,6 +79,9 @@ def _cell(cells: Sequence[Mapping[str, Any]], seeds: Sequence[str]) -> dict[str,
     cell["robust_accuracy_draws"] = _draws([other["robust_accuracy_draws"] for other in cells])
     cell["protocols"] = _protocols([other["protocols"] for other in cells], cell["n"])
     cell["curve"] = mean_curve([other["curve"] for other in cells if other["curve"] is not None])
+    rejections = [other["rejection"] for other in cells if other.get("rejection")]
+    if rejections:
+        cell["rejection"] = {key: statistics.fmean(each[key] for each in rejections) for key in rejections[0]}
     cell["queries"] = mean_queries([other.get("queries") for other in cells])
     if cell["broken_by"]:
         counts = [other["broken_by"] for other in cells if other["broken_by"]]

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from advbench.api.component import Component, closest
     from advbench.api.dataset import Dataset, DataSources, LabelledImages
     from advbench.api.defense import Answer, Certificate, Defense
+    from advbench.api.detector import Detector
     from advbench.api.executor import Executor, WorkerLostError, process_taint
     from advbench.api.files import replace_atomically, sha256_file, write_atomically
     from advbench.api.fit import Artefact, FitData, artefact_file_of, artefact_param
@@ -89,6 +90,7 @@ __all__ = [
     "DataSources",
     "Dataset",
     "Defense",
+    "Detector",
     "Executor",
     "FitData",
     "Float32Network",
@@ -179,6 +181,7 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
                 "Certificate",
                 "Defense",
             ),
+            "advbench.api.detector": ("Detector",),
             "advbench.api.executor": (
                 "Executor",
                 "WorkerLostError",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
     from advbench.api.attack import Access, Norm
-    from advbench.api.fit import Artefact
+    from advbench.api.fit import Artefact, FitData
     from advbench.api.randomness import SampleRandom
 
 __all__ = ["Answer", "Certificate", "Defense"]
@@ -95,6 +95,24 @@ class Defense(Component):
             image_shape: (channels, height, width).
         """
         return image_shape
+
+    def fit(self, network: torch.nn.Module, data: FitData, rng: SampleRandom) -> Artefact | None:
+        """Fits the defense to images that the run does not evaluate, once for each place in a chain and each model.
+
+        Only a defense that classifies can be fitted: :meth:`classify`, :meth:`attacked` and :meth:`certify` get what it
+        returns as ``fitted``. The default fits nothing.
+
+        Args:
+            network: As for :meth:`classify`; the samples are those of ``data``, so that ``for_rows(network, places)``
+                takes the images at some places.
+            data: The images, as the parts of a chain before this one transform them.
+            rng: The random streams of the images of ``data``; ``rng[places]`` are those of some of them.
+
+        Returns:
+            Tensors, numbers and texts by name; the same for the same arguments.
+        """
+        del network, data, rng
+        return None
 
     def classify(
         self,

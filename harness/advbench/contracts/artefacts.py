@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 
-from advbench.api import Artefact, Attack, ContractError, FitData, Goal, SampleRandom, artefact_file_of
+from advbench.api import Artefact, Attack, ContractError, Defense, FitData, Goal, SampleRandom, artefact_file_of
 
-__all__ = ["check_artefact", "trial_artefact"]
+__all__ = ["artefact_unchanged", "check_artefact", "trial_artefact", "trial_defense_artefact"]
 
 _MOST = 1000
 """The largest number of entries of an artefact."""
@@ -52,6 +53,21 @@ def check_artefact(label: str, returned: object) -> dict[str, torch.Tensor | flo
     return artefact
 
 
+@contextlib.contextmanager
+def artefact_unchanged(label: str, artefact: Artefact | None) -> Iterator[None]:
+    """Checks that a defense, which gets no copy of what it has fitted, does not change its tensors in place.
+
+    Raises:
+        ContractError: It does.
+    """
+    tensors = {name: value for name, value in (artefact or {}).items() if isinstance(value, torch.Tensor)}
+    versions = {name: tensor._version for name, tensor in tensors.items()}
+    yield
+    for name, tensor in tensors.items():
+        if tensor._version != versions[name]:
+            raise ContractError(f"{label} changed {name!r} of what it has fitted in place; components work on a copy")
+
+
 def trial_artefact(
     attack: Attack, model: torch.nn.Module, images: torch.Tensor, goal: Goal, rng: SampleRandom
 ) -> Artefact | None:
@@ -66,9 +82,24 @@ def trial_artefact(
     """
     if type(attack).fit is Attack.fit or artefact_file_of(attack) is not None:
         return None
+    data = _trial_data(images, goal.labels, rng)
+    return _on(images.device, check_artefact(f"attack {attack.name!r}", attack.fit(model, data, goal, rng)))
+
+
+def trial_defense_artefact(
+    defense: Defense, network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
+) -> Artefact | None:
+    """The same for a defense in front of a network; None if it fits nothing."""
+    if type(defense).fit is Defense.fit:
+        return None
+    returned = defense.fit(network, _trial_data(images, labels, rng), rng)
+    return _on(images.device, check_artefact(f"defense {defense.name!r}", returned))
+
+
+def _trial_data(images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom) -> FitData:
     ids = torch.tensor(rng.ids, dtype=torch.int64, device=images.device)
-    data = FitData(lambda places: images[places].clone(), goal.labels.clone(), ids)
-    artefact = check_artefact(f"attack {attack.name!r}", attack.fit(model, data, goal, rng))
-    return {
-        name: value.to(images.device) if isinstance(value, torch.Tensor) else value for name, value in artefact.items()
-    }
+    return FitData(lambda places: images[places].clone(), labels.clone(), ids)
+
+
+def _on(device: torch.device, artefact: Mapping[str, torch.Tensor | float | str]) -> Artefact:
+    return {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in artefact.items()}

@@ -14,6 +14,7 @@ from advbench.api.perturbation import NORM_SYMBOLS
 from advbench.printable import one_line
 from advbench.report.certified import certified_cells, certified_columns, certified_notes
 from advbench.report.columns import FAILED, NOT_RUN, BoardCell, Column, percent
+from advbench.report.rejections import rejected_adversarial, rejected_clean, rejection_notes
 from advbench.report.sweeps import sweep_groups, terms_of, with_sweep_names
 
 __all__ = [
@@ -122,7 +123,7 @@ def _board(
         title=one_line(" · ".join((*what, *under, f"n = {run['n'][dataset]:,}"))),
         columns=(
             Column("model · defense" if of_all_models else "defense"),
-            Column("clean"),
+            Column("clean", tuple(rejected_clean(cell for line in grid for cell in line))),
             *columns,
             *certified,
             summary,
@@ -135,6 +136,7 @@ def _board(
             *([MCE] if "reference" in leaderboard else []),
             *_seeds(run.get("seeds", ())),
             *_marks(rows, grid),
+            *rejection_notes(cell for line in grid for cell in line),
             *certified_notes(radii),
         ),
         groups=tuple(len(group) for group in groups),
@@ -154,7 +156,7 @@ def kind_in_title(leaderboard: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _attack_column(cells: Sequence[Mapping[str, Any]], has_threats: bool) -> Column:
-    """The heading of an attack: its threat if the board has several, its kind, its parameters, and targets reached.
+    """The heading of an attack: its threat if the board has several, its kind, its parameters, and further rates.
 
     The kind includes the budget or, for a minimal attack, the median distortion.
     """
@@ -173,7 +175,7 @@ def _attack_column(cells: Sequence[Mapping[str, Any]], has_threats: bool) -> Col
         kind = (known["perturbation"]["label"], *_median_size(known, cells))
     parameters = tuple(f"{key}={value}" for key, (value,) in term.items if key not in omitted)
     threat = (cells[0]["threat"],) if has_threats else ()
-    reached = (*_target_success(cells), *_queries_to_success(cells))
+    reached = (*_target_success(cells), *rejected_adversarial(cells), *_queries_to_success(cells))
     return Column(one_line(term.name), tuple(map(one_line, (*threat, *kind, *parameters, *reached))))
 
 

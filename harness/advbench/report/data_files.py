@@ -50,6 +50,10 @@ _COLUMNS = (
     "backwards",
     "median_forwards",
     "median_queries_to_success",
+    "rejection_clean_rate",
+    "rejection_adversarial_rate",
+    "rejection_auroc",
+    "accuracy_rejected_wrong",
 )
 
 _ACCURACIES = ("clean_accuracy", "robust_accuracy")
@@ -126,10 +130,22 @@ def rows_of(results: Mapping[str, Any]) -> list[dict[str, Any]]:
             "target_success_rate": cell.get("target_success_rate"),
             **{name: queries.get(name) for name in ("forwards", "backwards", "median_forwards")},
             "median_queries_to_success": queries.get("median_to_success"),
+            **_rejection(cell),
             **{f"{name}_std": (cell.get(f"{name}_seeds") or {}).get("std") for name in _ACCURACIES},
         }
         rows.append({key: row[key] for key in _COLUMNS})
     return rows
+
+
+def _rejection(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """What the defense rejects; nothing for one that rejects nothing, and in results of earlier versions."""
+    rejection = cell.get("rejection") or {}
+    return {
+        "rejection_clean_rate": rejection.get("clean_rate"),
+        "rejection_adversarial_rate": rejection.get("adversarial_rate"),
+        "rejection_auroc": rejection.get("auroc"),
+        "accuracy_rejected_wrong": rejection.get("accuracy_rejected_wrong"),
+    }
 
 
 def _perturbation(cell: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from advbench.api.component import Component
 from advbench.api.defense import Defense
+from advbench.api.detector import Detector
 from advbench.api.spec_text import split_specs
 from advbench.errors import ParameterError, SpecError, UsageError, describe
 from advbench.option_names import option
 from advbench.specs.aliases import Alias, find_aliases, split_alias
-from advbench.specs.chain import Chain
+from advbench.specs.chain import Chain, transforms_images
 from advbench.specs.formatting import full_spec, short_spec
 from advbench.specs.grammar import MOST_SPECS, expand, parse_chain, sweep_size
 from advbench.specs.suite import Suite
@@ -56,8 +57,25 @@ def resolve_chain(registry: Registry, text: str) -> list[Chain]:
     chains = []
     for combination in expand(parse_chain(text)):
         parts = [_build(registry, "defenses", name, given) for name, given in combination]
-        chains.append(Chain(tuple(part for part in parts if isinstance(part, Defense))))
+        chain = Chain(tuple(part for part in parts if isinstance(part, Defense)))
+        _check_detectors(text, chain)
+        chains.append(chain)
     return chains
+
+
+def _check_detectors(text: str, chain: Chain) -> None:
+    """Checks that a chain has at most one detector, with parts that transform images alone before it."""
+    detectors = [index for index, part in enumerate(chain.parts) if isinstance(part, Detector)]
+    if len(detectors) > 1:
+        one, other = (chain.parts[index].name for index in detectors[:2])
+        raise SpecError(f"defense {text!r}: {one!r} and {other!r} both reject images; a chain has at most one detector")
+    for part in chain.parts[: detectors[0]] if detectors else ():
+        if not transforms_images(part):
+            raise SpecError(
+                f"defense {text!r}: {part.name!r} classifies images, so the detector "
+                f"{chain.parts[detectors[0]].name!r} cannot stand behind it; put defenses that transform images alone "
+                "before a detector"
+            )
 
 
 def select(registry: Registry, kind: str, texts: Sequence[str]) -> list[Component]:

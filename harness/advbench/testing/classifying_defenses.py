@@ -12,9 +12,9 @@ from advbench.contracts.defenses import check_classified, check_votes, count_vot
 from advbench.contracts.images import check_unchanged
 from advbench.evaluation.work.attacked.adaptive import DefendedClassifier
 from advbench.evaluation.work.chain_pass import ChainPass, image_shape
-from advbench.specs import Chain
 from advbench.testing.common import cuda
 from advbench.testing.finding import Rule, RuleSkipped, contract_of, expect
+from advbench.testing.fitted_defenses import fitted_pass
 from advbench.testing.fixtures import CLASSES, SHAPES, Linear, example_images, forbid_global_generators
 
 __all__ = ["certificate_rules", "classifying_rules"]
@@ -84,14 +84,16 @@ class _Trial:
 
     def chain_pass(self, images: torch.Tensor, *inside: Defense, classes: int = CLASSES) -> ChainPass:
         network = Linear(image_shape(self.defense, images), classes).to(images.device).eval()
-        return ChainPass(Chain((self.defense, *inside)), network, len(images))
+        _, channels, height, width = images.shape
+        return fitted_pass(self.defense, network, example_images((channels, height, width)).to(images.device), *inside)
 
     @torch.no_grad()
     def classify(
         self, images: torch.Tensor, ids: Sequence[int], *inside: Defense, purpose: str = "check"
     ) -> torch.Tensor:
         rng = SampleRandom(0, purpose, ids, images.device)
-        return self.chain_pass(images, *inside).answer(images, rng).logits
+        answer = self.chain_pass(images, *inside).answer(images, rng)
+        return answer.logits if answer.score is None else torch.cat((answer.logits, answer.score[:, None]), dim=1)
 
     def form(self) -> None:
         for images in self.batches_of_images():
@@ -109,7 +111,8 @@ class _Trial:
     def direct(self, images: torch.Tensor) -> Answer:
         """What the defense returns, of which the form alone is checked."""
         rng = SampleRandom(0, "check", range(len(images)), images.device)
-        returned = self.defense.classify(self.chain_pass(images).inside(0, rng), images.clone(), rng, None)
+        passed = self.chain_pass(images)
+        returned = self.defense.classify(passed.inside(0, rng), images.clone(), rng, passed.fitted[0])
         return check_classified(self.defense.name, "classify", returned, images)
 
     def unchanged(self) -> None:
@@ -117,9 +120,9 @@ class _Trial:
             given, passed = images.clone(), self.chain_pass(images)
             rng = SampleRandom(0, "check", range(len(images)), images.device)
             with torch.no_grad():
-                self.defense.classify(passed.inside(0, rng), images, rng, None)
+                self.defense.classify(passed.inside(0, rng), images, rng, passed.fitted[0])
                 check_unchanged(f"defense {self.defense.name!r}", "images", given, images)
-                self.defense.attacked(passed.inside(0, rng), images, rng, None)
+                self.defense.attacked(passed.inside(0, rng), images, rng, passed.fitted[0])
                 check_unchanged(f"defense {self.defense.name!r}", "images", given, images)
 
     def reproducible(self) -> None:
@@ -180,9 +183,8 @@ class _Trial:
         for images in self.batches_of_images():
             label, points = f"the gradient of defense {self.defense.name!r}", images.clone().requires_grad_()
             rng = SampleRandom(0, "check", range(len(images)), images.device)
-            network = self.chain_pass(images).network
-            labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-            classifier = DefendedClassifier(network, Chain((self.defense,)), rng, 1, labels=labels)
+            passed = self.chain_pass(images)
+            classifier = _attacked(passed, rng, 1)
             with torch.enable_grad():
                 (gradient,) = torch.autograd.grad(classifier(points).square().sum(), points, allow_unused=True)
             expect(gradient is not None, "a gradient at the images", f"{label}: the logits do not depend on them")
@@ -225,7 +227,7 @@ class _Trial:
             with torch.enable_grad():
                 points = near.clone().requires_grad_()
                 streams = SampleRandom(0, "attacked", ids, images.device)
-                logits = DefendedClassifier(passed.network, passed.chain, streams, _DRAWS)(points)
+                logits = _attacked(passed, streams, _DRAWS)(points)
                 towards = torch.autograd.grad((logits[:, 1] - logits[:, 0]).sum(), points)[0]
             sign = torch.where(certificate.classes == 1, -1.0, 1.0)[:, None, None, None]
             steps = sign * _unit_steps(towards, norm) * certificate.radii.float()[:, None, None, None] * _ALMOST
@@ -237,6 +239,12 @@ class _Trial:
                 f"the certified class within the radius, in {norm}",
                 f"another class for {broken} of {len(images)} images that were moved by {_ALMOST:g} of their radius",
             )
+
+
+def _attacked(passed: ChainPass, rng: SampleRandom, draws: int) -> DefendedClassifier:
+    """The classifier that attacks get, for samples of class 0."""
+    labels = torch.zeros(len(rng), dtype=torch.int64, device=rng.device)
+    return DefendedClassifier(passed.network, passed.chain, rng, draws, labels=labels, fitted=passed.fitted)
 
 
 def _is_wrong(logits: torch.Tensor, classes: torch.Tensor, votes: int | None) -> torch.Tensor:

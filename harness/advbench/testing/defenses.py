@@ -14,6 +14,7 @@ from advbench.specs import transforms_images
 from advbench.testing.classifying_defenses import certificate_rules, classifying_rules
 from advbench.testing.common import common_rules, cuda
 from advbench.testing.finding import Rule, RuleSkipped, contract_of, expect
+from advbench.testing.fitted_defenses import fit_rules
 from advbench.testing.fixtures import SHAPES, example_images, forbid_global_generators
 
 __all__ = ["defense_rules"]
@@ -30,6 +31,7 @@ _TOLERANCE = 1e-5
 def defense_rules(defense: Defense) -> Iterator[Rule]:
     """Yields the rules on shape, dtype, range, inputs, randomness, batches, gradients, certificates and devices."""
     shapes = [shape for shape in SHAPES if not defense.incompatibility(shape)]
+    yield from fit_rules(defense, shapes)
     if transforms_images(defense):
         yield from _image_rules(defense, _Trial(defense, shapes))
     else:

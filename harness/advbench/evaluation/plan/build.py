@@ -14,7 +14,7 @@ from advbench.discovery.registry import Registry
 from advbench.errors import UsageError
 from advbench.evaluation.plan.behaviours import BehaviourIds
 from advbench.evaluation.plan.cell_product import build_cells
-from advbench.evaluation.plan.cells import Axes, Cell, Fit
+from advbench.evaluation.plan.cells import Axes, Cell, DefenseFit, Fit
 from advbench.evaluation.plan.certificates import Certification, certifications_of
 from advbench.evaluation.plan.samples import pick_ids
 from advbench.evaluation.plan.threats import Threat, select_threats
@@ -51,10 +51,13 @@ class Plan:
         return self.parts[0].seed
 
     @property
-    def fits(self) -> tuple[Fit, ...]:
+    def fits(self) -> tuple[Fit | DefenseFit, ...]:
         """What is fitted, each once."""
-        chunks = (chunk for cell in self.cells for chunk in cell.chunks if chunk.fit is not None)
-        return tuple({chunk.fit.key: chunk.fit for chunk in chunks if chunk.fit is not None}.values())
+        fits: dict[str, Fit | DefenseFit] = {}
+        for cell in self.cells:
+            fits |= {chunk.fit.key: chunk.fit for chunk in cell.chunks if chunk.fit is not None}
+            fits |= {fit.key: fit for fit in cell.defense_fits if cell.key}
+        return tuple(fits.values())
 
     @property
     def datasets(self) -> tuple[Dataset, ...]:

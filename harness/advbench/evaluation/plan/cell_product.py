@@ -15,9 +15,9 @@ from advbench.contracts.budgets import check_budget, check_group_size, check_nor
 from advbench.errors import UsageError, describe
 from advbench.evaluation.plan.behaviours import BehaviourIds, is_self_contained
 from advbench.evaluation.plan.cells import NEEDS_NOTES, AttackTarget, Axes, Cell, Chunk, chunk_size, full, short
-from advbench.evaluation.plan.fits import Fits
+from advbench.evaluation.plan.fits import Fits, fitted_keys_of
 from advbench.evaluation.plan.keys import KeyContext, attack_identity, cell_key_inputs, defense_identity
-from advbench.evaluation.plan.samples import fit_form, fit_split, is_fitted
+from advbench.evaluation.plan.samples import fit_form, fit_split, is_fitted, is_fitted_part
 from advbench.evaluation.plan.threats import NO_ATTACKER, OBLIVIOUS, Threat
 from advbench.specs import Chain
 from advbench.store import digest_of
@@ -93,12 +93,24 @@ def _key_contexts(
 
     contexts = {one: context_of(one) for one in (model, axes.surrogate) if one is not None}
     fits = Fits(dataset)
-    fitted = next((attack for attack in axes.attacks if is_fitted(attack) and _can_attack(attack, dataset)), None)
-    if fitted is not None and not _incompatibility(dataset, model):
-        split = fit_split(axes, dataset, ids, f"attack {short(fitted)!r}")
+    fitted = _fitted_component(axes, dataset, model)
+    if fitted:
+        split = fit_split(axes, dataset, ids, fitted)
         same = full(split.dataset) == full(dataset)
         fits = Fits(dataset, split, contexts if same else {one: context_of(one, split.dataset) for one in contexts})
     return contexts[model], None if axes.surrogate is None else contexts[axes.surrogate], fits
+
+
+def _fitted_component(axes: Axes, dataset: Dataset, model: Model) -> str:
+    """What messages call the first attack or defense that is fitted to data; empty if none is."""
+    for attack in () if _incompatibility(dataset, model) else axes.attacks:
+        if is_fitted(attack) and _can_attack(attack, dataset):
+            return f"attack {short(attack)!r}"
+    for chain in axes.defenses:
+        part = next((part for part in chain.parts if is_fitted_part(part)), None)
+        if part is not None and not _chain_obstacle(chain, dataset, model):
+            return f"defense {short(part)!r}"
+    return ""
 
 
 def _can_attack(attack: Attack, dataset: Dataset) -> bool:
@@ -144,7 +156,7 @@ class _Pair:
             surrogate_context: The same for images crafted on the surrogate, if there is one.
             fits: What attacks are fitted to.
         """
-        defenses = [self._prepared(context, defense) for defense in self.axes.defenses]
+        defenses = [self._prepared(context, fits, defense) for defense in self.axes.defenses]
         undefended = _shape_incompatibility(self.dataset, self.model)
         for attack, threat in _under_threats(self.axes):
             kind = _attempt(partial(_attack_kind, attack, self.dataset))
@@ -175,18 +187,16 @@ class _Pair:
                     key = _cell_key(chunks, clean["clean_key"], threat)
                     yield self._cell(attack, threat, defense, key=key, chunks=chunks, **kind, **clean, **defense_kind)
 
-    def _prepared(self, context: KeyContext, defense: Chain) -> tuple[Chain, dict[str, str], Any, Any]:
+    def _prepared(self, context: KeyContext, fits: Fits, defense: Chain) -> tuple[Chain, dict[str, str], Any, Any]:
         """A defense with why it cannot be used, its kind, and the attributes of cells about its clean predictions."""
-        incompatible = _chain_incompatibility(defense, self.dataset, self.model) or _obstacle(
-            lambda: next((reason for part in defense.parts if (reason := lacking_access(part, self.model))), "")
-        )
+        incompatible = _chain_obstacle(defense, self.dataset, self.model)
         if incompatible:
             return defense, incompatible, "", ""
         return (
             defense,
             {},
             _attempt(partial(_defense_kind, defense)),
-            _attempt(partial(self._clean, context, defense)),
+            _attempt(partial(self._clean, context, fits, defense)),
         )
 
     def _target(self, threat: Threat, defense: Chain) -> AttackTarget:
@@ -200,10 +210,11 @@ class _Pair:
         draws = self.axes.eot if defense.stochastic else 1
         return AttackTarget(self.model, threat.name, defense, draws, **settings)
 
-    def _clean(self, context: KeyContext, defense: Chain) -> dict[str, Any]:
+    def _clean(self, context: KeyContext, fits: Fits, defense: Chain) -> dict[str, Any]:
         draws = self.axes.score_draws if defense.stochastic else 1
-        key_inputs = context.clean(self.ids, defense, draws)
-        return {"clean_key_inputs": key_inputs, "clean_key": digest_of(key_inputs), "draws": draws}
+        fitted = fits.of_defense(defense, self.model)
+        inputs = context.clean(self.ids, defense, draws, fitted=fitted_keys_of(defense, fitted))
+        return {"clean_key_inputs": inputs, "clean_key": digest_of(inputs), "draws": draws, "defense_fits": fitted}
 
     def _unusable(self, attack: Attack, threat: Threat) -> str:
         """Why an attack cannot be used under a threat, or ""."""
@@ -295,6 +306,7 @@ def _chunks(
     context: KeyContext, fits: Fits, ids: tuple[int, ...], attack: Attack, target: AttackTarget
 ) -> tuple[Chunk, ...]:
     artefact, fit = fits.of(attack, target, context)
+    fitted = fitted_keys_of(target.defense, fits.of_defense(target.defense, target.model))
     chunks, size = [], chunk_size(check_group_size(attack))
     for start in range(0, len(ids), size):
         part = ids[start : start + size]
@@ -307,6 +319,7 @@ def _chunks(
             precision=target.precision,
             max_queries=target.max_queries,
             artefact=artefact,
+            fitted=fitted,
         )
         chunks.append(Chunk(key_inputs, digest_of(key_inputs), part, target, artefact, fit))
     return tuple(chunks)
@@ -355,6 +368,13 @@ def _is_incompatible(part: Defense, dataset: Dataset) -> bool:
     """Whether a defense cannot take a dataset's images, or raises an exception when it is asked."""
     answer = _attempt(lambda: (part.incompatibility(dataset.image_shape),))
     return isinstance(answer, str) or bool(answer[0])
+
+
+def _chain_obstacle(defense: Chain, dataset: Dataset, model: Model) -> dict[str, str]:
+    """Why a defense cannot be used between a dataset and a model, as its cells' ``skipped`` or ``failed``."""
+    return _chain_incompatibility(defense, dataset, model) or _obstacle(
+        lambda: next((reason for part in defense.parts if (reason := lacking_access(part, model))), "")
+    )
 
 
 def _chain_incompatibility(defense: Chain, dataset: Dataset, model: Model) -> dict[str, str]:

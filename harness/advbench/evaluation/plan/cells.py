@@ -11,7 +11,19 @@ from advbench.evaluation.plan.keys import cell_key_inputs
 from advbench.evaluation.plan.threats import Threat
 from advbench.specs import FIT_SAMPLES, FLOAT32, Alias, Chain, full_spec, short_spec
 
-__all__ = ["CHUNK", "NEEDS_NOTES", "AttackTarget", "Axes", "Cell", "Chunk", "Fit", "chunk_size", "full", "short"]
+__all__ = [
+    "CHUNK",
+    "NEEDS_NOTES",
+    "AttackTarget",
+    "Axes",
+    "Cell",
+    "Chunk",
+    "DefenseFit",
+    "Fit",
+    "chunk_size",
+    "full",
+    "short",
+]
 
 NEEDS_NOTES = "its images alone do not tell whether they are in its perturbation set"
 """Why some attacks cannot have a limit of queries."""
@@ -92,6 +104,29 @@ class Fit:
 
 
 @dataclasses.dataclass(frozen=True)
+class DefenseFit:
+    """A part of a defense that is fitted to data in its place in front of a model.
+
+    Attributes:
+        key_inputs: What the key of the artefact is the digest of.
+        key: That key.
+        model: The model.
+        defense: The whole chain.
+        part: The index of the part.
+        dataset: The dataset to which it is fitted.
+        ids: The samples of it.
+    """
+
+    key_inputs: dict[str, Any]
+    key: str
+    model: Model
+    defense: Chain
+    part: int
+    dataset: Dataset
+    ids: tuple[int, ...] = dataclasses.field(repr=False)
+
+
+@dataclasses.dataclass(frozen=True)
 class Chunk:
     """Adversarial images of one attack on some of the samples.
 
@@ -130,6 +165,7 @@ class Cell:
         chunks: The adversarial images on which it is scored.
         clean_key_inputs: The key inputs of the defended model's predictions on clean images.
         clean_key: Their key.
+        defense_fits: What the parts of the defense are fitted to, each after those that it needs.
         draws: How often a stochastic defense is drawn for the score.
         identity: Whether the defense leaves every image as it is.
         stochastic: Whether the defense is stochastic.
@@ -153,6 +189,7 @@ class Cell:
     chunks: tuple[Chunk, ...] = dataclasses.field(default=(), repr=False)
     clean_key_inputs: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)
     clean_key: str = ""
+    defense_fits: tuple[DefenseFit, ...] = dataclasses.field(default=(), repr=False)
     draws: int = 1
     identity: bool = False
     stochastic: bool = False

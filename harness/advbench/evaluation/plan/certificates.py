@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from advbench.api import Dataset, Defense, Model, Norm
-from advbench.evaluation.plan.cells import Cell, full, short
+from advbench.evaluation.plan.cells import Cell, DefenseFit, full, short
 from advbench.evaluation.plan.keys import certificate_key_inputs
 from advbench.specs import Chain
 from advbench.store import digest_of
@@ -40,6 +40,7 @@ class Certification:
         seed: The run's seed.
         short: What reports call dataset, model and defense.
         pieces: The samples, in order.
+        fits: What the parts of the defense are fitted to, each after those that it needs.
     """
 
     dataset: Dataset
@@ -50,6 +51,7 @@ class Certification:
     seed: int
     short: dict[str, str]
     pieces: tuple[Piece, ...]
+    fits: tuple[DefenseFit, ...] = ()
 
     def specs(self) -> dict[str, str]:
         """The full specs of dataset, model and defense."""
@@ -87,6 +89,7 @@ def certifications_of(cells: Iterable[Cell]) -> Iterator[Certification]:
             cell.seed,
             {axis: names[axis] for axis in ("dataset", "model", "defense")},
             tuple(_pieces(cell, certifier)),
+            cell.defense_fits,
         )
 
 

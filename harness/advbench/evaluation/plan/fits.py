@@ -1,30 +1,34 @@
-"""The fits of a plan: what each attack fits to data, and the artefacts that attacks take from files."""
+"""The fits of a plan: what attacks and defenses fit to data, and the artefacts that attacks take from files.
+
+The task that fits a defense is here; :mod:`advbench.evaluation.plan.tasks` has the others.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 from advbench.api import Attack, Dataset, Model, artefact_file_of, sha256_file
 from advbench.errors import UsageError
-from advbench.evaluation.plan.cells import AttackTarget, Fit, full, short
+from advbench.evaluation.plan.cells import AttackTarget, DefenseFit, Fit, full, short
 from advbench.evaluation.plan.keys import KeyContext
-from advbench.evaluation.plan.samples import FitSplit, fit_form, is_fitted
-from advbench.store import digest_of
+from advbench.evaluation.plan.samples import FitSplit, fit_form, is_fitted, is_fitted_part
+from advbench.specs import FLOAT32, Chain
+from advbench.store import Store, digest_of
 from advbench.store.artefact_files import read_artefact_header
 
-__all__ = ["Fits"]
+__all__ = ["DefenseFitTask", "Fits", "fitted_keys_of"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Fits:
-    """What attacks are fitted to on one dataset.
+    """What attacks and defenses are fitted to on one dataset.
 
     Attributes:
         dataset: The run's dataset.
-        split: The images for fits; None if no attack is fitted.
+        split: The images for fits; None if nothing is fitted.
         contexts: What the keys of artefacts share, by the model that is attacked.
     """
 
@@ -50,11 +54,37 @@ class Fits:
             return "", None
         assert self.split is not None
         form = fit_form(attack)
+        fitted = self.of_defense(target.defense, target.model)
         key_inputs = self.contexts[target.model].artefact(
-            self.split.ids, form, target.threat, target.defense, target.draws, precision=target.precision
+            self.split.ids,
+            form,
+            target.threat,
+            target.defense,
+            target.draws,
+            precision=target.precision,
+            fitted=fitted_keys_of(target.defense, fitted),
         )
         key = digest_of(key_inputs)
         return key, Fit(key_inputs, key, form, self.split.dataset, self.split.ids)
+
+    def of_defense(self, defense: Chain | None, model: Model) -> tuple[DefenseFit, ...]:
+        """The fits of a defense's parts in front of a model, each after those of the parts behind it.
+
+        Args:
+            defense: The defense, or None.
+            model: The model.
+        """
+        fits: list[DefenseFit] = []
+        for part in reversed(range(0 if defense is None else len(defense.parts))):
+            assert defense is not None
+            if not is_fitted_part(defense.parts[part]):
+                continue
+            assert self.split is not None
+            behind = fitted_keys_of(defense, fits)
+            key_inputs = self.contexts[model].defense_artefact(self.split.ids, defense, part, fitted=behind)
+            key = digest_of(key_inputs)
+            fits.append(DefenseFit(key_inputs, key, model, defense, part, self.split.dataset, self.split.ids))
+        return tuple(fits)
 
     def _digest_of_file(self, attack: Attack, path: Path, target: AttackTarget, context: KeyContext) -> str:
         """The digest of an artefact in a file, which must fit the attack, the dataset and the model."""
@@ -70,6 +100,65 @@ class Fits:
         if wrong:
             raise UsageError(f"{where}: {wrong}; leave out 'file' to fit the attack anew")
         return digest
+
+
+class _Workspace(Protocol):
+    def fit_defense(self, task: DefenseFitTask) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DefenseFitTask:
+    """Fit a part of a defense to data in its place in front of a model.
+
+    Attributes:
+        key_inputs: What the artefact's key is the digest of.
+        ids: The samples to which it is fitted.
+        dataset: The spec of their dataset.
+        model: The model's spec.
+        defense: The spec of the whole chain.
+        part: The index of the part.
+        seed: Seed of all randomness.
+    """
+
+    key_inputs: dict[str, Any]
+    ids: tuple[int, ...]
+    dataset: str
+    model: str
+    defense: str
+    part: int
+    seed: int
+    draws: ClassVar[int] = 1
+    precision: ClassVar[str] = FLOAT32
+    group_size: ClassVar[int | None] = None
+
+    @property
+    def samples(self) -> int:
+        """How many samples the task processes."""
+        return len(self.ids)
+
+    @property
+    def components(self) -> dict[str, str]:
+        """The specs of the components that it runs, by axis."""
+        return {"dataset": self.dataset, "model": self.model, "defense": self.defense}
+
+    @property
+    def claim(self) -> str:
+        """The name under which a run claims this work."""
+        return digest_of(self.key_inputs)
+
+    def is_done(self, store: Store) -> bool:
+        """Whether the store holds the artefact."""
+        return store.read_artefact(digest_of(self.key_inputs)) is not None
+
+    def run(self, workspace: _Workspace) -> None:
+        """Fits the part."""
+        workspace.fit_defense(self)
+
+
+def fitted_keys_of(defense: Chain | None, fits: Sequence[DefenseFit]) -> tuple[str, ...]:
+    """The key of what each part of a defense has fitted, empty for one that has not; nothing if there are no fits."""
+    keys = {fit.part: fit.key for fit in fits}
+    return tuple(keys.get(part, "") for part in range(len(defense.parts))) if defense is not None and keys else ()
 
 
 def _difference(header: Mapping[str, Any], attack: Attack, dataset: Dataset, model: Model, weights: str) -> str:

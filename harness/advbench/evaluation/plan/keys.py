@@ -16,7 +16,14 @@ from advbench.evaluation.plan.threats import OBLIVIOUS
 from advbench.specs import FLOAT32, Chain
 from advbench.store import SCHEMA, ids_digest
 
-__all__ = ["KeyContext", "attack_identity", "cell_key_inputs", "certificate_key_inputs", "defense_identity"]
+__all__ = [
+    "KeyContext",
+    "attack_identity",
+    "cell_key_inputs",
+    "certificate_key_inputs",
+    "defense_identity",
+    "fitted_keys",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +78,7 @@ class KeyContext:
         precision: str = FLOAT32,
         max_queries: int | None = None,
         artefact: str = "",
+        fitted: Sequence[str] = (),
     ) -> dict[str, Any]:
         """The key inputs of one chunk of adversarial images.
 
@@ -83,6 +91,7 @@ class KeyContext:
             precision: The network's arithmetic while it is attacked.
             max_queries: The largest number of queries of a sample that count; None for any.
             artefact: The key of what the attack has fitted, or the digest of its file; empty if it fits nothing.
+            fitted: The keys of what the parts of the defense have fitted, see :func:`fitted_keys`.
         """
         return {
             **self._common("adversarial", ids),
@@ -94,6 +103,7 @@ class KeyContext:
             **({} if precision == FLOAT32 else {"precision": precision}),
             **({} if max_queries is None else {"max_queries": max_queries}),
             **({"artefact": artefact} if artefact else {}),
+            **_fitted_entry(fitted),
         }
 
     def artefact(
@@ -105,20 +115,43 @@ class KeyContext:
         draws: int = 1,
         *,
         precision: str = FLOAT32,
+        fitted: Sequence[str] = (),
     ) -> dict[str, Any]:
         """The key inputs of what an attack fits to these samples of the dataset.
 
         The arguments are those of :meth:`adversarial`. Parameters of the stages ``run`` and ``certify`` are left out.
         """
-        images = self.adversarial(ids, attack, threat, defense, draws, precision=precision)
+        images = self.adversarial(ids, attack, threat, defense, draws, precision=precision, fitted=fitted)
         staged = {parameter.name for parameter in attack.parameters() if parameter.stage}
         parameters = {name: value for name, value in attack.values().items() if name not in staged}
         attack_inputs = {**images["attack"], "parameters": parameters}
         return {**images, "kind": "artefacts", "attack": attack_inputs}
 
-    def clean(self, ids: Sequence[int], defense: Chain, draws: int = 1) -> dict[str, Any]:
-        """The key inputs of a defended model's predictions on clean images."""
-        return {**self._common("clean", ids), "defense": self._chain(defense), **_draws_entry(draws)}
+    def clean(
+        self, ids: Sequence[int], defense: Chain, draws: int = 1, *, fitted: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """The key inputs of a defended model's predictions on clean images; ``fitted`` as for :meth:`adversarial`."""
+        shared = self._common("clean", ids)
+        return {**shared, "defense": self._chain(defense), **_draws_entry(draws), **_fitted_entry(fitted)}
+
+    def defense_artefact(
+        self, ids: Sequence[int], defense: Chain, part: int, *, fitted: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """The key inputs of what a part of a defense fits to these samples of the dataset.
+
+        Args:
+            ids: The samples.
+            defense: The whole chain.
+            part: The index of the part.
+            fitted: The keys of what the parts after it have fitted, see :func:`fitted_keys`.
+        """
+        chain = self._chain(defense)
+        component = defense.parts[part]
+        staged = {parameter.name for parameter in component.parameters() if parameter.stage}
+        parameters = {name: value for name, value in component.values().items() if name not in staged}
+        chain[part] = {**chain[part], "parameters": parameters}
+        shared = self._common("artefacts", ids)
+        return {**shared, "defense": chain, "part": part, **_fitted_entry(fitted)}
 
     def _chain(self, chain: Chain) -> list[dict[str, Any]]:
         return [self._with_behaviour_id(part, defense_identity(part)) for part in chain.parts]
@@ -163,6 +196,19 @@ def certificate_key_inputs(clean: Mapping[str, Any], ids: Sequence[int], certifi
     used = {name: values[name] for name in _certify_parameters(certifier)}
     shared = {name: value for name, value in clean.items() if name != "draws"}
     return {**shared, "kind": "certificate", "ids": ids_digest(ids), **({"certify": used} if used else {})}
+
+
+def fitted_keys(key_inputs: Mapping[str, Any]) -> tuple[str, ...]:
+    """The keys of what the parts of a defense have fitted, from the key inputs of a result that uses them.
+
+    Returns:
+        A key for each part, empty for one that has fitted nothing; nothing if none has fitted anything.
+    """
+    return tuple(key_inputs.get("artefacts", ()))
+
+
+def _fitted_entry(fitted: Sequence[str]) -> dict[str, Any]:
+    return {"artefacts": list(fitted)} if any(fitted) else {}
 
 
 def _draws_entry(draws: int) -> dict[str, int]:

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from advbench.api import Attack, Dataset, artefact_file_of
+from advbench.api import Attack, Dataset, Defense, artefact_file_of
 from advbench.errors import UsageError, describe
 from advbench.evaluation.plan.cells import Axes, full, short
 from advbench.option_names import option
+from advbench.specs import transforms_images
 
-__all__ = ["FitSplit", "fit_form", "fit_split", "is_fitted", "pick_ids"]
+__all__ = ["FitSplit", "fit_form", "fit_split", "is_fitted", "is_fitted_part", "pick_ids"]
 
 
 def pick_ids(dataset: Dataset, limit: int | None, seed: int) -> tuple[int, ...]:
@@ -41,6 +42,11 @@ class FitSplit:
 def is_fitted(attack: Attack) -> bool:
     """Whether an attack is fitted to data, and does not take its artefact from a file."""
     return type(attack).fit is not Attack.fit and artefact_file_of(attack) is None
+
+
+def is_fitted_part(part: Defense) -> bool:
+    """Whether a defense is fitted to data: only one that classifies can use what it has fitted."""
+    return type(part).fit is not Defense.fit and not transforms_images(part)
 
 
 def fit_form(attack: Attack) -> Attack:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar, Protocol
 
+from advbench.evaluation.plan.fits import DefenseFitTask
 from advbench.evaluation.plan.keys import cell_key_inputs
 from advbench.specs import FLOAT32
 from advbench.store import Store, digest_of
@@ -13,6 +14,7 @@ __all__ = [
     "CertifyTask",
     "CleanTask",
     "CraftTask",
+    "DefenseFitTask",
     "FitTask",
     "JoinTask",
     "Outcome",
@@ -28,6 +30,9 @@ class TaskWorkspace(Protocol):
 
     def fit(self, task: FitTask) -> None:
         """Fits an attack and stores its artefact."""
+
+    def fit_defense(self, task: DefenseFitTask) -> None:
+        """Fits a part of a defense and stores its artefact."""
 
     def craft(self, task: CraftTask) -> None:
         """Makes and stores adversarial images."""
@@ -341,7 +346,7 @@ class CertifyTask:
         workspace.certify(self)
 
 
-Task = FitTask | CraftTask | JoinTask | CleanTask | ScoreTask | CertifyTask
+Task = FitTask | DefenseFitTask | CraftTask | JoinTask | CleanTask | ScoreTask | CertifyTask
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

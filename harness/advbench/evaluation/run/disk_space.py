@@ -9,7 +9,7 @@ from pathlib import Path
 
 from advbench.errors import StoreError
 from advbench.evaluation.plan.cells import full
-from advbench.evaluation.plan.tasks import FitTask
+from advbench.evaluation.plan.tasks import DefenseFitTask, FitTask
 from advbench.evaluation.run.schedule import Job
 from advbench.option_names import option
 
@@ -30,7 +30,7 @@ def bytes_needed(jobs: Iterable[Job]) -> int:
     total = _BYTES_PER_ENTRY * len(jobs)
     for job in jobs:
         specs = job.task.components
-        if isinstance(job.task, FitTask):  # an artefact is rarely larger than an image
+        if isinstance(job.task, FitTask | DefenseFitTask):  # an artefact is rarely larger than an image
             continue
         image = 4 * values[specs["dataset"]] if "attack" in specs else 0
         total += job.samples * (_BYTES_PER_SAMPLE + image)

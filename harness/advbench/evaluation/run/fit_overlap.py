@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from advbench.api import LabelledImages
 from advbench.errors import UsageError
 from advbench.evaluation.plan.build import Plan
-from advbench.evaluation.plan.cells import full, short
+from advbench.evaluation.plan.cells import DefenseFit, Fit, full, short
 from advbench.option_names import option
 
 __all__ = ["check_fit_images"]
@@ -31,8 +31,10 @@ def check_fit_images(plan: Plan, images: Mapping[str, LabelledImages]) -> None:
     """
     compared = set()
     for cell in plan.cells:
-        for chunk in cell.chunks[:1]:
-            fit = chunk.fit
+        fits: list[tuple[str, Fit | DefenseFit | None]]
+        fits = [(f"attack {short(cell.attack)!r}", chunk.fit) for chunk in cell.chunks[:1]]
+        fits += [(f"defense {short(fit.defense.parts[fit.part])!r}", fit) for fit in cell.defense_fits]
+        for component, fit in fits:
             if fit is None or not {full(fit.dataset), full(cell.dataset)} <= images.keys():
                 continue
             pair = id(fit.ids), id(cell.ids)  # the plan holds both
@@ -42,7 +44,7 @@ def check_fit_images(plan: Plan, images: Mapping[str, LabelledImages]) -> None:
             shared = len(_digests(images[full(fit.dataset)], fit.ids) & _digests(images[full(cell.dataset)], cell.ids))
             if shared:
                 raise UsageError(
-                    f"attack {short(cell.attack)!r} is fitted to images that the run does not evaluate, and "
+                    f"{component} is fitted to images that the run does not evaluate, and "
                     f"{shared:,} of its {len(fit.ids):,} images of {short(fit.dataset)} have the pixels of samples of "
                     f"{short(cell.dataset)} in the run; give other images with "
                     f"{option('fit_data', 'SPEC')}, or fewer samples with {option('limit', 'N')}"

@@ -156,6 +156,7 @@ def _entries(
     earlier = (before or {}).get("entries", {})
     adversarial = [chunk.key for cell in cells for chunk in cell.chunks]
     artefacts = [chunk.fit.key for cell in cells for chunk in cell.chunks if chunk.fit is not None]
+    artefacts += [fit.key for cell in cells for fit in cell.defense_fits]
     clean = [cell.clean_key for cell in cells if cell.clean_key]
     certificates = [piece.key for one in certifications for piece in one.pieces]
     return {

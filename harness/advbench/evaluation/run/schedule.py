@@ -8,12 +8,13 @@ from typing import Literal
 
 from advbench.analysis import Summary, summarise
 from advbench.evaluation.plan.build import Plan
-from advbench.evaluation.plan.cells import Cell, Chunk, full, short
+from advbench.evaluation.plan.cells import Cell, Chunk, DefenseFit, full, short
 from advbench.evaluation.plan.certificates import Certification
 from advbench.evaluation.plan.tasks import (
     CertifyTask,
     CleanTask,
     CraftTask,
+    DefenseFitTask,
     FitTask,
     JoinTask,
     ScoreTask,
@@ -109,6 +110,8 @@ class _ScheduleBuilder:
         waits_for = [chunk.key for chunk in cell.chunks if not self._has_chunk(chunk.key)]
         if not self._has_clean(cell.clean_key):
             waits_for.append(cell.clean_key)
+        fits = self._add_defense_fits(cell.defense_fits)
+        waits_for += fits
         if cell.clean_key in waits_for and cell.clean_key not in self.schedule.jobs:
             clean = CleanTask(
                 cell.clean_key_inputs,
@@ -119,12 +122,13 @@ class _ScheduleBuilder:
                 cell.seed,
                 cell.draws,
             )
-            self.schedule.jobs[cell.clean_key] = Job(clean, f"clean images through {defense}")
+            self.schedule.jobs[cell.clean_key] = Job(clean, f"clean images through {defense}", fits)
         for number, chunk in enumerate(cell.chunks, 1):
             if chunk.key in waits_for and chunk.key not in self.schedule.jobs:
                 part = f" ({number}/{len(cell.chunks)})" if len(cell.chunks) > 1 else ""
                 behind = f" behind {defense}" if chunk.target.defense else ""
-                self._add_chunk(cell, chunk, f"{short(cell.attack)} on {short(chunk.target.model)}{behind}{part}")
+                label = f"{short(cell.attack)} on {short(chunk.target.model)}{behind}{part}"
+                self._add_chunk(cell, chunk, label, fits if chunk.target.defense else ())
         score = ScoreTask(specs, self._keys_and_ids(cell.chunks), cell.clean_key, cell.seed, cell.draws)
         label = f"{short(cell.attack)} {cell.threat.name} through {defense}"
         self.schedule.jobs[cell.key] = Job(score, label, tuple(waits_for), cell)
@@ -132,13 +136,15 @@ class _ScheduleBuilder:
     def add_certificates(self, certification: Certification) -> None:
         """Adds a job for each piece of certificates that is not stored."""
         specs, pieces = certification.specs(), certification.pieces
+        waits_for: tuple[str, ...] = ()
         for number, piece in enumerate(pieces, 1):
             task = CertifyTask(piece.key_inputs, piece.ids, **specs, seed=certification.seed)
             stored = None if self.rerun == "all" else self.store.read_record("certificates", piece.key)
             if stored is not None and (stored.get("status") == "ok" or self.rerun == "none"):
                 continue
             part = f" ({number}/{len(pieces)})" if len(pieces) > 1 else ""
-            self.schedule.jobs[piece.key] = Job(task, f"{certification.label()}{part}", has_result=True)
+            waits_for = waits_for or self._add_defense_fits(certification.fits)
+            self.schedule.jobs[piece.key] = Job(task, f"{certification.label()}{part}", waits_for, has_result=True)
 
     def _keys_and_ids(self, chunks: tuple[Chunk, ...]) -> tuple[tuple[str, tuple[int, ...]], ...]:
         """Keys and samples of chunks; cells that share chunks share one object, which saves memory."""
@@ -146,8 +152,15 @@ class _ScheduleBuilder:
             self._last = chunks, tuple((chunk.key, chunk.ids) for chunk in chunks)
         return self._last[1]
 
-    def _add_chunk(self, cell: Cell, chunk: Chunk, label: str) -> None:
-        """Adds the job of a chunk, or one for each batch of it and one that joins them."""
+    def _add_chunk(self, cell: Cell, chunk: Chunk, label: str, defense_fits: tuple[str, ...]) -> None:
+        """Adds the job of a chunk, or one for each batch of it and one that joins them.
+
+        Args:
+            cell: A cell that needs the chunk.
+            chunk: The chunk.
+            label: What progress displays call it.
+            defense_fits: The names of the jobs that fit the attacked defense.
+        """
         target, size = chunk.target, len(chunk.ids)
         whole = CraftTask(
             chunk.key_inputs,
@@ -166,11 +179,11 @@ class _ScheduleBuilder:
         )
         step = batch_step(self.batch_size, cell.group_size)
         if size <= step:
-            self.schedule.jobs[chunk.key] = Job(whole, label, self._add_fit(chunk, whole))
+            self.schedule.jobs[chunk.key] = Job(whole, label, self._add_fits(chunk, whole, defense_fits))
             return
         parts = tuple((start, min(start + step, size)) for start in range(0, size, step))
         names = {part: f"{chunk.key}.{part[0]}-{part[1]}" for part in parts if not self._has_part(chunk.key, part)}
-        fit = self._add_fit(chunk, whole) if names else ()
+        fit = self._add_fits(chunk, whole, defense_fits) if names else ()
         for part, name in names.items():
             part_label = f"{label}, images {part[0] + 1}–{part[1]}"
             self.schedule.jobs[name] = Job(dataclasses.replace(whole, part=part), part_label, fit)
@@ -178,18 +191,32 @@ class _ScheduleBuilder:
             JoinTask(chunk.key_inputs, parts), f"{label}, joined", tuple(names.values())
         )
 
-    def _add_fit(self, chunk: Chunk, task: CraftTask) -> tuple[str, ...]:
-        """Adds the fit that a chunk needs, unless it is stored; returns the names of the jobs to wait for."""
+    def _add_fits(self, chunk: Chunk, task: CraftTask, defense_fits: tuple[str, ...]) -> tuple[str, ...]:
+        """Adds the fit of a chunk's attack, unless it is stored; returns the names of the jobs to wait for."""
         fit, target = chunk.fit, chunk.target
         if fit is None or self._has_artefact(fit.key):
-            return ()
+            return defense_fits
         if fit.key not in self.schedule.jobs:
             specs = (full(fit.dataset), task.model, full(fit.attack), task.threat, task.defense)
             fit_task = FitTask(fit.key_inputs, fit.ids, *specs, task.seed, task.draws, task.precision)
             behind = f" behind {short(target.defense)}" if target.defense else ""
             label = f"{short(fit.attack)} fitted on {short(target.model)}{behind}"
-            self.schedule.jobs[fit.key] = Job(fit_task, label)
-        return (fit.key,)
+            self.schedule.jobs[fit.key] = Job(fit_task, label, defense_fits)
+        return (*defense_fits, fit.key)
+
+    def _add_defense_fits(self, fits: tuple[DefenseFit, ...]) -> tuple[str, ...]:
+        """Adds the fits of a defense that are not stored; returns the names of the jobs to wait for."""
+        names: tuple[str, ...] = ()
+        for fit in fits:
+            if self._has_artefact(fit.key):
+                continue
+            if fit.key not in self.schedule.jobs:
+                specs = (full(fit.dataset), full(fit.model), full(fit.defense))
+                task = DefenseFitTask(fit.key_inputs, fit.ids, *specs, fit.part, fit.key_inputs["seed"])
+                label = f"{short(fit.defense.parts[fit.part])} fitted in front of {short(fit.model)}"
+                self.schedule.jobs[fit.key] = Job(task, label, names)
+            names += (fit.key,)
+        return names
 
     def _has_artefact(self, key: str) -> bool:
         return self._check_once(key, lambda: self.store.read_artefact(key) is not None)

@@ -1,8 +1,9 @@
-"""Artefacts for the attacks that use them: read from the store, or from the files that users name."""
+"""Artefacts for the attacks and defenses that use them: read from the store, or from the files that users name."""
 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -13,7 +14,7 @@ from advbench.evaluation.plan.tasks import CraftTask, FitTask
 from advbench.evaluation.work.workspace import Workspace
 from advbench.store.artefact_files import read_artefact_file
 
-__all__ = ["artefact_of"]
+__all__ = ["artefact_of", "chain_artefacts"]
 
 _Values: TypeAlias = "dict[str, torch.Tensor | float | str]"
 
@@ -39,6 +40,28 @@ def artefact_of(workspace: Workspace, task: CraftTask | FitTask) -> Artefact | N
         name: value.to(workspace.device, copy=True) if isinstance(value, torch.Tensor) else value
         for name, value in known[task.artefact].items()
     }
+
+
+def chain_artefacts(workspace: Workspace, keys: Sequence[str]) -> tuple[Artefact | None, ...]:
+    """What the parts of a defense have fitted, on the device; None for a part that has fitted nothing.
+
+    Args:
+        workspace: Where it is read.
+        keys: The key of each part's artefact, empty for a part without one, as of
+            :func:`~advbench.evaluation.plan.keys.fitted_keys`.
+
+    Raises:
+        LookupError: The store no longer holds one.
+    """
+    known = _read.setdefault(workspace, {})
+    for key in filter(None, keys):
+        if key not in known:
+            stored = workspace.store.read_artefact(key)
+            if stored is None:
+                raise LookupError(f"what a defense has fitted ({key}) has gone from the store; run the command again")
+            tensors = {name: tensor.to(workspace.device) for name, tensor in stored[0].items()}
+            known[key] = {**tensors, **stored[1]["values"]}
+    return tuple(known[key] if key else None for key in keys)
 
 
 def _from_store(workspace: Workspace, task: CraftTask) -> _Values:

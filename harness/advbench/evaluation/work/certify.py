@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
-from advbench.api import Certificate, SampleRandom
+from advbench.api import Artefact, Certificate, SampleRandom
 from advbench.contracts.certificates import check_certificate
 from advbench.contracts.images import check_unchanged
 from advbench.errors import blamed
+from advbench.evaluation.plan.keys import fitted_keys
 from advbench.evaluation.plan.tasks import CertifyTask
+from advbench.evaluation.work.artefacts import chain_artefacts
 from advbench.evaluation.work.chain_pass import ChainPass
 from advbench.evaluation.work.workspace import Workspace
 
@@ -26,12 +28,15 @@ def certify(workspace: Workspace, task: CertifyTask, progress: Callable[[int], N
     """
     images, labels = workspace.images(task.dataset).take(task.ids)
     began = time.perf_counter()
+    fitted = chain_artefacts(workspace, fitted_keys(task.key_inputs))
     classes: list[int] = []
     radii: list[float] = []
     for start in range(0, len(task.ids), workspace.batch_size):
         part = slice(start, start + workspace.batch_size)
         rng = SampleRandom(task.seed, "certificate", task.ids[part], workspace.device)
-        certificate = certify_batch(workspace, task.model, task.defense, images[part].to(workspace.device), rng)
+        certificate = certify_batch(
+            workspace, task.model, task.defense, images[part].to(workspace.device), rng, fitted=fitted
+        )
         classes += certificate.classes.tolist()
         radii += certificate.radii.tolist()
         progress(len(classes))
@@ -44,7 +49,13 @@ def certify(workspace: Workspace, task: CertifyTask, progress: Callable[[int], N
 
 @torch.no_grad()
 def certify_batch(
-    workspace: Workspace, model: str, defense: str, images: torch.Tensor, rng: SampleRandom
+    workspace: Workspace,
+    model: str,
+    defense: str,
+    images: torch.Tensor,
+    rng: SampleRandom,
+    *,
+    fitted: Sequence[Artefact | None] = (),
 ) -> Certificate:
     """The certificates of a batch: those of the first part of the defense, or of the model if there is no defense.
 
@@ -54,10 +65,11 @@ def certify_batch(
         defense: The defense's spec.
         images: Shape (batch, channels, height, width).
         rng: The samples' random streams.
+        fitted: What the parts of the defense have fitted to data.
     """
     chain, network = workspace.chain(defense), workspace.network(model)
     if not chain.identity:
-        return ChainPass(chain, network, workspace.batch_size).certify(images, rng)
+        return ChainPass(chain, network, workspace.batch_size, fitted).certify(images, rng)
     component, given = workspace.model(model), images.clone()
     label = f"model {component.name!r}"
     with blamed(label):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
-from advbench.api import Answer, Certificate, ContractError, Defense, SampleRandom
+from advbench.api import Answer, Artefact, Certificate, ContractError, Defense, SampleRandom
+from advbench.contracts.artefacts import artefact_unchanged
 from advbench.contracts.certificates import check_certificate
 from advbench.contracts.defenses import check_classified, check_defended, check_votes
 from advbench.contracts.images import check_unchanged
@@ -26,14 +27,18 @@ class ChainPass:
         chain: The chain.
         network: The model's network, from images to logits.
         batch_size: How many images the network gets at once if no gradient is computed.
+        fitted: What each part has fitted to data, None for one that has not; nothing if none has.
 
     Attributes:
         drawn: The indices of the parts that have drawn random numbers.
     """
 
-    def __init__(self, chain: Chain, network: torch.nn.Module, batch_size: int) -> None:
+    def __init__(
+        self, chain: Chain, network: torch.nn.Module, batch_size: int, fitted: Sequence[Artefact | None] = ()
+    ) -> None:
         self.chain = chain
         self.network = network
+        self.fitted = tuple(fitted) or (None,) * len(chain.parts)
         self.batch_size = max(1, batch_size)
         self.drawn: set[int] = set()
 
@@ -66,8 +71,8 @@ class ChainPass:
         """
         part = self.chain.parts[0]
         label, given = f"defense {part.name!r}", images.clone()
-        with blamed(label):
-            returned = part.certify(self.inside(0, rng), given, self.chain.streams(0, rng), None)
+        with blamed(label), artefact_unchanged(label, self.fitted[0]):
+            returned = part.certify(self.inside(0, rng), given, self.chain.streams(0, rng), self.fitted[0])
         check_unchanged(label, "images", images, given)
         return check_certificate(label, returned, images)
 
@@ -83,8 +88,8 @@ class ChainPass:
         """The answer of a part that classifies; ``rng`` as for :meth:`transform`."""
         part, streams, given = self.chain.parts[index], self.chain.streams(index, rng), images.clone()
         label = f"defense {part.name!r}"
-        with blamed(label):
-            returned = part.classify(self.inside(index, rng), given, streams, None)
+        with blamed(label), artefact_unchanged(label, self.fitted[index]):
+            returned = part.classify(self.inside(index, rng), given, streams, self.fitted[index])
         self._note_draws(index, streams)
         check_unchanged(label, "images", images, given)
         answer = check_classified(part.name, "classify", returned, images)

@@ -12,6 +12,8 @@ from advbench.analysis import CellExamples, Views
 from advbench.api import SampleRandom
 from advbench.contracts.models import are_probabilities
 from advbench.errors import UnknownNameError, UsageError
+from advbench.evaluation.plan.keys import fitted_keys
+from advbench.evaluation.work.artefacts import chain_artefacts
 from advbench.evaluation.work.behaviour.component_changes import ComponentChanges
 from advbench.evaluation.work.chain_pass import ChainPass
 from advbench.evaluation.work.workspace import Workspace
@@ -160,8 +162,14 @@ class ExampleImages:
         if chain.classifying is None and chain.output_shape(_shape(images)) == _shape(images):
             return self._view(described["model"], chain.apply(given, rng))
         # There are no images of this shape between the defense and the model to show.
-        passed = ChainPass(chain, self.workspace.network(described["model"]), self.workspace.batch_size)
+        fitted = chain_artefacts(self.workspace, self._fitted_keys(described))
+        passed = ChainPass(chain, self.workspace.network(described["model"]), self.workspace.batch_size, fitted)
         return _views(images, passed.answer(given, rng).logits)
+
+    def _fitted_keys(self, described: Mapping[str, Any]) -> tuple[str, ...]:
+        store = self.workspace.store
+        clean = (store.read_key_inputs("cells", described["key"]) or {}).get("clean", "")
+        return fitted_keys(store.read_key_inputs("clean", clean) or {}) if clean else ()
 
     def _view(self, model: str, images: torch.Tensor) -> Views:
         """Images as the model without a defense predicts them."""

@@ -20,6 +20,7 @@ from advbench.evaluation.plan.tasks import (
     CertifyTask,
     CleanTask,
     CraftTask,
+    DefenseFitTask,
     FitTask,
     JoinTask,
     Outcome,
@@ -31,7 +32,7 @@ from advbench.evaluation.work.behaviour.culprits import find_culprit
 from advbench.evaluation.work.behaviour.verify import verify_key_inputs, verify_scored_inputs
 from advbench.evaluation.work.certify import certify
 from advbench.evaluation.work.craft import craft, join
-from advbench.evaluation.work.fit import fit
+from advbench.evaluation.work.fit import fit, fit_defense
 from advbench.evaluation.work.score import predict_clean, score
 from advbench.evaluation.work.workspace import Environment, Workspace, get_workspace
 from advbench.process.exits import exits_refused
@@ -108,6 +109,10 @@ class _TaskWorkspace:
     def fit(self, task: FitTask) -> None:
         verify_key_inputs(self.workspace, task)
         fit(self.workspace, task, _progress)
+
+    def fit_defense(self, task: DefenseFitTask) -> None:
+        verify_key_inputs(self.workspace, task)
+        fit_defense(self.workspace, task, _progress)
 
     def craft(self, task: CraftTask) -> None:
         verify_key_inputs(self.workspace, task)

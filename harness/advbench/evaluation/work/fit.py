@@ -1,4 +1,4 @@
-"""Fitting: runs an attack on the images for fits, and stores what it has learned."""
+"""Fitting: runs an attack or a part of a defense on the images for fits, and stores what it has learned."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ from collections.abc import Callable
 
 import torch
 
-from advbench.api import Attack, ContractError, FitData, SampleRandom, for_rows
+from advbench.api import Attack, ContractError, Defense, FitData, SampleRandom, for_rows
 from advbench.contracts.artefacts import check_artefact
 from advbench.contracts.attacks import check_crafted
 from advbench.contracts.images import check_form, check_unchanged
-from advbench.evaluation.plan.tasks import FitTask
+from advbench.errors import blamed
+from advbench.evaluation.plan.keys import fitted_keys
+from advbench.evaluation.plan.tasks import DefenseFitTask, FitTask
+from advbench.evaluation.work.artefacts import chain_artefacts
 from advbench.evaluation.work.attacked.access import RestrictedClassifier
 from advbench.evaluation.work.attacked.batch import AttackedBatch
+from advbench.evaluation.work.chain_pass import ChainPass
 from advbench.evaluation.work.craft import gradient_errors_explained
 from advbench.evaluation.work.workspace import Workspace
+from advbench.specs import transforms_images
 
-__all__ = ["fit"]
+__all__ = ["fit", "fit_defense"]
 
 
 def fit(workspace: Workspace, task: FitTask, progress: Callable[[int], None]) -> None:
@@ -139,3 +144,63 @@ class _CountingClassifier(RestrictedClassifier):
         logits = super().forward(images)
         self.counter.add(len(images))
         return logits
+
+
+def fit_defense(workspace: Workspace, task: DefenseFitTask, progress: Callable[[int], None]) -> None:
+    """Fits a part of a defense, and stores its artefact.
+
+    Raises:
+        ContractError: The defense or the model broke its contract.
+    """
+    chain = workspace.chain(task.defense)
+    part, label = chain.parts[task.part], f"defense {chain.parts[task.part].name!r}"
+    began = time.perf_counter()
+    fitted = chain_artefacts(workspace, fitted_keys(task.key_inputs))
+    passed = ChainPass(chain, workspace.network(task.model), workspace.batch_size, fitted)
+    rng = SampleRandom(task.seed, "defense fit", task.ids, workspace.device)
+    data = _data_before(workspace, task, passed, rng, progress)
+    with blamed(label):
+        returned = part.fit(passed.inside(task.part, rng), data, chain.streams(task.part, rng))
+    artefact = check_artefact(label, returned)
+    workspace.check_network(task.model, label)
+    workspace.check_process(label)
+    tensors = {name: value for name, value in artefact.items() if isinstance(value, torch.Tensor)}
+    values = {name: value for name, value in artefact.items() if name not in tensors}
+    facts = _defense_facts(workspace, task, part)
+    seconds = round(time.perf_counter() - began, 6)
+    workspace.store.write_artefact(task.key_inputs, tensors, {**facts, "values": values, "seconds": seconds})
+
+
+def _data_before(
+    workspace: Workspace, task: DefenseFitTask, passed: ChainPass, rng: SampleRandom, progress: Callable[[int], None]
+) -> FitData:
+    """The images for fits, as the parts before this one transform them."""
+    images = workspace.images(task.dataset)
+    labels = images.take(task.ids)[1].to(workspace.device)
+    before = [index for index in range(task.part) if transforms_images(passed.chain.parts[index])]
+
+    @torch.no_grad()
+    def read(places: torch.Tensor) -> torch.Tensor:
+        chosen = [int(place) for place in places]
+        if any(not 0 <= place < len(task.ids) for place in chosen):
+            raise ContractError(f"data.images() got a place that is not from 0 to {len(task.ids) - 1}")
+        batch = images.take([task.ids[place] for place in chosen])[0].to(workspace.device)
+        for index in before:
+            batch = passed.transform(index, batch, rng[chosen])
+        if chosen:
+            progress(max(chosen) + 1)
+        return batch
+
+    return FitData(read, labels, torch.tensor(task.ids, dtype=torch.int64, device=workspace.device))
+
+
+def _defense_facts(workspace: Workspace, task: DefenseFitTask, part: Defense) -> dict[str, object]:
+    dataset = workspace.dataset(task.dataset)
+    return {
+        "defense": task.defense,
+        "part": part.name,
+        "model": task.model,
+        "weights": task.key_inputs["model"]["weights"],
+        "image_shape": list(dataset.image_shape),
+        "num_classes": dataset.num_classes,
+    }

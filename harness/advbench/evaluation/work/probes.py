@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from advbench.api import SampleRandom
+from advbench.api import Artefact, SampleRandom
 from advbench.evaluation.work.chain_pass import ChainPass
 from advbench.specs import Chain
 
@@ -20,7 +20,13 @@ _PASSES = 5
 
 @torch.no_grad()
 def probe(
-    network: torch.nn.Module, chain: Chain, images: torch.Tensor, ids: Sequence[int], seed: int
+    network: torch.nn.Module,
+    chain: Chain,
+    images: torch.Tensor,
+    ids: Sequence[int],
+    seed: int,
+    *,
+    fitted: Sequence[Artefact | None] = (),
 ) -> dict[str, float]:
     """Compares the logits of a few clean images over several passes through defense and model.
 
@@ -32,6 +38,7 @@ def probe(
         images: Clean images, of which the first 16 are used.
         ids: Their sample ids.
         seed: The run's seed.
+        fitted: What each part of the chain has fitted to data.
 
     Returns:
         ``repeated``: the distance between five passes with the same random numbers; ``redrawn``: between five passes
@@ -39,7 +46,7 @@ def probe(
         how many parts of the chain declare that they are stochastic and never draw a random number.
     """
     images, ids = images[:PROBED], list(ids[:PROBED])
-    passed = ChainPass(chain, network, len(images))
+    passed = ChainPass(chain, network, len(images), fitted)
 
     def logits(purpose: str, rows: slice = slice(None)) -> torch.Tensor:
         rng = SampleRandom(seed, purpose, ids[rows], images.device)

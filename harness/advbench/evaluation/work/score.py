@@ -10,12 +10,16 @@ from typing import Any
 import torch
 
 from advbench.analysis.queries import CHECKPOINTS
-from advbench.api import ContractError, SampleRandom
+from advbench.analysis.rejection import rejected_bits, right_bits
+from advbench.api import Artefact, ContractError, SampleRandom
 from advbench.contracts.defenses import check_defended, check_range, count_votes
 from advbench.contracts.images import check_unchanged
 from advbench.errors import blamed
 from advbench.evaluation.plan.cells import CHUNK
+from advbench.evaluation.plan.keys import fitted_keys
 from advbench.evaluation.plan.tasks import CleanTask, ScoreTask
+from advbench.evaluation.plan.threats import NO_ATTACKER
+from advbench.evaluation.work.artefacts import chain_artefacts
 from advbench.evaluation.work.chain_pass import ChainPass
 from advbench.evaluation.work.craft import TOTALS
 from advbench.evaluation.work.probes import PROBED, probe
@@ -56,7 +60,10 @@ def predict_clean(workspace: Workspace, task: CleanTask, progress: Callable[[int
         ContractError: The defense or the model broke its contract.
     """
     data = workspace.images(task.dataset)
-    defended = _DefendedModel(workspace, task.dataset, task.model, task.defense, seed=task.seed, progress=progress)
+    fitted = chain_artefacts(workspace, fitted_keys(task.key_inputs))
+    defended = _DefendedModel(
+        workspace, task.dataset, task.model, task.defense, seed=task.seed, fitted=fitted, progress=progress
+    )
     began = time.perf_counter()
     labels: list[int] = []
     predictions: list[list[int]] = [[] for _ in range(task.draws)]
@@ -70,12 +77,15 @@ def predict_clean(workspace: Workspace, task: CleanTask, progress: Callable[[int
     memory_is_short = workspace.batch_size < min(len(task.ids), workspace.environment.batch_size)
     probed = task.ids[: min(PROBED, workspace.batch_size) if memory_is_short else PROBED]
     images = data.take(probed)[0].to(workspace.device)
-    probes = probe(workspace.network(task.model), workspace.chain(task.defense), images, probed, task.seed)
+    probes = probe(
+        workspace.network(task.model), workspace.chain(task.defense), images, probed, task.seed, fitted=fitted
+    )
     workspace.check_process(f"defense {task.defense!r}")
     record = {
         "labels": labels,
         "predictions": predictions[0],
         **_other_draws(predictions),
+        **({} if (scores := defended.scores(len(labels))) is None else {"scores": scores}),
         "probes": probes,
         "seconds": seconds,
     }
@@ -93,9 +103,9 @@ def score(workspace: Workspace, task: ScoreTask, progress: Callable[[int], None]
     if clean is None:
         raise LookupError(f"clean predictions {task.clean} have gone from the store; run the command again")
     specs = task.specs
-    defended = _DefendedModel(
-        workspace, specs["dataset"], specs["model"], specs["defense"], seed=task.seed, progress=progress
-    )
+    fitted = chain_artefacts(workspace, fitted_keys(workspace.store.read_key_inputs("clean", task.clean) or {}))
+    components = (specs["dataset"], specs["model"], specs["defense"])
+    defended = _DefendedModel(workspace, *components, seed=task.seed, fitted=fitted, progress=progress)
     predictions: list[list[int]] = [[] for _ in range(task.draws)]
     attacked: dict[str, list[Any]] = {name: [] for name in _ATTACK_FIELDS}
     seconds = craft_seconds = 0.0
@@ -120,6 +130,8 @@ def score(workspace: Workspace, task: ScoreTask, progress: Callable[[int], None]
             f"attack {specs['attack']!r} attacks no sample, since all have the target class as their label; "
             "use another goal"
         )
+    scores = defended.scores(len(predictions[0]))
+    right = _Right(clean, predictions, scores, attacked=specs["threat"] != NO_ATTACKER.name)
     cell = {
         **task.specs,
         "status": "ok",
@@ -128,11 +140,12 @@ def score(workspace: Workspace, task: ScoreTask, progress: Callable[[int], None]
         "craft_seconds": round(craft_seconds, 6),
         "labels": clean["labels"],
         "clean_predictions": clean["predictions"],
-        "clean_correct": _bits(clean["predictions"], clean["labels"]),
+        "clean_correct": right.clean[0],
         "adversarial_predictions": predictions[0],
-        "adversarial_correct": _bits(predictions[0], clean["labels"]),
-        **_draws(clean, predictions),
-        **_target_reached(attacked["targets"], predictions),
+        "adversarial_correct": right.adversarial[0],
+        **right.draws(),
+        **right.rejections(clean.get("scores"), scores),
+        **right.target_reached(attacked["targets"], predictions),
         **defended.label_votes(clean["labels"]),
         **{
             _ATTACK_FIELDS[name]: values
@@ -158,6 +171,7 @@ class _DefendedModel:
         defense: str,
         *,
         seed: int,
+        fitted: Sequence[Artefact | None],
         progress: Callable[[int], None],
     ) -> None:
         self.workspace = workspace
@@ -165,9 +179,11 @@ class _DefendedModel:
         self.network = workspace.network(model)
         self.chain = workspace.chain(defense)
         self.seed = seed
+        self.fitted = fitted
         self.progress = progress
         self.done = 0
         self._votes: list[torch.Tensor] = []
+        self._scores: dict[str, list[float]] = {}
 
     def predict(self, images: torch.Tensor, ids: Sequence[int], predictions: Sequence[list[int]]) -> None:
         """Appends the predicted classes of these images to each draw's predictions, batch by batch."""
@@ -186,7 +202,7 @@ class _DefendedModel:
         images = images.to(self.workspace.device)
         rng = SampleRandom(self.seed, purpose, ids, self.workspace.device)
         if self.chain.classifying is not None:
-            return self._ask_defense(images, rng, first=purpose == "defense")
+            return self._ask_defense(images, rng, purpose)
         given = images.clone()
         with blamed(f"defense {name!r}"):
             returned = self.chain.apply(given, rng)
@@ -198,6 +214,18 @@ class _DefendedModel:
             output = self.network(defended)
         return self._classes(output, len(ids))
 
+    def scores(self, count: int) -> list[list[float]] | None:
+        """The scores of so many images for each draw, or None if the defense rejects nothing.
+
+        Raises:
+            ContractError: It returned scores for some images only.
+        """
+        if any(len(scores) != count for scores in self._scores.values()):
+            raise ContractError(
+                f"defense {full_spec(self.chain)!r} returned a score for some batches and none for others"
+            )
+        return list(self._scores.values()) or None
+
     def label_votes(self, labels: Sequence[int]) -> dict[str, Any]:
         """Of how many votes the predictions are, and how many of these the labels got in the first draw, if any."""
         if self.chain.votes is None:
@@ -205,17 +233,15 @@ class _DefendedModel:
         counts = torch.cat(self._votes).gather(1, torch.tensor(labels)[:, None])[:, 0]
         return {"votes": self.chain.votes, "label_votes": counts.tolist()}
 
-    def _ask_defense(self, images: torch.Tensor, rng: SampleRandom, *, first: bool) -> list[int]:
-        """The predictions of a chain with a part that classifies, whose votes are kept for the first draw."""
-        passed = ChainPass(self.chain, self.network, self.workspace.batch_size)
+    def _ask_defense(self, images: torch.Tensor, rng: SampleRandom, purpose: str) -> list[int]:
+        """The predictions of a chain with a part that classifies; its scores are kept, and votes of the first draw."""
+        passed = ChainPass(self.chain, self.network, self.workspace.batch_size, self.fitted)
         with blamed(f"model {self.model.name!r}"):  # the parts of the chain blame themselves
             answer = passed.answer(images, rng)
-        if answer.score is not None:
-            raise ContractError(
-                f"defense {full_spec(self.chain)!r} rejects images, and a score counts predictions alone"
-            )
-        if first and self.chain.votes is not None:
+        if purpose == "defense" and self.chain.votes is not None:
             self._votes.append(count_votes(answer.logits, self.chain.votes).cpu())
+        if answer.score is not None:
+            self._scores.setdefault(purpose, []).extend(answer.score.tolist())
         return self._classes(answer.logits, len(images))
 
     def _classes(self, output: torch.Tensor, count: int) -> list[int]:
@@ -237,26 +263,72 @@ def _other_draws(predictions: Sequence[list[int]]) -> dict[str, list[list[int]]]
     return {"other_draws": list(predictions[1:])} if len(predictions) > 1 else {}
 
 
-def _draws(clean: Mapping[str, Any], predictions: Sequence[list[int]]) -> dict[str, list[list[int]]]:
-    """For each of several draws of the defense, which samples are correct clean, and both clean and attacked."""
-    if len(predictions) == 1:
-        return {}
-    labels = clean["labels"]
-    clean_predictions = (clean["predictions"], *clean["other_draws"])
-    clean_bits = [_bits(draw, labels) for draw in clean_predictions]
-    attacked_bits = [_bits(draw, labels) for draw in predictions]
-    return {
-        "clean_correct_draws": clean_bits,
-        "robust_draws": [
-            [a & b for a, b in zip(before, after, strict=True)]
-            for before, after in zip(clean_bits, attacked_bits, strict=True)
-        ],
-    }
+class _Right:
+    """Which samples count as right, clean and attacked, in each draw of the defense.
+
+    Args:
+        clean: The predictions on clean images, as they are stored.
+        predictions: The predictions on adversarial images, for each draw.
+        scores: The scores of adversarial images for each draw; None if the defense rejects nothing.
+        attacked: Whether an attacker made the images.
+    """
+
+    def __init__(
+        self,
+        clean: Mapping[str, Any],
+        predictions: Sequence[Sequence[int]],
+        scores: Sequence[Sequence[float]] | None,
+        *,
+        attacked: bool,
+    ) -> None:
+        labels, draws = clean["labels"], len(predictions)
+        clean_predictions = (clean["predictions"], *clean.get("other_draws", ()))
+        self._clean_rejected = _rejected(clean.get("scores"), draws)
+        self._rejected = _rejected(scores, draws)
+        self.clean = [
+            right_bits(_bits(draw, labels), rejected, attacked=False)
+            for draw, rejected in zip(clean_predictions, self._clean_rejected, strict=True)
+        ]
+        self.adversarial = [
+            right_bits(_bits(draw, labels), rejected, attacked=attacked)
+            for draw, rejected in zip(predictions, self._rejected, strict=True)
+        ]
+
+    def draws(self) -> dict[str, list[list[int]]]:
+        """For each of several draws, which samples are correct clean, and both clean and attacked."""
+        if len(self.clean) == 1:
+            return {}
+        both = zip(self.clean, self.adversarial, strict=True)
+        return {
+            "clean_correct_draws": self.clean,
+            "robust_draws": [[a & b for a, b in zip(before, after, strict=True)] for before, after in both],
+        }
+
+    def rejections(self, clean: Any, scores: Any) -> dict[str, Any]:
+        """For each draw, the scores and which images are rejected; nothing if the defense rejects nothing."""
+        if scores is None:
+            return {}
+        return {
+            "clean_scores": clean,
+            "clean_rejected": self._clean_rejected,
+            "adversarial_scores": scores,
+            "adversarial_rejected": self._rejected,
+        }
+
+    def target_reached(
+        self, targets: Sequence[int], predictions: Sequence[Sequence[int]]
+    ) -> dict[str, list[list[int]]]:
+        """For each draw, which attacked samples are accepted as their target class; nothing without targets."""
+        if not targets:
+            return {}
+        draws = zip(predictions, self._rejected, strict=True)
+        return {
+            "target_reached": [right_bits(_bits(draw, targets), rejected, attacked=False) for draw, rejected in draws]
+        }
 
 
-def _target_reached(targets: Sequence[int], predictions: Sequence[Sequence[int]]) -> dict[str, list[list[int]]]:
-    """For each draw, which attacked samples are predicted as their target class; nothing for an untargeted attack."""
-    return {"target_reached": [_bits(draw, targets) for draw in predictions]} if targets else {}
+def _rejected(scores: Sequence[Sequence[float]] | None, draws: int) -> list[list[int] | None]:
+    return [None] * draws if scores is None else [rejected_bits(draw) for draw in scores]
 
 
 def _bits(predictions: Sequence[int], labels: Sequence[int]) -> list[int]:

@@ -76,6 +76,12 @@ def _facts(cell: Mapping[str, Any], details: Mapping[str, Any], seeds: Sequence[
         rate = cell["target_success_rate"]
         yield "goal", cell["goal"] if not cell["goal"].isdecimal() else f"class {cell['goal']}"
         yield "target success rate", "no sample counts" if rate is None else f"{percent(rate)} %"
+    if cell.get("rejection"):
+        rejection = cell["rejection"]
+        clean, adversarial = percent(rejection["clean_rate"]), percent(rejection["adversarial_rate"])
+        yield "rejected", f"{clean} % of clean images, {adversarial} % of adversarial images"
+        yield "AUROC of the score", f"{rejection['auroc']:.3f}"
+        yield "robust accuracy, rejected as wrong", f"{percent(rejection['accuracy_rejected_wrong'])} %"
     yield from _perturbation_facts(cell)
     if cell.get("broken_by"):
         yield "fooled by", ", ".join(f"{name}: {count:.10g}" for name, count in cell["broken_by"].items())

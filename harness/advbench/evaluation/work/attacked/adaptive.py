@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
-from advbench.api import Answer, ClassifierWrapper, ContractError, Defense, SampleRandom
+from advbench.api import Answer, Artefact, ClassifierWrapper, ContractError, Defense, SampleRandom
+from advbench.contracts.artefacts import artefact_unchanged
 from advbench.contracts.defenses import Approximation, check_approximations, check_classified, check_defended
 from advbench.contracts.images import check_form
 from advbench.errors import blamed
@@ -44,6 +45,7 @@ class DefendedClassifier(torch.nn.Module):
         graphs: The network with its measured memory, if it has been measured before.
         number: Which of their approximations the parts use, from 0; a part that has fewer uses its last one.
         labels: The true labels of the samples, int64; only defenses that reject images need them.
+        fitted: What each part of the chain has fitted to data, None for one that has not; nothing if none has.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class DefendedClassifier(torch.nn.Module):
         graphs: EOTGraphs | None = None,
         number: int = 0,
         labels: torch.Tensor | None = None,
+        fitted: Sequence[Artefact | None] = (),
     ) -> None:
         super().__init__()
         self.training = False
@@ -66,6 +69,7 @@ class DefendedClassifier(torch.nn.Module):
         self.draws = draws if chain.stochastic else 1
         self.number = number
         self.labels = labels
+        self.fitted = fitted
         self._graphs = EOTGraphs(network) if graphs is None else graphs
         self._rng = rng
         self._unassigned = SampleRandom(rng.seed, f"{rng.purpose}/unassigned", [0], rng.device)
@@ -75,7 +79,14 @@ class DefendedClassifier(torch.nn.Module):
         rng, graphs, number = self._rng[rows], self._graphs, self.number
         labels = None if self.labels is None else self.labels[rows]
         return DefendedClassifier(
-            self.network, self.chain, rng, self.draws, graphs=graphs, number=number, labels=labels
+            self.network,
+            self.chain,
+            rng,
+            self.draws,
+            graphs=graphs,
+            number=number,
+            labels=labels,
+            fitted=self.fitted,
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -94,7 +105,7 @@ class DefendedClassifier(torch.nn.Module):
 
         def defend(copies: torch.Tensor, times: int) -> tuple[torch.Tensor, Classifier]:
             streams = self._streams(samples, times)
-            attacked = _AttackedPass(self.chain, self.network, self.number)
+            attacked = _AttackedPass(self.chain, self.network, self.number, self.fitted)
             if self.chain.classifying is None:
                 return attacked.transform_all(copies, streams), self.network
             return copies, lambda points: answer(attacked, points, streams)
@@ -174,10 +185,13 @@ class _AttackedPass(ChainPass):
         chain: The defense.
         network: The model's network.
         number: Which of their approximations the parts use; a part that has fewer uses its last one.
+        fitted: What each part has fitted to data; see :class:`ChainPass`.
     """
 
-    def __init__(self, chain: Chain, network: torch.nn.Module, number: int) -> None:
-        super().__init__(chain, network, _BATCH)
+    def __init__(
+        self, chain: Chain, network: torch.nn.Module, number: int, fitted: Sequence[Artefact | None] = ()
+    ) -> None:
+        super().__init__(chain, network, _BATCH, fitted)
         self.number = number
 
     def transform_all(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
@@ -218,8 +232,9 @@ class _AttackedPass(ChainPass):
         """The answer of a part that classifies, as attacks see it."""
         part = self.chain.parts[index]
         name = f"defense {part.name!r}"
-        with _inputs_checked(name, images):
-            returned = part.attacked(self.inside(index, rng), images, self.chain.streams(index, rng), None)
+        fitted = self.fitted[index]
+        with _inputs_checked(name, images), artefact_unchanged(name, fitted):
+            returned = part.attacked(self.inside(index, rng), images, self.chain.streams(index, rng), fitted)
         answer = check_classified(part.name, "attacked", returned, images)
         if torch.is_grad_enabled() and images.requires_grad and not answer.logits.requires_grad:
             raise ContractError(

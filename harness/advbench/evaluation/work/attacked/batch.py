@@ -10,8 +10,9 @@ from advbench.contracts.budgets import is_minimal
 from advbench.contracts.goals import choose_targets
 from advbench.contracts.images import distances
 from advbench.errors import blamed
+from advbench.evaluation.plan.keys import fitted_keys
 from advbench.evaluation.plan.tasks import CraftTask, FitTask
-from advbench.evaluation.work.artefacts import artefact_of
+from advbench.evaluation.work.artefacts import artefact_of, chain_artefacts
 from advbench.evaluation.work.attacked.adaptive import DefendedClassifier, count_approximations
 from advbench.evaluation.work.attacked.gradients_at_bounds import InsetGradients, find_inset, sample_points
 from advbench.evaluation.work.attacked.query_log import CleanBaseline, Gradients, clean_gradients
@@ -155,12 +156,16 @@ class AttackedBatch:
             return network
         streams = SampleRandom(task.seed, purpose, self.ids, workspace.device)
         chain = workspace.chain(task.defense)
-        return DefendedClassifier(network, chain, streams, draws, number=number, labels=self.labels)
+        fitted = chain_artefacts(workspace, fitted_keys(task.key_inputs))
+        return DefendedClassifier(network, chain, streams, draws, number=number, labels=self.labels, fitted=fitted)
 
     def _shared_baseline(self) -> CleanBaseline:
         """The classifier's predictions and gradients on the clean images: computed once for all attacks."""
         task, baselines = self.task, self.workspace.clean_baselines
-        key = (task.dataset, task.model, task.defense, task.seed, task.key_inputs["ids"], self.start, len(self.ids))
+        key = (
+            *(task.dataset, task.model, task.defense, task.seed, task.key_inputs["ids"], self.start, len(self.ids)),
+            *fitted_keys(task.key_inputs),
+        )
         if key not in baselines:
             baselines[key] = CleanBaseline(self._predict(self.clean), self._gradients())
         return baselines[key]
@@ -186,7 +191,8 @@ class AttackedBatch:
     def _with_inside_slopes(self, target: torch.nn.Module, number: int) -> torch.nn.Module:
         """The classifier with gradients from inside [0, 1], if it has none at the bounds; the same in every batch."""
         task, workspace = self.task, self.workspace
-        key = (task.dataset, task.model, task.defense, task.seed, number)
+        keys = fitted_keys(task.key_inputs)
+        key = (task.dataset, task.model, task.defense, task.seed, number, *keys)
         if key not in workspace.insets:
             data = workspace.images(task.dataset)
             first, labels = data.take(data.ids[:4].tolist())
@@ -196,7 +202,8 @@ class AttackedBatch:
             if task.defense:
                 some = labels.repeat(len(points))[: len(points)].to(workspace.device)
                 chain = workspace.chain(task.defense)
-                classifier = DefendedClassifier(network, chain, streams, 1, number=number, labels=some)
+                fitted = chain_artefacts(workspace, keys)
+                classifier = DefendedClassifier(network, chain, streams, 1, number=number, labels=some, fitted=fitted)
             workspace.insets[key] = find_inset(classifier, points, max(1, workspace.batch_size))
         inset = workspace.insets[key]
         return target if inset is None else InsetGradients(target, inset)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 
 from advbench.api import Attack, Component, Dataset, DataSources, Defense, Model, SampleRandom
-from advbench.contracts.artefacts import trial_artefact
+from advbench.contracts.artefacts import trial_artefact, trial_defense_artefact
 from advbench.contracts.goals import trial_goal
 from advbench.evaluation.plan.build import Plan
 from advbench.evaluation.plan.cells import Axes, Cell
@@ -141,8 +141,12 @@ def _apply(method: Callable[[torch.Tensor, SampleRandom], object], images: torch
     method(images.clone(), rng)
 
 
-def _classify(method: Callable[..., object], network: torch.nn.Module, images: torch.Tensor, rng: SampleRandom) -> None:
-    method(network, images.clone(), rng, None)
+def _classify(part: Defense, network: torch.nn.Module, images: torch.Tensor, rng: SampleRandom) -> None:
+    """Fits a defense to a few images, and classifies these."""
+    labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+    fitted = trial_defense_artefact(part, network, images, labels, rng.derive("fit"))
+    for method in (part.classify, part.attacked):
+        method(network, images.clone(), rng, fitted)
 
 
 def _craft(
@@ -203,8 +207,7 @@ def _component_calls(workspace: Workspace, task: Task) -> Iterator[tuple[Culprit
             yield culprit, partial(_apply, part.apply, images, rng)
             yield culprit, partial(_apply, part.approximation, images, rng)
         else:
-            for method in (part.classify, part.attacked):
-                yield culprit, partial(_classify, method, network, images, rng)
+            yield culprit, partial(_classify, part, network, images, rng)
     if attack is not None:
         of_attack = Culprit(f"attack {attack.name!r}", "attack", specs["attack"])
         for call in _planning_calls(attack, sources):

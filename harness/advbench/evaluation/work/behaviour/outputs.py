@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from advbench.api import Attack, Defense, SampleRandom
+from advbench.contracts.artefacts import trial_defense_artefact
 from advbench.evaluation.work.behaviour.attack_observation import FixedClassifier, run_attack
 from advbench.evaluation.work.chain_pass import ChainPass, image_shape
 from advbench.specs import Chain, transforms_images
@@ -138,7 +139,11 @@ def defense_function(defense: Defense) -> Function:
         if transforms_images(defense):
             return _projections(defense.apply(images, rng))
         network = FixedClassifier(image_shape(defense, images), _CLASSES, limited=False)
-        return ChainPass(Chain((defense,)), network, len(images)).answer(images, rng).logits
+        passed = ChainPass(Chain((defense,)), network, len(images))
+        labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        fitted = trial_defense_artefact(defense, passed.inside(0, rng), images, labels, rng.derive("fit"))
+        answer = ChainPass(passed.chain, network, len(images), (fitted,)).answer(images, rng)
+        return answer.logits if answer.score is None else torch.cat((answer.logits, answer.score[:, None]), dim=1)
 
     return function
 

@@ -10,8 +10,8 @@ from advbench.api import ContractError, Defense, Model
 from advbench.errors import blamed
 from advbench.evaluation.plan.cells import full, short
 from advbench.evaluation.plan.certificates import certifier_of
-from advbench.evaluation.plan.keys import KeyContext, certificate_key_inputs
-from advbench.evaluation.plan.tasks import CertifyTask, CleanTask, CraftTask, FitTask, ScoreTask
+from advbench.evaluation.plan.keys import KeyContext, certificate_key_inputs, fitted_keys
+from advbench.evaluation.plan.tasks import CertifyTask, CleanTask, CraftTask, DefenseFitTask, FitTask, ScoreTask
 from advbench.evaluation.work.behaviour.observe import kind_of, observe
 from advbench.evaluation.work.behaviour.outputs import decode_array, outputs_agree
 from advbench.evaluation.work.behaviour.stored import (
@@ -31,7 +31,9 @@ _verified: weakref.WeakKeyDictionary[Workspace, set[tuple[str, str, int]]] = wea
 _verified_clean: weakref.WeakKeyDictionary[Workspace, set[str]] = weakref.WeakKeyDictionary()
 
 
-def verify_key_inputs(workspace: Workspace, task: CraftTask | FitTask | CleanTask | CertifyTask) -> None:
+def verify_key_inputs(
+    workspace: Workspace, task: CraftTask | FitTask | DefenseFitTask | CleanTask | CertifyTask
+) -> None:
     """Checks that what this process has loaded is what the task's key says: files may have changed since the plan.
 
     Raises:
@@ -51,23 +53,32 @@ def verify_key_inputs(workspace: Workspace, task: CraftTask | FitTask | CleanTas
             components.append((part, identity, inputs.get("answers", "")))
     for component, _, behaviour_id in components:
         context = context.with_behaviour(component, behaviour_id)
+    fitted = fitted_keys(task.key_inputs)
     if isinstance(task, CleanTask):
         assert chain is not None
-        key_inputs = context.clean(task.ids, chain, task.draws)
+        key_inputs = context.clean(task.ids, chain, task.draws, fitted=fitted)
+    elif isinstance(task, DefenseFitTask):
+        assert chain is not None
+        key_inputs = context.defense_artefact(task.ids, chain, task.part, fitted=fitted)
     elif isinstance(task, CertifyTask):
         assert chain is not None
         certifier = certifier_of(model, chain)
         assert certifier is not None
-        key_inputs = certificate_key_inputs(context.clean(task.ids, chain), task.ids, certifier)
+        key_inputs = certificate_key_inputs(context.clean(task.ids, chain, fitted=fitted), task.ids, certifier)
     else:
         attack = workspace.attack(task.attack)
         context = context.with_behaviour(attack, task.key_inputs["attack"].get("answers", ""))
         target = (attack, task.threat, chain, task.draws)
         key_inputs = (
-            context.artefact(task.ids, *target, precision=task.precision)
+            context.artefact(task.ids, *target, precision=task.precision, fitted=fitted)
             if isinstance(task, FitTask)
             else context.adversarial(
-                task.ids, *target, precision=task.precision, max_queries=task.max_queries, artefact=task.artefact
+                task.ids,
+                *target,
+                precision=task.precision,
+                max_queries=task.max_queries,
+                artefact=task.artefact,
+                fitted=fitted,
             )
         )
     if key_inputs != task.key_inputs:

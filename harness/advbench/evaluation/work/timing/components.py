@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import torch
 
-from advbench.api import SampleRandom, process_taint
+from advbench.api import Artefact, SampleRandom, process_taint
 from advbench.api.executor import taint_process
+from advbench.contracts.artefacts import trial_defense_artefact
 from advbench.errors import describe
 from advbench.evaluation.work.attacked.adaptive import DefendedClassifier
 from advbench.evaluation.work.certify import certify_batch
@@ -19,6 +20,7 @@ from advbench.evaluation.work.execute import time_limit
 from advbench.evaluation.work.workspace import Environment, Workspace, get_workspace
 from advbench.process.state import ProcessState, is_user_interrupt, isolated_process
 from advbench.process.threads import report_thread_errors
+from advbench.specs import Chain
 from advbench.store import digest_of
 
 __all__ = ["Measurement", "Timing", "measure", "time_pass"]
@@ -140,13 +142,16 @@ class _Timer:
         """Seconds for each image of a prediction, or of a forward and backward pass, of defense and model together."""
         chain, network = self.workspace.chain(defense), self.workspace.network(model)
         images, ids = self._images(dataset, _DEFENSE_IMAGES)
+        fitted = self._fitted(chain, network, images, ids)
         if what == "attacked":
             streams = SampleRandom(0, "estimate", ids, images.device)
-            return time_pass(DefendedClassifier(network, chain, streams, 1), images) / len(images)
+            labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+            classifier = DefendedClassifier(network, chain, streams, 1, labels=labels, fitted=fitted)
+            return time_pass(classifier, images) / len(images)
 
         @torch.no_grad()
         def classify(count: int) -> None:
-            passed = ChainPass(chain, network, self.workspace.batch_size)
+            passed = ChainPass(chain, network, self.workspace.batch_size, fitted)
             passed.answer(images[:count], SampleRandom(0, "estimate", ids[:count], images.device))
 
         classify(1)  # imports, warm-up
@@ -155,11 +160,25 @@ class _Timer:
     def _certificate_seconds(self, defense: str, dataset: str, model: str) -> float:
         """Seconds for the certificate of an image."""
         images, ids = self._images(dataset, _CERTIFIED_IMAGES)
+        fitted = self._fitted(self.workspace.chain(defense), self.workspace.network(model), images, ids)
 
         def run() -> None:
-            certify_batch(self.workspace, model, defense, images, SampleRandom(0, "estimate", ids, images.device))
+            rng = SampleRandom(0, "estimate", ids, images.device)
+            certify_batch(self.workspace, model, defense, images, rng, fitted=fitted)
 
         return _time(run, self.workspace.device, repeats=1) / len(images)
+
+    def _fitted(
+        self, chain: Chain, network: torch.nn.Module, images: torch.Tensor, ids: list[int]
+    ) -> list[Artefact | None]:
+        """What the parts of a defense fit to a few images; it takes about as long to use as what they fit to many."""
+        fitted: list[Artefact | None] = [None] * len(chain.parts)
+        rng = SampleRandom(0, "estimate", ids, images.device)
+        labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        for index in reversed(range(len(chain.parts))):
+            inside = ChainPass(chain, network, self.workspace.batch_size, fitted).inside(index, rng)
+            fitted[index] = trial_defense_artefact(chain.parts[index], inside, images, labels, rng)
+        return fitted
 
 
 def time_pass(classifier: torch.nn.Module, images: torch.Tensor) -> float:
