@@ -69,6 +69,10 @@ REGISTRY = discover()
         ("deepfool:goal=3", "goal=3: deepfool goes to the nearest class, whichever it is; use fmn:goal=3"),
         ("noise:goal=next", "goal=next: noise does not aim at anything; use square:goal=next"),
         (
+            "rays:goal=next",
+            "goal=next: its first directions hardly ever lead to a given class; use square:goal=next",
+        ),
+        (
             "apgd-t:goal=next,targets=3",
             "targets has no meaning with goal=next, which names the target class; leave one",
         ),
