@@ -126,6 +126,15 @@ def test_a_changed_artefact_is_an_error_that_names_the_defense(fitting: Toy) -> 
     assert errors[1] is None
 
 
+def test_certificates_use_what_is_fitted(fitting: Toy, log: Path) -> None:
+    called, results = fitting("--certify", "--radii", 0.000001, defenses=["certified-centred"])
+    assert called.code == 0, called.err
+    (certified,) = results["certificates"]
+    assert certified["status"] == "ok"
+    assert 1e-6 < certified["median_radius"] < 1e-4
+    assert len(fits(log)) == 1
+
+
 def test_a_forecast_includes_the_fit(fitting: Toy) -> None:
     called, _ = fitting("--dry-run", *THREATS)
     assert called.code == 0, called.err
