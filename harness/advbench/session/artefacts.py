@@ -34,6 +34,7 @@ def fitted_cell(manifest: Mapping[str, Any], wanted: str) -> Mapping[str, Any]:
     """
     words = wanted.split()
     cells = [cell for cell in manifest["cells"] if words and all(_has(cell, word) for word in words)]
+    cells = [cell for cell in cells if all(_names(cell, word) for word in words)] or cells
     run = manifest["run"]
     if not cells:
         known = listed(dict.fromkeys(_label(cell) for cell in manifest["cells"]), 5)
@@ -46,7 +47,7 @@ def fitted_cell(manifest: Mapping[str, Any], wanted: str) -> Mapping[str, Any]:
         raise UsageError(f"cell {_label(cells[0])!r} of run {run}: its attack takes its artefact from a file")
     if len(fitted) > 1:
         labels = listed((_label(cell) for cell in fitted.values()), 5)
-        raise UsageError(f"{wanted!r} are cells with {len(fitted)} artefacts; add more of their words: {labels}")
+        raise UsageError(f"{wanted!r} stands for cells with {len(fitted)} artefacts; give one of: {labels}")
     return next(iter(fitted.values()))
 
 
@@ -119,6 +120,11 @@ def _has(cell: Mapping[str, Any], word: str) -> bool:
     if word == cell["threat"]:
         return True
     return any(word in (cell[name], cell["short"][name]) or is_part(word, cell[name]) for name in _COORDINATES)
+
+
+def _names(cell: Mapping[str, Any], word: str) -> bool:
+    """Whether a word is the full or the short spec of one of a cell's coordinates."""
+    return word == cell["threat"] or any(word in (cell[name], cell["short"][name]) for name in _COORDINATES)
 
 
 def _label(cell: Mapping[str, Any]) -> str:

@@ -34,7 +34,8 @@ def model_rules(model: Model, data: LabelledImages | None, classes: int | None) 
     load = contract_of(model, "load")
     trial = _Trial(model, data, classes)
     yield Rule("load returns a network", load, trial.loads, "a torch.nn.Module")
-    yield Rule("form of the logits", load, trial.logits, "finite logits of shape (batch, num_classes)")
+    form = "finite logits" if model.gives in ("gradients", "scores") else "one-hot labels, probabilities or logits"
+    yield Rule("form of the logits", load, trial.logits, f"{form} of shape (batch, num_classes)")
     yield Rule("deterministic in eval mode", load, trial.reproducible)
     yield Rule("independent of its batch", load, trial.batches)
     yield Rule("inputs unchanged", load, trial.unchanged)
@@ -80,7 +81,8 @@ class _Trial:
         for count in (1, 2, len(self.images)):
             logits = self.forward(self.images[:count])
             classes = self.classes if self.classes is not None else int(logits.shape[-1])
-            check_logits(self.model.name, logits, count, classes)
+            labels_only = self.model.gives in ("labels", "nothing")
+            check_logits(self.model.name, logits, count, classes, labels_only=labels_only)
 
     def reproducible(self) -> None:
         first, second = (self.forward(self.images) for _ in range(2))
@@ -112,6 +114,8 @@ class _Trial:
         expect(torch.equal(given, self.images), "images that are not changed in place", "changed images")
 
     def gradients(self) -> None:
+        if self.model.gives != "gradients":
+            raise RuleSkipped(f"it gives {self.model.gives} only")
         points = self.images.clone().requires_grad_()
         with torch.enable_grad():
             logits = self.network(points)

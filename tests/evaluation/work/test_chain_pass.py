@@ -251,3 +251,35 @@ def test_features_are_what_enters_the_last_linear_layer():
     assert not any(layer._forward_pre_hooks for layer in network)
     with pytest.raises(ContractError, match=r"calls no torch\.nn\.Linear"):
         features(Linear(), IMAGES)
+
+
+def test_attacks_without_gradients_get_the_vote_that_everybody_gets() -> None:
+    images, labels = torch.rand(3, 1, 2, 2), torch.zeros(3, dtype=torch.int64)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2)).eval()
+
+    @dataclass(frozen=True)
+    class Vote(Defense):
+        """Answers class 1 to everybody, and class 0 to attacks that follow gradients."""
+
+        name = "vote"
+        stochastic = True
+        votes = 3
+
+        def classify(self, network, images, rng, fitted=None):
+            rng.uniform()
+            return log_shares(torch.tensor([[0, 3]]).repeat(len(images), 1))
+
+        def attacked(self, network, images, rng, fitted=None):
+            return network(images) * 0 + torch.tensor([1.0, 0.0])
+
+    def answers(*, without_gradients: bool) -> list[int]:
+        streams = SampleRandom(0, "test", range(3))
+        classifier = DefendedClassifier(
+            network, Chain((Vote(),)), streams, 5, labels=labels, without_gradients=without_gradients
+        )
+        assert classifier.draws == (1 if without_gradients else 5)
+        with torch.no_grad():
+            return classifier(images).argmax(dim=1).tolist()
+
+    assert answers(without_gradients=True) == [1, 1, 1]
+    assert answers(without_gradients=False) == [0, 0, 0]

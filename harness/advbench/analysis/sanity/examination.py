@@ -10,6 +10,7 @@ from advbench.analysis.sanity import gradients, lost_success, randomness
 from advbench.analysis.sanity import masked_gradients as strength
 from advbench.analysis.sanity.finding import Finding, FinishedCell
 from advbench.analysis.summary import Summary
+from advbench.option_names import option
 
 __all__ = ["CRITERIA", "examine", "unexamined"]
 
@@ -90,5 +91,5 @@ def unexamined(described: Sequence[Mapping[str, Any]], *, doubled: bool) -> list
         advice = "run an attack that may change everything, such as pgd:eps=1,steps=100"
         missing.append({"criterion": "unbounded-above-chance", "advice": advice})
     if not doubled:
-        missing.append({"criterion": "not-converged", "advice": "repeat the run with check-convergence"})
+        missing.append({"criterion": "not-converged", "advice": f"repeat the run with {option('check_convergence')}"})
     return missing

@@ -229,7 +229,9 @@ def _adaptive_weaker(adaptive: FinishedCell, oblivious: FinishedCell) -> Finding
         (adaptive.index,),
         f"{adaptive.attack} leaves {adaptive.robust:.1%} on {adaptive.defense} when it knows the defense, and "
         f"only {oblivious.robust:.1%} when it does not",
-        f"the gradient through the defense is misleading: give it a better approximation; {stronger(adaptive)}",
+        f"the gradient through the defense is misleading: give it a better approximation; {stronger(adaptive)}"
+        if adaptive["attack_access"] == "gradients"
+        else f"the attack is too weak for answers that are random or cost more: {stronger(adaptive)}",
     )
 
 

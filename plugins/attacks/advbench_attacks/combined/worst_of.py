@@ -64,9 +64,16 @@ class WorstOf(Attack):
                 raise ParameterError(f"of: {attack.name} is fitted to data; give it as an attack of its own")
             if attack.perturbation().kind != "lp":
                 raise ParameterError(f"of: {attack.name} has no Lp ball as its perturbation set and cannot be combined")
-            if attack.budget() != first.budget():
+            if (attack.budget() is None) != (first.budget() is None):
+                minimal, other = (attack, first) if attack.budget() is None else (first, attack)
                 raise ParameterError(
-                    f"of: {first.name} and {attack.name} have different budgets; give all the same norm and eps"
+                    f"of: {minimal.name} is a minimal attack, and {other.name} has a budget; give attacks of one kind"
+                )
+            if attack.budget() != first.budget():
+                first_budget, budget = (f"{one.norm} ≤ {one.eps:g}" for one in (first.budget(), attack.budget()) if one)
+                raise ParameterError(
+                    f"of: {first.name} has the budget {first_budget}, and {attack.name} {budget}; give all the same "
+                    "norm and eps"
                 )
             if first.budget() is None and attack.minimized_norm() != first.minimized_norm():
                 raise ParameterError(f"of: {first.name} and {attack.name} minimise different norms")

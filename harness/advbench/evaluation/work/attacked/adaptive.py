@@ -46,6 +46,8 @@ class DefendedClassifier(torch.nn.Module):
         number: Which of their approximations the parts use, from 0; a part that has fewer uses its last one.
         labels: The true labels of the samples, int64; only defenses that reject images need them.
         fitted: What each part of the chain has fitted to data, None for one that has not; nothing if none has.
+        without_gradients: Whether the attack follows no gradients. A part that classifies then answers as it answers
+            everybody, by :meth:`advbench.api.Defense.classify`; a vote needs no further draws.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class DefendedClassifier(torch.nn.Module):
         number: int = 0,
         labels: torch.Tensor | None = None,
         fitted: Sequence[Artefact | None] = (),
+        without_gradients: bool = False,
     ) -> None:
         super().__init__()
         self.training = False
@@ -66,7 +69,9 @@ class DefendedClassifier(torch.nn.Module):
         self.chain = chain
         self.stochastic = chain.stochastic
         self.approximate_gradients = chain.stochastic or not all(part.differentiable for part in chain.parts)
-        self.draws = draws if chain.stochastic else 1
+        votes = without_gradients and any(part.votes is not None for part in chain.parts)
+        self.draws = draws if chain.stochastic and not votes else 1
+        self.without_gradients = without_gradients
         self.number = number
         self.labels = labels
         self.fitted = fitted
@@ -87,6 +92,7 @@ class DefendedClassifier(torch.nn.Module):
             number=number,
             labels=labels,
             fitted=self.fitted,
+            without_gradients=self.without_gradients,
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -105,7 +111,7 @@ class DefendedClassifier(torch.nn.Module):
 
         def defend(copies: torch.Tensor, times: int) -> tuple[torch.Tensor, Classifier]:
             streams = self._streams(samples, times)
-            attacked = _AttackedPass(self.chain, self.network, self.number, self.fitted)
+            attacked = _AttackedPass(self.chain, self.network, self.number, self.fitted, self.without_gradients)
             if self.chain.classifying is None:
                 return attacked.transform_all(copies, streams), self.network
             return copies, lambda points: answer(attacked, points, streams)
@@ -186,13 +192,20 @@ class _AttackedPass(ChainPass):
         network: The model's network.
         number: Which of their approximations the parts use; a part that has fewer uses its last one.
         fitted: What each part has fitted to data; see :class:`ChainPass`.
+        without_gradients: See :class:`DefendedClassifier`.
     """
 
     def __init__(
-        self, chain: Chain, network: torch.nn.Module, number: int, fitted: Sequence[Artefact | None] = ()
+        self,
+        chain: Chain,
+        network: torch.nn.Module,
+        number: int,
+        fitted: Sequence[Artefact | None] = (),
+        without_gradients: bool = False,
     ) -> None:
         super().__init__(chain, network, _BATCH, fitted)
         self.number = number
+        self.without_gradients = without_gradients
 
     def transform_all(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
         """The images that all parts together return."""
@@ -233,9 +246,11 @@ class _AttackedPass(ChainPass):
         part = self.chain.parts[index]
         name = f"defense {part.name!r}"
         fitted = self.fitted[index]
+        as_everybody = self.without_gradients and not (torch.is_grad_enabled() and images.requires_grad)
+        ask, method = (part.classify, "classify") if as_everybody else (part.attacked, "attacked")
         with _inputs_checked(name, images), artefact_unchanged(name, fitted):
-            returned = part.attacked(self.inside(index, rng), images, self.chain.streams(index, rng), fitted)
-        answer = check_classified(part.name, "attacked", returned, images)
+            returned = ask(self.inside(index, rng), images, self.chain.streams(index, rng), fitted)
+        answer = check_classified(part.name, method, returned, images)
         if torch.is_grad_enabled() and images.requires_grad and not answer.logits.requires_grad:
             raise ContractError(
                 f"{name} returned logits without a gradient from attacked(); compute them with torch and without "

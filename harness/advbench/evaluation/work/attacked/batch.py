@@ -61,7 +61,8 @@ class AttackedBatch:
         self.clean, self.labels = images.to(workspace.device), labels.to(workspace.device)
         self.model = workspace.model(task.model)
         self.approximations = count_runs(workspace, task)
-        self._labels_only = workspace.attack(task.attack).access in ("labels", "nothing")
+        access = workspace.attack(task.attack).access
+        self._labels_only, self._without_gradients = access in ("labels", "nothing"), access != "gradients"
         network = workspace.network(task.model)
         policy = goal_of(workspace.attack(task.attack))
         self.goal = choose_targets(policy, self.labels, self._undefended_logits, self.ids, task.seed)
@@ -157,13 +158,23 @@ class AttackedBatch:
         streams = SampleRandom(task.seed, purpose, self.ids, workspace.device)
         chain = workspace.chain(task.defense)
         fitted = chain_artefacts(workspace, fitted_keys(task.key_inputs))
-        return DefendedClassifier(network, chain, streams, draws, number=number, labels=self.labels, fitted=fitted)
+        return DefendedClassifier(
+            network,
+            chain,
+            streams,
+            draws,
+            number=number,
+            labels=self.labels,
+            fitted=fitted,
+            without_gradients=self._without_gradients,
+        )
 
     def _shared_baseline(self) -> CleanBaseline:
         """The classifier's predictions and gradients on the clean images: computed once for all attacks."""
         task, baselines = self.task, self.workspace.clean_baselines
         key = (
             *(task.dataset, task.model, task.defense, task.seed, task.key_inputs["ids"], self.start, len(self.ids)),
+            self._without_gradients,
             *fitted_keys(task.key_inputs),
         )
         if key not in baselines:
