@@ -231,7 +231,7 @@ def test_the_command_check_prints_the_findings(call: Callable[..., Any]) -> None
     assert "seen defense 'broken-defense' returned shape (1, 1, 27, 28); expected (1, 1, 28, 28)" in lines
     assert "contract advbench.api.Defense.apply" in lines
     assert any(line.startswith("ok patterns") for line in lines)
-    assert lines[-1] == "4 of 5 break the contract"
+    assert lines[-1] == "7 of 8 break the contract"
     refused = call("check", "jpg")
     assert refused.code == 2
     assert "did you mean 'jpeg'?" in refused.error_line()
