@@ -38,8 +38,8 @@ VOTES = (
 DETECTORS = ("column", "infinite", "batch-suspicion", "rejects-all")
 FITS = ("no-artefact", "unseeded-fit")
 ATTACKS = (
-    "over-budget", "range", "in-place", "changes-model", "more-access", "blind", "unseeded", "secretly-random", "batch", "labels", "weak",
-    "moves-failures", "bad-norm", "bad-passes", "shape",
+    "over-budget", "range", "in-place", "changes-model", "more-access", "blind", "unseeded", "secretly-random", "batch",
+    "labels", "weak", "moves-failures", "bad-norm", "bad-passes", "shape",
 )  # fmt: skip
 MODELS = (
     "probabilities", "classes", "dropout", "batch-norm", "in-place", "detached", "not-finite", "raw-pixels",
