@@ -196,7 +196,10 @@ def test_a_markdown_file_of_somebodys_own_is_not_overwritten(refused: Callable[.
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["run"], "unknown 'run'; there are: matrix, leaderboard, report, figures, audit, compare, reproduce, cache, "),
+        (
+            ["run"],
+            "unknown 'run'; there are: matrix, leaderboard, report, figures, audit, compare, reproduce, artefact, ",
+        ),
         (["matrix", "--title", "x"], "unknown argument --title; 'advbench matrix --help' lists the flags"),
         (
             ["matrix", "--attacks", "zzzz"],

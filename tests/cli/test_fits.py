@@ -339,7 +339,7 @@ def test_the_cell_of_an_artefact_is_named_by_what_sets_it_apart(
     for cell, message in (
         (
             "universal",
-            "'universal' are cells with 4 artefacts; add more of their words: toy toy-linear universal:eps=0.1 ",
+            "'universal' stands for cells with 4 artefacts; give one of: toy toy-linear universal:eps=0.1 ",
         ),
         ("toy-sign", "its attack is not fitted to data"),
         ("fgsm", "no cell of run"),

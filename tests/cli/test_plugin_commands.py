@@ -49,6 +49,7 @@ def test_list_as_json_names_every_component_and_its_plugin(call: Call) -> None:
         *("speckle-noise", "zoom-blur"),
     }
     assert {name for kind, name in found if kind == "defenses"} == {
+        "feature-squeezing",
         "gaussian",
         "jpeg",
         "kmeans",

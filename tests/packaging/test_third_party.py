@@ -96,7 +96,9 @@ def test_the_guide_leads_from_an_empty_folder_to_an_installed_package(
     folder = tmp_path / "work"
     folder.mkdir()
     printed = follow(GUIDE, folder, fresh)
-    board, checked, _, shipped = printed
+    board, checked, _, shipped, detector = printed
+    assert "doubt" in detector
+    assert "rejected" in detector
     assert "shift:reach=4" in board
     assert "adaptive" in board
     assert "it keeps the contract" in checked

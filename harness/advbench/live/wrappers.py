@@ -11,7 +11,7 @@ from typing import Any, ClassVar, get_args
 
 import torch
 
-from advbench.api import Access, Attack, Budget, Component, Defense, Model, Norm, SampleRandom
+from advbench.api import Access, Artefact, Attack, Budget, Component, Defense, Goal, Model, Norm, SampleRandom
 from advbench.discovery.identity import set_session_digest
 from advbench.errors import UsageError
 from advbench.live.data import EXPECTED, is_data, live_dataset
@@ -127,11 +127,17 @@ class LiveAttack(Attack):
     eps: ClassVar[float | None]
     draws: ClassVar[bool]
 
-    def run(
-        self, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, rng: SampleRandom
+    def craft(
+        self,
+        model: torch.nn.Module,
+        images: torch.Tensor,
+        goal: Goal,
+        rng: SampleRandom,
+        fitted: Artefact | None = None,
     ) -> torch.Tensor:
         """Calls the function, with the random streams if it takes a fourth argument."""
-        given = (model, images, labels, rng) if self.draws else (model, images, labels)
+        del fitted
+        given = (model, images, goal.labels, rng) if self.draws else (model, images, goal.labels)
         adversarial: torch.Tensor = self.wrapped(*given)
         return adversarial
 

@@ -31,6 +31,7 @@ MEASURED: dict[str, Any] = {
     "attack_success_rate": 0.5,
     "target_success_rate": None,
     "median_size": None,
+    "rejection": None,
     "median_linf": 0.1,
     "median_l2": 1.0,
     "attack_failures": 0,

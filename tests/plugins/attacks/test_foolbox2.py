@@ -16,6 +16,7 @@ from advbench.api import ContractError, SampleRandom
 from advbench.contracts.budgets import check_group_size
 from advbench.discovery.loading import discover
 from advbench.evaluation.work import craft
+from advbench.evaluation.work.attacked.batch import SplitCalls
 from advbench.specs import full_spec, resolve_one
 from advbench.testing import assert_conforms, check
 from advbench_attacks.foolbox2.deepfool import foolbox2_deepfool
@@ -142,16 +143,16 @@ def test_a_parameter_of_another_variant_is_a_one_line_error(call: Call, spec: st
 @pytest.fixture
 def images_of(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Attacks 150 digits in groups of 64, and returns the images and the sizes of the batches that the attack got."""
-    run, stores = DeepFool.run, iter("abcdef")
+    crafting, stores = DeepFool.craft, iter("abcdef")
 
     def attack(*flags: object) -> tuple[Any, list[int]]:
         sizes: list[int] = []  # without those of probes and of the estimate, which are 4 and 16
 
-        def counted(self: DeepFool, model: Any, images: Any, labels: Any, rng: Any) -> Any:
+        def counted(self: DeepFool, model: Any, images: Any, goal: Any, rng: Any, fitted: Any = None) -> Any:
             sizes.append(len(images))
-            return run(self, model, images, labels, rng)
+            return crafting(self, model, images, goal, rng, fitted)
 
-        monkeypatch.setattr(DeepFool, "run", counted)
+        monkeypatch.setattr(DeepFool, "craft", counted)
         store = tmp_path / next(stores)
         matrix = ("matrix", "--datasets", "mnist-5k", "--limit", 150, "--models", "mnist-cnn", "--defenses", "none")
         called = call(
@@ -190,7 +191,7 @@ def test_a_group_is_not_split_when_memory_is_short(
     attacked = craft.RecordingClassifier.forward
 
     def short(self: Any, images: torch.Tensor) -> torch.Tensor:
-        if len(images) > 20 and not isinstance(self.target, craft.SplitCalls):
+        if len(images) > 20 and not isinstance(self.target, SplitCalls):
             raise torch.OutOfMemoryError("not enough memory for 20 images")
         return attacked(self, images)
 
