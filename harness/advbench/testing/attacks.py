@@ -8,14 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
-from advbench.api import Artefact, Attack, ClassifierWrapper, ContractError, Goal, SampleRandom, artefact_file_of
+from advbench.api import Artefact, Attack, ContractError, Goal, SampleRandom, artefact_file_of
 from advbench.api.goal import UNTARGETED, goal_of
-from advbench.contracts.access import check_access, restricted
+from advbench.contracts.access import check_access
 from advbench.contracts.artefacts import trial_artefact
 from advbench.contracts.attacks import check_adversarial, check_crafted, check_notes, check_sizes
 from advbench.contracts.budgets import check_budget, check_group_size, check_norm, check_perturbation, is_minimal
 from advbench.contracts.goals import choose_targets
 from advbench.contracts.images import check_form, check_unchanged
+from advbench.evaluation.work.attacked.access import RestrictedClassifier
 from advbench.testing.common import common_rules, cuda
 from advbench.testing.finding import Rule, RuleSkipped, contract_of, expect
 from advbench.testing.fixtures import (
@@ -79,18 +80,6 @@ def _equal(one: object, other: object) -> bool:
     if isinstance(one, torch.Tensor):
         return isinstance(other, torch.Tensor) and torch.equal(one, other)
     return one == other
-
-
-class _Restricted(ClassifierWrapper):
-    """A classifier that answers with no more than an attack's access, as in a run."""
-
-    def __init__(self, attack: Attack, target: torch.nn.Module) -> None:
-        super().__init__(target)
-        self.attack = attack
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        answer: torch.Tensor = self.target(images)
-        return restricted(f"attack {self.attack.name!r}", check_access(self.attack), answer)
 
 
 class _Trial:
@@ -224,7 +213,12 @@ class _Trial:
     def access(self) -> None:
         if check_access(self.attack) == "gradients":
             raise RuleSkipped("it may use everything")
-        self.run(range(_COUNT), model=_Restricted(self.attack, self.model))
+        self.run(
+            range(_COUNT),
+            model=RestrictedClassifier(
+                self.model, "the model", attack=f"attack {self.attack.name!r}", access=check_access(self.attack)
+            ),
+        )
 
     def reproducible(self) -> None:
         again = self.run(range(_COUNT))

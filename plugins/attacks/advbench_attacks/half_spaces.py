@@ -40,7 +40,7 @@ _STEP_SHARE = 0.995
 """Share of the longest step that keeps slacks and multipliers positive."""
 
 _MAX_BOUND = 1e3
-"""Bounds farther away than this many times the distance to the farthest half-space bind nowhere."""
+"""Bounds farther away than this many times the distance to the farthest half-space have no effect."""
 
 _Direction: TypeAlias = "tuple[torch.Tensor, torch.Tensor, list[torch.Tensor], list[torch.Tensor]]"
 """Changes of δ, of the dense variables, of the slacks and of the multipliers."""

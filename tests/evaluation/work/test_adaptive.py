@@ -66,7 +66,7 @@ class Jitter(Defense):
 
 @dataclass(frozen=True)
 class Broken(Defense):
-    """Breaks the contract of stand-ins as it is told."""
+    """Breaks the contract of stand-ins in the given way."""
 
     name = "broken"
     how: str = param("shape", choices=("shape", "nan", "detached", "in-place", "kind", "false"), help="which part")

@@ -97,7 +97,7 @@ class Crop(Defense):
 
 @dataclass(frozen=True)
 class Broken(Defense):
-    """Breaks the contract of answers as it is told."""
+    """Breaks the contract of answers in the given way."""
 
     name = "broken"
     how: str = param("nan", choices=("nan", "kind", "shape", "detached", "in-place", "votes", "score"), help="how")

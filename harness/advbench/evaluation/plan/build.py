@@ -50,7 +50,7 @@ class Plan:
         """The seed of the subset and of all randomness."""
         return self.parts[0].seed
 
-    @property
+    @functools.cached_property
     def fits(self) -> tuple[Fit | DefenseFit, ...]:
         """What is fitted, each once."""
         fits: dict[str, Fit | DefenseFit] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from advbench.api import Attack, ContractError, Dataset, DataSources, Defense, Model
@@ -72,9 +72,10 @@ def _key_contexts(
     behaviours: BehaviourIds | None,
 ) -> tuple[KeyContext, KeyContext | None, Fits]:
     """What the keys of a dataset and model share, the same for the surrogate if there is one, and the fits."""
+    dataset_digest = cache(lambda dataset: dataset.digest(sources))
 
     def context_of(model: Model, dataset: Dataset = dataset) -> KeyContext:
-        context = KeyContext.of(dataset, dataset.digest(sources), model, axes.seed, device)
+        context = KeyContext.of(dataset, dataset_digest(dataset), model, axes.seed, device)
         if behaviours is None or _class_incompatibility(dataset, model):
             return context
         # A model that only gets images of another shape, through a defense, cannot be run on those of the dataset.

@@ -1,25 +1,22 @@
-"""The fits of a plan: what attacks and defenses fit to data, and the artefacts that attacks take from files.
-
-The task that fits a defense is here; :mod:`advbench.evaluation.plan.tasks` has the others.
-"""
+"""The fits of a plan: what attacks and defenses fit to data, and the artefacts that attacks take from files."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
 from advbench.api import Attack, Dataset, Model, artefact_file_of, sha256_file
 from advbench.errors import UsageError
 from advbench.evaluation.plan.cells import AttackTarget, DefenseFit, Fit, full, short
 from advbench.evaluation.plan.keys import KeyContext
 from advbench.evaluation.plan.samples import FitSplit, fit_form, is_fitted, is_fitted_part
-from advbench.specs import FLOAT32, Chain
-from advbench.store import Store, digest_of
+from advbench.specs import Chain
+from advbench.store import digest_of
 from advbench.store.artefact_files import read_artefact_header
 
-__all__ = ["DefenseFitTask", "Fits", "fitted_keys_of"]
+__all__ = ["Fits", "fitted_keys_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,59 +97,6 @@ class Fits:
         if wrong:
             raise UsageError(f"{where}: {wrong}; leave out 'file' to fit the attack anew")
         return digest
-
-
-class _Workspace(Protocol):
-    def fit_defense(self, task: DefenseFitTask) -> None: ...
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class DefenseFitTask:
-    """Fit a part of a defense to data in its place in front of a model.
-
-    Attributes:
-        key_inputs: What the artefact's key is the digest of.
-        ids: The samples to which it is fitted.
-        dataset: The spec of their dataset.
-        model: The model's spec.
-        defense: The spec of the whole chain.
-        part: The index of the part.
-        seed: Seed of all randomness.
-    """
-
-    key_inputs: dict[str, Any]
-    ids: tuple[int, ...]
-    dataset: str
-    model: str
-    defense: str
-    part: int
-    seed: int
-    draws: ClassVar[int] = 1
-    precision: ClassVar[str] = FLOAT32
-    group_size: ClassVar[int | None] = None
-
-    @property
-    def samples(self) -> int:
-        """How many samples the task processes."""
-        return len(self.ids)
-
-    @property
-    def components(self) -> dict[str, str]:
-        """The specs of the components that it runs, by axis."""
-        return {"dataset": self.dataset, "model": self.model, "defense": self.defense}
-
-    @property
-    def claim(self) -> str:
-        """The name under which a run claims this work."""
-        return digest_of(self.key_inputs)
-
-    def is_done(self, store: Store) -> bool:
-        """Whether the store holds the artefact."""
-        return store.read_artefact(digest_of(self.key_inputs)) is not None
-
-    def run(self, workspace: _Workspace) -> None:
-        """Fits the part."""
-        workspace.fit_defense(self)
 
 
 def fitted_keys_of(defense: Chain | None, fits: Sequence[DefenseFit]) -> tuple[str, ...]:

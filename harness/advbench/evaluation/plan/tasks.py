@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar, Protocol
 
-from advbench.evaluation.plan.fits import DefenseFitTask
 from advbench.evaluation.plan.keys import cell_key_inputs
 from advbench.specs import FLOAT32
 from advbench.store import Store, digest_of
@@ -51,14 +50,37 @@ class TaskWorkspace(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class FitTask:
+class _SampleTask:
+    """What the tasks that process samples of a dataset share.
+
+    Attributes:
+        key_inputs: What the key of the result is the digest of.
+        ids: The samples.
+        dataset: The spec of their dataset.
+        model: The model's spec: the surrogate for an attack under the transfer threat.
+    """
+
+    key_inputs: dict[str, Any]
+    ids: tuple[int, ...]
+    dataset: str
+    model: str
+
+    @property
+    def samples(self) -> int:
+        """How many samples the task processes."""
+        return len(self.ids)
+
+    @property
+    def claim(self) -> str:
+        """The name under which a run claims this work, so that no other run does it meanwhile."""
+        return digest_of(self.key_inputs)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FitTask(_SampleTask):
     """Fit an attack to data on what it attacks.
 
     Attributes:
-        key_inputs: What the artefact's key is the digest of.
-        ids: The samples to which it is fitted.
-        dataset: The spec of their dataset.
-        model: Spec of the attacked model: the surrogate under the transfer threat.
         attack: The attack's spec.
         threat: The threat as far as the artefact depends on it: ``adaptive``, or else ``oblivious``.
         defense: The defense's spec; empty if the attack does not see it.
@@ -67,10 +89,6 @@ class FitTask:
         precision: The network's arithmetic while it is attacked.
     """
 
-    key_inputs: dict[str, Any]
-    ids: tuple[int, ...]
-    dataset: str
-    model: str
     attack: str
     threat: str
     defense: str
@@ -89,19 +107,9 @@ class FitTask:
         return range(len(self.ids))
 
     @property
-    def samples(self) -> int:
-        """How many samples the task processes."""
-        return len(self.ids)
-
-    @property
     def components(self) -> dict[str, str]:
         """The specs of the components that it runs, by axis."""
         return _used(dataset=self.dataset, model=self.model, attack=self.attack, defense=self.defense)
-
-    @property
-    def claim(self) -> str:
-        """The name under which a run claims this work."""
-        return digest_of(self.key_inputs)
 
     def is_done(self, store: Store) -> bool:
         """Whether the store holds the artefact."""
@@ -113,14 +121,41 @@ class FitTask:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class CraftTask:
+class DefenseFitTask(_SampleTask):
+    """Fit a part of a defense to data in its place in front of a model.
+
+    Attributes:
+        defense: The spec of the whole chain.
+        part: The index of the part.
+        seed: Seed of all randomness.
+    """
+
+    defense: str
+    part: int
+    seed: int
+    draws: ClassVar[int] = 1
+    precision: ClassVar[str] = FLOAT32
+    group_size: ClassVar[int | None] = None
+
+    @property
+    def components(self) -> dict[str, str]:
+        """The specs of the components that it runs, by axis."""
+        return {"dataset": self.dataset, "model": self.model, "defense": self.defense}
+
+    def is_done(self, store: Store) -> bool:
+        """Whether the store holds the artefact."""
+        return store.read_artefact(digest_of(self.key_inputs)) is not None
+
+    def run(self, workspace: TaskWorkspace) -> None:
+        """Fits the part."""
+        workspace.fit_defense(self)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CraftTask(_SampleTask):
     """Make one chunk of adversarial images, or a part of it.
 
     Attributes:
-        key_inputs: What the chunk's key is the digest of.
-        ids: The chunk's samples.
-        dataset: The dataset's spec.
-        model: Spec of the attacked model: the surrogate under the transfer threat.
         attack: The attack's spec.
         threat: The threat as far as the images depend on it: ``adaptive``, or else ``oblivious``.
         defense: The defense's spec; empty if the attack does not see it.
@@ -133,10 +168,6 @@ class CraftTask:
         max_queries: The largest number of forwards and of backwards of a sample that count; None for any.
     """
 
-    key_inputs: dict[str, Any]
-    ids: tuple[int, ...]
-    dataset: str
-    model: str
     attack: str
     threat: str
     defense: str
@@ -217,13 +248,9 @@ class JoinTask:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class CleanTask:
+class CleanTask(_SampleTask):
     """Predict the clean images through a defense, a stochastic one ``draws`` times."""
 
-    key_inputs: dict[str, Any]
-    ids: tuple[int, ...]
-    dataset: str
-    model: str
     defense: str
     seed: int
     draws: int = 1
@@ -231,19 +258,9 @@ class CleanTask:
     group_size: ClassVar[int | None] = None
 
     @property
-    def samples(self) -> int:
-        """How many samples the task processes."""
-        return len(self.ids)
-
-    @property
     def components(self) -> dict[str, str]:
         """The specs of the components that it runs, by axis."""
         return _used(dataset=self.dataset, model=self.model, defense=self.defense)
-
-    @property
-    def claim(self) -> str:
-        """The name under which a run claims this work."""
-        return digest_of(self.key_inputs)
 
     def is_done(self, store: Store) -> bool:
         """Whether the store holds the predictions."""
@@ -309,13 +326,9 @@ def batch_step(batch_size: int, group_size: int | None) -> int:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class CertifyTask:
+class CertifyTask(_SampleTask):
     """Certify the answers of a defended model for some samples."""
 
-    key_inputs: dict[str, Any]
-    ids: tuple[int, ...]
-    dataset: str
-    model: str
     defense: str
     seed: int
     draws: ClassVar[int] = 1
@@ -323,19 +336,9 @@ class CertifyTask:
     group_size: ClassVar[int | None] = None
 
     @property
-    def samples(self) -> int:
-        """How many samples the task processes."""
-        return len(self.ids)
-
-    @property
     def components(self) -> dict[str, str]:
         """The specs of the components that it runs, by axis."""
         return _used(dataset=self.dataset, model=self.model, defense=self.defense)
-
-    @property
-    def claim(self) -> str:
-        """The name under which a run claims this work."""
-        return digest_of(self.key_inputs)
 
     def is_done(self, store: Store) -> bool:
         """Whether the store holds the certificates, and not a failure."""

@@ -60,7 +60,7 @@ def craft(workspace: Workspace, task: CraftTask, progress: Callable[[int], None]
 
     Raises:
         ContractError: The attack or the model broke its contract.
-        NotLimitable: There is a limit of queries, and it cannot be told which queries of a sample succeed.
+        NotLimitable: There is a limit of queries, and it is not known which queries of a sample succeed.
     """
     attack = workspace.attack(task.attack)
     parts: dict[str, list[torch.Tensor]] = {}

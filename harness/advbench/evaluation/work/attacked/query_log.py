@@ -61,7 +61,7 @@ class QueryLog:
 
     Attributes:
         queried_images: How many images the classifier got in all.
-        knows_successes: Whether it can be told which points are in the set.
+        knows_successes: Whether it is known which points are in the set.
         meter: The number of queries of each sample.
         limit: What holds them to ``most``, or None.
         followed: 1 if the attack has computed a gradient for the sample, else 0; int8, shape (batch,).
