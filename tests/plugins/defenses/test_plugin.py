@@ -32,6 +32,15 @@ def test_all_defenses_are_registered() -> None:
         "vqvae",
         "smoothing",
         "feature-squeezing",
+        "bit-depth",
+        "median",
+        "non-local-means",
+        "bilateral",
+        "wavelet",
+        "resize-pad",
+        "crop-ensemble",
+        "shield",
+        "quilting",
     ]
 
 
