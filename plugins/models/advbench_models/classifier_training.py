@@ -69,10 +69,14 @@ class ClassifierTraining(TrainingLoop):
 
     def step(self, number: int, chosen: torch.Tensor) -> Mapping[str, torch.Tensor]:
         """Takes one gradient step on the batch's mean cross-entropy."""
+        loss = functional.cross_entropy(self.logits(self.inputs(number, chosen)), self.labels[chosen])
+        return self.descend(number, loss)
+
+    def descend(self, number: int, loss: torch.Tensor) -> Mapping[str, torch.Tensor]:
+        """Takes step ``number`` of the optimiser along the gradient of a loss, and returns the metrics to report."""
         if self.schedule is not None:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.schedule(number, self.steps)
-        loss = functional.cross_entropy(self.logits(self.inputs(number, chosen)), self.labels[chosen])
         self.optimizer.zero_grad()
         torch.autograd.backward(loss)
         self.optimizer.step()

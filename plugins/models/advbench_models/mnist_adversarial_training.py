@@ -21,7 +21,7 @@ from advbench.api import TrainingJob, one_cycle
 from advbench_models.classifier_training import ClassifierTraining, in_unit_range
 from advbench_models.mnist_training import MnistData, train_on_mnist
 
-__all__ = ["RECIPES", "pgd", "train_robust_mnist_classifier"]
+__all__ = ["EPS", "RECIPES", "STEPS", "STEP_SIZE", "AdversarialTraining", "pgd", "train_robust_mnist_classifier"]
 
 PGD = "pgd"
 RECIPES: Mapping[str, str] = {PGD: "16 epochs on images made by 8 steps of PGD within L-infinity 0.35"}
@@ -45,15 +45,30 @@ TEST_STEPS = 40
 TEST_STEP_SIZE = 0.02
 
 
-def train_robust_mnist_classifier(name: str, build: Callable[[], nn.Module], job: TrainingJob) -> Mapping[str, Any]:
-    """Trains a classifier on adversarial images; see :func:`~advbench_models.mnist_training.train_on_mnist`."""
+def train_robust_mnist_classifier(
+    name: str,
+    build: Callable[[], nn.Module],
+    job: TrainingJob,
+    *,
+    kind: type[AdversarialTraining] | None = None,
+    loss: str = "cross-entropy of adversarial images",
+) -> Mapping[str, Any]:
+    """Trains a classifier on adversarial images; see :func:`~advbench_models.mnist_training.train_on_mnist`.
+
+    Args:
+        name: As for ``train_on_mnist``.
+        build: As for ``train_on_mnist``.
+        job: As for ``train_on_mnist``.
+        kind: The training; None for :class:`AdversarialTraining`.
+        loss: What the sidecar says about the loss.
+    """
     settings = {
         "epochs": EPOCHS,
         "batch_size": BATCH_SIZE,
         "optimizer": "adam",
         "learning_rate": LEARNING_RATE,
         "schedule": f"one cycle, rising for {RISE:.0%} of the steps",
-        "loss": "cross-entropy of adversarial images",
+        "loss": loss,
         "attack": f"PGD from a random start, {STEPS} steps of {STEP_SIZE:g}, L-infinity",
         "eps": EPS,
         "eps_schedule": f"growing for {GROWTH:.0%} of the steps, and the steps of PGD with it",
@@ -62,7 +77,7 @@ def train_robust_mnist_classifier(name: str, build: Callable[[], nn.Module], job
     def prepare(network: nn.Module, recipe: Mapping[str, Any], data: MnistData) -> ClassifierTraining:
         network = network.to(memory_format=torch.channels_last)
         optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
-        return _AdversarialTraining(
+        return (kind or AdversarialTraining)(
             job,
             recipe,
             network,
@@ -87,12 +102,12 @@ def _describe(figures: Mapping[str, float]) -> Mapping[str, Any]:
     }
 
 
-class _AdversarialTraining(ClassifierTraining):
+class AdversarialTraining(ClassifierTraining):
     """Learns the adversarial images of each batch, and measures what withstands a longer attack."""
 
     def inputs(self, number: int, chosen: torch.Tensor) -> torch.Tensor:
         """The batch's images as PGD changes them, within an eps that grows in the first steps of the training."""
-        size = min(1.0, (number + 1) / (GROWTH * self.steps))
+        size = self.size(number)
         return pgd(
             self.network,
             in_unit_range(super().inputs(number, chosen)),
@@ -102,6 +117,10 @@ class _AdversarialTraining(ClassifierTraining):
             step_size=size * STEP_SIZE,
             generator=self.generator("adversarial images", number),
         )
+
+    def size(self, number: int) -> float:
+        """The share of its full size that eps has in a step."""
+        return min(1.0, (number + 1) / (GROWTH * self.steps))
 
     def evaluate(self) -> Mapping[str, float]:
         """The accuracy on the test set, and that under PGD on its first images."""

@@ -11,8 +11,10 @@ import torch
 from torch import nn
 
 from advbench.api import Model, Trainable, TrainingJob, param
+from advbench_models import trades_training
 from advbench_models.mnist_adversarial_training import RECIPES, train_robust_mnist_classifier
 from advbench_models.stored_weights import SHIPPED, StoredWeights
+from advbench_models.trades_training import TRADES, TradesTraining
 
 __all__ = ["MnistCnnRobust", "MnistCnnRobustNetwork"]
 
@@ -44,21 +46,29 @@ class MnistCnnRobust(StoredWeights, Model, Trainable):
     """Small convolutional network for MNIST, adversarially trained for L∞ 0.3.
 
     The shipped weights were trained without the images of the dataset ``mnist-5k``.
+
+    Args:
+        weights: ``shipped`` for weights trained on adversarial images (Madry et al.), ``trades`` for those of TRADES,
+            or a file made by ``advbench train mnist-cnn-robust``.
     """
 
     name = "mnist-cnn-robust"
     source = (
         "Madry, Makelov, Schmidt, Tsipras and Vladu 2018, Towards Deep Learning Models Resistant to Adversarial "
-        "Attacks; the network of Wong, Rice and Kolter 2020, Fast is better than free, for MNIST"
+        "Attacks; Zhang et al. 2019, Theoretically Principled Trade-off between Robustness and Accuracy (TRADES); the "
+        "network of Wong, Rice and Kolter 2020, Fast is better than free, for MNIST"
     )
     image_shape = (1, 28, 28)
     num_classes = 10
-    recipes: ClassVar[Mapping[str, str]] = RECIPES
+    recipes: ClassVar[Mapping[str, str]] = {**RECIPES, **trades_training.RECIPES}
     training_sets: ClassVar[tuple[str, ...]] = ("mnist",)
     shipped_folder: ClassVar[Path] = Path(__file__).parent / "weights"
 
+    shipped: ClassVar[Mapping[str, str]] = {SHIPPED: "mnist-cnn-robust", TRADES: "mnist-cnn-robust-trades"}
+
     weights: str = param(
-        SHIPPED, help="'shipped', or the path of a .safetensors file made by 'advbench train mnist-cnn-robust'"
+        SHIPPED,
+        help="'shipped', 'trades', or the path of a .safetensors file made by 'advbench train mnist-cnn-robust'",
     )
 
     def load(self) -> nn.Module:
@@ -66,5 +76,8 @@ class MnistCnnRobust(StoredWeights, Model, Trainable):
         return self.load_weights_into(MnistCnnRobustNetwork())
 
     def train(self, job: TrainingJob) -> Mapping[str, Any]:
-        """Trains with the recipe of :mod:`advbench_models.mnist_adversarial_training`."""
-        return train_robust_mnist_classifier(self.name, MnistCnnRobustNetwork, job)
+        """Trains with a recipe of :mod:`~advbench_models.mnist_adversarial_training` or its variant TRADES."""
+        variant: dict[str, Any] = {}
+        if job.recipe == TRADES:
+            variant = {"kind": TradesTraining, "loss": trades_training.LOSS}
+        return train_robust_mnist_classifier(self.name, MnistCnnRobustNetwork, job, **variant)

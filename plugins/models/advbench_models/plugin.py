@@ -9,6 +9,8 @@ from advbench_models.cifar10_densenet import Cifar10DenseNet
 from advbench_models.ensemble import Ensemble
 from advbench_models.mnist_cnn import MnistCnn
 from advbench_models.mnist_cnn_robust import MnistCnnRobust
+from advbench_models.mnist_ibp import MnistIbp
+from advbench_models.random_features import RandomFeatures
 from advbench_models.torch_module import TorchModule
 from advbench_models.torchvision_model import TorchvisionModel
 
@@ -18,6 +20,8 @@ def register_models(register: Callable[[type[Model]], None]) -> None:
     """Registers the models of this package."""
     register(MnistCnn)
     register(MnistCnnRobust)
+    register(MnistIbp)
+    register(RandomFeatures)
     register(Cifar10DenseNet)
     register(TorchModule)
     register(Ensemble)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,14 +17,17 @@ SHIPPED = "shipped"
 
 
 class StoredWeights(Component):
-    """A model whose parameter ``weights`` is ``shipped`` or the path of a .safetensors file.
+    """A model whose parameter ``weights`` names shipped weights or is the path of a .safetensors file.
 
     Attributes:
-        shipped_folder: Folder of the shipped weights, which are named after their component.
+        shipped_folder: Folder of the shipped weights.
+        shipped: The shipped weights files without their suffix, by the values of ``weights`` that name them. By
+            default, ``shipped`` is the file named after the component.
         weights: The parameter, which the model declares.
     """
 
     shipped_folder: ClassVar[Path]
+    shipped: ClassVar[Mapping[str, str]] = {}
     weights: str
 
     def __post_init__(self) -> None:
@@ -33,13 +37,14 @@ class StoredWeights(Component):
             ParameterError: The weights are neither ``shipped`` nor the path of a .safetensors file.
         """
         super().__post_init__()
-        if self.weights != SHIPPED and Path(self.weights).suffix != ".safetensors":
-            raise ParameterError(f"weights={self.weights}: must be {SHIPPED!r} or the path of a .safetensors file")
+        if not self.self_contained and Path(self.weights).suffix != ".safetensors":
+            names = ", ".join(map(repr, self._shipped))
+            raise ParameterError(f"weights={self.weights}: must be {names} or the path of a .safetensors file")
 
     @property
     def self_contained(self) -> bool:  # type: ignore[override]
-        """Whether the weights are the shipped ones."""
-        return self.weights == SHIPPED
+        """Whether the weights are shipped ones."""
+        return self.weights in self._shipped
 
     def load_weights_into(self, network: nn.Module) -> nn.Module:
         """Loads the weights into a network and returns it.
@@ -63,16 +68,30 @@ class StoredWeights(Component):
         return verified_digest(self._path, self._remedy)
 
     @property
+    def weights_file(self) -> str:
+        """The name of the weights that ``shipped`` stands for, without the suffix, unless :attr:`shipped` names it."""
+        return self.name
+
+    @property
+    def training_spec(self) -> str:
+        """The spec that ``advbench train`` takes for these weights."""
+        return self.name
+
+    @property
+    def _shipped(self) -> Mapping[str, str]:
+        return self.shipped or {SHIPPED: self.weights_file}
+
+    @property
     def _path(self) -> Path:
-        if self.weights == SHIPPED:
-            return self.shipped_folder / f"{self.name}.safetensors"
-        return Path(self.weights).expanduser()
+        name = self._shipped.get(self.weights)
+        return Path(self.weights).expanduser() if name is None else self.shipped_folder / f"{name}.safetensors"
 
     @property
     def _remedy(self) -> str:
-        if self.weights == SHIPPED:
+        if self.self_contained:
+            separator = "," if ":" in self.training_spec else ":"
             return (
-                f"reinstall advbench, or train your own with 'advbench train {self.name} --output FILE' "
-                f"and use {self.name}:weights=FILE"
+                f"reinstall advbench, or train your own with 'advbench train {self.training_spec} --output FILE' "
+                f"and use {self.training_spec}{separator}weights=FILE"
             )
-        return f"'advbench train {self.name} --output {self.weights}' makes them"
+        return f"'advbench train {self.training_spec} --output {self.weights}' makes them"
