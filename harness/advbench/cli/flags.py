@@ -115,7 +115,11 @@ def add_threats(parser: argparse._ActionsContainer) -> None:
         "float32)",
     )
     parser.add_argument(
-        "--surrogate", metavar="SPEC", help="the model on which images are crafted under the threat 'transfer'"
+        "--surrogate",
+        nargs="+",
+        metavar="SPEC",
+        help="the model on which images are crafted under the threat 'transfer'; with several, each attack is shown "
+        "with each of them",
     )
 
 

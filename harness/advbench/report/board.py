@@ -85,26 +85,25 @@ class _IndexedCell(NamedTuple):
 
 def make_boards(results: Mapping[str, Any]) -> list[Board]:
     """Lays out all leaderboards of some results. Each of their texts is one line of printable characters."""
-    cells: dict[tuple[str, ...], _IndexedCell] = {}
+    cells: dict[tuple[str | None, ...], _IndexedCell] = {}
     for index, cell in enumerate(with_sweep_names(results["cells"])):
         key = tuple(cell[name] for name in ("dataset", "model", "defense", "threat", "attack"))
+        key += (cell.get("surrogate"),)  # results of earlier versions lack it, also in columns
         cells[key] = _IndexedCell(cell, index)
     return [_board(results, leaderboard, cells) for leaderboard in results["leaderboards"]]
 
 
 def _board(
-    results: Mapping[str, Any], leaderboard: Mapping[str, Any], lines: Mapping[tuple[str, ...], _IndexedCell]
+    results: Mapping[str, Any], leaderboard: Mapping[str, Any], lines: Mapping[tuple[str | None, ...], _IndexedCell]
 ) -> Board:
     run = results["run"]
     dataset, threats = leaderboard["dataset"], leaderboard["threats"]
     of_all_models = leaderboard["model"] is None
-    heads = [(column["threat"], column["attack"]) for column in leaderboard["columns"]]
+    heads = [(column["threat"], column["attack"], column.get("surrogate")) for column in leaderboard["columns"]]
     groups = sweep_groups(leaderboard["rows"])
     rows = [row for group in groups for row in group]
-    indexed = [
-        [lines[dataset, model_of(row, leaderboard), row["defense"], threat, attack] for threat, attack in heads]
-        for row in rows
-    ]
+    names = [(dataset, model_of(row, leaderboard), row["defense"]) for row in rows]
+    indexed = [[lines[name + head] for head in heads] for name in names]
     grid = [[item.cell for item in line] for line in indexed]
     attacks, short = grid[0], grid[0][0]["short"]
     has_threats = len(threats) > 1
@@ -113,7 +112,6 @@ def _board(
     under = () if kind == CORRUPTION else (" and ".join(threats),)
     summary = _summary_column(leaderboard)
     columns = [_attack_column([cells[index] for cells in grid], has_threats) for index in range(len(attacks))]
-    names = [(dataset, model_of(row, leaderboard), row["defense"]) for row in rows]
     certified, radii = certified_columns(results, leaderboard, names)
     shown = [
         _row(row, cells, certified_cells(results, own, radii))
@@ -158,7 +156,8 @@ def kind_in_title(leaderboard: Mapping[str, Any]) -> tuple[str, ...]:
 def _attack_column(cells: Sequence[Mapping[str, Any]], has_threats: bool) -> Column:
     """The heading of an attack: its threat if the board has several, its kind, its parameters, and further rates.
 
-    The kind includes the budget or, for a minimal attack, the median distortion.
+    The surrogate stands behind the threat if the run has several. The kind includes the budget or, for a minimal
+    attack, the median distortion.
     """
     (term,) = terms_of(cells[0]["short"]["attack"])
     known = next((cell for cell in cells if cell["attack_kind"] is not None), cells[0])
@@ -175,8 +174,9 @@ def _attack_column(cells: Sequence[Mapping[str, Any]], has_threats: bool) -> Col
         kind = (known["perturbation"]["label"], *_median_size(known, cells))
     parameters = tuple(f"{key}={value}" for key, (value,) in term.items if key not in omitted)
     threat = (cells[0]["threat"],) if has_threats else ()
+    surrogate = (f"on {cells[0]['short']['surrogate']}",) if "surrogate" in cells[0]["short"] else ()
     reached = (*_target_success(cells), *rejected_adversarial(cells), *_queries_to_success(cells))
-    return Column(one_line(term.name), tuple(map(one_line, (*threat, *kind, *parameters, *reached))))
+    return Column(one_line(term.name), tuple(map(one_line, (*threat, *surrogate, *kind, *parameters, *reached))))
 
 
 def _target_success(cells: Sequence[Mapping[str, Any]]) -> list[str]:

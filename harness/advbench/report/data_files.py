@@ -54,6 +54,7 @@ _COLUMNS = (
     "rejection_adversarial_rate",
     "rejection_auroc",
     "accuracy_rejected_wrong",
+    "surrogate",
 )
 
 _ACCURACIES = ("clean_accuracy", "robust_accuracy")
@@ -127,6 +128,7 @@ def rows_of(results: Mapping[str, Any]) -> list[dict[str, Any]]:
             "seeds": " ".join(results["run"].get("seeds", ())) or None,
             "run_name": results["run"].get("name"),
             "goal": cell.get("goal"),
+            "surrogate": cell.get("surrogate"),
             "target_success_rate": cell.get("target_success_rate"),
             **{name: queries.get(name) for name in ("forwards", "backwards", "median_forwards")},
             "median_queries_to_success": queries.get("median_to_success"),

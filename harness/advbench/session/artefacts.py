@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["fitted_cell", "write_artefact"]
 
 _COORDINATES = ("dataset", "model", "attack", "defense")
+_SURROGATE = "surrogate="
 _FACTS = ("attack", "spec", "model", "weights", "image_shape", "num_classes")
 _SUFFIXES = (".safetensors", ".png")
 
@@ -27,7 +28,7 @@ def fitted_cell(manifest: Mapping[str, Any], wanted: str) -> Mapping[str, Any]:
         manifest: The run's manifest.
         wanted: Coordinates of the cell in any order, separated by spaces: the attack and, if cells differ in what they
             have fitted, other coordinates, such as ``patch adaptive jpeg``. Each is a full spec, a name with some of
-            the parameters, or the name that boards show.
+            the parameters, or the name that boards show; a surrogate is given as ``surrogate=SPEC``.
 
     Raises:
         UsageError: No cell has these coordinates, or none of these fits anything, or several fit different things.
@@ -119,15 +120,21 @@ def _has(cell: Mapping[str, Any], word: str) -> bool:
     """Whether a word is one of a cell's coordinates."""
     if word == cell["threat"]:
         return True
+    if word.startswith(_SURROGATE):
+        spec = word.removeprefix(_SURROGATE)
+        return _names(cell, word) or (bool(cell.get("surrogate")) and is_part(spec, cell["surrogate"]))
     return any(word in (cell[name], cell["short"][name]) or is_part(word, cell[name]) for name in _COORDINATES)
 
 
 def _names(cell: Mapping[str, Any], word: str) -> bool:
     """Whether a word is the full or the short spec of one of a cell's coordinates."""
+    if word.startswith(_SURROGATE):
+        return word.removeprefix(_SURROGATE) in (cell.get("surrogate"), cell["short"].get("surrogate"))
     return word == cell["threat"] or any(word in (cell[name], cell["short"][name]) for name in _COORDINATES)
 
 
 def _label(cell: Mapping[str, Any]) -> str:
     short: Mapping[str, str] = cell["short"]
-    coordinates: Sequence[str] = (short["dataset"], short["model"], short["attack"], cell["threat"], short["defense"])
+    surrogate = [f"{_SURROGATE}{short['surrogate']}"] if "surrogate" in short else []
+    coordinates = (short["dataset"], short["model"], short["attack"], cell["threat"], *surrogate, short["defense"])
     return " ".join(coordinates)

@@ -145,7 +145,7 @@ class RunOptions(LoadOptions):
         radii: Radii at which certified accuracies are shown.
         max_queries: The largest number of an attack's queries about a sample that count; forwards and backwards each.
         precision: The network's arithmetic while it is attacked, one of ``PRECISIONS``.
-        surrogate: Spec of the model on which images are crafted under the threat ``transfer``.
+        surrogate: Specs of the models on which images are crafted under the threat ``transfer``.
         fit_samples: Number of images to which components are fitted.
         fit_data: Spec of the dataset to which components are fitted; None for samples that the run does not use.
         rows: The rows of leaderboards, one of ``ROWS``.
@@ -181,7 +181,7 @@ class RunOptions(LoadOptions):
     radii: tuple[float, ...] | None = None
     max_queries: int | None = None
     precision: str | None = None
-    surrogate: str | None = None
+    surrogate: tuple[str, ...] | None = None
     fit_samples: int | None = None
     fit_data: str | None = None
     rows: str | None = None

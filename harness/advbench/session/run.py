@@ -231,17 +231,20 @@ class MatrixRun:
         return ExampleImages(Workspace(environment, self.session.registry), self.manifest, SAMPLES)
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """The stored records of the cells, which hold the outcome of each sample, one after another."""
+        """The stored records of the cells, which hold the outcome of each sample, one after another.
+
+        If the run has several surrogates, ``surrogate`` has the full spec of the cell's: runs may share records.
+        """
         for cell in self.plan.cells:
             record = self.session.store.read_record("cells", cell.key) if cell.key else None
             if record is not None:
-                yield record
+                yield {**record, **cell.named_surrogate()}
 
     def images(self, specs: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor] | None:
         """The clean and the adversarial images of a finished cell, float32, shape (samples, channels, height, width).
 
         Args:
-            specs: Full specs of the cell's coordinates, as in its record.
+            specs: Full specs of the cell's coordinates, as in its record; with ``surrogate`` if the run has several.
 
         Returns:
             The images in the order of the cell's samples; None if the store no longer has them, or if the dataset
@@ -250,7 +253,8 @@ class MatrixRun:
         import torch  # here, since only some studies need it
 
         cells = (cell for cell in self.plan.cells if cell.key)
-        cell = next((cell for cell in cells if cell.stored_specs().items() <= dict(specs).items()), None)
+        own = ((cell, {**cell.stored_specs(), **cell.named_surrogate()}) for cell in cells)
+        cell = next((cell for cell, coordinates in own if coordinates.items() <= dict(specs).items()), None)
         stored = [self.session.store.read_tensors(chunk.key) for chunk in cell.chunks] if cell else []
         chunks = [chunk[0]["images"] for chunk in stored if chunk is not None]
         if cell is None or len(chunks) < len(stored):

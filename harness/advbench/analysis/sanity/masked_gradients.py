@@ -67,7 +67,7 @@ def not_monotone(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
 
     def all_but_eps(cell: FinishedCell) -> tuple[object, ...]:
         others = tuple(sorted((k, str(v)) for k, v in cell["parameters"].items() if k != "eps"))
-        return (*cell.pair, cell["threat"], cell["attack"].split(":")[0], others, cell.image_set[4])
+        return (*cell.image_set[:3], cell["attack"].split(":")[0], others, cell.image_set[4])
 
     comparisons = []
     for group in group_by(budgeted, all_but_eps):

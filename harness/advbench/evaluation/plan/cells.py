@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from advbench.api import Attack, Budget, Component, Dataset, LpBall, Model, Norm, PerturbationSet
@@ -21,6 +22,7 @@ __all__ = [
     "DefenseFit",
     "Fit",
     "chunk_size",
+    "display_name",
     "full",
     "short",
 ]
@@ -56,11 +58,20 @@ class Axes:
     certify: bool = False
     radii: tuple[float, ...] = ()
     max_queries: int | None = None
-    surrogate: Model | None = None
+    surrogates: tuple[Model, ...] = ()
     precision: str = FLOAT32
     aliases: tuple[Alias, ...] = ()
     fit_samples: int = FIT_SAMPLES
     fit_data: Dataset | None = None
+
+    @property
+    def attackers(self) -> tuple[tuple[Threat, Model | None], ...]:
+        """The threats; the transfer threat once with each surrogate, the others with None."""
+        return tuple(
+            (threat, surrogate)
+            for threat in self.threats
+            for surrogate in ((None,) if threat.sees_model else self.surrogates)
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +79,7 @@ class AttackTarget:
     """The classifier on which adversarial images are crafted.
 
     Attributes:
-        model: The attacked model: the surrogate under the transfer threat.
+        model: The attacked model: a surrogate under the transfer threat.
         threat: The threat as far as the images depend on it: ``adaptive``, or else ``oblivious``.
         defense: The defense that the attack sees, or None.
         draws: How often a stochastic defense is drawn for a gradient.
@@ -150,9 +161,11 @@ class Chunk:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cell:
-    """One (dataset, model, attack, threat, defense): the unit of result.
+    """One (dataset, model, attack, threat, defense, surrogate): the unit of result.
 
     Attributes:
+        surrogate: The model on which the images are crafted under the transfer threat; None under other threats.
+        names_surrogate: Whether displays name the surrogate: it is one of several in the run.
         skipped: Why it cannot be run, such as incompatible shapes; empty otherwise.
         failed: The exception of a component while its key was computed; empty otherwise. If both are empty, the
             following attributes are set.
@@ -178,6 +191,8 @@ class Cell:
     threat: Threat
     defense: Chain
     seed: int
+    surrogate: Model | None = None
+    names_surrogate: bool = False
     skipped: str = ""
     failed: str = ""
     budget: Budget | None = None
@@ -206,18 +221,34 @@ class Cell:
         return isinstance(self.perturbation, LpBall) and self.perturbation.eps is None
 
     def label(self) -> str:
-        """Its five coordinates for display, without parameters at their defaults."""
+        """Its coordinates for display, without parameters at their defaults; the surrogate if it is one of several."""
         names = self.short_names()
-        return f"{names['dataset']} {names['model']} {names['attack']} {self.threat.name} {names['defense']}"
+        threat = f"{self.threat.name} on {names['surrogate']}" if self.names_surrogate else self.threat.name
+        return f"{names['dataset']} {names['model']} {names['attack']} {threat} {names['defense']}"
 
     def short_names(self) -> dict[str, str]:
-        """Its components for display, without parameters at their defaults; a component with an alias by its alias."""
+        """Its components for display, without parameters at their defaults; a component with an alias by its alias.
+
+        The surrogate is among them if it is one of several.
+        """
         components = {"dataset": self.dataset, "model": self.model, "attack": self.attack, "defense": self.defense}
         names = {axis: short(component) for axis, component in components.items()}
-        return names | {axis: name for axis, spec, name in self.aliases if spec == full(components[axis])}
+        names |= {axis: name for axis, spec, name in self.aliases if spec == full(components[axis])}
+        if self.surrogate is not None and self.names_surrogate:
+            names["surrogate"] = display_name(self.surrogate, self.aliases)
+        return names
+
+    @property
+    def coordinates(self) -> tuple[str, ...]:
+        """The full specs of its six coordinates; no other cell of the run has the same. No surrogate is empty."""
+        return (*self.specs().values(), "" if self.surrogate is None else full(self.surrogate))
+
+    def named_surrogate(self) -> dict[str, str]:
+        """The full spec of the surrogate as ``surrogate`` if it is one of several in the run; otherwise empty."""
+        return {"surrogate": full(self.surrogate)} if self.surrogate is not None and self.names_surrogate else {}
 
     def specs(self) -> dict[str, str]:
-        """The full specs of its five coordinates, as in records and exports."""
+        """The full specs of its coordinates without the surrogate, as in records."""
         return {
             "dataset": full(self.dataset),
             "model": full(self.model),
@@ -249,6 +280,12 @@ def _without_certificates(component: C) -> C:
         if staged
         else component
     )
+
+
+def display_name(model: Model, aliases: Iterable[Alias]) -> str:
+    """A model for display: its alias, or its short spec."""
+    names = (alias.name for alias in aliases if alias.axis == "model" and alias.spec == full(model))
+    return next(names, short(model))
 
 
 full = functools.lru_cache(maxsize=None)(full_spec)

@@ -39,7 +39,11 @@ def _cell(cell: Mapping[str, Any], details: Mapping[str, Any], run: Mapping[str,
     return {
         "dataset": cell["dataset"],
         "title": f"{short['defense']} against {short['attack']}",
-        "badges": [cell["threat"], *(["stochastic"] if cell.get("stochastic") else [])],
+        "badges": [
+            cell["threat"],
+            *([f"on {short['surrogate']}"] if "surrogate" in short else []),
+            *(["stochastic"] if cell.get("stochastic") else []),
+        ],
         "facts": list(_facts(cell, details, seeds)),
         "warnings": cell["warnings"],
         **{key: details[key] for key in _OPTIONAL if details.get(key) is not None},
@@ -54,6 +58,8 @@ def _facts(cell: Mapping[str, Any], details: Mapping[str, Any], seeds: Sequence[
     yield "attack", cell["attack"]
     yield "defense", cell["defense"]
     yield "threat", cell["threat"]
+    if "surrogate" in cell["short"]:
+        yield "surrogate", cell["surrogate"]
     if cell["status"] != "ok":
         yield cell["status"], cell["error"]
         return

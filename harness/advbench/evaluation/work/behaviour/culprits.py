@@ -93,7 +93,7 @@ def _components(parts: Sequence[Axes]) -> list[Component]:
     for axes in parts:
         components |= dict.fromkeys((*axes.datasets, *axes.models, *axes.attacks))
         components |= dict.fromkeys(part for chain in axes.defenses for part in chain.parts)
-        components |= {axes.surrogate: None} if axes.surrogate else {}
+        components |= dict.fromkeys(axes.surrogates)
     return list(components)
 
 
@@ -110,7 +110,11 @@ def _failed(cell: Cell, faults: Mapping[Component, str]) -> Cell:
     if not fault or cell.skipped or cell.failed:
         return cell
     return Cell(
-        *(cell.dataset, cell.model, cell.attack, cell.threat, cell.defense, cell.seed), failed=fault, ids=cell.ids
+        *(cell.dataset, cell.model, cell.attack, cell.threat, cell.defense, cell.seed),
+        surrogate=cell.surrogate,
+        names_surrogate=cell.names_surrogate,
+        failed=fault,
+        ids=cell.ids,
     )
 
 
