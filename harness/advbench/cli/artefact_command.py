@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "cell",
         metavar="CELL",
         help="the attack; if it was fitted several times, with its threat, defense, model or dataset, such as "
-        "'patch:area=0.1 adaptive jpeg'",
+        "'patch:area=0.1 adaptive jpeg', or with one of several surrogates, such as 'patch surrogate=mnist-cnn'",
     )
     parser.add_argument(
         "file",
