@@ -17,10 +17,10 @@ from advbench.api import LabelledImages
 from advbench.contracts.datasets import check_dataset
 from advbench.errors import UsageError, describe
 from advbench.evaluation.plan.build import Plan, build_plan, resolve_axes
-from advbench.evaluation.run.doubled_steps import double_steps
 from advbench.evaluation.plan.threats import ADAPTIVE
 from advbench.evaluation.run.dataset_facts import dataset_notes
 from advbench.evaluation.run.disk_space import check_disk_space
+from advbench.evaluation.run.doubled_steps import double_steps
 from advbench.evaluation.run.estimate import Estimate, estimate
 from advbench.evaluation.run.fit_overlap import check_fit_images
 from advbench.evaluation.run.manifest import make_manifest
