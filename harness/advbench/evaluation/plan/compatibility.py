@@ -44,9 +44,9 @@ def attempt(call: Callable[[], Any]) -> Any:
         return describe(error)
 
 
-def obstacle(ask: Callable[[], str]) -> dict[str, str]:
+def obstacle(find_reason: Callable[[], str]) -> dict[str, str]:
     """A reason as the cells' ``skipped``, or an exception as their ``failed``; empty if there is neither."""
-    answer = attempt(lambda: (ask(),))
+    answer = attempt(lambda: (find_reason(),))
     if isinstance(answer, str):
         return {"failed": answer}
     return {"skipped": answer[0]} if answer[0] else {}
