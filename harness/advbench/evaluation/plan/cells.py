@@ -223,8 +223,13 @@ class Cell:
     def label(self) -> str:
         """Its coordinates for display, without parameters at their defaults; the surrogate if it is one of several."""
         names = self.short_names()
-        threat = f"{self.threat.name} on {names['surrogate']}" if self.names_surrogate else self.threat.name
-        return f"{names['dataset']} {names['model']} {names['attack']} {threat} {names['defense']}"
+        return f"{names['dataset']} {names['model']} {names['attack']} {self.threat_label()} {names['defense']}"
+
+    def threat_label(self) -> str:
+        """Its threat for display, with the surrogate if it is one of several."""
+        if self.surrogate is None or not self.names_surrogate:
+            return self.threat.name
+        return f"{self.threat.name} on {display_name(self.surrogate, self.aliases)}"
 
     def short_names(self) -> dict[str, str]:
         """Its components for display, without parameters at their defaults; a component with an alias by its alias.
