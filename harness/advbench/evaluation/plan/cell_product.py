@@ -196,7 +196,7 @@ class _Pair:
         return (
             defense,
             {},
-            _attempt(partial(_defense_kind, defense)),
+            _attempt(partial(_classifier_kind, self.model, defense)),
             _attempt(partial(self._clean, context, fits, defense)),
         )
 
@@ -205,14 +205,19 @@ class _Pair:
         settings: dict[str, Any] = {"precision": self.axes.precision, "max_queries": self.axes.max_queries}
         if not threat.sees_model:
             assert self.axes.surrogate is not None
-            return AttackTarget(self.axes.surrogate, OBLIVIOUS.name, **settings)
+            return AttackTarget(self.axes.surrogate, OBLIVIOUS.name, None, self._eot(self.axes.surrogate), **settings)
         if not threat.sees_defense or defense.identity:
-            return AttackTarget(self.model, OBLIVIOUS.name, **settings)
-        draws = self.axes.eot if defense.stochastic else 1
+            draws = 1 if threat == NO_ATTACKER else self._eot(self.model)
+            return AttackTarget(self.model, OBLIVIOUS.name, None, draws, **settings)
+        draws = self._eot(self.model, defense)
         return AttackTarget(self.model, threat.name, defense, draws, **settings)
 
+    def _eot(self, *parts: Model | Chain) -> int:
+        """How often a classifier is drawn for a gradient: several times if one of its parts is stochastic."""
+        return self.axes.eot if any(part.stochastic for part in parts) else 1
+
     def _clean(self, context: KeyContext, fits: Fits, defense: Chain) -> dict[str, Any]:
-        draws = self.axes.score_draws if defense.stochastic else 1
+        draws = self.axes.score_draws if defense.stochastic or self.model.stochastic else 1
         fitted = fits.of_defense(defense, self.model)
         inputs = context.clean(self.ids, defense, draws, fitted=fitted_keys_of(defense, fitted))
         return {"clean_key_inputs": inputs, "clean_key": digest_of(inputs), "draws": draws, "defense_fits": fitted}
@@ -252,9 +257,9 @@ def _is_corruption(attack: Attack) -> bool:
         return False
 
 
-def _defense_kind(defense: Chain) -> dict[str, bool]:
-    """The attributes of a cell about its defense."""
-    return {"identity": defense.identity, "stochastic": defense.stochastic}
+def _classifier_kind(model: Model, defense: Chain) -> dict[str, bool]:
+    """The attributes of a cell about its defended model."""
+    return {"identity": defense.identity, "stochastic": defense.stochastic or model.stochastic}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from advbench.api import SampleRandom
+from advbench.evaluation.work.networks import takes_rng
+
 __all__ = ["LowPrecision"]
 
 
@@ -20,9 +23,10 @@ class LowPrecision(torch.nn.Module):
         super().__init__()
         self.training = False
         self.network = network
+        self.takes_rng = takes_rng(network)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """The network's logits, as float32."""
+    def forward(self, images: torch.Tensor, rng: SampleRandom | None = None) -> torch.Tensor:
+        """The network's logits, as float32; ``rng`` is for the network of a stochastic model."""
         with torch.autocast(images.device.type, dtype=torch.bfloat16):
-            logits: torch.Tensor = self.network(images)
+            logits: torch.Tensor = self.network(images, rng) if self.takes_rng else self.network(images)
         return logits.float()
