@@ -123,7 +123,7 @@ class Function(Model):
         if isinstance(function, nn.Module):
             raise UsageError(f"{where} is a network; use torch-module:build={self.predict}")
         if inspect.isclass(function) or not callable(function):
-            what = "a class" if inspect.isclass(function) else f"a {type(function).__name__}"
+            what = "a class" if inspect.isclass(function) else f"an object of {type(function).__name__}"
             raise UsageError(f"{where} is {what}; name a function, which may call a method of it")
         arguments = ["images", "rng"] if self.stochastic else ["images"]
         reason = signature_mismatch(function, arguments, {})
