@@ -203,18 +203,13 @@ class _Pair:
     def _target(self, threat: Threat, defense: Chain) -> AttackTarget:
         """What the images of a threat are crafted on; all threats that see the model share the undefended one."""
         settings: dict[str, Any] = {"precision": self.axes.precision, "max_queries": self.axes.max_queries}
-        if not threat.sees_model:
-            assert self.axes.surrogate is not None
-            return AttackTarget(self.axes.surrogate, OBLIVIOUS.name, None, self._eot(self.axes.surrogate), **settings)
+        surrogate = None if threat.sees_model else self.axes.surrogate
+        if surrogate is not None:
+            return AttackTarget(surrogate, OBLIVIOUS.name, None, self.axes.gradient_draws(surrogate), **settings)
         if not threat.sees_defense or defense.identity:
-            draws = 1 if threat == NO_ATTACKER else self._eot(self.model)
+            draws = 1 if threat == NO_ATTACKER else self.axes.gradient_draws(self.model)
             return AttackTarget(self.model, OBLIVIOUS.name, None, draws, **settings)
-        draws = self._eot(self.model, defense)
-        return AttackTarget(self.model, threat.name, defense, draws, **settings)
-
-    def _eot(self, *parts: Model | Chain) -> int:
-        """How often a classifier is drawn for a gradient: several times if one of its parts is stochastic."""
-        return self.axes.eot if any(part.stochastic for part in parts) else 1
+        return AttackTarget(self.model, threat.name, defense, self.axes.gradient_draws(self.model, defense), **settings)
 
     def _clean(self, context: KeyContext, fits: Fits, defense: Chain) -> dict[str, Any]:
         draws = self.axes.score_draws if defense.stochastic or self.model.stochastic else 1

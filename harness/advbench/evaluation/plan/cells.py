@@ -62,6 +62,10 @@ class Axes:
     fit_samples: int = FIT_SAMPLES
     fit_data: Dataset | None = None
 
+    def gradient_draws(self, *parts: Model | Chain) -> int:
+        """How often a classifier with these parts is drawn for a gradient: once if none of them is stochastic."""
+        return self.eot if any(part.stochastic for part in parts) else 1
+
 
 @dataclasses.dataclass(frozen=True)
 class AttackTarget:

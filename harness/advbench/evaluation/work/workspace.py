@@ -20,7 +20,7 @@ from advbench.discovery.registry import Registry
 from advbench.errors import ContractError, ProcessChangedError, UsageError, describe
 from advbench.evaluation.work.attacked.adaptive import forget_numbers
 from advbench.evaluation.work.attacked.query_log import CleanBaseline
-from advbench.evaluation.work.precision import LowPrecision
+from advbench.evaluation.work.networks import LowPrecision
 from advbench.option_names import option
 from advbench.process.allocator import keep_freed_memory
 from advbench.process.memory import limit_memory
