@@ -118,7 +118,7 @@ def test_the_audit_finds_what_is_wrong_with_its_randomness(run: Run, how: str, e
 def test_a_network_that_takes_other_arguments_is_an_error(run: Run, how: str, message: str) -> None:
     called, results = run(models=[f"noisy:how={how}"], defenses=["toy-keep"])
     assert called.code != 0
-    assert f"model 'noisy' {message}" in results["cells"][0]["error"]
+    assert message in results["cells"][0]["error"]
 
 
 @pytest.mark.parametrize(
