@@ -150,8 +150,9 @@ def test_threats_that_cannot_be_carried_out_are_refused(toy: Toy, flags: list[st
 def test_draws_without_a_stochastic_defense_are_noted(toy: Toy) -> None:
     called, _ = toy(*["--threats", "adaptive", "--eot", 4, "--score-draws", 2], defenses=["toy-dim"])
     assert called.code == 0
-    assert "--eot changes nothing here: no defense under the threat 'adaptive' is stochastic" in called.err
-    assert "--score-draws changes nothing here: no defense is stochastic" in called.err
+    nothing = "--eot changes nothing here: no model, and no defense under the threat 'adaptive', is stochastic"
+    assert nothing in called.err
+    assert "--score-draws changes nothing here: no model or defense is stochastic" in called.err
     called, _ = toy(*["--threats", "adaptive", "--eot", 4, "--score-draws", 2], defenses=["toy-noise"])
     assert "changes nothing" not in called.err
 

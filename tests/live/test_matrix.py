@@ -359,8 +359,8 @@ def test_options_without_effect_are_named_as_arguments(
 ) -> None:
     evaluate(eot=3, score_draws=2, quiet=False)
     lines = capsys.readouterr().err.splitlines()
-    assert any(line.startswith("eot changes nothing here: no defense under") for line in lines)
-    assert "score_draws changes nothing here: no defense is stochastic" in lines
+    assert any(line.startswith("eot changes nothing here: no model, and no defense under") for line in lines)
+    assert "score_draws changes nothing here: no model or defense is stochastic" in lines
     assert not [line for line in lines if "--" in line]
 
 

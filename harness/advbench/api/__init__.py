@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from advbench.api.files import replace_atomically, sha256_file, write_atomically
     from advbench.api.fit import Artefact, FitData, artefact_file_of, artefact_param
     from advbench.api.float32_network import Float32Network
+    from advbench.api.function_network import FunctionNetwork
     from advbench.api.geometry import rotate_shift
     from advbench.api.goal import Goal, goal_of, goal_param
     from advbench.api.hookspecs import API_VERSION, hookimpl
@@ -94,6 +95,7 @@ __all__ = [
     "Executor",
     "FitData",
     "Float32Network",
+    "FunctionNetwork",
     "Geometric",
     "Goal",
     "LabelledImages",
@@ -214,6 +216,7 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
                 "import_file",
             ),
             "advbench.api.float32_network": ("Float32Network",),
+            "advbench.api.function_network": ("FunctionNetwork",),
             "advbench.api.network_features": ("features",),
             "advbench.api.parameters": (
                 "Parameter",

@@ -325,7 +325,7 @@ def _marks(rows: Sequence[Mapping[str, Any]], grid: Sequence[Sequence[Mapping[st
     cells = [cell for line in grid for cell in line]
     over = [
         word
-        for word, key in (("seeds", "robust_accuracy_seeds"), ("draws of the defense", "robust_accuracy_draws"))
+        for word, key in (("seeds", "robust_accuracy_seeds"), ("draws", "robust_accuracy_draws"))
         if any(cell.get(key) for cell in cells)
     ]
     if over:

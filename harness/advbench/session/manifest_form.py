@@ -106,6 +106,7 @@ _OPTIONAL_IN_CELL: dict[str, _Check] = {
     "perturbation": _none_or(_has(kind=_TEXT, label=_TEXT, size=_none_or(_TEXT))),
     "draws_a_gradient": _none_or(_INTEGER),
     "identity": _BOOL,
+    "attacked_model_stochastic": _BOOL,
     "image_shape": _none_or(_all(_INTEGER)),
     "attack_access": _none_or(_TEXT),
     "attack_passes": _none_or(_INTEGER),

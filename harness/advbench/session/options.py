@@ -139,8 +139,8 @@ class RunOptions(LoadOptions):
         limit: Size of the random subset of each dataset.
         seed: Seed of the subset and of all randomness.
         seeds: Seeds with each of which the run is repeated.
-        eot: Draws of a stochastic defense for each gradient of an adaptive attack.
-        score_draws: Draws of a stochastic defense for the score.
+        eot: Draws of a stochastic defense or model for each gradient of an attack that knows it.
+        score_draws: Draws of a stochastic defense or model for the score.
         certify: Whether models and defenses that give certificates certify their answers.
         radii: Radii at which certified accuracies are shown.
         max_queries: The largest number of an attack's queries about a sample that count; forwards and backwards each.

@@ -186,13 +186,17 @@ class MatrixRun:
         """Reports draws that the user asked for although no cell draws anything."""
         options = self.session.options
         stochastic = [cell for cell in self.plan.cells if cell.stochastic]
-        if options.eot is not None and not any(cell.threat.name == ADAPTIVE.name for cell in stochastic):
+        drawn = any(cell.threat.name == ADAPTIVE.name for cell in stochastic) or any(
+            cell.chunks and cell.chunks[0].target.model.stochastic for cell in self.plan.cells
+        )
+        if options.eot is not None and not drawn:
             threat = f"the threat {ADAPTIVE.name!r}"
-            self.session.say(f"{option('eot')} changes nothing here: no defense under {threat} is stochastic")
+            none = f"no model, and no defense under {threat}, is stochastic"
+            self.session.say(f"{option('eot')} changes nothing here: {none}")
         if self.suite.radii and not self.suite.certify:
             self.session.say(f"{option('radii')} changes nothing without {option('certify')}")
         if options.score_draws is not None and not stochastic:
-            self.session.say(f"{option('score_draws')} changes nothing here: no defense is stochastic")
+            self.session.say(f"{option('score_draws')} changes nothing here: no model or defense is stochastic")
 
     def print_cells(self, console: Console) -> None:
         """Lists the cells and what would happen to each."""

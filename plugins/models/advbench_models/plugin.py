@@ -7,6 +7,7 @@ from collections.abc import Callable
 from advbench.api import Model, hookimpl
 from advbench_models.cifar10_densenet import Cifar10DenseNet
 from advbench_models.ensemble import Ensemble
+from advbench_models.function import Function
 from advbench_models.mnist_cnn import MnistCnn
 from advbench_models.mnist_cnn_robust import MnistCnnRobust
 from advbench_models.torch_module import TorchModule
@@ -20,5 +21,6 @@ def register_models(register: Callable[[type[Model]], None]) -> None:
     register(MnistCnnRobust)
     register(Cifar10DenseNet)
     register(TorchModule)
+    register(Function)
     register(Ensemble)
     register(TorchvisionModel)

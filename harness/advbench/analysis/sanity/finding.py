@@ -96,9 +96,24 @@ class FinishedCell:
         return str(self.described["short"]["defense"])
 
     @property
+    def model(self) -> str:
+        """The model's short spec."""
+        return str(self.described["short"]["model"])
+
+    @property
     def where(self) -> str:
         """Defense and threat, for messages."""
         return f"{self.defense}, {threat_name(self.described)}"
+
+    @property
+    def draws_model(self) -> bool:
+        """Whether the attacked model is stochastic; that of earlier versions is not."""
+        return bool(self.described.get("attacked_model_stochastic", False))
+
+    @property
+    def attack_draws(self) -> bool:
+        """Whether the attacked classifier is stochastic, so that fooling a single draw of it is not a success."""
+        return self.draws_model or bool(self.described["stochastic"] and self.described["threat"] == "adaptive")
 
     @property
     def on_board(self) -> bool:

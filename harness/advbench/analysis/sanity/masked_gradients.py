@@ -188,8 +188,8 @@ def _parts_without_gradients(cells: Sequence[FinishedCell]) -> Iterator[Comparis
     """
     for cell in one_per_image_set(cells):
         accesses, fooled = cell.described.get("component_access") or (), cell.summary.broken_by
-        if fooled is None or "gradients" not in accesses or (cell["stochastic"] and cell["threat"] == "adaptive"):
-            continue  # fooling a single draw of a stochastic defense is not a success
+        if fooled is None or "gradients" not in accesses or cell.attack_draws:
+            continue
         parts = [index for index, access in enumerate(accesses) if access != "gradients"]
         count = sum(fooled.get(index, 0) for index in parts)
         chance = binomial_tail(count, count, 0.5) if count > tolerance(cell.n) * cell.n else 1.0

@@ -208,7 +208,7 @@ class _Pair:
         return (
             defense,
             {},
-            attempt(partial(_defense_kind, defense)),
+            attempt(partial(_classifier_kind, self.model, defense)),
             attempt(partial(self._clean, context, fits, defense)),
         )
 
@@ -216,14 +216,14 @@ class _Pair:
         """What the images of a threat are crafted on; all threats that see the model share the undefended one."""
         settings: dict[str, Any] = {"precision": self.axes.precision, "max_queries": self.axes.max_queries}
         if surrogate is not None:
-            return AttackTarget(surrogate, OBLIVIOUS.name, **settings)
+            return AttackTarget(surrogate, OBLIVIOUS.name, None, self.axes.gradient_draws(surrogate), **settings)
         if not threat.sees_defense or defense.identity:
-            return AttackTarget(self.model, OBLIVIOUS.name, **settings)
-        draws = self.axes.eot if defense.stochastic else 1
-        return AttackTarget(self.model, threat.name, defense, draws, **settings)
+            draws = 1 if threat == NO_ATTACKER else self.axes.gradient_draws(self.model)
+            return AttackTarget(self.model, OBLIVIOUS.name, None, draws, **settings)
+        return AttackTarget(self.model, threat.name, defense, self.axes.gradient_draws(self.model, defense), **settings)
 
     def _clean(self, context: KeyContext, fits: Fits, defense: Chain) -> dict[str, Any]:
-        draws = self.axes.score_draws if defense.stochastic else 1
+        draws = self.axes.score_draws if defense.stochastic or self.model.stochastic else 1
         fitted = fits.of_defense(defense, self.model)
         inputs = context.clean(self.ids, defense, draws, fitted=fitted_keys_of(defense, fitted))
         return {"clean_key_inputs": inputs, "clean_key": digest_of(inputs), "draws": draws, "defense_fits": fitted}
@@ -257,9 +257,9 @@ def _under_threats(axes: Axes) -> Iterator[tuple[Attack, Threat, Model | None]]:
             yield from ((attack, threat, surrogate) for threat, surrogate in axes.attackers)
 
 
-def _defense_kind(defense: Chain) -> dict[str, bool]:
-    """The attributes of a cell about its defense."""
-    return {"identity": defense.identity, "stochastic": defense.stochastic}
+def _classifier_kind(model: Model, defense: Chain) -> dict[str, bool]:
+    """The attributes of a cell about its defended model."""
+    return {"identity": defense.identity, "stochastic": defense.stochastic or model.stochastic}
 
 
 def _cell_key(chunks: tuple[Chunk, ...], clean_key: str, threat: Threat) -> str:

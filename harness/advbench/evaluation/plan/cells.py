@@ -73,6 +73,10 @@ class Axes:
             for surrogate in ((None,) if threat.sees_model else self.surrogates)
         )
 
+    def gradient_draws(self, *parts: Model | Chain) -> int:
+        """How often a classifier with these parts is drawn for a gradient: once if none of them is stochastic."""
+        return self.eot if any(part.stochastic for part in parts) else 1
+
 
 @dataclasses.dataclass(frozen=True)
 class AttackTarget:
@@ -82,7 +86,7 @@ class AttackTarget:
         model: The attacked model: a surrogate under the transfer threat.
         threat: The threat as far as the images depend on it: ``adaptive``, or else ``oblivious``.
         defense: The defense that the attack sees, or None.
-        draws: How often a stochastic defense is drawn for a gradient.
+        draws: How often a stochastic defense or model is drawn for a gradient.
         precision: The network's arithmetic while it is attacked.
         max_queries: The largest number of queries of a sample that count; None for any.
     """
@@ -179,9 +183,9 @@ class Cell:
         clean_key_inputs: The key inputs of the defended model's predictions on clean images.
         clean_key: Their key.
         defense_fits: What the parts of the defense are fitted to, each after those that it needs.
-        draws: How often a stochastic defense is drawn for the score.
+        draws: How often a stochastic defense or model is drawn for the score.
         identity: Whether the defense leaves every image as it is.
-        stochastic: Whether the defense is stochastic.
+        stochastic: Whether the defense or the model is stochastic.
         aliases: The aliases of the run's components.
     """
 

@@ -184,9 +184,11 @@ def _threat_details(threat: Threat, axes: Axes, plan: Plan) -> str:
     if not threat.sees_model:
         names = [display_name(surrogate, axes.aliases) for surrogate in axes.surrogates]
         return f"surrogate{'s' * (len(names) > 1)} {', '.join(names)}" if names else ""
-    if threat.sees_defense and any(cell.stochastic for cell in plan.cells):
-        return f"stochastic defenses: {axes.eot} draw{'s' * (axes.eot != 1)} for each gradient"
-    return ""
+    attacked = [chunk.target for cell in plan.cells if cell.threat == threat for chunk in cell.chunks[:1]]
+    defenses = threat.sees_defense and any(cell.defense.stochastic for cell in plan.cells if cell.stochastic)
+    models = any(target.model.stochastic for target in attacked)
+    drawn = " and ".join(["defenses"] * defenses + ["models"] * models)
+    return f"stochastic {drawn}: {axes.eot} draw{'s' * (axes.eot != 1)} for each gradient" if drawn else ""
 
 
 def _describe(cell: Cell) -> dict[str, Any]:
@@ -201,11 +203,17 @@ def _describe(cell: Cell) -> dict[str, Any]:
         "draws_a_gradient": cell.chunks[0].target.draws if cell.chunks else None,
         "identity": cell.identity or _is_identity(cell.defense),
         "stochastic": cell.stochastic,
+        **({"attacked_model_stochastic": True} if _attacks_stochastic_model(cell) else {}),
         "skipped": cell.skipped,
         "failed": cell.failed,
         "n": len(cell.ids),
         "image_shape": _image_shape(cell.dataset),
     }
+
+
+def _attacks_stochastic_model(cell: Cell) -> bool:
+    """Whether the attacked model is stochastic: the surrogate under the transfer threat."""
+    return bool(cell.chunks) and cell.chunks[0].target.model.stochastic
 
 
 @functools.cache

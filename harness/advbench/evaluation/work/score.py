@@ -22,6 +22,7 @@ from advbench.evaluation.plan.threats import NO_ATTACKER
 from advbench.evaluation.work.artefacts import chain_artefacts
 from advbench.evaluation.work.chain_pass import ChainPass
 from advbench.evaluation.work.craft import TOTALS
+from advbench.evaluation.work.networks import ask_network
 from advbench.evaluation.work.probes import PROBED, probe
 from advbench.evaluation.work.workspace import Workspace
 from advbench.specs import full_spec
@@ -211,7 +212,7 @@ class _DefendedModel:
         defended = check_defended(name, images, returned, self.chain.output_shape((channels, height, width)))
         check_range(name, defended, stochastic=self.chain.stochastic)
         with blamed(f"model {self.model.name!r}"):
-            output = self.network(defended)
+            output = ask_network(self.network, defended, rng)
         return self._classes(output, len(ids))
 
     def scores(self, count: int) -> list[list[float]] | None:

@@ -14,6 +14,7 @@ from advbench.contracts.images import check_form
 from advbench.errors import blamed
 from advbench.evaluation.work.attacked.eot_graphs import Classifier, EOTGraphs
 from advbench.evaluation.work.chain_pass import ChainPass, image_shape
+from advbench.evaluation.work.networks import takes_rng
 from advbench.specs import Chain, full_spec, transforms_images
 
 __all__ = ["DefendedClassifier", "count_approximations", "count_draws", "forget_numbers"]
@@ -25,13 +26,13 @@ _BATCH = 250
 
 
 class DefendedClassifier(torch.nn.Module):
-    """Defense and model as one classifier, from images in [0, 1] to logits.
+    """Defense and model as one classifier, from images in [0, 1] to logits; with no defense, a stochastic model.
 
     The forward pass is the true defense. The backward pass uses autograd for each differentiable part, and the
     approximation of each other part that transforms images (BPDA: Athalye, Carlini and Wagner 2018, section 4.1). A
     part that classifies is called by its :meth:`advbench.api.Defense.attacked`, which autograd follows. A stochastic
-    defense is drawn ``draws`` times at each call, and the logits are the mean over the draws, so that the gradient is
-    that of the expected logits (EOT: section 4.2).
+    defense or model is drawn ``draws`` times at each call, and the logits are the mean over the draws, so that the
+    gradient is that of the expected logits (EOT: section 4.2).
 
     An attack that queries some of its samples names them through :func:`advbench.api.for_rows`; each sample then has
     its own random streams. For a batch of another size the samples are unknown, and the streams depend on earlier
@@ -39,9 +40,9 @@ class DefendedClassifier(torch.nn.Module):
 
     Args:
         network: The model's network, frozen and in eval mode.
-        chain: The defense.
+        chain: The defense; without parts if there is none.
         rng: Random streams of the attacked samples, in the order of the attack's batch.
-        draws: How often a stochastic defense is drawn at each call.
+        draws: How often a stochastic defense or model is drawn at each call.
         graphs: The network with its measured memory, if it has been measured before.
         number: Which of their approximations the parts use, from 0; a part that has fewer uses its last one.
         labels: The true labels of the samples, int64; only defenses that reject images need them.
@@ -67,10 +68,10 @@ class DefendedClassifier(torch.nn.Module):
         self.training = False
         self.network = network
         self.chain = chain
-        self.stochastic = chain.stochastic
-        self.approximate_gradients = chain.stochastic or not all(part.differentiable for part in chain.parts)
+        self.stochastic = chain.stochastic or takes_rng(network)
+        self.approximate_gradients = self.stochastic or not all(part.differentiable for part in chain.parts)
         votes = without_gradients and any(part.votes is not None for part in chain.parts)
-        self.draws = draws if chain.stochastic and not votes else 1
+        self.draws = draws if self.stochastic and not votes else 1
         self.without_gradients = without_gradients
         self.number = number
         self.labels = labels
@@ -112,7 +113,7 @@ class DefendedClassifier(torch.nn.Module):
         def defend(copies: torch.Tensor, times: int) -> tuple[torch.Tensor, Classifier]:
             streams = self._streams(samples, times)
             attacked = _AttackedPass(self.chain, self.network, self.number, self.fitted, self.without_gradients)
-            if self.chain.classifying is None:
+            if self.chain.classifying is None and not takes_rng(self.network):
                 return attacked.transform_all(copies, streams), self.network
             return copies, lambda points: answer(attacked, points, streams)
 
@@ -138,9 +139,9 @@ class DefendedClassifier(torch.nn.Module):
             return part.attack_logits(answer, self.labels)
 
     def _streams(self, count: int, times: int = 1) -> SampleRandom:
-        """Random streams for some applications; new ones at each call if the defense is stochastic."""
+        """Random streams for some applications; new ones at each call if defense or model are stochastic."""
         rng = self._rng if count == len(self._rng) else self._unassigned[[0] * count]
-        return rng.spawn(times) if self.chain.stochastic else rng
+        return rng.spawn(times) if self.stochastic else rng
 
 
 def count_draws(classifier: torch.nn.Module) -> int:

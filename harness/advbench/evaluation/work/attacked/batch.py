@@ -16,12 +16,15 @@ from advbench.evaluation.work.artefacts import artefact_of, chain_artefacts
 from advbench.evaluation.work.attacked.adaptive import DefendedClassifier, count_approximations
 from advbench.evaluation.work.attacked.gradients_at_bounds import InsetGradients, find_inset, sample_points
 from advbench.evaluation.work.attacked.query_log import CleanBaseline, Gradients, clean_gradients
+from advbench.evaluation.work.chain_pass import ChainPass
+from advbench.evaluation.work.networks import takes_rng
 from advbench.evaluation.work.workspace import Workspace
+from advbench.specs import Chain
 
 __all__ = ["AttackedBatch", "SplitCalls", "count_runs"]
 
 CHOICE_DRAWS = 10
-"""The least number of draws of a stochastic defense on which the best of several results is chosen."""
+"""The least number of draws of a stochastic classifier on which a result or a target class is chosen."""
 
 
 def count_runs(workspace: Workspace, task: CraftTask | FitTask) -> int:
@@ -153,10 +156,10 @@ class AttackedBatch:
     def _defended(self, network: torch.nn.Module, purpose: str, draws: int, number: int = 0) -> torch.nn.Module:
         """The network behind the defense, if the attack sees one."""
         task, workspace = self.task, self.workspace
-        if not task.defense:
+        if not task.defense and not takes_rng(network):
             return network
         streams = SampleRandom(task.seed, purpose, self.ids, workspace.device)
-        chain = workspace.chain(task.defense)
+        chain = workspace.chain(task.defense) if task.defense else Chain(())
         fitted = chain_artefacts(workspace, fitted_keys(task.key_inputs))
         return DefendedClassifier(
             network,
@@ -210,9 +213,9 @@ class AttackedBatch:
             points = sample_points(first).to(workspace.device)
             streams = SampleRandom(task.seed, "slopes at the bounds", range(len(points)), workspace.device)
             classifier = network = workspace.network(task.model)
-            if task.defense:
+            if task.defense or takes_rng(network):
                 some = labels.repeat(len(points))[: len(points)].to(workspace.device)
-                chain = workspace.chain(task.defense)
+                chain = workspace.chain(task.defense) if task.defense else Chain(())
                 fitted = chain_artefacts(workspace, keys)
                 classifier = DefendedClassifier(network, chain, streams, 1, number=number, labels=some, fitted=fitted)
             workspace.insets[key] = find_inset(classifier, points, max(1, workspace.batch_size))
@@ -221,10 +224,13 @@ class AttackedBatch:
 
     @torch.no_grad()
     def _undefended_logits(self) -> torch.Tensor:
-        """The network's logits for the clean images, without a defense."""
-        network = self.workspace.network(self.task.model)
-        size = self.workspace.batch_size
-        return torch.cat([self._logits(network, images) for images in torch.split(self.clean, size)])
+        """The network's logits for the clean images, without a defense; of a stochastic model the mean over draws."""
+        network, size = self.workspace.network(self.task.model), self.workspace.batch_size
+        if not takes_rng(network):
+            return torch.cat([self._logits(network, images) for images in torch.split(self.clean, size)])
+        rng = SampleRandom(self.task.seed, "undefended model", self.ids, self.workspace.device)
+        classifier = ChainPass(Chain(()), network, size).classifier(rng)
+        return torch.stack([self._logits(classifier, self.clean) for _ in range(CHOICE_DRAWS)]).mean(dim=0)
 
     @torch.no_grad()
     def _predict(self, images: torch.Tensor) -> torch.Tensor:

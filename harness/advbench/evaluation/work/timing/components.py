@@ -17,6 +17,7 @@ from advbench.evaluation.work.attacked.adaptive import DefendedClassifier
 from advbench.evaluation.work.certify import certify_batch
 from advbench.evaluation.work.chain_pass import ChainPass
 from advbench.evaluation.work.execute import time_limit
+from advbench.evaluation.work.networks import takes_rng
 from advbench.evaluation.work.workspace import Environment, Workspace, get_workspace
 from advbench.process.state import ProcessState, is_user_interrupt, isolated_process
 from advbench.process.threads import report_thread_errors
@@ -124,7 +125,10 @@ class _Timer:
     def _pass_seconds(self, model: str, dataset: str, count: int, precision: str) -> float:
         """Seconds for each image of a forward and backward pass over a batch of this size."""
         network = self.workspace.attacked_network(model, precision)
-        images, _ = self._images(dataset, count)
+        images, ids = self._images(dataset, count)
+        if takes_rng(network):
+            streams = SampleRandom(0, "estimate", ids, images.device)
+            network = DefendedClassifier(network, Chain(()), streams, 1)
         return time_pass(network, images) / len(images)
 
     def _defense_seconds(self, defense: str, dataset: str) -> float:
