@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
+
+from advbench.api import combine_logits
 
 __all__ = ["MeanNetwork"]
 
@@ -30,6 +31,4 @@ class MeanNetwork(torch.nn.Module):
             images: float32 in [0, 1], shape (batch, channels, height, width).
         """
         logits = torch.stack([network(images).float() for network in self.networks])
-        if not self.probabilities:
-            return logits.mean(dim=0)
-        return logits.log_softmax(dim=2).logsumexp(dim=0) - math.log(len(self.networks))
+        return combine_logits(logits, "probabilities" if self.probabilities else "logits")
