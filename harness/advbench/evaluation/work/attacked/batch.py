@@ -157,7 +157,7 @@ class AttackedBatch:
             return network
         streams = SampleRandom(task.seed, purpose, self.ids, workspace.device)
         chain = workspace.chain(task.defense)
-        fitted = chain_artefacts(workspace, fitted_keys(task.key_inputs))
+        fitted = chain_artefacts(workspace, task.defense, fitted_keys(task.key_inputs))
         return DefendedClassifier(
             network,
             chain,
@@ -213,7 +213,7 @@ class AttackedBatch:
             if task.defense:
                 some = labels.repeat(len(points))[: len(points)].to(workspace.device)
                 chain = workspace.chain(task.defense)
-                fitted = chain_artefacts(workspace, keys)
+                fitted = chain_artefacts(workspace, task.defense, keys)
                 classifier = DefendedClassifier(network, chain, streams, 1, number=number, labels=some, fitted=fitted)
             workspace.insets[key] = find_inset(classifier, points, max(1, workspace.batch_size))
         inset = workspace.insets[key]
