@@ -24,11 +24,12 @@ PUBLIC = {
     "Trainable", "TrainingJob", "TrainingLoop", "TrainingProgress", "Unrestricted", "UsageError", "Value",
     "WeightsError",
     "WorkerLostError", "artefact_file_of", "artefact_param",
-    "bfloat16_helps", "clip_dust", "closest", "features", "find_object", "for_rows", "goal_of", "goal_param",
+    "bfloat16_helps", "clip_dust", "closest", "combine_logits", "features", "find_object", "for_rows",
+    "goal_of", "goal_param",
     "has_approximate_gradients", "has_limited_queries", "hookimpl", "import_file",
-    "is_stochastic", "load_checkpoint", "load_state", "load_weights", "log_shares", "one_cycle", "param",
+    "is_stochastic", "load_checkpoint", "load_state", "load_weights", "log_shares", "most_access", "one_cycle", "param",
     "process_taint", "read_state_dict", "replace_atomically", "rotate_shift",
-    "save_checkpoint", "save_weights", "sha256_file", "state_digest", "to_labels", "to_pixels",
+    "save_checkpoint", "save_weights", "sha256_file", "state_digest", "to_labels", "to_pixels", "transforms_images",
     "verified_digest", "write_atomically",
 }  # fmt: skip
 

@@ -341,7 +341,7 @@ def test_the_cell_of_an_artefact_is_named_by_what_sets_it_apart(
             "universal",
             "'universal' stands for cells with 4 artefacts; give one of: toy toy-linear universal:eps=0.1 ",
         ),
-        ("toy-sign", "its attack is not fitted to data"),
+        ("toy-sign", "neither its attack nor its defense is fitted to data"),
         ("fgsm", "no cell of run"),
         ("", "no cell of run"),
     ):
@@ -361,8 +361,7 @@ def test_an_artefact_of_one_image_is_written_as_png(tmp_path: Path) -> None:
     patch = torch.linspace(0, 1, 48).reshape(3, 4, 4)
     store, key_inputs = Store(tmp_path / "store"), {"kind": "artefacts"}
     store.write_artefact(key_inputs, {"patch": patch}, {"values": {"loss": 0.5}})
-    cell = {"artefact": digest_of(key_inputs)}
-    message = write_artefact(store, cell, tmp_path / "patch.png")
+    message = write_artefact(store, digest_of(key_inputs), tmp_path / "patch.png")
     assert message == f"wrote {tmp_path / 'patch.png'}: patch 3×4×4, loss 0.5"
     with Image.open(tmp_path / "patch.png") as image:
         pixels = torch.from_numpy(np.array(image)).long().permute(2, 0, 1)

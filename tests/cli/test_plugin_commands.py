@@ -49,6 +49,7 @@ def test_list_as_json_names_every_component_and_its_plugin(call: Call) -> None:
         *("speckle-noise", "zoom-blur"),
     }
     assert {name for kind, name in found if kind == "defenses"} == {
+        "ensemble",
         "feature-squeezing",
         "gaussian",
         "jpeg",
@@ -90,7 +91,7 @@ def test_list_of_one_kind(call: Call) -> None:
     "name",
     [
         *("apgd", "autoattack", "cw", "ddn", "deepfool", "fab-t", "fgsm", "fmn", "noise", "pgd", "rays", "square"),
-        *("gaussian", "jpeg", "kmeans", "smoothing", "tvm", "vqvae"),
+        *("ensemble", "gaussian", "jpeg", "kmeans", "smoothing", "tvm", "vqvae"),
         *("mnist", "mnist-cnn-robust", "cifar10-densenet"),
     ],
 )

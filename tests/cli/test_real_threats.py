@@ -100,3 +100,20 @@ def test_images_of_an_ensemble_transfer_better_than_those_of_another_model(
     assert "all 8 cells come from the store" in again.err
     alone, _ = matrix(*flags, "--threats", "transfer", "--surrogate", "mnist-cnn-robust")
     assert "all 4 cells come from the store" in alone.err
+
+
+def test_an_ensemble_is_attacked_as_its_members_are(matrix: Callable[..., tuple[Called, dict[str, Any]]]) -> None:
+    twice = {name: f'ensemble:of="{name} | {name}"' for name in ("none", "jpeg:quality=50")}
+    mixed = 'ensemble:of="tvm:iterations=2 | jpeg:quality=50",rule=votes'
+    called, results = matrix(
+        "--limit", 20, "--attacks", "pgd:eps=0.15,steps=8", "--threats", "adaptive", "--eot", 2,
+        "--defenses", *twice, *twice.values(), mixed,
+    )  # fmt: skip
+    found = {cell["short"]["defense"]: cell["robust_accuracy"] for cell in results["cells"]}
+    assert {cell["status"] for cell in results["cells"]} == {"ok"}
+    for alone, ensemble in twice.items():
+        assert 0 < found[alone] == found[ensemble] < 1, found
+    assert found[mixed] < 1
+    names = [line.split()[0] for line in called.out.splitlines() if line.strip().startswith("ensemble")]
+    assert len(names) == 3
+    assert 'ensemble:of="tvm:iterations=2 | jpeg:quality=50",rule=votes ' in called.out, "names without defaults"

@@ -36,12 +36,12 @@ from advbench._deprecated import renamed_attributes
 from advbench._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from advbench.api.attack import Access, Attack, Budget, Crafted
+    from advbench.api.attack import Access, Attack, Budget, Crafted, most_access
     from advbench.api.checkpoints import load_state, read_state_dict
     from advbench.api.commands import StudyCommand
     from advbench.api.component import Component, closest
     from advbench.api.dataset import Dataset, DataSources, LabelledImages
-    from advbench.api.defense import Answer, Certificate, Defense
+    from advbench.api.defense import Answer, Certificate, Defense, transforms_images
     from advbench.api.detector import Detector
     from advbench.api.executor import Executor, WorkerLostError, process_taint
     from advbench.api.files import replace_atomically, sha256_file, write_atomically
@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from advbench.api.state import state_digest
     from advbench.api.training import Trainable, TrainingJob, TrainingProgress, load_checkpoint, save_checkpoint
     from advbench.api.training_loop import TrainingLoop, bfloat16_helps, one_cycle
-    from advbench.api.votes import log_shares
+    from advbench.api.votes import combine_logits, log_shares
     from advbench.api.weights import load_weights, save_weights, verified_digest
     from advbench.errors import ContractError, DataError, ParameterError, UsageError, WeightsError
 
@@ -124,6 +124,7 @@ __all__ = [
     "bfloat16_helps",
     "clip_dust",
     "closest",
+    "combine_logits",
     "features",
     "find_object",
     "for_rows",
@@ -138,6 +139,7 @@ __all__ = [
     "load_state",
     "load_weights",
     "log_shares",
+    "most_access",
     "one_cycle",
     "param",
     "process_taint",
@@ -150,6 +152,7 @@ __all__ = [
     "state_digest",
     "to_labels",
     "to_pixels",
+    "transforms_images",
     "verified_digest",
     "write_atomically",
 ]
@@ -163,6 +166,7 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
                 "Attack",
                 "Budget",
                 "Crafted",
+                "most_access",
             ),
             "advbench.api.checkpoints": (
                 "load_state",
@@ -182,6 +186,7 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
                 "Answer",
                 "Certificate",
                 "Defense",
+                "transforms_images",
             ),
             "advbench.api.detector": ("Detector",),
             "advbench.api.executor": (
@@ -260,7 +265,7 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
                 "bfloat16_helps",
                 "one_cycle",
             ),
-            "advbench.api.votes": ("log_shares",),
+            "advbench.api.votes": ("combine_logits", "log_shares"),
             "advbench.api.weights": (
                 "load_weights",
                 "save_weights",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 
 from advbench._deprecated import overridden_member, renamed_members
 from advbench.api.component import Component
@@ -18,10 +18,15 @@ if TYPE_CHECKING:
     from advbench.api.fit import Artefact, FitData
     from advbench.api.randomness import SampleRandom
 
-__all__ = ["Access", "Attack", "Budget", "Crafted", "Norm"]
+__all__ = ["Access", "Attack", "Budget", "Crafted", "Norm", "most_access"]
 
 Access = Literal["gradients", "scores", "labels", "nothing"]
 """What an attack needs of the model."""
+
+
+def most_access(accesses: Iterable[Access]) -> Access:
+    """The most of what several components need, which a component that contains them all needs."""
+    return min(accesses, key=get_args(Access).index)
 
 
 class Budget(NamedTuple):

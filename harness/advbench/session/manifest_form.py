@@ -112,6 +112,7 @@ _OPTIONAL_IN_CELL: dict[str, _Check] = {
     "attack_passes": _none_or(_INTEGER),
     "goal": _TEXT,
     "artefact": _TEXT,
+    "defense_artefacts": _TEXTS,
     "stored_as": _each(_TEXT),
     "parameters": _each(_is(str, int, float, bool, type(None))),
     "components": _TEXTS,

@@ -40,6 +40,8 @@ def resolve(registry: Registry, kind: str, text: str) -> list[Component]:
     """
     terms = parse_chain(text)
     if len(terms) > 1:
+        if kind == "defenses":
+            raise SpecError(f"{text!r}: a chain cannot be used here; give single defenses")
         raise SpecError(f"{text!r}: only defenses can be chained with '+'")
     return [_build(registry, kind, *combination[0]) for combination in expand(terms)]
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 
-from advbench.api import SampleRandom
+from advbench.api import SampleRandom, combine_logits
 
 __all__ = ["MeanNetwork"]
 
@@ -34,9 +33,7 @@ class MeanNetwork(torch.nn.Module):
             rng: The random streams of the images, if any of the networks takes them.
         """
         logits = torch.stack([self._logits(index, images, rng) for index in range(len(self.networks))])
-        if not self.probabilities:
-            return logits.mean(dim=0)
-        return logits.log_softmax(dim=2).logsumexp(dim=0) - math.log(len(self.networks))
+        return combine_logits(logits, "probabilities" if self.probabilities else "logits")
 
     def _logits(self, index: int, images: torch.Tensor, rng: SampleRandom | None) -> torch.Tensor:
         network = self.networks[index]

@@ -27,7 +27,7 @@ from advbench.evaluation.plan.compatibility import (
     shape_incompatibility,
     undefended_reason,
 )
-from advbench.evaluation.plan.fits import Fits, fitted_keys_of
+from advbench.evaluation.plan.fits import Fits
 from advbench.evaluation.plan.keys import KeyContext, attack_identity, cell_key_inputs, defense_identity
 from advbench.evaluation.plan.samples import fit_form, fit_split, is_fitted, is_fitted_part
 from advbench.evaluation.plan.threats import NO_ATTACKER, OBLIVIOUS, Threat
@@ -224,9 +224,9 @@ class _Pair:
 
     def _clean(self, context: KeyContext, fits: Fits, defense: Chain) -> dict[str, Any]:
         draws = self.axes.score_draws if defense.stochastic or self.model.stochastic else 1
-        fitted = fits.of_defense(defense, self.model)
-        inputs = context.clean(self.ids, defense, draws, fitted=fitted_keys_of(defense, fitted))
-        return {"clean_key_inputs": inputs, "clean_key": digest_of(inputs), "draws": draws, "defense_fits": fitted}
+        fitted = fits.of_defense(defense, self.model, context)
+        inputs = context.clean(self.ids, defense, draws, fitted=fitted.keys)
+        return {"clean_key_inputs": inputs, "clean_key": digest_of(inputs), "draws": draws, "defense_fits": fitted.fits}
 
     def _unusable(self, attack: Attack, surrogate: Model | None) -> str:
         """Why an attack cannot be used on the model, or on a surrogate for it, or ""."""
@@ -270,7 +270,7 @@ def _chunks(
     context: KeyContext, fits: Fits, ids: tuple[int, ...], attack: Attack, target: AttackTarget
 ) -> tuple[Chunk, ...]:
     artefact, fit = fits.of(attack, target, context)
-    fitted = fitted_keys_of(target.defense, fits.of_defense(target.defense, target.model))
+    fitted = fits.of_defense(target.defense, target.model, context).keys
     chunks, size = [], chunk_size(check_group_size(attack))
     for start in range(0, len(ids), size):
         part = ids[start : start + size]

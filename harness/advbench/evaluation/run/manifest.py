@@ -19,6 +19,7 @@ from advbench.discovery.registry import Plugin, Registry
 from advbench.evaluation.plan.build import Plan
 from advbench.evaluation.plan.cells import Axes, Cell, display_name, full, short
 from advbench.evaluation.plan.certificates import Certification
+from advbench.evaluation.plan.keys import fitted_keys
 from advbench.evaluation.plan.threats import NO_ATTACKER, Threat
 from advbench.evaluation.run.dataset_facts import class_names, dataset_notes
 from advbench.evaluation.work.workspace import Environment, device_name
@@ -200,6 +201,7 @@ def _describe(cell: Cell) -> dict[str, Any]:
         **({} if (stored := cell.stored_specs()) == cell.specs() else {"stored_as": stored}),
         **_attack_facts(cell.attack, cell.budget, cell.norm, cell.perturbation, bool(cell.failed)),
         "artefact": cell.chunks[0].artefact if cell.chunks else "",
+        **({"defense_artefacts": list(keys)} if (keys := fitted_keys(cell.clean_key_inputs)) else {}),
         "draws_a_gradient": cell.chunks[0].target.draws if cell.chunks else None,
         "identity": cell.identity or _is_identity(cell.defense),
         "stochastic": cell.stochastic,

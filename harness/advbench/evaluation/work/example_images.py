@@ -164,7 +164,7 @@ class ExampleImages:
         if chain.classifying is None and chain.output_shape(_shape(images)) == _shape(images):
             return self._view(described["model"], chain.apply(given, rng), ids)
         # There are no images of this shape between the defense and the model to show.
-        fitted = chain_artefacts(self.workspace, self._fitted_keys(described))
+        fitted = chain_artefacts(self.workspace, described["defense"], self._fitted_keys(described))
         passed = ChainPass(chain, self.workspace.network(described["model"]), self.workspace.batch_size, fitted)
         return _views(images, passed.answer(given, rng).logits)
 

@@ -13,6 +13,7 @@ from advbench.contracts.attacks import check_crafted
 from advbench.contracts.images import check_form, check_unchanged
 from advbench.errors import blamed
 from advbench.evaluation.plan.keys import fitted_keys
+from advbench.evaluation.plan.samples import unfitted_part
 from advbench.evaluation.plan.tasks import DefenseFitTask, FitTask
 from advbench.evaluation.work.artefacts import chain_artefacts
 from advbench.evaluation.work.attacked.access import RestrictedClassifier
@@ -20,7 +21,7 @@ from advbench.evaluation.work.attacked.batch import AttackedBatch
 from advbench.evaluation.work.chain_pass import ChainPass
 from advbench.evaluation.work.craft import gradient_errors_explained
 from advbench.evaluation.work.workspace import Workspace
-from advbench.specs import transforms_images
+from advbench.specs import Chain, full_spec, short_spec, transforms_images
 
 __all__ = ["fit", "fit_defense"]
 
@@ -155,7 +156,7 @@ def fit_defense(workspace: Workspace, task: DefenseFitTask, progress: Callable[[
     chain = workspace.chain(task.defense)
     part, label = chain.parts[task.part], f"defense {chain.parts[task.part].name!r}"
     began = time.perf_counter()
-    fitted = chain_artefacts(workspace, fitted_keys(task.key_inputs))
+    fitted = chain_artefacts(workspace, task.defense, fitted_keys(task.key_inputs))
     passed = ChainPass(chain, workspace.network(task.model), workspace.batch_size, fitted)
     rng = SampleRandom(task.seed, "defense fit", task.ids, workspace.device)
     data = _data_before(workspace, task, passed, rng, progress)
@@ -196,9 +197,13 @@ def _data_before(
 
 def _defense_facts(workspace: Workspace, task: DefenseFitTask, part: Defense) -> dict[str, object]:
     dataset = workspace.dataset(task.dataset)
+    chain = Chain(tuple(map(unfitted_part, workspace.chain(task.defense).parts)))
     return {
-        "defense": task.defense,
-        "part": part.name,
+        "defense": part.name,
+        "spec": full_spec(unfitted_part(part)),
+        "chain": full_spec(chain),
+        "short": short_spec(chain),
+        "part": task.part,
         "model": task.model,
         "weights": task.key_inputs["model"]["weights"],
         "image_shape": list(dataset.image_shape),

@@ -61,7 +61,7 @@ def predict_clean(workspace: Workspace, task: CleanTask, progress: Callable[[int
         ContractError: The defense or the model broke its contract.
     """
     data = workspace.images(task.dataset)
-    fitted = chain_artefacts(workspace, fitted_keys(task.key_inputs))
+    fitted = chain_artefacts(workspace, task.defense, fitted_keys(task.key_inputs))
     defended = _DefendedModel(
         workspace, task.dataset, task.model, task.defense, seed=task.seed, fitted=fitted, progress=progress
     )
@@ -104,7 +104,8 @@ def score(workspace: Workspace, task: ScoreTask, progress: Callable[[int], None]
     if clean is None:
         raise LookupError(f"clean predictions {task.clean} have gone from the store; run the command again")
     specs = task.specs
-    fitted = chain_artefacts(workspace, fitted_keys(workspace.store.read_key_inputs("clean", task.clean) or {}))
+    keys = fitted_keys(workspace.store.read_key_inputs("clean", task.clean) or {})
+    fitted = chain_artefacts(workspace, specs["defense"], keys)
     components = (specs["dataset"], specs["model"], specs["defense"])
     defended = _DefendedModel(workspace, *components, seed=task.seed, fitted=fitted, progress=progress)
     predictions: list[list[int]] = [[] for _ in range(task.draws)]

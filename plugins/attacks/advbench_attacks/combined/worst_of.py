@@ -19,14 +19,13 @@ from advbench.api import (
     SampleRandom,
     for_rows,
     goal_of,
+    most_access,
     param,
 )
 from advbench_attacks.classifier_calls import float32_logits
 from advbench_attacks.norms import lp_norm
 
 __all__ = ["WorstOf"]
-
-_ACCESSES: tuple[Access, ...] = ("nothing", "labels", "scores", "gradients")
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class WorstOf(Attack):
     @property
     def access(self) -> Access:  # type: ignore[override]
         """The most that one of the attacks needs."""
-        return max((attack.access for attack in self.of), key=_ACCESSES.index)
+        return most_access(attack.access for attack in self.of)
 
     @property
     def self_contained(self) -> bool:  # type: ignore[override]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 
 from advbench.api import Answer, Artefact, ClassifierWrapper, ContractError, Defense, SampleRandom
 from advbench.contracts.artefacts import artefact_unchanged
-from advbench.contracts.defenses import Approximation, check_approximations, check_classified, check_defended
+from advbench.contracts.defenses import check_approximations, check_classified, check_defended
 from advbench.contracts.images import check_form
 from advbench.errors import blamed
 from advbench.evaluation.work.attacked.eot_graphs import Classifier, EOTGraphs
@@ -154,15 +155,15 @@ def count_draws(classifier: torch.nn.Module) -> int:
 def count_approximations(chain: Chain) -> int:
     """How many approximations of a chain there are: the most of any part that autograd cannot differentiate.
 
+    Of a part that classifies, they are its views.
+
     Raises:
         ContractError: A part returned no approximations, or another number of them than before.
     """
-    return max((len(_approximations(part)) for part in chain.parts if _is_approximated(part)), default=1)
-
-
-def _is_approximated(part: Defense) -> bool:
-    """Whether the backward pass uses an approximation of the part."""
-    return transforms_images(part) and not part.differentiable
+    exact = [transforms_images(part) and part.differentiable for part in chain.parts]
+    return max(
+        (len(_approximations(part)) for part, none in zip(chain.parts, exact, strict=True) if not none), default=1
+    )
 
 
 _numbers: dict[tuple[type[Defense], str], int] = {}
@@ -177,7 +178,8 @@ def forget_numbers() -> None:
     _numbers.clear()
 
 
-def _approximations(part: Defense) -> tuple[Approximation, ...]:
+def _approximations(part: Defense) -> tuple[Callable[..., Any], ...]:
+    """The approximations of a part that transforms images, or the views of one that classifies."""
     key = (type(part), full_spec(part))
     with blamed(f"defense {part.name!r}"):
         returned = check_approximations(part, _numbers.get(key))
@@ -229,8 +231,7 @@ class _AttackedPass(ChainPass):
         if needs_gradient:
             # It draws the same random numbers, so that it approximates this very application.
             label = f"the approximation of {name}"
-            approximations = _approximations(part)
-            approximate = approximations[min(self.number, len(approximations) - 1)]
+            approximate = self._view(part)
             with _inputs_checked(label, images, defended):
                 approximation = approximate(images, defended, self.chain.streams(index, rng))
             if approximation is images and shape != tuple(images.shape[1:]):
@@ -248,7 +249,7 @@ class _AttackedPass(ChainPass):
         name = f"defense {part.name!r}"
         fitted = self.fitted[index]
         as_everybody = self.without_gradients and not (torch.is_grad_enabled() and images.requires_grad)
-        ask, method = (part.classify, "classify") if as_everybody else (part.attacked, "attacked")
+        ask, method = (part.classify, "classify") if as_everybody else (self._view(part), "attacked")
         with _inputs_checked(name, images), artefact_unchanged(name, fitted):
             returned = ask(self.inside(index, rng), images, self.chain.streams(index, rng), fitted)
         answer = check_classified(part.name, method, returned, images)
@@ -258,6 +259,11 @@ class _AttackedPass(ChainPass):
                 "detach(), or use attacks that only need labels, such as noise or foolbox:attack=HopSkipJumpAttack"
             )
         return answer
+
+    def _view(self, part: Defense) -> Callable[..., Any]:
+        """The approximation of a part that this pass uses."""
+        approximations = _approximations(part)
+        return approximations[min(self.number, len(approximations) - 1)]
 
 
 @contextlib.contextmanager

@@ -160,7 +160,7 @@ class AttackedBatch:
             return network
         streams = SampleRandom(task.seed, purpose, self.ids, workspace.device)
         chain = workspace.chain(task.defense) if task.defense else Chain(())
-        fitted = chain_artefacts(workspace, fitted_keys(task.key_inputs))
+        fitted = chain_artefacts(workspace, task.defense or "", fitted_keys(task.key_inputs))
         return DefendedClassifier(
             network,
             chain,
@@ -216,7 +216,7 @@ class AttackedBatch:
             if task.defense or takes_rng(network):
                 some = labels.repeat(len(points))[: len(points)].to(workspace.device)
                 chain = workspace.chain(task.defense) if task.defense else Chain(())
-                fitted = chain_artefacts(workspace, keys)
+                fitted = chain_artefacts(workspace, task.defense or "", keys)
                 classifier = DefendedClassifier(network, chain, streams, 1, number=number, labels=some, fitted=fitted)
             workspace.insets[key] = find_inset(classifier, points, max(1, workspace.batch_size))
         inset = workspace.insets[key]
