@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["CHECKPOINTS", "mean_queries", "measure_queries"]
+__all__ = ["CHECKPOINTS", "mean_queries", "measure_queries", "up_to_limit"]
 
 CHECKPOINTS = (*(factor * 10**power for power in (2, 3, 4, 5) for factor in (1, 2, 5)), 1_000_000)
 """The numbers of forwards at which the best size of a minimal attack is recorded."""
@@ -92,6 +92,19 @@ def _best_sizes(columns: Sequence[Any], correct: Any, norm: str) -> dict[str, An
         median = float(np.median(np.where(sizes < 0, np.inf, sizes)))
         medians.append(median if np.isfinite(median) else None)
     return {"norm": norm, "queries": list(CHECKPOINTS[: len(medians)]), "median": medians}
+
+
+def up_to_limit(measured: Mapping[str, Any] | None, most: int | None) -> Mapping[str, Any] | None:
+    """A result of :func:`measure_queries` whose last best size is at the limit of queries, if that comes first.
+
+    Args:
+        measured: The result.
+        most: The largest number of forwards that counted; None for any.
+    """
+    if measured is None or most is None or measured["best_sizes"] is None:
+        return measured
+    sizes = measured["best_sizes"]
+    return {**measured, "best_sizes": {**sizes, "queries": [min(count, most) for count in sizes["queries"]]}}
 
 
 def mean_queries(measured: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | None:

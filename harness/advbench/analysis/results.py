@@ -12,6 +12,7 @@ from typing import Any
 from advbench.analysis.certificates import Certificates, describe_certificates, find_contradictions
 from advbench.analysis.intervals import wilson
 from advbench.analysis.measures import worst_case_from_bits
+from advbench.analysis.queries import up_to_limit
 from advbench.analysis.sanity import examine, unexamined
 from advbench.analysis.set_kinds import CORRUPTION, set_kind
 from advbench.analysis.summary import COORDINATES, Summary
@@ -63,7 +64,8 @@ def build_results(
         if (summary := stored.get(described["key"])) is not None
         and summary.coordinates == tuple(described.get("stored_as", described)[name] for name in COORDINATES)
     }
-    cells = [_cell(described, stored.get(described["key"])) for described in manifest["cells"]]
+    most = manifest.get("max_queries")  # missing in manifests of earlier versions
+    cells = [_cell(described, stored.get(described["key"]), most) for described in manifest["cells"]]
     findings = examine(manifest["cells"], stored, doubled)
     findings += find_contradictions(certificates, manifest["cells"])
     for finding in findings:
@@ -83,7 +85,7 @@ def build_results(
     }
 
 
-def _cell(described: Mapping[str, Any], summary: Summary | None) -> dict[str, Any]:
+def _cell(described: Mapping[str, Any], summary: Summary | None, max_queries: int | None) -> dict[str, Any]:
     status, error = _state(described, summary)
     done = summary if summary is not None and status == "ok" else None
     return {
@@ -102,7 +104,7 @@ def _cell(described: Mapping[str, Any], summary: Summary | None) -> dict[str, An
         "median_size": _median_size(described, done) if done else None,
         "curve": done.curve if done else None,
         "broken_by": _broken_by(described, done) if done else None,
-        "queries": done.queries if done else None,
+        "queries": up_to_limit(done.queries, max_queries) if done else None,
         "seconds": done.seconds if done else None,
         "craft_seconds": done.craft_seconds if done else None,
         "warnings": _warnings(described, done.measured["attack_failures"], done.n) if done else [],
