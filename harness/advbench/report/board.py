@@ -14,6 +14,7 @@ from advbench.api.perturbation import NORM_SYMBOLS
 from advbench.printable import one_line
 from advbench.report.certified import certified_cells, certified_columns, certified_notes
 from advbench.report.columns import FAILED, NOT_RUN, BoardCell, Column, percent
+from advbench.report.protocols import ProtocolTable, protocol_table
 from advbench.report.rejections import rejected_adversarial, rejected_clean, rejection_notes
 from advbench.report.sweeps import sweep_groups, terms_of, with_sweep_names
 
@@ -66,6 +67,7 @@ class Board:
         notes: Notes for readers, one sentence each.
         groups: Number of rows of each group, in order: one, or the rows of a sweep.
         certified: Number of columns of certified accuracies, which stand between those of attacks and the worst case.
+        protocols: The accuracies of random defenses under each protocol; None without several draws.
     """
 
     title: str
@@ -74,6 +76,7 @@ class Board:
     notes: tuple[str, ...]
     groups: tuple[int, ...] = ()
     certified: int = 0
+    protocols: ProtocolTable | None = None
 
 
 class _IndexedCell(NamedTuple):
@@ -141,6 +144,9 @@ def _board(
         ),
         groups=tuple(len(group) for group in groups),
         certified=len(radii),
+        protocols=protocol_table(
+            grid, [one_line(_name(row, cells[0]["short"])) for row, cells in zip(rows, grid, strict=True)]
+        ),
     )
 
 

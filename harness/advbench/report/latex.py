@@ -117,7 +117,8 @@ def _heading(column: Column) -> str:
 def _cell(cell: BoardCell) -> str:
     text = escape(cell.text)
     shown = rf"\textbf{{{text}}}" if cell.best else text
-    if cell.interval is None or cell.index is None:  # the interval of the worst case has its own column
+    of_worst_case = cell.index is None and cell.certificate is None  # its interval has its own column
+    if cell.interval is None or of_worst_case:
         return shown
     low, high = cell.interval
     return rf"{shown}\advbenchci{{{percent(low)}}}{{{percent(high)}}}"
