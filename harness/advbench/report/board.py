@@ -39,6 +39,7 @@ DOUBTFUL = "!"
 DAGGER = "†"
 REACHED = "target"
 MCE = "mCE: the mean over the corruptions of the error in % of that of the undefended reference model."
+NO_MCE = "mCE (—): unknown, since results are missing or the reference model makes no error under a corruption."
 MEAN = "Mean: the mean over the corruptions, with Wilson's 95 % interval for this number of samples."
 
 NORMS = NORM_SYMBOLS
@@ -137,6 +138,7 @@ def _board(
             *map(one_line, _notes({name: run["threats"][name] for name in threats}, attacks)),
             *([MEAN] if kind == CORRUPTION else []),
             *([MCE] if "reference" in leaderboard else []),
+            *([NO_MCE] if any(row.get("mce", 0) is None for row in rows) else []),
             *_seeds(run.get("seeds", ())),
             *_marks(rows, grid),
             *rejection_notes(cell for line in grid for cell in line),
@@ -177,7 +179,7 @@ def _attack_column(cells: Sequence[Mapping[str, Any]], has_threats: bool) -> Col
         omitted = ("search",)
         kind = ("minimal", *_medians(known.get("norm"), cells))
     elif known["attack_kind"] in ("set", "natural"):
-        omitted = ("severity",)
+        omitted = ("severity", "area")
         kind = (known["perturbation"]["label"], *_median_size(known, cells))
     parameters = tuple(f"{key}={value}" for key, (value,) in term.items if key not in omitted)
     threat = (cells[0]["threat"],) if has_threats else ()

@@ -75,7 +75,7 @@ def _plain(character: str) -> str:
 
 
 def _table(board: Board, number: int) -> str:
-    heads = " & ".join(_heading(column) for column in board.columns)
+    heads = " & ".join(_heading(column, "r" if place else "l") for place, column in enumerate(board.columns))
     caption = f"{escape(board.title)}. {' '.join(escape(note) for note in board.notes)}".strip()
     return "\n".join(
         [
@@ -107,10 +107,9 @@ def _rows(board: Board) -> Iterator[str]:
         yield rf"{' & '.join(_cell(cell) for cell in row)} \\"
 
 
-def _heading(column: Column) -> str:
-    """A heading with several lines."""
+def _heading(column: Column, side: str) -> str:
+    """A heading with several lines, which are aligned to a side."""
     lines = r" \\ ".join([escape(column.title), *(rf"\scriptsize {escape(text)}" for text in column.details)])
-    side = "l" if column.title == "defense" else "r"
     return rf"\begin{{tabular}}[b]{{@{{}}{side}@{{}}}}{lines}\end{{tabular}}"
 
 

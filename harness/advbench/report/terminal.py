@@ -20,8 +20,8 @@ from advbench.report.protocols import ProtocolTable
 
 __all__ = ["print_leaderboards", "print_results"]
 
-_PIECE = re.compile(r"[^ ,:+]*[ ,:+]?")
-"""A part of a spec with the punctuation after which a line may break."""
+_PIECE = re.compile(r"(?:[^ ,:+]| (?=%|px\b))*[ ,:+]?")
+"""A part of a spec with the punctuation after which a line may break, or a number with its unit."""
 
 _GAP = 3
 """Space between two columns."""

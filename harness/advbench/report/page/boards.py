@@ -17,6 +17,9 @@ __all__ = ["board_section"]
 
 Row = Mapping[str, Any]
 
+NO_THREAT = "none"
+"""The threat of corruptions, which have no attacker."""
+
 
 def board_section(board: Board, leaderboard: Mapping[str, Any], results: Mapping[str, Any]) -> str:
     """Renders one leaderboard with its notes.
@@ -90,7 +93,8 @@ def _heads(board: Board, threats: Sequence[str]) -> str:
 def _head(column: Column, threat: str = "", *, kind: str = "") -> str:
     scope = f' data-threat="{escape(threat)}"' if threat else ""
     scope += f' class="{kind}"' if kind else ""
-    badge = f'<span class="badge {escape(threat)}">{escape(threat)}</span>' if threat else ""
+    shown = threat not in ("", NO_THREAT)  # beside the defense 'none', the word would be ambiguous
+    badge = f'<span class="badge {escape(threat)}">{escape(threat)}</span>' if shown else ""
     lines = "".join(f"<small>{escape(text)}</small>" for text in _details(column, threat))
     title = f'<button type="button" class="sort">{escape(column.title)}</button>'
     return f'<th scope="col"{scope}>{badge}{title}{lines}</th>'
