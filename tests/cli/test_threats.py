@@ -147,6 +147,14 @@ def test_threats_that_cannot_be_carried_out_are_refused(toy: Toy, flags: list[st
     assert message in called.error_line()
 
 
+def test_images_for_fits_without_a_fit_are_noted(toy: Toy) -> None:
+    called, _ = toy("--fit-samples", 10, "--fit-data", "toy:size=50")
+    assert called.code == 0
+    assert "--fit-samples changes nothing here: nothing is fitted to data" in called.err
+    assert "--fit-data changes nothing here: nothing is fitted to data" in called.err
+    assert "changes nothing" not in toy()[0].err
+
+
 def test_draws_without_a_stochastic_defense_are_noted(toy: Toy) -> None:
     called, _ = toy(*["--threats", "adaptive", "--eot", 4, "--score-draws", 2], defenses=["toy-dim"])
     assert called.code == 0

@@ -12,6 +12,7 @@ from typing import Any
 from advbench.analysis.certificates import Certificates, describe_certificates, find_contradictions
 from advbench.analysis.intervals import wilson
 from advbench.analysis.measures import worst_case_from_bits
+from advbench.analysis.queries import up_to_limit
 from advbench.analysis.sanity import examine, unexamined
 from advbench.analysis.set_kinds import CORRUPTION, set_kind
 from advbench.analysis.summary import COORDINATES, Summary
@@ -104,7 +105,7 @@ def _cell(described: Mapping[str, Any], summary: Summary | None, manifest: Mappi
         "median_size": _median_size(described, done) if done else None,
         "curve": done.curve if done else None,
         "broken_by": _broken_by(described, done) if done else None,
-        "queries": done.queries if done else None,
+        "queries": up_to_limit(done.queries, manifest.get("max_queries")) if done else None,
         "seconds": done.seconds if done else None,
         "craft_seconds": done.craft_seconds if done else None,
         "warnings": _warnings(described, done.measured["attack_failures"], done.n) if done else [],

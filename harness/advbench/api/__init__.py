@@ -66,6 +66,7 @@ if TYPE_CHECKING:
         has_approximate_gradients,
         has_limited_queries,
         is_stochastic,
+        until_spent,
     )
     from advbench.api.state import state_digest
     from advbench.api.training import Trainable, TrainingJob, TrainingProgress, load_checkpoint, save_checkpoint
@@ -153,6 +154,7 @@ __all__ = [
     "to_labels",
     "to_pixels",
     "transforms_images",
+    "until_spent",
     "verified_digest",
     "write_atomically",
 ]
@@ -251,6 +253,7 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
                 "has_approximate_gradients",
                 "has_limited_queries",
                 "is_stochastic",
+                "until_spent",
             ),
             "advbench.api.state": ("state_digest",),
             "advbench.api.training": (

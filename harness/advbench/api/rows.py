@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 import torch
@@ -11,12 +12,21 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ClassifierWrapper",
+    "QueriesSpent",
     "RowAware",
     "for_rows",
     "has_approximate_gradients",
     "has_limited_queries",
     "is_stochastic",
+    "until_spent",
 ]
+
+
+class QueriesSpent(BaseException):
+    """Ends an attack whose samples have all asked for more queries than allowed; see :func:`until_spent`.
+
+    It is no ``Exception``, so that an attack that catches those does not catch it.
+    """
 
 
 @runtime_checkable
@@ -72,6 +82,31 @@ def has_limited_queries(model: torch.nn.Module) -> bool:
     return bool(getattr(model, "limited_queries", False))
 
 
+def until_spent(
+    model: torch.nn.Module, run: Callable[[torch.nn.Module], torch.Tensor], images: torch.Tensor
+) -> tuple[torch.Tensor, bool]:
+    """Attacks a part of the batch, and ends once all samples of the part have spent their queries.
+
+    A run ends an attack by itself when all samples of the batch are spent. An attack that goes through the batch sample
+    by sample uses this function for each of them; otherwise, the search for a spent sample goes on with meaningless
+    answers until it ends by itself.
+
+    Args:
+        model: The classifier for the samples of this part; see :func:`for_rows`.
+        run: The attack on this part, called with the classifier to use.
+        images: The clean images of this part.
+
+    Returns:
+        What ``run`` returns, and False; or ``images`` and True if the queries were spent before. A run replaces the
+        images of spent samples: each gets its nearest success within the limit, or else its last point.
+    """
+    ending: Callable[[], torch.nn.Module] | None = getattr(model, "ending_when_spent", None)
+    try:
+        return run(model if ending is None else ending()), False
+    except QueriesSpent:
+        return images, True
+
+
 class ClassifierWrapper(torch.nn.Module):
     """Base class of classifiers that call another classifier, such as one that counts queries or changes gradients.
 
@@ -110,7 +145,16 @@ class ClassifierWrapper(torch.nn.Module):
         Args:
             rows: As for :func:`for_rows`.
         """
+        return self._around(for_rows(self.target, rows))
+
+    def ending_when_spent(self) -> Self:
+        """A copy of this wrapper for :func:`until_spent`; its target raises :class:`QueriesSpent`."""
+        ending = getattr(self.target, "ending_when_spent", None)
+        return self if ending is None else self._around(ending())
+
+    def _around(self, target: torch.nn.Module) -> Self:
+        """A copy of this wrapper around another target."""
         part = type(self).__new__(type(self))
         part.__dict__ = {**self.__dict__, "_modules": dict(self._modules)}
-        part.target = for_rows(self.target, rows)
+        part.target = target
         return part

@@ -14,6 +14,7 @@ from advbench.api.perturbation import NORM_SYMBOLS
 from advbench.printable import one_line
 from advbench.report.certified import certified_cells, certified_columns, certified_notes
 from advbench.report.columns import FAILED, NOT_RUN, BoardCell, Column, percent
+from advbench.report.protocols import ProtocolTable, protocol_table
 from advbench.report.rejections import rejected_adversarial, rejected_clean, rejection_notes
 from advbench.report.sweeps import sweep_groups, terms_of, with_sweep_names
 
@@ -38,6 +39,7 @@ DOUBTFUL = "!"
 DAGGER = "†"
 REACHED = "target"
 MCE = "mCE: the mean over the corruptions of the error in % of that of the undefended reference model."
+NO_MCE = "mCE (—): unknown, since results are missing or the reference model makes no error under a corruption."
 MEAN = "Mean: the mean over the corruptions, with Wilson's 95 % interval for this number of samples."
 
 NORMS = NORM_SYMBOLS
@@ -66,6 +68,7 @@ class Board:
         notes: Notes for readers, one sentence each.
         groups: Number of rows of each group, in order: one, or the rows of a sweep.
         certified: Number of columns of certified accuracies, which stand between those of attacks and the worst case.
+        protocols: The accuracies of random defenses under each protocol; None without several draws.
     """
 
     title: str
@@ -74,6 +77,7 @@ class Board:
     notes: tuple[str, ...]
     groups: tuple[int, ...] = ()
     certified: int = 0
+    protocols: ProtocolTable | None = None
 
 
 class _IndexedCell(NamedTuple):
@@ -132,6 +136,7 @@ def _board(
             *map(one_line, _notes({name: run["threats"][name] for name in threats}, attacks)),
             *([MEAN] if kind == CORRUPTION else []),
             *([MCE] if "reference" in leaderboard else []),
+            *([NO_MCE] if any(row.get("mce", 0) is None for row in rows) else []),
             *_seeds(run.get("seeds", ())),
             *_marks(rows, grid),
             *rejection_notes(cell for line in grid for cell in line),
@@ -139,6 +144,9 @@ def _board(
         ),
         groups=tuple(len(group) for group in groups),
         certified=len(radii),
+        protocols=protocol_table(
+            grid, [one_line(_name(row, cells[0]["short"])) for row, cells in zip(rows, grid, strict=True)]
+        ),
     )
 
 
@@ -170,7 +178,7 @@ def _attack_column(cells: Sequence[Mapping[str, Any]], has_threats: bool) -> Col
         omitted = ("search",)
         kind = ("minimal", *_medians(known.get("norm"), cells))
     elif known["attack_kind"] in ("set", "natural"):
-        omitted = ("severity",)
+        omitted = ("severity", "area")
         kind = (known["perturbation"]["label"], *_median_size(known, cells))
     parameters = tuple(f"{key}={value}" for key, (value,) in term.items if key not in omitted)
     threat = (cells[0]["threat"],) if has_threats else ()

@@ -180,10 +180,10 @@ class MatrixRun:
             self.session.say(f"with twice the steps, to check convergence: {to_do} more cells to do")
         for note in certificate_notes(self.plan, own):
             self.session.say(note)
-        self._report_unused_draws()
+        self._report_unused_flags()
 
-    def _report_unused_draws(self) -> None:
-        """Reports draws that the user asked for although no cell draws anything."""
+    def _report_unused_flags(self) -> None:
+        """Reports settings that the user gave although nothing in this run uses them."""
         options = self.session.options
         stochastic = [cell for cell in self.plan.cells if cell.stochastic]
         drawn = any(cell.threat.name == ADAPTIVE.name for cell in stochastic) or any(
@@ -195,6 +195,9 @@ class MatrixRun:
             self.session.say(f"{option('eot')} changes nothing here: {none}")
         if self.suite.radii and not self.suite.certify:
             self.session.say(f"{option('radii')} changes nothing without {option('certify')}")
+        for name in ("fit_samples", "fit_data"):
+            if getattr(options, name) is not None and not self.plan.fits:
+                self.session.say(f"{option(name)} changes nothing here: nothing is fitted to data")
         if options.score_draws is not None and not stochastic:
             self.session.say(f"{option('score_draws')} changes nothing here: no model or defense is stochastic")
 

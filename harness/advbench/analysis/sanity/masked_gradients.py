@@ -19,6 +19,7 @@ from advbench.analysis.sanity.finding import (
     one_per_image_set,
     tolerance,
 )
+from advbench.analysis.sanity.minimal_distances import adaptive_needs_more
 from advbench.api.goal import UNTARGETED
 
 __all__ = [
@@ -217,10 +218,10 @@ def adaptive_weaker(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
         if adaptive is None or oblivious is None or adaptive["identity"]:
             continue
         if adaptive.perturbation_set is None:
-            continue  # a defended model may well need a larger minimal perturbation
+            continue  # minimal attacks are compared by their distances
         finding = partial(_adaptive_weaker, adaptive, oblivious)
         comparisons.append(compare_outcomes(adaptive.board_outcome, oblivious.board_outcome, adaptive.n, finding))
-    return significant(comparisons)
+    return significant([*comparisons, *adaptive_needs_more(cells)])
 
 
 def _adaptive_weaker(adaptive: FinishedCell, oblivious: FinishedCell) -> Finding:

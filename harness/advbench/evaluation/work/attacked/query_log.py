@@ -8,13 +8,14 @@ from typing import NamedTuple
 import torch
 
 from advbench.api import Access, Goal, LpBall, PerturbationSet, for_rows
+from advbench.api.rows import QueriesSpent
 from advbench.contracts.images import TOLERANCE
 from advbench.errors import describe
 from advbench.evaluation.plan.cells import NEEDS_NOTES
 from advbench.evaluation.work.attacked.access import RestrictedClassifier
 from advbench.evaluation.work.attacked.adaptive import count_draws
 from advbench.evaluation.work.attacked.gradients_at_bounds import flat_at_bounds
-from advbench.evaluation.work.attacked.query_limit import NotLimitable, QueriesSpent, QueryLimit
+from advbench.evaluation.work.attacked.query_limit import NotLimitable, QueryLimit
 from advbench.evaluation.work.attacked.query_meter import QueryMeter
 from advbench.process.memory import is_out_of_memory
 
@@ -205,6 +206,7 @@ class RecordingClassifier(RestrictedClassifier):
         self.log = log
         self.limited_queries = log.limit is not None
         self._rows = rows
+        self._ending_rows: torch.Tensor | None = None  # the attack on these samples ends once they are spent
         self._draws = count_draws(target)
         self._classes = list[int]()  # of the first answer; a list, since copies for other rows share it
 
@@ -214,13 +216,20 @@ class RecordingClassifier(RestrictedClassifier):
         part._rows = rows if self._rows is None else self._rows[rows]
         return part
 
+    def ending_when_spent(self) -> RecordingClassifier:
+        """The classifier that ends the attack once its samples are spent; see :func:`advbench.api.until_spent`."""
+        part = self._around(self.target)
+        part._ending_rows = self._rows
+        return part
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """The classifier's logits, restricted to the access.
 
         Raises:
             ContractError: The classifier changed the images; or the attack has access to nothing.
             NotLimitable: There is a limit, and it is unknown to which samples the images belong.
-            QueriesSpent: All samples have reached the limit.
+            QueriesSpent: All samples of the attack have reached the limit, or all of the part that it attacks by
+                itself.
         """
         self._check_access()
         if self.log.limit is not None:
@@ -247,7 +256,7 @@ class RecordingClassifier(RestrictedClassifier):
         if len(sent):
             answered = self._answer(for_rows(self.target, sent), images[sent])
             self._record(rows[sent], images[sent], answered)
-        if limit.all_spent:
+        if limit.all_spent() or (self._ending_rows is not None and limit.all_spent(self._ending_rows)):
             raise QueriesSpent
         if not self._classes:
             with torch.no_grad():  # the number of classes alone, which no limit covers
