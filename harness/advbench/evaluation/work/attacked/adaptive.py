@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from advbench.api import Answer, Artefact, ClassifierWrapper, ContractError, Defense, SampleRandom
+from advbench.api import Answer, Artefact, ClassifierWrapper, ContractError, Defense, Detector, SampleRandom
 from advbench.contracts.artefacts import artefact_unchanged
 from advbench.contracts.defenses import Approximation, check_approximations, check_classified, check_defended
 from advbench.contracts.images import check_form
@@ -16,7 +16,7 @@ from advbench.evaluation.work.attacked.eot_graphs import Classifier, EOTGraphs
 from advbench.evaluation.work.chain_pass import ChainPass, image_shape
 from advbench.specs import Chain, full_spec, transforms_images
 
-__all__ = ["DefendedClassifier", "count_approximations", "count_draws", "forget_numbers"]
+__all__ = ["DefendedClassifier", "accepted_logits", "count_approximations", "count_draws", "forget_numbers"]
 
 _INPUTS = ("images", "defended images")
 
@@ -69,6 +69,7 @@ class DefendedClassifier(torch.nn.Module):
         self.chain = chain
         self.stochastic = chain.stochastic
         self.approximate_gradients = chain.stochastic or not all(part.differentiable for part in chain.parts)
+        self.can_reject = any(map(_rejects, chain.parts))
         votes = without_gradients and any(part.votes is not None for part in chain.parts)
         self.draws = draws if chain.stochastic and not votes else 1
         self.without_gradients = without_gradients
@@ -96,10 +97,21 @@ class DefendedClassifier(torch.nn.Module):
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits of shape (batch, classes).
+        """The logits that attacks see, shape (batch, classes).
 
         Raises:
             ContractError: A part of the defense, or its approximation, broke its contract.
+        """
+        answered = self.full_answer(images)
+        if self.chain.classifying is None:
+            return answered.logits
+        return self._attack_logits(self.chain.parts[self.chain.classifying], answered)
+
+    def full_answer(self, images: torch.Tensor) -> Answer:
+        """Logits and score, averaged over the draws; see :func:`advbench.api.answer`.
+
+        Raises:
+            ContractError: As for :meth:`forward`.
         """
         samples, scored = len(images), False
 
@@ -121,10 +133,7 @@ class DefendedClassifier(torch.nn.Module):
             logits = classifier(defended)
         else:
             logits = self._graphs.mean_logits(images, self.draws, defend)
-        if self.chain.classifying is None:
-            return logits
-        averaged = Answer(logits[:, :-1], logits[:, -1]) if scored else Answer(logits)
-        return self._attack_logits(self.chain.parts[self.chain.classifying], averaged)
+        return Answer(logits[:, :-1], logits[:, -1]) if scored else Answer(logits)
 
     def _attack_logits(self, part: Defense, answer: Answer) -> torch.Tensor:
         """What the attack sees of an answer that is averaged over the draws."""
@@ -141,6 +150,20 @@ class DefendedClassifier(torch.nn.Module):
         """Random streams for some applications; new ones at each call if the defense is stochastic."""
         rng = self._rng if count == len(self._rng) else self._unassigned[[0] * count]
         return rng.spawn(times) if self.chain.stochastic else rng
+
+
+@torch.no_grad()
+def accepted_logits(answer: Answer, labels: torch.Tensor) -> torch.Tensor:
+    """Logits that are wrong exactly where an answer with a score is accepted and wrong; shape (batch, classes)."""
+    assert answer.score is not None
+    rejected = answer.logits.amax(dim=1) + answer.score
+    own = answer.logits.gather(1, labels[:, None]).maximum(rejected[:, None])
+    return answer.logits.scatter(1, labels[:, None], own)
+
+
+def _rejects(part: Defense) -> bool:
+    """Whether a part is a detector that leaves it to attacks what they follow; see :func:`advbench.api.can_reject`."""
+    return isinstance(part, Detector) and type(part).attack_logits is Defense.attack_logits
 
 
 def count_draws(classifier: torch.nn.Module) -> int:

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import torch
 
-from advbench.api import Artefact, Attack, Budget, ClassifierWrapper, SampleRandom, for_rows, is_stochastic
+from advbench.api import (
+    Answer,
+    Artefact,
+    Attack,
+    Budget,
+    ClassifierWrapper,
+    SampleRandom,
+    answer,
+    for_rows,
+    is_stochastic,
+)
 from advbench.api.goal import goal_of
 from advbench.contracts.budgets import is_minimal
 from advbench.contracts.goals import choose_targets
@@ -259,6 +269,15 @@ class SplitCalls(ClassifierWrapper):
             return self.target(images)  # type: ignore[no-any-return]
         parts = torch.split(torch.arange(len(images), device=images.device), self.batch_size)
         return torch.cat([self._logits(for_rows(self.target, part), images[part]) for part in parts])
+
+    def full_answer(self, images: torch.Tensor) -> Answer:
+        """The target's full answer; see :func:`advbench.api.answer`."""
+        if len(images) <= self.batch_size:
+            return answer(self.target, images)
+        parts = torch.split(torch.arange(len(images), device=images.device), self.batch_size)
+        answers = [answer(for_rows(self.target, part), images[part]) for part in parts]
+        scores = [one.score for one in answers if one.score is not None]
+        return Answer(torch.cat([one.logits for one in answers]), torch.cat(scores) if scores else None)
 
     def _logits(self, target: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
         if self.stochastic or not torch.is_grad_enabled():
