@@ -36,7 +36,7 @@ from advbench._deprecated import renamed_attributes
 from advbench._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from advbench.api.attack import Access, Attack, Budget, Crafted
+    from advbench.api.attack import Access, AdaptiveView, Attack, Budget, Crafted
     from advbench.api.checkpoints import load_state, read_state_dict
     from advbench.api.commands import StudyCommand
     from advbench.api.component import Component, closest
@@ -78,6 +78,7 @@ if TYPE_CHECKING:
 __all__ = [
     "API_VERSION",
     "Access",
+    "AdaptiveView",
     "Answer",
     "Artefact",
     "Attack",
@@ -162,6 +163,7 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
         {
             "advbench.api.attack": (
                 "Access",
+                "AdaptiveView",
                 "Attack",
                 "Budget",
                 "Crafted",

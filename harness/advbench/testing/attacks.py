@@ -137,7 +137,7 @@ class _Trial:
     @property
     def fits(self) -> bool:
         """Whether the attack is fitted, and does not take its artefact from a file."""
-        return type(self.attack).fit is not Attack.fit and artefact_file_of(self.attack) is None
+        return self.attack.has_fit and artefact_file_of(self.attack) is None
 
     def fit(self) -> None:
         self.fitted(self.model, self.images.device)

@@ -19,6 +19,7 @@ from advbench.evaluation.plan.fits import Fits, fitted_keys_of
 from advbench.evaluation.plan.keys import KeyContext, attack_identity, cell_key_inputs, defense_identity
 from advbench.evaluation.plan.samples import fit_form, fit_split, is_fitted, is_fitted_part
 from advbench.evaluation.plan.threats import NO_ATTACKER, OBLIVIOUS, Threat
+from advbench.evaluation.plan.views import view_obstacle, with_view
 from advbench.specs import Chain
 from advbench.store import digest_of
 
@@ -171,6 +172,7 @@ class _Pair:
             for defense, incompatible, defense_kind, clean in defenses:
                 unknown = _undefended_reason(undefended, threat, attack)
                 reason = incompatible or unusable or ({"skipped": unknown} if unknown else {})
+                reason = reason or view_obstacle(attack, threat, defense)
                 if reason:
                     yield self._cell(attack, threat, defense, **reason)
                     continue
@@ -306,22 +308,15 @@ def _obstacle(ask: Callable[[], str]) -> dict[str, str]:
 def _chunks(
     context: KeyContext, fits: Fits, ids: tuple[int, ...], attack: Attack, target: AttackTarget
 ) -> tuple[Chunk, ...]:
+    target = with_view(target, attack)
     artefact, fit = fits.of(attack, target, context)
     fitted = fitted_keys_of(target.defense, fits.of_defense(target.defense, target.model))
     chunks, size = [], chunk_size(check_group_size(attack))
     for start in range(0, len(ids), size):
         part = ids[start : start + size]
-        key_inputs = context.adversarial(
-            part,
-            attack,
-            target.threat,
-            target.defense,
-            target.draws,
-            precision=target.precision,
-            max_queries=target.max_queries,
-            artefact=artefact,
-            fitted=fitted,
-        )
+        aim = (attack, target.threat, target.defense, target.draws)
+        settings: dict[str, Any] = {"precision": target.precision, "max_queries": target.max_queries}
+        key_inputs = context.adversarial(part, *aim, **settings, artefact=artefact, fitted=fitted)
         chunks.append(Chunk(key_inputs, digest_of(key_inputs), part, target, artefact, fit))
     return tuple(chunks)
 

@@ -45,7 +45,7 @@ class Fits:
             UsageError: The file from which the attack takes its artefact cannot be used.
         """
         file = artefact_file_of(attack)
-        if file is not None and type(attack).fit is not Attack.fit:
+        if file is not None and attack.has_fit:
             return self._digest_of_file(attack, Path(file), target, context), None
         if not is_fitted(attack):
             return "", None
@@ -108,7 +108,7 @@ def fitted_keys_of(defense: Chain | None, fits: Sequence[DefenseFit]) -> tuple[s
 def _difference(header: Mapping[str, Any], attack: Attack, dataset: Dataset, model: Model, weights: str) -> str:
     """How the facts of an artefact differ from what is attacked; empty if they do not."""
     expected: tuple[tuple[str, Any, Callable[[Any], str]], ...] = (
-        ("attack", attack.name, lambda name: f"was fitted by attack {name!r}"),
+        ("attack", attack.innermost.name, lambda name: f"was fitted by attack {name!r}"),
         (
             "image_shape",
             list(dataset.image_shape),
