@@ -18,8 +18,7 @@ from advbench.evaluation.plan.cells import NEEDS_NOTES, AttackTarget, Axes, Cell
 from advbench.evaluation.plan.fits import Fits, fitted_keys_of
 from advbench.evaluation.plan.keys import KeyContext, attack_identity, cell_key_inputs, defense_identity
 from advbench.evaluation.plan.samples import fit_form, fit_split, is_fitted, is_fitted_part
-from advbench.evaluation.plan.threats import NO_ATTACKER, OBLIVIOUS, Threat
-from advbench.evaluation.plan.views import view_obstacle, with_view
+from advbench.evaluation.plan.threats import NO_ATTACKER, OBLIVIOUS, Threat, view_obstacle, with_view
 from advbench.specs import Chain
 from advbench.store import digest_of
 

@@ -16,7 +16,7 @@ from advbench.evaluation.work.attacked.eot_graphs import Classifier, EOTGraphs
 from advbench.evaluation.work.chain_pass import ChainPass, image_shape
 from advbench.specs import Chain, full_spec, transforms_images
 
-__all__ = ["DefendedClassifier", "accepted_logits", "count_approximations", "count_draws", "forget_numbers"]
+__all__ = ["DefendedClassifier", "count_approximations", "count_draws", "forget_numbers", "seen_logits"]
 
 _INPUTS = ("images", "defended images")
 
@@ -152,13 +152,12 @@ class DefendedClassifier(torch.nn.Module):
         return rng.spawn(times) if self.chain.stochastic else rng
 
 
-@torch.no_grad()
-def accepted_logits(answer: Answer, labels: torch.Tensor) -> torch.Tensor:
-    """Logits that are wrong exactly where an answer with a score is accepted and wrong; shape (batch, classes)."""
-    assert answer.score is not None
-    rejected = answer.logits.amax(dim=1) + answer.score
-    own = answer.logits.gather(1, labels[:, None]).maximum(rejected[:, None])
-    return answer.logits.scatter(1, labels[:, None], own)
+def seen_logits(answered: Answer, labels: torch.Tensor) -> torch.Tensor:
+    """Logits that are wrong exactly where an answer is accepted and wrong, by the default of ``attack_logits``.
+
+    See :meth:`advbench.api.Defense.attack_logits`. Shape (batch, classes).
+    """
+    return Defense().attack_logits(answered, labels)
 
 
 def _rejects(part: Defense) -> bool:

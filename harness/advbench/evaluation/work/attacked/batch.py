@@ -22,7 +22,7 @@ from advbench.contracts.images import distances
 from advbench.errors import blamed
 from advbench.evaluation.plan.keys import fitted_keys
 from advbench.evaluation.plan.tasks import CraftTask, FitTask
-from advbench.evaluation.plan.views import approximation_numbers
+from advbench.evaluation.plan.threats import approximation_numbers
 from advbench.evaluation.work.artefacts import artefact_of, chain_artefacts
 from advbench.evaluation.work.attacked.adaptive import DefendedClassifier, count_approximations
 from advbench.evaluation.work.attacked.gradients_at_bounds import InsetGradients, find_inset, sample_points

@@ -12,7 +12,7 @@ from advbench.contracts.images import TOLERANCE
 from advbench.errors import describe
 from advbench.evaluation.plan.cells import NEEDS_NOTES
 from advbench.evaluation.work.attacked.access import RestrictedClassifier
-from advbench.evaluation.work.attacked.adaptive import accepted_logits, count_draws
+from advbench.evaluation.work.attacked.adaptive import count_draws, seen_logits
 from advbench.evaluation.work.attacked.gradients_at_bounds import flat_at_bounds
 from advbench.evaluation.work.attacked.query_limit import NotLimitable, QueriesSpent, QueryLimit
 from advbench.evaluation.work.attacked.query_meter import QueryMeter
@@ -286,7 +286,7 @@ class RecordingClassifier(RestrictedClassifier):
             self.log.record_gradients(rows, logits, self._draws)
             return answered
         labels = self.log.goal.labels if rows is None else self.log.goal.labels[rows]
-        self.log.record_query(rows, images, accepted_logits(answered, labels), self._draws)
+        self.log.record_query(rows, images, seen_logits(answered, labels), self._draws)
         both = torch.cat((logits, score[:, None]), dim=1)  # one gradient, whichever of the two it passes through
         self.log.record_gradients(rows, both, self._draws)
         return Answer(both[:, :-1], both[:, -1])
