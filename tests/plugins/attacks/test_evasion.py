@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
 import torch
+from tests.conftest import Called
 
 from advbench.api import Answer, Attack, Detector, Goal, SampleRandom, can_reject
 from advbench.evaluation.work.attacked.adaptive import DefendedClassifier
@@ -83,3 +87,17 @@ def test_a_sample_keeps_its_point_whatever_else_is_in_the_batch() -> None:
 
 def test_a_detector_that_chooses_its_logits_is_attacked_through_them() -> None:
     assert not can_reject(defended(1, Chosen))
+
+
+@pytest.mark.slow
+def test_knowing_the_detector_helps_against_it(call: Callable[..., Called], tmp_path: Path) -> None:
+    called = call(
+        *("matrix", "--datasets", "mnist-5k", "--models", "mnist-cnn", "--attacks", "pgd:steps=20"),
+        *("--defenses", "feature-squeezing", "--threats", "oblivious", "adaptive", "--limit", 40),
+        *("--fit-samples", 200, "--store", tmp_path / "store", "--export", tmp_path / "cells.json"),
+    )
+    assert called.code == 0, called.err
+    oblivious, adaptive = json.loads((tmp_path / "cells.json").read_text())["cells"]
+    assert (oblivious["threat"], adaptive["threat"]) == ("oblivious", "adaptive")
+    assert adaptive["robust_accuracy"] < oblivious["robust_accuracy"]
+    assert not adaptive["findings"]
