@@ -36,7 +36,7 @@ from advbench._deprecated import renamed_attributes
 from advbench._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from advbench.api.attack import Access, Attack, Budget, Crafted, most_access
+    from advbench.api.attack import Access, AdaptiveView, Attack, Budget, Crafted, most_access
     from advbench.api.checkpoints import load_state, read_state_dict
     from advbench.api.commands import StudyCommand
     from advbench.api.component import Component, closest
@@ -62,6 +62,8 @@ if TYPE_CHECKING:
     from advbench.api.rows import (
         ClassifierWrapper,
         RowAware,
+        answer,
+        can_reject,
         for_rows,
         has_approximate_gradients,
         has_limited_queries,
@@ -78,6 +80,7 @@ if TYPE_CHECKING:
 __all__ = [
     "API_VERSION",
     "Access",
+    "AdaptiveView",
     "Answer",
     "Artefact",
     "Attack",
@@ -120,9 +123,11 @@ __all__ = [
     "Value",
     "WeightsError",
     "WorkerLostError",
+    "answer",
     "artefact_file_of",
     "artefact_param",
     "bfloat16_helps",
+    "can_reject",
     "clip_dust",
     "closest",
     "combine_logits",
@@ -165,6 +170,7 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
         {
             "advbench.api.attack": (
                 "Access",
+                "AdaptiveView",
                 "Attack",
                 "Budget",
                 "Crafted",
@@ -249,6 +255,8 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
             "advbench.api.rows": (
                 "ClassifierWrapper",
                 "RowAware",
+                "answer",
+                "can_reject",
                 "for_rows",
                 "has_approximate_gradients",
                 "has_limited_queries",

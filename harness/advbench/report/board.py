@@ -11,6 +11,7 @@ from advbench.analysis.set_kinds import CORRUPTION, LP
 from advbench.api.goal import UNTARGETED
 from advbench.api.parameters import format_value
 from advbench.api.perturbation import NORM_SYMBOLS
+from advbench.api.spec_text import SEPARATOR, split_specs, term_text
 from advbench.printable import one_line
 from advbench.report.certified import certified_cells, certified_columns, certified_notes
 from advbench.report.columns import FAILED, NOT_RUN, BoardCell, Column, percent
@@ -180,11 +181,20 @@ def _attack_column(cells: Sequence[Mapping[str, Any]], has_threats: bool) -> Col
     elif known["attack_kind"] in ("set", "natural"):
         omitted = ("severity", "area")
         kind = (known["perturbation"]["label"], *_median_size(known, cells))
-    parameters = tuple(f"{key}={value}" for key, (value,) in term.items if key not in omitted)
+    parameters = tuple(f"{key}={_without(omitted, value)}" for key, (value,) in term.items if key not in omitted)
     threat = (cells[0]["threat"],) if has_threats else ()
     surrogate = (f"on {cells[0]['short']['surrogate']}",) if "surrogate" in cells[0]["short"] else ()
     reached = (*_target_success(cells), *rejected_adversarial(cells), *_queries_to_success(cells))
     return Column(one_line(term.name), tuple(map(one_line, (*threat, *surrogate, *kind, *parameters, *reached))))
+
+
+def _without(omitted: Collection[str], value: str) -> str:
+    """The value of a parameter; if it consists of the specs of components, without these parameters of theirs."""
+    specs = [terms_of(spec) for spec in split_specs(value)]
+    if not all(len(terms) == 1 for terms in specs) or not any(terms[0].items for terms in specs):
+        return value
+    kept = [(term.name, [(key, one[0]) for key, one in term.items if key not in omitted]) for (term,) in specs]
+    return SEPARATOR.join(term_text(name, dict(items)) for name, items in kept)
 
 
 def _target_success(cells: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -30,7 +30,7 @@ from advbench.evaluation.plan.compatibility import (
 from advbench.evaluation.plan.fits import Fits
 from advbench.evaluation.plan.keys import KeyContext, attack_identity, cell_key_inputs, defense_identity
 from advbench.evaluation.plan.samples import fit_form, fit_split, is_fitted, is_fitted_part
-from advbench.evaluation.plan.threats import NO_ATTACKER, OBLIVIOUS, Threat
+from advbench.evaluation.plan.threats import NO_ATTACKER, OBLIVIOUS, Threat, view_obstacle, with_view
 from advbench.specs import Chain
 from advbench.store import digest_of
 
@@ -182,6 +182,7 @@ class _Pair:
             for defense, incompatible, defense_kind, clean in defenses:
                 unknown = undefended_reason(undefended, threat, attack)
                 reason = incompatible or unusable or ({"skipped": unknown} if unknown else {})
+                reason = reason or view_obstacle(attack, threat, defense)
                 if reason:
                     yield self._cell(attack, threat, surrogate, defense, **reason)
                     continue
@@ -269,21 +270,14 @@ def _cell_key(chunks: tuple[Chunk, ...], clean_key: str, threat: Threat) -> str:
 def _chunks(
     context: KeyContext, fits: Fits, ids: tuple[int, ...], attack: Attack, target: AttackTarget
 ) -> tuple[Chunk, ...]:
+    target = with_view(target, attack)
     artefact, fit = fits.of(attack, target, context)
     fitted = fits.of_defense(target.defense, target.model, context).keys
     chunks, size = [], chunk_size(check_group_size(attack))
     for start in range(0, len(ids), size):
         part = ids[start : start + size]
-        key_inputs = context.adversarial(
-            part,
-            attack,
-            target.threat,
-            target.defense,
-            target.draws,
-            precision=target.precision,
-            max_queries=target.max_queries,
-            artefact=artefact,
-            fitted=fitted,
-        )
+        aim = (attack, target.threat, target.defense, target.draws)
+        settings: dict[str, Any] = {"precision": target.precision, "max_queries": target.max_queries}
+        key_inputs = context.adversarial(part, *aim, **settings, artefact=artefact, fitted=fitted)
         chunks.append(Chunk(key_inputs, digest_of(key_inputs), part, target, artefact, fit))
     return tuple(chunks)

@@ -69,7 +69,7 @@ class Fits:
             UsageError: The file from which the attack takes its artefact cannot be used.
         """
         file = artefact_file_of(attack)
-        if file is not None and type(attack).fit is not Attack.fit:
+        if file is not None and attack.has_fit:
             return self._digest_of_file(attack, Path(file), target, context), None
         if not is_fitted(attack):
             return "", None
@@ -120,7 +120,7 @@ class Fits:
         where = f"attack {attack.name!r}, file={path}"
         header, digest = _read_header(where, path)
         form = self._form(target.model, context, "attacks")
-        wrong = _difference(header, (("attack", attack.name, lambda _: _fitted_by(header)), *form))
+        wrong = _difference(header, (("attack", attack.innermost.name, lambda _: _fitted_by(header)), *form))
         if wrong:
             raise UsageError(f"{where}: {wrong}; leave out 'file' to fit the attack anew")
         return digest

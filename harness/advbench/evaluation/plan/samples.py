@@ -50,7 +50,7 @@ class FitSplit:
 
 def is_fitted(attack: Attack) -> bool:
     """Whether an attack is fitted to data, and does not take its artefact from a file."""
-    return type(attack).fit is not Attack.fit and artefact_file_of(attack) is None
+    return attack.has_fit and artefact_file_of(attack) is None
 
 
 def is_fitted_part(part: Defense) -> bool:

@@ -231,7 +231,7 @@ def _run_attack(
     clean, goal, label = batch.clean[rows], batch.goal[rows], f"attack {attack.name!r}"
     given = clean.clone()
     given_goal = Goal(goal.labels.clone(), None if goal.targets is None else goal.targets.clone())
-    purpose = f"attack/{number}" if number else "attack"
+    purpose = f"attack/{batch.numbers[number]}" if batch.numbers[number] else "attack"
     rng = SampleRandom(batch.task.seed, purpose, [batch.ids[row] for row in rows.tolist()], clean.device)
     target = batch.attacked(number)
     recorder = RecordingClassifier(target, log, f"model {batch.model.name!r}", attack=label, access=attack.access)

@@ -62,7 +62,7 @@ def fit(workspace: Workspace, task: FitTask, progress: Callable[[int], None]) ->
     seconds = round(time.perf_counter() - began, 6)
     dataset = workspace.dataset(task.dataset)
     facts = {
-        "attack": attack.name,
+        "attack": attack.innermost.name,
         "spec": task.attack,
         "model": task.model,
         "weights": task.key_inputs["model"]["weights"],
@@ -82,7 +82,7 @@ def _fit(
     ids = [batch.ids[row] for row in rows.tolist()]
     places = torch.tensor(ids, dtype=torch.int64, device=clean.device)
     data = FitData(lambda chosen: clean[chosen].clone(), goal.labels.clone(), places)
-    purpose = f"fit/{number}" if number else "fit"
+    purpose = f"fit/{batch.numbers[number]}" if batch.numbers[number] else "fit"
     rng = SampleRandom(task.seed, purpose, ids, clean.device)
     given = batch.goal[rows]
     target = for_rows(batch.attacked(number), rows) if len(rows) < len(batch.ids) else batch.attacked(number)

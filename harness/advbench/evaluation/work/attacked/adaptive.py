@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from advbench.api import Answer, Artefact, ClassifierWrapper, ContractError, Defense, SampleRandom
+from advbench.api import Answer, Artefact, ClassifierWrapper, ContractError, Defense, Detector, SampleRandom
 from advbench.contracts.artefacts import artefact_unchanged
 from advbench.contracts.defenses import check_approximations, check_classified, check_defended
 from advbench.contracts.images import check_form
@@ -18,7 +18,7 @@ from advbench.evaluation.work.chain_pass import ChainPass, image_shape
 from advbench.evaluation.work.networks import takes_rng
 from advbench.specs import Chain, full_spec, transforms_images
 
-__all__ = ["DefendedClassifier", "count_approximations", "count_draws", "forget_numbers"]
+__all__ = ["DefendedClassifier", "count_approximations", "count_draws", "forget_numbers", "seen_logits"]
 
 _INPUTS = ("images", "defended images")
 
@@ -71,6 +71,7 @@ class DefendedClassifier(torch.nn.Module):
         self.chain = chain
         self.stochastic = chain.stochastic or takes_rng(network)
         self.approximate_gradients = self.stochastic or not all(part.differentiable for part in chain.parts)
+        self.can_reject = any(map(_rejects, chain.parts))
         votes = without_gradients and any(part.votes is not None for part in chain.parts)
         self.draws = draws if self.stochastic and not votes else 1
         self.without_gradients = without_gradients
@@ -98,10 +99,21 @@ class DefendedClassifier(torch.nn.Module):
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits of shape (batch, classes).
+        """The logits that attacks see, shape (batch, classes).
 
         Raises:
             ContractError: A part of the defense, or its approximation, broke its contract.
+        """
+        answered = self.full_answer(images)
+        if self.chain.classifying is None:
+            return answered.logits
+        return self._attack_logits(self.chain.parts[self.chain.classifying], answered)
+
+    def full_answer(self, images: torch.Tensor) -> Answer:
+        """Logits and score, averaged over the draws; see :func:`advbench.api.answer`.
+
+        Raises:
+            ContractError: As for :meth:`forward`.
         """
         samples, scored = len(images), False
 
@@ -123,10 +135,7 @@ class DefendedClassifier(torch.nn.Module):
             logits = classifier(defended)
         else:
             logits = self._graphs.mean_logits(images, self.draws, defend)
-        if self.chain.classifying is None:
-            return logits
-        averaged = Answer(logits[:, :-1], logits[:, -1]) if scored else Answer(logits)
-        return self._attack_logits(self.chain.parts[self.chain.classifying], averaged)
+        return Answer(logits[:, :-1], logits[:, -1]) if scored else Answer(logits)
 
     def _attack_logits(self, part: Defense, answer: Answer) -> torch.Tensor:
         """What the attack sees of an answer that is averaged over the draws."""
@@ -143,6 +152,19 @@ class DefendedClassifier(torch.nn.Module):
         """Random streams for some applications; new ones at each call if defense or model are stochastic."""
         rng = self._rng if count == len(self._rng) else self._unassigned[[0] * count]
         return rng.spawn(times) if self.stochastic else rng
+
+
+def seen_logits(answered: Answer, labels: torch.Tensor) -> torch.Tensor:
+    """Logits that are wrong exactly where an answer is accepted and wrong, by the default of ``attack_logits``.
+
+    See :meth:`advbench.api.Defense.attack_logits`. Shape (batch, classes).
+    """
+    return Defense().attack_logits(answered, labels)
+
+
+def _rejects(part: Defense) -> bool:
+    """Whether a part is a detector that leaves it to attacks what they follow; see :func:`advbench.api.can_reject`."""
+    return isinstance(part, Detector) and type(part).attack_logits is Defense.attack_logits
 
 
 def count_draws(classifier: torch.nn.Module) -> int:

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import torch
 
-from advbench.api import Artefact, Attack, Budget, ClassifierWrapper, SampleRandom, for_rows, is_stochastic
+from advbench.api import (
+    Answer,
+    Artefact,
+    Attack,
+    Budget,
+    ClassifierWrapper,
+    SampleRandom,
+    answer,
+    for_rows,
+    is_stochastic,
+)
 from advbench.api.goal import goal_of
 from advbench.contracts.budgets import is_minimal
 from advbench.contracts.goals import choose_targets
@@ -12,6 +22,7 @@ from advbench.contracts.images import distances
 from advbench.errors import blamed
 from advbench.evaluation.plan.keys import fitted_keys
 from advbench.evaluation.plan.tasks import CraftTask, FitTask
+from advbench.evaluation.plan.threats import approximation_numbers
 from advbench.evaluation.work.artefacts import artefact_of, chain_artefacts
 from advbench.evaluation.work.attacked.adaptive import DefendedClassifier, count_approximations
 from advbench.evaluation.work.attacked.gradients_at_bounds import InsetGradients, find_inset, sample_points
@@ -34,7 +45,13 @@ def count_runs(workspace: Workspace, task: CraftTask | FitTask) -> int:
         return 1
     if isinstance(task, CraftTask) and task.artefact and attack.passes() == 0:  # the fit alone has used gradients
         return 1
-    return count_approximations(workspace.chain(task.defense))
+    return len(_numbers(workspace, task))
+
+
+def _numbers(workspace: Workspace, task: CraftTask | FitTask) -> tuple[int, ...]:
+    """Which approximations of the defense a task's attack uses, one in each run, counted from 0."""
+    count = count_approximations(workspace.chain(task.defense)) if task.defense else 1
+    return approximation_numbers(workspace.attack(task.attack), count)
 
 
 class AttackedBatch:
@@ -52,8 +69,9 @@ class AttackedBatch:
         labels: Their labels.
         goal: What the attack should make of them; the target class is -1 for a sample that is not attacked.
         attacked_rows: The samples that are attacked.
-        target: The classifier as the attack sees it, with the defense's first approximation.
-        approximations: How many approximations of the defense the attack tries.
+        target: The classifier as the attack sees it in its first run.
+        numbers: Which of the defense's approximations the attack tries, counted from 0.
+        approximations: With how many of them it runs: one if it follows no gradients.
         exact: Whether the images are judged by that classifier, and not by one in float32.
     """
 
@@ -63,7 +81,7 @@ class AttackedBatch:
         images, labels = workspace.images(task.dataset).take(self.ids)
         self.clean, self.labels = images.to(workspace.device), labels.to(workspace.device)
         self.model = workspace.model(task.model)
-        self.approximations = count_runs(workspace, task)
+        self.numbers, self.approximations = _numbers(workspace, task), count_runs(workspace, task)
         access = workspace.attack(task.attack).access
         self._labels_only, self._without_gradients = access in ("labels", "nothing"), access != "gradients"
         network = workspace.network(task.model)
@@ -72,7 +90,7 @@ class AttackedBatch:
         attackable = self.labels >= 0 if self.goal.targets is None else self.goal.targets >= 0
         self.attacked_rows = attackable.nonzero().flatten()
         self.exact = workspace.attacked_network(task.model, task.precision) is network
-        self.target = self._attacked(0)
+        self.target = self._attacked(self.numbers[0])
         judge = self.target if self.exact else self._defended(network, "attacked defense in float32", task.draws)
         self._judge = self._split(judge.target if isinstance(judge, InsetGradients) else judge)
         self.target = self._split(self.target)
@@ -100,8 +118,8 @@ class AttackedBatch:
         return tensors, gradients.error
 
     def attacked(self, number: int) -> torch.nn.Module:
-        """The classifier as the attack sees it, with one of the defense's approximations, from 0."""
-        return self._split(self._attacked(number)) if number else self.target
+        """The classifier as the attack sees it in one of its runs, from 0: with the approximation of this run."""
+        return self._split(self._attacked(self.numbers[number])) if number else self.target
 
     def fitted(self) -> Artefact | None:
         """What the attack has fitted; None if it fits nothing."""
@@ -178,6 +196,7 @@ class AttackedBatch:
         key = (
             *(task.dataset, task.model, task.defense, task.seed, task.key_inputs["ids"], self.start, len(self.ids)),
             self._without_gradients,
+            self.numbers,
             *fitted_keys(task.key_inputs),
         )
         if key not in baselines:
@@ -193,8 +212,7 @@ class AttackedBatch:
             none = torch.zeros_like(self.labels, dtype=torch.bool)
             return Gradients(none, none, none, "")
         gradients = clean_gradients(self.target if self.exact else self._judge, self.clean, self.labels)
-        chain = self.workspace.chain(self.task.defense) if self.exact and self.task.defense else None
-        for number in range(1, 1 if chain is None else count_approximations(chain)):
+        for number in range(1, len(self.numbers) if self.exact else 1):
             if not torch.stack(gradients[:3]).any():
                 break
             other = clean_gradients(self.attacked(number), self.clean, self.labels)
@@ -265,6 +283,15 @@ class SplitCalls(ClassifierWrapper):
             return self.target(images)  # type: ignore[no-any-return]
         parts = torch.split(torch.arange(len(images), device=images.device), self.batch_size)
         return torch.cat([self._logits(for_rows(self.target, part), images[part]) for part in parts])
+
+    def full_answer(self, images: torch.Tensor) -> Answer:
+        """The target's full answer; see :func:`advbench.api.answer`."""
+        if len(images) <= self.batch_size:
+            return answer(self.target, images)
+        parts = torch.split(torch.arange(len(images), device=images.device), self.batch_size)
+        answers = [answer(for_rows(self.target, part), images[part]) for part in parts]
+        scores = [one.score for one in answers if one.score is not None]
+        return Answer(torch.cat([one.logits for one in answers]), torch.cat(scores) if scores else None)
 
     def _logits(self, target: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
         if self.stochastic or not torch.is_grad_enabled():
