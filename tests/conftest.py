@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.forking import Programs
 
 from advbench.cli.main import main
+from tests.forking import Programs
 
 TOY = Path(__file__).with_name("toy_plugin.py")
 
