@@ -175,6 +175,7 @@ def test_in_a_run_no_cell_fails_and_hidden_rows_are_skipped_with_the_reason(toy:
     assert "12 in the store, 0 to do" in again.err
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_two_jobs_give_the_same_results(toy: Toy) -> None:
     axes: dict[str, Any] = {"attacks": ["lines", "lines:eps=none", "climb"], "defenses": ["toy-keep", "toy-noise"]}
     flags = ("--plugin", PLUGIN, "--max-queries", 10, "--threats", "oblivious", "adaptive")

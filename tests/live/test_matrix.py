@@ -286,6 +286,7 @@ def test_adversarial_images_of_a_cell(evaluate: Callable[..., advbench.Results])
         results.adversarial(atack="toy-sign")
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_seeds_show_their_spread(evaluate: Callable[..., advbench.Results]) -> None:
     results = evaluate(seeds=[0, 1], limit=20)
     assert len(results.data["run"]["seeds"]) == 2
