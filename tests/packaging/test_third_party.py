@@ -58,7 +58,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
     for module in ("pip", "pytest"):  # which the libraries' folder does not bring with it
         program = programs / module
-        program.write_text(f"#!{programs / 'python'}\nimport runpy\nrunpy.run_module('{module}', run_name='__main__')\n")
+        program.write_text(
+            f"#!{programs / 'python'}\nimport runpy\nrunpy.run_module('{module}', run_name='__main__')\n"
+        )
         program.chmod(0o755)
     install = [programs / "python", "-m", "pip", "install", "--no-deps", "--force-reinstall", wheel]
     subprocess.run(install, env={**os.environ, **environment}, check=True)
@@ -123,7 +125,7 @@ def test_the_example_is_a_package_of_its_own(run: Callable[..., str], tmp_path: 
     )
     assert line in (MEDIAN / "README.md").read_text()
     assert "median-filter:size=5" in run(f"{line} --jobs 2")
-    assert "6 passed" in run("python -m pytest -q -p no:cacheprovider", MEDIAN)
+    assert "6 passed" in run("python -m pytest -q -n0 -p no:cacheprovider", MEDIAN)
 
 
 def test_a_new_package_of_every_kind_is_complete(run: Callable[..., str], tmp_path: Path) -> None:
