@@ -105,7 +105,6 @@ class Programs:
         """Ends the server."""
         if self._server is not None:
             self._server.communicate()  # it ends with its stdin
-            shutil.rmtree(self._folder)
 
 
 def serve(path: str) -> list[Any]:
@@ -121,7 +120,8 @@ def serve(path: str) -> list[Any]:
     clients: dict[int, socket.socket] = {}
     while True:
         ready = select.select([0, wakeup, listener, *clients.values()], [], [])[0]
-        if 0 in ready:
+        if 0 in ready:  # the tests have ended, or were killed
+            shutil.rmtree(Path(path).parent)
             sys.exit()
         if wakeup in ready:
             os.read(wakeup, 4096)
