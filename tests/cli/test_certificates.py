@@ -127,6 +127,7 @@ def test_radii_are_shown_where_no_attack_has_the_norm(toy: Toy) -> None:
     assert "--radii changes nothing without --certify" in called.err
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_stored_runs_several_jobs_seeds_and_python_give_the_same_certificates(
     toy: Toy, call: Call, tmp_path: Path
 ) -> None:

@@ -88,6 +88,7 @@ def test_what_a_parameter_of_the_stage_run_changes_is_not_fitted_again(fitting: 
     assert accuracies[0] == results["cells"][0]["clean_accuracy"] > accuracies[2]
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_results_do_not_depend_on_batches_jobs_and_what_else_is_run(fitting: Toy, log: Path) -> None:
     _, whole = fitting("--threats", "oblivious", "adaptive", defenses=["toy-noise"])
     flags = ("--batch-size", 3, "--jobs", 2, "--threats", "oblivious", "adaptive", "--cell-timeout", 60)

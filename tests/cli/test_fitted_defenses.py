@@ -51,6 +51,7 @@ def artefacts(tmp_path: Path) -> int:
 THREATS = ("--threats", "oblivious", "adaptive")
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_a_defense_is_fitted_once_and_all_cells_use_the_artefact(fitting: Toy, log: Path, tmp_path: Path) -> None:
     attacks = ["toy-sign", "universal"]
     called, results = fitting(*THREATS, "--batch-size", 7, attacks=attacks)

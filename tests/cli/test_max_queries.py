@@ -193,6 +193,7 @@ def test_best_sizes_end_at_the_limit(most: int, recorded: list[int], toy: Toy) -
     assert cell["queries"]["best_sizes"]["median"][-1] == pytest.approx(cell["median_linf"], rel=0.2)
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_two_jobs_give_the_same_results(toy: Toy) -> None:
     axes: dict[str, Any] = {"attacks": ["lines", "lines:eps=none", "climb"], "defenses": ["toy-keep", "toy-noise"]}
     flags = ("--plugin", PLUGIN, "--max-queries", 10, "--threats", "oblivious", "adaptive")

@@ -231,6 +231,7 @@ def test_every_command_explains_itself(call: Call) -> None:
         assert left.value.code == 0
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_plugins_named_by_flag_environment_and_suite_are_loaded_and_others_left_out(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
