@@ -22,7 +22,6 @@ ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "guides" / "write-a-defense.md"
 MEDIAN = ROOT / "examples" / "advbench-median-filter"
 
-BASIC = ("attack", "defense", "model", "dataset", "study")
 """The kinds whose packages are installed one by one."""
 
 PIP = {"PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_QUIET": "1", "PIP_NO_INPUT": "1"}
