@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +10,8 @@ import torch
 
 from advbench.api import Detector, ParameterError, param
 from advbench_defenses.non_local_means import non_local_means
+from advbench_defenses.transformations.median_filter import median_filter
+from advbench_defenses.transformations.rounding import soft_rounding
 
 if TYPE_CHECKING:
     from advbench.api import SampleRandom
@@ -93,9 +94,9 @@ class FeatureSqueezing(Detector):
         bits = (_GREY_BITS if channels == 1 else _COLOUR_BITS) if self.bits is None else self.bits
         if bits:
             levels = 2**bits - 1
-            yield _with_gradient((images.detach() * levels).round() / levels, _soft_rounding(images, levels))
+            yield _with_gradient((images.detach() * levels).round() / levels, soft_rounding(images, levels))
         if self.median > 1:
-            yield _median(images, self.median)
+            yield median_filter(images, self.median)
         strength = self._strength(channels)
         if strength:
             yield _with_gradient(non_local_means(images.detach(), strength / 255, self.search, self.patch), images)
@@ -109,25 +110,3 @@ class FeatureSqueezing(Detector):
 def _with_gradient(values: torch.Tensor, approximation: torch.Tensor) -> torch.Tensor:
     """These values, with the gradient of an approximation."""
     return values + (approximation - approximation.detach())
-
-
-def _soft_rounding(images: torch.Tensor, levels: int) -> torch.Tensor:
-    """Differentiable rounding to multiples of 1 / levels: flat at these, and steep halfway between them."""
-    period = 2 * math.pi * levels
-    return images - (period * images).sin() / period
-
-
-def _median(images: torch.Tensor, size: int) -> torch.Tensor:
-    """The median of the square around each pixel; of two middle values the larger one, as in the paper.
-
-    The pixel is the lower right one of the middle of an even square. Images are mirrored at the edges, with the edge.
-    """
-    padded = images
-    for axis in (2, 3):
-        length = images.shape[axis]
-        places = torch.arange(-(size // 2), length + size - 1 - size // 2, device=images.device)
-        places = torch.where(places < 0, -places - 1, places)
-        places = torch.where(places >= length, 2 * length - 1 - places, places)
-        padded = padded.index_select(axis, places)
-    squares = padded.unfold(2, size, 1).unfold(3, size, 1).flatten(4)
-    return squares.kthvalue(size * size // 2 + 1, dim=4).values

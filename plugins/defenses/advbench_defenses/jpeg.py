@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from advbench.api import ContractError, Defense, param
+from advbench_defenses.identity_approximation import identity_approximation
 from advbench_defenses.jpeg_gradient import differentiable_jpeg
 from advbench_defenses.jpeg_mosaic import recompress
 
@@ -49,7 +50,7 @@ class JpegCompression(Defense):
 
     def approximations(self) -> tuple[Callable[[torch.Tensor, torch.Tensor, SampleRandom], torch.Tensor], ...]:
         """Returns the differentiable JPEG and the identity, whose gradient is better for one large step (FGSM)."""
-        return (self.approximation_from_output, _identity)
+        return (self.approximation_from_output, identity_approximation)
 
     def apply(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
         """Returns the decoded images, multiples of 1/255.
@@ -64,8 +65,3 @@ class JpegCompression(Defense):
         pixels = (images.detach().cpu() * 255).round_().clamp_(0, 255).to(torch.uint8).numpy()
         decoded = torch.from_numpy(recompress(pixels, self.quality))
         return decoded.to(images.device).to(torch.float32).div_(255)
-
-
-def _identity(images: torch.Tensor, output: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
-    del output, rng
-    return images

@@ -12,6 +12,15 @@ from advbench_defenses.jpeg import JpegCompression
 from advbench_defenses.kmeans import KMeansQuantisation
 from advbench_defenses.none import NoDefense
 from advbench_defenses.smoothing import RandomizedSmoothing
+from advbench_defenses.transformations.bilateral import BilateralFilter
+from advbench_defenses.transformations.bit_depth import BitDepth
+from advbench_defenses.transformations.crop_ensemble import CropEnsemble
+from advbench_defenses.transformations.median import MedianSmoothing
+from advbench_defenses.transformations.non_local_means import NonLocalMeans
+from advbench_defenses.transformations.quilting import ImageQuilting
+from advbench_defenses.transformations.resize_pad import ResizeAndPad
+from advbench_defenses.transformations.shield import Shield
+from advbench_defenses.transformations.wavelet import WaveletDenoising
 from advbench_defenses.tvm import TotalVariationMinimisation
 from advbench_defenses.vqvae import VqVae
 
@@ -30,3 +39,12 @@ def register_defenses(register: Callable[[type[Defense]], None]) -> None:
     register(RandomizedSmoothing)
     register(FeatureSqueezing)
     register(Ensemble)
+    register(BitDepth)
+    register(MedianSmoothing)
+    register(NonLocalMeans)
+    register(BilateralFilter)
+    register(WaveletDenoising)
+    register(ResizeAndPad)
+    register(CropEnsemble)
+    register(Shield)
+    register(ImageQuilting)

@@ -33,6 +33,15 @@ def test_all_defenses_are_registered() -> None:
         "smoothing",
         "feature-squeezing",
         "ensemble",
+        "bit-depth",
+        "median",
+        "non-local-means",
+        "bilateral",
+        "wavelet",
+        "resize-pad",
+        "crop-ensemble",
+        "shield",
+        "quilting",
     ]
 
 

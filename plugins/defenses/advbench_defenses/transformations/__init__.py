@@ -1,0 +1,1 @@
+"""Transformations that defenses are compared with."""

@@ -1,0 +1,95 @@
+"""Random resizing and padding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from advbench.api import Defense, ParameterError, param
+
+if TYPE_CHECKING:
+    from advbench.api import SampleRandom
+
+__all__ = ["ResizeAndPad"]
+
+
+@dataclass(frozen=True)
+class ResizeAndPad(Defense):
+    """Resizes each image to a random size, and pads it with zeros at random to a fixed size.
+
+    The height is drawn from all whole numbers from ``smallest`` to ``largest`` times that of the image, and the width
+    is scaled with it. Pixels are repeated or left out (nearest neighbour), as in the paper.
+
+    By default, images become smaller and keep their size with the padding, so that every model can classify them. The
+    paper enlarges images of 299 pixels to up to 330, padded to 331: ``smallest=1.037,largest=1.104,output=331``, with
+    a model that takes images of this size.
+
+    Args:
+        smallest: Smallest size, as a factor.
+        largest: Largest size, as a factor.
+        output: Side of the padded images in pixels; None for the size of the image.
+    """
+
+    name = "resize-pad"
+    self_contained = True
+    differentiable = True
+    stochastic = True
+    source = (
+        "Xie, Wang, Zhang, Ren and Yuille 2018, Mitigating Adversarial Effects Through Randomization, section 3 (for "
+        "images of 299 pixels)"
+    )
+    smallest: float = param(0.875, above=0, max=8, help="smallest size, as a factor")
+    largest: float = param(1.0, above=0, max=8, help="largest size, as a factor")
+    output: int | None = param(None, min=1, max=4096, help="side of the padded images; none: the size of the image")
+
+    def __post_init__(self) -> None:
+        """Validates the parameters.
+
+        Raises:
+            ParameterError: The smallest size is above the largest.
+        """
+        super().__post_init__()
+        if self.smallest > self.largest:
+            raise ParameterError(f"smallest={self.smallest:g}: must be at most largest={self.largest:g}")
+
+    def incompatibility(self, image_shape: tuple[int, int, int]) -> str:
+        """Images that may become larger than the padded ones."""
+        _, height, width = image_shape
+        _, high, wide = self.output_shape(image_shape)
+        if int(height * self.largest) > high or int(width * self.largest) > wide:
+            return (
+                f"{self.name}: images of {height}×{width} do not fit into {high}×{wide} after resizing; set output to "
+                f"at least {int(max(height, width) * self.largest)}"
+            )
+        return ""
+
+    def output_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """The shape of the padded images."""
+        return image_shape if self.output is None else (image_shape[0], self.output, self.output)
+
+    def apply(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
+        """Returns the resized and padded images."""
+        batch, channels, height, width = images.shape
+        _, high, wide = self.output_shape((channels, height, width))
+        drawn = rng.uniform(3).to(images.device)
+        lowest = max(1, int(height * self.smallest))
+        tall = lowest + (drawn[:, 0] * (int(height * self.largest) - lowest + 1)).long()
+        broad = (tall * width // height).clamp(min=1)
+        top = (drawn[:, 1] * (high - tall + 1)).long()
+        left = (drawn[:, 2] * (wide - broad + 1)).long()
+        rows, has_row = _sources(high, top, tall, height)
+        columns, has_column = _sources(wide, left, broad, width)
+        samples = torch.arange(batch, device=images.device)[:, None, None]
+        resized = images.movedim(1, 3)[samples, rows[:, :, None], columns[:, None, :]].movedim(3, 1)
+        return resized * (has_row[:, :, None] & has_column[:, None, :])[:, None]
+
+
+def _sources(
+    length: int, start: torch.Tensor, resized: torch.Tensor, original: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which row or column of the original image each one of the padded image shows, and whether it shows one."""
+    places = torch.arange(length, device=start.device) - start[:, None]
+    shown = (places >= 0) & (places < resized[:, None])
+    return (places * original // resized[:, None]).clamp(0, original - 1), shown
