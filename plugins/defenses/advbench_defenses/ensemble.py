@@ -35,7 +35,8 @@ class Ensemble(Defense):
     """Classifies each image behind several defenses, and combines the answers.
 
     ``rule=logits`` averages the logits, ``rule=probabilities`` the softmax probabilities, and ``rule=votes`` counts the
-    predicted classes. Each random member draws random numbers of its own, also if it is named twice.
+    predicted classes; of equally many votes, the smaller class number wins. Each random member draws random numbers of
+    its own, also if it is named twice.
 
     Adaptive attacks follow each member as they would follow it alone: by autograd, its approximation, or its
     ``attacked``. Under ``rule=votes`` they follow the mean of the probabilities, since votes have no gradient. If
@@ -44,8 +45,8 @@ class Ensemble(Defense):
 
     name: ClassVar[str] = "ensemble"
     source: ClassVar[str] = (
-        "rules: Kittler, Hatef, Duin and Matas 1998, On Combining Classifiers, sections 2.3 and 2.6; of input "
-        "transformations: Guo, Rana, Cisse and van der Maaten 2018, section 5.4"
+        "Kittler, Hatef, Duin and Matas 1998, On Combining Classifiers, sum rule and majority vote rule; ensembles of "
+        "input transformations: Guo, Rana, Cisse and van der Maaten 2018, section 5"
     )
 
     of: tuple[Defense, ...] = param(kind="defenses", help="the defenses")
