@@ -1,4 +1,4 @@
-"""Threat models: what the attacker knows. A threat decides what is attacked, not how; an attack, how it is seen."""
+"""Threat models: what the attacker knows, which decides what is attacked; and the view that an attack asks for."""
 
 from __future__ import annotations
 
