@@ -6,7 +6,7 @@ import inspect
 
 import torch
 
-from advbench.api import ContractError, Model
+from advbench.api import ContractError, Float32Network, FunctionNetwork, Model
 
 __all__ = ["are_probabilities", "check_logits", "check_takes_rng"]
 
@@ -26,6 +26,11 @@ def check_takes_rng(model: Model, network: torch.nn.Module) -> None:
     Raises:
         ContractError: The network takes other arguments.
     """
+    while isinstance(network, (Float32Network, FunctionNetwork)):  # these take both
+        inside = network.network if isinstance(network, Float32Network) else network.function
+        if not isinstance(inside, torch.nn.Module):
+            return
+        network = inside
     try:
         signature = inspect.signature(network.forward)
     except (TypeError, ValueError):

@@ -82,6 +82,8 @@ class TorchModule(Model):
             parse_arguments(self.args)
         if self.args is not None and self._torchscript_file is not None:
             raise ParameterError(f"args={self.args}: {self.build} is already a network and takes no arguments")
+        if self.stochastic and self._torchscript_file is not None:
+            raise ParameterError(f"stochastic=true: {self.build} is a program of TorchScript, which takes no rng")
         parse_shape(self.shape)
 
     @property

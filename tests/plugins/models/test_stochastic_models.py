@@ -11,9 +11,10 @@ import pytest
 import torch
 from tests.conftest import Called
 
-from advbench.api import Float32Network, SampleRandom
+from advbench.api import Float32Network, Model, SampleRandom
+from advbench.discovery.loading import discover
 from advbench.evaluation.work.attacked.adaptive import DefendedClassifier
-from advbench.specs import Chain
+from advbench.specs import Chain, resolve_one
 from advbench.store import Store
 
 PLUGIN = '''
@@ -42,6 +43,17 @@ class Dropout(Model):
 @hookimpl
 def register_models(register): register(Dropout)
 '''
+
+
+NETS = """
+import torch
+
+class Plain(torch.nn.Module):
+    def forward(self, images): return images.flatten(1)
+
+class Noisy(torch.nn.Module):
+    def forward(self, images, rng): return images.flatten(1) + rng.normal(4)
+"""
 
 
 @pytest.fixture
@@ -110,3 +122,31 @@ def test_attacks_see_the_mean_logits_of_fresh_draws() -> None:
     assert not torch.equal(logits, classifier(images))
     (gradient,) = torch.autograd.grad(logits[:, 0].sum(), images)
     torch.testing.assert_close(gradient.flatten(1), weights[:, 0].expand(2, 4), atol=0.15, rtol=0)
+
+
+def test_an_ensemble_is_as_random_and_gives_as_little_as_its_models(tmp_path: Path) -> None:
+    file = tmp_path / "nets.py"
+    file.write_text(NETS)
+    registry = discover()
+
+    def model(spec: str) -> Model:
+        resolved = resolve_one(registry, "models", spec.replace("FILE", str(file)))
+        assert isinstance(resolved, Model)
+        return resolved
+
+    noisy, plain = "torch-module:build=FILE:Noisy,stochastic=true,mean=0.5,std=2", "torch-module:build=FILE:Plain"
+    labels = "torch-module:build=FILE:Plain,gives=labels"
+    for spec in (plain, f'ensemble:of="{plain} | {plain}"'):
+        assert (model(spec).gives, model(spec).stochastic) == ("gradients", False)
+    assert model(f'ensemble:of="{plain} | {labels}"').gives == "labels"
+    ensemble = model(f'ensemble:of="{plain} | {noisy} | {noisy}"')
+    assert ensemble.stochastic
+    images, rng = torch.rand(2, 1, 2, 2), SampleRandom(0, "test", [1, 2])
+    logits = ensemble.load()(images, rng)
+    expected = [images.flatten(1), *(_noisy(images, rng.derive(str(place))) for place in (1, 2))]
+    torch.testing.assert_close(logits, torch.stack(expected).mean(dim=0))
+    assert not torch.equal(expected[1], expected[2])  # each has streams of its own
+
+
+def _noisy(images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
+    return ((images - 0.5) / 2).flatten(1) + rng.normal(4)
