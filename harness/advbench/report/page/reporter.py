@@ -106,7 +106,7 @@ def _charts(results: Mapping[str, Any]) -> str:
     parts = []
     for title, charts in (
         ("Clean accuracy against worst case", scatter_charts(results)),
-        ("Robust accuracy against eps", eps_charts(results)),
+        ("Accuracy against the size of perturbations", eps_charts(results)),
         ("Sweeps", sweep_charts(results)),
         ("Attack success against queries", query_charts(results)),
     ):
