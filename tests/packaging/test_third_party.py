@@ -133,7 +133,7 @@ def test_a_new_package_of_every_kind_is_complete(run: Callable[..., str], tmp_pa
     folders = " ".join(f"./{package.distribution}" for package in packages)
     said = run("\n".join(f"advbench new-plugin {made.distribution} --kind {made.kind}" for made in packages))
     run(f"pip install {folders}")
-    kinds = " ".join(package.kinds for package in packages)
+    kinds = " ".join(dict.fromkeys(package.kinds for package in packages))
     listed = json.loads(run(f"advbench list {kinds} --format json"))
     for package in packages:
         assert f"{package.module}.py" in said
