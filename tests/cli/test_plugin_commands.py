@@ -71,6 +71,7 @@ def test_list_as_json_names_every_component_and_its_plugin(call: Call) -> None:
     assert {name for kind, name in found if kind == "models"} == {
         "cifar10-densenet",
         "ensemble",
+        "function",
         "mnist-cnn",
         "mnist-cnn-robust",
         "torch-module",

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.conftest import Called
 
-pytestmark = pytest.mark.slow(minutes=1)
+pytestmark = [pytest.mark.slow(minutes=1), pytest.mark.usefixtures("quick_workers")]
 
 Run = Callable[..., tuple[Called, dict[str, Any]]]
 
@@ -156,7 +156,6 @@ def test_what_breaks_its_contract_fails_in_its_cell(run: Run, how: str, message:
     assert message in results["cells"][0]["error"]
 
 
-@pytest.mark.usefixtures("quick_workers")
 def test_a_network_that_ends_its_process_or_differs_there_fails_in_its_cell(run: Run) -> None:
     called, results = run("ends", "--jobs", 2)
     assert called.code == 1
