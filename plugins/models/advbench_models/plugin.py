@@ -10,6 +10,7 @@ from advbench_models.ensemble import Ensemble
 from advbench_models.function import Function
 from advbench_models.mnist_cnn import MnistCnn
 from advbench_models.mnist_cnn_robust import MnistCnnRobust
+from advbench_models.random_features import RandomFeatures
 from advbench_models.torch_module import TorchModule
 from advbench_models.torchvision_model import TorchvisionModel
 
@@ -20,6 +21,7 @@ def register_models(register: Callable[[type[Model]], None]) -> None:
     register(MnistCnn)
     register(MnistCnnRobust)
     register(Cifar10DenseNet)
+    register(RandomFeatures)
     register(TorchModule)
     register(Function)
     register(Ensemble)

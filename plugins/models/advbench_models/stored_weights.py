@@ -19,7 +19,7 @@ class StoredWeights(Component):
     """A model whose parameter ``weights`` is ``shipped`` or the path of a .safetensors file.
 
     Attributes:
-        shipped_folder: Folder of the shipped weights, which are named after their component.
+        shipped_folder: Folder of the shipped weights, which are named :attr:`weights_file`.
         weights: The parameter, which the model declares.
     """
 
@@ -63,16 +63,27 @@ class StoredWeights(Component):
         return verified_digest(self._path, self._remedy)
 
     @property
+    def weights_file(self) -> str:
+        """The name of the shipped weights, without the suffix."""
+        return self.name
+
+    @property
+    def training_spec(self) -> str:
+        """The spec that ``advbench train`` takes for these weights."""
+        return self.name
+
+    @property
     def _path(self) -> Path:
         if self.weights == SHIPPED:
-            return self.shipped_folder / f"{self.name}.safetensors"
+            return self.shipped_folder / f"{self.weights_file}.safetensors"
         return Path(self.weights).expanduser()
 
     @property
     def _remedy(self) -> str:
         if self.weights == SHIPPED:
+            separator = "," if ":" in self.training_spec else ":"
             return (
-                f"reinstall advbench, or train your own with 'advbench train {self.name} --output FILE' "
-                f"and use {self.name}:weights=FILE"
+                f"reinstall advbench, or train your own with 'advbench train {self.training_spec} --output FILE' "
+                f"and use {self.training_spec}{separator}weights=FILE"
             )
-        return f"'advbench train {self.name} --output {self.weights}' makes them"
+        return f"'advbench train {self.training_spec} --output {self.weights}' makes them"
