@@ -13,10 +13,16 @@ from advbench.api.goal import UNTARGETED, goal_of
 from advbench.contracts.access import check_access
 from advbench.contracts.artefacts import trial_artefact
 from advbench.contracts.attacks import check_adversarial, check_crafted, check_notes, check_sizes
-from advbench.contracts.budgets import check_budget, check_group_size, check_norm, check_perturbation, is_minimal
+from advbench.contracts.budgets import (
+    check_budget,
+    check_group_size,
+    check_norm,
+    check_perturbation,
+    check_view,
+    is_minimal,
+)
 from advbench.contracts.goals import choose_targets
 from advbench.contracts.images import check_form, check_unchanged
-from advbench.contracts.views import check_view
 from advbench.evaluation.work.attacked.access import RestrictedClassifier
 from advbench.testing.common import common_rules, cuda
 from advbench.testing.finding import Rule, RuleSkipped, contract_of, expect

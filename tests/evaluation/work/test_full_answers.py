@@ -21,10 +21,10 @@ from advbench.api import (
     for_rows,
     param,
 )
+from advbench.api.rows import QueriesSpent
 from advbench.evaluation.work.attacked.adaptive import DefendedClassifier
 from advbench.evaluation.work.attacked.batch import SplitCalls
 from advbench.evaluation.work.attacked.gradients_at_bounds import InsetGradients
-from advbench.evaluation.work.attacked.query_limit import QueriesSpent
 from advbench.evaluation.work.attacked.query_log import QueryLog, RecordingClassifier
 from advbench.specs import Chain
 

@@ -26,11 +26,12 @@ from advbench.evaluation.plan.compatibility import (
     pair_incompatibility,
     shape_incompatibility,
     undefended_reason,
+    view_obstacle,
 )
 from advbench.evaluation.plan.fits import Fits
 from advbench.evaluation.plan.keys import KeyContext, attack_identity, cell_key_inputs, defense_identity
 from advbench.evaluation.plan.samples import fit_form, fit_split, is_fitted, is_fitted_part
-from advbench.evaluation.plan.threats import NO_ATTACKER, OBLIVIOUS, Threat, view_obstacle, with_view
+from advbench.evaluation.plan.threats import NO_ATTACKER, OBLIVIOUS, Threat
 from advbench.specs import Chain
 from advbench.store import digest_of
 
@@ -270,7 +271,7 @@ def _cell_key(chunks: tuple[Chunk, ...], clean_key: str, threat: Threat) -> str:
 def _chunks(
     context: KeyContext, fits: Fits, ids: tuple[int, ...], attack: Attack, target: AttackTarget
 ) -> tuple[Chunk, ...]:
-    target = with_view(target, attack)
+    target = target.seen_by(attack)
     artefact, fit = fits.of(attack, target, context)
     fitted = fits.of_defense(target.defense, target.model, context).keys
     chunks, size = [], chunk_size(check_group_size(attack))

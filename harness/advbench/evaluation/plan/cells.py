@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from advbench.api import Attack, Budget, Component, Dataset, LpBall, Model, Norm, PerturbationSet
+from advbench.contracts.budgets import check_view
 from advbench.evaluation.plan.keys import cell_key_inputs
 from advbench.evaluation.plan.threats import Threat
 from advbench.specs import FIT_SAMPLES, FLOAT32, Alias, Chain, full_spec, short_spec
@@ -97,6 +98,16 @@ class AttackTarget:
     draws: int = 1
     precision: str = FLOAT32
     max_queries: int | None = None
+
+    def seen_by(self, attack: Attack) -> AttackTarget:
+        """The target with the attack's own number of draws, if what is attacked is stochastic.
+
+        Raises:
+            ContractError: The attack's view is not valid.
+        """
+        draws = check_view(attack).draws
+        stochastic = self.model.stochastic or (self.defense is not None and self.defense.stochastic)
+        return self if draws is None or not stochastic else dataclasses.replace(self, draws=draws)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,11 +10,11 @@ from typing import Any
 from advbench.api import Attack, ContractError, Dataset, Defense, Model
 from advbench.api.goal import UNTARGETED, goal_of
 from advbench.contracts.access import lacking_access
-from advbench.contracts.budgets import check_budget, check_group_size, check_norm, check_perturbation
+from advbench.contracts.budgets import check_budget, check_group_size, check_norm, check_perturbation, check_view
 from advbench.errors import UsageError, describe
 from advbench.evaluation.plan.cells import Axes, short
 from advbench.evaluation.plan.threats import Threat
-from advbench.specs import Chain
+from advbench.specs import Chain, short_spec, transforms_images
 
 __all__ = [
     "Misfit",
@@ -29,6 +29,7 @@ __all__ = [
     "pair_incompatibility",
     "shape_incompatibility",
     "undefended_reason",
+    "view_obstacle",
 ]
 
 
@@ -156,3 +157,31 @@ def _chain_incompatibility(defense: Chain, dataset: Dataset, model: Model) -> di
         return {"skipped": shape_incompatibility(dataset, model)}
     reason = f"{model.name} takes images of {model.image_shape}, defense {short(defense)!r} returns {shape}"
     return {"skipped": f"{reason} for {dataset.name}"}
+
+
+def view_obstacle(attack: Attack, threat: Threat, defense: Chain) -> dict[str, str]:
+    """Why a defense lacks the approximations that an attack asks for: ``skipped`` or ``failed`` of its cells."""
+    if not threat.sees_defense or defense.identity:
+        return {}
+    try:
+        wanted = check_view(attack).approximations
+        count = _count(defense) if wanted else 0
+    except (UsageError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        return {"failed": describe(error)}
+    missing = next((number for number in wanted if number > count), None)
+    if not count or missing is None:
+        return {}
+    has = f"{count} approximations" if count > 1 else "one approximation"
+    return {
+        "skipped": f"{short_spec(attack)} uses approximation {missing}, and defense {short_spec(defense)!r} has {has}"
+    }
+
+
+def _count(defense: Chain) -> int:
+    """How many approximations a defense has; 0 if autograd follows all of its parts."""
+    from advbench.contracts.defenses import check_approximations  # imports torch
+
+    parts = [part for part in defense.parts if not transforms_images(part) or not part.differentiable]
+    return max((len(check_approximations(part)) for part in parts), default=0)

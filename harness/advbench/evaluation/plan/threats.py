@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from advbench.api import Attack
 from advbench.api.component import closest
-from advbench.contracts.views import check_view
-from advbench.errors import UsageError, describe, listed
+from advbench.contracts.budgets import check_view
+from advbench.errors import UsageError, listed
 from advbench.option_names import option
-from advbench.specs import Chain, short_spec, transforms_images
-
-if TYPE_CHECKING:
-    from advbench.evaluation.plan.cells import AttackTarget
 
 __all__ = [
     "ADAPTIVE",
@@ -25,8 +20,6 @@ __all__ = [
     "Threat",
     "approximation_numbers",
     "select_threats",
-    "view_obstacle",
-    "with_view",
 ]
 
 
@@ -101,38 +94,6 @@ def select_threats(names: Sequence[str]) -> list[Threat]:
     return [THREATS[name] for name in names]
 
 
-def with_view(target: AttackTarget, attack: Attack) -> AttackTarget:
-    """The attack target with the attack's own number of draws, if what is attacked is stochastic.
-
-    Raises:
-        ContractError: The attack's view is not valid.
-    """
-    draws = check_view(attack).draws
-    defended = target.defense is not None and target.defense.stochastic
-    stochastic = defended or bool(getattr(target.model, "stochastic", False))
-    return target if draws is None or not stochastic else dataclasses.replace(target, draws=draws)
-
-
-def view_obstacle(attack: Attack, threat: Threat, defense: Chain) -> dict[str, str]:
-    """Why a defense lacks the approximations that an attack asks for: ``skipped`` or ``failed`` of its cells."""
-    if not threat.sees_defense or defense.identity:
-        return {}
-    try:
-        wanted = check_view(attack).approximations
-        count = _count(defense) if wanted else 0
-    except (UsageError, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        return {"failed": describe(error)}
-    missing = next((number for number in wanted if number > count), None)
-    if not count or missing is None:
-        return {}
-    has = f"{count} approximations" if count > 1 else "one approximation"
-    return {
-        "skipped": f"{short_spec(attack)} uses approximation {missing}, and defense {short_spec(defense)!r} has {has}"
-    }
-
-
 def approximation_numbers(attack: Attack, count: int) -> tuple[int, ...]:
     """Which of a defense's approximations an attack uses, one in each run, counted from 0.
 
@@ -142,11 +103,3 @@ def approximation_numbers(attack: Attack, count: int) -> tuple[int, ...]:
     """
     wanted = check_view(attack).approximations
     return tuple(dict.fromkeys(min(number, count) - 1 for number in wanted)) if wanted else tuple(range(count))
-
-
-def _count(defense: Chain) -> int:
-    """How many approximations a defense has; 0 if autograd follows all of its parts."""
-    from advbench.contracts.defenses import check_approximations  # imports torch
-
-    parts = [part for part in defense.parts if not transforms_images(part) or not part.differentiable]
-    return max((len(check_approximations(part)) for part in parts), default=0)
