@@ -6,12 +6,13 @@ import gc
 import importlib
 import json
 import logging
+import multiprocessing.spawn
 import os
 import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 
 from advbench.cli.main import main
+from tests.forking import Programs
 
 TOY = Path(__file__).with_name("toy_plugin.py")
 
@@ -121,6 +123,27 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[P
         return folder
 
     return filled
+
+
+@pytest.fixture(scope="session")
+def _programs() -> Iterator[Programs]:
+    started = Programs()
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="session")
+def programs(_programs: Programs) -> Mapping[str, str]:
+    """Variables with which `advbench` and `python` start at once: as copies of a process that has imported torch."""
+    return {"PATH": _programs.path}
+
+
+@pytest.fixture
+def quick_workers(_programs: Programs, request: pytest.FixtureRequest) -> None:
+    """Worker processes that start at once, in the same way."""
+    before = multiprocessing.spawn.get_executable()
+    multiprocessing.set_executable(_programs.python)
+    request.addfinalizer(lambda: multiprocessing.set_executable(before))
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from advbench.api import Attack, Budget, Certificate, Corruption, Defense, Detector, hookimpl, param
+from advbench.api import Attack, Budget, Certificate, Corruption, Defense, Detector, artefact_param, hookimpl, param
 
 
 def log(name, data):
@@ -48,6 +48,7 @@ class Centred(Defense):
     name = "centred"
     how: str = param("", choices=("", "in-place"), help="what goes wrong")
     strength: float = param(0.5, help="which part of the mean")
+    file: str | None = artefact_param()
 
     def fit(self, network, data, rng):
         log(self.name, data)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -321,6 +323,37 @@ def test_corruptions_and_minimal_attacks_are_in_no_comparison_of_bounded_attacks
     assert not list(strength.less_access_wins([cell(0, withstood=150), noise]))
     assert not list(strength.unbounded_above_chance([noise, in_set(2, "unrestricted", "any image", withstood=150)]))
     assert not list(strength.impossible_accuracy([in_set(2, "patch", "area ≤ 5 %", withstood=150)]))
+
+
+def minimal_cell(index: int, threat: str, distances: Any, fooled: Any) -> FinishedCell:
+    """A cell of a minimal attack in L2."""
+    made = cell(index, defense="jpeg", threat=threat, budget=None, attack="fmn", attack_kind="minimal")
+    values = np.where(fooled, distances, np.inf).astype(np.float32)
+    return dataclasses.replace(made, summary=made.summary._replace(distances=array("f", values.tobytes())))
+
+
+def test_a_minimal_attack_that_knows_the_defense_must_not_need_more() -> None:
+    rng = np.random.default_rng(0)
+    near, fooled = rng.uniform(0.5, 1.5, 200), np.arange(200) % 5 != 0
+    oblivious = minimal_cell(0, "oblivious", near, fooled)
+
+    def findings(distances: Any, also: Any = fooled) -> list[Finding]:
+        return list(strength.adaptive_weaker([oblivious, minimal_cell(1, "adaptive", distances, also)]))
+
+    (finding,) = findings(near * 1.3)
+    assert finding.cells == (1,)
+    assert "does worse on 160 of 200 samples" in finding.message
+    (without_success,) = findings(near, np.zeros(200, dtype=bool))
+    assert "no success on most samples" in without_success.message
+    assert not findings(near * 1.03), "differences of a few per cent are ignored"
+    assert not findings(near * 0.9)
+    assert not findings(rng.permutation(near)), "chance"
+    few = rng.uniform(0.5, 1.5, 200) < 0.55
+    assert not findings(np.where(few, near * 1.2, near * 0.8), fooled), "about as many samples need less"
+    undone = minimal_cell(0, "oblivious", near, np.zeros(200, dtype=bool))
+    assert not list(strength.adaptive_weaker([undone, minimal_cell(1, "adaptive", near * 3, fooled)])), (
+        "a defense that undoes what does not know it may well need larger perturbations"
+    )
 
 
 def test_an_adaptive_attack_in_a_set_that_is_weaker_than_the_oblivious_one_is_reported() -> None:

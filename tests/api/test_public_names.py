@@ -12,23 +12,24 @@ import pytest
 from advbench import api, results
 
 PUBLIC = {
-    "API_VERSION", "Access", "Answer", "Artefact",
+    "API_VERSION", "Access", "AdaptiveView", "Answer", "Artefact",
     "Attack", "Budget", "Certificate", "ClassifierWrapper", "Component", "ContractError", "Corruption", "Crafted",
     "DataError", "DataSources",
     "Dataset", "Defense", "Detector",
-    "Executor", "FitData", "Float32Network", "Geometric", "Goal", "LabelledImages", "LpBall", "Model", "Norm",
+    "Executor", "FitData", "Float32Network", "FunctionNetwork",
+    "Geometric", "Goal", "LabelledImages", "LpBall", "Model", "Norm",
     "Parameter", "ParameterError",
     "Patch", "PerturbationSet", "Reporter", "RowAware",
     "SampleRandom", "StudyCommand",
     "Trainable", "TrainingJob", "TrainingLoop", "TrainingProgress", "Unrestricted", "UsageError", "Value",
     "WeightsError",
-    "WorkerLostError", "artefact_file_of", "artefact_param",
-    "bfloat16_helps", "clip_dust", "closest", "features", "find_object", "for_rows", "goal_of", "goal_param",
-    "has_approximate_gradients", "has_limited_queries", "hookimpl", "import_file",
-    "is_stochastic", "load_checkpoint", "load_state", "load_weights", "log_shares", "one_cycle", "param",
+    "WorkerLostError", "answer", "artefact_file_of", "artefact_param",
+    "bfloat16_helps", "can_reject", "clip_dust", "closest", "combine_logits", "features", "find_object", "for_rows",
+    "goal_of", "goal_param", "has_approximate_gradients", "has_limited_queries", "hookimpl", "import_file",
+    "is_stochastic", "load_checkpoint", "load_state", "load_weights", "log_shares", "most_access", "one_cycle", "param",
     "process_taint", "read_state_dict", "replace_atomically", "rotate_shift",
-    "save_checkpoint", "save_weights", "sha256_file", "state_digest", "to_labels", "to_pixels",
-    "verified_digest", "write_atomically",
+    "save_checkpoint", "save_weights", "sha256_file", "state_digest", "to_labels", "to_pixels", "transforms_images",
+    "until_spent", "verified_digest", "write_atomically",
 }  # fmt: skip
 
 

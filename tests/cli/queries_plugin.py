@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from advbench.api import Attack, Budget, for_rows, hookimpl, param
+from advbench.api import Attack, Budget, for_rows, hookimpl, param, until_spent
 
 
 def log(text):
@@ -55,6 +55,24 @@ class Lines(Attack):
 
 
 @dataclass(frozen=True)
+class OneByOne(Lines):
+    """The same, sample by sample, as attacks of libraries that draw from global generators."""
+
+    name = "one-by-one"
+
+    def craft(self, model, images, goal, rng, fitted=None):
+        crafted = []
+        for row in torch.arange(len(images)).split(1):
+            part, clean = for_rows(model, row), images[row]
+
+            def run(classifier, row=row, clean=clean):
+                return Lines.craft(self, classifier, clean, goal[row], rng[row])
+
+            crafted.append(until_spent(part, run, clean)[0])
+        return torch.cat(crafted)
+
+
+@dataclass(frozen=True)
 class Climb(Attack):
     """Gradient steps; catches every exception, as careless attacks do."""
 
@@ -93,5 +111,5 @@ class Hidden(Attack):
 
 @hookimpl
 def register_attacks(register):
-    for attack in (Lines, Climb, Hidden):
+    for attack in (Lines, OneByOne, Climb, Hidden):
         register(attack)

@@ -69,6 +69,17 @@ def test_a_stand_in_that_misleads_is_found_by_what_it_does(defense: str, found: 
     assert ("zero-gradients" in criteria) == (defense == "cheat-flat")
 
 
+@pytest.mark.parametrize("attack", ["fmn:steps=30", "deepfool", "fmn:steps=300,goal=next"])
+def test_a_minimal_attack_that_needs_more_when_it_knows_the_defense_is_found(
+    attack: str, found: Callable[..., set[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ADVBENCH_DISABLE_PLUGINS")
+    assert "adaptive-weaker-than-oblivious" in found(*BOTH, attacks=[attack], defenses=["cheat-backwards"])
+    for defense in ("toy-dim", "toy-noise:sigma=0.02", "toy-keep"):
+        criteria = found(*BOTH, "--eot", 5, attacks=[attack], defenses=[defense])
+        assert "adaptive-weaker-than-oblivious" not in criteria
+
+
 def test_transferred_images_that_do_better_than_gradients_tell_of_masked_ones(found: Callable[..., set[str]]) -> None:
     flags = ("--threats", "adaptive", "transfer", "--surrogate", "toy-linear:scale=2")
     assert "less-access-does-better" in found(*flags, defenses=["cheat-flat"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,6 +127,7 @@ def test_radii_are_shown_where_no_attack_has_the_norm(toy: Toy) -> None:
     assert "--radii changes nothing without --certify" in called.err
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_stored_runs_several_jobs_seeds_and_python_give_the_same_certificates(
     toy: Toy, call: Call, tmp_path: Path
 ) -> None:
@@ -153,7 +156,7 @@ def test_every_format_has_the_certified_columns(toy: Toy, tmp_path: Path, suffix
     target = tmp_path / f"board.{suffix}"
     called, _ = toy(*CERTIFY, "--export", target, defenses=("toy-keep", "margin"))
     assert called.code == 0, called.err
-    assert suffix == "csv" or "certified" in target.read_text()
+    assert "certified" in target.read_text()
     assert suffix != "html" or "Certified accuracy by L∞ radius" in target.read_text()
 
 
@@ -192,3 +195,46 @@ def test_a_suite_certifies(call: Call, tmp_path: Path, monkeypatch: pytest.Monke
         refused = call("matrix", "--suite", suite, *files)
         assert refused.code == 2
         assert message in refused.error_line()
+
+
+def test_a_csv_file_has_a_row_for_each_certified_accuracy(toy: Toy, tmp_path: Path) -> None:
+    target = tmp_path / "cells.csv"
+    _, results = toy(
+        *CERTIFY, "--export", target, attacks=(SWEEP,), defenses=("toy-keep", "margin", "margin:how=raises")
+    )
+    rows = list(csv.DictReader(target.read_text().splitlines()))
+    certified = [row for row in rows if row["attack_kind"] == "certificate"]
+    assert len(rows) - len(certified) == len(results["cells"])
+    right, failed = results["certificates"]
+    assert [float(row["certified_accuracy"]) for row in certified[:-1]] == [
+        at["accuracy"] for at in (right["accuracy"], *right["at"])
+    ]
+    assert [float(row["certified_radius"]) for row in certified[:-1]] == [0, 0.01, 0.02, 0.05, 0.1]
+    assert not any(row["attack"] or row["robust_accuracy"] for row in certified)
+    assert certified[-1]["status"] == "error" and certified[-1]["certified_accuracy"] == ""
+    assert "no certificate today" in certified[-1]["error"] and failed["status"] == "error"
+
+
+def test_a_certified_number_on_the_page_opens_its_curve_and_the_radius_of_each_sample(toy: Toy, tmp_path: Path) -> None:
+    target = tmp_path / "page.html"
+    _, results = toy(
+        *CERTIFY, "--export", target, attacks=(SWEEP,), defenses=("toy-keep", "margin:how=abstains", "margin")
+    )
+    page = target.read_text()
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
+    order = [re.sub("<.*?>", " ", head) for head in re.findall(r"<th scope=\"col\".*?</th>", page, re.DOTALL)]
+    assert [("toy-sign" in head, "certified" in head) for head in order[-8:]] == [(True, False)] * 4 + [
+        (False, True)
+    ] * 4
+    places = [int(place) for place in re.findall(r'class="open" data-cell="(\d+)"', page)]
+    count = len(results["cells"])
+    assert {place for place in places if place >= count} == {count, count + 1}
+    assert places.count(count) == places.count(count + 1) == 4
+    abstains, margin = data["cells"][count:]
+    assert margin["title"] == "Certificates of margin"
+    assert "certified at L∞ ≤ 0.05" in dict(margin["facts"])
+    assert len(margin["certified"]["samples"]) == margin["certified"]["all"] == 40
+    radii = [radius for _, label, found, radius in margin["certified"]["samples"] if label == found and radius >= 0.05]
+    at = next(at for at in results["certificates"][1]["at"] if at["radius"] == 0.05)
+    assert len(radii) / 40 == at["accuracy"]
+    assert {found for _, _, found, _ in abstains["certified"]["samples"]} == {-1}

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.conftest import Called
 
 VOTING = Path(__file__).parent.parent / "voting_plugin.py"
@@ -13,6 +14,7 @@ VOTING = Path(__file__).parent.parent / "voting_plugin.py"
 Toy = Callable[..., tuple[Called, dict[str, Any]]]
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_a_vote_over_flips_is_attacked_scored_and_stored(toy: Toy) -> None:
     threats = ("--threats", "oblivious", "adaptive")
     defenses = ("toy-keep", "flip-vote", "toy-dim+flip-vote", "flip-vote+toy-noise")

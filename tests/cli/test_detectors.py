@@ -76,7 +76,7 @@ def test_rates_and_accuracies_are_those_of_the_known_suspicion(detecting: Toy, t
             assert measured[key] == pytest.approx(value, abs=1e-12), (name, cell["attack"], cell["threat"], key)
     with (tmp_path / "cells.csv").open() as file:
         rows = {(row["attack"], row["threat"], row["defense"]): row for row in csv.DictReader(file)}
-    row = next(row for key, row in rows.items() if key[1:] == ("oblivious", 'brightness:fpr=0.05,how=""'))
+    row = next(row for key, row in rows.items() if key[1:] == ("oblivious", 'brightness:fpr=0.05,file=none,how=""'))
     assert float(row["rejection_auroc"]) == pytest.approx(expected["brightness"]["brighten"]["auroc"], abs=1e-12)
     headings = " ".join(called.out.split())
     rates = [expected[name]["brighten"]["clean_rate"] for name in ("brightness", "brightness:fpr=0.2")]

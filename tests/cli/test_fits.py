@@ -88,6 +88,7 @@ def test_what_a_parameter_of_the_stage_run_changes_is_not_fitted_again(fitting: 
     assert accuracies[0] == results["cells"][0]["clean_accuracy"] > accuracies[2]
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_results_do_not_depend_on_batches_jobs_and_what_else_is_run(fitting: Toy, log: Path) -> None:
     _, whole = fitting("--threats", "oblivious", "adaptive", defenses=["toy-noise"])
     flags = ("--batch-size", 3, "--jobs", 2, "--threats", "oblivious", "adaptive", "--cell-timeout", 60)
@@ -341,7 +342,7 @@ def test_the_cell_of_an_artefact_is_named_by_what_sets_it_apart(
             "universal",
             "'universal' stands for cells with 4 artefacts; give one of: toy toy-linear universal:eps=0.1 ",
         ),
-        ("toy-sign", "its attack is not fitted to data"),
+        ("toy-sign", "neither its attack nor its defense is fitted to data"),
         ("fgsm", "no cell of run"),
         ("", "no cell of run"),
     ):
@@ -361,8 +362,7 @@ def test_an_artefact_of_one_image_is_written_as_png(tmp_path: Path) -> None:
     patch = torch.linspace(0, 1, 48).reshape(3, 4, 4)
     store, key_inputs = Store(tmp_path / "store"), {"kind": "artefacts"}
     store.write_artefact(key_inputs, {"patch": patch}, {"values": {"loss": 0.5}})
-    cell = {"artefact": digest_of(key_inputs)}
-    message = write_artefact(store, cell, tmp_path / "patch.png")
+    message = write_artefact(store, digest_of(key_inputs), tmp_path / "patch.png")
     assert message == f"wrote {tmp_path / 'patch.png'}: patch 3×4×4, loss 0.5"
     with Image.open(tmp_path / "patch.png") as image:
         pixels = torch.from_numpy(np.array(image)).long().permute(2, 0, 1)

@@ -51,6 +51,7 @@ def artefacts(tmp_path: Path) -> int:
 THREATS = ("--threats", "oblivious", "adaptive")
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_a_defense_is_fitted_once_and_all_cells_use_the_artefact(fitting: Toy, log: Path, tmp_path: Path) -> None:
     attacks = ["toy-sign", "universal"]
     called, results = fitting(*THREATS, "--batch-size", 7, attacks=attacks)
@@ -139,3 +140,105 @@ def test_a_forecast_includes_the_fit(fitting: Toy) -> None:
     called, _ = fitting("--dry-run", *THREATS)
     assert called.code == 0, called.err
     assert "will take" in called.err
+
+
+@pytest.fixture
+def write(call: Callable[..., Called], tmp_path: Path) -> Callable[..., tuple[Called, Path]]:
+    """Writes an artefact of the latest run into a file."""
+
+    def run(cell: str, *flags: object, name: str = "fitted.safetensors") -> tuple[Called, Path]:
+        path = tmp_path / name
+        return call("artefact", "latest", cell, path, "--store", tmp_path / "store", *flags), path
+
+    return run
+
+
+Write = Callable[..., tuple[Called, Path]]
+
+
+def test_a_file_takes_the_place_of_a_fit(fitting: Toy, write: Write, log: Path) -> None:
+    chain = "toy-dim+brightness:fpr=0.2"
+    _, fitted = fitting(*THREATS, defenses=[chain])
+    called, file = write(chain)
+    assert called.code == 0, called.err
+    assert "threshold 0." in called.err
+    count = len(fits(log))
+    called, read = fitting(*THREATS, "--limit", 40, defenses=[f"{chain},file={file}"])
+    assert called.code == 0, called.err
+    called, read = fitting(*THREATS, "--jobs", 2, defenses=[f"{chain},file={file}"], store="other")
+    assert [cell["robust_accuracy"] for cell in read["cells"]] == [cell["robust_accuracy"] for cell in fitted["cells"]]
+    assert [cell["rejection"] for cell in read["cells"]] == [cell["rejection"] for cell in fitted["cells"]]
+    assert len(fits(log)) == count, "nothing is fitted again"
+    assert "fit_samples" not in read["run"]
+
+
+def test_a_part_around_one_with_a_file_is_fitted(fitting: Toy, write: Write, log: Path) -> None:
+    chain = "centred:strength={}{}+centred:strength=0.1{}"
+    _, fitted = fitting(defenses=[chain.format(0.5, "", "")])
+    called, inner = write(chain.format(0.5, "", ""), "--of", 2)
+    assert called.code == 0, called.err
+    called, outer = write(chain.format(0.5, "", ""), "--of", 1, name="outer.safetensors")
+    assert called.code == 0, called.err
+    count = len(fits(log))
+    called, read = fitting(defenses=[chain.format(0.5, "", f",file={inner}")])
+    assert called.code == 0, called.err
+    assert len(fits(log)) == count + 1
+    called, both = fitting(defenses=[chain.format(0.5, f",file={outer}", f",file={inner}")])
+    assert called.code == 0, called.err
+    assert len(fits(log)) == count + 1
+    assert read["cells"][0]["robust_accuracy"] == both["cells"][0]["robust_accuracy"]
+    assert read["cells"][0]["robust_accuracy"] == fitted["cells"][0]["robust_accuracy"]
+    assert "defense 'centred' takes its artefact from a file" in write(both["cells"][0]["defense"])[0].error_line()
+
+
+def test_files_that_do_not_fit_are_one_line(fitting: Toy, write: Write, log: Path, tmp_path: Path) -> None:
+    fitting("--threats", "adaptive", attacks=["universal"], defenses=["brightness", "centred+centred:strength=0.1"])
+    _, file = write("brightness")
+    _, centred = write("centred+centred:strength=0.1", "--of", 1, name="centred.safetensors")
+    _, attack = write("universal brightness", name="attack.safetensors")
+    nothing = tmp_path / "nothing.safetensors"
+    nothing.write_bytes(b"nothing")
+    for defense, message in (
+        (f"brightness:fpr=0.1,file={file}", "was fitted with fpr=0.05, and this has fpr=0.1; leave out 'file' to fit"),
+        (f"toy-dim+brightness:file={file}", "was fitted in brightness, and this is toy-dim+brightness"),
+        (f"brightness:file={centred}", "was fitted by defense 'centred'"),
+        (f"brightness:file={attack}", "was fitted by attack 'universal'"),
+        (f"centred:file={centred}", "was fitted in centred+centred:strength=0.1, and this is centred"),
+        (f"brightness:file={nothing}", "holds no artefact; give a .safetensors file that 'advbench artefact' wrote"),
+        (f"brightness:file={nothing}.gone", "cannot be read: No such file or directory"),
+    ):
+        called, _ = fitting(defenses=[defense])
+        assert called.code == 2, defense
+        assert message in called.error_line()
+    called, _ = fitting(defenses=[f"brightness:file={file}"], models=["toy-linear:scale=2"])
+    assert "was fitted on the model toy-linear:scale=1, and this defends toy-linear:scale=2" in called.error_line()
+    called, _ = fitting(attacks=[f"universal:file={file}"])
+    assert "attack 'universal'" in called.error_line()
+    assert "was fitted by defense 'brightness'" in called.error_line()
+
+
+def test_the_artefact_of_a_cell_with_several_is_chosen(fitting: Toy, write: Write) -> None:
+    chain = "centred+centred:strength=0.1"
+    fitting("--threats", "adaptive", attacks=["universal", "toy-sign"], defenses=["brightness", chain])
+    for cell, flags, described in (
+        ("brightness", (), "threshold"),
+        ("toy-sign brightness", (), "threshold"),
+        ("universal brightness", (), "delta"),
+        ("universal brightness", ("--of", "defense"), "threshold"),
+        ("toy brightness universal", ("--of", "brightness"), "threshold"),
+        ("brightness", ("--of", "attack"), "delta"),
+        (chain, ("--of", 2), "mean"),
+    ):
+        called, _ = write(cell, *flags)
+        assert called.code == 0, called.err
+        assert described in called.err
+    for cell, flags, message in (
+        (chain, (), "several components are fitted (defense 'centred'); choose one with --of 1 or --of 2"),
+        ("universal", ("--of", "defense"), "several components are fitted"),
+        ("toy-sign brightness", ("--of", "attack"), "'attack' is not fitted to data; what is fitted: defense 'brightn"),
+        ("universal brightness", ("--of", "jpeg"), "'jpeg' is not fitted to data; what is fitted: the attack, defense"),
+        ("adaptive", (), "several components are fitted"),
+    ):
+        called, _ = write(cell, *flags)
+        assert called.code == 2, (cell, flags)
+        assert message in called.error_line()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
@@ -15,7 +15,7 @@ from tests import hostile_plugin
 from tests.conftest import TOY, Called
 from tests.distributed.helpers import bits, run
 
-pytestmark = pytest.mark.slow(minutes=2)
+pytestmark = [pytest.mark.slow(minutes=1), pytest.mark.usefixtures("quick_workers")]
 
 HOSTILE = Path(__file__).parents[1] / "hostile_plugin.py"
 IN_WORKERS = ("argmax", "core", "another", "memory", "files", "stdin", "stderr", "fork", "kernel", "dtype")
@@ -41,9 +41,9 @@ def words_of(
     return ["matrix", *flags, "--defenses", *defenses, *plugins, *files, *more]
 
 
-def matrix(store: Path, export: str, *more: str, **axes: Any) -> int:
+def matrix(programs: Mapping[str, str], store: Path, export: str, *more: str, **axes: Any) -> int:
     """Runs a matrix in a process of its own; the exit code."""
-    done = run([sys.executable, "-m", "advbench", *words_of(store, export, *more, **axes)])
+    done = run(["advbench", *words_of(store, export, *more, **axes)], **programs)
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode
 
@@ -66,9 +66,9 @@ def numbers(folder: Path, export: str) -> list[tuple[str, float, float]]:
 
 
 @pytest.fixture(scope="module")
-def fresh(once: Once) -> Path:
+def fresh(once: Once, programs: Mapping[str, str]) -> Path:
     """A run without anything hostile."""
-    return once("fresh-store", lambda folder: matrix(folder, "run.json"))
+    return once("fresh-store", lambda folder: matrix(programs, folder, "run.json"))
 
 
 def among_others(hows: Sequence[str]) -> list[str]:
@@ -76,9 +76,9 @@ def among_others(hows: Sequence[str]) -> list[str]:
     return [hostile[0], "toy-keep", *hostile[1:], "drawing"]
 
 
-def spoil(folder: Path, hows: Sequence[str], jobs: int) -> None:
-    assert matrix(folder, "run.json", "--jobs", str(jobs), defenses=among_others(hows)) == 1
-    assert matrix(folder, "later.json") == 0
+def spoil(programs: Mapping[str, str], folder: Path, hows: Sequence[str], jobs: int) -> None:
+    assert matrix(programs, folder, "run.json", "--jobs", str(jobs), defenses=among_others(hows)) == 1
+    assert matrix(programs, folder, "later.json") == 0
 
 
 IGNORES_TAINT = """
@@ -98,15 +98,15 @@ def spoil_and_go_on(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def workers(once: Once) -> Path:
+def workers(once: Once, programs: Mapping[str, str]) -> Path:
     """A run with all that is hostile, in two workers, and one without it on the same store."""
-    return once("hostile-workers", lambda folder: spoil(folder, IN_WORKERS, 2))
+    return once("hostile-workers", lambda folder: spoil(programs, folder, IN_WORKERS, 2))
 
 
 @pytest.fixture(scope="module")
-def one_process(once: Once) -> Path:
+def one_process(once: Once, programs: Mapping[str, str]) -> Path:
     """The same in one process, with some of it."""
-    return once("hostile-process", lambda folder: spoil(folder, IN_ONE_PROCESS, 1))
+    return once("hostile-process", lambda folder: spoil(programs, folder, IN_ONE_PROCESS, 1))
 
 
 @pytest.fixture(scope="module")
@@ -208,9 +208,11 @@ def test_what_changes_nothing_of_others_is_no_fault(call: Any, fresh: Path, tmp_
     assert "HOSTILE_SCALE" not in os.environ
 
 
-def test_a_component_may_read_a_dataset_by_processes_from_within_a_worker(tmp_path: Path) -> None:
+def test_a_component_may_read_a_dataset_by_processes_from_within_a_worker(
+    programs: Mapping[str, str], tmp_path: Path
+) -> None:
     defenses = ["hostile:how=loader", "toy-keep"]
-    assert matrix(tmp_path, "run.json", "--executor", "processes", defenses=defenses) == 0
+    assert matrix(programs, tmp_path, "run.json", "--executor", "processes", defenses=defenses) == 0
 
 
 PATCH = """

@@ -81,6 +81,15 @@ def test_the_nearest_success_within_the_limit_counts_and_else_the_last_point(
     assert (capped["forwards"] == most).all()
 
 
+def test_a_sample_that_is_attacked_alone_ends_alone(
+    crafted: Callable[..., Tensors], queries: Callable[[], int]
+) -> None:
+    together, alone = crafted("lines:eps=none,queries=100", 7), crafted("one-by-one:eps=none,queries=100", 7)
+    assert queries() == 8 * len(IDS), "each at its first query beyond the limit"
+    assert together.keys() == alone.keys()
+    assert all(torch.equal(together[name], alone[name]) for name in together)
+
+
 def test_a_limit_that_is_not_reached_changes_nothing(crafted: Callable[..., Tensors]) -> None:
     free, capped = crafted("climb"), crafted("climb", 30)
     assert free.keys() == capped.keys()
@@ -175,6 +184,16 @@ def test_in_a_run_no_cell_fails_and_hidden_rows_are_skipped_with_the_reason(toy:
     assert "12 in the store, 0 to do" in again.err
 
 
+@pytest.mark.parametrize(("most", "recorded"), [(5, [5]), (100, [100]), (150, [100, 150])])
+def test_best_sizes_end_at_the_limit(most: int, recorded: list[int], toy: Toy) -> None:
+    flags = ("--plugin", PLUGIN, "--max-queries", most)
+    _, results = toy(*flags, attacks=["lines:eps=none,queries=200"], defenses=["toy-keep"])
+    (cell,) = results["cells"]
+    assert cell["queries"]["best_sizes"]["queries"] == recorded
+    assert cell["queries"]["best_sizes"]["median"][-1] == pytest.approx(cell["median_linf"], rel=0.2)
+
+
+@pytest.mark.usefixtures("quick_workers")
 def test_two_jobs_give_the_same_results(toy: Toy) -> None:
     axes: dict[str, Any] = {"attacks": ["lines", "lines:eps=none", "climb"], "defenses": ["toy-keep", "toy-noise"]}
     flags = ("--plugin", PLUGIN, "--max-queries", 10, "--threats", "oblivious", "adaptive")

@@ -235,7 +235,7 @@ def test_arguments_reach_what_builds(outcomes: Callable[..., Any], call: Callabl
         outcomes(f"forms.py:sized,args={args}", attacks=("fgsm",)) for args in ("2;16;kind=wide", "depth=2;width=16")
     )
     assert numbers(by_place) == numbers(by_name)
-    assert by_place[0]["model"].endswith("args=2;16;kind=wide")
+    assert ",args=2;16;kind=wide," in by_place[0]["model"]
     swept = outcomes("forms.py:sized,args={1,2}", attacks=("fgsm",))
     assert len(swept) == 2
     assert swept[0]["model"] != swept[1]["model"]

@@ -43,12 +43,13 @@ def test_list_as_json_names_every_component_and_its_plugin(call: Call) -> None:
     found = {(entry["kind"], entry["name"]): entry for entry in json.loads(called.out)}
     assert {name for kind, name in found if kind == "attacks"} == {
         *("apgd", "apgd-t", "autoattack", "cw", "ddn", "deepfool", "fab-t", "fgsm", "fmn", "foolbox", "noise", "pgd"),
-        *("patch", "rays", "rotate-shift", "square", "worst-of"),
+        *("patch", "rays", "rotate-shift", "square", "with-view", "worst-of"),
         *("brightness", "contrast", "defocus-blur", "elastic-transform", "fog", "gaussian-blur", "gaussian-noise"),
         *("glass-blur", "impulse-noise", "jpeg-compression", "motion-blur", "pixelate", "saturate", "shot-noise"),
         *("speckle-noise", "zoom-blur"),
     }
     assert {name for kind, name in found if kind == "defenses"} == {
+        "ensemble",
         "feature-squeezing",
         "gaussian",
         "jpeg",
@@ -70,6 +71,7 @@ def test_list_as_json_names_every_component_and_its_plugin(call: Call) -> None:
     assert {name for kind, name in found if kind == "models"} == {
         "cifar10-densenet",
         "ensemble",
+        "function",
         "mnist-cnn",
         "mnist-cnn-robust",
         "torch-module",
@@ -90,7 +92,7 @@ def test_list_of_one_kind(call: Call) -> None:
     "name",
     [
         *("apgd", "autoattack", "cw", "ddn", "deepfool", "fab-t", "fgsm", "fmn", "noise", "pgd", "rays", "square"),
-        *("gaussian", "jpeg", "kmeans", "smoothing", "tvm", "vqvae"),
+        *("ensemble", "gaussian", "jpeg", "kmeans", "smoothing", "tvm", "vqvae"),
         *("mnist", "mnist-cnn-robust", "cifar10-densenet"),
     ],
 )
@@ -230,6 +232,7 @@ def test_every_command_explains_itself(call: Call) -> None:
         assert left.value.code == 0
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_plugins_named_by_flag_environment_and_suite_are_loaded_and_others_left_out(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

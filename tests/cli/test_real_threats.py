@@ -73,3 +73,47 @@ def test_more_draws_for_a_gradient_make_the_attack_no_weaker(
         found[eot] = accuracies(results, "pgd", "adaptive")["kmeans"]
     assert 0 < found[1] < 1, "an attack that nothing or everything withstands shows nothing"
     assert found[20] <= found[1] + 0.05, "both vary by up to .03"
+
+
+def test_images_of_an_ensemble_transfer_better_than_those_of_another_model(
+    matrix: Callable[..., tuple[Called, dict[str, Any]]],
+) -> None:
+    surrogates = ("mnist-cnn-robust", 'mixed=ensemble:of="mnist-cnn | mnist-cnn-robust"')
+    flags = ("--limit", 40, "--attacks", "fgsm:eps=0.25", "deepfool", "--defenses", "none", "jpeg")
+    called, results = matrix(*flags, "--threats", "transfer", "--surrogate", *surrogates)
+    assert called.code == 0, called.err
+    fgsm = {
+        (cell["short"]["surrogate"], cell["short"]["defense"]): cell["robust_accuracy"]
+        for cell in results["cells"]
+        if cell["attack"].startswith("fgsm")
+    }
+    assert fgsm["mixed", "none"] < fgsm["mnist-cnn-robust", "none"] - 0.1
+    (board,) = results["leaderboards"]
+    heads = [(column["attack"].partition(":")[0], column["surrogate"].partition(":")[0]) for column in board["columns"]]
+    names = ("mnist-cnn-robust", "ensemble")
+    assert heads == [(attack, name) for attack in ("fgsm", "deepfool") for name in names]
+    for row in board["rows"]:
+        cells = [cell["robust_accuracy"] for cell in results["cells"] if cell["defense"] == row["defense"]]
+        assert row["worst_case_under"]["transfer"]["accuracy"] == row["worst_case"]["accuracy"] <= min(cells)
+    assert called.out.count("on mixed") == 2
+    again, _ = matrix(*flags, "--threats", "transfer", "--surrogate", *surrogates)
+    assert "all 8 cells come from the store" in again.err
+    alone, _ = matrix(*flags, "--threats", "transfer", "--surrogate", "mnist-cnn-robust")
+    assert "all 4 cells come from the store" in alone.err
+
+
+def test_an_ensemble_is_attacked_as_its_members_are(matrix: Callable[..., tuple[Called, dict[str, Any]]]) -> None:
+    twice = {name: f'ensemble:of="{name} | {name}"' for name in ("none", "jpeg:quality=50")}
+    mixed = 'ensemble:of="tvm:iterations=2 | jpeg:quality=50",rule=votes'
+    called, results = matrix(
+        "--limit", 20, "--attacks", "pgd:eps=0.15,steps=8", "--threats", "adaptive", "--eot", 2,
+        "--defenses", *twice, *twice.values(), mixed,
+    )  # fmt: skip
+    found = {cell["short"]["defense"]: cell["robust_accuracy"] for cell in results["cells"]}
+    assert {cell["status"] for cell in results["cells"]} == {"ok"}
+    for alone, ensemble in twice.items():
+        assert 0 < found[alone] == found[ensemble] < 1, found
+    assert found[mixed] < 1
+    names = [line.split()[0] for line in called.out.splitlines() if line.strip().startswith("ensemble")]
+    assert len(names) == 3
+    assert 'ensemble:of="tvm:iterations=2 | jpeg:quality=50",rule=votes ' in called.out, "names without defaults"

@@ -17,7 +17,7 @@ from tests.conftest import TOY, Called
 
 from advbench import __version__
 
-pytestmark = pytest.mark.slow(minutes=1)
+pytestmark = [pytest.mark.slow(minutes=1), pytest.mark.usefixtures("quick_workers")]
 
 MATRIX = (sys.executable, "-m", "advbench", "matrix")
 ROGUE = Path(__file__).parents[1] / "rogue_plugin.py"

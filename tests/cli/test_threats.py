@@ -147,11 +147,20 @@ def test_threats_that_cannot_be_carried_out_are_refused(toy: Toy, flags: list[st
     assert message in called.error_line()
 
 
+def test_images_for_fits_without_a_fit_are_noted(toy: Toy) -> None:
+    called, _ = toy("--fit-samples", 10, "--fit-data", "toy:size=50")
+    assert called.code == 0
+    assert "--fit-samples changes nothing here: nothing is fitted to data" in called.err
+    assert "--fit-data changes nothing here: nothing is fitted to data" in called.err
+    assert "changes nothing" not in toy()[0].err
+
+
 def test_draws_without_a_stochastic_defense_are_noted(toy: Toy) -> None:
     called, _ = toy(*["--threats", "adaptive", "--eot", 4, "--score-draws", 2], defenses=["toy-dim"])
     assert called.code == 0
-    assert "--eot changes nothing here: no defense under the threat 'adaptive' is stochastic" in called.err
-    assert "--score-draws changes nothing here: no defense is stochastic" in called.err
+    nothing = "--eot changes nothing here: no model, and no defense under the threat 'adaptive', is stochastic"
+    assert nothing in called.err
+    assert "--score-draws changes nothing here: no model or defense is stochastic" in called.err
     called, _ = toy(*["--threats", "adaptive", "--eot", 4, "--score-draws", 2], defenses=["toy-noise"])
     assert "changes nothing" not in called.err
 

@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import TOY, Called
 from tests.distributed.helpers import command, leftovers, run
 
-pytestmark = pytest.mark.slow(minutes=3)
+pytestmark = [pytest.mark.slow(minutes=1), pytest.mark.usefixtures("quick_workers")]
 
 DEADLY = Path(__file__).parents[1] / "deadly_plugin.py"
 Toy = Callable[..., tuple[Called, dict[str, Any]]]
@@ -37,13 +37,13 @@ def by_defense(results: dict[str, Any]) -> dict[str, tuple[str, str | None]]:
 @pytest.mark.parametrize("executor", ["processes", "dask"])
 def test_what_takes_memory_time_or_the_process_is_err_and_all_else_is_done(deadly: Toy, executor: str) -> None:
     defenses = ["toy-keep", "hog", "hang", "segfault", "toy-dim"]
-    flags = ("--executor", executor, "--jobs", 2, "--cell-timeout", 15, "--memory", 0.3)
+    flags = ("--executor", executor, "--jobs", 2, "--cell-timeout", 10, "--memory", 0.3)
     called, results = deadly(*flags, defenses=defenses)
     assert called.code == 1
     found = by_defense(results)
     assert [found[name][0] for name in defenses] == ["ok", "error", "error", "error", "ok"]
     assert "out of memory, even with one image at once" in str(found["hog"][1])
-    assert "longer than the cell timeout of 15 s" in str(found["hang"][1])
+    assert "longer than the cell timeout of 10 s" in str(found["hang"][1])
     assert "its worker process died 3 times: ended by SIGSEGV" in str(found["segfault"][1])
     assert "Traceback" not in called.err
 

@@ -35,6 +35,9 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def run(words: Sequence[str], **more: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command to its end; given the variables of `programs`, as a copy of a process that has imported torch."""
+    if "PATH" in more and words[0] == sys.executable:
+        words = ["python", *words[1:]]
     return subprocess.run(
         words,
         env=environment(**more),

@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -25,10 +25,10 @@ REAL = (
 
 
 @pytest.fixture(scope="module")
-def serial(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def serial(tmp_path_factory: pytest.TempPathFactory, programs: Mapping[str, str]) -> Path:
     """The store of a run in one process."""
     store = tmp_path_factory.mktemp("serial") / "store"
-    done = run(command(store, axes=REAL), ADVBENCH_DISABLE_PLUGINS="")
+    done = run(command(store, axes=REAL), ADVBENCH_DISABLE_PLUGINS="", **programs)
     assert done.returncode == 0, done.stderr
     return store
 
@@ -65,15 +65,17 @@ def worker_with_options(lasting_cluster: Callable[..., str]) -> str:
     return lasting_cluster(1, "--resources", "GPU=1", threads=3, CUDA_VISIBLE_DEVICES="")
 
 
-def test_a_worker_with_another_plugin_is_refused_by_name(tmp_path: Path, worker: str) -> None:
+def test_a_worker_with_another_plugin_is_refused_by_name(
+    tmp_path: Path, worker: str, programs: Mapping[str, str]
+) -> None:
     file = tmp_path / "toy_plugin.py"
     file.write_text(f"{TOY.read_text()}\nVERSION = 1\n")
     flags = ("--executor", "dask", "--scheduler", worker)
     words = command(tmp_path / "store", *flags, axes=(*TINY, "--plugin", file))
-    done = run(words)
+    done = run(words, **programs)
     assert done.returncode == 0, done.stderr
     file.write_text(f"{TOY.read_text()}\nVERSION = 2\n")  # the worker goes on with what it has loaded
-    done = run(words)
+    done = run(words, **programs)
     assert done.returncode == 2
     error = done.stderr.strip().splitlines()[-1]
     assert re.search(r"worker tcp://127.0.0.1:\d+ has another dataset toy: that of file toy_plugin.py, code", error), (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from advbench.store import Store
 pytestmark = pytest.mark.slow(minutes=1)
 
 
-def test_two_runs_at_once_end_right_and_attack_once(tmp_path: Path) -> None:
-    assert run(command(tmp_path / "whole"), TOY_LOG=str(tmp_path / "alone")).returncode == 0
+def test_two_runs_at_once_end_right_and_attack_once(tmp_path: Path, programs: Mapping[str, str]) -> None:
+    assert run(command(tmp_path / "whole"), TOY_LOG=str(tmp_path / "alone"), **programs).returncode == 0
     log = tmp_path / "log"
     runs = [
         subprocess.Popen(
@@ -45,9 +46,9 @@ def test_two_runs_at_once_end_right_and_attack_once(tmp_path: Path) -> None:
     assert shared == alone, "an attack on a part was computed twice"
 
 
-def test_parts_that_another_run_has_no_use_for_are_removed(tmp_path: Path) -> None:
+def test_parts_that_another_run_has_no_use_for_are_removed(tmp_path: Path, programs: Mapping[str, str]) -> None:
     """A run with smaller batches that is at its parts when another finishes the chunk."""
-    assert run(command(tmp_path / "store")).returncode == 0
+    assert run(command(tmp_path / "store"), **programs).returncode == 0
     store = Store(tmp_path / "store")
     key = next((tmp_path / "store" / "adversarial").glob("*/*")).stem
     stored = store.read_tensors(key)

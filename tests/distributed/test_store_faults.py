@@ -17,7 +17,7 @@ from tests.distributed.helpers import bits, command, environment, leftovers
 from advbench.cli.main import main
 from advbench.store import Store
 
-pytestmark = pytest.mark.slow(minutes=2)
+pytestmark = [pytest.mark.slow(minutes=1), pytest.mark.usefixtures("quick_workers")]
 
 SMALL = (
     "--datasets", "toy:size=1200", "--models", "toy-linear", "--attacks", "toy-sign:eps={0.1,0.2}", "--defenses",

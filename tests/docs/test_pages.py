@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,10 @@ pytestmark = pytest.mark.slow(minutes=3)
 @pytest.mark.parametrize(
     "page", [page for page in GUIDES if page not in (INSTALLED, SCRIPTS)], ids=lambda page: page.stem
 )
-def test_a_guide_can_be_followed_literally(page: Path, tmp_path: Path, own_cache: Path) -> None:
-    follow(page, tmp_path, {"XDG_CACHE_HOME": str(own_cache)})
+def test_a_guide_can_be_followed_literally(
+    page: Path, tmp_path: Path, own_cache: Path, programs: Mapping[str, str]
+) -> None:
+    follow(page, tmp_path, {"XDG_CACHE_HOME": str(own_cache), **programs})
 
 
 def test_every_block_says_whether_it_runs() -> None:
@@ -33,8 +36,10 @@ def test_every_block_says_whether_it_runs() -> None:
             assert known, f"{page.name}: a block of {block.language!r} that nothing runs:\n{block.content}"
 
 
-def test_the_guide_of_scripts_can_be_followed_and_gives_what_the_command_gives(tmp_path: Path, own_cache: Path) -> None:
-    environment = {"XDG_CACHE_HOME": str(own_cache)}
+def test_the_guide_of_scripts_can_be_followed_and_gives_what_the_command_gives(
+    tmp_path: Path, own_cache: Path, programs: Mapping[str, str]
+) -> None:
+    environment = {"XDG_CACHE_HOME": str(own_cache), **programs}
     said, *_ = follow(SCRIPTS, tmp_path, environment)
     assert "data:image/png" in (tmp_path / "report.html").read_text("utf-8")
     assert {path.suffix for path in (tmp_path / "figures").glob("attacks-*")} == {".png", ".pdf"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,9 @@ OF_CI = ("pip install -e . && advbench matrix", 'pip install -e ".[test]" && pyt
 
 
 def test_the_readme_can_be_followed_literally_and_the_home_page_shows_the_board_that_its_command_writes_too(
-    tmp_path: Path, own_cache: Path
+    tmp_path: Path, own_cache: Path, programs: Mapping[str, str]
 ) -> None:
-    printed = follow(ROOT / "README.md", tmp_path, {"XDG_CACHE_HOME": str(own_cache)}, skip=OF_CI)
+    printed = follow(ROOT / "README.md", tmp_path, {"XDG_CACHE_HOME": str(own_cache), **programs}, skip=OF_CI)
     assert any("worst case" in text for text in printed)
     assert any("dim:factor=0.8" in text for text in printed)
     assert "sequential" in printed[-1]

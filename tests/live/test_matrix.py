@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -202,7 +202,7 @@ print(results)
     assert not (tmp_path / "store").exists()
 
 
-def test_a_script_of_its_own_is_kept_and_found_again(tmp_path: Path) -> None:
+def test_a_script_of_its_own_is_kept_and_found_again(tmp_path: Path, programs: Mapping[str, str]) -> None:
     script = tmp_path / "script.py"
     script.write_text(f"""
 import advbench, torch
@@ -215,10 +215,8 @@ class Net(torch.nn.Module):
         return self.layers(images)
 print(advbench.matrix("toy", Net(), "toy-sign", "toy-keep", plugin=[{str(TOY)!r}], store="store"))
 """)
-    runs = [
-        subprocess.run([sys.executable, script.name], capture_output=True, text=True, cwd=tmp_path, check=True)
-        for _ in range(2)
-    ]
+    apart: dict[str, Any] = {"cwd": tmp_path, "env": {**os.environ, **programs}, "capture_output": True, "text": True}
+    runs = [subprocess.run(["python", script.name], check=True, **apart) for _ in range(2)]
     assert "1 to do" in runs[0].stderr
     assert "all 1 cells come from the store" in runs[1].stderr
     assert runs[0].stdout == runs[1].stdout
@@ -286,6 +284,7 @@ def test_adversarial_images_of_a_cell(evaluate: Callable[..., advbench.Results])
         results.adversarial(atack="toy-sign")
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_seeds_show_their_spread(evaluate: Callable[..., advbench.Results]) -> None:
     results = evaluate(seeds=[0, 1], limit=20)
     assert len(results.data["run"]["seeds"]) == 2
@@ -359,8 +358,8 @@ def test_options_without_effect_are_named_as_arguments(
 ) -> None:
     evaluate(eot=3, score_draws=2, quiet=False)
     lines = capsys.readouterr().err.splitlines()
-    assert any(line.startswith("eot changes nothing here: no defense under") for line in lines)
-    assert "score_draws changes nothing here: no defense is stochastic" in lines
+    assert any(line.startswith("eot changes nothing here: no model, and no defense under") for line in lines)
+    assert "score_draws changes nothing here: no model or defense is stochastic" in lines
     assert not [line for line in lines if "--" in line]
 
 

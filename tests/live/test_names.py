@@ -152,10 +152,51 @@ def test_a_live_network_is_the_surrogate(evaluate: Callable[..., advbench.Result
     assert [cell["status"] for cell in mixed.data["cells"]] == ["ok", "skipped"]
     with pytest.raises(UsageError, match="surrogate: models: an object of int cannot be used here"):
         evaluate(**given, surrogate=3)
-    with pytest.raises(UsageError, match="surrogate: give one model"):
-        evaluate(**given, surrogate=["toy-linear", other])
+    with pytest.raises(UsageError, match="surrogate: is empty; give at least one model, or leave it out"):
+        evaluate(**given, surrogate=[])
+    with pytest.raises(UsageError, match="surrogate: 'linear' and 'linear' are the same after defaults"):
+        evaluate(**given, surrogate=[other, other])
     with pytest.raises(UsageError, match="only the threat 'transfer' has one"):
         evaluate(surrogate=other)
+
+
+def test_several_networks_are_surrogates(evaluate: Callable[..., advbench.Results]) -> None:
+    """The worst case under the threat is that over the images of all of them, sample by sample."""
+    attacked = Linear(1.0)
+    others = {"near": Linear(1.0), "Far": Linear(1.0)}
+    for size, other in enumerate(others.values(), 1):
+        other.weights.data += size * torch.randn(3, 16, generator=torch.Generator().manual_seed(size))
+    given = {"models": {"own": attacked}, "defenses": "toy-keep", "threats": ["oblivious", "transfer"]}
+    results = evaluate(**given, attacks="toy-sign:eps=0.1", surrogate=others)
+    clean = results.adversarial(threat="oblivious").clean_predictions
+    cells = {cell["short"].get("surrogate", ""): cell for cell in results.data["cells"]}
+    assert list(cells) == ["", "near", "Far"]
+    assert results.data["run"]["surrogate"] == list(others)
+    withstood = []
+    for name, other in others.items():
+        made = results.adversarial(surrogate=name)
+        images = torch.from_numpy(made.images)
+        assert made.predictions.tolist() == other(images).argmax(dim=1).tolist()
+        withstood.append((clean == made.labels) & (attacked(images).argmax(dim=1).numpy() == made.labels))
+        assert cells[name]["robust_accuracy"] == pytest.approx(withstood[-1].mean())
+    both = (withstood[0] & withstood[1]).mean()
+    assert 0 < both < min(cells[name]["robust_accuracy"] for name in ("near", "Far"))
+    (row,) = results.data["leaderboards"][0]["rows"]
+    assert row["worst_case_under"]["transfer"]["accuracy"] == pytest.approx(both)
+    assert (results.adversarial(surrogate=others["near"]).images == results.adversarial(surrogate="near").images).all()
+    with pytest.raises(UsageError, match="several sets of images; add: surrogate near, Far"):
+        results.adversarial(threat="transfer")
+    with pytest.raises(UsageError, match=r"no cell has surrogate='toy-linear'; there are: .*surrogate near, Far"):
+        results.adversarial(surrogate="toy-linear")
+
+
+def test_a_model_of_the_call_is_a_surrogate_under_its_name(evaluate: Callable[..., advbench.Results]) -> None:
+    nets = {"a": Linear(1.0), "b": Linear(-1.0)}
+    given = {"models": nets, "defenses": "toy-keep", "threats": "transfer", "limit": 5}
+    results = evaluate(**given, surrogate=[nets["a"], nets["b"], "toy-linear:scale=2"])
+    states = [(cell["model"], cell["surrogate"], cell["status"]) for cell in results.data["cells"]]
+    assert states[:3] == [("a", "a", "skipped"), ("a", "b", "ok"), ("a", "toy-linear:scale=2", "ok")]
+    assert len(states) == 6
 
 
 def test_data_of_the_session_serve_fits(evaluate: Callable[..., advbench.Results]) -> None:

@@ -22,6 +22,8 @@ ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "guides" / "write-a-defense.md"
 MEDIAN = ROOT / "examples" / "advbench-median-filter"
 
+"""The kinds whose packages are installed one by one."""
+
 PIP = {"PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_QUIET": "1", "PIP_NO_INPUT": "1"}
 """pip reads the first as 'no isolation': the build backend is installed already, and nothing is downloaded."""
 
@@ -44,7 +46,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """
     folder = tmp_path_factory.mktemp("fresh")
     wheel = build_wheel(ROOT, folder / "wheel")
-    venv.create(folder / "venv", with_pip=True)
+    venv.create(folder / "venv")
     base = str(folder / "venv")
     libraries = Path(sysconfig.get_path("purelib", vars={"base": base, "platbase": base})) / "libraries.pth"
     libraries.write_text(sysconfig.get_path("purelib") + "\n")
@@ -56,11 +58,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         **PIP,
         **dict.fromkeys(names, ""),
     }
+    for module in ("pip", "pytest"):  # which the libraries' folder does not bring with it
+        program = programs / module
+        program.write_text(
+            f"#!{programs / 'python'}\nimport runpy\nrunpy.run_module('{module}', run_name='__main__')\n"
+        )
+        program.chmod(0o755)
     install = [programs / "python", "-m", "pip", "install", "--no-deps", "--force-reinstall", wheel]
     subprocess.run(install, env={**os.environ, **environment}, check=True)
-    tests = programs / "pytest"  # which the library's place does not bring with it
-    tests.write_text(f"#!{programs / 'python'}\nimport runpy\nrunpy.run_module('pytest', run_name='__main__')\n")
-    tests.chmod(0o755)
     code = "import advbench, advbench_attacks; print(advbench.__file__, advbench_attacks.__file__)"
     asked = [programs / "python", "-c", code]
     where = subprocess.run(
@@ -122,21 +127,25 @@ def test_the_example_is_a_package_of_its_own(run: Callable[..., str], tmp_path: 
     )
     assert line in (MEDIAN / "README.md").read_text()
     assert "median-filter:size=5" in run(f"{line} --jobs 2")
-    assert "6 passed" in run("python -m pytest -q -p no:cacheprovider", MEDIAN)
+    assert "6 passed" in run("python -m pytest -q -n0 -p no:cacheprovider", MEDIAN)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_new_package_of_every_kind_is_complete(run: Callable[..., str], tmp_path: Path, kind: str) -> None:
-    said = run(f"advbench new-plugin advbench-my-{kind} --kind {kind}")
-    assert f"advbench_my_{kind}.py" in said
-    folder = tmp_path / f"advbench-my-{kind}"
-    run(f"pip install {folder}")
-    assert f"my-{kind}" in run(f"advbench list {NewPackage(folder, kind).kinds}")
-    if kind == "study":
-        assert "if the attacker knows it" in run("advbench reproduce my-study --limit 4")
-    assert "2 passed" in run("python -m pytest -q", folder)
-    assert "Success: no issues found" in run(f"python -m mypy --strict advbench_my_{kind}.py", folder)
-    run("python -m ruff check . && python -m ruff format --check .", folder)
+def test_a_new_package_of_every_kind_is_complete(run: Callable[..., str], tmp_path: Path) -> None:
+    packages = [NewPackage(tmp_path / f"advbench-my-{kind}", kind) for kind in KINDS]
+    folders = " ".join(f"./{package.distribution}" for package in packages)
+    said = run("\n".join(f"advbench new-plugin {made.distribution} --kind {made.kind}" for made in packages))
+    run(f"pip install {folders}")
+    kinds = " ".join(dict.fromkeys(package.kinds for package in packages))
+    listed = json.loads(run(f"advbench list {kinds} --format json"))
+    for package in packages:
+        assert f"{package.module}.py" in said
+        assert (package.kinds, f"my-{package.kind}") in {(entry["kind"], entry["name"]) for entry in listed}
+    tested = run(f"python -m pytest -q -p no:cacheprovider {folders}")  # that of the study runs its command
+    assert f"{2 * len(KINDS)} passed" in tested
+    modules = " ".join(f"{package.distribution}/{package.module}.py" for package in packages)
+    typed = run(f"python -m mypy --strict {modules}")
+    assert f"Success: no issues found in {len(KINDS)} source files" in typed
+    run(f"python -m ruff check {folders} && python -m ruff format --check {folders}")
 
 
 def test_names_are_made_of_the_folders() -> None:

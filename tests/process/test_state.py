@@ -102,6 +102,34 @@ def test_a_descriptor_that_a_class_had_from_the_start_is_no_change(monkeypatch: 
     assert [change.name for change in watched.changed()] == ["size"]
 
 
+def test_a_later_run_watches_the_attributes_as_they_are_at_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Plugin:
+        scale: object = 2
+
+        def size(self) -> int:
+            return 1
+
+        def same(self) -> int:
+            return 1
+
+    module = types.ModuleType("made_plugin")
+    module.Plugin = Plugin  # type: ignore[attr-defined]
+    Plugin.__module__ = "made_plugin"
+    monkeypatch.setitem(sys.modules, "made_plugin", module)
+    first = WatchedAttributes()
+    first.include(frozenset({"made_plugin"}))
+    second = WatchedAttributes(first)
+    second.include(frozenset({"made_plugin"}))
+    Plugin.size = Plugin.same  # type: ignore[method-assign]
+    assert [change.name for change in second.changed()] == ["size"]
+    Plugin.scale = len  # was a number, which is not watched
+    third = WatchedAttributes(second)
+    third.include(frozenset({"made_plugin"}))
+    assert third.changed() == []
+    Plugin.scale = max
+    assert [change.name for change in third.changed()] == ["scale"]
+
+
 def test_the_global_generators_begin_each_time_where_the_seed_says() -> None:
     torch.manual_seed(5)
     found = []

@@ -15,9 +15,10 @@ from rich.console import Console
 
 from advbench.discovery.loading import discover
 from advbench.errors import UsageError
-from advbench.report import plan_exports, print_results, write_export
+from advbench.report import Html, plan_exports, print_results, write_export
 from advbench.report.board import make_boards
 from advbench.report.data_files import Csv, Json
+from advbench.report.latex import Latex
 from advbench.report.markdown import Markdown, escape
 
 ATTACKS = {"fgsm:eps=0.3": "budget", "deepfool:steps=50": "minimal"}
@@ -397,3 +398,65 @@ def test_the_footer_shows_another_precision(results: dict[str, Any], precision: 
     if precision:
         results["run"]["precision"] = precision
     assert ("2 threads, attacked in bf16 and scored in float32" in Markdown().render(results)) is shown
+
+
+@pytest.fixture
+def patches(results: dict[str, Any]) -> dict[str, Any]:
+    """The same results of patches of two areas."""
+    for cell in results["cells"]:
+        area = 0.03 if cell["attack_kind"] == "budget" else 0.1
+        cell["short"]["attack"] = f"patch:area={area:g},steps=5"
+        cell.update(
+            attack_kind="set",
+            median_size=area * 0.8,
+            perturbation={"kind": "patch", "label": f"area ≤ {100 * area:g} %", "size": "area"},
+        )
+    results["leaderboards"][0]["kind"] = "patch"
+    return results
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_number_is_not_parted_from_its_unit(patches: dict[str, Any], width: int) -> None:
+    table = shown(patches, width).partition("Threat oblivious")[0]
+    assert not re.search(r"^\s*%|(\s{2})%", table, re.MULTILINE)
+    assert re.search(r"\b2\.40 %", table) and re.search(r"\b8\.00 %", table)
+
+
+def test_the_area_of_a_patch_stands_once(patches: dict[str, Any]) -> None:
+    (board,) = make_boards(patches)
+    assert board.columns[2].details == ("area ≤ 3 %", "median area 2.40 %", "steps=5")
+
+
+def test_an_mce_without_a_number_is_explained(results: dict[str, Any]) -> None:
+    board = results["leaderboards"][0]
+    board.update(kind="corruption", reference="net")
+    for row in board["rows"]:
+        row.update(mean=row.pop("worst_case"), worst_case=None, mce=1.2)
+    assert not any("—" in note for note in make_boards(results)[0].notes)
+    board["rows"][0]["mce"] = None
+    assert any(note.startswith("mCE (—): unknown") for note in make_boards(results)[0].notes)
+
+
+def test_names_of_models_and_defenses_are_aligned_to_the_left_in_latex(results: dict[str, Any]) -> None:
+    board = results["leaderboards"][0]
+    board["model"] = None
+    for row in board["rows"]:
+        row["model"] = "net"
+    heads = re.findall(r"\[b\]\{@\{\}([lr])@\{\}\}([^\\]*)", Latex().render(results))
+    assert heads[0] == ("l", "model $")
+    assert {side for side, _ in heads[1:]} == {"r"}
+
+
+def test_a_page_names_the_threats_of_its_cells_alone_and_no_threat_of_corruptions(results: dict[str, Any]) -> None:
+    threats = results["run"]["threats"]
+    threats["none"] = threats["adaptive"] = {"meaning": "no attacker", "caveat": "proves nothing"}
+    for cell in results["cells"]:
+        cell["threat"] = "none"
+    board = results["leaderboards"][0]
+    board["threats"] = ["none"]
+    for column in board["columns"]:
+        column["threat"] = "none"
+    page = Html().render(results)
+    assert "threat none" in page
+    assert "threat adaptive" not in page and "threat oblivious" not in page
+    assert 'class="badge none"' not in page

@@ -33,6 +33,20 @@ def test_a_nested_spec_gives_the_same_component_again(registry: Registry) -> Non
     assert short_spec(attack) == text
 
 
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("worst-of:of=pgd:eps=0.1,steps=5 | fgsm:eps=0.1", 'quote the whole value: of="SPEC:steps=… | SPEC"'),
+        ("worst-of:of=pgd:eps={0.1,0.2} | fgsm", 'stands in quotes, such as of="pgd:eps=0.1 | fgsm"'),
+        ("worst-of:of='pgd:eps=0.1,steps=5 | fgsm'", "quote values with \", and not with '"),
+    ],
+)
+def test_a_value_that_lacks_quotes_gets_advice(text: str, advice: str, registry: Registry) -> None:
+    with pytest.raises(UsageError) as caught:
+        resolve_one(registry, "attacks", text)
+    assert advice in str(caught.value)
+
+
 def test_the_code_of_nested_components_is_in_the_key(registry: Registry) -> None:
     attack = resolve_one(registry, "attacks", "worst-of:of=pgd | fgsm")
     assert isinstance(attack, Attack)

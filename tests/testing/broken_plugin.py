@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from advbench.api import (
+    AdaptiveView,
     Attack,
     Budget,
     Certificate,
@@ -19,6 +20,7 @@ from advbench.api import (
     Detector,
     LabelledImages,
     Model,
+    answer,
     for_rows,
     hookimpl,
     log_shares,
@@ -39,7 +41,7 @@ DETECTORS = ("column", "infinite", "batch-suspicion", "rejects-all")
 FITS = ("no-artefact", "unseeded-fit")
 ATTACKS = (
     "over-budget", "range", "in-place", "changes-model", "more-access", "blind", "unseeded", "secretly-random", "batch",
-    "labels", "weak", "moves-failures", "bad-norm", "bad-passes", "shape",
+    "labels", "weak", "moves-failures", "bad-norm", "bad-passes", "shape", "bad-view", "no-detectors",
 )  # fmt: skip
 MODELS = (
     "probabilities", "classes", "dropout", "batch-norm", "in-place", "detached", "not-finite", "raw-pixels",
@@ -232,6 +234,10 @@ class BrokenAttack(Attack):
     def access(self):
         return {"more-access": "labels", "blind": "nothing"}.get(self.how, "gradients")
 
+    @property
+    def view(self):
+        return AdaptiveView(draws=0) if self.how == "bad-view" else None
+
     def budget(self):
         return None if self.how in ("moves-failures", "bad-norm") else Budget("linf", 0.1)
 
@@ -242,6 +248,8 @@ class BrokenAttack(Attack):
         return "many" if self.how == "bad-passes" else 1
 
     def run(self, model, images, labels, rng):
+        if self.how == "no-detectors" and answer(model, images).score:
+            return images
         points = images.clone().requires_grad_()
         with torch.enable_grad():
             loss = torch.nn.functional.cross_entropy(model(points), labels, reduction="sum")

@@ -113,6 +113,8 @@ BROKEN = {
         "bad-norm": ("budget and norm", "has the minimized_norm 'l7'"),
         "bad-passes": ("budget and norm", "'many'"),
         "shape": ("images in range and inside the perturbation set", r"returned shape \(4, 1, 28, 28\)"),
+        "bad-view": ("budget and norm", "expected whole numbers from 1"),
+        "no-detectors": ("works behind a detector", "Boolean value of Tensor"),
     },
     "broken-model": {
         "probabilities": ("form of the logits", "returned probabilities"),

@@ -11,6 +11,7 @@ import numpy as np
 
 from advbench.analysis.intervals import binomial_tail, wilson
 from advbench.analysis.sanity.finding import Finding
+from advbench.analysis.surrogates import threat_name
 
 __all__ = [
     "Breaks",
@@ -188,7 +189,7 @@ def find_contradictions(all_certificates: Sequence[Certificates], cells: Sequenc
                 Finding(
                     CRITERION,
                     (index,),
-                    f"{short['attack']} ({short['defense']}, {cell['threat']}) is answered wrong{votes} for "
+                    f"{short['attack']} ({short['defense']}, {threat_name(cell)}) is answered wrong{votes} for "
                     f"{breaks.broken} of {breaks.within} samples that lie within their certified radius",
                     "the certificate does not hold for the defended model that is scored: check certify() and its norm",
                 )

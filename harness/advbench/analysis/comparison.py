@@ -8,6 +8,7 @@ from typing import Any
 
 from advbench.analysis.paired import compare_records, holm
 from advbench.analysis.set_kinds import CORRUPTION, set_kind
+from advbench.analysis.surrogates import surrogate_of
 from advbench.errors import UsageError
 from advbench.specs import changed_parameters, counterparts
 
@@ -32,6 +33,7 @@ _SETTINGS = (
 )
 
 _COORDINATES = ("dataset", "model", "threat", "attack", "defense")
+"""What identifies a cell, together with the surrogate if a run has several."""
 
 _ADAPTABLE = ("model", "attack", "defense")
 """Components that can be compared if their parameters differ; with another dataset, the samples would differ."""
@@ -80,7 +82,7 @@ def compare_components(
     if axis not in _ADAPTABLE:
         raise UsageError(f"compare_components(): the axis is {axis!r}; it must be one of {', '.join(_ADAPTABLE)}")
     sides = _Side(manifest, records, axis, first), _Side(manifest, records, axis, second)
-    return _rows(*sides, tuple(key for key in _COORDINATES if key != axis))
+    return _rows(*sides, tuple(key for key in _coordinates(manifest) if key != axis))
 
 
 def compare_runs(
@@ -101,10 +103,17 @@ def compare_runs(
         Rows with ``dataset``, ``model``, ``threat``, ``attack`` (or ``worst case``), ``defense``, ``short``, ``n``,
         ``first`` and ``second`` (robust accuracies), ``difference``, ``only_first``, ``only_second``, ``p`` (McNemar's
         exact test) and ``p_holm`` (corrected for the number of rows). If the second run has other parameters,
-        ``counterparts`` has its specs. Cells with different samples are skipped.
+        ``counterparts`` has its specs. If a run has several surrogates, rows have ``surrogate``, which is empty but for
+        the threat ``transfer``. Cells with different samples are skipped.
     """
     sides = _Side(first, first_records), _Side(second, second_records)
-    return _rows(*sides, _COORDINATES)
+    return _rows(*sides, _coordinates(first, second))
+
+
+def _coordinates(*runs: Described) -> tuple[str, ...]:
+    """What identifies a cell in runs that are compared. Two runs with one surrogate each are compared as they are."""
+    several = any("surrogate" in cell["short"] for run in runs for cell in run["cells"])
+    return (*_COORDINATES, "surrogate") if several else _COORDINATES
 
 
 def settings_that_differ(first: Described, second: Described) -> list[tuple[str, str, str]]:
@@ -115,7 +124,9 @@ def settings_that_differ(first: Described, second: Described) -> list[tuple[str,
     """
     differences = [item for axis in ("dataset", *_ADAPTABLE) for item in _differing_specs(axis, first, second)]
     differences += [
-        (key, str(first.get(key)), str(second.get(key))) for key in _SETTINGS if first.get(key) != second.get(key)
+        (key, _setting(first.get(key)), _setting(second.get(key)))
+        for key in _SETTINGS
+        if first.get(key) != second.get(key)
     ]
     for part in ("versions", "weights"):
         before, after = first.get(part, {}), second.get(part, {})
@@ -127,6 +138,10 @@ def settings_that_differ(first: Described, second: Described) -> list[tuple[str,
     codes = [{plugin["name"]: str(plugin["code"]) for plugin in run.get("plugins", ())} for run in (first, second)]
     changed = [name for name, code in codes[0].items() if codes[1].get(name, code) != code]
     return differences + [(f"plugin {name}", "its code", "other code") for name in changed]
+
+
+def _setting(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _differing_specs(axis: str, first: Described, second: Described) -> Iterator[tuple[str, str, str]]:
@@ -155,11 +170,11 @@ class _Side:
     spec: str | None = None
 
     def finished(self) -> Iterator[tuple[Described, Mapping[str, Any]]]:
-        """The manifest entry and the record of each finished cell."""
+        """The manifest entry and the record of each finished cell; the entry has a surrogate, which may be empty."""
         for cell in self.manifest["cells"]:
             record = self.records.get(cell["key"])
             if record is not None and record["status"] == "ok" and self.spec in (None, cell[self.axis]):
-                yield cell, record
+                yield {**cell, "surrogate": surrogate_of(cell, self.manifest) or ""}, record
 
     def samples(self, dataset: str) -> Any:
         """The sample ids of a dataset."""
@@ -173,6 +188,8 @@ def _rows(first: _Side, second: _Side, coordinates: Sequence[str]) -> list[dict[
         axis: counterparts([cell[axis] for cell, _ in first.finished()], [cell[axis] for cell, _ in second.finished()])
         for axis in _ADAPTABLE
     }
+    surrogates = [cell for side in (first, second) for cell in side.manifest["cells"] if "surrogate" in cell["short"]]
+    short = {cell["surrogate"]: cell["short"]["surrogate"] for cell in surrogates}
     rows: list[dict[str, Any]] = []
     groups: dict[tuple[str, ...], list[tuple[dict[str, Any], Any, Any]]] = {}
     for cell, record in first.finished():
@@ -181,7 +198,9 @@ def _rows(first: _Side, second: _Side, coordinates: Sequence[str]) -> list[dict[
         if other is None or first.samples(cell["dataset"]) != second.samples(cell["dataset"]):
             continue
         names = {key: cell[key] for key in coordinates}
-        names["short"] = {key: cell["short"][key] for key in coordinates if key != "threat"}
+        names["short"] = {key: cell["short"][key] for key in coordinates if key not in ("threat", "surrogate")}
+        if "surrogate" in coordinates:
+            names["short"]["surrogate"] = short.get(cell["surrogate"], "")
         changed = {axis: spec for axis, spec in wanted.items() if spec != cell[axis]}
         if changed:
             names["counterparts"] = changed
@@ -198,6 +217,8 @@ def _rows(first: _Side, second: _Side, coordinates: Sequence[str]) -> list[dict[
             if changed := {axis: spec for axis, spec in names.pop("counterparts", {}).items() if axis != "attack"}:
                 names["counterparts"] = changed
             title = f"{WORST} ({kind})" if several else WORST
+            if "surrogate" in coordinates:
+                names |= {"surrogate": "", "short": {**names["short"], "surrogate": ""}}
             if "attack" in coordinates:
                 worst = {**names, "threat": "", "attack": title, "short": {**names["short"], "attack": title}}
             else:

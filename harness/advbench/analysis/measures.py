@@ -6,6 +6,7 @@ import bisect
 import functools
 import operator
 import statistics
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -19,7 +20,9 @@ __all__ = [
     "attack_bits",
     "attack_succeeded",
     "bits_to_int",
+    "broken_samples",
     "combine_measures",
+    "distances_of_successes",
     "goal_missed",
     "measure_cell",
     "measure_images",
@@ -161,6 +164,34 @@ def goal_missed(record: Mapping[str, Any]) -> tuple[int, ...] | None:
         bits_to_int(np.asarray(correct, dtype=bool) & ~np.asarray(bits, dtype=bool))
         for correct, bits in zip(clean, reached, strict=True)
     )
+
+
+def distances_of_successes(record: Mapping[str, Any], norm: str) -> array[float] | None:
+    """The distance of each sample at which a minimal attack reached its goal on the defended model, in its first draw.
+
+    Args:
+        record: A finished cell of a minimal attack.
+        norm: The norm that it minimises.
+
+    Returns:
+        Infinite for samples on which it did not; -1 for those that are predicted wrong clean, or not attacked. None if
+        the distances in this norm are not stored.
+    """
+    distances = record.get(norm if norm in ("linf", "l2") else "size")
+    if distances is None:
+        return None
+    counted, broken = broken_samples(record)
+    values = np.where(broken, np.asarray(distances, dtype=np.float32), np.float32(np.inf))
+    return array("f", np.where(counted, values, np.float32(-1)).astype(np.float32).tobytes())
+
+
+def broken_samples(record: Mapping[str, Any]) -> tuple[_Bits, _Bits]:
+    """Which attacked samples are correct clean, and which of them the attack breaks in the first draw of the score."""
+    correct = np.asarray(record["clean_correct"], dtype=bool)
+    if "targets" not in record:
+        return correct, correct & ~np.asarray(record["adversarial_correct"], dtype=bool)
+    correct = correct & (np.asarray(record["targets"]) >= 0)
+    return correct, correct & np.asarray(record["target_reached"][0], dtype=bool)
 
 
 def accuracy_at(record: Mapping[str, Any], norm: str) -> dict[str, Any]:

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["CHECKPOINTS", "mean_queries", "measure_queries"]
+from advbench.analysis.measures import broken_samples
+
+__all__ = ["CHECKPOINTS", "mean_queries", "measure_queries", "up_to_limit"]
 
 CHECKPOINTS = (*(factor * 10**power for power in (2, 3, 4, 5) for factor in (1, 2, 5)), 1_000_000)
 """The numbers of forwards at which the best size of a minimal attack is recorded."""
@@ -56,7 +58,7 @@ def measure_queries(record: Mapping[str, Any], norm: str | None) -> dict[str, An
     forwards = np.asarray(record.get("forwards", ()))
     if len(forwards) != record["n"] or forwards.min() < 0:
         return measured
-    correct, broken = _broken(record)
+    correct, broken = broken_samples(record)
     measured["median_forwards"] = float(np.median(forwards))
     first = np.asarray(record.get("first_success", ()))
     if len(first) == len(forwards) and broken.any():
@@ -66,15 +68,6 @@ def measure_queries(record: Mapping[str, Any], norm: str | None) -> dict[str, An
     if "best_sizes" in record and correct.any():
         measured["best_sizes"] = _best_sizes(record["best_sizes"], correct, norm or "l2")
     return measured
-
-
-def _broken(record: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Which attacked samples are correct clean, and which of them the attack breaks in the first draw of the score."""
-    correct = np.asarray(record["clean_correct"], dtype=bool)
-    if "targets" not in record:
-        return correct, correct & ~np.asarray(record["adversarial_correct"], dtype=bool)
-    correct = correct & (np.asarray(record["targets"]) >= 0)
-    return correct, correct & np.asarray(record["target_reached"][0], dtype=bool)
 
 
 def _success(needed: list[int], correct: int) -> dict[str, Any]:
@@ -92,6 +85,19 @@ def _best_sizes(columns: Sequence[Any], correct: Any, norm: str) -> dict[str, An
         median = float(np.median(np.where(sizes < 0, np.inf, sizes)))
         medians.append(median if np.isfinite(median) else None)
     return {"norm": norm, "queries": list(CHECKPOINTS[: len(medians)]), "median": medians}
+
+
+def up_to_limit(measured: Mapping[str, Any] | None, most: int | None) -> Mapping[str, Any] | None:
+    """A result of :func:`measure_queries` whose last best size is at the limit of queries, if that comes first.
+
+    Args:
+        measured: The result.
+        most: The largest number of forwards that counted; None for any.
+    """
+    if measured is None or most is None or measured["best_sizes"] is None:
+        return measured
+    sizes = measured["best_sizes"]
+    return {**measured, "best_sizes": {**sizes, "queries": [min(count, most) for count in sizes["queries"]]}}
 
 
 def mean_queries(measured: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | None:

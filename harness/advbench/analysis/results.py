@@ -12,9 +12,11 @@ from typing import Any
 from advbench.analysis.certificates import Certificates, describe_certificates, find_contradictions
 from advbench.analysis.intervals import wilson
 from advbench.analysis.measures import worst_case_from_bits
+from advbench.analysis.queries import up_to_limit
 from advbench.analysis.sanity import examine, unexamined
 from advbench.analysis.set_kinds import CORRUPTION, set_kind
 from advbench.analysis.summary import COORDINATES, Summary
+from advbench.analysis.surrogates import surrogate_of, threat_name
 from advbench.api.goal import UNTARGETED
 
 __all__ = ["NOT_ADAPTIVE", "RESULTS_SCHEMA", "build_results", "rank"]
@@ -63,7 +65,7 @@ def build_results(
         if (summary := stored.get(described["key"])) is not None
         and summary.coordinates == tuple(described.get("stored_as", described)[name] for name in COORDINATES)
     }
-    cells = [_cell(described, stored.get(described["key"])) for described in manifest["cells"]]
+    cells = [_cell(described, stored.get(described["key"]), manifest) for described in manifest["cells"]]
     findings = examine(manifest["cells"], stored, doubled)
     findings += find_contradictions(certificates, manifest["cells"])
     for finding in findings:
@@ -79,15 +81,16 @@ def build_results(
         "findings": [finding.as_dict() for finding in findings],
         "not_looked_for": unexamined(manifest["cells"], doubled=bool(doubled)),
         **({"certificates": described} if described else {}),
-        "leaderboards": _leaderboards(manifest["cells"], stored, list(manifest["threats"])),
+        "leaderboards": _leaderboards(manifest, stored),
     }
 
 
-def _cell(described: Mapping[str, Any], summary: Summary | None) -> dict[str, Any]:
+def _cell(described: Mapping[str, Any], summary: Summary | None, manifest: Mapping[str, Any]) -> dict[str, Any]:
     status, error = _state(described, summary)
     done = summary if summary is not None and status == "ok" else None
     return {
         **{key: described[key] for key in COORDINATES},
+        "surrogate": surrogate_of(described, manifest),
         "short": described["short"],
         "attack_kind": described["attack_kind"],
         "budget": described["budget"],
@@ -102,7 +105,7 @@ def _cell(described: Mapping[str, Any], summary: Summary | None) -> dict[str, An
         "median_size": _median_size(described, done) if done else None,
         "curve": done.curve if done else None,
         "broken_by": _broken_by(described, done) if done else None,
-        "queries": done.queries if done else None,
+        "queries": up_to_limit(done.queries, manifest.get("max_queries")) if done else None,
         "seconds": done.seconds if done else None,
         "craft_seconds": done.craft_seconds if done else None,
         "warnings": _warnings(described, done.measured["attack_failures"], done.n) if done else [],
@@ -139,27 +142,28 @@ def _warnings(described: Mapping[str, Any], failures: int, n: int) -> list[str]:
         name = described["short"]["attack"]
         if described["threat"] == "adaptive" and described["defense"] != "none":
             name = f"{name} (adaptive, against {described['short']['defense']})"
+        elif "surrogate" in described["short"]:
+            name = f"{name} ({threat_name(described)})"
         return [f"{name} found no adversarial image for {failures} of {n} samples; they count as robust"]
     return []
 
 
-def _leaderboards(
-    described: Sequence[Mapping[str, Any]], stored: Mapping[str, Summary], threats: Sequence[str]
-) -> list[dict[str, Any]]:
+def _leaderboards(manifest: Mapping[str, Any], stored: Mapping[str, Summary]) -> list[dict[str, Any]]:
     """One leaderboard for each dataset, model and set of attacks, with one row per defense, sorted by worst case.
 
     Attacks with perturbation sets of different kinds, such as Lp balls and rotations, are on different leaderboards, as
     no worst case covers both. In a suite with parts, the defenses of one dataset and model may be attacked with
     different attacks. Their worst cases cannot be compared, so they are on different leaderboards, too.
     """
+    threats = list(manifest["threats"])
     rows: dict[tuple[str, str, str, str], list[Mapping[str, Any]]] = {}
-    for cell in described:
+    for cell in manifest["cells"]:
         if not cell["skipped"]:
             rows.setdefault((cell["dataset"], cell["model"], cell["defense"], set_kind(cell)), []).append(cell)
     groups: dict[tuple[Any, ...], list[list[Mapping[str, Any]]]] = {}
     for (dataset, model, _, kind), cells in rows.items():
         cells.sort(key=lambda cell: threats.index(cell["threat"]))
-        columns = tuple((cell["threat"], cell["attack"]) for cell in cells)
+        columns = tuple((cell["threat"], cell["attack"], surrogate_of(cell, manifest)) for cell in cells)
         groups.setdefault((dataset, model, kind, columns), []).append(cells)
     boards = []
     for (dataset, model, kind, columns), lines in groups.items():
@@ -168,8 +172,8 @@ def _leaderboards(
                 "dataset": dataset,
                 "model": model,
                 "kind": kind,
-                "threats": list(dict.fromkeys(threat for threat, _ in columns)),
-                "columns": [{"threat": threat, "attack": attack} for threat, attack in columns],
+                "threats": list(dict.fromkeys(threat for threat, *_ in columns)),
+                "columns": [dict(zip(("threat", "attack", "surrogate"), column, strict=True)) for column in columns],
                 "rows": sorted((_row(cells, stored) for cells in lines), key=rank),
             }
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import operator
 import sys
+from array import array
 from collections import Counter
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -22,6 +23,7 @@ from advbench.analysis.measures import (
     attack_bits,
     bits_to_int,
     combine_measures,
+    distances_of_successes,
     goal_missed,
     measure_images,
     withstood,
@@ -73,6 +75,8 @@ class Summary(NamedTuple):
             ``withstood``.
         clean_predictions: The attacked classifier's predictions on clean images.
         queries: The result of :func:`~advbench.analysis.queries.measure_queries`.
+        distances: For a minimal attack, the distance of each sample at which it reached its goal on the defended model,
+            infinite if it did not, and -1 for samples that the defended model predicts wrong without an attack.
     """
 
     coordinates: tuple[str, ...]
@@ -101,6 +105,7 @@ class Summary(NamedTuple):
     attacked_withstood: int = 0
     clean_predictions: CleanPredictions | None = None
     queries: Mapping[str, Any] | None = None
+    distances: array[float] | None = None
 
     @property
     def robust(self) -> float:
@@ -155,6 +160,7 @@ def summarise(record: Mapping[str, Any], minimized_norm: str | None) -> Summary:
         attacked_withstood=attacked_withstood,
         clean_predictions=images.clean_predictions,
         queries=measure_queries(record, minimized_norm),
+        distances=None if minimized_norm is None else distances_of_successes(record, minimized_norm),
     )
 
 

@@ -36,17 +36,18 @@ from advbench._deprecated import renamed_attributes
 from advbench._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from advbench.api.attack import Access, Attack, Budget, Crafted
+    from advbench.api.attack import Access, AdaptiveView, Attack, Budget, Crafted, most_access
     from advbench.api.checkpoints import load_state, read_state_dict
     from advbench.api.commands import StudyCommand
     from advbench.api.component import Component, closest
     from advbench.api.dataset import Dataset, DataSources, LabelledImages
-    from advbench.api.defense import Answer, Certificate, Defense
+    from advbench.api.defense import Answer, Certificate, Defense, transforms_images
     from advbench.api.detector import Detector
     from advbench.api.executor import Executor, WorkerLostError, process_taint
     from advbench.api.files import replace_atomically, sha256_file, write_atomically
     from advbench.api.fit import Artefact, FitData, artefact_file_of, artefact_param
     from advbench.api.float32_network import Float32Network
+    from advbench.api.function_network import FunctionNetwork
     from advbench.api.geometry import rotate_shift
     from advbench.api.goal import Goal, goal_of, goal_param
     from advbench.api.hookspecs import API_VERSION, hookimpl
@@ -61,21 +62,25 @@ if TYPE_CHECKING:
     from advbench.api.rows import (
         ClassifierWrapper,
         RowAware,
+        answer,
+        can_reject,
         for_rows,
         has_approximate_gradients,
         has_limited_queries,
         is_stochastic,
+        until_spent,
     )
     from advbench.api.state import state_digest
     from advbench.api.training import Trainable, TrainingJob, TrainingProgress, load_checkpoint, save_checkpoint
     from advbench.api.training_loop import TrainingLoop, bfloat16_helps, one_cycle
-    from advbench.api.votes import log_shares
+    from advbench.api.votes import combine_logits, log_shares
     from advbench.api.weights import load_weights, save_weights, verified_digest
     from advbench.errors import ContractError, DataError, ParameterError, UsageError, WeightsError
 
 __all__ = [
     "API_VERSION",
     "Access",
+    "AdaptiveView",
     "Answer",
     "Artefact",
     "Attack",
@@ -94,6 +99,7 @@ __all__ = [
     "Executor",
     "FitData",
     "Float32Network",
+    "FunctionNetwork",
     "Geometric",
     "Goal",
     "LabelledImages",
@@ -117,11 +123,14 @@ __all__ = [
     "Value",
     "WeightsError",
     "WorkerLostError",
+    "answer",
     "artefact_file_of",
     "artefact_param",
     "bfloat16_helps",
+    "can_reject",
     "clip_dust",
     "closest",
+    "combine_logits",
     "features",
     "find_object",
     "for_rows",
@@ -136,6 +145,7 @@ __all__ = [
     "load_state",
     "load_weights",
     "log_shares",
+    "most_access",
     "one_cycle",
     "param",
     "process_taint",
@@ -148,6 +158,8 @@ __all__ = [
     "state_digest",
     "to_labels",
     "to_pixels",
+    "transforms_images",
+    "until_spent",
     "verified_digest",
     "write_atomically",
 ]
@@ -158,9 +170,11 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
         {
             "advbench.api.attack": (
                 "Access",
+                "AdaptiveView",
                 "Attack",
                 "Budget",
                 "Crafted",
+                "most_access",
             ),
             "advbench.api.checkpoints": (
                 "load_state",
@@ -180,6 +194,7 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
                 "Answer",
                 "Certificate",
                 "Defense",
+                "transforms_images",
             ),
             "advbench.api.detector": ("Detector",),
             "advbench.api.executor": (
@@ -214,6 +229,7 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
                 "import_file",
             ),
             "advbench.api.float32_network": ("Float32Network",),
+            "advbench.api.function_network": ("FunctionNetwork",),
             "advbench.api.network_features": ("features",),
             "advbench.api.parameters": (
                 "Parameter",
@@ -239,10 +255,13 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
             "advbench.api.rows": (
                 "ClassifierWrapper",
                 "RowAware",
+                "answer",
+                "can_reject",
                 "for_rows",
                 "has_approximate_gradients",
                 "has_limited_queries",
                 "is_stochastic",
+                "until_spent",
             ),
             "advbench.api.state": ("state_digest",),
             "advbench.api.training": (
@@ -257,7 +276,7 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
                 "bfloat16_helps",
                 "one_cycle",
             ),
-            "advbench.api.votes": ("log_shares",),
+            "advbench.api.votes": ("combine_logits", "log_shares"),
             "advbench.api.weights": (
                 "load_weights",
                 "save_weights",

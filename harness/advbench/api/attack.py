@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 
 from advbench._deprecated import overridden_member, renamed_members
 from advbench.api.component import Component
@@ -18,10 +18,15 @@ if TYPE_CHECKING:
     from advbench.api.fit import Artefact, FitData
     from advbench.api.randomness import SampleRandom
 
-__all__ = ["Access", "Attack", "Budget", "Crafted", "Norm"]
+__all__ = ["Access", "AdaptiveView", "Attack", "Budget", "Crafted", "Norm", "most_access"]
 
 Access = Literal["gradients", "scores", "labels", "nothing"]
 """What an attack needs of the model."""
+
+
+def most_access(accesses: Iterable[Access]) -> Access:
+    """The most of what several components need, which a component that contains them all needs."""
+    return min(accesses, key=get_args(Access).index)
 
 
 class Budget(NamedTuple):
@@ -50,6 +55,21 @@ class Crafted(NamedTuple):
     notes: Mapping[str, torch.Tensor] = MappingProxyType({})
 
 
+@dataclasses.dataclass(frozen=True)
+class AdaptiveView:
+    """How an attack wants to see a defense that it knows.
+
+    Attributes:
+        draws: Over how many draws of a stochastic defense a call of the classifier is averaged; None for the number
+            that the run sets (``--eot``).
+        approximations: Which of a defense's :meth:`~advbench.api.Defense.approximations` the attack uses, counted from
+            1; empty for all of them. A run of the attack is made with each.
+    """
+
+    draws: int | None = None
+    approximations: tuple[int, ...] = ()
+
+
 @renamed_members("0.2", "0.4", minimises="minimized_norm")
 @dataclasses.dataclass(frozen=True)
 class Attack(Component):
@@ -71,10 +91,16 @@ class Attack(Component):
             property if a parameter sets it. :meth:`craft` then gets complete groups of consecutive samples, in the
             order of the run; the last group may be smaller. Groups are neither split nor joined, whatever the batch
             size, the number of jobs and the memory are.
+        view: How an adaptive attack sees the defense; None for the view of the run. Make it a property if a parameter
+            sets it.
+        inner: The attack that this one runs in its place, with another view for example; None if there is none. The
+            ``goal``, the ``file`` of an artefact, and whether the attack is fitted are then those of the inner one.
     """
 
     access: ClassVar[Access] = "gradients"
     group_size: ClassVar[int | None] = None
+    view: ClassVar[AdaptiveView | None] = None
+    inner: ClassVar[Attack | None] = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Lets a class that defines the older methods :meth:`run` or :meth:`run_with_notes` work, with a warning."""
@@ -170,6 +196,16 @@ class Attack(Component):
         craft = next(method for method in defined if method not in (None, _craft_with_run))
         crafted = craft(self, model, images, Goal(labels), rng, None)
         return crafted if isinstance(crafted, Crafted) else Crafted(crafted)
+
+    @property
+    def innermost(self) -> Attack:
+        """The attack that runs in the end: that of :attr:`inner`, or else this one."""
+        return self if self.inner is None else self.inner.innermost
+
+    @property
+    def has_fit(self) -> bool:
+        """Whether the attack defines :meth:`fit`."""
+        return type(self.innermost).fit is not Attack.fit
 
     def component_names(self) -> tuple[str, ...]:
         """Names of the attacks in this ensemble; empty for a single attack."""

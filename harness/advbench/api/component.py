@@ -80,7 +80,7 @@ class Component(abc.ABC):
             if key not in known:
                 hint = closest(key, known)
                 takes = f"it takes {', '.join(known)}" if known else "it takes no parameters"
-                raise ParameterError(f"has no parameter {key!r}; {hint or takes}")
+                raise ParameterError(f"has no parameter {key!r}; {hint or takes}{_quotes(key, known, given)}")
         return {key: known[key].parse(text) for key, text in given.items()}
 
     @classmethod
@@ -125,6 +125,14 @@ class Component(abc.ABC):
         doc = cls.__dict__.get("__doc__") or ""
         # dataclass gives a class without a docstring its signature as docstring.
         return "" if doc.startswith(f"{cls.__name__}(") else doc.strip().partition("\n")[0]
+
+
+def _quotes(key: str, known: Mapping[str, Parameter], given: Mapping[str, str]) -> str:
+    """How to quote a given parameter that takes components: without quotes, a comma ends its value."""
+    for name in given:
+        if name in known and known[name].kind:
+            return f'; if a spec in {name} has it, quote the whole value: {name}="SPEC:{key}=… | SPEC"'
+    return ""
 
 
 def closest(name: str, names: Mapping[str, object] | list[str]) -> str:

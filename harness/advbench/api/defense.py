@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from advbench.api.fit import Artefact, FitData
     from advbench.api.randomness import SampleRandom
 
-__all__ = ["Answer", "Certificate", "Defense"]
+__all__ = ["Answer", "Certificate", "Defense", "transforms_images"]
 
 
 class Answer(NamedTuple):
@@ -163,6 +163,26 @@ class Defense(Component):
         """
         return self.classify(network, images, rng, fitted)
 
+    def attacked_views(
+        self,
+    ) -> tuple[
+        Callable[[torch.nn.Module, torch.Tensor, SampleRandom, Artefact | None], torch.Tensor | Answer],
+        ...,
+    ]:
+        """All views of a defense that classifies which adaptive attacks try, each called as :meth:`attacked`.
+
+        Override it if no single view has the best gradient for all images and attacks. As with
+        :meth:`approximations`, an attack that uses gradients then runs once with each of them, and each sample keeps
+        its best result. All views return the same logits and may differ in their gradients.
+
+        In a chain, run i uses view i of each part, or its last one if it has fewer.
+
+        Returns:
+            At least one function of ``(network, images, rng, fitted)``, as many at every call. The default is
+            ``attacked`` alone.
+        """
+        return (self.attacked,)
+
     def attack_logits(self, answer: Answer, labels: torch.Tensor) -> torch.Tensor:
         """The logits that attacks see, for an answer averaged over draws; shape (batch, classes).
 
@@ -275,3 +295,9 @@ class Defense(Component):
             WeightsError: The weights are missing or damaged; the message names the command that creates them.
         """
         return None
+
+
+def transforms_images(part: Defense) -> bool:
+    """Whether a defense only transforms images: it does not define how the network classifies them."""
+    kind = type(part)
+    return kind.classify is Defense.classify and kind.attacked is Defense.attacked

@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 from advbench.api.defense import Answer, Defense
+from advbench.api.fit import artefact_param
 from advbench.api.parameters import param
 from advbench.errors import ContractError
 
@@ -38,9 +39,11 @@ class Detector(Defense):
 
     Args:
         fpr: False positive rate: the share of clean images that are rejected.
+        file: A file of ``advbench artefact`` with the threshold and spread of an earlier fit, which is not repeated.
     """
 
     fpr: float = param(0.05, above=0, below=1, help="share of clean images that are rejected")
+    file: str | None = artefact_param()
 
     def suspicion(self, network: torch.nn.Module, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
         """How suspicious images are; larger for adversarial ones.

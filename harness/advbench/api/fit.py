@@ -61,6 +61,7 @@ def artefact_param() -> str | None:
 
 def artefact_file_of(component: Component) -> str | None:
     """The file from which a component takes its artefact; None if it has no such parameter, or if it is not given."""
+    component = getattr(component, "innermost", component)
     for parameter in component.parameters():
         if parameter.artefact_file:
             path: str | None = getattr(component, parameter.name)

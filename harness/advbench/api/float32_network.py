@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from advbench.errors import ContractError
+
+if TYPE_CHECKING:
+    from advbench.api.randomness import SampleRandom
 
 __all__ = ["Float32Network", "logits_in"]
 
@@ -27,25 +30,35 @@ class Float32Network(nn.Module):
     Args:
         network: Maps images, shape (batch, channels, height, width), to logits, shape (batch, classes).
         label: Name of the network in messages.
+        takes_rng: Whether the network is that of a stochastic model, which takes ``(images, rng)``.
+
+    Attributes:
+        takes_rng: The same.
     """
 
-    def __init__(self, network: nn.Module, label: str = "the network") -> None:
+    def __init__(self, network: nn.Module, label: str = "the network", *, takes_rng: bool = False) -> None:
         super().__init__()
         self.training = False
         self.network = network
         self.label = label
+        self.takes_rng = takes_rng
         self._classes: int | None = None
         self._cast: torch.dtype | None = None
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: torch.Tensor, rng: SampleRandom | None = None) -> torch.Tensor:
         """Float32 logits of shape (batch, classes).
+
+        Args:
+            images: Shape (batch, channels, height, width).
+            rng: The random streams of the images, for the network of a stochastic model alone.
 
         Raises:
             ContractError: The network's output contains no logits.
         """
         if not len(images):
             return self._empty_logits(images)
-        logits = logits_in(self._answer(images), self.label)
+        streams = (rng,) if self.takes_rng else ()
+        logits = logits_in(self._answer(images, *streams), self.label)
         if logits.ndim == 2:
             self._classes = logits.shape[1]
         if logits.dtype == torch.float32:
@@ -54,20 +67,20 @@ class Float32Network(nn.Module):
             return logits.to(torch.int64)  # bool tensors have no argmax
         return _in_float32(logits) if logits.is_floating_point() else logits
 
-    def _answer(self, images: torch.Tensor) -> Any:
+    def _answer(self, images: torch.Tensor, *streams: SampleRandom | None) -> Any:
         if self._cast is not None:
-            return self.network(images.to(self._cast))
+            return self.network(images.to(self._cast), *streams)
         try:
             # The clone protects the images from networks that normalise in place. torch.compile warns if its input is
             # not a leaf of the graph, so compiled networks get the images themselves.
-            return self.network(images if hasattr(self.network, "_orig_mod") else images.clone())
+            return self.network(images if hasattr(self.network, "_orig_mod") else images.clone(), *streams)
         except RuntimeError as error:
             # Cast only after an error: most networks with weights of another type cast the images themselves.
             if "type" not in str(error):
                 raise
             for dtype in _other_types(self.network):
                 try:
-                    answer = self.network(images.to(dtype))
+                    answer = self.network(images.to(dtype), *streams)
                 except RuntimeError:
                     continue
                 self._cast = dtype
@@ -77,8 +90,10 @@ class Float32Network(nn.Module):
     def _empty_logits(self, images: torch.Tensor) -> torch.Tensor:
         """Logits of 0 images. If the number of classes is unknown, the network classifies one black image first."""
         if self._classes is None:
+            from advbench.api.randomness import SampleRandom
+
             with torch.no_grad():
-                self(images.new_zeros(1, *images.shape[1:]))
+                self(images.new_zeros(1, *images.shape[1:]), SampleRandom(0, "classes", [0], images.device))
         if self._classes is None:
             raise ContractError(f"{self.label} returns no logits of shape (batch, classes)")
         return images.flatten(1).sum(dim=1, keepdim=True).expand(0, self._classes) * 0

@@ -44,6 +44,7 @@ def goal_param() -> str:
 
 def goal_of(attack: Attack) -> str:
     """The value of an attack's parameter ``goal``; ``untargeted`` if it was not declared with :func:`goal_param`."""
+    attack = attack.innermost
     for parameter in attack.parameters():
         if parameter.name == "goal" and parameter.class_numbers:
             return str(attack.goal)  # type: ignore[attr-defined]

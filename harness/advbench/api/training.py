@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import platform
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -85,6 +88,20 @@ class TrainingJob:
     def checkpoint(self) -> Path:
         """The file with the state of an interrupted training; removed at the end of the training."""
         return self.output.with_suffix(".checkpoint")
+
+    def provenance(self) -> dict[str, Any]:
+        """The sidecar entries common to all recipes: device, threads, versions and date."""
+        import torch
+
+        return {
+            "device": self.device.type,
+            "threads": torch.get_num_threads(),
+            "versions": {
+                "python": platform.python_version(),
+                **{name: metadata.version(name) for name in ("torch", "advbench")},
+            },
+            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        }
 
 
 class Trainable:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timezone
-from importlib import metadata
 from typing import Any
 
 import torch
@@ -112,18 +109,7 @@ class TrainingLoop(ABC):
 
     def provenance(self) -> dict[str, Any]:
         """The sidecar entries common to all trainings: recipe, history, device, threads, versions and date."""
-        distributions = ("torch", "advbench")
-        return {
-            **self.recipe,
-            "history": self.history,
-            "device": self.job.device.type,
-            "threads": torch.get_num_threads(),
-            "versions": {
-                "python": platform.python_version(),
-                **{name: metadata.version(name) for name in distributions},
-            },
-            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        }
+        return {**self.recipe, "history": self.history, **self.job.provenance()}
 
     def _seeded(self, purpose: str, number: int) -> torch.Generator:
         return torch.Generator().manual_seed(SampleRandom(self.job.seed, purpose, [number]).seeds()[0])

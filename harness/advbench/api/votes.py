@@ -1,10 +1,12 @@
-"""Votes as logits: the logarithms of the classes' shares."""
+"""Several answers as one: means of logits or probabilities, and votes as the logarithms of the classes' shares."""
 
 from __future__ import annotations
 
+import math
+
 import torch
 
-__all__ = ["log_shares"]
+__all__ = ["combine_logits", "log_shares"]
 
 _NO_VOTE = 1e-3
 """A class without a vote counts as this part of one, so that its logit is finite."""
@@ -24,3 +26,24 @@ def log_shares(counts: torch.Tensor) -> torch.Tensor:
     counts = counts.to(torch.float64)
     shares = counts.clamp(min=_NO_VOTE) / counts.sum(dim=1, keepdim=True)
     return shares.log().to(torch.float32)
+
+
+def combine_logits(logits: torch.Tensor, rule: str) -> torch.Tensor:
+    """The logits of an ensemble of classifiers.
+
+    Args:
+        logits: Of each member, shape (members, batch, classes).
+        rule: ``logits`` for their mean, ``probabilities`` for the logarithm of the mean softmax probabilities, or
+            ``votes`` for the :func:`log_shares` of the predicted classes, which have no gradient.
+
+    Returns:
+        float32, shape (batch, classes).
+    """
+    logits = logits.float()
+    if rule == "logits":
+        return logits.mean(dim=0)
+    if rule == "probabilities":
+        return logits.log_softmax(dim=2).logsumexp(dim=0) - math.log(len(logits))
+    if rule != "votes":
+        raise ValueError(f"rule={rule!r}: must be logits, probabilities or votes")
+    return log_shares(torch.nn.functional.one_hot(logits.argmax(dim=2), logits.shape[2]).sum(dim=0))

@@ -1,4 +1,4 @@
-"""``advbench artefact``: writes what an attack has fitted to data into a file."""
+"""``advbench artefact``: writes what an attack or a defense has fitted to data into a file."""
 
 from __future__ import annotations
 
@@ -16,15 +16,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "cell",
         metavar="CELL",
-        help="the attack; if it was fitted several times, with its threat, defense, model or dataset, such as "
-        "'patch:area=0.1 adaptive jpeg'",
+        help="the attack or the defense; if it was fitted several times, with other coordinates of the cell, such as "
+        "'patch:area=0.1 adaptive jpeg' or, with one of several surrogates, 'patch surrogate=mnist-cnn'",
     )
     parser.add_argument(
         "file",
         type=Path,
         metavar="FILE",
-        help="what to write: a .safetensors file, which the parameter 'file' of the attack reads; or a .png file for "
-        "an artefact that is one image",
+        help="what to write: a .safetensors file, which the parameter 'file' of the attack or defense reads; or a "
+        ".png file for an artefact that is one image",
+    )
+    parser.add_argument(
+        "--of",
+        metavar="WHOSE",
+        default="",
+        help="whose artefact, if several are fitted: attack, defense, or the name or number of a part of a chain; by "
+        "default the attack's if CELL names it, or else the defense's",
     )
     add_store(parser)
 
@@ -35,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         UsageError: The run has no such cell, or its artefact cannot be written.
     """
-    from advbench.session.artefacts import fitted_cell, write_artefact
+    from advbench.session.artefacts import fitted_artefact, write_artefact
     from advbench.session.opening import messages, open_store, print_line, set_up_logging
     from advbench.session.options import LoadOptions
     from advbench.session.stored_runs import find_run
@@ -43,6 +50,6 @@ def run(options: argparse.Namespace) -> int:
     console = messages()
     set_up_logging(console, 0)
     store = open_store(LoadOptions.of(vars(options)))
-    cell = fitted_cell(find_run(store, options.run), options.cell)
-    print_line(console, write_artefact(store, cell, options.file))
+    found = fitted_artefact(find_run(store, options.run), options.cell, options.of)
+    print_line(console, write_artefact(store, found.key, options.file))
     return 0

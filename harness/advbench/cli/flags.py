@@ -77,14 +77,14 @@ def add_threats(parser: argparse._ActionsContainer) -> None:
         "--eot",
         type=CHECKS["eot"],
         metavar="N",
-        help="number of draws of a stochastic defense for each gradient of an adaptive attack; a draw applies the "
-        "defense once (default: the suite's; 10 if it sets none, or if flags replace axes without --suite)",
+        help="number of draws of a stochastic defense or model for each gradient of an attack that knows it; a draw "
+        "applies it once (default: the suite's; 10 if it sets none, or if flags replace axes without --suite)",
     )
     parser.add_argument(
         "--score-draws",
         type=CHECKS["score_draws"],
         metavar="N",
-        help="number of draws of a stochastic defense for the score (default: the suite's, else 1)",
+        help="number of draws of a stochastic defense or model for the score (default: the suite's, else 1)",
     )
     parser.add_argument(
         "--certify",
@@ -115,7 +115,11 @@ def add_threats(parser: argparse._ActionsContainer) -> None:
         "float32)",
     )
     parser.add_argument(
-        "--surrogate", metavar="SPEC", help="the model on which images are crafted under the threat 'transfer'"
+        "--surrogate",
+        nargs="+",
+        metavar="SPEC",
+        help="the model on which images are crafted under the threat 'transfer'; with several, each attack is shown "
+        "with each of them",
     )
 
 

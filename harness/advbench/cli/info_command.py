@@ -80,7 +80,7 @@ def _print_suite(console: Console, registry: Registry, name: str) -> None:
     facts.append(("samples", f"{count} of each dataset, seed {suite.seed}"))
     facts.append(("draws", f"{suite.eot} for a gradient, {suite.score_draws} for the score, of stochastic defenses"))
     facts += [("queries", f"at most {suite.max_queries:,} of an attack about a sample")] if suite.max_queries else []
-    facts += [("surrogate", suite.surrogate)] if suite.surrogate else []
+    facts += [("surrogate", ", ".join(suite.surrogate))] if suite.surrogate else []
     of = f" of {suite.fit_data}" if suite.fit_data else ""
     facts += [("fits", f"to {suite.fit_samples:,} images{of}")] if of or suite.fit_samples != FIT_SAMPLES else []
     facts += [("precision", suite.precision)] if suite.precision != FLOAT32 else []

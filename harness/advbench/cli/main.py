@@ -29,7 +29,7 @@ COMMANDS = {
     "audit": "check a run for signs that its numbers cannot be trusted",
     "compare": "compare two defenses, models or attacks of a run, or two runs, on the same samples",
     "reproduce": "run the experiments of a paper and report which of its claims hold",
-    "artefact": "write what an attack of a run has fitted to data, such as a patch, into a file",
+    "artefact": "write what an attack or a defense of a run has fitted to data, such as a patch, into a file",
     "cache": "list, verify and clean the store of results",
     "train": "train the weights of a model or a defense",
     "list": "list attacks, defenses, models and datasets",

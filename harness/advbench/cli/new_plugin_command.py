@@ -12,7 +12,7 @@ from advbench.scaffold import KINDS, NewPackage
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
     parser.add_argument("folder", type=Path, metavar="DIR", help="a new folder, such as advbench-my-defense")
-    parser.add_argument("--kind", choices=KINDS, default="defense", help="kind of the component in the package")
+    parser.add_argument("--kind", choices=KINDS, default="defense", help="what is in the package")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -21,7 +21,7 @@ def run(options: argparse.Namespace) -> int:
     for file in package.write():
         print(printable(str(file)))
     folder = printable(str(options.folder))
-    print(f"\nThe package is complete: 'pip install -e {folder}' registers the {package.kind} {package.name!r},")
+    print(f"\nThe package is complete: 'pip install -e {folder}' registers the {package.component} {package.name!r},")
     if package.kind == "study":
         print(f"and 'advbench reproduce {package.name}' runs it. Now edit its suite and {package.module}.py.")
     else:

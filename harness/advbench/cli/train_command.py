@@ -190,11 +190,13 @@ def _load(registry: Registry, spec: str, sources: DataSources) -> LabelledImages
 
 
 def _load_model(registry: Registry, spec: str, where: torch.device) -> torch.nn.Module:
-    from advbench.api import Model
+    from advbench.api import Model, UsageError
     from advbench.specs import resolve_one
 
     model = resolve_one(registry, "models", spec)
     assert isinstance(model, Model)
+    if model.stochastic:
+        raise UsageError(f"model {spec!r} is stochastic; a component can only be trained on a deterministic model")
     return model.load().eval().requires_grad_(False).to(where)
 
 

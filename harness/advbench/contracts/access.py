@@ -9,7 +9,7 @@ from advbench.api import Access, Attack, ContractError, Defense, Model
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["check_access", "lacking_access", "restricted"]
+__all__ = ["check_access", "lacking_access", "restricted", "restricted_score"]
 
 _WORDS: tuple[Access, ...] = get_args(Access)  # from the most to the least
 _ATTRIBUTES = ((Attack, "access"), (Model, "gives"), (Defense, "needs"))
@@ -64,3 +64,14 @@ def restricted(attack: str, access: Access, logits: torch.Tensor) -> torch.Tenso
     import torch
 
     return torch.nn.functional.one_hot(logits.argmax(dim=1), logits.shape[1]).to(torch.float32)
+
+
+def restricted_score(access: Access, score: torch.Tensor | None) -> torch.Tensor | None:
+    """What an attack with this access gets of a detector's score, shape (batch,): with ``labels``, its sign alone."""
+    if access == "gradients" or score is None:
+        return score
+    if access == "scores":
+        return score.detach()
+    import torch
+
+    return torch.where(score > 0, 1.0, -1.0)

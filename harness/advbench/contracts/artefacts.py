@@ -80,7 +80,7 @@ def trial_artefact(
         goal: The goal for each of the images.
         rng: Their random streams.
     """
-    if type(attack).fit is Attack.fit or artefact_file_of(attack) is not None:
+    if not attack.has_fit or artefact_file_of(attack) is not None:
         return None
     data = _trial_data(images, goal.labels, rng)
     return _on(images.device, check_artefact(f"attack {attack.name!r}", attack.fit(model, data, goal, rng)))

@@ -1,14 +1,14 @@
-"""The perturbation set and the group size that an attack declares, held to its contract. Imports no torch."""
+"""What an attack declares about itself, held to its contract. Imports no torch."""
 
 from __future__ import annotations
 
 import math
 from typing import get_args
 
-from advbench.api import Attack, Budget, ContractError, LpBall, Norm, PerturbationSet
+from advbench.api import AdaptiveView, Attack, Budget, ContractError, LpBall, Norm, PerturbationSet
 from advbench.api.perturbation import SetKind
 
-__all__ = ["check_budget", "check_group_size", "check_norm", "check_perturbation", "is_minimal"]
+__all__ = ["check_budget", "check_group_size", "check_norm", "check_perturbation", "check_view", "is_minimal"]
 
 
 def check_budget(attack: Attack) -> Budget | None:
@@ -84,3 +84,20 @@ def check_perturbation(attack: Attack) -> PerturbationSet:
 def is_minimal(attack: Attack) -> bool:
     """Whether the attack searches for the smallest perturbation in a norm, without a bound."""
     return attack.budget() is None and attack.perturbation().kind == "lp"
+
+
+def check_view(attack: Attack) -> AdaptiveView:
+    """Returns the view that an attack asks for; that of the run if it asks for none.
+
+    Raises:
+        ContractError: It is no valid view.
+    """
+    view: object = attack.view
+    if view is None:
+        return AdaptiveView()
+    if not isinstance(view, AdaptiveView):
+        raise ContractError(f"attack {attack.name!r} has view = {view!r}; expected an AdaptiveView or None")
+    for value in (*view.approximations, *(() if view.draws is None else (view.draws,))):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ContractError(f"attack {attack.name!r} has view = {view!r}; expected whole numbers from 1")
+    return view

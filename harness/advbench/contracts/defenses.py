@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 
-from advbench.api import Answer, ContractError, Defense, SampleRandom
+from advbench.api import Answer, ContractError, Defense, SampleRandom, transforms_images
 from advbench.contracts.images import check_form
 
 __all__ = [
@@ -101,8 +101,8 @@ def check_range(name: str, defended: torch.Tensor, *, stochastic: bool) -> None:
         )
 
 
-def check_approximations(defense: Defense, before: int | None = None) -> tuple[Approximation, ...]:
-    """A defense's approximations, at least one.
+def check_approximations(defense: Defense, before: int | None = None) -> tuple[Callable[..., Any], ...]:
+    """A defense's approximations, or the views of one that classifies, at least one.
 
     Args:
         defense: The defense.
@@ -111,15 +111,18 @@ def check_approximations(defense: Defense, before: int | None = None) -> tuple[A
     Raises:
         ContractError: The defense returned something else, or another number of approximations than before.
     """
-    returned: object = defense.approximations()
+    method, arguments = "approximations", "images, output, rng"
+    if not transforms_images(defense):
+        method, arguments = "attacked_views", "network, images, rng, fitted"
+    returned: object = getattr(defense, method)()
     if not isinstance(returned, tuple) or not returned or not all(map(callable, returned)):
         raise ContractError(
-            f"defense {defense.name!r} returned {returned!r} from approximations(); "
-            "return a tuple of at least one function of (images, output, rng)"
+            f"defense {defense.name!r} returned {returned!r} from {method}(); "
+            f"return a tuple of at least one function of ({arguments})"
         )
     if before is not None and len(returned) != before:
         raise ContractError(
-            f"defense {defense.name!r} returned {len(returned)} functions from approximations(), and {before} at an "
+            f"defense {defense.name!r} returned {len(returned)} functions from {method}(), and {before} at an "
             "earlier call; return as many at every call"
         )
     return returned

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+
 import torch
 
-from advbench.api import ContractError
+from advbench.api import ContractError, Float32Network, FunctionNetwork, Model
 
-__all__ = ["are_probabilities", "check_logits"]
+__all__ = ["are_probabilities", "check_logits", "check_takes_rng"]
 
 _SUMS = ((8, 1e-2), (2, 1e-4), (1, 2e-6), (0, 0.0))
 """Pairs of a minimum number of images and a tolerance: rows that sum to 1 within it are taken for probabilities.
@@ -14,6 +16,45 @@ _SUMS = ((8, 1e-2), (2, 1e-4), (1, 2e-6), (0, 0.0))
 The rows of a softmax in bfloat16 sum to 1 within 4e-3. With few images the tolerance is small, since the logits of a
 single image may sum to about 1 by chance.
 """
+
+
+def check_takes_rng(model: Model, network: torch.nn.Module) -> None:
+    """Checks that a network takes ``(images, rng)`` if the model is stochastic, and ``(images)`` if it is not.
+
+    Networks whose signature is unknown, such as programs of TorchScript, are not checked.
+
+    Raises:
+        ContractError: The network takes other arguments.
+    """
+    while isinstance(network, (Float32Network, FunctionNetwork)):  # these take both
+        inside = network.network if isinstance(network, Float32Network) else network.function
+        if not isinstance(inside, torch.nn.Module):
+            return
+        network = inside
+    try:
+        signature = inspect.signature(network.forward)
+    except (TypeError, ValueError):
+        return
+    if _binds(signature, 2 if model.stochastic else 1):
+        return
+    label = f"model {model.name!r}"
+    if model.stochastic:
+        raise ContractError(
+            f"{label} declares stochastic = True, but its network takes {signature}; it must take (images, rng)"
+        )
+    if _binds(signature, 2):
+        raise ContractError(
+            f"{label} has a network that takes {signature}; let it take the images alone, or declare stochastic = True "
+            "if it takes (images, rng)"
+        )
+
+
+def _binds(signature: inspect.Signature, count: int) -> bool:
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        return False
+    return True
 
 
 def check_logits(

@@ -209,10 +209,14 @@ def _fault(kind: str, component: Any, valid_name: re.Pattern[str]) -> str | None
     return None
 
 
+_DECLARATIONS = ("gives", "stochastic")
+"""Attributes of models that may also be parameters."""
+
+
 def _wrong_parameter(base: type[Component], component: type[Component]) -> str:
     """What is wrong with the first invalid parameter of a component; empty if all are valid."""
     for parameter in component.parameters():
-        if parameter.name == "name" or hasattr(base, parameter.name):
+        if parameter.name == "name" or (hasattr(base, parameter.name) and parameter.name not in _DECLARATIONS):
             return f"the parameter {parameter.name!r} hides an attribute of {base.__name__}; rename it"
         if not parameter.required:
             try:

@@ -19,7 +19,7 @@ _OBJECTS = ("datasets", "models", "attacks", "defenses")
 _COMMAND_ONLY = ("dry_run", "export")
 """What only the command does."""
 
-_LISTS = ("threats", "seeds", "radii", "plugin", "no_plugin")
+_LISTS = ("threats", "surrogate", "seeds", "radii", "plugin", "no_plugin")
 _SWITCHES = ("certify", "check_convergence", "fail_fast", "quiet", "strict_plugins", "verbose")
 _NAMES = {
     *(field.name for field in dataclasses.fields(RunOptions) if field.name not in ("verbosity", *_COMMAND_ONLY)),
@@ -62,7 +62,7 @@ def _checked(name: str, value: Any) -> Any:
     if name in _LISTS:
         several = isinstance(value, Iterable) and not isinstance(value, (str, Path))
         items = tuple(_parsed(name, item) for item in (value if several else [value]))
-        if not items and name in ("threats", "seeds"):
+        if not items and name in ("threats", "surrogate", "seeds"):
             raise UsageError(f"{name}: is empty; give at least one, or leave it out")
         return items
     return _parsed(name, value)

@@ -55,27 +55,30 @@ class LiveObjects:
         several = isinstance(given, Sequence) and not isinstance(given, str) and not is_data(given)
         return [self._spec(axis, value) for value in (given if several else [given])]
 
-    def surrogate(self, given: Any) -> str | None:
-        """Registers the surrogate, which may also be one of the models, and returns its spec.
+    def surrogate(self, given: Any) -> list[str] | None:
+        """Registers the surrogates, which may also be among the models, and returns their specs.
 
         Args:
-            given: A model, or a dictionary of one name to a model; None for none.
+            given: A model, a sequence of models, or a dictionary of names to models; None for none.
 
         Raises:
-            UsageError: It is not one model.
+            UsageError: One of them is no model, or there is none.
         """
         if given is None:
             return None
-        values = list(given.values()) if isinstance(given, Mapping) else [given]
-        if len(values) == 1 and (known := self.names_of("models", values[0])):
-            return known[0]
+        if isinstance(given, Mapping):
+            each = [({name: value}, value) for name, value in given.items()]
+        else:
+            several = isinstance(given, Sequence) and not isinstance(given, str)
+            each = [(value, value) for value in (given if several else [given])]
+        if not each:
+            raise UsageError("surrogate: is empty; give at least one model, or leave it out")
         try:
-            specs = self.specs("models", given) or []
+            # A model that was already given has its name, whatever a dictionary calls it here.
+            specs = [self.names_of("models", value)[:1] or self.specs("models", entry) or [] for entry, value in each]
         except UsageError as error:
             raise UsageError(f"surrogate: {error}") from error
-        if len(specs) != 1:
-            raise UsageError("surrogate: give one model")
-        return specs[0]
+        return [spec for of_one in specs for spec in of_one]
 
     def fit_data(self, given: Any) -> str | None:
         """Registers the data to which components are fitted, and returns its spec.

@@ -8,13 +8,13 @@ from typing import Any
 from advbench.api import Component
 from advbench.discovery.registry import Registry
 from advbench.errors import UsageError, listed
-from advbench.evaluation.plan.cells import Cell
+from advbench.evaluation.plan.cells import Cell, display_name
 from advbench.live.components import LiveObjects
 from advbench.specs import full_spec, resolve_chain, resolve_one, short_spec
 
 __all__ = ["COORDINATES", "Coordinates", "choices", "described"]
 
-COORDINATES = ("dataset", "model", "attack", "threat", "defense")
+COORDINATES = ("dataset", "model", "attack", "threat", "defense", "surrogate")
 """What identifies a cell."""
 
 
@@ -89,21 +89,22 @@ class Coordinates:
     def _spellings(self, axis: str, given: Any) -> set[str]:
         """A coordinate as it is given, and as the full specs of the components that it names."""
         text = _text(given)
+        kind = "models" if axis == "surrogate" else f"{axis}s"
         if text is None:
-            return set(self._live.names_of(f"{axis}s", given))
+            return set(self._live.names_of(kind, given))
         if axis == "threat":
             return {text}
         try:
             if axis == "defense":
                 return {text, *map(full_spec, resolve_chain(self._registry, text))}
-            return {text, full_spec(resolve_one(self._registry, f"{axis}s", text))}
+            return {text, full_spec(resolve_one(self._registry, kind, text))}
         except UsageError:  # the caller lists the specs of the run
             return {text}
 
 
 def choices(cells: Sequence[Cell], asked: Collection[str] = ()) -> str:
     """The coordinates in which cells differ, and those that were asked for, for messages."""
-    shown = {axis: list(dict.fromkeys(_shown(cell, axis) for cell in cells)) for axis in COORDINATES}
+    shown = {axis: list(dict.fromkeys(name for cell in cells if (name := _shown(cell, axis)))) for axis in COORDINATES}
     several = (f"{axis} {listed(of_axis)}" for axis, of_axis in shown.items() if len(of_axis) > 1 or axis in asked)
     return "; ".join(several) or "one cell"
 
@@ -129,10 +130,14 @@ def _text(given: Any) -> str | None:
 
 def _specs(cell: Cell, axis: str) -> set[str]:
     """The specs and the name by which a coordinate of a cell may be given."""
+    if axis == "surrogate":
+        return set() if cell.surrogate is None else {full_spec(cell.surrogate), _shown(cell, axis)}
     full = {cell.specs()[axis], _shown(cell, axis)}
     return full if axis == "threat" else {*full, short_spec(getattr(cell, axis))}
 
 
 def _shown(cell: Cell, axis: str) -> str:
-    """What boards call a coordinate of a cell."""
+    """What boards call a coordinate of a cell; empty for a surrogate that it does not have."""
+    if axis == "surrogate":
+        return "" if cell.surrogate is None else display_name(cell.surrogate, cell.aliases)
     return cell.threat.name if axis == "threat" else cell.short_names()[axis]

@@ -75,7 +75,8 @@ def matrix(
         limit: Size of the random subset of each dataset.
         seed: Seed of the subset and of all randomness.
         seeds: Seeds with each of which the run is repeated; the results show means and their spread.
-        surrogate: The model on which images are crafted under the threat ``"transfer"``: what ``models`` takes.
+        surrogate: The model on which images are crafted under the threat ``"transfer"``, or several, with each of which
+            attacks are evaluated: what ``models`` takes.
         fit_data: The data to which attacks such as patches are fitted: what ``datasets`` takes. By default, samples of
             the dataset that the run does not attack; ``fit_samples`` sets how many.
         quiet: Whether to show no progress on stderr.
@@ -127,7 +128,7 @@ def _with_objects(
         options: The options without objects.
         live: Where live objects are registered.
         objects: What was given for each axis.
-        single: The surrogate and the data for fits.
+        single: The surrogates and the data for fits.
     """
     given = {axis: specs for axis, value in objects.items() if (specs := live.specs(axis, value)) is not None}
     others = {"surrogate": live.surrogate(single["surrogate"]), "fit_data": live.fit_data(single["fit_data"])}

@@ -102,10 +102,10 @@ class Results:
         """The adversarial images of one cell.
 
         Args:
-            **coordinates: ``attack``, ``defense``, ``threat``, ``model``, ``dataset``, as many as identify the
-                cell: specs with or without their defaults, names of the user, component objects, or the networks,
-                functions and data that :func:`matrix` was given. If the threat does not see the defense, all defenses
-                share the same images.
+            **coordinates: ``attack``, ``defense``, ``threat``, ``model``, ``dataset``, ``surrogate``, as many as
+                identify the cell: specs with or without their defaults, names of the user, component objects, or the
+                networks, functions and data that :func:`matrix` was given. If the threat does not see the defense, all
+                defenses share the same images.
 
         Raises:
             UsageError: No cell matches, the cells that match have different images, or the cell was not run.

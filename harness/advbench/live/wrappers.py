@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import inspect
 import math
-from collections.abc import Callable
 from typing import Any, ClassVar, get_args
 
 import torch
 
-from advbench.api import Access, Artefact, Attack, Budget, Component, Defense, Goal, Model, Norm, SampleRandom
+from advbench.api import (
+    Access,
+    Artefact,
+    Attack,
+    Budget,
+    Component,
+    Defense,
+    FunctionNetwork,
+    Goal,
+    Model,
+    Norm,
+    SampleRandom,
+)
 from advbench.discovery.identity import set_session_digest
 from advbench.errors import UsageError
 from advbench.live.data import EXPECTED, is_data, live_dataset
 from advbench.live.fingerprint import Fingerprint, fingerprint
+from advbench.live.model_facts import kind_of, model_facts, takes
 
 __all__ = ["Wrapper", "has_changed", "kind_of", "wrap"]
 
@@ -38,7 +49,7 @@ def wrap(axis: str, name: str, value: Any) -> Wrapper:
         raise UsageError(f"{axis}: {value.__name__} is a class; give an instance of it")
     if axis == "models" and (isinstance(value, torch.nn.Module) or callable(value)):
         identity = fingerprint(name, value)
-        return Wrapper(_live(name, LiveModel, value, identity), identity.unknown)
+        return Wrapper(_live(name, LiveModel, value, identity, **model_facts(value)), identity.unknown)
     if axis == "defenses" and callable(value):
         identity = fingerprint(name, value)
         return Wrapper(_live(name, LiveDefense, value, identity), identity.unknown)
@@ -66,7 +77,9 @@ class LiveModel(Model):
     """A network, or a function of images to logits, that the user holds in memory."""
 
     image_shape: ClassVar[None] = None
-    num_classes: ClassVar[None] = None
+    num_classes: ClassVar[int | None] = None
+    probabilities: ClassVar[bool] = False
+    tensors: ClassVar[bool] = False
     wrapped: ClassVar[Any]
     digest: ClassVar[str]
     modules: ClassVar[tuple[str, ...]]
@@ -74,7 +87,18 @@ class LiveModel(Model):
     def load(self) -> torch.nn.Module:
         """Returns a copy, so that the user's network keeps its mode, device and gradients."""
         wrapped = self.wrapped
-        return _copied(wrapped) if isinstance(wrapped, torch.nn.Module) else _Function(wrapped)
+        if isinstance(wrapped, torch.nn.Module):
+            wrapped = _copied(wrapped)
+            if self.gives == "gradients":
+                return wrapped
+        return FunctionNetwork(
+            wrapped,
+            f"model {self.name!r}: {kind_of(self.wrapped)}",
+            gives=self.gives,
+            classes=self.num_classes,
+            probabilities=self.probabilities,
+            tensors=self.tensors,
+        )
 
     def weights_digest(self) -> str:
         """The digest of its weights and values."""
@@ -171,21 +195,10 @@ def _attack_facts(function: Any) -> dict[str, Any]:
         raise UsageError(f"{where} has {'an eps but ' if norm is None else ''}{reason}")
     if access not in get_args(Access):
         raise UsageError(f"{where} has the access {access!r}; there are: {', '.join(get_args(Access))}")
-    draws = _takes(function, 4)
-    if not draws and not _takes(function, 3):
+    draws = takes(function, 4)
+    if not draws and not takes(function, 3, unknown=True):
         raise UsageError(f"{where} takes other arguments; an attack takes (model, images, labels)")
     return {"norm": norm, "eps": None if eps is None else float(eps), "access": access, "draws": draws}
-
-
-def _takes(function: Any, count: int) -> bool:
-    """Whether a function can be called with so many arguments."""
-    try:
-        inspect.signature(function).bind(*range(count))
-    except TypeError:
-        return False
-    except ValueError:  # a function without a signature, written in C
-        return count == 3
-    return True
 
 
 def _copied(network: torch.nn.Module) -> torch.nn.Module:
@@ -195,20 +208,3 @@ def _copied(network: torch.nn.Module) -> torch.nn.Module:
     memo: dict[int, Any] = {id(value): value.detach().clone() for value in computed}
     with torch.no_grad():  # otherwise the parameters of a copied ScriptModule are not leaves of the graph
         return copy.deepcopy(network, memo)
-
-
-class _Function(torch.nn.Module):
-    """A function wrapped as a network."""
-
-    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.function(images)
-
-
-def kind_of(value: Any) -> str:
-    """An object's kind and name, for messages."""
-    name = getattr(value, "__name__", type(value).__name__)
-    return f"the function {name}" if hasattr(value, "__code__") else f"an object of {type(value).__name__}"

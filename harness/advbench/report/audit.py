@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from advbench.analysis.surrogates import threat_name
 from advbench.printable import json_text, printable
 
 __all__ = ["print_audit", "render_audit"]
@@ -15,9 +16,8 @@ __all__ = ["print_audit", "render_audit"]
 
 def render_audit(results: Mapping[str, Any]) -> str:
     """The findings as a JSON array, with cells given by their specs."""
-    coordinates = ("dataset", "model", "attack", "threat", "defense")
     findings = [
-        {**finding, "cells": [{key: results["cells"][index][key] for key in coordinates} for index in finding["cells"]]}
+        {**finding, "cells": [_coordinates(results["cells"][index]) for index in finding["cells"]]}
         for finding in results["findings"]
     ]
     return json_text(findings, indent=2) + "\n"
@@ -55,8 +55,14 @@ def print_audit(console: Console, results: Mapping[str, Any]) -> None:
     console.print(f"{count or 'no'} finding{'' if count == 1 else 's'} in {done} cell{'' if done == 1 else 's'}")
 
 
+def _coordinates(cell: Mapping[str, Any]) -> dict[str, str]:
+    """The full specs of a cell's coordinates, with the surrogate if it has one."""
+    names = ("dataset", "model", "attack", "threat", "defense", *(["surrogate"] if cell.get("surrogate") else []))
+    return {name: cell[name] for name in names}
+
+
 def _cells(results: Mapping[str, Any], indices: list[int]) -> Iterator[str]:
     for index in indices:
         cell = results["cells"][index]
         short = cell["short"]
-        yield f"{short['dataset']} {short['model']} {short['attack']} {cell['threat']} {short['defense']}"
+        yield f"{short['dataset']} {short['model']} {short['attack']} {threat_name(cell)} {short['defense']}"

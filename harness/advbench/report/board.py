@@ -11,9 +11,11 @@ from advbench.analysis.set_kinds import CORRUPTION, LP
 from advbench.api.goal import UNTARGETED
 from advbench.api.parameters import format_value
 from advbench.api.perturbation import NORM_SYMBOLS
+from advbench.api.spec_text import SEPARATOR, split_specs, term_text
 from advbench.printable import one_line
 from advbench.report.certified import certified_cells, certified_columns, certified_notes
 from advbench.report.columns import FAILED, NOT_RUN, BoardCell, Column, percent
+from advbench.report.protocols import ProtocolTable, protocol_table
 from advbench.report.rejections import rejected_adversarial, rejected_clean, rejection_notes
 from advbench.report.sweeps import sweep_groups, terms_of, with_sweep_names
 
@@ -38,6 +40,7 @@ DOUBTFUL = "!"
 DAGGER = "†"
 REACHED = "target"
 MCE = "mCE: the mean over the corruptions of the error in % of that of the undefended reference model."
+NO_MCE = "mCE (—): unknown, since results are missing or the reference model makes no error under a corruption."
 MEAN = "Mean: the mean over the corruptions, with Wilson's 95 % interval for this number of samples."
 
 NORMS = NORM_SYMBOLS
@@ -66,6 +69,7 @@ class Board:
         notes: Notes for readers, one sentence each.
         groups: Number of rows of each group, in order: one, or the rows of a sweep.
         certified: Number of columns of certified accuracies, which stand between those of attacks and the worst case.
+        protocols: The accuracies of random defenses under each protocol; None without several draws.
     """
 
     title: str
@@ -74,6 +78,7 @@ class Board:
     notes: tuple[str, ...]
     groups: tuple[int, ...] = ()
     certified: int = 0
+    protocols: ProtocolTable | None = None
 
 
 class _IndexedCell(NamedTuple):
@@ -85,26 +90,25 @@ class _IndexedCell(NamedTuple):
 
 def make_boards(results: Mapping[str, Any]) -> list[Board]:
     """Lays out all leaderboards of some results. Each of their texts is one line of printable characters."""
-    cells: dict[tuple[str, ...], _IndexedCell] = {}
+    cells: dict[tuple[str | None, ...], _IndexedCell] = {}
     for index, cell in enumerate(with_sweep_names(results["cells"])):
         key = tuple(cell[name] for name in ("dataset", "model", "defense", "threat", "attack"))
+        key += (cell.get("surrogate"),)  # results of earlier versions lack it, also in columns
         cells[key] = _IndexedCell(cell, index)
     return [_board(results, leaderboard, cells) for leaderboard in results["leaderboards"]]
 
 
 def _board(
-    results: Mapping[str, Any], leaderboard: Mapping[str, Any], lines: Mapping[tuple[str, ...], _IndexedCell]
+    results: Mapping[str, Any], leaderboard: Mapping[str, Any], lines: Mapping[tuple[str | None, ...], _IndexedCell]
 ) -> Board:
     run = results["run"]
     dataset, threats = leaderboard["dataset"], leaderboard["threats"]
     of_all_models = leaderboard["model"] is None
-    heads = [(column["threat"], column["attack"]) for column in leaderboard["columns"]]
+    heads = [(column["threat"], column["attack"], column.get("surrogate")) for column in leaderboard["columns"]]
     groups = sweep_groups(leaderboard["rows"])
     rows = [row for group in groups for row in group]
-    indexed = [
-        [lines[dataset, model_of(row, leaderboard), row["defense"], threat, attack] for threat, attack in heads]
-        for row in rows
-    ]
+    names = [(dataset, model_of(row, leaderboard), row["defense"]) for row in rows]
+    indexed = [[lines[name + head] for head in heads] for name in names]
     grid = [[item.cell for item in line] for line in indexed]
     attacks, short = grid[0], grid[0][0]["short"]
     has_threats = len(threats) > 1
@@ -113,7 +117,6 @@ def _board(
     under = () if kind == CORRUPTION else (" and ".join(threats),)
     summary = _summary_column(leaderboard)
     columns = [_attack_column([cells[index] for cells in grid], has_threats) for index in range(len(attacks))]
-    names = [(dataset, model_of(row, leaderboard), row["defense"]) for row in rows]
     certified, radii = certified_columns(results, leaderboard, names)
     shown = [
         _row(row, cells, certified_cells(results, own, radii))
@@ -134,6 +137,7 @@ def _board(
             *map(one_line, _notes({name: run["threats"][name] for name in threats}, attacks)),
             *([MEAN] if kind == CORRUPTION else []),
             *([MCE] if "reference" in leaderboard else []),
+            *([NO_MCE] if any(row.get("mce", 0) is None for row in rows) else []),
             *_seeds(run.get("seeds", ())),
             *_marks(rows, grid),
             *rejection_notes(cell for line in grid for cell in line),
@@ -141,6 +145,9 @@ def _board(
         ),
         groups=tuple(len(group) for group in groups),
         certified=len(radii),
+        protocols=protocol_table(
+            grid, [one_line(_name(row, cells[0]["short"])) for row, cells in zip(rows, grid, strict=True)]
+        ),
     )
 
 
@@ -158,7 +165,8 @@ def kind_in_title(leaderboard: Mapping[str, Any]) -> tuple[str, ...]:
 def _attack_column(cells: Sequence[Mapping[str, Any]], has_threats: bool) -> Column:
     """The heading of an attack: its threat if the board has several, its kind, its parameters, and further rates.
 
-    The kind includes the budget or, for a minimal attack, the median distortion.
+    The surrogate stands behind the threat if the run has several. The kind includes the budget or, for a minimal
+    attack, the median distortion.
     """
     (term,) = terms_of(cells[0]["short"]["attack"])
     known = next((cell for cell in cells if cell["attack_kind"] is not None), cells[0])
@@ -171,12 +179,22 @@ def _attack_column(cells: Sequence[Mapping[str, Any]], has_threats: bool) -> Col
         omitted = ("search",)
         kind = ("minimal", *_medians(known.get("norm"), cells))
     elif known["attack_kind"] in ("set", "natural"):
-        omitted = ("severity",)
+        omitted = ("severity", "area")
         kind = (known["perturbation"]["label"], *_median_size(known, cells))
-    parameters = tuple(f"{key}={value}" for key, (value,) in term.items if key not in omitted)
+    parameters = tuple(f"{key}={_without(omitted, value)}" for key, (value,) in term.items if key not in omitted)
     threat = (cells[0]["threat"],) if has_threats else ()
+    surrogate = (f"on {cells[0]['short']['surrogate']}",) if "surrogate" in cells[0]["short"] else ()
     reached = (*_target_success(cells), *rejected_adversarial(cells), *_queries_to_success(cells))
-    return Column(one_line(term.name), tuple(map(one_line, (*threat, *kind, *parameters, *reached))))
+    return Column(one_line(term.name), tuple(map(one_line, (*threat, *surrogate, *kind, *parameters, *reached))))
+
+
+def _without(omitted: Collection[str], value: str) -> str:
+    """The value of a parameter; if it consists of the specs of components, without these parameters of theirs."""
+    specs = [terms_of(spec) for spec in split_specs(value)]
+    if not all(len(terms) == 1 for terms in specs) or not any(terms[0].items for terms in specs):
+        return value
+    kept = [(term.name, [(key, one[0]) for key, one in term.items if key not in omitted]) for (term,) in specs]
+    return SEPARATOR.join(term_text(name, dict(items)) for name, items in kept)
 
 
 def _target_success(cells: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -325,7 +343,7 @@ def _marks(rows: Sequence[Mapping[str, Any]], grid: Sequence[Sequence[Mapping[st
     cells = [cell for line in grid for cell in line]
     over = [
         word
-        for word, key in (("seeds", "robust_accuracy_seeds"), ("draws of the defense", "robust_accuracy_draws"))
+        for word, key in (("seeds", "robust_accuracy_seeds"), ("draws", "robust_accuracy_draws"))
         if any(cell.get(key) for cell in cells)
     ]
     if over:

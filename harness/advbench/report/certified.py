@@ -44,10 +44,13 @@ def certified_columns(
 
 def certified_cells(results: Mapping[str, Any], names: _Names, radii: Sequence[Radius]) -> list[BoardCell]:
     """A row's certified accuracy at each radius."""
-    entry = next((one for one in results.get("certificates", ()) if _names(one) == names), None)
-    known = {} if entry is None else {(entry["norm"], at["radius"]): at for at in entry["at"]}
-    failed = entry is not None and entry["status"] == "error"
-    return [_cell(known.get(radius), failed=failed) for radius in radii]
+    found = ((number, one) for number, one in enumerate(results.get("certificates", ())) if _names(one) == names)
+    number, entry = next(found, (None, None))
+    if number is None or entry is None:
+        return [BoardCell(NOT_RUN)] * len(radii)
+    known = {(entry["norm"], at["radius"]): at for at in entry["at"]}
+    failed = entry["status"] == "error"
+    return [_cell(known.get(radius), number, failed=failed) for radius in radii]
 
 
 def certified_notes(radii: Sequence[Radius]) -> list[str]:
@@ -59,10 +62,10 @@ def _names(entry: Mapping[str, Any]) -> _Names:
     return entry["dataset"], entry["model"], entry["defense"]
 
 
-def _cell(at: Mapping[str, Any] | None, *, failed: bool) -> BoardCell:
+def _cell(at: Mapping[str, Any] | None, number: int, *, failed: bool) -> BoardCell:
     if at is None:
-        return BoardCell(FAILED if failed else NOT_RUN, failed=failed)
+        return BoardCell(FAILED if failed else NOT_RUN, failed=failed, certificate=number)
     low, high = at["ci95"]
     spread = at.get("seeds")
     text = percent(at["accuracy"]) + (f" ± {percent(spread['std'])}" if spread and spread["std"] is not None else "")
-    return BoardCell(text, at["accuracy"], interval=(low, high))
+    return BoardCell(text, at["accuracy"], interval=(low, high), certificate=number)

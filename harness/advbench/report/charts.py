@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from advbench.analysis.surrogates import attacker, threat_name
 from advbench.printable import one_line
 from advbench.report.board import NORMS, kind_in_title
 from advbench.report.sweeps import as_number, family, parameters_of, terms_of, with_sweep_names
@@ -104,7 +105,7 @@ def sweep_charts(results: Mapping[str, Any]) -> list[Chart]:
             value = as_number(text)
             if value is not None:
                 rest = tuple((other, known) for other, known in given.items() if other != key)
-                group = (cell["dataset"], cell["model"], cell["threat"], family(cell["defense"]), key, rest)
+                group = (cell["dataset"], cell["model"], attacker(cell), family(cell["defense"]), key, rest)
                 groups.setdefault(group, []).append((value, cell))
     varying = _varying(groups)
     swept = [(group, pairs) for group, pairs in groups.items() if len({x for x, _ in pairs}) > 1]
@@ -151,7 +152,7 @@ def query_charts(results: Mapping[str, Any]) -> list[Chart]:
     for cell in _finished(with_sweep_names(results["cells"])):
         queries = cell.get("queries")
         if queries and queries["success"] and queries["forwards"] and (limited or not queries["backwards"]):
-            where = cell["dataset"], cell["model"], cell["threat"]
+            where = cell["dataset"], cell["model"], attacker(cell)
             by_attack.setdefault((*where, cell["attack"]), []).append(cell)
             by_defense.setdefault(where, []).append(cell)
     charts = [_query_chart(cells, "attack", "defense") for cells in by_attack.values()]
@@ -174,7 +175,7 @@ def _query_chart(cells: Sequence[Cell], shared: str, varied: str) -> Chart:
         lines.append(Line(cell["short"][varied], (*start, *points)))
     return Chart(
         "queries", short["dataset"], short["model"],
-        f"Attack success by queries: {what}, {cells[0]['threat']}", "queries", "attack success rate",
+        f"Attack success by queries: {what}, {threat_name(cells[0])}", "queries", "attack success rate",
         tuple(lines), steps=True, logarithmic=True,
         note="Queries until the first success on the attacked classifier, of the samples that the attack breaks in the "
         "score; images times the draws of a stochastic defense.",
@@ -248,22 +249,24 @@ def _certified_charts(certificates: Sequence[Mapping[str, Any]], cells: Sequence
 def _minimal_charts(cells: Sequence[Cell]) -> Iterator[Chart]:
     """One chart per dataset, model and norm for attacks on the undefended model, and one per adaptive attack."""
     groups: dict[tuple[Any, ...], dict[str, Line]] = {}
-    names: dict[tuple[Any, ...], Mapping[str, str]] = {}
+    firsts: dict[tuple[Any, ...], Cell] = {}
     for cell in _finished(cells):
         curve = cell.get("curve")
         if curve is None:
             continue
         adaptive = cell["threat"] == "adaptive"
-        key = cell["dataset"], cell["model"], cell["threat"], curve["norm"], cell["attack"] if adaptive else ""
+        key = cell["dataset"], cell["model"], attacker(cell), curve["norm"], cell["attack"] if adaptive else ""
         line = cell["short"]["defense" if adaptive else "attack"]
         points = tuple(Point(x, y) for x, y in zip(curve["eps"], curve["accuracy"], strict=True))
         groups.setdefault(key, {}).setdefault(line, Line(line, points))
-        names.setdefault(key, cell["short"])
+        firsts.setdefault(key, cell)
     for key, lines in groups.items():
-        (_, _, threat, norm, attack), short = key, names[key]
+        (*_, norm, attack), threat, short = key, firsts[key]["threat"], firsts[key]["short"]
         what = f"{short['attack']}, {threat}" if attack else f"{UNDEFENDED}, minimal attacks"
         if threat == "transfer":
-            what = "surrogate, minimal attacks"
+            what = (
+                " ".join(["surrogate", *([short["surrogate"]] if "surrogate" in short else [])]) + ", minimal attacks"
+            )
         yield Chart(
             "eps", short["dataset"], short["model"], f"Robust accuracy by {NORMS[norm]} eps: {what}",
             f"eps ({NORMS[norm]})", "robust accuracy", tuple(lines.values()), steps=True,
@@ -278,17 +281,17 @@ def _swept_charts(cells: Sequence[Cell]) -> Iterator[Chart]:
     for cell in _finished(cells):
         if cell["attack_kind"] == "budget":
             norm, attack = cell["budget"]["norm"], _without_eps(cell["attack"])
-            key = cell["dataset"], cell["model"], cell["threat"], norm, attack
+            key = cell["dataset"], cell["model"], attacker(cell), norm, attack
             groups.setdefault(key, {}).setdefault(cell["defense"], []).append(cell)
-    for (_, _, threat, norm, _), lines in groups.items():
+    for (_, _, _, norm, _), lines in groups.items():
         first = next(iter(lines.values()))
         if len(first) < 2:
             continue
         short = first[0]["short"]
         yield Chart(
             "eps", short["dataset"], short["model"],
-            f"Robust accuracy by {NORMS[norm]} eps: {_without_eps(short['attack'])}, {threat}", f"eps ({NORMS[norm]})",
-            "robust accuracy", tuple(_by_eps(same_defense) for same_defense in lines.values()),
+            f"Robust accuracy by {NORMS[norm]} eps: {_without_eps(short['attack'])}, {threat_name(first[0])}",
+            f"eps ({NORMS[norm]})", "robust accuracy", tuple(_by_eps(same_defense) for same_defense in lines.values()),
             note="The value at eps 0 is the clean accuracy.",
         )  # fmt: skip
 
@@ -322,7 +325,8 @@ def _varying(groups: Mapping[tuple[Any, ...], Any]) -> set[tuple[Any, ...]]:
 
 def _sweep_chart(group: tuple[Any, ...], pairs: Sequence[tuple[float, Cell]], varying: set[tuple[Any, ...]]) -> Chart:
     dataset, model, threat, name, (part, key), rest = group
-    short = pairs[0][1]["short"]
+    first = pairs[0][1]
+    short = first["short"]
     lines: dict[str, list[Point]] = {}
     clean: dict[float, float] = {}
     for value, cell in sorted(pairs, key=lambda pair: pair[0]):
@@ -332,7 +336,8 @@ def _sweep_chart(group: tuple[Any, ...], pairs: Sequence[tuple[float, Cell]], va
     parameter = f"{name.split('+')[part]}'s {key}" if "+" in name else key
     fixed = f" at {', '.join(others)}" if others else ""
     return Chart(
-        "sweep", short["dataset"], short["model"], f"{name} by {parameter}{fixed}, {threat}", parameter, "accuracy",
+        "sweep", short["dataset"], short["model"],
+        f"{name} by {parameter}{fixed}, {threat_name(first)}", parameter, "accuracy",
         (
             Line("clean", tuple(Point(x, y) for x, y in clean.items())),
             *(Line(attack, tuple(points)) for attack, points in lines.items()),

@@ -34,6 +34,7 @@ class BoardCell:
         failed: Whether it shows a failure.
         interval: The 95 % interval of the number, as fractions, or None.
         index: For the result of an attack, its index among the cells of the results.
+        certificate: For a certified accuracy, the index of its entry among the certificates of the results.
         full_spec: For the first cell of a row, what identifies it; see :func:`row_id`.
     """
 
@@ -43,6 +44,7 @@ class BoardCell:
     failed: bool = False
     interval: tuple[float, float] | None = None
     index: int | None = None
+    certificate: int | None = None
     full_spec: str = ""
 
 

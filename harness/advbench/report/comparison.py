@@ -72,7 +72,7 @@ def _lay_out(names: tuple[str, str], rows: Sequence[Mapping[str, Any]]) -> tuple
     always = "attack" if any("attack" in row for row in rows) else "threat"
     shown = [
         key
-        for key in ("dataset", "model", "defense", "threat", "attack")
+        for key in ("dataset", "model", "defense", "threat", "surrogate", "attack")
         if key == always or len({row[key] for row in rows if row.get(key)}) > 1
     ]
     heading = [*shown, *map(one_line, names), "difference", "only first", "only second", "p"]

@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from advbench.api.reporter import Reporter
@@ -54,6 +54,14 @@ _COLUMNS = (
     "rejection_adversarial_rate",
     "rejection_auroc",
     "accuracy_rejected_wrong",
+    "surrogate",
+    "certified_radius",
+    "certified_accuracy",
+    "certified_accuracy_ci95_low",
+    "certified_accuracy_ci95_high",
+    "certified_accuracy_std",
+    "certified_abstained",
+    "certified_median_radius",
 )
 
 _ACCURACIES = ("clean_accuracy", "robust_accuracy")
@@ -86,7 +94,7 @@ def _lines(value: Any) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Csv(Reporter):
-    """Cells in long format, one row each.
+    """Cells in long format, one row each; then certified accuracies, one row for each defended model and radius.
 
     A text that a spreadsheet would take for a formula begins with an apostrophe, as OWASP recommends (CSV injection).
     """
@@ -95,11 +103,13 @@ class Csv(Reporter):
     suffix = ".csv"
 
     def render(self, results: Mapping[str, Any]) -> str:
-        """Renders the cells; missing values are empty."""
+        """Renders the cells and the certified accuracies; missing values are empty."""
         text = io.StringIO()
         writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows({key: _shown(value) for key, value in row.items()} for row in rows_of(results))
+        writer.writerows(
+            {key: _shown(value) for key, value in row.items()} for row in (*rows_of(results), *_certified(results))
+        )
         return text.getvalue()
 
 
@@ -127,14 +137,44 @@ def rows_of(results: Mapping[str, Any]) -> list[dict[str, Any]]:
             "seeds": " ".join(results["run"].get("seeds", ())) or None,
             "run_name": results["run"].get("name"),
             "goal": cell.get("goal"),
+            "surrogate": cell.get("surrogate"),
             "target_success_rate": cell.get("target_success_rate"),
             **{name: queries.get(name) for name in ("forwards", "backwards", "median_forwards")},
             "median_queries_to_success": queries.get("median_to_success"),
             **_rejection(cell),
             **{f"{name}_std": (cell.get(f"{name}_seeds") or {}).get("std") for name in _ACCURACIES},
         }
-        rows.append({key: row[key] for key in _COLUMNS})
+        rows.append({key: row.get(key) for key in _COLUMNS})
     return rows
+
+
+def _certified(results: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The certified accuracies, one row for each defended model and radius, that at radius 0 first.
+
+    Their ``attack_kind`` is ``certificate``, and they have no attack, threat and robust accuracy.
+    """
+    for entry in results.get("certificates", ()):
+        shared = {
+            **{key: entry[key] for key in ("dataset", "model", "defense", "status", "error", "n", "norm", "seconds")},
+            "attack_kind": "certificate",
+            "seeds": " ".join(results["run"].get("seeds", ())) or None,
+            "run_name": results["run"].get("name"),
+            "certified_abstained": entry["abstained"],
+            "certified_median_radius": entry["median_radius"],
+        }
+        for at in (entry["accuracy"], *entry["at"]) if entry["accuracy"] else (None,):
+            yield {**dict.fromkeys(_COLUMNS), **shared, **(_certified_at(at) if at else {})}
+
+
+def _certified_at(at: Mapping[str, Any]) -> dict[str, Any]:
+    low, high = at["ci95"]
+    return {
+        "certified_radius": at["radius"],
+        "certified_accuracy": at["accuracy"],
+        "certified_accuracy_ci95_low": low,
+        "certified_accuracy_ci95_high": high,
+        "certified_accuracy_std": (at.get("seeds") or {}).get("std"),
+    }
 
 
 def _rejection(cell: Mapping[str, Any]) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def _plain(character: str) -> str:
 
 
 def _table(board: Board, number: int) -> str:
-    heads = " & ".join(_heading(column) for column in board.columns)
+    heads = " & ".join(_heading(column, "r" if place else "l") for place, column in enumerate(board.columns))
     caption = f"{escape(board.title)}. {' '.join(escape(note) for note in board.notes)}".strip()
     return "\n".join(
         [
@@ -107,17 +107,17 @@ def _rows(board: Board) -> Iterator[str]:
         yield rf"{' & '.join(_cell(cell) for cell in row)} \\"
 
 
-def _heading(column: Column) -> str:
-    """A heading with several lines."""
+def _heading(column: Column, side: str) -> str:
+    """A heading with several lines, which are aligned to a side."""
     lines = r" \\ ".join([escape(column.title), *(rf"\scriptsize {escape(text)}" for text in column.details)])
-    side = "l" if column.title == "defense" else "r"
     return rf"\begin{{tabular}}[b]{{@{{}}{side}@{{}}}}{lines}\end{{tabular}}"
 
 
 def _cell(cell: BoardCell) -> str:
     text = escape(cell.text)
     shown = rf"\textbf{{{text}}}" if cell.best else text
-    if cell.interval is None or cell.index is None:  # the interval of the worst case has its own column
+    of_worst_case = cell.index is None and cell.certificate is None  # its interval has its own column
+    if cell.interval is None or of_worst_case:
         return shown
     low, high = cell.interval
     return rf"{shown}\advbenchci{{{percent(low)}}}{{{percent(high)}}}"

@@ -14,6 +14,7 @@ from advbench.api.reporter import Reporter
 from advbench.printable import one_line
 from advbench.report.board import Board, BoardCell, Column, make_boards
 from advbench.report.footer import READING, attack_settings, failures, provenance
+from advbench.report.protocols import ProtocolTable
 
 __all__ = ["Markdown", "code", "escape"]
 
@@ -56,7 +57,18 @@ def _render_board(board: Board) -> list[str]:
     rows = [[_cell(cell) for cell in row] for row in board.rows]
     alignment = ["left"] + ["right"] * (len(headers) - 1)
     table = tabulate(rows, headers, tablefmt="pipe", colalign=alignment, disable_numparse=True)
-    return [f"**{escape(board.title)}**", table, *(escape(note) for note in board.notes)]
+    notes = [escape(note) for note in board.notes]
+    folded = [] if board.protocols is None else [_folded(board.protocols)]
+    return [f"**{escape(board.title)}**", table, *notes, *folded]
+
+
+def _folded(protocols: ProtocolTable) -> str:
+    """A table that a click opens."""
+    rows = [[escape(text) for text in row] for row in protocols.rows]
+    alignment = ["left"] * protocols.names + ["right"] * (len(protocols.head) - protocols.names)
+    table = tabulate(rows, protocols.head, tablefmt="pipe", colalign=alignment, disable_numparse=True)
+    title = html.escape(protocols.title)
+    return f"<details><summary>{title}</summary>\n\n{escape(protocols.reading)}\n\n{table}\n\n</details>"
 
 
 def _heading(column: Column) -> str:

@@ -10,6 +10,7 @@ from tabulate import tabulate
 from advbench.printable import one_line
 from advbench.report.board import Board, BoardCell, make_boards
 from advbench.report.footer import READING, attack_settings, failures, provenance
+from advbench.report.protocols import ProtocolTable
 
 __all__ = ["plain_text"]
 
@@ -49,7 +50,15 @@ def _blocks(board: Board) -> list[str]:
     alignment = ["left"] + ["right"] * (len(headings) - 1)
     table = tabulate(rows, headings, tablefmt="simple", colalign=alignment, disable_numparse=True)
     lines = "\n".join(line.rstrip() for line in table.splitlines())
-    return [_line(board.title), lines, *(_line(note) for note in board.notes)]
+    notes = [_line(note) for note in board.notes]
+    return [_line(board.title), lines, *notes, *([] if board.protocols is None else _protocols(board.protocols))]
+
+
+def _protocols(protocols: ProtocolTable) -> list[str]:
+    rows = [[_line(text) for text in row] for row in protocols.rows]
+    alignment = ["left"] * protocols.names + ["right"] * (len(protocols.head) - protocols.names)
+    table = tabulate(rows, protocols.head, tablefmt="simple", colalign=alignment, disable_numparse=True)
+    return [_line(f"{protocols.title}. {protocols.reading}"), "\n".join(line.rstrip() for line in table.splitlines())]
 
 
 def _cell(cell: BoardCell) -> str:

@@ -77,10 +77,12 @@ def with_sweep_names(cells: Iterable[Mapping[str, Any]]) -> list[Mapping[str, An
 
 
 def _named(full: str, short: str, swept: Collection[tuple[int, str]]) -> str:
-    shown = {*parameters_of(short), *swept}
+    given = parameters_of(short)  # where components in parameters have no parameters at their defaults either
+    shown = {*given, *swept}
     names = []
     for index, term in enumerate(terms_of(full)):
-        items = [f"{key}={quote(values[0])}" for key, values in term.items if (index, key) in shown]
+        values = {key: given.get((index, key), texts[0]) for key, texts in term.items if (index, key) in shown}
+        items = [f"{key}={quote(value)}" for key, value in values.items()]
         names.append(f"{term.name}:{','.join(items)}" if items else term.name)
     return "+".join(names)
 

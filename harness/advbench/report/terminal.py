@@ -16,11 +16,12 @@ from advbench.report.board import Board, BoardCell, Column, make_boards
 from advbench.report.footer import READING, attack_settings, failures, provenance
 from advbench.report.markdown import Markdown
 from advbench.report.plain import plain_text
+from advbench.report.protocols import ProtocolTable
 
 __all__ = ["print_leaderboards", "print_results"]
 
-_PIECE = re.compile(r"[^ ,:+]*[ ,:+]?")
-"""A part of a spec with the punctuation after which a line may break."""
+_PIECE = re.compile(r"(?:[^ ,:+]| (?=%|px\b))*[ ,:+]?")
+"""A part of a spec with the punctuation after which a line may break, or a number with its unit."""
 
 _GAP = 3
 """Space between two columns."""
@@ -62,6 +63,8 @@ def print_results(console: Console, results: Mapping[str, Any]) -> None:
                 console.print(row, no_wrap=True, crop=False)
         for note in board.notes:
             console.print(Text(note, style="dim"))
+        if board.protocols is not None:
+            _print_protocols(console, board.protocols)
     for line in failures(results):
         console.print(Text(line, style="red" if line.startswith("ERR") else "yellow"))
     if results["leaderboards"]:
@@ -76,6 +79,23 @@ def print_results(console: Console, results: Mapping[str, Any]) -> None:
     for label, text in provenance(results):
         grid.add_row(label, Text("\n".join(_folded(text, space))))
     console.print(grid)
+
+
+def _print_protocols(console: Console, protocols: ProtocolTable) -> None:
+    """A small table below the board, in whose first column the names are wrapped where the console is narrow."""
+    console.print(Text(f"{protocols.title}. {protocols.reading}", style="dim"))
+    head, *rows = (
+        [" · ".join(row[: protocols.names]), *row[protocols.names :]] for row in (protocols.head, *protocols.rows)
+    )
+    sizes = [max(cell_len(row[place]) for row in (head, *rows)) for place in range(len(head))]
+    sizes[0] = min(sizes[0], max(_MIN_NAME_WIDTH, console.width - _total(sizes) + sizes[0]))
+    blank = Text(" ")
+    console.print(blank)
+    for number, row in enumerate((head, *rows)):
+        lines = [[(line, "" if number else "bold dim") for line in _folded(text, sizes[0])] for text in row]
+        for line in _row(lines, sizes):
+            console.print(line, no_wrap=True, crop=False)
+    console.print(blank)
 
 
 def _table(board: Board, indices: Sequence[int], width: int) -> Iterator[Text]:
@@ -176,6 +196,8 @@ def _part_label(board: Board, indices: Sequence[int]) -> str:
         sentences.append(f"Attacks {attacks[0]}–{attacks[-1]} of {total}.")
     elif attacks:
         sentences.append(f"Attack {attacks[0]} of {total}.")
+    if not attacks and board.certified:
+        sentences.append("Certified accuracies.")
     if end in indices and total > 1:
         sentences.append(f"The {board.columns[end].title} is over all {total} attacks.")
     return " ".join(sentences)

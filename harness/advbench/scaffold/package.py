@@ -13,25 +13,73 @@ from advbench.errors import UsageError
 
 __all__ = ["KINDS", "NewPackage"]
 
-KINDS = ("attack", "defense", "model", "dataset", "study")
-"""What a package may contain: a component of one of these kinds, or a study."""
-
 _STUDY = "study"
 
-_DESCRIPTIONS = {
-    "attack": "An attack for advbench: a gradient method in an L2 ball.",
-    "defense": "A defense for advbench: rounds pixels to a few levels.",
-    "model": "A model for advbench: a small convolutional network.",
-    "dataset": "A dataset for advbench: bright squares whose position is the class.",
-    "study": "A study for advbench: does JPEG compression help if the attacker knows it?",
+
+@dataclasses.dataclass(frozen=True)
+class _Template:
+    """What the files of a package are made from.
+
+    Attributes:
+        component: What the package registers: ``attack``, ``defense``, ``model``, ``dataset`` or ``study``.
+        description: One line about the example.
+        axes: The axes of the matrix that its README and its test run; the spec None is left out of the README.
+        settings: Further settings of that matrix, as keyword arguments.
+    """
+
+    component: str
+    description: str
+    axes: dict[str, str | None]
+    settings: dict[str, int | bool | str] = dataclasses.field(default_factory=dict)
+
+
+_ATTACK: dict[str, str | None] = {
+    "attacks": "{name}",
+    "datasets": "mnist-20",
+    "models": "mnist-cnn",
+    "defenses": "none",
 }
-_AXES: dict[str, dict[str, str | None]] = {
-    "attack": {"attacks": "{name}", "datasets": "mnist-20", "models": "mnist-cnn", "defenses": "none"},
-    "defense": {"defenses": "{name}", "datasets": "mnist-20", "models": "mnist-cnn", "attacks": "fgsm"},
-    "model": {"models": "{name}", "datasets": None, "attacks": "fgsm", "defenses": "none"},
-    "dataset": {"datasets": "{name}", "models": "cifar10-densenet", "attacks": "fgsm", "defenses": "none"},
-    "study": {},  # its suite has them
+_DEFENSE: dict[str, str | None] = {
+    "defenses": "{name}",
+    "datasets": "mnist-20",
+    "models": "mnist-cnn",
+    "attacks": "fgsm",
 }
+_FIT: dict[str, int | bool | str] = {"limit": 10, "fit_samples": 10}
+
+_TEMPLATES = {
+    "attack": _Template("attack", "An attack for advbench: a gradient method in an L2 ball.", _ATTACK),
+    "fitted-attack": _Template(
+        "attack", "An attack for advbench: one perturbation for all images, fitted to other images.", _ATTACK, _FIT
+    ),
+    "geometric-attack": _Template("attack", "An attack for advbench: the best of several random rotations.", _ATTACK),
+    "defense": _Template("defense", "A defense for advbench: rounds pixels to a few levels.", _DEFENSE),
+    "voting-defense": _Template(
+        "defense",
+        "A defense for advbench: a vote over noisy copies, with certificates.",
+        {**_DEFENSE, "attacks": "pgd:norm=l2,eps=0.25,steps=5"},
+        {"threats": "adaptive", "certify": True},
+    ),
+    "detector": _Template(
+        "defense", "A detector for advbench: rejects images whose prediction is unstable.", _DEFENSE, _FIT
+    ),
+    "model": _Template(
+        "model",
+        "A model for advbench: a small convolutional network.",
+        {"models": "{name}", "datasets": None, "attacks": "fgsm", "defenses": "none"},
+    ),
+    "dataset": _Template(
+        "dataset",
+        "A dataset for advbench: bright squares whose position is the class.",
+        {"datasets": "{name}", "models": "cifar10-densenet", "attacks": "fgsm", "defenses": "none"},
+    ),
+    "study": _Template(  # its suite has the axes
+        _STUDY, "A study for advbench: does JPEG compression help if the attacker knows it?", {}
+    ),
+}
+KINDS = tuple(_TEMPLATES)
+"""What a package may contain: a component of one of these kinds, or a study."""
+
 _PREFIX = "advbench-"
 
 
@@ -76,9 +124,14 @@ class NewPackage:
         return short if short[:1].isalpha() else name  # a class or a study cannot be called 3d
 
     @property
+    def component(self) -> str:
+        """What the package registers: ``attack``, ``defense``, ``model``, ``dataset`` or ``study``."""
+        return _TEMPLATES[self.kind].component
+
+    @property
     def kinds(self) -> str:
-        """The plural of the kind, as ``advbench list`` takes it."""
-        return "studies" if self.kind == _STUDY else f"{self.kind}s"
+        """The plural of the component, as ``advbench list`` takes it."""
+        return "studies" if self.component == _STUDY else f"{self.component}s"
 
     def files(self) -> dict[str, str]:
         """Returns the files' contents by path, relative to the folder."""
@@ -91,11 +144,11 @@ class NewPackage:
             "module": self.module,
             "name": self.name,
             "cls": "".join(word.title() for word in self.name.split("-")),
-            "kind": self.kind,
+            "kind": self.component,
             "kinds": self.kinds,
             "group": '"advbench.studies"' if study else "advbench",
             "included": ", ".join(f'"{name}"' for name in modules),
-            "description": _DESCRIPTIONS[self.kind],
+            "description": _TEMPLATES[self.kind].description,
             "version": __version__,
             "try_it": self._command(),
             "axes": self._arguments(),
@@ -130,7 +183,12 @@ class NewPackage:
         return written
 
     def _axes(self) -> dict[str, str]:
-        return {axis: spec.format(name=self.name) for axis, spec in _AXES[self.kind].items() if spec is not None}
+        axes = _TEMPLATES[self.kind].axes
+        return {axis: spec.format(name=self.name) for axis, spec in axes.items() if spec is not None}
+
+    def _settings(self) -> dict[str, int | bool | str]:
+        """The axes and the further settings of the matrix."""
+        return {**self._axes(), **_TEMPLATES[self.kind].settings}
 
     def _command(self) -> str:
         if self.kind == _STUDY:
@@ -138,11 +196,13 @@ class NewPackage:
         if self.kind == "model":
             data = "--datasets image-folder:path=DIR,size=64"
             return f"advbench matrix {data} --models {self.name} --attacks fgsm --defenses none"
-        flags = " ".join(f"--{axis} {spec}" for axis, spec in self._axes().items())
-        return f"advbench matrix {flags}"
+        given = self._settings().items()
+        flags = [f"--{name.replace('_', '-')}{'' if value is True else f' {value}'}" for name, value in given]
+        return f"advbench matrix {' '.join(flags)}"
 
     def _arguments(self) -> str:
-        arguments = [f'{axis}="{spec}"' for axis, spec in self._axes().items()]
+        given = self._settings().items()
+        arguments = [f'{name}="{value}"' if isinstance(value, str) else f"{name}={value}" for name, value in given]
         if self.kind == "model":
             arguments.insert(0, "datasets=(np.zeros((20, 3, 64, 64), np.uint8), np.arange(20) % 10)")
         return "".join(f"        {argument},\n" for argument in arguments)

@@ -32,10 +32,11 @@ _OTHER_LINES = 4
 
 
 class Column(NamedTuple):
-    """An attack's full spec under a threat."""
+    """An attack's full spec under a threat, and the short name of the surrogate if the run has several."""
 
     threat: str
     attack: str
+    surrogate: str = ""
 
 
 class Position(NamedTuple):
@@ -65,8 +66,8 @@ class LiveBoard:
         named = with_sweep_names({"defense": spec, "short": {"defense": name}} for spec, name in defenses.items())
         names = {one["defense"]: one["short"]["defense"] for one in named}
         for cell in cells:
-            column = column_of(cell.threat.name, full(cell.attack))
             shown = cell.short_names()
+            column = column_of(cell.threat.name, full(cell.attack), shown.get("surrogate", ""))
             board = printable(shown["dataset"]), printable(shown["model"])
             position = Position(board, printable(names[full(cell.defense)]), column)
             self._boards.setdefault(position.board, _Grid()).cells[position.row, column] = cell
@@ -162,7 +163,7 @@ class _Grid:
 
     @functools.cached_property
     def headings(self) -> dict[Column, list[str]]:
-        """The lines of each heading: name, threat if there are several, parameters that differ among its namesakes."""
+        """The lines of each heading: name, threat and surrogate if there are several, parameters that differ."""
         several = len({column.threat for column in self.columns}) > 1
         terms = {column.attack: terms_of(column.attack)[0] for column in self.columns}
         values: dict[tuple[str, str], set[object]] = {}
@@ -177,7 +178,8 @@ class _Grid:
             differing = [f"{key}={value}" for key, (value,) in term.items if len(values[term.name, key]) > 1]
             alias = aliases.get(column.attack)
             names = [alias] if alias else [term.name, *differing]
-            lines = (names[0], *([column.threat] if several else []), *names[1:])
+            surrogate = [f"on {column.surrogate}"] if column.surrogate else []
+            lines = (names[0], *([column.threat] if several else []), *surrogate, *names[1:])
             headings[column] = [printable(line) for line in lines]
         return headings
 

@@ -44,6 +44,8 @@ _TEXT, _INTEGER, _BOOL = _is(str), _is(int), _is(bool)
 _NUMBER = _is(int, float)
 _TEXTS = _all(_TEXT)
 
+_SHORT = _has(dataset=_TEXT, model=_TEXT, attack=_TEXT, defense=_TEXT)
+
 _FIELDS: dict[str, _Check] = {
     "run": _TEXT,
     "name": _TEXT,
@@ -63,7 +65,7 @@ _OPTIONAL_FIELDS: dict[str, _Check] = {
     "eot": _none_or(_INTEGER),
     "score_draws": _none_or(_INTEGER),
     "max_queries": _none_or(_INTEGER),
-    "surrogate": _none_or(_TEXT),
+    "surrogate": lambda value: value is None or _TEXT(value) or _TEXTS(value),
     "precision": _none_or(_TEXT),
     "fit_samples": _INTEGER,
     "fit_data": _none_or(_TEXT),
@@ -90,7 +92,7 @@ _OPTIONAL_FIELDS: dict[str, _Check] = {
 _CELL: dict[str, _Check] = {
     "key": _TEXT,
     **dict.fromkeys(_COORDINATES, _TEXT),
-    "short": _has(dataset=_TEXT, model=_TEXT, attack=_TEXT, defense=_TEXT),
+    "short": lambda value: _SHORT(value) and _TEXT(value.get("surrogate", "")),
     "attack_kind": lambda value: value in (None, "budget", "minimal", "set", "natural"),
     "budget": _none_or(_has(norm=_TEXT, eps=_NUMBER)),
     "stochastic": _BOOL,
@@ -99,15 +101,18 @@ _CELL: dict[str, _Check] = {
     "n": _INTEGER,
 }
 _OPTIONAL_IN_CELL: dict[str, _Check] = {
+    "surrogate": _none_or(_TEXT),
     "norm": lambda value: value in (None, *get_args(Norm)),
     "perturbation": _none_or(_has(kind=_TEXT, label=_TEXT, size=_none_or(_TEXT))),
     "draws_a_gradient": _none_or(_INTEGER),
     "identity": _BOOL,
+    "attacked_model_stochastic": _BOOL,
     "image_shape": _none_or(_all(_INTEGER)),
     "attack_access": _none_or(_TEXT),
     "attack_passes": _none_or(_INTEGER),
     "goal": _TEXT,
     "artefact": _TEXT,
+    "defense_artefacts": _TEXTS,
     "stored_as": _each(_TEXT),
     "parameters": _each(_is(str, int, float, bool, type(None))),
     "components": _TEXTS,

@@ -139,13 +139,13 @@ class RunOptions(LoadOptions):
         limit: Size of the random subset of each dataset.
         seed: Seed of the subset and of all randomness.
         seeds: Seeds with each of which the run is repeated.
-        eot: Draws of a stochastic defense for each gradient of an adaptive attack.
-        score_draws: Draws of a stochastic defense for the score.
+        eot: Draws of a stochastic defense or model for each gradient of an attack that knows it.
+        score_draws: Draws of a stochastic defense or model for the score.
         certify: Whether models and defenses that give certificates certify their answers.
         radii: Radii at which certified accuracies are shown.
         max_queries: The largest number of an attack's queries about a sample that count; forwards and backwards each.
         precision: The network's arithmetic while it is attacked, one of ``PRECISIONS``.
-        surrogate: Spec of the model on which images are crafted under the threat ``transfer``.
+        surrogate: Specs of the models on which images are crafted under the threat ``transfer``.
         fit_samples: Number of images to which components are fitted.
         fit_data: Spec of the dataset to which components are fitted; None for samples that the run does not use.
         rows: The rows of leaderboards, one of ``ROWS``.
@@ -181,7 +181,7 @@ class RunOptions(LoadOptions):
     radii: tuple[float, ...] | None = None
     max_queries: int | None = None
     precision: str | None = None
-    surrogate: str | None = None
+    surrogate: tuple[str, ...] | None = None
     fit_samples: int | None = None
     fit_data: str | None = None
     rows: str | None = None

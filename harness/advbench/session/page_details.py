@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from advbench.analysis import cell_details
 from advbench.errors import describe
 from advbench.report import Export, Gallery, Html
+from advbench.session.certificates import certified_samples
 from advbench.store import Store
 
 if TYPE_CHECKING:  # it imports torch, which commands that show stored numbers only do not need
@@ -75,7 +76,7 @@ def page_details(store: Store, manifest: Mapping[str, Any], examples: ExampleIma
         gallery.add_note(note)
     if without:
         gallery.add_note(f"Samples of {without:,} cells are left out, to limit the size of the page.")
-    return gallery.details
+    return {**gallery.details, "certificates": certified_samples(store, manifest)}
 
 
 def _add_samples(

@@ -17,10 +17,10 @@ from advbench.api import LabelledImages
 from advbench.contracts.datasets import check_dataset
 from advbench.errors import UsageError, describe
 from advbench.evaluation.plan.build import Plan, build_plan, resolve_axes
-from advbench.evaluation.plan.doubled_steps import double_steps
 from advbench.evaluation.plan.threats import ADAPTIVE
 from advbench.evaluation.run.dataset_facts import dataset_notes
 from advbench.evaluation.run.disk_space import check_disk_space
+from advbench.evaluation.run.doubled_steps import double_steps
 from advbench.evaluation.run.estimate import Estimate, estimate
 from advbench.evaluation.run.fit_overlap import check_fit_images
 from advbench.evaluation.run.manifest import make_manifest
@@ -180,19 +180,26 @@ class MatrixRun:
             self.session.say(f"with twice the steps, to check convergence: {to_do} more cells to do")
         for note in certificate_notes(self.plan, own):
             self.session.say(note)
-        self._report_unused_draws()
+        self._report_unused_flags()
 
-    def _report_unused_draws(self) -> None:
-        """Reports draws that the user asked for although no cell draws anything."""
+    def _report_unused_flags(self) -> None:
+        """Reports settings that the user gave although nothing in this run uses them."""
         options = self.session.options
         stochastic = [cell for cell in self.plan.cells if cell.stochastic]
-        if options.eot is not None and not any(cell.threat.name == ADAPTIVE.name for cell in stochastic):
+        drawn = any(cell.threat.name == ADAPTIVE.name for cell in stochastic) or any(
+            cell.chunks and cell.chunks[0].target.model.stochastic for cell in self.plan.cells
+        )
+        if options.eot is not None and not drawn:
             threat = f"the threat {ADAPTIVE.name!r}"
-            self.session.say(f"{option('eot')} changes nothing here: no defense under {threat} is stochastic")
+            none = f"no model, and no defense under {threat}, is stochastic"
+            self.session.say(f"{option('eot')} changes nothing here: {none}")
         if self.suite.radii and not self.suite.certify:
             self.session.say(f"{option('radii')} changes nothing without {option('certify')}")
+        for name in ("fit_samples", "fit_data"):
+            if getattr(options, name) is not None and not self.plan.fits:
+                self.session.say(f"{option(name)} changes nothing here: nothing is fitted to data")
         if options.score_draws is not None and not stochastic:
-            self.session.say(f"{option('score_draws')} changes nothing here: no defense is stochastic")
+            self.session.say(f"{option('score_draws')} changes nothing here: no model or defense is stochastic")
 
     def print_cells(self, console: Console) -> None:
         """Lists the cells and what would happen to each."""
@@ -231,17 +238,20 @@ class MatrixRun:
         return ExampleImages(Workspace(environment, self.session.registry), self.manifest, SAMPLES)
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """The stored records of the cells, which hold the outcome of each sample, one after another."""
+        """The stored records of the cells, which hold the outcome of each sample, one after another.
+
+        If the run has several surrogates, ``surrogate`` has the full spec of the cell's: runs may share records.
+        """
         for cell in self.plan.cells:
             record = self.session.store.read_record("cells", cell.key) if cell.key else None
             if record is not None:
-                yield record
+                yield {**record, **cell.named_surrogate()}
 
     def images(self, specs: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor] | None:
         """The clean and the adversarial images of a finished cell, float32, shape (samples, channels, height, width).
 
         Args:
-            specs: Full specs of the cell's coordinates, as in its record.
+            specs: Full specs of the cell's coordinates, as in its record; with ``surrogate`` if the run has several.
 
         Returns:
             The images in the order of the cell's samples; None if the store no longer has them, or if the dataset
@@ -250,7 +260,8 @@ class MatrixRun:
         import torch  # here, since only some studies need it
 
         cells = (cell for cell in self.plan.cells if cell.key)
-        cell = next((cell for cell in cells if cell.stored_specs().items() <= dict(specs).items()), None)
+        own = ((cell, {**cell.stored_specs(), **cell.named_surrogate()}) for cell in cells)
+        cell = next((cell for cell, coordinates in own if coordinates.items() <= dict(specs).items()), None)
         stored = [self.session.store.read_tensors(chunk.key) for chunk in cell.chunks] if cell else []
         chunks = [chunk[0]["images"] for chunk in stored if chunk is not None]
         if cell is None or len(chunks) < len(stored):

@@ -11,7 +11,7 @@ from advbench.evaluation.plan.build import Plan
 from advbench.evaluation.plan.cells import Axes, short
 from advbench.evaluation.plan.certificates import Certification
 from advbench.evaluation.plan.tasks import CertifyTask
-from advbench.evaluation.plan.threats import NO_ATTACKER
+from advbench.evaluation.plan.threats import NO_ATTACKER, TRANSFER
 from advbench.evaluation.run.estimate import Estimate
 from advbench.evaluation.run.schedule import Schedule
 from advbench.specs import FLOAT32, short_spec
@@ -104,9 +104,12 @@ def _product(plan: Plan) -> str:
     """The number of cells as a product, or for several parts as a sum."""
     once = {cell.attack for cell in plan.cells if cell.threat == NO_ATTACKER}
     if len(plan.parts) == 1:
-        product = " × ".join(_count(count, word) for word, count in _lengths(plan.parts[0]).items())
-        several = once and len(plan.parts[0].threats) > 1
-        return f"{product}, corruptions under a single threat," if several else product
+        (axes,) = plan.parts
+        product = " × ".join(_count(count, word) for word, count in _lengths(axes).items())
+        surrogates = f"{TRANSFER.name} with {len(axes.surrogates)} surrogates" * (len(axes.surrogates) > 1)
+        corruptions = "corruptions under a single threat" * bool(once and len(axes.attackers) > 1)
+        exceptions = ", ".join(filter(None, (surrogates, corruptions)))
+        return f"{product}, {exceptions}," if exceptions else product
     sizes = [_size(axes, sum(attack in once for attack in axes.attacks)) for axes in plan.parts]
     repeated = sum(sizes) - len(plan.cells)
     less = f", less {repeated} that occur twice," if repeated else ""
@@ -116,8 +119,9 @@ def _product(plan: Plan) -> str:
 def _size(axes: Axes, once: int) -> int:
     """The number of cells of a part, of whose attacks some are run under a single threat."""
     lengths = _lengths(axes)
-    pairs = lengths.pop("attack"), lengths.pop("threat")
-    return math.prod(lengths.values()) * ((pairs[0] - once) * pairs[1] + once)
+    attacks = lengths.pop("attack")
+    del lengths["threat"]
+    return math.prod(lengths.values()) * ((attacks - once) * len(axes.attackers) + once)
 
 
 def _lengths(axes: Axes) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from advbench.api.defense import Defense
+from advbench.api.defense import Defense, transforms_images
 from advbench.errors import ContractError
 
 if TYPE_CHECKING:
@@ -14,12 +14,6 @@ if TYPE_CHECKING:
     from advbench.api.randomness import SampleRandom
 
 __all__ = ["Chain", "transforms_images"]
-
-
-def transforms_images(part: Defense) -> bool:
-    """Whether a defense only transforms images: it does not define how the network classifies them."""
-    kind = type(part)
-    return kind.classify is Defense.classify and kind.attacked is Defense.attacked
 
 
 @dataclasses.dataclass(frozen=True)

@@ -154,4 +154,9 @@ class _Parser:
     def error(self, wanted: str) -> SpecError:
         rest = self.text[self.position :]
         where = f"at {rest!r}" if rest else "at its end"
+        if self.text.startswith("'") or rest.startswith("'"):
+            return SpecError(f"{self.text!r}: expected {wanted} {where}; quote values with \", and not with '")
+        if rest.startswith("{") and ":" in self.text[: self.position].rpartition("=")[0].partition("=")[2]:
+            advice = 'a value with specs that have parameters stands in quotes, such as of="pgd:eps=0.1 | fgsm"'
+            return SpecError(f"{self.text!r}: expected {wanted} {where}; {advice}")
         return SpecError(f"{self.text!r}: expected {wanted} {where}; a spec is name:key=value,key=value")

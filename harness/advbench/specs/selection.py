@@ -40,6 +40,8 @@ def resolve(registry: Registry, kind: str, text: str) -> list[Component]:
     """
     terms = parse_chain(text)
     if len(terms) > 1:
+        if kind == "defenses":
+            raise SpecError(f"{text!r}: a chain cannot be used here; give single defenses")
         raise SpecError(f"{text!r}: only defenses can be chained with '+'")
     return [_build(registry, kind, *combination[0]) for combination in expand(terms)]
 
@@ -78,15 +80,21 @@ def _check_detectors(text: str, chain: Chain) -> None:
             )
 
 
-def select(registry: Registry, kind: str, texts: Sequence[str]) -> list[Component]:
+def select(registry: Registry, kind: str, texts: Sequence[str], *, named: str = "") -> list[Component]:
     """Builds the components of one axis of the matrix; its specs may have aliases.
+
+    Args:
+        registry: The registered components.
+        kind: The kind of component, such as ``models``.
+        texts: The specs.
+        named: What errors call the axis, if not by its kind.
 
     Raises:
         UsageError: The axis is empty, or two of its specs are the same after defaults.
     """
-    _check_size(kind, [split_alias(text)[1] for text in texts])
+    _check_size(named or kind, [split_alias(text)[1] for text in texts])
     selected = [(text, component) for text in texts for component in resolve(registry, kind, split_alias(text)[1])]
-    _check_axis(kind, [(text, full_spec(component)) for text, component in selected])
+    _check_axis(kind, [(text, full_spec(component)) for text, component in selected], named)
     return [component for _, component in selected]
 
 
@@ -211,11 +219,13 @@ def _check_size(kind: str, texts: Sequence[str]) -> None:
         raise UsageError(f"{kind}: {count:,} specs, sweeps included, are more than {MOST_SPECS:,}; give fewer values")
 
 
-def _check_axis(kind: str, selected: list[tuple[str, str]]) -> None:
+def _check_axis(kind: str, selected: list[tuple[str, str]], named: str = "") -> None:
     if not selected:
         raise UsageError(f"no {kind} selected; give at least one ('advbench list {kind}' lists them)")
     seen: dict[str, str] = {}
     for text, spec in selected:
         if spec in seen:
-            raise UsageError(f"{kind}: {seen[spec]!r} and {text!r} are the same after defaults ({spec}); remove one")
+            raise UsageError(
+                f"{named or kind}: {seen[spec]!r} and {text!r} are the same after defaults ({spec}); remove one"
+            )
         seen[spec] = text

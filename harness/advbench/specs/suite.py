@@ -107,7 +107,7 @@ class Suite:
         certify: Whether models and defenses that give certificates certify their answers.
         radii: The radii at which certified accuracies are shown besides the eps of attacks in the same norm.
         max_queries: The largest number of queries of a sample that count; None for any.
-        surrogate: Spec of the model that the transfer threat attacks.
+        surrogate: Specs of the models that the transfer threat attacks, one after another.
         precision: Precision of the network while it is attacked, one of ``PRECISIONS``; scores are always float32.
         fit_samples: Number of images to which components are fitted.
         rows: The rows of leaderboards, one of ``ROWS``: the defenses of one model, or all models with their defenses.
@@ -131,7 +131,7 @@ class Suite:
     certify: bool = False
     radii: tuple[float, ...] = ()
     max_queries: int | None = None
-    surrogate: str | None = None
+    surrogate: tuple[str, ...] = ()
     precision: str = FLOAT32
     fit_samples: int = FIT_SAMPLES
     fit_data: str | None = None
@@ -229,9 +229,14 @@ def _from_table(where: str, name: str, folder: Path, table: Mapping[str, Any]) -
     _check_keys(where, table, [field.name for field in dataclasses.fields(Suite)])
     values: dict[str, Any] = {"name": name}
     for key, value in table.items():
-        if key in ("name", "description", "surrogate", "fit_data", "reference"):
+        if key in ("name", "description", "fit_data", "reference"):
             _require(where, key, isinstance(value, str), "text")
             values[key] = value
+        elif key == "surrogate":
+            specs = [value] if isinstance(value, str) else value
+            valid = isinstance(specs, list) and len(specs) > 0 and all(isinstance(item, str) for item in specs)
+            _require(where, key, valid, "a spec or a list of specs, as text")
+            values[key] = tuple(specs)
         elif key == "plugins":
             files = isinstance(value, list) and all(isinstance(item, str) for item in value)
             _require(where, key, files, "a list of paths of Python files, as text")

@@ -13,7 +13,14 @@ from advbench.api.goal import UNTARGETED, goal_of
 from advbench.contracts.access import check_access
 from advbench.contracts.artefacts import trial_artefact
 from advbench.contracts.attacks import check_adversarial, check_crafted, check_notes, check_sizes
-from advbench.contracts.budgets import check_budget, check_group_size, check_norm, check_perturbation, is_minimal
+from advbench.contracts.budgets import (
+    check_budget,
+    check_group_size,
+    check_norm,
+    check_perturbation,
+    check_view,
+    is_minimal,
+)
 from advbench.contracts.goals import choose_targets
 from advbench.contracts.images import check_form, check_unchanged
 from advbench.evaluation.work.attacked.access import RestrictedClassifier
@@ -23,6 +30,7 @@ from advbench.testing.fixtures import (
     CLASSES,
     SHAPES,
     ConstantClassifier,
+    Guarded,
     Linear,
     forbid_global_generators,
     near_grey_images,
@@ -63,6 +71,7 @@ def attack_rules(attack: Attack) -> Iterator[Rule]:
     yield Rule("independent of other samples' labels", run, trial.labels)
     yield Rule("fools a linear classifier", run, trial.success)
     yield Rule("returns clean images where it fails", run, trial.failure, form)
+    yield Rule("works behind a detector", run, trial.detector, form)
     yield Rule("on CUDA", run, trial.on_cuda, form)
     yield from common_rules(attack)
 
@@ -137,7 +146,7 @@ class _Trial:
     @property
     def fits(self) -> bool:
         """Whether the attack is fitted, and does not take its artefact from a file."""
-        return type(self.attack).fit is not Attack.fit and artefact_file_of(self.attack) is None
+        return self.attack.has_fit and artefact_file_of(self.attack) is None
 
     def fit(self) -> None:
         self.fitted(self.model, self.images.device)
@@ -181,6 +190,7 @@ class _Trial:
         check_budget(self.attack)
         check_norm(self.attack)
         check_group_size(self.attack)
+        check_view(self.attack)
         misfit = self.attack.misfit(SHAPES[0], CLASSES)
         expect(isinstance(misfit, str), "misfit() to be a text", repr(misfit))
         passes = self.attack.passes()
@@ -287,6 +297,10 @@ class _Trial:
                 "a minimal attack to return the clean image where it fails",
                 f"{changed} of {_COUNT} images changed, none of which reaches the goal",
             )
+
+    def detector(self) -> None:
+        """A classifier that rejects images, so that :func:`advbench.api.answer` has a score."""
+        self.run(range(_COUNT), model=Guarded(self.model, self.predictions))
 
     def on_cuda(self) -> None:
         device = cuda()

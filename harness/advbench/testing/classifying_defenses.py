@@ -10,7 +10,7 @@ from advbench.analysis.intervals import binomial_tail
 from advbench.api import Answer, Certificate, Defense, SampleRandom
 from advbench.contracts.defenses import check_classified, check_votes, count_votes
 from advbench.contracts.images import check_unchanged
-from advbench.evaluation.work.attacked.adaptive import DefendedClassifier
+from advbench.evaluation.work.attacked.adaptive import DefendedClassifier, count_approximations
 from advbench.evaluation.work.chain_pass import ChainPass, image_shape
 from advbench.testing.common import cuda
 from advbench.testing.finding import Rule, RuleSkipped, contract_of, expect
@@ -184,12 +184,13 @@ class _Trial:
             label, points = f"the gradient of defense {self.defense.name!r}", images.clone().requires_grad_()
             rng = SampleRandom(0, "check", range(len(images)), images.device)
             passed = self.chain_pass(images)
-            classifier = _attacked(passed, rng, 1)
-            with torch.enable_grad():
-                (gradient,) = torch.autograd.grad(classifier(points).square().sum(), points, allow_unused=True)
-            expect(gradient is not None, "a gradient at the images", f"{label}: the logits do not depend on them")
-            expect(bool(torch.isfinite(gradient).all()), "finite gradients", f"{label}: NaN or infinite ones")
-            expect(bool(gradient.any()), "a gradient that is not zero throughout", f"{label}: zero for every image")
+            for number in range(count_approximations(passed.chain)):
+                classifier = _attacked(passed, rng, 1, number)
+                with torch.enable_grad():
+                    (gradient,) = torch.autograd.grad(classifier(points).square().sum(), points, allow_unused=True)
+                expect(gradient is not None, "a gradient at the images", f"{label}: the logits do not depend on them")
+                expect(bool(torch.isfinite(gradient).all()), "finite gradients", f"{label}: NaN or infinite ones")
+                expect(bool(gradient.any()), "a gradient that is not zero throughout", f"{label}: zero for every image")
 
     def on_cuda(self) -> None:
         device = cuda()
@@ -241,10 +242,12 @@ class _Trial:
             )
 
 
-def _attacked(passed: ChainPass, rng: SampleRandom, draws: int) -> DefendedClassifier:
-    """The classifier that attacks get, for samples of class 0."""
+def _attacked(passed: ChainPass, rng: SampleRandom, draws: int, number: int = 0) -> DefendedClassifier:
+    """The classifier that attacks get, with one of its approximations, for samples of class 0."""
     labels = torch.zeros(len(rng), dtype=torch.int64, device=rng.device)
-    return DefendedClassifier(passed.network, passed.chain, rng, draws, labels=labels, fitted=passed.fitted)
+    return DefendedClassifier(
+        passed.network, passed.chain, rng, draws, number=number, labels=labels, fitted=passed.fitted
+    )
 
 
 def _is_wrong(logits: torch.Tensor, classes: torch.Tensor, votes: int | None) -> torch.Tensor:

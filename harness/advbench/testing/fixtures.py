@@ -9,13 +9,15 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from advbench.api import Norm
+from advbench.api import Answer, ClassifierWrapper, Norm
+from advbench.evaluation.work.attacked.adaptive import seen_logits
 from advbench.testing.finding import expect
 
 __all__ = [
     "CLASSES",
     "SHAPES",
     "ConstantClassifier",
+    "Guarded",
     "Linear",
     "example_images",
     "forbid_global_generators",
@@ -70,6 +72,36 @@ class Linear(torch.nn.Module):
         steps = gaps / torch.linalg.vector_norm(normals, dual, dim=2)
         nearest: torch.Tensor = steps.scatter(1, label[:, None], float("inf")).amin(dim=1)
         return nearest
+
+
+class Guarded(ClassifierWrapper):
+    """A classifier behind a detector that rejects dark images.
+
+    Args:
+        target: The classifier.
+        labels: The true labels of the samples, int64, shape (batch,).
+        threshold: The mean of the pixels below which an image is rejected.
+    """
+
+    def __init__(self, target: torch.nn.Module, labels: torch.Tensor, threshold: float = 0.45) -> None:
+        super().__init__(target)
+        self.labels, self.threshold = labels, threshold
+        self.can_reject = True
+
+    def for_rows(self, rows: torch.Tensor) -> Guarded:
+        """The classifier for some of the samples."""
+        part = super().for_rows(rows)
+        part.labels = self.labels[rows]
+        return part
+
+    def full_answer(self, images: torch.Tensor) -> Answer:
+        """The classifier's logits, and the score of the detector."""
+        return Answer(self.target(images), self.threshold - images.mean(dim=(1, 2, 3)))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """The logits that attacks see; those of the classifier if it is unknown to which samples the images belong."""
+        answered = self.full_answer(images)
+        return seen_logits(answered, self.labels) if len(images) == len(self.labels) else answered.logits
 
 
 class ConstantClassifier(torch.nn.Module):

@@ -12,7 +12,8 @@ import torch
 from advbench.api import Certificate, Float32Network, LabelledImages, Model, SampleRandom, state_digest
 from advbench.contracts.certificates import check_certificate
 from advbench.contracts.images import check_unchanged
-from advbench.contracts.models import check_logits
+from advbench.contracts.models import check_logits, check_takes_rng
+from advbench.evaluation.work.networks import ask_network
 from advbench.testing.common import common_rules, cuda
 from advbench.testing.finding import Rule, RuleSkipped, contract_of, expect
 from advbench.testing.fixtures import SHAPES, example_images
@@ -21,6 +22,11 @@ __all__ = ["model_rules"]
 
 _TOLERANCE = 1e-3
 """Allowed difference between logits due to rounding, as a share of the largest."""
+
+_STREAMS = 5
+"""In how many streams the logits of a stochastic model are compared."""
+
+_ALL = slice(None)
 
 
 def model_rules(model: Model, data: LabelledImages | None, classes: int | None) -> Iterator[Rule]:
@@ -36,7 +42,11 @@ def model_rules(model: Model, data: LabelledImages | None, classes: int | None) 
     yield Rule("load returns a network", load, trial.loads, "a torch.nn.Module")
     form = "finite logits" if model.gives in ("gradients", "scores") else "one-hot labels, probabilities or logits"
     yield Rule("form of the logits", load, trial.logits, f"{form} of shape (batch, num_classes)")
-    yield Rule("deterministic in eval mode", load, trial.reproducible)
+    if model.stochastic:
+        yield Rule("same random numbers, same logits", load, trial.reproducible)
+    else:
+        yield Rule("deterministic in eval mode", load, trial.reproducible)
+    yield Rule("stochastic declared correctly", contract_of(model, "stochastic"), trial.declares_randomness)
     yield Rule("independent of its batch", load, trial.batches)
     yield Rule("inputs unchanged", load, trial.unchanged)
     yield Rule("gradients are finite", load, trial.gradients, "finite gradients at the images")
@@ -69,38 +79,59 @@ class _Trial:
             return self.data.take(self.data.ids[:6].tolist())[0]
         return example_images(self.model.image_shape or SHAPES[0])
 
+    def streams(self, purpose: str = "check") -> SampleRandom:
+        return SampleRandom(0, purpose, range(len(self.images)))
+
     @torch.no_grad()
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.network(images)
-        return logits
+    def forward(self, rows: slice = _ALL, purpose: str = "check") -> torch.Tensor:
+        """The logits of some of the images, which a stochastic model computes with their streams for a purpose."""
+        return ask_network(self.network, self.images[rows], self.streams(purpose)[rows])
 
     def loads(self) -> None:
         self._load_network()
 
     def logits(self) -> None:
         for count in (1, 2, len(self.images)):
-            logits = self.forward(self.images[:count])
+            logits = self.forward(slice(count))
             classes = self.classes if self.classes is not None else int(logits.shape[-1])
             labels_only = self.model.gives in ("labels", "nothing")
             check_logits(self.model.name, logits, count, classes, labels_only=labels_only)
 
     def reproducible(self) -> None:
-        first, second = (self.forward(self.images) for _ in range(2))
+        first, second = (self.forward() for _ in range(2))
         difference = _relative_difference(first, second)
+        same = "and equal rng, so that all randomness comes from rng" if self.model.stochastic else "in eval mode"
         expect(
             difference <= _TOLERANCE,
-            "equal logits for equal images in eval mode",
+            f"equal logits for equal images {same}",
             f"a difference of {difference:.2g}, relatively",
         )
         expect(not any(part.training for part in self.network.modules()), "eval mode after a call", "training mode")
 
+    def declares_randomness(self) -> None:
+        if not self.model.stochastic:
+            return  # its network gets no random numbers, and another rule reports others than those of rng
+        first, *others = (self.forward(purpose=f"check/{number}") for number in range(_STREAMS))
+        if any(not torch.equal(first, other) for other in others):
+            return
+        streams = self.streams()
+        with torch.no_grad():
+            ask_network(self.network, self.images, streams)
+        # The labels of clear images may be the same in all draws.
+        expect(
+            self.model.gives not in ("gradients", "scores") and streams.drawn,
+            "stochastic is False, or logits that differ between streams",
+            "stochastic is True, equal logits",
+        )
+
     def batches(self) -> None:
-        together = self.forward(self.images)
-        alone = torch.cat([self.forward(image[None]) for image in self.images])
+        together = self.forward()
+        alone = torch.cat([self.forward(slice(row, row + 1)) for row in range(len(self.images))])
         difference = _relative_difference(together, alone)
+        drawn = ", with the random numbers of its own stream" if self.model.stochastic else ""
         expect(
             difference <= _TOLERANCE,
-            "the same logits for an image in any batch",
+            f"the same logits for an image in any batch{drawn}",
             f"a difference of {difference:.2g}, relatively",
         )
 
@@ -110,7 +141,7 @@ class _Trial:
         # The harness passes copies to networks. A network that does not accept float32 raises here, and has changed
         # nothing.
         with torch.no_grad(), contextlib.suppress(RuntimeError):
-            network(given)
+            network(given, *((self.streams(),) if self.model.stochastic else ()))
         expect(torch.equal(given, self.images), "images that are not changed in place", "changed images")
 
     def gradients(self) -> None:
@@ -118,7 +149,7 @@ class _Trial:
             raise RuleSkipped(f"it gives {self.model.gives} only")
         points = self.images.clone().requires_grad_()
         with torch.enable_grad():
-            logits = self.network(points)
+            logits = ask_network(self.network, points, self.streams())
             loss = torch.nn.functional.cross_entropy(logits, logits.argmin(dim=1), reduction="sum")
             (gradient,) = torch.autograd.grad(loss, points, allow_unused=True)
         expect(gradient is not None, "a gradient at the images", "logits that do not depend on them by autograd")
@@ -129,7 +160,9 @@ class _Trial:
         if self.data is None or self.classes is None:
             raise RuleSkipped("no dataset of its shape and classes is available here")
         images, labels = self.data.take(self.data.ids[:: max(1, len(self.data) // 100)].tolist())
-        accuracy = float((self.forward(images).argmax(dim=1) == labels).float().mean())
+        with torch.no_grad():
+            logits = ask_network(self.network, images, SampleRandom(0, "check", range(len(images))))
+        accuracy = float((logits.argmax(dim=1) == labels).float().mean())
         expect(
             accuracy >= 2 / self.classes,
             f"at least twice chance ({2 / self.classes:.0%}) on {len(images)} images in [0, 1], with the normalisation "
@@ -164,7 +197,8 @@ class _Trial:
 
     def on_cuda(self) -> None:
         device = cuda()
-        logits: Any = self._load_network().to(device)(self.images.to(device))
+        rng = SampleRandom(0, "check", range(len(self.images)), device)
+        logits: Any = ask_network(self._load_network().to(device), self.images.to(device), rng)
         expect(logits.device.type == "cuda", "logits on the device of the images", f"on {logits.device}")
 
     def _load_network(self) -> torch.nn.Module:
@@ -173,7 +207,8 @@ class _Trial:
         loaded: torch.nn.Module = network.eval()
         for parameter in loaded.parameters():
             parameter.requires_grad_(False)
-        return Float32Network(loaded, f"model {self.model.name!r}")
+        check_takes_rng(self.model, loaded)
+        return Float32Network(loaded, f"model {self.model.name!r}", takes_rng=self.model.stochastic)
 
 
 def _relative_difference(first: torch.Tensor, second: torch.Tensor) -> float:

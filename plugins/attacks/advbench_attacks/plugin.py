@@ -8,6 +8,7 @@ from advbench.api import Attack, hookimpl
 from advbench_attacks.black_box.noise import RandomNoise
 from advbench_attacks.black_box.rays import RayS
 from advbench_attacks.black_box.square import SquareAttack
+from advbench_attacks.combined.with_view import WithView
 from advbench_attacks.combined.worst_of import WorstOf
 from advbench_attacks.corruptions.blur import DefocusBlur, GaussianBlur, GlassBlur, MotionBlur, ZoomBlur
 from advbench_attacks.corruptions.digital import Contrast, ElasticTransform, JpegArtefacts, Pixelate, Saturate
@@ -46,6 +47,7 @@ def register_attacks(register: Callable[[type[Attack]], None]) -> None:
         RayS,
         AutoAttack,
         WorstOf,
+        WithView,
         RandomNoise,
         RotateShift,
         AdversarialPatch,

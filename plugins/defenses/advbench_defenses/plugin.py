@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from advbench.api import Defense, hookimpl
+from advbench_defenses.ensemble import Ensemble
 from advbench_defenses.feature_squeezing import FeatureSqueezing
 from advbench_defenses.gaussian import GaussianBlur
 from advbench_defenses.jpeg import JpegCompression
@@ -37,6 +38,7 @@ def register_defenses(register: Callable[[type[Defense]], None]) -> None:
     register(VqVae)
     register(RandomizedSmoothing)
     register(FeatureSqueezing)
+    register(Ensemble)
     register(BitDepth)
     register(MedianSmoothing)
     register(NonLocalMeans)

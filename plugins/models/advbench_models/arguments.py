@@ -1,4 +1,4 @@
-"""Parses the arguments of the user's own functions, given in one parameter: ``args=depth=3;width=16``."""
+"""Parses parameters of models of the user's own: ``args=depth=3;width=16``, the arguments of a function, and shapes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 
 from advbench.api import ParameterError
 
-__all__ = ["parse_arguments", "signature_mismatch"]
+__all__ = ["parse_arguments", "parse_shape", "signature_mismatch"]
 
 _NAMED = re.compile(r"\s*([A-Za-z_]\w*)\s*=(.*)", re.DOTALL)
 _FRACTION = re.compile(r"(-?\d+(?:\.\d+)?)/(\d+(?:\.\d+)?)")
+_SHAPE = re.compile(r"(\d+)x(\d+)x(\d+)")
 _WORDS = {"none": None, "true": True, "false": False}
 
 
@@ -45,6 +46,20 @@ def parse_arguments(text: str) -> tuple[list[Any], dict[str, Any]]:
         else:
             positional.append(_value(value))
     return positional, keyword
+
+
+def parse_shape(text: str | None) -> tuple[int, int, int] | None:
+    """Parses the shape of an image, such as ``3x32x32``; None for no text.
+
+    Raises:
+        ParameterError: The text has another form.
+    """
+    if text is None:
+        return None
+    match = _SHAPE.fullmatch(text)
+    if not match:
+        raise ParameterError(f"shape={text}: must be channels x height x width, as in 3x32x32")
+    return int(match[1]), int(match[2]), int(match[3])
 
 
 def signature_mismatch(function: Callable[..., Any], positional: list[Any], keyword: dict[str, Any]) -> str:

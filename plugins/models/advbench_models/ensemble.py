@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from advbench.api import Model, ParameterError, param
+from advbench.api import Access, Model, ParameterError, param
 
 if TYPE_CHECKING:
     import torch
@@ -54,6 +54,17 @@ class Ensemble(Model):
         """The number of classes of the models."""
         return next((model.num_classes for model in self.of if model.num_classes is not None), None)
 
+    @property
+    def gives(self) -> Access:  # type: ignore[override]
+        """What the model that gives least gives."""
+        order: tuple[Access, ...] = ("gradients", "scores", "labels", "nothing")
+        return max((model.gives for model in self.of), key=order.index)
+
+    @property
+    def stochastic(self) -> bool:  # type: ignore[override]
+        """Whether any of the models is stochastic."""
+        return any(model.stochastic for model in self.of)
+
     def load(self) -> torch.nn.Module:
         """Loads all models.
 
@@ -62,7 +73,8 @@ class Ensemble(Model):
         """
         from advbench_models.mean_network import MeanNetwork
 
-        return MeanNetwork([model.load() for model in self.of], probabilities=self.rule == "probabilities")
+        networks = [(model.load(), model.stochastic) for model in self.of]
+        return MeanNetwork(networks, probabilities=self.rule == "probabilities")
 
     def weights_digest(self) -> str:
         """SHA-256 of the digests of all models' weights.

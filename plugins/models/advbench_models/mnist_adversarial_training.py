@@ -23,8 +23,10 @@ from advbench_models.mnist_training import MnistData, train_on_mnist
 
 __all__ = ["EPS", "RECIPES", "STEPS", "STEP_SIZE", "AdversarialTraining", "pgd", "train_robust_mnist_classifier"]
 
-PGD = "pgd"
-RECIPES: Mapping[str, str] = {PGD: "16 epochs on images made by 8 steps of PGD within L-infinity 0.35"}
+RECIPES: Mapping[str, str] = {
+    "pgd-at": "16 epochs on images made by 8 steps of PGD within L-infinity 0.35",
+    "pgd": "the same under its old name",
+}
 
 EPOCHS = 16
 BATCH_SIZE = 100

@@ -32,8 +32,23 @@ TEST_SET = "mnist:split=test"
 HELD_OUT = "mnist-5k"
 
 
-def train_mnist_classifier(name: str, build: Callable[[], nn.Module], job: TrainingJob) -> Mapping[str, Any]:
-    """Trains a classifier by the paper's recipe; see :func:`train_on_mnist`."""
+def train_mnist_classifier(
+    name: str,
+    build: Callable[[], nn.Module],
+    job: TrainingJob,
+    *,
+    kind: type[ClassifierTraining] = ClassifierTraining,
+    settings: Mapping[str, Any] | None = None,
+) -> Mapping[str, Any]:
+    """Trains a classifier by the paper's recipe; see :func:`train_on_mnist`.
+
+    Args:
+        name: As for ``train_on_mnist``.
+        build: As for ``train_on_mnist``.
+        job: As for ``train_on_mnist``.
+        kind: The training.
+        settings: What else distinguishes the recipe, for the sidecar.
+    """
     settings = {
         "epochs": EPOCHS,
         "batch_size": BATCH_SIZE,
@@ -41,13 +56,12 @@ def train_mnist_classifier(name: str, build: Callable[[], nn.Module], job: Train
         "learning_rate": LEARNING_RATE,
         "momentum": MOMENTUM,
         "loss": "cross-entropy",
+        **(settings or {}),
     }
 
     def prepare(network: nn.Module, recipe: Mapping[str, Any], data: MnistData) -> ClassifierTraining:
         optimizer = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM)
-        return ClassifierTraining(
-            job, recipe, network, optimizer, training_set=data.training_set, test_set=data.test_set
-        )
+        return kind(job, recipe, network, optimizer, training_set=data.training_set, test_set=data.test_set)
 
     return train_on_mnist(name, build, job, settings=settings, prepare=prepare)
 

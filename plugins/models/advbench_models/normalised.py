@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from advbench.api import Float32Network, ParameterError
+from advbench.api import Float32Network, ParameterError, SampleRandom
 
 __all__ = ["Normalised", "channel_values"]
 
@@ -20,19 +20,22 @@ class Normalised(Float32Network):
         network: The network.
         mean: One value, or one per channel.
         std: The same, above 0.
+        takes_rng: Whether the network takes ``(images, rng)``.
     """
 
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
-        super().__init__(network)
+    def __init__(
+        self, network: nn.Module, mean: Sequence[float], std: Sequence[float], *, takes_rng: bool = False
+    ) -> None:
+        super().__init__(network, takes_rng=takes_rng)
         self.register_buffer("mean", torch.tensor(list(mean)).reshape(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(list(std)).reshape(-1, 1, 1), persistent=False)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: torch.Tensor, rng: SampleRandom | None = None) -> torch.Tensor:
         """Normalises and classifies images."""
-        return super().forward((images - self.mean) / self.std)
+        return super().forward((images - self.mean) / self.std, rng)
 
 
 def channel_values(name: str, text: str, *, positive: bool = False) -> tuple[float, ...]:

@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 from advbench.api import Model, hookimpl
 from advbench_models.cifar10_densenet import Cifar10DenseNet
+from advbench_models.dropout import MonteCarloDropout
 from advbench_models.ensemble import Ensemble
+from advbench_models.function import Function
+from advbench_models.ibp import IntervalBounds
 from advbench_models.mnist_cnn import MnistCnn
 from advbench_models.mnist_cnn_robust import MnistCnnRobust
-from advbench_models.mnist_ibp import MnistIbp
 from advbench_models.random_features import RandomFeatures
 from advbench_models.torch_module import TorchModule
 from advbench_models.torchvision_model import TorchvisionModel
@@ -20,9 +22,11 @@ def register_models(register: Callable[[type[Model]], None]) -> None:
     """Registers the models of this package."""
     register(MnistCnn)
     register(MnistCnnRobust)
-    register(MnistIbp)
-    register(RandomFeatures)
+    register(IntervalBounds)
+    register(MonteCarloDropout)
     register(Cifar10DenseNet)
+    register(RandomFeatures)
     register(TorchModule)
+    register(Function)
     register(Ensemble)
     register(TorchvisionModel)

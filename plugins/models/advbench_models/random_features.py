@@ -144,6 +144,7 @@ class RandomFeatures(StoredWeights, Model, Trainable):
             "recipe": job.recipe,
             "filters_seed": self.seed,
             "ridge": _RIDGE,
+            **job.provenance(),
             "training_set": f"{TRAINING_SET} without the images of {HELD_OUT}",
             "training_samples": len(training_set),
             "data_digest": training_set.digest(),

@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import re
 import warnings
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import nn
 
 from advbench.api import (
+    Access,
+    FunctionNetwork,
     Model,
     ParameterError,
     UsageError,
@@ -25,13 +26,12 @@ from advbench.api import (
     sha256_file,
     state_digest,
 )
-from advbench_models.arguments import parse_arguments, signature_mismatch
+from advbench_models.arguments import parse_arguments, parse_shape, signature_mismatch
 from advbench_models.normalised import Normalised, channel_values
 
 __all__ = ["TorchModule"]
 
 _TORCHSCRIPT_SUFFIXES = (".pt", ".pth", ".ts", ".jit", ".torchscript")
-_SHAPE = re.compile(r"(\d+)x(\d+)x(\d+)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +44,9 @@ class TorchModule(Model):
     or the first item of a tuple. Inputs are images in [0, 1]: give ``mean`` and ``std`` if the network expects
     normalised ones. Weights are a .safetensors file or a state dict written by ``torch.save``; pickles with other
     content are rejected, and no code in them runs. Without weights, the network is used as built.
+
+    With ``gives=labels``, the outputs may also be class numbers, one-hot labels or probabilities. A stochastic network
+    is called with ``(images, rng)``; see :class:`advbench.api.SampleRandom`.
     """
 
     name: ClassVar[str] = "torch-module"
@@ -60,6 +63,10 @@ class TorchModule(Model):
     shape: str | None = param(None, help="input shape, channels x height x width, as in 3x32x32; none: any")
     classes: int | None = param(None, min=2, help="number of logits; none: at least the dataset's classes")
     args: str | None = param(None, help="arguments for build, positional or by name, as in 3;width=16;kind=small")
+    gives: str = param(  # type: ignore[assignment, misc]
+        "gradients", choices=("gradients", "scores", "labels"), help="what attacks get: gradients, scores or labels"
+    )
+    stochastic: bool = param(False, help="whether the network is random and takes (images, rng)")  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         """Validates the parameters; imports nothing.
@@ -75,14 +82,14 @@ class TorchModule(Model):
             parse_arguments(self.args)
         if self.args is not None and self._torchscript_file is not None:
             raise ParameterError(f"args={self.args}: {self.build} is already a network and takes no arguments")
-        if self.shape is not None and not _SHAPE.fullmatch(self.shape):
-            raise ParameterError(f"shape={self.shape}: must be channels x height x width, as in 3x32x32")
+        if self.stochastic and self._torchscript_file is not None:
+            raise ParameterError(f"stochastic=true: {self.build} is a program of TorchScript, which takes no rng")
+        parse_shape(self.shape)
 
     @property
     def image_shape(self) -> tuple[int, int, int] | None:  # type: ignore[override]
         """The input shape, if given."""
-        match = _SHAPE.fullmatch(self.shape or "")
-        return (int(match[1]), int(match[2]), int(match[3])) if match else None
+        return parse_shape(self.shape)
 
     @property
     def num_classes(self) -> int | None:  # type: ignore[override]
@@ -94,8 +101,11 @@ class TorchModule(Model):
         network = self._build_network()
         if self._path is not None:
             load_state(network, self._path)
+        if self.gives != "gradients":
+            label = f"model {self.name!r}: build={self.build}"
+            network = FunctionNetwork(network, label, gives=cast(Access, self.gives), classes=self.classes)
         normalisation = self._normalisation()
-        return network if normalisation is None else Normalised(network, *normalisation)
+        return network if normalisation is None else Normalised(network, *normalisation, takes_rng=self.stochastic)
 
     def weights_digest(self) -> str:
         """Returns the SHA-256 of the files of weights and ScriptModule; without a file, of the state dict as built."""

@@ -93,11 +93,11 @@ def test_under_transfer_the_surrogate_is_asked(
 ) -> None:
     model = component(registry, "models", "toy-linear")
     monkeypatch.setattr(model, "gives", property(lambda self: "labels" if self.scale == 1 else "gradients"))
-    found = reasons(threats=("oblivious", "transfer"), surrogate="toy-linear:scale=2")
+    found = reasons(threats=("oblivious", "transfer"), surrogate=("toy-linear:scale=2",))
     assert found["toy-sign", "oblivious", "toy-keep"] == f"{NONE} labels"
     assert not found["toy-sign", "transfer", "toy-keep"]
     monkeypatch.setattr(model, "gives", property(lambda self: "labels" if self.scale == 2 else "gradients"))
-    found = reasons(threats=("oblivious", "transfer"), surrogate="toy-linear:scale=2")
+    found = reasons(threats=("oblivious", "transfer"), surrogate=("toy-linear:scale=2",))
     assert not found["toy-sign", "oblivious", "toy-keep"]
     assert found["toy-sign", "transfer", "toy-keep"] == f"{NONE} labels"
 

@@ -92,6 +92,7 @@ class BreaksWhenTimed(FuturesExecutor):
         return future
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_a_pool_that_breaks_during_timing_is_reopened(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Processes, "open", lambda *_: BreaksWhenTimed())
     monkeypatch.setattr(Processes, "everywhere", Executor.everywhere)

@@ -19,7 +19,7 @@ from advbench.evaluation.run.scheduler import RETRIES
 from advbench.executors.processes import Processes
 from advbench.executors.workers import ProcessPool
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_workers")]
 
 Toy = Callable[..., tuple[Called, dict[str, Any]]]
 

@@ -207,6 +207,7 @@ def test_the_forecast_counts_every_run(toy: Toy, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_workers")
 def test_a_matrix_does_not_depend_on_the_number_of_jobs(toy: Toy) -> None:
     flags = ("--plugin", PLUGIN, "--threats", "adaptive", "oblivious", "--eot", 3)
     boards = []

@@ -98,6 +98,7 @@ def test_targeted_cells_report_what_they_reached(toy: Run, tmp_path: Path, monke
     ]
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_the_batch_size_and_jobs_change_nothing(toy: Run) -> None:
     attacks = ("aim:eps=0.05,goal=random", "aim:eps=0.05,goal=2")
     one = toy(*PLUGIN, "--batch-size", 40, attacks=attacks, store="one")[1]

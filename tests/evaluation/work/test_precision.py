@@ -13,7 +13,7 @@ from tests.conftest import TOY, Called
 from advbench.api import Attack, Float32Network
 from advbench.errors import UsageError
 from advbench.evaluation.run.estimate import Estimate
-from advbench.evaluation.work.precision import LowPrecision
+from advbench.evaluation.work.networks import LowPrecision
 from advbench.session.options import PRECISIONS as FLAG_PRECISIONS
 from advbench.specs import PRECISIONS, load_suite
 from advbench.store import Store

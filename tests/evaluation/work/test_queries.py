@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 
 import pytest
@@ -9,9 +10,11 @@ import torch
 
 from advbench.analysis.queries import CHECKPOINTS
 from advbench.api import Attack, ContractError, Defense, Float32Network, Goal, LpBall, Patch, SampleRandom, for_rows
+from advbench.api.rows import QueriesSpent
 from advbench.discovery.loading import discover
 from advbench.evaluation.work.attacked.adaptive import DefendedClassifier
 from advbench.evaluation.work.attacked.batch import SplitCalls
+from advbench.evaluation.work.attacked.query_limit import QueryLimit
 from advbench.evaluation.work.attacked.query_log import QueryLog, RecordingClassifier
 from advbench.evaluation.work.attacked.query_meter import QueryMeter, earlier_repeats
 from advbench.session.opening import CORE
@@ -239,6 +242,46 @@ def test_best_sizes_at_checkpoints(spec: str, network: torch.nn.Module, images: 
     assert max(asked.values()) > CHECKPOINTS[0]
     expected = torch.tensor(list(smallest.values()), dtype=torch.float64).reshape(best.shape)
     torch.testing.assert_close(best, expected, rtol=1e-12, atol=0)
+
+
+class Refusals(QueryLimit):
+    """A limit that counts the answers without a meaning."""
+
+    count = 0
+
+    def refusal(self, rows: torch.Tensor, images: torch.Tensor, classes: int) -> torch.Tensor:
+        self.count += len(rows)
+        return super().refusal(rows, images, classes)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "foolbox:attack=HopSkipJumpAttack",
+        "foolbox:attack=BoundaryAttack",
+        "foolbox:attack=L2DeepFoolAttack",
+        "foolbox:attack=LinfPGD,eps=0.05",
+    ],
+)
+def test_an_attack_of_foolbox_ends_with_the_queries_of_each_sample(
+    spec: str, network: torch.nn.Module, images: torch.Tensor, goal: Goal
+) -> None:
+    attack, most = attack_named(spec), 60
+
+    def limited(rows: list[int]) -> Refusals:
+        part, aims = images[rows], goal[torch.tensor(rows)]
+        log = QueryLog(part, aims, attack.perturbation(), most=most)
+        log.limit = Refusals(most, part, aims, keep_last=False)
+        recorder = RecordingClassifier(network, log, "model 'm'", attack="the attack", access=attack.access)
+        with contextlib.suppress(QueriesSpent):
+            attack.craft(recorder, part.clone(), aims, SampleRandom(0, "attack", rows), None)
+        return log.limit
+
+    together, alone = limited(list(IDS)), [limited([row]) for row in IDS]
+    assert together.count + sum(limit.count for limit in alone) <= 2 * len(IDS)
+    assert torch.equal(together.spent, torch.cat([limit.spent for limit in alone]))
+    spent = together.spent
+    assert together.result()[spent].tolist() == torch.cat([limit.result() for limit in alone])[spent].tolist()
 
 
 def test_several_points_of_a_sample_in_one_call_count_in_their_order(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.conftest import Called
 
-pytestmark = pytest.mark.slow(minutes=1)
+pytestmark = [pytest.mark.slow(minutes=1), pytest.mark.usefixtures("quick_workers")]
 
 Run = Callable[..., tuple[Called, dict[str, Any]]]
 

@@ -173,6 +173,7 @@ def images_of(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_workers")
 def test_groups_are_the_same_whatever_the_batch_size_and_the_number_of_jobs(images_of: Callable[..., Any]) -> None:
     expected, sizes = images_of()
     assert sizes[-3:] == [64, 64, 22]

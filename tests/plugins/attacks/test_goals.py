@@ -38,7 +38,7 @@ MINIMAL: list[Attack] = [
     CarliniWagnerL2(search_steps=4, steps=60, learning_rate=0.05, goal="next"),
     DecoupledDirectionAndNorm(60, goal="next"),
     *(FastMinimumNorm(norm, 60, goal="next") for norm in ("linf", "l2", "l1")),
-    *(TargetedFab(norm, steps=40, goal="next") for norm in ("linf", "l2")),
+    *(TargetedFab(norm, steps=15, goal="next") for norm in ("linf", "l2")),
 ]
 WEAK: list[Attack] = [FastGradientSign(0.5, goal="next"), FastGradientSign(search="minimal", goal="next")]
 FOOLBOX = [name for name in OFFERED if foolbox_catalogue.untargeted_only(foolbox_catalogue.find(name)) is None]

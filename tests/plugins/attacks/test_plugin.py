@@ -15,7 +15,7 @@ SHARED_NAMES = {
     *("search_steps", "learning_rate", "initial_const", "confidence", "candidates", "overshoot"),
     *("targets", "queries", "engine", "kind", "version", "variant", "batch", "reduction", "goal", "of"),
     *("max_angle", "max_shift", "angles", "shifts", "interpolation", "padding", "severity"),
-    *("area", "shape", "position", "min_scale", "file"),
+    *("area", "shape", "position", "min_scale", "file", "attack", "draws", "stand_ins"),
 }
 
 
@@ -34,7 +34,7 @@ def test_the_plugin_registers_each_attack_under_its_own_name():
     }
     assert sorted(registered().keys() - corruptions) == [
         *("apgd", "apgd-t", "autoattack", "cw", "ddn", "deepfool", "fab-t", "fgsm", "fmn", "foolbox", "noise", "patch"),
-        *("pgd", "rays", "rotate-shift", "square", "worst-of"),
+        *("pgd", "rays", "rotate-shift", "square", "with-view", "worst-of"),
     ]
 
 

@@ -158,6 +158,7 @@ def test_other_files_are_reported(call: Callable[..., Any], tmp_path: Path, cont
     assert "d.npz is damaged or no .npz file" in called.error_line()
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_own_images_work_in_worker_processes(call: Callable[..., Any], tmp_path: Path) -> None:
     images = np.random.default_rng(1).integers(0, 256, (12, 28, 28), dtype=np.uint8)
     np.savez(tmp_path / "d.npz", images=images, labels=np.arange(12) % 10)

@@ -32,6 +32,7 @@ def test_all_defenses_are_registered() -> None:
         "vqvae",
         "smoothing",
         "feature-squeezing",
+        "ensemble",
         "bit-depth",
         "median",
         "non-local-means",

@@ -151,6 +151,8 @@ def test_code_and_weights_are_in_the_key(matrix: Callable[..., Any], net: Path, 
         (":build={net}:Net,mean=0.5", "give both"),
         (":build={net}:Net,mean=0.5,std=0", "must be numbers above 0"),
         (":build={net}:Net,shape=28x28", "as in 3x32x32"),
+        (":build=net.pt,stochastic=true", "stochastic=true: net.pt is a program of TorchScript, which takes no rng"),
+        (":build={net}:Net,gives=label", "gives=label: must be one of gradients, scores, labels"),
     ],
 )
 def test_unusable_input_is_a_one_line_error(matrix: Callable[..., Any], net: Path, given: str, message: str) -> None:

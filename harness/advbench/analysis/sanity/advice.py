@@ -31,8 +31,9 @@ def stronger(cell: FinishedCell) -> str:
 
 
 def more_draws(cell: FinishedCell) -> str:
-    """The option that averages the gradient over more draws; empty if no stochastic defense was attacked."""
+    """The option that averages the gradient over more draws; empty if no stochastic classifier was attacked."""
     draws = cell["draws_a_gradient"]
-    if not cell["stochastic"] or cell["threat"] != "adaptive" or cell["attack_access"] == "nothing" or not draws:
+    if not cell.attack_draws or cell["attack_access"] == "nothing" or not draws:
         return ""
-    return f"average over more draws of the defense, with eot set to {max(10, 2 * draws)}"
+    drawn = "model" if cell.draws_model else "defense"
+    return f"average over more draws of the {drawn}, with eot set to {max(10, 2 * draws)}"

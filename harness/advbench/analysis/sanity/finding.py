@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from advbench.analysis.summary import Summary
+from advbench.analysis.surrogates import attacker, threat_name
 from advbench.api.goal import UNTARGETED
 
 __all__ = [
@@ -95,9 +96,24 @@ class FinishedCell:
         return str(self.described["short"]["defense"])
 
     @property
+    def model(self) -> str:
+        """The model's short spec."""
+        return str(self.described["short"]["model"])
+
+    @property
     def where(self) -> str:
         """Defense and threat, for messages."""
-        return f"{self.defense}, {self.described['threat']}"
+        return f"{self.defense}, {threat_name(self.described)}"
+
+    @property
+    def draws_model(self) -> bool:
+        """Whether the attacked model is stochastic; that of earlier versions is not."""
+        return bool(self.described.get("attacked_model_stochastic", False))
+
+    @property
+    def attack_draws(self) -> bool:
+        """Whether the attacked classifier is stochastic, so that fooling a single draw of it is not a success."""
+        return self.draws_model or bool(self.described["stochastic"] and self.described["threat"] == "adaptive")
 
     @property
     def on_board(self) -> bool:
@@ -110,7 +126,8 @@ class FinishedCell:
         """The attacked classifier, for messages, which also say if the leaderboard does not show it."""
         if self.on_board:
             return self.where
-        name = "the surrogate" if self.described["threat"] == "transfer" else "the undefended model"
+        surrogate = f"the surrogate {self.described['short'].get('surrogate', '')}".rstrip()
+        name = surrogate if self.described["threat"] == "transfer" else "the undefended model"
         return f"{name}, which has no row on the board"
 
     @functools.cached_property
@@ -118,7 +135,7 @@ class FinishedCell:
         """What identifies its adversarial images: cells with equal values share their images."""
         shared = self.described["threat"] != "adaptive" or self.described.get("identity", False)
         defense = None if shared else self.described["defense"]
-        return (*self.pair, self.described["threat"], self.described["attack"], defense)
+        return (*self.pair, attacker(self.described), self.described["attack"], defense)
 
     @property
     def pair(self) -> tuple[str, str]:

@@ -20,8 +20,8 @@ def lost_adversarials(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
     """Images within the budget that fooled the classifier, but that the attack did not return."""
     for cell in one_per_image_set(cells):
         lost = cell.summary.lost_adversarials
-        if lost is None or (cell["stochastic"] and cell["threat"] == "adaptive"):
-            continue  # fooling a single draw of a stochastic defense is not a success
+        if lost is None or cell.attack_draws:
+            continue
         if lost > tolerance(cell.n) * cell.n:
             yield Finding(
                 "success-thrown-away",

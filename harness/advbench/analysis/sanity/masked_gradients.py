@@ -19,6 +19,7 @@ from advbench.analysis.sanity.finding import (
     one_per_image_set,
     tolerance,
 )
+from advbench.analysis.sanity.minimal_distances import adaptive_needs_more
 from advbench.api.goal import UNTARGETED
 
 __all__ = [
@@ -67,7 +68,7 @@ def not_monotone(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
 
     def all_but_eps(cell: FinishedCell) -> tuple[object, ...]:
         others = tuple(sorted((k, str(v)) for k, v in cell["parameters"].items() if k != "eps"))
-        return (*cell.pair, cell["threat"], cell["attack"].split(":")[0], others, cell.image_set[4])
+        return (*cell.image_set[:3], cell["attack"].split(":")[0], others, cell.image_set[4])
 
     comparisons = []
     for group in group_by(budgeted, all_but_eps):
@@ -188,8 +189,8 @@ def _parts_without_gradients(cells: Sequence[FinishedCell]) -> Iterator[Comparis
     """
     for cell in one_per_image_set(cells):
         accesses, fooled = cell.described.get("component_access") or (), cell.summary.broken_by
-        if fooled is None or "gradients" not in accesses or (cell["stochastic"] and cell["threat"] == "adaptive"):
-            continue  # fooling a single draw of a stochastic defense is not a success
+        if fooled is None or "gradients" not in accesses or cell.attack_draws:
+            continue
         parts = [index for index, access in enumerate(accesses) if access != "gradients"]
         count = sum(fooled.get(index, 0) for index in parts)
         chance = binomial_tail(count, count, 0.5) if count > tolerance(cell.n) * cell.n else 1.0
@@ -217,10 +218,10 @@ def adaptive_weaker(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
         if adaptive is None or oblivious is None or adaptive["identity"]:
             continue
         if adaptive.perturbation_set is None:
-            continue  # a defended model may well need a larger minimal perturbation
+            continue  # minimal attacks are compared by their distances
         finding = partial(_adaptive_weaker, adaptive, oblivious)
         comparisons.append(compare_outcomes(adaptive.board_outcome, oblivious.board_outcome, adaptive.n, finding))
-    return significant(comparisons)
+    return significant([*comparisons, *adaptive_needs_more(cells)])
 
 
 def _adaptive_weaker(adaptive: FinishedCell, oblivious: FinishedCell) -> Finding:

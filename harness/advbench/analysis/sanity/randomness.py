@@ -40,34 +40,41 @@ def undeclared_randomness(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
 
 
 def fixed_randomness(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
-    """A defense that is declared stochastic but draws no random numbers, so its logits are those of a fixed seed.
+    """A defense or model that is declared stochastic but draws no random numbers: its logits are those of a fixed seed.
 
     A defense that draws random numbers and always reaches the same result, such as k-means with few clusters, is not
     reported. Records of earlier versions do not say whether numbers were drawn.
     """
     for group, probes in _probed(cells):
-        if probes.get("undrawn") and probes["redrawn"] == 0 and probes["repeated"] == 0:
+        if probes["redrawn"] > 0 or probes["repeated"] > 0:
+            continue
+        undrawn = (group[0].defense, probes.get("undrawn")), (group[0].model, probes.get("model_undrawn"))
+        for name in (name for name, count in undrawn if count):
             yield Finding(
                 "fixed-randomness",
                 indices(group),
-                f"{group[0].defense} is declared stochastic, but takes no random numbers from rng and always gives "
-                "the same logits",
+                f"{name} is declared stochastic, but takes no random numbers from rng and always gives the same logits",
                 "a fixed seed is not randomness, and an attacker knows it: draw from rng, or declare it deterministic",
             )
 
 
 def without_eot(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
-    """A stochastic defense attacked along the gradient of a single draw (Carlini et al. 2019, section 4)."""
-    for group in by_attacked_classifier([cell for cell in cells if cell["threat"] == "adaptive"]):
+    """A stochastic classifier attacked along the gradient of a single draw (Carlini et al. 2019, section 4)."""
+    for group in by_attacked_classifier([cell for cell in cells if cell.attack_draws]):
         cell = group[0]
         withstood = any(other.robust for other in group)  # if every sample is fooled, more draws change nothing
-        if withstood and cell["stochastic"] and cell["draws_a_gradient"] == 1 and not cell["identity"]:
+        if withstood and cell["draws_a_gradient"] == 1 and (cell.draws_model or not cell["identity"]):
+            name = _attacked_model(cell) if cell.draws_model else cell.defense
             yield Finding(
                 "randomised-without-eot",
                 indices(group),
-                f"{cell.defense} is stochastic and was attacked with one draw per gradient",
+                f"{name} is stochastic and was attacked with one draw per gradient",
                 f"the gradient of a single draw is misleading: {more_draws(cell)}",
             )
+
+
+def _attacked_model(cell: FinishedCell) -> str:
+    return "the surrogate" if cell["threat"] == "transfer" else cell.model
 
 
 def batch_dependent(cells: Sequence[FinishedCell]) -> Iterator[Finding]:

@@ -75,7 +75,9 @@ class Plan:
     def run_id(self) -> str:
         """The digest of the cells' keys: the same command is the same run, so that repeating it resumes it."""
         certificates = [piece.key for one in self.certifications for piece in one.pieces]
-        return digest_of([*(cell.key or cell.specs() for cell in self.cells), *certificates])[:12]
+        return digest_of(
+            [*(cell.key or {**cell.specs(), **cell.named_surrogate()} for cell in self.cells), *certificates]
+        )[:12]
 
 
 def resolve_axes(registry: Registry, suite: Suite) -> tuple[Axes, ...]:
@@ -87,7 +89,7 @@ def resolve_axes(registry: Registry, suite: Suite) -> tuple[Axes, ...]:
     """
     parts = tuple(_resolve_part(registry, suite, part) for part in suite.products)
     count = sum(
-        math.prod(map(len, (axes.datasets, axes.models, axes.attacks, axes.threats, axes.defenses))) for axes in parts
+        math.prod(map(len, (axes.datasets, axes.models, axes.attacks, axes.attackers, axes.defenses))) for axes in parts
     )
     if count > MOST_CELLS:
         raise UsageError(f"{count:,} cells are more than the {MOST_CELLS:,} that a run may have; split it into several")
@@ -97,7 +99,7 @@ def resolve_axes(registry: Registry, suite: Suite) -> tuple[Axes, ...]:
 def _resolve_part(registry: Registry, suite: Suite, part: Part) -> Axes:
     try:
         threats = select_threats(part.threats)
-        surrogate = _surrogate(registry, suite.surrogate, threats)
+        surrogates = _surrogates(registry, suite.surrogate, threats)
         return Axes(
             datasets=tuple(_narrow(Dataset, select(registry, "datasets", part.datasets))),
             models=tuple(_narrow(Model, select(registry, "models", part.models))),
@@ -111,7 +113,7 @@ def _resolve_part(registry: Registry, suite: Suite, part: Part) -> Axes:
             certify=suite.certify,
             radii=suite.radii,
             max_queries=suite.max_queries,
-            surrogate=surrogate,
+            surrogates=surrogates,
             precision=suite.precision,
             fit_samples=suite.fit_samples,
             fit_data=_fit_data(registry, suite.fit_data),
@@ -130,29 +132,25 @@ def _resolve_part(registry: Registry, suite: Suite, part: Part) -> Axes:
 
 
 def _aliased(suite: Suite, part: Part, kind: str) -> tuple[str, ...]:
-    """The specs of an axis that may have aliases: for the models, that of the surrogate, too."""
+    """The specs of an axis that may have aliases: for the models, those of the surrogates, too."""
     texts: tuple[str, ...] = getattr(part, kind)
-    if kind != "models" or suite.surrogate is None or suite.surrogate in texts:
-        return texts
-    return (suite.surrogate, *texts)
+    return (*(spec for spec in suite.surrogate if spec not in texts), *texts) if kind == "models" else texts
 
 
-def _surrogate(registry: Registry, spec: str | None, threats: Sequence[Threat]) -> Model | None:
-    """The model that is attacked under the transfer threat; None without that threat."""
+def _surrogates(registry: Registry, specs: Sequence[str], threats: Sequence[Threat]) -> tuple[Model, ...]:
+    """The models that are attacked under the transfer threat; empty without that threat."""
     if all(threat.sees_model for threat in threats):
-        if spec is not None:
+        if specs:
             raise UsageError(
-                f"{option('surrogate', spec)}: only the threat 'transfer' has one; add it to {option('threats')}"
+                f"{option('surrogate', *specs)}: only the threat 'transfer' has "
+                f"{'one' if len(specs) == 1 else 'them'}; add it to {option('threats')}"
             )
-        return None
-    if spec is None:
+        return ()
+    if not specs:
         raise UsageError(
             f"threat 'transfer' needs the model that images are crafted on; give {option('surrogate', 'MODEL')}"
         )
-    models = select(registry, "models", [spec])
-    if len(models) != 1:
-        raise UsageError(f"{option('surrogate', spec)}: give one model")
-    return _narrow(Model, models)[0]  # type: ignore[no-any-return]
+    return tuple(_narrow(Model, select(registry, "models", specs, named=option("surrogate"))))
 
 
 def _fit_data(registry: Registry, spec: str | None) -> Dataset | None:
@@ -191,7 +189,7 @@ def build_plan(
                     axes, dataset, model, ids, sources=sources, device=device, behaviours=behaviours
                 ):
                     aliased = dataclasses.replace(cell, aliases=axes.aliases) if axes.aliases else cell
-                    cells.setdefault(tuple(cell.specs().values()), aliased)
+                    cells.setdefault(cell.coordinates, aliased)
     return Plan(tuple(parts), tuple(cells.values()))
 
 

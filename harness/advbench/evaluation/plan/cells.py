@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from advbench.api import Attack, Budget, Component, Dataset, LpBall, Model, Norm, PerturbationSet
+from advbench.contracts.budgets import check_view
 from advbench.evaluation.plan.keys import cell_key_inputs
 from advbench.evaluation.plan.threats import Threat
 from advbench.specs import FIT_SAMPLES, FLOAT32, Alias, Chain, full_spec, short_spec
@@ -21,6 +23,7 @@ __all__ = [
     "DefenseFit",
     "Fit",
     "chunk_size",
+    "display_name",
     "full",
     "short",
 ]
@@ -56,11 +59,24 @@ class Axes:
     certify: bool = False
     radii: tuple[float, ...] = ()
     max_queries: int | None = None
-    surrogate: Model | None = None
+    surrogates: tuple[Model, ...] = ()
     precision: str = FLOAT32
     aliases: tuple[Alias, ...] = ()
     fit_samples: int = FIT_SAMPLES
     fit_data: Dataset | None = None
+
+    @property
+    def attackers(self) -> tuple[tuple[Threat, Model | None], ...]:
+        """The threats; the transfer threat once with each surrogate, the others with None."""
+        return tuple(
+            (threat, surrogate)
+            for threat in self.threats
+            for surrogate in ((None,) if threat.sees_model else self.surrogates)
+        )
+
+    def gradient_draws(self, *parts: Model | Chain) -> int:
+        """How often a classifier with these parts is drawn for a gradient: once if none of them is stochastic."""
+        return self.eot if any(part.stochastic for part in parts) else 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,10 +84,10 @@ class AttackTarget:
     """The classifier on which adversarial images are crafted.
 
     Attributes:
-        model: The attacked model: the surrogate under the transfer threat.
+        model: The attacked model: a surrogate under the transfer threat.
         threat: The threat as far as the images depend on it: ``adaptive``, or else ``oblivious``.
         defense: The defense that the attack sees, or None.
-        draws: How often a stochastic defense is drawn for a gradient.
+        draws: How often a stochastic defense or model is drawn for a gradient.
         precision: The network's arithmetic while it is attacked.
         max_queries: The largest number of queries of a sample that count; None for any.
     """
@@ -82,6 +98,16 @@ class AttackTarget:
     draws: int = 1
     precision: str = FLOAT32
     max_queries: int | None = None
+
+    def seen_by(self, attack: Attack) -> AttackTarget:
+        """The target with the attack's own number of draws, if what is attacked is stochastic.
+
+        Raises:
+            ContractError: The attack's view is not valid.
+        """
+        draws = check_view(attack).draws
+        stochastic = self.model.stochastic or (self.defense is not None and self.defense.stochastic)
+        return self if draws is None or not stochastic else dataclasses.replace(self, draws=draws)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,9 +176,11 @@ class Chunk:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cell:
-    """One (dataset, model, attack, threat, defense): the unit of result.
+    """One (dataset, model, attack, threat, defense, surrogate): the unit of result.
 
     Attributes:
+        surrogate: The model on which the images are crafted under the transfer threat; None under other threats.
+        names_surrogate: Whether displays name the surrogate: it is one of several in the run.
         skipped: Why it cannot be run, such as incompatible shapes; empty otherwise.
         failed: The exception of a component while its key was computed; empty otherwise. If both are empty, the
             following attributes are set.
@@ -166,9 +194,9 @@ class Cell:
         clean_key_inputs: The key inputs of the defended model's predictions on clean images.
         clean_key: Their key.
         defense_fits: What the parts of the defense are fitted to, each after those that it needs.
-        draws: How often a stochastic defense is drawn for the score.
+        draws: How often a stochastic defense or model is drawn for the score.
         identity: Whether the defense leaves every image as it is.
-        stochastic: Whether the defense is stochastic.
+        stochastic: Whether the defense or the model is stochastic.
         aliases: The aliases of the run's components.
     """
 
@@ -178,6 +206,8 @@ class Cell:
     threat: Threat
     defense: Chain
     seed: int
+    surrogate: Model | None = None
+    names_surrogate: bool = False
     skipped: str = ""
     failed: str = ""
     budget: Budget | None = None
@@ -206,18 +236,39 @@ class Cell:
         return isinstance(self.perturbation, LpBall) and self.perturbation.eps is None
 
     def label(self) -> str:
-        """Its five coordinates for display, without parameters at their defaults."""
+        """Its coordinates for display, without parameters at their defaults; the surrogate if it is one of several."""
         names = self.short_names()
-        return f"{names['dataset']} {names['model']} {names['attack']} {self.threat.name} {names['defense']}"
+        return f"{names['dataset']} {names['model']} {names['attack']} {self.threat_label()} {names['defense']}"
+
+    def threat_label(self) -> str:
+        """Its threat for display, with the surrogate if it is one of several."""
+        if self.surrogate is None or not self.names_surrogate:
+            return self.threat.name
+        return f"{self.threat.name} on {display_name(self.surrogate, self.aliases)}"
 
     def short_names(self) -> dict[str, str]:
-        """Its components for display, without parameters at their defaults; a component with an alias by its alias."""
+        """Its components for display, without parameters at their defaults; a component with an alias by its alias.
+
+        The surrogate is among them if it is one of several.
+        """
         components = {"dataset": self.dataset, "model": self.model, "attack": self.attack, "defense": self.defense}
         names = {axis: short(component) for axis, component in components.items()}
-        return names | {axis: name for axis, spec, name in self.aliases if spec == full(components[axis])}
+        names |= {axis: name for axis, spec, name in self.aliases if spec == full(components[axis])}
+        if self.surrogate is not None and self.names_surrogate:
+            names["surrogate"] = display_name(self.surrogate, self.aliases)
+        return names
+
+    @property
+    def coordinates(self) -> tuple[str, ...]:
+        """The full specs of its six coordinates; no other cell of the run has the same. No surrogate is empty."""
+        return (*self.specs().values(), "" if self.surrogate is None else full(self.surrogate))
+
+    def named_surrogate(self) -> dict[str, str]:
+        """The full spec of the surrogate as ``surrogate`` if it is one of several in the run; otherwise empty."""
+        return {"surrogate": full(self.surrogate)} if self.surrogate is not None and self.names_surrogate else {}
 
     def specs(self) -> dict[str, str]:
-        """The full specs of its five coordinates, as in records and exports."""
+        """The full specs of its coordinates without the surrogate, as in records."""
         return {
             "dataset": full(self.dataset),
             "model": full(self.model),
@@ -249,6 +300,12 @@ def _without_certificates(component: C) -> C:
         if staged
         else component
     )
+
+
+def display_name(model: Model, aliases: Iterable[Alias]) -> str:
+    """A model for display: its alias, or its short spec."""
+    names = (alias.name for alias in aliases if alias.axis == "model" and alias.spec == full(model))
+    return next(names, short(model))
 
 
 full = functools.lru_cache(maxsize=None)(full_spec)

@@ -15,7 +15,16 @@ from advbench.evaluation.plan.cells import Axes, full, short
 from advbench.option_names import option
 from advbench.specs import transforms_images
 
-__all__ = ["FitSplit", "fit_form", "fit_split", "is_fitted", "is_fitted_part", "pick_ids"]
+__all__ = [
+    "FitSplit",
+    "fit_form",
+    "fit_split",
+    "is_fitted",
+    "is_fitted_part",
+    "pick_ids",
+    "reads_artefact",
+    "unfitted_part",
+]
 
 
 def pick_ids(dataset: Dataset, limit: int | None, seed: int) -> tuple[int, ...]:
@@ -41,12 +50,32 @@ class FitSplit:
 
 def is_fitted(attack: Attack) -> bool:
     """Whether an attack is fitted to data, and does not take its artefact from a file."""
-    return type(attack).fit is not Attack.fit and artefact_file_of(attack) is None
+    return attack.has_fit and artefact_file_of(attack) is None
 
 
 def is_fitted_part(part: Defense) -> bool:
-    """Whether a defense is fitted to data: only one that classifies can use what it has fitted."""
+    """Whether a defense is fitted to data, and does not take its artefact from a file.
+
+    Only one that classifies can use what it has fitted.
+    """
+    return _uses_artefact(part) and artefact_file_of(part) is None
+
+
+def reads_artefact(part: Defense) -> bool:
+    """Whether a defense takes what others fit from a file."""
+    return _uses_artefact(part) and artefact_file_of(part) is not None
+
+
+def _uses_artefact(part: Defense) -> bool:
     return type(part).fit is not Defense.fit and not transforms_images(part)
+
+
+def unfitted_part(part: Defense) -> Defense:
+    """A defense without its file, with the parameters of other stages than the fit at their defaults."""
+    parameters = [one for one in part.parameters() if one.artefact_file or (one.stage and not one.required)]
+    unused = {one.name: one.default for one in parameters}
+    values = {name: getattr(part, name) for name in unused}
+    return part if values == unused else dataclasses.replace(part, **unused)
 
 
 def fit_form(attack: Attack) -> Attack:

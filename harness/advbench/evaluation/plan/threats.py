@@ -1,15 +1,26 @@
-"""Threat models: what the attacker knows. A threat decides what is attacked, not how."""
+"""Threat models: what the attacker knows, which decides what is attacked; and the view that an attack asks for."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 
+from advbench.api import Attack
 from advbench.api.component import closest
+from advbench.contracts.budgets import check_view
 from advbench.errors import UsageError, listed
 from advbench.option_names import option
 
-__all__ = ["ADAPTIVE", "NO_ATTACKER", "OBLIVIOUS", "THREATS", "TRANSFER", "Threat", "select_threats"]
+__all__ = [
+    "ADAPTIVE",
+    "NO_ATTACKER",
+    "OBLIVIOUS",
+    "THREATS",
+    "TRANSFER",
+    "Threat",
+    "approximation_numbers",
+    "select_threats",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,3 +92,14 @@ def select_threats(names: Sequence[str]) -> list[Threat]:
         if list(names).count(name) > 1:
             raise UsageError(f"{option('threats')}: {name!r} is given twice; remove one")
     return [THREATS[name] for name in names]
+
+
+def approximation_numbers(attack: Attack, count: int) -> tuple[int, ...]:
+    """Which of a defense's approximations an attack uses, one in each run, counted from 0.
+
+    Args:
+        attack: The attack.
+        count: How many the defense has; 1 if it needs none.
+    """
+    wanted = check_view(attack).approximations
+    return tuple(dict.fromkeys(min(number, count) - 1 for number in wanted)) if wanted else tuple(range(count))

@@ -17,8 +17,9 @@ from advbench.api.goal import goal_of
 from advbench.discovery.identity import code_digests, dependency_versions
 from advbench.discovery.registry import Plugin, Registry
 from advbench.evaluation.plan.build import Plan
-from advbench.evaluation.plan.cells import Axes, Cell, full, short
+from advbench.evaluation.plan.cells import Axes, Cell, display_name, full, short
 from advbench.evaluation.plan.certificates import Certification
+from advbench.evaluation.plan.keys import fitted_keys
 from advbench.evaluation.plan.threats import NO_ATTACKER, Threat
 from advbench.evaluation.run.dataset_facts import class_names, dataset_notes
 from advbench.evaluation.work.workspace import Environment, device_name
@@ -112,10 +113,16 @@ def _settings(axes: Axes) -> dict[str, Any]:
         "eot": axes.eot,
         "score_draws": axes.score_draws,
         "max_queries": axes.max_queries,
-        "surrogate": None if axes.surrogate is None else full(axes.surrogate),
+        "surrogate": _surrogate(axes),
         "precision": axes.precision,
         "limit": axes.limit,
     }
+
+
+def _surrogate(axes: Axes) -> str | list[str] | None:
+    """The full spec of the surrogate; those of several as a list; None if there is none."""
+    specs = list(map(full, axes.surrogates))
+    return specs if len(specs) > 1 else specs[0] if specs else None
 
 
 def _fit_settings(plan: Plan) -> dict[str, Any]:
@@ -174,33 +181,41 @@ def _threats(axes: Axes, plan: Plan) -> list[Threat]:
 
 
 def _threat_details(threat: Threat, axes: Axes, plan: Plan) -> str:
-    """The settings of a threat: the surrogate, or the number of draws."""
+    """The settings of a threat: the surrogates, or the number of draws."""
     if not threat.sees_model:
-        if axes.surrogate is None:
-            return ""
-        aliases = {spec: name for axis, spec, name in axes.aliases if axis == "model"}
-        return f"surrogate {aliases.get(full(axes.surrogate), short(axes.surrogate))}"
-    if threat.sees_defense and any(cell.stochastic for cell in plan.cells):
-        return f"stochastic defenses: {axes.eot} draw{'s' * (axes.eot != 1)} for each gradient"
-    return ""
+        names = [display_name(surrogate, axes.aliases) for surrogate in axes.surrogates]
+        return f"surrogate{'s' * (len(names) > 1)} {', '.join(names)}" if names else ""
+    attacked = [chunk.target for cell in plan.cells if cell.threat == threat for chunk in cell.chunks[:1]]
+    defenses = threat.sees_defense and any(cell.defense.stochastic for cell in plan.cells if cell.stochastic)
+    models = any(target.model.stochastic for target in attacked)
+    drawn = " and ".join(["defenses"] * defenses + ["models"] * models)
+    return f"stochastic {drawn}: {axes.eot} draw{'s' * (axes.eot != 1)} for each gradient" if drawn else ""
 
 
 def _describe(cell: Cell) -> dict[str, Any]:
     return {
         "key": cell.key,
         **cell.specs(),
+        "surrogate": None if cell.surrogate is None else full(cell.surrogate),
         "short": cell.short_names(),
         **({} if (stored := cell.stored_specs()) == cell.specs() else {"stored_as": stored}),
         **_attack_facts(cell.attack, cell.budget, cell.norm, cell.perturbation, bool(cell.failed)),
         "artefact": cell.chunks[0].artefact if cell.chunks else "",
+        **({"defense_artefacts": list(keys)} if (keys := fitted_keys(cell.clean_key_inputs)) else {}),
         "draws_a_gradient": cell.chunks[0].target.draws if cell.chunks else None,
         "identity": cell.identity or _is_identity(cell.defense),
         "stochastic": cell.stochastic,
+        **({"attacked_model_stochastic": True} if _attacks_stochastic_model(cell) else {}),
         "skipped": cell.skipped,
         "failed": cell.failed,
         "n": len(cell.ids),
         "image_shape": _image_shape(cell.dataset),
     }
+
+
+def _attacks_stochastic_model(cell: Cell) -> bool:
+    """Whether the attacked model is stochastic: the surrogate under the transfer threat."""
+    return bool(cell.chunks) and cell.chunks[0].target.model.stochastic
 
 
 @functools.cache

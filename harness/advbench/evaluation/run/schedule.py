@@ -130,7 +130,7 @@ class _ScheduleBuilder:
                 label = f"{short(cell.attack)} on {short(chunk.target.model)}{behind}{part}"
                 self._add_chunk(cell, chunk, label, fits if chunk.target.defense else ())
         score = ScoreTask(specs, self._keys_and_ids(cell.chunks), cell.clean_key, cell.seed, cell.draws)
-        label = f"{short(cell.attack)} {cell.threat.name} through {defense}"
+        label = f"{short(cell.attack)} {cell.threat_label()} through {defense}"
         self.schedule.jobs[cell.key] = Job(score, label, tuple(waits_for), cell)
 
     def add_certificates(self, certification: Certification) -> None:

@@ -35,32 +35,48 @@ def artefact_of(workspace: Workspace, task: CraftTask | FitTask) -> Artefact | N
     known = _read.setdefault(workspace, {})
     if task.artefact not in known:
         file = artefact_file_of(workspace.attack(task.attack))
-        known[task.artefact] = _from_store(workspace, task) if file is None else _from_file(Path(file), task)
+        known[task.artefact] = (
+            _from_store(workspace, task)
+            if file is None
+            else _from_file(Path(file), task.artefact, f"attack {task.attack!r}")
+        )
     return {
         name: value.to(workspace.device, copy=True) if isinstance(value, torch.Tensor) else value
         for name, value in known[task.artefact].items()
     }
 
 
-def chain_artefacts(workspace: Workspace, keys: Sequence[str]) -> tuple[Artefact | None, ...]:
+def chain_artefacts(workspace: Workspace, defense: str, keys: Sequence[str]) -> tuple[Artefact | None, ...]:
     """What the parts of a defense have fitted, on the device; None for a part that has fitted nothing.
 
     Args:
         workspace: Where it is read.
-        keys: The key of each part's artefact, empty for a part without one, as of
+        defense: The defense's spec.
+        keys: The key of each part's artefact, or the digest of its file; empty for a part without one, as of
             :func:`~advbench.evaluation.plan.keys.fitted_keys`.
 
     Raises:
         LookupError: The store no longer holds one.
+        ContractError: A file has changed since the run was planned.
     """
     known = _read.setdefault(workspace, {})
-    for key in filter(None, keys):
-        if key not in known:
-            stored = workspace.store.read_artefact(key)
-            if stored is None:
-                raise LookupError(f"what a defense has fitted ({key}) has gone from the store; run the command again")
-            tensors = {name: tensor.to(workspace.device) for name, tensor in stored[0].items()}
-            known[key] = {**tensors, **stored[1]["values"]}
+    for index, key in enumerate(keys):
+        if key and key not in known:
+            part = workspace.chain(defense).parts[index]
+            file = artefact_file_of(part)
+            if file is None:
+                stored = workspace.store.read_artefact(key)
+                if stored is None:
+                    raise LookupError(
+                        f"what defense {part.name!r} fitted has gone from the store; run the command again"
+                    )
+                values: _Values = {**stored[0], **stored[1]["values"]}
+            else:
+                values = _from_file(Path(file), key, f"defense {part.name!r}")
+            known[key] = {
+                name: value.to(workspace.device) if isinstance(value, torch.Tensor) else value
+                for name, value in values.items()
+            }
     return tuple(known[key] if key else None for key in keys)
 
 
@@ -71,7 +87,10 @@ def _from_store(workspace: Workspace, task: CraftTask) -> _Values:
     return {**stored[0], **stored[1]["values"]}
 
 
-def _from_file(path: Path, task: CraftTask) -> _Values:
-    if sha256_file(path) != task.artefact:
-        raise ContractError(f"artefact {path} of attack {task.attack!r} changed while the run was under way")
-    return read_artefact_file(path)
+def _from_file(path: Path, digest: str, component: str) -> _Values:
+    try:
+        if sha256_file(path) != digest:
+            raise ContractError(f"artefact {path} of {component} has changed since the run was planned")
+        return read_artefact_file(path)
+    except OSError as error:
+        raise ContractError(f"artefact {path} of {component} cannot be read: {error.strerror or error}") from error

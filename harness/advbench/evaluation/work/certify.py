@@ -28,7 +28,7 @@ def certify(workspace: Workspace, task: CertifyTask, progress: Callable[[int], N
     """
     images, labels = workspace.images(task.dataset).take(task.ids)
     began = time.perf_counter()
-    fitted = chain_artefacts(workspace, fitted_keys(task.key_inputs))
+    fitted = chain_artefacts(workspace, task.defense, fitted_keys(task.key_inputs))
     classes: list[int] = []
     radii: list[float] = []
     for start in range(0, len(task.ids), workspace.batch_size):

@@ -12,6 +12,7 @@ from advbench.contracts.certificates import check_certificate
 from advbench.contracts.defenses import check_classified, check_defended, check_votes
 from advbench.contracts.images import check_unchanged
 from advbench.errors import blamed
+from advbench.evaluation.work.networks import model_streams, takes_rng
 from advbench.specs import Chain, transforms_images
 
 __all__ = ["ChainPass", "image_shape"]
@@ -25,12 +26,12 @@ class ChainPass:
 
     Args:
         chain: The chain.
-        network: The model's network, from images to logits.
+        network: The model's network, from images to logits; that of a stochastic model also takes random streams.
         batch_size: How many images the network gets at once if no gradient is computed.
         fitted: What each part has fitted to data, None for one that has not; nothing if none has.
 
     Attributes:
-        drawn: The indices of the parts that have drawn random numbers.
+        drawn: The indices of the parts that have drawn random numbers; that of the model is the number of parts.
     """
 
     def __init__(
@@ -57,7 +58,11 @@ class ChainPass:
             if not transforms_images(self.chain.parts[index]):
                 return self.classify(index, images, rng)
             images = self.transform(index, images, rng)
-        return Answer(self.network(images))
+        return Answer(self._ask_network(images, rng))
+
+    def classifier(self, rng: SampleRandom) -> torch.nn.Module:
+        """The chain with the network as one classifier, which draws afresh at every call."""
+        return _Inside(self, 0, rng)
 
     def inside(self, index: int, rng: SampleRandom) -> torch.nn.Module:
         """The classifier that a part gets: everything after it."""
@@ -96,6 +101,14 @@ class ChainPass:
         check_votes(part, answer.logits)
         return answer
 
+    def _ask_network(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
+        if not takes_rng(self.network):
+            return self.network(images)  # type: ignore[no-any-return]
+        streams = model_streams(rng)
+        logits: torch.Tensor = self.network(images, streams)
+        self._note_draws(len(self.chain.parts), streams)
+        return logits
+
     def _note_draws(self, index: int, streams: SampleRandom) -> None:
         if streams.drawn:
             self.drawn.add(index)
@@ -117,7 +130,8 @@ class _Inside(torch.nn.Module):
         super().__init__()
         self.training = False
         self.network = chain_pass.network  # so that its layers are this module's
-        self.stochastic = any(part.stochastic for part in chain_pass.chain.parts[start:])
+        parts = chain_pass.chain.parts[start:]
+        self.stochastic = takes_rng(chain_pass.network) or any(part.stochastic for part in parts)
         self._pass, self._start, self._rng, self._rows = chain_pass, start, rng, rows
 
     def for_rows(self, rows: torch.Tensor) -> _Inside:

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 import torch
 
 from advbench.api import Attack, Budget, ContractError, Goal, SampleRandom
+from advbench.api.rows import QueriesSpent
 from advbench.contracts.attacks import check_adversarial, check_crafted, check_notes, check_sizes, notes_unattacked
 from advbench.contracts.budgets import is_minimal
 from advbench.contracts.images import check_form, check_unchanged, distances
 from advbench.errors import blamed
 from advbench.evaluation.plan.tasks import CraftTask, JoinTask
 from advbench.evaluation.work.attacked.batch import AttackedBatch
-from advbench.evaluation.work.attacked.query_limit import QueriesSpent
 from advbench.evaluation.work.attacked.query_log import QueryLog, RecordingClassifier
 from advbench.evaluation.work.workspace import Workspace
 from advbench.process.memory import is_out_of_memory
@@ -231,7 +231,7 @@ def _run_attack(
     clean, goal, label = batch.clean[rows], batch.goal[rows], f"attack {attack.name!r}"
     given = clean.clone()
     given_goal = Goal(goal.labels.clone(), None if goal.targets is None else goal.targets.clone())
-    purpose = f"attack/{number}" if number else "attack"
+    purpose = f"attack/{batch.numbers[number]}" if batch.numbers[number] else "attack"
     rng = SampleRandom(batch.task.seed, purpose, [batch.ids[row] for row in rows.tolist()], clean.device)
     target = batch.attacked(number)
     recorder = RecordingClassifier(target, log, f"model {batch.model.name!r}", attack=label, access=attack.access)

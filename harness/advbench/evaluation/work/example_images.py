@@ -16,6 +16,7 @@ from advbench.evaluation.plan.keys import fitted_keys
 from advbench.evaluation.work.artefacts import chain_artefacts
 from advbench.evaluation.work.behaviour.component_changes import ComponentChanges
 from advbench.evaluation.work.chain_pass import ChainPass
+from advbench.evaluation.work.networks import ask_network
 from advbench.evaluation.work.workspace import Workspace
 from advbench.process.state import isolated_process
 from advbench.process.working_folder import working_folder
@@ -97,8 +98,8 @@ class ExampleImages:
         examples = CellExamples(
             ids,
             labels.numpy(),
-            self._view(model, images),
-            self._view(model, adversarial),
+            self._view(model, images, ids),
+            self._view(model, adversarial, ids),
             self._defended(described, adversarial, ids),
             self._defended_once((dataset, model, defense), described, images, ids),
             tuple(self.manifest.get("class_names", {}).get(dataset, ())),
@@ -120,7 +121,8 @@ class ExampleImages:
                 if len(chosen) >= self.count:
                     break
                 positions = candidates[start : start + self.count]
-                predictions = self._view(model, data.take([ids[position] for position in positions])[0]).predictions
+                some = [ids[position] for position in positions]
+                predictions = self._view(model, data.take(some)[0], some).predictions
                 chosen += [
                     position
                     for position, prediction in zip(positions, predictions, strict=True)
@@ -156,13 +158,13 @@ class ExampleImages:
         return self._views[key]
 
     def _defended(self, described: Mapping[str, Any], images: torch.Tensor, ids: Sequence[int]) -> Views:
-        rng = SampleRandom(self.manifest["seed"], "defense", ids, self.workspace.device)
+        rng = self._streams(ids)
         given = images.to(self.workspace.device).clone()
         chain = self.workspace.chain(described["defense"])
         if chain.classifying is None and chain.output_shape(_shape(images)) == _shape(images):
-            return self._view(described["model"], chain.apply(given, rng))
+            return self._view(described["model"], chain.apply(given, rng), ids)
         # There are no images of this shape between the defense and the model to show.
-        fitted = chain_artefacts(self.workspace, self._fitted_keys(described))
+        fitted = chain_artefacts(self.workspace, described["defense"], self._fitted_keys(described))
         passed = ChainPass(chain, self.workspace.network(described["model"]), self.workspace.batch_size, fitted)
         return _views(images, passed.answer(given, rng).logits)
 
@@ -171,11 +173,16 @@ class ExampleImages:
         clean = (store.read_key_inputs("cells", described["key"]) or {}).get("clean", "")
         return fitted_keys(store.read_key_inputs("clean", clean) or {}) if clean else ()
 
-    def _view(self, model: str, images: torch.Tensor) -> Views:
+    def _streams(self, ids: Sequence[int]) -> SampleRandom:
+        """The random streams of the first draw of the score."""
+        return SampleRandom(self.manifest["seed"], "defense", ids, self.workspace.device)
+
+    def _view(self, model: str, images: torch.Tensor, ids: Sequence[int]) -> Views:
         """Images as the model without a defense predicts them."""
         if self.workspace.model(model).image_shape not in (None, _shape(images)):
             raise UsageError(f"model {model!r} cannot predict images of shape {_shape(images)} without the defense")
-        return _views(images, self.workspace.network(model)(images.to(self.workspace.device)))
+        on_device = images.to(self.workspace.device)
+        return _views(images, ask_network(self.workspace.network(model), on_device, self._streams(ids)))
 
 
 def _shape(images: torch.Tensor) -> tuple[int, int, int]:

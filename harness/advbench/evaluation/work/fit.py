@@ -13,6 +13,7 @@ from advbench.contracts.attacks import check_crafted
 from advbench.contracts.images import check_form, check_unchanged
 from advbench.errors import blamed
 from advbench.evaluation.plan.keys import fitted_keys
+from advbench.evaluation.plan.samples import unfitted_part
 from advbench.evaluation.plan.tasks import DefenseFitTask, FitTask
 from advbench.evaluation.work.artefacts import chain_artefacts
 from advbench.evaluation.work.attacked.access import RestrictedClassifier
@@ -20,7 +21,7 @@ from advbench.evaluation.work.attacked.batch import AttackedBatch
 from advbench.evaluation.work.chain_pass import ChainPass
 from advbench.evaluation.work.craft import gradient_errors_explained
 from advbench.evaluation.work.workspace import Workspace
-from advbench.specs import transforms_images
+from advbench.specs import Chain, full_spec, short_spec, transforms_images
 
 __all__ = ["fit", "fit_defense"]
 
@@ -61,7 +62,7 @@ def fit(workspace: Workspace, task: FitTask, progress: Callable[[int], None]) ->
     seconds = round(time.perf_counter() - began, 6)
     dataset = workspace.dataset(task.dataset)
     facts = {
-        "attack": attack.name,
+        "attack": attack.innermost.name,
         "spec": task.attack,
         "model": task.model,
         "weights": task.key_inputs["model"]["weights"],
@@ -81,7 +82,7 @@ def _fit(
     ids = [batch.ids[row] for row in rows.tolist()]
     places = torch.tensor(ids, dtype=torch.int64, device=clean.device)
     data = FitData(lambda chosen: clean[chosen].clone(), goal.labels.clone(), places)
-    purpose = f"fit/{number}" if number else "fit"
+    purpose = f"fit/{batch.numbers[number]}" if batch.numbers[number] else "fit"
     rng = SampleRandom(task.seed, purpose, ids, clean.device)
     given = batch.goal[rows]
     target = for_rows(batch.attacked(number), rows) if len(rows) < len(batch.ids) else batch.attacked(number)
@@ -155,7 +156,7 @@ def fit_defense(workspace: Workspace, task: DefenseFitTask, progress: Callable[[
     chain = workspace.chain(task.defense)
     part, label = chain.parts[task.part], f"defense {chain.parts[task.part].name!r}"
     began = time.perf_counter()
-    fitted = chain_artefacts(workspace, fitted_keys(task.key_inputs))
+    fitted = chain_artefacts(workspace, task.defense, fitted_keys(task.key_inputs))
     passed = ChainPass(chain, workspace.network(task.model), workspace.batch_size, fitted)
     rng = SampleRandom(task.seed, "defense fit", task.ids, workspace.device)
     data = _data_before(workspace, task, passed, rng, progress)
@@ -196,9 +197,13 @@ def _data_before(
 
 def _defense_facts(workspace: Workspace, task: DefenseFitTask, part: Defense) -> dict[str, object]:
     dataset = workspace.dataset(task.dataset)
+    chain = Chain(tuple(map(unfitted_part, workspace.chain(task.defense).parts)))
     return {
-        "defense": task.defense,
-        "part": part.name,
+        "defense": part.name,
+        "spec": full_spec(unfitted_part(part)),
+        "chain": full_spec(chain),
+        "short": short_spec(chain),
+        "part": task.part,
         "model": task.model,
         "weights": task.key_inputs["model"]["weights"],
         "image_shape": list(dataset.image_shape),

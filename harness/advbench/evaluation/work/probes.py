@@ -8,6 +8,7 @@ import torch
 
 from advbench.api import Artefact, SampleRandom
 from advbench.evaluation.work.chain_pass import ChainPass
+from advbench.evaluation.work.networks import takes_rng
 from advbench.specs import Chain
 
 __all__ = ["PROBED", "probe"]
@@ -43,7 +44,8 @@ def probe(
     Returns:
         ``repeated``: the distance between five passes with the same random numbers; ``redrawn``: between five passes
         with new ones; ``alone``: between an image in the batch and alone, with the same random numbers; ``undrawn``:
-        how many parts of the chain declare that they are stochastic and never draw a random number.
+        how many parts of the chain declare that they are stochastic and never draw a random number; for a stochastic
+        model ``model_undrawn``: 1 if it never draws one, else 0.
     """
     images, ids = images[:PROBED], list(ids[:PROBED])
     passed = ChainPass(chain, network, len(images), fitted)
@@ -61,7 +63,8 @@ def probe(
         "alone": _distance(first, alone),
     }
     undrawn = sum(part.stochastic and index not in passed.drawn for index, part in enumerate(chain.parts))
-    return {**probes, "undrawn": undrawn}
+    of_model = {"model_undrawn": int(len(chain.parts) not in passed.drawn)} if takes_rng(network) else {}
+    return {**probes, "undrawn": undrawn, **of_model}
 
 
 def _distance(one: torch.Tensor, other: torch.Tensor) -> float:

@@ -22,6 +22,7 @@ from advbench.evaluation.plan.threats import NO_ATTACKER
 from advbench.evaluation.work.artefacts import chain_artefacts
 from advbench.evaluation.work.chain_pass import ChainPass
 from advbench.evaluation.work.craft import TOTALS
+from advbench.evaluation.work.networks import ask_network
 from advbench.evaluation.work.probes import PROBED, probe
 from advbench.evaluation.work.workspace import Workspace
 from advbench.specs import full_spec
@@ -60,7 +61,7 @@ def predict_clean(workspace: Workspace, task: CleanTask, progress: Callable[[int
         ContractError: The defense or the model broke its contract.
     """
     data = workspace.images(task.dataset)
-    fitted = chain_artefacts(workspace, fitted_keys(task.key_inputs))
+    fitted = chain_artefacts(workspace, task.defense, fitted_keys(task.key_inputs))
     defended = _DefendedModel(
         workspace, task.dataset, task.model, task.defense, seed=task.seed, fitted=fitted, progress=progress
     )
@@ -103,7 +104,8 @@ def score(workspace: Workspace, task: ScoreTask, progress: Callable[[int], None]
     if clean is None:
         raise LookupError(f"clean predictions {task.clean} have gone from the store; run the command again")
     specs = task.specs
-    fitted = chain_artefacts(workspace, fitted_keys(workspace.store.read_key_inputs("clean", task.clean) or {}))
+    keys = fitted_keys(workspace.store.read_key_inputs("clean", task.clean) or {})
+    fitted = chain_artefacts(workspace, specs["defense"], keys)
     components = (specs["dataset"], specs["model"], specs["defense"])
     defended = _DefendedModel(workspace, *components, seed=task.seed, fitted=fitted, progress=progress)
     predictions: list[list[int]] = [[] for _ in range(task.draws)]
@@ -211,7 +213,7 @@ class _DefendedModel:
         defended = check_defended(name, images, returned, self.chain.output_shape((channels, height, width)))
         check_range(name, defended, stochastic=self.chain.stochastic)
         with blamed(f"model {self.model.name!r}"):
-            output = self.network(defended)
+            output = ask_network(self.network, defended, rng)
         return self._classes(output, len(ids))
 
     def scores(self, count: int) -> list[list[float]] | None:

@@ -13,14 +13,14 @@ import torch
 
 from advbench.api import Attack, Dataset, DataSources, Float32Network, LabelledImages, Model, state_digest
 from advbench.contracts.datasets import check_dataset
-from advbench.contracts.models import check_logits
+from advbench.contracts.models import check_logits, check_takes_rng
 from advbench.contracts.network_unchanged import network_snapshot
 from advbench.discovery.loading import discover
 from advbench.discovery.registry import Registry
 from advbench.errors import ContractError, ProcessChangedError, UsageError, describe
 from advbench.evaluation.work.attacked.adaptive import forget_numbers
 from advbench.evaluation.work.attacked.query_log import CleanBaseline
-from advbench.evaluation.work.precision import LowPrecision
+from advbench.evaluation.work.networks import LowPrecision
 from advbench.option_names import option
 from advbench.process.allocator import keep_freed_memory
 from advbench.process.memory import limit_memory
@@ -125,15 +125,19 @@ class Workspace:
         return self._digests[spec]
 
     def network(self, spec: str) -> torch.nn.Module:
-        """A model's network on the device, in eval mode and frozen, loaded once; its images and logits are float32."""
+        """A model's network on the device, in eval mode and frozen, loaded once; its images and logits are float32.
+
+        That of a stochastic model takes ``(images, rng)``: see :mod:`advbench.evaluation.work.networks`.
+        """
         if spec not in self._networks:
             model = self.model(spec)
             network = model.load().to(self.device).eval()
+            check_takes_rng(model, network)
             for parameter in network.parameters():  # ScriptModules have no requires_grad_ of their own
                 parameter.requires_grad_(False)
             self._states[spec] = state_digest(network)
             self._buffers[spec] = _buffers(network)
-            self._networks[spec] = Float32Network(network, f"model {model.name!r}")
+            self._networks[spec] = Float32Network(network, f"model {model.name!r}", takes_rng=model.stochastic)
             self._layers[spec] = network_snapshot(self._networks[spec])
         return self._networks[spec]
 

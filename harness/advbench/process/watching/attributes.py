@@ -7,7 +7,7 @@ import contextlib
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
-from operator import itemgetter
+from operator import is_, itemgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -81,6 +81,7 @@ class _Namespace(NamedTuple):
         get_values: Reads their values from ``members``.
         values: Their original values.
         size: The original number of all attributes.
+        everything: The names and values of all attributes.
     """
 
     name: str
@@ -90,6 +91,13 @@ class _Namespace(NamedTuple):
     get_values: Callable[[Mapping[str, Any]], tuple[Any, ...]]
     values: tuple[Any, ...]
     size: int
+    everything: tuple[list[str], list[Any]]
+
+    def is_current(self, name: str, owner: Any) -> bool:
+        """Whether this is what would be made of a module or class now."""
+        names, values = self.everything
+        same = self.name == name and self.owner is owner and [*self.members] == names
+        return same and all(map(is_, [*self.members.values()], values))
 
 
 class _Change(NamedTuple):
@@ -105,9 +113,13 @@ class WatchedAttributes:
 
     Attributes that are added later, such as lazily imported parts of a library, are no change unless they hide a method
     of a base class or a built-in function.
+
+    Args:
+        before: Those of an earlier run in this process. What has not changed since is not read again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, before: WatchedAttributes | None = None) -> None:
+        self._before = {id(one.owner): one for one in before._namespaces} if before is not None else {}
         self._packages = _PACKAGES
         self._modules: dict[str, types.ModuleType] = {}
         self._classes: set[type] = set()
@@ -129,7 +141,7 @@ class WatchedAttributes:
         }
         self._modules |= new
         for name, module in new.items():
-            namespace = _namespace(name, module)
+            namespace = self._namespace(name, module)
             if namespace is not None:
                 self._add(namespace)
                 for value in namespace.values:
@@ -210,9 +222,13 @@ class WatchedAttributes:
             return
         if self._is_watched(value.__module__):
             self._classes.add(value)
-            namespace = _namespace(f"{value.__module__}.{value.__qualname__}", value)
+            namespace = self._namespace(f"{value.__module__}.{value.__qualname__}", value)
             if namespace is not None:
                 self._add(namespace)
+
+    def _namespace(self, name: str, owner: Any) -> _Namespace | None:
+        before = self._before.get(id(owner))
+        return before if before is not None and before.is_current(name, owner) else _namespace(name, owner)
 
     def _add(self, namespace: _Namespace) -> None:
         self._namespaces.append(namespace)
@@ -227,7 +243,8 @@ def _namespace(name: str, owner: Any) -> _Namespace | None:
         return None
     names = names if len(names) > 1 else names * 2  # for a single name, itemgetter returns no tuple
     get_values: Callable[[Mapping[str, Any]], tuple[Any, ...]] = itemgetter(*names)
-    return _Namespace(name, owner, members, names, get_values, get_values(members), len(members))
+    everything = [*members], [*members.values()]
+    return _Namespace(name, owner, members, names, get_values, get_values(members), len(members), everything)
 
 
 def _is_watched_attribute(namespace: str, name: str, value: Any) -> bool:
@@ -303,7 +320,7 @@ def watch_attributes() -> WatchedAttributes:
     """Starts to watch attributes, with their present values."""
     global _watched  # noqa: PLW0603  the attributes belong to the process
     watch_exits()  # first, so that what it replaces counts as original
-    _watched = WatchedAttributes()
+    _watched = WatchedAttributes(_watched)
     return _watched
 
 

@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from advbench.analysis import CellExamples
+from advbench.analysis.surrogates import attacker, threat_name
 from advbench.report.charts import eps_charts, query_charts, scatter_charts, sweep_charts
 from advbench.report.figures.confusions import Pair, confusion_pairs
 from advbench.report.figures.curves import draw_chart
@@ -31,18 +32,28 @@ Cell = Mapping[str, Any]
 
 
 class Subject(NamedTuple):
-    """The cell that a figure is about, or with an empty defense the cells of several defenses."""
+    """The cell that a figure is about, or with an empty defense the cells of several defenses.
+
+    The surrogate is empty unless the run has several.
+    """
 
     dataset: str
     model: str
     attack: str
     threat: str
     defense: str = ""
+    surrogate: str = ""
 
     @classmethod
     def of(cls, cell: Cell) -> Subject:
         """The subject of a figure of one cell."""
-        return cls(cell["dataset"], cell["model"], cell["attack"], cell["threat"], cell["defense"])
+        surrogate = cell["surrogate"] if "surrogate" in cell["short"] else ""
+        return cls(cell["dataset"], cell["model"], cell["attack"], cell["threat"], cell["defense"], surrogate)
+
+    @property
+    def attacker(self) -> tuple[str, ...]:
+        """What attacks that are ranked together have in common: dataset, model, threat and surrogate."""
+        return self.dataset, self.model, self.threat, self.surrogate
 
 
 class Drawing(NamedTuple):
@@ -127,17 +138,17 @@ def draw_confusions(
     for index, cell in enumerate(cells):
         if cell["identity"] and details.get(index, {}).get("before"):
             pair = Pair("undefended", details[index]["before"], details[index]["after"])
-            undefended.setdefault((cell["dataset"], cell["model"], cell["attack"], cell["threat"]), pair)
+            undefended.setdefault((cell["dataset"], cell["model"], cell["attack"], attacker(cell)), pair)
     for index, cell in enumerate(cells):
         matrices = details.get(index, {})
         if cell["identity"] or not matrices.get("before"):
             continue
         short = cell["short"]
         own = Pair(short["defense"], matrices["before"], matrices["after"])
-        other = undefended.get((cell["dataset"], cell["model"], cell["attack"], cell["threat"]))
+        other = undefended.get((cell["dataset"], cell["model"], cell["attack"], attacker(cell)))
         pairs = [own] if other is None else [other, own]
-        name = _name("confusion", *_of(short), short["attack"], cell["threat"], short["defense"])
-        what = f"confusion of {short['defense']} under {short['attack']}, {cell['threat']}, clean and attacked"
+        name = _name("confusion", *_of(short), short["attack"], threat_name(cell), short["defense"])
+        what = f"confusion of {short['defense']} under {short['attack']}, {threat_name(cell)}, clean and attacked"
         names = class_names.get(cell["dataset"], ())
         draw = lambda pairs=pairs, names=names: confusion_pairs(pairs, names)  # noqa: E731
         yield Drawing(name, what, draw, Subject.of(cell))
@@ -193,17 +204,17 @@ def _strips(pairs: Sequence[tuple[Cell, CellExamples]], count: int) -> Iterator[
     for cell, examples in pairs:
         if not cell["identity"]:
             adaptive = cell["threat"] == "adaptive"
-            key = (cell["attack"], cell["threat"], cell["defense"] if adaptive else "")
+            key = (cell["attack"], attacker(cell), cell["defense"] if adaptive else "")
             groups.setdefault(key, []).append((cell, examples))
-    for (attack, threat, defense), members in groups.items():
+    for (*_, defense), members in groups.items():
         first = members[0][0]
-        short = first["short"]
+        short, threat = first["short"], threat_name(first)
         named = [Named(cell["short"]["defense"], examples) for cell, examples in members]
         for number, part in _parts(named, _MOST_DEFENSES):
             tail = (short["defense"],) if defense else (number,)
             name = _name("strips", *_of(short), short["attack"], threat, *tail)
             what = f"original, attacked by {short['attack']} ({threat}), difference, defended"
-            subject = Subject(first["dataset"], first["model"], attack, threat, defense)
+            subject = Subject.of(first)._replace(defense=defense)
             yield Drawing(name, what, lambda part=part: strip(part, count), subject)  # type: ignore[misc]
 
 

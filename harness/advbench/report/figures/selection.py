@@ -34,7 +34,7 @@ class Ranking:
         for cell in cells:
             if cell["status"] == "ok":
                 where, accuracy = (cell["dataset"], cell["model"]), cell["robust_accuracy"]
-                attacks.setdefault((*where, cell["threat"]), {}).setdefault(cell["attack"], []).append(accuracy)
+                attacks.setdefault(Subject.of(cell).attacker, {}).setdefault(cell["attack"], []).append(accuracy)
                 defenses.setdefault(where, {}).setdefault(cell["defense"], []).append(accuracy)
         self._attacks = {
             where: sorted(known, key=lambda name, known=known: statistics.fmean(known[name]))  # type: ignore[misc]
@@ -46,8 +46,8 @@ class Ranking:
         }
 
     def attack(self, subject: Subject) -> int:
-        """The position of an attack among those of its dataset, model and threat, from 0 for the strongest."""
-        known = self._attacks.get((subject.dataset, subject.model, subject.threat), [])
+        """The position of an attack among those of its dataset, model, threat and surrogate; 0 for the strongest."""
+        known = self._attacks.get(subject.attacker, [])
         return known.index(subject.attack) if subject.attack in known else len(known)
 
     def defense(self, subject: Subject) -> int:
@@ -69,8 +69,8 @@ def _threat(name: str) -> int:
 def cells_with_images(cells: Sequence[Cell], finished: Collection[int], ranking: Ranking) -> list[int]:
     """The cells whose example images the default figures show; computing those of all cells would take long.
 
-    These are, for each dataset, model and threat, the cells of the strongest attack, and one cell of each of the three
-    strongest attacks.
+    These are, for each dataset, model, threat and surrogate, the cells of the strongest attack, and one cell of each of
+    the three strongest attacks.
 
     Args:
         cells: The cells of the manifest.
@@ -85,7 +85,7 @@ def cells_with_images(cells: Sequence[Cell], finished: Collection[int], ranking:
     for index in finished:
         cell = cells[index]
         subject = Subject.of(cell)
-        group = groups.setdefault((cell["dataset"], cell["model"], cell["threat"]), {})
+        group = groups.setdefault(subject.attacker, {})
         group.setdefault(ranking.attack(subject), []).append(index)
     for group in groups.values():
         for number, attack in enumerate(sorted(group)[:_ATTACKS]):

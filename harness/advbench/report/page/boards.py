@@ -7,13 +7,18 @@ from typing import Any
 
 from advbench.analysis import NOT_ADAPTIVE
 from advbench.report.board import DAGGER, DOUBTFUL, NOT_RUN, Board, BoardCell, Column, percent, row_id
+from advbench.report.page.cells import certificate_place
 from advbench.report.page.escaping import escape
 from advbench.report.page.text import breakable
+from advbench.report.protocols import ProtocolTable
 from advbench.report.sweeps import family
 
 __all__ = ["board_section"]
 
 Row = Mapping[str, Any]
+
+NO_THREAT = "none"
+"""The threat of corruptions, which have no attacker."""
 
 
 def board_section(board: Board, leaderboard: Mapping[str, Any], results: Mapping[str, Any]) -> str:
@@ -37,7 +42,30 @@ def board_section(board: Board, leaderboard: Mapping[str, Any], results: Mapping
         f"<h2>{escape(board.title)}</h2>"
         f'<div class="frame"><div class="scroll" tabindex="0" role="region" aria-label="{escape(board.title)}">'
         f"<table><thead><tr>{_heads(board, threats)}</tr></thead>{body}</table></div></div>"
-        f"{notes}</section>"
+        f"{notes}</section>{'' if board.protocols is None else _protocols(board.protocols, dataset, model)}"
+    )
+
+
+def _protocols(protocols: ProtocolTable, dataset: str, model: str) -> str:
+    """A table that a click opens; outside the board, whose rows the filters count."""
+    heads = "".join(f'<th scope="col">{escape(text)}</th>' for text in protocols.head)
+    rows = "".join(
+        "<tr>"
+        + "".join(
+            f"<th><code>{breakable(escape(text))}</code></th>"
+            if place < protocols.names
+            else f"<td>{escape(text)}</td>"
+            for place, text in enumerate(row)
+        )
+        + "</tr>"
+        for row in protocols.rows
+    )
+    return (
+        f'<figure class="protocols" data-dataset="{escape(dataset)}" data-model="{escape(model)}">'
+        f"<details><summary>{escape(protocols.title)}</summary>"
+        f'<p class="note">{escape(protocols.reading)}</p>'
+        f'<div class="scroll" tabindex="0"><table><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div></details></figure>"
     )
 
 
@@ -59,13 +87,14 @@ def _heads(board: Board, threats: Sequence[str]) -> str:
     attacks, certified = others[: len(threats)], others[len(threats) :]
     summary = [_head(defense), _head(worst, kind="worst"), _head(interval, kind="interval"), _head(clean)]
     heads = [_head(column, threat) for column, threat in zip(attacks, threats, strict=True)]
-    return "".join([*summary, *map(_head, certified), *heads])
+    return "".join([*summary, *heads, *map(_head, certified)])
 
 
 def _head(column: Column, threat: str = "", *, kind: str = "") -> str:
     scope = f' data-threat="{escape(threat)}"' if threat else ""
     scope += f' class="{kind}"' if kind else ""
-    badge = f'<span class="badge {escape(threat)}">{escape(threat)}</span>' if threat else ""
+    shown = threat not in ("", NO_THREAT)  # beside the defense 'none', the word would be ambiguous
+    badge = f'<span class="badge {escape(threat)}">{escape(threat)}</span>' if shown else ""
     lines = "".join(f"<small>{escape(text)}</small>" for text in _details(column, threat))
     title = f'<button type="button" class="sort">{escape(column.title)}</button>'
     return f'<th scope="col"{scope}>{badge}{title}{lines}</th>'
@@ -83,8 +112,8 @@ def _row(cells: Sequence[BoardCell], row: Row, threats: Sequence[str], results: 
         _defense(first, row, _is_stochastic(attacks, results)),
         *_worst(worst, interval, row),
         _clean(clean),
-        *map(_certified, certified),
         *(_result(cell, threat) for cell, threat in zip(attacks, threats, strict=True)),
+        *(_certified(cell, results) for cell in certified),
     ]
     model = f' data-model="{escape(_model(attacks, results))}"' if row.get("model") else ""
     return f'<tr data-family="{escape(family(row["defense"]))}"{model}>{"".join(parts)}</tr>'
@@ -100,12 +129,16 @@ def _clean(cell: BoardCell) -> str:
     return f'<td data-sort="{_sort(cell.score)}">{number}{_bar(cell.score, None)}</td>'
 
 
-def _certified(cell: BoardCell) -> str:
-    """A certified accuracy with its interval."""
+def _certified(cell: BoardCell, results: Mapping[str, Any]) -> str:
+    """A certified accuracy with its interval, as a button that opens the details of the certificates."""
+    if cell.certificate is None:
+        return f'<td data-sort=""><span class="number">{escape(cell.text)}</span></td>'
     title = f' title="{_interval_text(cell.interval)}"' if cell.interval else ""
     kind = "number bad" if cell.failed else "number"
-    number = f'<span class="{kind}"{title}>{_text(cell)}</span>'
-    return f'<td data-sort="{_sort(cell.score)}">{number}{_bar(cell.score, cell.interval)}</td>'
+    number = f'<span class="{kind}">{_text(cell)}</span>{_bar(cell.score, cell.interval)}'
+    place = certificate_place(results, cell.certificate)
+    opener = f'<button type="button" class="open" data-cell="{place}"{title}>{number}</button>'
+    return f'<td data-sort="{_sort(cell.score)}">{opener}</td>'
 
 
 def _is_stochastic(attacks: Sequence[BoardCell], results: Mapping[str, Any]) -> bool:

@@ -8,8 +8,10 @@ from typing import Any
 from advbench.api.goal import UNTARGETED
 from advbench.api.parameters import format_value
 from advbench.report.board import NORMS, format_size, percent
+from advbench.report.page.certificates import certificate_details
+from advbench.report.protocols import protocol_facts
 
-__all__ = ["cell_payload"]
+__all__ = ["cell_payload", "certificate_place"]
 
 _OPTIONAL = ("before", "after", "histogram", "samples")
 
@@ -20,7 +22,8 @@ def cell_payload(results: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         ``images`` (data URIs), ``notes``, ``classes`` (class names by dataset), and ``cells``: ``dataset``, ``title``,
         ``badges``, ``facts`` (pairs of texts), ``warnings``, and if known ``before``, ``after``, ``histogram`` and
-        ``samples``. For results of several seeds, ``seed`` is the seed of the last four.
+        ``samples``. For results of several seeds, ``seed`` is the seed of the last four. The entries of
+        :func:`~advbench.report.page.certificates.certificate_details` follow.
     """
     details = results.get("details") or {"cells": {}, "images": [], "notes": []}
     return {
@@ -28,10 +31,21 @@ def cell_payload(results: Mapping[str, Any]) -> dict[str, Any]:
         "notes": details["notes"],
         "classes": results["run"].get("class_names", {}),
         "cells": [
-            _cell(cell, details["cells"].get(str(index), {}), results["run"])
-            for index, cell in enumerate(results["cells"])
+            *(
+                _cell(cell, details["cells"].get(str(index), {}), results["run"])
+                for index, cell in enumerate(results["cells"])
+            ),
+            *(
+                certificate_details(entry, details.get("certificates", {}).get(str(number)), results["run"])
+                for number, entry in enumerate(results.get("certificates", ()))
+            ),
         ],
     }
+
+
+def certificate_place(results: Mapping[str, Any], number: int) -> int:
+    """The place of the details of certificates in :func:`cell_payload`: after all cells."""
+    return len(results["cells"]) + number
 
 
 def _cell(cell: Mapping[str, Any], details: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,7 +53,11 @@ def _cell(cell: Mapping[str, Any], details: Mapping[str, Any], run: Mapping[str,
     return {
         "dataset": cell["dataset"],
         "title": f"{short['defense']} against {short['attack']}",
-        "badges": [cell["threat"], *(["stochastic"] if cell.get("stochastic") else [])],
+        "badges": [
+            cell["threat"],
+            *([f"on {short['surrogate']}"] if "surrogate" in short else []),
+            *(["stochastic"] if cell.get("stochastic") else []),
+        ],
         "facts": list(_facts(cell, details, seeds)),
         "warnings": cell["warnings"],
         **{key: details[key] for key in _OPTIONAL if details.get(key) is not None},
@@ -54,6 +72,8 @@ def _facts(cell: Mapping[str, Any], details: Mapping[str, Any], seeds: Sequence[
     yield "attack", cell["attack"]
     yield "defense", cell["defense"]
     yield "threat", cell["threat"]
+    if "surrogate" in cell["short"]:
+        yield "surrogate", cell["surrogate"]
     if cell["status"] != "ok":
         yield cell["status"], cell["error"]
         return
@@ -70,6 +90,7 @@ def _facts(cell: Mapping[str, Any], details: Mapping[str, Any], seeds: Sequence[
     if draws:
         spread = f"{percent(draws['min'])}–{percent(draws['max'])} %, standard deviation {percent(draws['std'])}"
         yield f"over {draws['n']} draws{' per seed' * (len(seeds) > 1)}", spread
+    yield from protocol_facts(cell)
     if cell["attack_success_rate"] is not None:
         yield "attack success rate", f"{percent(cell['attack_success_rate'])} %"
     if cell.get("goal", UNTARGETED) != UNTARGETED:

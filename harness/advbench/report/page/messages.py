@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from advbench.analysis.surrogates import threat_name
 from advbench.report.page.escaping import escape
 
 __all__ = ["messages_section"]
@@ -63,4 +64,4 @@ def _links(results: Mapping[str, Any], cells: Sequence[int]) -> str:
 
 def _name(cell: Mapping[str, Any]) -> str:
     short = cell["short"]
-    return f"{short['dataset']} {short['model']}: {short['defense']} against {short['attack']}, {cell['threat']}"
+    return f"{short['dataset']} {short['model']}: {short['defense']} against {short['attack']}, {threat_name(cell)}"

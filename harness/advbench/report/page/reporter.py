@@ -20,6 +20,7 @@ from advbench.report.page.cells import cell_payload
 from advbench.report.page.charts import chart_figure
 from advbench.report.page.escaping import escape, printable_data
 from advbench.report.page.messages import messages_section
+from advbench.report.page.text import breakable
 from advbench.report.sweeps import with_sweep_names
 
 __all__ = ["Html"]
@@ -105,7 +106,7 @@ def _charts(results: Mapping[str, Any]) -> str:
     parts = []
     for title, charts in (
         ("Clean accuracy against worst case", scatter_charts(results)),
-        ("Robust accuracy against eps", eps_charts(results)),
+        ("Accuracy against the size of perturbations", eps_charts(results)),
         ("Sweeps", sweep_charts(results)),
         ("Attack success against queries", query_charts(results)),
     ):
@@ -117,14 +118,15 @@ def _charts(results: Mapping[str, Any]) -> str:
 def _about(results: Mapping[str, Any]) -> str:
     """The provenance of the results."""
     facts = [(label, f"<code>{escape(text)}</code>") for label, text in provenance(results)]
-    attacks = "<br>".join(f"<code>{escape(spec)}</code>" for spec in attack_settings(results))
+    attacks = "<br>".join(f"<code>{breakable(escape(spec))}</code>" for spec in attack_settings(results))
+    threats = {cell["threat"] for cell in results["cells"]}
     run = results["run"]
     plugins = ", ".join(
         f"{plugin['name']} ({plugin['distribution']} {plugin['version']})" for plugin in run.get("plugins", ())
     )
     facts += [("attacks", attacks)]
     facts += [("plugins", escape(plugins))] if plugins else []
-    for name, threat in run["threats"].items():
+    for name, threat in ((name, run["threats"][name]) for name in run["threats"] if name in threats):
         caveat = threat["caveat"]
         facts.append((f"threat {escape(name)}", escape(f"{threat['meaning']}. {caveat[:1].upper()}{caveat[1:]}.")))
     rows = "".join(f"<dt>{label}</dt><dd>{text}</dd>" for label, text in facts)

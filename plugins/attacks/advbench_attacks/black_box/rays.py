@@ -39,7 +39,7 @@ class RayS(UntargetedAttack):
     eps: float | None = param(
         None, min=0, help="largest L∞ norm of the perturbation, for images in [0, 1]; none: search for the smallest"
     )
-    queries: int = param(10_000, min=1, help="maximum number of queries per sample")
+    queries: int = param(10_000, min=1, help="maximum number of queries per sample, with the one about the clean image")
 
     def craft(
         self,

@@ -18,8 +18,10 @@ __all__ = ["SquareAttack"]
 class SquareAttack(Attack):
     """Random search over square-shaped changes, guided by the margin; it uses no gradients.
 
-    Squares shrink as the search goes on. A sample is done at its first adversarial point. If there is none, it gets the
-    point of highest margin, max_{j≠y} zⱼ − z_y, or zₜ − max_{j≠t} zⱼ with a ``goal`` t.
+    The first query of a sample is about its clean image, and the next one about random stripes. ``queries`` counts from
+    the stripes on, as in the authors' code. Squares shrink as the search goes on. A sample is done at its first
+    adversarial point. If there is none, it gets the point of highest margin, max_{j≠y} zⱼ − z_y, or
+    zₜ − max_{j≠t} zⱼ with a ``goal`` t.
     """
 
     name: ClassVar[str] = "square"
@@ -32,7 +34,9 @@ class SquareAttack(Attack):
 
     eps: float = param(0.3, min=0, help="largest norm of the perturbation, for images in [0, 1]")
     norm: str = param("linf", choices=("linf", "l2"), help="norm of the perturbation")
-    queries: int = param(5000, min=1, help="maximum number of queries per sample")
+    queries: int = param(
+        5000, min=1, help="maximum number of queries per sample, not counting the one about the clean image"
+    )
     goal: str = goal_param()
 
     def craft(

@@ -37,7 +37,7 @@ class SquareSearch:
         images: Clean images, float32 in [0, 1], shape (batch, channels, height, width).
         goal: What to make of each sample.
         ball: The ball that contains all points.
-        queries: Maximum number of queries per sample.
+        queries: Maximum number of queries per sample, not counting the one about the clean image.
         rng: The samples' random streams.
     """
 

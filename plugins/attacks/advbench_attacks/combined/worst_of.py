@@ -19,14 +19,13 @@ from advbench.api import (
     SampleRandom,
     for_rows,
     goal_of,
+    most_access,
     param,
 )
 from advbench_attacks.classifier_calls import float32_logits
 from advbench_attacks.norms import lp_norm
 
 __all__ = ["WorstOf"]
-
-_ACCESSES: tuple[Access, ...] = ("nothing", "labels", "scores", "gradients")
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,8 @@ class WorstOf(Attack):
         """Validates that the attacks can be combined.
 
         Raises:
-            ParameterError: They differ in budget or norm, or one has no Lp ball, is targeted, is fitted or needs groups
-                of samples.
+            ParameterError: They differ in budget or norm, or one has no Lp ball, is targeted, is fitted needs groups of
+                samples, or has a view of its own.
         """
         super().__post_init__()
         first = self.of[0]
@@ -60,8 +59,10 @@ class WorstOf(Attack):
                 raise ParameterError(f"of: {attack.name} has a goal; give targeted attacks as attacks of their own")
             if attack.group_size is not None:
                 raise ParameterError(f"of: {attack.name} needs groups of samples and cannot be combined")
-            if type(attack).fit is not Attack.fit:
+            if attack.has_fit:
                 raise ParameterError(f"of: {attack.name} is fitted to data; give it as an attack of its own")
+            if attack.view is not None:
+                raise ParameterError(f"of: {attack.name} changes the view; give it the worst-of as its attack instead")
             if attack.perturbation().kind != "lp":
                 raise ParameterError(f"of: {attack.name} has no Lp ball as its perturbation set and cannot be combined")
             if (attack.budget() is None) != (first.budget() is None):
@@ -81,7 +82,7 @@ class WorstOf(Attack):
     @property
     def access(self) -> Access:  # type: ignore[override]
         """The most that one of the attacks needs."""
-        return max((attack.access for attack in self.of), key=_ACCESSES.index)
+        return most_access(attack.access for attack in self.of)
 
     @property
     def self_contained(self) -> bool:  # type: ignore[override]

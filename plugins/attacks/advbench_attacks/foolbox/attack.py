@@ -21,6 +21,7 @@ from advbench.api import (
     Value,
     closest,
     for_rows,
+    until_spent,
 )
 from advbench_attacks.classifier_calls import reaches_goal
 from advbench_attacks.foolbox import catalogue as foolbox_catalogue
@@ -169,10 +170,11 @@ class FoolboxAttack(Attack):
         if rows:
             attack = foolbox_catalogue.build(self._class(), dict(self.arguments))
 
-            def craft(positions: list[int]) -> torch.Tensor:
-                chosen = [rows[position] for position in positions]
-                row_model = for_rows(model, torch.tensor(chosen, device=images.device))
-                return self._craft(attack, row_model, images[chosen], goal[torch.tensor(chosen, device=images.device)])
+            def craft(positions: list[int]) -> tuple[torch.Tensor, bool]:
+                chosen = torch.tensor([rows[position] for position in positions], device=images.device)
+                clean, aims = images[chosen], goal[chosen]
+                row_model = for_rows(model, chosen)
+                return until_spent(row_model, lambda classifier: self._craft(attack, classifier, clean, aims), clean)
 
             allow_batch = not foolbox_catalogue.depends_on_batch(self._class(), dict(self.arguments))
             crafted[rows] = run_per_sample(craft, [seeds[row] for row in rows], images.device, allow_batch=allow_batch)

@@ -18,16 +18,21 @@ _LOCK = threading.Lock()
 
 
 def run_per_sample(
-    craft: Callable[[list[int]], torch.Tensor], seeds: Sequence[int], device: torch.device, *, allow_batch: bool
+    craft: Callable[[list[int]], tuple[torch.Tensor, bool]],
+    seeds: Sequence[int],
+    device: torch.device,
+    *,
+    allow_batch: bool,
 ) -> torch.Tensor:
     """Runs ``craft`` so that each sample's random numbers come from its own seed, independent of the batch.
 
-    The first sample runs alone. If it draws nothing, the remaining samples run as one batch; that result is used if
-    they draw nothing either. Otherwise each sample runs alone, with generators seeded for it. The states of the
+    The first sample runs alone. If it draws nothing to its end, the remaining samples run as one batch; that result is
+    used if they draw nothing either. Otherwise each sample runs alone, with generators seeded for it. The states of the
     generators are restored afterwards.
 
     Args:
-        craft: Called with the indices of some samples; returns a tensor whose first dimension runs over them.
+        craft: Called with the indices of some samples; returns a tensor whose first dimension runs over them, and
+            whether it was ended early, so that it may not have come to draw.
         seeds: One 32-bit seed per sample; at least one.
         device: The device of the computation; a CUDA device's own generator is seeded too.
         allow_batch: Whether samples that draw nothing may run as one batch.
@@ -49,9 +54,9 @@ def run_per_sample(
 
 
 def _run_seeded(
-    craft: Callable[[list[int]], torch.Tensor], positions: list[int], seed: int, device: torch.device
+    craft: Callable[[list[int]], tuple[torch.Tensor, bool]], positions: list[int], seed: int, device: torch.device
 ) -> tuple[torch.Tensor, bool]:
-    """Returns the samples' result, and whether a global generator was used."""
+    """Returns the samples' result, and whether a global generator was used, or would perhaps have been used later."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         with torch.cuda.device(device):
@@ -59,8 +64,8 @@ def _run_seeded(
     np.random.seed(seed)
     random.seed(seed)
     before = _fingerprint(device)
-    result = craft(positions)
-    return result, _fingerprint(device) != before
+    result, ended_early = craft(positions)
+    return result, ended_early or _fingerprint(device) != before
 
 
 def _fingerprint(device: torch.device) -> tuple[Any, ...]:

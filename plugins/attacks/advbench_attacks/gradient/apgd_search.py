@@ -8,9 +8,10 @@ from typing import TypeAlias
 
 import torch
 
-from advbench.api import Goal, SampleRandom, for_rows
+from advbench.api import Goal, SampleRandom, can_reject, for_rows
 from advbench_attacks.balls import Ball
 from advbench_attacks.classifier_calls import float32_logits
+from advbench_attacks.gradient.evasion import evasion_step
 from advbench_attacks.input_gradients import input_gradient
 from advbench_attacks.norms import per_image
 from advbench_attacks.success_criterion import is_adversarial
@@ -183,17 +184,25 @@ class _Run:
     def _evaluate(self, *, final: bool) -> None:
         """Evaluates the model at the current points and keeps the best; the final step needs no gradient."""
         model = for_rows(self._search.model, self.rows)
+        if can_reject(model):
+            step = evasion_step(model, self._points, self._goal, self._loss, final=final)
+            self._gradients, self._losses = step.gradients, step.values
+            self._keep_best(step.is_adv)
+            return
         if final:
             with torch.no_grad():
                 logits = float32_logits(model, self._points)
         else:
             self._gradients, logits = input_gradient(model, self._points, self._goal, self._loss)
         self._losses = self._loss(logits, self._goal)
+        self._keep_best(is_adversarial(logits, self._goal))
+
+    def _keep_best(self, is_adv: torch.Tensor) -> None:
+        """Keeps the current points where their losses are the highest so far."""
         higher = self._losses > self.best_losses  # NaN is never higher
         self.best_losses = torch.where(higher, self._losses, self.best_losses)
         self.best_points = torch.where(per_image(higher), self._points, self.best_points)
         self._best_gradients = torch.where(per_image(higher), self._gradients, self._best_gradients)
-        is_adv = is_adversarial(logits, self._goal)
         higher = is_adv & (self._losses > self._adv_losses)
         self._adv_losses = torch.where(higher, self._losses, self._adv_losses)
         self.adv_points = torch.where(per_image(higher), self._points, self.adv_points)

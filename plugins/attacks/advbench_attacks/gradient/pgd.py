@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
@@ -14,6 +15,7 @@ from advbench.api import (
     Norm,
     ParameterError,
     SampleRandom,
+    can_reject,
     goal_param,
     has_approximate_gradients,
     param,
@@ -22,10 +24,11 @@ from advbench_attacks.balls import Ball
 from advbench_attacks.foolbox import engine as foolbox_engine
 from advbench_attacks.foolbox2.pgd import STEP_SIZE, foolbox2_pgd, foolbox2_pgd_passes
 from advbench_attacks.goals import AttackWithTargets
+from advbench_attacks.gradient.evasion import take_evasion_steps
 from advbench_attacks.gradient.fixed_or_minimal import FixedOrMinimalAttack
 from advbench_attacks.gradient.pgd_minimal import FIRST_EPS, MinimalPgdSearch, search_passes
 from advbench_attacks.gradient.pgd_restarts import run_with_restarts
-from advbench_attacks.gradient.pgd_steps import take_pgd_steps
+from advbench_attacks.gradient.pgd_steps import loss_values, take_pgd_steps
 from advbench_attacks.losses import LOSSES
 
 if TYPE_CHECKING:
@@ -65,6 +68,10 @@ class ProjectedGradientDescent(AttackWithTargets, FixedOrMinimalAttack):
     on MNIST: 40 steps of .01 at eps .3 (``step_size=0.01``), in general eps/30. Foolbox and the paper that advbench
     started from use this step size, too. In adaptive attacks on stochastic or non-differentiable defenses, whose
     gradients are noisy or approximate, a step is at least eps/8 long by default.
+
+    In adaptive attacks on a detector, the steps raise the loss until the model is fooled, and then lower the detector's
+    score, without the part of its gradient that would lower the loss; each sample gets its best point instead of the
+    last one (Bryniarski et al. 2021).
 
     With ``early_stop``, a sample leaves the batch at its first adversarial point. This gives the same success rate in
     less time, but the points are close to the decision boundary, so a defense restores more of them. With ``restarts``,
@@ -197,6 +204,18 @@ class ProjectedGradientDescent(AttackWithTargets, FixedOrMinimalAttack):
 
         def single_run(model: torch.nn.Module, images: torch.Tensor, goal: Goal, rng: SampleRandom) -> torch.Tensor:
             start = self._start(images, rng) if self.random_start else images
+            if can_reject(model):
+                return take_evasion_steps(
+                    model,
+                    images,
+                    goal,
+                    start,
+                    ball=ball,
+                    steps=self.steps,
+                    step_size=step_size,
+                    loss=partial(loss_values, self.loss),
+                    early_stop=self.early_stop,
+                )
             return take_pgd_steps(
                 model,
                 images,

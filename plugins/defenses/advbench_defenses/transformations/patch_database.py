@@ -52,6 +52,7 @@ def make_database(job: TrainingJob, patch: int) -> Mapping[str, Any]:
         "patch": patch,
         "channels": levels.shape[1],
         "patches": len(patches),
+        **job.provenance(),
         "training_set": f"{job.dataset}:split=train" + (f" without the images of {held_out}" if held_out else ""),
         "data_digest": training_set.digest(),
     }

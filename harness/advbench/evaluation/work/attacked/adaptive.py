@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 
-from advbench.api import Answer, Artefact, ClassifierWrapper, ContractError, Defense, SampleRandom
+from advbench.api import Answer, Artefact, ClassifierWrapper, ContractError, Defense, Detector, SampleRandom
 from advbench.contracts.artefacts import artefact_unchanged
-from advbench.contracts.defenses import Approximation, check_approximations, check_classified, check_defended
+from advbench.contracts.defenses import check_approximations, check_classified, check_defended
 from advbench.contracts.images import check_form
 from advbench.errors import blamed
 from advbench.evaluation.work.attacked.eot_graphs import Classifier, EOTGraphs
 from advbench.evaluation.work.chain_pass import ChainPass, image_shape
+from advbench.evaluation.work.networks import takes_rng
 from advbench.specs import Chain, full_spec, transforms_images
 
-__all__ = ["DefendedClassifier", "count_approximations", "count_draws", "forget_numbers"]
+__all__ = ["DefendedClassifier", "count_approximations", "count_draws", "forget_numbers", "seen_logits"]
 
 _INPUTS = ("images", "defended images")
 
@@ -25,13 +27,13 @@ _BATCH = 250
 
 
 class DefendedClassifier(torch.nn.Module):
-    """Defense and model as one classifier, from images in [0, 1] to logits.
+    """Defense and model as one classifier, from images in [0, 1] to logits; with no defense, a stochastic model.
 
     The forward pass is the true defense. The backward pass uses autograd for each differentiable part, and the
     approximation of each other part that transforms images (BPDA: Athalye, Carlini and Wagner 2018, section 4.1). A
     part that classifies is called by its :meth:`advbench.api.Defense.attacked`, which autograd follows. A stochastic
-    defense is drawn ``draws`` times at each call, and the logits are the mean over the draws, so that the gradient is
-    that of the expected logits (EOT: section 4.2).
+    defense or model is drawn ``draws`` times at each call, and the logits are the mean over the draws, so that the
+    gradient is that of the expected logits (EOT: section 4.2).
 
     An attack that queries some of its samples names them through :func:`advbench.api.for_rows`; each sample then has
     its own random streams. For a batch of another size the samples are unknown, and the streams depend on earlier
@@ -39,9 +41,9 @@ class DefendedClassifier(torch.nn.Module):
 
     Args:
         network: The model's network, frozen and in eval mode.
-        chain: The defense.
+        chain: The defense; without parts if there is none.
         rng: Random streams of the attacked samples, in the order of the attack's batch.
-        draws: How often a stochastic defense is drawn at each call.
+        draws: How often a stochastic defense or model is drawn at each call.
         graphs: The network with its measured memory, if it has been measured before.
         number: Which of their approximations the parts use, from 0; a part that has fewer uses its last one.
         labels: The true labels of the samples, int64; only defenses that reject images need them.
@@ -67,10 +69,11 @@ class DefendedClassifier(torch.nn.Module):
         self.training = False
         self.network = network
         self.chain = chain
-        self.stochastic = chain.stochastic
-        self.approximate_gradients = chain.stochastic or not all(part.differentiable for part in chain.parts)
+        self.stochastic = chain.stochastic or takes_rng(network)
+        self.approximate_gradients = self.stochastic or not all(part.differentiable for part in chain.parts)
+        self.can_reject = any(map(_rejects, chain.parts))
         votes = without_gradients and any(part.votes is not None for part in chain.parts)
-        self.draws = draws if chain.stochastic and not votes else 1
+        self.draws = draws if self.stochastic and not votes else 1
         self.without_gradients = without_gradients
         self.number = number
         self.labels = labels
@@ -96,10 +99,21 @@ class DefendedClassifier(torch.nn.Module):
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits of shape (batch, classes).
+        """The logits that attacks see, shape (batch, classes).
 
         Raises:
             ContractError: A part of the defense, or its approximation, broke its contract.
+        """
+        answered = self.full_answer(images)
+        if self.chain.classifying is None:
+            return answered.logits
+        return self._attack_logits(self.chain.parts[self.chain.classifying], answered)
+
+    def full_answer(self, images: torch.Tensor) -> Answer:
+        """Logits and score, averaged over the draws; see :func:`advbench.api.answer`.
+
+        Raises:
+            ContractError: As for :meth:`forward`.
         """
         samples, scored = len(images), False
 
@@ -112,7 +126,7 @@ class DefendedClassifier(torch.nn.Module):
         def defend(copies: torch.Tensor, times: int) -> tuple[torch.Tensor, Classifier]:
             streams = self._streams(samples, times)
             attacked = _AttackedPass(self.chain, self.network, self.number, self.fitted, self.without_gradients)
-            if self.chain.classifying is None:
+            if self.chain.classifying is None and not takes_rng(self.network):
                 return attacked.transform_all(copies, streams), self.network
             return copies, lambda points: answer(attacked, points, streams)
 
@@ -121,10 +135,7 @@ class DefendedClassifier(torch.nn.Module):
             logits = classifier(defended)
         else:
             logits = self._graphs.mean_logits(images, self.draws, defend)
-        if self.chain.classifying is None:
-            return logits
-        averaged = Answer(logits[:, :-1], logits[:, -1]) if scored else Answer(logits)
-        return self._attack_logits(self.chain.parts[self.chain.classifying], averaged)
+        return Answer(logits[:, :-1], logits[:, -1]) if scored else Answer(logits)
 
     def _attack_logits(self, part: Defense, answer: Answer) -> torch.Tensor:
         """What the attack sees of an answer that is averaged over the draws."""
@@ -138,9 +149,22 @@ class DefendedClassifier(torch.nn.Module):
             return part.attack_logits(answer, self.labels)
 
     def _streams(self, count: int, times: int = 1) -> SampleRandom:
-        """Random streams for some applications; new ones at each call if the defense is stochastic."""
+        """Random streams for some applications; new ones at each call if defense or model are stochastic."""
         rng = self._rng if count == len(self._rng) else self._unassigned[[0] * count]
-        return rng.spawn(times) if self.chain.stochastic else rng
+        return rng.spawn(times) if self.stochastic else rng
+
+
+def seen_logits(answered: Answer, labels: torch.Tensor) -> torch.Tensor:
+    """Logits that are wrong exactly where an answer is accepted and wrong, by the default of ``attack_logits``.
+
+    See :meth:`advbench.api.Defense.attack_logits`. Shape (batch, classes).
+    """
+    return Defense().attack_logits(answered, labels)
+
+
+def _rejects(part: Defense) -> bool:
+    """Whether a part is a detector that leaves it to attacks what they follow; see :func:`advbench.api.can_reject`."""
+    return isinstance(part, Detector) and type(part).attack_logits is Defense.attack_logits
 
 
 def count_draws(classifier: torch.nn.Module) -> int:
@@ -153,15 +177,15 @@ def count_draws(classifier: torch.nn.Module) -> int:
 def count_approximations(chain: Chain) -> int:
     """How many approximations of a chain there are: the most of any part that autograd cannot differentiate.
 
+    Of a part that classifies, they are its views.
+
     Raises:
         ContractError: A part returned no approximations, or another number of them than before.
     """
-    return max((len(_approximations(part)) for part in chain.parts if _is_approximated(part)), default=1)
-
-
-def _is_approximated(part: Defense) -> bool:
-    """Whether the backward pass uses an approximation of the part."""
-    return transforms_images(part) and not part.differentiable
+    exact = [transforms_images(part) and part.differentiable for part in chain.parts]
+    return max(
+        (len(_approximations(part)) for part, none in zip(chain.parts, exact, strict=True) if not none), default=1
+    )
 
 
 _numbers: dict[tuple[type[Defense], str], int] = {}
@@ -176,7 +200,8 @@ def forget_numbers() -> None:
     _numbers.clear()
 
 
-def _approximations(part: Defense) -> tuple[Approximation, ...]:
+def _approximations(part: Defense) -> tuple[Callable[..., Any], ...]:
+    """The approximations of a part that transforms images, or the views of one that classifies."""
     key = (type(part), full_spec(part))
     with blamed(f"defense {part.name!r}"):
         returned = check_approximations(part, _numbers.get(key))
@@ -228,8 +253,7 @@ class _AttackedPass(ChainPass):
         if needs_gradient:
             # It draws the same random numbers, so that it approximates this very application.
             label = f"the approximation of {name}"
-            approximations = _approximations(part)
-            approximate = approximations[min(self.number, len(approximations) - 1)]
+            approximate = self._view(part)
             with _inputs_checked(label, images, defended):
                 approximation = approximate(images, defended, self.chain.streams(index, rng))
             if approximation is images and shape != tuple(images.shape[1:]):
@@ -247,7 +271,7 @@ class _AttackedPass(ChainPass):
         name = f"defense {part.name!r}"
         fitted = self.fitted[index]
         as_everybody = self.without_gradients and not (torch.is_grad_enabled() and images.requires_grad)
-        ask, method = (part.classify, "classify") if as_everybody else (part.attacked, "attacked")
+        ask, method = (part.classify, "classify") if as_everybody else (self._view(part), "attacked")
         with _inputs_checked(name, images), artefact_unchanged(name, fitted):
             returned = ask(self.inside(index, rng), images, self.chain.streams(index, rng), fitted)
         answer = check_classified(part.name, method, returned, images)
@@ -257,6 +281,11 @@ class _AttackedPass(ChainPass):
                 "detach(), or use attacks that only need labels, such as noise or foolbox:attack=HopSkipJumpAttack"
             )
         return answer
+
+    def _view(self, part: Defense) -> Callable[..., Any]:
+        """The approximation of a part that this pass uses."""
+        approximations = _approximations(part)
+        return approximations[min(self.number, len(approximations) - 1)]
 
 
 @contextlib.contextmanager

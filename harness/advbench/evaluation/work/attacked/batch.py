@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import torch
 
-from advbench.api import Artefact, Attack, Budget, ClassifierWrapper, SampleRandom, for_rows, is_stochastic
+from advbench.api import (
+    Answer,
+    Artefact,
+    Attack,
+    Budget,
+    ClassifierWrapper,
+    SampleRandom,
+    answer,
+    for_rows,
+    is_stochastic,
+)
 from advbench.api.goal import goal_of
 from advbench.contracts.budgets import is_minimal
 from advbench.contracts.goals import choose_targets
@@ -12,16 +22,20 @@ from advbench.contracts.images import distances
 from advbench.errors import blamed
 from advbench.evaluation.plan.keys import fitted_keys
 from advbench.evaluation.plan.tasks import CraftTask, FitTask
+from advbench.evaluation.plan.threats import approximation_numbers
 from advbench.evaluation.work.artefacts import artefact_of, chain_artefacts
 from advbench.evaluation.work.attacked.adaptive import DefendedClassifier, count_approximations
 from advbench.evaluation.work.attacked.gradients_at_bounds import InsetGradients, find_inset, sample_points
 from advbench.evaluation.work.attacked.query_log import CleanBaseline, Gradients, clean_gradients
+from advbench.evaluation.work.chain_pass import ChainPass
+from advbench.evaluation.work.networks import takes_rng
 from advbench.evaluation.work.workspace import Workspace
+from advbench.specs import Chain
 
 __all__ = ["AttackedBatch", "SplitCalls", "count_runs"]
 
 CHOICE_DRAWS = 10
-"""The least number of draws of a stochastic defense on which the best of several results is chosen."""
+"""The least number of draws of a stochastic classifier on which a result or a target class is chosen."""
 
 
 def count_runs(workspace: Workspace, task: CraftTask | FitTask) -> int:
@@ -31,7 +45,13 @@ def count_runs(workspace: Workspace, task: CraftTask | FitTask) -> int:
         return 1
     if isinstance(task, CraftTask) and task.artefact and attack.passes() == 0:  # the fit alone has used gradients
         return 1
-    return count_approximations(workspace.chain(task.defense))
+    return len(_numbers(workspace, task))
+
+
+def _numbers(workspace: Workspace, task: CraftTask | FitTask) -> tuple[int, ...]:
+    """Which approximations of the defense a task's attack uses, one in each run, counted from 0."""
+    count = count_approximations(workspace.chain(task.defense)) if task.defense else 1
+    return approximation_numbers(workspace.attack(task.attack), count)
 
 
 class AttackedBatch:
@@ -49,8 +69,9 @@ class AttackedBatch:
         labels: Their labels.
         goal: What the attack should make of them; the target class is -1 for a sample that is not attacked.
         attacked_rows: The samples that are attacked.
-        target: The classifier as the attack sees it, with the defense's first approximation.
-        approximations: How many approximations of the defense the attack tries.
+        target: The classifier as the attack sees it in its first run.
+        numbers: Which of the defense's approximations the attack tries, counted from 0.
+        approximations: With how many of them it runs: one if it follows no gradients.
         exact: Whether the images are judged by that classifier, and not by one in float32.
     """
 
@@ -60,7 +81,7 @@ class AttackedBatch:
         images, labels = workspace.images(task.dataset).take(self.ids)
         self.clean, self.labels = images.to(workspace.device), labels.to(workspace.device)
         self.model = workspace.model(task.model)
-        self.approximations = count_runs(workspace, task)
+        self.numbers, self.approximations = _numbers(workspace, task), count_runs(workspace, task)
         access = workspace.attack(task.attack).access
         self._labels_only, self._without_gradients = access in ("labels", "nothing"), access != "gradients"
         network = workspace.network(task.model)
@@ -69,7 +90,7 @@ class AttackedBatch:
         attackable = self.labels >= 0 if self.goal.targets is None else self.goal.targets >= 0
         self.attacked_rows = attackable.nonzero().flatten()
         self.exact = workspace.attacked_network(task.model, task.precision) is network
-        self.target = self._attacked(0)
+        self.target = self._attacked(self.numbers[0])
         judge = self.target if self.exact else self._defended(network, "attacked defense in float32", task.draws)
         self._judge = self._split(judge.target if isinstance(judge, InsetGradients) else judge)
         self.target = self._split(self.target)
@@ -97,8 +118,8 @@ class AttackedBatch:
         return tensors, gradients.error
 
     def attacked(self, number: int) -> torch.nn.Module:
-        """The classifier as the attack sees it, with one of the defense's approximations, from 0."""
-        return self._split(self._attacked(number)) if number else self.target
+        """The classifier as the attack sees it in one of its runs, from 0: with the approximation of this run."""
+        return self._split(self._attacked(self.numbers[number])) if number else self.target
 
     def fitted(self) -> Artefact | None:
         """What the attack has fitted; None if it fits nothing."""
@@ -153,11 +174,11 @@ class AttackedBatch:
     def _defended(self, network: torch.nn.Module, purpose: str, draws: int, number: int = 0) -> torch.nn.Module:
         """The network behind the defense, if the attack sees one."""
         task, workspace = self.task, self.workspace
-        if not task.defense:
+        if not task.defense and not takes_rng(network):
             return network
         streams = SampleRandom(task.seed, purpose, self.ids, workspace.device)
-        chain = workspace.chain(task.defense)
-        fitted = chain_artefacts(workspace, fitted_keys(task.key_inputs))
+        chain = workspace.chain(task.defense) if task.defense else Chain(())
+        fitted = chain_artefacts(workspace, task.defense or "", fitted_keys(task.key_inputs))
         return DefendedClassifier(
             network,
             chain,
@@ -175,6 +196,7 @@ class AttackedBatch:
         key = (
             *(task.dataset, task.model, task.defense, task.seed, task.key_inputs["ids"], self.start, len(self.ids)),
             self._without_gradients,
+            self.numbers,
             *fitted_keys(task.key_inputs),
         )
         if key not in baselines:
@@ -190,8 +212,7 @@ class AttackedBatch:
             none = torch.zeros_like(self.labels, dtype=torch.bool)
             return Gradients(none, none, none, "")
         gradients = clean_gradients(self.target if self.exact else self._judge, self.clean, self.labels)
-        chain = self.workspace.chain(self.task.defense) if self.exact and self.task.defense else None
-        for number in range(1, 1 if chain is None else count_approximations(chain)):
+        for number in range(1, len(self.numbers) if self.exact else 1):
             if not torch.stack(gradients[:3]).any():
                 break
             other = clean_gradients(self.attacked(number), self.clean, self.labels)
@@ -210,10 +231,10 @@ class AttackedBatch:
             points = sample_points(first).to(workspace.device)
             streams = SampleRandom(task.seed, "slopes at the bounds", range(len(points)), workspace.device)
             classifier = network = workspace.network(task.model)
-            if task.defense:
+            if task.defense or takes_rng(network):
                 some = labels.repeat(len(points))[: len(points)].to(workspace.device)
-                chain = workspace.chain(task.defense)
-                fitted = chain_artefacts(workspace, keys)
+                chain = workspace.chain(task.defense) if task.defense else Chain(())
+                fitted = chain_artefacts(workspace, task.defense or "", keys)
                 classifier = DefendedClassifier(network, chain, streams, 1, number=number, labels=some, fitted=fitted)
             workspace.insets[key] = find_inset(classifier, points, max(1, workspace.batch_size))
         inset = workspace.insets[key]
@@ -221,10 +242,13 @@ class AttackedBatch:
 
     @torch.no_grad()
     def _undefended_logits(self) -> torch.Tensor:
-        """The network's logits for the clean images, without a defense."""
-        network = self.workspace.network(self.task.model)
-        size = self.workspace.batch_size
-        return torch.cat([self._logits(network, images) for images in torch.split(self.clean, size)])
+        """The network's logits for the clean images, without a defense; of a stochastic model the mean over draws."""
+        network, size = self.workspace.network(self.task.model), self.workspace.batch_size
+        if not takes_rng(network):
+            return torch.cat([self._logits(network, images) for images in torch.split(self.clean, size)])
+        rng = SampleRandom(self.task.seed, "undefended model", self.ids, self.workspace.device)
+        classifier = ChainPass(Chain(()), network, size).classifier(rng)
+        return torch.stack([self._logits(classifier, self.clean) for _ in range(CHOICE_DRAWS)]).mean(dim=0)
 
     @torch.no_grad()
     def _predict(self, images: torch.Tensor) -> torch.Tensor:
@@ -259,6 +283,15 @@ class SplitCalls(ClassifierWrapper):
             return self.target(images)  # type: ignore[no-any-return]
         parts = torch.split(torch.arange(len(images), device=images.device), self.batch_size)
         return torch.cat([self._logits(for_rows(self.target, part), images[part]) for part in parts])
+
+    def full_answer(self, images: torch.Tensor) -> Answer:
+        """The target's full answer; see :func:`advbench.api.answer`."""
+        if len(images) <= self.batch_size:
+            return answer(self.target, images)
+        parts = torch.split(torch.arange(len(images), device=images.device), self.batch_size)
+        answers = [answer(for_rows(self.target, part), images[part]) for part in parts]
+        scores = [one.score for one in answers if one.score is not None]
+        return Answer(torch.cat([one.logits for one in answers]), torch.cat(scores) if scores else None)
 
     def _logits(self, target: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
         if self.stochastic or not torch.is_grad_enabled():

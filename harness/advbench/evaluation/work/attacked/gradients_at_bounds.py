@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import torch
 
-from advbench.api import ClassifierWrapper, for_rows, is_stochastic
+from advbench.api import Answer, ClassifierWrapper, answer, for_rows, is_stochastic
 from advbench.process.memory import is_out_of_memory
 
 __all__ = ["InsetGradients", "find_inset", "flat_at_bounds", "sample_points"]
@@ -68,6 +68,20 @@ class InsetGradients(ClassifierWrapper):
         with torch.no_grad():
             exact = self.target(images.detach())
         return inside + (exact - inside.detach())
+
+    def full_answer(self, images: torch.Tensor) -> Answer:
+        """The target's full answer, with gradients from inside [0, 1]; see :func:`advbench.api.answer`."""
+        if not (torch.is_grad_enabled() and images.requires_grad):
+            return answer(self.target, images)
+        inside = answer(self.target, _inside(images, self.inset))
+        if self.stochastic:
+            return inside
+        with torch.no_grad():
+            exact = answer(self.target, images.detach())
+        logits = inside.logits + (exact.logits - inside.logits.detach())
+        if inside.score is None or exact.score is None:
+            return Answer(logits)
+        return Answer(logits, inside.score + (exact.score - inside.score.detach()))
 
 
 def find_inset(classifier: torch.nn.Module, points: torch.Tensor, batch_size: int = 1000) -> float | None:

@@ -9,14 +9,7 @@ import torch
 from advbench.api import Goal
 from advbench.evaluation.work.attacked.query_meter import earlier_repeats
 
-__all__ = ["NotLimitable", "QueriesSpent", "QueryLimit"]
-
-
-class QueriesSpent(BaseException):
-    """Ends an attack whose samples have all asked for more queries than allowed.
-
-    It is no ``Exception``, so that an attack that catches those does not catch it.
-    """
+__all__ = ["NotLimitable", "QueryLimit"]
 
 
 class NotLimitable(BaseException):
@@ -47,10 +40,9 @@ class QueryLimit:
         self._keep_last = keep_last
         self._sizes = torch.full_like(goal.labels, math.inf, dtype=torch.float64)
 
-    @property
-    def all_spent(self) -> bool:
-        """Whether all samples of the present run are spent."""
-        return bool(self.spent[self.attacked_rows].all())
+    def all_spent(self, rows: torch.Tensor | None = None) -> bool:
+        """Whether all of these samples are spent; by default, all of the present run."""
+        return bool(self.spent[self.attacked_rows if rows is None else rows].all())
 
     def allowed(self, rows: torch.Tensor, before: torch.Tensor, draws: int) -> torch.Tensor:
         """Which images of a call are within the limit; the samples of the others are spent.

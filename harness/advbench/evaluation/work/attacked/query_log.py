@@ -7,14 +7,15 @@ from typing import NamedTuple
 
 import torch
 
-from advbench.api import Access, Goal, LpBall, PerturbationSet, for_rows
+from advbench.api import Access, Answer, Goal, LpBall, PerturbationSet, for_rows
+from advbench.api.rows import QueriesSpent
 from advbench.contracts.images import TOLERANCE
 from advbench.errors import describe
 from advbench.evaluation.plan.cells import NEEDS_NOTES
 from advbench.evaluation.work.attacked.access import RestrictedClassifier
-from advbench.evaluation.work.attacked.adaptive import count_draws
+from advbench.evaluation.work.attacked.adaptive import count_draws, seen_logits
 from advbench.evaluation.work.attacked.gradients_at_bounds import flat_at_bounds
-from advbench.evaluation.work.attacked.query_limit import NotLimitable, QueriesSpent, QueryLimit
+from advbench.evaluation.work.attacked.query_limit import NotLimitable, QueryLimit
 from advbench.evaluation.work.attacked.query_meter import QueryMeter
 from advbench.process.memory import is_out_of_memory
 
@@ -205,13 +206,20 @@ class RecordingClassifier(RestrictedClassifier):
         self.log = log
         self.limited_queries = log.limit is not None
         self._rows = rows
+        self._ending_rows: torch.Tensor | None = None  # the attack on these samples ends once they are spent
         self._draws = count_draws(target)
-        self._classes = list[int]()  # of the first answer; a list, since copies for other rows share it
+        self._forms = dict[bool, Answer]()  # the first call's and full answer's first row; copies for rows share it
 
     def for_rows(self, rows: torch.Tensor) -> RecordingClassifier:
         """The classifier for some of the samples; see :func:`advbench.api.for_rows`."""
         part = super().for_rows(rows)
         part._rows = rows if self._rows is None else self._rows[rows]
+        return part
+
+    def ending_when_spent(self) -> RecordingClassifier:
+        """The classifier that ends the attack once its samples are spent; see :func:`advbench.api.until_spent`."""
+        part = self._around(self.target)
+        part._ending_rows = self._rows
         return part
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -220,51 +228,77 @@ class RecordingClassifier(RestrictedClassifier):
         Raises:
             ContractError: The classifier changed the images; or the attack has access to nothing.
             NotLimitable: There is a limit, and it is unknown to which samples the images belong.
-            QueriesSpent: All samples have reached the limit.
+            QueriesSpent: All samples of the attack have reached the limit, or all of the part that it attacks by
+                itself.
         """
+        return self._restricted(self._recorded(images, full=False).logits)
+
+    def full_answer(self, images: torch.Tensor) -> Answer:
+        """The classifier's full answer, restricted to the access; recorded as a call is.
+
+        Raises:
+            ContractError: As for :meth:`forward`, as are the others.
+        """
+        return self._restricted_answer(self._recorded(images, full=True))
+
+    def _recorded(self, images: torch.Tensor, *, full: bool) -> Answer:
         self._check_access()
         if self.log.limit is not None:
-            return self._restricted(self._answer_within(self.log.limit, images))
-        logits = self._answer(self.target, images)
+            return self._answer_within(self.log.limit, images, full=full)
+        answered = self._answer(self.target, images, full=full)
         if len(images) != (len(self.log.goal) if self._rows is None else len(self._rows)):
             self.log.record_unknown(images, self._draws)
-        else:
-            self._record(self._rows, images, logits)
-        return self._restricted(logits)
+            return answered
+        return self._record(self._rows, images, answered)
 
-    def _answer_within(self, limit: QueryLimit, images: torch.Tensor) -> torch.Tensor:
-        """The logits under a limit: images beyond it are not sent through the classifier."""
+    def _answer_within(self, limit: QueryLimit, images: torch.Tensor, *, full: bool) -> Answer:
+        """The answer under a limit: images beyond it are not sent through the classifier."""
         rows = torch.arange(len(self.log.goal), device=images.device) if self._rows is None else self._rows
         if len(rows) != len(images):
             raise NotLimitable("it does not say to which samples the images of a query belong; use for_rows()")
         allowed = limit.allowed(rows, self.log.meter.forwards, self._draws)
         if allowed.all():
-            logits = self._answer(self.target, images)
-            self._record(rows, images, logits)
-            return logits
+            return self._record(rows, images, self._answer(self.target, images, full=full))
         sent = allowed.nonzero().flatten()
         answered = None
         if len(sent):
-            answered = self._answer(for_rows(self.target, sent), images[sent])
-            self._record(rows[sent], images[sent], answered)
-        if limit.all_spent:
+            answered = self._answer(for_rows(self.target, sent), images[sent], full=full)
+            answered = self._record(rows[sent], images[sent], answered)
+        if limit.all_spent() or (self._ending_rows is not None and limit.all_spent(self._ending_rows)):
             raise QueriesSpent
-        if not self._classes:
+        if full not in self._forms:
             with torch.no_grad():  # the number of classes alone, which no limit covers
-                self._answer(for_rows(self.target, rows[:1] * 0), images[:1])
-        logits = limit.refusal(rows, images, self._classes[0])
-        return logits if answered is None else logits.index_copy(0, sent, answered.to(logits.dtype))
+                self._answer(for_rows(self.target, rows[:1] * 0), images[:1], full=full)
+        form = self._forms[full]
+        refused = limit.refusal(rows, images, form.logits.shape[1])
+        logits = refused if answered is None else refused.index_copy(0, sent, answered.logits.to(refused.dtype))
+        if form.score is None:
+            return Answer(logits)
+        accepted = refused[:, 0] * 0 - 1
+        if answered is None or answered.score is None:
+            return Answer(logits, accepted)
+        return Answer(logits, accepted.index_copy(0, sent, answered.score.to(accepted.dtype)))
 
-    def _answer(self, target: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
-        """The answer of the classifier, or of the part of it for some samples."""
-        logits = super()._answer(target, images)
-        if not self._classes and isinstance(logits, torch.Tensor) and logits.ndim == 2:
-            self._classes.append(logits.shape[1])
-        return logits
+    def _answer(self, target: torch.nn.Module, images: torch.Tensor, *, full: bool = False) -> Answer:
+        """The logits, or the full answer, of the classifier or of the part of it for some samples."""
+        answered = super()._answer(target, images, full=full)
+        logits, score = answered
+        if full not in self._forms and isinstance(logits, torch.Tensor) and logits.ndim == 2:
+            self._forms[full] = Answer(logits[:1].detach(), None if score is None else score[:1].detach())
+        return answered
 
-    def _record(self, rows: torch.Tensor | None, images: torch.Tensor, logits: torch.Tensor) -> None:
-        self.log.record_query(rows, images, logits, self._draws)
-        self.log.record_gradients(rows, logits, self._draws)
+    def _record(self, rows: torch.Tensor | None, images: torch.Tensor, answered: Answer) -> Answer:
+        """Records a query and its gradients; returns the answer whose gradients are recorded."""
+        logits, score = answered
+        if score is None:
+            self.log.record_query(rows, images, logits, self._draws)
+            self.log.record_gradients(rows, logits, self._draws)
+            return answered
+        labels = self.log.goal.labels if rows is None else self.log.goal.labels[rows]
+        self.log.record_query(rows, images, seen_logits(answered, labels), self._draws)
+        both = torch.cat((logits, score[:, None]), dim=1)  # one gradient, whichever of the two it passes through
+        self.log.record_gradients(rows, both, self._draws)
+        return Answer(both[:, :-1], both[:, -1])
 
 
 def clean_gradients(target: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> Gradients:

@@ -16,9 +16,11 @@ from advbench.contracts.goals import trial_goal
 from advbench.evaluation.plan.build import Plan
 from advbench.evaluation.plan.cells import Axes, Cell
 from advbench.evaluation.plan.tasks import Task
+from advbench.evaluation.work.chain_pass import ChainPass
+from advbench.evaluation.work.networks import takes_rng
 from advbench.evaluation.work.workspace import Workspace
 from advbench.process.state import ProcessState, is_user_interrupt, undo_process_changes
-from advbench.specs import transforms_images
+from advbench.specs import Chain, transforms_images
 
 __all__ = ["Culprit", "build_checked_plan", "find_culprit"]
 
@@ -93,7 +95,7 @@ def _components(parts: Sequence[Axes]) -> list[Component]:
     for axes in parts:
         components |= dict.fromkeys((*axes.datasets, *axes.models, *axes.attacks))
         components |= dict.fromkeys(part for chain in axes.defenses for part in chain.parts)
-        components |= {axes.surrogate: None} if axes.surrogate else {}
+        components |= dict.fromkeys(axes.surrogates)
     return list(components)
 
 
@@ -110,7 +112,11 @@ def _failed(cell: Cell, faults: Mapping[Component, str]) -> Cell:
     if not fault or cell.skipped or cell.failed:
         return cell
     return Cell(
-        *(cell.dataset, cell.model, cell.attack, cell.threat, cell.defense, cell.seed), failed=fault, ids=cell.ids
+        *(cell.dataset, cell.model, cell.attack, cell.threat, cell.defense, cell.seed),
+        surrogate=cell.surrogate,
+        names_surrogate=cell.names_surrogate,
+        failed=fault,
+        ids=cell.ids,
     )
 
 
@@ -168,7 +174,7 @@ def _planning_calls(component: Component, sources: DataSources) -> Iterator[Call
         yield lambda: (component.ids(), component.image_shape, component.num_classes)
         yield lambda: component.digest(sources)
     if isinstance(component, Model):
-        yield lambda: (component.image_shape, component.num_classes)
+        yield lambda: (component.image_shape, component.num_classes, component.gives, component.stochastic)
         yield component.weights_digest
     if isinstance(component, Defense):
         yield lambda: (component.identity, component.stochastic)
@@ -199,6 +205,8 @@ def _component_calls(workspace: Workspace, task: Task) -> Iterator[tuple[Culprit
     ids = data.ids[:_IMAGES].tolist()
     images, labels = (tensor.to(workspace.device) for tensor in data.take(ids))
     network = workspace.network(specs["model"])
+    if takes_rng(network):
+        network = ChainPass(Chain(()), network, _IMAGES).classifier(SampleRandom(0, "blame", ids, workspace.device))
     yield of_model, lambda: network(images.clone())
     yield of_model, lambda: torch.autograd.grad(network(images.clone().requires_grad_()).sum(), images)
     for culprit, part in zip(of_parts, parts, strict=True):

@@ -19,6 +19,7 @@ from advbench.api import Attack, Defense, SampleRandom
 from advbench.contracts.artefacts import trial_defense_artefact
 from advbench.evaluation.work.behaviour.attack_observation import FixedClassifier, run_attack
 from advbench.evaluation.work.chain_pass import ChainPass, image_shape
+from advbench.evaluation.work.networks import ask_network
 from advbench.specs import Chain, transforms_images
 
 __all__ = [
@@ -121,7 +122,9 @@ def network_function(network: torch.nn.Module, batch_size: int) -> tuple[Functio
     """A network as a function, and the unit in the last place of its own arithmetic; 0 for float32 and float64."""
 
     def function(images: torch.Tensor) -> torch.Tensor:
-        return torch.cat([_as_float32(network(part)) for part in torch.split(images, max(1, batch_size))])
+        rng = SampleRandom(_SEED, "behaviour", range(len(images)), images.device)
+        parts = torch.split(torch.arange(len(images)), max(1, batch_size))
+        return torch.cat([_as_float32(ask_network(network, images[part], rng[part])) for part in parts])
 
     tensors = (*network.parameters(), *network.buffers())
     units = [torch.finfo(tensor.dtype).eps for tensor in tensors if tensor.dtype.is_floating_point]

@@ -17,6 +17,7 @@ from advbench.evaluation.work.attacked.adaptive import DefendedClassifier
 from advbench.evaluation.work.certify import certify_batch
 from advbench.evaluation.work.chain_pass import ChainPass
 from advbench.evaluation.work.execute import time_limit
+from advbench.evaluation.work.networks import takes_rng
 from advbench.evaluation.work.workspace import Environment, Workspace, get_workspace
 from advbench.process.state import ProcessState, is_user_interrupt, isolated_process
 from advbench.process.threads import report_thread_errors
@@ -124,7 +125,10 @@ class _Timer:
     def _pass_seconds(self, model: str, dataset: str, count: int, precision: str) -> float:
         """Seconds for each image of a forward and backward pass over a batch of this size."""
         network = self.workspace.attacked_network(model, precision)
-        images, _ = self._images(dataset, count)
+        images, ids = self._images(dataset, count)
+        if takes_rng(network):
+            streams = SampleRandom(0, "estimate", ids, images.device)
+            network = DefendedClassifier(network, Chain(()), streams, 1)
         return time_pass(network, images) / len(images)
 
     def _defense_seconds(self, defense: str, dataset: str) -> float:
@@ -182,14 +186,20 @@ class _Timer:
 
 
 def time_pass(classifier: torch.nn.Module, images: torch.Tensor) -> float:
-    """Seconds of a forward and backward pass over a batch: the fastest of some."""
+    """Seconds of a forward and backward pass over a batch: the fastest of some.
 
-    def run(batch: torch.Tensor) -> None:
+    Of a classifier without gradients, three times those of a forward pass, since this counts as a third of a pass.
+    """
+
+    def run(batch: torch.Tensor) -> bool:
         points = batch.clone().requires_grad_()
-        torch.autograd.grad(classifier(points).sum(), points)
+        logits = classifier(points)
+        if logits.requires_grad:
+            torch.autograd.grad(logits.sum(), points)
+        return bool(logits.requires_grad)
 
-    run(images[:1])  # the first pass on a device sets it up
-    return _time(lambda: run(images), images.device)
+    follows = run(images[:1])  # the first pass on a device sets it up
+    return _time(lambda: run(images), images.device) * (1 if follows else 3)
 
 
 def _time(run: Callable[[], object], device: torch.device, repeats: int = 3) -> float:

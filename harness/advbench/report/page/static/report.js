@@ -225,6 +225,36 @@
     return drawing;
   };
 
+  // The certified accuracy as a step function of the radius.
+  const certifiedCurve = ({ curve, norm }) => {
+    const [width, height, left, bottom, top] = [560, 210, 52, 38, 12];
+    const drawing = svg("svg", { viewBox: `0 0 ${width} ${height}`, class: "certified", role: "img", "aria-label": "certified accuracy by radius" });
+    const most = curve.eps.at(-1) * 1.05 || 1;
+    const x = (radius) => left + (width - left - 12) * radius / most;
+    const y = (share) => height - bottom - (height - bottom - top) * share;
+    const path = curve.accuracy.map((share, at) => `${at ? `H${x(curve.eps[at])}V${y(share)}` : `M${x(curve.eps[0])} ${y(share)}`}`).join("");
+    for (const share of [0, 0.5, 1]) {
+      drawing.append(svg("path", { class: "grid", d: `M${left} ${y(share)}H${width - 12}` }));
+      drawing.append(svg("text", { x: left - 6, y: y(share) + 4, "text-anchor": "end" }, `${100 * share} %`));
+    }
+    drawing.append(svg("path", { class: "line s0", d: `${path}H${width - 12}` }));
+    const power = 10 ** Math.floor(Math.log10(most / 4));
+    const tick = power * [1, 2, 5, 10].find((factor) => factor * power >= most / 4);
+    for (let at = 0; at <= most; at += tick) {
+      drawing.append(svg("text", { x: x(at), y: height - bottom + 15, "text-anchor": "middle" }, Number(at.toPrecision(3))));
+    }
+    drawing.append(svg("text", { class: "label", x: (left + width) / 2, y: height - 4, "text-anchor": "middle" }, `certified ${norm} radius`));
+    return drawing;
+  };
+  const radii = (listed, norm, names) => {
+    const head = ["sample", "label", "certified class", `${norm} radius`].map((text) => make("th", { scope: "col", textContent: text }));
+    const rows = listed.map(([id, label, found, radius]) => make("tr", {},
+      make("th", { scope: "row", textContent: id }), make("th", {}, className(names, label)),
+      make("th", { className: found === label ? "" : "bad" }, found < 0 ? "abstained" : className(names, found)),
+      make("td", { textContent: found < 0 ? "—" : Number(radius.toPrecision(4)) })));
+    return make("div", { className: "scroll", tabIndex: 0 }, make("table", { className: "radii" }, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows)));
+  };
+
   const samples = ({ scale, rows }, names) => {
     const picture = (image, alt) => make("img", { src: data.images[image], alt });
     const view = ([image, prediction, confidence], label, what) => {
@@ -267,12 +297,20 @@
     if (cell.histogram) {
       parts.push(make("h3", { textContent: `Distances of the images that fooled the attacked classifier${of}` }), histogram(cell.histogram));
     }
+    if (cell.certified) {
+      const { norm, samples: listed, all: total } = cell.certified;
+      parts.push(make("h3", { textContent: "Share of all samples that are certified beyond a radius" }), certifiedCurve(cell.certified));
+      if (listed.length) {
+        const shown = listed.length < total ? `the first ${listed.length} of ${total} samples` : `the ${total} samples`;
+        parts.push(make("details", {}, make("summary", { textContent: `Radii of ${shown}${of}` }), radii(listed, norm, names)));
+      }
+    }
     body.replaceChildren(...parts);
     if (!dialog.open) dialog.showModal();
     dialog.scrollTop = 0;
     history.replaceState(null, "", `#cell-${index}`);
   };
-  const visible = () => all("button.open").filter((button) => button.offsetParent !== null).map((button) => Number(button.dataset.cell));
+  const visible = () => [...new Set(all("button.open").filter((button) => button.offsetParent !== null).map((button) => Number(button.dataset.cell)))];
   const go = (step) => {
     const indices = visible();
     const position = indices.indexOf(current) + step;

@@ -31,12 +31,12 @@ def double_steps(
     if not parts:
         return dataclasses.replace(plan, cells=()), {}
     doubled = build_plan(parts, sources, device, behaviours)
-    keys = {tuple(cell.specs().values()): cell.key for cell in doubled.cells}
+    keys = {cell.coordinates: cell.key for cell in doubled.cells}
     counterparts = {}
     for position, cell in enumerate(plan.cells):
         doubled_attack = twice[cell.attack]
         if doubled_attack is not None and cell.key:
-            key = keys.get(tuple(dataclasses.replace(cell, attack=doubled_attack).specs().values()))
+            key = keys.get(dataclasses.replace(cell, attack=doubled_attack).coordinates)
             if key:
                 counterparts[position] = key
     return doubled, counterparts

@@ -19,7 +19,7 @@ from advbench_models.stored_weights import SHIPPED, StoredWeights
 if TYPE_CHECKING:
     from advbench.api import SampleRandom
 
-__all__ = ["MnistIbp"]
+__all__ = ["IntervalBounds"]
 
 _LARGEST_RADIUS = 0.5
 _HALVINGS = 12
@@ -28,14 +28,14 @@ _SLACK = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
-class MnistIbp(StoredWeights, Model, Trainable):
+class IntervalBounds(StoredWeights, Model, Trainable):
     """Small convolutional network for MNIST, trained on interval bounds for L∞ 0.3, with certificates.
 
     The certified radius is the largest one up to 0.5, to 1/8192, for which interval bounds show that no other class
     gets a larger logit. The shipped weights were trained without the images of the dataset ``mnist-5k``.
     """
 
-    name = "mnist-ibp"
+    name = "ibp"
     source = (
         "Gowal et al. 2018, On the Effectiveness of Interval Bound Propagation for Training Verifiably Robust Models; "
         "the network of Wong, Rice and Kolter 2020, Fast is better than free, for MNIST"
@@ -47,9 +47,7 @@ class MnistIbp(StoredWeights, Model, Trainable):
     training_sets: ClassVar[tuple[str, ...]] = ("mnist",)
     shipped_folder: ClassVar[Path] = Path(__file__).parent / "weights"
 
-    weights: str = param(
-        SHIPPED, help="'shipped', or the path of a .safetensors file made by 'advbench train mnist-ibp'"
-    )
+    weights: str = param(SHIPPED, help="'shipped', or the path of a .safetensors file made by 'advbench train ibp'")
 
     def load(self) -> nn.Module:
         """Builds the network with its weights."""
