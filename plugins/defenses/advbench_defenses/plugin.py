@@ -8,6 +8,7 @@ from advbench.api import Defense, hookimpl
 from advbench_defenses.ensemble import Ensemble
 from advbench_defenses.feature_squeezing import FeatureSqueezing
 from advbench_defenses.gaussian import GaussianBlur
+from advbench_defenses.generative.denoiser import Denoiser
 from advbench_defenses.jpeg import JpegCompression
 from advbench_defenses.kmeans import KMeansQuantisation
 from advbench_defenses.none import NoDefense
@@ -39,6 +40,7 @@ def register_defenses(register: Callable[[type[Defense]], None]) -> None:
     register(RandomizedSmoothing)
     register(FeatureSqueezing)
     register(Ensemble)
+    register(Denoiser)
     register(BitDepth)
     register(MedianSmoothing)
     register(NonLocalMeans)
