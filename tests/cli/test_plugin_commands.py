@@ -49,15 +49,9 @@ def test_list_as_json_names_every_component_and_its_plugin(call: Call) -> None:
         *("speckle-noise", "zoom-blur"),
     }
     assert {name for kind, name in found if kind == "defenses"} == {
-        "ensemble",
-        "feature-squeezing",
-        "gaussian",
-        "jpeg",
-        "kmeans",
-        "none",
-        "smoothing",
-        "tvm",
-        "vqvae",
+        *("ensemble", "feature-squeezing", "gaussian", "jpeg", "kmeans", "none", "smoothing", "tvm", "vqvae"),
+        *("bilateral", "bit-depth", "crop-ensemble", "median", "non-local-means", "quilting", "resize-pad", "shield"),
+        "wavelet",
     }
     assert {name for kind, name in found if kind == "datasets"} == {
         "cifar10",
@@ -74,6 +68,7 @@ def test_list_as_json_names_every_component_and_its_plugin(call: Call) -> None:
         "function",
         "mnist-cnn",
         "mnist-cnn-robust",
+        "mnist-random-features",
         "torch-module",
         "torchvision",
     }

@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import TOY, Called
 from tests.distributed.helpers import command, leftovers, run
 
-pytestmark = [pytest.mark.slow(minutes=1), pytest.mark.usefixtures("quick_workers")]
+pytestmark = pytest.mark.slow(minutes=3)  # where memory is limited, workers are real: copies begin with more
 
 DEADLY = Path(__file__).parents[1] / "deadly_plugin.py"
 Toy = Callable[..., tuple[Called, dict[str, Any]]]
@@ -81,6 +81,7 @@ def test_where_memory_does_not_suffice_fewer_images_go_at_once(deadly: Toy, gib:
     assert re.search(r"through hungry:gib=0.05: memory suffices for batches of (10|5|2) images", called.err)
 
 
+@pytest.mark.usefixtures("quick_workers")
 @pytest.mark.parametrize(("times", "status"), [(2, "ok"), (3, "error")])
 def test_a_task_whose_worker_dies_is_given_to_two_others_at_most(
     deadly: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int, status: str
