@@ -12,7 +12,7 @@ from advbench.discovery.registry import Registry
 from advbench.errors import UsageError
 from advbench.option_names import option
 from advbench.session.options import LoadOptions, RunOptions
-from advbench.specs import AXES, CUSTOM, Suite, narrow
+from advbench.specs import AXES, CUSTOM, EFFORTS, Suite, narrow
 
 __all__ = ["plugin_words", "recipe", "suite_of", "suites_by_seed"]
 
@@ -54,7 +54,8 @@ def suite_of(suite: Suite, options: RunOptions, registry: Registry) -> Suite:
     for axis in ("datasets", "models"):
         if suite.parts and axis in given:
             suite = narrow(registry, suite, axis, given.pop(axis))
-    replaced = {axis: specs for axis, specs in given.items() if axis in AXES}
+    replaced: dict[str, Any] = {axis: specs for axis, specs in given.items() if axis in AXES}
+    replaced |= {key: None for key in EFFORTS if key in given}  # an option counts for all parts
     parts = tuple(dataclasses.replace(part, **replaced) for part in suite.parts)
     if options.name is not None:
         given["name"] = options.name

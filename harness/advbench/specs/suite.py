@@ -25,6 +25,7 @@ __all__ = [
     "AXES",
     "CUSTOM",
     "DEFAULT_SUITE",
+    "EFFORTS",
     "FIT_SAMPLES",
     "FLOAT32",
     "PRECISIONS",
@@ -68,6 +69,9 @@ _CHOICES = {"precision": PRECISIONS, "rows": ROWS}
 _INTEGERS = {"limit": 1, "seed": 0, "eot": 1, "score_draws": 1, "max_queries": 1, "fit_samples": 1}
 """The keys that hold an integer, with its smallest value."""
 
+EFFORTS = ("limit", "eot", "score_draws")
+"""The keys that a part may set for itself."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Part:
@@ -79,6 +83,9 @@ class Part:
         attacks: Specs of attacks.
         defenses: Specs of defenses, chains and sweeps included.
         threats: Names of threats.
+        limit: Number of random samples of each dataset; None for that of the suite.
+        eot: Number of draws for each gradient; None for that of the suite.
+        score_draws: Number of draws for the score; None for that of the suite.
     """
 
     datasets: tuple[str, ...] = ()
@@ -86,6 +93,9 @@ class Part:
     attacks: tuple[str, ...] = ()
     defenses: tuple[str, ...] = ()
     threats: tuple[str, ...] = ("oblivious",)
+    limit: int | None = None
+    eot: int | None = None
+    score_draws: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -254,9 +264,7 @@ def _from_table(where: str, name: str, folder: Path, table: Mapping[str, Any]) -
             _require(where, key, value in _CHOICES[key], f"one of {', '.join(_CHOICES[key])}")
             values[key] = value
         elif key in _INTEGERS:
-            is_integer = isinstance(value, int) and not isinstance(value, bool)
-            _require(where, key, is_integer and value >= _INTEGERS[key], f"a whole number of at least {_INTEGERS[key]}")
-            values[key] = value
+            values[key] = _integer(where, key, value)
     defaults = _axes(where, table)
     return Suite(**{**values, **defaults}, parts=_parts(where, table.get("parts"), defaults))
 
@@ -270,8 +278,9 @@ def _parts(where: str, tables: Any, defaults: Mapping[str, tuple[str, ...]]) -> 
     parts = []
     for number, table in enumerate(tables, 1):
         part = f"{where}, part {number}"
-        _check_keys(part, table, AXES, "; the other keys are for the whole suite")
-        parts.append(Part(**{**defaults, **_axes(part, table)}))
+        _check_keys(part, table, (*AXES, *EFFORTS), "; the other keys are for the whole suite")
+        efforts = {key: _integer(part, key, table[key]) for key in EFFORTS if key in table}
+        parts.append(Part(**{**defaults, **_axes(part, table)}, **efforts))
     return tuple(parts)
 
 
@@ -282,6 +291,13 @@ def _axes(where: str, table: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
         specs = isinstance(value, list) and all(isinstance(item, str) for item in value)
         _require(where, axis, specs, "a list of specs, as text")
     return {axis: tuple(value) for axis, value in given.items()}
+
+
+def _integer(where: str, key: str, value: Any) -> int:
+    """The value of a key that holds an integer."""
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    _require(where, key, is_integer and value >= _INTEGERS[key], f"a whole number of at least {_INTEGERS[key]}")
+    return int(value)
 
 
 def _check_keys(where: str, table: Mapping[str, Any], known: Sequence[str], note: str = "") -> None:
