@@ -107,11 +107,11 @@ def test_the_audit_finds_what_is_wrong_with_its_randomness(run: Run, how: str, e
     [
         (
             "none",
-            "model 'noisy' declares stochastic = True, but its network takes (images); it must take (images, rng)",
+            "model 'noisy' is declared stochastic, but its network takes (images); it must take (images, rng)",
         ),
         (
             "undeclared",
-            "model 'noisy' has a network that takes (images, rng); let it take the images alone, or declare",
+            "model 'noisy' has a network that takes (images, rng); let it take the images alone or, if it takes",
         ),
     ],
 )

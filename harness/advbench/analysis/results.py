@@ -144,7 +144,8 @@ def _warnings(described: Mapping[str, Any], failures: int, n: int) -> list[str]:
             name = f"{name} (adaptive, against {described['short']['defense']})"
         elif "surrogate" in described["short"]:
             name = f"{name} ({threat_name(described)})"
-        return [f"{name} found no adversarial image for {failures} of {n} samples; they count as robust"]
+        scored = "the score uses other draws" if described["stochastic"] else "they count as robust"
+        return [f"{name} found no adversarial image for {failures} of {n} samples; {scored}"]
     return []
 
 

@@ -40,12 +40,12 @@ def check_takes_rng(model: Model, network: torch.nn.Module) -> None:
     label = f"model {model.name!r}"
     if model.stochastic:
         raise ContractError(
-            f"{label} declares stochastic = True, but its network takes {signature}; it must take (images, rng)"
+            f"{label} is declared stochastic, but its network takes {signature}; it must take (images, rng)"
         )
     if _binds(signature, 2):
         raise ContractError(
-            f"{label} has a network that takes {signature}; let it take the images alone, or declare stochastic = True "
-            "if it takes (images, rng)"
+            f"{label} has a network that takes {signature}; let it take the images alone or, if it takes "
+            "(images, rng), declare that the model is stochastic, for torch-module with stochastic=true"
         )
 
 

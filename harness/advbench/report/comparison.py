@@ -20,7 +20,7 @@ __all__ = ["comparison_markdown", "print_comparison"]
 NOTE = (
     "Robust accuracy in %. 'only' counts the samples that only one of the two withstands; p is McNemar's exact test on "
     "them, in brackets with Holm's correction for the number of rows. Bold: significant at 5 % after the correction. "
-    "The worst case is over the rows shown."
+    "The worst case is over the rows shown. Random defenses and models count with their first draw of the score."
 )
 
 

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from advbench.analysis.surrogates import threat_name
 from advbench.report.columns import percent
 
 __all__ = ["ProtocolTable", "protocol_facts", "protocol_table"]
@@ -20,7 +21,7 @@ _MEANINGS = {
 
 @dataclasses.dataclass(frozen=True)
 class ProtocolTable:
-    """The robust accuracies of the random defenses of a leaderboard under each protocol.
+    """The robust accuracies of the random defenses and models of a leaderboard under each protocol.
 
     Attributes:
         title: What the table shows.
@@ -51,14 +52,14 @@ def protocol_table(grid: Sequence[Sequence[Mapping[str, Any]]], names: Sequence[
         return None
     draws = sorted({cell["robust_accuracy_draws"]["n"] for _, cell in measured})
     return ProtocolTable(
-        title=f"Robust accuracy in % over {'–'.join(map(str, draws))} draws of the defense",
+        title=f"Robust accuracy in % over {'–'.join(map(str, draws))} draws",
         reading=f"Protocol {'; '.join(f'{name}: {meaning}' for name, meaning in _MEANINGS.items())}.",
         head=("defense", "attack", "threat", *_MEANINGS),
         rows=tuple(
             (
                 name,
                 cell["short"]["attack"],
-                cell["threat"],
+                threat_name(cell),
                 *(percent(cell["protocols"][protocol]["robust_accuracy"]) for protocol in _MEANINGS),
             )
             for name, cell in measured

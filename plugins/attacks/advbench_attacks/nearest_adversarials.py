@@ -7,7 +7,7 @@ import math
 import torch
 
 from advbench.api import Goal, Norm, for_rows
-from advbench_attacks.classifier_calls import float32_logits, reaches_goal
+from advbench_attacks.classifier_calls import float32_logits, reaches_goal_in_batch
 from advbench_attacks.norms import lp_norm, per_image
 from advbench_attacks.success_criterion import is_adversarial
 
@@ -127,9 +127,7 @@ def verify_in_batch(
     """Checks that points reach the goal in the whole batch too, and not only in the batch they were found in.
 
     Rounding may differ between batches. Each point is first pushed outwards by about one rounding error. Where that
-    undoes the success, the exact point is tried, then pushes of growing length, a few at most. A point that
-    passed is not evaluated again: a stochastic defense would use further random draws for it, whose number would depend
-    on the rest of the batch.
+    undoes the success, the exact point is tried, then pushes of growing length, a few at most.
 
     Args:
         model: Classifier in eval mode.
@@ -153,6 +151,7 @@ def verify_in_batch(
         if factors is not None:
             pushed = (per_image(factors) * perturbations)[failed].clamp(-max_eps, max_eps)
             points[failed] = (images[failed] + pushed).clamp(0, 1)
-        failed = failed & ~reaches_goal(model, points, goal)
+        rows = failed.nonzero().flatten()
+        failed[rows] = ~reaches_goal_in_batch(model, points, goal, rows)
     points[failed] = images[failed]
     return points

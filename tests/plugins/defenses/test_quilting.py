@@ -118,12 +118,20 @@ def test_what_does_not_fit_is_refused(grey: torch.Tensor, tmp_path: Path) -> Non
     database = database_of((grey * 255).round() / 255, tmp_path)
     with pytest.raises(WeightsError, match="has no patches of 3 channels and 5×5 pixels"):
         ImageQuilting(weights=str(database)).apply(grey.expand(-1, 3, -1, -1), RNG)
+    other = ImageQuilting(patch=6, weights=str(database)).incompatibility((1, 16, 11))
+    assert "has patches of 1 channels and 5×5 pixels, not of 1 and 6×6; it is for patch=5" in other
 
 
 def test_the_shipped_patches_of_digits_have_strokes() -> None:
     patches = ImageQuilting()._database(1, torch.device("cpu"))
     assert (patches.amin(dim=(1, 2, 3)) == 0).float().mean() > 0.5
     assert (patches[:, 0, 2, 2] > 0.9).float().mean() > 0.1
+
+
+def test_the_nearest_patch_alone_is_no_choice_to_soften() -> None:
+    assert len(ImageQuilting(nearest=1).approximations()) == 1
+    assert len(ImageQuilting().approximations()) == 2
+    assert not ImageQuilting(nearest=1).stochastic
 
 
 def test_the_recipe_takes_each_patch_once(grey: torch.Tensor, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from advbench.api import ParameterError, SampleRandom
+from advbench.api import Defense, ParameterError, SampleRandom
 from advbench_defenses.jpeg import JpegCompression
 from advbench_defenses.transformations.crop_ensemble import CropEnsemble
 from advbench_defenses.transformations.resize_pad import ResizeAndPad
@@ -138,3 +138,21 @@ def test_shield_refuses_images_that_jpeg_does_not_take() -> None:
     assert Shield().incompatibility((4, 32, 32)) == "shield takes images of 1 or 3 channels, not 4"
     with pytest.raises(ParameterError, match="highest=10: must be at least lowest=20"):
         Shield(highest=10)
+
+
+@pytest.mark.parametrize(
+    ("defense", "stochastic"),
+    [
+        (Shield(), True),
+        (Shield(qualities=1), False),
+        (Shield(80, 80), False),
+        (ResizeAndPad(), True),
+        (ResizeAndPad(0.9, 0.9), True),
+        (ResizeAndPad(1, 1), False),
+        (CropEnsemble(), True),
+        (CropEnsemble(side=1), False),
+    ],
+    ids=str,
+)
+def test_only_what_is_drawn_is_stochastic(defense: Defense, stochastic: bool) -> None:
+    assert defense.stochastic is stochastic

@@ -183,5 +183,10 @@ def _count(defense: Chain) -> int:
     """How many approximations a defense has; 0 if autograd follows all of its parts."""
     from advbench.contracts.defenses import check_approximations  # imports torch
 
-    parts = [part for part in defense.parts if not transforms_images(part) or not part.differentiable]
-    return max((len(check_approximations(part)) for part in parts), default=0)
+    counts = [len(check_approximations(part)) for part in defense.parts if not _is_followed(part)]
+    return max(counts, default=0)
+
+
+def _is_followed(part: Defense) -> bool:
+    """Whether autograd follows a part of a defense, and there is no choice between views of it."""
+    return part.differentiable if transforms_images(part) else len(part.attacked_views()) == 1

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from advbench.api import Goal, for_rows
-from advbench_attacks.classifier_calls import float32_logits, reaches_goal
+from advbench_attacks.classifier_calls import float32_logits, reaches_goal, reaches_goal_in_batch
 from advbench_attacks.gradient.pgd_steps import loss_gradient
 from advbench_attacks.input_gradients import sign_gradient
 from advbench_attacks.losses import Loss, margin, targeted_margin_loss, top_other_classes
@@ -130,8 +130,7 @@ class _RaySearch:
         rows = self.solved.nonzero().flatten()
         while len(rows):
             crafted[rows] = self._points(rows, self.size_index[rows])
-            # A point that passed is not evaluated again: a stochastic defense would use other random draws.
-            failed = rows[~reaches_goal(self.model, crafted, self.goal)[rows]]
+            failed = rows[~reaches_goal_in_batch(self.model, crafted, self.goal, rows)]
             crafted[failed] = self.images[failed]
             self.size_index[failed] += 1
             self.solved[failed] = False

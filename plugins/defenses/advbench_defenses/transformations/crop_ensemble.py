@@ -33,7 +33,6 @@ class CropEnsemble(Defense):
 
     name = "crop-ensemble"
     self_contained = True
-    stochastic = True
     needs = "scores"
     source = (
         "Guo, Rana, Cisse and van der Maaten 2018, Countering Adversarial Images using Input Transformations, section "
@@ -41,6 +40,11 @@ class CropEnsemble(Defense):
     )
     crops: int = param(30, min=1, max=10_000, help="number of crops")
     side: float = param(0.875, above=0, max=1, help="height and width of a crop, as a share of those of the image")
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether crops are drawn; not if they are the whole image."""
+        return self.side < 1
 
     def classify(
         self, network: torch.nn.Module, images: torch.Tensor, rng: SampleRandom, fitted: Artefact | None = None

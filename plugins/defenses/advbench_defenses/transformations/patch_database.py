@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 
 from advbench.api import TrainingJob, TrainingProgress, WeightsError, load_weights, save_weights
 
-__all__ = ["DATASETS", "RECIPES", "SIZES", "load_patches", "make_database"]
+__all__ = ["DATASETS", "RECIPES", "SIZES", "load_patches", "make_database", "read_layout"]
 
 RECIPES: Mapping[str, str] = {"random": "patches at random places of the training images, each different one once"}
 
@@ -58,6 +59,15 @@ def make_database(job: TrainingJob, patch: int) -> Mapping[str, Any]:
     }
     digest = save_weights(job.output, {"patches": patches}, provenance)
     return {"sha256": digest, **provenance}
+
+
+def read_layout(path: Path) -> tuple[int, int] | None:
+    """The channels and the side of the patches in a database, as its sidecar has them; None if it does not say."""
+    try:
+        sidecar = json.loads(path.with_suffix(".json").read_text("utf-8"))
+        return int(sidecar["channels"]), int(sidecar["patch"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # weights_digest reports files that cannot be used
 
 
 @functools.lru_cache(maxsize=4)

@@ -12,7 +12,7 @@ import torch
 
 from advbench.api import Defense, ParameterError, Trainable, TrainingJob, param, verified_digest
 from advbench_defenses.identity_approximation import identity_approximation
-from advbench_defenses.transformations.patch_database import DATASETS, RECIPES, load_patches, make_database
+from advbench_defenses.transformations.patch_database import DATASETS, RECIPES, load_patches, make_database, read_layout
 from advbench_defenses.transformations.seams import grid, join_patches
 
 if TYPE_CHECKING:
@@ -83,6 +83,13 @@ class ImageQuilting(Defense, Trainable):
         channels, height, width = image_shape
         if self.weights == SHIPPED and channels not in DATASETS:
             return f"{self.name} has patches of 1 and 3 channels, not of {channels}"
+        given = read_layout(self._file(channels))
+        if given is not None and given != (channels, self.patch):
+            there, side = given
+            return (
+                f"{self.name}: {self._file(channels)} has patches of {there} channels and {side}×{side} pixels, not of "
+                f"{channels} and {self.patch}×{self.patch}; it is for patch={side} and images of {there} channels"
+            )
         if min(height, width) < self.patch:
             return f"{self.name}: patches of {self.patch} pixels do not fit into images of {height}×{width}"
         return ""
@@ -103,8 +110,13 @@ class ImageQuilting(Defense, Trainable):
         return join_patches(patches, tops, lefts)
 
     def approximation(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
-        """Returns soft choices between the nearest patches: softmax(−d² / T), averaged where patches overlap."""
+        """Returns soft choices between the nearest patches: softmax(−d² / T), averaged where patches overlap.
+
+        With a single nearest patch there is no choice, and the images are returned.
+        """
         del rng
+        if self.nearest == 1:
+            return images
         channels, height, width = images.shape[1:]
         database = self._database(channels, images.device)
         tops, lefts = (grid(length, self.patch, self.overlap) for length in (height, width))
@@ -123,8 +135,9 @@ class ImageQuilting(Defense, Trainable):
         return total / count
 
     def approximations(self) -> tuple[Callable[[torch.Tensor, torch.Tensor, SampleRandom], torch.Tensor], ...]:
-        """Returns the identity, and the soft choice."""
-        return (identity_approximation, self.approximation_from_output)
+        """Returns the identity and, if there is a choice, the soft choice."""
+        soft = (self.approximation_from_output,) if self.nearest > 1 else ()
+        return (identity_approximation, *soft)
 
     def weights_digest(self) -> str:
         """Returns the SHA-256 of the database; of all shipped ones, since the images decide which is used."""

@@ -35,7 +35,6 @@ class ResizeAndPad(Defense):
     name = "resize-pad"
     self_contained = True
     differentiable = True
-    stochastic = True
     source = (
         "Xie, Wang, Zhang, Ren and Yuille 2018, Mitigating Adversarial Effects Through Randomization, section 3 (for "
         "images of 299 pixels)"
@@ -53,6 +52,11 @@ class ResizeAndPad(Defense):
         super().__post_init__()
         if self.smallest > self.largest:
             raise ParameterError(f"smallest={self.smallest:g}: must be at most largest={self.largest:g}")
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether sizes or places are drawn; not if images keep their size."""
+        return not (self.smallest == self.largest == 1 and self.output is None)
 
     def incompatibility(self, image_shape: tuple[int, int, int]) -> str:
         """Images that may become larger than the padded ones."""

@@ -36,7 +36,6 @@ class Shield(Defense):
 
     name = "shield"
     self_contained = True
-    stochastic = True
     source = (
         "Das, Shanbhogue, Chen, Hohman, Li, Chen, Kounavis and Chau 2018, Shield: Fast, Practical Defense and "
         "Vaccination for Deep Learning using JPEG Compression, section 3.3 (qualities 20, 40, 60, 80)"
@@ -56,6 +55,11 @@ class Shield(Defense):
         super().__post_init__()
         if self.highest < self.lowest:
             raise ParameterError(f"highest={self.highest}: must be at least lowest={self.lowest}")
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether there are several qualities."""
+        return len(set(self._qualities)) > 1
 
     def incompatibility(self, image_shape: tuple[int, int, int]) -> str:
         """Images that are neither grey nor in colour."""
