@@ -242,3 +242,13 @@ def test_the_artefact_of_a_cell_with_several_is_chosen(fitting: Toy, write: Writ
         called, _ = write(cell, *flags)
         assert called.code == 2, (cell, flags)
         assert message in called.error_line()
+
+
+def test_cells_with_one_artefact_each_are_told_apart_by_their_chains(fitting: Toy, write: Write) -> None:
+    fitting(attacks=["toy-sign"], defenses=["brightness", "toy-dim+brightness"])
+    called, _ = write("toy-sign")
+    assert called.code == 2
+    assert "'toy-sign' stands for cells with 2 artefacts; give one of: " in called.error_line()
+    assert "toy-dim+brightness" in called.error_line()
+    called, _ = write("toy-dim+brightness")
+    assert called.code == 0, called.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -122,3 +123,44 @@ def test_a_view_that_makes_no_sense_is_a_usage_error(
     called, _ = run(attacks=[spec], defenses=["two"])
     assert called.code == 2
     assert message in called.error_line()
+
+
+STAIRS = """
+from dataclasses import dataclass
+
+from advbench.api import Defense, hookimpl
+
+
+@dataclass(frozen=True)
+class Stairs(Defense):
+    'Rounds; the second approximation has no gradient.'
+
+    name = "stairs"
+
+    def apply(self, images, rng):
+        return (images * 8).round() / 8
+
+    def approximations(self):
+        return (lambda images, output, rng: images, lambda images, output, rng: images * 0)
+
+
+@hookimpl
+def register_defenses(register):
+    register(Stairs)
+"""
+
+
+def test_a_gradient_of_zero_is_that_of_the_approximation(call: Callable[..., Called], tmp_path: Path) -> None:
+    plugin, target, pgd = tmp_path / "stairs.py", tmp_path / "results.json", "pgd:eps=0.2,steps=2"
+    plugin.write_text(STAIRS)
+    views = [f'with-view:attack="{pgd}",stand_ins={number}' for number in (1, 2)]
+    called = call(
+        *("matrix", "--datasets", "mnist-20", "--models", "mnist-cnn", "--limit", 3, "--threats", "adaptive"),
+        *("--attacks", *views, pgd, "--defenses", "stairs", "--plugin", plugin),
+        *("--store", tmp_path / "store", "--export", target),
+    )
+    assert called.code == 0, called.err
+    results = json.loads(target.read_text())
+    (finding,) = (one for one in results["findings"] if one["criterion"] == "zero-gradients")
+    assert finding["cells"] == [1]
+    assert "(stairs, adaptive, approximation 2 alone)" in finding["message"]

@@ -79,7 +79,7 @@ def fitted_artefact(manifest: Mapping[str, Any], wanted: str, of: str = "") -> F
     in_store = {found: cell for found, cell in fitted.items() if found.key in stored}
     if not in_store:
         raise UsageError(f"{where}: {next(iter(fitted)).label} takes its artefact from a file")
-    if len({(found.owner, found.part) for found in in_store}) > 1:
+    if any(sum(found in in_store for found in _artefacts(cell)) > 1 for cell in cells):
         raise UsageError(f"{wanted!r}: {_choices(in_store)}")
     if len(in_store) > 1:
         labels = listed(dict.fromkeys(_label(cell) for cell in in_store.values()), 5)

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from tests.plugins.attacks.classifiers import Constant
+from tests.plugins.attacks.classifiers import Constant, Noisy
 
 from advbench.api import Budget, Goal, ParameterError
 from advbench_attacks.foolbox import catalogue as foolbox_catalogue
@@ -303,3 +303,20 @@ def test_without_an_attack_the_shared_parameters_are_shown():
 )
 def test_an_attacks_own_arguments_follow_the_shared_ones(text, names):
     assert [parameter.name for parameter in FoolboxAttack.parameters({"attack": text})] == names
+
+
+@pytest.mark.parametrize("name", ["HopSkipJumpAttack", "BoundaryAttack"])
+def test_a_stochastic_classifier_that_changes_its_answer_is_named(name, network, images, labels, streams):
+    class Whimsical(Noisy):
+        """Gives the network's class in half of all draws, and another class in the others."""
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            logits = super().forward(images)
+            return torch.where(self.rng.bernoulli(0.5)[:, None], logits, -logits)
+
+        def for_rows(self, rows: torch.Tensor) -> Noisy:
+            return Whimsical(self.network, self.rng[rows])
+
+    classifier = Whimsical(network, streams(range(len(images)), 1))
+    with pytest.raises(RuntimeError, match=f"{name} ended, since an image that fooled the stochastic classifier"):
+        quick(name).run(classifier, images, labels, streams(range(len(images))))

@@ -125,7 +125,8 @@ class FinishedCell:
     def attacked_classifier(self) -> str:
         """The attacked classifier, for messages, which also say if the leaderboard does not show it."""
         if self.on_board:
-            return self.where
+            numbers = ", ".join(map(str, self.stand_ins))
+            return f"{self.where}, approximation {numbers} alone" if numbers else self.where
         surrogate = f"the surrogate {self.described['short'].get('surrogate', '')}".rstrip()
         name = surrogate if self.described["threat"] == "transfer" else "the undefended model"
         return f"{name}, which has no row on the board"
@@ -136,6 +137,11 @@ class FinishedCell:
         shared = self.described["threat"] != "adaptive" or self.described.get("identity", False)
         defense = None if shared else self.described["defense"]
         return (*self.pair, attacker(self.described), self.described["attack"], defense)
+
+    @property
+    def stand_ins(self) -> tuple[int, ...]:
+        """Which approximations of the defense the attack follows; empty for all, and where it sees no defense."""
+        return tuple(self.described.get("stand_ins", ())) if self.image_set[4] is not None else ()
 
     @property
     def pair(self) -> tuple[str, str]:
@@ -205,7 +211,7 @@ def group_by(cells: Iterable[T], key: Callable[[T], Any]) -> list[Sequence[T]]:
 def by_attacked_classifier(cells: Sequence[FinishedCell]) -> list[Sequence[FinishedCell]]:
     """Groups the cells whose attacks follow gradients by the attacked classifier."""
     following = [cell for cell in cells if cell["attack_access"] == "gradients"]
-    return group_by(following, lambda cell: (*cell.image_set[:3], cell.image_set[4]))
+    return group_by(following, lambda cell: (*cell.image_set[:3], cell.image_set[4], *cell.stand_ins))
 
 
 def one_per_image_set(cells: Sequence[FinishedCell]) -> list[FinishedCell]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from advbench._version import __version__
-from advbench.api import Attack, Budget, Component, Dataset, PerturbationSet
+from advbench.api import AdaptiveView, Attack, Budget, Component, Dataset, PerturbationSet
 from advbench.api.files import sha256_file
 from advbench.api.goal import goal_of
 from advbench.discovery.identity import code_digests, dependency_versions
@@ -231,6 +231,12 @@ def _image_shape(dataset: Dataset) -> list[int] | None:
     return None if shape is None else list(shape)
 
 
+def _stand_ins(attack: Attack) -> list[int]:
+    """Which of a defense's approximations an attack asks for; empty for all, and if reading them fails."""
+    view = _get(lambda: attack.view, AdaptiveView)
+    return [] if view is None else list(view.approximations)
+
+
 @functools.cache
 def _attack_facts(
     attack: Attack, budget: Budget | None, norm: str | None, perturbation: PerturbationSet | None, failed: bool
@@ -244,6 +250,7 @@ def _attack_facts(
         "perturbation": _get(lambda: _perturbation_facts(perturbation), dict),
         "goal": goal_of(attack),
         "attack_access": attack.access,
+        **({"stand_ins": numbers} if (numbers := _stand_ins(attack)) else {}),
         "attack_passes": None if failed else _get(attack.passes, int),
         "parameters": attack.values(),
         "components": list(_get(attack.component_names, tuple) or ()),

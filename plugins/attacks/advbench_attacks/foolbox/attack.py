@@ -21,6 +21,7 @@ from advbench.api import (
     Value,
     closest,
     for_rows,
+    is_stochastic,
     until_spent,
 )
 from advbench_attacks.classifier_calls import reaches_goal
@@ -174,7 +175,17 @@ class FoolboxAttack(Attack):
                 chosen = torch.tensor([rows[position] for position in positions], device=images.device)
                 clean, aims = images[chosen], goal[chosen]
                 row_model = for_rows(model, chosen)
-                return until_spent(row_model, lambda classifier: self._craft(attack, classifier, clean, aims), clean)
+                try:
+                    return until_spent(
+                        row_model, lambda classifier: self._craft(attack, classifier, clean, aims), clean
+                    )
+                except (AssertionError, ValueError) as error:
+                    if not is_stochastic(model) or not foolbox_engine.lost_start(error):
+                        raise
+                    raise RuntimeError(
+                        f"{self.attack} ended, since an image that fooled the stochastic classifier did not fool it in "
+                        "another draw; use an attack that expects this, such as rays or square, or more draws (eot)"
+                    ) from error
 
             allow_batch = not foolbox_catalogue.depends_on_batch(self._class(), dict(self.arguments))
             crafted[rows] = run_per_sample(craft, [seeds[row] for row in rows], images.device, allow_batch=allow_batch)

@@ -21,7 +21,15 @@ if TYPE_CHECKING:
 
     from advbench.api import Norm
 
-__all__ = ["DEPENDS_ON", "find_adversarials", "load", "run_fixed_budget", "run_minimal", "suppress_warnings"]
+__all__ = [
+    "DEPENDS_ON",
+    "find_adversarials",
+    "load",
+    "lost_start",
+    "run_fixed_budget",
+    "run_minimal",
+    "suppress_warnings",
+]
 
 DEPENDS_ON = ("foolbox", "eagerpy")
 """Distributions whose versions affect the results of Foolbox's attacks."""
@@ -103,6 +111,16 @@ def find_adversarials(
         adversarials = _where(adversarials.flatten(1).any(dim=1), adversarials, images)
     adversarials = _finite_or_clean(adversarials, images)
     return _where(reaches_goal(model, adversarials, goal), adversarials, images)
+
+
+def lost_start(error: Exception) -> bool:
+    """Whether Foolbox ended an attack since an image that had reached the goal did not reach it in another query.
+
+    So it ends its attacks along the decision boundary if the classifier is stochastic.
+    """
+    if isinstance(error, AssertionError):
+        return not str(error)
+    return isinstance(error, ValueError) and ("not adversarial" in str(error) or "init_attack failed" in str(error))
 
 
 @contextlib.contextmanager
