@@ -19,6 +19,8 @@ from advbench.evaluation.plan.build import build_plan, resolve_axes
 from advbench.session.live_board import LiveBoard
 from advbench.specs import Suite
 
+pytestmark = pytest.mark.slow
+
 Toy = Callable[..., tuple[Called, dict[str, Any]]]
 Call = Callable[..., Called]
 

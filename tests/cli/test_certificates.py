@@ -14,6 +14,8 @@ from tests.conftest import TOY, Called
 
 import advbench
 
+pytestmark = pytest.mark.slow
+
 VOTING = Path(__file__).parent.parent / "voting_plugin.py"
 
 Toy = Callable[..., tuple[Called, dict[str, Any]]]

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from tests.conftest import Called
 
+pytestmark = pytest.mark.slow
+
 VOTING = Path(__file__).parent.parent / "voting_plugin.py"
 
 Toy = Callable[..., tuple[Called, dict[str, Any]]]

@@ -13,6 +13,8 @@ from tests.conftest import Called
 from advbench.analysis.paired import mcnemar
 from advbench.cli.compare_command import _component
 
+pytestmark = pytest.mark.slow
+
 Toy = Callable[..., tuple[Called, dict[str, Any]]]
 
 

@@ -15,6 +15,8 @@ from tests.conftest import Called
 
 from advbench.evaluation.plan.samples import pick_ids
 
+pytestmark = pytest.mark.slow
+
 PLUGIN = Path(__file__).parents[1] / "detecting_plugin.py"
 Toy = Callable[..., tuple[Called, dict[str, Any]]]
 

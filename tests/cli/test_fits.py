@@ -19,6 +19,8 @@ from advbench.session.artefacts import write_artefact
 from advbench.store import Store, digest_of
 from advbench.store.inventory import read_contents
 
+pytestmark = pytest.mark.slow
+
 PLUGIN = Path(__file__).parents[1] / "fitting_plugin.py"
 Toy = Callable[..., tuple[Called, dict[str, Any]]]
 

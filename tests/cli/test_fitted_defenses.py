@@ -13,6 +13,8 @@ from tests.conftest import Called
 from advbench.store import Store
 from advbench.store.inventory import read_contents
 
+pytestmark = pytest.mark.slow
+
 PLUGINS = Path(__file__).parents[1]
 Toy = Callable[..., tuple[Called, dict[str, Any]]]
 

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from tests.conftest import TOY, Called
 
+pytestmark = pytest.mark.slow
+
 SOURCE = """
 import numpy as np, torch
 from pathlib import Path

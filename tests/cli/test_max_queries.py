@@ -19,6 +19,8 @@ from advbench.process.watching.attributes import watch_attributes
 from advbench.session.opening import CORE
 from advbench.store import digest_of
 
+pytestmark = pytest.mark.slow
+
 PLUGIN = Path(__file__).with_name("queries_plugin.py")
 REGISTRY = discover(CORE, (TOY, PLUGIN))
 IDS = tuple(range(100, 140))

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from tests.conftest import Called
 
+pytestmark = pytest.mark.slow
+
 NOISY = Path(__file__).parents[1] / "stochastic_plugin.py"
 
 Run = Callable[..., tuple[Called, dict[str, Any]]]

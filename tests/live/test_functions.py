@@ -14,6 +14,8 @@ from tests.conftest import TOY
 import advbench
 from advbench.api import SampleRandom, UsageError
 
+pytestmark = pytest.mark.slow
+
 WEIGHTS = torch.randn(3, 16, generator=torch.Generator().manual_seed(3))
 SIGN, INVERT = "toy-sign", "invert"
 

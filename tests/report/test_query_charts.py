@@ -16,6 +16,8 @@ from advbench.report.charts import query_charts
 from advbench.report.data_files import Csv
 from advbench.report.page.charts import chart_figure, powers_of_ten
 
+pytestmark = pytest.mark.slow
+
 PLUGIN = Path(__file__).parents[1] / "cli" / "queries_plugin.py"
 
 Toy = Callable[..., tuple[Called, dict[str, Any]]]

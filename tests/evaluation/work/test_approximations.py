@@ -23,6 +23,8 @@ from advbench.session.opening import CORE
 from advbench.specs import resolve_chain, resolve_one
 from advbench.store import digest_of
 
+pytestmark = pytest.mark.slow
+
 PLUGIN = Path(__file__).with_name("approximations_plugin.py")
 REGISTRY = discover(CORE, (TOY, PLUGIN), without=("*",))
 

@@ -16,6 +16,8 @@ from tests.toy_plugin import Linear, Toy
 from advbench.api import Goal
 from advbench.contracts.goals import choose_targets
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., tuple[Called, dict[str, Any]]]
 PLUGIN = ("--plugin", Path(__file__).with_name("goal_plugin.py"))
 IDS = tuple(range(100, 140))

@@ -19,6 +19,8 @@ from advbench.process.watching.attributes import watch_attributes
 from advbench.session.opening import CORE
 from advbench.store import digest_of
 
+pytestmark = pytest.mark.slow
+
 PLUGIN = Path(__file__).with_name("sets_plugin.py")
 
 Toy = Callable[..., tuple[Called, dict[str, Any]]]

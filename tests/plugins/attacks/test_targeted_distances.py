@@ -18,6 +18,8 @@ from advbench_attacks.minimal.ddn import DecoupledDirectionAndNorm
 from advbench_attacks.minimal.fab import TargetedFab
 from advbench_attacks.minimal.fmn import FastMinimumNorm
 
+pytestmark = pytest.mark.slow
+
 COUNT = 25
 NORMS = ["linf", "l2", "l1"]
 MINIMAL = {

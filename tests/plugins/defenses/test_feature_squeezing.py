@@ -18,6 +18,8 @@ from advbench.testing.fixtures import example_images
 from advbench_defenses.feature_squeezing import FeatureSqueezing
 from advbench_defenses.non_local_means import non_local_means
 
+pytestmark = pytest.mark.slow
+
 
 def copies(detector: FeatureSqueezing, images: torch.Tensor) -> list[torch.Tensor]:
     return list(detector.squeezed(images))

@@ -11,6 +11,8 @@ from advbench.api import LabelledImages, ParameterError, SampleRandom, WeightsEr
 from advbench_defenses.transformations.quilting import ImageQuilting
 from advbench_defenses.transformations.seams import grid, join_patches
 
+pytestmark = pytest.mark.slow
+
 RNG = SampleRandom(0, "defense", range(5))
 
 

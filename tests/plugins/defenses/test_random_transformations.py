@@ -19,7 +19,9 @@ def many(image: torch.Tensor, count: int = 400) -> tuple[torch.Tensor, SampleRan
 
 
 def test_resized_images_are_those_of_torch_at_all_sizes_and_places() -> None:
-    image = 0.1 + 0.9 * torch.rand(1, 3, 10, 10, generator=torch.Generator().manual_seed(0))  # nowhere 0, as padding is
+    image = 0.1 + 0.9 * torch.rand(
+        1, 3, 10, 10, generator=torch.Generator().manual_seed(0)
+    )  # all pixels differ from the padding
     seen = set()
     for padded in ResizeAndPad(0.7, 1.2, 13).apply(*many(image)):
         rows, columns = (padded[0].any(dim=dim).nonzero().flatten() for dim in (1, 0))

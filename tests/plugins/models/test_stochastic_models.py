@@ -17,6 +17,8 @@ from advbench.evaluation.work.attacked.adaptive import DefendedClassifier
 from advbench.specs import Chain, resolve_one
 from advbench.store import Store
 
+pytestmark = pytest.mark.slow
+
 PLUGIN = '''
 from dataclasses import dataclass
 from advbench.api import Model, hookimpl

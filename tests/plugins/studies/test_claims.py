@@ -13,6 +13,8 @@ from advbench.analysis.confusion import confusion_matrix, error_spread, sum_matr
 from advbench_studies.paper2019.claims import CLAIMS
 from advbench_studies.paper2019.setting import PROTOCOLS
 
+pytestmark = pytest.mark.slow
+
 DOCS = Path(__file__).parents[3] / "docs" / "studies"
 THREE = ("fgsm", "pgd", "cw")
 FIVE = ("jpeg", "gaussian", "kmeans", "tvm", "vqvae-0")

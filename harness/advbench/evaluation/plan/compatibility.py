@@ -14,7 +14,7 @@ from advbench.contracts.budgets import check_budget, check_group_size, check_nor
 from advbench.errors import UsageError, describe
 from advbench.evaluation.plan.cells import Axes, short
 from advbench.evaluation.plan.threats import Threat
-from advbench.specs import Chain, short_spec, transforms_images
+from advbench.specs import Chain, transforms_images
 
 __all__ = [
     "Misfit",
@@ -163,20 +163,17 @@ def view_obstacle(attack: Attack, threat: Threat, defense: Chain) -> dict[str, s
     """Why a defense lacks the approximations that an attack asks for: ``skipped`` or ``failed`` of its cells."""
     if not threat.sees_defense or defense.identity:
         return {}
-    try:
-        wanted = check_view(attack).approximations
-        count = _count(defense) if wanted else 0
-    except (UsageError, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        return {"failed": describe(error)}
+    return obstacle(partial(_lacking_approximation, attack, defense))
+
+
+def _lacking_approximation(attack: Attack, defense: Chain) -> str:
+    wanted = check_view(attack).approximations
+    count = _count(defense) if wanted else 0
     missing = next((number for number in wanted if number > count), None)
     if not count or missing is None:
-        return {}
+        return ""
     has = f"{count} approximations" if count > 1 else "one approximation"
-    return {
-        "skipped": f"{short_spec(attack)} uses approximation {missing}, and defense {short_spec(defense)!r} has {has}"
-    }
+    return f"{short(attack)} uses approximation {missing}, and defense {short(defense)!r} has {has}"
 
 
 def _count(defense: Chain) -> int:

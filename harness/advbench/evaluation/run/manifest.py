@@ -182,14 +182,15 @@ def _threats(axes: Axes, plan: Plan) -> list[Threat]:
 
 def _threat_details(threat: Threat, axes: Axes, plan: Plan) -> str:
     """The settings of a threat: the surrogates, or the number of draws."""
-    if not threat.sees_model:
-        names = [display_name(surrogate, axes.aliases) for surrogate in axes.surrogates]
-        return f"surrogate{'s' * (len(names) > 1)} {', '.join(names)}" if names else ""
     attacked = [chunk.target for cell in plan.cells if cell.threat == threat for chunk in cell.chunks[:1]]
     defenses = threat.sees_defense and any(cell.defense.stochastic for cell in plan.cells if cell.stochastic)
     models = any(target.model.stochastic for target in attacked)
     drawn = " and ".join(["defenses"] * defenses + ["models"] * models)
-    return f"stochastic {drawn}: {axes.eot} draw{'s' * (axes.eot != 1)} for each gradient" if drawn else ""
+    details = [f"stochastic {drawn}: {axes.eot} draw{'s' * (axes.eot != 1)} for each gradient"] if drawn else []
+    if not threat.sees_model:
+        names = [display_name(surrogate, axes.aliases) for surrogate in axes.surrogates]
+        details = [f"surrogate{'s' * (len(names) > 1)} {', '.join(names)}"] * bool(names) + details
+    return "; ".join(details)
 
 
 def _describe(cell: Cell) -> dict[str, Any]:

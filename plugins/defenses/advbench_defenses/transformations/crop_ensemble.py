@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from advbench.api import Defense, for_rows, param
+from advbench_defenses.transformations.pixels import take_pixels
 
 if TYPE_CHECKING:
     from advbench.api import Artefact, SampleRandom
@@ -84,6 +85,5 @@ class CropEnsemble(Defense):
         left = (corners[:, 1] * (width - wide + 1)).long()
         rows = top[:, None] + torch.arange(high, device=images.device)
         columns = left[:, None] + torch.arange(wide, device=images.device)
-        samples = torch.arange(len(images), device=images.device)[:, None, None]
-        crops = images.movedim(1, 3)[samples, rows[:, :, None], columns[:, None, :]].movedim(3, 1)
+        crops = take_pixels(images, rows, columns)
         return torch.nn.functional.interpolate(crops, size=(height, width), mode="bilinear", align_corners=False)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from advbench.api import Defense, ParameterError, param
+from advbench_defenses.transformations.pixels import take_pixels
 
 if TYPE_CHECKING:
     from advbench.api import SampleRandom
@@ -75,7 +76,7 @@ class ResizeAndPad(Defense):
 
     def apply(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
         """Returns the resized and padded images."""
-        batch, channels, height, width = images.shape
+        channels, height, width = images.shape[1:]
         _, high, wide = self.output_shape((channels, height, width))
         drawn = rng.uniform(3).to(images.device)
         lowest = max(1, int(height * self.smallest))
@@ -85,9 +86,7 @@ class ResizeAndPad(Defense):
         left = (drawn[:, 2] * (wide - broad + 1)).long()
         rows, has_row = _sources(high, top, tall, height)
         columns, has_column = _sources(wide, left, broad, width)
-        samples = torch.arange(batch, device=images.device)[:, None, None]
-        resized = images.movedim(1, 3)[samples, rows[:, :, None], columns[:, None, :]].movedim(3, 1)
-        return resized * (has_row[:, :, None] & has_column[:, None, :])[:, None]
+        return take_pixels(images, rows, columns) * (has_row[:, :, None] & has_column[:, None, :])[:, None]
 
 
 def _sources(

@@ -177,11 +177,10 @@ class AttackedBatch:
         if not task.defense and not takes_rng(network):
             return network
         streams = SampleRandom(task.seed, purpose, self.ids, workspace.device)
-        chain = workspace.chain(task.defense) if task.defense else Chain(())
-        fitted = chain_artefacts(workspace, task.defense or "", fitted_keys(task.key_inputs))
+        fitted = chain_artefacts(workspace, task.defense, fitted_keys(task.key_inputs))
         return DefendedClassifier(
             network,
-            chain,
+            self._chain,
             streams,
             draws,
             number=number,
@@ -189,6 +188,11 @@ class AttackedBatch:
             fitted=fitted,
             without_gradients=self._without_gradients,
         )
+
+    @property
+    def _chain(self) -> Chain:
+        """The defense that the attack sees; without parts if it sees none."""
+        return self.workspace.chain(self.task.defense) if self.task.defense else Chain(())
 
     def _shared_baseline(self) -> CleanBaseline:
         """The classifier's predictions and gradients on the clean images: computed once for all attacks."""
@@ -233,9 +237,10 @@ class AttackedBatch:
             classifier = network = workspace.network(task.model)
             if task.defense or takes_rng(network):
                 some = labels.repeat(len(points))[: len(points)].to(workspace.device)
-                chain = workspace.chain(task.defense) if task.defense else Chain(())
-                fitted = chain_artefacts(workspace, task.defense or "", keys)
-                classifier = DefendedClassifier(network, chain, streams, 1, number=number, labels=some, fitted=fitted)
+                fitted = chain_artefacts(workspace, task.defense, keys)
+                classifier = DefendedClassifier(
+                    network, self._chain, streams, 1, number=number, labels=some, fitted=fitted
+                )
             workspace.insets[key] = find_inset(classifier, points, max(1, workspace.batch_size))
         inset = workspace.insets[key]
         return target if inset is None else InsetGradients(target, inset)
