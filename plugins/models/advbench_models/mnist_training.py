@@ -8,13 +8,13 @@ it has learnt.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from advbench.api import DataError, LabelledImages, TrainingJob, save_weights
+from advbench.api import DataError, LabelledImages, TrainingJob, load_weights, save_weights
 from advbench_models.classifier_training import ClassifierTraining, behind_defense, build_seeded
 
 __all__ = ["RECIPES", "MnistData", "train_mnist_classifier", "train_on_mnist", "without_held_out"]
@@ -39,6 +39,7 @@ def train_mnist_classifier(
     *,
     kind: type[ClassifierTraining] = ClassifierTraining,
     settings: Mapping[str, Any] | None = None,
+    eight_bit: Collection[str] = (),
 ) -> Mapping[str, Any]:
     """Trains a classifier by the paper's recipe; see :func:`train_on_mnist`.
 
@@ -48,6 +49,7 @@ def train_mnist_classifier(
         job: As for ``train_on_mnist``.
         kind: The training.
         settings: What else distinguishes the recipe, for the sidecar.
+        eight_bit: As for ``train_on_mnist``.
     """
     settings = {
         "epochs": EPOCHS,
@@ -63,7 +65,7 @@ def train_mnist_classifier(
         optimizer = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM)
         return kind(job, recipe, network, optimizer, training_set=data.training_set, test_set=data.test_set)
 
-    return train_on_mnist(name, build, job, settings=settings, prepare=prepare)
+    return train_on_mnist(name, build, job, settings=settings, prepare=prepare, eight_bit=eight_bit)
 
 
 class MnistData(NamedTuple):
@@ -85,6 +87,7 @@ def train_on_mnist(
     settings: Mapping[str, Any],
     prepare: Prepare,
     describe: Callable[[Mapping[str, float]], Mapping[str, Any]] | None = None,
+    eight_bit: Collection[str] = (),
 ) -> Mapping[str, Any]:
     """Trains a classifier and writes its weights, their sidecar and, while it lasts, a checkpoint.
 
@@ -98,6 +101,7 @@ def train_on_mnist(
         settings: What distinguishes the recipe, for the sidecar, with its ``epochs`` and ``batch_size``.
         prepare: Makes the training.
         describe: What the sidecar says of the figures of the last evaluation, beside the accuracy.
+        eight_bit: Names of the tensors to store in 8 bits; the figures are then those of the network as stored.
 
     Returns:
         What the sidecar says.
@@ -114,6 +118,11 @@ def train_on_mnist(
     recipe |= {"seed": job.seed, "data_digest": training_set.digest(), **behind_defense(job, data.training_set)}
     training = prepare(build_seeded(build, job), recipe, data)
     figures = training.run()
+    state = training.network.state_dict()
+    if eight_bit:
+        save_weights(job.output, state, {}, eight_bit=eight_bit)
+        training.network.load_state_dict(load_weights(job.output, "train again"))
+        figures = {**figures, **training.evaluate()}
     provenance = {
         **training.provenance(),
         "training_set": f"{TRAINING_SET} without the images of {HELD_OUT}",
@@ -122,7 +131,7 @@ def train_on_mnist(
         "test_accuracy": figures["accuracy"],
         **({} if describe is None else describe(figures)),
     }
-    digest = save_weights(job.output, training.network.state_dict(), provenance)
+    digest = save_weights(job.output, state, provenance, eight_bit=eight_bit)
     job.checkpoint.unlink(missing_ok=True)
     return {"sha256": digest, **provenance}
 

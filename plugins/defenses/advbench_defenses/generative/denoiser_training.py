@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from advbench.api import LabelledImages, TrainingJob, TrainingLoop, one_cycle, save_weights
+from advbench.api import LabelledImages, TrainingJob, TrainingLoop, load_weights, one_cycle, save_weights
 from advbench_defenses.generative.denoiser_network import DenoiserNetwork
 
 __all__ = ["RECIPES", "train_denoiser"]
@@ -65,7 +65,12 @@ def train_denoiser(job: TrainingJob) -> Mapping[str, Any]:
         "data_digest": training_set.digest(),
     }
     training = _DenoiserTraining(job, recipe, training_set, job.load_dataset(f"{job.dataset}:split=test"))
-    figures = training.run()
+    training.run()
+    state = training.network.state_dict()
+    convolutions = [key for key, tensor in state.items() if tensor.ndim == 4]
+    save_weights(job.output, state, {}, eight_bit=convolutions)
+    training.network.load_state_dict(load_weights(job.output, "train again"))
+    figures = training.evaluate()
     provenance = {
         **training.provenance(),
         "image_shape": list(training_set.images.shape[1:]),
@@ -74,7 +79,7 @@ def train_denoiser(job: TrainingJob) -> Mapping[str, Any]:
         "test_set": f"the first {TEST_SAMPLES} images of {job.dataset}:split=test",
         **figures,
     }
-    digest = save_weights(job.output, training.network.state_dict(), provenance)
+    digest = save_weights(job.output, state, provenance, eight_bit=convolutions)
     job.checkpoint.unlink(missing_ok=True)
     return {"sha256": digest, **provenance}
 
