@@ -2,8 +2,8 @@
 
 Each image gets Gaussian noise whose standard deviation is drawn anew, up to a largest one. The network learns to give
 back the image; the loss is the binary cross-entropy of its pixels. With the mean squared error, whose gradient is 0
-where a pixel saturates, networks for MNIST learn nothing but black images. A network that has only seen one strength of noise blurs images
-that have less.
+where a pixel saturates, networks for MNIST learn nothing but black images. A network that has only seen one strength of
+noise blurs images that have less.
 """
 
 from __future__ import annotations
