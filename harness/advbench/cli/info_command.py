@@ -91,8 +91,9 @@ def _print_suite(console: Console, registry: Registry, name: str) -> None:
     if studies.holds("suites", name):
         plugin = studies.plugin_of("suites", name)
         facts += [("plugin", f"{plugin.name} of {plugin.provenance}"), ("file", str(studies.suite(name).file))]
+    width = max(len(label) for label, _ in facts) + 1
     for label, text in facts:
-        _print_fact(console, f"{label:<11}", text)
+        _print_fact(console, f"{label:<{max(11, width)}}", text)
 
 
 def _print_fact(console: Console, label: str, text: str) -> None:
