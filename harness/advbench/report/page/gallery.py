@@ -100,18 +100,26 @@ class Gallery:
 
 
 def data_uri(pixels: _Pixels) -> str:
-    """Encodes an image, shape (channels, height, width), in [0, 1], as an 8-bit PNG in a data URI; scales down."""
+    """Encodes an image, shape (channels, height, width), in [0, 1], as a data URI.
+
+    Small images are PNG files, which have every pixel. Large ones are scaled down, so that no pixel is kept anyway;
+    they are JPEG files, which have a fifth of the size.
+    """
     from PIL import Image  # only needed when there are images
 
     levels = np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
     if len(levels) not in (1, 3):  # neither grey nor RGB: show the first channel
         levels = levels[:1]
     picture = Image.fromarray(levels[0] if len(levels) == 1 else np.ascontiguousarray(levels.transpose(1, 2, 0)))
+    content = io.BytesIO()
     if max(picture.size) > LARGEST:
         picture.thumbnail((LARGEST, LARGEST), Image.Resampling.BOX)
-    content = io.BytesIO()
-    picture.save(content, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
+        picture.save(content, "JPEG", quality=85, subsampling=0)
+        kind = "jpeg"
+    else:
+        picture.save(content, "PNG", optimize=True)
+        kind = "png"
+    return f"data:image/{kind};base64," + base64.b64encode(content.getvalue()).decode()
 
 
 def amplification(difference: _Pixels) -> int:
