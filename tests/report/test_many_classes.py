@@ -48,7 +48,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "net.py").write_text(NETWORK)
     axes = ("--datasets", f"npz:path={folder / 'large.npz'}", "--models", f"torch-module:build={folder / 'net.py'}:net")
     files = ("--store", folder / "store", "--export", folder / "page.html", "-q")
-    code = main([str(word) for word in ("matrix", *axes, "--attacks", "noise:eps=0.1", "--defenses", "none", *files)])
+    code = main([str(word) for word in ("matrix", *axes, "--attacks", "noise:eps=0.02", "--defenses", "none", *files)])
     logging.getLogger("advbench").handlers.clear()
     assert code == 0
     return folder / "page.html"

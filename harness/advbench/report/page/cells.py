@@ -22,8 +22,8 @@ def cell_payload(results: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         ``images`` (data URIs), ``notes``, ``classes`` (class names by dataset), and ``cells``: ``dataset``, ``title``,
         ``badges``, ``facts`` (pairs of texts), ``warnings``, and if known ``before``, ``after``, ``confused_before``,
-        ``confused_after``, ``histogram`` and ``samples``. For results of several seeds, ``seed`` is the seed of these. The entries of
-        :func:`~advbench.report.page.certificates.certificate_details` follow.
+        ``confused_after``, ``histogram`` and ``samples``. For results of several seeds, ``seed`` is the seed of these.
+        The entries of :func:`~advbench.report.page.certificates.certificate_details` follow.
     """
     details = results.get("details") or {"cells": {}, "images": [], "notes": []}
     return {
