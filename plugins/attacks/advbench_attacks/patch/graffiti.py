@@ -30,8 +30,8 @@ class Graffiti(Attack):
     name: ClassVar[str] = "graffiti"
     self_contained: ClassVar[bool] = True
     source: ClassVar[str] = (
-        "Eykholt, Evtimov, Fernandes, Li, Rahmati, Xiao, Prakash, Kohno and Song 2018, Robust Physical-World Attacks on "
-        "Deep Learning Visual Classification, section 3 (masks)"
+        "Eykholt, Evtimov, Fernandes, Li, Rahmati, Xiao, Prakash, Kohno and Song 2018, Robust Physical-World Attacks "
+        "on Deep Learning Visual Classification, section 3 (masks)"
     )
 
     area: float = param(0.1, above=0, max=1, help="largest share of the image that the mask covers")

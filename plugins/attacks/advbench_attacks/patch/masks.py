@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
@@ -51,7 +52,7 @@ def make_mask(name: str, area: float, height: int, width: int) -> torch.Tensor:
     rows, columns = (torch.arange(size, dtype=torch.float64) + 0.5 for size in (height, width))
     distance = torch.full((height, width), math.inf, dtype=torch.float64)
     for line in _LINES[name]:
-        for (x0, y0), (x1, y1) in zip(line, line[1:], strict=False):
+        for (x0, y0), (x1, y1) in itertools.pairwise(line):
             along_x, along_y = (x1 - x0) * width, (y1 - y0) * height
             right, down = columns[None] - x0 * width, rows[:, None] - y0 * height
             length = max(along_x**2 + along_y**2, 1e-9)
