@@ -33,7 +33,7 @@ def test_on_a_linear_model_the_result_is_the_optimum_in_closed_form(mask: str, *
     model, images = Linear(), torch.rand(BATCH, 3, 12, 16, generator=torch.Generator().manual_seed(1))
     labels = torch.zeros(BATCH, dtype=torch.int64)
     goal = Goal(labels, labels + 1 if targeted else None)
-    result = crafted(Graffiti(area=0.2, mask=mask), model, images, goal)
+    result = crafted(Graffiti(area=0.2, shape=mask), model, images, goal)
     covered = make_mask(mask, 0.2, 12, 16)
     assert torch.equal(result.notes["mask"], covered.expand(BATCH, 1, -1, -1))
     slope = (model.weights[1] - model.weights[0]).reshape(3, 12, 16)
@@ -50,7 +50,7 @@ def test_a_model_that_sees_no_pixel_of_the_mask_is_not_fooled() -> None:
                 brightness = points[:, 0, seen].mean(dim=1)
                 return torch.stack((torch.full_like(brightness, 0.75) + 0 * brightness, brightness), dim=1)
 
-            result = crafted(Graffiti(mask=mask), model, images, goal)  # type: ignore[arg-type]
+            result = crafted(Graffiti(shape=mask), model, images, goal)  # type: ignore[arg-type]
             assert goal.reached(model(result.images)).tolist() == [fooled] * BATCH
 
 

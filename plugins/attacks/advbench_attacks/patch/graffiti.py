@@ -35,7 +35,7 @@ class Graffiti(Attack):
     )
 
     area: float = param(0.1, above=0, max=1, help="largest share of the image that the mask covers")
-    mask: str = param(
+    shape: str = param(
         "graffiti",
         choices=MASKS,
         help="graffiti: two zigzag lines; stickers: four horizontal bars; square: a square in the centre",
@@ -69,7 +69,7 @@ class Graffiti(Attack):
     ) -> Crafted:
         """Attacks one batch; see :meth:`advbench.api.Attack.craft`."""
         del fitted
-        mask = make_mask(self.mask, self.area, images.shape[2], images.shape[3]).to(images.device)
+        mask = make_mask(self.shape, self.area, images.shape[2], images.shape[3]).to(images.device)
         points = torch.where(mask, rng.uniform(*images.shape[1:]).to(images), images)
         best, highest = points.clone(), points.new_full((len(points),), -math.inf)
         for step in range(self.steps + 1):
