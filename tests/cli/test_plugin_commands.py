@@ -51,7 +51,7 @@ def test_list_as_json_names_every_component_and_its_plugin(call: Call) -> None:
     assert {name for kind, name in found if kind == "defenses"} == {
         *("ensemble", "feature-squeezing", "gaussian", "jpeg", "kmeans", "none", "smoothing", "tvm", "vqvae"),
         *("bilateral", "bit-depth", "crop-ensemble", "median", "non-local-means", "quilting", "resize-pad", "shield"),
-        *("defense-gan", "wavelet"),
+        *("defense-gan", "denoiser", "gaussian-noise", "wavelet"),
     }
     assert {name for kind, name in found if kind == "datasets"} == {
         "cifar10",
@@ -66,6 +66,8 @@ def test_list_as_json_names_every_component_and_its_plugin(call: Call) -> None:
         "cifar10-densenet",
         "ensemble",
         "function",
+        "ibp",
+        "mc-dropout",
         "mnist-cnn",
         "mnist-cnn-robust",
         "mnist-random-features",

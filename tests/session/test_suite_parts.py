@@ -174,8 +174,9 @@ def test_flags_that_do_not_fit_a_suite_with_parts(run: Run, flags: list[str], me
     ("parts", "message"),
     [
         ('[[parts]]\natacks = ["toy-sign"]', "part 1: unknown key 'atacks'; did you mean 'attacks'?"),
-        ("[[parts]]\n[[parts]]\nlimit = 3", "part 2: unknown key 'limit'; there are: datasets, models, attacks, "),
-        ("[[parts]]\nlimit = 3", "the other keys are for the whole suite"),
+        ("[[parts]]\n[[parts]]\nseed = 3", "part 2: unknown key 'seed'; there are: datasets, models, attacks, "),
+        ("[[parts]]\nseed = 3", "the other keys are for the whole suite"),
+        ("[[parts]]\nlimit = 0", "part 1: limit must be a whole number of at least 1"),
         ('[[parts]]\nattacks = "toy-sign"', "part 1: attacks must be a list of specs"),
         ("[parts]\nlimit = 3", "parts must be tables, each starting with a line [[parts]]"),
         ("parts = []", "parts must be tables"),

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from advbench.analysis.paired import compare_records, holm
+from advbench.analysis.samples import sample_ids
 from advbench.analysis.set_kinds import CORRUPTION, set_kind
 from advbench.analysis.surrogates import surrogate_of
 from advbench.errors import UsageError
@@ -176,14 +177,14 @@ class _Side:
             if record is not None and record["status"] == "ok" and self.spec in (None, cell[self.axis]):
                 yield {**cell, "surrogate": surrogate_of(cell, self.manifest) or ""}, record
 
-    def samples(self, dataset: str) -> Any:
-        """The sample ids of a dataset."""
-        return self.manifest["samples"].get(dataset)
+    def samples(self, cell: Described) -> Any:
+        """The ids of a cell's samples."""
+        return sample_ids(self.manifest, cell)
 
 
 def _rows(first: _Side, second: _Side, coordinates: Sequence[str]) -> list[dict[str, Any]]:
     """One row for each pair of cells with the same coordinates and samples, and one for each worst case over them."""
-    others = {tuple(cell[key] for key in coordinates): record for cell, record in second.finished()}
+    others = {tuple(cell[key] for key in coordinates): (cell, record) for cell, record in second.finished()}
     adapted = {
         axis: counterparts([cell[axis] for cell, _ in first.finished()], [cell[axis] for cell, _ in second.finished()])
         for axis in _ADAPTABLE
@@ -191,12 +192,13 @@ def _rows(first: _Side, second: _Side, coordinates: Sequence[str]) -> list[dict[
     surrogates = [cell for side in (first, second) for cell in side.manifest["cells"] if "surrogate" in cell["short"]]
     short = {cell["surrogate"]: cell["short"]["surrogate"] for cell in surrogates}
     rows: list[dict[str, Any]] = []
-    groups: dict[tuple[str, ...], list[tuple[dict[str, Any], Any, Any]]] = {}
+    groups: dict[tuple[Any, ...], list[tuple[dict[str, Any], Any, Any]]] = {}
     for cell, record in first.finished():
         wanted = {key: adapted[key].get(cell[key], "") if key in adapted else cell[key] for key in coordinates}
-        other = others.get(tuple(wanted.values()))
-        if other is None or first.samples(cell["dataset"]) != second.samples(cell["dataset"]):
+        found = others.get(tuple(wanted.values()))
+        if found is None or first.samples(cell) != second.samples(found[0]):
             continue
+        other = found[1]
         names = {key: cell[key] for key in coordinates}
         names["short"] = {key: cell["short"][key] for key in coordinates if key not in ("threat", "surrogate")}
         if "surrogate" in coordinates:
@@ -206,7 +208,7 @@ def _rows(first: _Side, second: _Side, coordinates: Sequence[str]) -> list[dict[
             names["counterparts"] = changed
             names["short"] |= {axis: _arrow(cell, axis, spec) for axis, spec in changed.items()}
         rows.append({**names, **_numbers([record], [other])})
-        group = (*(names.get(key, "") for key in ("dataset", "model", "defense")), set_kind(cell))
+        group = (*(names.get(key, "") for key in ("dataset", "model", "defense")), cell["n"], set_kind(cell))
         groups.setdefault(group, []).append((names, record, other))
     threats = list(first.manifest["threats"])
     rows.sort(key=lambda row: (row["dataset"], row.get("model", ""), threats.index(row["threat"])))

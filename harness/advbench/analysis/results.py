@@ -13,6 +13,7 @@ from advbench.analysis.certificates import Certificates, describe_certificates, 
 from advbench.analysis.intervals import wilson
 from advbench.analysis.measures import worst_case_from_bits
 from advbench.analysis.queries import up_to_limit
+from advbench.analysis.samples import most_samples
 from advbench.analysis.sanity import examine, unexamined
 from advbench.analysis.set_kinds import CORRUPTION, set_kind
 from advbench.analysis.summary import COORDINATES, Summary
@@ -41,7 +42,7 @@ _MEASURES = (
 )
 
 
-_OMITTED = ("cells", "certificates", "schema", "samples", "doubled", "entries", "folder", "data_dir")
+_OMITTED = ("cells", "certificates", "schema", "samples", "subsets", "doubled", "entries", "folder", "data_dir")
 """Entries of a manifest that only this machine or the store needs, or that stand elsewhere in the results."""
 
 
@@ -76,7 +77,7 @@ def build_results(
     run = {key: value for key, value in manifest.items() if key not in _OMITTED}
     return {
         "schema": RESULTS_SCHEMA,
-        "run": {**run, "n": {dataset: len(ids) for dataset, ids in manifest["samples"].items()}},
+        "run": {**run, "n": most_samples(manifest)},
         "cells": cells,
         "findings": [finding.as_dict() for finding in findings],
         "not_looked_for": unexamined(manifest["cells"], doubled=bool(doubled)),
@@ -154,15 +155,18 @@ def _leaderboards(manifest: Mapping[str, Any], stored: Mapping[str, Summary]) ->
 
     Attacks with perturbation sets of different kinds, such as Lp balls and rotations, are on different leaderboards, as
     no worst case covers both. In a suite with parts, the defenses of one dataset and model may be attacked with
-    different attacks. Their worst cases cannot be compared, so they are on different leaderboards, too.
+    different attacks. Their worst cases cannot be compared, so they are on different leaderboards, too. A defense that
+    has cells with different numbers of samples has a row for each number.
     """
     threats = list(manifest["threats"])
-    rows: dict[tuple[str, str, str, str], list[Mapping[str, Any]]] = {}
+    rows: dict[tuple[str, str, str, str, int], list[Mapping[str, Any]]] = {}
     for cell in manifest["cells"]:
         if not cell["skipped"]:
-            rows.setdefault((cell["dataset"], cell["model"], cell["defense"], set_kind(cell)), []).append(cell)
+            rows.setdefault((cell["dataset"], cell["model"], cell["defense"], set_kind(cell), cell["n"]), []).append(
+                cell
+            )
     groups: dict[tuple[Any, ...], list[list[Mapping[str, Any]]]] = {}
-    for (dataset, model, _, kind), cells in rows.items():
+    for (dataset, model, _, kind, _), cells in rows.items():
         cells.sort(key=lambda cell: threats.index(cell["threat"]))
         columns = tuple((cell["threat"], cell["attack"], surrogate_of(cell, manifest)) for cell in cells)
         groups.setdefault((dataset, model, kind, columns), []).append(cells)
@@ -193,6 +197,7 @@ def _row(cells: Sequence[Mapping[str, Any]], stored: Mapping[str, Summary]) -> d
     done = _done(cells, stored)
     first = {
         "defense": cells[0]["defense"],
+        "n": cells[0]["n"],
         "clean_accuracy": done[0].measured["clean_accuracy"] if done else None,
     }
     if set_kind(cells[0]) == CORRUPTION:

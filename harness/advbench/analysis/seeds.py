@@ -56,9 +56,7 @@ def combine_seeds(runs: Sequence[Mapping[str, Any]], command: str = "") -> dict[
             _certificates(entries) for entries in zip(*(run["certificates"] for run in runs), strict=True)
         ]
     first["findings"] = _findings([run["findings"] for run in runs], seeds)
-    first["leaderboards"] = [
-        _board(boards, run_n=first["run"]["n"]) for boards in zip(*(run["leaderboards"] for run in runs), strict=True)
-    ]
+    first["leaderboards"] = [_board(boards) for boards in zip(*(run["leaderboards"] for run in runs), strict=True)]
     return first
 
 
@@ -180,17 +178,16 @@ def _named(text: str, sources: str, criteria: Sequence[str]) -> str:
     return f"{prefix}{sources}: {text.removeprefix(prefix)}"
 
 
-def _board(boards: Sequence[Mapping[str, Any]], run_n: Mapping[str, int]) -> dict[str, Any]:
+def _board(boards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The leaderboard with the means over all seeds, sorted again by worst case."""
-    n = run_n[boards[0]["dataset"]]
     by_defense = [{row["defense"]: row for row in board["rows"]} for board in boards]
-    rows = [_row([rows[defense] for rows in by_defense], n) for defense in by_defense[0]]
+    rows = [_row([rows[defense] for rows in by_defense]) for defense in by_defense[0]]
     rows.sort(key=rank)
     return {**boards[0], "rows": rows}
 
 
-def _row(rows: Sequence[Mapping[str, Any]], n: int) -> dict[str, Any]:
-    row = dict(rows[0])
+def _row(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    row, n = dict(rows[0]), rows[0]["n"]
     clean = [other["clean_accuracy"] for other in rows if other["clean_accuracy"] is not None]
     row["clean_accuracy"] = statistics.fmean(clean) if clean else None
     row["worst_case"] = _worst([other["worst_case"] for other in rows], n)

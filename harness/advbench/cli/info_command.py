@@ -65,17 +65,21 @@ def _print_named(console: Console, registry: Registry, name: str) -> bool:
 def _print_suite(console: Console, registry: Registry, name: str) -> None:
     from rich.text import Text
 
-    from advbench.specs import AXES, FIT_SAMPLES, FLOAT32, load_suite
+    from advbench.specs import AXES, EFFORTS, FIT_SAMPLES, FLOAT32, load_suite
 
     studies, suite = registry.studies, load_suite(name, registry.studies)
     console.print(Text.assemble((name, "bold"), "  suite"))
     console.print(Text(suite.description or "(no description)"))
-    products = [{axis: ", ".join(getattr(part, axis)) for axis in AXES} for part in suite.products]
-    shared = {axis: text for axis, text in products[0].items() if all(other[axis] == text for other in products)}
+    products = [
+        {axis: ", ".join(getattr(part, axis)) for axis in AXES}
+        | {key: str(value) for key in EFFORTS if (value := getattr(part, key)) is not None}
+        for part in suite.products
+    ]
+    shared = {key: text for key, text in products[0].items() if all(other.get(key) == text for other in products)}
     facts = list(shared.items())
     for number, product in enumerate(products, 1):
-        facts += [(f"part {number}", "")] if len(shared) < len(AXES) else []
-        facts += [(f"  {axis}", text) for axis, text in product.items() if axis not in shared]
+        facts += [(f"part {number}", "")] if any(product.keys() > shared.keys() for product in products) else []
+        facts += [(f"  {key}", text) for key, text in product.items() if key not in shared]
     count = "all" if suite.limit is None else f"{suite.limit:,}"
     facts.append(("samples", f"{count} of each dataset, seed {suite.seed}"))
     facts.append(("draws", f"{suite.eot} for a gradient, {suite.score_draws} for the score, of stochastic defenses"))
@@ -87,8 +91,9 @@ def _print_suite(console: Console, registry: Registry, name: str) -> None:
     if studies.holds("suites", name):
         plugin = studies.plugin_of("suites", name)
         facts += [("plugin", f"{plugin.name} of {plugin.provenance}"), ("file", str(studies.suite(name).file))]
+    width = max(len(label) for label, _ in facts) + 1
     for label, text in facts:
-        _print_fact(console, f"{label:<11}", text)
+        _print_fact(console, f"{label:<{max(11, width)}}", text)
 
 
 def _print_fact(console: Console, label: str, text: str) -> None:

@@ -108,6 +108,7 @@ def _board(
     groups = sweep_groups(leaderboard["rows"])
     rows = [row for group in groups for row in group]
     names = [(dataset, model_of(row, leaderboard), row["defense"]) for row in rows]
+    sizes = [row.get("n", run["n"][dataset]) for row in rows]  # missing in results of earlier versions
     indexed = [[lines[name + head] for head in heads] for name in names]
     grid = [[item.cell for item in line] for line in indexed]
     attacks, short = grid[0], grid[0][0]["short"]
@@ -117,13 +118,14 @@ def _board(
     under = () if kind == CORRUPTION else (" and ".join(threats),)
     summary = _summary_column(leaderboard)
     columns = [_attack_column([cells[index] for cells in grid], has_threats) for index in range(len(attacks))]
+    labels = [_label(row, cells[0]["short"], sizes) for row, cells in zip(rows, grid, strict=True)]
     certified, radii = certified_columns(results, leaderboard, names)
     shown = [
-        _row(row, cells, certified_cells(results, own, radii))
-        for row, cells, own in zip(rows, indexed, names, strict=True)
+        _row(label, row, cells, certified_cells(results, (own, size), radii))
+        for label, row, cells, own, size in zip(labels, rows, indexed, names, sizes, strict=True)
     ]
     return Board(
-        title=one_line(" · ".join((*what, *under, f"n = {run['n'][dataset]:,}"))),
+        title=one_line(" · ".join((*what, *under, _samples(sizes)))),
         columns=(
             Column("model · defense" if of_all_models else "defense"),
             Column("clean", tuple(rejected_clean(cell for line in grid for cell in line))),
@@ -145,9 +147,7 @@ def _board(
         ),
         groups=tuple(len(group) for group in groups),
         certified=len(radii),
-        protocols=protocol_table(
-            grid, [one_line(_name(row, cells[0]["short"])) for row, cells in zip(rows, grid, strict=True)]
-        ),
+        protocols=protocol_table(grid, labels),
     )
 
 
@@ -243,16 +243,28 @@ def format_size(name: str, *sizes: float) -> str:
     return "–".join(dict.fromkeys(f"{factor * size:#.3g}".rstrip(".") for size in sizes)) + unit
 
 
-def _row(row: Mapping[str, Any], cells: Sequence[_IndexedCell], certified: Sequence[BoardCell]) -> list[BoardCell]:
+def _row(
+    label: str, row: Mapping[str, Any], cells: Sequence[_IndexedCell], certified: Sequence[BoardCell]
+) -> list[BoardCell]:
     clean = row["clean_accuracy"]
     marked = f" {DAGGER}" if NOT_ADAPTIVE in row.get("marks", ()) else ""
     return [
-        BoardCell(one_line(_name(row, cells[0].cell["short"])) + marked, full_spec=row_id(row)),
+        BoardCell(label + marked, full_spec=row_id(row)),
         BoardCell(NOT_RUN) if clean is None else BoardCell(percent(clean), clean),
         *(_accuracy(cell, index) for cell, index in cells),
         *certified,
         *(_mean(row) if "mean" in row else _worst_case(row["worst_case"])),
     ]
+
+
+def _samples(sizes: Sequence[int]) -> str:
+    """The number of samples for the title: the smallest and the largest of all rows."""
+    return f"n = {' to '.join(dict.fromkeys(f'{size:,}' for size in (min(sizes), max(sizes))))}"
+
+
+def _label(row: Mapping[str, Any], short: Mapping[str, str], sizes: Sequence[int]) -> str:
+    """The name of a row, with its number of samples if rows have different ones."""
+    return one_line(_name(row, short)) + (f" (n = {row['n']:,})" if len(set(sizes)) > 1 else "")
 
 
 def _name(row: Mapping[str, Any], short: Mapping[str, str]) -> str:

@@ -42,9 +42,17 @@ def certified_columns(
     ], radii
 
 
-def certified_cells(results: Mapping[str, Any], names: _Names, radii: Sequence[Radius]) -> list[BoardCell]:
-    """A row's certified accuracy at each radius."""
-    found = ((number, one) for number, one in enumerate(results.get("certificates", ())) if _names(one) == names)
+def certified_cells(results: Mapping[str, Any], row: tuple[_Names, int], radii: Sequence[Radius]) -> list[BoardCell]:
+    """A row's certified accuracy at each radius.
+
+    Args:
+        results: The results.
+        row: The full specs of its dataset, model and defense, and the number of its samples: certificates of other
+            samples are not shown beside them.
+        radii: The radii of the board.
+    """
+    entries = enumerate(results.get("certificates", ()))
+    found = ((number, one) for number, one in entries if (_names(one), one["n"]) == row)
     number, entry = next(found, (None, None))
     if number is None or entry is None:
         return [BoardCell(NOT_RUN)] * len(radii)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from advbench.analysis.certificates import Certificates, count_breaks
+from advbench.analysis.samples import sample_ids
 from advbench.store import Store
 
 __all__ = ["certified_samples", "read_certificates"]
@@ -25,7 +26,7 @@ def certified_samples(store: Store, manifest: Mapping[str, Any]) -> dict[str, li
     for number, described in enumerate(manifest.get("certificates", ())):
         certificates = _stored(store, described)
         if certificates.complete:
-            ids = manifest["samples"][described["dataset"]]
+            ids = sample_ids(manifest, described)
             columns = (certificates.labels.tolist(), certificates.classes.tolist(), certificates.radii.tolist())
             listed[str(number)] = [list(sample) for sample in zip(ids, *columns, strict=True)]
     return listed
@@ -37,7 +38,8 @@ def _read(store: Store, described: Mapping[str, Any], cells: list[Mapping[str, A
         return certificates
     breaks = {}
     for cell in cells:
-        if cell["key"] and (cell["dataset"], cell["model"], cell["defense"]) == certificates.identity:
+        own = (cell["dataset"], cell["model"], cell["defense"]) == certificates.identity
+        if cell["key"] and own and cell["n"] == described["n"]:
             record = store.read_record("cells", cell["key"])
             found = None if record is None else count_breaks(certificates, record)
             if found is not None:

@@ -74,6 +74,7 @@ _OPTIONAL_FIELDS: dict[str, _Check] = {
     "platform": _TEXT,
     "plugins": _all(_is(dict)),
     "weights": _each(_none_or(_TEXT)),
+    "subsets": _each(_each(_all(_INTEGER))),
     "class_names": _each(_TEXTS),
     "dataset_notes": _each(_TEXTS),
     "doubled": _each(_TEXT),

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from advbench.api.component import Component
 from advbench.api.perturbation import NORM_SYMBOLS
 from advbench.evaluation.plan.build import Plan
 from advbench.evaluation.plan.cells import Axes, short
@@ -30,8 +31,11 @@ __all__ = [
 
 def plan_size(plan: Plan, schedule: Schedule) -> str:
     """How large a plan is and how much of it is in the store."""
-    counts = {cell.dataset: len(cell.ids) for cell in plan.cells if not cell.skipped}
-    images = ", ".join(f"{_count(count, 'image')} of {short_spec(dataset)}" for dataset, count in counts.items())
+    counts: dict[Component, set[int]] = {}
+    for cell in plan.cells:
+        if not cell.skipped:
+            counts.setdefault(cell.dataset, set()).add(len(cell.ids))
+    images = ", ".join(f"{_range(sizes, 'image')} of {short_spec(dataset)}" for dataset, sizes in counts.items())
     skipped = sum(bool(cell.skipped) for cell in plan.cells)
     failed = sum(bool(cell.failed) for cell in plan.cells)
     to_do = len(plan.cells) - skipped - failed - len(schedule.cached)
@@ -132,6 +136,12 @@ def _lengths(axes: Axes) -> dict[str, int]:
         "defense": len(axes.defenses),
         "threat": len(axes.threats),
     }
+
+
+def _range(counts: set[int], word: str) -> str:
+    """A number of things, or the smallest and the largest of several numbers, such as ``20 to 100 images``."""
+    least = f"{min(counts):,} to " if len(counts) > 1 else ""
+    return least + _count(max(counts), word)
 
 
 def _count(count: int, word: str) -> str:

@@ -146,7 +146,8 @@ def narrow(registry: Registry, suite: Suite, axis: str, texts: Sequence[str]) ->
         aliases = {spec: wanted[spec] or alias for spec, alias in own.items() if spec in wanted}
         kept = tuple(f"{alias}={spec}" if alias else spec for spec, alias in aliases.items())
         if kept:
-            parts.append(dataclasses.replace(part, **{axis: kept}))
+            replaced: dict[str, Any] = {axis: kept}
+            parts.append(dataclasses.replace(part, **replaced))
     for spec in wanted:
         if spec not in available:
             datasets = ", ".join(dict.fromkeys(dataset for part in suite.parts for dataset in part.datasets))

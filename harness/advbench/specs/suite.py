@@ -279,8 +279,9 @@ def _parts(where: str, tables: Any, defaults: Mapping[str, tuple[str, ...]]) -> 
     for number, table in enumerate(tables, 1):
         part = f"{where}, part {number}"
         _check_keys(part, table, (*AXES, *EFFORTS), "; the other keys are for the whole suite")
-        efforts = {key: _integer(part, key, table[key]) for key in EFFORTS if key in table}
-        parts.append(Part(**{**defaults, **_axes(part, table)}, **efforts))
+        values: dict[str, Any] = {**defaults, **_axes(part, table)}
+        values |= {key: _integer(part, key, table[key]) for key in EFFORTS if key in table}
+        parts.append(Part(**values))
     return tuple(parts)
 
 

@@ -17,6 +17,7 @@ from advbench_defenses.smoothing import RandomizedSmoothing
 from advbench_defenses.transformations.bilateral import BilateralFilter
 from advbench_defenses.transformations.bit_depth import BitDepth
 from advbench_defenses.transformations.crop_ensemble import CropEnsemble
+from advbench_defenses.transformations.gaussian_noise import GaussianNoise
 from advbench_defenses.transformations.median import MedianSmoothing
 from advbench_defenses.transformations.non_local_means import NonLocalMeans
 from advbench_defenses.transformations.quilting import ImageQuilting
@@ -39,6 +40,7 @@ def register_defenses(register: Callable[[type[Defense]], None]) -> None:
     register(TotalVariationMinimisation)
     register(VqVae)
     register(RandomizedSmoothing)
+    register(GaussianNoise)
     register(FeatureSqueezing)
     register(Ensemble)
     register(Denoiser)

@@ -12,7 +12,7 @@ from torch import nn
 
 from advbench.api import Model, Trainable, TrainingJob, param
 from advbench_models.grey_convolution import GreyConvolution
-from advbench_models.mnist_training import RECIPES, train_mnist_classifier
+from advbench_models.mnist_training import NOISE, NOISE_RECIPES, RECIPES, train_mnist_classifier
 from advbench_models.stored_weights import SHIPPED, StoredWeights
 
 __all__ = ["MnistCnn", "MnistCnnNetwork"]
@@ -55,19 +55,24 @@ class MnistCnn(StoredWeights, Model, Trainable):
     """Convolutional network for MNIST with two convolutions and two fully connected layers.
 
     The shipped weights were trained without the images of the dataset ``mnist-5k``.
+
+    Args:
+        weights: ``shipped`` for those of the paper's recipe, ``noise`` for those of a network that was trained with
+            Gaussian noise of standard deviation 0.5, or a file made by ``advbench train mnist-cnn``.
     """
 
     name = "mnist-cnn"
     source = "PyTorch's MNIST example (pytorch/examples, mnist/main.py) as it was in 2019"
     image_shape = (1, 28, 28)
     num_classes = 10
-    recipes: ClassVar[Mapping[str, str]] = RECIPES
+    recipes: ClassVar[Mapping[str, str]] = {**RECIPES, **NOISE_RECIPES}
     training_sets: ClassVar[tuple[str, ...]] = ("mnist",)
     trains_behind_defenses = True
     shipped_folder: ClassVar[Path] = Path(__file__).parent / "weights"
+    shipped: ClassVar[Mapping[str, str]] = {SHIPPED: "mnist-cnn", NOISE: "mnist-cnn-noise"}
 
     weights: str = param(
-        SHIPPED, help="'shipped', or the path of a .safetensors file made by 'advbench train mnist-cnn'"
+        SHIPPED, help="'shipped', 'noise', or the path of a .safetensors file made by 'advbench train mnist-cnn'"
     )
 
     def load(self) -> nn.Module:
@@ -76,4 +81,6 @@ class MnistCnn(StoredWeights, Model, Trainable):
 
     def train(self, job: TrainingJob) -> Mapping[str, Any]:
         """Trains with the recipe of :mod:`advbench_models.mnist_training`."""
-        return train_mnist_classifier(self.name, MnistCnnNetwork, job)
+        # The paper's weights are in float32, those of further recipes take less space.
+        eight_bit = ["classifier.1.weight"] if job.recipe == NOISE else []
+        return train_mnist_classifier(self.name, MnistCnnNetwork, job, eight_bit=eight_bit)

@@ -15,12 +15,24 @@ import torch
 from torch import nn
 
 from advbench.api import DataError, LabelledImages, TrainingJob, load_weights, save_weights
-from advbench_models.classifier_training import ClassifierTraining, behind_defense, build_seeded
+from advbench_models.classifier_training import ClassifierTraining, behind_defense, build_seeded, in_unit_range
 
-__all__ = ["RECIPES", "MnistData", "train_mnist_classifier", "train_on_mnist", "without_held_out"]
+__all__ = [
+    "NOISE",
+    "NOISE_RECIPES",
+    "RECIPES",
+    "MnistData",
+    "train_mnist_classifier",
+    "train_on_mnist",
+    "without_held_out",
+]
 
 PAPER = "paper"
+NOISE = "noise"
 RECIPES: Mapping[str, str] = {PAPER: "10 epochs at the constant learning rate 0.01, as in the study"}
+NOISE_RECIPES: Mapping[str, str] = {NOISE: "the same on images with Gaussian noise of standard deviation 0.5"}
+"""For networks behind the defenses ``smoothing`` and ``gaussian-noise`` (Cohen, Rosenfeld and Kolter 2019, Certified
+Adversarial Robustness via Randomized Smoothing, section 3.3)."""
 
 EPOCHS = 10
 BATCH_SIZE = 64
@@ -30,6 +42,9 @@ MOMENTUM = 0.5
 TRAINING_SET = "mnist:split=train"
 TEST_SET = "mnist:split=test"
 HELD_OUT = "mnist-5k"
+
+SIGMA = 0.5
+"""Standard deviation of the noise of the recipe ``noise``, for pixels in [0, 1]."""
 
 
 def train_mnist_classifier(
@@ -51,6 +66,7 @@ def train_mnist_classifier(
         settings: What else distinguishes the recipe, for the sidecar.
         eight_bit: As for ``train_on_mnist``.
     """
+    noisy = {"noise": f"Gaussian, standard deviation {SIGMA}"} if job.recipe == NOISE else {}
     settings = {
         "epochs": EPOCHS,
         "batch_size": BATCH_SIZE,
@@ -58,14 +74,24 @@ def train_mnist_classifier(
         "learning_rate": LEARNING_RATE,
         "momentum": MOMENTUM,
         "loss": "cross-entropy",
+        **noisy,
         **(settings or {}),
     }
 
     def prepare(network: nn.Module, recipe: Mapping[str, Any], data: MnistData) -> ClassifierTraining:
         optimizer = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM)
-        return kind(job, recipe, network, optimizer, training_set=data.training_set, test_set=data.test_set)
+        augment = _with_noise if noisy else None
+        return kind(
+            job, recipe, network, optimizer, training_set=data.training_set, test_set=data.test_set, augment=augment
+        )
 
     return train_on_mnist(name, build, job, settings=settings, prepare=prepare, eight_bit=eight_bit)
+
+
+def _with_noise(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """The images with noise, which is not clipped, since that of ``smoothing`` is not."""
+    noise = torch.randn(images.shape, generator=generator).to(images.device)
+    return in_unit_range(images) + SIGMA * noise
 
 
 class MnistData(NamedTuple):

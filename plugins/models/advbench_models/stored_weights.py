@@ -89,9 +89,12 @@ class StoredWeights(Component):
     @property
     def _remedy(self) -> str:
         if self.self_contained:
+            # Further shipped weights are named after their recipe.
+            recipe = "" if self.weights == SHIPPED else f" --recipe {self.weights}"
             separator = "," if ":" in self.training_spec else ":"
+            command = f"advbench train {self.training_spec}{recipe} --output FILE"
             return (
-                f"reinstall advbench, or train your own with 'advbench train {self.training_spec} --output FILE' "
-                f"and use {self.training_spec}{separator}weights=FILE"
+                f"reinstall advbench, or train your own with '{command}' and use "
+                f"{self.training_spec}{separator}weights=FILE"
             )
         return f"'advbench train {self.training_spec} --output {self.weights}' makes them"

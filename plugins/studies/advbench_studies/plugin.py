@@ -19,11 +19,12 @@ __all__ = ["register_commands", "register_suites"]
 
 @hookimpl
 def register_suites(register: Callable[[str, Traversable], None]) -> None:
-    """Registers the suites of the paper."""
-    folder = resources.files("advbench_studies.paper2019") / "suites"
-    for file in sorted(folder.iterdir(), key=lambda file: file.name):
-        if file.name.endswith(".toml"):
-            register(file.name.removesuffix(".toml"), file)
+    """Registers the suites of the paper and of the shelf."""
+    for study in ("paper2019", "shelf"):
+        folder = resources.files(f"advbench_studies.{study}") / "suites"
+        for file in sorted(folder.iterdir(), key=lambda file: file.name):
+            if file.name.endswith(".toml"):
+                register(file.name.removesuffix(".toml"), file)
 
 
 @hookimpl

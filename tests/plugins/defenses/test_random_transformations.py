@@ -8,6 +8,7 @@ import torch
 from advbench.api import Defense, ParameterError, SampleRandom
 from advbench_defenses.jpeg import JpegCompression
 from advbench_defenses.transformations.crop_ensemble import CropEnsemble
+from advbench_defenses.transformations.gaussian_noise import GaussianNoise
 from advbench_defenses.transformations.resize_pad import ResizeAndPad
 from advbench_defenses.transformations.shield import Shield
 
@@ -55,6 +56,18 @@ def test_images_that_would_not_fit_are_refused() -> None:
     )
     with pytest.raises(ParameterError, match=r"smallest=1\.2: must be at most largest=1"):
         ResizeAndPad(1.2)
+
+
+def test_gaussian_noise_has_the_given_standard_deviation_and_keeps_pixels_within_bounds() -> None:
+    grey = torch.full((1, 1, 20, 20), 0.5)
+    noisy = GaussianNoise(0.1).apply(*many(grey))
+    assert noisy.mean() == pytest.approx(0.5, abs=1e-3)
+    assert noisy.std() == pytest.approx(0.1, rel=0.01)
+    assert not torch.equal(noisy[0], noisy[1])
+    wide = GaussianNoise(2.0).apply(*many(grey, 10))
+    assert (wide.min(), wide.max()) == (0, 1)
+    assert GaussianNoise(0.0).apply(grey, RNG) is grey
+    assert not GaussianNoise(0.0).stochastic
 
 
 class Mean(torch.nn.Module):

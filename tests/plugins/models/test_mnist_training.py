@@ -91,6 +91,15 @@ def test_interrupted_training_ends_with_bit_equal_weights(
     assert not job.checkpoint.exists()
 
 
+def test_the_recipe_noise_learns_noisy_images_and_says_so(job: TrainingJob) -> None:
+    plain = dataclasses.replace(job, epochs=1)
+    sidecar = MnistCnn().train(dataclasses.replace(plain, recipe="noise"))
+    assert sidecar["noise"] == "Gaussian, standard deviation 0.5"
+    noisy = job.output.read_bytes()
+    assert "noise" not in MnistCnn().train(plain)
+    assert len(noisy) < len(job.output.read_bytes()) / 3, "its largest tensor is stored in 8 bits"
+
+
 def test_weights_depend_on_the_seed_only(job: TrainingJob) -> None:
     weights = []
     for seed in (0, 0, 1):

@@ -8,7 +8,7 @@ from typing import Any
 from advbench.analysis.sanity import clean_accuracy as baseline
 from advbench.analysis.sanity import gradients, lost_success, randomness
 from advbench.analysis.sanity import masked_gradients as strength
-from advbench.analysis.sanity.finding import Finding, FinishedCell
+from advbench.analysis.sanity.finding import Finding, FinishedCell, group_by
 from advbench.analysis.summary import Summary
 from advbench.option_names import option
 
@@ -65,14 +65,16 @@ def examine(
         summary = stored.get(entry["key"])
         if summary is not None and summary.ok and entry.keys() >= _NEEDED:
             finished.append(FinishedCell(index, entry, summary))
-    findings = [finding for criterion in CRITERIA for finding in criterion(finished)]
+    # Outcomes are compared sample by sample, so only cells with the same samples are examined together.
+    groups = group_by(finished, lambda cell: cell.n)
+    findings = [finding for criterion in CRITERIA for group in groups for finding in criterion(group)]
     if doubled:
         twice = {
             cell.index: FinishedCell(cell.index, cell.described, doubled[cell.index])
             for cell in finished
             if cell.index in doubled
         }
-        findings += lost_success.not_converged(finished, twice)
+        findings += [finding for group in groups for finding in lost_success.not_converged(group, twice)]
     return findings
 
 

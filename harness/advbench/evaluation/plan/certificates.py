@@ -71,13 +71,13 @@ def certifier_of(model: Model, defense: Chain) -> Model | Defense | None:
 
 
 def certifications_of(cells: Iterable[Cell]) -> Iterator[Certification]:
-    """The certifications of the models and defenses of cells that can be run, each once."""
-    seen = set()
+    """The certifications of the models and defenses of cells that can be run, each once, on the most samples it has."""
+    largest: dict[tuple[Dataset, Model, Chain], Cell] = {}
     for cell in cells:
         identity = (cell.dataset, cell.model, cell.defense)
-        if not cell.clean_key or identity in seen:
-            continue
-        seen.add(identity)
+        if cell.clean_key and (identity not in largest or len(cell.ids) > len(largest[identity].ids)):
+            largest[identity] = cell
+    for identity, cell in largest.items():
         certifier = certifier_of(cell.model, cell.defense)
         if certifier is None or certifier.certified_norm is None:
             continue

@@ -82,7 +82,7 @@ def make_manifest(
         "weights": _weights(plan),
         **_aliases(plan),
         **_dataset_facts(plan),
-        "samples": {cell.specs()["dataset"]: list(cell.ids) for cell in _one_cell_per_dataset(plan)},
+        **_samples(plan),
         "doubled": {
             **(before or {}).get("doubled", {}),
             **{str(position): key for position, key in (doubled or {}).items()},
@@ -133,6 +133,21 @@ def _fit_settings(plan: Plan) -> dict[str, Any]:
         if plan.fits
         else {}
     )
+
+
+def _samples(plan: Plan) -> dict[str, dict[str, Any]]:
+    """The ids of each dataset's samples, and those of smaller sets by their number if parts have such."""
+    sets: dict[str, dict[int, tuple[int, ...]]] = {}
+    for cell in plan.cells:
+        if not cell.skipped:
+            sets.setdefault(full(cell.dataset), {})[len(cell.ids)] = cell.ids
+    samples = {dataset: list(known[max(known)]) for dataset, known in sets.items()}
+    subsets = {
+        dataset: {str(number): list(ids) for number, ids in known.items() if number != max(known)}
+        for dataset, known in sets.items()
+        if len(known) > 1
+    }
+    return {"samples": samples, **({"subsets": subsets} if subsets else {})}
 
 
 def _certificates(plan: Plan) -> dict[str, Any]:
@@ -186,11 +201,19 @@ def _threat_details(threat: Threat, axes: Axes, plan: Plan) -> str:
     defenses = threat.sees_defense and any(cell.defense.stochastic for cell in plan.cells if cell.stochastic)
     models = any(target.model.stochastic for target in attacked)
     drawn = " and ".join(["defenses"] * defenses + ["models"] * models)
-    details = [f"stochastic {drawn}: {axes.eot} draw{'s' * (axes.eot != 1)} for each gradient"] if drawn else []
+    efforts = {part.eot for part in plan.parts if threat in part.threats and _has_stochastic(part)} or {axes.eot}
+    counts = " to ".join(dict.fromkeys(map(str, (min(efforts), max(efforts)))))
+    details = [f"stochastic {drawn}: {counts} draw{'s' * (counts != '1')} for each gradient"] if drawn else []
     if not threat.sees_model:
         names = [display_name(surrogate, axes.aliases) for surrogate in axes.surrogates]
         details = [f"surrogate{'s' * (len(names) > 1)} {', '.join(names)}"] * bool(names) + details
     return "; ".join(details)
+
+
+def _has_stochastic(axes: Axes) -> bool:
+    return any(model.stochastic for model in (*axes.models, *axes.surrogates)) or any(
+        defense.stochastic for defense in axes.defenses
+    )
 
 
 def _describe(cell: Cell) -> dict[str, Any]:

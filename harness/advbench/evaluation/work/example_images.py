@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from advbench.analysis import CellExamples, Views
+from advbench.analysis.samples import sample_ids
 from advbench.api import SampleRandom
 from advbench.contracts.models import are_probabilities
 from advbench.errors import UnknownNameError, UsageError
@@ -55,7 +56,7 @@ class ExampleImages:
         self.problems = problems
         self._changes = ComponentChanges(workspace, manifest)
         self._changed: dict[str, dict[str, None]] = {}
-        self._chosen: dict[tuple[str, str], tuple[int, ...]] = {}
+        self._chosen: dict[tuple[str, str, int], tuple[int, ...]] = {}
         self._views: dict[tuple[str, ...], Views] = {}
 
     @property
@@ -91,8 +92,9 @@ class ExampleImages:
         changes = self._changes.of(described)
         if changes.refusal:
             raise UsageError(changes.refusal)
-        positions = self._choose(dataset, model)
-        ids = tuple(self.manifest["samples"][dataset][position] for position in positions)
+        samples = sample_ids(self.manifest, described)
+        positions = self._choose(dataset, model, samples)
+        ids = tuple(samples[position] for position in positions)
         images, labels = self.workspace.images(dataset).take(ids)
         adversarial = self._adversarial(described, positions)
         examples = CellExamples(
@@ -108,10 +110,9 @@ class ExampleImages:
             self._changed.setdefault(what, {})[component] = None
         return examples
 
-    def _choose(self, dataset: str, model: str) -> tuple[int, ...]:
-        """Positions of the shown samples among the run's samples."""
-        if (dataset, model) not in self._chosen:
-            ids = self.manifest["samples"][dataset]
+    def _choose(self, dataset: str, model: str, ids: Sequence[int]) -> tuple[int, ...]:
+        """Positions of the shown samples among those of a cell."""
+        if (dataset, model, len(ids)) not in self._chosen:
             data, size = self.workspace.images(dataset), self.workspace.environment.batch_size
             starts = range(0, len(ids), size)
             labels = [int(label) for start in starts for label in data.take(ids[start : start + size])[1]]
@@ -128,8 +129,8 @@ class ExampleImages:
                     for position, prediction in zip(positions, predictions, strict=True)
                     if prediction == labels[position]
                 ]
-            self._chosen[dataset, model] = tuple(dict.fromkeys([*chosen, *candidates]))[: self.count]
-        return self._chosen[dataset, model]
+            self._chosen[dataset, model, len(ids)] = tuple(dict.fromkeys([*chosen, *candidates]))[: self.count]
+        return self._chosen[dataset, model, len(ids)]
 
     def _adversarial(self, described: Mapping[str, Any], positions: Sequence[int]) -> torch.Tensor:
         store = self.workspace.store

@@ -44,6 +44,10 @@ class DenoiserNetwork(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Removes noise."""
+        return self.logits(images).sigmoid()
+
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        """The logits of the pixels of the restored images."""
         first = self.first(images)
         restored: torch.Tensor = self.last(self.decoder(self.encoder(first)) + first)
-        return restored.sigmoid()
+        return restored

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import nn
+from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 __all__ = ["LATENT", "Discriminator", "Generator"]
@@ -41,6 +44,28 @@ class Generator(nn.Module):
         values = self._normalised(1, self.second(values)).relu()
         images: torch.Tensor = self.last(values)
         return images.sigmoid()
+
+    @torch.no_grad()
+    def jacobians(self, latents: torch.Tensor) -> torch.Tensor:
+        """The derivatives of all pixels by all latent numbers, without batch normalisation.
+
+        Args:
+            latents: Shape (batch, 64).
+
+        Returns:
+            Shape (batch, pixels, 64).
+        """
+        found = []
+        convolve = functools.partial(functional.conv_transpose2d, stride=2, padding=1)
+        for latent in latents:
+            values = self.first(latent)
+            moves = (self.first.weight.T * (values > 0)).unflatten(1, (_WIDE, _SIDE // 4, _SIDE // 4))
+            values = self.second(values.relu().reshape(1, *moves.shape[1:]))
+            moves = convolve(moves, self.second.weight) * (values > 0)
+            image = self.last(values.relu()).sigmoid()
+            moves = convolve(moves, self.last.weight) * (image * (1 - image))
+            found.append(moves.flatten(1).T)
+        return torch.stack(found)
 
     @torch.no_grad()
     def folded(self) -> Generator:

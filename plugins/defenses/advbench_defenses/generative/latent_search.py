@@ -8,7 +8,7 @@ from advbench_defenses.generative.generator import LATENT, Generator
 
 __all__ = ["LATENT", "nearest_latents", "squared_errors"]
 
-STEP_SIZE = 0.02
+STEP_SIZE = 0.03
 """Step size for the sum of the squared errors of an image; falls tenfold for the last fifth of the steps."""
 MOMENTUM = 0.7
 LAST_SHARE = 0.2

@@ -8,7 +8,7 @@ from advbench_defenses.generative.generator import Generator
 
 __all__ = ["project_on_tangents"]
 
-DAMPING = 1.0
+DAMPING = 0.1
 """The number that is added to the squared singular values of the Jacobian."""
 
 
@@ -26,13 +26,11 @@ def project_on_tangents(generator: Generator, latents: torch.Tensor, images: tor
     Returns:
         G(z), with the gradient of this projection to ``images``.
     """
-    with torch.inference_mode(mode=False), torch.no_grad():
-        fixed = latents.detach().clone()
-        jacobians = torch.func.vmap(torch.func.jacfwd(lambda one: generator(one[None]).flatten()), chunk_size=8)(fixed)
+    with torch.no_grad():
+        jacobians, output = generator.jacobians(latents), generator(latents)
         products = jacobians.mT @ jacobians
         damped = products + DAMPING * torch.eye(products.shape[-1], device=products.device)
         coefficients = torch.linalg.solve(damped, jacobians.mT)
-        output = generator(fixed)
     moves = (images - images.detach()).flatten(1)[:, :, None]
     moved = jacobians @ (coefficients @ moves)
     return output + moved.reshape(output.shape)

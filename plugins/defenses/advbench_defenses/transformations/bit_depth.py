@@ -46,7 +46,7 @@ class BitDepth(Defense):
     def apply(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
         """Returns the rounded images."""
         del rng
-        return (images.detach() * self._steps).round() / self._steps
+        return (images.detach() * self._steps).round_().div_(self._steps)
 
     def approximation(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
         """Returns the images with a soft rounding; see :func:`soft_rounding`."""

@@ -24,5 +24,16 @@ def median_filter(images: torch.Tensor, size: int) -> torch.Tensor:
         places = torch.where(places < 0, -places - 1, places)
         places = torch.where(places >= length, 2 * length - 1 - places, places)
         padded = padded.index_select(axis, places)
+    if size == 2:
+        return _middle_of_four(*(padded[:, :, down:, right:] for down, right in ((0, 0), (0, 1), (1, 0), (1, 1))))
     squares = padded.unfold(2, size, 1).unfold(3, size, 1).flatten(4)
     return squares.kthvalue(size * size // 2 + 1, dim=4).values
+
+
+def _middle_of_four(*shifted: torch.Tensor) -> torch.Tensor:
+    """The second largest of four values, of tensors that are cut to the size of the last one."""
+    height, width = shifted[-1].shape[2:]
+    first, second, third, fourth = (values[:, :, :height, :width] for values in shifted)
+    high = torch.minimum(torch.maximum(first, second), torch.maximum(third, fourth))
+    low = torch.maximum(torch.minimum(first, second), torch.minimum(third, fourth))
+    return torch.maximum(high, low)

@@ -18,5 +18,10 @@ def take_pixels(images: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor)
     Returns:
         Shape (batch, channels, new height, new width).
     """
-    samples = torch.arange(len(images), device=images.device)[:, None, None]
-    return images.movedim(1, 3)[samples, rows[:, :, None], columns[:, None, :]].movedim(3, 1)
+    batch, channels, height, width = images.shape
+    # Whole rows first: each is one piece of memory.
+    first = height * torch.arange(batch * channels, device=images.device).reshape(batch, channels, 1)
+    tall = images.reshape(-1, width).index_select(0, (rows[:, None] + first).flatten())
+    return tall.reshape(batch, channels, -1, width).gather(
+        3, columns[:, None, None, :].expand(-1, channels, rows.shape[1], -1)
+    )

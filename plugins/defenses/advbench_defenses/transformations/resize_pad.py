@@ -84,15 +84,12 @@ class ResizeAndPad(Defense):
         broad = (tall * width // height).clamp(min=1)
         top = (drawn[:, 1] * (high - tall + 1)).long()
         left = (drawn[:, 2] * (wide - broad + 1)).long()
-        rows, has_row = _sources(high, top, tall, height)
-        columns, has_column = _sources(wide, left, broad, width)
-        return take_pixels(images, rows, columns) * (has_row[:, :, None] & has_column[:, None, :])[:, None]
+        framed = torch.nn.functional.pad(images, (0, 1, 0, 1))  # the last row and column are the padding
+        return take_pixels(framed, _sources(high, top, tall, height), _sources(wide, left, broad, width))
 
 
-def _sources(
-    length: int, start: torch.Tensor, resized: torch.Tensor, original: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Which row or column of the original image each one of the padded image shows, and whether it shows one."""
+def _sources(length: int, start: torch.Tensor, resized: torch.Tensor, original: int) -> torch.Tensor:
+    """Which row or column of the original image each one of the padded image shows; the one after the last for none."""
     places = torch.arange(length, device=start.device) - start[:, None]
     shown = (places >= 0) & (places < resized[:, None])
-    return (places * original // resized[:, None]).clamp(0, original - 1), shown
+    return torch.where(shown, places * original // resized[:, None], original)
