@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from advbench.api import SampleRandom
 from advbench_defenses.transformations.bit_depth import BitDepth
-from benchmarks.breaks.replaced import identity, own
+from benchmarks.breaks.replaced import StandIn, identity, own
 from benchmarks.breaks.runner import main
 
 SHARPNESS = 6.0
@@ -22,9 +24,7 @@ def sigmoid_staircase(defense: BitDepth, images: torch.Tensor, output: torch.Ten
     return (whole + (SHARPNESS * (scaled - whole - 0.5)).sigmoid()) / levels
 
 
+STAND_INS: Mapping[str, StandIn] = {"soft rounding": own, "identity": identity, "sigmoid staircase": sigmoid_staircase}
+
 if __name__ == "__main__":
-    main(
-        "bit-depth",
-        __doc__,
-        stand_ins={"soft rounding": own, "identity": identity, "sigmoid staircase": sigmoid_staircase},
-    )
+    main("bit-depth", __doc__, stand_ins=STAND_INS)

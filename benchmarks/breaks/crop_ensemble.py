@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from advbench.api import SampleRandom
 from advbench_defenses.transformations.crop_ensemble import CropEnsemble
+from benchmarks.breaks.replaced import View
 from benchmarks.breaks.runner import main
 
 
@@ -31,9 +34,7 @@ def log_probabilities(
     return defense.attacked(network, images, rng).log_softmax(dim=1)
 
 
+VIEWS: Mapping[str, View] = {"one crop": one_crop, "log probabilities": log_probabilities, "whole image": whole_image}
+
 if __name__ == "__main__":
-    main(
-        "crop-ensemble",
-        __doc__,
-        views={"one crop": one_crop, "log probabilities": log_probabilities, "whole image": whole_image},
-    )
+    main("crop-ensemble", __doc__, views=VIEWS)

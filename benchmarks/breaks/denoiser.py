@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from advbench.api import SampleRandom
 from advbench_defenses.generative.denoiser import Denoiser
-from benchmarks.breaks.replaced import autograd, blur, identity
+from benchmarks.breaks.replaced import StandIn, autograd, blur, identity
 from benchmarks.breaks.runner import main
 
 NOISE, COPIES = 0.02, 4
@@ -19,9 +21,7 @@ def smoothed(defense: Denoiser, images: torch.Tensor, output: torch.Tensor, rng:
     return torch.stack([defense.apply(copy, rng) for copy in copies]).mean(dim=0)
 
 
+STAND_INS: Mapping[str, StandIn] = {"autograd": autograd, "smoothed": smoothed, "identity": identity, "blur": blur(0.5)}
+
 if __name__ == "__main__":
-    main(
-        "denoiser",
-        __doc__,
-        stand_ins={"autograd": autograd, "smoothed": smoothed, "identity": identity, "blur": blur(0.5)},
-    )
+    main("denoiser", __doc__, stand_ins=STAND_INS)

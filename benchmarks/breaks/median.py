@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch.nn import functional
 
 from advbench.api import SampleRandom
 from advbench_defenses.transformations.median import MedianSmoothing
-from benchmarks.breaks.replaced import autograd, identity
+from benchmarks.breaks.replaced import StandIn, autograd, identity
 from benchmarks.breaks.runner import main
 
 TEMPERATURE = 0.05
@@ -39,9 +41,12 @@ def soft_median(
     return (weights * pixels).sum(dim=2)
 
 
+STAND_INS: Mapping[str, StandIn] = {
+    "autograd": autograd,
+    "identity": identity,
+    "soft median": soft_median,
+    "mean": mean,
+}
+
 if __name__ == "__main__":
-    main(
-        "median",
-        __doc__,
-        stand_ins={"autograd": autograd, "identity": identity, "soft median": soft_median, "mean": mean},
-    )
+    main("median", __doc__, stand_ins=STAND_INS)

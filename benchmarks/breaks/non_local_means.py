@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from advbench.api import SampleRandom
 from advbench_defenses.non_local_means import non_local_means
 from advbench_defenses.transformations.non_local_means import NonLocalMeans
-from benchmarks.breaks.replaced import blur, identity, own
+from benchmarks.breaks.replaced import StandIn, blur, identity, own
 from benchmarks.breaks.runner import main
 
 
@@ -19,9 +21,12 @@ def all_weights(defense: NonLocalMeans, images: torch.Tensor, output: torch.Tens
     )
 
 
+STAND_INS: Mapping[str, StandIn] = {
+    "fixed weights": own,
+    "identity": identity,
+    "all weights": all_weights,
+    "blur": blur(0.5),
+}
+
 if __name__ == "__main__":
-    main(
-        "non-local-means",
-        __doc__,
-        stand_ins={"fixed weights": own, "identity": identity, "all weights": all_weights, "blur": blur(0.5)},
-    )
+    main("non-local-means", __doc__, stand_ins=STAND_INS)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from advbench.api import SampleRandom
 from advbench_defenses.transformations.quilting import ImageQuilting
-from benchmarks.breaks.replaced import blur, identity
+from benchmarks.breaks.replaced import StandIn, blur, identity
 from benchmarks.breaks.runner import main
 
 
@@ -23,14 +25,12 @@ def soft_choice_and_identity(
     return soft_choice(defense, images, output, rng) + images
 
 
+STAND_INS: Mapping[str, StandIn] = {
+    "identity": identity,
+    "soft choice": soft_choice,
+    "both": soft_choice_and_identity,
+    "blur": blur(1.0),
+}
+
 if __name__ == "__main__":
-    main(
-        "quilting",
-        __doc__,
-        stand_ins={
-            "identity": identity,
-            "soft choice": soft_choice,
-            "both": soft_choice_and_identity,
-            "blur": blur(1.0),
-        },
-    )
+    main("quilting", __doc__, stand_ins=STAND_INS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch.nn import functional
 
@@ -41,9 +43,7 @@ def unresized(stand_in: StandIn) -> StandIn:
     return checked
 
 
+STAND_INS: Mapping[str, StandIn] = {"autograd": autograd, "bilinear": bilinear, "identity": unresized(identity)}
+
 if __name__ == "__main__":
-    main(
-        "resize-pad",
-        __doc__,
-        stand_ins={"autograd": autograd, "bilinear": bilinear, "identity": unresized(identity)},
-    )
+    main("resize-pad", __doc__, stand_ins=STAND_INS)

@@ -193,6 +193,12 @@ class _Break:
         return torch.cat(left)
 
 
+def _fraction(text: str) -> str:
+    """Checks a number such as 8/255; returns it as it is."""
+    Fraction(text)
+    return text
+
+
 def _percent(correct: torch.Tensor) -> str:
     return f"{100 * float(correct.double().mean()):.1f} %"
 
@@ -208,7 +214,7 @@ def _parser(name: str, description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--model", default="cifar10-densenet", metavar="SPEC")
     parser.add_argument("--dataset", default="cifar10", metavar="SPEC")
     parser.add_argument("--limit", type=int, default=50, metavar="N", help="number of images")
-    parser.add_argument("--eps", default="8/255", help="largest L∞ norm; PGD's steps are eps/8 long")
+    parser.add_argument("--eps", default="8/255", type=_fraction, help="largest L∞ norm; PGD's steps are eps/8 long")
     parser.add_argument("--steps", type=int, default=40, metavar="N")
     parser.add_argument("--attacks", nargs="+", choices=("pgd", "apgd"), default=["pgd", "apgd"])
     parser.add_argument("--every", action="store_true", help="attack each image with each stand-in, also broken ones")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from advbench.api import SampleRandom
 from advbench_defenses.jpeg_gradient import differentiable_jpeg
 from advbench_defenses.transformations.shield import Shield
-from benchmarks.breaks.replaced import blur, identity, own
+from benchmarks.breaks.replaced import StandIn, blur, identity, own
 from benchmarks.breaks.runner import main
 
 
@@ -17,14 +19,12 @@ def middle_quality(defense: Shield, images: torch.Tensor, output: torch.Tensor, 
     return differentiable_jpeg(images, (defense.lowest + defense.highest) // 2)
 
 
+STAND_INS: Mapping[str, StandIn] = {
+    "differentiable JPEG": own,
+    "identity": identity,
+    "middle quality": middle_quality,
+    "blur": blur(0.7),
+}
+
 if __name__ == "__main__":
-    main(
-        "shield",
-        __doc__,
-        stand_ins={
-            "differentiable JPEG": own,
-            "identity": identity,
-            "middle quality": middle_quality,
-            "blur": blur(0.7),
-        },
-    )
+    main("shield", __doc__, stand_ins=STAND_INS)

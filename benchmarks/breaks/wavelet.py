@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import torch
 
 from advbench.api import SampleRandom
 from advbench_defenses.transformations.wavelet import WaveletDenoising
-from benchmarks.breaks.replaced import identity, own
+from benchmarks.breaks.replaced import StandIn, identity, own
 from benchmarks.breaks.runner import main
 
 
@@ -31,9 +32,7 @@ def smooth_shrinkage(
     return SmoothShrinkage(**dataclasses.asdict(defense)).approximation(images, rng)
 
 
+STAND_INS: Mapping[str, StandIn] = {"autograd": own, "identity": identity, "smooth shrinkage": smooth_shrinkage}
+
 if __name__ == "__main__":
-    main(
-        "wavelet",
-        __doc__,
-        stand_ins={"autograd": own, "identity": identity, "smooth shrinkage": smooth_shrinkage},
-    )
+    main("wavelet", __doc__, stand_ins=STAND_INS)
