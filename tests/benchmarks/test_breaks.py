@@ -73,8 +73,22 @@ def test_the_bilinear_stand_in_puts_images_where_the_defense_does(images: torch.
 def test_a_transformation_is_broken(
     name: str, stand_ins: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    words = "--model mnist-cnn --dataset mnist-20 --eps 0.3 --limit 4 --steps 15 --every".split()
-    monkeypatch.setattr(sys, "argv", ["break", *words, "--draws", "3", "--output", str(tmp_path), "--device", "cpu"])
+    words = [
+        "--model",
+        "mnist-cnn",
+        "--dataset",
+        "mnist-20",
+        "--eps",
+        "0.3",
+        "--limit",
+        "4",
+        "--steps",
+        "15",
+        "--every",
+    ]
+    monkeypatch.setattr(
+        sys, "argv", ["break", *words, "--every", "--draws", "3", "--output", str(tmp_path), "--device", "cpu"]
+    )
     module = module_of(name)
     module.main(name, None, stand_ins=module.STAND_INS)  # type: ignore[attr-defined]
     printed = capsys.readouterr().out

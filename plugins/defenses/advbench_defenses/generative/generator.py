@@ -40,7 +40,7 @@ class Generator(nn.Module):
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
         """Generates images."""
         values = self._normalised(0, self.first(latents)).relu()
-        values = values.unflatten(1, (_WIDE, _SIDE // 4, _SIDE // 4))
+        values = values.reshape(-1, _WIDE, _SIDE // 4, _SIDE // 4)
         values = self._normalised(1, self.second(values)).relu()
         images: torch.Tensor = self.last(values)
         return images.sigmoid()
@@ -59,7 +59,7 @@ class Generator(nn.Module):
         convolve = functools.partial(functional.conv_transpose2d, stride=2, padding=1)
         for latent in latents:
             values = self.first(latent)
-            moves = (self.first.weight.T * (values > 0)).unflatten(1, (_WIDE, _SIDE // 4, _SIDE // 4))
+            moves = (self.first.weight.T * (values > 0)).reshape(-1, _WIDE, _SIDE // 4, _SIDE // 4)
             values = self.second(values.relu().reshape(1, *moves.shape[1:]))
             moves = convolve(moves, self.second.weight) * (values > 0)
             image = self.last(values.relu()).sigmoid()
@@ -81,7 +81,8 @@ class Generator(nn.Module):
         return other
 
     def _normalised(self, index: int, values: torch.Tensor) -> torch.Tensor:
-        return self.norms[index](values) if self.norms else values  # type: ignore[no-any-return]
+        normalised: torch.Tensor = self.norms[index](values) if self.norms else values
+        return normalised
 
 
 class Discriminator(nn.Module):

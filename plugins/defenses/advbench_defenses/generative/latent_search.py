@@ -48,11 +48,12 @@ def nearest_latents(generator: Generator, images: torch.Tensor, starts: torch.Te
         targets = torch.cat((targets, targets.new_zeros(missing, *targets.shape[1:])))
         blocks = [
             _descended(generator, target, latent, steps)
-            for target, latent in zip(targets.split(ROWS), latents.split(ROWS), strict=True)
+            for target, latent in zip(torch.split(targets, ROWS), torch.split(latents, ROWS), strict=True)
         ]
-    found = torch.cat([latent for latent, _ in blocks])[: batch * restarts].unflatten(0, (batch, restarts))
-    errors = torch.cat([error for _, error in blocks])[: batch * restarts].unflatten(0, (batch, restarts))
-    return found[torch.arange(batch, device=found.device), errors.argmin(dim=1)]
+    found = torch.cat([latent for latent, _ in blocks])[: batch * restarts].reshape(batch, restarts, LATENT)
+    errors = torch.cat([error for _, error in blocks])[: batch * restarts].reshape(batch, restarts)
+    best: torch.Tensor = found[torch.arange(batch, device=found.device), errors.argmin(dim=1)]
+    return best
 
 
 def _descended(

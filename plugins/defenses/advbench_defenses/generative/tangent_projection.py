@@ -32,5 +32,5 @@ def project_on_tangents(generator: Generator, latents: torch.Tensor, images: tor
         damped = products + DAMPING * torch.eye(products.shape[-1], device=products.device)
         coefficients = torch.linalg.solve(damped, jacobians.mT)
     moves = (images - images.detach()).flatten(1)[:, :, None]
-    moved = jacobians @ (coefficients @ moves)
-    return output + moved.reshape(output.shape)
+    moved: torch.Tensor = (jacobians @ (coefficients @ moves)).reshape(output.shape)
+    return output + moved
