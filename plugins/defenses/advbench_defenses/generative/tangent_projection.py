@@ -27,7 +27,8 @@ def project_on_tangents(generator: Generator, latents: torch.Tensor, images: tor
         G(z), with the gradient of this projection to ``images``.
     """
     with torch.no_grad():
-        jacobians, output = generator.jacobians(latents), generator(latents)
+        jacobians = generator.jacobians(latents)
+        output: torch.Tensor = generator(latents)
         products = jacobians.mT @ jacobians
         damped = products + DAMPING * torch.eye(products.shape[-1], device=products.device)
         coefficients = torch.linalg.solve(damped, jacobians.mT)
