@@ -13,8 +13,8 @@ STEP_SIZE = 0.03
 MOMENTUM = 0.7
 LAST_SHARE = 0.2
 
-ROWS = 20
-"""Latent vectors of a block, so that activations fit into a processor's cache.
+ROWS, ACCELERATOR_ROWS = 20, 2000
+"""Latent vectors of a block on a CPU, whose cache activations should fit into, and elsewhere.
 
 Every block has this size: matrix products of other sizes may round differently.
 """
@@ -40,15 +40,16 @@ def nearest_latents(generator: Generator, images: torch.Tensor, starts: torch.Te
         Latent vectors, shape (batch, 64), without a gradient.
     """
     batch, restarts = starts.shape[:2]
+    rows = ROWS if images.device.type == "cpu" else ACCELERATOR_ROWS
     with torch.inference_mode(mode=False), torch.enable_grad():
         latents = starts.detach().flatten(0, 1).clone()
         targets = images.detach().clone().repeat_interleave(restarts, dim=0)
-        missing = -len(latents) % ROWS
+        missing = -len(latents) % rows
         latents = torch.cat((latents, latents.new_zeros(missing, LATENT)))
         targets = torch.cat((targets, targets.new_zeros(missing, *targets.shape[1:])))
         blocks = [
             _descended(generator, target, latent, steps)
-            for target, latent in zip(torch.split(targets, ROWS), torch.split(latents, ROWS), strict=True)
+            for target, latent in zip(torch.split(targets, rows), torch.split(latents, rows), strict=True)
         ]
     found = torch.cat([latent for latent, _ in blocks])[: batch * restarts].reshape(batch, restarts, LATENT)
     errors = torch.cat([error for _, error in blocks])[: batch * restarts].reshape(batch, restarts)
