@@ -43,7 +43,7 @@ def test_list_as_json_names_every_component_and_its_plugin(call: Call) -> None:
     found = {(entry["kind"], entry["name"]): entry for entry in json.loads(called.out)}
     assert {name for kind, name in found if kind == "attacks"} == {
         *("apgd", "apgd-t", "autoattack", "cw", "ddn", "deepfool", "fab-t", "fgsm", "fmn", "foolbox", "noise", "pgd"),
-        *("patch", "rays", "rotate-shift", "square", "with-view", "worst-of"),
+        *("graffiti", "patch", "rays", "rotate-shift", "square", "with-view", "worst-of"),
         *("brightness", "contrast", "defocus-blur", "elastic-transform", "fog", "gaussian-blur", "gaussian-noise"),
         *("glass-blur", "impulse-noise", "jpeg-compression", "motion-blur", "pixelate", "saturate", "shot-noise"),
         *("speckle-noise", "zoom-blur"),
@@ -51,7 +51,7 @@ def test_list_as_json_names_every_component_and_its_plugin(call: Call) -> None:
     assert {name for kind, name in found if kind == "defenses"} == {
         *("ensemble", "feature-squeezing", "gaussian", "jpeg", "kmeans", "none", "smoothing", "tvm", "vqvae"),
         *("bilateral", "bit-depth", "crop-ensemble", "median", "non-local-means", "quilting", "resize-pad", "shield"),
-        *("denoiser", "gaussian-noise", "wavelet"),
+        *("defense-gan", "denoiser", "gaussian-noise", "wavelet"),
     }
     assert {name for kind, name in found if kind == "datasets"} == {
         "cifar10",

@@ -26,6 +26,7 @@ from advbench_attacks.minimal.deepfool import DeepFool
 from advbench_attacks.minimal.fab import TargetedFab
 from advbench_attacks.minimal.fmn import FastMinimumNorm
 from advbench_attacks.patch.adversarial_patch import AdversarialPatch
+from advbench_attacks.patch.graffiti import Graffiti
 
 __all__ = ["register_attacks"]
 
@@ -51,6 +52,7 @@ def register_attacks(register: Callable[[type[Attack]], None]) -> None:
         RandomNoise,
         RotateShift,
         AdversarialPatch,
+        Graffiti,
         GaussianNoise,
         ShotNoise,
         ImpulseNoise,

@@ -8,6 +8,7 @@ from advbench.api import Defense, hookimpl
 from advbench_defenses.ensemble import Ensemble
 from advbench_defenses.feature_squeezing import FeatureSqueezing
 from advbench_defenses.gaussian import GaussianBlur
+from advbench_defenses.generative.defense_gan import DefenseGan
 from advbench_defenses.generative.denoiser import Denoiser
 from advbench_defenses.jpeg import JpegCompression
 from advbench_defenses.kmeans import KMeansQuantisation
@@ -43,6 +44,7 @@ def register_defenses(register: Callable[[type[Defense]], None]) -> None:
     register(FeatureSqueezing)
     register(Ensemble)
     register(Denoiser)
+    register(DefenseGan)
     register(BitDepth)
     register(MedianSmoothing)
     register(NonLocalMeans)

@@ -33,8 +33,21 @@ def test_the_plugin_registers_each_attack_under_its_own_name():
         *("speckle-noise", "zoom-blur"),
     }
     assert sorted(registered().keys() - corruptions) == [
-        *("apgd", "apgd-t", "autoattack", "cw", "ddn", "deepfool", "fab-t", "fgsm", "fmn", "foolbox", "noise", "patch"),
-        *("pgd", "rays", "rotate-shift", "square", "with-view", "worst-of"),
+        *(
+            "apgd",
+            "apgd-t",
+            "autoattack",
+            "cw",
+            "ddn",
+            "deepfool",
+            "fab-t",
+            "fgsm",
+            "fmn",
+            "foolbox",
+            "graffiti",
+            "noise",
+        ),
+        *("patch", "pgd", "rays", "rotate-shift", "square", "with-view", "worst-of"),
     ]
 
 

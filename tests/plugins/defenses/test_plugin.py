@@ -35,6 +35,7 @@ def test_all_defenses_are_registered() -> None:
         "feature-squeezing",
         "ensemble",
         "denoiser",
+        "defense-gan",
         "bit-depth",
         "median",
         "non-local-means",

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from advbench.api import SampleRandom
 
-__all__ = ["POSITIONS", "Placement", "draw_placement", "paste", "patch_width"]
+__all__ = ["POSITIONS", "Placement", "draw_placement", "nearest_pixels", "paste", "patch_width"]
 
 POSITIONS = ("random", "top-left", "top-right", "bottom-left", "bottom-right", "centre")
 """Where a patch is pasted."""
@@ -93,7 +93,7 @@ def paste(
     reach = (patch.shape[-1] * placement.scale / 2)[:, None, None]
     u, v = (cosine * across - sine * down) / reach, (sine * across + cosine * down) / reach
     distance = u.abs().maximum(v.abs()) if shape == "square" else torch.hypot(u, v)
-    mask = (distance < 1) & _nearest(distance, math.floor(area * height * width + 1e-6))
+    mask = (distance < 1) & nearest_pixels(distance, math.floor(area * height * width + 1e-6))
     sampled = functional.grid_sample(
         patch.expand(len(images), -1, -1, -1),
         torch.stack((u, v), dim=3),
@@ -104,7 +104,7 @@ def paste(
     return torch.where(mask[:, None], sampled, images), mask[:, None]
 
 
-def _nearest(distance: torch.Tensor, count: int) -> torch.Tensor:
+def nearest_pixels(distance: torch.Tensor, count: int) -> torch.Tensor:
     """The pixels with the smallest distances, so many for each image; of equal ones, the first."""
     order = distance.flatten(1).argsort(dim=1, stable=True)
     chosen = torch.zeros_like(distance.flatten(1), dtype=torch.bool).scatter_(1, order[:, :count], True)

@@ -1,0 +1,27 @@
+"""Breaks `bilateral`: autograd follows its weights; a plain blur has no weights that depend on the image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from advbench.api import SampleRandom
+from advbench_defenses.gaussian import GaussianBlur
+from advbench_defenses.transformations.bilateral import BilateralFilter
+from benchmarks.breaks.replaced import StandIn, autograd, identity
+from benchmarks.breaks.runner import main
+
+
+def spatial_blur(
+    defense: BilateralFilter, images: torch.Tensor, output: torch.Tensor, rng: SampleRandom
+) -> torch.Tensor:
+    """The blur that the filter is where all colours are alike."""
+    del output
+    return GaussianBlur(defense.space).apply(images, rng)
+
+
+STAND_INS: Mapping[str, StandIn] = {"autograd": autograd, "identity": identity, "spatial blur": spatial_blur}
+
+if __name__ == "__main__":
+    main("bilateral", __doc__, stand_ins=STAND_INS)
