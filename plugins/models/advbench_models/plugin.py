@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 from advbench.api import Model, hookimpl
 from advbench_models.cifar10_densenet import Cifar10DenseNet
+from advbench_models.efficientnet_lite import EfficientNetLite
 from advbench_models.ensemble import Ensemble
+from advbench_models.fashion_mnist_cnn import FashionMnistCnn
 from advbench_models.function import Function
 from advbench_models.mnist_cnn import MnistCnn
 from advbench_models.mnist_cnn_robust import MnistCnnRobust
@@ -20,9 +22,11 @@ def register_models(register: Callable[[type[Model]], None]) -> None:
     """Registers the models of this package."""
     register(MnistCnn)
     register(MnistCnnRobust)
+    register(FashionMnistCnn)
     register(Cifar10DenseNet)
     register(RandomFeatures)
     register(TorchModule)
     register(Function)
     register(Ensemble)
     register(TorchvisionModel)
+    register(EfficientNetLite)
