@@ -38,7 +38,7 @@ _NORM_EPS = 1e-3
 
 
 class _ConvNorm(nn.Module):
-    """A convolution and its batch normalisation, padded as TensorFlow pads: an odd pixel goes to the right and below."""
+    """A convolution and its batch normalisation, padded as TensorFlow pads: an odd pixel is right and below."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class _ConvNorm(nn.Module):
         self.norm: nn.Module = nn.BatchNorm2d(outputs, eps=_NORM_EPS)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Maps shape (batch, inputs, height, width) to (batch, outputs, height / stride, width / stride), rounded up."""
+        """Maps shape (batch, inputs, height, width) to (batch, outputs, height / stride, width / stride)."""
         (kernel, _), (stride, _) = self.conv.kernel_size, self.conv.stride
         if kernel > 1:
             vertical, horizontal = (
