@@ -36,7 +36,8 @@ def load_batch(content: bytes, labels: bytes) -> tuple[Array, Array]:
     """
     try:
         batch: Mapping[bytes, Any] = _Unpickler(content).load()
-        return batch[b"data"].pixels(), np.frombuffer(bytes(batch[labels]), dtype=np.uint8)
+        numbers = np.frombuffer(bytes(batch[labels]), dtype=np.uint8)
+        return batch[b"data"].pixels().reshape(len(numbers), PIXELS), numbers
     except Exception as error:
         # A damaged pickle can raise any exception.
         raise ValueError(f"no batch of CIFAR's Python version ({type(error).__name__}: {error})") from error

@@ -132,8 +132,8 @@ def _write(path: Path, listed: ListedFiles, options: ReadOptions) -> str:
             stored = np.lib.format.open_memmap(path, "w+", np.uint8, (len(listed.files), *pixels.shape))
         if pixels.shape != stored.shape[1:]:
             raise DataError(
-                f"{options.name}: {listed.root / file} has {pixels.shape[2]} x {pixels.shape[1]} pixels, the files before it "
-                f"{stored.shape[3]} x {stored.shape[2]}"
+                f"{options.name}: {listed.root / file} has {pixels.shape[2]} x {pixels.shape[1]} pixels, the files "
+                f"before it {stored.shape[3]} x {stored.shape[2]}"
             )
         stored[index] = pixels
         sha.update(pixels.data)

@@ -73,7 +73,7 @@ class TorchvisionDataset(OwnImages):
         if self.dataset in _OWN:
             raise ParameterError(f"dataset={self.dataset}: advbench has it as {_OWN[self.dataset]}")
         if self.dataset not in _NAMES:
-            hint = closest(self.dataset, _NAMES) or f"there are: {', '.join(_NAMES)}"
+            hint = closest(self.dataset, list(_NAMES)) or f"there are: {', '.join(_NAMES)}"
             raise ParameterError(f"dataset={self.dataset}: torchvision has no such dataset of labelled images; {hint}")
         _arguments(self.dataset, self.split)
 
