@@ -47,14 +47,19 @@ class _ConvNorm(nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Maps shape (batch, inputs, height, width) to (batch, outputs, height / stride, width / stride)."""
-        (kernel, _), (stride, _) = self.conv.kernel_size, self.conv.stride
-        if kernel > 1:
-            vertical, horizontal = (
-                max((math.ceil(size / stride) - 1) * stride + kernel - size, 0) for size in inputs.shape[2:]
-            )
-            top, left = vertical // 2, horizontal // 2
+        conv = self.conv
+        (kernel, _), (stride, _) = conv.kernel_size, conv.stride
+        vertical, horizontal = (
+            max((math.ceil(size / stride) - 1) * stride + kernel - size, 0) for size in inputs.shape[2:]
+        )
+        top, left = vertical // 2, horizontal // 2
+        if vertical % 2 or horizontal % 2:
             inputs = functional.pad(inputs, (left, horizontal - left, top, vertical - top))
-        outputs: torch.Tensor = self.norm(self.conv(inputs))
+            top = left = 0
+        # The convolution itself pads where it can: a padded copy takes time.
+        outputs: torch.Tensor = self.norm(
+            functional.conv2d(inputs, conv.weight, conv.bias, conv.stride, (top, left), groups=conv.groups)
+        )
         return outputs
 
     def fold(self) -> None:
