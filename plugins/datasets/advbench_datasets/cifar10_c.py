@@ -76,6 +76,10 @@ class Cifar10C(Dataset):
         folder = self._folder(sources)
         return str(folder) if folder else None
 
+    def how_to_get(self) -> str:
+        """Returns where its authors publish it."""
+        return _REMEDY
+
     def _folder(self, sources: DataSources) -> Path | None:
         if sources.data_dir is None:
             return None

