@@ -43,7 +43,7 @@ class FashionMnist(IdxDataset):
     num_classes = 10
     class_names = FASHION_MNIST_CLASSES
     files = idx_files(
-        "Fashion-MNIST", DIGESTS, (".", "FashionMNIST/raw", "fashion-mnist"), "MNIST and others use the same file names"
+        "Fashion-MNIST", DIGESTS, ("FashionMNIST/raw", "fashion-mnist", "."), "MNIST and others use the same file names"
     )
     splits = SPLITS
     data_dir_help = f"{', '.join(DIGESTS)} (plain or .gz; also in torchvision's subfolder FashionMNIST/raw/)"
