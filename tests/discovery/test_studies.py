@@ -124,7 +124,7 @@ def test_a_disabled_plugin_takes_its_suites_and_studies_away_and_the_message_say
     call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = call("matrix", "--suite", "paper-mnist", "--no-plugin", "studies").error_line()
-    assert "unknown suite 'paper-mnist'; there are: quickstart, standard" in said
+    assert "unknown suite 'paper-mnist'; there are: imagenet-20, imagenet-20-adaptive, quickstart, standard" in said
     assert "disabled plugins, which may have it: studies" in said
     said = call("reproduce", "paper", "--no-plugin", "studies").error_line()
     assert "unknown study 'paper'; no plugin registers any (disabled plugins, which may have it: studies)" in said

@@ -142,6 +142,10 @@ class Dataset(Component):
         return ()
 
     def location(self, sources: DataSources) -> str | None:
-        """Where the dataset is available without a download, in words; None if it must be downloaded."""
+        """Where the dataset is available without a download, in words; None if it is not available."""
         del sources
         return f"read by {type(self).__name__}"
+
+    def how_to_get(self) -> str:
+        """How to get the dataset if :meth:`location` is None; one line, which ``advbench doctor`` shows."""
+        return "the first use downloads it; or give your own copy with --data-dir DIR"

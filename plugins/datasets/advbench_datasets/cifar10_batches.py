@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import io
 import json
-import pickle
 
 import numpy as np
 
+from advbench_datasets.cifar_pickles import PIXELS, load_batch
 from advbench_datasets.files import Array
 
 __all__ = ["CIFAR10_CLASSES", "PIXELS", "decode_binary", "decode_labels", "decode_python", "decode_sprite", "records"]
@@ -19,7 +19,6 @@ CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog
 """Class names in the order of the labels (batches.meta)."""
 
 IMAGES = 10_000
-PIXELS = 3 * 32 * 32
 
 
 def records(labels: Array, pixels: Array) -> Array:
@@ -47,20 +46,11 @@ def decode_binary(content: bytes) -> Array:
 def decode_python(content: bytes) -> Array:
     """Decodes a file of the Python version, which torchvision downloads, to records of shape (n, 3073).
 
-    The file is a pickle, and a pickle can run arbitrary code. So no name in it is resolved except NumPy's three for
-    arrays, which are replaced by a class that only stores its state. This also avoids NumPy's warning about old
-    pickles.
-
     Raises:
         ValueError: The file is damaged or of another kind.
     """
-    try:
-        batch = _Unpickler(content).load()
-        labels = np.frombuffer(bytes(batch[b"labels"]), dtype=np.uint8)
-        return records(labels, batch[b"data"].pixels())
-    except Exception as error:
-        # A damaged pickle can raise any exception.
-        raise ValueError(f"no batch of CIFAR-10's Python version ({type(error).__name__}: {error})") from error
+    pixels, labels = load_batch(content, b"labels")
+    return records(labels, pixels)
 
 
 def decode_sprite(content: bytes) -> Array:
@@ -93,40 +83,3 @@ def decode_labels(content: bytes) -> Array:
     if not isinstance(labels, list) or not all(isinstance(label, int) for label in labels):
         raise ValueError("no JSON list of labels")
     return np.frombuffer(bytes(labels), dtype=np.uint8)
-
-
-class _Unpickler(pickle.Unpickler):
-    """Unpickles plain values and uint8 arrays that Python 2 pickled."""
-
-    def __init__(self, content: bytes) -> None:
-        super().__init__(io.BytesIO(content), encoding="bytes")
-
-    def find_class(self, module: str, name: str) -> type:
-        """Returns the replacement of a name; rejects all names but NumPy's three."""
-        replacement = REPLACEMENTS.get((module, name))
-        if replacement is None:
-            raise pickle.UnpicklingError(f"it refers to {module}.{name}")
-        return replacement
-
-
-class _PickledState:
-    """Stores the state that a pickle sets, for an array or its dtype."""
-
-    def __init__(self, *arguments: object) -> None:
-        del arguments
-        self.state: tuple[object, ...] = ()
-
-    def __setstate__(self, state: tuple[object, ...]) -> None:
-        self.state = state
-
-    def pixels(self) -> Array:
-        """Returns the uint8 array with this state."""
-        shape, _, column_major, content = self.state[-4:]
-        return np.frombuffer(content, dtype=np.uint8).reshape(shape, order="F" if column_major else "C")  # type: ignore[call-overload, no-any-return]
-
-
-REPLACEMENTS = {
-    ("numpy.core.multiarray", "_reconstruct"): _PickledState,
-    ("numpy", "ndarray"): _PickledState,
-    ("numpy", "dtype"): _PickledState,
-}

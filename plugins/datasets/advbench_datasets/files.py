@@ -35,10 +35,11 @@ class PublishedFiles:
 
     Attributes:
         title: Name of the dataset, for messages.
-        digests: SHA-256 of the array's elements by file name, without suffix.
+        digests: Digest of the array's elements by file name, without suffix.
         decoders: Decoders by suffix, in order of preference; each may raise one of ``UNDECODABLE``.
         folders: Folders that may contain the files, relative to a given folder; "." is that folder.
         namesakes: Other datasets with the same file names, for messages; "" if there are none.
+        algorithm: The digests' algorithm, for :func:`hashlib.new`.
     """
 
     title: str
@@ -46,6 +47,7 @@ class PublishedFiles:
     decoders: Mapping[str, Callable[[bytes], Array]]
     folders: tuple[str, ...]
     namesakes: str = ""
+    algorithm: str = "sha256"
 
     def locate(self, root: Path, names: Collection[str]) -> dict[str, Path]:
         """Finds these files, all in one folder.
@@ -84,12 +86,19 @@ class PublishedFiles:
         """
         if not self.is_recorded(name, array):
             hint = f" ({self.namesakes})" if self.namesakes else "; fetch it again"
-            raise DataError(f"{origin} is not {self.title}'s {name}: its SHA-256 differs from the recorded one{hint}")
+            raise DataError(
+                f"{origin} is not {self.title}'s {name}: its {self._digest_name} differs from the recorded one{hint}"
+            )
         return array
 
     def is_recorded(self, name: str, array: Array) -> bool:
         """Returns whether a decoded file has the published content."""
-        return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest() == self.digests[name]
+        content = np.ascontiguousarray(array).data
+        return hashlib.new(self.algorithm, content, usedforsecurity=False).hexdigest() == self.digests[name]
+
+    @property
+    def _digest_name(self) -> str:
+        return {"sha256": "SHA-256", "md5": "MD5"}[self.algorithm]
 
     def _find(self, folder: Path, name: str) -> Path | None:
         return next((path for ending in self.decoders if (path := folder / f"{name}{ending}").is_file()), None)

@@ -31,9 +31,9 @@ class Foolbox20(BundledDataset):
         """Reads ``<prefix>_00_7.png`` to ``<prefix>_19_4.png``."""
         from PIL import Image
 
-        files = sorted((folder / "data").glob(f"{self.prefix}_[0-9][0-9]_[0-9].png"))
+        files = sorted((folder / "data").glob(f"{self.prefix}_[0-9][0-9]_*.png"))
         images = []
         for file in files:
             with Image.open(file) as image:
                 images.append(np.atleast_3d(np.asarray(image, dtype=np.uint8)).transpose(2, 0, 1))
-        return np.stack(images), np.array([int(file.stem[-1]) for file in files], dtype=np.uint8)
+        return np.stack(images), np.array([int(file.stem.rpartition("_")[2]) for file in files], dtype=np.uint8)

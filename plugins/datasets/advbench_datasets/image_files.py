@@ -83,10 +83,21 @@ class ReadOptions:
         except Exception as error:  # a damaged file can raise any exception
             reason = " ".join(str(error).split()) or type(error).__name__
             raise DataError(f"{self.name}: {file} cannot be read as an image ({reason}); fix or remove it") from error
+        return self._array(file, image)
+
+    def pixels_of(self, image: Any, origin: object) -> Array:
+        """Converts one of Pillow's images as :meth:`pixels` does; ``origin`` says in messages which one it is.
+
+        Raises:
+            DataError: As for :meth:`pixels`.
+        """
+        return self._array(origin, self._orient_and_convert(origin, image))
+
+    def _array(self, file: object, image: Any) -> Array:
         pixels = np.asarray(self._cropped(file, self._resized(image)), dtype=np.uint8)
         return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
 
-    def _orient_and_convert(self, file: Path, opened: Any) -> Any:
+    def _orient_and_convert(self, file: object, opened: Any) -> Any:
         """Returns the first frame with 8 bits per channel, upright, over white, in the requested mode."""
         from PIL import Image, ImageOps
 
@@ -115,7 +126,7 @@ class ReadOptions:
             tuple(side if length == shorter else int(side * length / shorter) for length in image.size), method
         )
 
-    def _cropped(self, file: Path, image: Any) -> Any:
+    def _cropped(self, file: object, image: Any) -> Any:
         if self.square is None and self.crop is None:
             return image
         crop = self.crop or (self.square,)
@@ -133,7 +144,7 @@ class ReadOptions:
         return image.crop((left, top, left + width, top + height))
 
 
-def _to_8_bit(name: str, file: Path, image: Any) -> Any:
+def _to_8_bit(name: str, file: object, image: Any) -> Any:
     """Converts an image of 16 bits to 8; Pillow itself would clip values at 255.
 
     Raises:

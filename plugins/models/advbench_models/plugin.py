@@ -7,7 +7,9 @@ from collections.abc import Callable
 from advbench.api import Model, hookimpl
 from advbench_models.cifar10_densenet import Cifar10DenseNet
 from advbench_models.dropout import MonteCarloDropout
+from advbench_models.efficientnet_lite import EfficientNetLite
 from advbench_models.ensemble import Ensemble
+from advbench_models.fashion_mnist_cnn import FashionMnistCnn
 from advbench_models.function import Function
 from advbench_models.ibp import IntervalBounds
 from advbench_models.mnist_cnn import MnistCnn
@@ -24,9 +26,11 @@ def register_models(register: Callable[[type[Model]], None]) -> None:
     register(MnistCnnRobust)
     register(IntervalBounds)
     register(MonteCarloDropout)
+    register(FashionMnistCnn)
     register(Cifar10DenseNet)
     register(RandomFeatures)
     register(TorchModule)
     register(Function)
     register(Ensemble)
     register(TorchvisionModel)
+    register(EfficientNetLite)

