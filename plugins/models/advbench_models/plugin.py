@@ -10,6 +10,8 @@ from advbench_models.ensemble import Ensemble
 from advbench_models.function import Function
 from advbench_models.mnist_cnn import MnistCnn
 from advbench_models.mnist_cnn_robust import MnistCnnRobust
+from advbench_models.pretrained.hf_model import HfModel
+from advbench_models.pretrained.timm_model import TimmModel
 from advbench_models.random_features import RandomFeatures
 from advbench_models.torch_module import TorchModule
 from advbench_models.torchvision_model import TorchvisionModel
@@ -26,3 +28,5 @@ def register_models(register: Callable[[type[Model]], None]) -> None:
     register(Function)
     register(Ensemble)
     register(TorchvisionModel)
+    register(TimmModel)
+    register(HfModel)
