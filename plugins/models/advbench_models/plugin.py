@@ -11,6 +11,8 @@ from advbench_models.function import Function
 from advbench_models.mnist_cnn import MnistCnn
 from advbench_models.mnist_cnn_robust import MnistCnnRobust
 from advbench_models.pretrained.hf_model import HfModel
+from advbench_models.pretrained.onnx_model import OnnxModel
+from advbench_models.pretrained.robustbench_model import RobustBenchModel
 from advbench_models.pretrained.timm_model import TimmModel
 from advbench_models.random_features import RandomFeatures
 from advbench_models.torch_module import TorchModule
@@ -30,3 +32,5 @@ def register_models(register: Callable[[type[Model]], None]) -> None:
     register(TorchvisionModel)
     register(TimmModel)
     register(HfModel)
+    register(RobustBenchModel)
+    register(OnnxModel)

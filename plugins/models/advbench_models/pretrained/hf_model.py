@@ -45,9 +45,10 @@ class HfModel(Model):
         """Validates the form of the parameters.
 
         Raises:
-            ParameterError: ``repo`` is malformed.
+            ParameterError: ``repo`` is malformed, or transformers is not installed.
         """
         super().__post_init__()
+        _library()
         if self._folder is None:
             repository, at, revision = self.repo.partition("@")
             if repository.count("/") > 1 or not repository or (at and not revision):
@@ -123,7 +124,7 @@ class HfModel(Model):
         if self._folder is not None:
             return local_snapshot(self._folder, self._label)
         repository, _, revision = self.repo.partition("@")
-        return find_snapshot(repository, revision or None, model=self.name, label=self._label, extra="hf")
+        return find_snapshot(repository, revision or None, label=self._label, extra="hf")
 
     @functools.cached_property
     def _config(self) -> Any:
@@ -131,9 +132,7 @@ class HfModel(Model):
         content = self._snapshot.config(self._label)
         try:
             with _quiet(transformers):
-                config = transformers.AutoConfig.from_pretrained(
-                    folder, local_files_only=True, trust_remote_code=False
-                )
+                config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except Exception as error:
             hint = ""
             if "architecture" in content:
@@ -164,5 +163,5 @@ def _library() -> Any:
     try:
         import transformers
     except ImportError as error:
-        raise missing_package(HfModel.name, "transformers", "hf", error) from error
+        raise missing_package("transformers", "hf", error) from error
     return transformers

@@ -75,7 +75,7 @@ def local_snapshot(folder: Path, label: str) -> Snapshot:
     return _checked(Snapshot(folder), label)
 
 
-def find_snapshot(repository: str, revision: str | None, *, model: str, label: str, extra: str) -> Snapshot:
+def find_snapshot(repository: str, revision: str | None, *, label: str, extra: str) -> Snapshot:
     """A repository of the Hugging Face hub: from the hub's cache if it is there, else it is downloaded.
 
     A branch or a tag in the cache is used as it is there, without asking the hub for a newer commit, so that all
@@ -84,19 +84,18 @@ def find_snapshot(repository: str, revision: str | None, *, model: str, label: s
     Args:
         repository: ``organisation/name``.
         revision: A branch, a tag or a commit; None for ``main``.
-        model: The name of the model, for messages.
         label: The model with its parameters, for messages.
         extra: The extra of advbench that installs ``huggingface_hub``.
 
     Raises:
-        UsageError: ``huggingface_hub`` is not installed.
+        ParameterError: ``huggingface_hub`` is not installed.
         WeightsError: The repository cannot be found or downloaded, or has no safetensors.
     """
     try:
         import huggingface_hub
         from huggingface_hub import constants, errors
     except ImportError as error:
-        raise missing_package(model, "huggingface_hub", extra, error) from error
+        raise missing_package("huggingface_hub", extra, error) from error
     command = f"hf download {repository}" + (f" --revision {revision}" if revision else "")
     where = f"{repository}@{revision}" if revision else repository
 

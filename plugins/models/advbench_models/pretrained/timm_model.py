@@ -65,8 +65,7 @@ class TimmModel(Model):
         """Validates that timm has this architecture and these weights.
 
         Raises:
-            ParameterError: It has not.
-            UsageError: timm is not installed.
+            ParameterError: It has not, or is not installed.
         """
         super().__post_init__()
         timm = _library()
@@ -155,7 +154,7 @@ class TimmModel(Model):
                 "checkpoint=FILE"
             )
         repository, _, revision = config.hf_hub_id.partition("@")
-        return find_snapshot(repository, revision or None, model=self.name, label=self._label, extra="timm")
+        return find_snapshot(repository, revision or None, label=self._label, extra="timm")
 
     def _of_snapshot(self, snapshot: Snapshot) -> _Source:
         content = snapshot.config(self._label)
@@ -237,5 +236,5 @@ def _library() -> Any:
         import timm
         import timm.data
     except ImportError as error:
-        raise missing_package(TimmModel.name, "timm", "timm", error) from error
+        raise missing_package("timm", "timm", error) from error
     return timm
