@@ -138,10 +138,12 @@ class TimmModel(Model):
             return self._of_snapshot(local_snapshot(path, f"model {self.name!r}: checkpoint={self.checkpoint}"))
         if not path.is_file():
             raise WeightsError(f"model {self.name!r}: checkpoint={self.checkpoint}: no such file or folder")
-        return _Source((path,), sha256_file(path), self._registered().to_dict(), {})
+        config = self._registered().to_dict()
+        config.pop("num_classes", None)  # the file says it
+        return _Source((path,), sha256_file(path), config, {})
 
     def _registered(self) -> Any:
-        """timm's ``pretrained_cfg`` of the architecture and the tag; the default one if it has none."""
+        """The ``pretrained_cfg`` of the architecture and the tag; the default one if it has none."""
         timm = _library()
         return timm.get_pretrained_cfg(self.arch) or timm.models.PretrainedCfg()
 
@@ -199,12 +201,11 @@ class TimmModel(Model):
                 f"{self._base}"
             )
         classes = int(weight.shape[0]) - int(config.get("label_offset") or 0)
-        if self.checkpoint is None or Path(self.checkpoint).expanduser().is_dir():
-            if declared is not None and declared != classes:
-                raise WeightsError(
-                    f"{self._label}: config.json says num_classes {declared}, but the weights are for {classes}; "
-                    "correct the file"
-                )
+        if declared not in (None, classes):
+            raise WeightsError(
+                f"{self._label}: config.json says num_classes {declared}, but the weights are for {classes}; correct "
+                "the file"
+            )
         return classes
 
     def _preprocessing(self) -> Preprocessing:
