@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from advbench.api import Model, ParameterError, WeightsError, param
+from advbench_models.pretrained.fitting import has_shapes, stored_shapes
 from advbench_models.pretrained.packages import missing_package, one_line
-from advbench_models.pretrained.preprocessing import RESIZE, RESIZE_HELP, Preprocessed, measured
+from advbench_models.pretrained.preprocessing import RESIZE, RESIZE_HELP, Preprocessed, Preprocessing, measured
 from advbench_models.pretrained.processor_geometry import processor_geometry
 from advbench_models.pretrained.snapshots import Snapshot, find_snapshot, local_snapshot
 
@@ -73,6 +74,26 @@ class HfModel(Model):
             WeightsError: The weights are damaged, or not all of them are in the files.
             UsageError: The preprocessing cannot be made a part of the network.
         """
+        return Preprocessed(self._network(), self._preprocessing, self.resize)
+
+    def weights_digest(self) -> str:
+        """Returns the SHA-256 of the files, and of the commit if they are from the hub.
+
+        Raises:
+            WeightsError: They are missing or another network's, or cannot be downloaded.
+        """
+        self._checked  # noqa: B018  what cannot be used is rejected before any work
+        return self._snapshot.digest()
+
+    @functools.cached_property
+    def _checked(self) -> bool:
+        """True; raises an error if the weights or the preprocessing cannot be used."""
+        build = functools.partial(_library().AutoModelForImageClassification.from_config, self._config)
+        if not has_shapes(build, stored_shapes(self._snapshot.weights)):
+            self._network()  # transformers knows other names of some weights
+        return bool(self._preprocessing)
+
+    def _network(self) -> nn.Module:
         transformers, folder = _library(), self._snapshot.folder
         try:
             with _quiet(transformers):
@@ -80,11 +101,8 @@ class HfModel(Model):
                     folder, config=self._config, use_safetensors=True, local_files_only=True, trust_remote_code=False,
                     dtype=torch.float32, output_loading_info=True,
                 )  # fmt: skip
-                processor = transformers.AutoImageProcessor.from_pretrained(
-                    folder, local_files_only=True, trust_remote_code=False
-                )
         except Exception as error:
-            raise WeightsError(f"{self._label}: {folder} cannot be loaded ({one_line(error)})") from error
+            raise WeightsError(f"{self._label}: {folder} cannot be loaded ({one_line(error)}){self._hint}") from error
         for what in ("missing_keys", "mismatched_keys"):
             names = sorted(str(name) for name in report.get(what) or ())
             if names:
@@ -92,26 +110,39 @@ class HfModel(Model):
                     f"{self._label}: {folder} does not hold all weights of {type(network).__name__}: {len(names)} "
                     f"{what.partition('_')[0]}, such as {names[0]}; fine-tune and save the whole classifier"
                 )
+        classifier: nn.Module = network
+        return classifier
+
+    @functools.cached_property
+    def _preprocessing(self) -> Preprocessing:
+        transformers, folder = _library(), self._snapshot.folder
+        try:
+            with _quiet(transformers):
+                processor = transformers.AutoImageProcessor.from_pretrained(
+                    folder, local_files_only=True, trust_remote_code=False
+                )
+            geometry = processor_geometry(processor)
+        except Exception as error:
+            raise WeightsError(
+                f"{self._label}: the image processor of {folder} cannot be used ({one_line(error)}){self._hint}"
+            ) from error
 
         def pipeline(picture: Any) -> torch.Tensor:
             with _quiet(transformers):
                 values: torch.Tensor = processor(images=picture.convert("RGB"), return_tensors="pt")["pixel_values"]
             return values[0]
 
-        preprocessing = measured(pipeline, processor_geometry(processor), self._label)
-        return Preprocessed(network, preprocessing, self.resize)
-
-    def weights_digest(self) -> str:
-        """Returns the SHA-256 of the files, and of the commit if they are from the hub.
-
-        Raises:
-            WeightsError: They are missing, or cannot be downloaded.
-        """
-        return self._snapshot.digest()
+        return measured(pipeline, geometry, self._label)
 
     @property
     def _label(self) -> str:
         return f"model {self.name!r}: repo={self.repo}"
+
+    @property
+    def _hint(self) -> str:
+        """What to use instead for the files of timm."""
+        architecture = self._snapshot.config(self._label).get("architecture")
+        return f"; it is one of timm: use timm:arch={architecture},checkpoint=FOLDER" if architecture else ""
 
     @property
     def _folder(self) -> Path | None:
@@ -134,10 +165,7 @@ class HfModel(Model):
             with _quiet(transformers):
                 config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except Exception as error:
-            hint = ""
-            if "architecture" in content:
-                hint = f"; if it is one of timm, use timm:arch={content['architecture']},checkpoint=FOLDER"
-            raise WeightsError(f"{self._label}: config.json cannot be used ({one_line(error)}){hint}") from error
+            raise WeightsError(f"{self._label}: config.json cannot be used ({one_line(error)}){self._hint}") from error
         if type(config) not in transformers.AutoModelForImageClassification._model_mapping:
             kind = content.get("model_type")
             raise WeightsError(f"{self._label}: {kind!r} is no image classifier of transformers")

@@ -71,7 +71,7 @@ def local_snapshot(folder: Path, label: str) -> Snapshot:
         WeightsError: The folder, its configuration or its weights are missing, or the weights are pickled.
     """
     if not folder.is_dir():
-        raise WeightsError(f"{label}: no folder {folder}")
+        raise WeightsError(f"{label}: there is no folder {folder}")
     return _checked(Snapshot(folder), label)
 
 

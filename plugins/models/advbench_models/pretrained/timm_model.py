@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from advbench.api import Model, ParameterError, WeightsError, closest, param, read_state_dict, sha256_file
+from advbench_models.pretrained.fitting import has_shapes
 from advbench_models.pretrained.geometry import Geometry
 from advbench_models.pretrained.packages import missing_package, one_line
 from advbench_models.pretrained.preprocessing import RESIZE, RESIZE_HELP, Preprocessed, Preprocessing, measured
@@ -109,7 +110,8 @@ class TimmModel(Model):
             raise WeightsError(
                 f"{self._label}: {source.files[0]} does not hold weights of {self._base} ({one_line(error)})"
             ) from error
-        del self.__dict__["_state"]  # the network has a copy
+        self.__dict__.pop("_state", None)  # the network has a copy
+        network.pretrained_cfg.pop("state_dict", None)
         return Preprocessed(network, self._preprocessing(), self.resize)
 
     def weights_digest(self) -> str:
@@ -118,8 +120,17 @@ class TimmModel(Model):
         Raises:
             WeightsError: They are missing, or cannot be downloaded.
         """
-        self._classes  # noqa: B018  what cannot be used is rejected before any work
+        self._checked  # noqa: B018  what cannot be used is rejected before any work
         return self._source.digest
+
+    @functools.cached_property
+    def _checked(self) -> bool:
+        """True; raises WeightsError if the weights are not those of the architecture."""
+        timm, arguments = _library(), {**self._source.arguments, "num_classes": self._classes}
+        shapes = {name: tuple(value.shape) for name, value in self._state.items()}
+        if not has_shapes(lambda: timm.create_model(self._base, pretrained=False, **arguments), shapes):
+            self.load()  # timm knows other names of some weights
+        return True
 
     @property
     def _base(self) -> str:
