@@ -177,8 +177,8 @@ def no_processor(folder: Path) -> None:
     ("change", "message"),
     [
         (pickled, "has pickled weights alone (pytorch_model.bin), which could run code; save model.safetensors"),
-        (no_head, "does not hold all weights of ResNetForImageClassification: 2 missing, such as classifier.1.bias"),
-        (more_classes, "size mismatch"),
+        (no_head, "describes: 2 missing, such as classifier.1.bias; save the whole classifier"),
+        (more_classes, "describes: 2 of another shape, such as classifier.1.bias; save the whole classifier"),
         (a_language_model, "'gpt2' is no image classifier of transformers"),
         (of_timm, "use timm:arch=test_vit,checkpoint=FOLDER"),
         (no_processor, "the image processor of"),

@@ -99,16 +99,17 @@ class HfModel(Model):
             with _quiet(transformers):
                 network, report = transformers.AutoModelForImageClassification.from_pretrained(
                     folder, config=self._config, use_safetensors=True, local_files_only=True, trust_remote_code=False,
-                    dtype=torch.float32, output_loading_info=True,
+                    dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True,
                 )  # fmt: skip
         except Exception as error:
             raise WeightsError(f"{self._label}: {folder} cannot be loaded ({one_line(error)}){self._hint}") from error
         for what in ("missing_keys", "mismatched_keys"):
-            names = sorted(str(name) for name in report.get(what) or ())
+            names = sorted(name if isinstance(name, str) else str(name[0]) for name in report.get(what) or ())
             if names:
+                found = "missing" if what == "missing_keys" else "of another shape"
                 raise WeightsError(
-                    f"{self._label}: {folder} does not hold all weights of {type(network).__name__}: {len(names)} "
-                    f"{what.partition('_')[0]}, such as {names[0]}; fine-tune and save the whole classifier"
+                    f"{self._label}: {folder} does not hold the weights of {type(network).__name__} that config.json "
+                    f"describes: {len(names)} {found}, such as {names[0]}; save the whole classifier"
                 )
         classifier: nn.Module = network
         return classifier

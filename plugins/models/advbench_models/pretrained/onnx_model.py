@@ -93,6 +93,10 @@ class OnnxModel(Model):
             WeightsError: A file is missing or damaged.
         """
         self._input_shape  # noqa: B018  what cannot be used is rejected before any work
+        if self.gives == "scores":
+            _runtime()
+        else:
+            self._check_operators(self._structure)
         return hashlib.sha256(" ".join(map(sha256_file, (self._file, *self._external_files))).encode()).hexdigest()
 
     @property
@@ -166,18 +170,13 @@ class OnnxModel(Model):
 
     def _computed(self) -> nn.Module:
         """The graph as a network."""
-        from advbench_models.pretrained.onnx_graph.network import OnnxNetwork, unsupported_operators
+        from advbench_models.pretrained.onnx_graph.network import OnnxNetwork
 
         onnx = _library()
         model = _with_logits(onnx.load(self._file))
         if self.gives == "scores":
             return FunctionNetwork(_session(model), self._label, gives="scores")
-        unsupported = unsupported_operators(model)
-        if unsupported:
-            raise WeightsError(
-                f"{self._label}: torch does not compute {', '.join(unsupported)} here; with gives=scores, ONNX "
-                "Runtime does, without gradients"
-            )
+        self._check_operators(model)
         try:
             network = OnnxNetwork(model).eval()
             self._compare(network, model)
@@ -189,6 +188,16 @@ class OnnxModel(Model):
             ) from error
         return network
 
+    def _check_operators(self, model: Any) -> None:
+        from advbench_models.pretrained.onnx_graph.network import unsupported_operators
+
+        unsupported = unsupported_operators(model)
+        if unsupported:
+            raise WeightsError(
+                f"{self._label}: torch does not compute {', '.join(unsupported)} here; with gives=scores, ONNX "
+                "Runtime does, without gradients"
+            )
+
     def _compare(self, network: nn.Module, model: Any) -> None:
         """Compares the logits of one image with those of ONNX Runtime, if it is installed."""
         try:
@@ -198,7 +207,7 @@ class OnnxModel(Model):
         shape = [length or usual for length, usual in zip(self._input_shape, (1, 3, 224, 224), strict=True)]
         image = torch.rand(shape, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
-            found = network(image.to(_input_type(model))).double()
+            found = network(image).double()
         expected = torch.from_numpy(run(image.numpy())).double()
         if not torch.allclose(found, expected, atol=_TOLERANCE * float(expected.abs().max()), rtol=_TOLERANCE):
             raise WeightsError(f"{self._label}: torch and ONNX Runtime give other logits; use gives=scores")
@@ -251,10 +260,7 @@ def _input_type(model: Any) -> torch.dtype:
 
 def _session(model: Any) -> Any:
     """A function of arrays of images that ONNX Runtime computes."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise missing_package("onnxruntime", "onnx", error) from error
+    onnxruntime = _runtime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
@@ -265,6 +271,14 @@ def _session(model: Any) -> Any:
         return session.run([session.get_outputs()[0].name], {name: images.astype(kind)})[0]
 
     return run
+
+
+def _runtime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise missing_package("onnxruntime", "onnx", error) from error
+    return onnxruntime
 
 
 def _library() -> Any:

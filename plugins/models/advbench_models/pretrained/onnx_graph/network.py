@@ -67,7 +67,8 @@ class OnnxNetwork(nn.Module):
         graph = model.graph
         opset = next((entry.version for entry in model.opset_import if entry.domain in _STANDARD), 1)
         constants: dict[str, Any] = {entry.name: _tensor(numpy_helper.to_array(entry)) for entry in graph.initializer}
-        self.input = next(entry.name for entry in graph.input if entry.name not in constants)
+        entry = next(entry for entry in graph.input if entry.name not in constants)
+        self.input, self.dtype = entry.name, _dtype(entry.type.tensor_type.elem_type)
         self.output = graph.output[0].name
         nodes: list[_Node] = []
         with torch.no_grad():
@@ -96,9 +97,9 @@ class OnnxNetwork(nn.Module):
         """The output of the graph.
 
         Args:
-            images: The input, of the shape that the graph takes.
+            images: The input, of the shape that the graph takes; converted to its type.
         """
-        values: dict[str, Any] = {self.input: images, **self.whole}
+        values: dict[str, Any] = {self.input: images.to(self.dtype), **self.whole}
         values.update((name, getattr(self, buffer)) for name, buffer in self.names.items())
         for node in self.nodes:
             node(values)
@@ -134,6 +135,14 @@ def _constant(attributes: Attributes) -> torch.Tensor:
         return _tensor(np.asarray(attributes["value_ints"], dtype=np.int64))
     value: torch.Tensor = attributes["value"]
     return value
+
+
+def _dtype(number: int) -> torch.dtype:
+    """The type of torch with a number of ONNX."""
+    from onnx import helper
+
+    dtype: torch.dtype = getattr(torch, helper.tensor_dtype_to_np_dtype(number).name)
+    return dtype
 
 
 def _tensor(array: Any) -> torch.Tensor:
