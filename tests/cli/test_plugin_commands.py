@@ -66,9 +66,13 @@ def test_list_as_json_names_every_component_and_its_plugin(call: Call) -> None:
         "cifar10-densenet",
         "ensemble",
         "function",
+        "hf",
         "mnist-cnn",
         "mnist-cnn-robust",
         "mnist-random-features",
+        "onnx",
+        "robustbench",
+        "timm",
         "torch-module",
         "torchvision",
     }

@@ -1,4 +1,4 @@
-"""Networks with random weights in folders in the layout of the Hugging Face hub, written by the libraries themselves."""
+"""Networks with random weights in folders in the layout of the Hugging Face hub, as the libraries write them."""
 
 from __future__ import annotations
 

@@ -23,14 +23,15 @@ def stored_shapes(files: Sequence[Path]) -> dict[str, tuple[int, ...]]:
     Raises:
         WeightsError: A file is damaged.
     """
-    shapes = {}
-    for path in files:
-        try:
-            with safe_open(path, framework="pt") as file:
-                shapes.update({name: tuple(file.get_slice(name).get_shape()) for name in file.keys()})  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise WeightsError(f"weights {path} are not readable as safetensors ({one_line(error)})") from error
-    return shapes
+    return {name: shape for path in files for name, shape in _shapes_in(path).items()}
+
+
+def _shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"weights {path} are not readable as safetensors ({one_line(error)})") from error
 
 
 def has_shapes(build: Callable[[], nn.Module], shapes: Shapes) -> bool:
