@@ -28,7 +28,8 @@ def processor_geometry(processor: Any) -> Geometry:
     kind = type(processor).__name__
     if kind.startswith("TimmWrapper"):
         return timm_geometry(processor.data_config)
-    size, crop_pct = _lengths(processor.size), getattr(processor, "crop_pct", None)
+    size = _lengths(processor.size)
+    crop_pct: float = getattr(processor, "crop_pct", None) or 1.0
     shorter = size.get("shortest_edge")
     resize: int | tuple[int, int] | None = shorter if shorter else (size.get("height", 0), size.get("width", 0))
     crop = None
@@ -40,7 +41,7 @@ def processor_geometry(processor: Any) -> Geometry:
             resize, crop = int(shorter / crop_pct), (shorter, shorter)
         else:
             resize = (shorter, shorter)
-    elif kind.startswith("PoolFormer") and crop_pct:
+    elif kind.startswith("PoolFormer"):
         resize = int((shorter or size["height"]) / crop_pct)
     elif kind.startswith("Levit") and shorter:
         resize = int(256 / 224 * shorter)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import warnings
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -102,10 +103,9 @@ class TimmModel(Model):
         """
         timm, source = _library(), self._source
         config = {**source.config, "state_dict": dict(self._state), "num_classes": self._classes, "custom_load": False}
-        config.pop("label_offset", None)
         arguments = {**source.arguments, "num_classes": self._classes}
         try:
-            network: nn.Module = timm.create_model(self._base, pretrained=True, pretrained_cfg=config, **arguments)
+            network: Any = timm.create_model(self._base, pretrained=True, pretrained_cfg=config, **arguments)
         except Exception as error:
             raise WeightsError(
                 f"{self._label}: {source.files[0]} does not hold weights of {self._base} ({one_line(error)})"
@@ -245,8 +245,10 @@ def _data_config(pretrained_cfg: dict[str, Any]) -> dict[str, Any]:
 
 def _library() -> Any:
     try:
-        import timm
-        import timm.data
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # old versions use functions that torch has deprecated
+            import timm
+            import timm.data
     except ImportError as error:
         raise missing_package("timm", "timm", error) from error
     return timm

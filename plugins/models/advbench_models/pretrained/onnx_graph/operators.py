@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn import functional
 
@@ -157,7 +158,7 @@ def _shape(values: Values, attributes: Attributes) -> Any:
 
 def _expand(values: Values, attributes: Attributes) -> Any:
     shape = integers(values, 1, attributes, "shape") or []
-    return values[0].expand(torch.broadcast_shapes(values[0].shape, tuple(shape)))
+    return values[0].expand(np.broadcast_shapes(tuple(values[0].shape), tuple(shape)))
 
 
 def _constant_of_shape(values: Values, attributes: Attributes) -> Any:
