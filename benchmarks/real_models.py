@@ -6,7 +6,7 @@ Run from the root of the checkout, with the extras timm and hf installed::
 
 The networks have random weights, and are read from local folders in the layout of the Hugging Face hub. The images are
 two photographs that Foolbox ships; their labels are what the network says, so that all of them are attacked. Attacks
-have few steps. All cells must succeed, or be skipped with a reason: the exit code is 1 if one fails. This takes minutes.
+have few steps. All cells must succeed, or be skipped with a reason: the exit code is 1 if one fails. It takes minutes.
 """
 
 from __future__ import annotations
