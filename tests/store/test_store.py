@@ -43,6 +43,14 @@ def test_written_entries_are_read_back(store: Store) -> None:
     assert all(torch.equal(stored[0][name], tensor) for name, tensor in TENSORS.items())
 
 
+def test_tensors_with_the_channels_last_in_memory_can_be_written(store: Store) -> None:
+    images = torch.rand(2, 5, 4, 3).permute(0, 3, 1, 2)
+    store.write_tensors({"kind": "other"}, {"images": images}, {})
+    stored = store.read_tensors(digest_of({"kind": "other"}))
+    assert stored is not None
+    assert torch.equal(stored[0]["images"], images)
+
+
 def test_a_missing_entry_causes_no_warning(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     assert store.read_record("cells", "0" * 64) is None
     assert store.read_tensors("0" * 64) is None

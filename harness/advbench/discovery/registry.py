@@ -215,8 +215,10 @@ _DECLARATIONS = ("gives", "stochastic")
 
 def _wrong_parameter(base: type[Component], component: type[Component]) -> str:
     """What is wrong with the first invalid parameter of a component; empty if all are valid."""
+    fields = {field.name for field in dataclasses.fields(component)}  # a parameter may have another name in specs
     for parameter in component.parameters():
-        if parameter.name == "name" or (hasattr(base, parameter.name) and parameter.name not in _DECLARATIONS):
+        hides = parameter.name == "name" or (hasattr(base, parameter.name) and parameter.name not in _DECLARATIONS)
+        if hides and parameter.name in fields:
             return f"the parameter {parameter.name!r} hides an attribute of {base.__name__}; rename it"
         if not parameter.required:
             try:

@@ -63,6 +63,8 @@ def write_tensor_file(
     if part is not None:
         header["part"] = list(part)
     try:
-        save_file(dict(tensors), path, metadata={"advbench": canonical_json(header).decode()})
+        # An attack may return images with the channels last in memory, which safetensors refuses.
+        contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        save_file(contiguous, path, metadata={"advbench": canonical_json(header).decode()})
     except SafetensorError as error:
         raise OSError(str(error)) from error

@@ -14,6 +14,10 @@ from advbench_models.function import Function
 from advbench_models.ibp import IntervalBounds
 from advbench_models.mnist_cnn import MnistCnn
 from advbench_models.mnist_cnn_robust import MnistCnnRobust
+from advbench_models.pretrained.hf_model import HfModel
+from advbench_models.pretrained.onnx_model import OnnxModel
+from advbench_models.pretrained.robustbench_model import RobustBenchModel
+from advbench_models.pretrained.timm_model import TimmModel
 from advbench_models.random_features import RandomFeatures
 from advbench_models.torch_module import TorchModule
 from advbench_models.torchvision_model import TorchvisionModel
@@ -34,3 +38,7 @@ def register_models(register: Callable[[type[Model]], None]) -> None:
     register(Ensemble)
     register(TorchvisionModel)
     register(EfficientNetLite)
+    register(TimmModel)
+    register(HfModel)
+    register(RobustBenchModel)
+    register(OnnxModel)

@@ -13,6 +13,8 @@ from torch import nn
 
 from advbench.api import Model, ParameterError, WeightsError, closest, load_state, param, read_state_dict, sha256_file
 from advbench_models.normalised import Normalised
+from advbench_models.pretrained.geometry import Geometry
+from advbench_models.pretrained.preprocessing import RESIZE, RESIZE_HELP, Preprocessed, Preprocessing
 
 __all__ = ["TorchvisionModel"]
 
@@ -24,7 +26,8 @@ class TorchvisionModel(Model):
     """A classifier of torchvision with weights trained on ImageNet: ``torchvision:arch=resnet50``.
 
     Inputs are images in [0, 1] of the size to which torchvision's preprocessing crops; its normalisation is part of the
-    model. Weights are downloaded once, through torchvision, and checked against the digest in their name. A file of
+    model. With ``resize=auto``, the model resizes and crops images of other sizes as torchvision does, and autograd
+    follows. Weights are downloaded once, through torchvision, and checked against the digest in their name. A file of
     your own may have a head for any number of classes. For googlenet and inception_v3, such a file counts as fine-tuned
     from torchvision's weights, and inputs are transformed accordingly.
     """
@@ -36,6 +39,7 @@ class TorchvisionModel(Model):
     arch: str = param(help="architecture, such as resnet50")
     weights: str = param(_DEFAULT, help="'default', a name such as IMAGENET1K_V1, or the path of a state dict")
     classes: int | None = param(None, min=2, help="number of classes of the weights; none: taken from the weights")
+    resize: str = param("never", choices=RESIZE, help=RESIZE_HELP)
 
     def __post_init__(self) -> None:
         """Validates that torchvision has this classifier and these weights.
@@ -65,10 +69,9 @@ class TorchvisionModel(Model):
         return self._file is None
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:  # type: ignore[override]
-        """Three channels of the size that the preprocessing crops to."""
-        size = self._preprocessing.crop_size[0]
-        return 3, size, size
+    def image_shape(self) -> tuple[int, int, int] | None:  # type: ignore[override]
+        """Three channels of the size that the preprocessing crops to; None, for any, unless ``resize=never``."""
+        return (3, self._size, self._size) if self.resize == "never" else None
 
     @property
     def num_classes(self) -> int:  # type: ignore[override]
@@ -102,7 +105,7 @@ class TorchvisionModel(Model):
             # Their weights expect other statistics than the preprocessing's; the network converts them itself.
             options |= {"transform_input": True, "init_weights": False}
         if self.arch.startswith("vit_"):
-            options["image_size"] = self.image_shape[1]
+            options["image_size"] = self._size
         network: nn.Module = _library().get_model(self.arch, weights=None, **options)
         return network
 
@@ -113,8 +116,11 @@ class TorchvisionModel(Model):
         if self.arch in ("googlenet", "inception_v3"):
             extra["aux_logits"] = any("aux" in name.lower() for name in read_state_dict(file))
         network = load_state(self._network(self.num_classes, **extra), file)
-        preprocessing = self._preprocessing
-        return Normalised(network, preprocessing.mean, preprocessing.std)
+        preset = self._preprocessing
+        if self.resize == "never":
+            return Normalised(network, preset.mean, preset.std)
+        geometry = Geometry(preset.resize_size[0], (self._size, self._size), preset.interpolation.value)
+        return Preprocessed(network, Preprocessing(geometry, tuple(preset.mean), tuple(preset.std)), self.resize)
 
     def weights_digest(self) -> str:
         """Returns the SHA-256 of the file; for torchvision's weights, of their URL, which contains their digest."""
@@ -160,6 +166,11 @@ class TorchvisionModel(Model):
     def _meta(self) -> Any:
         """The weights that define preprocessing and classes; for a file, torchvision's default ones."""
         return self._torchvision_weights or self._weights_choices[0].DEFAULT
+
+    @property
+    def _size(self) -> int:
+        """Height and width of the images that the preprocessing makes."""
+        return int(self._preprocessing.crop_size[0])
 
     @property
     def _preprocessing(self) -> Any:

@@ -56,6 +56,19 @@ def test_the_number_of_classes_is_read_from_the_file(arch: str, tmp_path: Path) 
         build(f"torchvision:arch={arch},weights={file},classes=9").load()
 
 
+def test_images_of_other_sizes_are_resized_inside_if_asked(network: torch.nn.Module, tmp_path: Path) -> None:
+    torch.save(network.state_dict(), tmp_path / "own.pth")
+    model = build(f"torchvision:arch={ARCH},weights={tmp_path / 'own.pth'},resize=auto")
+    assert (model.image_shape, model.num_classes) == (None, 1000)
+    loaded, transform = model.load().eval(), models.get_model_weights(ARCH).DEFAULT.transforms()
+    with torch.no_grad():
+        for size in (256, 300):
+            images = torch.rand(1, 3, size, size) * 0.5 + 0.2
+            assert torch.allclose(loaded(images), network(transform(images)), atol=1e-5)
+        normalised = (images[..., :224, :224] - loaded.mean) / loaded.std
+        assert torch.allclose(loaded(images[..., :224, :224]), network(normalised), atol=1e-5)
+
+
 def test_networks_with_other_statistics_transform_their_input(tmp_path: Path) -> None:
     torch.manual_seed(0)
     own = models.googlenet(weights=None, transform_input=True, aux_logits=False, init_weights=False, num_classes=5)

@@ -1,0 +1,291 @@
+"""Networks in ONNX files."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from advbench.api import Float32Network, FunctionNetwork, Model, ParameterError, WeightsError, param, sha256_file
+from advbench_models.normalised import Normalised, channel_values
+from advbench_models.pretrained.packages import missing_package, one_line
+
+__all__ = ["OnnxModel"]
+
+_CHANNELS = (1, 3)
+_TOLERANCE = 1e-3
+"""How far the logits of ONNX Runtime and of torch may be apart, relative to the largest one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OnnxModel(Model):
+    """A network in an ONNX file: ``onnx:path=net.onnx``.
+
+    With ``gives=gradients``, torch computes the graph, so that attacks get gradients. advbench has operators of its own
+    for this: at the time of writing, onnx2torch could not convert what torch itself exports (opset 18 and later). If
+    ONNX Runtime is installed, the logits of an image are compared with its. With ``gives=scores``, ONNX Runtime
+    computes the graph, whatever its operators, and attacks get logits without a gradient.
+
+    The shape of images and the number of classes are those of the file. Inputs are images in [0, 1]: give ``mean`` and
+    ``std`` if the network expects normalised ones. A softmax at the end of the graph is left out, so that the outputs
+    are logits. Graphs that take images with the channels last get them so, and graphs that take one image at a time get
+    them one by one.
+    """
+
+    name: ClassVar[str] = "onnx"
+    source: ClassVar[str] = "the ONNX specification, https://onnx.ai"
+    depends_on: ClassVar[tuple[str, ...]] = ("onnx",)
+
+    path: str = param(help="path of an .onnx file")
+    mean: str | None = param(
+        None, help="mean to subtract from images: one number, or one per channel as in 0.5:0.4:0.4"
+    )
+    std: str | None = param(None, help="standard deviation to divide images by; written like mean")
+    gives: str = param(  # type: ignore[assignment, misc]
+        "gradients", choices=("gradients", "scores"), help="what attacks get: gradients, or scores of ONNX Runtime"
+    )
+
+    def __post_init__(self) -> None:
+        """Validates the parameters.
+
+        Raises:
+            ParameterError: A value is malformed, or onnx is not installed.
+        """
+        super().__post_init__()
+        if (self.mean is None) != (self.std is None):
+            raise ParameterError("mean and std: give both, or neither")
+        self._normalisation()
+        _library()
+
+    @property
+    def image_shape(self) -> tuple[int, int, int] | None:  # type: ignore[override]
+        """The shape of the graph's input, or None if its height or width is not fixed."""
+        dimensions = self._input_shape[1:]
+        if self._channels_last:
+            dimensions = (dimensions[2], *dimensions[:2])
+        channels, height, width = dimensions
+        return None if not (channels and height and width) else (channels, height, width)
+
+    @property
+    def num_classes(self) -> int | None:  # type: ignore[override]
+        """The length of the graph's output, or None if the file does not say it."""
+        return _dimensions(self._graph.output[0])[-1] or None
+
+    def load(self) -> nn.Module:
+        """Builds the network.
+
+        Raises:
+            WeightsError: The graph has operators that torch does not compute here, or cannot be computed.
+        """
+        network = Float32Network(_Images(self._computed(), self._channels_last, self._one_by_one), self._label)
+        normalisation = self._normalisation()
+        return network if normalisation is None else Normalised(network, *normalisation)
+
+    def weights_digest(self) -> str:
+        """The SHA-256 of the file, and of the files of external data that it names.
+
+        Raises:
+            WeightsError: A file is missing or damaged.
+        """
+        self._input_shape  # noqa: B018  what cannot be used is rejected before any work
+        if self.gives == "scores":
+            _runtime()
+        else:
+            self._check_operators(self._structure)
+        return hashlib.sha256(" ".join(map(sha256_file, (self._file, *self._external_files))).encode()).hexdigest()
+
+    @property
+    def _label(self) -> str:
+        return f"model {self.name!r}: path={self.path}"
+
+    @property
+    def _file(self) -> Path:
+        return Path(self.path).expanduser()
+
+    @property
+    def _graph(self) -> Any:
+        return self._structure.graph
+
+    @functools.cached_property
+    def _structure(self) -> Any:
+        """The file without external data, and with logits as its output."""
+        onnx = _library()
+        if not self._file.is_file():
+            raise WeightsError(f"{self._label}: no such file")
+        try:
+            model = onnx.load(self._file, load_external_data=False)
+            onnx.checker.check_model(model if not self._external(model) else str(self._file))
+            model = onnx.shape_inference.infer_shapes(model)
+        except Exception as error:
+            raise WeightsError(f"{self._label} is not a valid ONNX file ({one_line(error)})") from error
+        return _with_logits(model)
+
+    def _external(self, model: Any) -> set[str]:
+        """The names of the files that hold weights outside of the file."""
+        return {
+            entry.value
+            for tensor in model.graph.initializer
+            for entry in tensor.external_data
+            if entry.key == "location"
+        }
+
+    @property
+    def _external_files(self) -> tuple[Path, ...]:
+        files = tuple(self._file.parent / name for name in sorted(self._external(self._structure)))
+        for file in files:
+            if not file.is_file():
+                raise WeightsError(f"{self._label}: the file of its weights, {file}, is missing")
+        return files
+
+    @functools.cached_property
+    def _input_shape(self) -> tuple[int, int, int, int]:
+        """The dimensions of the input: 0 stands for one that is not fixed."""
+        constants = {entry.name for entry in self._graph.initializer}
+        inputs = [entry for entry in self._graph.input if entry.name not in constants]
+        shape = _dimensions(inputs[0]) if len(inputs) == 1 else ()
+        output = _dimensions(self._graph.output[0])
+        if len(shape) != 4 or len(output) != 2:
+            found = f"{len(inputs)} inputs" if len(inputs) != 1 else f"an input of {len(shape)} dimensions"
+            raise WeightsError(
+                f"{self._label} has {found} and an output of {len(output)} dimensions; expected images, shape (batch, "
+                "channels, height, width), and logits, shape (batch, classes)"
+            )
+        batch, second, third, last = shape
+        if batch > 1:
+            raise WeightsError(f"{self._label} takes {batch} images at a time; export it with a dynamic batch")
+        return batch, second, third, last
+
+    @property
+    def _channels_last(self) -> bool:
+        return self._input_shape[3] in _CHANNELS and self._input_shape[1] not in _CHANNELS
+
+    @property
+    def _one_by_one(self) -> bool:
+        return self._input_shape[0] == 1
+
+    def _computed(self) -> nn.Module:
+        """The graph as a network."""
+        from advbench_models.pretrained.onnx_graph.network import OnnxNetwork
+
+        onnx = _library()
+        model = _with_logits(onnx.load(self._file))
+        if self.gives == "scores":
+            return FunctionNetwork(_session(model), self._label, gives="scores")
+        self._check_operators(model)
+        try:
+            network = OnnxNetwork(model).eval()
+            self._compare(network, model)
+        except WeightsError:
+            raise
+        except Exception as error:
+            raise WeightsError(
+                f"{self._label}: torch cannot compute the graph ({one_line(error)}); use gives=scores"
+            ) from error
+        return network
+
+    def _check_operators(self, model: Any) -> None:
+        from advbench_models.pretrained.onnx_graph.network import unsupported_operators
+
+        unsupported = unsupported_operators(model)
+        if unsupported:
+            raise WeightsError(
+                f"{self._label}: torch does not compute {', '.join(unsupported)} here; with gives=scores, ONNX "
+                "Runtime does, without gradients"
+            )
+
+    def _compare(self, network: nn.Module, model: Any) -> None:
+        """Compares the logits of one image with those of ONNX Runtime, if it is installed."""
+        try:
+            run = _session(model)
+        except ParameterError:
+            return
+        shape = [length or usual for length, usual in zip(self._input_shape, (1, 3, 224, 224), strict=True)]
+        image = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            found = network(image).double()
+        expected = torch.from_numpy(run(image.numpy())).double()
+        if not torch.allclose(found, expected, atol=_TOLERANCE * float(expected.abs().max()), rtol=_TOLERANCE):
+            raise WeightsError(f"{self._label}: torch and ONNX Runtime give other logits; use gives=scores")
+
+    def _normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+        if self.mean is None or self.std is None:
+            return None
+        return channel_values("mean", self.mean), channel_values("std", self.std, positive=True)
+
+
+class _Images(nn.Module):
+    """Gives images to a graph in the form that it takes."""
+
+    def __init__(self, graph: nn.Module, channels_last: bool, one_by_one: bool) -> None:
+        super().__init__()
+        self.graph = graph
+        self.channels_last = channels_last
+        self.one_by_one = one_by_one
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self.channels_last:
+            images = images.permute(0, 2, 3, 1)
+        if not self.one_by_one or len(images) == 1:
+            logits: torch.Tensor = self.graph(images)
+            return logits
+        return torch.cat([self.graph(images[place : place + 1]) for place in range(len(images))])
+
+
+def _with_logits(model: Any) -> Any:
+    """Makes the input of a softmax at the end of a graph its output."""
+    graph = model.graph
+    output = graph.output[0]
+    last = next((node for node in graph.node if output.name in node.output), None)
+    if last is not None and last.op_type == "Softmax" and not last.domain:
+        output.name = last.input[0]
+    return model
+
+
+def _dimensions(value: Any) -> tuple[int, ...]:
+    """The lengths of an input or output; 0 for those that are not fixed."""
+    return tuple(int(dimension.dim_value) for dimension in value.type.tensor_type.shape.dim)
+
+
+def _input_type(model: Any) -> torch.dtype:
+    constants = {entry.name for entry in model.graph.initializer}
+    kind = next(entry for entry in model.graph.input if entry.name not in constants).type.tensor_type.elem_type
+    dtype: torch.dtype = getattr(torch, _library().helper.tensor_dtype_to_np_dtype(kind).name)
+    return dtype
+
+
+def _session(model: Any) -> Any:
+    """A function of arrays of images that ONNX Runtime computes."""
+    onnxruntime = _runtime()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    name, kind = session.get_inputs()[0].name, str(_input_type(model)).removeprefix("torch.")
+
+    def run(images: Any) -> Any:
+        return session.run([session.get_outputs()[0].name], {name: images.astype(kind)})[0]
+
+    return run
+
+
+def _runtime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise missing_package("onnxruntime", "onnx", error) from error
+    return onnxruntime
+
+
+def _library() -> Any:
+    try:
+        import onnx
+        import onnx.checker
+        import onnx.shape_inference
+    except ImportError as error:
+        raise missing_package("onnx", "onnx", error) from error
+    return onnx
