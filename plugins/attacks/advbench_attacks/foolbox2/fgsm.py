@@ -6,6 +6,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from advbench.api import for_rows
+from advbench_attacks.active_sets import store_where
 from advbench_attacks.classifier_calls import float32_logits
 from advbench_attacks.foolbox2.nearest import NearestInL2, correct_rows, logits_at
 from advbench_attacks.norms import per_image
@@ -83,6 +84,6 @@ def _first_adversarial(
         size = per_image(sizes[pending, index].float())
         points = (found.images[tried] + size * signs[tried]).clamp(0, 1)
         misclassified = found.update(tried, points, logits_at(model, tried, points))
-        first[pending[misclassified]] = index
-        pending = pending[~misclassified]
+        store_where(misclassified, pending, (first, index))
+        pending = pending[(~misclassified).nonzero().flatten()]
     return first

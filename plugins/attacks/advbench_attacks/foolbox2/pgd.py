@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from advbench_attacks.active_sets import store_where
 from advbench_attacks.foolbox2.fgsm import cross_entropy_signs
 from advbench_attacks.foolbox2.nearest import NearestInL2, correct_rows, logits_at
 from advbench_attacks.norms import per_image
@@ -106,6 +107,7 @@ class _Attempt:
             limit = size[running]
             points = (images + (moved - images).clamp(-limit, limit)).clamp(0, 1)
             misclassified = self.found.update(tried, points, logits_at(self.model, tried, points))
-            succeeded[running[misclassified]] = True
-            running, points = running[~misclassified], points[~misclassified]
+            store_where(misclassified, running, (succeeded, True))
+            failed = (~misclassified).nonzero().flatten()
+            running, points = running[failed], points[failed]
         return succeeded
