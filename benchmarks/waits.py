@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import torch
 
-from advbench.api import Attack, Crafted, Goal, SampleRandom, goal_of
+from advbench.api import Attack, ClassifierWrapper, Crafted, Goal, SampleRandom, goal_of
 from advbench.discovery.loading import discover
 from advbench.evaluation.work.attacked.query_log import QueryLog, RecordingClassifier
 from advbench.specs import resolve_one
@@ -32,31 +32,31 @@ ATTACKS = (
     "fgsm:search=minimal",
     "fgsm:search=foolbox2",
     "pgd:eps=0.1,steps=10",
-    "pgd:eps=0.1,steps=10,early_stop=true",
-    "pgd:eps=0.1,steps=10,norm=l2,restarts=2",
-    "pgd:steps=10,search=minimal",
-    "pgd:steps=10,search=foolbox2",
-    "apgd:eps=0.1,steps=20",
-    "apgd:eps=0.1,steps=20,early_stop=true",
-    "apgd-t:eps=0.1,steps=20,targets=3",
+    "pgd:eps=0.05,steps=10,early_stop=true",
+    "pgd:eps=0.1,steps=5,norm=l2,restarts=2",
+    "pgd:steps=5,search=minimal,search_steps=1,targets=1",
+    "pgd:steps=3,search=foolbox2",
+    "apgd:eps=0.05,steps=10",
+    "apgd:eps=0.05,steps=10,early_stop=true",
+    "apgd-t:eps=0.05,steps=5,targets=3",
     "deepfool",
     "deepfool:norm=linf",
     "deepfool:variant=foolbox2,batch=8",
-    "cw:steps=100,search_steps=3",
-    "cw:steps=100,search_steps=3,goal=next",
-    "ddn:steps=50",
-    "ddn:steps=50,goal=next",
-    "fmn:steps=50",
-    "fmn:steps=50,norm=l1",
-    "fmn:steps=50,norm=l2,goal=next",
-    "fab-t:steps=20,targets=3",
-    "fab-t:steps=20,norm=l2,goal=next",
-    "square:eps=0.1,queries=200",
-    "square:eps=0.5,queries=200,norm=l2",
-    "rays:queries=200",
-    "noise:queries=20",
-    "autoattack:eps=0.1,steps=20,targets=3,queries=200",
-    "rotate-shift:angles=5,shifts=3,max_shift=2",
+    "cw:steps=40,search_steps=2",
+    "cw:steps=20,search_steps=2,goal=next",
+    "ddn:steps=20",
+    "ddn:steps=20,goal=next",
+    "fmn:steps=20",
+    "fmn:steps=20,norm=l1",
+    "fmn:steps=20,norm=l2,goal=next",
+    "fab-t:steps=5,targets=3",
+    "fab-t:steps=3,norm=l2,goal=next",
+    "square:eps=0.05,queries=40",
+    "square:eps=0.3,queries=40,norm=l2",
+    "rays:queries=40",
+    "noise:queries=10",
+    "autoattack:eps=0.05,steps=5,targets=3,queries=40",
+    "rotate-shift:angles=3,shifts=3,max_shift=2",
     "worst-of:of=ddn:steps=20 | deepfool",
 )
 """Every native attack that queries the model, with few steps."""
@@ -67,28 +67,25 @@ class Counted(NamedTuple):
 
     Attributes:
         images: The attack's images, on the CPU.
-        calls: How often it called the network.
+        batches: How many images each call of the network had.
         waits: How often the program waited, by the operation.
         queries: What was recorded of the queries of each sample, by name, on the CPU.
     """
 
     images: torch.Tensor
-    calls: int
+    batches: list[int]
     waits: Counter[str]
     queries: dict[str, torch.Tensor]
 
 
-class _CountingCalls(torch.nn.Module):
-    def __init__(self, network: torch.nn.Module) -> None:
-        super().__init__()
-        self.training = False
-        self.network = network
-        self.calls = 0
+class _CountingCalls(ClassifierWrapper):
+    def __init__(self, target: torch.nn.Module) -> None:
+        super().__init__(target)
+        self.batches = list[int]()  # shared with copies for rows
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        self.calls += 1
-        logits: torch.Tensor = self.network(images)
-        return logits
+        self.batches.append(len(images))
+        return self.target(images)  # type: ignore[no-any-return]
 
 
 def count_waits(attack: Attack, network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> Counted:
@@ -121,7 +118,7 @@ def count_waits(attack: Attack, network: torch.nn.Module, images: torch.Tensor, 
             **({} if meter.best_sizes is None else {"best sizes": meter.best_sizes}),
         }
     points = crafted.images if isinstance(crafted, Crafted) else crafted
-    return Counted(to_host(points), counting.calls, waits, {k: to_host(v) for k, v in queries.items()})
+    return Counted(to_host(points), counting.batches, waits, {k: to_host(v) for k, v in queries.items()})
 
 
 def small_network() -> torch.nn.Module:
@@ -154,9 +151,9 @@ def main(arguments_text: Sequence[str] | None = None) -> None:
         attack = resolve_one(registry, "attacks", spec)
         assert isinstance(attack, Attack)
         counted = count_waits(attack, to_device(small_network()), images, labels)
-        total = counted.waits.total()
+        calls, total = len(counted.batches), counted.waits.total()
         what = ", ".join(f"{count} {name}" for name, count in counted.waits.most_common())
-        rows.append([f"`{spec}`", counted.calls, total, total / max(1, counted.calls), what])
+        rows.append([f"`{spec}`", calls, total, total / max(1, calls), what])
     note = f"{options.limit} images of 1×8×8 and a convolutional network; a step is a call of the network."
     print(Table("Waits", note, ("attack", "steps", "waits", "waits per step", "for what"), rows).markdown())
 

@@ -48,7 +48,7 @@ def foolbox2_pgd(
     attempt = _Attempt(model, found, steps, step_size / FIRST_EPS)
     pending = rows
     for _ in range(_ATTEMPTS):
-        pending = pending[~attempt.run(pending, eps[pending])]
+        pending = pending[(~attempt.run(pending, eps[pending])).nonzero().flatten()]
         eps[pending] *= _GROWTH
     failed = torch.zeros_like(eps, dtype=torch.bool)
     failed[pending] = True
@@ -57,8 +57,8 @@ def foolbox2_pgd(
     for _ in range(_ATTEMPTS):
         eps = (low + high) / 2
         succeeded = attempt.run(rows, eps[rows])
-        high[rows[succeeded]] = eps[rows[succeeded]]
-        low[rows[~succeeded]] = eps[rows[~succeeded]]
+        store_where(succeeded, rows, (high, eps[rows]))
+        store_where(~succeeded, rows, (low, eps[rows]))
     return found.points
 
 
