@@ -19,10 +19,11 @@ from typing import NamedTuple
 import torch
 
 from advbench.api import Attack, ClassifierWrapper, Crafted, Goal, SampleRandom, goal_of
+from advbench.contracts.images import finite_checks_together
 from advbench.discovery.loading import discover
 from advbench.evaluation.work.attacked.query_log import QueryLog, RecordingClassifier
 from advbench.specs import resolve_one
-from benchmarks.simulated_device import SimulatedDevice, to_device, to_host
+from benchmarks.simulated_device import DEVICE, SimulatedDevice, to_device, to_host
 from benchmarks.tables import Table
 
 __all__ = ["ATTACKS", "Counted", "count_waits", "images_and_labels", "main", "small_network"]
@@ -70,12 +71,14 @@ class Counted(NamedTuple):
         batches: How many images each call of the network had.
         waits: How often the program waited, by the operation.
         queries: What was recorded of the queries of each sample, by name, on the CPU.
+        total_forwards: How many images were recorded in all.
     """
 
     images: torch.Tensor
     batches: list[int]
     waits: Counter[str]
     queries: dict[str, torch.Tensor]
+    total_forwards: int
 
 
 class _CountingCalls(ClassifierWrapper):
@@ -97,7 +100,7 @@ def count_waits(attack: Attack, network: torch.nn.Module, images: torch.Tensor, 
         images: Clean images on the CPU.
         labels: Their labels.
     """
-    simulated = any(parameter.device.type == "meta" for parameter in network.parameters())
+    simulated = any(parameter.device == DEVICE for parameter in network.parameters())
     counting = _CountingCalls(network)
     with SimulatedDevice() as device:
         if simulated:
@@ -108,7 +111,8 @@ def count_waits(attack: Attack, network: torch.nn.Module, images: torch.Tensor, 
         recorder = RecordingClassifier(counting, log, "the network", attack=attack.name, access=attack.access)
         rng = SampleRandom(0, "attack", range(len(images)), images.device)
         device.waits.clear()
-        crafted = attack.craft(recorder, images.clone(), goal, rng, None)
+        with finite_checks_together():
+            crafted = attack.craft(recorder, images.clone(), goal, rng, None)
         waits = Counter(device.waits)
         meter = log.meter
         queries = {
@@ -118,7 +122,7 @@ def count_waits(attack: Attack, network: torch.nn.Module, images: torch.Tensor, 
             **({} if meter.best_sizes is None else {"best sizes": meter.best_sizes}),
         }
     points = crafted.images if isinstance(crafted, Crafted) else crafted
-    return Counted(to_host(points), counting.batches, waits, {k: to_host(v) for k, v in queries.items()})
+    return Counted(to_host(points), counting.batches, waits, {k: to_host(v) for k, v in queries.items()}, meter.total_forwards)
 
 
 def small_network() -> torch.nn.Module:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import torch
 
 from advbench.api import Answer, ContractError, Defense, SampleRandom, transforms_images
-from advbench.contracts.images import check_form
+from advbench.contracts.images import check_finite, check_form
 
 __all__ = [
     "RANGE_SLACK",
@@ -75,14 +75,13 @@ def check_classified(name: str, method: str, returned: object, images: torch.Ten
         raise ContractError(
             f"{label} returned logits of shape {tuple(logits.shape)} from {method}(); expected ({count}, classes)"
         )
-    if not bool(torch.isfinite(logits).all()):
-        bad = int((~torch.isfinite(logits)).any(dim=1).sum())
-        raise ContractError(f"{label} returned NaN or infinite logits from {method}() for {bad} of {count} images")
+    check_finite(logits, f"{label} returned NaN or infinite logits from {method}() for {{bad}} of {{count}} images")
     score: object = answer.score
-    if score is not None and not (
-        isinstance(score, torch.Tensor) and score.shape == (count,) and bool(torch.isfinite(score).all())
-    ):
-        raise ContractError(f"{label} returned a score from {method}() that is not a finite number for each image")
+    if score is not None:
+        no_number = f"{label} returned a score from {method}() that is not a finite number for each image"
+        if not isinstance(score, torch.Tensor) or score.shape != (count,):
+            raise ContractError(no_number)
+        check_finite(score, no_number)
     return answer
 
 

@@ -14,7 +14,7 @@ from advbench.api import Attack, Budget, ContractError, Goal, SampleRandom
 from advbench.api.rows import QueriesSpent
 from advbench.contracts.attacks import check_adversarial, check_crafted, check_notes, check_sizes, notes_unattacked
 from advbench.contracts.budgets import is_minimal
-from advbench.contracts.images import check_form, check_unchanged, distances
+from advbench.contracts.images import check_form, check_unchanged, distances, finite_checks_together
 from advbench.errors import blamed
 from advbench.evaluation.plan.tasks import CraftTask, JoinTask
 from advbench.evaluation.work.attacked.batch import AttackedBatch
@@ -238,7 +238,7 @@ def _run_attack(
     if log.limit is not None:
         log.limit.attacked_rows = rows
     try:
-        with gradient_errors_explained(attack, batch, target):
+        with gradient_errors_explained(attack, batch, target), finite_checks_together():
             model = recorder if len(rows) == len(batch.ids) else recorder.for_rows(rows)
             returned, notes = check_crafted(attack, attack.craft(model, given, given_goal, rng, batch.fitted()))
     except QueriesSpent:
