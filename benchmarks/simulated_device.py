@@ -53,7 +53,7 @@ class DeviceTensor(torch.Tensor):
     host: torch.Tensor
 
     @staticmethod
-    def __new__(cls, host: torch.Tensor) -> DeviceTensor:  # noqa: PYI034  torch makes the subclass
+    def __new__(cls, host: torch.Tensor) -> DeviceTensor:
         """Wraps a tensor of the CPU."""
         wrapped: DeviceTensor = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
             cls, host.size(), strides=host.stride(), storage_offset=host.storage_offset(), dtype=host.dtype,
@@ -76,13 +76,17 @@ class DeviceTensor(torch.Tensor):
 class SimulatedDevice(TorchDispatchMode):
     """Counts waits for the simulated device while the block runs.
 
+    Args:
+        float64: Whether the device has float64; if not, a tensor of this type raises TypeError, as on ``mps``.
+
     Attributes:
         waits: How many operations waited, by what they did.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, float64: bool = True) -> None:
         super().__init__()
         self.waits = Counter[str]()
+        self._float64 = float64
         self._creation = _Creation()
 
     def __enter__(self) -> Self:
@@ -99,7 +103,12 @@ class SimulatedDevice(TorchDispatchMode):
         """Counts an operation's waits and runs it on the CPU."""
         del types
         self.waits.update(_waits(func, args, kwargs or {}))
-        return _run(func, args, kwargs or {})
+        result = _run(func, args, kwargs or {})
+        if not self._float64 and any(
+            isinstance(t, DeviceTensor) and t.dtype == torch.float64 for t in _tensors(result)
+        ):
+            raise TypeError(f"{func}: the simulated device has no float64")
+        return result
 
 
 class _Creation(TorchFunctionMode):
@@ -174,7 +183,7 @@ def _waits(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Counter
         if to is None or torch.device(to) == source.device:
             return Counter()
         upwards = torch.device(to) == DEVICE
-        waits = not (upwards and (kwargs.get("non_blocking") or source.ndim == 0 and target is not None))
+        waits = not (upwards and (kwargs.get("non_blocking") or (source.ndim == 0 and target is not None)))
         return +Counter({"copy to the device" if upwards else "copy from the device": int(waits)})
     if not any(on_device):
         return Counter()

@@ -91,7 +91,9 @@ class _CountingCalls(ClassifierWrapper):
         return self.target(images)  # type: ignore[no-any-return]
 
 
-def count_waits(attack: Attack, network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> Counted:
+def count_waits(
+    attack: Attack, network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, *, float64: bool = True
+) -> Counted:
     """Runs an attack as a run does and counts.
 
     Args:
@@ -99,10 +101,11 @@ def count_waits(attack: Attack, network: torch.nn.Module, images: torch.Tensor, 
         network: A network on the CPU, or on the simulated device.
         images: Clean images on the CPU.
         labels: Their labels.
+        float64: Whether the simulated device has float64.
     """
     simulated = any(parameter.device == DEVICE for parameter in network.parameters())
     counting = _CountingCalls(network)
-    with SimulatedDevice() as device:
+    with SimulatedDevice(float64=float64) as device:
         if simulated:
             images, labels = to_device(images), to_device(labels)
         targets = None if goal_of(attack) == "untargeted" else (labels + 1) % 10
@@ -122,7 +125,9 @@ def count_waits(attack: Attack, network: torch.nn.Module, images: torch.Tensor, 
             **({} if meter.best_sizes is None else {"best sizes": meter.best_sizes}),
         }
     points = crafted.images if isinstance(crafted, Crafted) else crafted
-    return Counted(to_host(points), counting.batches, waits, {k: to_host(v) for k, v in queries.items()}, meter.total_forwards)
+    return Counted(
+        to_host(points), counting.batches, waits, {k: to_host(v) for k, v in queries.items()}, meter.total_forwards
+    )
 
 
 def small_network() -> torch.nn.Module:

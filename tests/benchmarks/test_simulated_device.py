@@ -79,7 +79,7 @@ def test_tensors_of_two_devices_do_not_mix() -> None:
 def test_checks_of_an_accelerators_values_are_made_together(failing: bool) -> None:
     with SimulatedDevice() as device:
         fine, bad = to_device(torch.ones(3, 2)), to_device(torch.tensor([1.0, torch.nan, torch.inf]))
-        with pytest.raises(ContractError, match="2 of 3 are wrong"), finite_checks_together():  # noqa: PT012
+        with pytest.raises(ContractError, match="2 of 3 are wrong"), finite_checks_together():
             for values in (fine, bad, fine, bad):
                 check_finite(values, "{bad} of {count} are wrong")
             assert not device.waits

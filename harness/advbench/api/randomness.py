@@ -6,7 +6,7 @@ the batches, the number of jobs and the device never change the random numbers o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -134,7 +134,7 @@ class SampleRandom:
         return stream
 
 
-_copies = WeakIdKeyDictionary()
+_copies: MutableMapping[torch.Tensor, tuple[int, torch.Tensor]] = WeakIdKeyDictionary()
 """Copies of indices that are on an accelerator, with their versions: attacks select the same samples at every step."""
 
 

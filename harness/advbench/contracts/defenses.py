@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import torch
 
 from advbench.api import Answer, ContractError, Defense, SampleRandom, transforms_images
+from advbench.api.devices import widest_float
 from advbench.contracts.images import check_finite, check_form
 
 __all__ = [
@@ -129,7 +130,7 @@ def check_approximations(defense: Defense, before: int | None = None) -> tuple[C
 
 def count_votes(logits: torch.Tensor, votes: int) -> torch.Tensor:
     """The votes for each class in logits that are log shares of so many votes: int64, shape (batch, classes)."""
-    return (logits.double().exp() * votes).round().to(torch.int64)
+    return (logits.to(widest_float(logits.device)).exp() * votes).round().to(torch.int64)
 
 
 def check_votes(defense: Defense, logits: torch.Tensor) -> None:
@@ -143,7 +144,7 @@ def check_votes(defense: Defense, logits: torch.Tensor) -> None:
         return
     if isinstance(votes, bool) or not isinstance(votes, int) or votes < 1:
         raise ContractError(f"defense {defense.name!r} has votes = {votes!r}; expected None or a whole number above 0")
-    counts = logits.double().exp() * votes
+    counts = logits.to(widest_float(logits.device)).exp() * votes
     whole = bool(((counts - counts.round()).abs() <= _VOTE_SLACK).all())
     if not whole or bool((count_votes(logits, votes).sum(dim=1) != votes).any()):
         raise ContractError(

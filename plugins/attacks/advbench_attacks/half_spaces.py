@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import torch
 
-from advbench.api import Norm
+from advbench.api import Norm, widest_float
 from advbench_attacks.hyperplane_projection import step_to_hyperplane
 from advbench_attacks.norms import lp_norm, per_image
 
@@ -79,9 +79,10 @@ def step_into_half_spaces(
     for batch in torch.split(rows, max(1, _MAX_VALUES // points[0].numel())):
         if not len(batch):
             break
-        flat = points[batch].flatten(1).double()
-        solution = _solve(flat, normals[batch].flatten(2).double(), offsets[batch].double(), norm)
-        steps[batch] = solution.to(points.dtype).reshape(points[batch].shape)
+        where = points.device if widest_float(points.device) == torch.float64 else "cpu"  # float32 is not enough
+        flat = points[batch].flatten(1).to(where).double()
+        solution = _solve(flat, normals[batch].flatten(2).to(where).double(), offsets[batch].to(where).double(), norm)
+        steps[batch] = solution.to(points.dtype).to(points.device).reshape(points[batch].shape)
     return steps
 
 

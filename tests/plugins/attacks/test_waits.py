@@ -7,7 +7,7 @@ import torch
 from benchmarks.simulated_device import DEVICE, to_device
 from benchmarks.waits import ATTACKS, Counted, count_waits, images_and_labels, small_network
 
-from advbench.api import SampleRandom
+from advbench.api import SampleRandom, devices
 from advbench.discovery.loading import discover
 from advbench.evaluation.work.attacked.adaptive import DefendedClassifier
 from advbench.specs import resolve_chain, resolve_one
@@ -15,7 +15,7 @@ from advbench.specs import resolve_chain, resolve_one
 pytestmark = pytest.mark.slow
 
 _AT_START_AND_END = 3
-"""Waits outside of steps: which samples are right at the start, copies of random streams, a last check of the images."""
+"""Waits outside of steps: which samples are right at the start, copies of random streams, the last check of images."""
 
 _SAMPLES = 8
 
@@ -50,7 +50,23 @@ def test_a_defense_adds_no_waits_to_the_steps(spec: str, defense: str, draws: in
     assert on_device.batches == on_cpu.batches
 
 
-def _run(spec: str, *, simulated: bool, defense: str = "", draws: int = 1) -> Counted:
+@pytest.mark.parametrize(
+    "spec",
+    ["fmn:steps=5,norm=l2,goal=next", "fgsm:search=foolbox2", "pgd:steps=1,search=foolbox2", "deepfool:steps=3",
+     "rotate-shift:angles=3,shifts=1,max_shift=2", "motion-blur", "ddn:steps=10"],
+)  # fmt: skip
+@pytest.mark.parametrize("defense", ["", "smoothing"])
+def test_a_device_without_float64_gives_nearly_the_images_of_the_cpu(
+    spec: str, defense: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_cpu = _run(spec, simulated=False, defense=defense)
+    monkeypatch.setattr(devices, "WITHOUT_FLOAT64", {DEVICE.type})
+    narrow = _run(spec, simulated=True, defense=defense, float64=False)
+    different = ((narrow.images - on_cpu.images).abs().flatten(1).amax(dim=1) > 1e-3).sum()
+    assert different <= 1  # rounding may lead to another boundary
+
+
+def _run(spec: str, *, simulated: bool, defense: str = "", draws: int = 1, float64: bool = True) -> Counted:
     registry, network = discover(), small_network()
     images, labels = images_and_labels(network, _SAMPLES)
     classifier = to_device(network) if simulated else network
@@ -58,4 +74,4 @@ def _run(spec: str, *, simulated: bool, defense: str = "", draws: int = 1) -> Co
         chain = resolve_chain(registry, defense)[0]
         rng = SampleRandom(0, "attacked defense", range(_SAMPLES), DEVICE if simulated else "cpu")
         classifier = DefendedClassifier(classifier, chain, rng, draws)
-    return count_waits(resolve_one(registry, "attacks", spec), classifier, images, labels)
+    return count_waits(resolve_one(registry, "attacks", spec), classifier, images, labels, float64=float64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from advbench.api import widest_float
 from advbench_attacks.active_sets import store_where
 from advbench_attacks.foolbox2.fgsm import cross_entropy_signs
 from advbench_attacks.foolbox2.nearest import NearestInL2, correct_rows, logits_at
@@ -44,7 +45,7 @@ def foolbox2_pgd(
     """
     found = NearestInL2(images, labels)
     rows = correct_rows(model, images, labels)
-    eps = torch.full((len(images),), FIRST_EPS, dtype=torch.float64, device=images.device)
+    eps = torch.full((len(images),), FIRST_EPS, dtype=widest_float(images.device), device=images.device)
     attempt = _Attempt(model, found, steps, step_size / FIRST_EPS)
     pending = rows
     for _ in range(_ATTEMPTS):

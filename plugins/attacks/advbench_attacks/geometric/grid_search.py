@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from advbench.api import Crafted, Geometric, Goal, rotate_shift
+from advbench.api import Crafted, Geometric, Goal, rotate_shift, widest_float
 from advbench_attacks.active_sets import store_where
 from advbench_attacks.classifier_calls import float32_logits
 
@@ -70,7 +70,7 @@ def worst_motion(
     Returns:
         The rendered images, with the notes ``angle``, ``dx`` and ``dy``.
     """
-    motions = torch.tensor(grid, dtype=torch.float64, device=images.device)
+    motions = torch.tensor(grid, dtype=widest_float(images.device), device=images.device)
     best = images.clone()
     chosen = torch.zeros(len(images), dtype=torch.int64, device=images.device)
     margins = torch.full((len(images),), float("-inf"), device=images.device)

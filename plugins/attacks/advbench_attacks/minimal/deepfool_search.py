@@ -133,7 +133,9 @@ class DeepFoolSearch:
                 if self._counts_matter or len(rows) < _REUSE_SHARE * len(evaluated):
                     evaluated, logits = self._evaluate(rows, current, gradient=True)
                     active = torch.arange(len(rows), device=rows.device)
-            boundaries = self._find_nearest(evaluated, logits, active, rows, classes, ~misclassified, total=total)
+            boundaries = self._find_nearest(
+                evaluated, logits, rows, classes, active_indices=active, unfinished=~misclassified, total=total
+            )
             total = total + boundaries.steps
             if self._ahead:
                 rows, classes, total = _select(boundaries.active, rows, classes, total)
@@ -158,11 +160,11 @@ class DeepFoolSearch:
         self,
         evaluated: torch.Tensor,
         logits: torch.Tensor,
-        active_indices: torch.Tensor,
         rows: torch.Tensor,
         classes: torch.Tensor,
-        unfinished: torch.Tensor,
         *,
+        active_indices: torch.Tensor,
+        unfinished: torch.Tensor,
         total: torch.Tensor,
     ) -> _NearestBoundaries:
         """Finds the steps from these points to their nearest linearised boundaries.
@@ -170,9 +172,9 @@ class DeepFoolSearch:
         Args:
             evaluated: The points at which the model was evaluated.
             logits: Its logits, with a graph.
-            active_indices: The places of the samples among the evaluated ones.
             rows: Indices of the samples.
             classes: Their candidate classes, shape (samples, candidates); the true class is skipped.
+            active_indices: The places of the samples among the evaluated ones.
             unfinished: Which of the samples take a step; bool, shape (samples,).
             total: The sum of their steps so far.
         """
@@ -286,9 +288,7 @@ class _NearestBoundaries:
         previous = self.distances[positions]
         nearer = (distances < previous) | ((distances == previous) & (columns < self._columns[positions]))
         nearer &= distances.isfinite() & chosen
-        store_where(
-            nearer, positions, (self.steps, steps), (self.distances, distances), (self._columns, columns)
-        )
+        store_where(nearer, positions, (self.steps, steps), (self.distances, distances), (self._columns, columns))
         return slopes
 
     def is_small(self) -> torch.Tensor:

@@ -7,6 +7,7 @@ import math
 import torch
 
 from advbench.api import Goal
+from advbench.api.devices import widest_float
 from advbench.evaluation.work.attacked.query_meter import earlier_repeats
 
 __all__ = ["NotLimitable", "QueryLimit"]
@@ -38,7 +39,7 @@ class QueryLimit:
         self._goal = goal
         self._nearest, self._last = images.clone(), images.clone() if keep_last else images
         self._keep_last = keep_last
-        self._sizes = torch.full_like(goal.labels, math.inf, dtype=torch.float64)
+        self._sizes = torch.full_like(goal.labels, math.inf, dtype=widest_float(images.device))
 
     def all_spent(self, rows: torch.Tensor | None = None) -> bool:
         """Whether all of these samples are spent; by default, all of the present run."""

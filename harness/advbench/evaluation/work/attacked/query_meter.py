@@ -7,6 +7,7 @@ import math
 import torch
 
 from advbench.analysis.queries import CHECKPOINTS
+from advbench.api.devices import widest_float
 
 __all__ = ["QueryMeter", "earlier_repeats"]
 
@@ -38,7 +39,8 @@ class QueryMeter:
         self._whole_forwards, self._whole_backwards = 0, 0  # those of calls with the whole batch
         self._first = torch.full_like(self._forwards, _NEVER)
         columns = len(CHECKPOINTS) + 1  # the last one is for successes after the last checkpoint
-        self._best = self._first.new_full((len(like), columns), math.inf, dtype=torch.float64) if sizes else None
+        wide = widest_float(like.device)
+        self._best = self._first.new_full((len(like), columns), math.inf, dtype=wide) if sizes else None
         self._checkpoints = torch.tensor(CHECKPOINTS, device=like.device) if sizes else None
 
     @property
