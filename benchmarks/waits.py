@@ -92,8 +92,9 @@ class _CountingCalls(ClassifierWrapper):
 
 
 def count_waits(
-    attack: Attack, network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, *, float64: bool = True
-) -> Counted:
+    attack: Attack, network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, *,
+    float64: bool = True, most: int | None = None,
+) -> Counted:  # fmt: skip
     """Runs an attack as a run does and counts.
 
     Args:
@@ -102,6 +103,7 @@ def count_waits(
         images: Clean images on the CPU.
         labels: Their labels.
         float64: Whether the simulated device has float64.
+        most: The limit of queries, which the attack must not reach; None for none.
     """
     simulated = any(parameter.device == DEVICE for parameter in network.parameters())
     counting = _CountingCalls(network)
@@ -110,7 +112,7 @@ def count_waits(
             images, labels = to_device(images), to_device(labels)
         targets = None if goal_of(attack) == "untargeted" else (labels + 1) % 10
         goal = Goal(labels, targets)
-        log = QueryLog(images, goal, attack.perturbation())
+        log = QueryLog(images, goal, attack.perturbation(), most=most)
         recorder = RecordingClassifier(counting, log, "the network", attack=attack.name, access=attack.access)
         rng = SampleRandom(0, "attack", range(len(images)), images.device)
         device.waits.clear()

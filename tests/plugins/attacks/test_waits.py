@@ -50,6 +50,13 @@ def test_a_defense_adds_no_waits_to_the_steps(spec: str, defense: str, draws: in
     assert on_device.batches == on_cpu.batches
 
 
+@pytest.mark.parametrize("spec", ["pgd:eps=0.05,steps=10", "ddn:steps=20", "square:eps=0.05,queries=25"])
+def test_a_limit_of_queries_adds_one_wait_to_each_call(spec: str) -> None:
+    on_cpu, on_device = (_run(spec, simulated=simulated, most=100) for simulated in (False, True))
+    assert on_device.waits.total() <= 2 * len(on_device.batches) + _AT_START_AND_END, on_device.waits
+    assert torch.equal(on_device.images, on_cpu.images)
+
+
 @pytest.mark.parametrize(
     "spec",
     ["fmn:steps=5,norm=l2,goal=next", "fgsm:search=foolbox2", "pgd:steps=1,search=foolbox2", "deepfool:steps=3",
@@ -66,7 +73,9 @@ def test_a_device_without_float64_gives_nearly_the_images_of_the_cpu(
     assert different <= 1  # rounding may lead to another boundary
 
 
-def _run(spec: str, *, simulated: bool, defense: str = "", draws: int = 1, float64: bool = True) -> Counted:
+def _run(
+    spec: str, *, simulated: bool, defense: str = "", draws: int = 1, float64: bool = True, most: int | None = None
+) -> Counted:
     registry, network = discover(), small_network()
     images, labels = images_and_labels(network, _SAMPLES)
     classifier = to_device(network) if simulated else network
@@ -74,4 +83,4 @@ def _run(spec: str, *, simulated: bool, defense: str = "", draws: int = 1, float
         chain = resolve_chain(registry, defense)[0]
         rng = SampleRandom(0, "attacked defense", range(_SAMPLES), DEVICE if simulated else "cpu")
         classifier = DefendedClassifier(classifier, chain, rng, draws)
-    return count_waits(resolve_one(registry, "attacks", spec), classifier, images, labels, float64=float64)
+    return count_waits(resolve_one(registry, "attacks", spec), classifier, images, labels, float64=float64, most=most)
