@@ -40,6 +40,7 @@ _WAITS = {
 
 _INDEXING = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_", "aten::_unsafe_index")
 _COPIES = ("aten::_to_copy", "aten::copy_")
+_COUNTED = {*_WAITS, *_INDEXING, *_COPIES}
 _FROM_DATA = (torch.tensor, torch.as_tensor, torch.asarray, torch.Tensor.new_tensor)
 
 
@@ -102,7 +103,8 @@ class SimulatedDevice(TorchDispatchMode):
     ) -> Any:
         """Counts an operation's waits and runs it on the CPU."""
         del types
-        self.waits.update(_waits(func, args, kwargs or {}))
+        if func._schema.name in _COUNTED:
+            self.waits.update(_waits(func, args, kwargs or {}))
         result = _run(func, args, kwargs or {})
         if not self._float64 and any(
             isinstance(t, DeviceTensor) and t.dtype == torch.float64 for t in _tensors(result)
@@ -161,7 +163,7 @@ def _run(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     name = func._schema.name
     if name == "aten::copy_":
         on_device = isinstance(args[0], DeviceTensor)
-    elif name not in (*_COPIES, *_INDEXING) and on_device:
+    elif on_device and name not in _COPIES and name not in _INDEXING:
         strangers = [tensor for tensor in tensors if tensor.ndim and not isinstance(tensor, DeviceTensor)]
         if strangers:
             raise RuntimeError(f"{name}: expected all tensors to be on the same device, found cpu and {DEVICE}")
@@ -198,8 +200,18 @@ def _waits(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Counter
 
 
 def _tensors(values: Any) -> list[torch.Tensor]:
+    if isinstance(values, torch.Tensor):
+        return [values]
+    if isinstance(values, dict):
+        values = values.values()
+    elif not isinstance(values, (list, tuple)):
+        return []
     found: list[torch.Tensor] = []
-    _mapped(found.append, values)
+    for one in values:
+        if isinstance(one, torch.Tensor):
+            found.append(one)
+        elif isinstance(one, (list, tuple, dict)):
+            found += _tensors(one)
     return found
 
 
@@ -209,7 +221,7 @@ def _mapped(function: Callable[[torch.Tensor], Any], value: Any) -> Any:
         return function(value)
     if isinstance(value, (list, tuple)):
         return type(value)([_mapped(function, one) for one in value])
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {key: _mapped(function, one) for key, one in value.items()}
     return value
 

@@ -12,6 +12,7 @@ that records queries in every run.
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -36,15 +37,15 @@ ATTACKS = (
     "pgd:eps=0.05,steps=10,early_stop=true",
     "pgd:eps=0.1,steps=5,norm=l2,restarts=2",
     "pgd:steps=5,search=minimal,search_steps=1,targets=1",
-    "pgd:steps=3,search=foolbox2",
+    "pgd:steps=2,search=foolbox2",
     "apgd:eps=0.05,steps=10",
     "apgd:eps=0.05,steps=10,early_stop=true",
     "apgd-t:eps=0.05,steps=5,targets=3",
     "deepfool",
     "deepfool:norm=linf",
     "deepfool:variant=foolbox2,batch=8",
-    "cw:steps=40,search_steps=2",
-    "cw:steps=20,search_steps=2,goal=next",
+    "cw:steps=20,search_steps=2",
+    "cw:steps=10,search_steps=2,goal=next",
     "ddn:steps=20",
     "ddn:steps=20,goal=next",
     "fmn:steps=20",
@@ -107,7 +108,8 @@ def count_waits(
     """
     simulated = any(parameter.device == DEVICE for parameter in network.parameters())
     counting = _CountingCalls(network)
-    with SimulatedDevice(float64=float64) as device:
+    device = SimulatedDevice(float64=float64)
+    with device if simulated else contextlib.nullcontext():
         if simulated:
             images, labels = to_device(images), to_device(labels)
         targets = None if goal_of(attack) == "untargeted" else (labels + 1) % 10

@@ -25,7 +25,6 @@ def test_attacks_wait_at_most_once_a_step_and_return_the_images_of_the_cpu(spec:
     on_cpu, on_device = _run(spec, simulated=False), _run(spec, simulated=True)
     assert on_device.waits.total() <= len(on_device.batches) + _AT_START_AND_END, on_device.waits
     assert torch.equal(on_device.images, on_cpu.images)
-    assert not on_cpu.waits
     for counted in (on_cpu, on_device):
         assert counted.total_forwards == sum(counted.batches)
         assert int(counted.queries["forwards"].sum()) == sum(counted.batches)
@@ -62,13 +61,12 @@ def test_a_limit_of_queries_adds_one_wait_to_each_call(spec: str) -> None:
     ["fmn:steps=5,norm=l2,goal=next", "fgsm:search=foolbox2", "pgd:steps=1,search=foolbox2", "deepfool:steps=3",
      "rotate-shift:angles=3,shifts=1,max_shift=2", "motion-blur", "ddn:steps=10"],
 )  # fmt: skip
-@pytest.mark.parametrize("defense", ["", "smoothing"])
 def test_a_device_without_float64_gives_nearly_the_images_of_the_cpu(
-    spec: str, defense: str, monkeypatch: pytest.MonkeyPatch
+    spec: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    on_cpu = _run(spec, simulated=False, defense=defense)
+    on_cpu = _run(spec, simulated=False, defense="smoothing")
     monkeypatch.setattr(devices, "WITHOUT_FLOAT64", {DEVICE.type})
-    narrow = _run(spec, simulated=True, defense=defense, float64=False)
+    narrow = _run(spec, simulated=True, defense="smoothing", float64=False)
     different = ((narrow.images - on_cpu.images).abs().flatten(1).amax(dim=1) > 1e-3).sum()
     assert different <= 1  # rounding may lead to another boundary
 
