@@ -29,7 +29,7 @@ PUBLIC = {
     "is_stochastic", "load_checkpoint", "load_state", "load_weights", "log_shares", "most_access", "one_cycle", "param",
     "process_taint", "read_state_dict", "replace_atomically", "rotate_shift",
     "save_checkpoint", "save_weights", "sha256_file", "state_digest", "to_labels", "to_pixels", "transforms_images",
-    "until_spent", "verified_digest", "write_atomically",
+    "until_spent", "verified_digest", "widest_float", "write_atomically",
 }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from benchmarks.simulated_device import DEVICE, SimulatedDevice, to_device, to_host
 
 from advbench.api import SampleRandom
 
@@ -90,3 +91,22 @@ def test_streams_record_draws_from_themselves_and_from_derived_streams() -> None
         assert rng.drawn
     part = rng.derive("part")
     assert not part.drawn
+
+
+def test_indices_on_an_accelerator_are_copied_once() -> None:
+    rng = SampleRandom(0, "test", [5, 6, 7])
+    with SimulatedDevice() as device:
+        rows = to_device(torch.tensor([2, 0]))
+        assert [rng[rows].ids for _ in range(3)] == [[7, 5]] * 3
+        assert device.waits.total() == 1
+        rows.fill_(1)
+        assert rng[rows].ids == [6, 6]
+        assert device.waits.total() == 2
+
+
+def test_numbers_reach_an_accelerator_without_a_wait() -> None:
+    with SimulatedDevice() as device:
+        drawn = SampleRandom(0, "test", [5, 6], DEVICE).uniform(3)
+        assert drawn.device == DEVICE
+        assert not device.waits
+    assert torch.equal(to_host(drawn), SampleRandom(0, "test", [5, 6]).uniform(3))

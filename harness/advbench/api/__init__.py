@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from advbench.api.dataset import Dataset, DataSources, LabelledImages
     from advbench.api.defense import Answer, Certificate, Defense, transforms_images
     from advbench.api.detector import Detector
+    from advbench.api.devices import widest_float
     from advbench.api.executor import Executor, WorkerLostError, process_taint
     from advbench.api.files import replace_atomically, sha256_file, write_atomically
     from advbench.api.fit import Artefact, FitData, artefact_file_of, artefact_param
@@ -161,6 +162,7 @@ __all__ = [
     "transforms_images",
     "until_spent",
     "verified_digest",
+    "widest_float",
     "write_atomically",
 ]
 
@@ -197,6 +199,7 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
                 "transforms_images",
             ),
             "advbench.api.detector": ("Detector",),
+            "advbench.api.devices": ("widest_float",),
             "advbench.api.executor": (
                 "Executor",
                 "WorkerLostError",

@@ -74,7 +74,7 @@ class Detector(Defense):
             for places in torch.split(torch.arange(len(data)), _BATCH):
                 batch = data.images(places)
                 parts.append(self._checked(self.suspicion(for_rows(network, places), batch, rng[places]), len(batch)))
-        suspicions = torch.cat(parts).double().sort().values
+        suspicions = torch.cat(parts).cpu().double().sort().values
         rank = math.ceil((len(suspicions) + 1) * (1 - self.fpr) - _ROUNDING)
         spread = float(suspicions.std(correction=0))
         return {

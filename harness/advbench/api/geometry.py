@@ -6,6 +6,8 @@ import math
 
 import torch
 
+from advbench.api.devices import widest_float
+
 __all__ = ["rotate_shift"]
 
 _STEPS = 2**20
@@ -62,10 +64,11 @@ def _sources(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The column and the row that each pixel of the result shows: float64, shape (batch, height, width)."""
     height, width = images.shape[2:]
-    angle, dx, dy = (value.to(images.device, torch.float64)[:, None, None] for value in (angle, dx, dy))
+    wide = widest_float(images.device)
+    angle, dx, dy = (value.to(images.device, wide)[:, None, None] for value in (angle, dx, dy))
     cosine, sine = (angle * (math.pi / 180)).cos(), (angle * (math.pi / 180)).sin()
     centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
-    rows, columns = (torch.arange(size, device=images.device, dtype=torch.float64) for size in (height, width))
+    rows, columns = (torch.arange(size, device=images.device, dtype=wide) for size in (height, width))
     across, down = columns[None, None] - centre_x - dx, rows[None, :, None] - centre_y - dy
     x, y = cosine * across - sine * down + centre_x, sine * across + cosine * down + centre_y
     return (x * _STEPS).round() / _STEPS, (y * _STEPS).round() / _STEPS

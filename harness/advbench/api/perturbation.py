@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from advbench.api.devices import widest_float
 from advbench.api.parameters import format_value
 from advbench.errors import ParameterError
 
@@ -44,7 +45,7 @@ RENDERING_TOLERANCE = 1e-4
 
 
 def distances(clean: torch.Tensor, other: torch.Tensor, norm: Norm) -> torch.Tensor:
-    """The norm of each image's perturbation: float64, shape (batch,).
+    """The norm of each image's perturbation: :func:`~advbench.api.widest_float`, shape (batch,).
 
     Args:
         clean: Clean images, shape (batch, channels, height, width).
@@ -52,15 +53,19 @@ def distances(clean: torch.Tensor, other: torch.Tensor, norm: Norm) -> torch.Ten
         norm: The norm, over all pixels and channels.
     """
     if norm == "l0-pixels":
-        return (other != clean).any(dim=1).flatten(1).sum(dim=1).double()
-    difference = (other.double() - clean.double()).flatten(1).abs()
+        return _wide((other != clean).any(dim=1).flatten(1).sum(dim=1))
+    difference = (_wide(other) - _wide(clean)).flatten(1).abs()
     if norm == "linf":
         return difference.amax(dim=1)
     if norm == "l2":
         return difference.square().sum(dim=1).sqrt()
     if norm == "l1":
         return difference.sum(dim=1)
-    return (difference > 0).sum(dim=1).double()
+    return _wide((difference > 0).sum(dim=1))
+
+
+def _wide(values: torch.Tensor) -> torch.Tensor:
+    return values.to(widest_float(values.device))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +100,7 @@ class PerturbationSet:
             notes: The attack's notes; the first dimension of each runs over the batch.
 
         Returns:
-            Tensors of float64, shape (batch,).
+            Tensors of float64, shape (batch,); of float32 on a device without float64.
         """
         raise NotImplementedError
 
@@ -206,7 +211,7 @@ class Patch(PerturbationSet):
         self, clean: torch.Tensor, adversarial: torch.Tensor, notes: Mapping[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
         """``area``, the share of the pixels that the mask covers; see :meth:`PerturbationSet.sizes`."""
-        return {"area": notes["mask"].flatten(1).double().mean(dim=1)}
+        return {"area": _wide(notes["mask"].flatten(1)).mean(dim=1)}
 
     def violations(
         self, clean: torch.Tensor, adversarial: torch.Tensor, notes: Mapping[str, torch.Tensor]
@@ -273,8 +278,8 @@ class Geometric(PerturbationSet):
         self, clean: torch.Tensor, adversarial: torch.Tensor, notes: Mapping[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
         """``angle`` in degrees and ``shift`` in pixels, the larger of both directions; see :meth:`main_size`."""
-        angle = {"angle": notes["angle"].abs().double()} if self.max_angle else {}
-        return {**angle, "shift": notes["dx"].abs().maximum(notes["dy"].abs()).double()}
+        angle = {"angle": _wide(notes["angle"].abs())} if self.max_angle else {}
+        return {**angle, "shift": _wide(notes["dx"].abs().maximum(notes["dy"].abs()))}
 
     def violations(
         self, clean: torch.Tensor, adversarial: torch.Tensor, notes: Mapping[str, torch.Tensor]
@@ -329,13 +334,13 @@ class Corruption(PerturbationSet):
         self, clean: torch.Tensor, adversarial: torch.Tensor, notes: Mapping[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
         """``rms``, the root mean square of the change of a value; see :meth:`PerturbationSet.sizes`."""
-        return {"rms": (adversarial.double() - clean.double()).square().flatten(1).mean(dim=1).sqrt()}
+        return {"rms": (_wide(adversarial) - _wide(clean)).square().flatten(1).mean(dim=1).sqrt()}
 
     def violations(
         self, clean: torch.Tensor, adversarial: torch.Tensor, notes: Mapping[str, torch.Tensor]
     ) -> dict[int, str]:
         """Images with values that are no multiples of 1/255; see :meth:`PerturbationSet.violations`."""
-        levels = adversarial.double() * 255
+        levels = _wide(adversarial) * 255
         off = (levels - levels.round()).abs().flatten(1).amax(dim=1)
         return {
             row: f"a value is {float(off[row]):.3g} of a level away from the 256 levels of 8 bits"
@@ -344,7 +349,7 @@ class Corruption(PerturbationSet):
 
     def holds(self, clean: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
         """Whether all values are multiples of 1/255; see :meth:`PerturbationSet.holds`."""
-        levels = points.double() * 255
+        levels = _wide(points) * 255
         return ((levels - levels.round()).abs() <= 255 * TOLERANCE).flatten(1).all(dim=1)
 
     def main_size(self) -> str:

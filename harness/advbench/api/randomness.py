@@ -6,12 +6,13 @@ the batches, the number of jobs and the device never change the random numbers o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.utils.weak import WeakIdKeyDictionary
 
 from advbench.api.streams import Stream
 
@@ -58,7 +59,7 @@ class SampleRandom:
     def __getitem__(self, index: torch.Tensor | Sequence[int] | slice) -> SampleRandom:
         """The streams of some of the samples, selected by mask, indices or slice. They keep their current position."""
         positions = torch.arange(len(self.ids))
-        chosen = positions[index.cpu() if isinstance(index, torch.Tensor) else index].tolist()
+        chosen = positions[_on_cpu(index) if isinstance(index, torch.Tensor) else index].tolist()
         part = SampleRandom(self.seed, self.purpose, [self.ids[i] for i in chosen], self.device)
         part._salts = [self._salts[i] for i in chosen]
         part._streams = [self._stream(i) for i in chosen]
@@ -115,7 +116,8 @@ class SampleRandom:
         out: npt.NDArray[Any] = np.empty((len(self.ids), *shape), dtype=dtype)
         for i in range(len(self.ids)):
             out[i] = self._stream(i).draw(draw)
-        return torch.from_numpy(out).to(self.device)
+        # An accelerator copies from ordinary memory before the call returns, and need not finish other work first.
+        return torch.from_numpy(out).to(self.device, non_blocking=self.device.type not in ("cpu", "mps"))
 
     def _mark_drawn(self) -> None:
         """Marks these streams, and those that they are derived from, as drawn from."""
@@ -130,6 +132,21 @@ class SampleRandom:
             stream = Stream(f"{self.seed}\0{self.purpose}\0{self.ids[position]}{self._salts[position]}")
             self._streams[position] = stream
         return stream
+
+
+_copies: MutableMapping[torch.Tensor, tuple[int, torch.Tensor]] = WeakIdKeyDictionary()
+"""Copies of indices that are on an accelerator, with their versions: attacks select the same samples at every step."""
+
+
+def _on_cpu(index: torch.Tensor) -> torch.Tensor:
+    """An index on the CPU; one on an accelerator is copied once, since a copy waits for the accelerator."""
+    if index.device.type == "cpu" or index.is_inference():
+        return index.cpu()
+    version, copy = _copies.get(index, (-1, index))
+    if version != index._version:
+        copy = index.cpu()
+        _copies[index] = (index._version, copy)
+    return copy
 
 
 def _number(generator: np.random.Generator) -> int:

@@ -211,5 +211,7 @@ def bfloat16_helps(device: torch.device) -> bool:
     """Whether a device computes faster in bfloat16. Without hardware support, bfloat16 is slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu":
+        return False
     has = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return torch.backends.cpu.get_cpu_capability() == "AVX512" and has is not None and bool(has())

@@ -6,6 +6,8 @@ import math
 
 import torch
 
+from advbench.api.devices import widest_float
+
 __all__ = ["combine_logits", "log_shares"]
 
 _NO_VOTE = 1e-3
@@ -23,7 +25,7 @@ def log_shares(counts: torch.Tensor) -> torch.Tensor:
     Returns:
         float32, shape (batch, classes).
     """
-    counts = counts.to(torch.float64)
+    counts = counts.to(widest_float(counts.device))
     shares = counts.clamp(min=_NO_VOTE) / counts.sum(dim=1, keepdim=True)
     return shares.log().to(torch.float32)
 

@@ -110,6 +110,8 @@ def _torch() -> Iterator[Finding]:
             yield Finding(f"cuda:{number}", torch.cuda.get_device_name(number))
     else:
         yield Finding("cuda", "no device; advbench computes on the CPU")
+    if torch.backends.mps.is_available():
+        yield Finding("mps", "the GPU of this Mac; advbench uses it with --device mps")
 
 
 def _components(options: argparse.Namespace) -> Iterator[Finding]:

@@ -242,10 +242,10 @@ def add_device(parser: argparse._ActionsContainer) -> None:
         "--device",
         type=CHECKS["device"],
         default=LoadOptions.device,
-        metavar="auto|cpu|cuda:N",
-        help="where to compute",
+        metavar="auto|cpu|cuda[:N]|mps",
+        help="where to compute; auto: a CUDA device if there is one; mps: the GPU of a Mac, which has no float64",
     )
-    suggest(flag, "auto", "cpu", "cuda")
+    suggest(flag, "auto", "cpu", "cuda", "mps")
 
 
 def add_store(parser: argparse._ActionsContainer) -> None:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 import torch
 
 from advbench.api import Attack, Budget, ContractError, Crafted
+from advbench.api.devices import widest_float
 from advbench.contracts.budgets import check_budget
 from advbench.contracts.images import TOLERANCE, check_form, distances
 from advbench.errors import blamed
@@ -133,7 +134,7 @@ def _note(attack: Attack, name: str, note: object, clean: torch.Tensor) -> tuple
     expected = f"finite floating-point numbers of shape ({count},)"
     if tensor is None or tensor.shape != (count,) or not tensor.is_floating_point() or not tensor.isfinite().all():
         return None, expected
-    return tensor.double(), expected
+    return tensor.to(widest_float(tensor.device)), expected
 
 
 def notes_unattacked(
@@ -149,7 +150,7 @@ def notes_unattacked(
     empty = {
         "component": clean.new_full((len(clean),), -1, dtype=torch.int8),
         "mask": clean.new_zeros((len(clean), 1, *clean.shape[2:]), dtype=torch.bool),
-        **dict.fromkeys(("angle", "dx", "dy"), clean.new_zeros(len(clean), dtype=torch.float64)),
+        **dict.fromkeys(("angle", "dx", "dy"), clean.new_zeros(len(clean), dtype=widest_float(clean.device))),
     }
     names = returned or (*(("component",) if attack.component_names() else ()), *attack.perturbation().notes)
     return {name: empty[name].clone() for name in names}
@@ -181,7 +182,7 @@ def check_sizes(
 
 
 def _is_size(size: object, count: int) -> bool:
-    fits = isinstance(size, torch.Tensor) and size.shape == (count,) and size.dtype == torch.float64
+    fits = isinstance(size, torch.Tensor) and size.shape == (count,) and size.dtype == widest_float(size.device)
     return fits and bool(size.isfinite().all())  # type: ignore[attr-defined]
 
 

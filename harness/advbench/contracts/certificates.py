@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from advbench.api import Certificate, ContractError
+from advbench.api.devices import widest_float
 
 __all__ = ["check_certificate"]
 
@@ -37,4 +38,4 @@ def check_certificate(label: str, returned: object, images: torch.Tensor) -> Cer
         raise ContractError(f"{label} returned radii that are no floating-point tensor of shape ({count},)")
     if not bool((radii >= 0).all() & radii.isfinite().all()):
         raise ContractError(f"{label} returned radii that are negative, NaN or infinite; use class -1 to abstain")
-    return Certificate(classes, radii.to(torch.float64))
+    return Certificate(classes, radii.to(widest_float(radii.device)))

@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 import torch
 
 from advbench.api import Answer, ContractError, Defense, SampleRandom, transforms_images
-from advbench.contracts.images import check_form
+from advbench.api.devices import widest_float
+from advbench.contracts.images import check_finite, check_form
 
 __all__ = [
     "RANGE_SLACK",
@@ -75,14 +76,13 @@ def check_classified(name: str, method: str, returned: object, images: torch.Ten
         raise ContractError(
             f"{label} returned logits of shape {tuple(logits.shape)} from {method}(); expected ({count}, classes)"
         )
-    if not bool(torch.isfinite(logits).all()):
-        bad = int((~torch.isfinite(logits)).any(dim=1).sum())
-        raise ContractError(f"{label} returned NaN or infinite logits from {method}() for {bad} of {count} images")
+    check_finite(logits, f"{label} returned NaN or infinite logits from {method}() for {{bad}} of {{count}} images")
     score: object = answer.score
-    if score is not None and not (
-        isinstance(score, torch.Tensor) and score.shape == (count,) and bool(torch.isfinite(score).all())
-    ):
-        raise ContractError(f"{label} returned a score from {method}() that is not a finite number for each image")
+    if score is not None:
+        no_number = f"{label} returned a score from {method}() that is not a finite number for each image"
+        if not isinstance(score, torch.Tensor) or score.shape != (count,):
+            raise ContractError(no_number)
+        check_finite(score, no_number)
     return answer
 
 
@@ -130,7 +130,7 @@ def check_approximations(defense: Defense, before: int | None = None) -> tuple[C
 
 def count_votes(logits: torch.Tensor, votes: int) -> torch.Tensor:
     """The votes for each class in logits that are log shares of so many votes: int64, shape (batch, classes)."""
-    return (logits.double().exp() * votes).round().to(torch.int64)
+    return (logits.to(widest_float(logits.device)).exp() * votes).round().to(torch.int64)
 
 
 def check_votes(defense: Defense, logits: torch.Tensor) -> None:
@@ -144,7 +144,7 @@ def check_votes(defense: Defense, logits: torch.Tensor) -> None:
         return
     if isinstance(votes, bool) or not isinstance(votes, int) or votes < 1:
         raise ContractError(f"defense {defense.name!r} has votes = {votes!r}; expected None or a whole number above 0")
-    counts = logits.double().exp() * votes
+    counts = logits.to(widest_float(logits.device)).exp() * votes
     whole = bool(((counts - counts.round()).abs() <= _VOTE_SLACK).all())
     if not whole or bool((count_votes(logits, votes).sum(dim=1) != votes).any()):
         raise ContractError(

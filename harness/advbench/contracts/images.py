@@ -2,13 +2,82 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+
 import torch
 
 from advbench.api import Budget, ContractError
 from advbench.api import perturbation as sets
 from advbench.api.perturbation import TOLERANCE
+from advbench.api.rows import QueriesSpent
 
-__all__ = ["TOLERANCE", "check_form", "check_unchanged", "distances"]
+__all__ = ["TOLERANCE", "check_finite", "check_form", "check_unchanged", "distances", "finite_checks_together"]
+
+_together: ContextVar[dict[tuple[str, int], torch.Tensor] | None] = ContextVar("_together", default=None)
+"""How many rows of a call were not finite, at most, by message and number of rows; on an accelerator."""
+
+
+@contextlib.contextmanager
+def finite_checks_together() -> Iterator[None]:
+    """Makes the checks of :func:`check_finite` at the end of the block, for tensors on an accelerator.
+
+    Each check waits for the accelerator, which an attack should not do at every call of the classifier. If the block
+    raises an exception, a failed check takes its place: it happened before.
+
+    Raises:
+        ContractError: A check failed.
+    """
+    token = _together.set({})
+    try:
+        yield
+    except (Exception, QueriesSpent) as error:
+        _raise_first(error)
+        raise
+    else:
+        _raise_first(None)
+    finally:
+        _together.reset(token)
+
+
+def _raise_first(cause: BaseException | None) -> None:
+    together = _together.get()
+    if not together:
+        return
+    most = torch.stack(list(together.values())).tolist()  # one wait
+    for (message, count), bad in zip(together, most, strict=True):
+        if bad:
+            raise _not_finite(message, bad, count) from cause
+
+
+def check_finite(values: torch.Tensor, message: str) -> None:
+    """Checks that a tensor has no NaN and no infinity, at once or at the end of :func:`finite_checks_together`.
+
+    Args:
+        values: The first dimension runs over images.
+        message: The error message, in which ``{bad}`` becomes the number of images with such values, and ``{count}``
+            that of all images.
+
+    Raises:
+        ContractError: It has.
+    """
+    finite, together = torch.isfinite(values), _together.get()
+    if values.device.type != "cpu" and together is not None:
+        if len(values):
+            key, bad = (message, len(values)), _rows_without(finite)
+            together[key] = torch.maximum(together[key], bad) if key in together else bad
+    elif not bool(finite.all()):
+        raise _not_finite(message, int(_rows_without(finite)), len(values))
+
+
+def _rows_without(finite: torch.Tensor) -> torch.Tensor:
+    """How many rows are not finite everywhere: int64, shape ()."""
+    return (~finite).reshape(len(finite), -1).any(dim=1).sum()
+
+
+def _not_finite(message: str, bad: int, count: int) -> ContractError:
+    return ContractError(message.replace("{bad}", str(bad)).replace("{count}", str(count)))
 
 
 def check_form(
@@ -37,9 +106,7 @@ def check_form(
         raise ContractError(f"{label} returned {images.dtype}; images are torch.float32")
     if images.device != reference.device:
         raise ContractError(f"{label} returned images on {images.device}; they were given on {reference.device}")
-    if not bool(torch.isfinite(images).all()):
-        bad = int((~torch.isfinite(images)).flatten(1).any(dim=1).sum())
-        raise ContractError(f"{label} returned NaN or infinite pixels in {bad} of {len(images)} images")
+    check_finite(images, f"{label} returned NaN or infinite pixels in {{bad}} of {{count}} images")
     return images.detach()
 
 

@@ -120,12 +120,16 @@ def _seeded_global_generators(seed: int) -> Iterator[None]:
     on_gpus = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     before: tuple[Any, ...] = random.getstate(), np.random.get_state(), torch.get_rng_state()
     of_gpus = torch.cuda.get_rng_state_all() if on_gpus else []
+    on_mps = torch.backends.mps.is_available()
+    of_mps = torch.mps.get_rng_state() if on_mps else None
     seed %= 2**32
     random.seed(seed)
     np.random.seed(seed)
     torch.default_generator.manual_seed(seed)
     if on_gpus:
         torch.cuda.manual_seed_all(seed)
+    if on_mps:
+        torch.mps.manual_seed(seed)
     try:
         yield
     finally:
@@ -134,3 +138,5 @@ def _seeded_global_generators(seed: int) -> Iterator[None]:
         torch.set_rng_state(before[2])
         if on_gpus:
             torch.cuda.set_rng_state_all(of_gpus)
+        if of_mps is not None:
+            torch.mps.set_rng_state(of_mps)

@@ -94,7 +94,7 @@ class LoadOptions:
     """Where components, data and results are, for any command that loads components.
 
     Attributes:
-        device: Where to compute: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        device: Where to compute: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         store: The folder in which results are kept.
         data_dir: The user's own folder of datasets, which is searched first.
         plugin: Python files to load as plugins.

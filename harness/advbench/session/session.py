@@ -138,12 +138,12 @@ class Session:
 
     def _device(self) -> str:
         """Where to compute. The GPUs of a cluster need not exist on this machine."""
-        if self.options.scheduler and self.options.device.startswith("cuda"):
+        if self.options.scheduler and self.options.device.startswith(("cuda", "mps")):
             return "cuda:0" if self.options.device == "cuda" else self.options.device
         return pick_device(self.options.device)
 
     def _gpus(self, device: str) -> int:
-        if self.executor.in_process or device == "cpu" or self.options.device not in ("auto", "cuda"):
+        if self.executor.in_process or not device.startswith("cuda") or self.options.device not in ("auto", "cuda"):
             return 0
         import torch
 

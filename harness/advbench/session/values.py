@@ -76,8 +76,8 @@ def _positive(text: str, unit: str) -> float:
 
 def device(text: str) -> str:
     """Checks the form of a device name. Whether the device exists is checked later, since that needs torch."""
-    if re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,9})?", text) is None:
-        raise argparse.ArgumentTypeError(f"{text}: must be auto, cpu or cuda:N")
+    if re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,9})?|mps", text) is None:
+        raise argparse.ArgumentTypeError(f"{text}: must be auto, cpu, cuda, cuda:N or mps")
     return text
 
 

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import torch
 
-from advbench.api import Norm
+from advbench.api import Norm, widest_float
 from advbench_attacks.hyperplane_projection import step_to_hyperplane
 from advbench_attacks.norms import lp_norm, per_image
 
@@ -15,8 +15,8 @@ __all__ = ["step_into_half_spaces"]
 
 _DUAL: dict[str, str] = {"linf": "l1", "l2": "l2", "l1": "linf"}
 
-_ITERATIONS = 30
-"""Maximum number of Newton steps; about 15 are enough."""
+_ITERATIONS, _USUAL_ITERATIONS = 30, 15
+"""Maximum number of Newton steps, and a number that is mostly enough."""
 
 _MAX_GAP, _MAX_RESIDUAL = 1e-4, 1e-6
 """Duality gap and residuals at which a sample is done; distances are scaled to the order of 1.
@@ -79,9 +79,10 @@ def step_into_half_spaces(
     for batch in torch.split(rows, max(1, _MAX_VALUES // points[0].numel())):
         if not len(batch):
             break
-        flat = points[batch].flatten(1).double()
-        solution = _solve(flat, normals[batch].flatten(2).double(), offsets[batch].double(), norm)
-        steps[batch] = solution.to(points.dtype).reshape(points[batch].shape)
+        where = points.device if widest_float(points.device) == torch.float64 else "cpu"  # float32 is not enough
+        flat = points[batch].flatten(1).to(where).double()
+        solution = _solve(flat, normals[batch].flatten(2).to(where).double(), offsets[batch].to(where).double(), norm)
+        steps[batch] = solution.to(points.dtype).to(points.device).reshape(points[batch].shape)
     return steps
 
 
@@ -136,11 +137,11 @@ class _Problem:
         self.normals, self.needed, self.norm = normals, needed, norm
         self.quadratic, self.cost = (1.0 if norm == "l2" else _REGULARISATION / low.shape[1]), float(norm == "l1")
         linf = norm == "linf"
-        kinds = [(1.0, 0.0), (-1.0, 0.0), *([(1.0, 1.0), (-1.0, 1.0)] if linf else [])]
-        self.signs, self.widths = torch.tensor(kinds, dtype=low.dtype, device=low.device).T[:, :, None]
+        self.signs, self.widths = low.new_ones(4 if linf else 2, 1), low.new_zeros(4 if linf else 2, 1)
+        self.signs[1::2], self.widths[2:] = -1.0, 1.0  # not from a list, whose copy would wait for an accelerator
         self.limits = torch.stack((low, -high, *([torch.zeros_like(low)] * (2 if linf else 0))), dim=1)
-        dense_costs = [*([1.0] if linf else []), _PENALTY]
-        self.dense_costs = torch.tensor(dense_costs, dtype=low.dtype, device=low.device)
+        self.dense_costs = low.new_full((2 if linf else 1,), _PENALTY)
+        self.dense_costs[:-1] = 1.0
         # Which dense variables a half-space contains, and which a bound on a pixel: s and ε.
         self.in_half_spaces = torch.zeros_like(self.dense_costs)
         self.in_half_spaces[-1] = 1.0
@@ -159,9 +160,10 @@ class _Problem:
         self.multipliers = [product / slack for slack in self.slacks]
         self.dense[:, -1:] = self.slacks[2]
         active = torch.ones(batch, dtype=torch.bool, device=self.delta.device)
-        for _ in range(_ITERATIONS):
+        for count in range(1, _ITERATIONS + 1):
             active = active & self._step(active)
-            if not active.any():
+            # Steps that change nothing take less time on an accelerator than to wait after each.
+            if (active.device.type == "cpu" or count == _USUAL_ITERATIONS) and not active.any():
                 break
         return self.best
 
@@ -253,8 +255,8 @@ class _Reduced:
         bounds, half_spaces, slack = self.ratios
         normals = problem.normals
         self.diagonal = problem.quadratic + bounds.sum(dim=1)
-        self.border = torch.zeros(*self.diagonal.shape, len(problem.dense_costs)).to(normals)
-        corner = torch.zeros(len(normals), len(problem.dense_costs), len(problem.dense_costs)).to(normals)
+        self.border = normals.new_zeros(*self.diagonal.shape, len(problem.dense_costs))
+        corner = normals.new_zeros(len(normals), len(problem.dense_costs), len(problem.dense_costs))
         corner[:, -1, -1] = slack[:, 0]
         if len(problem.dense_costs) == 2:
             self.border[:, :, 0] = (problem.signs * problem.widths * bounds).sum(dim=1)

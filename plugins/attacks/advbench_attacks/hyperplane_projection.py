@@ -54,8 +54,8 @@ def step_to_hyperplane(points: torch.Tensor, normals: torch.Tensor, offsets: tor
         residual = target - (weights * torch.minimum(unclipped, slack)).sum(dim=1, keepdim=True)
         # A tangent from below the root never overshoots it; any overshoot is rounding.
         previous, step = step, (step + residual.clamp(min=0) / slope.clamp(min=tiny)).clamp(max=_INFINITE_STEP)
-        # On a GPU, the comparison would synchronise, which takes longer than the remaining steps.
-        if not step.is_cuda and torch.equal(previous, step):
+        # On an accelerator, the comparison would wait, which takes longer than the remaining steps.
+        if step.device.type == "cpu" and torch.equal(previous, step):
             break
     steps: torch.Tensor = signs * torch.minimum(step * speeds, slack).reshape(points.shape)
     return steps

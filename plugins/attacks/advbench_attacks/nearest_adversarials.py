@@ -7,6 +7,7 @@ import math
 import torch
 
 from advbench.api import Goal, Norm, for_rows
+from advbench_attacks.active_sets import store_where
 from advbench_attacks.classifier_calls import float32_logits, reaches_goal_in_batch
 from advbench_attacks.norms import lp_norm, per_image
 from advbench_attacks.success_criterion import is_adversarial
@@ -107,8 +108,7 @@ class NearestAdversarials:
 
     def _keep(self, rows: torch.Tensor, points: torch.Tensor, distances: torch.Tensor, is_adv: torch.Tensor) -> None:
         nearer = is_adv & (distances < self.distances[rows])
-        self.points[rows[nearer]] = points[nearer]
-        self.distances[rows[nearer]] = distances[nearer]
+        store_where(nearer, rows, (self.points, points), (self.distances, distances))
 
     def verified(self, model: torch.nn.Module) -> torch.Tensor:
         """Returns the nearest points as :func:`verify_in_batch` does; the clean image where there is none."""
@@ -145,13 +145,13 @@ def verify_in_batch(
     rounding = _ROUNDING * lp_norm(images, "l2") / lp_norm(perturbations, "l2").clamp(min=tiny)
     pushes = torch.full_like(rounding, _PUSH_FACTOR)
     for factors in (1 + rounding, None, *(pushes**times for times in range(1, _PUSHES + 1))):
-        if not failed.any():
-            break
-        points[failed] = exact[failed]
-        if factors is not None:
-            pushed = (per_image(factors) * perturbations)[failed].clamp(-max_eps, max_eps)
-            points[failed] = (images[failed] + pushed).clamp(0, 1)
         rows = failed.nonzero().flatten()
+        if not len(rows):
+            break
+        points[rows] = exact[rows]
+        if factors is not None:
+            pushed = (per_image(factors[rows]) * perturbations[rows]).clamp(-max_eps, max_eps)
+            points[rows] = (images[rows] + pushed).clamp(0, 1)
         failed[rows] = ~reaches_goal_in_batch(model, points, goal, rows)
-    points[failed] = images[failed]
+    store_where(failed, None, (points, images))
     return points

@@ -46,6 +46,10 @@ def l2_scale_factors(perturbations: torch.Tensor) -> tuple[torch.Tensor, torch.T
         Perturbations of the same shape, and the factors, shape (batch,).
     """
     lengths = lp_norm(perturbations, "l2")
-    if ((lengths > _MIN_SAFE_NORM) & (lengths < 1 / _MIN_SAFE_NORM)).all():
+    exact = ((lengths > _MIN_SAFE_NORM) & (lengths < 1 / _MIN_SAFE_NORM)).all()
+    if perturbations.device.type != "cpu":  # more passes take less time than waiting for the device
+        normalized = normalize_l2(perturbations.nan_to_num(0.0))
+        return torch.where(exact, perturbations, normalized), torch.where(exact, lengths.reciprocal(), 1.0)
+    if exact:
         return perturbations, lengths.reciprocal()
     return normalize_l2(perturbations.nan_to_num(0.0)), torch.ones_like(lengths)

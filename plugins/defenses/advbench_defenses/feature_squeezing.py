@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from advbench.api import Detector, ParameterError, param
+from advbench.api import Detector, ParameterError, param, widest_float
 from advbench_defenses.non_local_means import non_local_means
 from advbench_defenses.transformations.median_filter import median_filter
 from advbench_defenses.transformations.rounding import soft_rounding
@@ -84,8 +84,9 @@ class FeatureSqueezing(Detector):
     def suspicion(self, network: torch.nn.Module, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
         """The largest L1 distance between the probabilities of the images and of their squeezed copies."""
         del rng
-        own = network(images).double().softmax(dim=1)
-        distances = [(own - network(copy).double().softmax(dim=1)).abs().sum(dim=1) for copy in self.squeezed(images)]
+        wide = widest_float(images.device)
+        own = network(images).to(wide).softmax(dim=1)
+        distances = [(own - network(copy).to(wide).softmax(dim=1)).abs().sum(dim=1) for copy in self.squeezed(images)]
         return torch.stack(distances).amax(dim=0).float()
 
     def squeezed(self, images: torch.Tensor) -> Iterator[torch.Tensor]:

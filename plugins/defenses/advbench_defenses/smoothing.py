@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from advbench.api import Certificate, Defense, for_rows, log_shares, param
+from advbench.api import Certificate, Defense, for_rows, log_shares, param, widest_float
 from advbench_defenses.binomial import lower_bound
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class RandomizedSmoothing(Defense):
         successes = counts.gather(1, classes[:, None])[:, 0].tolist()
         bounds = {count: lower_bound(count, self.n, self.alpha) for count in set(successes)}
         radii = [self.sigma * NormalDist().inv_cdf(bounds[k]) if bounds[k] > 0.5 else -1.0 for k in successes]
-        certified = torch.tensor(radii, dtype=torch.float64, device=images.device)
+        certified = torch.tensor(radii, dtype=widest_float(images.device), device=images.device)
         return Certificate(torch.where(certified < 0, -1, classes), certified.clamp(min=0))
 
     def _count(self, network: torch.nn.Module, images: torch.Tensor, rng: SampleRandom, copies: int) -> torch.Tensor:

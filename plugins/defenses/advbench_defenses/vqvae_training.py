@@ -29,6 +29,7 @@ from advbench.api import (
     load_weights,
     one_cycle,
     save_weights,
+    widest_float,
 )
 from advbench_defenses.vqvae_network import VqVaeNetwork
 
@@ -257,7 +258,7 @@ class VqVaeTraining(TrainingLoop):
             ``classifier_accuracy``. For images with the training noise: ``perplexity``.
         """
         error, correct = 0.0, 0
-        counts, clean_counts = torch.zeros(2, self.words, dtype=torch.float64, device=self.job.device)
+        counts, clean_counts = torch.zeros(2, self.words, dtype=widest_float(self.job.device), device=self.job.device)
         for start in range(0, count, TEST_BATCH_SIZE):
             batch = slice(start, min(start + TEST_BATCH_SIZE, count))
             images = _scaled(self.test_set.images[batch].to(self.job.device))
@@ -265,7 +266,7 @@ class VqVaeTraining(TrainingLoop):
                 reconstructions, quantised = network.reconstruct(images)
                 noisy = add_noise(images, *self.noise, self.generator("noise of tests", start))
                 noisy_quantised = quantised if noisy is images else network.quantiser(network.encode(noisy))
-            error += float((reconstructions - images).square().mean(dim=(1, 2, 3)).double().sum())
+            error += float((reconstructions - images).square().mean(dim=(1, 2, 3)).cpu().double().sum())
             counts += torch.bincount(noisy_quantised.codes, minlength=self.words)
             clean_counts += torch.bincount(quantised.codes, minlength=self.words)
             if classify is not None:

@@ -10,7 +10,16 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from advbench.api import Model, Trainable, TrainingJob, TrainingProgress, WeightsError, param, save_weights
+from advbench.api import (
+    Model,
+    Trainable,
+    TrainingJob,
+    TrainingProgress,
+    WeightsError,
+    param,
+    save_weights,
+    widest_float,
+)
 from advbench_models.classifier_training import in_unit_range
 from advbench_models.mnist_training import HELD_OUT, TEST_SET, TRAINING_SET, without_held_out
 from advbench_models.stored_weights import SHIPPED, StoredWeights
@@ -120,17 +129,18 @@ class RandomFeatures(StoredWeights, Model, Trainable):
         network = RandomFeaturesNetwork(self.seed).to(job.device)
         batches = range(0, len(training_set), _BATCH)
         size = network.last.in_features + 1
-        gram = torch.zeros(size, size, dtype=torch.float64, device=job.device)
-        right = torch.zeros(size, 10, dtype=torch.float64, device=job.device)
+        where = job.device if widest_float(job.device) == torch.float64 else torch.device("cpu")
+        gram = torch.zeros(size, size, dtype=torch.float64, device=where)
+        right = torch.zeros(size, 10, dtype=torch.float64, device=where)
         with torch.no_grad():
             for number, start in enumerate(batches, 1):
                 images, labels = (part[start : start + _BATCH] for part in (training_set.images, training_set.labels))
-                features = network.features(in_unit_range(images.to(job.device))).double()
+                features = network.features(in_unit_range(images.to(job.device))).to(where).double()
                 features = torch.cat((features, torch.ones_like(features[:, :1])), dim=1)
                 gram += features.T @ features
-                right += features.T @ torch.nn.functional.one_hot(labels.to(job.device), 10).double()
+                right += features.T @ torch.nn.functional.one_hot(labels.to(where), 10).double()
                 job.report(TrainingProgress(number, len(batches), 1, 1, {}))
-            gram += _RIDGE * torch.eye(size, dtype=torch.float64, device=job.device)
+            gram += _RIDGE * torch.eye(size, dtype=torch.float64, device=where)
             solution = _SCALE * torch.linalg.solve(gram, right)
             network.last.weight.copy_(solution[:-1].T)
             network.last.bias.copy_(solution[-1])

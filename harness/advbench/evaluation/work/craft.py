@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 import torch
 
 from advbench.api import Attack, Budget, ContractError, Goal, SampleRandom
+from advbench.api.devices import widest_float
 from advbench.api.rows import QueriesSpent
 from advbench.contracts.attacks import check_adversarial, check_crafted, check_notes, check_sizes, notes_unattacked
 from advbench.contracts.budgets import is_minimal
-from advbench.contracts.images import check_form, check_unchanged, distances
+from advbench.contracts.images import check_form, check_unchanged, distances, finite_checks_together
 from advbench.errors import blamed
 from advbench.evaluation.plan.tasks import CraftTask, JoinTask
 from advbench.evaluation.work.attacked.batch import AttackedBatch
@@ -76,7 +77,8 @@ def craft(workspace: Workspace, task: CraftTask, progress: Callable[[int], None]
         results, batch_error = _results(attack, batch, log, attacked)
         gradient_error = gradient_error or batch_error
         for name, tensor in results.items():
-            parts.setdefault(name, []).append(tensor.cpu())
+            narrow = name != "images" and tensor.is_floating_point()  # as float64 is on devices that have none
+            parts.setdefault(name, []).append(tensor.cpu().double() if narrow else tensor.cpu())
         progress(start + len(batch.ids) - positions.start)
     workspace.check_network(task.model, f"attack {attack.name!r}")
     workspace.check_process(f"attack {attack.name!r}")
@@ -183,7 +185,7 @@ def _best_of_runs(attack: Attack, batch: AttackedBatch, log: QueryLog) -> dict[s
     if batch.approximations == 1:
         return best
     best = {name: tensor.clone() for name, tensor in best.items()}
-    ranks = best["images"].new_full((len(batch.ids), 2), math.inf, dtype=torch.float64)
+    ranks = best["images"].new_full((len(batch.ids), 2), math.inf, dtype=widest_float(batch.clean.device))
     ranks[rows] = batch.ranks(attack, best["images"][rows], rows)
     log.queried_images += len(rows)
     for number in range(1, batch.approximations):
@@ -238,7 +240,7 @@ def _run_attack(
     if log.limit is not None:
         log.limit.attacked_rows = rows
     try:
-        with gradient_errors_explained(attack, batch, target):
+        with gradient_errors_explained(attack, batch, target), finite_checks_together():
             model = recorder if len(rows) == len(batch.ids) else recorder.for_rows(rows)
             returned, notes = check_crafted(attack, attack.craft(model, given, given_goal, rng, batch.fitted()))
     except QueriesSpent:

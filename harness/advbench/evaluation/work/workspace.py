@@ -51,7 +51,7 @@ class Environment:
         store: Folder of the store.
         cache_dir: Folder of downloaded datasets.
         data_dir: The user's own datasets, or None.
-        device: ``cpu`` or ``cuda:N``.
+        device: ``cpu``, ``cuda:N`` or ``mps``.
         batch_size: How many images a component gets at once.
         threads: CPU threads of a worker process; None for torch's default.
         memory: Bytes that a process may allocate after its start; None for no limit.
@@ -287,6 +287,8 @@ def device_name(device: str) -> str | None:
     """A device with its hardware, such as ``cuda:0 (NVIDIA H100)``; None if this process sees no such device."""
     if device == "cpu":
         return device
+    if device == "mps":
+        return device if torch.backends.mps.is_available() else None
     number = torch.device(device).index or 0
     if not torch.cuda.is_available() or number >= torch.cuda.device_count():
         return None
@@ -294,7 +296,9 @@ def device_name(device: str) -> str | None:
 
 
 def pick_device(wanted: str) -> str:
-    """Turns ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` into an available device.
+    """Turns ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps`` into an available device.
+
+    ``auto`` is the first CUDA device, else the CPU. It is never ``mps``, where distances are rounded to float32.
 
     Raises:
         UsageError: There is no such device.
@@ -302,11 +306,17 @@ def pick_device(wanted: str) -> str:
     available = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if wanted == "cpu" or (wanted == "auto" and not available):
         return "cpu"
+    if wanted == "mps":
+        if torch.backends.mps.is_available():
+            return wanted
+        raise UsageError(
+            f"{option('device', wanted)}: torch sees no GPU of a Mac here; use {option('device', 'cpu')} or auto"
+        )
     if wanted in ("auto", "cuda"):
         wanted = "cuda:0"
     number = wanted.removeprefix("cuda:")
     if wanted == number or not number.isdigit():
-        raise UsageError(f"{option('device', wanted)}: must be auto, cpu or cuda:N")
+        raise UsageError(f"{option('device', wanted)}: must be auto, cpu, cuda, cuda:N or mps")
     if int(number) >= available:
         there = f"there are cuda:0 to cuda:{available - 1}" if available else "torch sees no CUDA device here"
         raise UsageError(f"{option('device', wanted)}: {there}; use {option('device', 'cpu')} or auto")

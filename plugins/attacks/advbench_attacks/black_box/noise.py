@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 
 from advbench.api import Access, Artefact, Budget, Goal, Norm, ParameterError, SampleRandom, for_rows, param
+from advbench_attacks.active_sets import on_device
 from advbench_attacks.classifier_calls import float32_logits
 from advbench_attacks.goals import UntargetedAttack
 from advbench_attacks.norms import normalize_l2
@@ -77,10 +78,11 @@ class RandomNoise(UntargetedAttack):
         for _ in range(self.queries - 1):
             with torch.no_grad():
                 logits = float32_logits(for_rows(model, rows), crafted[rows])
-            rows = rows[~is_adversarial(logits, goal[rows])]
-            if not len(rows):
+            unbroken = (~is_adversarial(logits, goal[rows])).cpu().nonzero().flatten()  # the streams are on the CPU
+            if not len(unbroken):
                 break
-            crafted[rows] = self._noisy(images[rows], rng[rows])
+            rows, rng = rows[on_device(unbroken, rows)], rng[unbroken]
+            crafted[rows] = self._noisy(images[rows], rng)
         return crafted
 
     def budget(self) -> Budget:

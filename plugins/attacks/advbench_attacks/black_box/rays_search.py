@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from advbench.api import Goal, for_rows
+from advbench_attacks.active_sets import split
 from advbench_attacks.classifier_calls import float32_logits
 from advbench_attacks.norms import per_image
 
@@ -73,17 +74,19 @@ class RaySearch:
             signs, radii = state.next_query()
             state.record(self._succeeds(rows, self._points(signs, radii, images)))
             ended = state.ended()
-            if ended.any():
-                self._keep(rows[ended], state, ended)
-                rows, images = rows[~ended], images[~ended]
-                state.select(~ended)
+            finished, active = split(ended)
+            if len(finished):
+                state.accept_shorter(ended)
+                self._keep(rows, state, finished)
+                rows, images = rows[active], images[active]
+                state.select(active)
                 if not len(rows):
                     return
-        self._keep(rows, state, torch.ones_like(rows, dtype=torch.bool))
+        state.accept_shorter(torch.ones_like(rows, dtype=torch.bool))
+        self._keep(rows, state, torch.arange(len(rows), device=rows.device))
 
-    def _keep(self, rows: torch.Tensor, state: _Rays, chosen: torch.Tensor) -> None:
-        state.accept_shorter(chosen)
-        self._signs[rows], self.radii[rows] = state.signs[chosen], state.radii[chosen]
+    def _keep(self, rows: torch.Tensor, state: _Rays, positions: torch.Tensor) -> None:
+        self._signs[rows[positions]], self.radii[rows[positions]] = state.signs[positions], state.radii[positions]
 
     def _points(self, signs: torch.Tensor, radii: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
         return (images + (radii[:, None] * signs).reshape(images.shape)).clamp(0, 1)
@@ -145,11 +148,11 @@ class _Rays:
         self.radii = torch.where(shorter, self._high, self.radii)
         self._improved = self._improved | shorter
 
-    def select(self, mask: torch.Tensor) -> None:
-        """Continues with these samples only."""
+    def select(self, chosen: torch.Tensor) -> None:
+        """Continues with the samples at these positions only."""
         for name, value in list(vars(self).items()):
             if isinstance(value, torch.Tensor):
-                setattr(self, name, value[mask])
+                setattr(self, name, value[chosen])
 
     def _go_on(self, chosen: torch.Tensor) -> None:
         """Chooses the next block of these samples, and flips its signs for a trial."""

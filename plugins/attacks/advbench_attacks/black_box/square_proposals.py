@@ -58,12 +58,14 @@ class Proposals(ABC):
 
     def window(self, corner: torch.Tensor, side: int) -> tuple[torch.Tensor, ...]:
         """Returns an index of one window per image, placed by two uniform numbers a sample, shape (samples, 2)."""
-        slack = torch.tensor([self.height - side, self.width - side], device=corner.device)
-        start = torch.minimum((corner * (slack + 1)).long(), slack)
+        top, left = (
+            (corner[:, axis : axis + 1] * (size - side + 1)).long().clamp(max=size - side)
+            for axis, size in enumerate((self.height, self.width))
+        )
         window_offsets = torch.arange(side, device=corner.device)
         samples = torch.arange(len(corner), device=corner.device)
         channels = torch.arange(self.channels, device=corner.device)
-        rows, columns = start[:, :1] + window_offsets, start[:, 1:] + window_offsets
+        rows, columns = top + window_offsets, left + window_offsets
         return per_image(samples), channels[:, None, None], rows[:, None, :, None], columns[:, None, None, :]
 
 
@@ -136,8 +138,8 @@ class _L2Proposals(Proposals):
     def _oriented_bumps(self, side: int, uniforms: torch.Tensor) -> torch.Tensor:
         """Returns one bump per number, transposed where the number is at least ½: shape (numbers, side, side)."""
         if side not in self._bumps:
-            self._bumps[side] = _bump(side)
-        bump = self._bumps[side].to(uniforms)
+            self._bumps[side] = _bump(side).to(uniforms)
+        bump = self._bumps[side]
         return torch.where(uniforms[:, None, None] < 0.5, bump, bump.T)
 
 

@@ -8,6 +8,7 @@ from bisect import bisect_left
 import torch
 
 from advbench.api import Goal, SampleRandom, for_rows
+from advbench_attacks.active_sets import split
 from advbench_attacks.balls import Ball
 from advbench_attacks.black_box.square_proposals import make_proposals
 from advbench_attacks.classifier_calls import float32_logits, reaches_goal
@@ -90,9 +91,9 @@ class SquareSearch:
                 torch.where(per_image(improved), candidates, points),
                 torch.where(improved, candidate_margins, margins),
             )
-            if is_adv.any():
-                self.points[rows[is_adv]] = points[is_adv]
-                active = ~is_adv
+            finished, active = split(is_adv)
+            if len(finished):
+                self.points[rows[finished]] = points[finished]
                 rows, images, goal, points = rows[active], images[active], goal[active], points[active]
                 margins, uniforms = margins[active], uniforms[active]
                 if not len(rows):

@@ -86,7 +86,7 @@ class MotionBlur(CommonCorruption):
     def corrupt(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
         """Adds up the images shifted along the line."""
         radius, sigma = self._constant
-        angle = rng.uniform(low=-45, high=45).double().to(images.device) * (math.pi / 180)
+        angle = rng.uniform(low=-45, high=45).to(images) * (math.pi / 180)
         weights = [math.exp(-(step**2) / (2 * sigma**2)) for step in range(2 * radius + 1)]
         blurred = torch.zeros_like(images)
         for step, weight in enumerate(weights):

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from advbench.api import Access, Artefact, Attack, Corruption, Goal, SampleRandom, param
+from advbench.api import Access, Artefact, Attack, Corruption, Goal, SampleRandom, param, widest_float
 
 __all__ = ["SOURCE", "CommonCorruption"]
 
@@ -39,11 +39,11 @@ class CommonCorruption(Attack):
         """Corrupts images before they are clipped and stored with 8 bits.
 
         Args:
-            images: float64 in [0, 1], shape (batch, channels, height, width).
+            images: float64 in [0, 1], shape (batch, channels, height, width); float32 on a device without float64.
             rng: The samples' random streams.
 
         Returns:
-            float64, of the same shape, of any range.
+            Images of the same shape and dtype, of any range.
         """
         raise NotImplementedError
 
@@ -65,7 +65,7 @@ class CommonCorruption(Attack):
     ) -> torch.Tensor:
         """Corrupts one batch. As in the published files, the 256 levels of 8 bits are reached by cutting off."""
         del model, goal, fitted
-        corrupted = self.corrupt(images.double(), rng).clamp(0, 1)
+        corrupted = self.corrupt(images.to(widest_float(images.device)), rng).clamp(0, 1)
         return (corrupted * 255 + _DUST).floor().float() / 255  # the values that the store keeps as 8 bits
 
     @property

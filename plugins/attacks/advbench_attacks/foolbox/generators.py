@@ -61,6 +61,8 @@ def _run_seeded(
     if device.type == "cuda":
         with torch.cuda.device(device):
             torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
     np.random.seed(seed)
     random.seed(seed)
     before = _fingerprint(device)
@@ -71,8 +73,12 @@ def _run_seeded(
 def _fingerprint(device: torch.device) -> tuple[Any, ...]:
     """Returns the state of every global generator, for comparison."""
     _, keys, *rest = np.random.get_state()
-    cuda = torch.cuda.get_rng_state(device).numpy().tobytes() if device.type == "cuda" else b""
-    return torch.get_rng_state().numpy().tobytes(), cuda, np.asarray(keys).tobytes(), rest, random.getstate()
+    gpu = b""
+    if device.type == "cuda":
+        gpu = torch.cuda.get_rng_state(device).numpy().tobytes()
+    elif device.type == "mps":
+        gpu = torch.mps.get_rng_state().numpy().tobytes()
+    return torch.get_rng_state().numpy().tobytes(), gpu, np.asarray(keys).tobytes(), rest, random.getstate()
 
 
 @contextlib.contextmanager

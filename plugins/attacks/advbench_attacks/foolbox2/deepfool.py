@@ -6,6 +6,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from advbench.api import for_rows
+from advbench_attacks.active_sets import split
 from advbench_attacks.classifier_calls import float32_logits
 from advbench_attacks.foolbox2.nearest import NearestInL2, correct_rows, logits_at
 from advbench_attacks.norms import lp_norm, per_image
@@ -51,11 +52,11 @@ def foolbox2_deepfool(
             return found.points
         inputs, logits = _with_graph(model, rows, points)
         own = _gradient(logits, inputs, labels[rows]) / (len(rows) if mean else 1)
-        running = ~found.update(rows, points, logits.detach())
-        if not running.any():
+        fooled, running = split(found.update(rows, points, logits.detach()))
+        if not len(running):
             return found.points
         rows, points, classes, own = rows[running], points[running], classes[running], own[running]
-        if not running.all():
+        if len(fooled):
             inputs, logits = _with_graph(model, rows, points)
         step = _step_to_nearest(inputs, logits, labels[rows], classes, own=own, divisor=len(rows) if mean else 1)
         points = (points + _STEP_FACTOR * step).clamp(0, 1)

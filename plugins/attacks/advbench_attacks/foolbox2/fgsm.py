@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import cross_entropy
 
-from advbench.api import for_rows
+from advbench.api import for_rows, widest_float
+from advbench_attacks.active_sets import store_where
 from advbench_attacks.classifier_calls import float32_logits
 from advbench_attacks.foolbox2.nearest import NearestInL2, correct_rows, logits_at
 from advbench_attacks.norms import per_image
@@ -40,7 +41,7 @@ def foolbox2_fgsm(model: torch.nn.Module, images: torch.Tensor, labels: torch.Te
         return found.points
     signs = torch.zeros_like(images)
     signs[rows] = cross_entropy_signs(model, rows, images[rows], labels[rows])
-    sizes = torch.linspace(0, max_eps, SIZES + 1, dtype=torch.float64, device=images.device)[1:]
+    sizes = torch.linspace(0, max_eps, SIZES + 1, dtype=widest_float(images.device), device=images.device)[1:]
     first = _first_adversarial(model, found, rows, signs, sizes.expand(len(rows), -1))
     again = (first < _SECOND_SIZES) | (first == SIZES)
     largest = sizes[first[again].clamp(max=SIZES - 1)]
@@ -83,6 +84,6 @@ def _first_adversarial(
         size = per_image(sizes[pending, index].float())
         points = (found.images[tried] + size * signs[tried]).clamp(0, 1)
         misclassified = found.update(tried, points, logits_at(model, tried, points))
-        first[pending[misclassified]] = index
-        pending = pending[~misclassified]
+        store_where(misclassified, pending, (first, index))
+        pending = pending[(~misclassified).nonzero().flatten()]
     return first

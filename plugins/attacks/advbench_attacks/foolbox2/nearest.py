@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from advbench.api import for_rows
+from advbench_attacks.active_sets import store_where
 from advbench_attacks.classifier_calls import float32_logits
 
 __all__ = ["NearestInL2", "correct_rows", "logits_at"]
@@ -48,5 +49,5 @@ class NearestInL2:
         misclassified = logits.argmax(dim=1) != self.labels[rows]
         distances = (points - self.images[rows]).flatten(1).norm(dim=1)
         kept = misclassified & (distances < self._distances[rows])
-        self.points[rows[kept]], self._distances[rows[kept]] = points[kept], distances[kept]
+        store_where(kept, rows, (self.points, points), (self._distances, distances))
         return misclassified

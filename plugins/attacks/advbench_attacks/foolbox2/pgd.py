@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from advbench.api import widest_float
+from advbench_attacks.active_sets import store_where
 from advbench_attacks.foolbox2.fgsm import cross_entropy_signs
 from advbench_attacks.foolbox2.nearest import NearestInL2, correct_rows, logits_at
 from advbench_attacks.norms import per_image
@@ -43,11 +45,11 @@ def foolbox2_pgd(
     """
     found = NearestInL2(images, labels)
     rows = correct_rows(model, images, labels)
-    eps = torch.full((len(images),), FIRST_EPS, dtype=torch.float64, device=images.device)
+    eps = torch.full((len(images),), FIRST_EPS, dtype=widest_float(images.device), device=images.device)
     attempt = _Attempt(model, found, steps, step_size / FIRST_EPS)
     pending = rows
     for _ in range(_ATTEMPTS):
-        pending = pending[~attempt.run(pending, eps[pending])]
+        pending = pending[(~attempt.run(pending, eps[pending])).nonzero().flatten()]
         eps[pending] *= _GROWTH
     failed = torch.zeros_like(eps, dtype=torch.bool)
     failed[pending] = True
@@ -56,8 +58,8 @@ def foolbox2_pgd(
     for _ in range(_ATTEMPTS):
         eps = (low + high) / 2
         succeeded = attempt.run(rows, eps[rows])
-        high[rows[succeeded]] = eps[rows[succeeded]]
-        low[rows[~succeeded]] = eps[rows[~succeeded]]
+        store_where(succeeded, rows, (high, eps[rows]))
+        store_where(~succeeded, rows, (low, eps[rows]))
     return found.points
 
 
@@ -106,6 +108,7 @@ class _Attempt:
             limit = size[running]
             points = (images + (moved - images).clamp(-limit, limit)).clamp(0, 1)
             misclassified = self.found.update(tried, points, logits_at(self.model, tried, points))
-            succeeded[running[misclassified]] = True
-            running, points = running[~misclassified], points[~misclassified]
+            store_where(misclassified, running, (succeeded, True))
+            failed = (~misclassified).nonzero().flatten()
+            running, points = running[failed], points[failed]
         return succeeded

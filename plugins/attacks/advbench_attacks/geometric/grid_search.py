@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import torch
 
-from advbench.api import Crafted, Geometric, Goal, rotate_shift
+from advbench.api import Crafted, Geometric, Goal, rotate_shift, widest_float
+from advbench_attacks.active_sets import store_where
 from advbench_attacks.classifier_calls import float32_logits
 
 __all__ = ["Motion", "grid_of_motions", "worst_motion"]
@@ -69,7 +70,7 @@ def worst_motion(
     Returns:
         The rendered images, with the notes ``angle``, ``dx`` and ``dy``.
     """
-    motions = torch.tensor(grid, dtype=torch.float64, device=images.device)
+    motions = torch.tensor(grid, dtype=widest_float(images.device), device=images.device)
     best = images.clone()
     chosen = torch.zeros(len(images), dtype=torch.int64, device=images.device)
     margins = torch.full((len(images),), float("-inf"), device=images.device)
@@ -79,7 +80,6 @@ def worst_motion(
             images, angle, dx, dy, interpolation=perturbation.interpolation, padding=perturbation.padding
         )
         margin = goal.margin(float32_logits(model, rendered))
-        better = margin > margins
-        best[better], margins[better], chosen[better] = rendered[better], margin[better], number
+        store_where(margin > margins, None, (best, rendered), (margins, margin), (chosen, number))
     angle, dx, dy = motions[chosen].unbind(dim=1)
     return Crafted(best, {"angle": angle, "dx": dx, "dy": dy})

@@ -9,6 +9,7 @@ from typing import TypeAlias
 import torch
 
 from advbench.api import Goal, SampleRandom, can_reject, for_rows
+from advbench_attacks.active_sets import split, store_where
 from advbench_attacks.balls import Ball
 from advbench_attacks.classifier_calls import float32_logits
 from advbench_attacks.gradient.evasion import evasion_step
@@ -93,10 +94,12 @@ class AutoPgdSearch:
         check_steps, last_check = checkpoints(self.steps), 0
         for step in range(1, self.steps + 1):
             run.step(step)
-            if self.early_stop and run.is_adv.any():
-                self._keep_best(run, run.is_adv)
-                run.select(~run.is_adv)
-                if not len(run.rows):
+            if self.early_stop:
+                finished, active = split(run.is_adv)
+                if len(finished):
+                    self._keep_best(run, run.is_adv)
+                    run.select(active)
+                if not len(active):
                     return
             if step in check_steps:
                 run.check(step - last_check)
@@ -106,10 +109,10 @@ class AutoPgdSearch:
     def _keep_best(self, run: _Run, finished: torch.Tensor) -> None:
         """Keeps the best points of those samples that have finished the run."""
         improved = finished & (run.is_adv | (run.best_losses > self._losses[run.rows]))
-        rows = run.rows[improved]
-        self.points[rows] = torch.where(per_image(run.is_adv), run.adv_points, run.best_points)[improved]
-        self._losses[rows] = run.best_losses[improved]
-        self._solved[rows] = run.is_adv[improved]
+        best = torch.where(per_image(run.is_adv), run.adv_points, run.best_points)
+        store_where(
+            improved, run.rows, (self.points, best), (self._losses, run.best_losses), (self._solved, run.is_adv)
+        )
 
 
 class _Run:
@@ -175,11 +178,11 @@ class _Run:
         self._best_at_last_check = self.best_losses
         self._rises = torch.zeros_like(self._rises)
 
-    def select(self, mask: torch.Tensor) -> None:
-        """Continues with these samples only."""
+    def select(self, chosen: torch.Tensor) -> None:
+        """Continues with the samples at these positions only."""
         for name, value in list(vars(self).items()):
             if isinstance(value, (torch.Tensor, Goal)):
-                setattr(self, name, value[mask])
+                setattr(self, name, value[chosen])
 
     def _evaluate(self, *, final: bool) -> None:
         """Evaluates the model at the current points and keeps the best; the final step needs no gradient."""

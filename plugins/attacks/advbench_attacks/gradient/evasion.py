@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 
 from advbench.api import Answer, Goal, answer, for_rows
+from advbench_attacks.active_sets import store_where
 from advbench_attacks.balls import Ball
 from advbench_attacks.norms import per_image
 from advbench_attacks.success_criterion import is_adversarial
@@ -107,13 +108,13 @@ def take_evasion_steps(
     rows = torch.arange(len(images), device=images.device)
     for number in range(steps + 1):
         step = evasion_step(for_rows(model, rows), points, goal, loss, final=number == steps)
-        better = step.values > highest[rows]
-        best[rows[better]], highest[rows[better]] = points[better], step.values[better]
+        store_where(step.values > highest[rows], rows, (best, points), (highest, step.values))
         gradients = step.gradients
-        if early_stop and step.is_adv.any():
-            active = ~step.is_adv
-            rows, images, points, gradients = (x[active] for x in (rows, images, points, gradients))
-            goal = goal[active]
+        if early_stop:
+            active = (~step.is_adv).nonzero().flatten()
+            if len(active) < len(rows):
+                rows, images, points, gradients = (x[active] for x in (rows, images, points, gradients))
+                goal = goal[active]
         if not len(rows) or number == steps:
             break
         points = ball.project_(points.add(ball.steepest_direction(gradients), alpha=step_size), images)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from advbench.api import Goal, for_rows
+from advbench_attacks.active_sets import on_device
 from advbench_attacks.classifier_calls import float32_logits, reaches_goal, reaches_goal_in_batch
 from advbench_attacks.gradient.pgd_steps import loss_gradient
 from advbench_attacks.input_gradients import sign_gradient
@@ -52,6 +53,9 @@ def smallest_fgsm_step(model: torch.nn.Module, images: torch.Tensor, goal: Goal,
 class _RaySearch:
     """The state of a search: each sample's direction and the next size to try.
 
+    Indices and what is known of samples are on the CPU, so that an accelerator is waited for once for each number of
+    sizes that are tried together.
+
     Attributes:
         unreached: Whether each clean image has not reached the goal.
         size_index: Index of each sample's adversarial size, or of the next size to try.
@@ -65,9 +69,9 @@ class _RaySearch:
         self.sizes = torch.tensor(sizes, dtype=images.dtype, device=images.device)
         gradient, logits = loss_gradient(model, images, goal)
         self.directions = gradient.sign()
-        self.unreached = ~goal.reached(logits)
-        self.size_index = torch.zeros_like(goal.labels)
-        self.solved = torch.zeros_like(goal.labels, dtype=torch.bool)
+        self.unreached = ~goal.reached(logits).cpu()
+        self.size_index = torch.zeros(len(images), dtype=torch.int64)
+        self.solved = torch.zeros(len(images), dtype=torch.bool)
 
     def search(self, rows: torch.Tensor) -> None:
         """Tries one size after another until each of these samples is solved or has no size left.
@@ -85,17 +89,17 @@ class _RaySearch:
     def _try(self, rows: torch.Tensor, block: int) -> None:
         """Tries the next sizes of these samples, in batches no larger than the attack's."""
         # The last size replaces those beyond it, so that its first success still counts.
-        indices = (self.size_index[rows] + torch.arange(block, device=rows.device)[:, None]).clamp(
-            max=len(self.sizes) - 1
-        )
-        batch_size = len(self.images)
+        indices = (self.size_index[rows] + torch.arange(block)[:, None]).clamp(max=len(self.sizes) - 1)
+        batch_size, images = len(self.images), self.images
         successes = [
             reaches_goal(for_rows(self.model, batch_rows), self._points(batch_rows, size_index), self.goal[batch_rows])
             for batch_rows, size_index in zip(
-                torch.split(rows.repeat(block), batch_size), torch.split(indices.flatten(), batch_size), strict=True
+                torch.split(on_device(rows.repeat(block), images), batch_size),
+                torch.split(on_device(indices.flatten(), images), batch_size),
+                strict=True,
             )
         ]
-        is_adv = torch.cat(successes).reshape(block, -1)
+        is_adv = torch.cat(successes).cpu().reshape(block, -1)
         self.solved[rows] = is_adv.any(dim=0)
         self.size_index[rows] += torch.where(is_adv.any(dim=0), is_adv.int().argmax(dim=0), block)
 
@@ -103,35 +107,36 @@ class _RaySearch:
         """Gives each of these samples the shortest adversarial step for the top other classes."""
         if not len(rows):
             return
-        images, goal = self.images[rows], self.goal[rows]
+        places = on_device(rows, self.images)
+        images, goal = self.images[places], self.goal[places]
         with torch.no_grad():
-            logits = float32_logits(for_rows(self.model, rows), images)
-        best_directions, best_index = self.directions[rows], torch.full_like(rows, len(self.sizes))
+            logits = float32_logits(for_rows(self.model, places), images)
+        best_directions, best_index = self.directions[places], torch.full_like(rows, len(self.sizes))
         losses: list[Loss] = [margin]
         if not goal.targeted:
             losses = [targeted_margin_loss(targets) for targets in top_other_classes(logits, goal.labels, _CLASSES).T]
         for loss in losses:
-            self.directions[rows] = sign_gradient(for_rows(self.model, rows), images, goal, loss)[0]
+            self.directions[places] = sign_gradient(for_rows(self.model, places), images, goal, loss)[0]
             self.size_index[rows] = 0
             self.search(rows)
             size_index = torch.where(self.solved[rows], self.size_index[rows], len(self.sizes))
             shorter = size_index < best_index
             best_index = torch.where(shorter, size_index, best_index)
-            best_directions[shorter] = self.directions[rows[shorter]]
-        self.directions[rows], self.size_index[rows], self.solved[rows] = (
-            best_directions,
-            best_index,
-            best_index < len(self.sizes),
-        )
+            better = on_device(shorter.nonzero().flatten(), self.images)
+            best_directions[better] = self.directions[places[better]]
+        self.directions[places] = best_directions
+        self.size_index[rows], self.solved[rows] = best_index, best_index < len(self.sizes)
 
     def result(self) -> torch.Tensor:
         """Returns the adversarial images, verified in this batch; rounding may differ in the search's batches."""
         crafted = self.images.clone()
         rows = self.solved.nonzero().flatten()
         while len(rows):
-            crafted[rows] = self._points(rows, self.size_index[rows])
-            failed = rows[~reaches_goal_in_batch(self.model, crafted, self.goal, rows)]
-            crafted[failed] = self.images[failed]
+            places = on_device(rows, self.images)
+            crafted[places] = self._points(places, on_device(self.size_index[rows], self.images))
+            failed = rows[~reaches_goal_in_batch(self.model, crafted, self.goal, places).cpu()]
+            places = on_device(failed, self.images)
+            crafted[places] = self.images[places]
             self.size_index[failed] += 1
             self.solved[failed] = False
             self.search(failed[self.size_index[failed] < len(self.sizes)])

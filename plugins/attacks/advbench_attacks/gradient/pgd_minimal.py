@@ -7,6 +7,7 @@ import math
 import torch
 
 from advbench.api import Goal, SampleRandom, for_rows, is_stochastic
+from advbench_attacks.active_sets import store_where
 from advbench_attacks.classifier_calls import float32_logits, reaches_goal
 from advbench_attacks.input_gradients import sign_gradient
 from advbench_attacks.losses import Loss, logsumexp_margin, margin, targeted_margin_loss, top_other_classes
@@ -150,8 +151,10 @@ class MinimalPgdSearch:
                 for_rows(self.model, rows[active]), points, self.goal[rows[active]], logsumexp_margin
             )
             is_adv_now = self._update(rows[active], points, logits)
-            is_adv[active[is_adv_now]] = True
-            active, points, signs = active[~is_adv_now], points[~is_adv_now], signs[~is_adv_now]
+            store_where(is_adv_now, active, (is_adv, True))
+            failed = (~is_adv_now).nonzero().flatten()
+            if len(failed) < len(active):
+                active, points, signs = active[failed], points[failed], signs[failed]
             if steps_left:
                 points = self._take_step(rows[active], points, signs, eps[active], self.relative_step_size)
         return is_adv
@@ -183,8 +186,7 @@ class MinimalPgdSearch:
         is_adv = rows[nearest.query(self.model, rows, points)]
         nearest.bisect(self.model, is_adv, _BISECTIONS)
         nearer = (nearest.distances < self.eps) & (nearest.distances <= self.max_eps)
-        self.points[nearer] = nearest.points[nearer]
-        self.eps[nearer] = nearest.distances[nearer]
+        store_where(nearer, None, (self.points, nearest.points), (self.eps, nearest.distances))
 
     def _follow_boundary(self, rows: torch.Tensor, points: torch.Tensor, eps: torch.Tensor, loss: Loss) -> None:
         """Follows the boundary from these points to its nearest part, in balls of initial radius eps."""
@@ -219,8 +221,7 @@ class MinimalPgdSearch:
         is_adv = is_adversarial(logits, self.goal[rows])
         eps = _linf(points - self.images[rows])
         nearer = is_adv & (eps < self.eps[rows])
-        self.points[rows[nearer]] = points[nearer]
-        self.eps[rows[nearer]] = eps[nearer]
+        store_where(nearer, rows, (self.points, points), (self.eps, eps))
         return is_adv
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 
 from advbench.api import Goal, for_rows
+from advbench_attacks.active_sets import split
 from advbench_attacks.balls import Ball
 from advbench_attacks.classifier_calls import float32_logits
 from advbench_attacks.losses import Loss, check_classes, dlr_loss, logsumexp_margin, margin
@@ -33,7 +34,7 @@ def take_pgd_steps(
     """Takes steps x ← clip(Π(x + step_size · d), 0, 1), where d is the direction of steepest ascent of the loss.
 
     In L∞, d is the sign of the loss's gradient; in L2, the gradient scaled to L2 norm 1. Π is the projection onto the
-    ball. The loop does not synchronise with the device, unless samples stop early and leave the batch.
+    ball. The loop does not wait for the device, unless samples stop early and leave the batch.
 
     Args:
         model: Classifier in eval mode.
@@ -62,9 +63,9 @@ def take_pgd_steps(
     rows = torch.arange(len(images), device=images.device)
     for _ in range(steps):
         directions, logits = _directions(for_rows(model, rows), points, goal, loss, ball)
-        active = ~is_adversarial(logits, goal)
-        if not active.all():
-            finished[rows[~active]] = points[~active]
+        stopped, active = split(is_adversarial(logits, goal))
+        if len(stopped):
+            finished[rows[stopped]] = points[stopped]
             rows, images, points, directions = (x[active] for x in (rows, images, points, directions))
             goal = goal[active]
         if not len(rows):

@@ -7,6 +7,7 @@ import math
 import torch
 
 from advbench.api import Goal, for_rows, is_stochastic
+from advbench_attacks.active_sets import split
 from advbench_attacks.classifier_calls import float32_logits
 from advbench_attacks.minimal.ddn_search import run_ddn
 from advbench_attacks.minimal.nearest_boundary import find_nearest_boundary
@@ -122,9 +123,9 @@ class CarliniWagnerSearch:
             attempted = (
                 (constants >= _MIN_CONSTANT_SHARE * min_constants) | succeeded.isfinite() | (constants_left == 0)
             )
-            success = torch.zeros_like(attempted)
-            if attempted.any():
-                success[attempted] = self._optimize(rows[attempted], constants[attempted])
+            success, tried = torch.zeros_like(attempted), attempted.nonzero().flatten()
+            if len(tried):
+                success[tried] = self._optimize(rows[tried], constants[tried])
             succeeded = torch.where(success, constants, succeeded)
             failed = torch.where(success, failed, constants)
             constants = torch.where(succeeded.isfinite(), (failed + succeeded) / 2, constants * 10)
@@ -178,18 +179,20 @@ class CarliniWagnerSearch:
                 stopping = state.stalled()
             else:
                 continue
-            success[state.positions[stopping]] = state.success[stopping]
-            stopped_rows = state.rows[stopping]
-            self.points[stopped_rows] = state.points[stopping]
-            self.distances[stopped_rows] = state.distances[stopping]
-            has_adv = state.distances[stopping].isfinite()
-            fallback_w = torch.where(per_image(has_adv), _to_w(state.points[stopping]), self._initial_w[stopped_rows])
+            stopped, others = split(stopping)
+            success[state.positions[stopped]] = state.success[stopped]
+            stopped_rows = state.rows[stopped]
+            self.points[stopped_rows] = state.points[stopped]
+            self.distances[stopped_rows] = state.distances[stopped]
+            has_adv = state.distances[stopped].isfinite()
+            fallback_w = torch.where(per_image(has_adv), _to_w(state.points[stopped]), self._initial_w[stopped_rows])
             self.next_w[stopped_rows] = torch.where(
-                per_image(state.success[stopping]), state.lowest_w[stopping], fallback_w
+                per_image(state.success[stopped]), state.lowest_w[stopped], fallback_w
             )
-            state.select(~stopping)
-            if not len(state.rows):
+            if not len(others):
                 break
+            if len(stopped):
+                state.select(others)
         return success
 
 
@@ -255,11 +258,11 @@ class _AdamState:
         self._lowest_at_last_check = self._lowest
         return is_stalled
 
-    def select(self, mask: torch.Tensor) -> None:
-        """Continues with these samples only."""
+    def select(self, chosen: torch.Tensor) -> None:
+        """Continues with the samples at these positions only."""
         for name, value in vars(self).items():
             if isinstance(value, (torch.Tensor, Goal)):
-                setattr(self, name, value[mask])
+                setattr(self, name, value[chosen])
 
     def _margins(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns the loss's hinge term, and whether the margin exceeds confidence and rounding tolerance."""

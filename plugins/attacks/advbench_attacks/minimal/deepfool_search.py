@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
 
 from advbench.api import Goal, Norm, for_rows, has_limited_queries, is_stochastic
+from advbench_attacks.active_sets import on_device, store_where
 from advbench_attacks.classifier_calls import float32_logits, reaches_goal
 from advbench_attacks.nearest_adversarials import verify_in_batch
 from advbench_attacks.norms import lp_norm, per_image
@@ -95,6 +97,9 @@ class DeepFoolSearch:
         self.overshoot = overshoot
         self.norm = norm
         self._counts_matter = is_stochastic(model) or has_limited_queries(model)
+        # On an accelerator, gradients of finished samples cost less than waiting to find out which these are.
+        self._ahead = images.device.type != "cpu" and not self._counts_matter
+        self._first_step = True
         self._slopes = images.new_zeros(len(images), 0)
         self._small_steps = torch.zeros_like(goal.labels)
 
@@ -114,15 +119,28 @@ class DeepFoolSearch:
             if step == 0:
                 classes = logits.detach().argsort(dim=1, descending=True, stable=True)[:, : self.candidates]
                 self._slopes = logits.new_zeros(classes.shape)
-            active = logits.argmax(dim=1) == self.labels[rows]
-            points[rows[~active]], crossed[rows[~active]] = current[~active], True
-            rows, classes, total, current = rows[active], classes[active], total[active], current[active]
-            if not len(rows) or step == self.steps:
+            misclassified = logits.argmax(dim=1) != self.labels[rows]
+            store_where(misclassified, rows, (points, current), (crossed, True))
+            if step == self.steps:
                 break
-            if self._counts_matter or len(rows) < _REUSE_SHARE * len(evaluated):
-                evaluated, logits = self._evaluate(rows, current, gradient=True)
-                active = torch.ones_like(rows, dtype=torch.bool)
-            total = total + self._steps_to_nearest(evaluated, logits, active, rows, classes, total=total)
+            active = torch.arange(len(rows), device=rows.device)
+            if not self._ahead:
+                active = (~misclassified).nonzero().flatten()
+                rows, classes, total, current = _select(active, rows, classes, total, current)
+                misclassified = torch.zeros_like(rows, dtype=torch.bool)
+                if not len(rows):
+                    break
+                if self._counts_matter or len(rows) < _REUSE_SHARE * len(evaluated):
+                    evaluated, logits = self._evaluate(rows, current, gradient=True)
+                    active = torch.arange(len(rows), device=rows.device)
+            boundaries = self._find_nearest(
+                evaluated, logits, rows, classes, active_indices=active, unfinished=~misclassified, total=total
+            )
+            total = total + boundaries.steps
+            if self._ahead:
+                rows, classes, total = _select(boundaries.active, rows, classes, total)
+                if not len(rows):
+                    break
             current = (self.images[rows] + (1 + self.overshoot) * total).clamp(0, 1)
         finite = points.flatten(1).isfinite().all(dim=1)
         failed = ~reaches_goal(self.model, points, self.goal) & finite
@@ -138,61 +156,77 @@ class DeepFoolSearch:
             points = points.detach().requires_grad_(gradient)
             return points, float32_logits(for_rows(self.model, rows), points)
 
-    def _steps_to_nearest(
+    def _find_nearest(
         self,
         evaluated: torch.Tensor,
         logits: torch.Tensor,
-        active: torch.Tensor,
         rows: torch.Tensor,
         classes: torch.Tensor,
         *,
+        active_indices: torch.Tensor,
+        unfinished: torch.Tensor,
         total: torch.Tensor,
-    ) -> torch.Tensor:
-        """Computes the steps from these points to their nearest linearised boundaries, of the points' shape.
+    ) -> _NearestBoundaries:
+        """Finds the steps from these points to their nearest linearised boundaries.
 
         Args:
             evaluated: The points at which the model was evaluated.
             logits: Its logits, with a graph.
-            active: Which of the evaluated samples take a step.
-            rows: Indices of the samples that take a step.
+            rows: Indices of the samples.
             classes: Their candidate classes, shape (samples, candidates); the true class is skipped.
+            active_indices: The places of the samples among the evaluated ones.
+            unfinished: Which of the samples take a step; bool, shape (samples,).
             total: The sum of their steps so far.
         """
         labels, slopes = self.labels[rows], self._slopes[rows]
-        active_indices, positions = active.nonzero().flatten(), torch.arange(len(rows), device=rows.device)
+        places = torch.arange(len(rows), device=rows.device)  # of the samples, among those last evaluated
         points = evaluated.detach()[active_indices]
         gaps = _gaps(logits, active_indices, classes, labels)
         heights = gaps.detach().abs()
-        pending = classes != labels[:, None]
+        pending = (classes != labels[:, None]) & unfinished[:, None]
         bounds = torch.where(slopes > 0, heights / (_MAX_SLOPE_GROWTH * slopes), 0.0)
         new_slopes = torch.zeros_like(slopes)
         boundaries = _NearestBoundaries(total, self.norm, self.overshoot, self._small_steps[rows])
-        while True:
+        # All samples need their first boundary, and all boundaries at their first step.
+        unchecked = 0 if not self._ahead else classes.shape[1] - 1 if self._first_step else 1
+        self._first_step = False
+        for number in itertools.count():
             bound, column = bounds.masked_fill(~pending, math.inf).min(dim=1)
             needed = pending.any(dim=1) & (bound <= boundaries.distances)
-            count = int(needed.sum())
-            if not count:
-                break
-            if count < _REUSE_SHARE_ONE * len(evaluated) and not self._counts_matter:
-                positions = needed.nonzero().flatten()
-                evaluated, logits = self._evaluate(rows[positions], points[positions], gradient=True)
-                active_indices = torch.arange(count, device=rows.device)
-                gaps = _gaps(logits, active_indices, classes[positions], labels[positions])
-            subset = needed[positions]
-            selected = positions[subset]
+            selected = places
+            if number >= unchecked:
+                if self._ahead and number == unchecked:  # one wait for both
+                    boundaries.active, selected = (
+                        on_device(mask.nonzero().flatten(), rows) for mask in torch.stack((unfinished, needed)).cpu()
+                    )
+                else:
+                    selected = needed.nonzero().flatten()
+                if not len(selected):
+                    break
+            if len(selected) < _REUSE_SHARE_ONE * len(evaluated) and not self._counts_matter:
+                evaluated, logits = self._evaluate(rows[selected], points[selected], gradient=True)
+                active_indices = torch.arange(len(selected), device=rows.device)
+                places[selected] = active_indices  # a sample that needs no boundary now needs none later
+                gaps = _gaps(logits, active_indices, classes[selected], labels[selected])
+            subset, needed = places[selected], needed[selected]
             k = column[selected, None]
             with torch.enable_grad():
-                gap_sum = gaps[subset].gather(1, k).sum()
+                gap_sum = torch.where(needed, gaps[subset].gather(1, k)[:, 0], 0.0).sum()
             gradient = torch.autograd.grad(gap_sum, evaluated, retain_graph=True)[0][active_indices[subset]]
-            slope = boundaries.update(selected, k[:, 0], heights[selected].gather(1, k)[:, 0], gradient)
-            pending[selected, k[:, 0]] = False
-            new_slopes[selected, k[:, 0]] = slope
+            slope = boundaries.update(selected, k[:, 0], heights[selected].gather(1, k)[:, 0], gradient, needed)
+            pending[selected, k[:, 0]] = pending[selected, k[:, 0]] & ~needed
+            new_slopes[selected, k[:, 0]] = torch.where(needed, slope, new_slopes[selected, k[:, 0]])
             change = slope / slopes[selected].gather(1, k)[:, 0]
-            bounds[selected[(change > _SLOPE_TOLERANCE) | (change < 1 / _SLOPE_TOLERANCE)]] = 0
-        complete = ~pending.any(dim=1)
-        self._slopes[rows[complete]] = new_slopes[complete]
+            changed = (change > _SLOPE_TOLERANCE) | (change < 1 / _SLOPE_TOLERANCE)
+            store_where(needed & changed, selected, (bounds, 0.0))
+        store_where(~pending.any(dim=1), rows, (self._slopes, new_slopes))
         self._small_steps[rows] = torch.where(boundaries.is_small(), self._small_steps[rows] + 1, 0)
-        return boundaries.steps
+        return boundaries
+
+
+def _select(chosen: torch.Tensor, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Returns the values at these positions."""
+    return values if len(chosen) == len(values[0]) else tuple(value[chosen] for value in values)
 
 
 class _NearestBoundaries:
@@ -211,7 +245,10 @@ class _NearestBoundaries:
     Attributes:
         steps: The steps, of the shape of ``total``.
         distances: Distances of the nearest boundaries, or infinity; shape (samples,).
+        active: Positions of the samples that are not finished, where that is found out together with the boundaries.
     """
+
+    active: torch.Tensor
 
     def __init__(self, total: torch.Tensor, norm: Norm, overshoot: float, small_steps: torch.Tensor) -> None:
         self.norm = norm
@@ -224,7 +261,12 @@ class _NearestBoundaries:
         self._rounding = _ROUNDING * (total[0].numel() ** 0.5 if norm == "l2" else 1.0)
 
     def update(
-        self, positions: torch.Tensor, columns: torch.Tensor, heights: torch.Tensor, gradients: torch.Tensor
+        self,
+        positions: torch.Tensor,
+        columns: torch.Tensor,
+        heights: torch.Tensor,
+        gradients: torch.Tensor,
+        chosen: torch.Tensor,
     ) -> torch.Tensor:
         """Adds one boundary for each of some samples.
 
@@ -233,6 +275,7 @@ class _NearestBoundaries:
             columns: Index of each one's boundary; of two at equal distance, the lower index counts as nearer.
             heights: The values |f_k|.
             gradients: The gradients ∇f_k, shape (some, channels, height, width).
+            chosen: The samples to which the boundary is added; bool, shape (some,).
 
         Returns:
             The slopes ‖∇f_k‖ in the dual norm; shape (some,).
@@ -244,10 +287,8 @@ class _NearestBoundaries:
         steps = per_image(lengths / slopes) * gradients if self.norm == "l2" else per_image(lengths) * gradients.sign()
         previous = self.distances[positions]
         nearer = (distances < previous) | ((distances == previous) & (columns < self._columns[positions]))
-        nearer &= distances.isfinite()
-        self.steps[positions[nearer]] = steps[nearer]
-        self.distances[positions[nearer]] = distances[nearer]
-        self._columns[positions[nearer]] = columns[nearer]
+        nearer &= distances.isfinite() & chosen
+        store_where(nearer, positions, (self.steps, steps), (self.distances, distances), (self._columns, columns))
         return slopes
 
     def is_small(self) -> torch.Tensor:

@@ -123,7 +123,7 @@ class FabSearch:
             crossed = per_image(goal.reached(logits))
             points = torch.where(crossed, torch.lerp(self.images[rows], points, _BACKWARD), points)
             if self.eps >= 0:
-                active = self.nearest.distances[rows] > self.eps
+                active = (self.nearest.distances[rows] > self.eps).nonzero().flatten()
                 rows, targets, points = rows[active], targets[active], points[active]
 
     def _step(

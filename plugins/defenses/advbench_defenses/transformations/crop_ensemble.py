@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from advbench.api import Defense, for_rows, param
+from advbench.api import Defense, for_rows, param, widest_float
 from advbench_defenses.transformations.pixels import take_pixels
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class CropEnsemble(Defense):
             corners = rng.uniform(times, 2).to(images.device)
             rows = torch.arange(len(images), device=images.device).repeat_interleave(times)
             logits = for_rows(network, rows)(self._cropped(images[rows], corners.flatten(0, 1)))
-            new = logits.double().softmax(dim=1).reshape(len(images), times, -1).sum(dim=1)
+            new = logits.to(widest_float(logits.device)).softmax(dim=1).reshape(len(images), times, -1).sum(dim=1)
             total = new if total is None else total + new
         assert total is not None
         return (total / self.crops).clamp(min=torch.finfo(torch.float32).tiny).log().float()

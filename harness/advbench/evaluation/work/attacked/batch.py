@@ -15,6 +15,7 @@ from advbench.api import (
     for_rows,
     is_stochastic,
 )
+from advbench.api.devices import widest_float
 from advbench.api.goal import goal_of
 from advbench.contracts.budgets import is_minimal
 from advbench.contracts.goals import choose_targets
@@ -143,8 +144,9 @@ class AttackedBatch:
         draws = max(self.task.draws, CHOICE_DRAWS) if is_stochastic(judge) else 1
         logits = torch.stack([self._logits(judge, adversarial) for _ in range(draws)])
         margins = torch.stack([goal.margin(draw) for draw in logits])
-        rates = torch.stack([goal.reached(draw) for draw in logits]).double().mean(dim=0)
-        ranks = torch.stack((rates, margins.double().mean(dim=0)), dim=1)
+        wide = widest_float(adversarial.device)
+        rates = torch.stack([goal.reached(draw) for draw in logits]).to(wide).mean(dim=0)
+        ranks = torch.stack((rates, margins.to(wide).mean(dim=0)), dim=1)
         if is_minimal(attack):
             norm = Budget(attack.minimized_norm() or "l2", 0)
             minimal = torch.stack((torch.ones_like(rates), -distances(self.clean[rows], adversarial, norm)), dim=1)

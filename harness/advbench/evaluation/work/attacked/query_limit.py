@@ -7,6 +7,7 @@ import math
 import torch
 
 from advbench.api import Goal
+from advbench.api.devices import widest_float
 from advbench.evaluation.work.attacked.query_meter import earlier_repeats
 
 __all__ = ["NotLimitable", "QueryLimit"]
@@ -38,7 +39,7 @@ class QueryLimit:
         self._goal = goal
         self._nearest, self._last = images.clone(), images.clone() if keep_last else images
         self._keep_last = keep_last
-        self._sizes = torch.full_like(goal.labels, math.inf, dtype=torch.float64)
+        self._sizes = torch.full_like(goal.labels, math.inf, dtype=widest_float(images.device))
 
     def all_spent(self, rows: torch.Tensor | None = None) -> bool:
         """Whether all of these samples are spent; by default, all of the present run."""
@@ -57,7 +58,8 @@ class QueryLimit:
         """
         needed = before[rows] + (earlier_repeats(rows) + 1) * draws
         allowed = (needed <= self.most) & ~self.spent[rows]
-        self.spent[rows[~allowed]] = True
+        refused = torch.zeros_like(self.spent, dtype=torch.int8)
+        self.spent = self.spent | (refused.scatter_reduce_(0, rows, (~allowed).to(torch.int8), "amax") > 0)
         return allowed
 
     def refusal(self, rows: torch.Tensor, images: torch.Tensor, classes: int) -> torch.Tensor:
@@ -90,18 +92,27 @@ class QueryLimit:
         """
         points, places = points.to(self._last.dtype), torch.arange(len(rows), device=rows.device)
         if self._keep_last:
-            last = rows.new_full(self.spent.shape, -1)
-            last.scatter_reduce_(0, rows[inside], places[inside], "amax")
-            found = last >= 0
-            self._last[found] = points[last[found]]
+            last = rows.new_full(self.spent.shape, -1).scatter_reduce_(0, rows, places.masked_fill(~inside, -1), "amax")
+            _take(self._last, points, last, last >= 0)
         sizes = sizes.masked_fill(~(inside & reached), math.inf)
         smallest = self._sizes.scatter_reduce(0, rows, sizes, "amin")
         nearer = (sizes < self._sizes[rows]) & (sizes == smallest[rows])
-        first = rows.new_full(self.spent.shape, len(rows)).scatter_reduce_(0, rows[nearer], places[nearer], "amin")
-        found = first < len(rows)
-        self._nearest[found] = points[first[found]]
+        none = len(rows)
+        first = rows.new_full(self.spent.shape, none).scatter_reduce_(
+            0, rows, places.masked_fill(~nearer, none), "amin"
+        )
+        _take(self._nearest, points, first, first < none)
         self._sizes = smallest
 
     def result(self) -> torch.Tensor:
         """The images of the samples that are spent; those of the others have no meaning."""
         return torch.where(self._sizes.isfinite()[:, None, None, None], self._nearest, self._last)
+
+
+def _take(kept: torch.Tensor, points: torch.Tensor, places: torch.Tensor, found: torch.Tensor) -> None:
+    """Sets ``kept[found]`` to ``points[places[found]]``, without waiting for an accelerator."""
+    if kept.device.type == "cpu":
+        kept[found] = points[places[found]]
+    elif len(points):
+        taken = points[places.clamp(0, len(points) - 1)]
+        kept.copy_(torch.where(found[:, None, None, None], taken, kept))

@@ -122,7 +122,7 @@ class QueryLog:
                 return None
             numbers = torch.arange(len(gradient), device=gradient.device) if rows is None else rows
             allowed = self.limit.allowed(numbers, self.meter.backwards, draws)
-            self.meter.count_backwards(numbers[allowed], int(allowed.sum()), draws)
+            self.meter.count_backwards(numbers, len(gradient), draws, allowed)
             return gradient.masked_fill(~allowed[:, None], 0.0)
 
         if len(logits) == (len(self.goal) if rows is None else len(rows)):

@@ -7,6 +7,7 @@ import math
 import torch
 
 from advbench.analysis.queries import CHECKPOINTS
+from advbench.api.devices import widest_float
 
 __all__ = ["QueryMeter", "earlier_repeats"]
 
@@ -26,20 +27,26 @@ class QueryMeter:
 
     Attributes:
         total_forwards: The forwards of all samples, also of images whose samples are unknown.
-        total_backwards: The same for backwards.
         known: Whether the sample of every image was known, so that the numbers for each sample are complete.
     """
 
     def __init__(self, like: torch.Tensor, *, sizes: bool) -> None:
-        self.total_forwards, self.total_backwards = 0, 0
+        self.total_forwards = 0
+        self._total_backwards: int | torch.Tensor = 0
         self.known = True
         self._forwards = torch.zeros_like(like, dtype=torch.int64)
         self._backwards = torch.zeros_like(self._forwards)
         self._whole_forwards, self._whole_backwards = 0, 0  # those of calls with the whole batch
         self._first = torch.full_like(self._forwards, _NEVER)
         columns = len(CHECKPOINTS) + 1  # the last one is for successes after the last checkpoint
-        self._best = self._first.new_full((len(like), columns), math.inf, dtype=torch.float64) if sizes else None
+        wide = widest_float(like.device)
+        self._best = self._first.new_full((len(like), columns), math.inf, dtype=wide) if sizes else None
         self._checkpoints = torch.tensor(CHECKPOINTS, device=like.device) if sizes else None
+
+    @property
+    def total_backwards(self) -> int:
+        """The backwards of all samples."""
+        return int(self._total_backwards)
 
     @property
     def forwards(self) -> torch.Tensor:
@@ -83,13 +90,23 @@ class QueryMeter:
         else:
             self._forwards.index_add_(0, rows, torch.ones_like(rows), alpha=draws)
 
-    def count_backwards(self, rows: torch.Tensor | None, images: int, draws: int) -> None:
-        """Counts the backwards of a gradient; the arguments are those of :meth:`count_forwards`."""
-        self.total_backwards += images * draws
+    def count_backwards(
+        self, rows: torch.Tensor | None, images: int, draws: int, counted: torch.Tensor | None = None
+    ) -> None:
+        """Counts the backwards of a gradient.
+
+        Args:
+            rows: As for :meth:`count_forwards`, as are the next two.
+            images: How many images there are.
+            draws: How many draws.
+            counted: Which of the images count, bool, shape (images,), together with rows; None for all.
+        """
+        self._total_backwards = self._total_backwards + (images if counted is None else counted.sum()) * draws
         if rows is None:
             self._whole_backwards += draws
         else:
-            self._backwards.index_add_(0, rows, torch.ones_like(rows), alpha=draws)
+            ones = torch.ones_like(rows) if counted is None else counted.to(rows.dtype)
+            self._backwards.index_add_(0, rows, ones, alpha=draws)
 
     def count_unknown(self, images: int, draws: int) -> None:
         """Counts the forwards of a call whose samples are unknown."""

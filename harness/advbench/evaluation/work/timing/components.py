@@ -215,5 +215,7 @@ def _time(run: Callable[[], object], device: torch.device, repeats: int = 3) -> 
         run()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
+        elif device.type == "mps":
+            torch.mps.synchronize()
         seconds.append(time.perf_counter() - began)
     return min(seconds)
