@@ -64,8 +64,8 @@ def _rules(component: Component, registry: Registry, sources: DataSources) -> It
     if isinstance(component, Dataset):
         return dataset_rules(component, sources)
     if isinstance(component, Model):
-        data, classes = _data_for(component, registry, sources)
-        return model_rules(component, data, classes)
+        datasets, classes = _data_for(component, registry, sources)
+        return model_rules(component, datasets, classes)
     raise UsageError(f"{component!r} is no attack, defense, model or dataset; it has no contract to check")
 
 
@@ -90,11 +90,14 @@ def resolve_all(registry: Registry, spec: str) -> list[Component]:
     return checkable
 
 
-def _data_for(model: Model, registry: Registry, sources: DataSources) -> tuple[LabelledImages | None, int | None]:
-    """Returns images and number of classes of the largest available dataset that fits the model."""
+def _data_for(model: Model, registry: Registry, sources: DataSources) -> tuple[list[LabelledImages], int | None]:
+    """Returns the images of the available datasets that fit the model, the largest first, and their number of classes.
+
+    For a model that does not say its number of classes, it is that of the largest dataset.
+    """
     candidates: list[tuple[LabelledImages, int]] = []
     if model.image_shape is None:
-        return None, model.num_classes
+        return [], model.num_classes
     for registered in registry.all("datasets"):
         kind: Callable[[], Component] = registered.component
         if any(parameter.required for parameter in registered.component.parameters()):
@@ -104,7 +107,9 @@ def _data_for(model: Model, registry: Registry, sources: DataSources) -> tuple[L
         compatible = dataset.image_shape == model.image_shape and model.num_classes in (None, dataset.num_classes)
         if compatible and dataset.location(sources) is not None:
             candidates.append((dataset.load(sources), dataset.num_classes))
-    return max(candidates, key=lambda candidate: len(candidate[0]), default=(None, model.num_classes))
+    candidates.sort(key=lambda candidate: -len(candidate[0]))
+    classes = candidates[0][1] if candidates else model.num_classes
+    return [data for data, count in candidates if count == classes], classes
 
 
 def _no_sources() -> DataSources:
