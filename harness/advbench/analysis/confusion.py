@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["confusion_matrix", "error_spread", "sum_matrices"]
+__all__ = ["confused_pairs", "confusion_matrix", "error_spread", "sum_matrices"]
 
 
 def confusion_matrix(
@@ -30,6 +31,26 @@ def confusion_matrix(
     for label, prediction in pairs:
         matrix[label][prediction] += 1
     return matrix
+
+
+def confused_pairs(record: Mapping[str, Any], predictions: str, most: int) -> list[list[int]]:
+    """Lists the most frequent errors, for data with too many classes for a matrix.
+
+    Args:
+        record: A cell of the store with status ``ok``.
+        predictions: The predictions to count: ``adversarial_predictions`` or ``clean_predictions``.
+        most: The largest number of pairs.
+
+    Returns:
+        Label, wrong prediction and their number, the most frequent first; of equally many, the smaller label first.
+    """
+    counts = Counter(
+        (int(label), int(prediction))
+        for label, prediction in zip(record["labels"], record[predictions], strict=True)
+        if label != prediction
+    )
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [[*pair, count] for pair, count in ordered[:most]]
 
 
 def sum_matrices(matrices: Sequence[Sequence[Sequence[int]]]) -> list[list[int]]:

@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from advbench.analysis.confusion import confusion_matrix
+from advbench.analysis.confusion import confused_pairs, confusion_matrix
 from advbench.analysis.measures import attack_succeeded
 
 __all__ = ["MOST_CLASSES", "cell_details"]
 
 MOST_CLASSES = 20
-"""Confusion matrices of more classes are omitted: they are not readable, and their size grows quadratically."""
+"""Of more classes, the most confused pairs take the place of a matrix, whose size grows quadratically."""
+
+MOST_PAIRS = 12
 
 _BINS = 20
 
@@ -27,10 +29,11 @@ def cell_details(record: Mapping[str, Any], norm: str | None) -> dict[str, Any]:
 
     Returns:
         ``before`` and ``after``: confusion matrices of the defended model on the clean and the adversarial images, one
-        row per label; None for more than 20 classes. ``histogram``: distances of the images that fooled the attacked
-        classifier, in L2 for an attack with that norm and otherwise in L∞, as ``norm``, ``edges`` and ``counts``; None
-        if there are no such images. ``passes``: number of images that the network classified, per sample; None if it
-        was not recorded.
+        row per label; None for more than 20 classes. Then ``confused_before`` and ``confused_after`` have the most
+        frequent pairs of label and wrong prediction, with their number; else they are None. ``histogram``: distances of
+        the images that fooled the attacked classifier, in L2 for an attack with that norm and otherwise in L∞, as
+        ``norm``, ``edges`` and ``counts``; None if there are no such images. ``passes``: number
+        of images that the network classified, per sample; None if it was not recorded.
     """
     size = 1 + max(int(np.max(record[name])) for name in ("labels", "clean_predictions", "adversarial_predictions"))
     matrices = {"before": "clean_predictions", "after": "adversarial_predictions"}
@@ -38,6 +41,10 @@ def cell_details(record: Mapping[str, Any], norm: str | None) -> dict[str, Any]:
     return {
         **{
             name: confusion_matrix(record, predictions, size) if size <= MOST_CLASSES else None
+            for name, predictions in matrices.items()
+        },
+        **{
+            f"confused_{name}": None if size <= MOST_CLASSES else confused_pairs(record, predictions, MOST_PAIRS)
             for name, predictions in matrices.items()
         },
         "histogram": _histogram(record, "l2" if norm == "l2" else "linf"),

@@ -13,7 +13,7 @@ from advbench.report.protocols import protocol_facts
 
 __all__ = ["cell_payload", "certificate_place"]
 
-_OPTIONAL = ("before", "after", "histogram", "samples")
+_OPTIONAL = ("before", "after", "confused_before", "confused_after", "histogram", "samples")
 
 
 def cell_payload(results: Mapping[str, Any]) -> dict[str, Any]:
@@ -21,9 +21,9 @@ def cell_payload(results: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         ``images`` (data URIs), ``notes``, ``classes`` (class names by dataset), and ``cells``: ``dataset``, ``title``,
-        ``badges``, ``facts`` (pairs of texts), ``warnings``, and if known ``before``, ``after``, ``histogram`` and
-        ``samples``. For results of several seeds, ``seed`` is the seed of the last four. The entries of
-        :func:`~advbench.report.page.certificates.certificate_details` follow.
+        ``badges``, ``facts`` (pairs of texts), ``warnings``, and if known ``before``, ``after``, ``confused_before``,
+        ``confused_after``, ``histogram`` and ``samples``. For results of several seeds, ``seed`` is the seed of these.
+        The entries of :func:`~advbench.report.page.certificates.certificate_details` follow.
     """
     details = results.get("details") or {"cells": {}, "images": [], "notes": []}
     return {

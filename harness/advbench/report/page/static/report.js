@@ -197,6 +197,15 @@
     return make("table", { className: names ? "confusion named" : "confusion" }, make("caption", { textContent: title }), make("thead", {}, head), make("tbody", {}, ...rows));
   };
 
+  // The most frequent errors, for data with many classes.
+  const confused = (title, pairs, names) => {
+    const head = ["label", "prediction", "images"].map((text) => make("th", { scope: "col", textContent: text }));
+    const rows = pairs.map(([label, prediction, count]) => make("tr", {},
+      make("th", { scope: "row" }, className(names, label)), make("td", {}, className(names, prediction)), make("td", { className: "count", textContent: count })));
+    const none = make("tr", {}, make("td", { colSpan: 3, textContent: "no errors" }));
+    return make("table", { className: "confused" }, make("caption", { textContent: title }), make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...(rows.length ? rows : [none])));
+  };
+
   const svg = (tag, attributes, text = "") => {
     const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
     for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
@@ -293,6 +302,10 @@
       parts.push(make("h3", { textContent: `Predictions of the defended model${of}` }),
         make("div", { className: "pair" }, confusion("clean images", cell.before, names), confusion("adversarial images", cell.after, names)),
         make("p", { className: "note", textContent: "One row per label, one column per prediction; shaded by the share of the row." }));
+    }
+    if (cell.confused_before) {
+      parts.push(make("h3", { textContent: `Most frequent errors of the defended model${of}` }),
+        make("div", { className: "pair" }, confused("clean images", cell.confused_before, names), confused("adversarial images", cell.confused_after, names)));
     }
     if (cell.histogram) {
       parts.push(make("h3", { textContent: `Distances of the images that fooled the attacked classifier${of}` }), histogram(cell.histogram));
