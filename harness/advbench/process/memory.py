@@ -14,7 +14,7 @@ import torch
 if sys.platform != "win32":
     import resource
 
-__all__ = ["free_memory", "is_out_of_memory", "limit_memory", "memory_limit", "memory_per_worker"]
+__all__ = ["available_memory", "free_memory", "is_out_of_memory", "limit_memory", "memory_limit", "memory_per_worker"]
 
 _USABLE_SHARE = 0.9
 _MINIMUM = 4 * 2**30
@@ -35,6 +35,18 @@ def memory_per_worker(jobs: int) -> int | None:
         return None
     usable = int(_USABLE_SHARE * free)
     return max(usable // jobs, min(_MINIMUM, usable))
+
+
+def available_memory(device: torch.device) -> int | None:
+    """How many bytes this process can still allocate on a device; None if that is unknown."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    free = _free_bytes() if device.type == "cpu" else None
+    used = _used_bytes()
+    if free is None or used is None or sys.platform == "win32":
+        return free
+    limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    return free if limit == resource.RLIM_INFINITY else max(0, min(free, limit - used))
 
 
 def limit_memory(extra: int) -> None:

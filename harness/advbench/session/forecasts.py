@@ -17,7 +17,7 @@ from advbench.evaluation.run.pool import WorkerPool
 from advbench.evaluation.run.schedule import Job, Schedule
 from advbench.evaluation.work.workspace import Environment, set_workspace
 from advbench.process.memory import memory_limit
-from advbench.session.run_messages import duration, forecast, nothing_to_do
+from advbench.session.run_messages import duration, forecast, memory_notes, nothing_to_do
 from advbench.session.session import Session
 
 if TYPE_CHECKING:
@@ -112,7 +112,8 @@ def _forecasts(session: Session, runs: Sequence[MatrixRun]) -> list[_Forecast]:
                 threads = worker_threads(workers)
         for number, names in own_jobs.items():
             runs[number].expected, own = expected, expected.of(names)
-            text = forecast(own, slots, session.environment.device, threads)
+            needs = memory_notes(own, runs[number].plan, session.environment.batch_size)
+            text = "; ".join([forecast(own, slots, session.environment.device, threads), *needs])
             forecasts[number] = _Forecast(text, own.seconds / slots)
     return [forecasts[number] for number in range(len(runs))]
 

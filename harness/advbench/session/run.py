@@ -43,6 +43,7 @@ from advbench.session.run_messages import (
     certificate_notes,
     duration,
     forecast,
+    memory_notes,
     nothing_to_do,
     older_results,
     plan_size,
@@ -331,6 +332,8 @@ class MatrixRun:
                 expected = self._estimate(workers)
                 threads = worker_threads(workers)
                 session.say(forecast(expected, workers.slots(), session.environment.device, threads))
+                for note in memory_notes(expected, self.plan, session.environment.batch_size):
+                    session.say_once(note)
                 watch = MatrixProgress(
                     session.console,
                     self.schedule,

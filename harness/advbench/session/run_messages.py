@@ -15,13 +15,14 @@ from advbench.evaluation.plan.tasks import CertifyTask
 from advbench.evaluation.plan.threats import NO_ATTACKER, TRANSFER
 from advbench.evaluation.run.estimate import Estimate
 from advbench.evaluation.run.schedule import Schedule
-from advbench.specs import FLOAT32, short_spec
+from advbench.specs import FLOAT32, full_spec, short_spec
 from advbench.store import SCHEMA, Store
 
 __all__ = [
     "certificate_notes",
     "duration",
     "forecast",
+    "memory_notes",
     "nothing_to_do",
     "older_results",
     "plan_size",
@@ -81,6 +82,21 @@ def forecast(estimate: Estimate, workers: int, device: str, threads: object) -> 
     where = f"{threads} CPU thread{'' if threads == 1 else 's'}" if device == "cpu" else device
     each = f" in each of {workers} workers" if workers > 1 else ""
     return f"this will take {accuracy}{duration(seconds)} on {where}{each}"
+
+
+def memory_notes(estimate: Estimate, plan: Plan, batch_size: int) -> list[str]:
+    """How much memory models need for large images, and the batches that fit, if these are smaller than wanted."""
+    names = {
+        full_spec(model): short_spec(model) for cell in plan.cells for model in (cell.model, cell.surrogate) if model
+    }
+    notes = []
+    for model, memory in estimate.memory.items():
+        need = f"{names.get(model, model)} needs about {memory.image / 2**30:.2g} GiB of memory for an image"
+        if memory.batch and memory.batch < batch_size:
+            notes.append(f"{need}: batches have {_count(memory.batch, 'image')} instead of {batch_size:,}")
+        else:
+            notes.append(f"{need}, {memory.image * batch_size / 2**30:.2g} GiB for a batch of {batch_size:,}")
+    return notes
 
 
 def precision_warning(plan: Plan, precision: str) -> str:

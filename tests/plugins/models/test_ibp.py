@@ -52,7 +52,7 @@ def test_of_one_linear_layer_the_bound_is_exact_and_the_box_ends_at_0_and_1() ->
         layer.bias.zero_()
     image = torch.tensor([0.5, 0.95, 0.2, 0.1], dtype=torch.float64).reshape(1, 1, 2, 2)
     # Logit 0 minus logit 1 is x0 − 3 x1 + 3 x3; x1 has only 0.05 up to 1, and x3 only 0.1 up from 0.
-    margin = margins_within([nn.Flatten(), layer], image, torch.tensor([0]), 0.2)
+    margin = margins_within([nn.Flatten(), layer], image, torch.tensor([0]), 0.2).detach()
     assert float(margin) == pytest.approx((0.5 - 0.2) - 3 * 1.0 + 3 * 0.0)
 
 

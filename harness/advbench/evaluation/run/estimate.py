@@ -16,6 +16,7 @@ from advbench.evaluation.plan.tasks import CertifyTask, CraftTask, FitTask, Task
 from advbench.evaluation.run.pool import WorkerPool
 from advbench.evaluation.run.schedule import Schedule
 from advbench.evaluation.work.attacked.batch import count_runs
+from advbench.evaluation.work.batch_memory import BatchMemory
 from advbench.evaluation.work.timing.components import Measurement, Timing, measure
 from advbench.evaluation.work.timing.pilot import Pilot, PilotResult, pilot_of, run_pilot
 from advbench.evaluation.work.workspace import Environment, Workspace, get_workspace
@@ -49,6 +50,7 @@ class Estimate:
         rough: Whether an attack does not declare its passes, or something could not be measured.
         faults: Errors of components that have changed a process, by axis and spec.
         rough_jobs: Names of the jobs whose estimate is rough.
+        memory: The models that need much memory for large images, each with what a batch needs.
     """
 
     seconds: float
@@ -56,12 +58,13 @@ class Estimate:
     rough: bool
     faults: Mapping[tuple[str, str], str] = dataclasses.field(default_factory=dict)
     rough_jobs: frozenset[str] = frozenset()
+    memory: Mapping[str, BatchMemory] = dataclasses.field(default_factory=dict)
 
     def of(self, names: Iterable[str]) -> Estimate:
         """The estimate of some of the jobs."""
         of_job = {name: self.of_job[name] for name in names}
         rough_jobs = self.rough_jobs & of_job.keys()
-        return Estimate(sum(of_job.values()), of_job, bool(rough_jobs), self.faults, rough_jobs)
+        return Estimate(sum(of_job.values()), of_job, bool(rough_jobs), self.faults, rough_jobs, self.memory)
 
 
 def estimate(schedule: Schedule, workers: WorkerPool) -> Estimate:
@@ -103,7 +106,8 @@ def estimate(schedule: Schedule, workers: WorkerPool) -> Estimate:
         or fits.get(task.claim, 0.0) is None
         or not seconds.keys() >= set(_timings(task, environment.batch_size, whole))
     )
-    return Estimate(sum(of_job.values()), of_job, bool(rough), faults, rough)
+    memory = {timing[1]: result.memory for timing, result in results.items() if result.memory.image}
+    return Estimate(sum(of_job.values()), of_job, bool(rough), faults, rough, memory)
 
 
 def _measure_all(

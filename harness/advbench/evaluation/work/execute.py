@@ -28,6 +28,7 @@ from advbench.evaluation.plan.tasks import (
     Task,
 )
 from advbench.evaluation.work.attacked.query_limit import NotLimitable
+from advbench.evaluation.work.batch_memory import batch_memory
 from advbench.evaluation.work.behaviour.culprits import find_culprit
 from advbench.evaluation.work.behaviour.verify import verify_key_inputs, verify_scored_inputs
 from advbench.evaluation.work.certify import certify
@@ -178,21 +179,34 @@ def timeout_message(seconds: float) -> str:
 
 
 def _run_within_memory(workspace: Workspace, task: Task) -> int:
-    """Runs the task with the largest batch size that fits into memory, and returns that batch size."""
-    samples, wanted = max(1, task.samples), max(workspace.environment.batch_size, task.group_size or 1)
-    size = min(samples, wanted)
+    """Runs the task with the largest batch size that fits into memory.
+
+    Returns:
+        The wanted batch size, or a smaller one if memory ran out: not if the size was chosen so that it does not.
+    """
+    wanted = max(workspace.environment.batch_size, task.group_size or 1)
+    size = first = _fitting(workspace, task, min(max(1, task.samples), wanted))
     try:
         while True:
             workspace.batch_size = size
             memory_error = _attempt(workspace, task)
             if memory_error is None:
-                return wanted if size == samples else size
+                return wanted if size == first else size
             if size == 1:
                 raise MemoryError(f"out of memory, even with one image at once: {memory_error}")
             size = max(1, size // 2)
             free_memory()
     finally:
         workspace.batch_size = workspace.environment.batch_size
+
+
+def _fitting(workspace: Workspace, task: Task, size: int) -> int:
+    """The batch size, or the largest one that fits into memory if the task's network needs much of it."""
+    specs = task.components
+    if size == 1 or task.group_size is not None or not specs.keys() >= {"model", "dataset"}:
+        return size
+    most = batch_memory(workspace, specs["model"], specs["dataset"], task.precision).batch
+    return min(size, most) if most else size
 
 
 def _attempt(workspace: Workspace, task: Task) -> str | None:

@@ -108,6 +108,7 @@ class Workspace:
         self.thread_errors: list[BaseException] = []
         self.process = ProcessState()
         self.clean_baselines: dict[tuple[Any, ...], CleanBaseline] = {}
+        self.batch_memory: dict[tuple[str, str, str], Any] = {}
         self.insets: dict[tuple[Any, ...], float | None] = {}
         forget_numbers()
 

@@ -19,9 +19,9 @@ from advbench_defenses.generative.denoiser_network import DenoiserNetwork
 
 __all__ = ["RECIPES", "train_denoiser"]
 
-RECIPES: Mapping[str, str] = {"noise": "MNIST 4, CIFAR-10 10 epochs on Gaussian noise of changing strength"}
+RECIPES: Mapping[str, str] = {"noise": "MNIST 4, CIFAR-10 3 epochs on Gaussian noise of changing strength"}
 
-EPOCHS: Mapping[str, int] = {"mnist": 4, "cifar10": 10}
+EPOCHS: Mapping[str, int] = {"mnist": 4, "cifar10": 3}
 STRENGTHS: Mapping[str, float] = {"mnist": 0.5, "cifar10": 0.2}
 """The largest standard deviation of the noise, for pixels in [0, 1]."""
 BATCH_SIZE = 128

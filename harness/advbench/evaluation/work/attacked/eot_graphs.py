@@ -11,6 +11,8 @@ from typing import TypeAlias
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from advbench.evaluation.work.attacked.graph_memory import graph_bytes
+
 __all__ = ["Classifier", "EOTGraphs"]
 
 Classifier: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
@@ -97,18 +99,5 @@ class EOTGraphs:
         return logits
 
     def _measure(self, images: torch.Tensor, classifier: Classifier) -> torch.Tensor:
-        own_storages = {
-            tensor.untyped_storage().data_ptr() for tensor in (*self.network.parameters(), *self.network.buffers())
-        }
-        sizes: dict[int, int] = {}
-
-        def record(tensor: torch.Tensor) -> torch.Tensor:
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in own_storages:
-                sizes[tensor.data_ptr()] = min(tensor.nbytes, storage.nbytes())
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor):
-            logits = classifier(images)
-        self._bytes_per_sample = sum(sizes.values()) / max(1, len(images))
+        logits, self._bytes_per_sample = graph_bytes(self.network, classifier, images)
         return logits

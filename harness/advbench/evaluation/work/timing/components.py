@@ -14,6 +14,7 @@ from advbench.api.executor import taint_process
 from advbench.contracts.artefacts import trial_defense_artefact
 from advbench.errors import describe
 from advbench.evaluation.work.attacked.adaptive import DefendedClassifier
+from advbench.evaluation.work.batch_memory import BatchMemory, batch_memory
 from advbench.evaluation.work.certify import certify_batch
 from advbench.evaluation.work.chain_pass import ChainPass
 from advbench.evaluation.work.execute import time_limit
@@ -45,12 +46,14 @@ class Measurement(NamedTuple):
         axis: The axis of a component that has changed the process; empty if none has.
         spec: Its spec.
         fault: Its error.
+        memory: For the pass of a model, what a batch of large images needs.
     """
 
     seconds: float = 0.0
     axis: str = ""
     spec: str = ""
     fault: str = ""
+    memory: BatchMemory = BatchMemory()
 
 
 Timing = tuple[str, ...]
@@ -87,7 +90,8 @@ class _Timer:
                 seconds = self._attempt(lambda: self._seconds(timing))
                 fault = self._fault(process, "model" if timing[0] == "pass" else "defense", timing[1])
             process.restored = True
-        return fault or Measurement(seconds)
+        memory = batch_memory(self.workspace, timing[1], timing[2], timing[3]) if timing[0] == "pass" else BatchMemory()
+        return fault or Measurement(seconds, memory=memory)
 
     def _fault(self, process: ProcessState, axis: str, spec: str) -> Measurement | None:
         """The error of a component that has changed the process, which computes nothing more then."""
@@ -124,8 +128,9 @@ class _Timer:
 
     def _pass_seconds(self, model: str, dataset: str, count: int, precision: str) -> float:
         """Seconds for each image of a forward and backward pass over a batch of this size."""
+        most = batch_memory(self.workspace, model, dataset, precision).batch
         network = self.workspace.attacked_network(model, precision)
-        images, ids = self._images(dataset, count)
+        images, ids = self._images(dataset, min(count, most) if most else count)
         if takes_rng(network):
             streams = SampleRandom(0, "estimate", ids, images.device)
             network = DefendedClassifier(network, Chain(()), streams, 1)
