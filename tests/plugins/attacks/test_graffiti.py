@@ -73,6 +73,20 @@ def test_a_result_depends_on_its_sample_alone() -> None:
     torch.testing.assert_close(torch.cat(alone), whole, rtol=0, atol=1e-6)
 
 
+def test_behind_a_stochastic_classifier_the_last_point_counts() -> None:
+    class Noisy(Linear):
+        stochastic = True
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            lucky = torch.tensor([0.0, 1e6]) * (torch.rand(1, generator=generator) < 0.2)
+            return super().forward(images) + lucky
+
+    model, images, generator = Noisy(), torch.rand(BATCH, 3, 12, 16), torch.Generator().manual_seed(0)
+    result = crafted(Graffiti(), model, images, Goal(torch.zeros(BATCH, dtype=torch.int64)))
+    slope = (model.weights[1] - model.weights[0]).reshape(3, 12, 16)
+    assert torch.equal(result.images, torch.where(make_mask("graffiti", 0.1, 12, 16), (slope > 0).float(), images))
+
+
 def test_less_than_a_pixel_is_refused() -> None:
     message = "area=0.001 of 28×28 pixels is less than one pixel; give more"
     assert Graffiti(area=0.001).misfit((1, 28, 28), 10) == message

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import torch
 
-from advbench.api import Artefact, Attack, Crafted, Goal, Patch, SampleRandom, goal_param, param
+from advbench.api import Artefact, Attack, Crafted, Goal, Patch, SampleRandom, goal_param, is_stochastic, param
 from advbench_attacks.classifier_calls import float32_logits
 from advbench_attacks.gradient.pgd_steps import loss_gradient
 from advbench_attacks.norms import per_image
@@ -23,7 +23,8 @@ class Graffiti(Attack):
 
     x ← x + step · m · sign(∇ₓ loss(x, y)), clipped to [0, 1], where m is the mask. The start is random within the mask,
     and the step falls to 0 along a straight line. The loss is the cross-entropy. Each sample keeps its point of the
-    largest margin. Each image is attacked by itself. The source fits one perturbation to photographs of one object
+    largest margin; behind a stochastic defense its last one, since the largest of several noisy margins says little.
+    Each image is attacked by itself. The source fits one perturbation to photographs of one object
     instead, and adds a loss for colours that cannot be printed.
     """
 
@@ -83,4 +84,5 @@ class Graffiti(Attack):
             highest = highest.maximum(margins)
             size = self.step_size * (1 - step / self.steps)
             points = torch.where(mask, (points + size * gradient.sign()).clamp(0, 1), images)
-        return Crafted(best, {"mask": mask[None, None].repeat(len(images), 1, 1, 1)})
+        found = points if is_stochastic(model) else best
+        return Crafted(found, {"mask": mask[None, None].repeat(len(images), 1, 1, 1)})
