@@ -11,8 +11,8 @@ import pytest
 import torch
 from tests.conftest import Called
 
-from advbench.evaluation.work import batch_memory
-from advbench.evaluation.work.attacked.graph_memory import graph_bytes
+from advbench.evaluation.work.memory import batches
+from advbench.evaluation.work.memory.graphs import graph_bytes
 from advbench.process.memory import available_memory
 
 pytestmark = pytest.mark.slow
@@ -55,7 +55,7 @@ def axes(tmp_path: Path) -> tuple[str, ...]:
 def test_batches_of_large_images_fit_into_memory(
     call: Callable[..., Called], axes: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_memory, "available_memory", lambda _device: 20 * 2**20)
+    monkeypatch.setattr(batches, "available_memory", lambda _device: 20 * 2**20)
     called = call("matrix", *axes)
     assert called.code == 0, called.err
     told = re.search(

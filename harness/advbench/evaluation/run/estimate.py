@@ -16,7 +16,7 @@ from advbench.evaluation.plan.tasks import CertifyTask, CraftTask, FitTask, Task
 from advbench.evaluation.run.pool import WorkerPool
 from advbench.evaluation.run.schedule import Schedule
 from advbench.evaluation.work.attacked.batch import count_runs
-from advbench.evaluation.work.batch_memory import BatchMemory
+from advbench.evaluation.work.memory.batches import BatchMemory
 from advbench.evaluation.work.timing.components import Measurement, Timing, measure
 from advbench.evaluation.work.timing.pilot import Pilot, PilotResult, pilot_of, run_pilot
 from advbench.evaluation.work.workspace import Environment, Workspace, get_workspace

@@ -28,12 +28,12 @@ from advbench.evaluation.plan.tasks import (
     Task,
 )
 from advbench.evaluation.work.attacked.query_limit import NotLimitable
-from advbench.evaluation.work.batch_memory import batch_memory
 from advbench.evaluation.work.behaviour.culprits import find_culprit
 from advbench.evaluation.work.behaviour.verify import verify_key_inputs, verify_scored_inputs
 from advbench.evaluation.work.certify import certify
 from advbench.evaluation.work.craft import craft, join
 from advbench.evaluation.work.fit import fit, fit_defense
+from advbench.evaluation.work.memory.batches import batch_memory
 from advbench.evaluation.work.score import predict_clean, score
 from advbench.evaluation.work.workspace import Environment, Workspace, get_workspace
 from advbench.process.exits import exits_refused

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from advbench.evaluation.work.attacked.graph_memory import graph_bytes
+from advbench.evaluation.work.memory.graphs import graph_bytes
 
 __all__ = ["Classifier", "EOTGraphs"]
 

@@ -14,10 +14,10 @@ from advbench.api.executor import taint_process
 from advbench.contracts.artefacts import trial_defense_artefact
 from advbench.errors import describe
 from advbench.evaluation.work.attacked.adaptive import DefendedClassifier
-from advbench.evaluation.work.batch_memory import BatchMemory, batch_memory
 from advbench.evaluation.work.certify import certify_batch
 from advbench.evaluation.work.chain_pass import ChainPass
 from advbench.evaluation.work.execute import time_limit
+from advbench.evaluation.work.memory.batches import BatchMemory, batch_memory
 from advbench.evaluation.work.networks import takes_rng
 from advbench.evaluation.work.workspace import Environment, Workspace, get_workspace
 from advbench.process.state import ProcessState, is_user_interrupt, isolated_process

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from advbench.api import SampleRandom
 from advbench.errors import describe
 from advbench.evaluation.work.attacked.adaptive import DefendedClassifier
-from advbench.evaluation.work.attacked.graph_memory import graph_bytes
+from advbench.evaluation.work.memory.graphs import graph_bytes
 from advbench.evaluation.work.networks import takes_rng
 from advbench.evaluation.work.workspace import Workspace
 from advbench.process.memory import available_memory

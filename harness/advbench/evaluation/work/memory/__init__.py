@@ -1,0 +1,1 @@
+"""How much memory networks need, and how many images fit into it at once."""
