@@ -44,7 +44,7 @@ def refused(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
         (["--defenses", "none", "jpge"], "unknown defense 'jpge'; did you mean 'jpeg'?"),
         (["--models", "mnist-cn"], "unknown model 'mnist-cn'; did you mean 'mnist-cnn'?"),
         (["--datasets", "mnsit-5k"], "unknown dataset 'mnsit-5k'; did you mean 'mnist-5k'?"),
-        (["--datasets", "qqqqqq"], "unknown dataset 'qqqqqq'; there are: cifar10, cifar10-20, image-folder, mnist, "),
+        (["--datasets", "qqqqqq"], "unknown dataset 'qqqqqq'; there are: celeba, cifar10, cifar10-20, cifar10-c, "),
         (["--threats", "oblivous"], "unknown threat 'oblivous'; did you mean 'oblivious'?"),
         (["--threats", "oblivious", "oblivious"], "--threats: 'oblivious' is given twice"),
         (["--suite", "quikstart"], "unknown suite 'quikstart'; did you mean 'quickstart'?"),
@@ -213,7 +213,7 @@ def test_a_markdown_file_of_somebodys_own_is_not_overwritten(refused: Callable[.
         (["info", "pgd:eps=banana"], "eps=banana: must be a number"),
         (
             ["train", "jpeg"],
-            "'jpeg' has no training recipe; there are recipes for: cifar10-densenet, mnist-cnn, mnist-cnn-robust, ",
+            "'jpeg' has no training recipe; there are recipes for: cifar10-densenet, fashion-mnist-cnn, ibp, ",
         ),
         (["train", "mnist-cnn", "--recipe", "onecycle"], "--recipe onecycle: mnist-cnn has: paper"),
         (["train", "cifar10-densenet", "--recipe", "one-cycle"], "--recipe one-cycle: did you mean 'onecycle'?"),

@@ -153,5 +153,5 @@ def test_the_digest_of_missing_weights_raises_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("weights", ["model.pt", "shiped", ""])
 def test_other_file_types_of_weights_are_rejected(weights: str) -> None:
-    with pytest.raises(ParameterError, match=r"must be 'shipped' or the path of a \.safetensors file"):
+    with pytest.raises(ParameterError, match=r"must be 'shipped', 'noise' or the path of a \.safetensors file"):
         MnistCnn(weights=weights)

@@ -22,10 +22,10 @@ Values = list[Any]
 Attributes = dict[str, Any]
 
 
-def integers(values: Values, place: int, attributes: Attributes, name: str) -> list[int] | None:
+def integers(values: Values, position: int, attributes: Attributes, name: str) -> list[int] | None:
     """Whole numbers that are an input in new versions and an attribute in old ones; None if they are left out."""
-    if len(values) > place and values[place] is not None:
-        return [int(value) for value in values[place].reshape(-1).tolist()]
+    if len(values) > position and values[position] is not None:
+        return [int(value) for value in values[position].reshape(-1).tolist()]
     given = attributes.get(name)
     return None if given is None else [int(value) for value in ([given] if isinstance(given, int) else given)]
 
@@ -97,7 +97,7 @@ def _cast(values: Values, attributes: Attributes) -> Any:
 def _reshape(values: Values, attributes: Attributes) -> Any:
     shape = integers(values, 1, attributes, "shape") or []
     if not attributes.get("allowzero"):
-        shape = [values[0].shape[place] if length == 0 else length for place, length in enumerate(shape)]
+        shape = [values[0].shape[position] if length == 0 else length for position, length in enumerate(shape)]
     return values[0].reshape(shape)
 
 
@@ -176,8 +176,8 @@ def _pad(values: Values, attributes: Attributes) -> Any:
     value = values[2] if len(values) > 2 and values[2] is not None else attributes.get("value", 0.0)
     axes = integers(values, 3, attributes, "axes") or list(range(len(pads) // 2))
     both = [(0, 0)] * values[0].ndim
-    for place, axis in enumerate(axes):
-        both[axis] = (pads[place], pads[place + len(axes)])
+    for position, axis in enumerate(axes):
+        both[axis] = (pads[position], pads[position + len(axes)])
     flat = [length for pair in reversed(both) for length in pair]
     mode = attributes.get("mode", "constant")
     if mode == "constant":
