@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from advbench.api import LabelledImages, TrainingJob, TrainingLoop
+from advbench.api import LabelledImages, TrainingJob, TrainingLoop, load_weights, save_weights
 
 __all__ = ["ClassifierTraining", "behind_defense", "build_seeded", "in_unit_range"]
 
@@ -81,6 +81,20 @@ class ClassifierTraining(TrainingLoop):
         torch.autograd.backward(loss)
         self.optimizer.step()
         return {"loss": loss.detach()}
+
+    def round_to_8_bits(self, names: Collection[str]) -> Mapping[str, float]:
+        """Rounds tensors of the network as they are when stored in 8 bits, and evaluates it again.
+
+        Args:
+            names: Names of the tensors; the output file is written without a description.
+
+        Returns:
+            What :meth:`evaluate` returns.
+        """
+        save_weights(self.job.output, self.network.state_dict(), {}, eight_bit=names)
+        self.network.load_state_dict(load_weights(self.job.output, "train again"))
+        self.network.eval()
+        return self.evaluate()
 
     def inputs(self, number: int, chosen: torch.Tensor) -> torch.Tensor:
         """Returns the images that a step learns for its batch; takes the arguments of :meth:`step`."""

@@ -38,6 +38,9 @@ KAPPA = 0.5
 
 TEST_RADII = (0.1, 0.2, 0.3)
 
+LARGEST_TENSOR = "layers.5.weight"
+"""It has 94 % of the parameters; it is stored in 8 bits."""
+
 
 def train_with_interval_bounds(name: str, build: Callable[[], nn.Module], job: TrainingJob) -> Mapping[str, Any]:
     """Trains a classifier on interval bounds; see :func:`~advbench_models.mnist_training.train_on_mnist`."""
@@ -63,7 +66,9 @@ def train_with_interval_bounds(name: str, build: Callable[[], nn.Module], job: T
             schedule=_learning_rate,
         )
 
-    return train_on_mnist(name, build, job, settings=settings, prepare=prepare, describe=_describe)
+    return train_on_mnist(
+        name, build, job, settings=settings, prepare=prepare, describe=_describe, eight_bit=[LARGEST_TENSOR]
+    )
 
 
 def _learning_rate(step: int, steps: int) -> float:

@@ -10,7 +10,7 @@ a random start, is six times as fast, but when it was tried here the network ove
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -54,6 +54,7 @@ def train_robust_mnist_classifier(
     *,
     kind: type[AdversarialTraining] | None = None,
     loss: str = "cross-entropy of adversarial images",
+    eight_bit: Collection[str] = (),
 ) -> Mapping[str, Any]:
     """Trains a classifier on adversarial images; see :func:`~advbench_models.mnist_training.train_on_mnist`.
 
@@ -63,6 +64,7 @@ def train_robust_mnist_classifier(
         job: As for ``train_on_mnist``.
         kind: The training; None for :class:`AdversarialTraining`.
         loss: What the sidecar says about the loss.
+        eight_bit: As for ``train_on_mnist``.
     """
     settings = {
         "epochs": EPOCHS,
@@ -89,7 +91,7 @@ def train_robust_mnist_classifier(
             schedule=_learning_rate,
         )
 
-    return train_on_mnist(name, build, job, settings=settings, prepare=prepare, describe=_describe)
+    return train_on_mnist(name, build, job, settings=settings, prepare=prepare, describe=_describe, eight_bit=eight_bit)
 
 
 def _learning_rate(step: int, steps: int) -> float:

@@ -79,5 +79,9 @@ class MnistCnnRobust(StoredWeights, Model, Trainable):
         """Trains with a recipe of :mod:`~advbench_models.mnist_adversarial_training` or its variant TRADES."""
         variant: dict[str, Any] = {}
         if job.recipe == TRADES:
-            variant = {"kind": TradesTraining, "loss": trades_training.LOSS}
+            variant = {
+                "kind": TradesTraining,
+                "loss": trades_training.LOSS,
+                "eight_bit": [trades_training.LARGEST_TENSOR],
+            }
         return train_robust_mnist_classifier(self.name, MnistCnnRobustNetwork, job, **variant)

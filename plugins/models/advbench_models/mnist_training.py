@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from advbench.api import DataError, LabelledImages, TrainingJob, load_weights, save_weights
+from advbench.api import DataError, LabelledImages, TrainingJob, save_weights
 from advbench_models.classifier_training import ClassifierTraining, behind_defense, build_seeded, in_unit_range
 
 __all__ = [
@@ -144,11 +144,8 @@ def train_on_mnist(
     recipe |= {"seed": job.seed, "data_digest": training_set.digest(), **behind_defense(job, data.training_set)}
     training = prepare(build_seeded(build, job), recipe, data)
     figures = training.run()
-    state = training.network.state_dict()
     if eight_bit:
-        save_weights(job.output, state, {}, eight_bit=eight_bit)
-        training.network.load_state_dict(load_weights(job.output, "train again"))
-        figures = {**figures, **training.evaluate()}
+        figures = {**figures, **training.round_to_8_bits(eight_bit)}
     provenance = {
         **training.provenance(),
         "training_set": f"{TRAINING_SET} without the images of {HELD_OUT}",
@@ -157,7 +154,7 @@ def train_on_mnist(
         "test_accuracy": figures["accuracy"],
         **({} if describe is None else describe(figures)),
     }
-    digest = save_weights(job.output, state, provenance, eight_bit=eight_bit)
+    digest = save_weights(job.output, training.network.state_dict(), provenance, eight_bit=eight_bit)
     job.checkpoint.unlink(missing_ok=True)
     return {"sha256": digest, **provenance}
 
