@@ -35,15 +35,23 @@ ATTACKS = (
     *(f"apgd:{EPS},steps=3", f"apgd-t:{EPS},steps=2,targets=2", f"autoattack:{EPS},steps=2,targets=2,queries=5"),
     *("cw:steps=3,search_steps=2", "ddn:steps=3", "deepfool:steps=3", "fab-t:steps=2,targets=2", f"fgsm:{EPS}"),
     *("fmn:steps=3", f"noise:{EPS}", "patch:steps=2,batch=2", f"pgd:{EPS},steps=2", f"rays:{EPS},queries=20"),
-    *("rotate-shift:angles=3,shifts=2", f"square:{EPS},queries=10"),
+    *("rotate-shift:angles=3,shifts=2", "graffiti:steps=2", f"square:{EPS},queries=10"),
     *(f'with-view:attack="pgd:{EPS},steps=2"', f'worst-of:of="fgsm:{EPS} | noise:{EPS}"'),
     *("brightness", "contrast", "defocus-blur", "elastic-transform", "fog", "gaussian-blur", "gaussian-noise"),
     *("glass-blur", "impulse-noise", "jpeg-compression", "motion-blur", "pixelate", "saturate", "shot-noise"),
     *("speckle-noise", "zoom-blur"),
 )
 DEFENSES = (
-    *("none", "bilateral", "bit-depth", "crop-ensemble:crops=3", 'ensemble:of="jpeg | median"'),
-    *("feature-squeezing:bits=4,search=3", "gaussian", "jpeg", "kmeans:clusters=4", "median"),
+    *(
+        "none",
+        "bilateral",
+        "bit-depth",
+        "crop-ensemble:crops=3",
+        "denoiser",
+        "defense-gan:L=2,R=1",
+        'ensemble:of="jpeg | median"',
+    ),
+    *("feature-squeezing:bits=4,search=3", "gaussian", "gaussian-noise", "jpeg", "kmeans:clusters=4", "median"),
     *("non-local-means:search=3", "quilting", "resize-pad", "shield", "smoothing:samples=4", "tvm:iterations=3"),
     *("vqvae", "wavelet"),
 )

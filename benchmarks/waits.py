@@ -56,12 +56,13 @@ ATTACKS = (
     "square:eps=0.05,queries=40",
     "square:eps=0.3,queries=40,norm=l2",
     "rays:queries=40",
+    "graffiti:steps=10",
     "noise:queries=10",
     "autoattack:eps=0.05,steps=5,targets=3,queries=40",
     "rotate-shift:angles=3,shifts=3,max_shift=2",
     "worst-of:of=ddn:steps=20 | deepfool",
 )
-"""Every native attack that queries the model, with few steps."""
+"""The native attacks that query the model in ``craft``, with few steps."""
 
 
 class Counted(NamedTuple):

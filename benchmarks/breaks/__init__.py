@@ -1,4 +1,4 @@
-"""Adaptive attacks on one transformation each, with several stand-ins for its gradient.
+"""Adaptive attacks on one transformation each, with several approximations for its gradient.
 
 Run from the root of the checkout::
 

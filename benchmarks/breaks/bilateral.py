@@ -9,7 +9,7 @@ import torch
 from advbench.api import SampleRandom
 from advbench_defenses.gaussian import GaussianBlur
 from advbench_defenses.transformations.bilateral import BilateralFilter
-from benchmarks.breaks.replaced import StandIn, autograd, identity
+from benchmarks.breaks.replaced import Approximation, autograd, identity
 from benchmarks.breaks.runner import main
 
 
@@ -21,7 +21,7 @@ def spatial_blur(
     return GaussianBlur(defense.space).apply(images, rng)
 
 
-STAND_INS: Mapping[str, StandIn] = {"autograd": autograd, "identity": identity, "spatial blur": spatial_blur}
+APPROXIMATIONS: Mapping[str, Approximation] = {"autograd": autograd, "identity": identity, "spatial blur": spatial_blur}
 
 if __name__ == "__main__":
-    main("bilateral", __doc__, stand_ins=STAND_INS)
+    main("bilateral", __doc__, approximations=APPROXIMATIONS)

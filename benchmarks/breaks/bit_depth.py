@@ -1,4 +1,4 @@
-"""Breaks `bit-depth`: rounding has no gradient where it matters, but every smooth staircase has one."""
+"""Breaks `bit-depth`: rounding has zero gradient almost everywhere; smooth staircases approximate it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 from advbench.api import SampleRandom
 from advbench_defenses.transformations.bit_depth import BitDepth
-from benchmarks.breaks.replaced import StandIn, identity, own
+from benchmarks.breaks.replaced import Approximation, identity, own
 from benchmarks.breaks.runner import main
 
 SHARPNESS = 6.0
@@ -24,7 +24,11 @@ def sigmoid_staircase(defense: BitDepth, images: torch.Tensor, output: torch.Ten
     return (whole + (SHARPNESS * (scaled - whole - 0.5)).sigmoid()) / levels
 
 
-STAND_INS: Mapping[str, StandIn] = {"soft rounding": own, "identity": identity, "sigmoid staircase": sigmoid_staircase}
+APPROXIMATIONS: Mapping[str, Approximation] = {
+    "soft rounding": own,
+    "identity": identity,
+    "sigmoid staircase": sigmoid_staircase,
+}
 
 if __name__ == "__main__":
-    main("bit-depth", __doc__, stand_ins=STAND_INS)
+    main("bit-depth", __doc__, approximations=APPROXIMATIONS)

@@ -8,7 +8,7 @@ import torch
 
 from advbench.api import SampleRandom
 from advbench_defenses.generative.denoiser import Denoiser
-from benchmarks.breaks.replaced import StandIn, autograd, blur, identity
+from benchmarks.breaks.replaced import Approximation, autograd, blur, identity
 from benchmarks.breaks.runner import main
 
 NOISE, COPIES = 0.02, 4
@@ -21,7 +21,12 @@ def smoothed(defense: Denoiser, images: torch.Tensor, output: torch.Tensor, rng:
     return torch.stack([defense.apply(copy, rng) for copy in copies]).mean(dim=0)
 
 
-STAND_INS: Mapping[str, StandIn] = {"autograd": autograd, "smoothed": smoothed, "identity": identity, "blur": blur(0.5)}
+APPROXIMATIONS: Mapping[str, Approximation] = {
+    "autograd": autograd,
+    "smoothed": smoothed,
+    "identity": identity,
+    "blur": blur(0.5),
+}
 
 if __name__ == "__main__":
-    main("denoiser", __doc__, stand_ins=STAND_INS)
+    main("denoiser", __doc__, approximations=APPROXIMATIONS)

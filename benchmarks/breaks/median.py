@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from advbench.api import SampleRandom
 from advbench_defenses.transformations.median import MedianSmoothing
-from benchmarks.breaks.replaced import StandIn, autograd, identity
+from benchmarks.breaks.replaced import Approximation, autograd, identity
 from benchmarks.breaks.runner import main
 
 TEMPERATURE = 0.05
@@ -41,7 +41,7 @@ def soft_median(
     return (weights * pixels).sum(dim=2)
 
 
-STAND_INS: Mapping[str, StandIn] = {
+APPROXIMATIONS: Mapping[str, Approximation] = {
     "autograd": autograd,
     "identity": identity,
     "soft median": soft_median,
@@ -49,4 +49,4 @@ STAND_INS: Mapping[str, StandIn] = {
 }
 
 if __name__ == "__main__":
-    main("median", __doc__, stand_ins=STAND_INS)
+    main("median", __doc__, approximations=APPROXIMATIONS)

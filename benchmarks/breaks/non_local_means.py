@@ -9,7 +9,7 @@ import torch
 from advbench.api import SampleRandom
 from advbench_defenses.non_local_means import non_local_means
 from advbench_defenses.transformations.non_local_means import NonLocalMeans
-from benchmarks.breaks.replaced import StandIn, blur, identity, own
+from benchmarks.breaks.replaced import Approximation, blur, identity, own
 from benchmarks.breaks.runner import main
 
 
@@ -21,7 +21,7 @@ def all_weights(defense: NonLocalMeans, images: torch.Tensor, output: torch.Tens
     )
 
 
-STAND_INS: Mapping[str, StandIn] = {
+APPROXIMATIONS: Mapping[str, Approximation] = {
     "fixed weights": own,
     "identity": identity,
     "all weights": all_weights,
@@ -29,4 +29,4 @@ STAND_INS: Mapping[str, StandIn] = {
 }
 
 if __name__ == "__main__":
-    main("non-local-means", __doc__, stand_ins=STAND_INS)
+    main("non-local-means", __doc__, approximations=APPROXIMATIONS)

@@ -8,7 +8,7 @@ import torch
 
 from advbench.api import SampleRandom
 from advbench_defenses.transformations.quilting import ImageQuilting
-from benchmarks.breaks.replaced import StandIn, blur, identity
+from benchmarks.breaks.replaced import Approximation, blur, identity
 from benchmarks.breaks.runner import main
 
 
@@ -25,7 +25,7 @@ def soft_choice_and_identity(
     return soft_choice(defense, images, output, rng) + images
 
 
-STAND_INS: Mapping[str, StandIn] = {
+APPROXIMATIONS: Mapping[str, Approximation] = {
     "identity": identity,
     "soft choice": soft_choice,
     "both": soft_choice_and_identity,
@@ -33,4 +33,4 @@ STAND_INS: Mapping[str, StandIn] = {
 }
 
 if __name__ == "__main__":
-    main("quilting", __doc__, stand_ins=STAND_INS)
+    main("quilting", __doc__, approximations=APPROXIMATIONS)

@@ -1,4 +1,4 @@
-"""Defenses with another gradient, and stand-ins that suit most of them."""
+"""Defenses with another gradient, and approximations that suit most of them."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import torch
 from advbench.api import Artefact, Defense, SampleRandom
 from advbench_defenses.gaussian import GaussianBlur
 
-__all__ = ["StandIn", "View", "autograd", "blur", "identity", "own", "with_stand_in", "with_view"]
+__all__ = ["Approximation", "View", "autograd", "blur", "identity", "own", "with_approximation", "with_view"]
 
-StandIn: TypeAlias = Callable[[Any, torch.Tensor, torch.Tensor, SampleRandom], torch.Tensor]
+Approximation: TypeAlias = Callable[[Any, torch.Tensor, torch.Tensor, SampleRandom], torch.Tensor]
 """Takes the defense, images, its output for them and its random streams; returns images with a gradient."""
 
 View: TypeAlias = Callable[[Any, torch.nn.Module, torch.Tensor, SampleRandom], torch.Tensor]
 """Takes the defense, the network, images and the defense's random streams; returns logits with a gradient."""
 
 
-def with_stand_in(defense: Defense, stand_in: StandIn) -> Defense:
+def with_approximation(defense: Defense, approximation: Approximation) -> Defense:
     """The defense with this approximation alone, also if autograd could differentiate it."""
 
     def approximate(images: torch.Tensor, output: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
-        return stand_in(defense, images, output, rng)
+        return approximation(defense, images, output, rng)
 
     return _changed(defense, differentiable=False, approximations=lambda _: (approximate,))
 
@@ -58,7 +58,7 @@ def identity(defense: Defense, images: torch.Tensor, output: torch.Tensor, rng: 
     return images
 
 
-def blur(sigma: float) -> StandIn:
+def blur(sigma: float) -> Approximation:
     """A Gaussian blur, which keeps high frequencies out of the gradient."""
 
     def blurred(defense: Defense, images: torch.Tensor, output: torch.Tensor, rng: SampleRandom) -> torch.Tensor:

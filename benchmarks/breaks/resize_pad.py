@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from advbench.api import SampleRandom
 from advbench_defenses.transformations.resize_pad import ResizeAndPad
-from benchmarks.breaks.replaced import StandIn, autograd, identity
+from benchmarks.breaks.replaced import Approximation, autograd, identity
 from benchmarks.breaks.runner import main
 
 
@@ -32,18 +32,22 @@ def bilinear(defense: ResizeAndPad, images: torch.Tensor, output: torch.Tensor, 
     return functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
-def unresized(stand_in: StandIn) -> StandIn:
-    """A stand-in for padded images of the same size alone."""
+def unresized(approximation: Approximation) -> Approximation:
+    """A approximation for padded images of the same size alone."""
 
     def checked(defense: ResizeAndPad, images: torch.Tensor, output: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
         if output.shape != images.shape:
             return functional.interpolate(images, size=output.shape[2:], mode="bilinear")
-        return stand_in(defense, images, output, rng)
+        return approximation(defense, images, output, rng)
 
     return checked
 
 
-STAND_INS: Mapping[str, StandIn] = {"autograd": autograd, "bilinear": bilinear, "identity": unresized(identity)}
+APPROXIMATIONS: Mapping[str, Approximation] = {
+    "autograd": autograd,
+    "bilinear": bilinear,
+    "identity": unresized(identity),
+}
 
 if __name__ == "__main__":
-    main("resize-pad", __doc__, stand_ins=STAND_INS)
+    main("resize-pad", __doc__, approximations=APPROXIMATIONS)

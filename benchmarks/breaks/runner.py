@@ -1,4 +1,4 @@
-"""Attacks a defense with one stand-in after another, and scores what is left on draws that chose nothing."""
+"""Attacks a defense with one approximation after another, and scores what is left on fresh draws."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from advbench.evaluation.work.chain_pass import ChainPass
 from advbench.specs import Chain, resolve_one
 from advbench_attacks.gradient.apgd import AutoPgd
 from advbench_attacks.gradient.pgd import ProjectedGradientDescent
-from benchmarks.breaks.replaced import StandIn, View, with_stand_in, with_view
+from benchmarks.breaks.replaced import Approximation, View, with_approximation, with_view
 from benchmarks.samples import Samples, load_samples
 from benchmarks.tables import Table, write
 
 __all__ = ["main"]
 
-HEADERS = ("stand-in", "attack", "attacked images", "left of these %", "left so far %", "CPU seconds")
+HEADERS = ("approximation", "attack", "attacked images", "left of these %", "left so far %", "CPU seconds")
 
 CHOICE_DRAWS = 10
 """Draws on which each sample's best result is chosen."""
@@ -38,7 +38,7 @@ def main(
     name: str,
     description: str | None,
     *,
-    stand_ins: Mapping[str, StandIn] | None = None,
+    approximations: Mapping[str, Approximation] | None = None,
     views: Mapping[str, View] | None = None,
 ) -> None:
     """Parses the command line, attacks, and prints what is left.
@@ -46,7 +46,7 @@ def main(
     Args:
         name: The defense; ``--defense`` sets its parameters.
         description: The help text.
-        stand_ins: Approximations of a defense that transforms images, by their names in the table.
+        approximations: Approximations of a defense that transforms images, by their names in the table.
         views: Views of a defense that classifies, by their names in the table.
     """
     parser = _parser(name, description)
@@ -57,6 +57,7 @@ def main(
         if defense.name != name:
             parser.error(f"--defense: {options.defense!r} is not {name}")
         defense.weights_digest()
+        attacks = {name: _attack(name, options) for name in options.attacks}
         samples = load_samples(
             options.model, options.dataset, options.limit,
             seed=options.seed, device=options.device, data_dir=options.data_dir,
@@ -64,10 +65,10 @@ def main(
     except (ParameterError, UsageError, WeightsError) as error:
         parser.error(str(error))
     replacements: dict[str, Attacked] = {
-        **{key: (lambda part, f=f: with_stand_in(part, f)) for key, f in (stand_ins or {}).items()},
+        **{key: (lambda part, f=f: with_approximation(part, f)) for key, f in (approximations or {}).items()},
         **{key: (lambda part, f=f: with_view(part, f)) for key, f in (views or {}).items()},
     }
-    broken = _Break(defense, samples, options)
+    broken = _Break(defense, samples, options, attacks)
     rows = []
     for row in broken.attack(replacements):
         print(*row, sep="  ", file=sys.stderr, flush=True)
@@ -92,27 +93,36 @@ class _Break:
         defense: The defense.
         samples: The network and the images.
         options: The command line's.
+        attacks: The attacks by name.
     """
 
-    def __init__(self, defense: Defense, samples: Samples, options: argparse.Namespace) -> None:
-        self.defense, self.samples, self.options = defense, samples, options
+    def __init__(
+        self, defense: Defense, samples: Samples, options: argparse.Namespace, attacks: Mapping[str, Attack]
+    ) -> None:
+        self.defense, self.samples, self.options, self.attacks = defense, samples, options, attacks
         self.goal = Goal(samples.labels)
         self.best = samples.images.clone()
-        self.eps = float(Fraction(options.eps))
 
     def attack(self, replacements: Mapping[str, Attacked]) -> Iterator[list[object]]:
-        """Runs each attack with each stand-in; yields a row of :data:`HEADERS` each."""
+        """Runs each attack with each approximation; yields a row of :data:`HEADERS` each."""
         self.ranks = self._ranks(self.best, range(len(self.best)))
-        for stand_in, replaced in replacements.items():
+        for approximation, replaced in replacements.items():
             for name in self.options.attacks:
                 rows = self.ranks[:, 0].lt(2 if self.options.every else 1).nonzero().flatten()
                 began, rates = time.process_time(), torch.zeros(0)
                 for part in rows.split(self.options.batch_size) if len(rows) else ():
-                    found = self._crafted(name, replaced(self.defense), f"{stand_in}/{name}", part)
+                    found = self._crafted(name, replaced(self.defense), f"{approximation}/{name}", part)
                     rates = torch.cat((rates, self._improve(part, found).cpu()))
                 alone = f"{100 - 100 * float(rates.mean()):.1f}" if len(rows) else None
                 seconds = round(time.process_time() - began)
-                yield [stand_in, name, len(rows), alone, f"{100 - 100 * float(self.ranks[:, 0].mean()):.1f}", seconds]
+                yield [
+                    approximation,
+                    name,
+                    len(rows),
+                    alone,
+                    f"{100 - 100 * float(self.ranks[:, 0].mean()):.1f}",
+                    seconds,
+                ]
 
     def summary(self) -> str:
         """What is left: sentences with the accuracies on fresh draws and without a defense."""
@@ -121,7 +131,7 @@ class _Break:
         left = clean & attacked
         undefended = self._undefended()
         worst = f"; {_percent(left.all(dim=0))} in all {draws} draws" if draws > 1 else ""
-        fresh = f", mean of {draws} draws that chose nothing" if draws > 1 else ""
+        fresh = f", mean of {draws} fresh draws, which were not used to choose the images" if draws > 1 else ""
         return (
             f"Accuracy without an attack {_percent(clean)}, under attack {_percent(left)}{fresh}{worst}. Without the "
             f"defense, PGD leaves {_percent(undefended)}."
@@ -136,14 +146,9 @@ class _Break:
             self.samples.network, Chain((replaced,)), streams, self.options.draws, labels=labels
         )
         rng = SampleRandom(self.options.seed, f"attack/{purpose}", ids, rows.device)
-        crafted = self._attack(name).craft(classifier, self.samples.images[rows], self.goal[rows], rng)
+        crafted = self.attacks[name].craft(classifier, self.samples.images[rows], self.goal[rows], rng)
         assert isinstance(crafted, torch.Tensor)
         return crafted
-
-    def _attack(self, name: str) -> Attack:
-        if name == "apgd":
-            return AutoPgd(eps=self.eps, steps=self.options.steps, loss="dlr")
-        return ProjectedGradientDescent(eps=self.eps, steps=self.options.steps, step_size=self.eps / 8)
 
     def _improve(self, rows: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
         """Keeps what is better than each sample's best result so far; returns in what share of draws each succeeds."""
@@ -186,17 +191,36 @@ class _Break:
         for rows in torch.arange(len(self.best), device=self.best.device).split(self.options.batch_size):
             images, goal, network = self.samples.images[rows], self.goal[rows], self.samples.network
             rng = SampleRandom(self.options.seed, "attack", [self.samples.ids[row] for row in rows], rows.device)
-            crafted = self._attack("pgd").craft(network, images, goal, rng)
+            crafted = _attack("pgd", self.options).craft(network, images, goal, rng)
             assert isinstance(crafted, torch.Tensor)
             with torch.no_grad():
                 left.append(~goal.reached(network(images)) & ~goal.reached(network(crafted)))
         return torch.cat(left)
 
 
+def _attack(name: str, options: argparse.Namespace) -> Attack:
+    eps = float(Fraction(options.eps))
+    if name == "apgd":
+        return AutoPgd(eps=eps, steps=options.steps, loss="dlr")
+    return ProjectedGradientDescent(eps=eps, steps=options.steps, step_size=eps / 8)
+
+
 def _fraction(text: str) -> str:
-    """Checks a number such as 8/255; returns it as it is."""
-    Fraction(text)
+    """Checks a number above 0 such as 8/255; returns it as it is."""
+    try:
+        positive = Fraction(text) > 0
+    except (ValueError, ZeroDivisionError):
+        positive = False
+    if not positive:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a number above 0, such as 8/255")
     return text
+
+
+def _count(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number of at least 1")
+    return int(text)
 
 
 def _percent(correct: torch.Tensor) -> str:
@@ -213,14 +237,16 @@ def _parser(name: str, description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--defense", default=name, metavar="SPEC", help=f"{name} with its parameters")
     parser.add_argument("--model", default="cifar10-densenet", metavar="SPEC")
     parser.add_argument("--dataset", default="cifar10", metavar="SPEC")
-    parser.add_argument("--limit", type=int, default=50, metavar="N", help="number of images")
+    parser.add_argument("--limit", type=_count, default=50, metavar="N", help="number of images")
     parser.add_argument("--eps", default="8/255", type=_fraction, help="largest L∞ norm; PGD's steps are eps/8 long")
-    parser.add_argument("--steps", type=int, default=40, metavar="N")
+    parser.add_argument("--steps", type=_count, default=40, metavar="N")
     parser.add_argument("--attacks", nargs="+", choices=("pgd", "apgd"), default=["pgd", "apgd"])
-    parser.add_argument("--every", action="store_true", help="attack each image with each stand-in, also broken ones")
-    parser.add_argument("--draws", type=int, default=40, metavar="N", help="draws for each gradient, if stochastic")
-    parser.add_argument("--score-draws", type=int, default=20, metavar="N", help="fresh draws of the score")
-    parser.add_argument("--batch-size", type=int, default=25, metavar="N")
+    parser.add_argument(
+        "--every", action="store_true", help="attack each image with each approximation, also broken ones"
+    )
+    parser.add_argument("--draws", type=_count, default=40, metavar="N", help="draws for each gradient, if stochastic")
+    parser.add_argument("--score-draws", type=_count, default=20, metavar="N", help="fresh draws of the score")
+    parser.add_argument("--batch-size", type=_count, default=25, metavar="N")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="folder with datasets")

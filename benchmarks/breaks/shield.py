@@ -9,7 +9,7 @@ import torch
 from advbench.api import SampleRandom
 from advbench_defenses.jpeg_gradient import differentiable_jpeg
 from advbench_defenses.transformations.shield import Shield
-from benchmarks.breaks.replaced import StandIn, blur, identity, own
+from benchmarks.breaks.replaced import Approximation, blur, identity, own
 from benchmarks.breaks.runner import main
 
 
@@ -19,7 +19,7 @@ def middle_quality(defense: Shield, images: torch.Tensor, output: torch.Tensor, 
     return differentiable_jpeg(images, (defense.lowest + defense.highest) // 2)
 
 
-STAND_INS: Mapping[str, StandIn] = {
+APPROXIMATIONS: Mapping[str, Approximation] = {
     "differentiable JPEG": own,
     "identity": identity,
     "middle quality": middle_quality,
@@ -27,4 +27,4 @@ STAND_INS: Mapping[str, StandIn] = {
 }
 
 if __name__ == "__main__":
-    main("shield", __doc__, stand_ins=STAND_INS)
+    main("shield", __doc__, approximations=APPROXIMATIONS)

@@ -9,7 +9,7 @@ import torch
 
 from advbench.api import SampleRandom
 from advbench_defenses.transformations.wavelet import WaveletDenoising
-from benchmarks.breaks.replaced import StandIn, identity, own
+from benchmarks.breaks.replaced import Approximation, identity, own
 from benchmarks.breaks.runner import main
 
 
@@ -32,7 +32,11 @@ def smooth_shrinkage(
     return SmoothShrinkage(**dataclasses.asdict(defense)).approximation(images, rng)
 
 
-STAND_INS: Mapping[str, StandIn] = {"autograd": own, "identity": identity, "smooth shrinkage": smooth_shrinkage}
+APPROXIMATIONS: Mapping[str, Approximation] = {
+    "autograd": own,
+    "identity": identity,
+    "smooth shrinkage": smooth_shrinkage,
+}
 
 if __name__ == "__main__":
-    main("wavelet", __doc__, stand_ins=STAND_INS)
+    main("wavelet", __doc__, approximations=APPROXIMATIONS)

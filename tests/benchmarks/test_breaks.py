@@ -1,4 +1,4 @@
-"""``python -m benchmarks.breaks.NAME``: stand-ins have gradients, and results are scored on other draws."""
+"""``python -m benchmarks.breaks.NAME``: approximations have gradients, and results are scored on other draws."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def images() -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_has_three_stand_ins_and_all_have_a_gradient(name: str, images: torch.Tensor, tmp_path: Path) -> None:
+def test_each_has_three_approximations_and_all_have_a_gradient(name: str, images: torch.Tensor, tmp_path: Path) -> None:
     spec, module = name, module_of(name)
     if name == "denoiser":
         file = tmp_path / "denoiser.safetensors"
@@ -44,8 +44,8 @@ def test_each_has_three_stand_ins_and_all_have_a_gradient(name: str, images: tor
         spec = f"denoiser:weights={file}"
     defense = resolve_one(discover(), "defenses", spec)
     assert isinstance(defense, Defense)
-    views, stand_ins = getattr(module, "VIEWS", {}), getattr(module, "STAND_INS", {})
-    assert len(views) + len(stand_ins) >= 3
+    views, approximations = getattr(module, "VIEWS", {}), getattr(module, "APPROXIMATIONS", {})
+    assert len(views) + len(approximations) >= 3
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 10))
 
     def streams() -> SampleRandom:
@@ -53,15 +53,15 @@ def test_each_has_three_stand_ins_and_all_have_a_gradient(name: str, images: tor
 
     with torch.no_grad():
         output = None if views else defense.apply(images, streams())
-    for key, stand_in in {**views, **stand_ins}.items():
+    for key, approximation in {**views, **approximations}.items():
         leaf = images.clone().requires_grad_()
-        given = stand_in(defense, network if views else leaf, leaf if views else output, streams())
+        given = approximation(defense, network if views else leaf, leaf if views else output, streams())
         (gradient,) = torch.autograd.grad((given * torch.rand_like(given)).sum(), leaf)
         assert gradient.isfinite().all(), key
         assert gradient.flatten(1).any(dim=1).all(), key
 
 
-def test_the_bilinear_stand_in_puts_images_where_the_defense_does(images: torch.Tensor) -> None:
+def test_the_bilinear_approximation_puts_images_where_the_defense_does(images: torch.Tensor) -> None:
     defense = ResizeAndPad(smallest=0.6, largest=0.9)
     output = defense.apply(images, SampleRandom(0, "defense", range(2)))
     smooth = bilinear(defense, images, output, SampleRandom(0, "defense", range(2)))
@@ -69,9 +69,9 @@ def test_the_bilinear_stand_in_puts_images_where_the_defense_does(images: torch.
     assert (smooth - output).abs().mean() < 0.03
 
 
-@pytest.mark.parametrize(("name", "stand_ins"), [("median", 4), ("resize-pad", 3)])
+@pytest.mark.parametrize(("name", "approximations"), [("median", 4), ("resize-pad", 3)])
 def test_a_transformation_is_broken(
-    name: str, stand_ins: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    name: str, approximations: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     words = [
         "--model",
@@ -90,15 +90,15 @@ def test_a_transformation_is_broken(
         sys, "argv", ["break", *words, "--every", "--draws", "3", "--output", str(tmp_path), "--device", "cpu"]
     )
     module = module_of(name)
-    module.main(name, None, stand_ins=module.STAND_INS)  # type: ignore[attr-defined]
+    module.main(name, None, approximations=module.APPROXIMATIONS)  # type: ignore[attr-defined]
     printed = capsys.readouterr().out
     figures = re.search(r"Accuracy without an attack (\S+) %, under attack (\S+) %", printed)
     assert figures is not None
     assert float(figures[1]) > 80
     assert float(figures[2]) < 10
     assert "Without the defense, PGD leaves 0.0 %" in printed
-    assert printed.count("| pgd ") == stand_ins
-    assert ("draws that chose nothing" in printed) == (name == "resize-pad")
+    assert printed.count("| pgd ") == approximations
+    assert ("fresh draws, which were not used" in printed) == (name == "resize-pad")
     assert (tmp_path / "report.md").read_text("utf-8").endswith(printed.strip() + "\n")
 
 
@@ -107,7 +107,10 @@ def test_a_transformation_is_broken(
     [
         (["--defense", "jpeg"], "--defense: 'jpeg' is not median"),
         (["--defense", "median:size=0"], "size=0: must be a whole number from 1 to 15"),
-        (["--eps", "much"], "argument --eps: invalid"),
+        (["--eps", "much"], "argument --eps: 'much': must be a number above 0, such as 8/255"),
+        (["--eps", "1/0"], "argument --eps: '1/0': must be a number above 0, such as 8/255"),
+        (["--eps", "2"], "eps=2"),
+        (["--limit", "0"], "argument --limit: '0': must be a whole number of at least 1"),
         (["--dataset", "no-such"], "no-such"),
     ],
 )
@@ -117,6 +120,6 @@ def test_bad_input_is_a_usage_error(
     monkeypatch.setattr(sys, "argv", ["break", *words])
     module = module_of("median")
     with pytest.raises(SystemExit) as left:
-        module.main("median", None, stand_ins=module.STAND_INS)  # type: ignore[attr-defined]
+        module.main("median", None, approximations=module.APPROXIMATIONS)  # type: ignore[attr-defined]
     assert left.value.code == 2
     assert message in capsys.readouterr().err

@@ -27,11 +27,14 @@ defenses = ["toy-keep", "toy-dim"]
 attacks = ["toy-sign:eps=0.1", "toy-minimal"]
 defenses = ["toy-keep", "toy-noise"]
 limit = 20
+eot = 4
 score_draws = 3
+threats = ["oblivious", "adaptive"]
 
 [[parts]]
 attacks = ["toy-sign:eps=0.1", "toy-minimal"]
 defenses = ["toy-dim:factor=0.3"]
+threats = ["oblivious", "adaptive"]
 limit = 10
 """
 
@@ -89,6 +92,10 @@ def test_draws_for_the_score_are_those_of_the_part(run: Run) -> None:
     draws = {cell["defense"].split(":")[0]: cell["robust_accuracy_draws"] for cell in results["cells"]}
     assert draws["toy-noise"]["n"] == 3
     assert draws["toy-keep"] is None
+    assert "4 draws for each gradient" in results["run"]["threats"]["adaptive"]["how"]
+    other, _ = run("--eot", 2, "--score-draws", 1)
+    assert "8 in the store" not in other.err
+    assert "2 draws for each gradient" in other.out
 
 
 def test_options_replace_the_effort_of_all_parts(run: Run) -> None:
@@ -120,4 +127,4 @@ def test_a_dry_run_lists_the_cells_of_all_parts(call: Call, tmp_path: Path) -> N
     suite = tmp_path / "toys.toml"
     suite.write_text(SUITE)
     plan = call("matrix", "--suite", suite, "--plugin", TOY, "--store", tmp_path / "store", "--dry-run")
-    assert len(plan.out.splitlines()) == 4 + 4 + 2
+    assert len(plan.out.splitlines()) == 4 + 8 + 4

@@ -52,7 +52,7 @@ def recompress(images: Bytes, quality: int) -> Bytes:
 
 
 def recompress_individually(images: Bytes, quality: int) -> Bytes:
-    """Returns the same as :func:`recompress`, with one file per image, and one thread for each of torch's."""
+    """Returns the same as :func:`recompress`, with one file per image, in as many threads as torch uses."""
     from PIL import Image
 
     decoded = np.empty_like(images)

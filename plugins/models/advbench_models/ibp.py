@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import nn
 
-from advbench.api import Certificate, Model, Trainable, TrainingJob, param
+from advbench.api import Certificate, Model, Trainable, TrainingJob, param, widest_float
 from advbench_models.interval_bounds import margins_within
 from advbench_models.interval_training import RECIPES, train_with_interval_bounds
 from advbench_models.mnist_cnn_robust import MnistCnnRobustNetwork
@@ -60,11 +60,13 @@ class IntervalBounds(StoredWeights, Model, Trainable):
     def certify(self, network: nn.Module, images: torch.Tensor, rng: SampleRandom) -> Certificate:
         """Finds the largest certified radius of each image by bisection; interval bounds only widen with the radius."""
         del rng
-        classes = network(images).argmax(dim=1)
-        exact = self.load().double().to(images.device)
+        device = images.device
+        exactly = device if widest_float(device) == torch.float64 else torch.device("cpu")
+        classes = network(images).argmax(dim=1).to(exactly)
+        exact = self.load().double().to(exactly)
         layers = list(exact.layers)  # type: ignore[arg-type]  # the Sequential of MnistCnnRobustNetwork
-        images = images.double()
-        low = torch.zeros(len(images), dtype=torch.float64, device=images.device)
+        images = images.to(exactly).double()
+        low = torch.zeros(len(images), dtype=torch.float64, device=exactly)
         high = torch.full_like(low, _LARGEST_RADIUS)
         certified = margins_within(layers, images, classes, low) > _SLACK
         low = torch.where(margins_within(layers, images, classes, high) > _SLACK, high, low)
@@ -72,4 +74,4 @@ class IntervalBounds(StoredWeights, Model, Trainable):
             middle = (low + high) / 2
             holds = margins_within(layers, images, classes, middle) > _SLACK
             low, high = torch.where(holds, middle, low), torch.where(holds, high, middle)
-        return Certificate(torch.where(certified, classes, -1), low)
+        return Certificate(torch.where(certified, classes, -1).to(device), low.to(device, widest_float(device)))

@@ -2,8 +2,8 @@
 
 The loss is the cross-entropy of the images plus beta times the Kullback-Leibler divergence between the probabilities
 for the images and for adversarial ones, which maximise that divergence (Zhang, Yu, Jiao, Xing, El Ghaoui and Jordan
-2019, Theoretically Principled Trade-off between Robustness and Accuracy, section 4). All else is as in
-:mod:`advbench_models.mnist_adversarial_training`, so that the two recipes differ in the loss alone.
+2019, Theoretically Principled Trade-off between Robustness and Accuracy, section 4). The attack starts from a little
+noise. All else is as in :mod:`advbench_models.mnist_adversarial_training`.
 """
 
 from __future__ import annotations

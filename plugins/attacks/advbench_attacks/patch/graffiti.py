@@ -9,10 +9,12 @@ from typing import ClassVar
 import torch
 
 from advbench.api import Artefact, Attack, Crafted, Goal, Patch, SampleRandom, goal_param, is_stochastic, param
+from advbench_attacks.active_sets import on_device
 from advbench_attacks.classifier_calls import float32_logits
 from advbench_attacks.gradient.pgd_steps import loss_gradient
 from advbench_attacks.norms import per_image
-from advbench_attacks.patch.masks import MASKS, make_mask, pixel_count
+from advbench_attacks.patch.masks import MASKS, make_mask
+from advbench_attacks.patch.pasting import pixel_count
 
 __all__ = ["Graffiti"]
 
@@ -70,7 +72,7 @@ class Graffiti(Attack):
     ) -> Crafted:
         """Attacks one batch; see :meth:`advbench.api.Attack.craft`."""
         del fitted
-        mask = make_mask(self.shape, self.area, images.shape[2], images.shape[3]).to(images.device)
+        mask = on_device(make_mask(self.shape, self.area, images.shape[2], images.shape[3]), images)
         points = torch.where(mask, rng.uniform(*images.shape[1:]).to(images), images)
         best, highest = points.clone(), points.new_full((len(points),), -math.inf)
         for step in range(self.steps + 1):

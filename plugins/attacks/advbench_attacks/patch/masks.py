@@ -9,9 +9,9 @@ from typing import TypeAlias
 
 import torch
 
-from advbench_attacks.patch.pasting import nearest_pixels
+from advbench_attacks.patch.pasting import nearest_pixels, pixel_count
 
-__all__ = ["MASKS", "make_mask", "pixel_count"]
+__all__ = ["MASKS", "make_mask"]
 
 Point: TypeAlias = tuple[float, float]
 
@@ -31,11 +31,6 @@ _LINES: Mapping[str, Sequence[Sequence[Point]]] = {
 
 MASKS = tuple(_LINES)
 """``graffiti``: two zigzag lines; ``stickers``: four horizontal bars; ``square``: a square in the centre."""
-
-
-def pixel_count(area: float, height: int, width: int) -> int:
-    """The largest number of pixels that covers at most this share of an image."""
-    return math.floor(area * height * width + 1e-6)
 
 
 def make_mask(name: str, area: float, height: int, width: int) -> torch.Tensor:

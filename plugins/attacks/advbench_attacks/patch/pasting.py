@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from advbench.api import SampleRandom
 
-__all__ = ["POSITIONS", "Placement", "draw_placement", "nearest_pixels", "paste", "patch_width"]
+__all__ = ["POSITIONS", "Placement", "draw_placement", "nearest_pixels", "paste", "patch_width", "pixel_count"]
 
 POSITIONS = ("random", "top-left", "top-right", "bottom-left", "bottom-right", "centre")
 """Where a patch is pasted."""
@@ -93,7 +93,7 @@ def paste(
     reach = (patch.shape[-1] * placement.scale / 2)[:, None, None]
     u, v = (cosine * across - sine * down) / reach, (sine * across + cosine * down) / reach
     distance = u.abs().maximum(v.abs()) if shape == "square" else torch.hypot(u, v)
-    mask = (distance < 1) & nearest_pixels(distance, math.floor(area * height * width + 1e-6))
+    mask = (distance < 1) & nearest_pixels(distance, pixel_count(area, height, width))
     sampled = functional.grid_sample(
         patch.expand(len(images), -1, -1, -1),
         torch.stack((u, v), dim=3),
@@ -102,6 +102,11 @@ def paste(
         align_corners=False,
     )
     return torch.where(mask[:, None], sampled, images), mask[:, None]
+
+
+def pixel_count(area: float, height: int, width: int) -> int:
+    """The largest number of pixels that covers at most this share of an image."""
+    return math.floor(area * height * width + 1e-6)
 
 
 def nearest_pixels(distance: torch.Tensor, count: int) -> torch.Tensor:

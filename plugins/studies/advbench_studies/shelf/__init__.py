@@ -1,1 +1,1 @@
-"""The shelf: the defenses that a new one is compared with, each against attackers who do not know it and who do."""
+"""Suites of common defenses, as baselines for a new one, each under oblivious and adaptive attacks."""
