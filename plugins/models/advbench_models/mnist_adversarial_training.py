@@ -54,6 +54,7 @@ def train_robust_mnist_classifier(
     *,
     kind: type[AdversarialTraining] | None = None,
     loss: str = "cross-entropy of adversarial images",
+    attack: str = "PGD from a random start",
     eight_bit: Collection[str] = (),
 ) -> Mapping[str, Any]:
     """Trains a classifier on adversarial images; see :func:`~advbench_models.mnist_training.train_on_mnist`.
@@ -64,6 +65,7 @@ def train_robust_mnist_classifier(
         job: As for ``train_on_mnist``.
         kind: The training; None for :class:`AdversarialTraining`.
         loss: What the sidecar says about the loss.
+        attack: What it says about the attack, before its steps.
         eight_bit: As for ``train_on_mnist``.
     """
     settings = {
@@ -73,7 +75,7 @@ def train_robust_mnist_classifier(
         "learning_rate": LEARNING_RATE,
         "schedule": f"one cycle, rising for {RISE:.0%} of the steps",
         "loss": loss,
-        "attack": f"PGD from a random start, {STEPS} steps of {STEP_SIZE:g}, L-infinity",
+        "attack": f"{attack}, {STEPS} steps of {STEP_SIZE:g}, L-infinity",
         "eps": EPS,
         "eps_schedule": f"growing for {GROWTH:.0%} of the steps, and the steps of PGD with it",
     }

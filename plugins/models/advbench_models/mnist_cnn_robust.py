@@ -82,6 +82,7 @@ class MnistCnnRobust(StoredWeights, Model, Trainable):
             variant = {
                 "kind": TradesTraining,
                 "loss": trades_training.LOSS,
+                "attack": trades_training.ATTACK,
                 "eight_bit": [trades_training.LARGEST_TENSOR],
             }
         return train_robust_mnist_classifier(self.name, MnistCnnRobustNetwork, job, **variant)

@@ -24,7 +24,11 @@ RECIPES: Mapping[str, str] = {TRADES: "16 epochs of TRADES with 8 steps within L
 
 
 BETA = 6.0
-LOSS = f"cross-entropy of images plus {BETA:g} times the divergence between answers for them and adversarial ones"
+LOSS = (
+    f"cross-entropy of images plus {BETA:g} times the KL divergence between the probabilities for them and for "
+    "adversarial images"
+)
+ATTACK = "PGD on this divergence from a little Gaussian noise"
 
 LARGEST_TENSOR = "layers.5.weight"
 """It has 94 % of the parameters; it is stored in 8 bits."""
@@ -34,7 +38,7 @@ _START = 1e-3
 
 
 class TradesTraining(AdversarialTraining):
-    """Learns images, and to answer alike within eps of them."""
+    """Learns to classify images, and to give the same probabilities within eps of them."""
 
     def step(self, number: int, chosen: torch.Tensor) -> Mapping[str, torch.Tensor]:
         """Takes one gradient step on the loss of TRADES."""

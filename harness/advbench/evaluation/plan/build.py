@@ -33,17 +33,12 @@ class Plan:
     """The cells of a run.
 
     Attributes:
-        parts: The axes of each part, at least one; all have the same limit and seed.
+        parts: The axes of each part, at least one; all have the same seed.
         cells: The cells of all parts, each part in the order of its axes; no cell occurs twice.
     """
 
     parts: tuple[Axes, ...]
     cells: tuple[Cell, ...]
-
-    @property
-    def limit(self) -> int | None:
-        """The number of random samples of each dataset; None for all."""
-        return self.parts[0].limit
 
     @property
     def seed(self) -> int:

@@ -107,7 +107,7 @@ def _described_threats(plan: Plan) -> dict[str, dict[str, str]]:
 
 
 def _settings(axes: Axes) -> dict[str, Any]:
-    """What a suite sets besides the axes, which all parts share."""
+    """What a suite sets besides the axes; limit and draws are those of its first part."""
     return {
         "seed": axes.seed,
         "eot": axes.eot,
