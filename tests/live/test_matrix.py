@@ -301,7 +301,7 @@ def test_seeds_show_their_spread(evaluate: Callable[..., advbench.Results]) -> N
         ({"seed": True}, "seed: True: must be a whole number of at least 0"),
         ({"seeds": [1, -1]}, "seeds: -1: must be a whole number of at least 0"),
         ({"seeds": []}, "seeds: is empty; give at least one"),
-        ({"device": "gpu"}, "device: gpu: must be auto, cpu or cuda:N"),
+        ({"device": "gpu"}, "device: gpu: must be auto, cpu, cuda, cuda:N or mps"),
         ({"rerun": "fail"}, "rerun: unknown 'fail'; did you mean 'failed'?"),
         ({"precision": "fp16"}, "precision: unknown 'fp16'; did you mean"),
         ({"memory": 0}, "memory: 0: must be a number of GiB above 0"),
