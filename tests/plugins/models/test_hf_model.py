@@ -10,6 +10,7 @@ from typing import Any
 
 import huggingface_hub
 import pytest
+import timm
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
@@ -119,7 +120,7 @@ def test_a_repository_is_taken_from_the_hubs_cache(network: tuple[Path, torch.nn
     assert len(digests) == 1
     local = build(f"hf:repo={folder}")
     assert local.weights_digest() not in digests  # the commit is a part of the others
-    assert dependency_versions(type(local)) == {"transformers": transformers.__version__}
+    assert dependency_versions(type(local)) == {"timm": timm.__version__, "transformers": transformers.__version__}
 
 
 def test_a_file_of_settings_is_a_part_of_the_digest(network: tuple[Path, torch.nn.Module], tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from advbench.discovery.identity import dependency_versions
 from advbench.discovery.loading import discover
 from advbench.specs import resolve_one
 from advbench_models.pretrained.onnx_graph.network import OnnxNetwork, unsupported_operators
@@ -113,6 +114,20 @@ def test_channels_last_and_single_images(tmp_path: Path) -> None:
     assert torch.allclose(model.load()(images), expected, atol=1e-6)
 
 
+def test_channels_last_and_images_of_any_size(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["t", "w"], ["c"]),  # of images of at least 5 x 5 pixels
+        helper.make_node("GlobalAveragePool", ["c"], ["g"]),
+        helper.make_node("Flatten", ["g"], ["y"]),
+    ]
+    made = graph(nodes, {"w": weights(CLASSES, 3, 5, 5)}, shape=("n", "height", "width", 3))
+    model = build(f"onnx:path={saved(made, tmp_path)}")
+    assert model.image_shape is None
+    images = torch.rand(2, 3, 6, 8)
+    assert torch.allclose(model.load()(images), reference(made, images.permute(0, 2, 3, 1)), atol=1e-5)
+
+
 def test_half_precision_and_images_of_any_size(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("GlobalMaxPool", ["x"], ["g"]),
@@ -146,6 +161,43 @@ def test_the_digest_covers_weights_in_other_files(tmp_path: Path) -> None:
     (tmp_path / "net.data").unlink()
     with pytest.raises(Exception, match=r"net\.data"):
         build(f"onnx:path={file}").weights_digest()
+
+
+@pytest.mark.parametrize("where", ["Constant", "subgraph"])
+def test_the_digest_covers_attributes_in_other_files(tmp_path: Path, where: str) -> None:
+    constant = helper.make_node("Constant", [], ["w"], value=numpy_helper.from_array(weights(3, CLASSES)))
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["x"], ["g"]),
+        helper.make_node("Flatten", ["g"], ["f"]),
+        helper.make_node("MatMul", ["f", "h"], ["y"]),
+    ]
+    if where == "Constant":
+        constant.output[0] = "h"
+        made = graph([constant, *nodes], {})
+    else:
+        branch = helper.make_graph(
+            [constant], "branch", [], [helper.make_tensor_value_info("w", TensorProto.FLOAT, (3, CLASSES))]
+        )
+        nodes.insert(0, helper.make_node("If", ["always"], ["h"], then_branch=branch, else_branch=branch))
+        made = graph(nodes, {"always": np.array(True)})
+    images = torch.rand(2, 3, 32, 32)
+    expected = reference(made, images)
+    file, gives = tmp_path / "net.onnx", "gradients" if where == "Constant" else "scores"
+    onnx.save_model(
+        made, file, save_as_external_data=True, location="net.data", size_threshold=64, convert_attribute=True
+    )
+    model = build(f"onnx:path={file},gives={gives}")
+    first = model.weights_digest()
+    assert torch.allclose(model.load().eval()(images), expected, atol=1e-5)
+    content = bytearray((tmp_path / "net.data").read_bytes())
+    content[0] ^= 1
+    (tmp_path / "net.data").write_bytes(content)
+    assert build(f"onnx:path={file},gives={gives}").weights_digest() != first
+
+
+def test_the_versions_of_both_packages_are_recorded(tmp_path: Path) -> None:
+    versions = {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
+    assert dependency_versions(type(build(f"onnx:path={saved(classifier(), tmp_path)}"))) == versions
 
 
 def single(operator: str, inputs: Sequence[Any], opset: int = 20, outputs: int = 1, **attributes: Any) -> None:
@@ -206,6 +258,9 @@ LENGTHS = np.array([2, 3, 4], dtype=np.int64)
         ("Clip", [ROWS], {"opset": 6, "min": -0.1, "max": 0.2}),
         ("Pow", [np.abs(ROWS), np.float32(1.5)], {}),
         ("Div", [np.array([7, -7, 9]), np.array([2, 2, 4])], {}),
+        ("Mod", [np.array([7, -7, -9]), np.array([4, 4, -4])], {}),
+        ("Mod", [ROWS, np.float32(-0.17)], {"fmod": 1}),
+        ("Dropout", [ROWS, np.float32(0.5), np.array(False)], {}),
         ("Max", [ROWS, weights(3, 6, seed=1), np.float32(0)], {}),
         ("Sum", [ROWS, weights(3, 6, seed=1), weights(6)], {}),
         ("Softmax", [IMAGES], {"axis": 1}),
@@ -255,6 +310,19 @@ def test_an_operator_computes_what_its_specification_says(
     if options.get("axes") == "input":
         inputs, options = [*inputs, None, np.array([2])], {"opset": options["opset"]}
     single(operator, inputs, **options)
+
+
+@pytest.mark.parametrize(
+    ("operator", "inputs", "options"),
+    [
+        ("AveragePool", [IMAGES], {"kernel_shape": [2, 2], "dilations": [2, 2]}),
+        ("Dropout", [ROWS, np.float32(0.5), np.array(True)], {}),
+        ("BatchNormalization", [IMAGES, *[np.ones(4, np.float32)] * 4], {"training_mode": 1, "outputs": 3}),
+    ],
+)
+def test_what_torch_does_not_compute_here_is_refused(operator: str, inputs: list[Any], options: dict[str, Any]) -> None:
+    with pytest.raises(NotImplementedError, match=f"{operator} with (dilations|training_mode=1)"):
+        single(operator, inputs, **options)
 
 
 def test_an_old_softmax_is_one_over_all_later_axes() -> None:  # which the reference implementation is not

@@ -37,7 +37,7 @@ class HfModel(Model):
 
     name: ClassVar[str] = "hf"
     source: ClassVar[str] = "Wolf et al. 2020, Transformers; the repository's model card names the network's paper"
-    depends_on: ClassVar[tuple[str, ...]] = ("transformers",)
+    depends_on: ClassVar[tuple[str, ...]] = ("transformers", "timm")
 
     repo: str = param(help="organisation/name or organisation/name@revision on the Hugging Face hub, or a local folder")
     resize: str = param("auto", choices=RESIZE, help=RESIZE_HELP)
