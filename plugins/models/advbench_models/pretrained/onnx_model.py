@@ -191,16 +191,16 @@ class OnnxModel(Model):
             )
 
     def _compare(self, network: nn.Module, model: Any) -> None:
-        """Compares the logits of one image with those of ONNX Runtime, if it is installed."""
-        try:
-            run = _session(model)
-        except ParameterError:
-            return
+        """Computes the logits of one image; compares them with those of ONNX Runtime, if it is installed."""
         usual = (1, 224, 224, 3) if self._channels_last else (1, 3, 224, 224)
         shape = [length or other for length, other in zip(self._input_shape, usual, strict=True)]
         image = torch.rand(shape, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             found = network(image).double()
+        try:
+            run = _session(model)
+        except ParameterError:
+            return
         expected = torch.from_numpy(run(image.numpy())).double()
         if not torch.allclose(found, expected, atol=_TOLERANCE * float(expected.abs().max()), rtol=_TOLERANCE):
             raise WeightsError(f"{self._label}: torch and ONNX Runtime give other logits; use gives=scores")
