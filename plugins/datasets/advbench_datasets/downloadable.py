@@ -29,7 +29,7 @@ class Split:
     Attributes:
         ids: The sample ids of its images.
         files: The published files it consists of, in the order of the ids.
-        digest: SHA-256 of the labelled images; it follows from the files' digests.
+        digest: A SHA-256 that follows from the content: that of the labelled images, or of the files' digests.
     """
 
     ids: range
@@ -80,7 +80,7 @@ class DownloadableDataset(Dataset):
     def load(self, sources: DataSources) -> LabelledImages:
         """Reads the user's files, else the cache, else those that Debian's package has installed, else downloads.
 
-        Whatever the source, each file's content is checked against its recorded SHA-256.
+        Whatever the source, each file's content is checked against its recorded digest.
 
         Raises:
             DataError: A file of the user's is damaged, or no source has the dataset.

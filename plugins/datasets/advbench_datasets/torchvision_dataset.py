@@ -30,6 +30,12 @@ _WITH_BOTH = ("EMNIST",)
 _WITHOUT = ("EuroSAT", "SUN397", "Caltech101", "Caltech256", "SEMEION")
 """Classes with one part."""
 
+_NOT_DOWNLOADED = ("FER2013", "LFWPeople", "StanfordCars")
+"""Classes that do not download their dataset, or no longer do."""
+
+_UNLABELLED = {"STL10": ("unlabeled", "train+unlabeled")}
+"""Parts with images that have no label."""
+
 _NAMES = tuple(sorted(_WITH_SPLIT + _WITH_TRAIN + _WITH_BOTH + _WITHOUT, key=str.lower))
 
 _OWN = {
@@ -55,7 +61,7 @@ class TorchvisionDataset(OwnImages):
     root: str = param(help="folder in which torchvision keeps the dataset")
     split: str = param(
         "test",
-        help="torchvision's name of the part, such as train, test or val; of EMNIST with its split, as letters/test",
+        help="torchvision's name of the part, such as train, test or val; for EMNIST with its split, as letters/test",
     )
     size: int | None = param(
         None, min=1, help="pixels: resize the shorter side to it and crop the centre square; none: unchanged"
@@ -95,9 +101,12 @@ class TorchvisionDataset(OwnImages):
             raise
         except Exception as error:  # for files that are missing or damaged, torchvision raises errors of any kind
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise DataError(f"{self.name}: {self.dataset} in {self.root}: {reason}; {self._remedy()}") from error
+            remedy = "give split=…" if _is_about_split(error) else self._remedy()
+            raise DataError(f"{self.name}: {self.dataset} in {self.root}: {reason}; {remedy}") from error
 
     def _remedy(self) -> str:
+        if self.dataset in _NOT_DOWNLOADED:
+            return f"see torchvision's documentation of {self.dataset} for how to get it"
         arguments = "".join(f", {name}={value!r}" for name, value in _arguments(self.dataset, self.split).items())
         return f"torchvision.datasets.{self.dataset}({self.root!r}{arguments}, download=True) downloads it"
 
@@ -110,13 +119,20 @@ def _arguments(dataset: str, split: str) -> dict[str, object]:
     """
     if dataset in _WITHOUT:
         return {}
+    if split in _UNLABELLED.get(dataset, ()):
+        raise ParameterError(f"split={split}: {dataset} has no labels for all of its images; give train or test")
     if dataset in _WITH_SPLIT:
         return {"split": split}
     first, _, last = split.rpartition("/")
     if last not in ("train", "test") or bool(first) != (dataset in _WITH_BOTH):
-        expected = "such as letters/test" if dataset in _WITH_BOTH else "train or test"
-        raise ParameterError(f"split={split}: of {dataset} it is {expected}")
+        expected = "a split such as letters/test" if dataset in _WITH_BOTH else "train or test"
+        raise ParameterError(f"split={split}: {dataset} needs {expected}")
     return {"train": last == "train", **({"split": first} if first else {})}
+
+
+def _is_about_split(error: Exception) -> bool:
+    """Whether torchvision has rejected the value of its argument ``split``."""
+    return isinstance(error, ValueError) and "argument split" in str(error)
 
 
 @functools.lru_cache(maxsize=2)

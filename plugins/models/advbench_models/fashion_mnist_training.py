@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from advbench.api import TrainingJob, one_cycle, save_weights
-from advbench_models.classifier_training import ClassifierTraining, behind_defense, build_seeded
+from advbench.api import TrainingJob, one_cycle
+from advbench_models.classifier_recipe import ClassifierData, DatasetSpecs, train_by_recipe
+from advbench_models.classifier_training import ClassifierTraining
 
 __all__ = ["RECIPES", "mirror", "train_fashion_mnist_classifier"]
 
@@ -28,63 +29,37 @@ RISING_SHARE = 0.25
 LARGEST_TENSOR = "classifier.1.weight"
 """It has 95 % of the parameters; it is stored in 8 bits."""
 
-TRAINING_SET = "fashion-mnist:split=train"
-TEST_SET = "fashion-mnist:split=test"
+FASHION_MNIST = DatasetSpecs("fashion-mnist:split=train", "fashion-mnist:split=test", whole=60_000)
 
 
 def train_fashion_mnist_classifier(name: str, build: Callable[[], nn.Module], job: TrainingJob) -> Mapping[str, Any]:
-    """Trains a classifier and writes its weights, their sidecar and, during training, a checkpoint.
-
-    Args:
-        name: Name of the component.
-        build: Builds the network; it draws initial weights from torch's default generator.
-        job: Options of the command line.
-
-    Returns:
-        The content of the sidecar; ``test_accuracy`` is that on the whole test set.
-
-    Raises:
-        UsageError: The checkpoint belongs to another recipe, seed or dataset.
-    """
-    original_set = job.load_dataset(TRAINING_SET)
-    training_set, test_set = job.defend(original_set), job.defend(job.load_dataset(TEST_SET))
-    recipe: dict[str, Any] = {
-        "component": name,
-        "recipe": job.recipe,
-        "epochs": EPOCHS if job.epochs is None else job.epochs,
+    """Trains a classifier; see :func:`~advbench_models.classifier_recipe.train_by_recipe`."""
+    settings = {
+        "epochs": EPOCHS,
         "batch_size": BATCH_SIZE,
         "optimizer": "adam",
         "learning_rate": LEARNING_RATE,
         "schedule": f"one cycle, rising for {RISING_SHARE:.0%} of the steps",
         "augmentation": "random mirror",
         "loss": "cross-entropy",
-        "seed": job.seed,
-        "data_digest": original_set.digest(),
-        **behind_defense(job, training_set),
     }
-    network = build_seeded(build, job).to(memory_format=torch.channels_last)
-    training = ClassifierTraining(
-        job,
-        recipe,
-        network,
-        torch.optim.Adam(network.parameters(), lr=LEARNING_RATE),
-        training_set=training_set,
-        test_set=test_set,
-        augment=mirror,
-        schedule=lambda step, steps: one_cycle(step, steps, LEARNING_RATE, RISING_SHARE),
+
+    def prepare(network: nn.Module, recipe: Mapping[str, Any], data: ClassifierData) -> ClassifierTraining:
+        network = network.to(memory_format=torch.channels_last)
+        return ClassifierTraining(
+            job,
+            recipe,
+            network,
+            torch.optim.Adam(network.parameters(), lr=LEARNING_RATE),
+            training_set=data.training_set,
+            test_set=data.test_set,
+            augment=mirror,
+            schedule=lambda step, steps: one_cycle(step, steps, LEARNING_RATE, RISING_SHARE),
+        )
+
+    return train_by_recipe(
+        name, build, job, FASHION_MNIST, settings=settings, prepare=prepare, eight_bit=[LARGEST_TENSOR]
     )
-    training.run()
-    figures = training.round_to_8_bits([LARGEST_TENSOR])
-    provenance = {
-        **training.provenance(),
-        "training_set": TRAINING_SET,
-        "training_samples": len(training_set),
-        "test_set": TEST_SET,
-        "test_accuracy": figures["accuracy"],
-    }
-    digest = save_weights(job.output, network.state_dict(), provenance, eight_bit=[LARGEST_TENSOR])
-    job.checkpoint.unlink(missing_ok=True)
-    return {"sha256": digest, **provenance}
 
 
 def mirror(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

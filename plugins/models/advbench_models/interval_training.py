@@ -16,9 +16,10 @@ from torch import nn
 from torch.nn import functional
 
 from advbench.api import TrainingJob
+from advbench_models.classifier_recipe import ClassifierData, train_by_recipe
 from advbench_models.classifier_training import ClassifierTraining, in_unit_range
 from advbench_models.interval_bounds import margins_within, worst_logits
-from advbench_models.mnist_training import MnistData, train_on_mnist
+from advbench_models.mnist_training import MNIST
 
 __all__ = ["RECIPES", "train_with_interval_bounds"]
 
@@ -43,7 +44,7 @@ LARGEST_TENSOR = "layers.5.weight"
 
 
 def train_with_interval_bounds(name: str, build: Callable[[], nn.Module], job: TrainingJob) -> Mapping[str, Any]:
-    """Trains a classifier on interval bounds; see :func:`~advbench_models.mnist_training.train_on_mnist`."""
+    """Trains a classifier on interval bounds; see :func:`~advbench_models.classifier_recipe.train_by_recipe`."""
     settings = {
         "epochs": EPOCHS,
         "batch_size": BATCH_SIZE,
@@ -55,7 +56,7 @@ def train_with_interval_bounds(name: str, build: Callable[[], nn.Module], job: T
         "eps_schedule": f"growing from {WARM_UP:.0%} to {GROWN:.0%} of the steps, and kappa falling with it",
     }
 
-    def prepare(network: nn.Module, recipe: Mapping[str, Any], data: MnistData) -> ClassifierTraining:
+    def prepare(network: nn.Module, recipe: Mapping[str, Any], data: ClassifierData) -> ClassifierTraining:
         return _IntervalTraining(
             job,
             recipe,
@@ -66,8 +67,8 @@ def train_with_interval_bounds(name: str, build: Callable[[], nn.Module], job: T
             schedule=_learning_rate,
         )
 
-    return train_on_mnist(
-        name, build, job, settings=settings, prepare=prepare, describe=_describe, eight_bit=[LARGEST_TENSOR]
+    return train_by_recipe(
+        name, build, job, MNIST, settings=settings, prepare=prepare, describe=_describe, eight_bit=[LARGEST_TENSOR]
     )
 
 

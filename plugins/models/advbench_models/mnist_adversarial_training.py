@@ -18,8 +18,9 @@ from torch import nn
 from torch.nn import functional
 
 from advbench.api import TrainingJob, one_cycle
+from advbench_models.classifier_recipe import ClassifierData, train_by_recipe
 from advbench_models.classifier_training import ClassifierTraining, in_unit_range
-from advbench_models.mnist_training import MnistData, train_on_mnist
+from advbench_models.mnist_training import MNIST
 
 __all__ = ["EPS", "RECIPES", "STEPS", "STEP_SIZE", "AdversarialTraining", "pgd", "train_robust_mnist_classifier"]
 
@@ -57,16 +58,16 @@ def train_robust_mnist_classifier(
     attack: str = "PGD from a random start",
     eight_bit: Collection[str] = (),
 ) -> Mapping[str, Any]:
-    """Trains a classifier on adversarial images; see :func:`~advbench_models.mnist_training.train_on_mnist`.
+    """Trains a classifier on adversarial images; see :func:`~advbench_models.classifier_recipe.train_by_recipe`.
 
     Args:
-        name: As for ``train_on_mnist``.
-        build: As for ``train_on_mnist``.
-        job: As for ``train_on_mnist``.
+        name: As for ``train_by_recipe``.
+        build: As for ``train_by_recipe``.
+        job: As for ``train_by_recipe``.
         kind: The training; None for :class:`AdversarialTraining`.
         loss: What the sidecar says about the loss.
         attack: What it says about the attack, before its steps.
-        eight_bit: As for ``train_on_mnist``.
+        eight_bit: As for ``train_by_recipe``.
     """
     settings = {
         "epochs": EPOCHS,
@@ -80,7 +81,7 @@ def train_robust_mnist_classifier(
         "eps_schedule": f"growing for {GROWTH:.0%} of the steps, and the steps of PGD with it",
     }
 
-    def prepare(network: nn.Module, recipe: Mapping[str, Any], data: MnistData) -> ClassifierTraining:
+    def prepare(network: nn.Module, recipe: Mapping[str, Any], data: ClassifierData) -> ClassifierTraining:
         network = network.to(memory_format=torch.channels_last)
         optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
         return (kind or AdversarialTraining)(
@@ -93,7 +94,9 @@ def train_robust_mnist_classifier(
             schedule=_learning_rate,
         )
 
-    return train_on_mnist(name, build, job, settings=settings, prepare=prepare, describe=_describe, eight_bit=eight_bit)
+    return train_by_recipe(
+        name, build, job, MNIST, settings=settings, prepare=prepare, describe=_describe, eight_bit=eight_bit
+    )
 
 
 def _learning_rate(step: int, steps: int) -> float:

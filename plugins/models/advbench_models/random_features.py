@@ -21,7 +21,7 @@ from advbench.api import (
     widest_float,
 )
 from advbench_models.classifier_training import in_unit_range
-from advbench_models.mnist_training import HELD_OUT, TEST_SET, TRAINING_SET, without_held_out
+from advbench_models.mnist_training import MNIST
 from advbench_models.stored_weights import SHIPPED, StoredWeights
 
 __all__ = ["RandomFeatures", "RandomFeaturesNetwork"]
@@ -125,7 +125,7 @@ class RandomFeatures(StoredWeights, Model, Trainable):
         Raises:
             DataError: The training set does not hold the images to be held out.
         """
-        training_set = without_held_out(job.load_dataset(TRAINING_SET), job.load_dataset(HELD_OUT))
+        training_set = MNIST.load_training_set(job)
         network = RandomFeaturesNetwork(self.seed).to(job.device)
         batches = range(0, len(training_set), _BATCH)
         size = network.last.in_features + 1
@@ -144,7 +144,7 @@ class RandomFeatures(StoredWeights, Model, Trainable):
             solution = _SCALE * torch.linalg.solve(gram, right)
             network.last.weight.copy_(solution[:-1].T)
             network.last.bias.copy_(solution[-1])
-            test_set = job.load_dataset(TEST_SET)
+            test_set = job.load_dataset(MNIST.test_set)
             found = [
                 network(in_unit_range(part.to(job.device))).argmax(dim=1).cpu()
                 for part in torch.split(test_set.images, _BATCH)
@@ -155,10 +155,10 @@ class RandomFeatures(StoredWeights, Model, Trainable):
             "filters_seed": self.seed,
             "ridge": _RIDGE,
             **job.provenance(),
-            "training_set": f"{TRAINING_SET} without the images of {HELD_OUT}",
+            "training_set": MNIST.learned,
             "training_samples": len(training_set),
             "data_digest": training_set.digest(),
-            "test_set": TEST_SET,
+            "test_set": MNIST.test_set,
             "test_accuracy": int((torch.cat(found) == test_set.labels).sum()) / len(test_set),
         }
         digest = save_weights(job.output, network.state_dict(), provenance)

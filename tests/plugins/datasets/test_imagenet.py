@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -121,6 +122,7 @@ def test_images_are_decoded_once_and_mapped(
 ) -> None:
     first = dataset.load(online)
     decoding._read.cache_clear()
+    monkeypatch.setattr(decoding, "_digest_of_pixels", lambda path: pytest.fail("read as a whole"))
     monkeypatch.setattr(ReadOptions, "pixels", lambda self, file: pytest.fail("decoded again"))
     again = dataset.load(online)
     assert torch.equal(first.images, again.images)
@@ -142,6 +144,26 @@ def test_a_changed_file_is_decoded_again(val: Path, dataset: ImageNet, online: D
     assert int(dataset.load(online).images[2].max()) == 0
 
 
+@pytest.mark.parametrize("change", ["copied", "of an earlier version"])
+def test_pixels_in_a_file_of_unknown_state_are_verified_once(
+    change: str, dataset: ImageNet, online: DataSources, announced: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = dataset.digest(online)
+    (pixels,) = online.cache_dir.glob("imagenet-*.npy")
+    record = pixels.with_suffix(".json")
+    if change == "copied":
+        os.utime(pixels, (1, 1))
+    else:
+        record.write_text(json.dumps({"sha256": json.loads(record.read_text())["sha256"]}))
+    read, whole = [], decoding._digest_of_pixels
+    monkeypatch.setattr(decoding, "_digest_of_pixels", lambda path: (read.append(path), whole(path))[1])
+    for _ in range(3):
+        decoding._read.cache_clear()
+        assert dataset.digest(online) == digest
+    assert read == [pixels]
+    assert len(announced) == 1
+
+
 @pytest.mark.parametrize("damage", ["altered", "cut short", "no digest"])
 def test_a_damaged_file_of_pixels_is_made_again(
     damage: str, dataset: ImageNet, online: DataSources, announced: list[str]
@@ -151,6 +173,7 @@ def test_a_damaged_file_of_pixels_is_made_again(
     content = pixels.read_bytes()
     if damage == "altered":
         pixels.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        os.utime(pixels, (2, 2))
     elif damage == "cut short":
         pixels.write_bytes(content[:-1])
     else:

@@ -65,14 +65,30 @@ def test_missing_data_is_reported_with_the_call_that_downloads_it(tmp_path: Path
         TorchvisionDataset(dataset="KMNIST", root=str(tmp_path / "nowhere")).read()
 
 
+@pytest.mark.parametrize("kind", ["FER2013", "LFWPeople", "StanfordCars"])
+def test_for_datasets_that_torchvision_does_not_download_its_documentation_is_named(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"; see torchvision's documentation of {kind} for how to get it$"):
+        TorchvisionDataset(dataset=kind, root=str(tmp_path), split="test").read()
+    with pytest.raises(DataError, match=f"no such folder; see torchvision's documentation of {kind}"):
+        TorchvisionDataset(dataset=kind, root=str(tmp_path / "nowhere")).read()
+
+
+@pytest.mark.parametrize("kind", ["SVHN", "Places365", "FER2013"])
+def test_a_wrong_part_is_reported_without_a_call_that_downloads(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"Unknown value 'tst' for argument split\. Valid values are .*; give split=…$"):
+        TorchvisionDataset(dataset=kind, root=str(tmp_path), split="tst").read()
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
         ({"dataset": "CIFAR10"}, "advbench has it as cifar10"),
         ({"dataset": "Flower102"}, "did you mean 'Flowers102'"),
         ({"dataset": "CocoDetection"}, "no such dataset of labelled images; there are: Caltech101, "),
-        ({"dataset": "KMNIST", "split": "val"}, "split=val: of KMNIST it is train or test"),
-        ({"dataset": "EMNIST", "split": "test"}, "split=test: of EMNIST it is such as letters/test"),
+        ({"dataset": "KMNIST", "split": "val"}, "split=val: KMNIST needs train or test"),
+        ({"dataset": "EMNIST", "split": "test"}, "split=test: EMNIST needs a split such as letters/test"),
+        ({"dataset": "STL10", "split": "unlabeled"}, "split=unlabeled: STL10 has no labels for all of its images"),
+        ({"dataset": "STL10", "split": "train+unlabeled"}, r"split=train\+unlabeled: STL10 has no labels"),
     ],
 )
 def test_other_datasets_and_parts_are_rejected(parameters: dict[str, str], message: str) -> None:

@@ -50,6 +50,20 @@ def hf_folder(folder: Path, processor: Any = None) -> torch.nn.Module:
     return network
 
 
+def hf_vit(folder: Path, **options: Any) -> torch.nn.Module:
+    """Writes a small vision transformer of transformers, for images of 32 x 32 pixels, and returns it."""
+    transformers.logging.disable_progress_bar()
+    torch.manual_seed(0)
+    config = transformers.ViTConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=32, patch_size=8,
+        num_labels=10, **options,
+    )  # fmt: skip
+    network: torch.nn.Module = transformers.AutoModelForImageClassification.from_config(config).eval()
+    network.save_pretrained(folder)
+    transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return network
+
+
 def hub_cache(cache: Path, repository: str, folder: Path) -> Path:
     """Puts a folder's files where the hub's client keeps those of a repository; returns the folder of the commit."""
     root = cache / f"models--{repository.replace('/', '--')}"

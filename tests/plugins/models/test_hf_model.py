@@ -10,10 +10,11 @@ from typing import Any
 
 import huggingface_hub
 import pytest
+import timm
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from tests.plugins.models.folders import COMMIT, hf_folder, hub_cache, photograph, pixels, resnet_processor
+from tests.plugins.models.folders import COMMIT, hf_folder, hf_vit, hub_cache, photograph, pixels, resnet_processor
 
 from advbench.api import UsageError
 from advbench.discovery.identity import dependency_versions
@@ -119,7 +120,7 @@ def test_a_repository_is_taken_from_the_hubs_cache(network: tuple[Path, torch.nn
     assert len(digests) == 1
     local = build(f"hf:repo={folder}")
     assert local.weights_digest() not in digests  # the commit is a part of the others
-    assert dependency_versions(type(local)) == {"transformers": transformers.__version__}
+    assert dependency_versions(type(local)) == {"timm": timm.__version__, "transformers": transformers.__version__}
 
 
 def test_a_file_of_settings_is_a_part_of_the_digest(network: tuple[Path, torch.nn.Module], tmp_path: Path) -> None:
@@ -142,6 +143,30 @@ def test_weights_in_several_files_are_read(tmp_path: Path) -> None:
     model._snapshot.weights[0].unlink()
     with pytest.raises(UsageError, match="which its index names; download it again"):
         build(f"hf:repo={tmp_path / 'net'}").weights_digest()
+
+
+@pytest.mark.parametrize("resize", ["auto", "never"])
+def test_without_resizing_a_network_of_fixed_size_declares_it(
+    network: tuple[Path, torch.nn.Module], tmp_path: Path, resize: str
+) -> None:
+    hf_vit(tmp_path / "vit")
+    model = build(f"hf:repo={tmp_path / 'vit'},resize={resize}")
+    assert model.image_shape == ((3, 32, 32) if resize == "never" else None)
+    assert build(f"hf:repo={network[0]},resize={resize}").image_shape is None  # a ResNet takes any size
+
+
+def test_cells_of_images_of_another_size_are_skipped(call: Callable[..., Any], tmp_path: Path) -> None:
+    hf_vit(tmp_path / "vit")
+    called = call("matrix", "--datasets", "imagenet-20", "--limit", "1", "--attacks", "fgsm", "--models",
+                  f"hf:repo={tmp_path / 'vit'},resize=never")  # fmt: skip
+    assert "takes images of (3, 32, 32), imagenet-20 has (3, 224, 224)" in called.out + called.err
+
+
+def test_a_grey_network_is_refused(call: Callable[..., Any], tmp_path: Path) -> None:
+    hf_vit(tmp_path / "vit", num_channels=1)
+    called = call(*WORDS, f"hf:repo={tmp_path / 'vit'}")
+    assert called.code == 2
+    assert "config.json says num_channels 1; hf takes networks of 3 channels only" in called.error_line()
 
 
 def pickled(folder: Path) -> None:
@@ -176,7 +201,7 @@ def no_processor(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (pickled, "has pickled weights alone (pytorch_model.bin), which could run code; save model.safetensors"),
+        (pickled, "has only pickled weights (pytorch_model.bin), which could run code; save model.safetensors"),
         (no_head, "describes: 2 missing, such as classifier.1.bias; save the whole classifier"),
         (more_classes, "describes: 2 of another shape, such as classifier.1.bias; save the whole classifier"),
         (a_language_model, "'gpt2' is no image classifier of transformers"),

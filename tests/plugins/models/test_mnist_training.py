@@ -15,7 +15,7 @@ from advbench.api import DataError, DataSources, LabelledImages, TrainingJob, Tr
 from advbench_datasets.mnist import Mnist
 from advbench_datasets.mnist_5k import Mnist5k
 from advbench_models.mnist_cnn import MnistCnn
-from advbench_models.mnist_training import without_held_out
+from advbench_models.mnist_training import MNIST
 
 pytestmark = pytest.mark.slow
 
@@ -174,7 +174,7 @@ def test_the_trained_network_has_learnt_and_is_written(job: TrainingJob, dataset
 
 def test_held_out_images_are_removed_by_their_pixels(datasets: dict[str, LabelledImages]) -> None:
     train, held_out = datasets["mnist:split=train"], datasets["mnist-5k"]
-    kept = without_held_out(train, held_out)
+    kept = MNIST.without_held_out(train, held_out)
     assert kept.ids.tolist() == [i for i in range(len(train)) if i % 13 or i > 7 * 13 - 1]
     assert torch.equal(kept.images, train.images[kept.ids])
     assert torch.equal(kept.labels, train.labels[kept.ids])
@@ -185,17 +185,17 @@ def test_the_full_training_set_must_contain_every_held_out_image_once() -> None:
     pixels = torch.stack([numbers % 251, numbers // 251], dim=1).to(torch.uint8).reshape(-1, 1, 1, 2)
     train = LabelledImages(pixels, numbers % 10, numbers)
     held_out = some(train, list(range(0, 60_000, 12)))
-    assert len(without_held_out(train, held_out)) == 55_000
+    assert len(MNIST.without_held_out(train, held_out)) == 55_000
     strange = dataclasses.replace(held_out, images=held_out.images.clone())
     strange.images[17] = 255
     with pytest.raises(DataError, match="4999 images of mnist:split=train are in mnist-5k, which has 5000"):
-        without_held_out(train, strange)
+        MNIST.without_held_out(train, strange)
 
 
 def test_shipped_weights_were_trained_on_mnist_without_mnist_5k(tmp_path: Path) -> None:
     sources = mnist_at_hand(tmp_path)
     held_out = Mnist5k().load(sources)
-    kept = without_held_out(Mnist(split="train").load(sources), held_out)
+    kept = MNIST.without_held_out(Mnist(split="train").load(sources), held_out)
     sidecar = json.loads((MnistCnn.shipped_folder / "mnist-cnn.json").read_text())
     assert len(kept) == sidecar["training_samples"] == 55_000
     assert kept.digest() == sidecar["data_digest"]

@@ -43,7 +43,14 @@ model_dicts = {
         ThreatModel.Linf: {"Author2020Word": {"model": network}, "Author2021Several": {"model": network}},
         ThreatModel.L2: {},
     },
-    BenchmarkDataset.imagenet: {ThreatModel.Linf: {"Author2020Word": {}, "Standard": {"model": network}}},
+    BenchmarkDataset.imagenet: {
+        ThreatModel.Linf: {
+            "Author2020Word": {},
+            "Standard": {"model": network, "preprocessing": "BicubicRes256Crop224"},
+            "Author2022Large": {"model": network, "preprocessing": "Crop288"},
+            "Author2023Stretched": {"model": network, "preprocessing": "Res224"},
+        },
+    },
 }
 """,
     "utils.py": """
@@ -62,7 +69,7 @@ def load_model(model_name, model_dir="./models", dataset="cifar10", threat_model
         torch.nn.init.zeros_(network[1].weight)
         return network
     if "Several" in model_name:
-        path = path.with_name(f"{model_name}_m0.pt")
+        path = path.with_name(f"{path.name}_m0.pt")
     if not path.is_file():
         print(f"Downloading {path}")
         raise ConnectionError("drive.google.com cannot be reached")
@@ -83,7 +90,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.syspath_prepend(tmp_path / "site-packages")
     folder = tmp_path / "weights" / "cifar10" / "Linf"
     folder.mkdir(parents=True)
-    for name in ("Author2020Word", "Author2021Several_m0"):
+    for name in ("Author2020Word", "Author2021Several.pt_m0"):
         torch.save(network().state_dict(), folder / f"{name}.pt")
     yield tmp_path / "weights"
     for name in [name for name in sys.modules if name.partition(".")[0] == "robustbench"]:
@@ -113,7 +120,7 @@ def test_a_model_is_loaded_by_robustbench(weights: Path) -> None:
     first = model.weights_digest()
     several = build(f"robustbench:name=Author2021Several,folder={weights}")
     assert torch.equal(several.load()(images), network()(images))
-    assert [path.name for path in several._files] == ["Author2021Several_m0.pt"]
+    assert [path.name for path in several._files] == ["Author2021Several.pt_m0.pt"]
     torch.save(network().double().state_dict(), weights / "cifar10" / "Linf" / "Author2020Word.pt")
     assert build(f"robustbench:name=Author2020Word,folder={weights}").weights_digest() != first
 
@@ -126,6 +133,15 @@ def test_weights_that_are_in_no_file_have_a_digest(weights: Path) -> None:
         first = model.weights_digest()
         torch.manual_seed(1)
         assert build(f"robustbench:name=Standard,dataset=imagenet,folder={weights}").weights_digest() == first
+
+
+@pytest.mark.parametrize(
+    ("name", "length"),
+    [("Author2020Word", 224), ("Standard", 224), ("Author2022Large", 288), ("Author2023Stretched", 224)],
+)
+def test_the_size_of_images_is_that_of_robustbenchs_preprocessing(weights: Path, name: str, length: int) -> None:
+    model = build(f"robustbench:name={name},dataset=imagenet,folder={weights}")
+    assert model.image_shape == (3, length, length)
 
 
 def test_what_robustbench_prints_is_not_on_stdout(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -166,7 +166,7 @@ def a_layer_less(folder: Path) -> None:
     ("change", "message"),
     [
         (wrong_classes, "config.json says num_classes 10, but the weights are for 1000"),
-        (pickled, "has pickled weights alone (pytorch_model.bin), which could run code; save model.safetensors"),
+        (pickled, "has only pickled weights (pytorch_model.bin), which could run code; save model.safetensors"),
         (no_config, "has no config.json; it must have the files of a repository of the hub"),
         (truncated, "are not readable as safetensors"),
         (a_layer_less, f"does not hold weights of {VIT} (RuntimeError: Error(s) in loading state_dict"),

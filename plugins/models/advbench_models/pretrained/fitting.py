@@ -12,7 +12,7 @@ from torch import nn
 from advbench.api import WeightsError
 from advbench_models.pretrained.packages import one_line
 
-__all__ = ["has_shapes", "stored_shapes"]
+__all__ = ["has_shapes", "needs_size", "stored_shapes"]
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -47,3 +47,21 @@ def has_shapes(build: Callable[[], nn.Module], shapes: Shapes) -> bool:
     except Exception:  # some networks compute with their weights when they are built
         return False
     return {name: tuple(value.shape) for name, value in network.state_dict().items()} == dict(shapes)
+
+
+def needs_size(build: Callable[[], nn.Module], image_shape: tuple[int, int, int]) -> bool:
+    """Whether a network takes images of one size only; True if that cannot be found without memory for the weights.
+
+    Args:
+        build: Builds the network.
+        image_shape: Channels, height and width that it takes.
+    """
+    channels, height, width = image_shape
+    try:
+        with torch.device("meta"), torch.no_grad():
+            network = build().eval()
+            for factor in (1, 2):
+                network(torch.zeros(1, channels, factor * height, factor * width))
+    except Exception:  # each network checks sizes in its own way
+        return True
+    return False

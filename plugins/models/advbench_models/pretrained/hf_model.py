@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from advbench.api import Model, ParameterError, WeightsError, param
-from advbench_models.pretrained.fitting import has_shapes, stored_shapes
+from advbench_models.pretrained.fitting import has_shapes, needs_size, stored_shapes
 from advbench_models.pretrained.packages import missing_package, one_line
 from advbench_models.pretrained.preprocessing import RESIZE, RESIZE_HELP, Preprocessed, Preprocessing, measured
 from advbench_models.pretrained.processor_geometry import processor_geometry
@@ -32,12 +32,12 @@ class HfModel(Model):
 
     Inputs are images in [0, 1] of any size. What the repository's image processor does is part of the model: resizing
     with its filter, the central crop, and the normalisation. Autograd follows it. Images that have the network's input
-    size already are only normalised, unless ``resize=always``.
+    size already are only normalised, unless ``resize=always``. Networks of one channel are rejected.
     """
 
     name: ClassVar[str] = "hf"
     source: ClassVar[str] = "Wolf et al. 2020, Transformers; the repository's model card names the network's paper"
-    depends_on: ClassVar[tuple[str, ...]] = ("transformers",)
+    depends_on: ClassVar[tuple[str, ...]] = ("transformers", "timm")
 
     repo: str = param(help="organisation/name or organisation/name@revision on the Hugging Face hub, or a local folder")
     resize: str = param("auto", choices=RESIZE, help=RESIZE_HELP)
@@ -58,9 +58,9 @@ class HfModel(Model):
                 )
 
     @property
-    def image_shape(self) -> None:  # type: ignore[override]
-        """None: images of any size."""
-        return
+    def image_shape(self) -> tuple[int, int, int] | None:  # type: ignore[override]
+        """None, for images of any size; with ``resize=never``, what a network of fixed size takes."""
+        return self._fixed_shape if self.resize == "never" else None
 
     @property
     def num_classes(self) -> int:  # type: ignore[override]
@@ -88,10 +88,27 @@ class HfModel(Model):
     @functools.cached_property
     def _checked(self) -> bool:
         """True; raises an error if the weights or the preprocessing cannot be used."""
-        build = functools.partial(_library().AutoModelForImageClassification.from_config, self._config)
-        if not has_shapes(build, stored_shapes(self._snapshot.weights)):
+        if not has_shapes(self._build, stored_shapes(self._snapshot.weights)):
             self._network()  # transformers knows other names of some weights
         return bool(self._preprocessing)
+
+    @functools.cached_property
+    def _fixed_shape(self) -> tuple[int, int, int] | None:
+        """Channels, height and width that the network takes if it takes no others, or None."""
+        size = getattr(_vision(self._config), "image_size", None)
+        if size is None and hasattr(self._config, "pretrained_cfg"):  # of timm
+            size = (self._config.pretrained_cfg or {}).get("input_size", (None,))[-2:]
+        height, width = size if isinstance(size, (list, tuple)) and len(size) == 2 else (size, size)
+        if not isinstance(height, int) or not isinstance(width, int):
+            return None
+        return (3, height, width) if needs_size(self._build, (3, height, width)) else None
+
+    def _build(self) -> nn.Module:
+        """The network without weights."""
+        transformers = _library()
+        with _quiet(transformers):
+            network: nn.Module = transformers.AutoModelForImageClassification.from_config(self._config)
+        return network
 
     def _network(self) -> nn.Module:
         transformers, folder = _library(), self._snapshot.folder
@@ -170,7 +187,18 @@ class HfModel(Model):
         if type(config) not in transformers.AutoModelForImageClassification._model_mapping:
             kind = content.get("model_type")
             raise WeightsError(f"{self._label}: {kind!r} is no image classifier of transformers")
+        channels = getattr(_vision(config), "num_channels", 3)
+        if channels != 3:
+            raise WeightsError(
+                f"{self._label}: config.json says num_channels {channels}; hf takes networks of 3 channels only; use "
+                "torch-module for others"
+            )
         return config
+
+
+def _vision(config: Any) -> Any:
+    """The part of a configuration that describes the network of images."""
+    return getattr(config, "vision_config", config)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from torch import nn
 
 from advbench.api import Float32Network, FunctionNetwork, Model, ParameterError, WeightsError, param, sha256_file
 from advbench_models.normalised import Normalised, channel_values
+from advbench_models.pretrained.onnx_graph.external import external_files
 from advbench_models.pretrained.packages import missing_package, one_line
 
 __all__ = ["OnnxModel"]
@@ -39,7 +40,7 @@ class OnnxModel(Model):
 
     name: ClassVar[str] = "onnx"
     source: ClassVar[str] = "the ONNX specification, https://onnx.ai"
-    depends_on: ClassVar[tuple[str, ...]] = ("onnx",)
+    depends_on: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
 
     path: str = param(help="path of an .onnx file")
     mean: str | None = param(
@@ -119,24 +120,15 @@ class OnnxModel(Model):
             raise WeightsError(f"{self._label}: no such file")
         try:
             model = onnx.load(self._file, load_external_data=False)
-            onnx.checker.check_model(model if not self._external(model) else str(self._file))
+            onnx.checker.check_model(model if not external_files(model) else str(self._file))
             model = onnx.shape_inference.infer_shapes(model)
         except Exception as error:
             raise WeightsError(f"{self._label} is not a valid ONNX file ({one_line(error)})") from error
         return _with_logits(model)
 
-    def _external(self, model: Any) -> set[str]:
-        """The names of the files that hold weights outside of the file."""
-        return {
-            entry.value
-            for tensor in model.graph.initializer
-            for entry in tensor.external_data
-            if entry.key == "location"
-        }
-
     @property
     def _external_files(self) -> tuple[Path, ...]:
-        files = tuple(self._file.parent / name for name in sorted(self._external(self._structure)))
+        files = tuple(self._file.parent / name for name in sorted(external_files(self._structure)))
         for file in files:
             if not file.is_file():
                 raise WeightsError(f"{self._label}: the file of its weights, {file}, is missing")
@@ -199,15 +191,16 @@ class OnnxModel(Model):
             )
 
     def _compare(self, network: nn.Module, model: Any) -> None:
-        """Compares the logits of one image with those of ONNX Runtime, if it is installed."""
+        """Computes the logits of one image; compares them with those of ONNX Runtime, if it is installed."""
+        usual = (1, 224, 224, 3) if self._channels_last else (1, 3, 224, 224)
+        shape = [length or other for length, other in zip(self._input_shape, usual, strict=True)]
+        image = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            found = network(image).double()
         try:
             run = _session(model)
         except ParameterError:
             return
-        shape = [length or usual for length, usual in zip(self._input_shape, (1, 3, 224, 224), strict=True)]
-        image = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-        with torch.no_grad():
-            found = network(image).double()
         expected = torch.from_numpy(run(image.numpy())).double()
         if not torch.allclose(found, expected, atol=_TOLERANCE * float(expected.abs().max()), rtol=_TOLERANCE):
             raise WeightsError(f"{self._label}: torch and ONNX Runtime give other logits; use gives=scores")

@@ -54,7 +54,8 @@ class Preprocessing:
 class Preprocessed(Normalised):
     """Maps images in [0, 1] of any size to the logits of a network that expects a library's preprocessing.
 
-    Grey images become colour images with three equal channels; for a network of one channel, colours become grey.
+    Grey images become colour images with three equal channels. For a network of one channel, colours become grey; only
+    timm's networks can have one channel.
 
     Args:
         network: The network.
@@ -134,7 +135,7 @@ def measured(pipeline: Pipeline, geometry: Geometry, label: str, channels: int =
 
 
 def _colour(pipeline: Pipeline, colour: list[int]) -> torch.Tensor:
-    """What becomes of a colour, float64, shape (channels,)."""
+    """The transform's output for an image of one colour, float64, shape (channels,)."""
     result = pipeline(_picture(np.full((256, 256, len(colour)), colour, dtype=np.uint8))).double()
     return result[:, result.shape[1] // 2, result.shape[2] // 2]
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import re
 import sys
 import warnings
 from collections.abc import Mapping
@@ -42,8 +43,8 @@ class RobustBenchModel(Model):
 
     Names, datasets and threat models are those of RobustBench. Its loader builds the network, and downloads the
     weights once. Inputs are images in [0, 1]; the normalisation is in RobustBench's networks. Those for ImageNet take
-    images of 224 x 224 pixels. RobustBench makes these as ``image-folder:resize=256,crop=224`` does with
-    ``interpolation=bilinear``.
+    images of 224 x 224 pixels (``Wong2020Fast``: 288 x 288). How RobustBench resizes and crops photographs to this size
+    depends on the model: see ``get_preprocessing`` in ``robustbench.data``.
     """
 
     name: ClassVar[str] = "robustbench"
@@ -67,13 +68,13 @@ class RobustBenchModel(Model):
         """
         super().__post_init__()
         zoo, _ = _library()
-        names = _names(zoo, self.dataset, self.threat)
+        names = list(_entries(zoo, self.dataset, self.threat))
         if self.zoo_name not in names:
             others = [
                 f"dataset={dataset},threat={threat}"
                 for dataset in _SHAPES
                 for threat in _THREATS
-                if self.zoo_name in _names(zoo, dataset, threat)
+                if self.zoo_name in _entries(zoo, dataset, threat)
             ]
             hint = f"it has it for {' and '.join(others)}" if others else closest(self.zoo_name, names)
             raise ParameterError(
@@ -100,8 +101,12 @@ class RobustBenchModel(Model):
 
     @property
     def image_shape(self) -> tuple[int, int, int]:  # type: ignore[override]
-        """The shape of the dataset's images."""
-        return _SHAPES[self.dataset][0]
+        """The shape of the dataset's images; for ImageNet, of what RobustBench's preprocessing of the model crops."""
+        shape = _SHAPES[self.dataset][0]
+        if self.dataset != "imagenet":
+            return shape
+        length = _cropped_length(_entries(_library()[0], self.dataset, self.threat).get(self.zoo_name, {}))
+        return (shape[0], length, length) if length else shape
 
     @property
     def num_classes(self) -> int:  # type: ignore[override]
@@ -136,7 +141,7 @@ class RobustBenchModel(Model):
         """The weights' files, as RobustBench names them: one, or one for each network of an ensemble."""
         folder = self._models / self.dataset / self.threat
         single = folder / f"{self.zoo_name}.pt"
-        return (single,) if single.is_file() else tuple(sorted(folder.glob(f"{self.zoo_name}_m*.pt")))
+        return (single,) if single.is_file() else tuple(sorted(folder.glob(f"{self.zoo_name}.pt_m*.pt")))
 
     @property
     def _models(self) -> Path:
@@ -162,10 +167,19 @@ class RobustBenchModel(Model):
         return network
 
 
-def _names(zoo: Mapping[Any, Mapping[Any, Mapping[str, Any]]], dataset: str, threat: str) -> list[str]:
-    """The names of RobustBench's models for a dataset and a threat model."""
+def _entries(zoo: Mapping[Any, Mapping[Any, Mapping[str, Any]]], dataset: str, threat: str) -> Mapping[str, Any]:
+    """RobustBench's entries of the models for a dataset and a threat model, by the models' names."""
     models = {key.value: value for key, value in zoo.items()}.get(dataset, {})
-    return list({key.value: value for key, value in models.items()}.get(threat, {}))
+    return {key.value: value for key, value in models.items()}.get(threat, {})
+
+
+def _cropped_length(entry: Mapping[str, Any]) -> int | None:
+    """Height and width of images after the preprocessing that an entry names, such as BicubicRes256Crop224.
+
+    None for entries without one: RobustBench then takes the preprocessing from timm.
+    """
+    found = re.search(r"(?:Crop|Res)(\d+)$", str(entry.get("preprocessing")))
+    return None if found is None else int(found[1])
 
 
 def _library() -> tuple[Any, Any]:

@@ -147,7 +147,7 @@ def _checked(snapshot: Snapshot, label: str) -> Snapshot:
     if missing:
         raise WeightsError(f"{label}: {folder} lacks {missing[0]}, which its index names; download it again")
     pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
-    has = f"has pickled weights alone ({pickles[0]}), which could run code" if pickles else "has no .safetensors file"
+    has = f"has only pickled weights ({pickles[0]}), which could run code" if pickles else "has no .safetensors file"
     raise WeightsError(
         f"{label}: {folder if not snapshot.commit else 'the repository'} {has}; save model.safetensors, for example "
         "with save_pretrained(FOLDER) in a process that trusts them"

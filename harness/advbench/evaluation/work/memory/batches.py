@@ -1,7 +1,7 @@
 """How many large images fit into memory at once.
 
-A batch that is too large is found out by an error, and halved. For large images this is too late: each attempt may take
-minutes, and other processes of the machine lose their memory. So their number is chosen before.
+A batch that is too large is detected by an error and halved. For large images this is too late: each attempt may take
+minutes, and other processes of the machine lose their memory. So their number is chosen in advance.
 """
 
 from __future__ import annotations

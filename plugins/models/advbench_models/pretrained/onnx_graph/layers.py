@@ -86,6 +86,8 @@ def _max_pool(values: Values, attributes: Attributes) -> Any:
 
 def _average_pool(values: Values, attributes: Attributes) -> Any:
     images, kernel = values[0], list(attributes["kernel_shape"])
+    if any(dilation != 1 for dilation in attributes.get("dilations") or ()):
+        raise NotImplementedError("AveragePool with dilations")
     pads, pool = _pads(images, attributes, kernel), _AVERAGE_POOLS[len(kernel)]
     stride, ceiling = attributes.get("strides") or 1, bool(attributes.get("ceil_mode", 0))
     counted = bool(attributes.get("count_include_pad", 0))
@@ -108,6 +110,8 @@ def _global_pool(function: Callable[..., torch.Tensor]) -> Callable[[Values, Att
 
 
 def _batch_normalisation(values: Values, attributes: Attributes) -> Any:
+    if attributes.get("training_mode"):
+        raise NotImplementedError("BatchNormalization with training_mode=1")
     images, scale, bias, mean, variance = values[:5]
     return functional.batch_norm(images, mean, variance, scale, bias, eps=attributes.get("epsilon", 1e-5))
 

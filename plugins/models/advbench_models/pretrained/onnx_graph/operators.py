@@ -203,6 +203,17 @@ def _same(values: Values, _: Attributes) -> Any:
     return values[0]
 
 
+def _dropout(values: Values, _: Attributes) -> Any:
+    # The third input is training_mode, which opset 12 introduced.
+    if len(values) > 2 and values[2] is not None and bool(values[2]):
+        raise NotImplementedError("Dropout with training_mode=1")
+    return values[0]
+
+
+def _modulo(values: Values, attributes: Attributes) -> Any:
+    return (torch.fmod if attributes.get("fmod") else torch.remainder)(*_together(values))
+
+
 OPERATORS: dict[str, Callable[[Values, Attributes], Any]] = {
     "Abs": _elementwise(torch.abs),
     "Add": _elementwise(torch.add),
@@ -215,7 +226,7 @@ OPERATORS: dict[str, Callable[[Values, Attributes], Any]] = {
     "ConstantOfShape": _constant_of_shape,
     "Cos": _elementwise(torch.cos),
     "Div": _elementwise(_divided),
-    "Dropout": _same,
+    "Dropout": _dropout,
     "Einsum": lambda values, attributes: torch.einsum(attributes["equation"], *values),
     "Equal": _elementwise(torch.eq),
     "Erf": _elementwise(torch.erf),
@@ -235,7 +246,7 @@ OPERATORS: dict[str, Callable[[Values, Attributes], Any]] = {
     "MatMul": _elementwise(torch.matmul),
     "Max": _folded(torch.maximum),
     "Min": _folded(torch.minimum),
-    "Mod": _elementwise(torch.remainder),
+    "Mod": _modulo,
     "Mul": _elementwise(torch.mul),
     "Neg": _elementwise(torch.neg),
     "Not": _elementwise(torch.logical_not),
