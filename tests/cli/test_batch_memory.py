@@ -1,4 +1,4 @@
-"""Batches of large images are as large as the memory allows, which is told before the run."""
+"""Batches of large images are as large as the memory allows, as a message says before the run."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ def test_batches_of_large_images_fit_into_memory(
     monkeypatch.setattr(batches, "available_memory", lambda _device: 20 * 2**20)
     called = call("matrix", *axes)
     assert called.code == 0, called.err
-    told = re.search(
+    note = re.search(
         r"needs about (\S+) GiB of memory for an image: batches have (\d) images instead of 250", called.err
     )
-    assert told is not None
-    assert 1 < int(told[2]) <= 8
+    assert note is not None
+    assert 1 < int(note[2]) <= 8
     assert "robust" in called.err
 
 

@@ -42,7 +42,7 @@ def test_pgd_fools_the_real_network_on_every_photograph(call: Callable[..., Call
     words = ("--suite", "imagenet-20", "--attacks", "pgd:eps=4/255,steps=3", "--defenses", "none", "jpeg")
     called = call("matrix", *words, "--limit", 4, "--store", tmp_path / "store", "--export", target)
     assert called.code == 0
-    assert "this will take about" in called.err
+    assert "this will take " in called.err
     results = json.loads(target.read_text())
     none, jpeg = results["cells"]
     assert none["clean_accuracy"] >= 0.8

@@ -16,6 +16,7 @@ MOST_CLASSES = 20
 """Of more classes, the most confused pairs take the place of a matrix, whose size grows quadratically."""
 
 MOST_PAIRS = 12
+"""At most so many pairs are listed for each state of the images."""
 
 _BINS = 20
 
@@ -32,8 +33,8 @@ def cell_details(record: Mapping[str, Any], norm: str | None) -> dict[str, Any]:
         row per label; None for more than 20 classes. Then ``confused_before`` and ``confused_after`` have the most
         frequent pairs of label and wrong prediction, with their number; else they are None. ``histogram``: distances of
         the images that fooled the attacked classifier, in L2 for an attack with that norm and otherwise in L∞, as
-        ``norm``, ``edges`` and ``counts``; None if there are no such images. ``passes``: number
-        of images that the network classified, per sample; None if it was not recorded.
+        ``norm``, ``edges`` and ``counts``; None if there are no such images. ``passes``: number of
+        images that the network classified, per sample; None if it was not recorded.
     """
     size = 1 + max(int(np.max(record[name])) for name in ("labels", "clean_predictions", "adversarial_predictions"))
     matrices = {"before": "clean_predictions", "after": "adversarial_predictions"}

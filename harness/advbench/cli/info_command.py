@@ -77,8 +77,9 @@ def _print_suite(console: Console, registry: Registry, name: str) -> None:
     ]
     shared = {key: text for key, text in products[0].items() if all(other.get(key) == text for other in products)}
     facts = list(shared.items())
+    differ = any(product.keys() > shared.keys() for product in products)
     for number, product in enumerate(products, 1):
-        facts += [(f"part {number}", "")] if any(product.keys() > shared.keys() for product in products) else []
+        facts += [(f"part {number}", "")] if differ else []
         facts += [(f"  {key}", text) for key, text in product.items() if key not in shared]
     count = "all" if suite.limit is None else f"{suite.limit:,}"
     facts.append(("samples", f"{count} of each dataset, seed {suite.seed}"))

@@ -11,11 +11,12 @@ from typing import ClassVar, NamedTuple
 
 import torch
 
-from advbench.api import DataError, Dataset, DataSources, LabelledImages, ParameterError, param
+from advbench.api import DataError, DataSources, LabelledImages, param
 from advbench_datasets.class_folders import find_classes
 from advbench_datasets.decoded_images import Decoded, decoded_images, list_files
 from advbench_datasets.image_files import INTERPOLATIONS, ReadOptions
-from advbench_datasets.imagenet_classes import imagenet_class_names, imagenet_synsets
+from advbench_datasets.imagenet_classes import imagenet_synsets
+from advbench_datasets.imagenet_images import ImageNetImages
 
 __all__ = ["ImageNet", "robustbench_places"]
 
@@ -41,7 +42,7 @@ class _File(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageNet(Dataset):
+class ImageNet(ImageNetImages):
     """ImageNet's validation set: ``imagenet:root=DIR``, with one folder per class, such as DIR/n01440764.
 
     Labels are 0 to 999 in the order of the class folders' names, and remain so if folders are missing. Sample ids are
@@ -54,34 +55,12 @@ class ImageNet(Dataset):
         "Russakovsky et al. 2015, ImageNet Large Scale Visual Recognition Challenge; the subset is that of RobustBench "
         "(Croce et al. 2021)"
     )
-    depends_on: ClassVar[tuple[str, ...]] = ("pillow",)
-    num_classes: ClassVar[int] = 1000
 
     root: str = param(help="the folder val, or the folder that contains it")
     subset: str = param(ROBUSTBENCH, choices=(ROBUSTBENCH, ALL), help="RobustBench's 5,000 images, or all files")
     resize: int = param(256, min=1, help="pixels of the shorter side to resize to")
     crop: int = param(224, min=1, help="side of the square to crop from the centre, at most resize")
     interpolation: str = param("bilinear", choices=INTERPOLATIONS, help="filter for resizing")
-
-    def __post_init__(self) -> None:
-        """Validates that the crop is within the resized image.
-
-        Raises:
-            ParameterError: It is not.
-        """
-        super().__post_init__()
-        if self.crop > self.resize:
-            raise ParameterError(f"crop={self.crop}: is larger than resize={self.resize}")
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:  # type: ignore[override]
-        """Three channels of the parameter ``crop``."""
-        return 3, self.crop, self.crop
-
-    @property
-    def class_names(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The names of ImageNet's classes, as torchvision has them."""
-        return imagenet_class_names()
 
     def ids(self) -> Sequence[int]:
         """Returns the places of the files among all files of the folder."""

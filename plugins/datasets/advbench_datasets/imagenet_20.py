@@ -10,17 +10,17 @@ from typing import ClassVar
 
 import numpy as np
 
-from advbench.api import DataSources, LabelledImages, ParameterError, param
+from advbench.api import DataSources, LabelledImages, param
 from advbench_datasets.bundled import BundledDataset
 from advbench_datasets.files import Array
 from advbench_datasets.image_files import INTERPOLATIONS, ReadOptions
-from advbench_datasets.imagenet_classes import imagenet_class_names
+from advbench_datasets.imagenet_images import ImageNetImages
 
 __all__ = ["ImageNet20"]
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageNet20(BundledDataset):
+class ImageNet20(ImageNetImages, BundledDataset):
     """20 photographs of ImageNet, bundled with Foolbox: for a first try, not for results.
 
     Each is resized and cropped as is usual for ImageNet: its shorter side to ``resize`` pixels, then its centre square
@@ -30,8 +30,6 @@ class ImageNet20(BundledDataset):
 
     name: ClassVar[str] = "imagenet-20"
     source: ClassVar[str] = "Russakovsky et al. 2015; bundled by Foolbox (Rauber et al. 2017)"
-    depends_on: ClassVar[tuple[str, ...]] = ("pillow",)
-    num_classes: ClassVar[int] = 1000
     package: ClassVar[str] = "foolbox"
     package_version: ClassVar[str] = "3.3.4"
     size: ClassVar[int] = 20
@@ -41,26 +39,6 @@ class ImageNet20(BundledDataset):
     resize: int = param(256, min=1, help="pixels of the shorter side to resize to")
     crop: int = param(224, min=1, help="side of the square to crop from the centre, at most resize")
     interpolation: str = param("bicubic", choices=INTERPOLATIONS, help="filter for resizing")
-
-    def __post_init__(self) -> None:
-        """Validates that the crop is within the resized image.
-
-        Raises:
-            ParameterError: It is not.
-        """
-        super().__post_init__()
-        if self.crop > self.resize:
-            raise ParameterError(f"crop={self.crop}: is larger than resize={self.resize}")
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:  # type: ignore[override]
-        """Three channels of the parameter ``crop``."""
-        return 3, self.crop, self.crop
-
-    @property
-    def class_names(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The names of ImageNet's classes, as torchvision has them."""
-        return imagenet_class_names()
 
     def read(self, folder: Path) -> tuple[Array, Array]:
         """Reads ``imagenet_00_243.jpg`` to ``imagenet_19_305.jpg``."""

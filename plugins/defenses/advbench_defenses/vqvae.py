@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -18,10 +17,10 @@ from advbench.api import (
     Trainable,
     TrainingJob,
     WeightsError,
-    load_weights,
     param,
     verified_digest,
 )
+from advbench_defenses.stored_networks import SHIPPED, SHIPPED_FOLDER, check_weights, load_network
 from advbench_defenses.vqvae_network import VqVaeNetwork
 from advbench_defenses.vqvae_training import GAUSSIAN, HIDDEN, NOISES, RECIPES, WORDS, Variant, train_vqvae
 
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["VqVae"]
 
-SHIPPED = "shipped"
-SHIPPED_FOLDER = Path(__file__).parent / "weights"
 DATASETS: Mapping[tuple[int, int, int], str] = {(1, 28, 28): "mnist", (3, 32, 32): "cifar10"}
 """The dataset that a shape of images stands for."""
 
@@ -79,8 +76,7 @@ class VqVae(Defense, Trainable):
             ParameterError: A value is not allowed.
         """
         super().__post_init__()
-        if self.weights != SHIPPED and Path(self.weights).suffix != ".safetensors":
-            raise ParameterError(f"weights={self.weights}: must be {SHIPPED!r} or the path of a .safetensors file")
+        check_weights(self.weights)
         if self.noise_kind == "salt-and-pepper" and self.noise > 1:
             raise ParameterError(f"noise={self.noise:g}: with noise_kind={self.noise_kind} it is a share, at most 1")
 
@@ -164,9 +160,8 @@ class VqVae(Defense, Trainable):
         path = self._files().get(shape)
         if path is None:
             raise WeightsError(self.incompatibility(shape))
-        state = path.stat()
         layout = (shape[0], self.hidden, self.words)
-        return _load_network(path, (state.st_mtime_ns, state.st_size), layout, device, self._remedy(shape))
+        return load_network(VqVaeNetwork, layout, path, device, owner="a VQ-VAE", remedy=self._remedy(shape))
 
     def _remedy(self, shape: tuple[int, int, int] | None) -> str:
         """Returns a hint with the command that makes the weights."""
@@ -184,18 +179,3 @@ class VqVae(Defense, Trainable):
         standard = {"noise_kind": GAUSSIAN, "hidden": HIDDEN, "words": WORDS}
         changed = [f"{key}={getattr(self, key)}" for key, value in standard.items() if getattr(self, key) != value]
         return [f"noise={self.noise:g}", *changed]
-
-
-@functools.lru_cache(maxsize=8)
-def _load_network(
-    path: Path, state: tuple[int, int], layout: tuple[int, int, int], device: torch.device, remedy: str
-) -> VqVaeNetwork:
-    """Returns the network with its weights; cached, since a matrix needs it for every batch."""
-    del state  # part of the cache key: a changed file is another network
-    network = VqVaeNetwork(*layout)
-    try:
-        network.load_state_dict(load_weights(path, remedy))
-    except RuntimeError as error:
-        raise WeightsError(f"weights {path} are not those of a VQ-VAE ({error}); {remedy}") from error
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network.eval().requires_grad_(False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,8 @@ import torch
 
 from advbench.api import (
     Defense,
-    ParameterError,
     Trainable,
     TrainingJob,
-    WeightsError,
-    load_weights,
     param,
     verified_digest,
 )
@@ -25,6 +21,7 @@ from advbench_defenses.generative.generator import LATENT, Generator
 from advbench_defenses.generative.latent_search import nearest_latents
 from advbench_defenses.generative.tangent_projection import project_on_tangents
 from advbench_defenses.identity_approximation import identity_approximation
+from advbench_defenses.stored_networks import SHIPPED, SHIPPED_FOLDER, check_weights, load_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,10 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DefenseGan"]
 
-SHIPPED = "shipped"
 DATASET = "mnist"
 IMAGE_SHAPE = (1, 28, 28)
-SHIPPED_FILE = Path(__file__).parents[1] / "weights" / "defense-gan-mnist.safetensors"
 
 
 @dataclass(frozen=True)
@@ -74,8 +69,7 @@ class DefenseGan(Defense, Trainable):
             ParameterError: The weights are neither ``shipped`` nor the path of a .safetensors file.
         """
         super().__post_init__()
-        if self.weights != SHIPPED and Path(self.weights).suffix != ".safetensors":
-            raise ParameterError(f"weights={self.weights}: must be {SHIPPED!r} or the path of a .safetensors file")
+        check_weights(self.weights)
 
     @property
     def stochastic(self) -> bool:
@@ -121,7 +115,9 @@ class DefenseGan(Defense, Trainable):
         return nearest_latents(generator, images, starts, self.L)
 
     def _file(self) -> Path:
-        return SHIPPED_FILE if self.weights == SHIPPED else Path(self.weights).expanduser()
+        if self.weights != SHIPPED:
+            return Path(self.weights).expanduser()
+        return SHIPPED_FOLDER / f"{self.weights_name(DATASET)}.safetensors"
 
     def _remedy(self) -> str:
         """Returns a hint with the command that makes the weights."""
@@ -130,20 +126,7 @@ class DefenseGan(Defense, Trainable):
         return made if self.weights != SHIPPED else f"{made}, for use as {self.name}:weights={file}"
 
     def _generator(self, device: torch.device) -> Generator:
-        path = self._file()
-        state = path.stat() if path.is_file() else None
-        version = (0, 0) if state is None else (state.st_mtime_ns, state.st_size)
-        return _load_generator(path, version, device, self._remedy())
-
-
-@functools.lru_cache(maxsize=4)
-def _load_generator(path: Path, state: tuple[int, int], device: torch.device, remedy: str) -> Generator:
-    """Returns the generator with its weights; cached, since a matrix needs it for every batch."""
-    del state  # part of the cache key: a changed file is another generator
-    with torch.inference_mode(mode=False):  # tensors of inference mode have no gradients
-        generator = Generator()
-        try:
-            generator.load_state_dict(load_weights(path, remedy))
-        except RuntimeError as error:
-            raise WeightsError(f"weights {path} are not those of Defense-GAN ({error}); {remedy}") from error
-        return generator.to(device).eval().requires_grad_(False)
+        return load_network(
+            Generator, (), self._file(), device,
+            owner="Defense-GAN", remedy=self._remedy(), memory_format=torch.preserve_format,
+        )  # fmt: skip

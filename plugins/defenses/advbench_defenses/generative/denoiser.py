@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,24 +12,20 @@ import torch
 
 from advbench.api import (
     Defense,
-    ParameterError,
     Trainable,
     TrainingJob,
-    WeightsError,
-    load_weights,
     param,
     verified_digest,
 )
 from advbench_defenses.generative.denoiser_network import DenoiserNetwork
 from advbench_defenses.generative.denoiser_training import RECIPES, train_denoiser
+from advbench_defenses.stored_networks import SHIPPED, SHIPPED_FOLDER, check_weights, load_network
 
 if TYPE_CHECKING:
     from advbench.api import SampleRandom
 
 __all__ = ["Denoiser"]
 
-SHIPPED = "shipped"
-SHIPPED_FOLDER = Path(__file__).parents[1] / "weights"
 DATASETS: Mapping[int, str] = {1: "mnist", 3: "cifar10"}
 """The dataset whose weights are used, by the number of channels."""
 
@@ -67,8 +62,7 @@ class Denoiser(Defense, Trainable):
             ParameterError: The weights are neither ``shipped`` nor the path of a .safetensors file.
         """
         super().__post_init__()
-        if self.weights != SHIPPED and Path(self.weights).suffix != ".safetensors":
-            raise ParameterError(f"weights={self.weights}: must be {SHIPPED!r} or the path of a .safetensors file")
+        check_weights(self.weights)
 
     def incompatibility(self, image_shape: tuple[int, int, int]) -> str:
         """Images of other channels, or that cannot be halved twice."""
@@ -112,22 +106,7 @@ class Denoiser(Defense, Trainable):
         return made if self.weights != SHIPPED else f"{made}, for use as {self.name}:weights={file}"
 
     def _network(self, channels: int, device: torch.device) -> DenoiserNetwork:
-        path = self._file(channels)
-        state = path.stat() if path.is_file() else None
-        version = (0, 0) if state is None else (state.st_mtime_ns, state.st_size)
-        return _load_network(path, version, channels, device, self._remedy(channels))
-
-
-@functools.lru_cache(maxsize=4)
-def _load_network(
-    path: Path, state: tuple[int, int], channels: int, device: torch.device, remedy: str
-) -> DenoiserNetwork:
-    """Returns the network with its weights; cached, since a matrix needs it for every batch."""
-    del state  # part of the cache key: a changed file is another network
-    network = DenoiserNetwork(channels)
-    try:
-        network.load_state_dict(load_weights(path, remedy))
-    except RuntimeError as error:
-        raise WeightsError(f"weights {path} are not those of a denoiser ({error}); {remedy}") from error
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network.eval().requires_grad_(False)
+        return load_network(
+            DenoiserNetwork, (channels,), self._file(channels), device,
+            owner="a denoiser", remedy=self._remedy(channels),
+        )  # fmt: skip

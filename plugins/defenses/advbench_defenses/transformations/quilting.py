@@ -12,6 +12,7 @@ import torch
 
 from advbench.api import Defense, ParameterError, Trainable, TrainingJob, param, verified_digest
 from advbench_defenses.identity_approximation import identity_approximation
+from advbench_defenses.stored_networks import SHIPPED, SHIPPED_FOLDER, check_weights
 from advbench_defenses.transformations.patch_database import DATASETS, RECIPES, load_patches, make_database, read_layout
 from advbench_defenses.transformations.seams import grid, join_patches
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ImageQuilting"]
 
-SHIPPED = "shipped"
-SHIPPED_FOLDER = Path(__file__).parents[1] / "weights"
 
 _TEMPERATURE = 0.01
 """Temperature of the soft choice between the nearest patches, in mean squared differences of pixels."""
@@ -70,8 +69,7 @@ class ImageQuilting(Defense, Trainable):
         super().__post_init__()
         if self.overlap >= self.patch:
             raise ParameterError(f"overlap={self.overlap}: must be below patch={self.patch}")
-        if self.weights != SHIPPED and Path(self.weights).suffix != ".safetensors":
-            raise ParameterError(f"weights={self.weights}: must be {SHIPPED!r} or the path of a .safetensors file")
+        check_weights(self.weights)
 
     @property
     def stochastic(self) -> bool:
