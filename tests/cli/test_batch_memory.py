@@ -83,3 +83,15 @@ def test_what_autograd_keeps_is_counted_without_weights() -> None:
 def test_available_memory_is_within_that_of_the_machine() -> None:
     available = available_memory(torch.device("cpu"))
     assert available is None or 2**20 < available < 2**50
+
+
+def test_a_dataset_whose_shape_cannot_be_read_is_left_to_its_task() -> None:
+    class Broken:
+        batch_memory: dict[tuple[str, str, str], batches.BatchMemory] = {}  # noqa: RUF012
+        device = torch.device("cpu")
+
+        def dataset(self, spec: str) -> None:
+            raise RuntimeError(f"{spec} is broken")
+
+    found = batches.batch_memory(Broken(), "net", "data", "float32")  # type: ignore[arg-type]
+    assert found == batches.BatchMemory()

@@ -53,16 +53,17 @@ def batch_memory(workspace: Workspace, model: str, dataset: str, precision: str)
     """
     key = model, dataset, precision
     if key not in workspace.batch_memory:
-        _, height, width = workspace.dataset(dataset).image_shape
-        small = height * width <= _LARGE
-        workspace.batch_memory[key] = BatchMemory() if small else _measure(workspace, *key)
+        workspace.batch_memory[key] = _measure(workspace, *key)
     found: BatchMemory = workspace.batch_memory[key]
     return found
 
 
 def _measure(workspace: Workspace, model: str, dataset: str, precision: str) -> BatchMemory:
-    available = available_memory(workspace.device)
     try:
+        _, height, width = workspace.dataset(dataset).image_shape
+        if height * width <= _LARGE:
+            return BatchMemory()
+        available = available_memory(workspace.device)
         with isolated_process() as process:
             image = _bytes(workspace, model, dataset, precision)
             process.restore()  # the task itself reports what the network changes

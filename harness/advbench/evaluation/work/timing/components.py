@@ -90,8 +90,9 @@ class _Timer:
                 seconds = self._attempt(lambda: self._seconds(timing))
                 fault = self._fault(process, "model" if timing[0] == "pass" else "defense", timing[1])
             process.restored = True
-        memory = batch_memory(self.workspace, timing[1], timing[2], timing[3]) if timing[0] == "pass" else BatchMemory()
-        return fault or Measurement(seconds, memory=memory)
+        if fault is not None or timing[0] != "pass":
+            return fault or Measurement(seconds)
+        return Measurement(seconds, memory=batch_memory(self.workspace, *timing[1:4]))
 
     def _fault(self, process: ProcessState, axis: str, spec: str) -> Measurement | None:
         """The error of a component that has changed the process, which computes nothing more then."""
