@@ -55,6 +55,10 @@ class Comparison:
     limit: int | None = None
 
 
+_ROTATE_SHIFT = "rotate-shift:max_angle=30,angles=11,max_shift=3,shifts=5"
+"""The grid of the peers: 11 angles, and 5 shifts in each direction."""
+
+
 def comparisons(settings: Settings) -> tuple[Comparison, ...]:
     """Returns all comparisons with these settings."""
     eps, steps = settings.eps, settings.steps
@@ -66,6 +70,15 @@ def comparisons(settings: Settings) -> tuple[Comparison, ...]:
         Comparison("deepfool", "l2", None, {"advbench": f"deepfool:steps={settings.deepfool_steps}"}),
         Comparison("cw", "l2", None, {"advbench": cw}, limit=100),
         Comparison("ddn", "l2", None, {"advbench": f"ddn:steps={settings.ddn_steps}"}),
+        Comparison("fmn", "l2", None, {"advbench": f"fmn:norm=l2,steps={settings.ddn_steps}"}),
+        Comparison("apgd", "linf", eps, {"advbench": f"apgd:eps={eps},steps={steps}"}),
+        Comparison("square", "linf", eps, {"advbench": f"square:eps={eps},queries={settings.queries}"}),
+        Comparison(
+            "rotate-shift",
+            "linf",
+            None,
+            {"advbench": _ROTATE_SHIFT, "advbench early_stop": f"{_ROTATE_SHIFT},early_stop=true"},
+        ),
         Comparison("fgsm minimal", "linf", None, {"advbench": "fgsm:search=minimal"}, limit=100),
         Comparison(
             "pgd minimal",

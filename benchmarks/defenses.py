@@ -18,7 +18,7 @@ from advbench.specs import resolve_one
 from benchmarks.samples import load_images
 from benchmarks.timing import time_interleaved
 
-__all__ = ["HEADERS", "compare", "gaussian_loop", "jpeg_loop", "kmeans_loop", "tv_loop"]
+__all__ = ["HEADERS", "compare", "defense_rows", "gaussian_loop", "jpeg_loop", "kmeans_loop", "tv_loop"]
 
 Images: TypeAlias = "npt.NDArray[np.float32]"
 Loop: TypeAlias = Callable[[Images], Images]
@@ -121,6 +121,13 @@ def compare(limit: int, *, repeats: int, seed: int, data_dir: Path | None) -> It
     for name, images, clusters in (("MNIST", grey, 16), ("CIFAR-10", colour, 50)):
         for pair in _pairs(clusters):
             yield [name, *_compare_pair(pair, images, repeats, seed)]
+
+
+def defense_rows(images: torch.Tensor, repeats: int) -> Iterator[tuple[str, float, str, float, str]]:
+    """Yields for each defense its spec, its CPU seconds, the library of its loop, the loop's, and the agreement."""
+    for pair in _pairs(16 if images.shape[1] == 1 else 50 if images.shape[2] < 100 else 16):
+        spec, _, ours, library, _, theirs, _, agreement = _compare_pair(pair, images, repeats, seed=0)
+        yield spec, ours * len(images) / 1000, library, theirs * len(images) / 1000, agreement
 
 
 def _pairs(clusters: int) -> tuple[Pair, ...]:

@@ -24,7 +24,8 @@ class Settings:
         deepfool_steps: Maximum steps of DeepFool, with 10 classes and an overshoot of .02.
         search_steps: Number of constants of CW, starting with .01.
         cw_steps: Maximum steps of CW per constant, at a learning rate of .01 and confidence 0.
-        ddn_steps: Steps of DDN, without quantisation.
+        ddn_steps: Steps of DDN, without quantisation, and of FMN.
+        queries: Queries of Square.
         grid: Number of equal parts of 1, where a minimal attack is replaced by one at every eps of a grid.
         pgd_max_eps: Largest eps of that grid for PGD.
     """
@@ -35,6 +36,7 @@ class Settings:
     search_steps: int = 5
     cw_steps: int = 1000
     ddn_steps: int = 100
+    queries: int = 1000
     grid: int = 1000
     pgd_max_eps: float = 0.3
 

@@ -28,7 +28,7 @@ from advbench.specs import resolve_one
 from benchmarks.samples import load_images
 from benchmarks.timing import time_interleaved
 
-__all__ = ["LOOPS", "main"]
+__all__ = ["LOOPS", "main", "times"]
 
 Image = npt.NDArray[np.float32]
 Loop = Callable[[Image], Any]
@@ -119,7 +119,7 @@ def main() -> None:
         library, loop = LOOPS[name]
         for size, all_images in _images().items():
             images = all_images[:2] if name == "non-local-means" and size == "224×224" else all_images
-            ours, theirs = _times(name, images, loop, options.repeats)
+            ours, theirs = times(name, images, loop, options.repeats)
             rows.append((name, size, len(images), f"{ours:.3f}", library, f"{theirs:.3f}", f"{ours / theirs:.2f}"))
     head = ("transformation", "images", "number", "ms an image", "loop of", "ms an image", "ratio")
     print(f"{torch.get_num_threads()} thread(s) of {os.cpu_count()} cores; medians of {options.repeats} repetitions\n")
@@ -133,8 +133,16 @@ def _images() -> dict[str, torch.Tensor]:
     return {"28×28": grey, "32×32": colour.repeat(5, 1, 1, 1), "224×224": large}
 
 
-def _times(name: str, images: torch.Tensor, loop: Loop, repeats: int) -> tuple[float, float]:
-    """Milliseconds an image of the defense and of the loop."""
+def times(name: str, images: torch.Tensor, loop: Loop, repeats: int, *, cpu: bool = False) -> tuple[float, float]:
+    """Returns the milliseconds an image of the defense and of the loop.
+
+    Args:
+        name: The defense.
+        images: float32, shape (n, channels, height, width).
+        loop: What transforms one image.
+        repeats: Number of interleaved repetitions.
+        cpu: Whether to return CPU time instead of elapsed time.
+    """
     defense = resolve_one(discover(), "defenses", name)
     assert isinstance(defense, Defense)
     plain = images.numpy()
@@ -144,7 +152,8 @@ def _times(name: str, images: torch.Tensor, loop: Loop, repeats: int) -> tuple[f
     }
     time_interleaved(runs, 1)  # libraries are imported at first use
     timed = time_interleaved(runs, repeats)
-    ours, theirs = (1000 * timed[run].median / len(images) for run in runs)
+    medians = [timed[run].cpu_median if cpu else timed[run].median for run in runs]
+    ours, theirs = (1000 * median / len(images) for median in medians)
     return ours, theirs
 
 

@@ -18,7 +18,7 @@ def attacks(settings: Settings) -> dict[str, Run]:
     Raises:
         ImportError: adv-lib is not installed.
     """
-    from adv_lib.attacks import carlini_wagner_l2, ddn, df  # type: ignore[import-not-found,unused-ignore]
+    from adv_lib.attacks import apgd, carlini_wagner_l2, ddn, df, fmn  # type: ignore[import-not-found,unused-ignore]
 
     def make_run(attack: Callable[..., torch.Tensor], **keywords: Any) -> Run:
         return lambda network, images, labels: attack(network, images, labels, **keywords)
@@ -30,4 +30,8 @@ def attacks(settings: Settings) -> dict[str, Run]:
             learning_rate=0.01, initial_const=0.01, confidence=0,
         ),
         "ddn": make_run(ddn, steps=settings.ddn_steps, levels=None),
+        "fmn": make_run(fmn, norm=2, steps=settings.ddn_steps),
+        "apgd": make_run(
+            apgd, eps=settings.eps, norm=float("inf"), n_iter=settings.steps, loss_function="ce"
+        ),
     }  # fmt: skip

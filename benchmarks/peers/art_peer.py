@@ -21,6 +21,7 @@ def attacks(settings: Settings) -> dict[str, Run]:
         DeepFool,
         FastGradientMethod,
         ProjectedGradientDescentPyTorch,
+        SquareAttack,
     )
     from art.estimators.classification import PyTorchClassifier  # type: ignore[import-not-found,unused-ignore]
 
@@ -42,5 +43,8 @@ def attacks(settings: Settings) -> dict[str, Run]:
     return {
         "fgsm": make_run(FastGradientMethod, eps=settings.eps),
         "pgd": make_run(ProjectedGradientDescentPyTorch, num_random_init=1, verbose=False, **step_options),
+        "square": make_run(
+            SquareAttack, norm=float("inf"), eps=settings.eps, max_iter=settings.queries, nb_restarts=1, verbose=False
+        ),
         "deepfool": make_run(DeepFool, max_iter=settings.deepfool_steps, epsilon=0.02, nb_grads=10, verbose=False),
     }

@@ -26,6 +26,10 @@ def attacks(settings: Settings) -> dict[str, Run]:
         abort_early=False,
     )  # fmt: skip
     ddn = foolbox.attacks.DDNAttack(steps=settings.ddn_steps)
+    fmn = foolbox.attacks.L2FMNAttack(steps=settings.ddn_steps)
+    spatial = foolbox.attacks.SpatialAttack(
+        max_translation=3, max_rotation=30, num_translations=5, num_rotations=11, grid_search=True
+    )
     grid = [part / settings.grid for part in range(1, settings.grid + 1)]
 
     def run_at(attack: object, epsilons: float | None) -> Run:
@@ -54,6 +58,8 @@ def attacks(settings: Settings) -> dict[str, Run]:
         "deepfool": run_at(deepfool, None),
         "cw": run_at(cw, None),
         "ddn": run_at(ddn, None),
+        "fmn": run_at(fmn, None),
+        "rotate-shift": run_at(spatial, None),
         "fgsm minimal": run_grid(fgsm, grid),
         "pgd minimal": run_grid(relative_pgd, [eps for eps in grid if eps <= settings.pgd_max_eps]),
     }

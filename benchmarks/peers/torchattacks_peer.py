@@ -30,4 +30,6 @@ def attacks(settings: Settings) -> dict[str, Run]:
         "deepfool": make_run(
             lambda network: torchattacks.DeepFool(network, steps=settings.deepfool_steps, overshoot=0.02)
         ),
+        "apgd": make_run(lambda network: torchattacks.APGD(network, eps=eps, steps=settings.steps)),
+        "square": make_run(lambda network: torchattacks.Square(network, eps=eps, n_queries=settings.queries)),
     }

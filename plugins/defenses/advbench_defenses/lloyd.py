@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from advbench_defenses.block_threads import map_in_threads
+from advbench_defenses.lloyd_with_bounds import quantise_with_bounds
 from advbench_defenses.seeding import kmeans_plus_plus, squared_distances
 
 __all__ = ["quantise"]
@@ -15,6 +16,9 @@ _BLOCK_VALUES = 2**20
 
 _MIN_SETS_PER_THREAD = 100
 """With fewer sets, threads spend more time on synchronisation than on computing."""
+
+_MIN_POINTS_WITH_BOUNDS = 10_000
+"""Number of points from which bounds save more time than they take, for one set at a time."""
 
 
 def quantise(points: torch.Tensor, draws: torch.Tensor, iterations: int) -> torch.Tensor:
@@ -58,9 +62,13 @@ def _quantise_block(
     rows = (inertia > 0).nonzero().flatten()
     if not len(rows):
         return result
-    points = points[rows]
+    points, centroids = points[rows], centroids[rows]
+    if points.shape[1] >= _MIN_POINTS_WITH_BOUNDS and points.shape[2] > 1 and centroids.shape[1] > 1:
+        for row, set_points, set_centroids in zip(rows.tolist(), points, centroids, strict=True):
+            result[row] = quantise_with_bounds(set_points, set_centroids, iterations)
+        return result
     cluster_class = _ScalarClusters if points.shape[2] == 1 else _VectorClusters
-    clustering = cluster_class(points, centroids[rows])
+    clustering = cluster_class(points, centroids)
     previous = clustering.assign()
     for _ in range(iterations):
         clustering.move()

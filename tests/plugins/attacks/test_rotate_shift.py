@@ -61,6 +61,21 @@ def test_it_finds_the_exact_worst_of_its_grid(targeted: bool) -> None:
     assert torch.equal(alone.images[0], images[2])
 
 
+def test_early_stop_fools_the_same_samples_with_fewer_queries() -> None:
+    model = Quadratic()
+    goal = Goal(model(IMAGES).argmax(dim=1))
+    model.batches.clear()
+    worst = crafted(RotateShift(angles=9, shifts=3), model, goal).images
+    of_all = sum(model.batches)
+    model.batches.clear()
+    first = crafted(RotateShift(angles=9, shifts=3, early_stop=True), model, goal).images
+    assert sum(model.batches) < of_all
+    fooled = model(worst).argmax(dim=1) != goal.labels
+    assert fooled.any()
+    assert torch.equal(model(first).argmax(dim=1) != goal.labels, fooled)
+    assert torch.equal(first[~fooled], worst[~fooled])
+
+
 def test_a_classifier_that_ignores_motion_gets_the_clean_images() -> None:
     class Mean(torch.nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -73,7 +88,10 @@ def test_a_classifier_that_ignores_motion_gets_the_clean_images() -> None:
 
 def test_a_stochastic_classifier_gets_all_rows_of_the_batch() -> None:
     model = Noisy(Quadratic(), SampleRandom(1, "noise", range(COUNT)))
-    crafted(RotateShift(angles=3, shifts=1), model, Goal(torch.zeros(COUNT, dtype=torch.int64)))
+    for early_stop in (False, True):
+        crafted(
+            RotateShift(angles=3, shifts=1, early_stop=early_stop), model, Goal(torch.zeros(COUNT, dtype=torch.int64))
+        )
 
 
 def test_a_grid_of_one_point_is_the_identity_and_even_grids_leave_it_out() -> None:
@@ -113,5 +131,6 @@ def test_shifts_that_leave_nothing_of_the_image_are_refused() -> None:
 
 def test_the_spec_names_all_parameters() -> None:
     assert full_spec(RotateShift()) == (
-        "rotate-shift:max_angle=30,max_shift=3,angles=31,shifts=5,interpolation=bilinear,padding=zeros,goal=untargeted"
+        "rotate-shift:max_angle=30,max_shift=3,angles=31,shifts=5,interpolation=bilinear,padding=zeros,early_stop=false,"
+        "goal=untargeted"
     )

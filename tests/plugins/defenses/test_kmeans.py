@@ -10,7 +10,7 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
 from advbench.api import SampleRandom
-from advbench_defenses import soft_assignment
+from advbench_defenses import lloyd, soft_assignment
 from advbench_defenses.kmeans import KMeansQuantisation
 from advbench_defenses.lloyd import quantise
 from advbench_defenses.soft_assignment import SOFTENINGS, Softening, soft_quantise
@@ -94,6 +94,22 @@ def test_indistinguishable_colours_raise_no_warning(kmeans: Make) -> None:
     torch.testing.assert_close(apply(kmeans(4), image), image)
 
 
+@pytest.mark.parametrize("clusters", [2, 5, 16])
+@pytest.mark.parametrize("iterations", [1, 4, 100])
+def test_large_images_are_clustered_like_small_ones(
+    clusters: int, iterations: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(7)
+    smooth = torch.nn.functional.interpolate(torch.rand(2, 3, 9, 9, generator=generator), (104, 101), mode="bilinear")
+    few_colours = torch.rand(2, 3, 104, 101, generator=generator).mul(4).round().div(4)  # with ties and equal points
+    images = torch.cat([smooth, few_colours, torch.rand(1, 3, 104, 101, generator=generator) ** 6])
+    defense = KMeansQuantisation(clusters, iterations)
+    with_bounds = apply(defense, images)
+    monkeypatch.setattr(lloyd, "_MIN_POINTS_WITH_BOUNDS", 10**9)
+    assert torch.equal(with_bounds, apply(defense, images))
+    assert torch.equal(with_bounds[3:4], defense.apply(images[3:4], SampleRandom(0, "defense", [3])))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("clusters", [2, 5, 12])
 def test_native_has_as_low_an_inertia_as_scikit_learn(clusters: int) -> None:
@@ -115,8 +131,9 @@ def test_grey_images_are_clustered_like_their_rgb_copies(grey: torch.Tensor) -> 
     torch.testing.assert_close(in_colour, apply(KMeansQuantisation(6), grey).expand(-1, 3, -1, -1), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_no_cluster_stays_empty(channels: int) -> None:
+@pytest.mark.parametrize(("channels", "min_points"), [(1, 10_000), (3, 10_000), (3, 1)])
+def test_no_cluster_stays_empty(channels: int, min_points: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lloyd, "_MIN_POINTS_WITH_BOUNDS", min_points)
     # Of so many small sets of very uneven points some have a centroid that loses all that it had.
     generator = torch.Generator().manual_seed(0)
     points = torch.rand(2000, 30, channels, generator=generator) ** 6

@@ -180,3 +180,15 @@ def test_its_spec_round_trips(net: Path) -> None:
     model = build(f"torch-module:build={net}:Net,mean=0.1:0.2:0.3,std=1,shape=3x8x8,classes=4")
     assert build(full_spec(model)) == model
     assert (model.image_shape, model.num_classes) == ((3, 8, 8), 4)
+
+
+@pytest.mark.parametrize("option", ["precision=bfloat16", "memory_format=channels-last"])
+def test_precision_and_memory_format_keep_logits_and_gradients(net: Path, option: str) -> None:
+    images = torch.rand(2, 1, 28, 28, requires_grad=True)
+    expected = build(f"torch-module:build={net}:Net").load().eval()(images)
+    logits = build(f"torch-module:build={net}:Net,{option}").load().eval()(images).float()
+    torch.testing.assert_close(logits, expected, atol=0.05, rtol=0.05)
+    assert ("bfloat16" in option) != torch.allclose(logits, expected, atol=1e-6)
+    (gradient,) = torch.autograd.grad(logits[:, 0].sum(), images)
+    assert gradient.dtype == torch.float32
+    assert gradient.abs().max() > 0

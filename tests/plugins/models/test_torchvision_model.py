@@ -69,6 +69,21 @@ def test_images_of_other_sizes_are_resized_inside_if_asked(network: torch.nn.Mod
         assert torch.allclose(loaded(images[..., :224, :224]), network(normalised), atol=1e-5)
 
 
+def test_the_order_in_memory_changes_no_value_and_bfloat16_rounds(network: torch.nn.Module, tmp_path: Path) -> None:
+    torch.save(network.state_dict(), tmp_path / "own.pth")
+    images = torch.rand(2, 3, 64, 64)
+    logits = {}
+    for options in ("", "memory_format=contiguous,", "precision=bfloat16,"):
+        model = build(f"torchvision:arch={ARCH},{options}weights={tmp_path / 'own.pth'}")
+        with torch.no_grad():
+            logits[options] = model.load().eval()(images)
+    plain, contiguous, rounded = logits.values()
+    assert rounded.dtype == torch.float32
+    torch.testing.assert_close(plain, contiguous, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(plain, rounded, atol=0.02 * float(plain.abs().max()), rtol=0)
+    assert not torch.allclose(plain, rounded, atol=1e-5)
+
+
 def test_networks_with_other_statistics_transform_their_input(tmp_path: Path) -> None:
     torch.manual_seed(0)
     own = models.googlenet(weights=None, transform_input=True, aux_logits=False, init_weights=False, num_classes=5)

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import torch
 
-from advbench.api import Crafted, Geometric, Goal, rotate_shift, widest_float
-from advbench_attacks.active_sets import store_where
+from advbench.api import Crafted, Geometric, Goal, for_rows, rotate_shift, widest_float
+from advbench_attacks.active_sets import split, store_where
 from advbench_attacks.classifier_calls import float32_logits
+from advbench_attacks.success_criterion import is_adversarial
 
 __all__ = ["Motion", "grid_of_motions", "worst_motion"]
 
@@ -56,7 +57,13 @@ def _evenly_spaced(largest: float, count: int) -> list[float]:
 
 @torch.no_grad()
 def worst_motion(
-    model: torch.nn.Module, images: torch.Tensor, goal: Goal, grid: Sequence[Motion], perturbation: Geometric
+    model: torch.nn.Module,
+    images: torch.Tensor,
+    goal: Goal,
+    grid: Sequence[Motion],
+    perturbation: Geometric,
+    *,
+    early_stop: bool = False,
 ) -> Crafted:
     """The motion of the grid with the largest margin of the goal, for each sample.
 
@@ -66,6 +73,7 @@ def worst_motion(
         goal: The goal.
         grid: The motions, in the order in which the first of equal ones is kept.
         perturbation: The set, for interpolation and padding.
+        early_stop: Whether a sample takes the first motion that reaches its goal, and leaves the batch.
 
     Returns:
         The rendered images, with the notes ``angle``, ``dx`` and ``dy``.
@@ -74,12 +82,20 @@ def worst_motion(
     best = images.clone()
     chosen = torch.zeros(len(images), dtype=torch.int64, device=images.device)
     margins = torch.full((len(images),), float("-inf"), device=images.device)
+    rows = torch.arange(len(images), device=images.device)
     for number, motion in enumerate(motions):
         angle, dx, dy = motion[:, None].expand(-1, len(images))
         rendered = rotate_shift(
             images, angle, dx, dy, interpolation=perturbation.interpolation, padding=perturbation.padding
         )
-        margin = goal.margin(float32_logits(model, rendered))
-        store_where(margin > margins, None, (best, rendered), (margins, margin), (chosen, number))
+        logits = float32_logits(for_rows(model, rows) if early_stop else model, rendered)
+        margin = goal.margin(logits)
+        store_where(margin > margins[rows], rows, (best, rendered), (margins, margin), (chosen, number))
+        if early_stop:
+            stopped, active = split(is_adversarial(logits, goal))
+            if len(stopped):
+                rows, images, goal = rows[active], images[active], goal[active]
+            if not len(rows):
+                break
     angle, dx, dy = motions[chosen].unbind(dim=1)
     return Crafted(best, {"angle": angle, "dx": dx, "dy": dy})

@@ -13,6 +13,13 @@ import torch
 from torch import nn
 
 from advbench.api import Model, ParameterError, WeightsError, param
+from advbench_models.execution import (
+    MEMORY_FORMAT_HELP,
+    MEMORY_FORMATS,
+    PRECISION_HELP,
+    PRECISIONS,
+    prepared,
+)
 from advbench_models.pretrained.fitting import has_shapes, needs_size, stored_shapes
 from advbench_models.pretrained.packages import missing_package, one_line
 from advbench_models.pretrained.preprocessing import RESIZE, RESIZE_HELP, Preprocessed, Preprocessing, measured
@@ -41,6 +48,8 @@ class HfModel(Model):
 
     repo: str = param(help="organisation/name or organisation/name@revision on the Hugging Face hub, or a local folder")
     resize: str = param("auto", choices=RESIZE, help=RESIZE_HELP)
+    memory_format: str = param("channels-last", choices=MEMORY_FORMATS, help=MEMORY_FORMAT_HELP)
+    precision: str = param("float32", choices=PRECISIONS, help=PRECISION_HELP)
 
     def __post_init__(self) -> None:
         """Validates the form of the parameters.
@@ -74,7 +83,8 @@ class HfModel(Model):
             WeightsError: The weights are damaged, or not all of them are in the files.
             UsageError: The preprocessing cannot be made a part of the network.
         """
-        return Preprocessed(self._network(), self._preprocessing, self.resize)
+        network = prepared(self._network(), self.memory_format, self.precision)
+        return Preprocessed(network, self._preprocessing, self.resize)
 
     def weights_digest(self) -> str:
         """Returns the SHA-256 of the files, and of the commit if they are from the hub.

@@ -13,6 +13,13 @@ import torch
 from torch import nn
 
 from advbench.api import Model, ParameterError, WeightsError, closest, param, read_state_dict, sha256_file
+from advbench_models.execution import (
+    MEMORY_FORMAT_HELP,
+    MEMORY_FORMATS,
+    PRECISION_HELP,
+    PRECISIONS,
+    prepared,
+)
 from advbench_models.pretrained.fitting import has_shapes
 from advbench_models.pretrained.geometry import Geometry
 from advbench_models.pretrained.packages import missing_package, one_line
@@ -62,6 +69,8 @@ class TimmModel(Model):
         None, help="folder in the layout of the Hugging Face hub, or path of a state dict; none: timm's weights"
     )
     resize: str = param("auto", choices=RESIZE, help=RESIZE_HELP)
+    memory_format: str = param("channels-last", choices=MEMORY_FORMATS, help=MEMORY_FORMAT_HELP)
+    precision: str = param("float32", choices=PRECISIONS, help=PRECISION_HELP)
 
     def __post_init__(self) -> None:
         """Validates that timm has this architecture and these weights.
@@ -112,6 +121,7 @@ class TimmModel(Model):
             ) from error
         self.__dict__.pop("_state", None)  # the network has a copy
         network.pretrained_cfg.pop("state_dict", None)
+        network = prepared(network, self.memory_format, self.precision)
         return Preprocessed(network, self._preprocessing(), self.resize)
 
     def weights_digest(self) -> str:
