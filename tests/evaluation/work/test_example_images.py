@@ -6,9 +6,13 @@ import logging
 from pathlib import Path
 
 import numpy as np
+import pytest
+import torch
 
+from advbench.api import SampleRandom
 from advbench.cli.main import main
 from advbench.discovery.loading import discover
+from advbench.evaluation.work import example_images
 from advbench.evaluation.work.example_images import ExampleImages, class_round_robin
 from advbench.evaluation.work.workspace import Environment, Workspace
 from advbench.session.opening import CORE
@@ -43,3 +47,31 @@ def test_images_of_several_chunks_are_those_of_their_samples(tmp_path: Path) -> 
     assert np.allclose(moved.max(axis=(1, 2, 3)), 0.1, atol=1e-6)
     assert (examples.clean.predictions == examples.labels).all()
     assert set(examples.labels[:10]) == set(range(10))
+
+
+def test_images_that_several_cells_show_are_predicted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = [word for word in MATRIX if word != "none"]
+    both.insert(both.index("--defenses") + 1, "gaussian")
+    both.insert(both.index("--defenses") + 1, "none")
+    assert main([*both, "--store", str(tmp_path)]) == 0
+    logging.getLogger("advbench").handlers.clear()
+    store = Store(tmp_path)
+    manifest = store.read_manifest(next(store.runs()))
+    assert manifest is not None
+    environment = Environment(
+        store=tmp_path, cache_dir=tmp_path, data_dir=None, device="cpu", batch_size=250, core=CORE
+    )
+    examples = ExampleImages(Workspace(environment, discover(CORE)), manifest, 4)
+    asked = []
+    ask = example_images.ask_network
+
+    def counting(network: torch.nn.Module, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
+        asked.append(images.clone())
+        return ask(network, images, rng)
+
+    monkeypatch.setattr(example_images, "ask_network", counting)
+    for cell in manifest["cells"]:
+        examples.of(cell)
+    assert len(manifest["cells"]) == 2
+    distinct = {images.numpy().tobytes() for images in asked}
+    assert len(asked) == len(distinct)
