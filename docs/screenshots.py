@@ -7,10 +7,12 @@ Needs playwright (``pip install playwright``) and chromium on the PATH.
 
 from __future__ import annotations
 
+import io
 import shutil
 import sys
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 DESKTOP, PHONE = {"width": 1280, "height": 1010}, {"width": 390, "height": 844}
@@ -23,24 +25,30 @@ def main(report: Path, folder: Path, wide: Path | None = None) -> None:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport=DESKTOP)
         page.goto(report.resolve().as_uri())
-        page.screenshot(path=folder / "report.png")
+        save(page, folder / "report.webp")
         page.emulate_media(color_scheme="dark")
         open_cell(page)
-        page.screenshot(path=folder / "report-dark.png")
+        save(page, folder / "report-dark.webp")
         page.keyboard.press("Escape")
         page.emulate_media(color_scheme="light")
         page.set_viewport_size(PHONE)
         page.evaluate("scrollTo(0, 0)")
-        page.screenshot(path=folder / "report-phone.png")
+        save(page, folder / "report-phone.webp")
         if wide is not None:
             page.goto(wide.resolve().as_uri())
-            page.screenshot(path=folder / "wide-phone.png")
+            save(page, folder / "wide-phone.webp")
             page.set_viewport_size({**DESKTOP, "height": 760})
             heading = page.locator(".board thead th").nth(6)
             heading.evaluate("heading => heading.scrollIntoView({ inline: 'start', block: 'nearest' })")
             page.wait_for_timeout(1000)  # it scrolls smoothly
-            page.screenshot(path=folder / "wide.png")
+            save(page, folder / "wide.webp")
         browser.close()
+
+
+def save(page: Page, file: Path) -> None:
+    """Writes a screenshot without loss, in a third of the bytes of a PNG."""
+    with Image.open(io.BytesIO(page.screenshot())) as picture:
+        picture.save(file, "WEBP", lossless=True, quality=100, method=6)
 
 
 def open_cell(page: Page) -> None:
