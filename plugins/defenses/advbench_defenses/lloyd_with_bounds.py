@@ -82,8 +82,8 @@ class _Clustering:
         checked = _indices(self._limit < self._moved.index_select(0, self.cluster))
         if not len(checked):
             return False
-        nearest, self_limit = self._nearest(self._coordinates.index_select(1, checked))
-        self._limit.index_copy_(0, checked, self_limit)
+        nearest, limit = self._nearest(self._coordinates.index_select(1, checked))
+        self._limit.index_copy_(0, checked, limit)
         previous = self.cluster.index_select(0, checked)
         changed = _indices(nearest != previous)
         if not len(changed):

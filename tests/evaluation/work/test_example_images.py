@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,16 @@ MATRIX = (
 )  # fmt: skip
 
 
+def stored_run(folder: Path, count: int) -> tuple[dict[str, Any], ExampleImages]:
+    """The manifest of the run in a store, and its example images."""
+    logging.getLogger("advbench").handlers.clear()
+    store = Store(folder)
+    manifest = store.read_manifest(next(store.runs()))
+    assert manifest is not None
+    environment = Environment(store=folder, cache_dir=folder, data_dir=None, device="cpu", batch_size=250, core=CORE)
+    return manifest, ExampleImages(Workspace(environment, discover(CORE)), manifest, count)
+
+
 def test_positions_come_one_of_each_class_and_then_another_of_each() -> None:
     assert class_round_robin([3, 3, 0, 3, 1, 0]) == [2, 4, 0, 5, 1, 3]
     assert class_round_robin([]) == []
@@ -31,14 +42,8 @@ def test_positions_come_one_of_each_class_and_then_another_of_each() -> None:
 
 def test_images_of_several_chunks_are_those_of_their_samples(tmp_path: Path) -> None:
     assert main([*MATRIX, "--store", str(tmp_path)]) == 0
-    logging.getLogger("advbench").handlers.clear()
-    store = Store(tmp_path)
-    manifest = store.read_manifest(next(store.runs()))
-    assert manifest is not None
-    environment = Environment(
-        store=tmp_path, cache_dir=tmp_path, data_dir=None, device="cpu", batch_size=250, core=CORE
-    )
-    examples = ExampleImages(Workspace(environment, discover(CORE)), manifest, 560).of(manifest["cells"][0])
+    manifest, examples_of = stored_run(tmp_path, 560)
+    examples = examples_of.of(manifest["cells"][0])
     assert len(examples.ids) == 560
     ((dataset, ids),) = manifest["samples"].items()
     positions = [ids.index(sample) for sample in examples.ids]
@@ -54,14 +59,7 @@ def test_images_that_several_cells_show_are_predicted_once(tmp_path: Path, monke
     both.insert(both.index("--defenses") + 1, "gaussian")
     both.insert(both.index("--defenses") + 1, "none")
     assert main([*both, "--store", str(tmp_path)]) == 0
-    logging.getLogger("advbench").handlers.clear()
-    store = Store(tmp_path)
-    manifest = store.read_manifest(next(store.runs()))
-    assert manifest is not None
-    environment = Environment(
-        store=tmp_path, cache_dir=tmp_path, data_dir=None, device="cpu", batch_size=250, core=CORE
-    )
-    examples = ExampleImages(Workspace(environment, discover(CORE)), manifest, 4)
+    manifest, examples = stored_run(tmp_path, 4)
     asked = []
     ask = example_images.ask_network
 
