@@ -4,7 +4,7 @@ Run from the root of the checkout, with timm installed::
 
     OMP_NUM_THREADS=1 python -m benchmarks.formats
 
-The networks are timm's, with random weights, set up as the model ``timm`` does.
+The networks are timm's, with random weights, set up as by ``memory_format`` and ``--precision``.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import timm  # type: ignore[import-untyped,import-not-found,unused-ignore]
 import torch
 from tabulate import tabulate
 
+from advbench.evaluation.work.networks import LowPrecision
 from advbench.process.allocator import keep_freed_memory
-from advbench_models.execution import MEMORY_FORMATS, PRECISIONS, prepared
+from advbench_models.execution import MEMORY_FORMATS, in_memory_format
 from benchmarks.timing import time_interleaved
 
 __all__ = ["main"]
@@ -36,12 +37,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="number of repetitions")
     options = parser.parse_args()
     keep_freed_memory()  # as when advbench runs
-    variants = list(itertools.product(reversed(MEMORY_FORMATS), PRECISIONS))
+    variants = list(itertools.product(reversed(MEMORY_FORMATS), ("float32", "bfloat16")))
     rows = []
     for arch in options.archs:
         torch.manual_seed(0)
         network = timm.create_model(arch, pretrained=False).eval().requires_grad_(False)
-        networks = {variant: prepared(copy.deepcopy(network), *variant) for variant in variants}
+        networks = {variant: _variant(copy.deepcopy(network), *variant) for variant in variants}
         images = torch.rand(options.images, 3, 224, 224)
         runs = {" ".join(variant): partial(_gradient, one, images) for variant, one in networks.items()}
         timed = time_interleaved(runs, options.repeats + 1)
@@ -52,6 +53,11 @@ def main() -> None:
     head = ("network", f"{' '.join(variants[0])}, ms an image", *(" ".join(variant) for variant in variants[1:]))
     print(f"{torch.get_num_threads()} thread(s) of {os.cpu_count()} cores; CPU time, medians of {options.repeats}\n")
     print(tabulate(rows, head, tablefmt="github", disable_numparse=True))
+
+
+def _variant(network: torch.nn.Module, memory_format: str, precision: str) -> torch.nn.Module:
+    network = in_memory_format(network, memory_format)
+    return LowPrecision(network) if precision == "bfloat16" else network
 
 
 def _gradient(network: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:

@@ -27,13 +27,7 @@ from advbench.api import (
     state_digest,
 )
 from advbench_models.arguments import parse_arguments, parse_shape, signature_mismatch
-from advbench_models.execution import (
-    MEMORY_FORMAT_HELP,
-    MEMORY_FORMATS,
-    PRECISION_HELP,
-    PRECISIONS,
-    prepared,
-)
+from advbench_models.execution import MEMORY_FORMAT_HELP, MEMORY_FORMATS, in_memory_format
 from advbench_models.normalised import Normalised, channel_values
 
 __all__ = ["TorchModule"]
@@ -75,7 +69,6 @@ class TorchModule(Model):
     )
     stochastic: bool = param(False, help="whether the network is random and takes (images, rng)")  # type: ignore[misc]
     memory_format: str = param("contiguous", choices=MEMORY_FORMATS, help=MEMORY_FORMAT_HELP)
-    precision: str = param("float32", choices=PRECISIONS, help=PRECISION_HELP)
 
     def __post_init__(self) -> None:
         """Validates the parameters; imports nothing.
@@ -110,7 +103,7 @@ class TorchModule(Model):
         network = self._build_network()
         if self._path is not None:
             load_state(network, self._path)
-        network = prepared(network, self.memory_format, self.precision)
+        network = in_memory_format(network, self.memory_format)
         if self.gives != "gradients":
             label = f"model {self.name!r}: build={self.build}"
             network = FunctionNetwork(network, label, gives=cast(Access, self.gives), classes=self.classes)

@@ -12,13 +12,7 @@ import torch
 from torch import nn
 
 from advbench.api import Model, ParameterError, WeightsError, closest, load_state, param, read_state_dict, sha256_file
-from advbench_models.execution import (
-    MEMORY_FORMAT_HELP,
-    MEMORY_FORMATS,
-    PRECISION_HELP,
-    PRECISIONS,
-    prepared,
-)
+from advbench_models.execution import MEMORY_FORMAT_HELP, MEMORY_FORMATS, in_memory_format
 from advbench_models.normalised import Normalised
 from advbench_models.pretrained.geometry import Geometry
 from advbench_models.pretrained.preprocessing import RESIZE, RESIZE_HELP, Preprocessed, Preprocessing
@@ -48,7 +42,6 @@ class TorchvisionModel(Model):
     classes: int | None = param(None, min=2, help="number of classes of the weights; none: taken from the weights")
     resize: str = param("never", choices=RESIZE, help=RESIZE_HELP)
     memory_format: str = param("channels-last", choices=MEMORY_FORMATS, help=MEMORY_FORMAT_HELP)
-    precision: str = param("float32", choices=PRECISIONS, help=PRECISION_HELP)
 
     def __post_init__(self) -> None:
         """Validates that torchvision has this classifier and these weights.
@@ -125,7 +118,7 @@ class TorchvisionModel(Model):
         if self.arch in ("googlenet", "inception_v3"):
             extra["aux_logits"] = any("aux" in name.lower() for name in read_state_dict(file))
         network = load_state(self._network(self.num_classes, **extra), file)
-        network = prepared(network, self.memory_format, self.precision)
+        network = in_memory_format(network, self.memory_format)
         preset = self._preprocessing
         if self.resize == "never":
             return Normalised(network, preset.mean, preset.std)

@@ -13,13 +13,7 @@ import torch
 from torch import nn
 
 from advbench.api import Model, ParameterError, WeightsError, param
-from advbench_models.execution import (
-    MEMORY_FORMAT_HELP,
-    MEMORY_FORMATS,
-    PRECISION_HELP,
-    PRECISIONS,
-    prepared,
-)
+from advbench_models.execution import MEMORY_FORMAT_HELP, MEMORY_FORMATS, in_memory_format
 from advbench_models.pretrained.fitting import has_shapes, needs_size, stored_shapes
 from advbench_models.pretrained.packages import missing_package, one_line
 from advbench_models.pretrained.preprocessing import RESIZE, RESIZE_HELP, Preprocessed, Preprocessing, measured
@@ -49,7 +43,6 @@ class HfModel(Model):
     repo: str = param(help="organisation/name or organisation/name@revision on the Hugging Face hub, or a local folder")
     resize: str = param("auto", choices=RESIZE, help=RESIZE_HELP)
     memory_format: str = param("channels-last", choices=MEMORY_FORMATS, help=MEMORY_FORMAT_HELP)
-    precision: str = param("float32", choices=PRECISIONS, help=PRECISION_HELP)
 
     def __post_init__(self) -> None:
         """Validates the form of the parameters.
@@ -83,7 +76,7 @@ class HfModel(Model):
             WeightsError: The weights are damaged, or not all of them are in the files.
             UsageError: The preprocessing cannot be made a part of the network.
         """
-        network = prepared(self._network(), self.memory_format, self.precision)
+        network = in_memory_format(self._network(), self.memory_format)
         return Preprocessed(network, self._preprocessing, self.resize)
 
     def weights_digest(self) -> str:

@@ -13,13 +13,7 @@ import torch
 from torch import nn
 
 from advbench.api import Model, ParameterError, WeightsError, closest, param, read_state_dict, sha256_file
-from advbench_models.execution import (
-    MEMORY_FORMAT_HELP,
-    MEMORY_FORMATS,
-    PRECISION_HELP,
-    PRECISIONS,
-    prepared,
-)
+from advbench_models.execution import MEMORY_FORMAT_HELP, MEMORY_FORMATS, in_memory_format
 from advbench_models.pretrained.fitting import has_shapes
 from advbench_models.pretrained.geometry import Geometry
 from advbench_models.pretrained.packages import missing_package, one_line
@@ -70,7 +64,6 @@ class TimmModel(Model):
     )
     resize: str = param("auto", choices=RESIZE, help=RESIZE_HELP)
     memory_format: str = param("channels-last", choices=MEMORY_FORMATS, help=MEMORY_FORMAT_HELP)
-    precision: str = param("float32", choices=PRECISIONS, help=PRECISION_HELP)
 
     def __post_init__(self) -> None:
         """Validates that timm has this architecture and these weights.
@@ -121,7 +114,7 @@ class TimmModel(Model):
             ) from error
         self.__dict__.pop("_state", None)  # the network has a copy
         network.pretrained_cfg.pop("state_dict", None)
-        network = prepared(network, self.memory_format, self.precision)
+        network = in_memory_format(network, self.memory_format)
         return Preprocessed(network, self._preprocessing(), self.resize)
 
     def weights_digest(self) -> str:
