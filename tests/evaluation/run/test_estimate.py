@@ -22,10 +22,10 @@ Toy = Callable[..., tuple[Called, dict[str, Any]]]
 
 @pytest.mark.parametrize(
     ("seconds", "flags", "batches"),
-    [(0.0, (), [1, 40, 40, 40]), (0.15, (), [1, 40]), (0.0, ("--limit", 7), [1, 7, 7, 7])],
+    [(0.0, (), [1, 40, 40, 40]), (0.15, (), [1, 40, 40]), (0.0, ("--limit", 7), [1, 7, 7, 7])],
     ids=["quick", "slow", "few samples"],
 )
-def test_a_network_is_timed_on_one_batch_and_a_slow_one_once(
+def test_a_network_is_timed_on_one_batch_and_a_slow_one_less_often(
     toy: Toy, monkeypatch: pytest.MonkeyPatch, seconds: float, flags: tuple[Any, ...], batches: list[int]
 ) -> None:
     batch_sizes: list[int] = []
@@ -47,6 +47,29 @@ def test_a_network_is_timed_on_one_batch_and_a_slow_one_once(
     monkeypatch.setattr("advbench.session.run.run_schedule", lambda *_, **__: None)
     toy(*flags)
     assert batch_sizes == batches
+
+
+def test_the_first_batch_may_wait_for_memory(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    load, waited = Workspace.network, []
+
+    def network(self: Workspace, spec: str) -> torch.nn.Module:
+        loaded = load(self, spec)
+        forward = type(loaded).forward
+
+        def waits_once(images: torch.Tensor) -> torch.Tensor:
+            if len(images) > 1 and not waited:
+                waited.append(True)
+                time.sleep(1.0)
+            return forward(loaded, images)  # type: ignore[no-any-return]
+
+        loaded.forward = waits_once
+        return loaded
+
+    monkeypatch.setattr(Workspace, "network", network)
+    monkeypatch.setattr("advbench.session.run.run_schedule", lambda *_, **__: None)
+    called, _ = toy()
+    assert waited
+    assert "this will take under 1 s" in called.err, "1 s for the batch, which several jobs need, would be more"
 
 
 def test_an_estimate_does_not_hold_up_the_run(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
