@@ -228,6 +228,14 @@ def test_labels_that_the_model_numbers_differently_are_a_finding(predictions: An
     assert expected in finding.message
 
 
+def test_classes_of_another_numbering_are_named() -> None:
+    named = dataclasses.replace(
+        cell(labels=LABELS, predictions=mostly(swapped(LABELS))), class_names=["plane", "car", "bird", "cat", "deer"]
+    )
+    (finding,) = baseline.labels_renumbered([named])
+    assert "(label 3 (cat) as 5, 5 as 3 (cat))" in finding.message
+
+
 def test_errors_of_weak_models_are_not_another_numbering() -> None:
     rng = np.random.default_rng(0)
     for share in (0.0, 0.1, 0.3, 0.6):

@@ -31,7 +31,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = np.random.default_rng(0).integers(0, 256, (20, 28, 28), dtype=np.uint8)
     labels = np.arange(20) % 10
     np.savez(folder / "named.npz", images=images, labels=labels, class_names=np.array(NAMES))
-    axes = ("--datasets", f"npz:path={folder / 'named.npz'}", "--models", "mnist-cnn", "--attacks", "noise:eps=0.5")
+    axes = ("--datasets", f"npz:path={folder / 'named.npz'}", "--models", "mnist-cnn")
+    axes = (*axes, "--attacks", "noise:eps=0.5", "fgsm:goal=0")
     files = ("--store", folder / "store", "--export", folder / "page.html", "--export", folder / "board.json")
     code = main([str(word) for word in ("matrix", *axes, "--defenses", "none", "jpeg", *files, "-q")])
     logging.getLogger("advbench").handlers.clear()
@@ -69,6 +70,12 @@ def test_results_have_each_class_name_on_one_line(folder: Path) -> None:
     assert names[2] == "line break"
     assert names[7] == r"esc\x1b[31mred"
     assert all(name.isprintable() for name in names)
+
+
+def test_findings_and_facts_name_classes_beside_their_numbers(folder: Path) -> None:
+    (finding,) = json.loads((folder / "board.json").read_text())["findings"]
+    assert "predicts class 8 (日本語) for 20 of 20 clean samples" in finding["message"]
+    assert '"class 0 (cat)"' in (folder / "page.html").read_text()
 
 
 def test_class_names_are_escaped_in_the_page(folder: Path) -> None:

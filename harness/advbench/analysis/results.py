@@ -67,7 +67,7 @@ def build_results(
         and summary.coordinates == tuple(described.get("stored_as", described)[name] for name in COORDINATES)
     }
     cells = [_cell(described, stored.get(described["key"]), manifest) for described in manifest["cells"]]
-    findings = examine(manifest["cells"], stored, doubled)
+    findings = examine(manifest["cells"], stored, doubled, manifest.get("class_names", {}))
     findings += find_contradictions(certificates, manifest["cells"])
     for finding in findings:
         for index in finding.cells:

@@ -75,7 +75,7 @@ def no_better_than_chance(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
 def labels_renumbered(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
     """Labels that differ from the model's numbering by a shift, or by other numbers for some classes."""
     for group, subject, predictions in _clean_predictions(cells):
-        described = _shifted(predictions) or _renumbered(predictions)
+        described = _shifted(predictions) or _renumbered(predictions, group[0])
         if described:
             yield Finding(
                 "labels-renumbered",
@@ -97,8 +97,8 @@ def _shifted(predictions: CleanPredictions) -> str:
     return f"the label {by} for {followed} of {n} samples"
 
 
-def _renumbered(predictions: CleanPredictions) -> str:
-    """Describes the classes that have other numbers; empty if there are none."""
+def _renumbered(predictions: CleanPredictions, cell: FinishedCell) -> str:
+    """Describes the classes of a cell's dataset that have other numbers; empty if there are none."""
     renumbered = predictions.renumbered
     total, followed, correct = (
         sum(getattr(item, name) for item in renumbered) for name in ("n", "followed", "correct")
@@ -109,7 +109,9 @@ def _renumbered(predictions: CleanPredictions) -> str:
         or binomial_tail(followed, followed + correct, 0.5) >= SIGNIFICANCE
     ):
         return ""
-    several = ", ".join(f"{item.label} as {item.prediction}" for item in renumbered[:_SHOWN])
+    several = ", ".join(
+        f"{cell.class_label(item.label)} as {cell.class_label(item.prediction)}" for item in renumbered[:_SHOWN]
+    )
     more = ", …" if len(renumbered) > _SHOWN else ""
     return f"{followed} of {total} samples of {len(renumbered)} classes as other numbers (label {several}{more})"
 
@@ -126,8 +128,9 @@ def one_class_answered(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
             yield Finding(
                 "one-class-answered",
                 indices(group),
-                f"{subject} predicts class {predictions.frequent} for {predictions.frequent_count} of {predictions.n} "
-                f"clean samples, {predictions.frequent_errors} of them with another label",
+                f"{subject} predicts class {group[0].class_label(predictions.frequent)} for "
+                f"{predictions.frequent_count} of {predictions.n} clean samples, {predictions.frequent_errors} of them "
+                "with another label",
                 "the pixels may be scaled differently than in training, or the weights not loaded: the input is in "
                 "[0, 1], so normalisation (mean and deviation, or times 255) belongs inside the network",
             )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from advbench.analysis.sanity import clean_accuracy as baseline
@@ -47,6 +49,7 @@ def examine(
     described: Sequence[Mapping[str, Any]],
     stored: Mapping[str, Summary],
     doubled: Mapping[int, Summary] | None = None,
+    class_names: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> list[Finding]:
     """Checks a run for signs that the evaluation is not sound.
 
@@ -54,6 +57,7 @@ def examine(
         described: The cells of the run's manifest. Cells of earlier versions that lack needed entries are skipped.
         stored: Summaries of cells by key.
         doubled: Summaries of the same cells with twice the steps, by index, if they were run.
+        class_names: The names of the classes by dataset, if they have some.
 
     Returns:
         The findings, ordered by criterion.
@@ -64,13 +68,13 @@ def examine(
     for index, entry in enumerate(described):
         summary = stored.get(entry["key"])
         if summary is not None and summary.ok and entry.keys() >= _NEEDED:
-            finished.append(FinishedCell(index, entry, summary))
+            finished.append(FinishedCell(index, entry, summary, class_names.get(entry["dataset"], ())))
     # Outcomes are compared sample by sample, so only cells with the same samples are examined together.
     groups = group_by(finished, lambda cell: cell.n)
     findings = [finding for criterion in CRITERIA for group in groups for finding in criterion(group)]
     if doubled:
         twice = {
-            cell.index: FinishedCell(cell.index, cell.described, doubled[cell.index])
+            cell.index: dataclasses.replace(cell, summary=doubled[cell.index])
             for cell in finished
             if cell.index in doubled
         }

@@ -71,14 +71,21 @@ class FinishedCell:
         index: Its index in the run.
         described: Its entry in the manifest, which ``cell[key]`` reads.
         summary: Its results.
+        class_names: The names of its dataset's classes; empty if they have none.
     """
 
     index: int
     described: Mapping[str, Any]
     summary: Summary
+    class_names: Sequence[str] = ()
 
     def __getitem__(self, key: str) -> Any:
         return self.described[key]
+
+    def class_label(self, number: int) -> str:
+        """The number of a class, followed by its name if it has one: findings are often about the numbers."""
+        name = self.class_names[number] if number < len(self.class_names) else ""
+        return f"{number} ({name})" if name else str(number)
 
     @property
     def n(self) -> int:

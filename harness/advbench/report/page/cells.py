@@ -58,14 +58,16 @@ def _cell(cell: Mapping[str, Any], details: Mapping[str, Any], run: Mapping[str,
             *([f"on {short['surrogate']}"] if "surrogate" in short else []),
             *(["stochastic"] if cell.get("stochastic") else []),
         ],
-        "facts": list(_facts(cell, details, seeds)),
+        "facts": list(_facts(cell, details, seeds, run.get("class_names", {}).get(cell["dataset"], ()))),
         "warnings": cell["warnings"],
         **{key: details[key] for key in _OPTIONAL if details.get(key) is not None},
         **({"seed": seeds[0]} if len(seeds) > 1 else {}),
     }
 
 
-def _facts(cell: Mapping[str, Any], details: Mapping[str, Any], seeds: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _facts(
+    cell: Mapping[str, Any], details: Mapping[str, Any], seeds: Sequence[str], class_names: Sequence[str]
+) -> Iterator[tuple[str, str]]:
     """Labels and texts of the details of a cell. With several seeds, numbers are means unless they name their seed."""
     yield "dataset", cell["dataset"]
     yield "model", cell["model"]
@@ -95,7 +97,7 @@ def _facts(cell: Mapping[str, Any], details: Mapping[str, Any], seeds: Sequence[
         yield "attack success rate", f"{percent(cell['attack_success_rate'])} %"
     if cell.get("goal", UNTARGETED) != UNTARGETED:
         rate = cell["target_success_rate"]
-        yield "goal", cell["goal"] if not cell["goal"].isdecimal() else f"class {cell['goal']}"
+        yield "goal", _goal(cell["goal"], class_names)
         yield "target success rate", "no sample counts" if rate is None else f"{percent(rate)} %"
     if cell.get("rejection"):
         rejection = cell["rejection"]
@@ -111,6 +113,14 @@ def _facts(cell: Mapping[str, Any], details: Mapping[str, Any], seeds: Sequence[
         seed = f" (seed {seeds[0]})" if len(seeds) > 1 else ""
         yield "network passes", f"{details['passes']:,.1f} images per sample{seed}"
     yield "time", f"attack {_seconds(cell['craft_seconds'])}, defense and prediction {_seconds(cell['seconds'])}"
+
+
+def _goal(goal: str, class_names: Sequence[str]) -> str:
+    """A goal, with the name of its class if it is one."""
+    if not goal.isdecimal():
+        return goal
+    name = class_names[int(goal)] if int(goal) < len(class_names) else ""
+    return f"class {goal} ({name})" if name else f"class {goal}"
 
 
 def _query_facts(cell: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
