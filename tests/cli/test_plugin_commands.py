@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from tests.conftest import TOY, Called
 
+from advbench.cli.main import COMMANDS
 from advbench_models import efficientnet_lite
 
 pytestmark = pytest.mark.slow
@@ -239,11 +240,12 @@ def test_help_answers_at_once() -> None:
     assert min(times) < 0.3  # processor time, which other programs do not lengthen
 
 
-def test_every_command_explains_itself(call: Call) -> None:
-    for command in ("matrix", "leaderboard", "train", "list", "info", "plugins", "doctor"):
-        with pytest.raises(SystemExit) as left:
-            call(command, "--help")
-        assert left.value.code == 0
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str, call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        call(command, "--help")
+    assert left.value.code == 0
+    assert not re.search(r"\(default:[^)]*\)\s+\(default", capsys.readouterr().out), "a default is told once"
 
 
 @pytest.mark.usefixtures("quick_workers")

@@ -203,14 +203,14 @@ def add_format(parser: argparse._ActionsContainer) -> None:
 
 def add_rows(parser: argparse._ActionsContainer, default: str | None = "defense") -> None:
     """Adds ``--rows``; with the default None, a suite decides."""
-    decides = "the suite's, else defense" if default is None else default
+    suite_decides = " (default: the suite's, else defense)" if default is None else ""
     parser.add_argument(
         "--rows",
         choices=ROWS,
         default=default,
         metavar="|".join(ROWS),
-        help="the rows of leaderboards: the defenses of one model, or all models, each with its defenses (default: "
-        f"{decides})",
+        help="the rows of leaderboards: the defenses of one model, or all models, each with its "
+        f"defenses{suite_decides}",
     )
 
 
