@@ -40,6 +40,14 @@ def test_answers_agree_within_a_share_of_each_images_spread(
     assert outputs_agree(STORED, STORED + np.array(change, dtype=np.float32), precision) is same
 
 
+def test_entries_near_zero_are_rounded_like_the_others_of_their_image() -> None:
+    constant = np.tile(np.array([0.3, -0.2, 1e-4, 0.25, -0.15], dtype=np.float32), (4, 1))
+    for change, same in ((6e-8, True), (1e-5, False)):
+        assert outputs_agree(constant, constant + np.float32(change) * np.eye(4, 5, 2, dtype=np.float32)) is same
+    constant[:, 3:] = -1e9
+    assert not outputs_agree(constant, constant + np.float32(1e-5) * np.eye(4, 5, 2, dtype=np.float32))
+
+
 def masked(kind: str) -> np.ndarray:
     """Answers of which some classes are far from the others."""
     logits = np.random.default_rng(0).normal(size=(16, 12)).astype(np.float32)

@@ -41,7 +41,8 @@ def observe(workspace: Workspace, component: Observed, images: torch.Tensor, cla
         ContractError: The component changed the process.
     """
     with stdout_to_stderr(), isolated_process() as process, report_thread_errors(lambda _: None):
-        behaviour = _run(workspace, component, images, workspace.batch_size, classes)
+        batch_size = workspace.environment.batch_size  # that of every process, unlike that of the current task
+        behaviour = _run(workspace, component, images, batch_size, classes)
         if behaviour.error is not None and is_out_of_memory(behaviour.error):
             free_memory()
             behaviour = _run(workspace, component, images, 1, classes)
