@@ -10,6 +10,8 @@ import torch
 
 from advbench.api import Dataset, DataSources, Model
 from advbench.discovery.loading import discover
+from advbench.errors import UsageError
+from advbench.evaluation.plan.compatibility import incompatibility
 from advbench.evaluation.plan.samples import pick_ids
 from advbench.evaluation.work.workspace import pick_device
 from advbench.specs import resolve_one
@@ -35,12 +37,16 @@ def load_samples(model: str, dataset: str, limit: int, *, seed: int, device: str
     """Loads the samples that specs name.
 
     Raises:
-        UsageError: There is no such model, dataset or device, or it cannot be loaded.
+        UsageError: There is no such model, dataset or device, it cannot be loaded, or the model does not take the
+            dataset's images.
     """
     torch_device = torch.device(pick_device(device))
-    images, labels, ids = load_images(dataset, limit, seed=seed, data_dir=data_dir)
-    component = resolve_one(discover(), "models", model)
+    component, data = resolve_one(discover(), "models", model), resolve_one(discover(), "datasets", dataset)
     assert isinstance(component, Model)
+    assert isinstance(data, Dataset)
+    if reason := incompatibility(data, component):
+        raise UsageError(reason)
+    images, labels, ids = load_images(dataset, limit, seed=seed, data_dir=data_dir)
     network = component.load().to(torch_device).eval().requires_grad_(False)
     return Samples(network, images.to(torch_device), labels.to(torch_device), ids)
 

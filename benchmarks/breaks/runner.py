@@ -62,8 +62,11 @@ def main(
             options.model, options.dataset, options.limit,
             seed=options.seed, device=options.device, data_dir=options.data_dir,
         )  # fmt: skip
+        refusal = defense.incompatibility(tuple(samples.images.shape[1:]))
     except (ParameterError, UsageError, WeightsError) as error:
-        parser.error(str(error))
+        refusal = str(error)
+    if refusal:
+        parser.exit(2, f"{parser.prog}: error: {refusal}\n")
     replacements: dict[str, Attacked] = {
         **{key: (lambda part, f=f: with_approximation(part, f)) for key, f in (approximations or {}).items()},
         **{key: (lambda part, f=f: with_view(part, f)) for key, f in (views or {}).items()},

@@ -111,6 +111,7 @@ def test_a_transformation_is_broken(
         (["--eps", "1/0"], "argument --eps: '1/0': must be a number above 0, such as 8/255"),
         (["--limit", "0"], "argument --limit: '0': must be a whole number of at least 1"),
         (["--dataset", "no-such"], "no-such"),
+        (["--dataset", "mnist-20"], "cifar10-densenet takes images of (3, 32, 32), mnist-20 has (1, 28, 28)"),
     ],
 )
 def test_bad_input_is_a_usage_error(

@@ -34,6 +34,11 @@ def test_a_plus_in_an_exponent_does_not_start_a_chain() -> None:
     assert [(term.name, term.items) for term in terms] == [("a", (("x", ("1e+3",)), ("y", ("2",)))), ("b", ())]
 
 
+def test_spaces_between_the_parts_of_a_spec_are_ignored() -> None:
+    spaced = ' jpeg : quality = 75 + pgd:eps = { 0.1, 1e+3 } , steps=5 +m:weights= "a b" '
+    assert parse_chain(spaced) == parse_chain('jpeg:quality=75+pgd:eps={0.1,1e+3},steps=5+m:weights="a b"')
+
+
 def test_sweeps_are_combined_with_the_last_varying_fastest() -> None:
     combinations = [tuple(given.values()) for ((_, given),) in expand(parse_chain("pgd:eps={0.1,8/255},steps={5,10}"))]
     assert combinations == [("0.1", "5"), ("0.1", "10"), ("8/255", "5"), ("8/255", "10")]

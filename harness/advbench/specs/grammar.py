@@ -9,7 +9,8 @@ r"""The grammar of specs: ``name[:key=value[,key=value…]]``, chained with ``+`
 
 A parameter that takes components has their specs, separated by ``|``, as its value: ``of="pgd:eps=0.3 | square"``.
 
-A ``+`` inside an exponent (``1e+3``) belongs to the number. Control characters are not allowed, not even in quotes.
+Spaces between these parts are ignored. A ``+`` inside an exponent (``1e+3``) belongs to the number. Control characters
+are not allowed, not even in quotes.
 
 On an axis of a matrix, ``alias=spec`` gives a component an alias; see :mod:`advbench.specs.aliases`.
 """
@@ -32,7 +33,7 @@ MOST_SPECS = 100_000
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+(?=[,}+]|$)")
+_NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+(?= *(?:[,}+]|$))")
 _BARE = re.compile(r'[^,{}+"]+')
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _ESCAPED = re.compile(r"\\(.)")
@@ -96,7 +97,7 @@ class _Parser:
 
     def chain(self) -> Iterator[Term]:
         yield self.term()
-        while self.position < len(self.text):
+        while self.skip_spaces() < len(self.text):
             self.expect("+")
             yield self.term()
 
@@ -124,7 +125,7 @@ class _Parser:
         return values
 
     def value(self) -> str:
-        quoted = _QUOTED.match(self.text, self.position)
+        quoted = _QUOTED.match(self.text, self.skip_spaces())
         if quoted:
             self.position = quoted.end()
             return _ESCAPED.sub(r"\1", quoted.group(1))
@@ -135,17 +136,23 @@ class _Parser:
         return self.match(_BARE, "a value").strip()
 
     def match(self, pattern: re.Pattern[str], wanted: str) -> str:
-        match = pattern.match(self.text, self.position)
+        match = pattern.match(self.text, self.skip_spaces())
         if not match:
             raise self.error(wanted)
         self.position = match.end()
         return match.group()
 
     def accept(self, character: str) -> bool:
-        if self.text.startswith(character, self.position):
+        if self.text.startswith(character, self.skip_spaces()):
             self.position += 1
             return True
         return False
+
+    def skip_spaces(self) -> int:
+        """Goes on to the next character that is no space; returns its position."""
+        while self.text.startswith(" ", self.position):
+            self.position += 1
+        return self.position
 
     def expect(self, character: str) -> None:
         if not self.accept(character):

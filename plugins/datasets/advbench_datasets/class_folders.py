@@ -67,7 +67,8 @@ def find_classes(name: str, root: Path, classes: str | None) -> ClassFolders:
         else:
             folders.append(entry.name)
     if classes is None and len(folders) < 2:
-        raise DataError(f"{name}: {root} has {len(folders)} folders; expected one per class, at least two")
+        found = "1 folder" if len(folders) == 1 else f"{len(folders)} folders"
+        raise DataError(f"{name}: {root} has {found}; expected one per class, at least two")
     files_by_folder = {folder: _images(root, folder, skipped) for folder in folders}
     empty = [f"{folder}/" for folder in folders if not files_by_folder[folder]]
     if classes is not None:  # classes defines the classes, so empty folders do not count

@@ -155,6 +155,21 @@ def test_without_resizing_a_network_of_fixed_size_declares_it(
     assert build(f"hf:repo={network[0]},resize={resize}").image_shape is None  # a ResNet takes any size
 
 
+def test_a_first_class_called_background_is_left_out(network: tuple[Path, torch.nn.Module], tmp_path: Path) -> None:
+    folder, own = network
+    shutil.copytree(folder, tmp_path / "net")
+    config = json.loads((folder / "config.json").read_text())
+    names = ["background", "cat", "dog", "emu", "fox"]
+    config["id2label"] = {str(number): name for number, name in enumerate(names)}
+    config["label2id"] = {name: number for number, name in enumerate(names)}
+    (tmp_path / "net" / "config.json").write_text(json.dumps(config))
+    model, picture = build(f"hf:repo={tmp_path / 'net'}"), photograph(256, 256)
+    assert model.num_classes == 4
+    with torch.no_grad():
+        logits = model.load().eval()(pixels(picture))
+    assert torch.allclose(logits, own_logits(own, resnet_processor(), picture)[:, 1:], atol=1e-5)
+
+
 def test_cells_of_images_of_another_size_are_skipped(call: Callable[..., Any], tmp_path: Path) -> None:
     hf_vit(tmp_path / "vit")
     called = call("matrix", "--datasets", "imagenet-20", "--limit", "1", "--attacks", "fgsm", "--models",
@@ -206,7 +221,7 @@ def no_processor(folder: Path) -> None:
         (more_classes, "describes: 2 of another shape, such as classifier.1.bias; save the whole classifier"),
         (a_language_model, "'gpt2' is no image classifier of transformers"),
         (of_timm, "use timm:arch=test_vit,checkpoint=FOLDER"),
-        (no_processor, "the image processor of"),
+        (no_processor, "has no preprocessor_config.json; save the image processor there, too"),
     ],
 )
 def test_an_unusable_folder_is_a_one_line_error(

@@ -14,7 +14,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from advbench.api import WeightsError
+from advbench.api import ContractError, WeightsError
 from advbench.discovery.identity import dependency_versions
 from advbench.discovery.loading import discover
 from advbench.specs import resolve_one
@@ -99,6 +99,67 @@ def test_a_softmax_at_the_end_is_left_out(tmp_path: Path) -> None:
     for gives in ("gradients", "scores"):
         logits = build(f"onnx:path={file},gives={gives}").load().eval()(images)
         assert torch.allclose(logits, reference(classifier(), images), atol=1e-5)
+
+
+def test_a_softmax_before_an_identity_is_left_out_and_kept_where_probabilities_are_declared(tmp_path: Path) -> None:
+    made = classifier(softmax=True)
+    made.graph.node[-1].output[0] = "p"
+    made.graph.node.append(helper.make_node("Identity", ["p"], ["y"]))
+    file, images = saved(made, tmp_path), torch.rand(2, 3, 32, 32)
+    logits = reference(classifier(), images)
+    assert torch.allclose(build(f"onnx:path={file}").load().eval()(images), logits, atol=1e-5)
+    declared = build(f"onnx:path={file},gives=scores,probabilities=true").load()(images)
+    assert torch.allclose(declared.float(), logits.log_softmax(dim=1), atol=1e-4)
+
+
+def of_bytes(kind: int = TensorProto.UINT8) -> onnx.ModelProto:
+    """The classifier with an input of whole numbers from 0 to 255."""
+    made = classifier()
+    made.graph.input[0].type.tensor_type.elem_type = kind
+    made.graph.node[0].input[0] = "scaled"
+    made.graph.initializer.append(numpy_helper.from_array(np.float32(255), "most"))
+    for place, node in enumerate(
+        [
+            helper.make_node("Cast", ["x"], ["cast"], to=TensorProto.FLOAT),
+            helper.make_node("Div", ["cast", "most"], ["scaled"]),
+        ]
+    ):
+        made.graph.node.insert(place, node)
+    return made
+
+
+def test_a_graph_of_bytes_gets_images_rounded_to_255_levels(tmp_path: Path) -> None:
+    images = torch.rand(2, 3, 32, 32)
+    logits = build(f"onnx:path={saved(of_bytes(), tmp_path)},gives=scores").load()(images)
+    assert torch.allclose(logits, reference(classifier(), (images * 255).round() / 255), atol=1e-5)
+
+
+def several_outputs() -> onnx.ModelProto:
+    made = classifier()
+    made.graph.output.insert(0, helper.make_tensor_value_info("f", TensorProto.FLOAT, ["n", 5]))
+    return made
+
+
+@pytest.mark.parametrize("gives", ["gradients", "scores"])
+def test_one_of_several_outputs_is_chosen_by_name(tmp_path: Path, gives: str) -> None:
+    model = build(f"onnx:path={saved(several_outputs(), tmp_path)},output=y,gives={gives}")
+    assert model.num_classes == CLASSES
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.allclose(model.load().eval()(images), reference(classifier(), images), atol=1e-5)
+
+
+def test_values_that_are_not_finite_are_reported_on_loading(tmp_path: Path) -> None:
+    made = classifier()
+    made.graph.node[-1].output[0] = "z"
+    made.graph.node.append(helper.make_node("Log", ["z"], ["y"]))
+    with pytest.raises(WeightsError, match="returns NaN or infinite values for an image of noise"):
+        build(f"onnx:path={saved(made, tmp_path)}").load()
+
+
+def test_grey_images_for_a_graph_of_three_channels_and_any_size_are_named(tmp_path: Path) -> None:
+    network = build(f"onnx:path={saved(classifier(shape=('n', 3, 'h', 'w')), tmp_path)}").load().eval()
+    with pytest.raises(ContractError, match="takes images of 3 channels, not of 1"):
+        network(torch.rand(2, 1, 28, 28))
 
 
 def test_channels_last_and_single_images(tmp_path: Path) -> None:
@@ -219,6 +280,13 @@ def two_inputs() -> onnx.ModelProto:
         (two_inputs, "", "has 2 inputs and an output of 2 dimensions; expected images"),
         (lambda: classifier(shape=(4, 3, 32, 32)), "", "takes 4 images at a time; export it with a dynamic batch"),
         (classifier, ",mean=0.5", "mean and std: give both, or neither"),
+        (classifier, ",mean=0.5:0.5,std=1:1", "takes 3 channels; give one number, or 3 separated by ':'"),
+        (classifier, ",probabilities=true", "probabilities=true: needs gives=scores"),
+        (of_bytes, "", "takes bytes (uint8), which have no gradient; use gives=scores"),
+        (of_bytes, ",gives=scores,mean=0.5,std=1", "takes bytes (uint8), which are not normalised"),
+        (lambda: of_bytes(TensorProto.INT32), ",gives=scores", "takes int32; export it with an input of float32"),
+        (several_outputs, "", "has 2 outputs (f, y): give one of them as output=NAME"),
+        (classifier, ",output=z", "has 1 output (y): none is z"),
         (lambda: b"no model", "", "is not a valid ONNX file"),
         (lambda: None, "", "no such file"),
     ],

@@ -30,7 +30,7 @@ class Shield(Defense):
     Args:
         lowest: Lowest JPEG quality.
         highest: Highest JPEG quality.
-        qualities: Number of qualities.
+        qualities: Number of qualities; a single one is ``lowest``.
         block: Side of a block in pixels.
     """
 
@@ -43,7 +43,7 @@ class Shield(Defense):
     depends_on = ("pillow",)
     lowest: int = param(20, min=1, max=100, help="lowest JPEG quality")
     highest: int = param(80, min=1, max=100, help="highest JPEG quality")
-    qualities: int = param(4, min=1, max=20, help="number of qualities, in equal steps")
+    qualities: int = param(4, min=1, max=20, help="number of qualities, in equal steps; with 1, it is the lowest")
     block: int = param(8, min=1, max=4096, help="side of a block in pixels")
 
     def __post_init__(self) -> None:

@@ -48,7 +48,8 @@ class WaveletDenoising(Defense):
         """Images that cannot be halved so often."""
         _, height, width = image_shape
         if self.levels is not None and 2 ** (self.levels - 1) >= min(height, width):
-            return f"{self.name}: images of {height}×{width} cannot be halved {self.levels} times"
+            most = (min(height, width) - 1).bit_length()
+            return f"{self.name}: images of {height}×{width} can be halved {most} times, not {self.levels} times"
         return ""
 
     def apply(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:

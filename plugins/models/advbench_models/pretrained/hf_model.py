@@ -22,6 +22,8 @@ from advbench_models.pretrained.snapshots import Snapshot, find_snapshot, local_
 
 __all__ = ["HfModel"]
 
+_PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+
 
 @dataclasses.dataclass(frozen=True)
 class HfModel(Model):
@@ -33,7 +35,9 @@ class HfModel(Model):
 
     Inputs are images in [0, 1] of any size. What the repository's image processor does is part of the model: resizing
     with its filter, the central crop, and the normalisation. Autograd follows it. Images that have the network's input
-    size already are only normalised, unless ``resize=always``. Networks of one channel are rejected.
+    size already are only normalised, unless ``resize=always``. Networks of one channel are rejected. A first class
+    called background, which networks of 1,001 classes for ImageNet have, is left out, so that the classes have the
+    numbers of the dataset.
     """
 
     name: ClassVar[str] = "hf"
@@ -66,8 +70,8 @@ class HfModel(Model):
 
     @property
     def num_classes(self) -> int:  # type: ignore[override]
-        """The number of classes in the configuration."""
-        return int(self._config.num_labels)
+        """The number of classes in the configuration, without a first one called background."""
+        return int(self._config.num_labels) - self._has_background
 
     def load(self) -> nn.Module:
         """Loads the network and adds the preprocessing.
@@ -77,6 +81,8 @@ class HfModel(Model):
             UsageError: The preprocessing cannot be made a part of the network.
         """
         network = in_memory_format(self._network(), self.memory_format)
+        if self._has_background:
+            network = _WithoutFirstClass(network)
         return Preprocessed(network, self._preprocessing, self.resize)
 
     def weights_digest(self) -> str:
@@ -87,6 +93,11 @@ class HfModel(Model):
         """
         self._checked  # noqa: B018  what cannot be used is rejected before any work
         return self._snapshot.digest()
+
+    @property
+    def _has_background(self) -> bool:
+        names = getattr(self._config, "id2label", None) or {}
+        return int(self._config.num_labels) > 2 and str(names.get(0, "")).strip().lower() == "background"
 
     @functools.cached_property
     def _checked(self) -> bool:
@@ -122,7 +133,8 @@ class HfModel(Model):
                     dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True,
                 )  # fmt: skip
         except Exception as error:
-            raise WeightsError(f"{self._label}: {folder} cannot be loaded ({one_line(error)}){self._hint}") from error
+            reason = "" if self._hint else f" ({one_line(error)})"
+            raise WeightsError(f"{self._label}: {folder} cannot be loaded{reason}{self._hint}") from error
         for what in ("missing_keys", "mismatched_keys"):
             names = sorted(name if isinstance(name, str) else str(name[0]) for name in report.get(what) or ())
             if names:
@@ -144,6 +156,11 @@ class HfModel(Model):
                 )
             geometry = processor_geometry(processor)
         except Exception as error:
+            if not any((folder / name).is_file() for name in _PROCESSOR_FILES):
+                raise WeightsError(
+                    f"{self._label}: {folder} has no {_PROCESSOR_FILES[0]}; save the image processor there, too, with "
+                    "its save_pretrained(FOLDER)"
+                ) from error
             raise WeightsError(
                 f"{self._label}: the image processor of {folder} cannot be used ({one_line(error)}){self._hint}"
             ) from error
@@ -197,6 +214,18 @@ class HfModel(Model):
                 "torch-module for others"
             )
         return config
+
+
+class _WithoutFirstClass(nn.Module):
+    """Leaves out the first logit of a classifier of transformers."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.network(images).logits[:, 1:]
+        return logits
 
 
 def _vision(config: Any) -> Any:

@@ -8,10 +8,20 @@ import hashlib
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import nn
 
-from advbench.api import Float32Network, FunctionNetwork, Model, ParameterError, WeightsError, param, sha256_file
+from advbench.api import (
+    ContractError,
+    Float32Network,
+    FunctionNetwork,
+    Model,
+    ParameterError,
+    WeightsError,
+    param,
+    sha256_file,
+)
 from advbench_models.normalised import Normalised, channel_values
 from advbench_models.pretrained.onnx_graph.external import external_files
 from advbench_models.pretrained.packages import missing_package, one_line
@@ -35,7 +45,8 @@ class OnnxModel(Model):
     The shape of images and the number of classes are those of the file. Inputs are images in [0, 1]: give ``mean`` and
     ``std`` if the network expects normalised ones. A softmax at the end of the graph is left out, so that the outputs
     are logits. Graphs that take images with the channels last get them so, and graphs that take one image at a time get
-    them one by one.
+    them one by one. Graphs that take bytes (uint8) get images rounded to 0 to 255, and are computed with
+    ``gives=scores``, since rounded values have no gradient.
     """
 
     name: ClassVar[str] = "onnx"
@@ -50,6 +61,10 @@ class OnnxModel(Model):
     gives: str = param(  # type: ignore[assignment, misc]
         "gradients", choices=("gradients", "scores"), help="what attacks get: gradients, or scores of ONNX Runtime"
     )
+    output: str | None = param(None, help="name of the output that holds the logits, if the file has several")
+    probabilities: bool = param(
+        False, help="with gives=scores: the outputs are probabilities, whose logarithms are taken as logits"
+    )
 
     def __post_init__(self) -> None:
         """Validates the parameters.
@@ -60,6 +75,8 @@ class OnnxModel(Model):
         super().__post_init__()
         if (self.mean is None) != (self.std is None):
             raise ParameterError("mean and std: give both, or neither")
+        if self.probabilities and self.gives != "scores":
+            raise ParameterError("probabilities=true: needs gives=scores; gradients need logits")
         self._normalisation()
         _library()
 
@@ -82,8 +99,11 @@ class OnnxModel(Model):
 
         Raises:
             WeightsError: The graph has operators that torch does not compute here, or cannot be computed.
+            ParameterError: ``mean``, ``std`` or ``gives`` does not suit the input of the graph.
         """
-        network = Float32Network(_Images(self._computed(), self._channels_last, self._one_by_one), self._label)
+        self._check_input()
+        images = _Images(self._computed(), self._channels, self._channels_last, self._one_by_one, self._label)
+        network = Float32Network(images, self._label)
         normalisation = self._normalisation()
         return network if normalisation is None else Normalised(network, *normalisation)
 
@@ -92,8 +112,9 @@ class OnnxModel(Model):
 
         Raises:
             WeightsError: A file is missing or damaged.
+            ParameterError: ``mean``, ``std`` or ``gives`` does not suit the input of the graph.
         """
-        self._input_shape  # noqa: B018  what cannot be used is rejected before any work
+        self._check_input()  # what cannot be used is rejected before any work
         if self.gives == "scores":
             _runtime()
         else:
@@ -124,7 +145,7 @@ class OnnxModel(Model):
             model = onnx.shape_inference.infer_shapes(model)
         except Exception as error:
             raise WeightsError(f"{self._label} is not a valid ONNX file ({one_line(error)})") from error
-        return _with_logits(model)
+        return self._with_logits(model)
 
     @property
     def _external_files(self) -> tuple[Path, ...]:
@@ -152,6 +173,34 @@ class OnnxModel(Model):
             raise WeightsError(f"{self._label} takes {batch} images at a time; export it with a dynamic batch")
         return batch, second, third, last
 
+    def _check_input(self) -> None:
+        """Checks that the parameters suit the type and the channels of the graph's input."""
+        channels, kind = self._channels, _input_type(self._structure)
+        for name in ("mean", "std"):
+            count = len(channel_values(name, getattr(self, name) or "0"))
+            if channels and count not in (1, channels):
+                raise ParameterError(
+                    f"{name}={getattr(self, name)}: {self.path} takes {channels} channels; give one number, or "
+                    f"{channels} separated by ':'"
+                )
+        if kind.is_floating_point:
+            return
+        taken = str(kind).removeprefix("torch.")
+        if kind != torch.uint8:
+            raise WeightsError(f"{self._label} takes {taken}; export it with an input of float32, or of uint8")
+        if self.mean is not None:
+            raise ParameterError(f"mean and std: {self.path} takes bytes (uint8), which are not normalised")
+        if self.gives == "gradients":
+            raise ParameterError(
+                f"gives=gradients: {self.path} takes bytes (uint8), which have no gradient; use gives=scores, or "
+                "export it with an input of float32"
+            )
+
+    @property
+    def _channels(self) -> int:
+        """The number of channels that the graph takes; 0 if it is not fixed."""
+        return self._input_shape[3 if self._channels_last else 1]
+
     @property
     def _channels_last(self) -> bool:
         return self._input_shape[3] in _CHANNELS and self._input_shape[1] not in _CHANNELS
@@ -165,9 +214,9 @@ class OnnxModel(Model):
         from advbench_models.pretrained.onnx_graph.network import OnnxNetwork
 
         onnx = _library()
-        model = _with_logits(onnx.load(self._file))
+        model = self._with_logits(onnx.load(self._file))
         if self.gives == "scores":
-            return FunctionNetwork(_session(model), self._label, gives="scores")
+            return FunctionNetwork(_session(model), self._label, gives="scores", probabilities=self.probabilities)
         self._check_operators(model)
         try:
             network = OnnxNetwork(model).eval()
@@ -197,6 +246,8 @@ class OnnxModel(Model):
         image = torch.rand(shape, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             found = network(image).double()
+        if not torch.isfinite(found).all():
+            raise WeightsError(f"{self._label} returns NaN or infinite values for an image of noise")
         try:
             run = _session(model)
         except ParameterError:
@@ -204,6 +255,31 @@ class OnnxModel(Model):
         expected = torch.from_numpy(run(image.numpy())).double()
         if not torch.allclose(found, expected, atol=_TOLERANCE * float(expected.abs().max()), rtol=_TOLERANCE):
             raise WeightsError(f"{self._label}: torch and ONNX Runtime give other logits; use gives=scores")
+
+    def _with_logits(self, model: Any) -> Any:
+        """Leaves the output that holds the logits: the input of a softmax at the end of the graph, if there is one.
+
+        Raises:
+            WeightsError: The graph has several outputs, and ``output`` is none of them.
+        """
+        outputs, graph = model.graph.output, model.graph
+        chosen = [value for value in outputs if self.output in (None, value.name)]
+        if len(chosen) != 1:
+            names = ", ".join(value.name for value in outputs)
+            remedy = "give one of them as output=NAME" if self.output is None else f"none is {self.output}"
+            count = "1 output" if len(outputs) == 1 else f"{len(outputs)} outputs"
+            raise WeightsError(f"{self._label} has {count} ({names}): {remedy}")
+        logits = type(chosen[0])()
+        logits.CopyFrom(chosen[0])
+        before = {name: node for node in graph.node for name in node.output}
+        last = before.get(logits.name)
+        while last is not None and last.op_type == "Identity":
+            last = before.get(last.input[0])
+        if last is not None and last.op_type == "Softmax" and not last.domain and not self.probabilities:
+            logits.name = last.input[0]
+        del outputs[:]
+        outputs.append(logits)
+        return model
 
     def _normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
         if self.mean is None or self.std is None:
@@ -214,29 +290,23 @@ class OnnxModel(Model):
 class _Images(nn.Module):
     """Gives images to a graph in the form that it takes."""
 
-    def __init__(self, graph: nn.Module, channels_last: bool, one_by_one: bool) -> None:
+    def __init__(self, graph: nn.Module, channels: int, channels_last: bool, one_by_one: bool, label: str) -> None:
         super().__init__()
         self.graph = graph
+        self.channels = channels
+        self.label = label
         self.channels_last = channels_last
         self.one_by_one = one_by_one
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self.channels not in (0, images.shape[1]):
+            raise ContractError(f"{self.label} takes images of {self.channels} channels, not of {images.shape[1]}")
         if self.channels_last:
             images = images.permute(0, 2, 3, 1)
         if not self.one_by_one or len(images) == 1:
             logits: torch.Tensor = self.graph(images)
             return logits
         return torch.cat([self.graph(images[place : place + 1]) for place in range(len(images))])
-
-
-def _with_logits(model: Any) -> Any:
-    """Makes the input of a softmax at the end of a graph its output."""
-    graph = model.graph
-    output = graph.output[0]
-    last = next((node for node in graph.node if output.name in node.output), None)
-    if last is not None and last.op_type == "Softmax" and not last.domain:
-        output.name = last.input[0]
-    return model
 
 
 def _dimensions(value: Any) -> tuple[int, ...]:
@@ -261,7 +331,8 @@ def _session(model: Any) -> Any:
     name, kind = session.get_inputs()[0].name, str(_input_type(model)).removeprefix("torch.")
 
     def run(images: Any) -> Any:
-        return session.run([session.get_outputs()[0].name], {name: images.astype(kind)})[0]
+        given = np.rint(images * 255) if kind == "uint8" else images
+        return session.run([session.get_outputs()[0].name], {name: given.astype(kind)})[0]
 
     return run
 
