@@ -130,10 +130,50 @@ def test_the_shipped_patches_of_digits_have_strokes() -> None:
     assert (patches[:, 0, 2, 2] > 0.9).float().mean() > 0.1
 
 
-def test_the_nearest_patch_alone_is_no_choice_to_soften() -> None:
-    assert len(ImageQuilting(nearest=1).approximations()) == 1
-    assert len(ImageQuilting().approximations()) == 2
+def test_the_soft_choice_weights_a_hundred_patches_by_their_distances(grey: torch.Tensor) -> None:
+    defense, image = ImageQuilting(nearest=1), grey[:1, :, :5, :5].clone().requires_grad_()
+    candidates = defense._database(1, image.device).flatten(1)
+    distances, nearest = (candidates - image.flatten()).square().mean(dim=1).topk(100, largest=False)
+    expected = (-distances / 0.02).softmax(dim=0) @ candidates[nearest]
+    soft = defense.approximation(image, RNG[:1]).flatten()
+    torch.testing.assert_close(soft, expected, rtol=1e-5, atol=1e-5)
+    for direction in (torch.ones(25), torch.arange(25.0)):
+        gradients = [
+            torch.autograd.grad(output @ direction, image, retain_graph=True)[0] for output in (soft, expected)
+        ]
+        torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-3)
+
+
+def test_one_nearest_patch_is_deterministic_and_has_both_approximations() -> None:
     assert not ImageQuilting(nearest=1).stochastic
+    assert len(ImageQuilting(nearest=1).approximations()) == len(ImageQuilting().approximations()) == 2
+
+
+def test_further_draws_of_the_same_images_search_no_neighbours(
+    grey: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searches, patches = [], ImageQuilting._patches
+
+    def counted(self: ImageQuilting, images: torch.Tensor, *grids: list[int]) -> torch.Tensor:
+        searches.append(images)
+        return patches(self, images, *grids)
+
+    def draws(defense: ImageQuilting, images: torch.Tensor) -> list[torch.Tensor]:
+        return [defense.apply(images, RNG.derive(f"{number}")) for number in range(3)]
+
+    monkeypatch.setattr(ImageQuilting, "_patches", counted)
+    changed = grey.clone()
+    with torch.inference_mode():
+        first = draws(ImageQuilting(), changed)
+    assert len(searches) == 1
+    assert not torch.equal(first[0], first[1])
+    changed[:, :, 3:9] *= 0.5  # in place
+    assert not torch.equal(draws(ImageQuilting(), changed)[0], first[0])
+    assert len(searches) == 2
+    draws(ImageQuilting(nearest=4), changed)
+    assert len(searches) == 3
+    assert all(torch.equal(one, other) for one, other in zip(first, draws(ImageQuilting(), grey), strict=True))
+    ImageQuilting().approximation(grey.clone().requires_grad_(), RNG).sum().backward()
 
 
 def test_the_recipe_takes_each_patch_once(grey: torch.Tensor, tmp_path: Path) -> None:

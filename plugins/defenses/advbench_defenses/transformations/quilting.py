@@ -24,8 +24,15 @@ if TYPE_CHECKING:
 __all__ = ["ImageQuilting"]
 
 
-_TEMPERATURE = 0.01
-"""Temperature of the soft choice between the nearest patches, in mean squared differences of pixels."""
+_MOST_KEPT = 10_000_000
+"""Neighbours and images of more values are not kept for the next draw."""
+
+_SOFT_CHOICES = 100
+"""Number of nearest patches that the soft choice is between. The few that the defense chooses from are nearly alike, so
+that a choice between them hardly follows the image; on both datasets, attacks that followed it left more."""
+
+_TEMPERATURE = 0.02
+"""Temperature of the soft choice, in mean squared differences of pixels."""
 
 
 @dataclass(frozen=True)
@@ -98,31 +105,24 @@ class ImageQuilting(Defense, Trainable):
         database = self._database(channels, images.device)
         tops, lefts = (grid(length, self.patch, self.overlap) for length in (height, width))
         chosen = (rng.uniform(len(tops) * len(lefts)) * self._choices(database)).long().to(images.device)
-        found = torch.stack(
-            [
-                self._neighbours(self._patches(image[None], tops, lefts)[0], database).gather(1, place[:, None])[:, 0]
-                for image, place in zip(images.detach(), chosen, strict=True)  # alone, so that no rounding differs
-            ]
-        )
+        neighbours = self._neighbours(images.detach(), tops, lefts, database, self._choices(database))
+        found = neighbours.gather(2, chosen[:, :, None])[:, :, 0]
         patches = database[found].reshape(len(images), len(tops), len(lefts), channels, self.patch, self.patch)
         return join_patches(patches, tops, lefts)
 
     def approximation(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
-        """Returns soft choices between the nearest patches: softmax(−d² / T), averaged where patches overlap.
-
-        With a single nearest patch there is no choice, and the images are returned.
-        """
+        """Returns soft choices between the 100 nearest patches: softmax(−d² / T), averaged where patches overlap."""
         del rng
-        if self.nearest == 1:
-            return images
         channels, height, width = images.shape[1:]
         database = self._database(channels, images.device)
         tops, lefts = (grid(length, self.patch, self.overlap) for length in (height, width))
-        own = self._patches(images, tops, lefts)
-        found = torch.stack([self._neighbours(patches, database) for patches in own.detach()])
-        candidates = database.flatten(1)[found]  # (batch, places, choices, values)
-        distances = (candidates - own[:, :, None]).square().mean(dim=3)
-        soft = ((-distances / _TEMPERATURE).softmax(dim=2)[..., None] * candidates).sum(dim=2)
+        own, flat = self._patches(images, tops, lefts), database.flatten(1)
+        found = self._neighbours(images.detach(), tops, lefts, database, min(_SOFT_CHOICES, len(database)))
+        candidates = flat[found]  # (batch, places, choices, values)
+        # Distances without the patch's own square, which is the same for all choices.
+        products = (candidates @ own[..., None])[..., 0]
+        distances = flat.square().mean(dim=1)[found] - 2 / flat.shape[1] * products
+        soft = ((-distances / _TEMPERATURE).softmax(dim=2)[:, :, None] @ candidates)[:, :, 0]
         soft = soft.reshape(len(images), len(tops), len(lefts), channels, self.patch, self.patch)
         total, count = torch.zeros_like(images), torch.zeros_like(images[:1, :1])
         for row, top in enumerate(tops):
@@ -133,9 +133,8 @@ class ImageQuilting(Defense, Trainable):
         return total / count
 
     def approximations(self) -> tuple[Callable[[torch.Tensor, torch.Tensor, SampleRandom], torch.Tensor], ...]:
-        """Returns the identity and, if there is a choice, the soft choice."""
-        soft = (self.approximation_from_output,) if self.nearest > 1 else ()
-        return (identity_approximation, *soft)
+        """Returns the identity and the soft choice."""
+        return (identity_approximation, self.approximation_from_output)
 
     def weights_digest(self) -> str:
         """Returns the SHA-256 of the database; of all shipped ones, since the images decide which is used."""
@@ -181,8 +180,52 @@ class ImageQuilting(Defense, Trainable):
         squares = images.unfold(2, self.patch, 1).unfold(3, self.patch, 1)
         return squares[:, :, tops][:, :, :, lefts].permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
 
-    def _neighbours(self, patches: torch.Tensor, database: torch.Tensor) -> torch.Tensor:
-        """The nearest patches of the database for each patch, nearest first; int64, shape (places, choices)."""
-        candidates = database.flatten(1)
-        distances = candidates.square().sum(dim=1) - 2 * patches @ candidates.T
-        return distances.topk(self._choices(database), dim=1, largest=False).indices
+    def _neighbours(
+        self, images: torch.Tensor, tops: list[int], lefts: list[int], database: torch.Tensor, count: int
+    ) -> torch.Tensor:
+        """The nearest patches of the database for each patch, nearest first; int64, shape (batch, places, count)."""
+        known = _last.of((self, count), images, database)
+        if known is not None:
+            return known
+        with torch.inference_mode(mode=False):  # indices of inference mode could not be used again with gradients
+            candidates = database.flatten(1)
+            sizes = candidates.square().sum(dim=1)
+            found = torch.stack(
+                [
+                    (sizes - 2 * patches @ candidates.T).topk(count, dim=1, largest=False).indices
+                    for patches in self._patches(images, tops, lefts)  # alone, so that no rounding differs
+                ]
+            )
+            _last.keep((self, count), images.clone(), database, found)
+        return found
+
+
+class _LastNeighbours:
+    """The neighbours that were found last: the draws of an attack or a score ask for the same images in turn.
+
+    What is asked for is a defense and a number of neighbours. An attack asks for two in turn: those that the defense
+    chooses from, and those of the soft choice.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[ImageQuilting, int], tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
+
+    def of(self, what: tuple[ImageQuilting, int], images: torch.Tensor, database: torch.Tensor) -> torch.Tensor | None:
+        """What was found for these images; None for others."""
+        if what not in self._kept:
+            return None
+        asked, searched, found = self._kept[what]
+        same = searched is database and asked.shape == images.shape and asked.device == images.device
+        return found if same and torch.equal(asked, images) else None
+
+    def keep(
+        self, what: tuple[ImageQuilting, int], images: torch.Tensor, database: torch.Tensor, found: torch.Tensor
+    ) -> None:
+        """Keeps what was found instead of what was kept before, for two of them; nothing if it is large."""
+        others = [(other, kept) for other, kept in self._kept.items() if other != what]
+        last = dict(others[-1:])
+        small = found.numel() + images.numel() <= _MOST_KEPT
+        self._kept = {**last, what: (images, database, found)} if small else last
+
+
+_last = _LastNeighbours()
