@@ -245,7 +245,7 @@ def test_every_command_explains_itself(command: str, call: Call, capsys: pytest.
     with pytest.raises(SystemExit) as left:
         call(command, "--help")
     assert left.value.code == 0
-    assert not re.search(r"\(default:[^)]*\)\s+\(default", capsys.readouterr().out), "a default is told once"
+    assert not re.search(r"\(default:[^)]*\)\s+\(default", capsys.readouterr().out), "a default is shown once"
 
 
 @pytest.mark.usefixtures("quick_workers")

@@ -376,3 +376,23 @@ def test_an_attack_that_fails_when_it_is_asked_fails_in_its_own_cells(
     assert called.code == 1
     assert [cell["status"] for cell in cells] == ["ok", "error"]
     assert message in cells[1]["error"]
+
+
+def test_a_network_that_mixes_its_batch_is_observed_with_one_batch_size_in_all_processes(
+    call: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "mixes.py").write_text(
+        "import torch\n"
+        "class Mixes(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(); torch.manual_seed(0); self.net = torch.nn.Linear(784, 10)\n"
+        "    def forward(self, images):\n"
+        "        logits = self.net(images.flatten(1)); return logits - logits.mean(dim=0)\n"
+    )
+    model = f"torch-module:build={tmp_path / 'mixes.py'}:Mixes"
+    called = call(
+        "matrix", "--datasets", "mnist-20", "--limit", 3, "--models", model,
+        "--attacks", "noise", "--defenses", "none", "--store", tmp_path / "store", "--export", tmp_path / "r.json",
+    )  # fmt: skip
+    assert called.code == 0, called.err
+    assert "batch-dependent" in (tmp_path / "r.json").read_text()

@@ -8,6 +8,7 @@ import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+from advbench.analysis.class_labels import class_label
 from advbench.analysis.summary import Summary
 from advbench.analysis.surrogates import attacker, threat_name
 from advbench.api.goal import UNTARGETED
@@ -84,8 +85,7 @@ class FinishedCell:
 
     def class_label(self, number: int) -> str:
         """The number of a class, followed by its name if it has one: findings are often about the numbers."""
-        name = self.class_names[number] if number < len(self.class_names) else ""
-        return f"{number} ({name})" if name else str(number)
+        return class_label(number, self.class_names)
 
     @property
     def n(self) -> int:

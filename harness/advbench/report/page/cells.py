@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from advbench.analysis.class_labels import class_label
 from advbench.api.goal import UNTARGETED
 from advbench.api.parameters import format_value
 from advbench.report.board import NORMS, format_size, percent
@@ -119,8 +120,7 @@ def _goal(goal: str, class_names: Sequence[str]) -> str:
     """A goal, with the name of its class if it is one."""
     if not goal.isdecimal():
         return goal
-    name = class_names[int(goal)] if int(goal) < len(class_names) else ""
-    return f"class {goal} ({name})" if name else f"class {goal}"
+    return f"class {class_label(int(goal), class_names)}"
 
 
 def _query_facts(cell: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
