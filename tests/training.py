@@ -36,15 +36,17 @@ def make_job(
 
 
 def interrupt(component: Trainable, job: TrainingJob, step: int) -> None:
-    """Trains until a step has been reported, and leaves the checkpoint."""
+    """Trains until a step has been reported and a checkpoint is there, and leaves the checkpoint.
+
+    On a slow machine, steps are reported between the checkpoints.
+    """
 
     def report(progress: TrainingProgress) -> None:
-        if progress.step >= step:
+        if progress.step >= step and job.checkpoint.exists():
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         component.train(dataclasses.replace(job, report=report))
-    assert job.checkpoint.exists()
     assert not job.output.exists()
 
 
