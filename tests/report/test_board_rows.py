@@ -56,4 +56,11 @@ def test_a_stored_run_is_shown_with_either_rows(toy: Run, call: Callable[..., Ca
         assert called.code == 0
         assert called.out.count("clean") - called.out.count("clean and") >= count
         assert ("model · defense" in called.out) == (rows == "model")
+    toy("--rows", "model", models=MODELS)
+    page = tmp_path / "page.html"
+    for flags, merged in (((), True), (("--rows", "defense"), False)):
+        stored = ("latest", "--store", tmp_path / "store", *flags)
+        assert ("model · defense" in call("leaderboard", *stored).out) == merged
+        assert call("report", *stored, "--samples", 0, "--output", page).code == 0
+        assert ("model · defense" in page.read_text()) == merged
     assert call("leaderboard", "latest", "--rows", "attack", "--store", tmp_path / "store").code == 2

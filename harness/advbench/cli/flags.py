@@ -201,16 +201,14 @@ def add_format(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def add_rows(parser: argparse._ActionsContainer, default: str | None = "defense") -> None:
-    """Adds ``--rows``; with the default None, a suite decides."""
-    suite_decides = " (default: the suite's, else defense)" if default is None else ""
+def add_rows(parser: argparse._ActionsContainer) -> None:
+    """Adds ``--rows``; without it, the suite of the run decides."""
     parser.add_argument(
         "--rows",
         choices=ROWS,
-        default=default,
         metavar="|".join(ROWS),
         help="the rows of leaderboards: the defenses of one model, or all models, each with its "
-        f"defenses{suite_decides}",
+        "defenses (default: the suite's, else defense)",
     )
 
 

@@ -20,13 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Runs the command."""
-    from advbench.analysis.board_rows import with_rows
-    from advbench.analysis.corruption_error import with_reference
     from advbench.report import plan_exports, print_leaderboards, write_export
     from advbench.session.opening import messages, open_registry, open_store, print_line, set_up_logging, tables
     from advbench.session.options import LoadOptions
     from advbench.session.page_details import with_page_details
-    from advbench.session.stored_runs import find_run, read_results
+    from advbench.session.stored_runs import find_run, on_boards, read_results
 
     console = messages()
     set_up_logging(console, 0)
@@ -35,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     manifest = find_run(store, options.run)
     exports = plan_exports(open_registry(load), options.export, manifest["name"]) if options.export else []
     results, missing = read_results(store, manifest)
-    results = with_rows(with_reference(results, options.reference), options.rows)
+    results = on_boards(results, manifest, rows=options.rows, reference=options.reference)
     exported = with_page_details(results, exports, store, manifest, None)
     for export in exports:
         write_export(export, exported)

@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_how_to_run(parser.add_argument_group("how to run"))
     where = parser.add_argument_group("files")
     add_export(where)
-    add_rows(where, default=None)
+    add_rows(where)
     add_reference(where)
     add_format(where)
     add_store(where)

@@ -32,13 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Runs the command."""
-    from advbench.analysis.board_rows import with_rows
-    from advbench.analysis.corruption_error import with_reference
     from advbench.report import Html, plan_outputs, write_export
     from advbench.session.opening import messages, open_store, print_line, set_up_logging
     from advbench.session.options import LoadOptions
     from advbench.session.page_details import page_details
-    from advbench.session.stored_runs import find_run, read_results
+    from advbench.session.stored_runs import find_run, on_boards, read_results
 
     console = messages()
     set_up_logging(console, 0)
@@ -47,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     manifest = find_run(store, options.run)
     (export,) = plan_outputs([Html()], [str(options.output)], manifest["name"], "--output")
     results, missing = read_results(store, manifest)
-    results = with_rows(with_reference(results, options.reference), options.rows)
+    results = on_boards(results, manifest, rows=options.rows, reference=options.reference)
     examples = None
     if options.samples:
         from advbench.session.example_images import example_images_of

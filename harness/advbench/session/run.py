@@ -316,6 +316,7 @@ class MatrixRun:
                 doubled=self.counterparts,
                 more=self.doubled.cells,
                 networks=answers.keys,
+                board={"rows": self.suite.rows, "reference": self.suite.reference},
             )
         store.write_manifest(self.plan.run_id, manifest)
         return manifest

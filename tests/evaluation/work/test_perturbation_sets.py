@@ -196,12 +196,16 @@ def test_a_run_compares_worst_cases_within_a_kind(run: Any, call: Callable[..., 
     assert worst == ["worst case (lp)", "worst case (geometric)"]
 
 
-def test_the_mean_corruption_error_is_relative_to_a_model_of_the_run(run: Any) -> None:
+def test_the_mean_corruption_error_is_relative_to_a_model_of_the_run(
+    run: Any, call: Callable[..., Called], tmp_path: Path
+) -> None:
     attacks = ("brighter:severity=5", "toy-sign")
     called, results = run(*attacks, defenses=("toy-dim",), flags=("--reference", "corner"))
     assert called.code == 0, called.err
     board = next(board for board in results["leaderboards"] if board["kind"] == "corruption")
     assert (board["reference"], board["rows"][0]["mce"]) == ("corner", None)  # it was not run without a defense
+    stored = call("leaderboard", "latest", "--store", tmp_path / "store")
+    assert ("mCE" in called.out, "mCE" in stored.out) == (True, True)
     called, results = run(*attacks, flags=("--reference", "wrong"))
     assert called.code == 2
     assert called.error_line().endswith("--reference wrong: give a model of this run; there are: corner")

@@ -44,6 +44,7 @@ def make_manifest(
     doubled: Mapping[int, str] | None = None,
     more: Iterable[Cell] = (),
     networks: Iterable[str] = (),
+    board: Mapping[str, str | None] | None = None,
 ) -> dict[str, Any]:
     """Makes the manifest of a run.
 
@@ -57,6 +58,7 @@ def make_manifest(
         doubled: Keys of the same cells with twice the steps, by position; those of an earlier command are kept.
         more: Those cells.
         networks: Keys of the behaviours that were observed for the plan.
+        board: The ``rows`` and the ``reference`` of its leaderboards, unless a command asks for others.
     """
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     import torch  # here, since only runs need it
@@ -89,6 +91,7 @@ def make_manifest(
         },
         "entries": _entries([*plan.cells, *more], plan.certifications, networks, before),
         **_certificates(plan),
+        "board": dict(board or {}),
         "cells": [_describe(cell) for cell in plan.cells],
     }
 
