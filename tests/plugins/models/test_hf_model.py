@@ -174,7 +174,10 @@ def test_cells_of_images_of_another_size_are_skipped(call: Callable[..., Any], t
     hf_vit(tmp_path / "vit")
     called = call("matrix", "--datasets", "imagenet-20", "--limit", "1", "--attacks", "fgsm", "--models",
                   f"hf:repo={tmp_path / 'vit'},resize=never")  # fmt: skip
-    assert "takes images of (3, 32, 32), imagenet-20 has (3, 224, 224)" in called.out + called.err
+    assert (
+        "takes images of (3, 32, 32), imagenet-20 has (3, 224, 224); with resize=auto, it resizes them"
+        in called.out + called.err
+    )
 
 
 def test_a_grey_network_is_refused(call: Callable[..., Any], tmp_path: Path) -> None:

@@ -92,7 +92,10 @@ def shape_incompatibility(dataset: Dataset, model: Model) -> str:
     """Why a model does not take images of the shape of a dataset, or ""."""
     if model.image_shape in (None, dataset.image_shape):
         return ""
-    return f"{model.name} takes images of {model.image_shape}, {dataset.name} has {dataset.image_shape}"
+    reason = f"{model.name} takes images of {model.image_shape}, {dataset.name} has {dataset.image_shape}"
+    same_channels = model.image_shape is not None and model.image_shape[0] == dataset.image_shape[0]
+    resizable = same_channels and getattr(model, "resize", "") == "never"  # a parameter that models by name share
+    return f"{reason}; with resize=auto, it resizes them" if resizable else reason
 
 
 def class_incompatibility(dataset: Dataset, model: Model) -> str:
