@@ -100,16 +100,17 @@ def read_run(run: str = "latest", store: str | Path | None = None) -> dict[str, 
 
     Returns:
         Results with the keys of an exported ``results.json``; cells that are not stored are skipped with the reason.
+        The seeds of a command with ``--seeds`` are combined, unless ``run`` is an id.
 
     Raises:
         UsageError: There is no such run, or its manifest is damaged.
     """
     from advbench.session.options import default_store
-    from advbench.session.stored_runs import find_run, read_results
+    from advbench.session.shown_runs import read_together, runs_together
     from advbench.store import Store
 
     opened = Store(default_store() if store is None else Path(store))
-    return read_results(opened, find_run(opened, run))[0]
+    return read_together(opened, runs_together(opened, run))[0]
 
 
 def read_records(run: str = "latest", store: str | Path | None = None) -> tuple[dict[str, Any], dict[str, Any]]:

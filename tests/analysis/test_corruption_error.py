@@ -11,7 +11,7 @@ from advbench.analysis.corruption_error import with_reference
 from advbench.errors import UsageError
 
 
-def results(accuracies: Mapping[str, Mapping[str, float | None]]) -> dict[str, Any]:
+def results(accuracies: Mapping[str, Mapping[str, float | None]], missing: str = "error") -> dict[str, Any]:
     """Results of models, without a defense, under corruptions."""
     cells = [
         {
@@ -21,22 +21,24 @@ def results(accuracies: Mapping[str, Mapping[str, float | None]]) -> dict[str, A
             "attack": attack,
             "short": {"model": model},
             "perturbation": {"kind": "corruption"},
-            "status": "ok" if accuracy is not None else "error",
+            "status": "ok" if accuracy is not None else missing,
             "robust_accuracy": accuracy,
         }
         for model, by_attack in accuracies.items()
         for attack, accuracy in by_attack.items()
     ]
-    boards = [
-        {"dataset": "d", "model": f"{model}:size=1", "kind": "corruption", "rows": [{"defense": "none"}]}
-        for model in accuracies
-    ]
+    boards = []
+    for model, by_attack in accuracies.items():
+        row = {"defense": "none", "mean": {"complete": None not in by_attack.values()}}
+        boards.append({"dataset": "d", "model": f"{model}:size=1", "kind": "corruption", "rows": [row]})
     other = {"dataset": "d", "model": "m:size=1", "kind": "lp", "rows": [{"defense": "none"}]}
     return {"cells": cells, "leaderboards": [*boards, other]}
 
 
-def mce(accuracies: Mapping[str, Mapping[str, float | None]], reference: str) -> list[float | None]:
-    made = with_reference(results(accuracies), reference)
+def mce(
+    accuracies: Mapping[str, Mapping[str, float | None]], reference: str, missing: str = "error"
+) -> list[float | None]:
+    made = with_reference(results(accuracies, missing), reference)
     assert "mce" not in made["leaderboards"][-1]["rows"][0]  # attacks have none
     return [board["rows"][0]["mce"] for board in made["leaderboards"][:-1]]
 
@@ -49,8 +51,13 @@ def test_errors_are_summed_over_severities_and_ratios_averaged_over_corruptions(
     assert mce(accuracies, "m") == mce(accuracies, "m:size=1") == expected
 
 
-def test_a_missing_result_or_a_reference_without_errors_leaves_no_number() -> None:
-    assert mce({"m": {"fog": 0.5, "blur": 0.5}, "n": {"fog": 0.5, "blur": None}}, "m") == [1, None]
+@pytest.mark.parametrize("missing", ["error", "skipped"])
+def test_a_missing_result_leaves_no_number(missing: str) -> None:
+    assert mce({"m": {"fog": 0.5, "blur": 0.5}, "n": {"fog": 0.5, "blur": None}}, "m", missing) == [1, None]
+    assert mce({"m": {"fog": 0.5, "blur": None}, "n": {"fog": 0.5, "blur": 0.5}}, "m", missing) == [None, None]
+
+
+def test_a_reference_without_errors_leaves_no_number() -> None:
     assert mce({"m": {"fog": 1.0}, "n": {"fog": 0.5}}, "m") == [None, None]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from scipy.stats import binomtest
 
@@ -107,3 +108,17 @@ def test_the_protocols_are_one_draw_the_mean_and_all_draws() -> None:
 def test_the_worst_case_of_several_draws_is_the_mean_over_draws() -> None:
     first, second = drawn(["1111"] * 2, ["1100", "0011"]), drawn(["1111"] * 2, ["1010", "0111"])
     assert worst_case([first, second])["accuracy"] == pytest.approx((1 + 2) / 2 / 4)
+
+
+@pytest.mark.parametrize(("more", "fewer"), [(8, 1), (6, 4), (3, 2), (5, 5)])
+def test_the_worst_case_is_never_above_a_cell_whatever_their_numbers_of_draws(more: int, fewer: int) -> None:
+    rng = np.random.default_rng(more)
+
+    def record(draws: int) -> dict[str, Any]:
+        texts = ["".join(map(str, rng.integers(0, 2, 20))) for _ in range(draws)]
+        return drawn(["1" * 20] * draws, texts)
+
+    for _ in range(10):
+        cells = [record(more), record(fewer)]
+        lowest = min(measure_cell(one)["robust_accuracy"] for one in cells)
+        assert worst_case(cells)["accuracy"] <= lowest + 1e-9

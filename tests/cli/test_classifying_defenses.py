@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,3 +81,59 @@ def test_a_forecast_includes_what_a_vote_takes(toy: Toy) -> None:
     )
     assert called.code == 0
     assert "will take" in called.err
+
+
+HARD = """
+from dataclasses import dataclass
+import torch
+from advbench.api import Defense, hookimpl, log_shares
+
+@dataclass(frozen=True)
+class HardVote(Defense):
+    "A vote over three shifted copies, which has no gradient."
+    name = "hard-vote"
+    votes = 3
+    def classify(self, network, images, rng, fitted=None):
+        votes = [network(torch.roll(images, shift, 3)).argmax(dim=1) for shift in (-1, 0, 1)]
+        return log_shares(sum(torch.nn.functional.one_hot(vote, 10) for vote in votes))
+
+@hookimpl
+def register_defenses(register): register(HardVote)
+
+class NoGradient(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(784, 10, bias=False)
+        with torch.no_grad():
+            self.linear.weight.copy_(torch.randn(10, 784, generator=torch.Generator().manual_seed(0)))
+    def forward(self, images):
+        with torch.no_grad():
+            return self.linear(images.flatten(1))
+
+def labels(images):
+    return images.reshape(len(images), -1).argmax(1) % 10
+"""
+
+
+def test_attacks_without_gradients_need_none_of_a_defense_that_classifies(
+    call: Callable[..., Called], tmp_path: Path
+) -> None:
+    plugin, target = tmp_path / "hard.py", tmp_path / "results.json"
+    plugin.write_text(HARD)
+    models = ("mnist-cnn", f"torch-module:build={plugin}:NoGradient", f"function:predict={plugin}:labels,classes=10")
+    called = call(
+        *("matrix", "--plugin", plugin, "--datasets", "mnist-20", "--limit", 3, "--models", *models),
+        *("--attacks", "noise:queries=3", "square:eps=0.2,queries=10", "rays:queries=20", "pgd:steps=2"),
+        *("--defenses", "hard-vote", "smoothing:samples=5", 'ensemble:of="median | jpeg",rule=votes'),
+        *("--threats", "adaptive", "--eot", 2, "--export", target),
+    )
+    assert called.code == 1, called.err
+    states = {"ok": 0, "error": 0, "skipped": 0}
+    for cell in json.loads(target.read_text())["cells"]:
+        states[cell["status"]] += 1
+        if cell["status"] == "error":
+            assert cell["attack"].startswith("pgd"), cell["error"]
+            assert "gradient" in cell["error"]
+    # The function gives labels alone, to which square and PGD do not apply; PGD fails without a gradient.
+    assert called.code == 1
+    assert states == {"ok": 26, "error": 4, "skipped": 6}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -236,3 +237,29 @@ def test_a_bad_limit_in_a_suite_is_a_usage_error(call: Callable[..., Called], tm
     called = call("matrix", "--suite", suite)
     assert called.code == 2
     assert "max_queries must be a whole number of at least 1" in called.error_line()
+
+
+@pytest.mark.parametrize(("most", "told"), [(8, False), (10**6, True)])
+def test_an_ensemble_that_the_limit_ends_does_not_say_that_no_attack_of_it_fooled_anything(
+    call: Callable[..., Called], tmp_path: Path, most: int, told: bool
+) -> None:
+    target = tmp_path / "results.json"
+    axes = ("--datasets", "mnist-20", "--models", "mnist-cnn", "--defenses", "none", "--threats", "oblivious")
+    attack = ("--attacks", "autoattack:eps=0.3,steps=10,queries=2,targets=1", "--limit", 5, "--max-queries", most)
+    assert call("matrix", *axes, *attack, "--export", target).code == 0
+    (cell,) = json.loads(target.read_text())["cells"]
+    assert cell["robust_accuracy"] < 1
+    fooled = None if cell["broken_by"] is None else sum(cell["broken_by"].values())
+    assert fooled == (round(5 * (1 - cell["robust_accuracy"])) if told else None)
+
+
+@pytest.mark.parametrize("size", [1, 5])
+def test_samples_are_charged_for_their_own_gradients_alone(
+    call: Callable[..., Called], tmp_path: Path, size: int
+) -> None:
+    target = tmp_path / "results.json"
+    axes = ("--datasets", "mnist-20", "--models", "mnist-cnn", "--attacks", "deepfool", "--defenses", "none")
+    flags = ("--limit", 5, "--max-queries", 20, "--batch-size", size, "--export", target)
+    assert call("matrix", *axes, *flags).code == 0
+    (cell,) = json.loads(target.read_text())["cells"]
+    assert cell["robust_accuracy"] == 0.4

@@ -159,3 +159,10 @@ def test_a_loss_that_is_flat_is_told_although_another_attack_of_the_row_is_not(
     assert blind["robust_accuracy"] > sound["robust_accuracy"]
     assert "loss-without-slope" in blind["findings"]
     assert "loss-without-slope" not in sound["findings"]
+
+
+def test_the_board_names_the_norm_that_is_minimised(call: Callable[..., Called]) -> None:
+    axes = ("--datasets", "mnist-20", "--limit", 3, "--models", "mnist-cnn", "--defenses", "none")
+    called = call("matrix", *axes, "--attacks", "fmn:norm=l1,steps=20")
+    assert "median L1" in called.out
+    assert "median L2" not in called.out

@@ -14,6 +14,7 @@ import pytest
 from tests.conftest import Called
 
 from advbench.analysis.seeds import mean_curve
+from advbench.results import read_run
 
 pytestmark = pytest.mark.slow
 
@@ -53,6 +54,28 @@ def test_the_board_shows_mean_and_spread_and_the_command_the_seeds(toy: Toy) -> 
     assert shown in called.out
     assert "± is the standard deviation over seeds." in called.out
     assert "--seeds 0 1" in results["run"]["command"]
+
+
+def test_a_stored_command_is_shown_with_all_its_seeds(toy: Toy, call: Callable[..., Called], tmp_path: Path) -> None:
+    called, results = toy("--limit", 20, "--seeds", 0, 1, "--name", "twice", **AXES)
+    clean = results["leaderboards"][0]["rows"][1]["clean_accuracy_seeds"]
+    assert f"{100 * clean['mean']:.1f} ± {100 * clean['std']:.1f}" in called.out
+    target = tmp_path / "again.json"
+    for run in ("latest", "twice"):
+        again = call("leaderboard", run, "--store", tmp_path / "store", "--export", target)
+        assert again.out == called.out
+        assert json.loads(target.read_text()) == results
+    report = call("report", "latest", "--store", tmp_path / "store", "--samples", 0, "--output", tmp_path / "page.html")
+    assert report.code == 0
+    assert "means over the seeds 0, 1" in (tmp_path / "page.html").read_text()
+    assert read_run("latest", tmp_path / "store")["run"]["seeds"] == results["run"]["seeds"]
+    # By its id, a seed is shown alone; so is one whose command's other seeds have gone.
+    last = results["run"]["seeds"]["1"]
+    assert "seeds" not in read_run(last[:10], tmp_path / "store")["run"]
+    assert call("cache", "rm", results["run"]["seeds"]["0"], "--store", tmp_path / "store").code == 0
+    assert read_run("twice", tmp_path / "store")["run"]["run"] == last
+    toy("--limit", 20, "--seed", 1, "--name", "twice", **AXES)
+    assert "±" not in call("leaderboard", "latest", "--store", tmp_path / "store").out.replace("± is", "")
 
 
 def test_one_seed_has_no_spread(toy: Toy) -> None:
@@ -157,6 +180,6 @@ def test_findings_and_failures_of_some_seeds_name_them(toy: Toy) -> None:
 
 
 def test_each_seeds_run_says_its_own_command(toy: Toy, call: Callable[..., Called], tmp_path: Path) -> None:
-    toy("--seeds", 5, 7, "--check-convergence", **AXES)
-    shown = call("leaderboard", "latest", "--store", tmp_path / "store").out
+    _, results = toy("--seeds", 5, 7, "--check-convergence", **AXES)
+    shown = call("leaderboard", results["run"]["seeds"]["7"], "--store", tmp_path / "store").out
     assert "--seed 7 --check-convergence" in " ".join(shown.split())

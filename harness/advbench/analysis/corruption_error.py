@@ -69,10 +69,11 @@ def with_reference(results: Mapping[str, Any], reference: str | None) -> dict[st
             boards.append(board)
             continue
         against = errors.get((board["dataset"], full, _UNDEFENDED), {})
-        rows = [
-            {**row, "mce": _mce(errors.get((board["dataset"], board["model"], row["defense"]), {}), against)}
-            for row in board["rows"]
-        ]
+        rows = []
+        for row in board["rows"]:
+            complete = row["mean"] is not None and row["mean"]["complete"]
+            own = errors.get((board["dataset"], board["model"], row["defense"]), {})
+            rows.append({**row, "mce": _mce(own, against) if complete else None})
         boards.append({**board, "rows": rows, "reference": short})
     return {**results, "leaderboards": boards}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import functools
+import math
 import operator
 import statistics
 from array import array
@@ -33,6 +34,9 @@ __all__ = [
 ]
 
 _Bits: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
+
+_MOST_DRAWS = 1000
+"""At most so many combinations of draws are counted for a worst case."""
 
 
 def robust_bits(record: Mapping[str, Any]) -> list[bool]:
@@ -218,7 +222,8 @@ def accuracy_at(record: Mapping[str, Any], norm: str) -> dict[str, Any]:
 def worst_case(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Robust accuracy against the best attack for each sample: the minimum over attacks, sample by sample.
 
-    If a stochastic defense was drawn several times, this is the mean of the worst cases of the draws.
+    If a stochastic defense was drawn several times, this is the mean of the worst cases of the draws. If cells have
+    different numbers of draws, those with fewer are repeated.
 
     Args:
         records: Finished cells of one (dataset, model, defense) on the same samples.
@@ -228,7 +233,10 @@ def worst_case(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def worst_case_from_bits(cells: Sequence[Sequence[int]], n: int) -> dict[str, Any]:
     """Computes the result of :func:`worst_case` from that of :func:`withstood` for each cell, on ``n`` samples."""
-    draws = [functools.reduce(operator.and_, together).bit_count() for together in zip(*cells, strict=False)]
+    count = min(math.lcm(*map(len, cells)), _MOST_DRAWS)  # each draw of a cell counts as often as its others
+    draws = [
+        functools.reduce(operator.and_, (cell[draw % len(cell)] for cell in cells)).bit_count() for draw in range(count)
+    ]
     survived = sum(draws) / len(draws)
     return {"accuracy": survived / n, "ci95": list(wilson(survived, n))}
 

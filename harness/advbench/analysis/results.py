@@ -42,7 +42,19 @@ _MEASURES = (
 )
 
 
-_OMITTED = ("cells", "certificates", "schema", "samples", "subsets", "doubled", "entries", "folder", "data_dir")
+_OMITTED = (
+    "board",
+    "cells",
+    "certificates",
+    "data_dir",
+    "doubled",
+    "entries",
+    "folder",
+    "repeats",
+    "samples",
+    "schema",
+    "subsets",
+)
 """Entries of a manifest that only this machine or the store needs, or that stand elsewhere in the results."""
 
 
@@ -105,7 +117,7 @@ def _cell(described: Mapping[str, Any], summary: Summary | None, manifest: Mappi
         **({key: done.measured[key] for key in _MEASURES} if done else dict.fromkeys(_MEASURES)),
         "median_size": _median_size(described, done) if done else None,
         "curve": done.curve if done else None,
-        "broken_by": _broken_by(described, done) if done else None,
+        "broken_by": _broken_by(described, done, limited=manifest.get("max_queries") is not None) if done else None,
         "queries": up_to_limit(done.queries, manifest.get("max_queries")) if done else None,
         "seconds": done.seconds if done else None,
         "craft_seconds": done.craft_seconds if done else None,
@@ -130,10 +142,16 @@ def _state(described: Mapping[str, Any], summary: Summary | None) -> tuple[str, 
     return ("ok", None) if summary.ok else (summary.status, summary.error)
 
 
-def _broken_by(described: Mapping[str, Any], summary: Summary) -> dict[str, int] | None:
-    """Number of samples that each attack of an ensemble fooled; None for a single attack."""
+def _broken_by(described: Mapping[str, Any], summary: Summary, *, limited: bool) -> dict[str, int] | None:
+    """Number of samples that each attack of an ensemble fooled.
+
+    None for a single attack, and if a limit of queries ended the ensemble before it told which attack fooled a sample.
+    """
     names = described.get("components")
     if not names or summary.broken_by is None:
+        return None
+    told = sum(count for index, count in summary.broken_by.items() if index >= 0)
+    if limited and told < summary.attacked_correct - summary.attacked_withstood.bit_count():
         return None
     return {name: summary.broken_by.get(index, 0) for index, name in enumerate(names)}
 

@@ -82,8 +82,9 @@ def _cell(cells: Sequence[Mapping[str, Any]], seeds: Sequence[str]) -> dict[str,
         cell["rejection"] = {key: statistics.fmean(each[key] for each in rejections) for key in rejections[0]}
     cell["queries"] = mean_queries([other.get("queries") for other in cells])
     if cell["broken_by"]:
-        counts = [other["broken_by"] for other in cells if other["broken_by"]]
-        cell["broken_by"] = {name: statistics.fmean(count[name] for count in counts) for name in cell["broken_by"]}
+        counts = [other["broken_by"] for other in cells]
+        means = {name: statistics.fmean(count[name] for count in counts) for name in counts[0]} if all(counts) else None
+        cell["broken_by"] = means
     return cell
 
 
@@ -188,8 +189,8 @@ def _board(boards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _row(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     row, n = dict(rows[0]), rows[0]["n"]
-    clean = [other["clean_accuracy"] for other in rows if other["clean_accuracy"] is not None]
-    row["clean_accuracy"] = statistics.fmean(clean) if clean else None
+    clean = _spread([other["clean_accuracy"] for other in rows])
+    row["clean_accuracy"], row["clean_accuracy_seeds"] = clean["mean"], clean
     row["worst_case"] = _worst([other["worst_case"] for other in rows], n)
     if "mean" in row:
         row["mean"] = _worst([other["mean"] for other in rows], n)

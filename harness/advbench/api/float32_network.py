@@ -62,7 +62,8 @@ class Float32Network(nn.Module):
         if logits.ndim == 2:
             self._classes = logits.shape[1]
         if logits.dtype == torch.float32:
-            return logits
+            # A network may write its next output to the same memory; with a gradient, autograd refuses that.
+            return logits if logits.requires_grad else logits.clone()
         if logits.dtype == torch.bool:
             return logits.to(torch.int64)  # bool tensors have no argmax
         return _in_float32(logits) if logits.is_floating_point() else logits

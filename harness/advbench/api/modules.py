@@ -16,12 +16,20 @@ from advbench.errors import UsageError, describe
 
 __all__ = ["find_object", "import_file"]
 
+_plugins: set[str] = set()
+"""Names of the modules of plugin files, which stay as they are."""
 
-def import_file(file: Path) -> ModuleType:
+
+def import_file(file: Path, *, plugin: bool = False) -> ModuleType:
     """Imports a single Python file under a name that no installed module has.
 
     The file is read again if it was imported before. Its imports are searched for in its folder first, as when Python
     runs the file. Modules of that folder that have changed since their import are imported again, too.
+
+    Args:
+        file: The file.
+        plugin: Whether it is loaded as a plugin. If the same file is also imported for an object in it, such as a
+            network, that gets a module of its own.
 
     Raises:
         UsageError: There is no such file, or its name does not end in ``.py``.
@@ -33,6 +41,10 @@ def import_file(file: Path) -> ModuleType:
         raise UsageError(f"{file}: {what}")
     digest = hashlib.sha256(str(file).encode()).hexdigest()[:8]
     name = f"_advbench_file_{file.stem}_{digest}"
+    if plugin:
+        _plugins.add(name)
+    elif name in _plugins:
+        name += "_object"
     folder = folder_of(file)
     folder.forget_changed()
     spec = importlib.util.spec_from_file_location(name, file, loader=LocalLoader(folder, name, str(file)))

@@ -19,18 +19,18 @@ def run(options: argparse.Namespace) -> int:
     from advbench.report import print_audit, render_audit
     from advbench.session.opening import messages, open_store, set_up_logging, tables
     from advbench.session.options import LoadOptions
-    from advbench.session.stored_runs import find_run, read_results
+    from advbench.session.shown_runs import read_together, runs_together
 
     console = messages()
     set_up_logging(console, 0)
     store = open_store(LoadOptions.of(vars(options)))
-    manifest = find_run(store, options.run)
-    results, missing = read_results(store, manifest)
+    manifests = runs_together(store, options.run)
+    results, missing = read_together(store, manifests)
     if options.format == "json":
         print(render_audit(results), end="")
     else:
         print_audit(tables(), results)
     if missing:
-        total = sum(bool(cell["key"]) for cell in manifest["cells"])
+        total = sum(bool(cell["key"]) for one in manifests for cell in one["cells"])
         console.print(f"{missing} of {total} cells have not been run and were not checked")
     return int(bool(results["findings"]))

@@ -51,17 +51,18 @@ def run(options: argparse.Namespace) -> int:
     from advbench.session.example_images import example_images_of
     from advbench.session.opening import messages, open_store, print_line, set_up_logging
     from advbench.session.options import LoadOptions
-    from advbench.session.stored_runs import find_run, read_results
+    from advbench.session.shown_runs import read_together, runs_together
 
     console, load = messages(), LoadOptions.of(vars(options))
     set_up_logging(console, 0)
     store, given_as = open_store(load), f"--output {options.output}"
-    manifest = find_run(store, options.run)
+    manifests = runs_together(store, options.run)
+    manifest = manifests[0]
     folder = figure_folder(options.output, given_as)
     from advbench.report.figures import MOST  # matplotlib is known to be there now
 
     wanted = matching_cells(manifest, options.attacks, options.defenses)
-    results, _ = read_results(store, only_cells(manifest, wanted))
+    results, _ = read_together(store, [only_cells(one, wanted) for one in manifests])
     drawings, notes = select_figures(
         store,
         manifest,

@@ -24,15 +24,16 @@ def run(options: argparse.Namespace) -> int:
     from advbench.session.opening import messages, open_registry, open_store, print_line, set_up_logging, tables
     from advbench.session.options import LoadOptions
     from advbench.session.page_details import with_page_details
-    from advbench.session.stored_runs import find_run, on_boards, read_results
+    from advbench.session.shown_runs import on_boards, read_together, runs_together
 
     console = messages()
     set_up_logging(console, 0)
     load = LoadOptions.of(vars(options))
     store = open_store(load)
-    manifest = find_run(store, options.run)
+    manifests = runs_together(store, options.run)
+    manifest = manifests[0]
     exports = plan_exports(open_registry(load), options.export, manifest["name"]) if options.export else []
-    results, missing = read_results(store, manifest)
+    results, missing = read_together(store, manifests)
     results = on_boards(results, manifest, rows=options.rows, reference=options.reference)
     exported = with_page_details(results, exports, store, manifest, None)
     for export in exports:
@@ -40,6 +41,6 @@ def run(options: argparse.Namespace) -> int:
         print_line(console, f"wrote {export.path}")
     print_leaderboards(tables(), results, options.format)
     if missing:
-        total = sum(bool(cell["key"]) for cell in manifest["cells"])
+        total = sum(bool(cell["key"]) for one in manifests for cell in one["cells"])
         console.print(f"{missing} of {total} cells have not been run; repeat the command to run them")
     return 0

@@ -36,15 +36,16 @@ def run(options: argparse.Namespace) -> int:
     from advbench.session.opening import messages, open_store, print_line, set_up_logging
     from advbench.session.options import LoadOptions
     from advbench.session.page_details import page_details
-    from advbench.session.stored_runs import find_run, on_boards, read_results
+    from advbench.session.shown_runs import on_boards, read_together, runs_together
 
     console = messages()
     set_up_logging(console, 0)
     load = LoadOptions.of(vars(options))
     store = open_store(load)
-    manifest = find_run(store, options.run)
+    manifests = runs_together(store, options.run)
+    manifest = manifests[0]
     (export,) = plan_outputs([Html()], [str(options.output)], manifest["name"], "--output")
-    results, missing = read_results(store, manifest)
+    results, missing = read_together(store, manifests)
     results = on_boards(results, manifest, rows=options.rows, reference=options.reference)
     examples = None
     if options.samples:
@@ -57,6 +58,6 @@ def run(options: argparse.Namespace) -> int:
         print_line(console, note)
     print_line(console, f"wrote {export.path}")
     if missing:
-        total = sum(bool(cell["key"]) for cell in manifest["cells"])
+        total = sum(bool(cell["key"]) for one in manifests for cell in one["cells"])
         console.print(f"{missing} of {total} cells have not been run; repeat the command of the run to run them")
     return 0

@@ -63,7 +63,7 @@ def discover(
             what = "not a Python file (its name must end in .py)" if file.exists() else "no such file"
             raise UsageError(f"{option('plugin', file)}: {what}")
         plugin = Plugin(str(file), f"file {file.name}", "", file.stem, from_file=True)
-        _load(registry, plugin, partial(import_file, file))
+        _load(registry, plugin, partial(import_file, file, plugin=True))
     watched.include(registry.packages())
     if strict and registry.problems:
         raise PluginError(str(registry.problems[0]))

@@ -20,7 +20,7 @@ from advbench.option_names import called_from_python
 from advbench.process.stdout import stdout_to_stderr
 from advbench.session.forecasts import announce_total
 from advbench.session.options import RunOptions
-from advbench.session.run import MatrixRun, check_suite_reference
+from advbench.session.run import MatrixRun, check_suite_reference, link_seeds
 from advbench.session.session import Session
 from advbench.session.suites import recipe, suite_of, suites_by_seed
 
@@ -103,6 +103,7 @@ def _results(session: Session, options: RunOptions, live: LiveObjects) -> Result
     python = "advbench.matrix(…) from Python" if session.live else ""
     suites = suites_by_seed(suite_of(session.suite, options, session.registry), options)
     runs = [MatrixRun(session, one, python or command) for one, command in suites]
+    link_seeds(runs, python or recipe(options))
     check_suite_reference(suites[0][0], runs[0])
     session.store.check_writable()
     with stdout_to_stderr():  # what components print is not part of the results

@@ -214,14 +214,15 @@ def _queries_to_success(cells: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _medians(norm: str | None, cells: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The median distortion of a minimal attack in its norm, or in L∞ and L2 if its norm is another.
+    """The median distortion of a minimal attack in its norm, or in L∞ and L2 if its norm is unknown.
 
     For adaptive attacks it differs between defenses, so the smallest and the largest are shown.
     """
     measured = [cell for cell in cells if cell["status"] == "ok"]
     lines = []
-    for key in (norm,) if norm in ("linf", "l2") else ("linf", "l2"):
-        medians = [cell[f"median_{key}"] for cell in measured if cell[f"median_{key}"] is not None]
+    for key in ("linf", "l2") if norm is None else (norm,):
+        field = f"median_{key}" if key in ("linf", "l2") else "median_size"
+        medians = [cell[field] for cell in measured if cell.get(field) is not None]
         if medians:
             span = dict.fromkeys(f"{median:#.3g}".rstrip(".") for median in (min(medians), max(medians)))
             lines.append(f"median {NORMS[key]} {'–'.join(span)}")
@@ -246,11 +247,11 @@ def format_size(name: str, *sizes: float) -> str:
 def _row(
     label: str, row: Mapping[str, Any], cells: Sequence[_IndexedCell], certified: Sequence[BoardCell]
 ) -> list[BoardCell]:
-    clean = row["clean_accuracy"]
+    clean, spread = row["clean_accuracy"], _spread(row.get("clean_accuracy_seeds"))
     marked = f" {DAGGER}" if NOT_ADAPTIVE in row.get("marks", ()) else ""
     return [
         BoardCell(label + marked, full_spec=row_id(row)),
-        BoardCell(NOT_RUN) if clean is None else BoardCell(percent(clean), clean),
+        BoardCell(NOT_RUN) if clean is None else BoardCell(percent(clean) + spread, clean),
         *(_accuracy(cell, index) for cell, index in cells),
         *certified,
         *(_mean(row) if "mean" in row else _worst_case(row["worst_case"])),

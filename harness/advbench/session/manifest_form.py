@@ -79,6 +79,7 @@ _OPTIONAL_FIELDS: dict[str, _Check] = {
     "dataset_notes": _each(_TEXTS),
     "doubled": _each(_TEXT),
     "board": _each(_none_or(_TEXT)),
+    "repeats": _has(command=_TEXT, runs=_TEXTS),
     "entries": _each(_TEXTS),
     "certificates": _all(
         _has(

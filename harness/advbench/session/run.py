@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
@@ -56,7 +56,7 @@ from advbench.specs import FLOAT32, Suite, full_spec
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["MatrixRun", "check_suite_reference", "run_matrix"]
+__all__ = ["MatrixRun", "check_suite_reference", "link_seeds", "run_matrix"]
 
 
 def run_matrix(options: RunOptions, stdout: TextIO) -> int:
@@ -76,6 +76,7 @@ def run_matrix(options: RunOptions, stdout: TextIO) -> int:
     suite = suite_of(session.suite, options, session.registry)
     exports = plan_exports(session.registry, options.export, suite.name)
     runs = [MatrixRun(session, one, command) for one, command in suites_by_seed(suite, options)]
+    link_seeds(runs, recipe(options))
     check_suite_reference(suite, runs[0])
     console = tables(stdout)
     if options.dry_run:
@@ -98,6 +99,18 @@ def run_matrix(options: RunOptions, stdout: TextIO) -> int:
     with contextlib.suppress(BrokenPipeError):  # the reader of stdout is gone; all work is done and written
         print_leaderboards(console, results, options.format)
     return int(any(item["status"] == "error" for item in (*results["cells"], *results.get("certificates", ()))))
+
+
+def link_seeds(runs: Sequence[MatrixRun], command: str) -> None:
+    """Makes the manifests of a command's runs name one another, so that its seeds can be shown together again.
+
+    Args:
+        runs: The runs, one for each seed.
+        command: The command that runs all of them.
+    """
+    if len(runs) > 1:
+        for run in runs:
+            run.repeats = {"repeats": {"command": command, "runs": [one.plan.run_id for one in runs]}}
 
 
 def check_suite_reference(suite: Suite, run: MatrixRun) -> None:
@@ -124,6 +137,7 @@ class MatrixRun:
         schedule: What is stored and what is left to do; unknown until :meth:`update_schedule` is called.
         manifest: The manifest of the run in the store; empty until :meth:`results` is called.
         expected: An estimate that several runs share and that includes the jobs of this one; None if there is none.
+        repeats: For the manifest, the other seeds of the same command; see :func:`link_seeds`.
 
     Raises:
         UsageError: The suite cannot be run; raised before any work.
@@ -150,6 +164,7 @@ class MatrixRun:
         self.done: dict[str, Summary] = {}
         self.manifest: dict[str, Any] = {}
         self.expected: Estimate | None = None
+        self.repeats: dict[str, Any] = {}
 
     def update_schedule(self) -> tuple[Schedule, Schedule]:
         """Builds the schedule of what is left to do.
@@ -316,7 +331,7 @@ class MatrixRun:
                 doubled=self.counterparts,
                 more=self.doubled.cells,
                 networks=answers.keys,
-                board={"rows": self.suite.rows, "reference": self.suite.reference},
+                shown={"board": {"rows": self.suite.rows, "reference": self.suite.reference}, **self.repeats},
             )
         store.write_manifest(self.plan.run_id, manifest)
         return manifest

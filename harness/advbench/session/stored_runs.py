@@ -8,15 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from advbench.analysis import Summary, build_results, summarise
-from advbench.analysis.board_rows import with_rows
-from advbench.analysis.corruption_error import with_reference
 from advbench.errors import UsageError, listed
 from advbench.printable import one_line
 from advbench.session.certificates import read_certificates
 from advbench.session.manifest_form import wrong_field
 from advbench.store import Store
 
-__all__ = ["find_id", "find_run", "on_boards", "read_records", "read_results"]
+__all__ = ["find_id", "find_run", "read_records", "read_results"]
 
 _LATEST = re.compile(r"latest(?:~(?P<back>[0-9]{1,9}))?")
 
@@ -92,25 +90,6 @@ def read_results(store: Store, manifest: Mapping[str, Any]) -> tuple[dict[str, A
     }
     certificates = read_certificates(store, manifest)
     return build_results(manifest, stored, doubled, certificates), len(cells) - len(stored)
-
-
-def on_boards(
-    results: Mapping[str, Any], manifest: Mapping[str, Any], *, rows: str | None, reference: str | None
-) -> dict[str, Any]:
-    """The results with the leaderboards that a command asks for, else with those of the run's suite.
-
-    Args:
-        results: The results, with a leaderboard for each model.
-        manifest: The run's manifest.
-        rows: As for :func:`advbench.analysis.board_rows.with_rows`; None for those of the suite.
-        reference: As for :func:`advbench.analysis.corruption_error.with_reference`; None for that of the suite.
-
-    Raises:
-        UsageError: The run does not have the reference model.
-    """
-    board = manifest.get("board", {})  # manifests of earlier versions have none
-    referred = with_reference(results, reference or board.get("reference"))
-    return with_rows(referred, rows or board.get("rows") or "defense")
 
 
 def read_records(store: Store, manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import zlib
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from advbench.api import DataError
 
-__all__ = ["UNDECODABLE", "Array", "Arrays", "PublishedFiles", "Unavailable"]
+__all__ = ["UNDECODABLE", "Array", "Arrays", "PublishedFiles", "Unavailable", "tree_state"]
 
 Array: TypeAlias = npt.NDArray[np.uint8]
 
@@ -27,6 +28,26 @@ UNDECODABLE = (ValueError, OSError, EOFError, zlib.error)
 
 class Unavailable(Exception):  # noqa: N818 - not an error: the next source is tried
     """A source does not have the files; the message names the source and the reason."""
+
+
+def tree_state(root: Path, *, files: bool = True) -> str:
+    """A digest of the paths, sizes and times of all files below a folder, which changes if a file does.
+
+    Args:
+        root: The folder.
+        files: Whether to look at files; without, at the folder itself and the folders in it alone, whose times change
+            if files are added or removed.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    if files:
+        paths = [Path(folder) / name for folder, _, names in os.walk(root, followlinks=True) for name in names]
+    else:
+        paths = [Path(entry.path) for entry in os.scandir(root) if entry.is_dir()]
+    states = [(str(root), root.stat()), *((str(path), path.stat()) for path in paths if path.exists())]
+    seen = sorted((path, state.st_size, state.st_mtime_ns, state.st_ctime_ns) for path, state in states)
+    return hashlib.sha256(repr(seen).encode(errors="surrogateescape")).hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ import torch
 from advbench.api import DataError, DataSources, LabelledImages, param
 from advbench_datasets.class_folders import find_classes
 from advbench_datasets.decoded_images import Decoded, decoded_images, list_files
+from advbench_datasets.files import tree_state
 from advbench_datasets.image_files import INTERPOLATIONS, ReadOptions
 from advbench_datasets.imagenet_classes import imagenet_synsets
 from advbench_datasets.imagenet_images import ImageNetImages
@@ -112,16 +113,16 @@ class ImageNet(ImageNetImages):
     def _files(self) -> tuple[_File, ...]:
         folder = self._folder()
         try:
-            changed = folder.stat().st_mtime_ns
+            state = tree_state(folder, files=False)
         except OSError as error:
             raise DataError(f"{self.name}: root={self.root}: no such folder; {_REMEDY}") from error
-        return _list_files(self.name, folder, changed)
+        return _list_files(self.name, folder, state)
 
 
 @functools.lru_cache(maxsize=2)
-def _list_files(name: str, folder: Path, changed: int) -> tuple[_File, ...]:
-    """Lists the class folders' files, sorted by class, then by name; cached as long as no folder is added."""
-    del changed
+def _list_files(name: str, folder: Path, state: str) -> tuple[_File, ...]:
+    """Lists the class folders' files, sorted by class, then by name; cached as long as no file is added or removed."""
+    del state
     synsets = {synset: number for number, synset in enumerate(imagenet_synsets())}
     entries = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     strange = [entry for entry in entries if entry not in synsets]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from advbench.api import DataError, LabelledImages, ParameterError, closest, param
-from advbench_datasets.files import Array
+from advbench_datasets.files import Array, tree_state
 from advbench_datasets.image_files import INTERPOLATIONS, MODES, ReadOptions
 from advbench_datasets.own_images import Contents, OwnImages
 
@@ -92,11 +92,11 @@ class TorchvisionDataset(OwnImages):
         root = Path(self.root).expanduser()
         options = ReadOptions(self.name, MODES[self.mode], self.interpolation, square=self.size)
         try:
-            changed = root.stat().st_mtime_ns
+            state = tree_state(root)
         except OSError as error:
             raise DataError(f"{self.name}: root={self.root}: no such folder; {self._remedy()}") from error
         try:
-            return _read(self.dataset, self.split, root, changed, options)
+            return _read(self.dataset, self.split, root, state, options)
         except DataError:
             raise
         except Exception as error:  # for files that are missing or damaged, torchvision raises errors of any kind
@@ -136,9 +136,9 @@ def _is_about_split(error: Exception) -> bool:
 
 
 @functools.lru_cache(maxsize=2)
-def _read(dataset: str, split: str, root: Path, changed: int, options: ReadOptions) -> Contents:
-    """Reads the images of a part; cached as long as the folder is unchanged."""
-    del changed
+def _read(dataset: str, split: str, root: Path, state: str, options: ReadOptions) -> Contents:
+    """Reads the images of a part; cached as long as the files in the folder are unchanged."""
+    del state
     from torchvision import datasets
 
     kind = getattr(datasets, dataset)

@@ -52,6 +52,11 @@ class JpegCompression(Defense):
         """Returns the differentiable JPEG and the identity, whose gradient is better for one large step (FGSM)."""
         return (self.approximation_from_output, identity_approximation)
 
+    def incompatibility(self, image_shape: tuple[int, int, int]) -> str:
+        """Images of other than one or three channels."""
+        channels = image_shape[0]
+        return "" if channels in (1, 3) else f"{self.name} takes images of 1 or 3 channels, not {channels}"
+
     def apply(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
         """Returns the decoded images, multiples of 1/255.
 

@@ -71,9 +71,13 @@ class Ensemble(Model):
         Raises:
             WeightsError: The weights of one are missing or damaged.
         """
+        from advbench.api import Float32Network
         from advbench_models.mean_network import MeanNetwork
 
-        networks = [(model.load(), model.stochastic) for model in self.of]
+        networks = [
+            (Float32Network(model.load(), f"model {model.name!r}", takes_rng=model.stochastic), model.stochastic)
+            for model in self.of
+        ]
         return MeanNetwork(networks, probabilities=self.rule == "probabilities")
 
     def weights_digest(self) -> str:

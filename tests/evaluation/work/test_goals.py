@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tests.conftest import Called
@@ -162,3 +163,13 @@ def test_a_targeted_attack_keeps_the_contract(call: Callable[..., Called], monke
     for goal in ("untargeted", "random", "0", "9", "least-likely"):
         called = call("check", *PLUGIN, f"aim:goal={goal}")
         assert called.code == 0, called.out
+
+
+def test_a_target_may_be_a_class_of_the_model_that_no_image_has(call: Any, tmp_path: Path) -> None:
+    images = np.zeros((6, 1, 28, 28), np.uint8)
+    np.savez(tmp_path / "few.npz", images=images, labels=np.arange(6) % 3)
+    axes = ("--datasets", f"npz:path={tmp_path / 'few.npz'}", "--models", "mnist-cnn", "--defenses", "none")
+    called = call("matrix", *axes, "--attacks", "pgd:eps=0.3,goal=9", "pgd:eps=0.3,goal=10", "--dry-run")
+    assert called.code == 0, called.err
+    assert "1 to do, 1 skipped" in called.err
+    assert "to do" in called.out.splitlines()[0]

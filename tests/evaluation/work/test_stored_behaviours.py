@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -283,7 +283,7 @@ ATTACK = """
 import os, pathlib
 from dataclasses import dataclass
 import numpy as np, torch
-from advbench.api import Attack, Budget, hookimpl, param
+from advbench.api import Attack, Budget, for_rows, hookimpl, param
 
 @dataclass(frozen=True)
 class Pull(Attack):
@@ -306,8 +306,16 @@ class Pull(Attack):
         if self.how == "file":
             share = float((pathlib.Path(__file__).parent / "share.txt").read_text())
         if self.how == "long":  # asks more often than it is let, each time a little further on
-            for step in range(1000):
-                model(images * (1 - float(os.environ["SHARE"]) * step / 1000))
+            for step in range(1200):
+                model(images * (1 - float(os.environ["SHARE"]) * step / 1200))
+        if self.how == "search":  # random search, one image after another
+            eps = float((pathlib.Path(__file__).parent / "share.txt").read_text()) / 2
+            for row in range(len(images)):
+                one = for_rows(model, torch.tensor([row]))
+                for _ in range(400):
+                    noise = rng[torch.tensor([row])].uniform(*images.shape[1:], low=-eps, high=eps)
+                    one((images[row : row + 1] + noise).clamp(0, 1))
+            return (images + (0.5 - images).sign() * eps).clamp(0, 1)
         if self.how == "global":
             share = float(np.random.rand() + torch.rand(())) / 2
         if self.how == "random":
@@ -328,11 +336,13 @@ def pulled(toy: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pulled:
     plugin = tmp_path / "pull_plugin.py"
     plugin.write_text(ATTACK)
 
-    def run(how: str, share: str = "1.1", jobs: int = 1) -> tuple[Called, list[dict[str, Any]]]:
+    def run(
+        how: str, share: str = "1.1", jobs: int = 1, flags: Sequence[object] = ()
+    ) -> tuple[Called, list[dict[str, Any]]]:
         monkeypatch.setenv("SHARE", share)
         (tmp_path / "share.txt").write_text(share)
         attacks = ["toy-sign", f"pull:how={how}"]
-        called, results = toy("--plugin", plugin, "--jobs", jobs, attacks=attacks, defenses=["toy-keep"])
+        called, results = toy("--plugin", plugin, "--jobs", jobs, *flags, attacks=attacks, defenses=["toy-keep"])
         return called, results["cells"]
 
     return run
@@ -354,6 +364,26 @@ def test_an_attack_that_asks_very_often_is_known_by_what_it_asked(pulled: Pulled
     pulled("long")
     assert "all 2 cells come from the store" in pulled("long")[0].err
     assert "has other outputs" in pulled("long", "0.8")[0].err
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_so_is_one_that_searches_one_image_after_another(pulled: Pulled, jobs: int) -> None:
+    called, before = pulled("search", "0.1", jobs)
+    assert "queries the model more than 1,000 times, and only the beginning is compared" in called.err
+    assert "all 2 cells come from the store" in pulled("search", "0.1", jobs)[0].err
+    for share in ("0.12", "1.1"):
+        called, after = pulled("search", share, jobs)
+        assert "has other outputs" in called.err
+    assert before[1]["robust_accuracy"] > after[1]["robust_accuracy"]
+
+
+def test_with_a_memory_limit_plugins_are_observed_in_a_worker(pulled: Pulled) -> None:
+    limit = ("--memory", 8)
+    _, before = pulled("file", flags=limit)
+    called, after = pulled("file", "0.1", flags=limit)
+    assert "has other outputs" in called.err
+    assert before[1]["robust_accuracy"] < after[1]["robust_accuracy"]
+    assert "all 2 cells come from the store" in pulled("file", "0.1")[0].err, "the same as without a limit"
 
 
 def test_an_attack_that_draws_from_global_generators_is_found_again_and_one_of_its_own_is_not(pulled: Pulled) -> None:

@@ -104,3 +104,12 @@ def test_the_arguments_are_those_that_torchvisions_classes_take() -> None:
         assert {"root", *arguments} <= set(taken) | ({"train"} if "kwargs" in taken else set()), name
         assert ("split" in taken) == ("split" in arguments), name
     assert torchvision_dataset._arguments("EMNIST", "letters/train") == {"train": True, "split": "letters"}
+
+
+def test_a_file_that_changes_in_place_is_read_again(eurosat: Path, sources: DataSources) -> None:
+    dataset = TorchvisionDataset(dataset="EuroSAT", root=str(eurosat))
+    before = dataset.digest(sources)
+    assert dataset.digest(sources) == before
+    Image.fromarray(255 - PIXELS[0]).save(eurosat / "eurosat" / "2750" / "Forest" / "0.png")
+    assert np.array_equal(dataset.load(sources).images[0].numpy(), 255 - PIXELS[0].transpose(2, 0, 1))
+    assert dataset.digest(sources) != before

@@ -146,3 +146,9 @@ def test_adaptive_attacks_also_follow_the_identity() -> None:
     assert torch.equal(soft, defense.approximation(images, RNG))
     (gradient,) = torch.autograd.grad(identity.sum(), images)
     assert torch.equal(gradient, torch.ones_like(images))
+
+
+def test_images_of_other_channels_are_skipped() -> None:
+    assert JpegCompression().incompatibility((4, 8, 8)) == "jpeg takes images of 1 or 3 channels, not 4"
+    assert not JpegCompression().incompatibility((1, 8, 8))
+    assert not JpegCompression().incompatibility((3, 224, 224))

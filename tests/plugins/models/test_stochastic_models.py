@@ -152,3 +152,34 @@ def test_an_ensemble_is_as_random_and_gives_as_little_as_its_models(tmp_path: Pa
 
 def _noisy(images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
     return ((images - 0.5) / 2).flatten(1) + rng.normal(4)
+
+
+MEMBERS = """
+import torch
+class Plain(torch.nn.Module):
+    def forward(self, images): return images.flatten(1) - 0.5
+class InPlace(torch.nn.Module):
+    def forward(self, images): return images.sub_(0.5).flatten(1)
+class Wide(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(4, 4).double()
+        with torch.no_grad():
+            self.linear.weight.copy_(torch.eye(4)), self.linear.bias.fill_(-0.5)
+    def forward(self, images): return {"logits": self.linear(images.flatten(1))}
+"""
+
+
+@pytest.mark.parametrize("members", ["InPlace | Plain", "Plain | InPlace", "Wide | Plain", "InPlace | InPlace | Wide"])
+def test_members_of_an_ensemble_may_have_any_form_that_a_model_alone_may_have(tmp_path: Path, members: str) -> None:
+    file = tmp_path / "members.py"
+    file.write_text(MEMBERS)
+    of = " | ".join(f"torch-module:build={file}:{name}" for name in members.split(" | "))
+    network = resolve_one(discover(), "models", f'ensemble:of="{of}"').load()
+    images = torch.rand(3, 1, 2, 2).requires_grad_()
+    given = images.detach().clone()
+    logits = network(images)
+    torch.testing.assert_close(logits, given.flatten(1) - 0.5)
+    (gradient,) = torch.autograd.grad(logits.sum(), images)
+    torch.testing.assert_close(gradient, torch.ones_like(gradient))
+    torch.testing.assert_close(images.detach(), given)

@@ -119,7 +119,7 @@ def _key_contexts(
 def _fitted_component(axes: Axes, dataset: Dataset, model: Model) -> str:
     """What messages call the first attack or defense that is fitted to data; empty if none is."""
     for attack in () if incompatibility(dataset, model) else axes.attacks:
-        if is_fitted(attack) and _can_attack(attack, dataset):
+        if is_fitted(attack) and _can_attack(attack, dataset, model):
             return f"attack {short(attack)!r}"
     for chain in axes.defenses:
         part = next((part for part in chain.parts if is_fitted_part(part)), None)
@@ -128,9 +128,9 @@ def _fitted_component(axes: Axes, dataset: Dataset, model: Model) -> str:
     return ""
 
 
-def _can_attack(attack: Attack, dataset: Dataset) -> bool:
-    """Whether an attack can attack a dataset, and says so without raising an exception."""
-    return isinstance(attempt(partial(attack_kind, attack, dataset)), dict)
+def _can_attack(attack: Attack, dataset: Dataset, model: Model) -> bool:
+    """Whether an attack can attack a model on a dataset, and says so without raising an exception."""
+    return isinstance(attempt(partial(attack_kind, attack, dataset, model)), dict)
 
 
 def _defense_behaviour(
@@ -173,7 +173,7 @@ class _Pair:
         defenses = [self._prepared(contexts[self.model], fits, defense) for defense in self.axes.defenses]
         undefended = shape_incompatibility(self.dataset, self.model)
         for attack, threat, surrogate in _under_threats(self.axes):
-            kind = attempt(partial(attack_kind, attack, self.dataset))
+            kind = attempt(partial(attack_kind, attack, self.dataset, surrogate or self.model))
             if isinstance(kind, Misfit):
                 for defense in self.axes.defenses:
                     yield self._cell(attack, threat, surrogate, defense, skipped=kind.reason)

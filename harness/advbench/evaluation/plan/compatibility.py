@@ -68,9 +68,9 @@ class Misfit:
     reason: str
 
 
-def attack_kind(attack: Attack, dataset: Dataset) -> dict[str, Any] | Misfit:
-    """The attributes of a cell about its attack, or why it cannot attack the dataset."""
-    reason = attack.misfit(dataset.image_shape, dataset.num_classes)
+def attack_kind(attack: Attack, dataset: Dataset, model: Model) -> dict[str, Any] | Misfit:
+    """The attributes of a cell about its attack, or why it cannot attack the model on the dataset."""
+    reason = attack.misfit(dataset.image_shape, _classes(attack, dataset, model))
     if not isinstance(reason, str):
         raise ContractError(f"attack {attack.name!r} returned {reason!r} from misfit(); expected a text")
     if reason:
@@ -81,6 +81,13 @@ def attack_kind(attack: Attack, dataset: Dataset) -> dict[str, Any] | Misfit:
         "perturbation": check_perturbation(attack),
         "group_size": check_group_size(attack),
     }
+
+
+def _classes(attack: Attack, dataset: Dataset, model: Model) -> int:
+    """How many classes an attack can choose from: the model may have more than occur among the labels."""
+    goal = goal_of(attack)
+    named = int(goal) + 1 if model.num_classes is None and goal.isdecimal() else 0  # the model's output decides
+    return max(dataset.num_classes, model.num_classes or named)
 
 
 def incompatibility(dataset: Dataset, model: Model) -> str:

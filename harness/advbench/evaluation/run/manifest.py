@@ -44,7 +44,7 @@ def make_manifest(
     doubled: Mapping[int, str] | None = None,
     more: Iterable[Cell] = (),
     networks: Iterable[str] = (),
-    board: Mapping[str, str | None] | None = None,
+    shown: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Makes the manifest of a run.
 
@@ -58,7 +58,8 @@ def make_manifest(
         doubled: Keys of the same cells with twice the steps, by position; those of an earlier command are kept.
         more: Those cells.
         networks: Keys of the behaviours that were observed for the plan.
-        board: The ``rows`` and the ``reference`` of its leaderboards, unless a command asks for others.
+        shown: How commands show the run by default: ``board`` has the ``rows`` and the ``reference`` of its
+            leaderboards, and ``repeats``, if there are several seeds, the ``command`` and the ``runs`` of all.
     """
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     import torch  # here, since only runs need it
@@ -91,7 +92,7 @@ def make_manifest(
         },
         "entries": _entries([*plan.cells, *more], plan.certifications, networks, before),
         **_certificates(plan),
-        "board": dict(board or {}),
+        **(shown or {}),
         "cells": [_describe(cell) for cell in plan.cells],
     }
 

@@ -14,6 +14,7 @@ from advbench.contracts.defenses import check_approximations, check_classified, 
 from advbench.contracts.images import check_form
 from advbench.errors import blamed
 from advbench.evaluation.work.attacked.eot_graphs import Classifier, EOTGraphs
+from advbench.evaluation.work.attacked.missing_gradient import MissingGradientError
 from advbench.evaluation.work.chain_pass import ChainPass, image_shape
 from advbench.evaluation.work.networks import takes_rng
 from advbench.specs import Chain, full_spec, transforms_images
@@ -276,7 +277,7 @@ class _AttackedPass(ChainPass):
             returned = ask(self.inside(index, rng), images, self.chain.streams(index, rng), fitted)
         answer = check_classified(part.name, method, returned, images)
         if torch.is_grad_enabled() and images.requires_grad and not answer.logits.requires_grad:
-            raise ContractError(
+            raise MissingGradientError(
                 f"{name} returned logits without a gradient from attacked(); compute them with torch and without "
                 "detach(), or use attacks that only need labels, such as noise or foolbox:attack=HopSkipJumpAttack"
             )

@@ -14,6 +14,7 @@ from typing import TypeAlias
 import torch
 
 from advbench.api import Answer, ClassifierWrapper, answer, for_rows, is_stochastic
+from advbench.evaluation.work.attacked.missing_gradient import MissingGradientError
 from advbench.process.memory import is_out_of_memory
 
 __all__ = ["InsetGradients", "find_inset", "flat_at_bounds", "sample_points"]
@@ -214,7 +215,7 @@ def _slopes(classifier: torch.nn.Module, batch_size: int, points: torch.Tensor) 
                 logits = for_rows(classifier, rows)(batch)
             weights = torch.randn(logits.shape[1:], generator=torch.Generator().manual_seed(_SEED)).to(logits)
             gradients.append(torch.autograd.grad(logits, batch, weights.expand_as(logits))[0])
-    except RuntimeError as error:
+    except (RuntimeError, MissingGradientError) as error:
         if is_out_of_memory(error):
             raise
         return None

@@ -15,6 +15,7 @@ from advbench.evaluation.plan.cells import NEEDS_NOTES
 from advbench.evaluation.work.attacked.access import RestrictedClassifier
 from advbench.evaluation.work.attacked.adaptive import count_draws, seen_logits
 from advbench.evaluation.work.attacked.gradients_at_bounds import flat_at_bounds
+from advbench.evaluation.work.attacked.missing_gradient import MissingGradientError
 from advbench.evaluation.work.attacked.query_limit import NotLimitable, QueryLimit
 from advbench.evaluation.work.attacked.query_meter import QueryMeter
 from advbench.process.memory import is_out_of_memory
@@ -120,9 +121,13 @@ class QueryLog:
             if self.limit is None:
                 self.meter.count_backwards(rows, len(gradient), draws)
                 return None
-            numbers = torch.arange(len(gradient), device=gradient.device) if rows is None else rows
-            allowed = self.limit.allowed(numbers, self.meter.backwards, draws)
-            self.meter.count_backwards(numbers, len(gradient), draws, allowed)
+            # A sample is charged for its own gradients alone: an attack may compute those of a part of the batch.
+            asked = sloped.nonzero().flatten()
+            numbers = asked if rows is None else rows[asked]
+            within = self.limit.allowed(numbers, self.meter.backwards, draws)
+            self.meter.count_backwards(numbers, len(asked), draws, within)
+            allowed = torch.ones(len(gradient), dtype=torch.bool, device=gradient.device)
+            allowed[asked] = within
             return gradient.masked_fill(~allowed[:, None], 0.0)
 
         if len(logits) == (len(self.goal) if rows is None else len(rows)):
@@ -323,7 +328,7 @@ def clean_gradients(target: torch.nn.Module, images: torch.Tensor, labels: torch
     try:
         gradients = gradient(images)
         flat = flat_at_bounds(gradients, images, gradient)
-    except RuntimeError as error:
+    except (RuntimeError, MissingGradientError) as error:
         if is_out_of_memory(error):
             raise
         none = torch.zeros_like(labels, dtype=torch.bool)

@@ -12,9 +12,9 @@ from advbench.api.executor import taint_process
 from advbench.evaluation.plan.cells import full, short
 from advbench.evaluation.work.behaviour.outputs import (
     Behaviour,
-    attack_function,
     defense_function,
     network_function,
+    observe_attack,
     observe_outputs,
 )
 from advbench.evaluation.work.workspace import Environment, Workspace, get_workspace
@@ -75,7 +75,7 @@ def kind_of(component: Observed) -> str:
 
 def _run(workspace: Workspace, component: Observed, images: torch.Tensor, batch_size: int, classes: int) -> Behaviour:
     if isinstance(component, Attack):  # on the CPU, since other devices round differently
-        return observe_outputs(attack_function(component, classes), images, synthetic=False)
+        return observe_attack(component, images, classes)
     try:
         if isinstance(component, Model):
             function, precision = network_function(workspace.network(full(component)), batch_size)

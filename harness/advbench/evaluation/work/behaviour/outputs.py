@@ -25,12 +25,12 @@ from advbench.specs import Chain, transforms_images
 __all__ = [
     "SAMPLES",
     "Behaviour",
-    "attack_function",
     "decode_array",
     "defense_function",
     "digest_of_outputs",
     "encode_array",
     "network_function",
+    "observe_attack",
     "observe_outputs",
     "outputs_agree",
 ]
@@ -77,6 +77,7 @@ class Behaviour:
         randomness: The difference between two passes over the same images, as a share of their spread; 0 if it is no
             more than rounding.
         precision: The unit in the last place of its own arithmetic, if that is less precise than float32; otherwise 0.
+        cut_off: The number of queries after which an attack was ended; 0 if it was not.
     """
 
     outputs: Array | None
@@ -84,6 +85,7 @@ class Behaviour:
     error: BaseException | None = None
     randomness: float = 0.0
     precision: float = 0.0
+    cut_off: int = 0
 
 
 def observe_outputs(
@@ -154,9 +156,22 @@ def defense_function(defense: Defense) -> Function:
     return function
 
 
-def attack_function(attack: Attack, classes: int) -> Function:
-    """An attack as a function: each of its output images as a few fixed sums of pixels."""
-    return lambda images: _projections(run_attack(attack, images, classes))
+def observe_attack(attack: Attack, images: torch.Tensor, classes: int) -> Behaviour:
+    """Runs an attack twice on images; its outputs are a few fixed sums of pixels of each of its images.
+
+    Of an attack that is ended since it queries the classifier too often, they are those of all queried points.
+    """
+    ended: list[int] = []
+
+    def function(images: torch.Tensor) -> torch.Tensor:
+        found = run_attack(attack, images, classes)
+        if isinstance(found, torch.Tensor):
+            return _projections(found)
+        ended.append(found.calls)
+        return torch.stack([_projections(points).sum(dim=0) for points in found.sums])
+
+    behaviour = observe_outputs(function, images, synthetic=False)
+    return dataclasses.replace(behaviour, cut_off=max(ended, default=0))
 
 
 def _projections(images: Any) -> torch.Tensor:

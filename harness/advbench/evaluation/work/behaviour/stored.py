@@ -28,6 +28,7 @@ from advbench.api import (
     Defense,
     Executor,
     LabelledImages,
+    Model,
     WorkerLostError,
 )
 from advbench.contracts.datasets import check_dataset
@@ -46,6 +47,7 @@ from advbench.evaluation.work.behaviour.outputs import (
     outputs_agree,
 )
 from advbench.evaluation.work.workspace import Environment, Workspace, device_name
+from advbench.option_names import option
 from advbench.store import SCHEMA, Store, digest_of
 from advbench.store.packing import as_bytes, as_floats
 
@@ -72,7 +74,8 @@ class StoredBehaviours:
         sources: Where datasets may look.
         executor: What runs the tasks; None if this process does.
         read_only: Whether only stored behaviours are compared: nothing is downloaded, and :meth:`save` is not called.
-        memory_limited: Whether the user has set a memory limit, which a defense that runs in this process may exceed.
+        memory_limited: Whether the user has set a memory limit. Defenses and attacks run in a worker then, since they
+            may exceed it.
 
     Attributes:
         notes: Messages for users: which networks have other outputs than before, or random ones.
@@ -101,6 +104,7 @@ class StoredBehaviours:
         self.keys: set[str] = set()
         self._store = Store(environment.store)
         self._pool: FuturesExecutor | None = None
+        self._observer = executor  # whose worker runs components
         self._ids: dict[str, str] = {}
         self._new: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
 
@@ -130,11 +134,9 @@ class StoredBehaviours:
     def _can_run_safely(self) -> bool:
         """Whether a component that takes all memory or ends its process harms nothing else.
 
-        It would end a cluster's workers. In this process it would exceed the memory limit.
+        It would end a cluster's workers.
         """
-        if self.executor is None or self.executor.in_process:
-            return not self._memory_limited
-        return self.executor.name == "processes"
+        return self.executor is None or self.executor.in_process or self.executor.name == "processes"
 
     def is_live(self, component: Defense | Attack) -> bool:
         """Whether a component was defined in this session, so that no other process has it."""
@@ -194,6 +196,12 @@ class StoredBehaviours:
                 "each command computes them again"
             )
             return f"{RANDOM}{secrets.token_hex(16)}"
+        if behaviour.cut_off:
+            self.notes.append(
+                f"{label} queries the model more than {behaviour.cut_off:,} times, and only the beginning is compared "
+                "with that of its stored results: if a file or a variable has changed that it reads later, give "
+                f"{option('rerun', 'all')}"
+            )
         stored = [] if record is None else record["behaviours"]
         for entry in stored:
             if outputs_agree(decode_array(entry["answers"]), behaviour.outputs, behaviour.precision):
@@ -209,13 +217,19 @@ class StoredBehaviours:
 
     def _observe(self, component: Observed, images: torch.Tensor, classes: int) -> Behaviour:
         """Runs a component where tasks run, so that a component that ends its process or hangs ends no command."""
-        if self.executor is None or self.executor.in_process:
+        apart = self._memory_limited and not isinstance(component, Model) and not self.is_live(component)
+        if self.executor is None or (self.executor.in_process and not apart):
             environment = self.environment
             if device_name(environment.device) is None:
                 environment = dataclasses.replace(environment, device="cpu")
             return observe(Workspace(environment, self.registry), component, images, classes)
         if self._pool is None:
-            self._pool = self.executor.open(1)
+            if self.executor.in_process:
+                processes = self.registry.get("executors", "processes").component()
+                assert isinstance(processes, Executor)
+                self._observer = processes
+            assert self._observer is not None
+            self._pool = self._observer.open(1)
         arguments = kind_of(component), full(component), images, classes
         future = self._pool.submit(observe_in_worker, self.environment, *arguments)
         try:
@@ -229,8 +243,8 @@ class StoredBehaviours:
 
     def close(self) -> None:
         """Ends the worker; another one starts if it is needed."""
-        if self._pool is not None and self.executor is not None:
-            self.executor.abandon(self._pool)
+        if self._pool is not None and self._observer is not None:
+            self._observer.abandon(self._pool)
             self._pool = None
 
     def _sample_images(self, dataset: Dataset) -> torch.Tensor:
