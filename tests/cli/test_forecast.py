@@ -148,6 +148,10 @@ def test_a_dry_run_downloads_nothing(call: Call, tmp_path: Path, monkeypatch: py
     dry = call("matrix", "--datasets", "mnist", "--limit", 5, "--store", tmp_path / "store", "--dry-run")
     assert dry.code == 0
     assert "no forecast: " in dry.err
+    both = call(
+        "matrix", "--datasets", "mnist", "--limit", 5, "--store", tmp_path / "store", "--dry-run", "--seeds", 0, 1
+    )
+    assert "no forecast for any of the 2 runs" in both.err
     assert not list((tmp_path / "cache").rglob("*.gz"))
 
 

@@ -61,7 +61,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Shows defaults, except for None, lists and switches."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        silent = action.default is None or isinstance(action.default, list) or action.nargs == 0
+        silent = action.default in (None, "") or isinstance(action.default, list) or action.nargs == 0
         return action.help if silent else super()._get_help_string(action)
 
 

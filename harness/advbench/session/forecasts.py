@@ -76,6 +76,9 @@ def _report_total(session: Session, forecasts: Sequence[_Forecast]) -> None:
     if forecasts:
         unknown = sum(one.seconds is None for one in forecasts)
         known = sum(one.seconds for one in forecasts if one.seconds is not None)
+        if unknown == len(forecasts):
+            session.say(f"no forecast for any of the {unknown} runs")
+            return
         without = f", without {unknown} of them that have no forecast" if unknown else ""
         session.say(f"all {len(forecasts)} runs will take {'about ' if known >= 1 else ''}{duration(known)}{without}")
 
