@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.conftest import Called
 
@@ -167,3 +168,15 @@ def test_what_cannot_be_compared_is_refused(
     called = compare(*words)
     assert called.code == 2
     assert message in called.error_line()
+
+
+def test_runs_on_other_images_of_the_same_name_are_not_compared(call: Callable[..., Called], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (8, 1, 28, 28), np.uint8), np.arange(8)
+    axes = ("--datasets", f"npz:path={tmp_path / 'd.npz'}", "--models", "mnist-cnn", "--attacks", "fgsm:eps={0.1,0.2}")
+    for order in (slice(None), slice(None, None, -1)):
+        np.savez(tmp_path / "d.npz", images=images[order], labels=labels[order])
+        assert call("matrix", *axes, "--defenses", "none", "--store", tmp_path / "s").code == 0
+    compared = call("compare", "latest~1", "latest", "--store", tmp_path / "s")
+    assert compared.code == 2
+    assert "have no finished cell in common, on the same samples" in compared.err

@@ -210,3 +210,13 @@ def test_a_torchvision_dataset_with_transforms(evaluate: Callable[[Any], advbenc
     results = evaluate(photos)
     assert results.data["run"]["class_names"] == {"data": ["a", "b", "c"]}
     assert measured(results)[:2] == measured(evaluate(((IMAGES * 255).round().to(torch.uint8), LABELS)))[:2]
+
+
+def test_uint8_images_of_0_and_1_are_ambiguous(evaluate: Any) -> None:
+    ones = (np.random.default_rng(0).random((6, 1, 4, 4)) > 0.5).astype(np.uint8)
+    with pytest.raises(
+        UsageError, match="uint8 pixels of 0 and 1 alone, so that the value of white is unknown: convert"
+    ):
+        evaluate((ones, np.arange(6) % 3))
+    for images in (ones.astype(bool), ones.astype(np.float32), ones * np.uint8(255)):
+        assert evaluate((images, np.arange(6) % 3)).data["cells"][0]["status"] == "ok"

@@ -92,3 +92,22 @@ def test_arrays_are_not_accepted_as_logits(outcome: Callable[[Any], list[dict[st
     network = plain()
     (row,) = outcome(lambda images: network(images).detach().numpy())
     assert "model 'own' returned ndarray, not a tensor of logits" in row["error"]
+
+
+def test_a_network_as_a_defense_is_evaluated_in_eval_mode_and_left_as_it_is(evaluate: Any) -> None:
+    class Dims(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.drop = torch.nn.BatchNorm2d(1), torch.nn.Dropout(0.5)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.drop(self.norm(images)).clamp(0, 1)
+
+    network = Dims()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    results = evaluate(defenses={"keep": "toy-keep", "network": network})
+    cells = {cell["short"]["defense"]: cell for cell in results.data["cells"]}
+    assert cells["network"]["clean_accuracy"] == cells["keep"]["clean_accuracy"]
+    assert not cells["network"]["findings"]
+    assert network.training
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())

@@ -95,3 +95,14 @@ def test_a_file_that_a_function_reads_is_seen(clean: Clean, tmp_path: Path, caps
     assert found[0] == found[2] == 0.9
     assert found[1] < 0.6
     assert "all 1 cells come from the store" in said
+
+
+def test_results_are_found_after_a_change_of_the_working_directory(
+    evaluate: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    results = evaluate(store="st")
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "sub")
+    assert results.compare(defenses=("toy-keep", "toy-dim")).rows
+    assert not (tmp_path / "sub" / "st").exists()

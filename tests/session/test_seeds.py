@@ -183,3 +183,46 @@ def test_each_seeds_run_says_its_own_command(toy: Toy, call: Callable[..., Calle
     _, results = toy("--seeds", 5, 7, "--check-convergence", **AXES)
     shown = call("leaderboard", results["run"]["seeds"]["7"], "--store", tmp_path / "store").out
     assert "--seed 7 --check-convergence" in " ".join(shown.split())
+
+
+def test_a_seed_without_results_leaves_an_upper_bound(tmp_path: Path, call: Callable[..., Called]) -> None:
+    plugin, target = tmp_path / "fails.py", tmp_path / "results.json"
+    plugin.write_text(
+        "from dataclasses import dataclass\n"
+        "from advbench.api import Defense, hookimpl\n"
+        "@dataclass(frozen=True)\n"
+        "class Fails(Defense):\n"
+        "    'Fails with seed 1.'\n"
+        "    name = 'fails'\n"
+        "    stochastic = True\n"
+        "    def apply(self, images, rng):\n"
+        "        if rng.seed == 1: raise ValueError('on purpose')\n"
+        "        return images\n"
+        "@hookimpl\n"
+        "def register_defenses(register): register(Fails)\n"
+    )
+    axes = (
+        "--datasets",
+        "mnist-20",
+        "--models",
+        "mnist-cnn",
+        "--attacks",
+        "fgsm:eps=0.2",
+        "--defenses",
+        "none",
+        "fails",
+    )
+    called = call("matrix", "--plugin", plugin, *axes, "--limit", 10, "--seeds", 0, 1, "--export", target)
+    assert called.code == 1
+    rows = {row["defense"]: row["worst_case"] for row in json.loads(target.read_text())["leaderboards"][0]["rows"]}
+    assert not rows["fails"]["complete"]
+    assert rows["fails"]["accuracy"] == (rows["fails"]["seeds"]["values"][0] + 1) / 2 >= rows["none"]["accuracy"]
+
+
+def test_the_seeds_of_a_command_count_as_one_run(toy: Toy, call: Callable[..., Called], tmp_path: Path) -> None:
+    _, before = toy("--limit", 20, "--name", "before", defenses=["toy-keep", "toy-dim"])
+    _, seeds = toy("--limit", 20, "--seeds", 0, 1, "--name", "seeds", **AXES)
+    assert read_run("latest~1", tmp_path / "store")["run"]["run"] == before["run"]["run"]
+    assert call("leaderboard", "latest~2", "--store", tmp_path / "store").code == 2
+    compared = call("compare", "latest", "--defenses", "toy-keep", "toy-noise", "--store", tmp_path / "store")
+    assert f"latest has 2 seeds; compared is the first, run {seeds['run']['seeds']['0']}" in compared.err

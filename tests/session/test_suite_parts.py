@@ -196,3 +196,16 @@ def test_every_suite_of_advbench_can_be_read_and_says_what_it_is(name: str) -> N
     suite = load_suite(name, discover_studies())
     assert suite.description
     assert all(getattr(part, axis) for part in suite.products for axis in ("datasets", "models", "attacks", "defenses"))
+
+
+def test_an_alias_stands_for_one_component_in_all_parts(run: Run) -> None:
+    parts = "\n".join(
+        f'[[parts]]\ndatasets = ["toy"]\nmodels = ["toy-linear"]\nattacks = ["toy-sign"]\ndefenses = [{defenses}]'
+        for defenses in ('"toy-keep", "mine=toy-dim:factor=0.2"', '"mine=toy-dim:factor=0.4"')
+    )
+    called, _ = run(content=parts)
+    assert called.code == 2
+    message = "'mine' stands for 'toy-dim:factor=0.2' in one part and for 'toy-dim:factor=0.4' in another"
+    assert message in called.error_line()
+    called, _ = run(content=parts.replace("0.4", "0.2"))
+    assert called.code == 0

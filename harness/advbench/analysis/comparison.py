@@ -129,7 +129,7 @@ def settings_that_differ(first: Described, second: Described) -> list[tuple[str,
         for key in _SETTINGS
         if first.get(key) != second.get(key)
     ]
-    for part in ("versions", "weights"):
+    for part in ("versions", "weights", "data_digests"):
         before, after = first.get(part, {}), second.get(part, {})
         differences += [
             (f"{part}: {key}", str(before.get(key, ABSENT))[:16], str(after.get(key, ABSENT))[:16])
@@ -182,6 +182,12 @@ class _Side:
         return sample_ids(self.manifest, cell)
 
 
+def _same_data(first: _Side, second: _Side, cell: Described) -> bool:
+    """Whether the images of a cell's dataset are the same in both runs; manifests of earlier versions do not tell."""
+    digests = [side.manifest.get("data_digests", {}).get(cell["dataset"]) for side in (first, second)]
+    return None in digests or digests[0] == digests[1]
+
+
 def _rows(first: _Side, second: _Side, coordinates: Sequence[str]) -> list[dict[str, Any]]:
     """One row for each pair of cells with the same coordinates and samples, and one for each worst case over them."""
     others = {tuple(cell[key] for key in coordinates): (cell, record) for cell, record in second.finished()}
@@ -196,7 +202,7 @@ def _rows(first: _Side, second: _Side, coordinates: Sequence[str]) -> list[dict[
     for cell, record in first.finished():
         wanted = {key: adapted[key].get(cell[key], "") if key in adapted else cell[key] for key in coordinates}
         found = others.get(tuple(wanted.values()))
-        if found is None or first.samples(cell) != second.samples(found[0]):
+        if found is None or first.samples(cell) != second.samples(found[0]) or not _same_data(first, second, cell):
             continue
         other = found[1]
         names = {key: cell[key] for key in coordinates}

@@ -201,15 +201,16 @@ def _row(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _worst(cases: Sequence[Mapping[str, Any] | None], n: int) -> dict[str, Any] | None:
+    """The mean over the seeds. A seed without results counts as 1, so that what is incomplete stays an upper bound."""
     done = [case for case in cases if case is not None]
     if not done:
         return None
-    spread = _spread([case["accuracy"] for case in done])
+    accuracy = statistics.fmean(1.0 if case is None else case["accuracy"] for case in cases)
     return {
-        "accuracy": spread["mean"],
-        "ci95": list(wilson(spread["mean"] * n, n)),
+        "accuracy": accuracy,
+        "ci95": list(wilson(accuracy * n, n)),
         "complete": len(done) == len(cases) and all(case["complete"] for case in done),
-        "seeds": spread,
+        "seeds": {**_spread([None if case is None else case["accuracy"] for case in cases]), "mean": accuracy},
     }
 
 

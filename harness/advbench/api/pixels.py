@@ -28,9 +28,9 @@ def to_pixels(images: _Array | torch.Tensor, *, channels_first: bool = False) ->
 
     Args:
         images: Shape (n, height, width), (n, channels, height, width) or (n, height, width, channels), the last two
-            with 1 or 3 channels. Values are floats in [0, 1], uint8, bool, or integers of another type (also stored as
-            floats) whose maximum is from 128 to 255, or for uint16 from 32768 to 65535. Values up to 1e-6 outside [0,
-            1] are clipped.
+            with 1 or 3 channels. Values are floats in [0, 1], uint8 with a maximum other than 1, bool, or integers of
+            another type (also stored as floats) whose maximum is from 128 to 255, or for uint16 from 32768 to 65535.
+            Values up to 1e-6 outside [0, 1] are clipped.
         channels_first: Whether four axes always mean (n, channels, height, width), with any number of channels.
 
     Returns:
@@ -48,6 +48,11 @@ def to_pixels(images: _Array | torch.Tensor, *, channels_first: bool = False) ->
     if array.dtype == np.bool_:
         return torch.from_numpy(np.ascontiguousarray(array).astype(np.uint8) * np.uint8(255))
     if array.dtype == np.uint8:
+        if int(array.max()) == 1:
+            raise ValueError(
+                "uint8 pixels of 0 and 1 alone, so that the value of white is unknown: convert them to bool or to "
+                "float32 if 1 is white, or multiply them by 255"
+            )
         return torch.from_numpy(np.ascontiguousarray(array))
     return _scaled(array)
 

@@ -34,9 +34,10 @@ def run(options: argparse.Namespace) -> int:
     from advbench.analysis import compare_components, compare_runs, settings_that_differ
     from advbench.errors import UsageError
     from advbench.report import comparison_markdown, print_comparison
-    from advbench.session.opening import messages, open_store, set_up_logging, tables
+    from advbench.session.opening import messages, open_store, print_line, set_up_logging, tables
     from advbench.session.options import LoadOptions
-    from advbench.session.stored_runs import find_run, read_records
+    from advbench.session.shown_runs import runs_together
+    from advbench.session.stored_runs import read_records
     from advbench.specs import CUSTOM
 
     set_up_logging(messages(), 0)
@@ -48,7 +49,11 @@ def run(options: argparse.Namespace) -> int:
             "or --models A B, or --attacks A B"
         )
     store = open_store(LoadOptions.of(vars(options)))
-    manifests = [find_run(store, name) for name in runs]
+    found = [runs_together(store, name) for name in runs]
+    for name, seeds in zip(runs, found, strict=True):
+        if len(seeds) > 1:
+            print_line(messages(), f"{name} has {len(seeds)} seeds; compared is the first, run {seeds[0]['run']}")
+    manifests = [seeds[0] for seeds in found]
     if len(runs) == 2 and manifests[0]["run"] == manifests[1]["run"]:
         raise UsageError(
             f"{' and '.join(dict.fromkeys(runs))}: the same run, {manifests[0]['run']}; give the ids of two runs, "

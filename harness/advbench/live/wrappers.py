@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import math
 from typing import Any, ClassVar, get_args
 
@@ -111,17 +112,20 @@ class LiveModel(Model):
 
 @dataclasses.dataclass(frozen=True)
 class LiveDefense(Defense):
-    """A function of images to images that the user holds in memory."""
+    """A function of images to images, or a network, that the user holds in memory."""
 
     wrapped: ClassVar[Any]
     digest: ClassVar[str]
     modules: ClassVar[tuple[str, ...]]
 
     def apply(self, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
-        """Calls the function."""
+        """Calls the function; of a network a copy in eval mode, so that the user's keeps its mode, device and state."""
         del rng
+        function = self.wrapped
+        if isinstance(function, torch.nn.Module):
+            function = _evaluated(type(self)).to(images.device)
         with torch.no_grad():
-            defended: torch.Tensor = self.wrapped(images)
+            defended: torch.Tensor = function(images)
         return defended
 
     def weights_digest(self) -> str:
@@ -199,6 +203,12 @@ def _attack_facts(function: Any) -> dict[str, Any]:
     if not draws and not takes(function, 3, unknown=True):
         raise UsageError(f"{where} takes other arguments; an attack takes (model, images, labels)")
     return {"norm": norm, "eps": None if eps is None else float(eps), "access": access, "draws": draws}
+
+
+@functools.lru_cache(maxsize=16)
+def _evaluated(defense: type[LiveDefense]) -> torch.nn.Module:
+    """A copy in eval mode of the network that is a defense, made once for each state of it that is registered."""
+    return _copied(defense.wrapped).eval()
 
 
 def _copied(network: torch.nn.Module) -> torch.nn.Module:

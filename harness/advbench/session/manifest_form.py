@@ -78,6 +78,7 @@ _OPTIONAL_FIELDS: dict[str, _Check] = {
     "class_names": _each(_TEXTS),
     "dataset_notes": _each(_TEXTS),
     "doubled": _each(_TEXT),
+    "data_digests": _each(_TEXT),
     "board": _each(_none_or(_TEXT)),
     "repeats": _has(command=_TEXT, runs=_TEXTS),
     "entries": _each(_TEXTS),

@@ -110,7 +110,7 @@ def plugin_files(files: Iterable[str | Path]) -> tuple[Path, ...]:
 def open_store(options: LoadOptions) -> Store:
     """The store of ``--store``."""
     try:
-        return Store(options.store.expanduser())
+        return Store(options.store.expanduser().absolute())  # the working directory may change in a session
     except RuntimeError as error:
         raise UsageError(f"{option('store', options.store)}: {error}") from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from advbench.analysis import Summary, build_results, summarise
@@ -27,7 +27,8 @@ def find_id(store: Store, name: str, *, only: bool = False) -> str:
     Args:
         store: The store of the runs.
         name: The id of the run, the beginning of its id, its name, ``latest``, or ``latest~N`` for the run N before
-            that. A text that is both the beginning of one id and a name is read as the former.
+            that, where the seeds of one command count as one run. A text that is both the beginning of one id and a
+            name is read as the former.
         only: Whether a name of several runs is an error, since the run is to be deleted.
 
     Raises:
@@ -37,8 +38,9 @@ def find_id(store: Store, name: str, *, only: bool = False) -> str:
     if not runs:
         raise UsageError(f"the store {store.root} holds no run yet; 'advbench matrix' creates one")
     latest = _LATEST.fullmatch(name)
-    back = int(latest["back"] or 0) if latest else 0
-    matches = runs[back : back + 1] if latest else [run for run in runs if run.startswith(name)]
+    matches = (
+        _latest(store, runs, int(latest["back"] or 0)) if latest else [run for run in runs if run.startswith(name)]
+    )
     if len(matches) == 1:
         return matches[0]
     named = [] if latest else [run for run in runs if (store.read_manifest(run) or {}).get("name") == name]
@@ -55,6 +57,19 @@ def find_id(store: Store, name: str, *, only: bool = False) -> str:
         raise UsageError(f"{name!r} is the name of several runs in {store.root}: {ids}; give the id of one")
     what = "is the beginning of several runs" if matches else "names no run"
     raise UsageError(f"{name!r} {what} in {store.root}; there are: {listed(matches or runs, 5)}")
+
+
+def _latest(store: Store, runs: Sequence[str], back: int) -> list[str]:
+    """The run that is so many commands before the latest: of several seeds the last; nothing if there are too few."""
+    same: set[str] = set()
+    for run in runs:
+        if run in same:
+            continue
+        if not back:
+            return [run]
+        back -= 1
+        same = set(((store.read_manifest(run) or {}).get("repeats") or {}).get("runs", ()))
+    return []
 
 
 def find_run(store: Store, name: str) -> dict[str, Any]:

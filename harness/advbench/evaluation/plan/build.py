@@ -83,12 +83,25 @@ def resolve_axes(registry: Registry, suite: Suite) -> tuple[Axes, ...]:
             :data:`MOST_CELLS` cells. For a suite with parts, the message on a spec or an axis names the part.
     """
     parts = tuple(_resolve_part(registry, suite, part) for part in suite.products)
+    _check_aliases(suite, parts)
     count = sum(
         math.prod(map(len, (axes.datasets, axes.models, axes.attacks, axes.attackers, axes.defenses))) for axes in parts
     )
     if count > MOST_CELLS:
         raise UsageError(f"{count:,} cells are more than the {MOST_CELLS:,} that a run may have; split it into several")
     return parts
+
+
+def _check_aliases(suite: Suite, parts: Sequence[Axes]) -> None:
+    """Checks that an alias stands for one component in all parts: boards and pages show the parts together."""
+    known: dict[tuple[str, str], str] = {}
+    for alias in (alias for axes in parts for alias in axes.aliases):
+        other = known.setdefault((alias.axis, alias.name), alias.spec)
+        if other != alias.spec:
+            raise UsageError(
+                f"suite {suite.name!r}: {alias.axis}s: {alias.name!r} stands for {other!r} in one part and for "
+                f"{alias.spec!r} in another; use another alias"
+            )
 
 
 def _resolve_part(registry: Registry, suite: Suite, part: Part) -> Axes:

@@ -86,6 +86,7 @@ def make_manifest(
         **_aliases(plan),
         **_dataset_facts(plan),
         **_samples(plan),
+        "data_digests": _data_digests(plan),
         "doubled": {
             **(before or {}).get("doubled", {}),
             **{str(position): key for position, key in (doubled or {}).items()},
@@ -316,6 +317,12 @@ def _dataset_facts(plan: Plan) -> dict[str, Any]:
     names = {spec: names for spec, names in all_names.items() if names is not None}
     notes = {spec: notes for spec, notes in all_notes.items() if notes}
     return {**({"class_names": names} if names else {}), **({"dataset_notes": notes} if notes else {})}
+
+
+def _data_digests(plan: Plan) -> dict[str, str]:
+    """The digest of each dataset's content, by its spec."""
+    chunks = {cell.specs()["dataset"]: cell.chunks[0] for cell in plan.cells if cell.chunks}
+    return {spec: chunk.key_inputs["dataset"]["digest"] for spec, chunk in chunks.items()}
 
 
 def _aliases(plan: Plan) -> dict[str, Any]:
