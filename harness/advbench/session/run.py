@@ -239,6 +239,8 @@ class MatrixRun:
             self.session.say(nothing_to_do(self.plan, self.schedule, self.session.store.root))
         else:
             self._compute(images)
+            if self.session.store.read_manifest(self.plan.run_id) is None:  # another command has removed the run
+                self.session.store.write_manifest(self.plan.run_id, self.manifest)
         self.schedule = Schedule({}, {})  # frees memory that the next steps need if there are many cells
         counterparts = {index: self.done.get(key) for index, key in self.counterparts.items()}
         doubled = {index: summary for index, summary in counterparts.items() if summary and summary.ok}
