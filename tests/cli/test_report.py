@@ -332,8 +332,9 @@ def test_a_page_exported_by_the_matrix_has_samples_and_one_of_the_leaderboard_ha
     call: Callable[..., Any], toy: Callable[..., Any], tmp_path: Path
 ) -> None:
     made, again = tmp_path / "made.html", tmp_path / "again.html"
-    toy("--export", made)
+    _, results = toy("--export", made)
     assert '"samples":{' in made.read_text()
+    assert "details" not in results
     called = call("leaderboard", "--store", tmp_path / "store", "--export", again)
     assert called.code == 0, called.err
     assert '"samples":{' not in again.read_text()

@@ -80,7 +80,9 @@ class Json(Reporter):
     def render(self, results: Mapping[str, Any]) -> str:
         """Renders the complete structure, with one line for each item of its lists and objects."""
         # Full indentation would use the slow encoder of json, which takes seconds for ten thousand cells.
-        members = ",\n".join(f"  {json_text(key)}: {_lines(value)}" for key, value in results.items())
+        # The details are for pages, and contain pictures.
+        shown = {key: value for key, value in results.items() if key != "details"}
+        members = ",\n".join(f"  {json_text(key)}: {_lines(value)}" for key, value in shown.items())
         return f"{{\n{members}\n}}\n"
 
 

@@ -150,7 +150,8 @@ def _to_8_bit(name: str, file: object, image: Any) -> Any:
     Raises:
         DataError: The file does not define the white value.
     """
-    if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
+    # Pillow reads 16-bit PNG and PGM files with 32 bits; a PGM file names its white value.
+    if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
         raise DataError(f"{name}: {file} has 32-bit pixels, whose white value is unknown; save 8 or 16 bits")
     if not image.mode.startswith("I"):
         return image

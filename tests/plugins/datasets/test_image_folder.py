@@ -226,6 +226,12 @@ def test_exif_orientation_is_applied(folder: Path) -> None:
     assert np.array_equal(one_of(folder, "z.png", ",mode=grey")[0], (deep.astype(int) + 128) // 257)
 
 
+def test_grey_files_of_16_bits_are_reduced_to_8(folder: Path) -> None:
+    deep = np.arange(600, dtype=np.uint16).reshape(20, 30) * 100
+    (folder / "cat" / "z.pgm").write_bytes(b"P5\n30 20\n65535\n" + deep.astype(">u2").tobytes())
+    assert np.array_equal(one_of(folder, "z.pgm", ",mode=grey")[0], (deep.astype(int) + 128) // 257)
+
+
 def test_transparent_pixels_are_blended_over_white(folder: Path) -> None:
     alpha = np.full((20, 30, 1), 255, np.uint8)
     alpha[:10] = 0
