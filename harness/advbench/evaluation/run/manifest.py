@@ -21,7 +21,7 @@ from advbench.evaluation.plan.cells import Axes, Cell, display_name, full, short
 from advbench.evaluation.plan.certificates import Certification
 from advbench.evaluation.plan.keys import fitted_keys
 from advbench.evaluation.plan.threats import NO_ATTACKER, Threat
-from advbench.evaluation.run.dataset_facts import class_names, dataset_notes
+from advbench.evaluation.run.planned_data import facts_of_datasets, samples_of
 from advbench.evaluation.work.workspace import Environment, device_name
 from advbench.specs import Chain
 from advbench.store import SCHEMA
@@ -84,9 +84,8 @@ def make_manifest(
         "plugins": _plugins(plan, registry),
         "weights": _weights(plan),
         **_aliases(plan),
-        **_dataset_facts(plan),
-        **_samples(plan),
-        "data_digests": _data_digests(plan),
+        **facts_of_datasets(plan),
+        **samples_of(plan),
         "doubled": {
             **(before or {}).get("doubled", {}),
             **{str(position): key for position, key in (doubled or {}).items()},
@@ -138,21 +137,6 @@ def _fit_settings(plan: Plan) -> dict[str, Any]:
         if plan.fits
         else {}
     )
-
-
-def _samples(plan: Plan) -> dict[str, dict[str, Any]]:
-    """The ids of each dataset's samples, and those of smaller sets by their number if parts have such."""
-    sets: dict[str, dict[int, tuple[int, ...]]] = {}
-    for cell in plan.cells:
-        if not cell.skipped:
-            sets.setdefault(full(cell.dataset), {})[len(cell.ids)] = cell.ids
-    samples = {dataset: list(known[max(known)]) for dataset, known in sets.items()}
-    subsets = {
-        dataset: {str(number): list(ids) for number, ids in known.items() if number != max(known)}
-        for dataset, known in sets.items()
-        if len(known) > 1
-    }
-    return {"samples": samples, **({"subsets": subsets} if subsets else {})}
 
 
 def _certificates(plan: Plan) -> dict[str, Any]:
@@ -309,22 +293,6 @@ def _get(read: Callable[[], Any], kind: type[T]) -> T | None:
     return value if isinstance(value, kind) else None
 
 
-def _dataset_facts(plan: Plan) -> dict[str, Any]:
-    """Class names and notes of the datasets, by their specs; those without any are left out."""
-    datasets = {cell.specs()["dataset"]: cell.dataset for cell in _one_cell_per_dataset(plan)}
-    all_names = {spec: class_names(dataset) for spec, dataset in datasets.items()}
-    all_notes = {spec: dataset_notes(dataset) for spec, dataset in datasets.items()}
-    names = {spec: names for spec, names in all_names.items() if names is not None}
-    notes = {spec: notes for spec, notes in all_notes.items() if notes}
-    return {**({"class_names": names} if names else {}), **({"dataset_notes": notes} if notes else {})}
-
-
-def _data_digests(plan: Plan) -> dict[str, str]:
-    """The digest of each dataset's content, by its spec."""
-    chunks = {cell.specs()["dataset"]: cell.chunks[0] for cell in plan.cells if cell.chunks}
-    return {spec: chunk.key_inputs["dataset"]["digest"] for spec, chunk in chunks.items()}
-
-
 def _aliases(plan: Plan) -> dict[str, Any]:
     """The full specs of aliases, by the axis and the alias; nothing if there are none."""
     by_axis: dict[str, dict[str, str]] = {}
@@ -332,10 +300,6 @@ def _aliases(plan: Plan) -> dict[str, Any]:
         for alias in axes.aliases:
             by_axis.setdefault(alias.axis, {})[alias.name] = alias.spec
     return {"aliases": by_axis} if by_axis else {}
-
-
-def _one_cell_per_dataset(plan: Plan) -> list[Cell]:
-    return list({cell.specs()["dataset"]: cell for cell in plan.cells if not cell.skipped}.values())
 
 
 def _components(plan: Plan) -> Sequence[tuple[str, Component]]:
