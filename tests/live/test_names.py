@@ -206,5 +206,8 @@ def test_data_of_the_session_serve_fits(evaluate: Callable[..., advbench.Results
     results = evaluate(**given, fit_data=(images, labels))
     assert results.data["run"]["fit_data"] == "data"
     assert results.data["cells"][0]["status"] == "ok"
+    data = (images, labels)
+    same = evaluate(**{**given, "datasets": data, "fit_samples": 4}, fit_data=data, limit=4)
+    assert same.data["run"]["fit_data"] == "data", "what is evaluated may also be fitted to, but for its samples"
     with pytest.raises(UsageError, match="fit_data: give one dataset"):
         evaluate(**given, fit_data=["toy", "toy-rgb"])

@@ -89,6 +89,10 @@ class LiveObjects:
         Raises:
             UsageError: It is not one dataset.
         """
+        value = next(iter(given.values())) if isinstance(given, Mapping) and len(given) == 1 else given
+        known = None if value is None else self.names_of("datasets", value)[:1]
+        if known:  # it is evaluated, too, and has its name already
+            return known[0]
         try:
             specs = self.specs("datasets", given)
         except UsageError as error:
