@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,19 +10,18 @@ import torch
 
 from advbench.evaluation.work import workspace as environment_module
 from advbench.evaluation.work.workspace import THREAD_VARIABLES, Environment
-from advbench.process.watching.attributes import watch_attributes
+from advbench.process.watching import attributes
 from advbench.session.options import RunOptions
 from advbench.session.session import Session
 
 
 @pytest.fixture(autouse=True)
-def eight_threads() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        for name in THREAD_VARIABLES:
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
-        yield
-    watch_attributes()  # sessions have watched the replaced function; later tests would find it changed
+def eight_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in THREAD_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    # Sessions watch the replaced function; the tests after these have what was watched before.
+    monkeypatch.setattr(attributes, "_watched", attributes._watched)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
 
 
 def threads(tmp_path: Path, jobs: int) -> int | None:
