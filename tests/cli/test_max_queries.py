@@ -239,9 +239,9 @@ def test_a_bad_limit_in_a_suite_is_a_usage_error(call: Callable[..., Called], tm
     assert "max_queries must be a whole number of at least 1" in called.error_line()
 
 
-@pytest.mark.parametrize(("most", "told"), [(8, False), (10**6, True)])
+@pytest.mark.parametrize(("most", "known"), [(8, False), (10**6, True)])
 def test_an_ensemble_that_the_limit_ends_does_not_say_that_no_attack_of_it_fooled_anything(
-    call: Callable[..., Called], tmp_path: Path, most: int, told: bool
+    call: Callable[..., Called], tmp_path: Path, most: int, known: bool
 ) -> None:
     target = tmp_path / "results.json"
     axes = ("--datasets", "mnist-20", "--models", "mnist-cnn", "--defenses", "none", "--threats", "oblivious")
@@ -250,7 +250,7 @@ def test_an_ensemble_that_the_limit_ends_does_not_say_that_no_attack_of_it_foole
     (cell,) = json.loads(target.read_text())["cells"]
     assert cell["robust_accuracy"] < 1
     fooled = None if cell["broken_by"] is None else sum(cell["broken_by"].values())
-    assert fooled == (round(5 * (1 - cell["robust_accuracy"])) if told else None)
+    assert fooled == (round(5 * (1 - cell["robust_accuracy"])) if known else None)
 
 
 @pytest.mark.parametrize("size", [1, 5])

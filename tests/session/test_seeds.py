@@ -64,6 +64,7 @@ def test_a_stored_command_is_shown_with_all_its_seeds(toy: Toy, call: Callable[.
     for run in ("latest", "twice"):
         again = call("leaderboard", run, "--store", tmp_path / "store", "--export", target)
         assert again.out == called.out
+        assert "several runs" not in again.err
         assert json.loads(target.read_text()) == results
     report = call("report", "latest", "--store", tmp_path / "store", "--samples", 0, "--output", tmp_path / "page.html")
     assert report.code == 0

@@ -145,13 +145,13 @@ def _state(described: Mapping[str, Any], summary: Summary | None) -> tuple[str, 
 def _broken_by(described: Mapping[str, Any], summary: Summary, *, limited: bool) -> dict[str, int] | None:
     """Number of samples that each attack of an ensemble fooled.
 
-    None for a single attack, and if a limit of queries ended the ensemble before it told which attack fooled a sample.
+    None for a single attack, and if a limit of queries ended the ensemble before it reported who fooled a sample.
     """
     names = described.get("components")
     if not names or summary.broken_by is None:
         return None
-    told = sum(count for index, count in summary.broken_by.items() if index >= 0)
-    if limited and told < summary.attacked_correct - summary.attacked_withstood.bit_count():
+    attributed = sum(count for index, count in summary.broken_by.items() if index >= 0)
+    if limited and attributed < summary.attacked_correct - summary.attacked_withstood.bit_count():
         return None
     return {name: summary.broken_by.get(index, 0) for index, name in enumerate(names)}
 

@@ -220,8 +220,7 @@ def _medians(norm: str | None, cells: Sequence[Mapping[str, Any]]) -> list[str]:
     """
     measured = [cell for cell in cells if cell["status"] == "ok"]
     lines = []
-    sized = norm in ("linf", "l2") or any(cell.get("median_size") is not None for cell in measured)
-    for key in (norm,) if norm is not None and sized else ("linf", "l2"):
+    for key in ("linf", "l2") if norm is None else (norm,):
         field = f"median_{key}" if key in ("linf", "l2") else "median_size"
         medians = [cell[field] for cell in measured if cell.get(field) is not None]
         if medians:

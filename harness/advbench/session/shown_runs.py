@@ -38,10 +38,16 @@ def runs_together(store: Store, name: str) -> list[dict[str, Any]]:
         return [manifest]
 
 
-def read_together(store: Store, manifests: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], int]:
-    """The results of runs that differ in the seed alone, combined, and how many of their cells are missing."""
+def read_together(store: Store, manifests: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], str]:
+    """The results of runs that differ in the seed alone, combined.
+
+    Returns:
+        The results, and a sentence's beginning that says how many cells have not been run; empty if all have been.
+    """
     results, missing = zip(*(read_results(store, manifest) for manifest in manifests), strict=True)
-    return combine_seeds(results, manifests[0].get("repeats", {}).get("command", "")), sum(missing)
+    total = sum(bool(cell["key"]) for manifest in manifests for cell in manifest["cells"])
+    left = f"{sum(missing)} of {total} cells have not been run" if any(missing) else ""
+    return combine_seeds(results, manifests[0].get("repeats", {}).get("command", "")), left
 
 
 def on_boards(

@@ -45,12 +45,11 @@ def find_id(store: Store, name: str, *, only: bool = False) -> str:
         return matches[0]
     named = [] if latest else [run for run in runs if (store.read_manifest(run) or {}).get("name") == name]
     if named and not (only and len(named) > 1):
-        if len(named) > 1:
-            others = listed(named[1:], 5)
-            print(
-                one_line(f"{name!r} is the name of several runs: {named[0]} is the latest; others: {others}"),
-                file=sys.stderr,
-            )
+        seeds = _seeds(store, named[0])
+        others = [run for run in named[1:] if run not in seeds]
+        if others:
+            text = f"{name!r} is the name of several runs: {named[0]} is the latest; others: {listed(others, 5)}"
+            print(one_line(text), file=sys.stderr)
         return named[0]
     if named:
         ids = f"{named[0]} is the latest, others: {listed(named[1:], 5)}"
@@ -68,8 +67,13 @@ def _latest(store: Store, runs: Sequence[str], back: int) -> list[str]:
         if not back:
             return [run]
         back -= 1
-        same = set(((store.read_manifest(run) or {}).get("repeats") or {}).get("runs", ()))
+        same = _seeds(store, run)
     return []
+
+
+def _seeds(store: Store, run: str) -> set[str]:
+    """The runs with all seeds of the command that last ran a run; empty if it had one seed."""
+    return set(((store.read_manifest(run) or {}).get("repeats") or {}).get("runs", ()))
 
 
 def find_run(store: Store, name: str) -> dict[str, Any]:

@@ -41,11 +41,16 @@ def tree_state(root: Path, *, files: bool = True) -> str:
     Raises:
         OSError: The folder cannot be read.
     """
-    if files:
-        paths = [Path(folder) / name for folder, _, names in os.walk(root, followlinks=True) for name in names]
-    else:
-        paths = [Path(entry.path) for entry in os.scandir(root) if entry.is_dir()]
-    states = [(str(root), root.stat()), *((str(path), path.stat()) for path in paths if path.exists())]
+    states = [(str(root), root.stat())]
+    folders, visited = [str(root)], {os.path.realpath(root)}
+    for folder in folders:  # grows while it is read
+        for entry in os.scandir(folder):
+            inside = entry.is_dir()
+            if inside and files and (real := os.path.realpath(entry.path)) not in visited:  # links may lead in a circle
+                visited.add(real)
+                folders.append(entry.path)
+            if inside != files and os.path.exists(entry.path):  # noqa: PTH110  many files
+                states.append((entry.path, entry.stat()))
     seen = sorted((path, state.st_size, state.st_mtime_ns, state.st_ctime_ns) for path, state in states)
     return hashlib.sha256(repr(seen).encode(errors="surrogateescape")).hexdigest()
 

@@ -113,3 +113,5 @@ def test_a_file_that_changes_in_place_is_read_again(eurosat: Path, sources: Data
     Image.fromarray(255 - PIXELS[0]).save(eurosat / "eurosat" / "2750" / "Forest" / "0.png")
     assert np.array_equal(dataset.load(sources).images[0].numpy(), 255 - PIXELS[0].transpose(2, 0, 1))
     assert dataset.digest(sources) != before
+    (eurosat / "eurosat" / "again").symlink_to(eurosat)  # links in a circle are followed once
+    assert len(dataset.load(sources).images) == 4

@@ -34,12 +34,12 @@ class CutOff(NamedTuple):
 
     Attributes:
         calls: The number of queries after which it was ended.
-        sums: Weighted sums of the queried points, each of shape (1, channels, height, width): of the first query, the
+        sums: Four weighted sums of the queried points, shape (4, channels, height, width): of the first query, the
             fifth and so on; of the second, the sixth and so on; and two more.
     """
 
     calls: int
-    sums: tuple[torch.Tensor, ...]
+    sums: torch.Tensor
 
 
 class _QueryLimitError(Exception):
@@ -69,7 +69,7 @@ class FixedClassifier(torch.nn.Module):
         self.most = max(_MIN_CALLS, min(_MAX_CALLS, _MAX_CALLS * 6000 // pixels))
         self.calls = 0
         self.limited = limited
-        self.sums = torch.zeros(ATTACK_SAMPLES, 1, *shape, dtype=torch.float64)
+        self.sums = torch.zeros(ATTACK_SAMPLES, *shape, dtype=torch.float64) if limited else torch.empty(0)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """The logits, float32, shape (batch, classes).
@@ -83,7 +83,7 @@ class FixedClassifier(torch.nn.Module):
             turn, place = divmod(self.calls, ATTACK_SAMPLES)
             # With signs that alternate, the clean images cancel out; the weights tell the order of the points.
             weight = (1 + self.calls / self.most) * (-1) ** turn
-            self.sums[place, 0] += weight * images.detach().cpu().double().sum(dim=0)
+            self.sums[place] += weight * images.detach().cpu().double().sum(dim=0)
             self.calls += 1
         centred = images.cpu().double().flatten(1) - 0.47
         features = centred @ self.slopes + 1.3 * centred.square() @ self.curves
@@ -115,7 +115,7 @@ def run_attack(attack: Attack, images: torch.Tensor, classes: int) -> torch.Tens
         The adversarial images, shape (4, channels, height, width); or what it has queried, if that was too often.
     """
     classifier = FixedClassifier(images.shape[1:], classes)
-    logits = FixedClassifier(images.shape[1:], classes, limited=False)(images)
+    logits = classifier(images)
     goal = trial_goal(attack, logits.argmax(dim=1), logits)
     random.seed(_SEED)
     np.random.seed(_SEED)
@@ -126,7 +126,7 @@ def run_attack(attack: Attack, images: torch.Tensor, classes: int) -> torch.Tens
             fitted = trial_artefact(attack, classifier, images, goal, rng.derive("fit"))
             return check_crafted(attack, attack.craft(classifier, images.clone(), goal, rng, fitted)).images
         except _QueryLimitError:
-            return CutOff(classifier.calls, tuple(classifier.sums))
+            return CutOff(classifier.calls, classifier.sums)
 
 
 @contextlib.contextmanager

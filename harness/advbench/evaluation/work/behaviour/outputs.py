@@ -168,7 +168,7 @@ def observe_attack(attack: Attack, images: torch.Tensor, classes: int) -> Behavi
         if isinstance(found, torch.Tensor):
             return _projections(found)
         ended.append(found.calls)
-        return torch.stack([_projections(points).sum(dim=0) for points in found.sums])
+        return _projections(found.sums)
 
     behaviour = observe_outputs(function, images, synthetic=False)
     return dataclasses.replace(behaviour, cut_off=max(ended, default=0))
