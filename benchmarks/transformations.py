@@ -5,7 +5,7 @@ Run from the root of the checkout::
     python -m benchmarks.transformations
 
 Both run in turn in one process. The images are those bundled with advbench's dependencies; those of 224×224 are
-enlarged ones of CIFAR-10.
+enlarged ones of CIFAR-10. Both give one batch, as a network needs it.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def times(name: str, images: torch.Tensor, loop: Loop, repeats: int, *, cpu: boo
     plain = images.numpy()
     runs: dict[str, Callable[[], object]] = {
         "advbench": lambda: defense.apply(images, SampleRandom(0, "defense", range(len(images)))),
-        "loop": lambda: [loop(image) for image in plain],
+        "loop": lambda: torch.stack([torch.as_tensor(loop(image)) for image in plain]),
     }
     time_interleaved(runs, 1)  # libraries are imported at first use
     timed = time_interleaved(runs, repeats)

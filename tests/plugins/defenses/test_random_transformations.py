@@ -7,6 +7,7 @@ import torch
 
 from advbench.api import Defense, ParameterError, SampleRandom
 from advbench_defenses.jpeg import JpegCompression
+from advbench_defenses.transformations import resize_pad
 from advbench_defenses.transformations.crop_ensemble import CropEnsemble
 from advbench_defenses.transformations.gaussian_noise import GaussianNoise
 from advbench_defenses.transformations.resize_pad import ResizeAndPad
@@ -34,6 +35,25 @@ def test_resized_images_are_those_of_torch_at_all_sizes_and_places() -> None:
     assert {tall for tall, _ in seen} == set(range(7, 13))
     assert {top for tall, top in seen if tall == 7} == set(range(7))
     assert {top for tall, top in seen if tall == 12} == {0, 1}
+
+
+@pytest.mark.parametrize(("height", "width", "defense"), [(224, 224, (0.875, 1.0)), (96, 130, (0.6, 1.3, 180))])
+def test_large_images_and_their_gradients_are_those_of_small_ones(
+    height: int, width: int, defense: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draws = torch.Generator().manual_seed(0)
+    images = torch.rand(30, 3, height, width, generator=draws, requires_grad=True)
+    results = []
+    for large in (resize_pad.LARGE, height * width + 1):
+        monkeypatch.setattr(resize_pad, "LARGE", large)
+        padded = ResizeAndPad(*defense).apply(images, SampleRandom(0, "defense", range(30)))
+        weights = torch.rand(padded.shape, generator=torch.Generator().manual_seed(1))
+        (gradient,) = torch.autograd.grad((weights * padded**3).sum(), images, create_graph=True)
+        (second,) = torch.autograd.grad(gradient.sum(), images)
+        results.append((padded, gradient, second))
+    for first, second in zip(*results, strict=True):
+        torch.testing.assert_close(first, second, rtol=1e-5, atol=1e-5)
+    assert torch.equal(results[0][0], results[1][0])
 
 
 def test_images_that_keep_their_size_stay_what_they_are(images: torch.Tensor) -> None:

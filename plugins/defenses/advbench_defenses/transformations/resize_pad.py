@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from advbench.api import SampleRandom
 
 __all__ = ["ResizeAndPad"]
+
+LARGE = 96 * 96
+"""Images of this many pixels and more are resized one after the other on a CPU; smaller ones in one batch."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,10 @@ class ResizeAndPad(Defense):
         broad = (tall * width // height).clamp(min=1)
         top = (drawn[:, 1] * (high - tall + 1)).long()
         left = (drawn[:, 2] * (wide - broad + 1)).long()
+        if images.device.type == "cpu" and height * width >= LARGE and len(images):
+            boxes = torch.stack((tall, broad, top, left), dim=1).tolist()
+            padded: torch.Tensor = _ResizedAndPadded.apply(images, boxes, (high, wide))
+            return padded
         framed = torch.nn.functional.pad(images, (0, 1, 0, 1))  # the last row and column are the padding
         return take_pixels(framed, _sources(high, top, tall, height), _sources(wide, left, broad, width))
 
@@ -92,4 +99,36 @@ def _sources(length: int, start: torch.Tensor, resized: torch.Tensor, original: 
     """Which row or column of the original image each one of the padded image shows; the one after the last for none."""
     places = torch.arange(length, device=start.device) - start[:, None]
     shown = (places >= 0) & (places < resized[:, None])
-    return torch.where(shown, places * original // resized[:, None], original)
+    # In float32, as torch's interpolation; "original / tensor" would be a product with the rounded 1 / tensor.
+    sizes = resized[:, None].float()
+    sources = (places.float() * (torch.full_like(sizes, original) / sizes)).long().clamp(max=original - 1)
+    return torch.where(shown, sources, original)
+
+
+class _ResizedAndPadded(torch.autograd.Function):
+    """Resizes each image and writes it into its place, without a copy in between."""
+
+    @staticmethod
+    def forward(
+        context: Any, images: torch.Tensor, boxes: list[tuple[int, int, int, int]], size: tuple[int, int]
+    ) -> torch.Tensor:
+        context.boxes, context.shape = boxes, images.shape
+        padded = images.new_empty(*images.shape[:2], *size)
+        for image, target, (tall, broad, top, left) in zip(
+            torch.split(images, 1), torch.split(padded, 1), boxes, strict=True
+        ):
+            resized = torch.nn.functional.interpolate(image, size=(tall, broad), mode="nearest")
+            target.zero_()
+            target[:, :, top : top + tall, left : left + broad] = resized
+        return padded
+
+    @staticmethod
+    def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        shape = (1, *context.shape[1:])
+        parts = [
+            torch.ops.aten.upsample_nearest2d_backward(
+                gradient[:, :, top : top + tall, left : left + broad], (tall, broad), shape
+            )
+            for gradient, (tall, broad, top, left) in zip(torch.split(gradients[0], 1), context.boxes, strict=True)
+        ]
+        return torch.cat(parts), None, None
