@@ -298,6 +298,7 @@ def test_without_its_plugin_file_a_run_has_a_page_without_samples(
 ) -> None:
     toy()
     lose_plugin_files(tmp_path / "store")
+    shutil.rmtree(tmp_path / "store" / "examples")
     target = tmp_path / "page.html"
     called = call("report", "latest", "--store", tmp_path / "store", "--output", target)
     assert called.code == 0

@@ -7,7 +7,10 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["CellExamples", "Views"]
+__all__ = ["SHOWN_SAMPLES", "CellExamples", "Views"]
+
+SHOWN_SAMPLES = 6
+"""Default number of samples that are shown for each cell; scoring a cell stores as many."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,6 +31,7 @@ _WORDS = {
     "certificates": ("record of certificates", "records of certificates"),
     "clean": ("clean", "clean"),
     "cells": ("cell", "cells"),
+    "examples": ("cell's samples", "cells' samples"),
     "networks": ("network's outputs", "networks' outputs"),
     "runs": ("manifest", "manifests"),
     "temporary": ("temporary file", "temporary files"),
@@ -39,6 +40,7 @@ _WORDS = {
 _ROWS = {
     "adversarial": "adversarial images",
     "clean": "clean predictions",
+    "examples": "samples on pages",
     "networks": "outputs of networks",
     "unreferenced": "in no run",
     "left_behind": "left by killed processes",

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from advbench.cli.flags import add_data_dir, add_device, add_plugin_flags, add_reference, add_rows, add_run, add_store
 from advbench.session.values import at_least
+
+if TYPE_CHECKING:
+    from advbench.evaluation.work.example_images import ExampleImages
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=at_least(0),
         default=6,
         metavar="N",
-        help="number of samples shown for each cell; with 0, no component is loaded",
+        help="number of samples shown for each cell; for more than 6, the components of the run are loaded",
     )
     add_rows(parser)
     add_reference(parser)
@@ -47,12 +51,13 @@ def run(options: argparse.Namespace) -> int:
     (export,) = plan_outputs([Html()], [str(options.output)], manifest["name"], "--output")
     results, missing = read_together(store, manifests)
     results = on_boards(results, manifest, rows=options.rows, reference=options.reference)
-    examples = None
-    if options.samples:
-        from advbench.session.example_images import example_images_of
 
-        examples = example_images_of(load, console, manifest, options.samples)
-    details = page_details(store, manifest, examples)
+    def examples() -> ExampleImages:
+        from advbench.session.example_images import example_images_of  # it imports torch
+
+        return example_images_of(load, console, manifest, options.samples)
+
+    details = page_details(store, manifest, examples if options.samples else None, options.samples)
     write_export(export, {**results, "details": details})
     for note in details["notes"]:
         print_line(console, note)

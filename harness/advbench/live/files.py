@@ -8,14 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from advbench.analysis import combine_seeds
+from advbench.analysis import SHOWN_SAMPLES, combine_seeds
 from advbench.errors import UsageError
 from advbench.live.samples import live_examples
 from advbench.live.wrappers import kind_of
 from advbench.report import Html, plan_exports, plan_outputs, write_export
 from advbench.session.cell_filter import matching_cells, only_cells
 from advbench.session.figures import FORMATS, KINDS, figure_folder, save_figures, select_figures
-from advbench.session.page_details import SAMPLES, page_details, with_page_details
+from advbench.session.page_details import page_details, with_page_details
 from advbench.session.run import MatrixRun
 from advbench.session.stored_runs import find_run, read_results
 
@@ -31,7 +31,9 @@ def write_exports(
     if not targets:
         raise UsageError("export(): give at least one file, such as 'board.md'")
     exports = plan_exports(run.session.registry, targets, data["run"]["name"], "export():")
-    exported = with_page_details(data, exports, run.session.store, run.manifest, live_examples(run, SAMPLES))
+    exported = with_page_details(
+        data, exports, run.session.store, run.manifest, lambda: live_examples(run, SHOWN_SAMPLES)
+    )
     for export in exports:
         write_export(export, exported)
     return [export.path for export in exports]
@@ -41,8 +43,8 @@ def write_report(run: MatrixRun, data: Mapping[str, Any], file: str | Path, samp
     """Writes the HTML report; see :meth:`advbench.live.Results.report`."""
     (export,) = plan_outputs([Html()], [_path("report()", "file", file)], data["run"]["name"], "report():")
     _check_count("report", samples)
-    examples = live_examples(run, samples) if samples else None
-    details = page_details(run.session.store, run.manifest, examples)
+    examples = (lambda: live_examples(run, samples)) if samples else None
+    details = page_details(run.session.store, run.manifest, examples, samples)
     write_export(export, {**data, "details": details})
     for note in details["notes"]:
         run.session.say(note)

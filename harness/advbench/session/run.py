@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 
-from advbench.analysis import Summary, build_results, combine_seeds
+from advbench.analysis import SHOWN_SAMPLES, Summary, build_results, combine_seeds
 from advbench.analysis.board_rows import with_rows
 from advbench.analysis.corruption_error import check_reference, with_reference
 from advbench.api import LabelledImages
@@ -37,7 +37,7 @@ from advbench.session.certificates import read_certificates
 from advbench.session.forecasts import announce_total, open_workers, print_dry_run, worker_threads
 from advbench.session.opening import tables
 from advbench.session.options import RunOptions
-from advbench.session.page_details import SAMPLES, with_page_details
+from advbench.session.page_details import with_page_details
 from advbench.session.progress import MatrixProgress
 from advbench.session.run_messages import (
     certificate_notes,
@@ -92,7 +92,7 @@ def run_matrix(options: RunOptions, stdout: TextIO) -> int:
         results_by_seed.append(run.results())
     results = with_reference(combine_seeds(results_by_seed, recipe(options)), suite.reference)
     results = with_rows(results, suite.rows)
-    exported = with_page_details(results, exports, session.store, runs[0].manifest, runs[0].examples())
+    exported = with_page_details(results, exports, session.store, runs[0].manifest, runs[0].examples)
     for export in exports:
         write_export(export, exported)
         session.say(f"wrote {export.path}")
@@ -253,7 +253,7 @@ class MatrixRun:
         environment = self.session.environment
         if device_name(environment.device) is None:
             environment = dataclasses.replace(environment, device="cpu")
-        return ExampleImages(Workspace(environment, self.session.registry), self.manifest, SAMPLES)
+        return ExampleImages(Workspace(environment, self.session.registry), self.manifest, SHOWN_SAMPLES)
 
     def records(self) -> Iterator[dict[str, Any]]:
         """The stored records of the cells, which hold the outcome of each sample, one after another.

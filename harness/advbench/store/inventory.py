@@ -35,7 +35,7 @@ __all__ = [
     "total_size",
 ]
 
-KINDS = ("adversarial", "artefacts", "certificates", "clean", "cells", "networks", "runs")
+KINDS = ("adversarial", "artefacts", "certificates", "clean", "cells", "examples", "networks", "runs")
 """The kinds of entries; each has a folder of the same name."""
 
 HOUR = 3600.0
@@ -379,7 +379,7 @@ def _run(store: Store, inventory: Inventory, manifest: Mapping[str, Any], read: 
     """Makes a run of its manifest; ``read`` caches the references of cells that several runs share."""
     own = [cell["key"] for cell in manifest["cells"] if cell["key"]]
     cells = {*own, *manifest.get("doubled", {}).values()}
-    references = {(_RUNS, manifest["run"]), *(("cells", key) for key in cells)}
+    references = {(_RUNS, manifest["run"]), *((kind, key) for kind in ("cells", "examples") for key in cells)}
     if "entries" in manifest:
         references |= {(kind, key) for kind in _LISTED for key in manifest["entries"].get(kind, ())}
     else:

@@ -7,6 +7,7 @@
     STORE/artefacts/…/….safetensors          what an attack or a defense has fitted to data
     STORE/clean/…/….json                     a defended model's predictions on clean images
     STORE/cells/…/….json                     cells: per-sample predictions and distances, or a failure
+    STORE/examples/…/….json                  the samples of a cell that the page of a run shows, as small pictures
     STORE/networks/…/….json                  outputs of networks on a few fixed images, from which keys are made
     STORE/runs/RUN.json                      manifests: the cells of a run
     STORE/tmp/WRITER.….tmp                   files being written or left by a killed writer; and a marker for each
@@ -198,7 +199,7 @@ class Store:
         """Reads the record of a JSON entry.
 
         Args:
-            kind: ``cells``, ``clean`` or ``networks``.
+            kind: ``cells``, ``clean``, ``examples`` or ``networks``.
             key: The digest of the key inputs.
             arrays: Whether to return long lists of numbers as NumPy arrays, which is much faster.
 

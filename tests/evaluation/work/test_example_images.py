@@ -13,8 +13,9 @@ import torch
 from advbench.api import SampleRandom
 from advbench.cli.main import main
 from advbench.discovery.loading import discover
-from advbench.evaluation.work import example_images
-from advbench.evaluation.work.example_images import ExampleImages, class_round_robin
+from advbench.evaluation.work import undefended
+from advbench.evaluation.work.example_images import ExampleImages
+from advbench.evaluation.work.undefended import class_round_robin
 from advbench.evaluation.work.workspace import Environment, Workspace
 from advbench.session.opening import CORE
 from advbench.store import Store
@@ -61,13 +62,13 @@ def test_images_that_several_cells_show_are_predicted_once(tmp_path: Path, monke
     assert main([*both, "--store", str(tmp_path)]) == 0
     manifest, examples = stored_run(tmp_path, 4)
     asked = []
-    ask = example_images.ask_network
+    ask = undefended.ask_network
 
     def counting(network: torch.nn.Module, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
         asked.append(images.clone())
         return ask(network, images, rng)
 
-    monkeypatch.setattr(example_images, "ask_network", counting)
+    monkeypatch.setattr(undefended, "ask_network", counting)
     for cell in manifest["cells"]:
         examples.of(cell)
     assert len(manifest["cells"]) == 2

@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from advbench.analysis import CellExamples, Views
 from advbench.analysis.samples import sample_ids
-from advbench.api import SampleRandom
-from advbench.contracts.models import are_probabilities
 from advbench.errors import UnknownNameError, UsageError
 from advbench.evaluation.plan.keys import fitted_keys
 from advbench.evaluation.work.artefacts import chain_artefacts
 from advbench.evaluation.work.behaviour.component_changes import ComponentChanges
 from advbench.evaluation.work.chain_pass import ChainPass
-from advbench.evaluation.work.networks import ask_network
+from advbench.evaluation.work.undefended import UndefendedViews, choose_samples, first_draw, image_shape, views_of
 from advbench.evaluation.work.workspace import Workspace
 from advbench.process.state import isolated_process
 from advbench.process.working_folder import working_folder
 
 __all__ = ["ExampleImages"]
-
-TRIED = 5
-"""The model is run on so many times more samples than are shown, to find some that it classifies correctly."""
-
-
-_MAX_PREDICTED = 32
-"""How many views of images are kept: clean images are those of many cells, oblivious attacks' those of all defenses."""
 
 
 class ExampleImages:
@@ -63,7 +55,7 @@ class ExampleImages:
         self._changed: dict[str, dict[str, None]] = {}
         self._chosen: dict[tuple[str, str, int], tuple[int, ...]] = {}
         self._views: dict[tuple[str, ...], Views] = {}
-        self._predicted: dict[tuple[object, ...], Views] = {}
+        self._undefended = UndefendedViews(workspace, manifest["seed"])
 
     @property
     def notes(self) -> list[str]:
@@ -106,8 +98,8 @@ class ExampleImages:
         examples = CellExamples(
             ids,
             labels.numpy(),
-            self._view(model, images, ids),
-            self._view(model, adversarial, ids),
+            self._undefended.of(model, images, ids),
+            self._undefended.of(model, adversarial, ids),
             self._defended(described, adversarial, ids),
             self._defended_once((dataset, model, defense), described, images, ids),
             tuple(self.manifest.get("class_names", {}).get(dataset, ())),
@@ -122,20 +114,12 @@ class ExampleImages:
             data, size = self.workspace.images(dataset), self.workspace.environment.batch_size
             starts = range(0, len(ids), size)
             labels = [int(label) for start in starts for label in data.take(ids[start : start + size])[1]]
-            chosen: list[int] = []
-            candidates = class_round_robin(labels)[: TRIED * self.count]
-            for start in range(0, len(candidates), self.count):
-                if len(chosen) >= self.count:
-                    break
-                positions = candidates[start : start + self.count]
+
+            def predicted(positions: list[int]) -> npt.NDArray[np.int64]:
                 some = [ids[position] for position in positions]
-                predictions = self._view(model, data.take(some)[0], some).predictions
-                chosen += [
-                    position
-                    for position, prediction in zip(positions, predictions, strict=True)
-                    if prediction == labels[position]
-                ]
-            self._chosen[dataset, model, len(ids)] = tuple(dict.fromkeys([*chosen, *candidates]))[: self.count]
+                return self._undefended.of(model, data.take(some)[0], some).predictions
+
+            self._chosen[dataset, model, len(ids)] = choose_samples(labels, self.count, predicted)
         return self._chosen[dataset, model, len(ids)]
 
     def _adversarial(self, described: Mapping[str, Any], positions: Sequence[int]) -> torch.Tensor:
@@ -165,58 +149,17 @@ class ExampleImages:
         return self._views[key]
 
     def _defended(self, described: Mapping[str, Any], images: torch.Tensor, ids: Sequence[int]) -> Views:
-        rng = self._streams(ids)
+        rng = first_draw(self.workspace, self.manifest["seed"], ids)
         given = images.to(self.workspace.device).clone()
         chain = self.workspace.chain(described["defense"])
-        if chain.classifying is None and chain.output_shape(_shape(images)) == _shape(images):
-            return self._view(described["model"], chain.apply(given, rng), ids)
+        if chain.classifying is None and chain.output_shape(image_shape(images)) == image_shape(images):
+            return self._undefended.of(described["model"], chain.apply(given, rng), ids)
         # There are no images of this shape between the defense and the model to show.
         fitted = chain_artefacts(self.workspace, described["defense"], self._fitted_keys(described))
         passed = ChainPass(chain, self.workspace.network(described["model"]), self.workspace.batch_size, fitted)
-        return _views(images, passed.answer(given, rng).logits)
+        return views_of(images, passed.answer(given, rng).logits)
 
     def _fitted_keys(self, described: Mapping[str, Any]) -> tuple[str, ...]:
         store = self.workspace.store
         clean = (store.read_key_inputs("cells", described["key"]) or {}).get("clean", "")
         return fitted_keys(store.read_key_inputs("clean", clean) or {}) if clean else ()
-
-    def _streams(self, ids: Sequence[int]) -> SampleRandom:
-        """The random streams of the first draw of the score."""
-        return SampleRandom(self.manifest["seed"], "defense", ids, self.workspace.device)
-
-    def _view(self, model: str, images: torch.Tensor, ids: Sequence[int]) -> Views:
-        """Images as the model without a defense predicts them."""
-        if self.workspace.model(model).image_shape not in (None, _shape(images)):
-            raise UsageError(f"model {model!r} cannot predict images of shape {_shape(images)} without the defense")
-        content = images.contiguous().cpu().numpy()
-        key = (model, tuple(ids), content.shape, hashlib.sha256(content.data).digest())
-        found = self._predicted.pop(key, None)
-        if found is None:
-            on_device = images.to(self.workspace.device)
-            found = _views(images, ask_network(self.workspace.network(model), on_device, self._streams(ids)))
-        self._predicted[key] = found  # as the last one
-        if len(self._predicted) > _MAX_PREDICTED:
-            self._predicted.pop(next(iter(self._predicted)))
-        return found
-
-
-def _shape(images: torch.Tensor) -> tuple[int, int, int]:
-    channels, height, width = images.shape[1:]
-    return channels, height, width
-
-
-def _views(images: torch.Tensor, logits: torch.Tensor) -> Views:
-    output = logits.to(torch.float32)
-    probabilities = output if are_probabilities(output) else torch.softmax(output, dim=1)
-    best = probabilities.max(dim=1)
-    return Views(images.cpu().float().numpy(), best.indices.cpu().numpy(), best.values.cpu().float().numpy())
-
-
-def class_round_robin(labels: Sequence[int]) -> list[int]:
-    """Positions in an order that takes the first sample of each class in turn, then the second of each, and so on."""
-    count: dict[int, int] = {}
-    ranked = []
-    for position, label in enumerate(labels):
-        count[label] = count.get(label, -1) + 1
-        ranked.append((count[label], label, position))
-    return [position for _, _, position in sorted(ranked)]

@@ -24,6 +24,7 @@ from advbench.evaluation.work.chain_pass import ChainPass
 from advbench.evaluation.work.craft import TOTALS
 from advbench.evaluation.work.networks import ask_network
 from advbench.evaluation.work.probes import PROBED, probe
+from advbench.evaluation.work.shown_samples import ShownSamples
 from advbench.evaluation.work.workspace import Workspace
 from advbench.specs import full_spec
 
@@ -49,6 +50,9 @@ _ATTACK_FIELDS = {
     "first_success": "first_success",
 }
 """Tensors stored with adversarial images, and their names in a cell; entries of earlier versions lack some."""
+
+_FIRST = "defense"
+"""The purpose of the random streams of the first draw."""
 
 _RARE = ("nan_gradient", "flat_at_bounds", "loss_without_slope")
 """Fields that a cell leaves out if they are false for every sample."""
@@ -107,7 +111,8 @@ def score(workspace: Workspace, task: ScoreTask, progress: Callable[[int], None]
     keys = fitted_keys(workspace.store.read_key_inputs("clean", task.clean) or {})
     fitted = chain_artefacts(workspace, specs["defense"], keys)
     components = (specs["dataset"], specs["model"], specs["defense"])
-    defended = _DefendedModel(workspace, *components, seed=task.seed, fitted=fitted, progress=progress)
+    shown = ShownSamples(workspace, task, clean["labels"])
+    defended = _DefendedModel(workspace, *components, seed=task.seed, fitted=fitted, progress=progress, shown=shown)
     predictions: list[list[int]] = [[] for _ in range(task.draws)]
     attacked: dict[str, list[Any]] = {name: [] for name in _ATTACK_FIELDS}
     seconds = craft_seconds = 0.0
@@ -126,6 +131,7 @@ def score(workspace: Workspace, task: ScoreTask, progress: Callable[[int], None]
         gradient_error = gradient_error or facts.get("gradient_error", "")
         for name, values in attacked.items():
             values.extend(tensors[name].tolist() if name in tensors else [])
+    shown_rows = shown.rows()
     workspace.check_process(f"defense {specs['defense']!r}")
     if attacked["targets"] and max(attacked["targets"]) < 0:
         raise ContractError(
@@ -159,6 +165,8 @@ def score(workspace: Workspace, task: ScoreTask, progress: Callable[[int], None]
         "gradient_error": gradient_error,
         "probes": clean.get("probes"),
     }
+    if shown_rows:
+        workspace.store.write_record("examples", task.key_inputs, shown_rows)
     workspace.store.write_record("cells", task.key_inputs, cell)
 
 
@@ -175,6 +183,7 @@ class _DefendedModel:
         seed: int,
         fitted: Sequence[Artefact | None],
         progress: Callable[[int], None],
+        shown: ShownSamples | None = None,
     ) -> None:
         self.workspace = workspace
         self.specs, self.model = (model, dataset), workspace.model(model)
@@ -183,6 +192,7 @@ class _DefendedModel:
         self.seed = seed
         self.fitted = fitted
         self.progress = progress
+        self.shown = shown
         self.done = 0
         self._votes: list[torch.Tensor] = []
         self._scores: dict[str, list[float]] = {}
@@ -193,7 +203,7 @@ class _DefendedModel:
         for start in range(0, len(ids), size):
             part = slice(start, start + size)
             for draw, classes in enumerate(predictions):
-                purpose = "defense" if draw == 0 else f"defense/{draw}"
+                purpose = _FIRST if draw == 0 else f"{_FIRST}/{draw}"
                 classes.extend(self._predict_batch(images[part], ids[part], purpose))
             self.done += len(ids[part])
             self.progress(self.done)
@@ -204,7 +214,7 @@ class _DefendedModel:
         images = images.to(self.workspace.device)
         rng = SampleRandom(self.seed, purpose, ids, self.workspace.device)
         if self.chain.classifying is not None:
-            return self._ask_defense(images, rng, purpose)
+            return self._ask_defense(images, ids, rng, purpose)
         given = images.clone()
         with blamed(f"defense {name!r}"):
             returned = self.chain.apply(given, rng)
@@ -214,7 +224,7 @@ class _DefendedModel:
         check_range(name, defended, stochastic=self.chain.stochastic)
         with blamed(f"model {self.model.name!r}"):
             output = ask_network(self.network, defended, rng)
-        return self._classes(output, len(ids))
+        return self._classes(output, purpose, ids, images, defended)
 
     def scores(self, count: int) -> list[list[float]] | None:
         """The scores of so many images for each draw, or None if the defense rejects nothing.
@@ -235,19 +245,23 @@ class _DefendedModel:
         counts = torch.cat(self._votes).gather(1, torch.tensor(labels)[:, None])[:, 0]
         return {"votes": self.chain.votes, "label_votes": counts.tolist()}
 
-    def _ask_defense(self, images: torch.Tensor, rng: SampleRandom, purpose: str) -> list[int]:
+    def _ask_defense(self, images: torch.Tensor, ids: Sequence[int], rng: SampleRandom, purpose: str) -> list[int]:
         """The predictions of a chain with a part that classifies; its scores are kept, and votes of the first draw."""
         passed = ChainPass(self.chain, self.network, self.workspace.batch_size, self.fitted)
         with blamed(f"model {self.model.name!r}"):  # the parts of the chain blame themselves
             answer = passed.answer(images, rng)
-        if purpose == "defense" and self.chain.votes is not None:
+        if purpose == _FIRST and self.chain.votes is not None:
             self._votes.append(count_votes(answer.logits, self.chain.votes).cpu())
         if answer.score is not None:
             self._scores.setdefault(purpose, []).extend(answer.score.tolist())
-        return self._classes(answer.logits, len(images))
+        return self._classes(answer.logits, purpose, ids, images, images)
 
-    def _classes(self, output: torch.Tensor, count: int) -> list[int]:
-        logits = self.workspace.check_output(*self.specs, output, count, labels_only=True)
+    def _classes(
+        self, output: torch.Tensor, purpose: str, ids: Sequence[int], images: torch.Tensor, defended: torch.Tensor
+    ) -> list[int]:
+        logits = self.workspace.check_output(*self.specs, output, len(ids), labels_only=True)
+        if purpose == _FIRST and self.shown is not None:
+            self.shown.keep(ids, images, defended, logits)
         classes: list[int] = logits.argmax(dim=1).tolist()
         return classes
 

@@ -86,6 +86,7 @@ class Workspace:
         clean_baselines: Predictions and gradients of attacked classifiers on clean images, shared by all attacks; a few
             bytes for each sample.
         insets: Where attacks take the gradients of classifiers that have none at the bounds of [0, 1]: this far inside.
+        undefended: What models without a defense predict for the samples that pages show, by the run's seed.
         thread_errors: Exceptions in threads that components started in the current task.
         process: The state of the process when the current task began.
     """
@@ -110,6 +111,7 @@ class Workspace:
         self.clean_baselines: dict[tuple[Any, ...], CleanBaseline] = {}
         self.batch_memory: dict[tuple[str, str, str], Any] = {}
         self.insets: dict[tuple[Any, ...], float | None] = {}
+        self.undefended: dict[int, Any] = {}
         forget_numbers()
 
     def images(self, spec: str) -> LabelledImages:

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from advbench.analysis import CellExamples, Views
+from advbench.analysis.thumbnails import amplification
 from advbench.report.figures.style import CORRECT, FULL, WRONG, new_figure, shortened
-from advbench.report.page.gallery import amplification
 
 __all__ = ["Named", "attack_examples", "reconstructions", "strip"]
 
