@@ -37,7 +37,8 @@ def test_every_entry_is_listed_once_with_its_size(store: Store) -> None:
     inventory = scan(store)
     files = inventory.files()
     assert {kind: sum(file.kind == kind for file in files) for kind in KINDS} == {
-        "adversarial": 2, "artefacts": 0, "certificates": 0, "clean": 2, "cells": 3, "networks": 0, "runs": 2
+        "adversarial": 2, "artefacts": 0, "certificates": 0, "clean": 2, "cells": 3, "examples": 0, "networks": 0,
+        "runs": 2,
     }  # fmt: skip
     on_disk = [path for path in store.root.rglob("*") if path.is_file() and path.name != "lock"]
     assert sorted(file.path for file in files) == sorted(on_disk)

@@ -25,6 +25,7 @@ def test_check_detects_every_kind_of_damage(store: Store, kind: str, damage: str
         store.write_record("certificates", {"kind": "certificates", "defense": name}, {"classes": [1] * 100})
         store.write_artefact({"kind": "artefacts", "attack": name}, IMAGES, {"values": [{}]})
         store.write_record("certificates", {"kind": "certificates", "defense": name}, {"classes": []})
+        store.write_record("examples", {"kind": "cell", "name": name}, {"rows": []})
     file = entry(store, kind)
     assert check(store, file) == "whole"
     content = bytearray(file.path.read_bytes())

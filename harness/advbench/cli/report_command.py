@@ -10,7 +10,7 @@ from advbench.cli.flags import add_data_dir, add_device, add_plugin_flags, add_r
 from advbench.session.values import at_least
 
 if TYPE_CHECKING:
-    from advbench.evaluation.work.example_images import ExampleImages
+    from advbench.evaluation.work.examples.example_images import ExampleImages
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from advbench.analysis import CellExamples
 from advbench.api import Component
 from advbench.errors import UsageError
-from advbench.evaluation.work.example_images import ExampleImages
+from advbench.evaluation.work.examples.example_images import ExampleImages
 from advbench.live.wrappers import has_changed
 from advbench.session.run import MatrixRun
 from advbench.specs import resolve_chain, resolve_one

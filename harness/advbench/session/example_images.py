@@ -12,7 +12,7 @@ from rich.console import Console
 from advbench.analysis import CellExamples
 from advbench.discovery.identity import clear_digest_cache
 from advbench.errors import UsageError
-from advbench.evaluation.work.example_images import ExampleImages
+from advbench.evaluation.work.examples.example_images import ExampleImages
 from advbench.evaluation.work.workspace import Environment, Workspace, pick_device
 from advbench.process.working_folder import working_folder
 from advbench.session.opening import CORE, data_sources, open_registry, open_store, plugin_files

@@ -11,7 +11,7 @@ from advbench.errors import UsageError, describe
 
 if TYPE_CHECKING:  # the command line declares its flags without these
     from advbench.analysis import CellExamples
-    from advbench.evaluation.work.example_images import ExampleImages
+    from advbench.evaluation.work.examples.example_images import ExampleImages
     from advbench.report.figures import Drawing
     from advbench.store import Store
 

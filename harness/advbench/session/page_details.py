@@ -16,7 +16,7 @@ from advbench.session.certificates import certified_samples
 from advbench.store import Store
 
 if TYPE_CHECKING:  # it imports torch, which commands that show stored numbers only do not need
-    from advbench.evaluation.work.example_images import ExampleImages
+    from advbench.evaluation.work.examples.example_images import ExampleImages
 
 __all__ = ["MOST_DETAILED", "MOST_SHOWN", "page_details", "with_page_details"]
 

@@ -28,7 +28,7 @@ from advbench.evaluation.run.pool import WorkerPool
 from advbench.evaluation.run.schedule import Schedule, build_schedule
 from advbench.evaluation.run.scheduler import run_schedule
 from advbench.evaluation.work.behaviour.culprits import build_checked_plan
-from advbench.evaluation.work.example_images import ExampleImages
+from advbench.evaluation.work.examples.example_images import ExampleImages
 from advbench.evaluation.work.workspace import Workspace, device_name
 from advbench.option_names import option
 from advbench.process.state import undo_process_changes

@@ -379,7 +379,8 @@ def _run(store: Store, inventory: Inventory, manifest: Mapping[str, Any], read: 
     """Makes a run of its manifest; ``read`` caches the references of cells that several runs share."""
     own = [cell["key"] for cell in manifest["cells"] if cell["key"]]
     cells = {*own, *manifest.get("doubled", {}).values()}
-    references = {(_RUNS, manifest["run"]), *((kind, key) for kind in ("cells", "examples") for key in cells)}
+    references = {(_RUNS, manifest["run"]), *(("cells", key) for key in cells)}
+    references |= {("examples", key) for key in cells if ("examples", key) in inventory.entries}
     if "entries" in manifest:
         references |= {(kind, key) for kind in _LISTED for key in manifest["entries"].get(kind, ())}
     else:

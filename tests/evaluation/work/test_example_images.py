@@ -13,9 +13,9 @@ import torch
 from advbench.api import SampleRandom
 from advbench.cli.main import main
 from advbench.discovery.loading import discover
-from advbench.evaluation.work import undefended
-from advbench.evaluation.work.example_images import ExampleImages
-from advbench.evaluation.work.undefended import class_round_robin
+from advbench.evaluation.work.examples import undefended
+from advbench.evaluation.work.examples.example_images import ExampleImages
+from advbench.evaluation.work.examples.undefended import class_round_robin
 from advbench.evaluation.work.workspace import Environment, Workspace
 from advbench.session.opening import CORE
 from advbench.store import Store

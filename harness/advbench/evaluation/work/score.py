@@ -22,9 +22,9 @@ from advbench.evaluation.plan.threats import NO_ATTACKER
 from advbench.evaluation.work.artefacts import chain_artefacts
 from advbench.evaluation.work.chain_pass import ChainPass
 from advbench.evaluation.work.craft import TOTALS
+from advbench.evaluation.work.examples.shown_samples import ShownSamples
 from advbench.evaluation.work.networks import ask_network
 from advbench.evaluation.work.probes import PROBED, probe
-from advbench.evaluation.work.shown_samples import ShownSamples
 from advbench.evaluation.work.workspace import Workspace
 from advbench.specs import full_spec
 
@@ -133,11 +133,7 @@ def score(workspace: Workspace, task: ScoreTask, progress: Callable[[int], None]
             values.extend(tensors[name].tolist() if name in tensors else [])
     shown_rows = shown.rows()
     workspace.check_process(f"defense {specs['defense']!r}")
-    if attacked["targets"] and max(attacked["targets"]) < 0:
-        raise ContractError(
-            f"attack {specs['attack']!r} attacks no sample, since all have the target class as their label; "
-            "use another goal"
-        )
+    _check_targets(specs["attack"], attacked["targets"])
     scores = defended.scores(len(predictions[0]))
     right = _Right(clean, predictions, scores, attacked=specs["threat"] != NO_ATTACKER.name)
     cell = {
@@ -168,6 +164,13 @@ def score(workspace: Workspace, task: ScoreTask, progress: Callable[[int], None]
     if shown_rows:
         workspace.store.write_record("examples", task.key_inputs, shown_rows)
     workspace.store.write_record("cells", task.key_inputs, cell)
+
+
+def _check_targets(attack: str, targets: Sequence[int]) -> None:
+    if targets and max(targets) < 0:
+        raise ContractError(
+            f"attack {attack!r} attacks no sample, since all have the target class as their label; use another goal"
+        )
 
 
 class _DefendedModel:

@@ -17,7 +17,13 @@ from advbench.evaluation.plan.keys import fitted_keys
 from advbench.evaluation.work.artefacts import chain_artefacts
 from advbench.evaluation.work.behaviour.component_changes import ComponentChanges
 from advbench.evaluation.work.chain_pass import ChainPass
-from advbench.evaluation.work.undefended import UndefendedViews, choose_samples, first_draw, image_shape, views_of
+from advbench.evaluation.work.examples.undefended import (
+    UndefendedViews,
+    choose_samples,
+    first_draw,
+    image_shape,
+    views_of,
+)
 from advbench.evaluation.work.workspace import Workspace
 from advbench.process.state import isolated_process
 from advbench.process.working_folder import working_folder

@@ -11,7 +11,7 @@ import torch
 from advbench.analysis import SHOWN_SAMPLES, Views, sample_rows
 from advbench.contracts.access import check_access
 from advbench.evaluation.plan.tasks import ScoreTask
-from advbench.evaluation.work.undefended import UndefendedViews, choose_samples, views_of
+from advbench.evaluation.work.examples.undefended import UndefendedViews, choose_samples, views_of
 from advbench.evaluation.work.workspace import Workspace
 
 __all__ = ["ShownSamples"]

@@ -1,0 +1,1 @@
+"""A few samples of each cell as images, for pages and figures."""
