@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from advbench.api import Attack, SampleRandom
+from advbench.api import Answer, Attack, SampleRandom
 from advbench.contracts.artefacts import trial_artefact
 from advbench.contracts.attacks import check_crafted
 from advbench.contracts.goals import trial_goal
@@ -56,10 +56,13 @@ class FixedClassifier(torch.nn.Module):
         shape: The channels, height and width of the images.
         classes: The number of logits.
         limited: Whether it may be queried a limited number of times.
+        defended: Whether it declares what the classifiers behind defenses declare: that it is stochastic, with
+            approximate gradients, may reject images, and has a limit of queries. It answers as it does otherwise.
     """
 
-    def __init__(self, shape: Sequence[int], classes: int, *, limited: bool = True) -> None:
+    def __init__(self, shape: Sequence[int], classes: int, *, limited: bool = True, defended: bool = False) -> None:
         super().__init__()
+        self.stochastic = self.approximate_gradients = self.can_reject = self.limited_queries = defended
         generator = np.random.Generator(np.random.Philox(key=_SEED))
         pixels, size = math.prod(shape), (math.prod(shape), _FEATURES)
         self.slopes, self.curves = (torch.from_numpy(generator.choice([-1.0, 1.0], size)) for _ in range(2))
@@ -70,6 +73,11 @@ class FixedClassifier(torch.nn.Module):
         self.calls = 0
         self.limited = limited
         self.sums = torch.zeros(ATTACK_SAMPLES, *shape, dtype=torch.float64) if limited else torch.empty(0)
+
+    def full_answer(self, images: torch.Tensor) -> Answer:
+        """The logits, with a score by which no image is rejected if the classifier may reject images."""
+        logits = self(images)
+        return Answer(logits, torch.full_like(logits[:, 0], -1.0) if self.can_reject else None)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """The logits, float32, shape (batch, classes).
@@ -101,7 +109,7 @@ def attack_sample_images(shape: tuple[int, int, int]) -> torch.Tensor:
     return torch.from_numpy(np.stack([noise[0] * 0.8 + 0.1, noise[1] * 0.5 + 0.2, noise[2].round(), slope]))
 
 
-def run_attack(attack: Attack, images: torch.Tensor, classes: int) -> torch.Tensor | CutOff:
+def run_attack(attack: Attack, images: torch.Tensor, classes: int, *, defended: bool = False) -> torch.Tensor | CutOff:
     """Runs an attack on images that the classifier classifies correctly.
 
     The global random generators have the same state each time, as for each task.
@@ -110,11 +118,12 @@ def run_attack(attack: Attack, images: torch.Tensor, classes: int) -> torch.Tens
         attack: The attack.
         images: The images of :func:`attack_sample_images`, on the CPU.
         classes: The number of classes.
+        defended: Whether the classifier declares what those behind defenses declare.
 
     Returns:
         The adversarial images, shape (4, channels, height, width); or what it has queried, if that was too often.
     """
-    classifier = FixedClassifier(images.shape[1:], classes)
+    classifier = FixedClassifier(images.shape[1:], classes, defended=defended)
     logits = classifier(images)
     goal = trial_goal(attack, logits.argmax(dim=1), logits)
     random.seed(_SEED)

@@ -78,7 +78,7 @@ def _run(workspace: Workspace, component: Observed, images: torch.Tensor, batch_
         return observe_attack(component, images, classes)
     try:
         if isinstance(component, Model):
-            function, precision = network_function(workspace.network(full(component)), batch_size)
+            function, precision = network_function(component, workspace.network(full(component)), batch_size)
         else:
             function, precision = defense_function(component), 0.0
     except (Exception, SystemExit) as error:

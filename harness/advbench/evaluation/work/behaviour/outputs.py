@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,12 +16,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from advbench.api import Attack, Defense, SampleRandom
-from advbench.contracts.artefacts import trial_defense_artefact
-from advbench.evaluation.work.behaviour.attack_observation import FixedClassifier, run_attack
-from advbench.evaluation.work.chain_pass import ChainPass, image_shape
+from advbench.api import Attack, Defense, Model, SampleRandom
+from advbench.evaluation.work.behaviour.attack_observation import run_attack
+from advbench.evaluation.work.behaviour.defense_observation import (
+    adaptive_views,
+    certificate_columns,
+    defended,
+    predicted,
+)
 from advbench.evaluation.work.networks import ask_network
-from advbench.specs import Chain, transforms_images
+from advbench.process.memory import is_out_of_memory
+from advbench.specs import transforms_images
 
 __all__ = [
     "SAMPLES",
@@ -57,7 +63,6 @@ _MASKED = 100
 """Entries of more than so many times the 10 % quantile of an image's entries are taken for masked classes."""
 
 _PROJECTIONS = 32
-_CLASSES = 10
 _SEED = 20261128
 
 Array = npt.NDArray[np.float32]
@@ -123,52 +128,93 @@ def observe_outputs(
     return Behaviour(first, randomness=_relative_difference(first, second))
 
 
-def network_function(network: torch.nn.Module, batch_size: int) -> tuple[Function, float]:
-    """A network as a function, and the unit in the last place of its own arithmetic; 0 for float32 and float64."""
+def network_function(model: Model, network: torch.nn.Module, batch_size: int) -> tuple[Function, float]:
+    """A model's network as a function, and the unit in the last place of its own arithmetic; 0 for float32 and float64.
+
+    If the model certifies, the outputs contain a certificate.
+    """
 
     def function(images: torch.Tensor) -> torch.Tensor:
         rng = SampleRandom(_SEED, "behaviour", range(len(images)), images.device)
         parts = torch.split(torch.arange(len(images)), max(1, batch_size))
         return torch.cat([_as_float32(ask_network(network, images[part], rng[part])) for part in parts])
 
+    def certifying(images: torch.Tensor) -> torch.Tensor:
+        logits = function(images)
+        if logits.ndim < 2:
+            return logits
+        rng = SampleRandom(_SEED, "behaviour", range(len(images)), images.device)
+        certify = functools.partial(model.certify, network)
+        return torch.cat((logits, _or_failure(lambda: certificate_columns(certify, images, rng), len(images))), dim=1)
+
     tensors = (*network.parameters(), *network.buffers())
     units = [torch.finfo(tensor.dtype).eps for tensor in tensors if tensor.dtype.is_floating_point]
-    return function, max([unit for unit in units if unit > torch.finfo(torch.float32).eps], default=0.0)
+    precision = max([unit for unit in units if unit > torch.finfo(torch.float32).eps], default=0.0)
+    return (function if model.certified_norm is None else certifying), precision
 
 
 def defense_function(defense: Defense) -> Function:
-    """A defense as a function: each of its output images as a few fixed sums of pixels.
+    """A defense as a function: what it does when it predicts, under adaptive attacks, and when it certifies.
 
-    If it classifies, its logits around a classifier that is the same in every process.
+    Images and gradients are a few fixed sums of pixels. If it classifies, its logits are those around a classifier that
+    is the same in every process.
     """
 
     def function(images: torch.Tensor) -> torch.Tensor:
         rng = SampleRandom(_SEED, "behaviour", range(len(images)), images.device)
         if transforms_images(defense):
-            return _projections(defense.apply(images, rng))
-        network = FixedClassifier(image_shape(defense, images), _CLASSES, limited=False)
-        passed = ChainPass(Chain((defense,)), network, len(images))
-        labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-        fitted = trial_defense_artefact(defense, passed.inside(0, rng), images, labels, rng.derive("fit"))
-        answer = ChainPass(passed.chain, network, len(images), (fitted,)).answer(images, rng)
-        return answer.logits if answer.score is None else torch.cat((answer.logits, answer.score[:, None]), dim=1)
+            forward = _projections(defense.apply(images, rng))
+        else:
+            forward = predicted(defended(defense, images, rng), images, rng)
+        if forward.ndim < 2:  # no images: its cells report that
+            return forward
+        rng = SampleRandom(_SEED, "behaviour", range(len(images)), images.device)
+        columns = [forward.cpu(), _or_failure(lambda: _adaptive(defense, images, rng), len(images))]
+        if defense.certified_norm is not None:
+            columns.append(
+                _or_failure(
+                    lambda: certificate_columns(defended(defense, images, rng).certify, images, rng), len(images)
+                )
+            )
+        return torch.cat(columns, dim=1)
 
     return function
+
+
+def _adaptive(defense: Defense, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
+    seen = adaptive_views(defended(defense, images, rng), images, rng)
+    return torch.cat([torch.cat((logits.cpu(), _projections(gradient)), dim=1) for logits, gradient in seen], dim=1)
+
+
+def _or_failure(observed: Callable[[], torch.Tensor], count: int) -> torch.Tensor:
+    """Outputs, or a constant if the component fails where a run may not need it; its cells report the failure."""
+    try:
+        return observed()
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        return torch.full((count, 1), -1.0)
 
 
 def observe_attack(attack: Attack, images: torch.Tensor, classes: int) -> Behaviour:
     """Runs an attack twice on images; its outputs are a few fixed sums of pixels of each of its images.
 
-    Of an attack that is ended since it queries the classifier too often, they are those of all queried points.
+    It attacks a plain classifier, and one that declares what those behind defenses declare. Of an attack that is ended
+    since it queries the classifier too often, the outputs are sums of all queried points.
     """
     ended: list[int] = []
 
-    def function(images: torch.Tensor) -> torch.Tensor:
-        found = run_attack(attack, images, classes)
+    def attacked(images: torch.Tensor, *, defended: bool) -> torch.Tensor:
+        found = run_attack(attack, images, classes, defended=defended)
         if isinstance(found, torch.Tensor):
             return _projections(found)
         ended.append(found.calls)
         return _projections(found.sums)
+
+    def function(images: torch.Tensor) -> torch.Tensor:
+        plain = attacked(images, defended=False)
+        behind = _or_failure(lambda: attacked(images, defended=True), len(images))
+        return plain if plain.ndim < 2 or behind.ndim < 2 else torch.cat((plain, behind), dim=1)
 
     behaviour = observe_outputs(function, images, synthetic=False)
     return dataclasses.replace(behaviour, cut_off=max(ended, default=0))
