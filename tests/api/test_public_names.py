@@ -23,7 +23,7 @@ PUBLIC = {
     "SampleRandom", "StudyCommand",
     "Trainable", "TrainingJob", "TrainingLoop", "TrainingProgress", "Unrestricted", "UsageError", "Value",
     "WeightsError",
-    "WorkerLostError", "answer", "artefact_file_of", "artefact_param",
+    "WorkerLostError", "answer", "are_probabilities", "artefact_file_of", "artefact_param",
     "bfloat16_helps", "can_reject", "clip_dust", "closest", "combine_logits", "features", "find_object", "for_rows",
     "goal_of", "goal_param", "has_approximate_gradients", "has_limited_queries", "hookimpl", "import_file",
     "is_stochastic", "load_checkpoint", "load_state", "load_weights", "log_shares", "most_access", "one_cycle", "param",

@@ -212,11 +212,32 @@ def test_a_torchvision_dataset_with_transforms(evaluate: Callable[[Any], advbenc
     assert measured(results)[:2] == measured(evaluate(((IMAGES * 255).round().to(torch.uint8), LABELS)))[:2]
 
 
+@pytest.mark.parametrize("most", [2, 16, 63])
+def test_dark_uint8_images_are_ambiguous(evaluate: Any, most: int) -> None:
+    levels = np.random.default_rng(0).integers(0, most, (6, 1, 4, 4), dtype=np.uint8, endpoint=True)
+    levels[0, 0, 0, 0] = most
+    with pytest.raises(UsageError, match=f"uint8 pixels of at most {most}, so that the value of white is unknown"):
+        evaluate((levels, np.arange(6) % 3))
+    for images in (levels.astype(np.float32) / most, np.zeros_like(levels), levels.clip(max=1).astype(bool)):
+        assert evaluate((images, np.arange(6) % 3)).data["cells"][0]["status"] == "ok"
+
+
+def test_a_network_that_drops_the_batch_of_one_image_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Squeezed(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images.flatten(1)[:, :3].squeeze()
+
+    monkeypatch.setenv("ADVBENCH_DISABLE_PLUGINS", "*")
+    results = advbench.matrix(
+        (IMAGES, LABELS), Squeezed(), "toy-sign", "toy-keep", plugin=[TOY], store=tmp_path / "store", quiet=True
+    )
+    (cell,) = results.data["cells"]
+    assert "model 'squeezed' returned shape (3,) for a batch of 1; expected (images, classes)" in cell["error"]
+
+
 def test_uint8_images_of_0_and_1_are_ambiguous(evaluate: Any) -> None:
     ones = (np.random.default_rng(0).random((6, 1, 4, 4)) > 0.5).astype(np.uint8)
-    with pytest.raises(
-        UsageError, match="uint8 pixels of 0 and 1 alone, so that the value of white is unknown: convert"
-    ):
+    with pytest.raises(UsageError, match="uint8 pixels of at most 1, so that the value of white is unknown: divide"):
         evaluate((ones, np.arange(6) % 3))
     for images in (ones.astype(bool), ones.astype(np.float32), ones * np.uint8(255)):
         assert evaluate((images, np.arange(6) % 3)).data["cells"][0]["status"] == "ok"

@@ -79,6 +79,20 @@ def test_a_stored_command_is_shown_with_all_its_seeds(toy: Toy, call: Callable[.
     assert "±" not in call("leaderboard", "latest", "--store", tmp_path / "store").out.replace("± is", "")
 
 
+def test_a_name_shows_its_own_command_after_another_with_fewer_seeds(
+    toy: Toy, call: Callable[..., Called], tmp_path: Path
+) -> None:
+    three = toy("--limit", 20, "--seeds", 0, 1, 2, "--name", "three", **AXES)[1]
+    two = toy("--limit", 20, "--seeds", 0, 1, "--name", "two", **AXES)[1]
+    for name, results in (("three", three), ("two", two)):
+        shown = read_run(name, tmp_path / "store")["run"]
+        assert (shown["name"], shown["command"], shown["seeds"]) == (
+            name,
+            results["run"]["command"],
+            results["run"]["seeds"],
+        )
+
+
 def test_one_seed_has_no_spread(toy: Toy) -> None:
     called, results = toy("--seeds", 2, **AXES)
     assert "robust_accuracy_seeds" not in results["cells"][0]

@@ -74,7 +74,7 @@ if TYPE_CHECKING:
     from advbench.api.state import state_digest
     from advbench.api.training import Trainable, TrainingJob, TrainingProgress, load_checkpoint, save_checkpoint
     from advbench.api.training_loop import TrainingLoop, bfloat16_helps, one_cycle
-    from advbench.api.votes import combine_logits, log_shares
+    from advbench.api.votes import are_probabilities, combine_logits, log_shares
     from advbench.api.weights import load_weights, save_weights, verified_digest
     from advbench.errors import ContractError, DataError, ParameterError, UsageError, WeightsError
 
@@ -125,6 +125,7 @@ __all__ = [
     "WeightsError",
     "WorkerLostError",
     "answer",
+    "are_probabilities",
     "artefact_file_of",
     "artefact_param",
     "bfloat16_helps",
@@ -279,7 +280,7 @@ if not TYPE_CHECKING:  # so that type checkers see the imports above alone
                 "bfloat16_helps",
                 "one_cycle",
             ),
-            "advbench.api.votes": ("combine_logits", "log_shares"),
+            "advbench.api.votes": ("are_probabilities", "combine_logits", "log_shares"),
             "advbench.api.weights": (
                 "load_weights",
                 "save_weights",

@@ -13,6 +13,9 @@ __all__ = ["PIXEL_TOLERANCE", "clip_dust", "is_integral", "to_labels", "to_pixel
 PIXEL_TOLERANCE = 1e-6
 """How far outside [0, 1] a pixel may be because of float32 rounding. It is then clipped; beyond that it is an error."""
 
+_DARK = 64
+"""If no 8-bit pixel of a dataset is as bright, and not all are black, then 255 is hardly the value of white."""
+
 _CHANNELS = (1, 3)
 _BRIGHT = {255: 128, 65535: 32768}
 """The smallest maximum at which integers are taken as 8-bit or 16-bit pixels. If it is lower, white is ambiguous."""
@@ -28,9 +31,9 @@ def to_pixels(images: _Array | torch.Tensor, *, channels_first: bool = False) ->
 
     Args:
         images: Shape (n, height, width), (n, channels, height, width) or (n, height, width, channels), the last two
-            with 1 or 3 channels. Values are floats in [0, 1], uint8 with a maximum other than 1, bool, or integers of
-            another type (also stored as floats) whose maximum is from 128 to 255, or for uint16 from 32768 to 65535.
-            Values up to 1e-6 outside [0, 1] are clipped.
+            with 1 or 3 channels. Values are floats in [0, 1], uint8 with a maximum of 0 or at least 64, bool, or
+            integers of another type (also stored as floats) whose maximum is from 128 to 255, or for uint16 from 32768
+            to 65535. Values up to 1e-6 outside [0, 1] are clipped.
         channels_first: Whether four axes always mean (n, channels, height, width), with any number of channels.
 
     Returns:
@@ -48,10 +51,10 @@ def to_pixels(images: _Array | torch.Tensor, *, channels_first: bool = False) ->
     if array.dtype == np.bool_:
         return torch.from_numpy(np.ascontiguousarray(array).astype(np.uint8) * np.uint8(255))
     if array.dtype == np.uint8:
-        if int(array.max()) == 1:
+        if 0 < (brightest := int(array.max())) < _DARK:
             raise ValueError(
-                "uint8 pixels of 0 and 1 alone, so that the value of white is unknown: convert them to bool or to "
-                "float32 if 1 is white, or multiply them by 255"
+                f"uint8 pixels of at most {brightest}, so that the value of white is unknown: divide them by it, as "
+                "float32, or multiply them so that white is 255"
             )
         return torch.from_numpy(np.ascontiguousarray(array))
     return _scaled(array)

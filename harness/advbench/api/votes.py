@@ -8,10 +8,27 @@ import torch
 
 from advbench.api.devices import widest_float
 
-__all__ = ["combine_logits", "log_shares"]
+__all__ = ["are_probabilities", "combine_logits", "log_shares"]
+
+_SUMS = ((8, 1e-2), (2, 1e-4), (1, 2e-6), (0, 0.0))
+"""Pairs of a minimum number of images and a tolerance: rows that sum to 1 within it are taken for probabilities.
+
+The rows of a softmax in bfloat16 sum to 1 within 4e-3. With few images the tolerance is small, since the logits of a
+single image may sum to about 1 by chance.
+"""
 
 _NO_VOTE = 1e-3
 """A class without a vote counts as this part of one, so that its logit is finite."""
+
+
+def are_probabilities(logits: torch.Tensor) -> bool:
+    """Whether rows are at least 0 and sum to 1, so that they are probabilities and no logits; one-hot rows are, too.
+
+    Args:
+        logits: Shape (batch, classes).
+    """
+    tolerance = next(tolerance for minimum, tolerance in _SUMS if len(logits) >= minimum)
+    return bool((logits >= 0).all() & ((logits.sum(dim=1) - 1).abs() < tolerance).all())
 
 
 def log_shares(counts: torch.Tensor) -> torch.Tensor:

@@ -65,7 +65,7 @@ def artefact_unchanged(label: str, artefact: Artefact | None) -> Iterator[None]:
     yield
     for name, tensor in tensors.items():
         if tensor._version != versions[name]:
-            raise ContractError(f"{label} changed {name!r} of what it has fitted in place; components work on a copy")
+            raise ContractError(f"{label} changed {name!r} of what it has fitted in place; it must work on a copy")
 
 
 def trial_artefact(

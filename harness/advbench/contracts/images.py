@@ -113,7 +113,7 @@ def check_form(
 def check_unchanged(label: str, what: str, before: torch.Tensor, after: torch.Tensor) -> None:
     """Raises ContractError if a component changed its input."""
     if not torch.equal(before, after):
-        raise ContractError(f"{label} changed its input {what} in place; components work on a copy")
+        raise ContractError(f"{label} changed its input {what} in place; it must work on a copy")
 
 
 def distances(clean: torch.Tensor, other: torch.Tensor, budget: Budget) -> torch.Tensor:

@@ -6,16 +6,9 @@ import inspect
 
 import torch
 
-from advbench.api import ContractError, Float32Network, FunctionNetwork, Model
+from advbench.api import ContractError, Float32Network, FunctionNetwork, Model, are_probabilities
 
-__all__ = ["are_probabilities", "check_logits", "check_takes_rng"]
-
-_SUMS = ((8, 1e-2), (2, 1e-4), (1, 2e-6), (0, 0.0))
-"""Pairs of a minimum number of images and a tolerance: rows that sum to 1 within it are taken for probabilities.
-
-The rows of a softmax in bfloat16 sum to 1 within 4e-3. With few images the tolerance is small, since the logits of a
-single image may sum to about 1 by chance.
-"""
+__all__ = ["check_logits", "check_takes_rng"]
 
 
 def check_takes_rng(model: Model, network: torch.nn.Module) -> None:
@@ -96,9 +89,3 @@ def check_logits(
             "foolbox:attack=HopSkipJumpAttack"
         )
     return logits
-
-
-def are_probabilities(logits: torch.Tensor) -> bool:
-    """Whether rows of shape (batch, classes) are at least 0 and sum to 1; one-hot labels are included."""
-    tolerance = next(tolerance for minimum, tolerance in _SUMS if len(logits) >= minimum)
-    return bool((logits >= 0).all() & ((logits.sum(dim=1) - 1).abs() < tolerance).all())

@@ -33,9 +33,11 @@ def runs_together(store: Store, name: str) -> list[dict[str, Any]]:
     if manifest["run"].startswith(name) or manifest["run"] not in seeds:
         return [manifest]
     try:
-        return [find_run(store, run) for run in seeds]
+        first, *others = [find_run(store, run) for run in seeds]
     except UsageError:
         return [manifest]
+    # A later command with fewer seeds may have given its own name to the first of these runs.
+    return [{**first, **{key: manifest[key] for key in ("name", "command", "repeats")}}, *others]
 
 
 def read_together(store: Store, manifests: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], str]:

@@ -23,7 +23,7 @@ import torch
 
 from advbench.api import DataError, DataSources, LabelledImages, replace_atomically, write_atomically
 from advbench_datasets.files import UNDECODABLE, Array
-from advbench_datasets.image_files import ReadOptions
+from advbench_datasets.image_files import ReadOptions, bright_enough
 
 __all__ = ["Decoded", "ListedFiles", "decoded_images", "list_files"]
 
@@ -141,6 +141,7 @@ def _write(path: Path, listed: ListedFiles, options: ReadOptions) -> str:
         stored[index] = pixels
         sha.update(pixels.data)
     if isinstance(stored, np.memmap):
+        bright_enough(options.name, stored)
         stored.flush()
     return sha.hexdigest()
 

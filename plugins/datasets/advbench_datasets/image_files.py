@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from advbench.api import DataError, ParameterError
+from advbench.api import DataError, ParameterError, to_pixels
 from advbench_datasets.files import Array
 
-__all__ = ["INTERPOLATIONS", "MODES", "SUFFIXES", "ReadOptions", "parse_size"]
+__all__ = ["INTERPOLATIONS", "MODES", "SUFFIXES", "ReadOptions", "bright_enough", "parse_size"]
 
 SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}
@@ -142,6 +143,22 @@ class ReadOptions:
         else:  # equal to torchvision's CenterCrop
             left, top = round((image.width - width) / 2), round((image.height - height) / 2)
         return image.crop((left, top, left + width, top + height))
+
+
+def bright_enough(name: str, images: Array) -> torch.Tensor:
+    """The decoded images of a dataset as a tensor that shares their memory.
+
+    Args:
+        name: Name of the dataset, for messages.
+        images: uint8, shape (n, channels, height, width).
+
+    Raises:
+        DataError: All are so dark that 255 is hardly their white, such as masks of 0 and 1.
+    """
+    try:
+        return to_pixels(images, channels_first=True)
+    except ValueError as error:
+        raise DataError(f"{name} has {error}") from error
 
 
 def _to_8_bit(name: str, file: object, image: Any) -> Any:

@@ -14,7 +14,7 @@ import torch
 from advbench.api import DataError, LabelledImages, ParameterError, param
 from advbench_datasets.class_folders import find_classes
 from advbench_datasets.files import Array
-from advbench_datasets.image_files import INTERPOLATIONS, MODES, ReadOptions, parse_size
+from advbench_datasets.image_files import INTERPOLATIONS, MODES, ReadOptions, bright_enough, parse_size
 from advbench_datasets.own_images import Contents, OwnImages
 
 __all__ = ["ImageFolder"]
@@ -122,4 +122,4 @@ def _read(labels: tuple[int, ...], file_states: tuple[FileState, ...], options: 
                 f"{images.shape[3]} x {images.shape[2]}; give size=N, or resize= and crop=, to bring all to one size"
             )
         images[index] = pixels
-    return LabelledImages(torch.from_numpy(images), torch.tensor(labels), torch.arange(len(labels)))
+    return LabelledImages(bright_enough(options.name, images), torch.tensor(labels), torch.arange(len(labels)))

@@ -72,13 +72,18 @@ class Ensemble(Model):
             WeightsError: The weights of one are missing or damaged.
         """
         from advbench.api import Float32Network
-        from advbench_models.mean_network import MeanNetwork
+        from advbench_models.mean_network import MeanNetwork, Member
 
-        networks = [
-            (Float32Network(model.load(), f"model {model.name!r}", takes_rng=model.stochastic), model.stochastic)
+        members = [
+            Member(
+                model.name,
+                Float32Network(model.load(), f"model {model.name!r}", takes_rng=model.stochastic),
+                model.stochastic,
+                model.gives,
+            )
             for model in self.of
         ]
-        return MeanNetwork(networks, probabilities=self.rule == "probabilities")
+        return MeanNetwork(members, probabilities=self.rule == "probabilities")
 
     def weights_digest(self) -> str:
         """SHA-256 of the digests of all models' weights.

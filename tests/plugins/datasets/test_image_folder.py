@@ -232,6 +232,19 @@ def test_grey_files_of_16_bits_are_reduced_to_8(folder: Path) -> None:
     assert np.array_equal(one_of(folder, "z.pgm", ",mode=grey")[0], (deep.astype(int) + 128) // 257)
 
 
+@pytest.mark.parametrize(("dtype", "white"), [(np.uint8, 1), (np.uint8, 15), (np.uint16, 255)])
+def test_files_whose_white_is_not_the_brightest_value_are_refused(
+    refused: Callable[..., str], folder: Path, dtype: type, white: int
+) -> None:
+    for file in folder.rglob("*.png"):
+        file.unlink()
+    mask = np.zeros((20, 30), dtype)
+    mask[5:, 5:] = white
+    for name in sorted(path for path in folder.iterdir() if path.is_dir()):
+        Image.fromarray(mask).save(name / "mask.png")
+    assert "so that the value of white is unknown" in refused("")
+
+
 def test_transparent_pixels_are_blended_over_white(folder: Path) -> None:
     alpha = np.full((20, 30, 1), 255, np.uint8)
     alpha[:10] = 0

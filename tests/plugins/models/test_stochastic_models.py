@@ -11,7 +11,7 @@ import pytest
 import torch
 from tests.conftest import Called
 
-from advbench.api import Float32Network, Model, SampleRandom
+from advbench.api import ContractError, Float32Network, Model, SampleRandom
 from advbench.discovery.loading import discover
 from advbench.evaluation.work.attacked.adaptive import DefendedClassifier
 from advbench.specs import Chain, resolve_one
@@ -183,3 +183,46 @@ def test_members_of_an_ensemble_may_have_any_form_that_a_model_alone_may_have(tm
     (gradient,) = torch.autograd.grad(logits.sum(), images)
     torch.testing.assert_close(gradient, torch.ones_like(gradient))
     torch.testing.assert_close(images.detach(), given)
+
+
+ODD_MEMBERS = """
+import torch
+class Plain(torch.nn.Module):
+    def forward(self, images): return images.flatten(1) - 0.5
+class Cut(Plain):
+    def forward(self, images):
+        with torch.no_grad():
+            return super().forward(images)
+class Sure(Plain):
+    def forward(self, images): return super().forward(images).softmax(dim=1)
+class Short(Plain):
+    def forward(self, images): return super().forward(images)[:, :3]
+class Flat(Plain):
+    def forward(self, images): return super().forward(images).sum(dim=1)
+"""
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Cut", "has no gradient at its images, so that attacks would leave it out"),
+        ("Sure", "returned probabilities, and only logits can be averaged"),
+        ("Short", "returned different numbers of logits"),
+        ("Flat", "returned shape (9,) for 9 images"),
+    ],
+)
+def test_members_of_an_ensemble_that_do_not_fit_are_named(tmp_path: Path, name: str, message: str, place: int) -> None:
+    file = tmp_path / "odd.py"
+    file.write_text(ODD_MEMBERS)
+    names = ["Plain", "Plain"]
+    names[place] = name
+    of = " | ".join(f"torch-module:build={file}:{one}" for one in names)
+    network = resolve_one(discover(), "models", f'ensemble:of="{of}"').load()
+    images = torch.rand(9, 1, 2, 2).requires_grad_()
+    with pytest.raises(ContractError) as raised:
+        network(images)
+        with torch.no_grad():
+            network(images)
+    assert message in str(raised.value)
+    assert "model 'torch-module' (" in str(raised.value)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from advbench.api import Artefact, SampleRandom
+from advbench.api import Artefact, ContractError, SampleRandom
 from advbench.evaluation.work.chain_pass import ChainPass
 from advbench.evaluation.work.networks import takes_rng
 from advbench.specs import Chain
@@ -41,6 +41,9 @@ def probe(
         seed: The run's seed.
         fitted: What each part of the chain has fitted to data.
 
+    Raises:
+        ContractError: The model returned logits of another shape for one image.
+
     Returns:
         ``repeated``: the distance between five passes with the same random numbers; ``redrawn``: between five passes
         with new ones; ``alone``: between an image in the batch and alone, with the same random numbers; ``undrawn``:
@@ -53,6 +56,11 @@ def probe(
     def logits(purpose: str, rows: slice = slice(None)) -> torch.Tensor:
         rng = SampleRandom(seed, purpose, ids[rows], images.device)
         output = passed.answer(images[rows], rng).logits
+        if output.ndim != 2 or len(output) != len(ids[rows]):
+            raise ContractError(
+                f"{getattr(network, 'label', 'the model')} returned shape {tuple(output.shape)} for a batch of "
+                f"{len(ids[rows])}; expected (images, classes): a squeeze() without a dimension drops that of the batch"
+            )
         return output if output.is_floating_point() else output.to(torch.float32)
 
     first = logits("probe")

@@ -56,7 +56,7 @@ class RestrictedClassifier(ClassifierWrapper):
         with blamed(self.label), torch.set_grad_enabled(torch.is_grad_enabled() and self.access == "gradients"):
             answered = answer(target, images) if full else Answer(target(images))
         if images._version != version:
-            raise ContractError(f"{self.label} changed its input images in place; components work on a copy")
+            raise ContractError(f"{self.label} changed its input images in place; it must work on a copy")
         return answered
 
     def _restricted_answer(self, answered: Answer) -> Answer:

@@ -303,7 +303,7 @@ def _inputs_checked(label: str, *inputs: torch.Tensor) -> Iterator[None]:
         yield
     for what, one, version in counted:
         if one._version != version:
-            raise ContractError(f"{label} changed its input {what} in place; components work on a copy")
+            raise ContractError(f"{label} changed its input {what} in place; it must work on a copy")
 
 
 def _with_gradient(label: str, images: object, source: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:

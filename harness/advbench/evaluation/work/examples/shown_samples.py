@@ -32,6 +32,7 @@ class ShownSamples:
     def __init__(self, workspace: Workspace, task: ScoreTask, labels: Sequence[int]) -> None:
         self._workspace = workspace
         self._dataset, self._model = task.specs["dataset"], task.specs["model"]
+        self._identity = workspace.chain(task.specs["defense"]).identity
         self._labels = labels
         self._undefended = workspace.undefended.setdefault(task.seed, UndefendedViews(workspace, task.seed))
         self._all = [sample for _, ids in task.chunks for sample in ids]
@@ -60,18 +61,21 @@ class ShownSamples:
         ids = list(self._shown)
         if not ids or len(self._kept) != len(ids):
             return {}
+        kept = [self._kept[one][1] for one in ids]
+        defended = Views(
+            np.concatenate([one.images for one in kept]),
+            np.concatenate([one.predictions for one in kept]),
+            np.concatenate([one.confidences for one in kept]),
+        )
+        images = torch.stack([self._kept[one][0] for one in ids])
+        if self._identity:
+            self._undefended.keep(self._model, images, ids, defended)
         try:
             clean = self._undefended.of(self._model, self._images(ids), ids)
-            adversarial = self._undefended.of(self._model, torch.stack([self._kept[one][0] for one in ids]), ids)
+            adversarial = self._undefended.of(self._model, images, ids)
         except Exception:
             return {}
-        defended = [self._kept[one][1] for one in ids]
-        together = Views(
-            np.concatenate([one.images for one in defended]),
-            np.concatenate([one.predictions for one in defended]),
-            np.concatenate([one.confidences for one in defended]),
-        )
-        return sample_rows(ids, list(self._shown.values()), clean, adversarial, together)
+        return sample_rows(ids, list(self._shown.values()), clean, adversarial, defended)
 
     @torch.no_grad()
     def _choose(self) -> dict[int, int]:

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 
 from advbench.analysis import Views
-from advbench.api import SampleRandom
-from advbench.contracts.models import are_probabilities
+from advbench.api import SampleRandom, are_probabilities
 from advbench.errors import UsageError
 from advbench.evaluation.work.networks import ask_network
 from advbench.evaluation.work.workspace import Workspace
@@ -47,9 +46,7 @@ class UndefendedViews:
             raise UsageError(
                 f"model {model!r} cannot predict images of shape {image_shape(images)} without the defense"
             )
-        content = images.contiguous().cpu().numpy()
-        key = (model, tuple(ids), content.shape, hashlib.sha256(content.data).digest())
-        found = self._kept.pop(key, None)
+        found = self._kept.pop(_key(model, images, ids), None)
         if found is None:
             size = workspace.batch_size
             logits = [
@@ -61,10 +58,19 @@ class UndefendedViews:
                 for start in range(0, len(ids), size)
             ]
             found = views_of(images, torch.cat(logits))
-        self._kept[key] = found  # as the last one
+        self.keep(model, images, ids, found)
+        return found
+
+    def keep(self, model: str, images: torch.Tensor, ids: Sequence[int], views: Views) -> None:
+        """Keeps predictions that are known, so that the model is not asked for them."""
+        self._kept[_key(model, images, ids)] = views  # as the last one
         if len(self._kept) > _MAX_KEPT:
             self._kept.pop(next(iter(self._kept)))
-        return found
+
+
+def _key(model: str, images: torch.Tensor, ids: Sequence[int]) -> tuple[object, ...]:
+    content = images.contiguous().cpu().numpy()
+    return model, tuple(ids), content.shape, hashlib.sha256(content.data).digest()
 
 
 def choose_samples(
