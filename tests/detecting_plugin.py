@@ -26,12 +26,18 @@ class Brightness(Detector):
     """The suspicion of an image is its mean."""
 
     name = "brightness"
-    how: str = param("", choices=("", "raise", "shape", "nan", "none", "in-place"), help="what goes wrong")
+    how: str = param(
+        "", choices=("", "raise", "shape", "nan", "none", "in-place", "batch", "global"), help="what goes wrong"
+    )
 
     def suspicion(self, network, images, rng):
         if self.how == "raise":
             raise RuntimeError("this suspicion always fails")
         means = images.mean(dim=(1, 2, 3))
+        if self.how == "batch":
+            return means - means.mean()
+        if self.how == "global":
+            return means + torch.rand(len(means))
         if self.how == "shape":
             return means[:, None]
         return means * float("nan") if self.how == "nan" else means

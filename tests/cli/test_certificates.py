@@ -108,6 +108,25 @@ def test_a_certificate_that_fails_is_an_error_and_nothing_else_is_lost(toy: Toy)
     assert "RuntimeError: no certificate today" in results["certificates"][1]["error"]
     assert [cell["status"] for cell in results["cells"]] == ["ok", "ok"]
     assert "ERR" in called.out
+    message = "ERR RuntimeError: no certificate today"
+    alone, _ = toy(*CERTIFY, defenses=("margin:how=raises",), store="other")
+    for text in (called.out, alone.out):
+        assert message in " ".join(text.split())
+
+
+def test_parameters_of_certificates_leave_predictions_as_they_are(toy: Toy) -> None:
+    toy(*CERTIFY, defenses=("margin",))
+    called, results = toy(*CERTIFY, defenses=("margin:factor=0.5",))
+    assert "has other outputs" not in called.err
+    assert "1 in the store, 0 to do" in called.err
+    assert results["certificates"][0]["status"] == "ok"
+
+
+def test_a_certified_class_that_the_model_does_not_have_is_an_error(toy: Toy) -> None:
+    called, results = toy(*CERTIFY, defenses=("margin:how=foreign",))
+    assert called.code == 1
+    message = "defense 'margin:factor=1,how=foreign' certified class 9, and the model has classes 0 to 2"
+    assert message in results["certificates"][0]["error"]
 
 
 def test_nothing_to_certify_is_a_usage_error(toy: Toy) -> None:

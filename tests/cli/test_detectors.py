@@ -131,3 +131,10 @@ def test_a_detector_that_breaks_the_contract_is_named(detecting: Toy, how: str, 
     broken, other = results["cells"]
     assert message in broken["error"]
     assert other["status"] == "ok"
+
+
+@pytest.mark.parametrize(("how", "criterion"), [("batch", "batch-dependent"), ("global", "not-repeatable"), ("", None)])
+def test_the_audit_compares_the_scores_of_a_detector_too(detecting: Toy, how: str, criterion: str | None) -> None:
+    _, results = detecting("--threats", "oblivious", defenses=[f"brightness:how={how}" if how else "brightness"])
+    found = {finding["criterion"] for finding in results["findings"]} & {"batch-dependent", "not-repeatable"}
+    assert found == ({criterion} if criterion else set())

@@ -22,7 +22,10 @@ def check_budget(attack: Attack) -> Budget | None:
         return None
     valid = isinstance(budget, Budget) and budget.norm in get_args(Norm) and math.isfinite(budget.eps)
     if not valid or budget.eps < 0:
-        raise ContractError(f"attack {attack.name!r} has the budget {budget!r}; expected a Budget(norm, eps) or None")
+        raise ContractError(
+            f"attack {attack.name!r} has the budget {budget!r}; expected None or a Budget(norm, eps) with a finite eps "
+            f"of at least 0 and one of the norms {', '.join(get_args(Norm))}"
+        )
     return budget
 
 

@@ -75,6 +75,11 @@ def failures(results: Mapping[str, Any]) -> list[str]:
             messages.setdefault(f"skipped: {cell['error']}", [])
         for warning in cell["warnings"]:
             messages.setdefault(f"{model}: {warning}", [])
+    for entry in results.get("certificates", ()):
+        if entry["status"] == "error":
+            short = entry["short"]
+            where = f"{short['dataset']}, {short['model']}, certificates, {short['defense']}"
+            messages.setdefault(f"ERR {entry['error']}", []).append(where)
     return [one_line(_with_cells(message, cells)) for message, cells in messages.items()]
 
 

@@ -23,6 +23,9 @@ __all__ = [
 ]
 
 
+_LEAST_GIBIBYTES = 0.01
+"""With less memory, not even the smallest task could report that it ran out of it."""
+
 _LONGEST_NAME = 100
 """Length limit of a run's name, in characters."""
 
@@ -48,7 +51,10 @@ def seconds(text: str) -> float:
 
 def gibibytes(text: str) -> int:
     """Parses a number of GiB and returns it in bytes."""
-    return int(_positive(text, "GiB") * 2**30)
+    number = _positive(text, "GiB")
+    if number < _LEAST_GIBIBYTES:
+        raise argparse.ArgumentTypeError(f"{text}: must be at least {_LEAST_GIBIBYTES} GiB")
+    return int(number * 2**30)
 
 
 def radius(text: str) -> float:

@@ -20,7 +20,7 @@ def not_repeatable(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
             yield Finding(
                 "not-repeatable",
                 indices(group),
-                f"logits of the same images with the same random numbers differ by {probes['repeated']:.2g} of their "
+                f"outputs for the same images with the same random numbers differ by {probes['repeated']:.2g} of their "
                 f"size ({group[0].defense})",
                 "draw all randomness from rng: otherwise neither images nor scores can be reproduced",
             )
@@ -33,7 +33,7 @@ def undeclared_randomness(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
             yield Finding(
                 "undeclared-randomness",
                 indices(group),
-                f"{group[0].defense} is declared deterministic, but its logits differ by {probes['redrawn']:.2g} of "
+                f"{group[0].defense} is declared deterministic, but its outputs differ by {probes['redrawn']:.2g} of "
                 "their size between draws",
                 "declare it stochastic, so that attacks average over its draws",
             )
@@ -84,7 +84,7 @@ def batch_dependent(cells: Sequence[FinishedCell]) -> Iterator[Finding]:
             yield Finding(
                 "batch-dependent",
                 indices(group),
-                f"logits of an image alone and in a batch differ by {probes['alone']:.2g} of their size "
+                f"outputs for an image alone and in a batch differ by {probes['alone']:.2g} of their size "
                 f"({group[0].defense})",
                 "results depend on the batch size: use no statistics over the batch, and rng's stream of each sample",
             )

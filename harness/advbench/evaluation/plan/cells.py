@@ -26,6 +26,7 @@ __all__ = [
     "display_name",
     "full",
     "short",
+    "without_certificates",
 ]
 
 NEEDS_NOTES = "its images alone do not tell whether they are in its perturbation set"
@@ -288,11 +289,11 @@ class Cell:
 @functools.cache
 def _stored_spec(component: Model | Chain) -> str:
     if isinstance(component, Chain):
-        return full(Chain(tuple(map(_without_certificates, component.parts))))
-    return full(_without_certificates(component))
+        return full(Chain(tuple(map(without_certificates, component.parts))))
+    return full(without_certificates(component))
 
 
-def _without_certificates(component: C) -> C:
+def without_certificates(component: C) -> C:
     """A component with the defaults of the parameters on which certificates alone depend."""
     staged = [one for one in component.parameters() if one.stage == "certify" and not one.required]
     return (

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from advbench.api import Artefact, Certificate, SampleRandom
+from advbench.api import Artefact, Certificate, ContractError, SampleRandom
 from advbench.contracts.certificates import check_certificate
 from advbench.contracts.images import check_unchanged
 from advbench.errors import blamed
@@ -43,6 +43,10 @@ def certify(workspace: Workspace, task: CertifyTask, progress: Callable[[int], N
     seconds = round(time.perf_counter() - began, 6)
     workspace.check_network(task.model, f"defense {task.defense!r}", model_only=task.defense == "none")
     workspace.check_process(f"defense {task.defense!r}")
+    known = workspace.classes(task.model, task.dataset)
+    if (largest := max(classes, default=-1)) >= known and workspace.model(task.model).num_classes is not None:
+        label = f"model {task.model!r}" if task.defense == "none" else f"defense {task.defense!r}"
+        raise ContractError(f"{label} certified class {largest}, and the model has classes 0 to {known - 1}")
     record = {"labels": labels.tolist(), "classes": classes, "radii": radii, "status": "ok", "seconds": seconds}
     workspace.store.write_record("certificates", task.key_inputs, record)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from advbench.api import Artefact, ContractError, SampleRandom
+from advbench.api import Answer, Artefact, ContractError, SampleRandom
 from advbench.evaluation.work.chain_pass import ChainPass
 from advbench.evaluation.work.networks import takes_rng
 from advbench.specs import Chain
@@ -29,9 +29,10 @@ def probe(
     *,
     fitted: Sequence[Artefact | None] = (),
 ) -> dict[str, float]:
-    """Compares the logits of a few clean images over several passes through defense and model.
+    """Compares the answers for a few clean images over several passes through defense and model.
 
-    A distance is ‖z − z'‖₂ / ‖z‖₂ for the logits of one image; the largest over images and passes counts.
+    A distance is ‖z − z'‖₂ / ‖z‖₂ for the logits of one image; the largest over images and passes counts. For a defense
+    that rejects images, it is |s − s'| for their scores, as a share of the median |s|, if that is larger.
 
     Args:
         network: The model's network, in eval mode.
@@ -53,21 +54,21 @@ def probe(
     images, ids = images[:PROBED], list(ids[:PROBED])
     passed = ChainPass(chain, network, len(images), fitted)
 
-    def logits(purpose: str, rows: slice = slice(None)) -> torch.Tensor:
+    def answer(purpose: str, rows: slice = slice(None)) -> Answer:
         rng = SampleRandom(seed, purpose, ids[rows], images.device)
-        output = passed.answer(images[rows], rng).logits
+        output, score = passed.answer(images[rows], rng)
         if output.ndim != 2 or len(output) != len(ids[rows]):
             raise ContractError(
                 f"{getattr(network, 'label', 'the model')} returned shape {tuple(output.shape)} for a batch of "
                 f"{len(ids[rows])}; expected (images, classes): a squeeze() without a dimension drops that of the batch"
             )
-        return output if output.is_floating_point() else output.to(torch.float32)
+        return Answer(output if output.is_floating_point() else output.to(torch.float32), score)
 
-    first = logits("probe")
-    alone = torch.cat([logits("probe", slice(i, i + 1)) for i in range(len(ids))])
+    first = answer("probe")
+    alone = _together([answer("probe", slice(i, i + 1)) for i in range(len(ids))])
     probes = {
-        "repeated": max(_distance(first, logits("probe")) for _ in range(_PASSES - 1)),
-        "redrawn": max(_distance(first, logits(f"probe/{number}")) for number in range(1, _PASSES)),
+        "repeated": max(_distance(first, answer("probe")) for _ in range(_PASSES - 1)),
+        "redrawn": max(_distance(first, answer(f"probe/{number}")) for number in range(1, _PASSES)),
         "alone": _distance(first, alone),
     }
     undrawn = sum(part.stochastic and index not in passed.drawn for index, part in enumerate(chain.parts))
@@ -75,6 +76,17 @@ def probe(
     return {**probes, "undrawn": undrawn, **of_model}
 
 
-def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
-    sizes = one.norm(dim=1).clamp(min=torch.finfo(one.dtype).tiny)
-    return float(((one - other).norm(dim=1) / sizes).max())
+def _together(answers: Sequence[Answer]) -> Answer:
+    """The answers for single images as one."""
+    scores = [one.score for one in answers if one.score is not None]
+    return Answer(torch.cat([one.logits for one in answers]), torch.cat(scores) if scores else None)
+
+
+def _distance(one: Answer, other: Answer) -> float:
+    """The distance of logits, or of scores if it is larger: relative to the median size of the scores."""
+    sizes = one.logits.norm(dim=1).clamp(min=torch.finfo(one.logits.dtype).tiny)
+    distance = float(((one.logits - other.logits).norm(dim=1) / sizes).max())
+    if one.score is None or other.score is None or one.score.shape != other.score.shape:
+        return distance
+    size = one.score.abs().median().clamp(min=torch.finfo(one.score.dtype).tiny)
+    return max(distance, float((one.score - other.score).abs().max() / size))

@@ -247,7 +247,7 @@ class _AttackedPass(ChainPass):
         if needs_gradient and part.differentiable:
             with _inputs_checked(name, images):
                 defended = part.apply(images, self.chain.streams(index, rng))
-            return _with_gradient(name, defended, images, shape)
+            return _with_gradient(name, defended, images, shape, "leave out differentiable = True")
         with torch.no_grad(), blamed(name):
             defended = part.apply(images.detach().clone(), self.chain.streams(index, rng))
         defended = check_defended(part.name, images, defended, shape)
@@ -262,7 +262,8 @@ class _AttackedPass(ChainPass):
                     f"{name} changes the shape of images, so the identity cannot approximate it; define "
                     "approximation(), or set differentiable = True"
                 )
-            approximation = _with_gradient(label, approximation, images, shape)
+            cure = "leave out the approximation, which then is the identity"
+            approximation = _with_gradient(label, approximation, images, shape, cure)
             defended = defended + (approximation - approximation.detach())
         return defended
 
@@ -306,13 +307,15 @@ def _inputs_checked(label: str, *inputs: torch.Tensor) -> Iterator[None]:
             raise ContractError(f"{label} changed its input {what} in place; it must work on a copy")
 
 
-def _with_gradient(label: str, images: object, source: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
+def _with_gradient(
+    label: str, images: object, source: torch.Tensor, shape: tuple[int, int, int], cure: str
+) -> torch.Tensor:
     """Checks the form of a part's images, of this shape, and that they have a gradient."""
     check_form(label, source, images, shape)
     assert isinstance(images, torch.Tensor)
     if not images.requires_grad:
         raise ContractError(
             f"{label} returned images without a gradient to its input; compute them with torch and without detach(), "
-            "or leave out the approximation, which then is the identity"
+            f"or {cure}"
         )
     return images

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 
 from advbench.api import Attack, Defense, Model, SampleRandom
+from advbench.evaluation.plan.cells import without_certificates
 from advbench.evaluation.work.behaviour.attack_observation import run_attack
 from advbench.evaluation.work.behaviour.defense_observation import (
     adaptive_views,
@@ -144,7 +145,7 @@ def network_function(model: Model, network: torch.nn.Module, batch_size: int) ->
         if logits.ndim < 2:
             return logits
         rng = SampleRandom(_SEED, "behaviour", range(len(images)), images.device)
-        certify = functools.partial(model.certify, network)
+        certify = functools.partial(without_certificates(model).certify, network)
         return torch.cat((logits, _or_failure(lambda: certificate_columns(certify, images, rng), len(images))), dim=1)
 
     tensors = (*network.parameters(), *network.buffers())
@@ -171,9 +172,10 @@ def defense_function(defense: Defense) -> Function:
         rng = SampleRandom(_SEED, "behaviour", range(len(images)), images.device)
         columns = [forward.cpu(), _or_failure(lambda: _adaptive(defense, images, rng), len(images))]
         if defense.certified_norm is not None:
+            certifying = without_certificates(defense)  # whose parameters are no part of the key
             columns.append(
                 _or_failure(
-                    lambda: certificate_columns(defended(defense, images, rng).certify, images, rng), len(images)
+                    lambda: certificate_columns(defended(certifying, images, rng).certify, images, rng), len(images)
                 )
             )
         return torch.cat(columns, dim=1)
