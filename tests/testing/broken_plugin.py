@@ -32,20 +32,23 @@ DEFENSES = (
     "shape", "dtype", "nan", "scale", "in-place", "unseeded", "numpy", "secretly-random", "claims-random", "batch-mean",
     "claims-identity", "no-gradient", "zero-gradient", "nan-gradient", "stand-in-shape", "second-approximation",
     "no-approximations", "changing-approximations", "changes-output", "raises", "exits", "new-digest", "process",
+    "one-shape", "colour-only", "bad-needs",
 )  # fmt: skip
 VOTES = (
     "nan", "shares", "in-place", "unseeded", "secretly-random", "claims-random", "numpy", "batch-mean", "no-rows",
-    "claims-identity", "no-gradient", "negative-radius", "unseeded-radius", "batch-radius", "wide-radius",
+    "claims-identity", "no-gradient", "negative-radius", "unseeded-radius", "batch-radius", "wide-radius", "few-logits",
+    "one-shape",
 )  # fmt: skip
 DETECTORS = ("column", "infinite", "batch-suspicion", "rejects-all")
 FITS = ("no-artefact", "unseeded-fit")
 ATTACKS = (
     "over-budget", "range", "in-place", "changes-model", "more-access", "blind", "unseeded", "secretly-random", "batch",
     "labels", "weak", "moves-failures", "bad-norm", "bad-passes", "shape", "bad-view", "no-detectors",
+    "unclamped", "brighter",
 )  # fmt: skip
 MODELS = (
     "probabilities", "classes", "dropout", "batch-norm", "in-place", "detached", "not-finite", "raw-pixels",
-    "new-weights", "new-digest", "no-network", "float-classes", "new-radii",
+    "new-weights", "new-digest", "no-network", "float-classes", "new-radii", "bad-gives",
 )  # fmt: skip
 DATASETS = (
     "ids-descend", "ids-twice", "range", "labels", "dtype", "shuffled", "new-digest", "few-names", "no-names",
@@ -74,29 +77,31 @@ class BrokenDefense(Defense):
     def identity(self):
         return self.how == "claims-identity"
 
+    @property
+    def needs(self):
+        return "gradient" if self.how == "bad-needs" else "labels"
+
     def weights_digest(self):
         return f"{next(COUNT):064d}" if self.how == "new-digest" else None
 
     def apply(self, images, rng):
-        if self.how == "shape":
-            return images[:, :, 1:]
-        if self.how == "dtype":
-            return images.double()
-        if self.how == "nan":
-            return images.where(images < 0.9, torch.tensor(float("nan")))
-        if self.how == "scale":
-            return images * 255
-        if self.how == "in-place":
-            return images.mul_(0.5)
-        if self.how == "unseeded":
-            return images + 0.01 * torch.rand_like(images)
+        returned = {
+            "shape": lambda: images[:, :, 1:],
+            "dtype": images.double,
+            "nan": lambda: images.where(images < 0.9, torch.tensor(float("nan"))),
+            "scale": lambda: images * 255,
+            "in-place": lambda: images.mul_(0.5),
+            "unseeded": lambda: images + 0.01 * torch.rand_like(images),
+            "secretly-random": lambda: images + 0.01 * rng.uniform(*images.shape[1:], low=0, high=1),
+            "batch-mean": lambda: images - images.mean() + 0.5,
+            "one-shape": lambda: (images * torch.linspace(0, 1, 28)).clamp(0, 1),
+            "colour-only": lambda: images.reshape(-1, 3, 32, 32) * 0.9,
+        }
+        if self.how in returned:
+            return returned[self.how]()
         if self.how == "numpy":
             np.random.seed(0)
             return images + 0.01 * torch.from_numpy(np.random.rand(*images.shape)).float()
-        if self.how == "secretly-random":
-            return images + 0.01 * rng.uniform(*images.shape[1:], low=0, high=1)
-        if self.how == "batch-mean":
-            return images - images.mean() + 0.5
         if self.how == "raises":
             raise KeyError("something")
         if self.how == "exits":
@@ -106,15 +111,13 @@ class BrokenDefense(Defense):
         return images * 0.9
 
     def approximation(self, images, rng):
-        if self.how == "no-gradient":
-            return images.detach() + torch.zeros(1, requires_grad=True)
-        if self.how == "zero-gradient":
-            return images * 0
-        if self.how == "nan-gradient":
-            return (images - images).sqrt() + images
-        if self.how == "stand-in-shape":
-            return images[:, :, 1:]
-        return images
+        returned = {
+            "no-gradient": lambda: images.detach() + torch.zeros(1, requires_grad=True),
+            "zero-gradient": lambda: images * 0,
+            "nan-gradient": lambda: (images - images).sqrt() + images,
+            "stand-in-shape": lambda: images[:, :, 1:],
+        }
+        return returned.get(self.how, lambda: images)()
 
     def approximations(self):
         if self.how == "no-approximations":
@@ -148,6 +151,10 @@ class BrokenVote(Defense):
     def classify(self, network, images, rng, fitted=None):
         if self.how == "in-place":
             images.mul_(0.5)
+        if self.how == "one-shape":
+            images = images * torch.ones(28)
+        if self.how == "few-logits":
+            return network(images)[:, :5]
         if self.how == "numpy":
             np.random.random()
         if self.how == "batch-mean":
@@ -170,10 +177,7 @@ class BrokenVote(Defense):
         classes, radii = network(images).argmax(dim=1), torch.full((len(images),), 1e-6)
         if self.how == "negative-radius":
             radii = -radii
-        if self.how == "unseeded-radius":
-            radii = radii * next(COUNT)
-        if self.how == "batch-radius":
-            radii = radii * len(images)
+        radii = radii * {"unseeded-radius": next(COUNT), "batch-radius": len(images)}.get(self.how, 1)
         return Certificate(classes, radii + 1e3 if self.how == "wide-radius" else radii)
 
 
@@ -232,7 +236,7 @@ class BrokenAttack(Attack):
 
     @property
     def access(self):
-        return {"more-access": "labels", "blind": "nothing"}.get(self.how, "gradients")
+        return {"more-access": "labels", "blind": "nothing", "brighter": "nothing"}.get(self.how, "gradients")
 
     @property
     def view(self):
@@ -250,30 +254,28 @@ class BrokenAttack(Attack):
     def run(self, model, images, labels, rng):
         if self.how == "no-detectors" and answer(model, images).score:
             return images
+        if self.how == "brighter":
+            return images + 0.1
         points = images.clone().requires_grad_()
         with torch.enable_grad():
             loss = torch.nn.functional.cross_entropy(model(points), labels, reduction="sum")
             step = 0.1 * torch.autograd.grad(loss, points)[0].sign()
-        if self.how == "over-budget":
-            step = step * 2
-        if self.how == "range":
-            return images + step + 1
+        step = step * (2 if self.how == "over-budget" else 1)
+        if self.how in ("range", "unclamped"):
+            return images + step + (self.how == "range")
         if self.how == "in-place":
             images.add_(step).clamp_(0, 1)
             return images
         if self.how == "changes-model":
             for tensor in model.state_dict().values():
                 tensor.mul_(1.5)
-        if self.how == "unseeded":
-            step = step * (0.9 + 0.1 * random.SystemRandom().random())
-        if self.how == "secretly-random":
-            step = step * torch.rand(1)
+        step = step * (0.9 + 0.1 * random.SystemRandom().random()) if self.how == "unseeded" else step
+        step = step * torch.rand(1) if self.how == "secretly-random" else step
         if self.how == "batch":
             step = step * (images + step).mean() * 0 if len(images) < 3 else step
         if self.how == "labels":
             step = step * (0.5 if int(labels.sum()) % 2 else 1)
-        if self.how == "weak":
-            step = step * 0
+        step = step * (self.how != "weak")
         if self.how == "shape":
             return images[1:]
         if self.how == "moves-failures":
@@ -297,21 +299,16 @@ class Net(torch.nn.Module):
         if self.how == "in-place":
             images.mul_(0.5)
         logits = (images.flatten(1) - 0.5) @ self.weights.T
-        if self.how == "probabilities":
-            return logits.softmax(dim=1)
-        if self.how == "classes":
-            return logits[:, :9]
-        if self.how == "dropout":
-            return torch.nn.functional.dropout(logits, 0.5, training=True)
-        if self.how == "batch-norm":
-            return self.norm(logits)
-        if self.how == "detached":
-            return logits.detach()
-        if self.how == "not-finite":
-            return logits / 0
-        if self.how == "raw-pixels":
-            return logits * 0 + torch.arange(10.0)
-        return logits
+        returned = {
+            "probabilities": lambda: logits.softmax(dim=1),
+            "classes": lambda: logits[:, :9],
+            "dropout": lambda: torch.nn.functional.dropout(logits, 0.5, training=True),
+            "batch-norm": lambda: self.norm(logits),
+            "detached": logits.detach,
+            "not-finite": lambda: logits / 0,
+            "raw-pixels": lambda: logits * 0 + torch.arange(10.0),
+        }
+        return returned.get(self.how, lambda: logits)()
 
 
 @dataclass(frozen=True)
@@ -322,6 +319,10 @@ class BrokenModel(Model):
     image_shape = (1, 28, 28)
     num_classes = 10
     how: str = how("probabilities")
+
+    @property
+    def gives(self):
+        return "gradient" if self.how == "bad-gives" else "gradients"
 
     def load(self):
         return 3 if self.how == "no-network" else Net(self.how)
@@ -362,12 +363,9 @@ class Patterns(Dataset):
     def load(self, sources):
         images = torch.rand(6000, *self.image_shape, generator=torch.Generator().manual_seed(1))
         labels = Net("none")(images).argmax(dim=1)
-        if self.how == "range":
-            images = images * 255
-        if self.how == "labels":
-            labels = labels + 1
-        if self.how == "dtype":
-            images = images.double()
+        images = images * (255 if self.how == "range" else 1)
+        labels = labels + (self.how == "labels")
+        images = images.double() if self.how == "dtype" else images
         if self.how == "shuffled":
             images = images[torch.randperm(len(images))]
         return LabelledImages(images, labels, torch.tensor(self.ids()))

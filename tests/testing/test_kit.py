@@ -66,6 +66,13 @@ BROKEN = {
         "exits": ("images of the same form", "SystemExit: 3"),
         "new-digest": ("digest of the weights", "a different one at the second"),
         "process": ("images of the same form", "it changed torch's choice of deterministic algorithms"),
+        "one-shape": (
+            "images of the same form",
+            r"^RuntimeError: The size .*, for images of shape \(3, 32, 32\), which the rule also tries; images of "
+            r"shape \(1, 28, 28\) cause no error\. .* returns the reason from incompatibility\(image_shape\)$",
+        ),
+        "colour-only": ("images of the same form", r"for images of shape \(1, 28, 28\), which the rule also tries"),
+        "bad-needs": ("needs declared correctly", "has needs = 'gradient'; expected one of gradients, scores"),
     },
     "broken-vote": {
         "nan": ("logits of the right form", r"returned NaN or infinite logits from classify\(\)"),
@@ -83,16 +90,18 @@ BROKEN = {
         "unseeded-radius": ("same random numbers, same certificates", "different ones"),
         "batch-radius": ("certificates independent of their batch", "values that differ by up to"),
         "wide-radius": ("the class within the radius", "another class for . of 6 images that were moved by 0.95"),
+        "few-logits": ("logits of the right form", r"^5 logits for each image: shape \(1, 5\)$"),
+        "one-shape": ("logits of the right form", r"for images of shape \(3, 32, 32\), which the rule also tries"),
     },
     "broken-fit": {
         "no-artefact": ("a fit of the right form", r"defense 'broken-fit' returned NoneType from fit\(\)"),
         "unseeded-fit": ("the same data, the same fit", "another 'mean'"),
     },
     "broken-detector": {
-        "column": ("suspicions of the right form", r"\(40, 1\)"),
+        "column": ("suspicions of the right form", r"^suspicions of shape \(40, 1\)$"),
         "infinite": ("suspicions of the right form", "NaN or infinite ones"),
         "batch-suspicion": ("independent of its batch", "values that differ by up to"),
-        "rejects-all": ("no more rejections than declared", "40"),
+        "rejects-all": ("no more rejections than declared", "^40 rejected$"),
     },
     "broken-attack": {
         "over-budget": (
@@ -115,6 +124,12 @@ BROKEN = {
         "shape": ("images in range and inside the perturbation set", r"returned shape \(4, 1, 28, 28\)"),
         "bad-view": ("budget and norm", "expected whole numbers from 1"),
         "no-detectors": ("works behind a detector", "Boolean value of Tensor"),
+        "unclamped": (
+            "images in range and inside the perturbation set",
+            r"returned pixels from -0\.1 to 1\.1, for images with pixels from 0 to 1; clamp the images that it returns "
+            r"to \[0, 1\]",
+        ),
+        "brighter": ("images in range and inside the perturbation set", r"returned pixels from 0\.1 to 1\.1, .* clamp"),
     },
     "broken-model": {
         "probabilities": ("form of the logits", "returned probabilities"),
@@ -130,6 +145,7 @@ BROKEN = {
         "no-network": ("load returns a network", "a int"),
         "float-classes": ("certificates of the right form", "certified classes that are no int64 tensor"),
         "new-radii": ("same random numbers, same certificates", "different ones"),
+        "bad-gives": ("gives declared correctly", "has gives = 'gradient'; expected one of gradients, scores"),
     },
     "patterns": {
         "ids-descend": ("sample ids", r"\[5999, 5998"),
@@ -202,6 +218,12 @@ def test_one_cause_is_reported_once_with_its_line() -> None:
     same = [finding for finding in findings if "for the cause reported under" in finding.seen]
     assert len(same) > 3
     assert all(repr(broken.rule) in finding.seen for finding in same)
+
+
+@pytest.mark.parametrize("name", ["broken-defense", "broken-vote"])
+def test_a_defense_for_one_shape_is_reported_once(name: str) -> None:
+    (broken,) = [one for one in check(f"{name}:how=one-shape", registry=REGISTRY) if one.passed is False]
+    assert "images of shape (1, 28, 28) cause no error" in broken.seen
 
 
 def test_components_without_pickling_round_trip_or_docstring_fail() -> None:

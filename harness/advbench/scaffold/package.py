@@ -10,6 +10,7 @@ from string import Template
 
 from advbench._version import __version__
 from advbench.errors import UsageError
+from advbench.scaffold.names import check_class, check_distribution, check_not_installed
 
 __all__ = ["KINDS", "NewPackage"]
 
@@ -65,7 +66,7 @@ _TEMPLATES = {
     ),
     "model": _Template(
         "model",
-        "A model for advbench: a small convolutional network.",
+        "A model for advbench: one convolution, which finds the brightest part of an image.",
         {"models": "{name}", "datasets": None, "attacks": "fgsm", "defenses": "none"},
     ),
     "dataset": _Template(
@@ -101,10 +102,7 @@ class NewPackage:
         Raises:
             UsageError: It cannot be turned into names of a distribution and a module.
         """
-        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9._-]*", self.distribution):
-            raise UsageError(
-                f"{self.folder}: its name is that of the package and may have letters, digits, '-', '_' and '.'"
-            )
+        check_distribution(self.distribution)
 
     @property
     def distribution(self) -> str:
@@ -133,6 +131,21 @@ class NewPackage:
         """The plural of the component, as ``advbench list`` takes it."""
         return "studies" if self.component == _STUDY else f"{self.component}s"
 
+    @property
+    def class_name(self) -> str:
+        """The name of the component's class; that of a study is not used."""
+        return "".join(word.title() for word in self.name.split("-"))
+
+    def check_not_installed(self) -> None:
+        """Checks that the module and the distribution take the place of nothing that is installed.
+
+        Whether another plugin registers a component of this name is not checked.
+
+        Raises:
+            UsageError: They do; the message says what to do.
+        """
+        check_not_installed(self.folder, self.distribution, self.module)
+
     def files(self) -> dict[str, str]:
         """Returns the files' contents by path, relative to the folder."""
         study = self.kind == _STUDY
@@ -143,7 +156,7 @@ class NewPackage:
             "distribution": self.distribution,
             "module": self.module,
             "name": self.name,
-            "cls": "".join(word.title() for word in self.name.split("-")),
+            "cls": self.class_name,
             "kind": self.component,
             "kinds": self.kinds,
             "group": '"advbench.studies"' if study else "advbench",
@@ -170,12 +183,14 @@ class NewPackage:
             The paths of the files.
 
         Raises:
-            UsageError: The folder exists and is not empty.
+            UsageError: The folder exists and is not empty, or the component's class would hide what its module uses.
         """
         if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
             raise UsageError(f"{self.folder} exists and is not empty; give another folder")
-        written = []
-        for path, content in self.files().items():
+        files, written = self.files(), []
+        if self.kind != _STUDY:
+            check_class(self.distribution, self.class_name, files[f"{self.module}.py"])
+        for path, content in files.items():
             file = self.folder / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(content, encoding="utf-8")
@@ -194,7 +209,7 @@ class NewPackage:
         if self.kind == _STUDY:
             return f"advbench reproduce {self.name} --output {self.name}.md"
         if self.kind == "model":
-            data = "--datasets image-folder:path=DIR,size=64"
+            data = "--datasets image-folder:path=DIR,size=32"
             return f"advbench matrix {data} --models {self.name} --attacks fgsm --defenses none"
         given = self._settings().items()
         flags = [f"--{name.replace('_', '-')}{'' if value is True else f' {value}'}" for name, value in given]
@@ -204,7 +219,7 @@ class NewPackage:
         given = self._settings().items()
         arguments = [f'{name}="{value}"' if isinstance(value, str) else f"{name}={value}" for name, value in given]
         if self.kind == "model":
-            arguments.insert(0, "datasets=(np.zeros((20, 3, 64, 64), np.uint8), np.arange(20) % 10)")
+            arguments.insert(0, "datasets=(np.zeros((20, 3, 32, 32), np.uint8), np.arange(20) % 8)")
         return "".join(f"        {argument},\n" for argument in arguments)
 
 

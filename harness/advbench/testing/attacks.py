@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 
@@ -22,7 +22,7 @@ from advbench.contracts.budgets import (
     is_minimal,
 )
 from advbench.contracts.goals import choose_targets
-from advbench.contracts.images import check_form, check_unchanged
+from advbench.contracts.images import TOLERANCE, check_form, check_unchanged
 from advbench.evaluation.work.attacked.access import RestrictedClassifier
 from advbench.testing.common import common_rules, cuda
 from advbench.testing.finding import Rule, RuleSkipped, contract_of, expect
@@ -32,6 +32,7 @@ from advbench.testing.fixtures import (
     ConstantClassifier,
     Guarded,
     Linear,
+    edge_images,
     forbid_global_generators,
     near_grey_images,
 )
@@ -92,14 +93,23 @@ def _equal(one: object, other: object) -> bool:
 
 
 class _Trial:
-    """Runs an attack on a linear classifier with known distances, and on a constant classifier."""
+    """Runs an attack on a linear classifier with known distances, and on a constant classifier.
 
-    def __init__(self, attack: Attack) -> None:
+    Args:
+        attack: The attack.
+        make_images: Makes a number of images of a shape.
+    """
+
+    def __init__(
+        self,
+        attack: Attack,
+        make_images: Callable[[tuple[int, int, int], int], torch.Tensor] = near_grey_images,
+    ) -> None:
         self.attack = attack
         self._first_error: ContractError | None = None
         shape = _accepted_shape(attack)
         self.model = Linear(shape).eval()
-        self.images = near_grey_images(shape, _COUNT)
+        self.images = make_images(shape, _COUNT)
         with torch.no_grad():
             self.predictions = self.model(self.images).argmax(dim=1)
 
@@ -133,10 +143,20 @@ class _Trial:
     ) -> torch.Tensor:
         check_perturbation(self.attack)
         formed = check_form(f"attack {self.attack.name!r}", images, returned)
+        self._check_range(formed)
         checked = check_notes(self.attack, images, notes)
         adversarial = check_adversarial(self.attack, images, formed, checked, rows)
         check_sizes(self.attack, images, adversarial, checked)
         return adversarial
+
+    def _check_range(self, images: torch.Tensor) -> None:
+        low, high = float(images.min()), float(images.max())
+        if low < -TOLERANCE or high > 1 + TOLERANCE:
+            given = f"images with pixels from {float(self.images.min()):.3g} to {float(self.images.max()):.3g}"
+            raise ContractError(
+                f"attack {self.attack.name!r} returned pixels from {low:.7g} to {high:.7g}, for {given}; "
+                "clamp the images that it returns to [0, 1], as with images.clamp(0, 1)"
+            )
 
     def fitted(self, model: torch.nn.Module, device: torch.device) -> Artefact | None:
         """What the attack fits to all samples; None if it fits nothing."""
@@ -200,7 +220,8 @@ class _Trial:
         check_perturbation(self.attack)
 
     def form(self) -> None:
-        expect(len(self.adversarial) == _COUNT, f"{_COUNT} images", f"{len(self.adversarial)}")
+        for adversarial in (self.adversarial, _Trial(self.attack, edge_images).adversarial):
+            expect(len(adversarial) == _COUNT, f"{_COUNT} images", f"{len(adversarial)} images")
 
     def unchanged(self) -> None:
         images, goal = self.images.clone(), self.goal(self.predictions, range(_COUNT))

@@ -15,7 +15,8 @@ from advbench.evaluation.work.chain_pass import ChainPass, image_shape
 from advbench.testing.common import cuda
 from advbench.testing.finding import Rule, RuleSkipped, contract_of, expect
 from advbench.testing.fitted_defenses import fitted_pass
-from advbench.testing.fixtures import CLASSES, SHAPES, Linear, example_images, forbid_global_generators
+from advbench.testing.fixtures import CLASSES, Linear, example_images, forbid_global_generators
+from advbench.testing.shapes import Shape, ShapeTrial, naming_shapes
 
 __all__ = ["certificate_rules", "classifying_rules"]
 
@@ -29,13 +30,15 @@ _DRAWS = 10
 _SIGNIFICANCE = 0.001
 """The probability, over all images, that a vote is blamed by chance."""
 
-Shape = tuple[int, int, int]
-
 
 def classifying_rules(defense: Defense, shapes: Sequence[Shape]) -> Iterator[Rule]:
     """Yields the rules on logits, inputs, randomness, batches, gradients and devices."""
-    classify, attacked = contract_of(defense, "classify"), contract_of(defense, "attacked")
     trial = _Trial(defense, shapes)
+    yield from naming_shapes(_classifying_rules(defense, trial), trial)
+
+
+def _classifying_rules(defense: Defense, trial: _Trial) -> Iterator[Rule]:
+    classify, attacked = contract_of(defense, "classify"), contract_of(defense, "attacked")
     form = "finite logits of shape (batch, classes)"
     yield Rule("logits of the right form", classify, trial.form, form)
     yield Rule("votes declared correctly", contract_of(defense, "votes"), trial.votes, "log shares of the votes")
@@ -52,7 +55,12 @@ def classifying_rules(defense: Defense, shapes: Sequence[Shape]) -> Iterator[Rul
 
 def certificate_rules(defense: Defense, shapes: Sequence[Shape]) -> Iterator[Rule]:
     """Yields the rules on certificates."""
-    where, trial = contract_of(defense, "certify"), _Trial(defense, shapes)
+    trial = _Trial(defense, shapes)
+    yield from naming_shapes(_certificate_rules(defense, trial), trial)
+
+
+def _certificate_rules(defense: Defense, trial: _Trial) -> Iterator[Rule]:
+    where = contract_of(defense, "certify")
     yield Rule("certificates of the right form", where, trial.certificate_form, "classes, and radii of at least 0")
     yield Rule("same random numbers, same certificates", where, trial.certificates_reproducible)
     yield Rule("certificates independent of their batch", where, trial.certificate_batches)
@@ -69,18 +77,8 @@ class _Jitter(Defense):
         return images + 0.01 * rng.uniform(*images.shape[1:])
 
 
-class _Trial:
+class _Trial(ShapeTrial):
     """A defense around a linear classifier."""
-
-    def __init__(self, defense: Defense, shapes: Sequence[Shape]) -> None:
-        self.defense = defense
-        self.shapes = shapes
-
-    def batches_of_images(self) -> Iterator[torch.Tensor]:
-        if not self.shapes:
-            raise RuleSkipped(f"it accepts none of the shapes {', '.join(map(str, SHAPES))}")
-        for shape in self.shapes:
-            yield example_images(shape)
 
     def chain_pass(self, images: torch.Tensor, *inside: Defense, classes: int = CLASSES) -> ChainPass:
         network = Linear(image_shape(self.defense, images), classes).to(images.device).eval()
@@ -96,15 +94,20 @@ class _Trial:
         return answer.logits if answer.score is None else torch.cat((answer.logits, answer.score[:, None]), dim=1)
 
     def form(self) -> None:
-        for images in self.batches_of_images():
+        for images in self.example_batches():
             for count in (1, 2, len(images)):
                 logits = self.direct(images[:count]).logits
-                expect(logits.shape[1] == CLASSES, "as many logits as the network has", f"{logits.shape[1]}")
+                seen = logits.shape[1]
+                expect(
+                    seen == CLASSES,
+                    f"as many logits as the network has classes: shape ({count}, {CLASSES})",
+                    f"{seen} logits for each image: shape ({count}, {seen})",
+                )
 
     def votes(self) -> None:
         if self.defense.votes is None:
             raise RuleSkipped("its logits are not declared as votes")
-        for images in self.batches_of_images():
+        for images in self.example_batches():
             check_votes(self.defense, self.direct(images).logits)
 
     @torch.no_grad()
@@ -116,7 +119,7 @@ class _Trial:
         return check_classified(self.defense.name, "classify", returned, images)
 
     def unchanged(self) -> None:
-        for images in self.batches_of_images():
+        for images in self.example_batches():
             given, passed = images.clone(), self.chain_pass(images)
             rng = SampleRandom(0, "check", range(len(images)), images.device)
             with torch.no_grad():
@@ -126,13 +129,13 @@ class _Trial:
                 check_unchanged(f"defense {self.defense.name!r}", "images", given, images)
 
     def reproducible(self) -> None:
-        for images in self.batches_of_images():
+        for images in self.example_batches():
             first, second = (self.classify(images, range(len(images))) for _ in range(2))
             expect(torch.equal(first, second), "equal logits from equal streams", _difference(first, second))
 
     def declares_randomness(self) -> None:
         differs = False
-        for images in self.batches_of_images():
+        for images in self.example_batches():
             near = 0.5 + 0.02 * (images - 0.5)  # close to every boundary of the network, where votes are split
             first, second = (self.classify(near, range(len(near)), purpose=p) for p in ("check", "check again"))
             differs |= not torch.equal(first, second)
@@ -145,16 +148,16 @@ class _Trial:
         expect(differs == self.defense.stochastic, expected, seen)
 
     def no_global_randomness(self) -> None:
-        for images in self.batches_of_images():
+        for images in self.example_batches():
             with forbid_global_generators():
                 self.classify(images, range(len(images)))
 
     def batches(self) -> None:
-        for images in self.batches_of_images():
+        for images in self.example_batches():
             self._compare_batches(self.classify, images)
 
     def names_samples(self) -> None:
-        for images in self.batches_of_images():
+        for images in self.example_batches():
             self._compare_batches(lambda part, ids: self.classify(part, ids, _Jitter()), images)
 
     def _compare_batches(
@@ -174,13 +177,13 @@ class _Trial:
     def declares_identity(self) -> None:
         if not self.defense.identity:
             return
-        for images in self.batches_of_images():
+        for images in self.example_batches():
             plain = self.chain_pass(images).network(images)
             logits = self.classify(images, range(len(images)))
             expect(torch.equal(plain, logits), "identity is False", f"True, and {_difference(plain, logits)}")
 
     def gradients(self) -> None:
-        for images in self.batches_of_images():
+        for images in self.example_batches():
             label, points = f"the gradient of defense {self.defense.name!r}", images.clone().requires_grad_()
             rng = SampleRandom(0, "check", range(len(images)), images.device)
             passed = self.chain_pass(images)
@@ -194,7 +197,7 @@ class _Trial:
 
     def on_cuda(self) -> None:
         device = cuda()
-        for images in self.batches_of_images():
+        for images in self.example_batches():
             self.classify(images.to(device), range(len(images)))
 
     @torch.no_grad()
@@ -202,18 +205,18 @@ class _Trial:
         return self.chain_pass(images).certify(images, SampleRandom(0, "check", ids, images.device))
 
     def certificate_form(self) -> None:
-        for images in self.batches_of_images():
+        for images in self.example_batches():
             for count in (1, len(images)):
                 self.certify(images[:count], range(count))
 
     def certificates_reproducible(self) -> None:
-        for images in self.batches_of_images():
+        for images in self.example_batches():
             first, second = (self.certify(images, range(len(images))) for _ in range(2))
             same = torch.equal(first.classes, second.classes) and torch.equal(first.radii, second.radii)
             expect(same, "equal certificates from equal streams", "different ones")
 
     def certificate_batches(self) -> None:
-        for images in self.batches_of_images():
+        for images in self.example_batches():
             self._compare_batches(lambda part, ids: self.certify(part, ids).radii, images)
             self._compare_batches(lambda part, ids: self.certify(part, ids).classes.double(), images)
 
@@ -221,7 +224,7 @@ class _Trial:
     def certificates_hold(self) -> None:
         """The network is linear with two classes; each image is moved towards the other class, by almost its radius."""
         norm = self.defense.certified_norm
-        for images in self.batches_of_images():
+        for images in self.example_batches():
             passed = self.chain_pass(images, classes=2)
             ids, near = range(len(images)), 0.5 + 0.1 * (images - 0.5)
             certificate = passed.certify(near, SampleRandom(0, "check", ids, images.device))

@@ -5,15 +5,18 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterator
 from dataclasses import FrozenInstanceError, fields
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
-from advbench.api import Component
+from advbench.api import Access, Component
 from advbench.specs import full_spec, parse_chain
 from advbench.testing.finding import Rule, RuleSkipped, contract_of, expect
 
-__all__ = ["common_rules", "cuda"]
+__all__ = ["ACCESS", "common_rules", "cuda"]
+
+ACCESS = f"one of {', '.join(map(repr, get_args(Access)))}"
+"""What declarations of access are expected to be."""
 
 
 def common_rules(component: Component) -> Iterator[Rule]:

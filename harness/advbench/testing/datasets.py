@@ -56,7 +56,9 @@ def dataset_rules(dataset: Dataset, sources: DataSources) -> Iterator[Rule]:
             repr(names)[:80],
         )
         expect(
-            names is None or len(names) == dataset.num_classes, f"{dataset.num_classes} names", f"{len(names or ())}"
+            names is None or len(names) == dataset.num_classes,
+            f"{dataset.num_classes} names",
+            f"{len(names or ())} names",
         )
 
     yield Rule("sample ids", ids, ascending, "ascending whole numbers")

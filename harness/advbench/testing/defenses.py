@@ -7,15 +7,17 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from advbench.api import Defense, SampleRandom
+from advbench.contracts.access import check_access
 from advbench.contracts.defenses import RANGE_SLACK, Approximation, check_approximations, check_defended
 from advbench.contracts.images import check_form, check_unchanged
 from advbench.evaluation.work.chain_pass import image_shape
 from advbench.specs import transforms_images
 from advbench.testing.classifying_defenses import certificate_rules, classifying_rules
-from advbench.testing.common import common_rules, cuda
+from advbench.testing.common import ACCESS, common_rules, cuda
 from advbench.testing.finding import Rule, RuleSkipped, contract_of, expect
 from advbench.testing.fitted_defenses import fit_rules
-from advbench.testing.fixtures import SHAPES, example_images, forbid_global_generators
+from advbench.testing.fixtures import SHAPES, forbid_global_generators
+from advbench.testing.shapes import ShapeTrial, naming_shapes
 
 __all__ = ["defense_rules"]
 
@@ -31,9 +33,11 @@ _TOLERANCE = 1e-5
 def defense_rules(defense: Defense) -> Iterator[Rule]:
     """Yields the rules on shape, dtype, range, inputs, randomness, batches, gradients, certificates and devices."""
     shapes = [shape for shape in SHAPES if not defense.incompatibility(shape)]
+    yield Rule("needs declared correctly", contract_of(defense, "needs"), lambda: check_access(defense), ACCESS)
     yield from fit_rules(defense, shapes)
     if transforms_images(defense):
-        yield from _image_rules(defense, _Trial(defense, shapes))
+        trial = _Trial(defense, shapes)
+        yield from naming_shapes(_image_rules(defense, trial), trial)
     else:
         yield from classifying_rules(defense, shapes)
     yield Rule("digest of the weights", contract_of(defense, "weights_digest"), lambda: _check_digest(defense), DIGEST)
@@ -66,18 +70,8 @@ def _check_digest(defense: Defense) -> None:
     expect(first == second, "the same digest at every call", "a different one at the second")
 
 
-class _Trial:
+class _Trial(ShapeTrial):
     """A defense on the images that it takes."""
-
-    def __init__(self, defense: Defense, shapes: Sequence[tuple[int, int, int]]) -> None:
-        self.defense = defense
-        self.shapes = shapes
-
-    def example_batches(self) -> Iterator[torch.Tensor]:
-        if not self.shapes:
-            raise RuleSkipped(f"it accepts none of the shapes {', '.join(map(str, SHAPES))}")
-        for shape in self.shapes:
-            yield example_images(shape)
 
     def apply(self, images: torch.Tensor, ids: Sequence[int], purpose: str = "check") -> torch.Tensor:
         given = images.clone()

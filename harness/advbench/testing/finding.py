@@ -10,7 +10,9 @@ from advbench.errors import ContractError, describe, location
 from advbench.process.state import isolated_process
 from advbench.process.stdout import stdout_to_stderr
 
-__all__ = ["Finding", "Rule", "RuleSkipped", "RuleViolated", "contract_of", "examine", "expect"]
+__all__ = ["Finding", "Rule", "RuleSkipped", "RuleViolated", "add_hint", "contract_of", "examine", "expect"]
+
+_HINT = "_advbench_hint"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +77,11 @@ def expect(holds: bool, expected: str, seen: str) -> None:
         raise RuleViolated(expected, seen)
 
 
+def add_hint(error: BaseException, hint: str) -> None:
+    """Adds to an exception what :func:`examine` reports behind its message."""
+    vars(error)[_HINT] = hint
+
+
 def examine(rules: Iterator[Rule]) -> Iterator[Finding]:
     """Checks each rule; any exception of the component violates the rule.
 
@@ -99,18 +106,24 @@ def examine(rules: Iterator[Rule]) -> Iterator[Finding]:
         except RuleViolated as error:
             yield broken(rule, error.expected, error.seen, (error.expected, error.seen))
         except ContractError as error:
-            yield broken(rule, rule.expected, str(error), ("", str(error)))
+            yield broken(rule, rule.expected, _with_hint(error, str(error)), ("", str(error)))
         except KeyboardInterrupt:
             raise
         except BaseException as error:
             seen = describe(error)
-            yield broken(rule, rule.expected, seen, (type(error).__name__, location(error) or seen))
+            yield broken(rule, rule.expected, _with_hint(error, seen), (type(error).__name__, location(error) or seen))
         else:
             yield Finding(rule.name, True)
 
 
+def _with_hint(error: BaseException, seen: str) -> str:
+    hint = vars(error).get(_HINT)
+    return f"{seen}, {hint}" if hint else seen
+
+
 def contract_of(component: Component, method: str) -> str:
     """Returns the API method that documents the contract of a component's method."""
-    kinds = [base for base in type(component).__mro__ if base.__module__.startswith("advbench.api.")]
+    bases = [base for base in type(component).__mro__ if base.__module__.startswith("advbench.api.")]
+    kinds = [base for base in bases if not base.__name__.startswith("_")]
     base = next((kind for kind in kinds if method in vars(kind)), kinds[0])
     return f"advbench.api.{base.__name__}.{method}" if method else f"advbench.api.{base.__name__}"

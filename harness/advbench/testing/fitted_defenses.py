@@ -11,22 +11,26 @@ from advbench.api import Artefact, Defense, Detector, SampleRandom
 from advbench.contracts.artefacts import trial_defense_artefact
 from advbench.evaluation.work.chain_pass import ChainPass, image_shape
 from advbench.specs import Chain, transforms_images
-from advbench.testing.finding import Rule, RuleSkipped, contract_of, expect
-from advbench.testing.fixtures import CLASSES, SHAPES, Linear, example_images
+from advbench.testing.finding import Rule, contract_of, expect
+from advbench.testing.fixtures import CLASSES, Linear
+from advbench.testing.shapes import Shape, ShapeTrial, naming_shapes
 
 __all__ = ["fit_rules", "fitted_pass"]
 
 _IMAGES = 40
 """How many images a detector is fitted to."""
 
-Shape = tuple[int, int, int]
-
 
 def fit_rules(defense: Defense, shapes: Sequence[Shape]) -> Iterator[Rule]:
     """Yields the rules on what a defense fits to data; none if it fits nothing."""
     if type(defense).fit is Defense.fit:
         return
-    where, trial = contract_of(defense, "fit"), _Trial(defense, shapes)
+    trial = _Trial(defense, shapes)
+    yield from naming_shapes(_fit_rules(defense, trial), trial)
+
+
+def _fit_rules(defense: Defense, trial: _Trial) -> Iterator[Rule]:
+    where = contract_of(defense, "fit")
     yield Rule("fitted only if it classifies", where, trial.classifies)
     if not transforms_images(defense):
         form = "a dictionary of names to tensors, numbers and texts"
@@ -54,18 +58,11 @@ def fitted_pass(defense: Defense, network: torch.nn.Module, images: torch.Tensor
     return ChainPass(chain, network, len(images), (fitted, *[None] * len(inside)))
 
 
-class _Trial:
+class _Trial(ShapeTrial):
     """A defense that is fitted in front of a linear classifier."""
 
-    def __init__(self, defense: Defense, shapes: Sequence[Shape]) -> None:
-        self.defense = defense
-        self.shapes = shapes
-
     def examples(self) -> Iterator[tuple[torch.Tensor, torch.nn.Module]]:
-        if not self.shapes:
-            raise RuleSkipped(f"it accepts none of the shapes {', '.join(map(str, SHAPES))}")
-        for shape in self.shapes:
-            images = example_images(shape, _IMAGES)
+        for images in self.example_batches(_IMAGES):
             yield images, Linear(image_shape(self.defense, images), CLASSES).eval()
 
     def passes(self) -> Iterator[tuple[torch.Tensor, ChainPass]]:
@@ -90,9 +87,11 @@ class _Trial:
             rng = SampleRandom(0, "check", range(len(images)), images.device)
             inside = ChainPass(Chain((self.defense,)), network, len(images)).inside(0, rng)
             returned: object = self.defense.suspicion(inside, images.clone(), rng)
-            what = tuple(returned.shape) if isinstance(returned, torch.Tensor) else type(returned).__name__
+            what = f"a {type(returned).__name__}"
+            if isinstance(returned, torch.Tensor):
+                what = f"suspicions of shape {tuple(returned.shape)}"
             valid = isinstance(returned, torch.Tensor) and returned.shape == (len(images),)
-            expect(valid, f"suspicions of shape ({len(images)},)", f"{what}")
+            expect(valid, f"suspicions of shape ({len(images)},)", what)
             assert isinstance(returned, torch.Tensor)
             expect(bool(torch.isfinite(returned).all()), "finite suspicions", "NaN or infinite ones")
 
@@ -109,7 +108,7 @@ class _Trial:
             expect(
                 rejected <= most,
                 f"at most {most} of the {len(images)} images to which it is fitted rejected, as fpr declares",
-                f"{rejected}",
+                f"{rejected} rejected",
             )
 
     def reproducible(self) -> None:

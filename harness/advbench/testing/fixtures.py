@@ -19,6 +19,7 @@ __all__ = [
     "ConstantClassifier",
     "Guarded",
     "Linear",
+    "edge_images",
     "example_images",
     "forbid_global_generators",
     "near_grey_images",
@@ -121,6 +122,15 @@ class ConstantClassifier(torch.nn.Module):
 def near_grey_images(shape: tuple[int, int, int], count: int) -> torch.Tensor:
     """Returns grey images with little noise: close to every boundary of :class:`Linear`, far from black and white."""
     return 0.5 + 0.02 * (torch.rand(count, *shape, generator=torch.Generator().manual_seed(5)) - 0.5)
+
+
+def edge_images(shape: tuple[int, int, int], count: int) -> torch.Tensor:
+    """Returns near-grey images in which some pixels are at exactly 0 and 1, and some within 1/255 of these."""
+    images = near_grey_images(shape, count)
+    drawn = torch.randint(0, 16, images.shape, generator=torch.Generator().manual_seed(6))
+    for number, value in enumerate((0.0, 1 / 255, 254 / 255, 1.0)):
+        images[drawn == number] = value
+    return images
 
 
 @contextlib.contextmanager

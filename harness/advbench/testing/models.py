@@ -10,11 +10,12 @@ from typing import Any
 import torch
 
 from advbench.api import Certificate, Float32Network, LabelledImages, Model, SampleRandom, state_digest
+from advbench.contracts.access import check_access
 from advbench.contracts.certificates import check_certificate
 from advbench.contracts.images import check_unchanged
 from advbench.contracts.models import check_logits, check_takes_rng
 from advbench.evaluation.work.networks import ask_network
-from advbench.testing.common import common_rules, cuda
+from advbench.testing.common import ACCESS, common_rules, cuda
 from advbench.testing.finding import Rule, RuleSkipped, contract_of, expect
 from advbench.testing.fixtures import SHAPES, example_images
 
@@ -47,6 +48,7 @@ def model_rules(model: Model, datasets: Sequence[LabelledImages], classes: int |
     else:
         yield Rule("deterministic in eval mode", load, trial.reproducible)
     yield Rule("stochastic declared correctly", contract_of(model, "stochastic"), trial.declares_randomness)
+    yield Rule("gives declared correctly", contract_of(model, "gives"), lambda: check_access(model), ACCESS)
     yield Rule("independent of its batch", load, trial.batches)
     yield Rule("inputs unchanged", load, trial.unchanged)
     yield Rule("gradients are finite", load, trial.gradients, "finite gradients at the images")
