@@ -27,13 +27,15 @@ class Brightness(Detector):
 
     name = "brightness"
     how: str = param(
-        "", choices=("", "raise", "shape", "nan", "none", "in-place", "batch", "global"), help="what goes wrong"
+        "", choices=("", "raise", "shape", "nan", "none", "in-place", "batch", "global", "bool"), help="what goes wrong"
     )
 
     def suspicion(self, network, images, rng):
         if self.how == "raise":
             raise RuntimeError("this suspicion always fails")
         means = images.mean(dim=(1, 2, 3))
+        if self.how == "bool":
+            return means > 0.5
         if self.how == "batch":
             return means - means.mean()
         if self.how == "global":

@@ -120,7 +120,8 @@ def test_a_detector_in_the_wrong_place_is_a_usage_error(detecting: Toy, chain: s
     ("how", "message"),
     [
         ("raise", "this suspicion always fails"),
-        ("shape", "detector 'brightness' returned (200, 1) from suspicion(); expected shape (200,)"),
+        ("shape", "detector 'brightness' returned shape (200, 1) from suspicion(); expected shape (200,)"),
+        ("bool", "detector 'brightness' returned torch.bool from suspicion(); expected floating-point numbers"),
         ("nan", "detector 'brightness' returned NaN or infinite numbers from suspicion()"),
         ("none", "defense 'brightness' returned NoneType from fit()"),
     ],

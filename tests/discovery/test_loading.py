@@ -42,7 +42,7 @@ BAD = {
     "has no hook": ("x = 1", "implements no register_… hook"),
     "has an unknown hook": (
         "from advbench.api import hookimpl\n@hookimpl\ndef register_defences(register): pass",
-        "register_defences",
+        "unknown hook 'register_defences'; did you mean 'register_defenses'?",
     ),
     "has a hook with an unknown argument": (
         "from advbench.api import hookimpl\n@hookimpl\ndef register_defenses(register, extra): pass",

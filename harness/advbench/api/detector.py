@@ -111,8 +111,13 @@ class Detector(Defense):
         import torch
 
         if not isinstance(suspicions, torch.Tensor) or suspicions.shape != (count,):
-            what = tuple(suspicions.shape) if isinstance(suspicions, torch.Tensor) else type(suspicions).__name__
+            shape = tuple(suspicions.shape) if isinstance(suspicions, torch.Tensor) else None
+            what = type(suspicions).__name__ if shape is None else f"shape {shape}"
             raise ContractError(f"detector {self.name!r} returned {what} from suspicion(); expected shape ({count},)")
+        if not suspicions.is_floating_point():
+            raise ContractError(
+                f"detector {self.name!r} returned {suspicions.dtype} from suspicion(); expected floating-point numbers"
+            )
         if not bool(torch.isfinite(suspicions).all()):
             raise ContractError(f"detector {self.name!r} returned NaN or infinite numbers from suspicion()")
         return suspicions

@@ -19,7 +19,7 @@ from advbench.api.commands import StudyCommand
 from advbench.api.component import closest
 from advbench.discovery.entry_points import entry_points, is_disabled
 from advbench.discovery.plugins import STUDIES, Plugin, PluginLog
-from advbench.errors import UnknownNameError, describe, listed
+from advbench.errors import UnknownNameError, describe, listed, nearest
 from advbench.option_names import option
 from advbench.process.stdout import stdout_to_stderr
 
@@ -209,8 +209,16 @@ def hook_manager(module: Any, name: str) -> tuple[pluggy.PluginManager, set[str]
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     manager.register(module, name)
-    manager.check_pending()
-    return manager, {caller.name for caller in manager.get_hookcallers(module) or ()}
+    callers = manager.get_hookcallers(module) or ()
+    try:
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        unknown = next(caller.name for caller in callers if not caller.has_spec())
+        known = [name for name in vars(manager.hook) if getattr(hookspecs, name, None) is not None]
+        meant = nearest(unknown, known)
+        hint = f"; did you mean {meant!r}?" if meant else f"; there are: {', '.join(known)}"
+        raise pluggy.PluginValidationError(module, f"unknown hook {unknown!r}{hint}") from error
+    return manager, {caller.name for caller in callers}
 
 
 def check_version(module: Any) -> str:
