@@ -38,7 +38,8 @@ def two_runs(toy: Toy) -> list[str]:
 
 
 def entries(store: Path) -> set[str]:
-    return {path.name for kind in ("adversarial", "clean", "cells", "runs") for path in (store / kind).rglob("*.*")}
+    kinds = ("adversarial", "clean", "cells", "examples", "runs")
+    return {f"{kind}/{path.name}" for kind in kinds for path in (store / kind).rglob("*.*")}
 
 
 def age(path: Path, hours: float) -> None:
@@ -52,10 +53,11 @@ def test_runs_are_listed_with_what_they_take(cache: Cache, two_runs: list[str], 
     for run in told["runs"]:
         assert run["cells"] == {"stored": 2, "all": 2}
         assert 0 < run["bytes_alone"] < run["bytes"]
-    assert {kind: told["totals"][kind]["files"] for kind in ("adversarial", "clean", "cells", "networks", "runs")} == {
-        "adversarial": 1, "clean": 3, "cells": 3, "networks": 0, "runs": 2,
+    kinds = ("adversarial", "clean", "cells", "examples", "networks", "runs")
+    assert {kind: told["totals"][kind]["files"] for kind in kinds} == {
+        "adversarial": 1, "clean": 3, "cells": 3, "examples": 3, "networks": 0, "runs": 2,
     }  # fmt: skip
-    total = sum(told["totals"][kind]["bytes"] for kind in ("adversarial", "clean", "cells", "networks", "runs"))
+    total = sum(told["totals"][kind]["bytes"] for kind in kinds)
     assert total == sum(path.stat().st_size for path in store.rglob("*.*") if path.suffix in (".json", ".safetensors"))
     shown = cache("ls").out
     assert all(run in shown for run in two_runs)
@@ -170,8 +172,8 @@ def test_a_removed_run_takes_along_what_is_its_own_and_the_other_is_shown_as_bef
     assert entries(store) == before
     called = cache("rm", two_runs[0])
     assert called.code == 0
-    assert "1 clean, 1 cell, 1 manifest" in called.out
-    assert len(entries(store)) == len(before) - 3
+    assert "1 clean, 1 cell, 1 cell's samples, 1 manifest" in called.out
+    assert len(entries(store)) == len(before) - 4
     assert call("leaderboard", "latest", "--store", store).out == shown
     assert cache("verify").code == 0
 

@@ -44,6 +44,8 @@ def test_a_run_without_its_images_keeps_its_numbers_and_gets_its_samples_back(
     assert "all 2 cells come from the store" in called.err
     assert results["cells"] == before["cells"]
     page = ("report", "latest", "--store", tmp_path / "store", "--output", tmp_path / "page.html")
+    assert "Samples of" not in call(*page).err, "those of the page are stored"
+    page = (*page, "--samples", 7)  # one more than are stored
     called = call(*page)
     assert f"{WITHOUT}; to compute them again, repeat the run's command with --rerun all" in called.err
     if how != "deleted":

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from advbench.analysis import CellExamples, Views
+from advbench.analysis import Views, sample_rows
 from advbench.report import Gallery, Html
 
 pytestmark = pytest.mark.slow
@@ -178,13 +178,13 @@ def test_a_run_without_finished_cells_can_be_rendered(results: dict[str, Any]) -
     assert [text for _, text in Elements(page).all("button", class_="open")] == ["ERR"] * len(empty["cells"])
 
 
-def examples(images: Any, change: float) -> CellExamples:
+def examples(images: Any, change: float) -> dict[str, Any]:
     """Two samples; the second is changed by ``change``."""
     moved = images.copy()
     moved[1, :, 0, 0] += change
     predicted = np.array([3, 4]), np.array([0.5, 0.25], dtype=np.float32)
     clean, adversarial = Views(images, *predicted), Views(moved, *predicted)
-    return CellExamples((11, 12), np.array([3, 3]), clean, adversarial, adversarial, clean)
+    return sample_rows((11, 12), (3, 3), clean, adversarial, adversarial)
 
 
 def pixels(uri: str) -> Any:
