@@ -137,7 +137,7 @@ def test_what_no_run_refers_to_goes_when_it_is_old_and_a_dry_run_deletes_nothing
     assert entries(store) == before
     called = cache("gc")
     assert "no run refers to: 1 clean, 1 cell" in called.out
-    assert len(entries(store)) == len(before) - 2
+    assert len(entries(store)) == len(before) - 3
     assert cache("verify").code == 0
 
 
@@ -203,4 +203,4 @@ def test_bad_input_is_one_line(
     called = call("cache", *words, *(["--store", store] if words[:1] in (["rm"], ["gc"]) else []))
     assert called.code == 2
     assert message in called.error_line()
-    assert len(entries(store)) == 9
+    assert len(entries(store)) == 12
