@@ -161,9 +161,13 @@ BROKEN = {
 }
 
 
+SHORTER = {"defense-gan": "defense-gan:L=20,R=2"}
+"""Specs of components whose defaults would take a minute, with fewer steps of the same code."""
+
+
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_shipped_components_keep_their_contract(name: str) -> None:
-    assert_conforms(name)
+    assert_conforms(SHORTER.get(name, name))
 
 
 @pytest.mark.parametrize(
