@@ -48,16 +48,16 @@ def age(path: Path, hours: float) -> None:
 
 
 def test_runs_are_listed_with_what_they_take(cache: Cache, two_runs: list[str], store: Path) -> None:
-    told = json.loads(cache("ls", "--format", "json").out)
-    assert [run["run"] for run in told["runs"]] == two_runs[::-1]
-    for run in told["runs"]:
+    listing = json.loads(cache("ls", "--format", "json").out)
+    assert [run["run"] for run in listing["runs"]] == two_runs[::-1]
+    for run in listing["runs"]:
         assert run["cells"] == {"stored": 2, "all": 2}
         assert 0 < run["bytes_alone"] < run["bytes"]
     kinds = ("adversarial", "clean", "cells", "examples", "networks", "runs")
-    assert {kind: told["totals"][kind]["files"] for kind in kinds} == {
+    assert {kind: listing["totals"][kind]["files"] for kind in kinds} == {
         "adversarial": 1, "clean": 3, "cells": 3, "examples": 3, "networks": 0, "runs": 2,
     }  # fmt: skip
-    total = sum(told["totals"][kind]["bytes"] for kind in kinds)
+    total = sum(listing["totals"][kind]["bytes"] for kind in kinds)
     assert total == sum(path.stat().st_size for path in store.rglob("*.*") if path.suffix in (".json", ".safetensors"))
     shown = cache("ls").out
     assert all(run in shown for run in two_runs)
@@ -66,7 +66,7 @@ def test_runs_are_listed_with_what_they_take(cache: Cache, two_runs: list[str], 
 
 @pytest.mark.parametrize("kind", ["adversarial", "clean", "cells", "runs"])
 @pytest.mark.parametrize("how", ["truncated", "flipped", "empty"])
-def test_damage_is_found_told_and_collected(
+def test_damage_is_found_listing_and_collected(
     cache: Cache, two_runs: list[str], store: Path, kind: str, how: str
 ) -> None:
     assert cache("verify").out.endswith("all are intact\n")
@@ -141,7 +141,7 @@ def test_what_no_run_refers_to_goes_when_it_is_old_and_a_dry_run_deletes_nothing
     assert cache("verify").code == 0
 
 
-def test_left_and_foreign_files_are_told_and_only_the_left_ones_deleted(
+def test_left_and_foreign_files_are_listing_and_only_the_left_ones_deleted(
     cache: Cache, two_runs: list[str], store: Path
 ) -> None:
     chunk = next((store / "adversarial").rglob("*.safetensors"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import subprocess
@@ -13,6 +14,8 @@ from typing import Any
 import pytest
 
 import advbench
+from advbench.analysis import SHOWN_SAMPLES
+from advbench.cli.report_command import add_arguments
 
 PLUGIN = '''
 import torch
@@ -196,3 +199,9 @@ def test_removing_a_run_removes_its_samples(toy: Call, call: Call, tmp_path: Pat
     called = call("cache", "rm", "latest", "--store", store)
     assert called.code == 0, called.err
     assert not list((store / "examples").glob("*/*.json"))
+
+
+def test_a_report_shows_as_many_samples_as_are_stored() -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    assert parser.parse_args([]).samples == SHOWN_SAMPLES

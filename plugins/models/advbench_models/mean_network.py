@@ -39,7 +39,9 @@ class MeanNetwork(torch.nn.Module):
     def __init__(self, members: Sequence[Member], *, probabilities: bool) -> None:
         super().__init__()
         self.networks = torch.nn.ModuleList(member.network for member in members)
-        self.members = [member._replace(network=torch.nn.Module()) for member in members]
+        self.names = [member.name for member in members]
+        self.drawn = [member.stochastic for member in members]
+        self.gives = [member.gives for member in members]
         self.probabilities = probabilities
 
     def forward(self, images: torch.Tensor, rng: SampleRandom | None = None) -> torch.Tensor:
@@ -59,15 +61,14 @@ class MeanNetwork(torch.nn.Module):
         return combine_logits(torch.stack(logits), "probabilities" if self.probabilities else "logits")
 
     def _logits(self, index: int, images: torch.Tensor, rng: SampleRandom | None) -> torch.Tensor:
-        network, member = self.networks[index], self.members[index]
-        streams = (rng.derive(str(index)),) if rng is not None and member.stochastic else ()
-        logits: torch.Tensor = network(images, *streams).float()
+        streams = (rng.derive(str(index)),) if rng is not None and self.drawn[index] else ()
+        logits: torch.Tensor = self.networks[index](images, *streams).float()
         if logits.ndim != 2 or len(logits) != len(images):
             raise ContractError(
                 f"{self._label(index)} of an ensemble returned shape {tuple(logits.shape)} for {len(images)} images; "
                 "expected (images, classes)"
             )
-        if member.gives != "gradients":
+        if self.gives[index] != "gradients":
             return logits
         if torch.is_grad_enabled():
             if images.requires_grad and not logits.requires_grad:
@@ -83,4 +84,4 @@ class MeanNetwork(torch.nn.Module):
         return logits
 
     def _label(self, index: int) -> str:
-        return f"model {self.members[index].name!r} ({index + 1} of {len(self.members)})"
+        return f"model {self.names[index]!r} ({index + 1} of {len(self.names)})"

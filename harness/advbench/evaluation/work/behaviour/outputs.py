@@ -25,6 +25,7 @@ from advbench.evaluation.work.behaviour.defense_observation import (
     defended,
     predicted,
 )
+from advbench.evaluation.work.chain_pass import ChainPass
 from advbench.evaluation.work.networks import ask_network
 from advbench.process.memory import is_out_of_memory
 from advbench.specs import transforms_images
@@ -160,31 +161,30 @@ def defense_function(defense: Defense) -> Function:
     Images and gradients are a few fixed sums of pixels. If it classifies, its logits are those around a classifier that
     is the same in every process.
     """
+    plain = without_certificates(defense)  # the parameters of certificates are no part of the key
+
+    def streams(images: torch.Tensor) -> SampleRandom:
+        return SampleRandom(_SEED, "behaviour", range(len(images)), images.device)
 
     def function(images: torch.Tensor) -> torch.Tensor:
-        rng = SampleRandom(_SEED, "behaviour", range(len(images)), images.device)
-        if transforms_images(defense):
-            forward = _projections(defense.apply(images, rng))
+        passed = defended(plain, images, streams(images))
+        if transforms_images(plain):
+            forward = _projections(plain.apply(images, streams(images)))
         else:
-            forward = predicted(defended(defense, images, rng), images, rng)
+            forward = predicted(passed, images, streams(images)).cpu()
         if forward.ndim < 2:  # no images: its cells report that
             return forward
-        rng = SampleRandom(_SEED, "behaviour", range(len(images)), images.device)
-        columns = [forward.cpu(), _or_failure(lambda: _adaptive(defense, images, rng), len(images))]
-        if defense.certified_norm is not None:
-            certifying = without_certificates(defense)  # whose parameters are no part of the key
-            columns.append(
-                _or_failure(
-                    lambda: certificate_columns(defended(certifying, images, rng).certify, images, rng), len(images)
-                )
-            )
+        columns = [forward, _or_failure(lambda: _adaptive(passed, images, streams(images)), len(images))]
+        if plain.certified_norm is not None:
+            certificates = lambda: certificate_columns(passed.certify, images, streams(images))  # noqa: E731
+            columns.append(_or_failure(certificates, len(images)))
         return torch.cat(columns, dim=1)
 
     return function
 
 
-def _adaptive(defense: Defense, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
-    seen = adaptive_views(defended(defense, images, rng), images, rng)
+def _adaptive(passed: ChainPass, images: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
+    seen = adaptive_views(passed, images, rng)
     return torch.cat([torch.cat((logits.cpu(), _projections(gradient)), dim=1) for logits, gradient in seen], dim=1)
 
 
